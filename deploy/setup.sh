@@ -32,7 +32,7 @@ if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
     mirror=${PIP_INDEX_URL:-$(.venv/bin/pip config get global.index-url 2>/dev/null || true)}
     [ -z "$mirror" ] || export UV_DEFAULT_INDEX="$mirror"
 fi
-export UV_LINK_MODE=${UV_LINK_MODE:-copy} UV_PYTHON="$PWD/.venv/bin/python" UV_NO_CONFIG=1
+export UV_PYTHON="$PWD/.venv/bin/python"
 members=$(for project in libs/*/pyproject.toml services/*/pyproject.toml; do echo "-e ./${project%/pyproject.toml}"; done)
 
 echo "installing what requirements.lock pins"
