@@ -1,0 +1,104 @@
+"""Ids: UUIDv7 inside, a prefix outside.
+
+A UUIDv7 begins with 48 bits of Unix milliseconds, so ids sort by time, and a time range of rows is an id range:
+that is how the big tables are partitioned and how the deliveries of a message are found without another index.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
+_LENGTH = 26  # 128 bits in base 32
+
+_RANDOM_MASK = (1 << 62) - 1
+
+
+class InvalidIdError(ValueError):
+    """The text is not an id of the wanted kind."""
+
+
+def uuid7(milliseconds: int | None = None) -> UUID:
+    """A new UUIDv7 (RFC 9562) at ``milliseconds`` since the epoch, now by default."""
+    when = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (when & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | (random & _RANDOM_MASK)
+    return UUID(int=value)
+
+
+def sibling(of: UUID) -> UUID:
+    """A new UUIDv7 of the same millisecond, so that what belongs together lies in one partition."""
+    return uuid7(of.int >> 80)
+
+
+def same_millisecond(of: UUID) -> tuple[UUID, UUID]:
+    """The smallest and the largest id of the millisecond of ``of``."""
+    floor = of.int >> 80 << 80
+    return UUID(int=floor), UUID(int=floor | ((1 << 80) - 1))
+
+
+def floor_of(when: datetime) -> UUID:
+    """The smallest id that a row made at ``when`` or later can have: the bound of a partition."""
+    return UUID(int=int(when.timestamp() * 1000) << 80)
+
+
+def time_of(identifier: UUID) -> datetime:
+    """When the id was made, to the millisecond."""
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
+
+
+def shown(prefix: str, identifier: UUID) -> str:
+    """The public form: ``msg_`` and 26 letters and digits that sort like the id."""
+    value = identifier.int
+    letters = []
+    for _ in range(_LENGTH):
+        letters.append(_ALPHABET[value & 31])
+        value >>= 5
+    return f"{prefix}_{''.join(reversed(letters))}"
+
+
+def read(prefix: str, text: str) -> UUID:
+    """The id behind its public form; a plain UUID is taken too (the project API shows those).
+
+    Raises:
+        InvalidIdError: the text has another prefix or is not an id at all.
+    """
+    head, separator, tail = text.partition("_")
+    if not separator:
+        try:
+            return UUID(text)
+        except ValueError as error:
+            raise InvalidIdError(f"{text[:64]!r} is not an id") from error
+    if head != prefix or len(tail) != _LENGTH or any(letter not in _VALUES for letter in tail):
+        raise InvalidIdError(f"{text[:64]!r} is not a {prefix}_… id")
+    value = 0
+    for letter in tail:
+        value = value << 5 | _VALUES[letter]
+    if value >> 128:
+        raise InvalidIdError(f"{text[:64]!r} is not a {prefix}_… id")
+    return UUID(int=value)
+
+
+def reference_of(delivery_id: UUID, number: int) -> str:
+    """What a provider gets as our reference or idempotency key: delivery and attempt, readable without a look-up."""
+    return f"att_{delivery_id.hex}_{number}"
+
+
+def read_reference(text: str) -> tuple[UUID, int]:
+    """Delivery and attempt number of a reference.
+
+    Raises:
+        InvalidIdError: the text is not one of our references.
+    """
+    head, _, rest = text.partition("_")
+    digits, _, number = rest.partition("_")
+    if head != "att" or len(digits) != 32 or not number.isascii() or not number.isdigit() or len(number) > 5:
+        raise InvalidIdError(f"{text[:64]!r} is not an att_… reference")
+    try:
+        return UUID(digits), int(number)
+    except ValueError as error:
+        raise InvalidIdError(f"{text[:64]!r} is not an att_… reference") from error

@@ -1,0 +1,113 @@
+"""The states of a delivery and the events that move it.
+
+A state is the fold of its events through one rank table: every event asserts a state (or none), and the highest
+rank asserted so far wins. That makes the fold independent of order, so late, repeated and reordered receipts end in
+the same state, and it can never go backwards. See docs/decisions/0003-state-is-the-highest-rank.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    QUEUED = "QUEUED"
+    SENDING = "SENDING"
+    SENT = "SENT"
+    UNCONFIRMED = "UNCONFIRMED"
+    EXPIRED = "EXPIRED"
+    SOFT_BOUNCE = "SOFT_BOUNCE"
+    FAILED = "FAILED"
+    DELIVERED = "DELIVERED"
+    BOUNCED = "BOUNCED"
+    COMPLAINED = "COMPLAINED"
+    CANCELLED = "CANCELLED"
+
+
+# A receipt is better evidence than our own conclusion, so it may lift UNCONFIRMED, EXPIRED and FAILED;
+# after DELIVERED only a bounce and a complaint count. Nothing happens after a cancel: nothing was handed over.
+RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
+
+QUIET: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
+"""States in which a delivery waits for nobody: settled, with no ``due_at``."""
+
+
+class EventKind(StrEnum):
+    """What an event in a delivery's history says."""
+
+    ACCEPTED = "accepted"  # recorded and queued
+    SENDING = "sending"  # an attempt was claimed
+    ATTEMPT_FAILED = "attempt_failed"  # the attempt ended without acceptance, or unknown; another will follow
+    POSTPONED = "postponed"  # no provider now; tried again at the time named in the detail
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNCONFIRMED = "unconfirmed"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    SOFT_BOUNCE = "soft_bounce"
+    COMPLAINED = "complained"
+    DEFERRED = "deferred"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    READ = "read"
+
+
+ASSERTS: dict[EventKind, State | None] = {
+    EventKind.ACCEPTED: State.QUEUED,
+    EventKind.SENDING: State.SENDING,
+    EventKind.ATTEMPT_FAILED: None,
+    EventKind.POSTPONED: None,
+    EventKind.SENT: State.SENT,
+    EventKind.FAILED: State.FAILED,
+    EventKind.EXPIRED: State.EXPIRED,
+    EventKind.CANCELLED: State.CANCELLED,
+    EventKind.UNCONFIRMED: State.UNCONFIRMED,
+    EventKind.DELIVERED: State.DELIVERED,
+    EventKind.BOUNCED: State.BOUNCED,
+    EventKind.SOFT_BOUNCE: State.SOFT_BOUNCE,
+    EventKind.COMPLAINED: State.COMPLAINED,
+    EventKind.DEFERRED: None,
+    EventKind.OPENED: None,
+    EventKind.CLICKED: None,
+    EventKind.READ: None,
+}
+
+
+def after(state: State, kind: EventKind) -> State:
+    """The state once an event of ``kind`` has been added."""
+    asserted = ASSERTS[kind]
+    return state if asserted is None or RANK[asserted] < RANK[state] else asserted
+
+
+def fold(kinds: Iterable[EventKind]) -> State:
+    """The state of a history; the same for every order of it."""
+    state = State.QUEUED
+    for kind in kinds:
+        state = after(state, kind)
+    return state
+
+
+# What a message shows when its deliveries differ: the least finished one, then the worst ending.
+_MESSAGE_ORDER = (
+    State.QUEUED,
+    State.SENDING,
+    State.FAILED,
+    State.UNCONFIRMED,
+    State.EXPIRED,
+    State.BOUNCED,
+    State.SOFT_BOUNCE,
+    State.COMPLAINED,
+    State.CANCELLED,
+    State.SENT,
+    State.DELIVERED,
+)
+
+
+def message_state(states: Iterable[State]) -> State:
+    """The status of a message: a pure function of its deliveries' states (at least one)."""
+    return min(states, key=_MESSAGE_ORDER.index)

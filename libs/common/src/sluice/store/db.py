@@ -1,0 +1,83 @@
+"""The pool, and what a query function may ask of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import asyncpg
+
+from sluice.errors import SluiceError
+
+Pool = asyncpg.Pool
+Record = asyncpg.Record
+
+# What a caller may see when Postgres is away, slow or going down; everything else is a bug of ours.
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+class Db(Protocol):
+    """What a query function may do: ask and tell, never begin or commit.
+
+    A pool, a connection and a connection inside a transaction all qualify, so the caller alone decides how much
+    is one unit of work.
+    """
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str, *, size: int, name: str, command_timeout: float = 10.0, wait: float = 30.0
+) -> AsyncIterator[asyncpg.Pool]:
+    """A pool of up to ``size`` connections; waits up to ``wait`` seconds for the server to come up.
+
+    Raises:
+        SluiceError: the server could not be reached in that time, with its last answer.
+    """
+    pool = await _connect(dsn, size=size, name=name, command_timeout=command_timeout, wait=wait)
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 5.0)
+        except (TimeoutError, *UNAVAILABLE):
+            pool.terminate()
+
+
+async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wait: float) -> asyncpg.Pool:
+    deadline = asyncio.get_running_loop().time() + wait
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=size,
+                command_timeout=command_timeout,
+                timeout=3.0,
+                max_inactive_connection_lifetime=300.0,
+                server_settings={"application_name": f"sluice-{name}", "jit": "off"},
+            )
+        except UNAVAILABLE as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise SluiceError(f"PostgreSQL does not answer: {error or type(error).__name__}") from error
+            await asyncio.sleep(0.3)
+        except (asyncpg.PostgresError, ValueError) as error:
+            raise SluiceError(f"PostgreSQL refuses the connection: {error}") from error

@@ -1,0 +1,317 @@
+"""The road of a delivery through the record: claim, transition, and what falls due.
+
+Every change is a compare-and-set on (state, attempts, in_flight), so any handler may run twice and any two may race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sluice.model.message import Channel, Class
+from sluice.model.state import ASSERTS, QUIET, EventKind, State
+from sluice.store.db import Db
+
+_RANKED = [state.value for state in State]
+_QUIET = [state.value for state in QUIET]
+
+
+def _span(ids: Sequence[UUID]) -> tuple[UUID, UUID]:
+    """Smallest and largest id: with both given, Postgres looks only into the partitions between them."""
+    return min(ids), max(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The wish to make attempt ``number`` of a delivery at a provider."""
+
+    delivery_id: UUID
+    number: int
+    provider_id: UUID
+    round: int
+    reference: str
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim that was won, with what the call needs."""
+
+    delivery_id: UUID
+    message_id: UUID
+    recipient: str
+    content: str  # JSON
+    created_at: datetime
+
+
+async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed]:
+    """Win attempts: queued (or between attempts) becomes in flight until ``now + lease``, attempt rows are written.
+
+    Only deliveries that still stand exactly before the wished attempt are won; the others are cancelled, expired,
+    settled, or in other hands, and are left out. Rows that somebody holds locked are left out too: that somebody is
+    changing them, and what remains is driven again when it falls due.
+    """
+    ids = [wish.delivery_id for wish in claims]
+    rows = await db.fetch(
+        """
+        WITH wish AS (
+            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[])
+                AS w (delivery_id, number, provider_id, round, reference, decision)
+        ), free AS (
+            SELECT d.id, d.events
+              FROM wish w
+              JOIN deliveries d ON d.id = w.delivery_id
+             WHERE d.id BETWEEN $7 AND $8
+               AND d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
+               AND d.attempts = w.number - 1 AND d.expires_at > $9
+               FOR UPDATE OF d SKIP LOCKED
+        ), won AS (
+            UPDATE deliveries d
+               SET state = 'SENDING', attempts = w.number, in_flight = true, provider_id = w.provider_id,
+                   due_at = $10, events = d.events + 1
+              FROM wish w, free f
+             WHERE d.id = w.delivery_id AND f.id = d.id AND d.id BETWEEN $7 AND $8
+            RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, w.number, w.provider_id, w.round,
+                      w.reference, w.decision
+        ), tried AS (
+            INSERT INTO attempts (delivery_id, number, project_id, provider_id, round, reference, decision, started_at)
+            SELECT id, number, project_id, provider_id, round, reference, decision, $9 FROM won
+        ), history AS (
+            INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id)
+            SELECT id, events, project_id, 'sending', 'SENDING', $9, number, provider_id FROM won
+        )
+        SELECT w.id AS delivery_id, w.message_id, w.recipient, m.content, m.created_at
+          FROM won w
+          JOIN messages m ON m.id = w.message_id
+        """,
+        ids,
+        [wish.number for wish in claims],
+        [wish.provider_id for wish in claims],
+        [wish.round for wish in claims],
+        [wish.reference for wish in claims],
+        [wish.decision for wish in claims],
+        *_span(ids),
+        now,
+        now + lease,
+    )
+    return [Claimed(**row) for row in rows]
+
+
+async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
+    """Keep attempts (delivery, number) that are still in flight until ``until``."""
+    ids = [delivery_id for delivery_id, _ in deliveries]
+    await db.execute(
+        """
+        UPDATE deliveries d SET due_at = $5
+          FROM unnest($1::uuid[], $2::smallint[]) AS held (id, number)
+         WHERE d.id = held.id AND d.id BETWEEN $3 AND $4 AND d.in_flight AND d.attempts = held.number
+        """,
+        ids,
+        [number for _, number in deliveries],
+        *_span(ids),
+        until,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of one delivery, written with exactly one event.
+
+    It applies only while the delivery has made ``attempt`` attempts and is in flight or not as said.
+    ``due_at`` and ``published_at`` are what the row gets; a quiet state clears ``due_at`` whatever it says.
+    """
+
+    delivery_id: UUID
+    attempt: int
+    in_flight: bool
+    kind: EventKind
+    at: datetime
+    detail: str = ""
+    provider_id: UUID | None = None
+    due_at: datetime | None = None
+    published_at: datetime | None = None
+    next_round: bool = False
+    outcome: str | None = None  # of the attempt; None leaves the attempt's row alone
+    provider_ref: str | None = None
+    ambiguous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The transitions that took place: their event numbers by delivery, and the announcement that covers them."""
+
+    numbers: dict[UUID, int]
+    announcement: int | None
+
+
+async def transition(
+    db: Db, steps: Sequence[Transition], *, now: datetime, announce_within: timedelta, acknowledged: Sequence[int] = ()
+) -> Applied:
+    """Apply a batch of steps (at most one for a delivery) in one statement; what lost its race is left out.
+
+    The events are covered by one row of ``announcements`` until the broker has them; rows named in
+    ``acknowledged`` are removed on the way.
+    """
+    ids = [step.delivery_id for step in steps]
+    rows = await db.fetch(
+        """
+        WITH step AS (
+            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::text[], $6::timestamptz[],
+                                 $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[], $11::boolean[],
+                                 $12::text[], $13::text[], $14::boolean[])
+                AS s (delivery_id, attempt, in_flight, kind, state, at, detail, provider_id, due_at, published_at,
+                      next_round, outcome, provider_ref, ambiguous)
+        ), moved AS (
+            UPDATE deliveries d
+               SET state = CASE WHEN array_position($15::text[], s.state) > array_position($15::text[], d.state)
+                                THEN s.state ELSE d.state END,
+                   in_flight = false,
+                   due_at = CASE WHEN s.state = ANY($16::text[]) OR d.state = ANY($16::text[])
+                                 THEN NULL ELSE s.due_at END,
+                   published_at = s.published_at,
+                   round = d.round + s.next_round::int,
+                   ambiguous = d.ambiguous + s.ambiguous::int,
+                   events = d.events + 1
+              FROM step s
+             WHERE d.id = s.delivery_id AND d.id BETWEEN $17 AND $18
+               AND d.attempts = s.attempt AND d.in_flight = s.in_flight
+               AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
+            RETURNING d.id, d.project_id, d.events AS number, d.attempts
+        ), tried AS (
+            UPDATE attempts a
+               SET finished_at = s.at, outcome = s.outcome, reason = s.detail, provider_ref = s.provider_ref
+              FROM step s, moved m
+             WHERE m.id = s.delivery_id AND s.outcome IS NOT NULL
+               AND a.delivery_id = s.delivery_id AND a.number = s.attempt AND a.delivery_id BETWEEN $17 AND $18
+        ), history AS (
+            INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id, detail)
+            SELECT m.id, m.number, m.project_id, s.kind, s.state, s.at, nullif(s.attempt, 0), s.provider_id, s.detail
+              FROM moved m JOIN step s ON s.delivery_id = m.id
+        ), forgotten AS (
+            DELETE FROM announcements WHERE id = ANY($19::bigint[])
+        ), covered AS (
+            INSERT INTO announcements (due_at, delivery_ids, numbers)
+            SELECT $20, array_agg(id), array_agg(number) FROM moved HAVING count(*) > 0
+            RETURNING id
+        )
+        SELECT m.id, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
+        """,
+        ids,
+        [step.attempt for step in steps],
+        [step.in_flight for step in steps],
+        [step.kind.value for step in steps],
+        [ASSERTS[step.kind] for step in steps],
+        [step.at for step in steps],
+        [step.detail for step in steps],
+        [step.provider_id for step in steps],
+        [step.due_at for step in steps],
+        [step.published_at for step in steps],
+        [step.next_round for step in steps],
+        [step.outcome for step in steps],
+        [step.provider_ref for step in steps],
+        [step.ambiguous for step in steps],
+        _RANKED,
+        _QUIET,
+        *_span(ids),
+        list(acknowledged),
+        now + announce_within,
+    )
+    return Applied({row["id"]: row["number"] for row in rows}, rows[0]["announcement"] if rows else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A delivery as the recovery loop finds it, with its newest attempt."""
+
+    id: UUID
+    message_id: UUID
+    project_id: UUID
+    channel: Channel
+    class_: Class
+    sandbox: bool
+    preferred: UUID | None
+    attempts: int
+    round: int
+    ambiguous: int
+    provider_id: UUID | None
+    expires_at: datetime
+    tried: tuple[UUID, ...]  # providers tried in this round
+    last_outcome: str | None
+    last_reference: str | None
+
+
+_STANDING = """
+    d.id, d.message_id, d.project_id, d.channel, d.class, d.sandbox, d.preferred, d.attempts, d.round, d.ambiguous,
+    d.provider_id, d.expires_at,
+    ARRAY(SELECT a.provider_id FROM attempts a
+           WHERE a.delivery_id = d.id AND a.round = d.round ORDER BY a.number) AS tried,
+    last.outcome AS last_outcome, last.reference AS last_reference
+"""
+
+
+def _standing(row: Any) -> Standing:
+    fields = dict(row)
+    fields["channel"] = Channel(fields["channel"])
+    fields["class_"] = Class(fields.pop("class"))
+    fields["tried"] = tuple(fields["tried"])
+    return Standing(**fields)
+
+
+async def take_due(
+    db: Db, *, now: datetime, low_water: datetime, redrive: timedelta, limit: int
+) -> list[Standing]:
+    """Deliveries that wait for a drive: their ``due_at`` has passed and the conveyor does not hold them.
+
+    ``low_water`` is when the oldest record that is still unread was published: what was published later is still on
+    its way and is left alone, so that a backlog is not amplified. Each row is taken by one caller.
+    """
+    rows = await db.fetch(
+        f"""
+        WITH due AS (
+            SELECT id FROM deliveries
+             WHERE due_at <= $1 AND NOT in_flight AND expires_at > $1
+               AND (published_at IS NULL OR published_at < $2)
+             ORDER BY due_at
+             LIMIT $3
+               FOR UPDATE SKIP LOCKED
+        ), taken AS (
+            UPDATE deliveries d SET published_at = $1, due_at = $4 FROM due WHERE d.id = due.id RETURNING d.*
+        )
+        SELECT {_STANDING}
+          FROM taken d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+        """,
+        now,
+        low_water,
+        limit,
+        now + redrive,
+    )
+    return [_standing(row) for row in rows]
+
+
+async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
+    """Attempts whose lease has ended without an outcome: their worker is gone or has lost its right."""
+    return [_standing(row) for row in await db.fetch(_ended("d.in_flight"), now, limit)]
+
+
+async def expired(db: Db, *, now: datetime, limit: int) -> list[Standing]:
+    """Deliveries that were not sent by their ``expires_at`` and that nobody is sending now."""
+    return [_standing(row) for row in await db.fetch(_ended("NOT d.in_flight AND d.expires_at <= $1"), now, limit)]
+
+
+def _ended(condition: str) -> str:
+    return f"""
+        SELECT {_STANDING}
+          FROM deliveries d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+         WHERE d.due_at <= $1 AND {condition}
+         ORDER BY d.due_at
+         LIMIT $2
+    """
+
+
+async def oldest_due(db: Db) -> datetime | None:
+    """The oldest ``due_at`` of all: how far behind the system is."""
+    found: datetime | None = await db.fetchval("SELECT min(due_at) FROM deliveries WHERE due_at IS NOT NULL")
+    return found

@@ -1,0 +1,118 @@
+"""Reading messages: one with its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sluice.model.ids import same_millisecond
+from sluice.model.state import State, message_state
+from sluice.store.db import Db
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a message's history."""
+
+    delivery_id: UUID
+    number: int
+    kind: str
+    state: str | None
+    at: datetime
+    attempt: int | None
+    provider_id: UUID | None
+    recipient: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One addressee and where the delivery to it stands."""
+
+    id: UUID
+    recipient: str
+    state: State
+    attempts: int
+    provider_id: UUID | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message with its deliveries and their events, in order."""
+
+    id: UUID
+    project_id: UUID
+    channel: str
+    class_: str
+    sender: str | None
+    content: str
+    tags: tuple[str, ...]
+    metadata: str | None
+    created_at: datetime
+    deliveries: tuple[Delivery, ...]
+    events: tuple[Event, ...]
+
+    @property
+    def state(self) -> State:
+        """The status of the message."""
+        return message_state(delivery.state for delivery in self.deliveries)
+
+
+async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None:
+    """The message, if it is this project's."""
+    row = await db.fetchrow(
+        """
+        SELECT id, project_id, channel, class, sender, content, tags, metadata, created_at
+          FROM messages WHERE id = $1 AND project_id = $2
+        """,
+        message_id,
+        project_id,
+    )
+    if row is None:
+        return None
+    deliveries = await _deliveries(db, message_id)
+    fields = dict(row)
+    fields["class_"] = fields.pop("class")
+    fields["tags"] = tuple(fields["tags"])
+    return MessageView(
+        **fields,
+        deliveries=tuple(deliveries),
+        events=tuple(await _events(db, {delivery.id: delivery.recipient for delivery in deliveries})),
+    )
+
+
+async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
+    # Ids of deliveries are made in the millisecond of their message: the primary key finds them.
+    rows = await db.fetch(
+        """
+        SELECT id, recipient, state, attempts, provider_id, due_at
+          FROM deliveries WHERE id BETWEEN $2 AND $3 AND message_id = $1 ORDER BY id
+        """,
+        message_id,
+        *same_millisecond(message_id),
+    )
+    return [Delivery(**(dict(row) | {"state": State(row["state"])})) for row in rows]
+
+
+async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
+    rows: list[Any] = await db.fetch(
+        """
+        SELECT delivery_id, number, kind, state, at, attempt, provider_id, detail
+          FROM events WHERE delivery_id = ANY($1::uuid[]) ORDER BY at, delivery_id, number
+        """,
+        list(recipients),
+    )
+    return [Event(**row, recipient=recipients[row["delivery_id"]]) for row in rows]
+
+
+async def attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:
+    """The stored bytes by content hash."""
+    rows = await db.fetch(
+        "SELECT sha256, content FROM attachments WHERE project_id = $1 AND sha256 = ANY($2::text[])",
+        project_id,
+        digests,
+    )
+    return {row["sha256"]: row["content"] for row in rows}

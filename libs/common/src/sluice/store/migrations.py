@@ -1,0 +1,95 @@
+"""Plain SQL files, applied in order, once each."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+
+from sluice.errors import SluiceError
+from sluice.paths import deploy_dir
+from sluice.store import partitions
+
+_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_LOCK = 0x51C1CE  # any number, the same for every migrator: they take turns
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of ``deploy/migrations``."""
+
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text: an applied file may not change."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def found(directory: Path | None = None) -> list[Migration]:
+    """The migrations in order.
+
+    Raises:
+        SluiceError: a file does not follow ``NNNN_name.sql``, or a number is missing or taken twice.
+    """
+    files = sorted((directory or deploy_dir() / "migrations").glob("*.sql"))
+    for position, file in enumerate(files, start=1):
+        match = _NAME.match(file.name)
+        if match is None or int(match[1]) != position:
+            raise SluiceError(f"migration {file.name} is out of order: expected {position:04d}_<name>.sql")
+    return [Migration(file.name, file.read_text("utf-8")) for file in files]
+
+
+async def apply(dsn: str, directory: Path | None = None) -> list[str]:
+    """Bring the database up to date, safe to run twice and at once; returns the names applied now.
+
+    Each file is one transaction. Partitions for the coming weeks are made as well.
+
+    Raises:
+        SluiceError: an applied file has changed, the database is newer than this program, or a statement failed.
+    """
+    migrations = found(directory)
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (name text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL)"
+        )
+        applied = dict(await connection.fetch("SELECT name, digest FROM schema_migrations"))
+        _check(migrations, applied)
+        missing = [migration for migration in migrations if migration.name not in applied]
+        for migration in missing:
+            await _apply_one(connection, migration)
+        await partitions.ensure(connection, datetime.now(UTC))
+        return [migration.name for migration in missing]
+    finally:
+        await connection.close()
+
+
+def _check(migrations: list[Migration], applied: dict[str, str]) -> None:
+    known = {migration.name: migration.digest for migration in migrations}
+    for name, digest in applied.items():
+        if name not in known:
+            raise SluiceError(f"the database has migration {name}, which this program does not know: it is newer")
+        if known[name] != digest:
+            raise SluiceError(f"migration {name} was changed after it had been applied: add a new file instead")
+
+
+async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO schema_migrations VALUES ($1, $2, $3)",
+                migration.name,
+                migration.digest,
+                datetime.now(UTC),
+            )
+    except asyncpg.PostgresError as error:
+        raise SluiceError(f"migration {migration.name} failed: {error}") from error

@@ -1,0 +1,49 @@
+"""The weekly partitions of the tables that grow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sluice.model.ids import floor_of
+from sluice.store.db import Db
+
+TABLES = ("messages", "deliveries", "attempts", "events")
+WEEKS_AHEAD = 2
+
+# Rows that are updated in place need room on their page, or every update moves the row and grows every index.
+_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100}
+
+
+async def ensure(db: Db, now: datetime) -> list[str]:
+    """Make the partitions for this week and the next ones, and the one for the rest; returns the names made."""
+    made = []
+    for table in TABLES:
+        existing = await _existing(db, table)
+        for name, bounds in _wanted(table, now):
+            if name not in existing:
+                await db.execute(
+                    f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} {bounds}"
+                    f" WITH (fillfactor = {_FILLFACTOR[table]})"
+                )
+                made.append(name)
+    return made
+
+
+async def _existing(db: Db, table: str) -> set[str]:
+    rows = await db.fetch(
+        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass", table
+    )
+    return {row["name"] for row in rows}
+
+
+def _wanted(table: str, now: datetime) -> list[tuple[str, str]]:
+    monday = (now - timedelta(days=now.weekday())).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+    weeks = [monday + timedelta(weeks=ahead) for ahead in range(WEEKS_AHEAD + 1)]
+    named = [
+        (
+            f"{table}_{start:%G}w{start:%V}",
+            f"FOR VALUES FROM ('{floor_of(start)}') TO ('{floor_of(start + timedelta(weeks=1))}')",
+        )
+        for start in weeks
+    ]
+    return [*named, (f"{table}_rest", "DEFAULT")]

@@ -1,0 +1,53 @@
+"""The sandbox's outbox: what would have been sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sluice.store.db import Db
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One message that the sandbox took instead of a provider."""
+
+    reference: str
+    project_id: UUID
+    message_id: UUID
+    channel: str
+    recipient: str
+    content: str  # JSON
+    captured_at: datetime
+
+
+async def capture(db: Db, captured: Captured) -> None:
+    """Keep it; a repeat with the same reference changes nothing."""
+    await db.execute(
+        """
+        INSERT INTO sandbox_messages (reference, project_id, message_id, channel, recipient, content, captured_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+        """,
+        captured.reference,
+        captured.project_id,
+        captured.message_id,
+        captured.channel,
+        captured.recipient,
+        captured.content,
+        captured.captured_at,
+    )
+
+
+async def newest(db: Db, *, project_id: UUID | None, limit: int) -> list[Captured]:
+    """The newest captures, of one project or of all."""
+    rows = await db.fetch(
+        """
+        SELECT reference, project_id, message_id, channel, recipient, content, captured_at
+          FROM sandbox_messages WHERE $1::uuid IS NULL OR project_id = $1
+         ORDER BY captured_at DESC LIMIT $2
+        """,
+        project_id,
+        limit,
+    )
+    return [Captured(**row) for row in rows]
