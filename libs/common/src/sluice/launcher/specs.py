@@ -1,0 +1,39 @@
+"""The processes of a plan, in the order in which status shows them."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from sluice.launcher import kafka, postgres, probes, redis
+from sluice.launcher.plan import HOST, Plan, addresses, environment
+from sluice.launcher.roles import role
+from sluice.launcher.spec import Spec
+
+SERVICE_SPECS = {"postgres": postgres.spec, "redis": redis.spec, "kafka": kafka.spec}
+PROBES = {"http": probes.http, "smtp": probes.smtp}
+
+
+def specs(plan: Plan) -> Iterator[Spec]:
+    yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.own(name))
+    yield from (_role_spec(plan, name) for name in plan.roles)
+
+
+def _role_spec(plan: Plan, name: str) -> Spec:
+    found = role(name)
+    port = plan.ports[name]
+    return Spec(
+        name=name,
+        kind="role",
+        command=[sys.executable, "-m", found.module],
+        address=addresses(plan)[name],
+        probe=partial(PROBES[found.probe], HOST, port),
+        environment={
+            **environment(plan),
+            "SLUICE_HOST": HOST,
+            "SLUICE_PORT": str(port),
+            "SLUICE_ROLE": name,
+            # What it says last before a crash is what one wants to read.
+            "PYTHONUNBUFFERED": "1",
+        },
+        ready_seconds=60.0,
+    )
