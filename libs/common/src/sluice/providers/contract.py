@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from sluice.clock import utc_now
 from sluice.model.message import Channel, Chat, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import Outcome
 
@@ -21,7 +22,8 @@ from sluice.model.outcome import Outcome
 class Credentials(BaseModel):
     """Base of every package's credentials: unknown fields are refused, secrets are ``SecretStr``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # A validation error is shown to the caller and logged: it must not repeat the value it complains about.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
 
 class Wire(StrEnum):
@@ -37,12 +39,13 @@ class Outgoing:
     """One delivery on its way to one provider."""
 
     content: Email | Sms | Whatsapp | Chat | Push
-    recipient: str  # number, chat id or device token; for e-mail the first ``to`` (the envelope is in the content)
-    reference: str  # "att_…": ours, unique per attempt, kept when an ambiguous attempt is repeated at one provider
+    recipient: str  # number, chat id or device token; for e-mail the first ``to``, the rest is in the content
+    reference: str  # "att_…": unique per attempt, kept when an ambiguous one is repeated at its provider
     message_id: str  # public id, "msg_…", the same over all attempts
     created_at: datetime  # when the message was accepted; the Date of a mail, so that repeats are identical
     attachments: Mapping[str, bytes] = field(default_factory=dict)  # content by sha256
-    callback_url: str | None = None  # where the provider should send receipts; None when we have no public address
+    callback_url: str | None = None  # where receipts should go; None when we have no public address
+    attempted_at: datetime = field(default_factory=utc_now)  # the only clock a package sees: dated signatures
 
 
 class ReceiptKind(StrEnum):
@@ -76,13 +79,17 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRequest:
-    """A receipt as it came in. ``url`` is the public URL it was sent to, query included; header names lower case."""
+    """A receipt as it came in. ``url``: the public one, with query; header names in lower case."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
     received_at: datetime
+
+
+class UnsendableError(ValueError):
+    """The package cannot express this message; the text is shown to the sender and names no recipient."""
 
 
 class ForgedReceiptError(Exception):
@@ -96,7 +103,12 @@ A = TypeVar("A")  # the wire's answer type
 
 @dataclass(frozen=True, slots=True)
 class Package(Generic[C, Q, A]):
-    """A provider package. ``idempotent``: a repeat with the same reference is accepted at most once."""
+    """A provider package. ``idempotent``: a repeat with the same reference is accepted at most once.
+
+    ``build`` raises :class:`UnsendableError`; ``classify`` never raises and never guesses: an answer that is
+    not the documented success nor a documented refusal is ``Unknown``. ``read_receipts`` raises
+    :class:`ForgedReceiptError`, and returns an empty list for a genuine statement that means nothing to us.
+    """
 
     name: str  # "provider-resend"
     title: str  # "Resend"

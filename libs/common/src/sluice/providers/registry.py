@@ -1,0 +1,77 @@
+"""Every provider package there is: the explicit list of ours, and what other distributions add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import structlog
+
+from sluice.providers.contract import AnyPackage, Package
+from sluice.providers.email.resend import RESEND
+from sluice.providers.email.smtp import SMTP
+from sluice.providers.sandbox import SANDBOX
+from sluice.providers.sms.twilio import TWILIO
+
+ENTRY_POINTS = "sluice.providers"  # the group in which a third party's distribution names its Package object
+
+PACKAGES: Mapping[str, AnyPackage] = {
+    package.name: package
+    for package in (
+        SMTP,
+        RESEND,
+        TWILIO,
+        SANDBOX,
+    )
+}
+
+
+class UnknownPackageError(LookupError):
+    """There is no package of that name here."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no provider package {name!r}; installed: {', '.join(sorted(known))}")
+        self.name = name
+
+
+@lru_cache(maxsize=1)
+def installed() -> Mapping[str, AnyPackage]:
+    """Ours and third parties', by name; read from the entry points once per process."""
+    return {**third_party(), **PACKAGES}
+
+
+def third_party() -> dict[str, AnyPackage]:
+    """What the entry points offer. One that cannot be loaded is logged and left out; the rest goes on."""
+    found: dict[str, AnyPackage] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            package = entry.load()
+        except Exception as error:  # foreign code at import: anything can happen
+            _log().error("package_not_loaded", entry_point=entry.name, error=type(error).__name__)
+            continue
+        if not isinstance(package, Package) or package.name in PACKAGES:
+            # Not a package at all, or one that would take the place of ours.
+            _log().error("package_refused", entry_point=entry.name)
+            continue
+        found[package.name] = package
+    return found
+
+
+def package_named(name: str) -> AnyPackage:
+    """The package, or UnknownPackageError naming those that exist."""
+    packages = installed()
+    if name not in packages:
+        raise UnknownPackageError(name, packages)
+    return packages[name]
+
+
+def credential_schema(package: AnyPackage) -> dict[str, Any]:
+    """The JSON schema of its credentials, in the caller's spelling; secrets are write-only passwords."""
+    schema: dict[str, Any] = package.credentials.model_json_schema(by_alias=True)
+    return schema
+
+
+def _log() -> Any:
+    return structlog.get_logger("sluice.providers")
