@@ -37,10 +37,9 @@ class Jar:
 
 
 def read_jar_list(path: Path) -> list[Jar]:
+    """Lines of `group:artifact:version size sha256`."""
     lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
-    return [
-        Jar(*coordinate.split(":"), int(size), sha256) for coordinate, size, sha256 in filter(None, lines)
-    ]
+    return [_jar(*words) for words in lines if words]
 
 
 def fetch_jars(jars: Sequence[Jar], directory: Path, download: Download, progress: Progress) -> None:
@@ -81,6 +80,11 @@ def maven_download(jar: Jar, directory: Path, *, mirror: str | None = None) -> P
     return found
 
 
+def _jar(coordinate: str, size: str, sha256: str) -> Jar:
+    group, artifact, version = coordinate.split(":")
+    return Jar(group, artifact, version, int(size), sha256)
+
+
 def _fetch_all(
     missing: Sequence[Jar], directory: Path, fetching: Path, download: Download, progress: Progress
 ) -> None:
@@ -94,9 +98,7 @@ def _fetch_all(
                 task.result()
                 done += tasks[task].size / 1e6
                 if count % 8 == 0 or count == len(missing):
-                    progress(
-                        f"fetching Kafka: {count} of {len(missing)} jars, {done:.0f} of {megabytes:.0f} MB"
-                    )
+                    progress(f"fetching Kafka: {count} jars, {done:.0f} of {megabytes:.0f} MB")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -123,8 +125,9 @@ def _download_with_patience(jar: Jar, fetching: Path, download: Download) -> Pat
         except Exception as fault:
             if attempt == TRIES:
                 raise SluiceError(
-                    f"Kafka's jar {jar.coordinate} could not be fetched ({_first_line(fault)}): connect to the network, "
-                    f"name a Maven mirror in SLUICE_MAVEN_MIRROR, or give a broker's address in SLUICE_KAFKA"
+                    f"Kafka's jar {jar.coordinate} could not be fetched ({_first_line(fault)}): "
+                    "connect to the network, name a Maven mirror in SLUICE_MAVEN_MIRROR, "
+                    "or give a broker's address in SLUICE_KAFKA"
                 ) from fault
     raise AssertionError("unreachable")
 

@@ -1,4 +1,4 @@
-"""Talking to a running supervisor: one JSON line there, one JSON line back, over a socket in the data directory."""
+"""Talking to a running supervisor: one JSON line there, one back, over a socket in the data directory."""
 
 import fcntl
 import json
@@ -59,8 +59,9 @@ class Control:
         self._ask(command="down")
 
     def process(self, name: str) -> dict[str, Any]:
-        rows = (row for row in self.status()["processes"] if row["name"] == name)
-        found = next(rows, None)
+        """Its row of the status."""
+        rows: list[dict[str, Any]] = self.status()["processes"]
+        found = next((row for row in rows if row["name"] == name), None)
         if found is None:
             raise SluiceError(f"there is no process called {name}")
         return found

@@ -1,4 +1,4 @@
-"""A system of one's own for a test or a tool: chosen services and roles, on free ports, in its own directory."""
+"""A system of one's own for a test or a tool: chosen services and roles, on free ports."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -15,9 +15,10 @@ from sluice.launcher.settings import read_settings
 
 
 class Engine:
-    """Everything that `sluice up` starts, or a part of it; ends with the process that started it, however that ends.
+    """Everything that `sluice up` starts, or a part of it, in a directory of its own.
 
-    Addresses that the environment gives (`SLUICE_KAFKA` and so on) are not heeded unless they are in `external`.
+    It ends with the process that started it, however that ends. Addresses in the environment
+    (`SLUICE_KAFKA` and so on) are not heeded: what somebody else runs is given in `external`.
     """
 
     def __init__(

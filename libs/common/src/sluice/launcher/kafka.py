@@ -76,7 +76,7 @@ def _write_properties(plan: Plan, data: Path) -> None:
 
 
 def _write_class_path(plan: Plan) -> None:
-    """An argument file for java: the pinned jars by name, so that nothing else in the directory is ever loaded."""
+    """An argument file for java: the pinned jars by name, so that nothing else there is ever loaded."""
     directory = plan.programs["kafka"]
     jars = [str(directory / jar.filename) for jar in read_jar_list(deploy_dir() / "engine/kafka.jars")]
     quoted = ":".join(jars).replace("\\", "\\\\").replace('"', '\\"')

@@ -73,7 +73,7 @@ def _spawn(plan: Plan, report: int, *, die_with_us: bool) -> subprocess.Popen[by
         [sys.executable, leash.__file__, str(int(signal.SIGTERM)), str(os.getpid())] if die_with_us else []
     )
     with open_log(plan.log_dir / "supervisor.log") as output:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603
             [*on_leash, sys.executable, "-m", "sluice.launcher.launch", str(plan.data_dir), str(report)],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -17,7 +17,7 @@ def main(signal_number: int, parent: int, command: list[str]) -> None:
     if os.getppid() != parent:
         sys.exit(1)
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606
     except OSError as fault:
         sys.exit(f"{command[0]}: {fault.strerror}")
 

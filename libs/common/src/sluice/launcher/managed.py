@@ -114,8 +114,8 @@ class Managed:
             raise
         if code:
             raise SluiceError(
-                f"{self.spec.name} could not be prepared: {Path(command[0]).name} ended with {describe_exit(code)}; "
-                f"the last line of {self._log_path} is: {last_line(self._log_path)}"
+                f"{self.spec.name} could not be prepared: {Path(command[0]).name} ended with "
+                f"{describe_exit(code)}; the last line of {self._log_path} is: {last_line(self._log_path)}"
             )
 
     async def _keep_alive(self) -> None:
@@ -166,7 +166,7 @@ class Managed:
             await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _watch_readiness(self) -> None:
-        while not await self.spec.probe():
+        while not await self.spec.probe():  # noqa: ASYNC110
             await asyncio.sleep(PROBE_SECONDS)
         self.fault = None
         self._set_state(State.READY)

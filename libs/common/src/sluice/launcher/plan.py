@@ -81,7 +81,7 @@ def make_plan(
     chosen_roles = default_roles() if roles is None else tuple(roles)
     own = [service for service in SERVICES if service in services and service not in settings.external]
     _check_addresses(settings.external)
-    _make_directories(settings)
+    make_directories(settings)
     found = _find_programs(settings, own, progress)
     return Plan(
         data_dir=settings.data_dir,
@@ -148,14 +148,15 @@ def _check_addresses(external: Mapping[str, str]) -> None:
             )
 
 
-def _make_directories(settings: Settings) -> None:
+def make_directories(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("run", "logs"):
             (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as fault:
         raise SluiceError(
-            f"the data directory {settings.data_dir} cannot be made ({fault.strerror}): name another in SLUICE_DATA_DIR"
+            f"the data directory {settings.data_dir} cannot be made ({fault.strerror}): "
+            "name another in SLUICE_DATA_DIR"
         ) from fault
 
 
@@ -183,7 +184,8 @@ def _kafka(settings: Settings, progress: Progress) -> programs.Program:
         )
     except OSError as fault:
         raise SluiceError(
-            f"Kafka's jars cannot be kept in {settings.cache_dir} ({fault.strerror}): name another SLUICE_CACHE_DIR"
+            f"Kafka's jars cannot be kept in {settings.cache_dir} ({fault.strerror}): "
+            "name another directory in SLUICE_CACHE_DIR"
         ) from fault
     version = next(jar.version for jar in jars if jar.artifact == "kafka_2.13")
     return programs.Program(directory, version)

@@ -24,4 +24,4 @@ def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collect
 def _port_in_use(name: str, port: int) -> str:
     holder = listener(port)
     by = f" by {holder}" if holder else ""
-    return f"port {port}, which {name} needs, is in use{by}: end that, or set {port_setting(name)} to another port"
+    return f"port {port}, which {name} needs, is in use{by}: end that, or set another in {port_setting(name)}"

@@ -73,7 +73,7 @@ def wrapper_for_root(data: Path) -> Sequence[str]:
     if _works((*nobody, "test", "-r", str(data))):
         return nobody
     raise SluiceError(
-        "PostgreSQL refuses to run as root, and this machine allows root no user namespace: run as another user, "
+        "PostgreSQL refuses to run as root, and there are no user namespaces here: run as another user, "
         "set SLUICE_DATA_DIR to a directory that every user can reach, or give an address in SLUICE_POSTGRES"
     )
 
@@ -135,6 +135,11 @@ def _password_file(data: Path) -> Path:
 
 def _works(command: Sequence[str]) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+        return (
+            subprocess.run(  # noqa: S603
+                command, capture_output=True, timeout=10, check=False
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -65,5 +65,5 @@ async def kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
     # Metadata, version 1, correlation 1, client "sluice", no topics
     request = struct.pack("!hhih6si", 3, 1, 1, 6, b"sluice", 0)
     writer.write(struct.pack("!i", len(request)) + request)
-    size, _correlation, brokers = struct.unpack("!iii", await reader.readexactly(12))
-    return size >= 8 and brokers > 0
+    _size, _correlation, brokers = struct.unpack("!iii", await reader.readexactly(12))
+    return bool(brokers > 0)

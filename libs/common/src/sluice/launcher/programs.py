@@ -1,4 +1,4 @@
-"""Which PostgreSQL, Redis and Java to run: an installed one that is new enough, else the one in a pinned wheel."""
+"""Which PostgreSQL, Redis and Java to run: an installed one that is new enough, else the pinned wheel's."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ class Program:
 
 
 def find_java(named: str | None, search_path: str) -> Program:
-    """The Java that was named, else one on the PATH, else the wheel's. A named one that is too old is an error."""
+    """The Java that was named, else one on the PATH, else the wheel's; a named one must do."""
     if named:
         return _named_java(named)
     for candidate in _java_candidates(search_path):
@@ -69,8 +69,8 @@ def find_postgres(search_path: str, data: Path) -> Program:
             f"install it again, or move that directory away to begin with an empty record"
         )
     raise SluiceError(
-        f"PostgreSQL {OLDEST_POSTGRES} or newer is needed: install one, run `make setup` to get the pinned one, "
-        "or give an address in SLUICE_POSTGRES"
+        f"PostgreSQL {OLDEST_POSTGRES} or newer is needed: install one, "
+        "run `make setup` to get the pinned one, or give an address in SLUICE_POSTGRES"
     )
 
 
@@ -101,7 +101,7 @@ def _redis_candidates(search_path: str) -> Iterator[Path]:
 
 
 def _postgres_candidates(search_path: str) -> Iterator[Path]:
-    # Debian keeps the servers off the PATH; what is on it may be a wrapper or a link: look beside the real file.
+    # Debian keeps the servers off the PATH; what is on it may be a link: look beside the real file.
     if found := shutil.which("postgres", path=search_path):
         yield Path(found).resolve().parent
     installed = [path for path in DEBIAN_POSTGRES.glob("*/bin") if path.parent.name.isdecimal()]
@@ -134,7 +134,7 @@ def _java_version(java: Path) -> int | None:
 def _version(program: Path, pattern: str, *, option: str = "--version") -> tuple[int, int] | None:
     """Major and minor; None when the program cannot be run or says something else."""
     try:
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603
             [program, option],
             capture_output=True,
             text=True,

@@ -36,7 +36,7 @@ def spec(plan: Plan) -> Spec:
 
 
 async def _configure(plan: Plan, data: Path, configuration: Path, run: Run) -> None:
-    data.mkdir(mode=0o700, exist_ok=True)
+    data.mkdir(mode=0o700, exist_ok=True)  # noqa: ASYNC240
     login = f"requirepass {plan.redis_password}" if plan.redis_password else "protected-mode no"
     text = CONFIGURATION.format(host=HOST, port=plan.ports["redis"], data=data, login=login)
     with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

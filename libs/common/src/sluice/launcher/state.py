@@ -29,7 +29,7 @@ def read_state(data_dir: Path) -> dict[str, Identity]:
 
 
 def end_leftovers(data_dir: Path) -> list[str]:
-    """End what a dead supervisor left behind, and nothing that merely has its pid; the names of what was there."""
+    """End what a dead supervisor left behind, and nothing that merely has its pid; returns the names."""
     left = {name: identity for name, identity in read_state(data_dir).items() if identity.alive()}
     families = [member for identity in left.values() for member in _members(identity)]
     for name, identity in left.items():

@@ -41,6 +41,7 @@ class Supervisor:
         self._ready = ready
         self._began = time.monotonic()
         self._over = asyncio.Event()
+        self._ended = asyncio.Event()
         self._one_change = asyncio.Lock()
         self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
 
@@ -77,8 +78,7 @@ class Supervisor:
                 await self._restart(self._find(name), wipe=wipe)
             case {"command": "down"}:
                 self._over.set()
-                while self.phase != "ended":
-                    await asyncio.sleep(0.02)
+                await self._ended.wait()
             case _:
                 raise SluiceError(f"the supervisor does not know {question!r}")
         return {"done": True}
@@ -188,7 +188,7 @@ class Supervisor:
         for name in ENDING_ORDER:
             if name in self.processes:
                 await self.processes[name].stop()
-        self.phase = "ended"
+        self._ended.set()
 
     def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
