@@ -1,7 +1,9 @@
 """A system of one's own for a test or a tool: chosen services and roles, on free ports."""
 
 import os
+import subprocess
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +42,7 @@ class Engine:
         self._testing = testing
         self._progress = progress
         self._plan: Plan | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
 
     @property
     def control(self) -> Control:
@@ -66,14 +69,16 @@ class Engine:
             testing=self._testing,
         )
         self._plan = make_plan(wanted, self._progress, services=self._services, roles=self._roles)
-        launch(self._plan, self._progress, die_with_us=True)
+        self._supervisor = launch(self._plan, self._progress, die_with_us=True)
         return self
 
     def stop(self) -> None:
-        try:
+        """Returns when everything has ended; nothing when it has already."""
+        with suppress(NotRunning):
             self.control.down()
-        except NotRunning:
-            return
+        if self._supervisor is not None:
+            self._supervisor.wait()
+            self._supervisor = None
 
     def __enter__(self) -> Self:
         return self.start()

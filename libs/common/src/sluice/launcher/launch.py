@@ -26,8 +26,8 @@ Progress = Callable[[str], None]
 PLAN = "run/plan.json"
 
 
-def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> None:
-    """Start a supervisor in the background and return when everything is ready.
+def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> subprocess.Popen[bytes]:
+    """Start a supervisor in the background and return it when everything is ready.
 
     Raises SluiceError when it could not be; then nothing is left running. A Ctrl-C ends it all, too.
     """
@@ -43,6 +43,7 @@ def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> None
                 Control(plan.data_dir).down()
             process.wait()
             raise
+    return process
 
 
 def supervise(plan: Plan, progress: Progress) -> None:

@@ -1,0 +1,210 @@
+"""Real PostgreSQL, Redis and Kafka for the tests, and the whole system; each started when first asked for.
+
+An address in the environment (SLUICE_POSTGRES, SLUICE_REDIS, SLUICE_KAFKA) comes first, then a container
+where a Docker engine answers, then a server started by the launcher. All of it ends with the session.
+"""
+
+import asyncio
+import gc
+import os
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from sluice.launcher import probes
+from sluice.launcher.control import Control
+from sluice.launcher.engine import Engine
+from sluice.launcher.plan import default_roles
+from sluice.launcher.proc import free_port
+
+POSTGRES_IMAGE = "postgres:18"
+REDIS_IMAGE = "redis:8"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+
+POSTGRES_CONTAINER = {"POSTGRES_USER": "sluice", "POSTGRES_HOST_AUTH_METHOD": "trust"}
+CONTAINER_SECONDS = 120.0
+
+Probe = Callable[[str, int], Awaitable[bool]]
+MakeDatabase = Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The running system: where everything answers, what a command needs in its environment, its control."""
+
+    addresses: dict[str, str]
+    environment: dict[str, str]
+    control: Control
+    data_dir: Path
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server that tests may fill with databases. Use `database` for one with our schema."""
+    if given := os.environ.get("SLUICE_POSTGRES"):
+        yield given
+    elif docker_answers():
+        with _container(POSTGRES_IMAGE, 5432, probes.postgres, POSTGRES_CONTAINER) as place:
+            yield f"postgresql://sluice@{place}/sluice"
+    else:
+        with Engine(tmp_path_factory.mktemp("postgres"), services=["postgres"]) as engine:
+            yield engine.addresses["postgres"]
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if given := os.environ.get("SLUICE_REDIS"):
+        yield given
+    elif docker_answers():
+        with _container(REDIS_IMAGE, 6379, probes.redis, {}) as place:
+            yield f"redis://{place}/0"
+    else:
+        with Engine(tmp_path_factory.mktemp("redis"), services=["redis"]) as engine:
+            yield engine.addresses["redis"]
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker without topics: tests make their own, with names of their own."""
+    if given := os.environ.get("SLUICE_KAFKA"):
+        yield given
+    elif docker_answers():
+        with _kafka_container() as place:
+            yield place
+    else:
+        with Engine(tmp_path_factory.mktemp("kafka"), services=["kafka"]) as engine:
+            yield engine.addresses["kafka"]
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Everything that `sluice up` starts, native in any case: its tests stop and wipe what it runs on."""
+    data_dir = tmp_path_factory.mktemp("system")
+    with Engine(data_dir, roles=default_roles()) as engine:
+        yield System(engine.addresses, engine.environment, engine.control, data_dir)
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres_dsn: str) -> AsyncIterator[str]:
+    """A database with every migration applied, to be copied and never connected to."""
+    from sluice.store import migrations
+
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    await _execute(postgres_dsn, f"CREATE DATABASE {name}")
+    await migrations.apply(with_database(postgres_dsn, name))
+    yield name
+    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def make_database(postgres_dsn: str, template_database: str) -> AsyncIterator[MakeDatabase]:
+    """Makes empty databases with our schema, as many as a test needs; returns their DSNs."""
+    made: list[str] = []
+
+    async def make() -> str:
+        made.append(name := f"test_{uuid.uuid4().hex[:12]}")
+        await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        return with_database(postgres_dsn, name)
+
+    yield make
+    for name in made:
+        await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(make_database: MakeDatabase) -> str:
+    """The DSN of an empty database with our schema, for this test alone."""
+    return await make_database()
+
+
+@cache
+def docker_answers() -> bool:
+    """Is there a Docker engine, and not only its command?"""
+    with warnings.catch_warnings():
+        # docker-py drops the socket of a refused connection without closing it; here, and not in some
+        # later test, is where that may be said and ignored.
+        warnings.simplefilter("ignore", ResourceWarning)
+        answers = _docker_pings()
+        gc.collect()
+    return answers
+
+
+def _docker_pings() -> bool:
+    import docker
+
+    try:
+        client = docker.from_env(timeout=5)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+def with_database(dsn: str, name: str) -> str:
+    return urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _container(
+    image: str, port: int, probe: Probe, environment: dict[str, str], published: int | None = None
+) -> Iterator[str]:
+    """Runs an image until its server is ready; gives host:port."""
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer(image).with_bind_ports(port, published)
+    for name, value in environment.items():
+        container.with_env(name, value)
+    with container:
+        host, outside = container.get_container_host_ip(), int(container.get_exposed_port(port))
+        asyncio.run(_wait(probe, host, outside))
+        yield f"{host}:{outside}"
+
+
+async def _wait(probe: Probe, host: str, port: int) -> None:
+    async with asyncio.timeout(CONTAINER_SECONDS):
+        while not await probe(host, port):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+@contextmanager
+def _kafka_container() -> Iterator[str]:
+    """Its advertised address must be known beforehand, hence a port of our choosing. testcontainers' own
+    KafkaContainer drives another vendor's scripts, which this image does not have."""
+    port = free_port()
+    environment = {
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+    }
+    with _container(KAFKA_IMAGE, 9092, probes.kafka, environment, published=port) as place:
+        yield place

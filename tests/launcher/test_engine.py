@@ -1,0 +1,33 @@
+"""The servers that the fixtures give: real, ours alone, and as empty as they say."""
+
+import redis.asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+
+async def test_a_database_of_a_test_has_our_schema(database):
+    import asyncpg
+
+    connection = await asyncpg.connect(database)
+
+    assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") > 0
+
+    await connection.close()
+
+
+async def test_redis_keeps_what_it_is_given(redis_url):
+    client = redis.asyncio.from_url(redis_url)
+
+    await client.set("word", "kept")
+
+    assert await client.get("word") == b"kept"
+
+    await client.aclose()
+
+
+async def test_kafka_makes_no_topic_by_itself(kafka_bootstrap):
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+
+    assert await admin.list_topics() == []
+
+    await admin.close()
