@@ -32,6 +32,8 @@ if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
     mirror=${PIP_INDEX_URL:-$(.venv/bin/pip config get global.index-url 2>/dev/null || true)}
     [ -z "$mirror" ] || export UV_DEFAULT_INDEX="$mirror"
 fi
+# A company's own authority is in the system's list and not in uv's.
+[ ! -e /etc/ssl/certs ] || export UV_SYSTEM_CERTS=1
 export UV_PYTHON="$PWD/.venv/bin/python"
 members=$(for project in libs/*/pyproject.toml services/*/pyproject.toml; do echo "-e ./${project%/pyproject.toml}"; done)
 

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import shutil
+import ssl
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def _fetch_all(
 ) -> None:
     megabytes = sum(jar.size for jar in missing) / 1e6
     progress(f"fetching Kafka: {len(missing)} jars, {megabytes:.0f} MB")
-    with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+    with _system_certificates(), ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         tasks = {pool.submit(_fetch, jar, directory, fetching, download): jar for jar in missing}
         done = 0.0
         try:
@@ -102,6 +104,21 @@ def _fetch_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _system_certificates() -> Iterator[None]:
+    """jgo's HTTP client trusts a list of its own; a machine behind a proxy has the proxy's in the system's."""
+    paths = ssl.get_default_verify_paths()
+    trusted = paths.cafile or paths.capath
+    if trusted is None or os.environ.get("REQUESTS_CA_BUNDLE"):
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = trusted
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
 
 
 def _fetch(jar: Jar, directory: Path, fetching: Path, download: Download) -> None:
