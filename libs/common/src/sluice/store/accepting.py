@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from sluice.model.message import Channel, Class
 from sluice.model.state import EventKind, State
+from sluice.store.db import Connection
 
 KEY_LIFETIME = timedelta(hours=24)
 
@@ -73,7 +72,7 @@ class Conflicting:
 Verdict = Recorded | Replayed | Conflicting
 
 
-async def accept(connection: asyncpg.Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
+async def accept(connection: Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
     """Record a batch in one transaction; the verdicts come in the batch's order.
 
     The unique index on (project, key) decides between concurrent requests with one key, also between gateways:
@@ -87,7 +86,7 @@ async def accept(connection: asyncpg.Connection, batch: Sequence[NewMessage]) ->
     return verdicts
 
 
-async def _claim_keys(connection: asyncpg.Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
+async def _claim_keys(connection: Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
     # In the order of the keys: two transactions that want the same keys must not wait for each other in a ring.
     keyed = sorted(
         (message for message in batch if message.idempotency_key is not None),
@@ -117,7 +116,7 @@ def _verdict(message: NewMessage, owner: UUID, fingerprint: bytes) -> Verdict:
     return Replayed(owner) if fingerprint == message.fingerprint else Conflicting(owner)
 
 
-async def _insert_keys(connection: asyncpg.Connection, firsts: Sequence[NewMessage]) -> set[tuple[UUID, str]]:
+async def _insert_keys(connection: Connection, firsts: Sequence[NewMessage]) -> set[tuple[UUID, str]]:
     rows = await connection.fetch(
         """
         INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
@@ -138,7 +137,7 @@ async def _insert_keys(connection: asyncpg.Connection, firsts: Sequence[NewMessa
 
 
 async def _read_keys(
-    connection: asyncpg.Connection, losers: Sequence[NewMessage]
+    connection: Connection, losers: Sequence[NewMessage]
 ) -> dict[tuple[UUID, str], tuple[UUID, bytes]]:
     if not losers:
         return {}
@@ -154,7 +153,7 @@ async def _read_keys(
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 
 
-async def _write(connection: asyncpg.Connection, fresh: Sequence[NewMessage]) -> None:
+async def _write(connection: Connection, fresh: Sequence[NewMessage]) -> None:
     attachments = {
         (message.project_id, digest): (content, message.created_at)
         for message in fresh
@@ -240,7 +239,7 @@ def _delivery_row(message: NewMessage, delivery: NewDelivery) -> tuple[Any, ...]
 
 
 async def _write_attachments(
-    connection: asyncpg.Connection, attachments: dict[tuple[UUID, str], tuple[bytes, datetime]]
+    connection: Connection, attachments: dict[tuple[UUID, str], tuple[bytes, datetime]]
 ) -> None:
     await connection.execute(
         """

@@ -12,13 +12,13 @@ import asyncpg
 from sluice.errors import SluiceError
 
 Pool = asyncpg.Pool
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Record = asyncpg.Record
 
 # What a caller may see when Postgres is away, slow or going down; everything else is a bug of ours.
-UNAVAILABLE: tuple[type[BaseException], ...] = (
+UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
-    asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,

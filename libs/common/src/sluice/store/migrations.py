@@ -61,7 +61,8 @@ async def apply(dsn: str, directory: Path | None = None) -> list[str]:
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL)"
         )
-        applied = dict(await connection.fetch("SELECT name, digest FROM schema_migrations"))
+        rows = await connection.fetch("SELECT name, digest FROM schema_migrations")
+        applied = {row["name"]: row["digest"] for row in rows}
         _check(migrations, applied)
         missing = [migration for migration in migrations if migration.name not in applied]
         for migration in missing:

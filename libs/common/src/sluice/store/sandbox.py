@@ -22,20 +22,22 @@ class Captured:
     captured_at: datetime
 
 
-async def capture(db: Db, captured: Captured) -> None:
+async def capture(
+    db: Db, *, reference: str, message_id: UUID, recipient: str, content: str, at: datetime, timeout: float
+) -> None:
     """Keep it; a repeat with the same reference changes nothing."""
     await db.execute(
         """
         INSERT INTO sandbox_messages (reference, project_id, message_id, channel, recipient, content, captured_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+        SELECT $1, project_id, id, channel, $3, $4, $5 FROM messages WHERE id = $2
+        ON CONFLICT DO NOTHING
         """,
-        captured.reference,
-        captured.project_id,
-        captured.message_id,
-        captured.channel,
-        captured.recipient,
-        captured.content,
-        captured.captured_at,
+        reference,
+        message_id,
+        recipient,
+        content,
+        at,
+        timeout=timeout,
     )
 
 

@@ -1,0 +1,114 @@
+"""Shared commits: what many tasks want done one by one is done in batches, each task waiting for its own result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class OverloadedError(Exception):
+    """Too many are waiting already; nothing was done."""
+
+
+class Batcher(Generic[T, R]):
+    """Collects items and gives them to ``flush``, which returns one result an item, in order.
+
+    A batch is whatever has come together while the ones before it were under way: alone an item waits for
+    ``linger`` seconds at most, under load batches grow by themselves. ``parallel`` flushes run at once.
+    If a batch fails with one of ``split_on``, its items are flushed one by one, so that one bad item spoils no other.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        name: str,
+        size: int,
+        parallel: int = 2,
+        linger: float = 0.0,
+        limit: int = 100_000,
+        split_on: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._flush = flush
+        self._name = name
+        self._size = size
+        self._linger = linger
+        self._limit = limit
+        self._split_on = split_on
+        self._slots = asyncio.Semaphore(parallel)
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._some = asyncio.Event()
+        self._flushing: set[asyncio.Task[None]] = set()
+
+    def submit(self, item: T) -> asyncio.Future[R]:
+        """The result of ``item``, or the exception its batch ended in.
+
+        Raises:
+            OverloadedError: ``limit`` items are waiting already.
+        """
+        if len(self._waiting) >= self._limit:
+            raise OverloadedError(f"{self._name}: {self._limit} are waiting")
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        self._some.set()
+        return result
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Batcher[T, R]]:
+        """Flush until the block ends; what still waits then is flushed before this returns."""
+        collector = asyncio.create_task(self._collect(), name=self._name)
+        try:
+            yield self
+        finally:
+            while self._waiting:
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*self._flushing, return_exceptions=True)
+            collector.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await collector
+
+    async def _collect(self) -> None:
+        while True:
+            await self._some.wait()
+            await self._slots.acquire()
+            if self._linger and len(self._waiting) < self._size:
+                await asyncio.sleep(self._linger)
+            batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
+            if not self._waiting:
+                self._some.clear()
+            task = asyncio.create_task(self._settle(batch), name=f"{self._name}-flush")
+            self._flushing.add(task)
+            task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushing.discard(task)
+        self._slots.release()
+
+    async def _settle(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+        except self._split_on as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for pair in batch:
+                    await self._settle([pair])
+        except Exception as error:
+            _fail(batch, error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(batch: list[tuple[T, asyncio.Future[R]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

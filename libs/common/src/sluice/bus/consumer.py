@@ -1,0 +1,317 @@
+"""A consumer with many records of one partition in flight that commits only the finished prefix.
+
+Each assignment of a partition gets a window: the offsets that were handed out and not finished yet. A record counts
+as finished when its handler says so, in any order; what is committed is the offset below which everything is
+finished. A crash therefore repeats records and never skips one; repeats are harmless because claims are
+compare-and-set. (Offsets are never computed: compaction and transactions leave gaps.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+log = structlog.get_logger()
+
+_POLL = 0.1  # seconds a poll waits for records
+_COMMIT_EVERY = 0.2  # seconds
+_AFTER_FAULT = 1.0  # seconds before a handler that raised sees its records again
+_SILENT = 15.0  # seconds without a finished poll after which the consumer is not ready
+_START_AGAIN = 0.5  # seconds between tries to reach the broker at start
+
+
+class _Window:
+    __slots__ = ("alive", "committed", "next_commit", "partition", "pending")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.pending: deque[Record] = deque()
+        self.next_commit: int | None = None
+        self.committed: int | None = None
+        self.alive = True
+
+    def advance(self) -> None:
+        while self.pending and self.pending[0].finished:
+            self.next_commit = self.pending.popleft().offset + 1
+
+
+class Record:
+    """One record in flight. Call :meth:`done` exactly when nothing of it can be lost any more."""
+
+    __slots__ = ("_consumer", "_window", "finished", "headers", "key", "offset", "timestamp", "value")
+
+    def __init__(self, raw: object, window: _Window, consumer: Consumer) -> None:
+        self.offset: int = raw.offset  # type: ignore[attr-defined]
+        self.key: bytes | None = raw.key  # type: ignore[attr-defined]
+        self.value: bytes | None = raw.value  # type: ignore[attr-defined]
+        self.timestamp: int = raw.timestamp  # type: ignore[attr-defined]
+        self.headers: Sequence[tuple[str, bytes]] = raw.headers  # type: ignore[attr-defined]
+        self.finished = False
+        self._window = window
+        self._consumer = consumer
+
+    @property
+    def topic(self) -> str:
+        """Where it was read."""
+        return str(self._window.partition.topic)
+
+    @property
+    def partition(self) -> int:
+        """Where it was read."""
+        return int(self._window.partition.partition)
+
+    @property
+    def alive(self) -> bool:
+        """False once the partition was given to somebody else: they will see the record again."""
+        return self._window.alive
+
+    def done(self) -> None:
+        """Nothing of it can be lost any more; calling it again changes nothing."""
+        if not self.finished:
+            self.finished = True
+            self._consumer._finished(self._window)
+
+
+Handler = Callable[[list[Record]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one consumer: records in flight in all, and of one partition before it is paused."""
+
+    in_flight: int = 2000
+    window: int = 1000
+    batch: int = 500
+
+
+class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Reads topics in a group and hands batches to ``handler``, which takes them over and finishes each record later.
+
+    ``handler`` returns when it has room for more. If it raises, it sees the unfinished records again after a pause.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        handler: Handler,
+        *,
+        servers: str,
+        group: str,
+        limits: Limits = Limits(),
+        drain: float = 20.0,
+    ) -> None:
+        self._topics = list(topics)
+        self._handler = handler
+        self._servers = servers
+        self._group = group
+        self._limits = limits
+        self._drain = drain
+        self._windows: dict[TopicPartition, _Window] = {}
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._client: AIOKafkaConsumer | None = None
+        self.polled_at = 0.0  # loop time of the newest finished poll: the sign of life that readiness looks at
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Consume until :meth:`stop`; then finish what is in flight, commit, and leave the group."""
+        self._client = await self._start()
+        committer = asyncio.create_task(self._commit_regularly(), name=f"{self._group}-committer")
+        try:
+            while not self._stopping.is_set():
+                await self._poll_once(self._client)
+            await self._wait_for_in_flight(self._drain)
+        finally:
+            committer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await committer
+            await self._leave(self._client)
+
+    def stop(self) -> None:
+        """Read nothing more; :meth:`run` returns after the drain."""
+        self._stopping.set()
+        self._room.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Records handed out and not finished."""
+        return self._in_flight
+
+    def readiness(self) -> str | None:
+        """None while polls succeed and the group has given us an answer; otherwise what is missing."""
+        if self._stopping.is_set():
+            return "stopping"
+        if self._client is None or not self.polled_at:
+            return "not in the consumer group yet"
+        silent = asyncio.get_running_loop().time() - self.polled_at
+        return f"no poll for {silent:.0f} s" if silent > _SILENT else None
+
+    async def _start(self) -> AIOKafkaConsumer:
+        while True:
+            client = AIOKafkaConsumer(
+                bootstrap_servers=self._servers,
+                client_id=f"sluice-{self._group}",
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=2_000,
+                rebalance_timeout_ms=int((self._drain + 5) * 1000),
+                max_poll_interval_ms=300_000,
+                fetch_max_wait_ms=200,
+                metadata_max_age_ms=30_000,
+                retry_backoff_ms=200,
+            )
+            client.subscribe(self._topics, listener=self)
+            try:
+                await client.start()
+                return client
+            except (KafkaError, OSError) as error:
+                await client.stop()
+                log.warning("kafka_unreachable", group=self._group, error=type(error).__name__)
+                if self._stopping.is_set():
+                    raise
+                await asyncio.sleep(_START_AGAIN)
+
+    async def _leave(self, client: AIOKafkaConsumer) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._commit(client), 3.0)
+        for window in self._windows.values():
+            window.alive = False
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(client.stop(), 5.0)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def _poll_once(self, client: AIOKafkaConsumer) -> None:
+        room = self._limits.in_flight - self._in_flight
+        try:
+            if room <= 0:
+                await self._keep_membership(client)
+                return
+            polled = await client.getmany(timeout_ms=int(_POLL * 1000), max_records=min(room, self._limits.batch))
+        except KafkaError as error:
+            log.warning("poll_failed", group=self._group, error=type(error).__name__)
+            await asyncio.sleep(_POLL)
+            return
+        self.polled_at = asyncio.get_running_loop().time()
+        records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
+        if records:
+            self._pause_full(client)
+            await self._hand_over(records)
+
+    def _take(self, partition: TopicPartition, raws: Sequence[object]) -> list[Record]:
+        window = self._windows.get(partition)
+        if window is None or not window.alive:
+            return []
+        records = [Record(raw, window, self) for raw in raws]
+        window.pending.extend(records)
+        self._in_flight += len(records)
+        return records
+
+    async def _hand_over(self, records: list[Record]) -> None:
+        while records:
+            try:
+                await self._handler(records)
+                return
+            except Exception:
+                log.exception("handler_failed", group=self._group, records=len(records))
+                await asyncio.sleep(_AFTER_FAULT)
+                records = [record for record in records if record.alive and not record.finished]
+
+    async def _keep_membership(self, client: AIOKafkaConsumer) -> None:
+        """No room: wait for some, and show the group every second that we are alive without reading."""
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), 1.0)
+            return
+        paused = [tp for tp in client.assignment() if tp not in client.paused()]
+        client.pause(*paused)
+        await client.getmany(timeout_ms=0)
+        self.polled_at = asyncio.get_running_loop().time()
+        client.resume(*(tp for tp in paused if tp in client.assignment()))
+
+    def _pause_full(self, client: AIOKafkaConsumer) -> None:
+        full = [tp for tp, window in self._windows.items() if len(window.pending) >= self._limits.window]
+        if full:
+            client.pause(*(tp for tp in full if tp in client.assignment()))
+
+    def _resume(self, window: _Window) -> None:
+        client = self._client
+        if client is None or len(window.pending) > self._limits.window // 2:
+            return
+        if window.partition in client.paused():
+            client.resume(window.partition)
+
+    def _finished(self, window: _Window) -> None:
+        self._in_flight -= 1
+        self._room.set()
+        if window.alive:
+            window.advance()
+            self._resume(window)
+
+    async def _wait_for_in_flight(self, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while any(window.pending for window in self._windows.values()):
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("drain_incomplete", group=self._group, in_flight=self._in_flight)
+                return
+            await asyncio.sleep(0.02)
+
+    # -- committing ---------------------------------------------------------------------------------------------
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_EVERY)
+            if self._client is not None:
+                await self._commit(self._client)
+
+    async def _commit(self, client: AIOKafkaConsumer) -> None:
+        moved = {
+            tp: window.next_commit
+            for tp, window in self._windows.items()
+            if window.alive and window.next_commit is not None and window.next_commit != window.committed
+        }
+        if not moved:
+            return
+        try:
+            await client.commit(moved)
+        except (CommitFailedError, IllegalStateError) as error:
+            # The group has moved on: whoever has the partition now repeats these records and finds them settled.
+            log.info("commit_lost_to_rebalance", group=self._group, error=type(error).__name__)
+        except KafkaError as error:
+            log.warning("commit_failed", group=self._group, error=type(error).__name__)
+        else:
+            for tp, offset in moved.items():
+                if tp in self._windows:
+                    self._windows[tp].committed = offset
+
+    # -- rebalancing --------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Finish what is in flight, commit it, and forget the windows: late endings then change nothing."""
+        if self._client is None:
+            return
+        await self._wait_for_in_flight(self._drain)
+        await self._commit(self._client)
+        for tp in revoked:
+            window = self._windows.pop(tp, None)
+            if window is not None:
+                window.alive = False
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Fresh windows; the client has forgotten its pauses as well."""
+        for tp in assigned:
+            old = self._windows.get(tp)
+            if old is not None:
+                old.alive = False
+            self._windows[tp] = _Window(tp)

@@ -1,0 +1,119 @@
+"""Everything that travels on the bus between roles. Add fields with defaults; never rename or remove one.
+
+Records carry identifiers and facts: no content, no recipient, no credential. What a worker needs of those it reads
+from the record when it claims.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from sluice.model.message import Channel, Class
+from sluice.model.state import EventKind, State
+
+SCHEMA_VERSION = 1
+VERSION_HEADER = "schema-version"
+
+
+class BusRecord(BaseModel):
+    """Base: frozen; a field that is not known yet is news from a newer writer, not an error."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def encode(self) -> bytes:
+        """The record's value on the bus: JSON without what is at its default."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+
+class Repeat(BaseModel):
+    """An ambiguous attempt that may be made again at the same provider under the same reference."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    provider_id: UUID
+    reference: str
+
+
+class Drive(BusRecord):
+    """``deliveries.accepted`` and ``deliveries.reroute``: a delivery wants its next attempt."""
+
+    delivery_id: UUID
+    message_id: UUID
+    project_id: UUID
+    channel: Channel
+    class_: Class
+    driven_at: AwareDatetime  # when the record put it on the conveyor, unchanged from topic to topic
+    expires_at: AwareDatetime
+    attempt: int = Field(1, ge=1, le=30_000)  # the number that the next attempt will have
+    round: int = Field(1, ge=1, le=30_000)
+    tried: tuple[UUID, ...] = ()  # in this round
+    ambiguous: int = 0
+    preferred: UUID | None = None
+    sandbox: bool = False
+    repeat: Repeat | None = None
+    last_reason: str = ""  # of the attempt before
+
+
+class Assignment(BusRecord):
+    """``deliveries.<channel>``: make this attempt at this provider."""
+
+    drive: Drive
+    provider_id: UUID
+    package: str
+    reference: str
+    decision: str  # JSON: every candidate and why it was taken or left out
+
+
+class DeliveryEvent(BusRecord):
+    """``delivery.events``: one line of a delivery's history, announced after it was settled."""
+
+    delivery_id: UUID
+    number: int  # with the delivery: the identity of the event; repeats are equal
+    message_id: UUID
+    project_id: UUID
+    channel: Channel
+    kind: EventKind
+    state: State | None = None
+    at: AwareDatetime
+    attempt: int | None = None
+    provider_id: UUID | None = None
+    outcome: str | None = None  # of the attempt: accepted, rejected, throttled, auth_failed, provider_fault, unknown
+    took_ms: int | None = None  # the attempt's duration
+    retry_after_s: float | None = None  # throttled: how long the provider asks not to be called
+    detail: str = ""
+
+
+class RequestRejected(BusRecord):
+    """``delivery.events``: a request on ``send.requests`` whose sender is known was refused."""
+
+    kind: str = "request_rejected"
+    project_id: UUID
+    code: str
+    message: str
+    field: str | None = None
+    idempotency_key: str | None = None
+    topic: str
+    partition: int
+    offset: int
+    at: AwareDatetime
+
+    def encode(self) -> bytes:
+        """With ``kind``, which readers need to tell it from a :class:`DeliveryEvent`."""
+        return self.model_dump_json().encode()
+
+
+class ProviderHealth(BusRecord):
+    """``provider.health``: the newest verdict about one provider; the key is the provider's id."""
+
+    provider_id: UUID
+    project_id: UUID
+    channel: Channel
+    verdict: str  # healthy, degraded, unhealthy
+    reason: str = ""
+    probe_at: AwareDatetime | None = None  # unhealthy: a few messages may try it again from then on
+    hold_until: AwareDatetime | None = None  # throttled or parked: no call at all before
+    error_rate: float = 0.0
+    sample: float = 0.0  # effective number of attempts behind the rate
+    at: AwareDatetime

@@ -1,0 +1,59 @@
+"""What becomes of a record that cannot be read: set aside whole, with where it was and why."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic
+
+_KEPT = 256 * 1024  # bytes of a bad record that are kept; more would not fit into a record of its own
+
+
+class Unreadable(Protocol):
+    """A record as the consumer gives it."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+_SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
+
+
+def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
+    """The dead letter of a bad record: its coordinates, the reason, and its bytes in base64 (keys left out)."""
+    value = record.value or b""
+    return json.dumps(
+        {
+            "kind": "unreadable",
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "reason": reason,
+            "at": at.isoformat(),
+            "key": base64.b64encode(record.key or b"").decode(),
+            "headers": {
+                name: "***" if name.lower() in _SECRET_HEADERS else value.decode("utf-8", "replace")
+                for name, value in record.headers
+            },
+            "value": base64.b64encode(value[:_KEPT]).decode(),
+            "truncated": len(value) > _KEPT,
+        }
+    ).encode()
+
+
+async def park(publisher: Publisher, record: Unreadable, reason: str, *, at: datetime) -> bool:
+    """Put a bad record on ``dead.letters``; True once the broker has it, so that its partition may move on."""
+    key = f"{record.topic}/{record.partition}/{record.offset}".encode()
+    return await acknowledged([publisher.publish(Topic.DEAD_LETTERS, key, parked(record, reason, at=at))])

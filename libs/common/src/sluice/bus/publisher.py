@@ -1,0 +1,166 @@
+"""Publishing without waiting for each record.
+
+Callers hand records over and go on; one task feeds the client, which batches. The queue is bounded: when the broker
+is away long enough to fill it, records are refused at once, and the recovery loop drives from the record later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
+from sluice.errors import SluiceError
+
+log = structlog.get_logger()
+
+_HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
+_START_AGAIN = 0.5  # seconds between tries to reach the broker at start
+
+
+class NotPublishedError(Exception):
+    """The broker has not acknowledged the record: full queue, time-out, or refusal."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    result: asyncio.Future[None]
+
+
+class Publisher:
+    """Hands records to Kafka: all replicas acknowledge, small linger, lz4.
+
+    Not the idempotent producer: every reader of ours drops repeats by itself, and a plain batch fails after the
+    request time-out instead of staying pending for as long as the broker is away (docs/decisions/0005).
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, *, limit: int) -> None:
+        self._producer = producer
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
+
+    def publish(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> asyncio.Future[None]:
+        """Hand a record over. The future ends with the broker's acknowledgement or :class:`NotPublishedError`.
+
+        Nobody needs to await it: an exception in it is taken note of here.
+        """
+        result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        result.add_done_callback(_take_note)
+        extra = [(name, text.encode()) for name, text in (headers or {}).items()]
+        try:
+            self._queue.put_nowait(_Waiting(topic, key, value, _HEADERS + extra, result))
+        except asyncio.QueueFull:
+            result.set_exception(NotPublishedError("the queue to Kafka is full"))
+        return result
+
+    async def feed(self) -> None:
+        """Move records from the queue into the client's batches, for ever."""
+        while True:
+            waiting = await self._queue.get()
+            if waiting.result.done():
+                continue
+            try:
+                sent = await self._producer.send(waiting.topic, waiting.value, key=waiting.key, headers=waiting.headers)
+            except (KafkaError, AssertionError, OSError, TimeoutError) as error:
+                _fail(waiting.result, error)
+                continue
+            sent.add_done_callback(_forward_to(waiting.result))
+
+    async def drained(self) -> None:
+        """Return when all that was handed over so far is acknowledged or has failed."""
+        while not self._queue.empty():
+            await asyncio.sleep(0.005)
+        await self._producer.flush()
+
+
+def _take_note(result: asyncio.Future[None]) -> None:
+    if not result.cancelled():
+        result.exception()
+
+
+def _fail(result: asyncio.Future[None], error: BaseException) -> None:
+    if not result.done():
+        result.set_exception(NotPublishedError(f"{type(error).__name__}: {error}"))
+
+
+class _forward_to:
+    __slots__ = ("_result",)
+
+    def __init__(self, result: asyncio.Future[None]) -> None:
+        self._result = result
+
+    def __call__(self, sent: asyncio.Future[object]) -> None:
+        if self._result.done():
+            return
+        if sent.cancelled():
+            self._result.set_exception(NotPublishedError("the client was closed"))
+        elif error := sent.exception():
+            _fail(self._result, error)
+        else:
+            self._result.set_result(None)
+
+
+async def acknowledged(results: Iterable[asyncio.Future[None]]) -> bool:
+    """Whether the broker has acknowledged every one of them."""
+    outcomes = await asyncio.gather(*results, return_exceptions=True)
+    return not any(isinstance(outcome, BaseException) for outcome in outcomes)
+
+
+@asynccontextmanager
+async def open_publisher(
+    servers: str, *, name: str, limit: int = 50_000, wait: float = 60.0
+) -> AsyncIterator[Publisher]:
+    """A started publisher; waits up to ``wait`` seconds for the broker at start and flushes at the end.
+
+    Raises:
+        SluiceError: the broker could not be reached in that time.
+    """
+    producer = await _start(servers, name=name, wait=wait)
+    publisher = Publisher(producer, limit=limit)
+    feeder = asyncio.create_task(publisher.feed(), name="publisher")
+    try:
+        yield publisher
+    finally:
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(publisher.drained(), 5.0)
+        feeder.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await feeder
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(producer.stop(), 5.0)
+
+
+async def _start(servers: str, *, name: str, wait: float) -> AIOKafkaProducer:
+    deadline = asyncio.get_running_loop().time() + wait
+    while True:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            client_id=f"sluice-{name}",
+            acks="all",
+            linger_ms=4,
+            max_batch_size=256 * 1024,
+            compression_type="lz4",
+            request_timeout_ms=10_000,
+            retry_backoff_ms=100,
+            metadata_max_age_ms=60_000,
+        )
+        try:
+            await producer.start()
+            return producer
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            if asyncio.get_running_loop().time() > deadline:
+                raise SluiceError(f"Kafka does not answer at {servers}: {error}") from error
+            await asyncio.sleep(_START_AGAIN)

@@ -1,0 +1,351 @@
+"""The act that the three workers share: claim, call, settle, announce, commit.
+
+It knows no channel and no vendor. What differs between the services is which topics they read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+from pydantic import Field, ValidationError
+
+from sluice import metrics
+from sluice.batching import Batcher
+from sluice.bus.consumer import Record
+from sluice.bus.events import Assignment, Repeat
+from sluice.bus.parking import park
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic
+from sluice.clock import utc_now
+from sluice.delivery.policy import Timing, conclude, held_for, outcome_name
+from sluice.delivery.sandbox import SANDBOX_ID
+from sluice.delivery.settling import Settlement, Settler
+from sluice.errors import SluiceError
+from sluice.model import ids
+from sluice.model.message import Email, content_adapter
+from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled
+from sluice.providers import registry
+from sluice.providers.contract import AnyPackage, Credentials, Outgoing
+from sluice.providers.sandbox import SANDBOX
+from sluice.settings import KeyedSettings
+from sluice.store import deliveries, messages
+from sluice.store.cache import Configuration
+from sluice.store.crypto import Vault
+from sluice.store.db import UNAVAILABLE, Db
+from sluice.store.deliveries import Claim, Claimed
+from sluice.wires.call import Wires, call
+
+log = structlog.get_logger()
+
+_AGAIN = 0.3  # seconds before a claim is tried again while Postgres is away
+_SPARE = 1.0  # seconds of the lease that must be left beyond the deadline when a call starts
+
+
+class WorkerSettings(Timing, KeyedSettings):
+    """Settings of a worker."""
+
+    provider_slots: int = Field(256, ge=1, description="calls in flight at one provider")
+    lane_patience: float = Field(2.0, gt=0, description="how long a message waits for a slot before it is re-routed")
+    callback_base: str | None = Field(None, description="public address of the gateway, for providers' receipts")
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One assignment on its way through the worker."""
+
+    record: Record
+    assignment: Assignment
+    arrived: float  # loop time
+    claimed_at: float = 0.0  # loop time
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The calls of one provider: a slow one holds only its own slots."""
+
+    free: int
+    waiting: deque[_Job] = field(default_factory=deque)
+    held_until: float = 0.0  # loop time; no call before
+
+
+class Worker:
+    """Takes assignments from the bus and carries them through."""
+
+    def __init__(
+        self,
+        *,
+        db: Db,
+        configuration: Configuration,
+        vault: Vault,
+        wires: Wires,
+        publisher: Publisher,
+        settler: Settler,
+        settings: WorkerSettings,
+    ) -> None:
+        self._db = db
+        self._configuration = configuration
+        self._vault = vault
+        self._wires = wires
+        self._publisher = publisher
+        self._settler = settler
+        self._settings = settings
+        self._lanes: dict[UUID, _Lane] = {}
+        self._flying: set[_Job] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._credentials: dict[UUID, tuple[int, AnyPackage, Credentials]] = {}
+        self._claims: Batcher[_Job, Claimed | None] = Batcher(
+            self._claim, name="claim", size=200, parallel=2, linger=0.001, split_on=(asyncpg.DataError, ValueError)
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Worker]:
+        """Work until the block ends."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._claims.running())
+            keepers = [
+                asyncio.create_task(self._keep_leases(), name="keep-leases"),
+                asyncio.create_task(self._mind_lanes(), name="mind-lanes"),
+            ]
+            try:
+                yield self
+            finally:
+                for keeper in keepers:
+                    keeper.cancel()
+                await asyncio.gather(*keepers, return_exceptions=True)
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that are claimed and not settled."""
+        return len(self._flying)
+
+    # -- from the bus to the lanes --------------------------------------------------------------------------------
+
+    async def take(self, records: list[Record]) -> None:
+        """Take a batch over; each record is finished when nothing of it can be lost any more."""
+        now = asyncio.get_running_loop().time()
+        for record in records:
+            assignment = _read(record)
+            if assignment is None:
+                self._spawn(self._park(record, "not an assignment of a schema that this version reads"))
+                continue
+            lane = self._lane(assignment.provider_id)
+            lane.waiting.append(_Job(record, assignment, now))
+            self._pump(lane)
+
+    def _lane(self, provider_id: UUID) -> _Lane:
+        lane = self._lanes.get(provider_id)
+        if lane is None:
+            lane = self._lanes[provider_id] = _Lane(self._slots_of(provider_id))
+        return lane
+
+    def _slots_of(self, provider_id: UUID) -> int:
+        row = self._configuration.providers.get(provider_id)
+        asked = row.settings.get("concurrency") if row is not None else None
+        return asked if isinstance(asked, int) and asked > 0 else self._settings.provider_slots
+
+    def _pump(self, lane: _Lane) -> None:
+        while lane.free and lane.waiting and lane.held_until <= asyncio.get_running_loop().time():
+            job = lane.waiting.popleft()
+            if not job.record.alive:
+                job.record.done()
+                continue
+            lane.free -= 1
+            self._spawn(self._carry(lane, job))
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _park(self, record: Record, reason: str) -> None:
+        while not await park(self._publisher, record, reason, at=utc_now()):
+            await asyncio.sleep(_AGAIN)
+        metrics.PARKED.labels(record.topic).inc()
+        record.done()
+
+    # -- one delivery ---------------------------------------------------------------------------------------------
+
+    async def _carry(self, lane: _Lane, job: _Job) -> None:
+        settlement: Settlement | None = None
+        try:
+            ready = self._account(job.assignment)
+            if isinstance(ready, str):
+                await self._hand_back(job, ready)
+                return
+            claimed = await self._claims.submit(job)
+            if claimed is None:
+                job.record.done()
+                return
+            self._flying.add(job)
+            started = utc_now()
+            outcome = await self._attempt(job, claimed, *ready)
+            settlement = self._conclude(lane, job, ready[0], outcome, started)
+        except Exception as error:
+            # Nothing is lost: an attempt without an outcome lapses, an unclaimed delivery falls due.
+            log.exception("delivery_interrupted", delivery=str(job.assignment.drive.delivery_id))
+            if isinstance(error, asyncpg.DataError | ValueError):
+                self._spawn(self._park(job.record, f"{type(error).__name__}: {error}"[:300]))
+                return
+        finally:
+            lane.free += 1
+            self._pump(lane)
+        await self._finish(job, settlement)
+
+    async def _finish(self, job: _Job, settlement: Settlement | None) -> None:
+        try:
+            if settlement is not None and not await self._settler.settle(settlement):
+                log.warning("settled_by_another", delivery=str(settlement.drive.delivery_id))
+        finally:
+            self._flying.discard(job)
+            job.record.done()
+
+    def _account(self, assignment: Assignment) -> tuple[AnyPackage, Credentials] | str:
+        """The package and the opened credentials; or, in words, why this provider cannot be used now."""
+        if assignment.provider_id == SANDBOX_ID:
+            return SANDBOX, SANDBOX.credentials()
+        row = self._configuration.providers.get(assignment.provider_id)
+        if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
+            return "the provider was removed or disabled"
+        known = self._credentials.get(row.id)
+        if known is None or known[0] != row.version:
+            try:
+                package = registry.package_named(row.package)
+                opened = self._vault.open(row.credentials, project_id=row.project_id, provider_id=row.id)
+                known = (row.version, package, package.credentials.model_validate_json(opened))
+            except (SluiceError, ValidationError, LookupError) as error:
+                # The text of a ValidationError would show the credentials.
+                log.error("provider_unusable", provider=str(row.id), error=type(error).__name__)
+                return "the provider's credentials cannot be used"
+            self._credentials[row.id] = known
+        return known[1], known[2]
+
+    async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
+        loop = asyncio.get_running_loop()
+        claims = {job.assignment.drive.delivery_id: _claim_of(job.assignment) for job in jobs}
+        while True:
+            begun = loop.time()
+            try:
+                won = await deliveries.claim(
+                    self._db, list(claims.values()), now=utc_now(), lease=timedelta(seconds=self._settings.lease)
+                )
+                break
+            except UNAVAILABLE as error:
+                log.warning("claim_waits", error=type(error).__name__, waiting=len(jobs))
+                await asyncio.sleep(_AGAIN)
+                if not any(job.record.alive for job in jobs):
+                    return [None] * len(jobs)
+        by_id = {claimed.delivery_id: claimed for claimed in won}
+        results: list[Claimed | None] = []
+        for job in jobs:
+            # pop: a delivery that came twice in one batch was won once.
+            results.append(by_id.pop(job.assignment.drive.delivery_id, None))
+            job.claimed_at = begun
+        return results
+
+    async def _attempt(self, job: _Job, claimed: Claimed, package: AnyPackage, credentials: Credentials) -> Outcome:
+        content = content_adapter.validate_json(claimed.content)
+        blobs: Mapping[str, bytes] = {}
+        if isinstance(content, Email) and content.attachments:
+            digests = [attachment.sha256 for attachment in content.attachments]
+            blobs = await messages.attachments(self._db, job.assignment.drive.project_id, digests)
+        outgoing = Outgoing(
+            content=content,
+            recipient=claimed.recipient,
+            reference=job.assignment.reference,
+            message_id=ids.shown("msg", claimed.message_id),
+            created_at=claimed.created_at,
+            attachments=blobs,
+            callback_url=self._callback(job.assignment),
+        )
+        # The process may have been stopped since the claim: a lease that is nearly over gives no right to call.
+        left = job.claimed_at + self._settings.lease - asyncio.get_running_loop().time() - _SPARE
+        if left <= 0:
+            return ProviderFault("not called: the worker was held up until its lease was over")
+        return await call(package, outgoing, credentials, self._wires, deadline=min(left, self._settings.call_deadline))
+
+    def _callback(self, assignment: Assignment) -> str | None:
+        base = self._settings.callback_base
+        if base is None:
+            return None
+        provider = ids.shown("prv", assignment.provider_id)
+        return f"{base.rstrip('/')}/v1/receipts/{provider}?ref={assignment.reference}"
+
+    def _conclude(self, lane: _Lane, job: _Job, package: AnyPackage, outcome: Outcome, started: datetime) -> Settlement:
+        now = utc_now()
+        hold: timedelta | None = None
+        if isinstance(outcome, Throttled):
+            hold = held_for(outcome) or timedelta(seconds=1)
+            lane.held_until = max(lane.held_until, asyncio.get_running_loop().time() + hold.total_seconds())
+        elif isinstance(outcome, AuthFailed):
+            log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.reason)
+        metrics.ATTEMPTS.labels(package.name, outcome_name(outcome)).inc()
+        metrics.CALL_SECONDS.labels(package.name).observe((now - started).total_seconds())
+        repeat = Repeat(provider_id=job.assignment.provider_id, reference=job.assignment.reference)
+        conclusion = conclude(
+            job.assignment.drive, repeat, outcome, idempotent=package.idempotent, at=now, timing=self._settings
+        )
+        return Settlement(job.assignment.drive, conclusion, started, hold)
+
+    # -- lanes and leases -----------------------------------------------------------------------------------------
+
+    async def _hand_back(self, job: _Job, reason: str) -> None:
+        """Give an unclaimed delivery back to the router; no attempt was made."""
+        drive = job.assignment.drive
+        avoided = drive.model_copy(
+            update={"tried": (*drive.tried, job.assignment.provider_id), "last_reason": reason, "repeat": None}
+        )
+        if not await acknowledged([self._publisher.publish(Topic.REROUTE, drive.message_id.bytes, avoided.encode())]):
+            log.warning("hand_back_failed", delivery=str(drive.delivery_id))  # it falls due and is driven again
+        job.record.done()
+
+    async def _mind_lanes(self) -> None:
+        """Give back what waits too long for a slot, and start what was held."""
+        while True:
+            await asyncio.sleep(min(0.25, self._settings.lane_patience / 4))
+            now = asyncio.get_running_loop().time()
+            for lane in list(self._lanes.values()):
+                while lane.waiting and now - lane.waiting[0].arrived > self._settings.lane_patience:
+                    self._spawn(self._hand_back(lane.waiting.popleft(), "the provider has no free slot"))
+                self._pump(lane)
+
+    async def _keep_leases(self) -> None:
+        """Prolong the leases of calls that take long; most end before they need it."""
+        lease = self._settings.lease
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(lease / 6)
+            old = [job for job in self._flying if loop.time() - job.claimed_at > lease / 3]
+            if not old:
+                continue
+            held = [(job.assignment.drive.delivery_id, job.assignment.drive.attempt) for job in old]
+            with contextlib.suppress(*UNAVAILABLE):
+                await deliveries.renew(self._db, held, until=utc_now() + timedelta(seconds=lease))
+
+
+def _read(record: Record) -> Assignment | None:
+    try:
+        return Assignment.model_validate_json(record.value or b"")
+    except ValidationError:
+        return None
+
+
+def _claim_of(assignment: Assignment) -> Claim:
+    drive = assignment.drive
+    return Claim(
+        delivery_id=drive.delivery_id,
+        number=drive.attempt,
+        provider_id=assignment.provider_id,
+        round=drive.round,
+        reference=assignment.reference,
+        decision=assignment.decision,
+    )

@@ -1,0 +1,140 @@
+"""How every role runs: settings errors in one sentence, uvloop, logs, signals, and a small HTTP side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from sluice.errors import SluiceError
+from sluice.settings import Settings
+
+Readiness = Callable[[], str | None]
+"""None when ready, otherwise what is missing, in words."""
+
+
+def run_role(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a role's ``main`` until it returns; an expected fault is one line on stderr and exit code 1."""
+    try:
+        uvloop.run(_guarded(main))
+    except SluiceError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+async def _guarded(main: Callable[[], Awaitable[None]]) -> None:
+    await main()
+
+
+def set_up_logs(level: str, role: str) -> None:
+    """One JSON object a line on stdout: event name and fields."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise SluiceError(f"SLUICE_LOG_LEVEL: {level!r} is none of debug, info, warning, error")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(role=role)
+    logging.basicConfig(level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+    # During an outage aiokafka repeats each connection error several times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def side_routes(readiness: Readiness) -> list[Route]:
+    """``/healthz`` (the process answers), ``/readyz`` (it can do its work), ``/metrics``."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        missing = readiness()
+        return JSONResponse({"ready": missing is None, "reason": missing}, 200 if missing is None else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def side_app(readiness: Readiness, *routes: Route) -> Starlette:
+    """The HTTP side of a role that has no API of its own."""
+    return Starlette(routes=[*side_routes(readiness), *routes])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the role decides when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: see :func:`stop_event`."""
+        yield
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> AsyncIterator[None]:
+    """Serve ``app`` on the role's address while the block runs; then finish open requests, ``grace`` seconds at most.
+
+    Raises:
+        SluiceError: the port is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        backlog=4096,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(grace) or 1,
+    )
+    server = _Server(config)
+    try:
+        listener = config.bind_socket()
+    except SystemExit:
+        raise SluiceError(f"port {settings.port} on {settings.host} is in use: set SLUICE_PORT to a free one") from None
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()

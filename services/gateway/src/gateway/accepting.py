@@ -1,0 +1,188 @@
+"""The one function behind both doors: validate, record, publish, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+from pydantic import ValidationError
+
+from gateway import requests
+from gateway.errors import IdempotencyConflict, Invalid, Unavailable, invalid
+from sluice import metrics
+from sluice.batching import Batcher, OverloadedError
+from sluice.bus.events import Drive
+from sluice.bus.publisher import Publisher
+from sluice.bus.topics import Topic
+from sluice.clock import utc_now
+from sluice.model.ids import InvalidIdError, read, time_of
+from sluice.model.message import Channel
+from sluice.store import accepting
+from sluice.store.accepting import Conflicting, NewMessage, Recorded, Replayed, Verdict
+from sluice.store.cache import Configuration
+from sluice.store.configuration import ApiKey, Project
+from sluice.store.db import UNAVAILABLE, Pool
+
+_WAIT = 0.8  # seconds a request may wait for Postgres before it is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a send request."""
+
+    message_id: UUID
+    project_id: UUID
+    channel: Channel
+    created_at: datetime
+    replayed: bool
+
+
+class Acceptance:
+    """Takes requests from any door; concurrent ones share a commit."""
+
+    def __init__(
+        self, pool: Pool, configuration: Configuration, publisher: Publisher, *, redrive: timedelta, waiting: int
+    ) -> None:
+        self._pool = pool
+        self._configuration = configuration
+        self._publisher = publisher
+        self._redrive = redrive
+        self._batcher: Batcher[NewMessage, Verdict] = Batcher(
+            self._record,
+            name="accept",
+            size=200,
+            parallel=2,
+            linger=0.002,
+            limit=waiting,
+            split_on=(asyncpg.DataError, ValueError),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Acceptance]:
+        """Accept until the block ends; what was taken is recorded and answered."""
+        async with self._batcher.running():
+            yield self
+
+    async def accept(self, body: bytes, key: ApiKey, *, door: str, header_key: str | None = None) -> Accepted:
+        """Record one send request of the key's project and put it on the conveyor.
+
+        Raises:
+            ApiError: Invalid, IdempotencyConflict, or Unavailable; in each case nothing was recorded.
+        """
+        message = self._read(body, key, header_key)
+        try:
+            async with asyncio.timeout(_WAIT):
+                verdict = await self._batcher.submit(message)
+        except OverloadedError:
+            raise Unavailable("too many requests are waiting to be recorded; try again") from None
+        except UNAVAILABLE as error:
+            raise Unavailable("the request could not be recorded; try again") from error
+        match verdict:
+            case Recorded():
+                self._drive(message)
+                metrics.ACCEPTED.labels(message.channel.value, door).inc()
+                return _answer(message, message.id, replayed=False)
+            case Replayed(message_id):
+                return _answer(message, message_id, replayed=True)
+            case Conflicting():
+                raise IdempotencyConflict("the idempotency key was used for a request with another body")
+
+    def _read(self, body: bytes, key: ApiKey, header_key: str | None) -> NewMessage:
+        try:
+            request = requests.parse(body)
+        except ValidationError as error:
+            raise invalid(error) from None
+        except (RecursionError, UnicodeDecodeError):
+            raise Invalid("the body is not valid JSON") from None
+        if header_key and request.idempotency_key and header_key != request.idempotency_key:
+            raise Invalid("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
+        idempotency_key = request.idempotency_key or _header_key(header_key)
+        project = self._configuration.projects.get(key.project_id)
+        now = _milliseconds(utc_now())
+        _check_times(request, now)
+        sender = _sender(request, project)
+        return requests.to_record(
+            request,
+            project_id=key.project_id,
+            sender=sender,
+            sandbox=key.sandbox,
+            key=idempotency_key,
+            fingerprint=requests.fingerprint(body) if idempotency_key else b"",
+            preferred=self._preferred(request, key.project_id),
+            now=now,
+            redrive=self._redrive,
+        )
+
+    def _preferred(self, request: requests.Body, project_id: UUID) -> UUID | None:
+        """The provider that the request names by id or package; one that does not exist is an error."""
+        named = request.preferred_provider
+        if named is None:
+            return None
+        with contextlib.suppress(InvalidIdError):
+            wanted = read("prv", named)
+            row = self._configuration.providers.get(wanted)
+            if row and row.project_id == project_id and row.channel == request.channel and not row.deleted:
+                return wanted
+        for row in self._configuration.candidates(project_id, Channel(request.channel)):
+            if row.package == named:
+                return row.id
+        raise Invalid(
+            "preferred_provider: the project has no such provider for this channel", field="preferred_provider"
+        )
+
+    async def _record(self, batch: Sequence[NewMessage]) -> list[Verdict]:
+        async with self._pool.acquire(timeout=_WAIT) as connection:
+            return await accepting.accept(connection, batch)
+
+    def _drive(self, message: NewMessage) -> None:
+        """Put the deliveries on the conveyor. If Kafka does not take them the recovery loop will."""
+        if message.send_at is not None:
+            return
+        for delivery in message.deliveries:
+            drive = Drive(
+                delivery_id=delivery.id,
+                message_id=message.id,
+                project_id=message.project_id,
+                channel=message.channel,
+                class_=message.class_,
+                driven_at=message.created_at,
+                expires_at=message.expires_at,
+                preferred=message.preferred,
+                sandbox=message.sandbox,
+            )
+            self._publisher.publish(Topic.ACCEPTED, message.id.bytes, drive.encode())
+
+
+def _answer(message: NewMessage, message_id: UUID, *, replayed: bool) -> Accepted:
+    return Accepted(message_id, message.project_id, message.channel, time_of(message_id), replayed)
+
+
+def _milliseconds(now: datetime) -> datetime:
+    """As exact as an id is, so that a replayed answer shows the same time."""
+    return datetime.fromtimestamp(int(now.timestamp() * 1000) / 1000, UTC)
+
+
+def _header_key(text: str | None) -> str | None:
+    if text is not None and (not 0 < len(text) <= 255 or not text.isprintable()):
+        raise Invalid("the Idempotency-Key header must have 1 to 255 printable characters", field="idempotency_key")
+    return text
+
+
+def _sender(request: requests.Body, project: Project | None) -> str | None:
+    default = project.default_sender if project else None
+    if isinstance(request, requests.EmailBody) and request.from_ is None and default is None:
+        raise Invalid("from: is required, because the project has no default sender", field="from")
+    return default
+
+
+def _check_times(request: requests.Body, now: datetime) -> None:
+    for field in ("send_at", "expires_at"):
+        moment: datetime | None = getattr(request, field)
+        if moment is not None and not now < moment <= now + requests.LONGEST_LIFETIME:
+            raise Invalid(f"{field}: must lie in the future, at most 30 days ahead", field=field)

@@ -1,0 +1,102 @@
+"""The gateway's wiring."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from fastapi import FastAPI
+from pydantic import Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.accepting import Acceptance
+from gateway.authentication import Keys
+from gateway.errors import ApiError, Invalid, NotFound
+from gateway.intake import Intake
+from gateway.messages import create_messages
+from gateway.sending import create_sending, refusal
+from sluice.bus.consumer import Consumer, Limits
+from sluice.bus.publisher import open_publisher
+from sluice.bus.topics import Group, Topic
+from sluice.delivery.policy import Timing
+from sluice.serving import Readiness, serving, set_up_logs, side_routes, stop_event
+from sluice.settings import KeyedSettings, load
+from sluice.store.cache import Configuration
+from sluice.store.db import Pool, open_pool
+
+
+class GatewaySettings(Timing, KeyedSettings):
+    """Settings of the gateway."""
+
+    largest_body: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
+    largest_waiting: int = Field(5_000, gt=0, description="requests waiting to be recorded before 503")
+
+
+def create_app(
+    *, keys: Keys, acceptance: Acceptance, configuration: Configuration, pool: Pool, largest_body: int, ready: Readiness
+) -> FastAPI:
+    """The HTTP API."""
+    app = FastAPI(title="Sluice", version="1", docs_url=None, redoc_url=None)
+    app.router.routes.append(create_sending(keys, acceptance, largest_body=largest_body))
+    app.router.routes.extend(side_routes(ready))
+    app.include_router(create_messages(keys, configuration, pool))
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        known = NotFound("there is nothing at this path") if error.status_code == 404 else Invalid(str(error.detail))
+        answer = refusal(known)
+        answer.status_code = error.status_code
+        return answer
+
+    return app
+
+
+async def main() -> None:
+    """Accept until asked to stop."""
+    settings = load(GatewaySettings)
+    set_up_logs(settings.log_level, "gateway")
+    settings.credentials_key()
+    stopped = stop_event()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name="gateway"))
+        configuration = await stack.enter_async_context(Configuration().following(settings.postgres))
+        publisher = await stack.enter_async_context(open_publisher(settings.kafka, name="gateway"))
+        acceptance = await stack.enter_async_context(
+            Acceptance(
+                pool,
+                configuration,
+                publisher,
+                redrive=timedelta(seconds=settings.redrive),
+                waiting=settings.largest_waiting,
+            ).running()
+        )
+        keys = Keys(configuration, pool)
+        intake = Intake(keys, acceptance, publisher, largest_body=settings.largest_body)
+        consumer = Consumer(
+            [Topic.SEND_REQUESTS],
+            intake.take,
+            servers=settings.kafka,
+            group=Group.INTAKE,
+            limits=Limits(in_flight=1000, window=500),
+            drain=settings.stop_grace - 5,
+        )
+        app = create_app(
+            keys=keys,
+            acceptance=acceptance,
+            configuration=configuration,
+            pool=pool,
+            largest_body=settings.largest_body,
+            ready=lambda: "stopping" if stopped.is_set() else None,
+        )
+        await stack.enter_async_context(serving(app, settings, grace=10.0))
+        consuming = asyncio.create_task(consumer.run(), name="intake")
+        await asyncio.wait([consuming, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+        consumer.stop()
+        await consuming

@@ -1,0 +1,96 @@
+"""What a caller may be told, and the one envelope it is told in.
+
+ApiError
+├── Invalid                 400  a field is wrong; it is named
+├── Unauthorized            401
+├── NotFound                404  also for another project's things
+├── IdempotencyConflict     409
+├── TooLarge                413
+└── Unavailable             503  nothing was recorded
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+DOCS = "https://sluice.invalid/errors"
+
+
+class ApiError(Exception):
+    """An answer to the caller; its text is shown."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+    def envelope(self) -> dict[str, Any]:
+        """The body of the answer."""
+        error = {"code": self.code, "message": str(self), "docs": f"{DOCS}#{self.code.lower()}"}
+        if self.field is not None:
+            error["field"] = self.field
+        return {"error": error}
+
+
+class Invalid(ApiError):
+    """The request does not follow the contract."""
+
+    status, code = 400, "VALIDATION_ERROR"
+
+
+class Unauthorized(ApiError):
+    """No key, or one that is not valid."""
+
+    status, code = 401, "UNAUTHORIZED"
+
+
+class NotFound(ApiError):
+    """There is no such thing in this project."""
+
+    status, code = 404, "NOT_FOUND"
+
+
+class IdempotencyConflict(ApiError):
+    """The key was used for another body."""
+
+    status, code = 409, "IDEMPOTENCY_CONFLICT"
+
+
+class TooLarge(ApiError):
+    """The body is larger than this installation takes."""
+
+    status, code = 413, "PAYLOAD_TOO_LARGE"
+
+
+class Unavailable(ApiError):
+    """The request could not be made durable; nothing was accepted."""
+
+    status, code = 503, "UNAVAILABLE"
+
+
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of this channel",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "json_invalid": "the body is not valid JSON",
+}
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """The first fault of a request, with the dotted path of its field."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    path = [str(part) for part in fault["loc"] if part not in _CHANNEL_TAGS or len(fault["loc"]) == 1]
+    field = ".".join(path) or None
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return Invalid("channel must be one of email, sms, whatsapp, telegram, signal, push", field="channel")
+    words = _WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    return Invalid(words if field is None else f"{field}: {words}", field=field)
+
+
+_CHANNEL_TAGS = {"email", "sms", "whatsapp", "telegram", "signal", "push"}

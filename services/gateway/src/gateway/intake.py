@@ -1,0 +1,112 @@
+"""The second door: records on ``send.requests`` meet the same acceptance as HTTP requests.
+
+A record is finished when its message is recorded, its request was refused on the bus, or it was parked; so an outage
+of Postgres holds the partition back and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gateway.accepting import Acceptance
+from gateway.authentication import KEY_HEADER, Keys
+from gateway.errors import ApiError, Unavailable
+from sluice import metrics
+from sluice.bus.consumer import Record
+from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
+from sluice.bus.parking import park
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic
+from sluice.clock import utc_now
+from sluice.store.configuration import ApiKey
+
+log = structlog.get_logger()
+
+_AGAIN = 0.5  # seconds before a record is tried again while Postgres or Kafka is away
+
+
+class Intake:
+    """Takes records of ``send.requests``."""
+
+    def __init__(self, keys: Keys, acceptance: Acceptance, publisher: Publisher, *, largest_body: int) -> None:
+        self._keys = keys
+        self._acceptance = acceptance
+        self._publisher = publisher
+        self._largest = largest_body
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, records: list[Record]) -> None:
+        """Take a batch over."""
+        for record in records:
+            task = asyncio.create_task(self._accept(record))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, record: Record) -> None:
+        while record.alive:
+            try:
+                await self._once(record)
+                break
+            except Unavailable:
+                await asyncio.sleep(_AGAIN)
+            except Exception as error:
+                log.exception("intake_failed", partition=record.partition, offset=record.offset)
+                await self._park(record, f"it broke the intake: {type(error).__name__}")
+                break
+        record.done()
+
+    async def _once(self, record: Record) -> None:
+        headers = {name.lower(): value for name, value in record.headers}
+        fault = self._fault(record, headers)
+        if fault is not None:
+            await self._park(record, fault)
+            return
+        key: ApiKey | None = None
+        try:
+            key = await self._keys.check(_text(headers.get(KEY_HEADER)))
+            await self._acceptance.accept(
+                record.value or b"", key, door="bus", header_key=_text(headers.get("idempotency-key"))
+            )
+        except Unavailable:
+            raise
+        except ApiError as error:
+            metrics.REFUSED.labels(error.code, "bus").inc()
+            await self._park(record, f"{error.code}: {error}")
+            if key is not None:
+                await self._reject(record, key, error, _text(headers.get("idempotency-key")))
+
+    def _fault(self, record: Record, headers: dict[str, bytes]) -> str | None:
+        version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
+        if version != str(SCHEMA_VERSION):
+            return f"schema version {version[:32]!r} is not known here; this version reads {SCHEMA_VERSION}"
+        if not record.value:
+            return "it is empty"
+        if len(record.value) > self._largest:
+            return f"it is larger than {self._largest} bytes"
+        return None
+
+    async def _reject(self, record: Record, key: ApiKey, error: ApiError, idempotency_key: str | None) -> None:
+        rejected = RequestRejected(
+            project_id=key.project_id,
+            code=error.code,
+            message=str(error),
+            field=error.field,
+            idempotency_key=idempotency_key,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            at=utc_now(),
+        )
+        await acknowledged([self._publisher.publish(Topic.EVENTS, key.project_id.bytes, rejected.encode())])
+
+    async def _park(self, record: Record, reason: str) -> None:
+        metrics.PARKED.labels(record.topic).inc()
+        log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
+        while record.alive and not await park(self._publisher, record, reason, at=utc_now()):
+            await asyncio.sleep(_AGAIN)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

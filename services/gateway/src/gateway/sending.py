@@ -1,0 +1,76 @@
+"""``POST /v1/messages/channel``: the hot route, plain Starlette, bytes in and bytes out."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.accepting import Acceptance, Accepted
+from gateway.authentication import KEY_HEADER, Keys
+from gateway.errors import ApiError, Invalid, TooLarge
+from sluice import metrics
+from sluice.model import ids
+
+_JSON = "application/json"
+
+
+def answer(status: int, document: object, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(document), status, headers, _JSON)
+
+
+def refusal(error: ApiError, door: str = "http") -> Response:
+    """The envelope of an error."""
+    metrics.REFUSED.labels(error.code, door).inc()
+    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status == 503 else None)
+
+
+def create_sending(keys: Keys, acceptance: Acceptance, *, largest_body: int) -> Route:
+    """The route; ``largest_body`` in bytes."""
+
+    async def send(request: Request) -> Response:
+        try:
+            key = await keys.check(request.headers.get(KEY_HEADER))
+            body = await _read(request, largest_body)
+            header_key = request.headers.get("idempotency-key")
+            accepted = await acceptance.accept(body, key, door="http", header_key=header_key)
+        except ApiError as error:
+            return refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return answer(201, _shown(accepted), {"idempotent-replayed": "true"} if accepted.replayed else None)
+
+    return Route("/v1/messages/channel", send, methods=["POST"])
+
+
+async def _read(request: Request, largest: int) -> bytes:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Invalid("a compressed body is not accepted")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > largest:
+        raise TooLarge(f"the body may have at most {largest} bytes")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > largest:
+            raise TooLarge(f"the body may have at most {largest} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _shown(accepted: Accepted) -> dict[str, str]:
+    return {
+        "id": ids.shown("msg", accepted.message_id),
+        "project_id": ids.shown("proj", accepted.project_id),
+        "status": "queued",
+        "channel": accepted.channel.value,
+        "created_at": rfc3339(accepted.created_at),
+    }
+
+
+def rfc3339(when: object) -> str:
+    """``2026-03-27T10:00:00.000Z``."""
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,4 @@
+from health.app import main
+from sluice.serving import run_role
+
+run_role(main)

@@ -1,0 +1,159 @@
+"""The health service's wiring: FastStream reads the events, FastAPI shows the verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+from fastapi import FastAPI
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+from pydantic import Field, ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from health.verdict import Thresholds
+from health.watching import Watch
+from sluice.bus.events import DeliveryEvent, ProviderHealth
+from sluice.bus.publisher import Publisher, open_publisher
+from sluice.bus.topics import Group, Topic
+from sluice.clock import utc_now
+from sluice.serving import serving, set_up_logs, side_routes, stop_event
+from sluice.settings import Settings, load
+
+log = structlog.get_logger()
+
+_TELL_EVERY = 0.25  # seconds; how old a verdict may be on the bus
+_SNAPSHOT_EVERY = 2.0  # seconds
+_SNAPSHOT_KEY = "sluice:health"
+
+
+class HealthSettings(Settings):
+    """Settings of the health service."""
+
+    thresholds: Thresholds = Field(default_factory=lambda: Thresholds(), description="JSON; see health.verdict")
+
+
+class HealthService:
+    """Reads ``delivery.events``, tells ``provider.health``."""
+
+    def __init__(self, watch: Watch, publisher: Publisher, redis: Redis | None) -> None:
+        self._watch = watch
+        self._publisher = publisher
+        self._redis = redis
+        self.reading = False
+
+    async def on_events(self, bodies: list[bytes]) -> None:
+        """A batch of raw events. It never raises: what cannot be read is no evidence."""
+        self._watch.take(event for body in bodies if (event := _read(body)) is not None)
+
+    async def tell(self) -> None:
+        """Publish what has changed, for ever."""
+        while True:
+            for verdict in self._watch.news(utc_now()):
+                self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
+            await asyncio.sleep(_TELL_EVERY)
+
+    async def keep_snapshots(self) -> None:
+        """Keep what is known where the next process finds it; without Redis it starts from nothing."""
+        while self._redis is not None:
+            await asyncio.sleep(_SNAPSHOT_EVERY)
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._redis.set(_SNAPSHOT_KEY, self._watch.snapshot(), ex=3600)
+
+    async def restore(self) -> None:
+        """Take up the last snapshot, if there is one."""
+        if self._redis is None:
+            return
+        try:
+            found: Any = await self._redis.get(_SNAPSHOT_KEY)
+            if found:
+                self._watch.restore(found)
+        except (RedisError, OSError, TimeoutError, ValidationError) as error:
+            log.warning("no_snapshot", error=type(error).__name__)
+
+    def verdicts(self) -> list[ProviderHealth]:
+        """Every provider's verdict now."""
+        return self._watch.verdicts(utc_now())
+
+
+def _read(body: bytes) -> DeliveryEvent | None:
+    try:
+        return DeliveryEvent.model_validate_json(body)
+    except ValidationError:
+        return None  # a refused request, or a kind of a newer version
+
+
+def create_api(service: HealthService) -> FastAPI:
+    """The HTTP view."""
+    api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None)
+
+    @api.get("/v1/health/providers")
+    async def providers() -> list[ProviderHealth]:
+        return service.verdicts()
+
+    api.router.routes.extend(side_routes(lambda: None if service.reading else "not reading events yet"))
+    return api
+
+
+def create_broker(servers: str) -> KafkaBroker:
+    """The broker that reads events: raw bodies, a batch at a time; no topic is created by it."""
+
+    async def raw(message: KafkaMessage) -> Any:
+        return message.body
+
+    return KafkaBroker(
+        servers, client_id="sluice-health", allow_auto_create_topics=False, decoder=raw, logger=None, apply_types=False
+    )
+
+
+async def main() -> None:
+    """Watch until asked to stop."""
+    settings = load(HealthSettings)
+    set_up_logs(settings.log_level, "health")
+    stopped = stop_event()
+    async with AsyncExitStack() as stack:
+        redis = (
+            Redis.from_url(settings.redis, socket_timeout=1.0, socket_connect_timeout=1.0) if settings.redis else None
+        )
+        if redis is not None:
+            stack.push_async_callback(redis.aclose)
+        publisher = await stack.enter_async_context(open_publisher(settings.kafka, name="health"))
+        service = HealthService(Watch(settings.thresholds), publisher, redis)
+        await service.restore()
+        broker = create_broker(settings.kafka)
+        # ACK commits after the handler; on_events raises nothing, so nothing is skipped by an error.
+        subscriber = broker.subscriber(
+            Topic.EVENTS.value,
+            group_id=Group.HEALTH.value,
+            batch=True,
+            max_records=1000,
+            batch_timeout_ms=100,
+            ack_policy=AckPolicy.ACK,
+            auto_offset_reset="latest",
+        )
+        subscriber(service.on_events)
+        await stack.enter_async_context(serving(create_api(service), settings))
+        await _start(broker)
+        stack.push_async_callback(broker.stop)
+        service.reading = True
+        loops = [asyncio.create_task(service.tell()), asyncio.create_task(service.keep_snapshots())]
+        await stopped.wait()
+        service.reading = False
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def _start(broker: KafkaBroker) -> None:
+    while True:
+        try:
+            await broker.start()
+            return
+        except (KafkaError, OSError) as error:
+            log.warning("kafka_unreachable", error=type(error).__name__)
+            await asyncio.sleep(0.5)

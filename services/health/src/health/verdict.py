@@ -1,0 +1,163 @@
+"""Attempts in, verdict out: pure, so that every verdict can be replayed from the events that led to it.
+
+The thresholds are the seed's and are settings: healthy below 5 % errors over the last 100 sends, degraded up to
+25 %, unhealthy above or after consecutive failures. Only the provider's fault counts. Evidence is forgotten with time,
+so that a provider without traffic is not frozen in an old verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+
+# How much an outcome counts against the provider. A rejected recipient says nothing about it; an answer that never
+# came is worse than an error, because it may cost a duplicate.
+WEIGHT = {"accepted": 0.0, "provider_fault": 1.0, "unknown": 1.5}
+
+
+class Thresholds(BaseModel):
+    """The published defaults of the verdict. Durations are seconds, shares are of 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: int = Field(100, ge=1, description="attempts that are looked at")
+    memory: float = Field(600.0, gt=0, description="attempts older than this are forgotten")
+    least: int = Field(20, ge=1, description="attempts below which a share says nothing")
+    degraded: float = Field(0.05, gt=0, lt=1, description="error share from which a provider is degraded")
+    unhealthy: float = Field(0.25, gt=0, lt=1, description="error share above which a provider is unhealthy")
+    consecutive: int = Field(5, ge=1, description="failures in a row that make a provider unhealthy")
+    back_off: float = Field(5.0, gt=0, description="first pause before a probe; doubles with each failed probe")
+    longest_back_off: float = Field(60.0, gt=0)
+    probes: int = Field(3, ge=1, description="accepted probes that make a provider healthy again")
+    auth_hold: float = Field(60.0, gt=0, description="pause after refused credentials; doubles up to an hour")
+    throttle_hold: float = Field(5.0, gt=0, description="pause after a throttle that named none")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the verdict looks at; ``outcome`` is the word in the event."""
+
+    at: datetime
+    outcome: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of one provider."""
+
+    recent: tuple[tuple[datetime, float], ...] = ()  # when, and how much it counted
+    in_a_row: int = 0
+    verdict: str = HEALTHY
+    reason: str = ""
+    trips: int = 0  # times in a row it went out; sets the back-off
+    good_probes: int = 0
+    refusals: int = 0  # refused credentials in a row
+    probe_at: datetime | None = None
+    hold_until: datetime | None = None
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the recent attempts that counted as failures; an unknown one counts more than once."""
+        return min(1.0, sum(weight for _, weight in self.recent) / len(self.recent)) if self.recent else 0.0
+
+
+def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float = 1.0) -> Record:
+    """The record after one more attempt. ``jitter`` (0.5 … 1) spreads the probes of several installations."""
+    match attempt.outcome:
+        case "auth_failed":
+            return _refused(record, attempt.at, limits)
+        case "throttled":
+            hold = attempt.retry_after or timedelta(seconds=limits.throttle_hold)
+            return replace(record, hold_until=_later(record.hold_until, attempt.at + hold))
+        case "accepted" | "provider_fault" | "unknown":
+            counted = _count(record, attempt, limits)
+            return _judge(counted, attempt, limits, jitter)
+        case _:
+            return record
+
+
+def at_time(record: Record, now: datetime, limits: Thresholds) -> Record:
+    """The record as time passes: old evidence is forgotten, and with it a verdict that rests on it alone."""
+    recent = _remembered(record.recent, now, limits)
+    if recent == record.recent:
+        return record
+    aged = replace(record, recent=recent)
+    return aged if aged.verdict == UNHEALTHY else _by_share(aged, limits)
+
+
+def _remembered(
+    recent: tuple[tuple[datetime, float], ...], now: datetime, limits: Thresholds
+) -> tuple[tuple[datetime, float], ...]:
+    oldest = now - timedelta(seconds=limits.memory)
+    return tuple(entry for entry in recent[-limits.window :] if entry[0] > oldest)
+
+
+def _count(record: Record, attempt: Attempt, limits: Thresholds) -> Record:
+    weight = WEIGHT[attempt.outcome]
+    recent = _remembered((*record.recent, (attempt.at, weight)), attempt.at, limits)
+    return replace(record, recent=recent, in_a_row=record.in_a_row + 1 if weight else 0, refusals=0)
+
+
+def _judge(record: Record, attempt: Attempt, limits: Thresholds, jitter: float) -> Record:
+    failed = attempt.outcome != "accepted"
+    if record.verdict == UNHEALTHY:
+        return _judge_probe(record, attempt, limits, jitter, failed=failed)
+    if failed and record.in_a_row >= limits.consecutive:
+        return _trip(record, attempt.at, f"{record.in_a_row} failures in a row", limits, jitter)
+    if failed and len(record.recent) >= limits.least and record.error_rate > limits.unhealthy:
+        return _trip(record, attempt.at, _share(record), limits, jitter)
+    return _by_share(record, limits)
+
+
+def _judge_probe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float, *, failed: bool) -> Record:
+    if record.probe_at is not None and attempt.at < record.probe_at:
+        return record  # an answer to a call from before it went out
+    if failed:
+        return _trip(record, attempt.at, "a probe failed", limits, jitter)
+    if record.good_probes + 1 < limits.probes:
+        return replace(record, good_probes=record.good_probes + 1)
+    return replace(record, verdict=HEALTHY, reason="", trips=0, good_probes=0, probe_at=None, recent=(), in_a_row=0)
+
+
+def _trip(record: Record, at: datetime, reason: str, limits: Thresholds, jitter: float) -> Record:
+    pause = min(limits.longest_back_off, limits.back_off * 2**record.trips) * jitter
+    return replace(
+        record,
+        verdict=UNHEALTHY,
+        reason=reason,
+        trips=min(record.trips + 1, 16),
+        good_probes=0,
+        probe_at=at + timedelta(seconds=pause),
+    )
+
+
+def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
+    pause = min(3600.0, limits.auth_hold * 2**record.refusals)
+    return replace(
+        record,
+        verdict=UNHEALTHY,
+        reason="credentials or account refused",
+        refusals=min(record.refusals + 1, 16),
+        good_probes=0,
+        probe_at=at + timedelta(seconds=pause),
+        hold_until=_later(record.hold_until, at + timedelta(seconds=pause)),
+    )
+
+
+def _by_share(record: Record, limits: Thresholds) -> Record:
+    if len(record.recent) >= limits.least and record.error_rate >= limits.degraded:
+        return replace(record, verdict=DEGRADED, reason=_share(record))
+    return replace(record, verdict=HEALTHY, reason="")
+
+
+def _share(record: Record) -> str:
+    return f"{record.error_rate:.0%} errors in the last {len(record.recent)} sends"
+
+
+def _later(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else max(one, other)

@@ -1,0 +1,12 @@
+"""The worker of push notifications."""
+
+from __future__ import annotations
+
+from sluice.bus.topics import Group
+from sluice.delivery.service import run_worker
+from sluice.model.message import Channel
+
+
+async def main() -> None:
+    """Carry push notifications."""
+    await run_worker("push-worker", Group.PUSH_WORKER, [Channel.PUSH])

@@ -1,0 +1,177 @@
+"""Nothing stands still: what is due and not on the conveyor is driven again.
+
+One loop is the outbox relay, the retry scheduler, the scheduled send, the crash recovery, and the recovery from a
+wiped Kafka. Any number of routers may run it: rows are taken with SKIP LOCKED, and every step is compare-and-set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+from pydantic import Field
+
+from sluice import metrics
+from sluice.bus.admin import Conveyor
+from sluice.bus.events import Drive, Repeat
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic
+from sluice.clock import utc_now
+from sluice.delivery.policy import Timing, conclude, expire
+from sluice.delivery.sandbox import SANDBOX_ID
+from sluice.delivery.settling import Settlement, Settler, announce_again
+from sluice.model.outcome import Unknown
+from sluice.providers import registry
+from sluice.store import announcements, deliveries, partitions
+from sluice.store.cache import Configuration
+from sluice.store.db import UNAVAILABLE, Pool
+from sluice.store.deliveries import Standing
+
+log = structlog.get_logger()
+
+_BATCH = 500
+_PARTITIONS_EVERY = timedelta(hours=1)
+
+
+class RecoverySettings(Timing):
+    """Settings of the recovery loop."""
+
+    recovery_every: float = Field(1.0, gt=0, description="pause between looks for what is due, seconds")
+
+
+class Recovery:
+    """The loop. ``round`` does one look and can be called by itself in tests."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        configuration: Configuration,
+        publisher: Publisher,
+        settler: Settler,
+        conveyor: Conveyor,
+        settings: RecoverySettings,
+    ) -> None:
+        self._pool = pool
+        self._configuration = configuration
+        self._publisher = publisher
+        self._settler = settler
+        self._conveyor = conveyor
+        self._settings = settings
+        self._partitions_made: datetime | None = None
+
+    async def run(self) -> None:
+        """Look, pause, look again, for ever; an outage of Postgres or Kafka is waited out."""
+        while True:
+            try:
+                await self.round()
+            except UNAVAILABLE as error:
+                log.warning("recovery_waits", missing="postgres", error=type(error).__name__)
+            except KafkaError as error:
+                log.warning("recovery_waits", missing="kafka", error=type(error).__name__)
+            except asyncpg.PostgresError:
+                log.exception("recovery_failed")
+            await asyncio.sleep(self._settings.recovery_every)
+
+    async def round(self) -> None:
+        """One look at everything that may stand still."""
+        now = utc_now()
+        await self._keep_partitions(now)
+        oldest = await deliveries.oldest_due(self._pool)
+        metrics.BEHIND_SECONDS.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
+        if oldest is not None and oldest <= now:
+            await self._end_lapsed(now)
+            await self._end_expired(now)
+            await self._drive_due(now)
+        await self._announce_overdue(now)
+
+    async def _drive_due(self, now: datetime) -> None:
+        low_water = await self._conveyor.low_water()
+        while True:
+            due = await deliveries.take_due(
+                self._pool,
+                now=now,
+                low_water=low_water,
+                redrive=timedelta(seconds=self._settings.redrive),
+                limit=_BATCH,
+            )
+            published = [self._drive(standing, now) for standing in due]
+            if not await acknowledged(published):
+                return  # Kafka does not take them now; they fall due again
+            if len(due) < _BATCH:
+                return
+
+    def _drive(self, standing: Standing, now: datetime) -> asyncio.Future[None]:
+        metrics.REDRIVEN.labels("first attempt" if standing.attempts == 0 else "next attempt").inc()
+        drive = drive_of(standing, now, repeatable=self._idempotent(standing))
+        topic = Topic.ACCEPTED if standing.attempts == 0 else Topic.REROUTE
+        return self._publisher.publish(topic, drive.message_id.bytes, drive.encode())
+
+    async def _end_lapsed(self, now: datetime) -> None:
+        """A lease without an outcome: the worker died after its claim, so nobody knows whether it had called."""
+        for standing in await deliveries.lapsed(self._pool, now=now, limit=_BATCH):
+            drive = drive_of(standing, now, attempt=standing.attempts)
+            repeat = Repeat(provider_id=standing.provider_id or SANDBOX_ID, reference=standing.last_reference or "")
+            conclusion = conclude(
+                drive,
+                repeat,
+                Unknown("the worker was lost before it could report"),
+                idempotent=self._idempotent(standing),
+                at=now,
+                timing=self._settings,
+            )
+            metrics.REDRIVEN.labels("lease ended").inc()
+            self._settler.settle(Settlement(drive, conclusion))
+
+    async def _end_expired(self, now: datetime) -> None:
+        for standing in await deliveries.expired(self._pool, now=now, limit=_BATCH):
+            drive = drive_of(standing, now)
+            self._settler.settle(Settlement(drive, expire(drive, at=now)))
+
+    def _idempotent(self, standing: Standing) -> bool:
+        if standing.provider_id == SANDBOX_ID:
+            return True
+        row = self._configuration.providers.get(standing.provider_id) if standing.provider_id else None
+        if row is None:
+            return False
+        try:
+            return registry.package_named(row.package).idempotent
+        except LookupError:
+            return False
+
+    async def _announce_overdue(self, now: datetime) -> None:
+        late = await announcements.take_overdue(self._pool, now=now, again=timedelta(seconds=10), limit=50)
+        heard = [number for number in late if await announce_again(self._pool, self._publisher, number)]
+        if heard:
+            await announcements.forget(self._pool, heard)
+
+    async def _keep_partitions(self, now: datetime) -> None:
+        if self._partitions_made is None or now - self._partitions_made > _PARTITIONS_EVERY:
+            await partitions.ensure(self._pool, now)
+            self._partitions_made = now
+
+
+def drive_of(standing: Standing, now: datetime, *, attempt: int | None = None, repeatable: bool = False) -> Drive:
+    """The drive for a delivery's next attempt (or for the one named), as the record knows it."""
+    repeat = None
+    if repeatable and standing.last_outcome == "unknown" and standing.provider_id and standing.last_reference:
+        repeat = Repeat(provider_id=standing.provider_id, reference=standing.last_reference)
+    return Drive(
+        delivery_id=standing.id,
+        message_id=standing.message_id,
+        project_id=standing.project_id,
+        channel=standing.channel,
+        class_=standing.class_,
+        driven_at=now,
+        expires_at=standing.expires_at,
+        attempt=attempt if attempt is not None else standing.attempts + 1,
+        round=standing.round,
+        tried=standing.tried,
+        ambiguous=standing.ambiguous,
+        preferred=standing.preferred,
+        sandbox=standing.sandbox,
+        repeat=repeat,
+    )

@@ -1,0 +1,155 @@
+"""Drives in, assignments out; what nobody can take now is postponed or ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from router.choosing import Exhausted, Health, Route, Wait, choose
+from sluice import metrics
+from sluice.bus.consumer import Record
+from sluice.bus.events import Assignment, Drive
+from sluice.bus.parking import park
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic, deliveries
+from sluice.clock import utc_now
+from sluice.delivery.policy import Conclusion, Timing, expire, give_up, wait
+from sluice.delivery.sandbox import SANDBOX_ID
+from sluice.delivery.settling import Settlement, Settler
+from sluice.model.ids import reference_of
+from sluice.model.state import EventKind
+from sluice.providers.sandbox import SANDBOX
+from sluice.store.cache import Configuration
+
+log = structlog.get_logger()
+
+_AGAIN = 0.3  # seconds before a publication is tried again while Kafka is away
+_WHY_SANDBOX = json.dumps({"chosen": str(SANDBOX_ID), "why": "the key is a test key", "left_out": {}})
+
+
+class Routing:
+    """Decides about drives and hands them on."""
+
+    def __init__(
+        self,
+        *,
+        configuration: Configuration,
+        health: Health,
+        publisher: Publisher,
+        settler: Settler,
+        timing: Timing,
+    ) -> None:
+        self._configuration = configuration
+        self._health = health
+        self._publisher = publisher
+        self._settler = settler
+        self._timing = timing
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, records: list[Record]) -> None:
+        """Take a batch over; each record is finished once what follows from it is on the bus or in the record."""
+        now = utc_now()
+        for record in records:
+            try:
+                drive = Drive.model_validate_json(record.value or b"")
+            except ValidationError:
+                self._spawn(self._park(record))
+                continue
+            self._decide(record, drive, now)
+
+    async def drained(self) -> None:
+        """Return when everything taken over is finished."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _decide(self, record: Record, drive: Drive, now: datetime) -> None:
+        if drive.expires_at <= now:
+            self._spawn(self._conclude(record, drive, expire(drive, at=now)))
+            return
+        assignment = self._assign(drive, now)
+        if isinstance(assignment, Conclusion):
+            self._spawn(self._conclude(record, drive, assignment))
+            return
+        metrics.ROUTED.labels(drive.channel.value, "route").inc()
+        sent = self._publisher.publish(deliveries(drive.channel), drive.message_id.bytes, assignment.encode())
+        sent.add_done_callback(lambda result: self._published(result, record, drive))
+
+    def _published(self, result: asyncio.Future[None], record: Record, drive: Drive) -> None:
+        # An assignment that Kafka did not take is not lost: the delivery falls due and is driven again.
+        if not result.cancelled() and result.exception():
+            log.warning("assignment_not_published", delivery=str(drive.delivery_id))
+        record.done()
+
+    def _assign(self, drive: Drive, now: datetime) -> Assignment | Conclusion:
+        if drive.sandbox:
+            return self._assignment(drive, SANDBOX_ID, SANDBOX.name, _WHY_SANDBOX)
+        candidates = self._configuration.candidates(drive.project_id, drive.channel)
+        choice = choose(drive, candidates, self._health, now)
+        match choice:
+            case Route(provider, why, left_out, repeats):
+                decision = _decision(provider.id, why, left_out)
+                reference = drive.repeat.reference if repeats and drive.repeat else None
+                return self._assignment(drive, provider.id, provider.package, decision, reference)
+            case Wait(until, _):
+                metrics.ROUTED.labels(drive.channel.value, "wait").inc()
+                return wait(drive, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
+            case Exhausted():
+                metrics.ROUTED.labels(drive.channel.value, "exhausted").inc()
+                return give_up(drive, reason=_exhausted(drive, bool(candidates)), at=now, timing=self._timing)
+
+    def _assignment(
+        self, drive: Drive, provider_id: UUID, package: str, decision: str, reference: str | None = None
+    ) -> Assignment:
+        return Assignment(
+            drive=drive,
+            provider_id=provider_id,
+            package=package,
+            reference=reference or reference_of(drive.delivery_id, drive.attempt),
+            decision=decision,
+        )
+
+    async def _conclude(self, record: Record, drive: Drive, conclusion: Conclusion) -> None:
+        applied = await self._settler.settle(Settlement(drive, conclusion))
+        if applied and conclusion.step.kind is EventKind.FAILED:
+            await self._dead_letter(drive, conclusion)
+        record.done()
+
+    async def _dead_letter(self, drive: Drive, conclusion: Conclusion) -> None:
+        letter = {
+            "kind": "failed_delivery",
+            "delivery_id": str(drive.delivery_id),
+            "message_id": str(drive.message_id),
+            "project_id": str(drive.project_id),
+            "channel": drive.channel.value,
+            "reason": conclusion.step.detail,
+            "at": conclusion.step.at.isoformat(),
+        }
+        published = self._publisher.publish(Topic.DEAD_LETTERS, drive.message_id.bytes, json.dumps(letter).encode())
+        if not await acknowledged([published]):
+            log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
+
+    async def _park(self, record: Record) -> None:
+        while not await park(self._publisher, record, "not a drive of a schema that this version reads", at=utc_now()):
+            await asyncio.sleep(_AGAIN)
+        metrics.PARKED.labels(record.topic).inc()
+        record.done()
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _decision(chosen: UUID, why: str, left_out: object) -> str:
+    reasons = {str(id_): reason for id_, reason in dict(left_out).items()}  # type: ignore[call-overload]
+    return json.dumps({"chosen": str(chosen), "why": why, "left_out": reasons}, separators=(",", ":"))
+
+
+def _exhausted(drive: Drive, any_provider: bool) -> str:
+    if not any_provider:
+        return f"the project has no enabled provider for {drive.channel.value}"
+    return f"every provider was tried in round {drive.round}; the last said: {drive.last_reason or 'nothing'}"
