@@ -182,7 +182,7 @@ def _container(
 
 async def _wait(probe: Probe, host: str, port: int) -> None:
     async with asyncio.timeout(CONTAINER_SECONDS):
-        while not await probe(host, port):  # noqa: ASYNC110
+        while not await probe(host, port):
             await asyncio.sleep(0.1)
 
 

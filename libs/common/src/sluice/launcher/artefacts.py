@@ -87,9 +87,7 @@ def _jar(coordinate: str, size: str, sha256: str) -> Jar:
     return Jar(group, artifact, version, int(size), sha256)
 
 
-def _fetch_all(
-    missing: Sequence[Jar], directory: Path, fetching: Path, download: Download, progress: Progress
-) -> None:
+def _fetch_all(missing: Sequence[Jar], directory: Path, fetching: Path, download: Download, progress: Progress) -> None:
     megabytes = sum(jar.size for jar in missing) / 1e6
     progress(f"fetching Kafka: {len(missing)} jars, {megabytes:.0f} MB")
     with _system_certificates(), ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:

@@ -34,13 +34,9 @@ def register(subparsers: "Subparsers") -> None:
     logs = _command(subparsers, "logs", run_logs, "what the processes wrote")
     logs.add_argument("name", nargs="?", metavar="NAME", help="only this one: a process, supervisor or setup")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
-    logs.add_argument(
-        "-n", "--lines", type=int, default=20, help="how many lines of each (default %(default)s)"
-    )
+    logs.add_argument("-n", "--lines", type=int, default=20, help="how many lines of each (default %(default)s)")
     restart = _command(subparsers, "restart", run_restart, "stop one process and start it again")
-    restart.add_argument(
-        "--wipe", action="store_true", help="delete its data in between (kafka and redis only)"
-    )
+    restart.add_argument("--wipe", action="store_true", help="delete its data in between (kafka and redis only)")
     stop = _command(subparsers, "stop", run_stop, "stop one process and leave it stopped")
     start = _command(subparsers, "start", run_start, "start a stopped process")
     for command in (restart, stop, start):
@@ -108,9 +104,7 @@ def run_env(options: argparse.Namespace) -> int:
 
 
 def _register_up(subparsers: "Subparsers") -> None:
-    up = _command(
-        subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and keep them running"
-    )
+    up = _command(subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and keep them running")
     up.add_argument("--foreground", action="store_true", help="stay; Ctrl-C ends everything")
     names = partial(_names, allowed=SERVICES)
     up.add_argument("--services", type=names, default=SERVICES, help="only these, with commas between")
@@ -175,9 +169,7 @@ def _already_up(control: Control, say: _Story) -> int:
     deadline = time.monotonic() + READY_SECONDS
     while missing := control.not_ready():
         if time.monotonic() > deadline:
-            raise SluiceError(
-                f"it runs, but {', '.join(missing)} does not answer: see `sluice logs {missing[0]}`"
-            )
+            raise SluiceError(f"it runs, but {', '.join(missing)} does not answer: see `sluice logs {missing[0]}`")
         time.sleep(0.2)
     say("already running, and everything answers")
     return 0
@@ -205,8 +197,7 @@ def _table(rows: Iterable[dict[str, Any]]) -> str:
     lines += [[_cell(column, row[column]) for column in COLUMNS] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sluice.errors import SluiceError
 from sluice.launcher import leash
-from sluice.launcher.control import LOCK, Control, NotRunning
+from sluice.launcher.control import LOCK, Control, NotRunning, is_held
 from sluice.launcher.keys import ensure_key_file
 from sluice.launcher.logs import open_log
 from sluice.launcher.plan import Plan
@@ -64,15 +64,16 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def _make_ready(plan: Plan) -> None:
+    # What a living supervisor keeps is not left over.
+    if is_held(plan.data_dir):
+        raise _held_by_another(plan)
     end_leftovers(plan.data_dir)
     ensure_key_file(plan.key_file)
 
 
 def _spawn(plan: Plan, report: int, *, die_with_us: bool) -> subprocess.Popen[bytes]:
     plan.write(plan.data_dir / PLAN)
-    on_leash = (
-        [sys.executable, leash.__file__, str(int(signal.SIGTERM)), str(os.getpid())] if die_with_us else []
-    )
+    on_leash = [sys.executable, leash.__file__, str(int(signal.SIGTERM)), str(os.getpid())] if die_with_us else []
     with open_log(plan.log_dir / "supervisor.log") as output:
         return subprocess.Popen(  # noqa: S603
             [*on_leash, sys.executable, "-m", "sluice.launcher.launch", str(plan.data_dir), str(report)],
@@ -93,9 +94,7 @@ def _follow(report: Iterator[str], plan: Plan, progress: Progress) -> None:
                 raise SluiceError(sentence)
             case {"ready": True}:
                 return
-    raise NotRunning(
-        f"the supervisor ended before everything was ready: see {plan.log_dir / 'supervisor.log'}"
-    )
+    raise NotRunning(f"the supervisor ended before everything was ready: see {plan.log_dir / 'supervisor.log'}")
 
 
 def _run(plan: Plan, progress: Progress, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -103,11 +102,15 @@ def _run(plan: Plan, progress: Progress, *, ready: Callable[[], None] = lambda: 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise SluiceError(f"another supervisor has {plan.data_dir}") from None
+        raise _held_by_another(plan) from None
     try:
         asyncio.run(Supervisor(plan, progress, ready).run())
     finally:
         os.close(handle)
+
+
+def _held_by_another(plan: Plan) -> SluiceError:
+    return SluiceError(f"another supervisor has {plan.data_dir}: `sluice down` ends it")
 
 
 def main(data_dir: Path, report: int) -> int:

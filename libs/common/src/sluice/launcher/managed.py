@@ -166,7 +166,7 @@ class Managed:
             await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _watch_readiness(self) -> None:
-        while not await self.spec.probe():  # noqa: ASYNC110
+        while not await self.spec.probe():
             await asyncio.sleep(PROBE_SECONDS)
         self.fault = None
         self._set_state(State.READY)

@@ -143,9 +143,7 @@ def _check_addresses(external: Mapping[str, str]) -> None:
         if wanted and urlsplit(address).scheme not in wanted:
             raise SluiceError(f"SLUICE_{service.upper()} must begin with {wanted[0]}:// to be an address")
         if service == "kafka" and not all(part.rpartition(":")[2].isdecimal() for part in address.split(",")):
-            raise SluiceError(
-                f"SLUICE_KAFKA is {address!r}: it must be host:port, or several with commas between"
-            )
+            raise SluiceError(f"SLUICE_KAFKA is {address!r}: it must be host:port, or several with commas between")
 
 
 def make_directories(settings: Settings) -> None:
@@ -155,14 +153,11 @@ def make_directories(settings: Settings) -> None:
             (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as fault:
         raise SluiceError(
-            f"the data directory {settings.data_dir} cannot be made ({fault.strerror}): "
-            "name another in SLUICE_DATA_DIR"
+            f"the data directory {settings.data_dir} cannot be made ({fault.strerror}): name another in SLUICE_DATA_DIR"
         ) from fault
 
 
-def _find_programs(
-    settings: Settings, own: Collection[str], progress: Progress
-) -> dict[str, programs.Program]:
+def _find_programs(settings: Settings, own: Collection[str], progress: Progress) -> dict[str, programs.Program]:
     found = {}
     if "postgres" in own:
         found["postgres"] = programs.find_postgres(settings.search_path, settings.data_dir / "postgres")
@@ -179,9 +174,7 @@ def _kafka(settings: Settings, progress: Progress) -> programs.Program:
     jars = artefacts.read_jar_list(deploy_dir() / "engine/kafka.jars")
     directory = artefacts.jar_directory(settings.cache_dir, jars)
     try:
-        artefacts.fetch_jars(
-            jars, directory, partial(artefacts.maven_download, mirror=settings.maven_mirror), progress
-        )
+        artefacts.fetch_jars(jars, directory, partial(artefacts.maven_download, mirror=settings.maven_mirror), progress)
     except OSError as fault:
         raise SluiceError(
             f"Kafka's jars cannot be kept in {settings.cache_dir} ({fault.strerror}): "

@@ -85,11 +85,7 @@ async def _initialize(plan: Plan, data: Path, run: Run) -> None:
         return
     programs = plan.programs["postgres"]
     _empty(data)
-    login = (
-        [f"--pwfile={_password_file(data)}", "-A", "scram-sha-256"]
-        if plan.postgres_password
-        else ["-A", "trust"]
-    )
+    login = [f"--pwfile={_password_file(data)}", "-A", "scram-sha-256"] if plan.postgres_password else ["-A", "trust"]
     speed = ["--no-sync"] if plan.testing else []
     await run(
         [

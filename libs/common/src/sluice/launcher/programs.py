@@ -55,11 +55,7 @@ def find_postgres(search_path: str, data: Path) -> Program:
     """The folder with initdb and postgres; where data exists already, of the version that made it."""
     made_by = _major_that_made(data)
     for candidate in _postgres_candidates(search_path):
-        version = (
-            _version(candidate / "postgres", r"(\d+)(?:\.(\d+))?")
-            if (candidate / "initdb").exists()
-            else None
-        )
+        version = _version(candidate / "postgres", r"(\d+)(?:\.(\d+))?") if (candidate / "initdb").exists() else None
         if version is None or version[0] < OLDEST_POSTGRES or made_by not in (None, version[0]):
             continue
         return Program(candidate, ".".join(map(str, version)))
@@ -80,9 +76,7 @@ def _named_java(named: str) -> Program:
     if found is None or version is None:
         raise SluiceError(f"SLUICE_JAVA names {named}, which is no Java that can be run")
     if version < OLDEST_JAVA:
-        raise SluiceError(
-            f"SLUICE_JAVA names Java {version}, which is too old: Kafka needs {OLDEST_JAVA} or newer"
-        )
+        raise SluiceError(f"SLUICE_JAVA names Java {version}, which is too old: Kafka needs {OLDEST_JAVA} or newer")
     return Program(Path(found), str(version))
 
 

@@ -33,9 +33,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         cache_dir=_directory(environment, "SLUICE_CACHE_DIR") or _user_cache(environment) / "sluice",
         key_file=_directory(environment, "SLUICE_KEY_FILE") or data_dir / "credentials.key",
         ports=_ports(environment),
-        external={
-            name: environment[key] for name in SERVICES if environment.get(key := f"SLUICE_{name.upper()}")
-        },
+        external={name: environment[key] for name in SERVICES if environment.get(key := f"SLUICE_{name.upper()}")},
         search_path=environment.get("PATH", ""),
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
@@ -72,9 +70,7 @@ def _refuse_one_port_twice(ports: Mapping[str, int]) -> None:
     for name, port in ports.items():
         other = holders.setdefault(port, name) if port else name
         if other != name:
-            raise SluiceError(
-                f"{port_setting(other)} and {port_setting(name)} are both {port}: give each its own port"
-            )
+            raise SluiceError(f"{port_setting(other)} and {port_setting(name)} are both {port}: give each its own port")
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:

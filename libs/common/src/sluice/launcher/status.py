@@ -36,9 +36,7 @@ def _process_row(process: Managed) -> dict[str, Any]:
     return row | {"restarts": process.restarts, "last_exit": process.last_exit}
 
 
-def _row(
-    name: str, kind: str, pid: int | None, address: str, state: str, memory: int | None
-) -> dict[str, Any]:
+def _row(name: str, kind: str, pid: int | None, address: str, state: str, memory: int | None) -> dict[str, Any]:
     return {
         "name": name,
         "kind": kind,

@@ -112,9 +112,7 @@ class Supervisor:
         process = self.processes.get(name)
         if process is None:
             if name in self.plan.external:
-                self._progress(
-                    f"{name}: {without_password(self.plan.external[name])}, as the environment says"
-                )
+                self._progress(f"{name}: {without_password(self.plan.external[name])}, as the environment says")
             return
         began = time.monotonic()
         process.start()

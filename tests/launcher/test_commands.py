@@ -1,0 +1,210 @@
+"""The command line: each fault one sentence on standard error, no traceback, an exit code."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sluice.launcher.control import is_held
+from sluice.launcher.proc import Identity, free_port
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `sluice` with a data directory of its own and no roles; ends what it started."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
+        "SLUICE_DATA_DIR": str(tmp_path / "data"),
+        "SLUICE_REDIS_PORT": str(free_port()),
+        "SLUICE_ENGINE_TESTING": "1",
+    }
+
+    def run(*words, **changes):
+        program = [sys.executable, "-m", "sluice.cli", *words]
+        return subprocess.run(
+            program, env=environment | changes, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    run.environment = environment
+    yield run
+    run("down")
+
+
+def up(command):
+    answer = command("up", "--services", "redis", "--roles", "")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_help_names_every_command(command):
+    answer = command("--help")
+
+    assert answer.returncode == 0
+    assert all(word in answer.stdout for word in ("up", "down", "status", "logs", "restart", "stop", "start"))
+
+
+@pytest.mark.parametrize("words", [("status",), ("restart", "kafka"), ("env",)])
+def test_what_needs_a_running_system_says_that_there_is_none(command, words):
+    answer = command(*words)
+
+    assert answer.returncode == 1
+    assert answer.stderr == "sluice: nothing is running: `sluice up` starts everything\n"
+
+
+def test_down_without_a_system_is_no_fault(command):
+    answer = command("down")
+
+    assert (answer.returncode, answer.stdout) == (0, "nothing was running\n")
+
+
+def test_a_port_in_use_is_one_sentence(command):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        answer = command("up", "--services", "redis", "--roles", "", SLUICE_REDIS_PORT=str(port))
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"sluice: port {port}, which redis needs, is in use by ")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_wrong_key_file_is_one_sentence(command, tmp_path):
+    (tmp_path / "key").write_text("no key")
+    (tmp_path / "key").chmod(0o600)
+
+    answer = command("up", "--services", "redis", "--roles", "", SLUICE_KEY_FILE=str(tmp_path / "key"))
+
+    assert answer.returncode == 1
+    assert answer.stderr.endswith("is not a credentials key: it must hold 32 bytes in base64\n")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_java_that_is_too_old_is_one_sentence(command, tmp_path):
+    (tmp_path / "java").write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    (tmp_path / "java").chmod(0o755)
+
+    answer = command("up", "--services", "kafka", "--roles", "", SLUICE_JAVA=str(tmp_path / "java"))
+
+    assert answer.returncode == 1
+    assert answer.stderr == "sluice: SLUICE_JAVA names Java 11, which is too old: Kafka needs 17 or newer\n"
+
+
+def test_jars_that_cannot_be_fetched_are_one_sentence(command, tmp_path):
+    nobody = f"http://127.0.0.1:{free_port()}/maven"
+
+    answer = command(
+        "up",
+        "--services",
+        "kafka",
+        "--roles",
+        "",
+        SLUICE_MAVEN_MIRROR=nobody,
+        SLUICE_CACHE_DIR=str(tmp_path / "cache"),
+    )
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("sluice: Kafka's jar ")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_what_runs_is_shown_as_a_table(command):
+    up(command)
+
+    heading, *rows = command("status").stdout.splitlines()
+
+    assert heading.split() == ["name", "pid", "address", "state", "memory", "restarts", "last", "exit"]
+    assert [row.split()[0] for row in rows] == ["supervisor", "redis"]
+
+
+def test_the_second_up_says_that_it_runs(command):
+    up(command)
+    before = command("status", "--json").stdout
+
+    answer = command("up")
+
+    assert answer.returncode == 0
+    assert "already running" in answer.stdout
+    pids = [
+        [row["pid"] for row in json.loads(text)["processes"]] for text in (before, command("status", "--json").stdout)
+    ]
+    assert pids[0] == pids[1]
+
+
+def test_the_second_up_starts_what_was_stopped(command):
+    up(command)
+    command("stop", "redis")
+
+    answer = command("up")
+
+    assert "redis was stopped and is started again" in answer.stdout
+
+
+def test_logs_are_shown_by_name(command):
+    up(command)
+
+    assert "Ready to accept connections" in command("logs", "redis").stdout
+
+
+def test_the_log_of_nobody_is_refused_with_the_names_there_are(command):
+    up(command)
+
+    answer = command("logs", "toaster")
+
+    assert answer.returncode == 1
+    assert "there are redis, supervisor" in answer.stderr
+
+
+def test_the_environment_of_the_system_is_given_to_a_shell(command):
+    up(command)
+
+    assert (
+        f"export SLUICE_REDIS=redis://127.0.0.1:{command.environment['SLUICE_REDIS_PORT']}/0" in command("env").stdout
+    )
+
+
+def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
+    program = [sys.executable, "-m", "sluice.cli", "up", "--foreground", "--services", "redis", "--roles", ""]
+    foreground = subprocess.Popen(program, env=command.environment, stdout=subprocess.PIPE, text=True)
+    assert any("everything runs" in line for line in iter(foreground.stdout.readline, ""))
+    redis = redis_of(command)
+
+    foreground.send_signal(signal.SIGINT)
+    foreground.communicate(timeout=PATIENCE)
+
+    assert foreground.returncode == 0
+    assert not redis.alive()
+
+
+def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gateway_that):
+    gateway_that("import time; time.sleep(600)")
+    environment = command.environment | {"PYTHONPATH": os.environ["PYTHONPATH"], "SLUICE_GATEWAY_PORT": "0"}
+    program = [sys.executable, "-m", "sluice.cli", "up", "--services", "redis", "--roles", "gateway"]
+    starting = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+    assert any("redis" in line for line in iter(starting.stdout.readline, ""))
+    redis = redis_of(command)
+
+    starting.send_signal(signal.SIGINT)
+    starting.communicate(timeout=PATIENCE)
+
+    assert starting.returncode == 130
+    assert not redis.alive()
+    assert not is_held(tmp_path / "data")
+
+
+def redis_of(command):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = command("status", "--json")
+        rows = json.loads(answer.stdout)["processes"] if answer.returncode == 0 else []
+        for row in rows:
+            if row["name"] == "redis" and row["pid"]:
+                found = Identity.of(row["pid"])
+                assert found
+                return found
+    raise AssertionError("redis did not start")

@@ -1,0 +1,161 @@
+"""Settings, ports, keys: whatever is wrong is said in one sentence before anything starts."""
+
+import os
+import socket
+
+import pytest
+
+from sluice.errors import SluiceError
+from sluice.launcher.keys import ensure_key_file
+from sluice.launcher.plan import Plan, addresses, environment, make_plan, without_password
+from sluice.launcher.ports import choose_ports
+from sluice.launcher.settings import read_settings
+
+
+def silent(text: str) -> None:
+    pass
+
+
+@pytest.fixture
+def taken_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_the_defaults_are_the_documented_ports(tmp_path):
+    ports = read_settings({"SLUICE_DATA_DIR": str(tmp_path)}).ports
+
+    assert (ports["postgres"], ports["redis"], ports["kafka"], ports["gateway"]) == (
+        15432,
+        16379,
+        19092,
+        8080,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLUICE_GATEWAY_PORT", "eighty"),
+        ("SLUICE_KAFKA_PORT", "70000"),
+        ("SLUICE_EMAIL_WORKER_PORT", "-1"),
+        ("SLUICE_ENGINE_TESTING", "perhaps"),
+    ],
+)
+def test_a_setting_without_meaning_is_named(name, value):
+    with pytest.raises(SluiceError, match=f"{name} is '{value}'"):
+        read_settings({name: value})
+
+
+def test_two_services_on_one_port_are_refused():
+    with pytest.raises(SluiceError, match="SLUICE_GATEWAY_PORT and SLUICE_ROUTER_PORT are both 9000"):
+        read_settings({"SLUICE_GATEWAY_PORT": "9000", "SLUICE_ROUTER_PORT": "9000"})
+
+
+def test_the_cache_is_where_the_desktop_standard_says():
+    assert str(read_settings({"XDG_CACHE_HOME": "/elsewhere"}).cache_dir) == "/elsewhere/sluice"
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("SLUICE_POSTGRES", "localhost:5432"), ("SLUICE_REDIS", "localhost"), ("SLUICE_KAFKA", "localhost")],
+)
+def test_an_address_that_is_none_is_named(name, address, tmp_path):
+    settings = read_settings({name: address, "SLUICE_DATA_DIR": str(tmp_path)})
+
+    with pytest.raises(SluiceError, match=name):
+        make_plan(settings, silent, services=[], roles=[])
+
+
+def test_a_port_in_use_is_named_with_its_setting_and_its_holder(taken_port):
+    with pytest.raises(SluiceError) as refused:
+        choose_ports({"gateway": taken_port}, own=[], roles=["gateway"])
+
+    sentence = str(refused.value)
+    assert f"port {taken_port}" in sentence
+    assert "SLUICE_GATEWAY_PORT" in sentence
+    assert f"(pid {os.getpid()})" in sentence
+
+
+def test_a_port_of_zero_becomes_a_free_one(taken_port):
+    chosen = choose_ports({"gateway": 0, "router": 0}, own=[], roles=["gateway", "router"])
+
+    assert len({*chosen.values(), 0, taken_port}) == 4
+
+
+def test_a_service_that_somebody_else_runs_is_neither_looked_for_nor_given_a_port(tmp_path):
+    settings = read_settings({"SLUICE_KAFKA": "broker:9092", "SLUICE_DATA_DIR": str(tmp_path), "PATH": "/nonexistent"})
+
+    plan = make_plan(settings, silent, services=["kafka"], roles=[])
+
+    assert addresses(plan) == {"kafka": "broker:9092"}
+    assert (plan.programs, plan.ports) == ({}, {})
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path / "file" / "data")})
+
+    with pytest.raises(SluiceError, match="SLUICE_DATA_DIR"):
+        make_plan(settings, silent, services=[], roles=[])
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_GATEWAY_PORT": "0"})
+    plan = make_plan(settings, silent, services=["postgres", "redis"], roles=["gateway"])
+
+    plan.write(tmp_path / "plan.json")
+
+    assert Plan.read(tmp_path / "plan.json") == plan
+
+
+def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path):
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_REDIS_PORT": "7777"})
+    plan = make_plan(settings, silent, services=["redis"], roles=[])
+
+    found = environment(plan)
+
+    assert found["SLUICE_REDIS"] == f"redis://:{plan.redis_password}@127.0.0.1:7777/0"
+    assert found["SLUICE_KEY_FILE"] == str(tmp_path / "credentials.key")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://sluice:secret@127.0.0.1:15432/sluice", "postgresql://sluice@127.0.0.1:15432/sluice"),
+        ("redis://:secret@127.0.0.1:16379/0", "redis://127.0.0.1:16379/0"),
+        ("127.0.0.1:19092", "127.0.0.1:19092"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address, shown):
+    assert without_password(address) == shown
+
+
+def test_a_key_file_is_made_for_its_owner_alone(tmp_path):
+    ensure_key_file(tmp_path / "key")
+
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_file_is_made_once(tmp_path):
+    ensure_key_file(tmp_path / "key")
+    before = (tmp_path / "key").read_bytes()
+
+    ensure_key_file(tmp_path / "key")
+
+    assert (tmp_path / "key").read_bytes() == before
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path):
+    ensure_key_file(tmp_path / "key")
+    (tmp_path / "key").chmod(0o640)
+
+    with pytest.raises(SluiceError, match=r"mode 640.*chmod 600"):
+        ensure_key_file(tmp_path / "key")
+
+
+def test_a_key_file_without_a_key_is_refused(tmp_path):
+    (tmp_path / "key").touch(mode=0o600)
+
+    with pytest.raises(SluiceError, match="32 bytes in base64"):
+        ensure_key_file(tmp_path / "key")

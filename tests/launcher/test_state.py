@@ -1,0 +1,58 @@
+"""What is written down about processes: enough to end what was left behind, and never anybody else's."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from sluice.launcher.control import SOCKET
+from sluice.launcher.proc import Identity
+from sluice.launcher.state import FILE, end_leftovers, read_state, write_state
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    (tmp_path / SOCKET).parent.mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def stranger():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_what_was_left_behind_is_ended(data_dir, stranger):
+    write_state(data_dir, {"redis": Identity.of(stranger.pid)})
+
+    ended = end_leftovers(data_dir)
+
+    assert ended == ["redis"]
+    assert stranger.wait(5) == -9
+
+
+def test_a_process_that_only_has_the_pid_is_left_alone(data_dir, stranger):
+    former = replace(Identity.of(stranger.pid), started=1)
+    write_state(data_dir, {"redis": former})
+
+    ended = end_leftovers(data_dir)
+
+    assert ended == []
+    assert stranger.poll() is None
+
+
+def test_a_process_of_before_the_reboot_is_left_alone(data_dir, stranger):
+    former = replace(Identity.of(stranger.pid), boot="another")
+    write_state(data_dir, {"redis": former})
+
+    assert end_leftovers(data_dir) == []
+
+
+@pytest.mark.parametrize("written", ["", "{", '{"redis": 12}', '{"redis": {"pid": 1}}'])
+def test_a_state_that_cannot_be_read_is_none(data_dir, written):
+    (data_dir / FILE).write_text(written)
+
+    assert read_state(data_dir) == {}
