@@ -58,7 +58,7 @@ async def open_pool(
     finally:
         try:
             await asyncio.wait_for(pool.close(), 5.0)
-        except (TimeoutError, *UNAVAILABLE):
+        except UNAVAILABLE:
             pool.terminate()
 
 
