@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from sluice.errors import SluiceError
 
 MODULES = (
-    "sluice.launcher.commands",  # up, down, status, logs, restart, stop, start, env
+    "sluice.launcher.commands",  # up, down, status, logs, restart, stop, start, env, key
     "sluice.commands.record",  # migrate, topics
     "sluice.commands.send",  # send, outbox, message
     "sluice.commands.demo",  # demo

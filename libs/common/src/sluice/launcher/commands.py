@@ -1,4 +1,4 @@
-"""up, down, status, logs, restart, stop, start, env."""
+"""up, down, status, logs, restart, stop, start, env, key."""
 
 import argparse
 import json
@@ -42,6 +42,7 @@ def register(subparsers: "Subparsers") -> None:
     for command in (restart, stop, start):
         command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     _command(subparsers, "env", run_env, "the running system's addresses, as a shell's export lines")
+    _command(subparsers, "key", run_key, "make the credentials key where there is none, and check it")
 
 
 def run_up(options: argparse.Namespace) -> int:
@@ -100,6 +101,15 @@ def run_start(options: argparse.Namespace) -> int:
 def run_env(options: argparse.Namespace) -> int:
     for name, value in _control().environment().items():
         print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def run_key(options: argparse.Namespace) -> int:
+    from sluice.launcher.keys import ensure_key_file
+
+    path = read_settings(os.environ).key_file
+    ensure_key_file(path)
+    print(f"the credentials key is in {path}")
     return 0
 
 
