@@ -66,7 +66,7 @@ def wrapper_for_root(data: Path) -> Sequence[str]:
     if os.getuid() != 0:
         return ()
     namespace = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
-    if _works((*namespace, "true")):
+    if not _belongs_to_nobody(data) and _works((*namespace, "true")):
         return namespace
     nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     _give_to_nobody(data)
@@ -123,6 +123,11 @@ def _give_to_nobody(data: Path) -> None:
     for path in (data, _password_file(data)):
         if path.exists():
             os.chown(path, NOBODY, NOBODY)
+
+
+def _belongs_to_nobody(data: Path) -> bool:
+    """Was it made while there were no namespaces?"""
+    return data.exists() and data.stat().st_uid == NOBODY
 
 
 def _password_file(data: Path) -> Path:

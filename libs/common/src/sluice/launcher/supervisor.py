@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import logging
 import os
@@ -121,8 +120,6 @@ class Supervisor:
 
     async def _command(self, name: str, done: str) -> None:
         """Run `sluice NAME` to its end, with the environment that a role has."""
-        if importlib.util.find_spec("sluice.commands.record") is None:
-            return
         began = time.monotonic()
         path = self.plan.log_dir / "setup.log"
         with open_log(path) as output:
