@@ -45,6 +45,7 @@ class Submission:
     recipients: tuple[str, ...]  # RCPT TO, in this order, without doubles
     message: bytes = field(repr=False)  # CRLF lines, dots not yet doubled
     utf8: bool = False  # an address needs SMTPUTF8
+    envelope_id: str | None = None  # ours, told to a server that speaks DSN (RFC 3461): its bounces repeat it
 
 
 @dataclass(frozen=True, slots=True)

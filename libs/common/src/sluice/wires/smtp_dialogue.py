@@ -255,6 +255,8 @@ def _mail(connection: Connection, request: Submission) -> list[bytes]:
     words = [b"MAIL", f"FROM:<{request.sender}>".encode()]
     if "SIZE" in connection.features:
         words.append(f"SIZE={len(request.message)}".encode())
+    if "DSN" in connection.features and request.envelope_id:
+        words += [b"RET=HDRS", f"ENVID={request.envelope_id}".encode("ascii")]
     if request.utf8:
         words += [b"SMTPUTF8"] + [b"BODY=8BITMIME"] * ("8BITMIME" in connection.features)
     return words

@@ -85,6 +85,7 @@ def build(outgoing: Outgoing, credentials: SmtpCredentials) -> Submission:
             mail, message_id=outgoing.message_id, date=outgoing.created_at, contents=outgoing.attachments
         ),
         utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
+        envelope_id=outgoing.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", outgoing.reference) else None,
     )
 
 

@@ -1,0 +1,46 @@
+"""The append-only ledger: what really happened at the far end, one JSON object a line."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+import orjson
+
+REMEMBERED = 10_000  # lines kept in memory, for the control port and for tests
+
+
+class Ledger:
+    """Lines to a file (none without ``path``), each handed to the operating system before ``write`` returns.
+
+    It survives the death of this process and of every other one; only the machine's own death can cost lines.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.lines: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self.written = 0
+        self._file = _open(path) if path else None
+
+    def write(self, **fields: Any) -> None:
+        """Add a line; ``n``, ``mono`` (seconds) and ``at`` are set here."""
+        self.written += 1
+        moment = datetime.fromtimestamp(time(), UTC)
+        line = {"n": self.written, "mono": monotonic(), "at": moment, **fields}
+        self.lines.append(line)
+        if self._file is not None:
+            os.write(self._file, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

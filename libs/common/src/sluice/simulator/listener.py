@@ -1,0 +1,38 @@
+"""A listening socket together with everybody who came in through it, so that both can be closed."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+
+class Listener:
+    """Serves from ``open`` to ``close``. A session adds its transport to ``clients`` and takes it out again."""
+
+    def __init__(self) -> None:
+        self.clients: set[asyncio.Transport] = set()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def open(
+        self,
+        session: Callable[[], asyncio.Protocol],
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Listen; ``port`` 0 takes a free one. OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(session, host, port, ssl=tls, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and cut everybody off."""
+        if self._server is not None:
+            self._server.close()
+        for transport in list(self.clients):
+            transport.abort()
+        while self.clients:
+            await asyncio.sleep(0)
