@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import cast
 
 import httptools
 
@@ -44,9 +45,8 @@ class HttpConnection(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._clients.add(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._clients.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from sluice.providers.submission import Phase
 from sluice.simulator.http_server import DRIP, reset
@@ -97,9 +97,8 @@ class SmtpSession(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._clients.add(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._clients.add(self._transport)
         self._start_over()
         self._take_turn(Phase.GREETING, "220 simulator ESMTP")
 
@@ -192,10 +191,9 @@ class SmtpSession(asyncio.Protocol):
         except (OSError, ssl.SSLError):  # the client did not like the certificate, or went
             self._cut()
             return
-        assert isinstance(transport, asyncio.Transport)
         self._clients.discard(self._transport)
-        self._clients.add(transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
+        self._clients.add(self._transport)
         self._start_over()
         self._quiet = False
         self._read()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
+from typing import cast
 
 from aiosmtplib.errors import SMTPResponseException, SMTPServerDisconnected
 from aiosmtplib.protocol import PERIOD_REGEX, SMTPProtocol, normalize_message_line_endings
@@ -69,9 +70,8 @@ class Connection:
 
     def drop(self) -> None:
         """Cut it off: whatever is still unwritten (half a mail, perhaps) must not be sent."""
-        transport = self.protocol.transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        if self.protocol.transport is not None:
+            cast(asyncio.Transport, self.protocol.transport).abort()
 
 
 async def log_in(server: SmtpServer, local_name: str, progress: Progress) -> Connection:
