@@ -80,12 +80,24 @@ class Batcher(Generic[T, R]):
             await self._slots.acquire()
             if self._linger and len(self._waiting) < self._size:
                 await asyncio.sleep(self._linger)
-            batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
-            if not self._waiting:
-                self._some.clear()
+            batch = self._next_batch()
+            if not batch:
+                self._slots.release()
+                continue
             task = asyncio.create_task(self._settle(batch), name=f"{self._name}-flush")
             self._flushing.add(task)
             task.add_done_callback(self._flushed)
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        """Up to ``size`` items; those whose task has stopped waiting are left undone."""
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(batch) < self._size:
+            pair = self._waiting.popleft()
+            if not pair[1].done():
+                batch.append(pair)
+        if not self._waiting:
+            self._some.clear()
+        return batch
 
     def _flushed(self, task: asyncio.Task[None]) -> None:
         self._flushing.discard(task)

@@ -14,6 +14,7 @@ ATTEMPTS = Counter("sluice_attempts_total", "Provider calls by outcome", ["packa
 CALL_SECONDS = Histogram(
     "sluice_provider_call_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
+RECEIPTS = Counter("sluice_receipts_total", "Receipts taken in, by what they were", ["package", "result"])
 PARKED = Counter("sluice_parked_total", "Records set aside because they could not be read", ["topic"])
 REDRIVEN = Counter("sluice_redriven_total", "Deliveries driven again by the recovery loop", ["why"])
 BEHIND_SECONDS = Gauge("sluice_behind_seconds", "Age of the oldest due time that nobody has driven")

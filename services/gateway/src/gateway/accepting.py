@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import structlog
 from pydantic import ValidationError
 
 from gateway import requests
 from gateway.errors import IdempotencyConflict, Invalid, Unavailable, invalid
-from sluice import metrics
+from sluice import crash, metrics
 from sluice.batching import Batcher, OverloadedError
 from sluice.bus.events import Drive
 from sluice.bus.publisher import Publisher
@@ -23,13 +24,17 @@ from sluice.bus.topics import Topic
 from sluice.clock import utc_now
 from sluice.model.ids import InvalidIdError, read, time_of
 from sluice.model.message import Channel
-from sluice.store import accepting
+from sluice.store import accepting, cancelling
 from sluice.store.accepting import Conflicting, NewMessage, Recorded, Replayed, Verdict
 from sluice.store.cache import Configuration
 from sluice.store.configuration import ApiKey, Project
 from sluice.store.db import UNAVAILABLE, Pool
 
+log = structlog.get_logger()
+
 _WAIT = 0.8  # seconds a request may wait for Postgres before it is refused
+_DOUBT = 20.0  # seconds, with Postgres answering, after which a commit that was in doubt cannot appear any more
+_WITHDRAW_EVERY = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Acceptance:
         self._configuration = configuration
         self._publisher = publisher
         self._redrive = redrive
+        self._doubtful: dict[UUID, float] = {}  # message, and the loop time until which it is looked for
         self._batcher: Batcher[NewMessage, Verdict] = Batcher(
             self._record,
             name="accept",
@@ -66,8 +72,14 @@ class Acceptance:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Acceptance]:
         """Accept until the block ends; what was taken is recorded and answered."""
-        async with self._batcher.running():
-            yield self
+        withdrawer = asyncio.create_task(self._withdraw_regularly(), name="withdraw")
+        try:
+            async with self._batcher.running():
+                yield self
+        finally:
+            withdrawer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await withdrawer
 
     async def accept(self, body: bytes, key: ApiKey, *, door: str, header_key: str | None = None) -> Accepted:
         """Record one send request of the key's project and put it on the conveyor.
@@ -82,10 +94,13 @@ class Acceptance:
         except OverloadedError:
             raise Unavailable("too many requests are waiting to be recorded; try again") from None
         except UNAVAILABLE as error:
+            self._doubt(message)
             raise Unavailable("the request could not be recorded; try again") from error
         match verdict:
             case Recorded():
+                assert crash.at("accept.before_publish")
                 self._drive(message)
+                assert crash.at("accept.published")
                 metrics.ACCEPTED.labels(message.channel.value, door).inc()
                 return _answer(message, message.id, replayed=False)
             case Replayed(message_id):
@@ -138,7 +153,30 @@ class Acceptance:
 
     async def _record(self, batch: Sequence[NewMessage]) -> list[Verdict]:
         async with self._pool.acquire(timeout=_WAIT) as connection:
-            return await accepting.accept(connection, batch)
+            assert crash.at("accept.before_commit")
+            verdicts = await accepting.accept(connection, batch)
+            assert crash.at("accept.committed")
+            return verdicts
+
+    def _doubt(self, message: NewMessage) -> None:
+        """The caller hears 503, but the commit may have been on its way: see to it that nothing was accepted."""
+        if message.idempotency_key is None:
+            self._doubtful[message.id] = asyncio.get_running_loop().time() + _DOUBT
+
+    async def _withdraw_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_WITHDRAW_EVERY)
+            if not self._doubtful:
+                continue
+            try:
+                withdrawn = await cancelling.withdraw(self._pool, list(self._doubtful), now=utc_now())
+            except UNAVAILABLE:
+                self._doubtful = dict.fromkeys(self._doubtful, asyncio.get_running_loop().time() + _DOUBT)
+                continue
+            if withdrawn:
+                log.info("withdrawn", deliveries=withdrawn)
+            now = asyncio.get_running_loop().time()
+            self._doubtful = {id_: until for id_, until in self._doubtful.items() if until > now}
 
     def _drive(self, message: NewMessage) -> None:
         """Put the deliveries on the conveyor. If Kafka does not take them the recovery loop will."""

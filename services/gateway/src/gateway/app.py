@@ -17,14 +17,17 @@ from gateway.authentication import Keys
 from gateway.errors import ApiError, Invalid, NotFound
 from gateway.intake import Intake
 from gateway.messages import create_messages
+from gateway.receipts import Receipts
 from gateway.sending import create_sending, refusal
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, Topic
+from sluice.delivery.announcing import Announcer
 from sluice.delivery.policy import Timing
 from sluice.serving import Readiness, serving, set_up_logs, side_routes, stop_event
 from sluice.settings import KeyedSettings, load
 from sluice.store.cache import Configuration
+from sluice.store.crypto import Vault
 from sluice.store.db import Pool, open_pool
 
 
@@ -32,17 +35,27 @@ class GatewaySettings(Timing, KeyedSettings):
     """Settings of the gateway."""
 
     largest_body: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
+    callback_base: str | None = Field(None, description="public address of this gateway, as providers call it")
     largest_waiting: int = Field(5_000, gt=0, description="requests waiting to be recorded before 503")
 
 
 def create_app(
-    *, keys: Keys, acceptance: Acceptance, configuration: Configuration, pool: Pool, largest_body: int, ready: Readiness
+    *,
+    keys: Keys,
+    acceptance: Acceptance,
+    receipts: Receipts,
+    announcer: Announcer,
+    configuration: Configuration,
+    pool: Pool,
+    largest_body: int,
+    ready: Readiness,
 ) -> FastAPI:
     """The HTTP API."""
     app = FastAPI(title="Sluice", version="1", docs_url=None, redoc_url=None)
     app.router.routes.append(create_sending(keys, acceptance, largest_body=largest_body))
+    app.router.routes.append(receipts.route())
     app.router.routes.extend(side_routes(ready))
-    app.include_router(create_messages(keys, configuration, pool))
+    app.include_router(create_messages(keys, configuration, pool, announcer))
 
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:
@@ -62,7 +75,7 @@ async def main() -> None:
     """Accept until asked to stop."""
     settings = load(GatewaySettings)
     set_up_logs(settings.log_level, "gateway")
-    settings.credentials_key()
+    vault = Vault(settings.credentials_key())
     stopped = stop_event()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name="gateway"))
@@ -77,6 +90,10 @@ async def main() -> None:
                 waiting=settings.largest_waiting,
             ).running()
         )
+        announcer = await stack.enter_async_context(Announcer(pool, publisher).running())
+        receipts = await stack.enter_async_context(
+            Receipts(pool, configuration, vault, announcer, public_base=settings.callback_base).running()
+        )
         keys = Keys(configuration, pool)
         intake = Intake(keys, acceptance, publisher, largest_body=settings.largest_body)
         consumer = Consumer(
@@ -90,6 +107,8 @@ async def main() -> None:
         app = create_app(
             keys=keys,
             acceptance=acceptance,
+            receipts=receipts,
+            announcer=announcer,
             configuration=configuration,
             pool=pool,
             largest_body=settings.largest_body,

@@ -60,6 +60,12 @@ class IdempotencyConflict(ApiError):
     status, code = 409, "IDEMPOTENCY_CONFLICT"
 
 
+class NotCancellable(ApiError):
+    """Too late to take it back."""
+
+    status, code = 409, "MESSAGE_NOT_CANCELLABLE"
+
+
 class TooLarge(ApiError):
     """The body is larger than this installation takes."""
 

@@ -1,8 +1,10 @@
-"""``GET /v1/messages/:id``: a message with its history."""
+"""``GET /v1/messages/:id`` and ``DELETE /v1/messages/:id/cancel``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,36 +12,67 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.authentication import KEY_HEADER, Keys
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotCancellable, NotFound, Unavailable
 from gateway.sending import answer, rfc3339
+from sluice import crash
+from sluice.bus.events import DeliveryEvent
+from sluice.clock import utc_now
+from sluice.delivery.announcing import ANNOUNCE_WITHIN, Announcer
 from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.model import ids
-from sluice.store import messages
+from sluice.store import cancelling, messages
 from sluice.store.cache import Configuration
 from sluice.store.db import UNAVAILABLE, Pool
 from sluice.store.messages import Event, MessageView
 
 
-def create_messages(keys: Keys, configuration: Configuration, pool: Pool) -> APIRouter:
-    """The routes that read messages."""
+def create_messages(keys: Keys, configuration: Configuration, pool: Pool, announcer: Announcer) -> APIRouter:
+    """The routes of existing messages."""
     router = APIRouter()
 
-    @router.get("/v1/messages/{message_id}", responses={404: {"description": "no such message in this project"}})
+    @router.get("/v1/messages/{message_id}")
     async def show(message_id: str, request: Request) -> Response:
         key = await keys.check(request.headers.get(KEY_HEADER))
-        try:
-            wanted = ids.read("msg", message_id)
-        except ids.InvalidIdError:
-            raise NotFound("there is no such message") from None
-        try:
-            found = await messages.find(pool, key.project_id, wanted)
-        except UNAVAILABLE as error:
-            raise Unavailable("the record does not answer; try again") from error
-        if found is None:
-            raise NotFound("there is no such message")
+        with _record():
+            found = await _find(pool, key.project_id, message_id)
+        return answer(200, shown(found, configuration))
+
+    @router.delete("/v1/messages/{message_id}/cancel")
+    async def cancel(message_id: str, request: Request) -> Response:
+        key = await keys.check(request.headers.get(KEY_HEADER))
+        with _record():
+            found = await _find(pool, key.project_id, message_id)
+            assert crash.at("cancel.before_write")
+            done = await cancelling.cancel(
+                pool, key.project_id, found.id, now=utc_now(), announce_within=ANNOUNCE_WITHIN
+            )
+            assert crash.at("cancel.written")
+            if done is None:
+                raise NotCancellable("it was handed to a provider, or may have been")
+            if done.announcement is not None:
+                announcer.announce(done.announcement, [DeliveryEvent(**fields) for fields in done.events])
+            found = await _find(pool, key.project_id, message_id)
         return answer(200, shown(found, configuration))
 
     return router
+
+
+@contextmanager
+def _record() -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise Unavailable("the record does not answer; try again") from error
+
+
+async def _find(pool: Pool, project_id: UUID, message_id: str) -> MessageView:
+    try:
+        found = await messages.find(pool, project_id, ids.read("msg", message_id))
+    except ids.InvalidIdError:
+        found = None
+    if found is None:
+        raise NotFound("there is no such message")
+    return found
 
 
 def shown(message: MessageView, configuration: Configuration) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def create_sending(keys: Keys, acceptance: Acceptance, *, largest_body: int) -> 
     async def send(request: Request) -> Response:
         try:
             key = await keys.check(request.headers.get(KEY_HEADER))
-            body = await _read(request, largest_body)
+            body = await read_body(request, largest_body)
             header_key = request.headers.get("idempotency-key")
             accepted = await acceptance.accept(body, key, door="http", header_key=header_key)
         except ApiError as error:
@@ -45,7 +45,13 @@ def create_sending(keys: Keys, acceptance: Acceptance, *, largest_body: int) -> 
     return Route("/v1/messages/channel", send, methods=["POST"])
 
 
-async def _read(request: Request, largest: int) -> bytes:
+async def read_body(request: Request, largest: int) -> bytes:
+    """The whole body, counted while it comes.
+
+    Raises:
+        TooLarge: it has more than ``largest`` bytes.
+        Invalid: it is compressed.
+    """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Invalid("a compressed body is not accepted")
     announced = request.headers.get("content-length", "0")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,7 +52,6 @@ class Record:
     """What is known of one provider."""
 
     recent: tuple[tuple[datetime, float], ...] = ()  # when, and how much it counted
-    in_a_row: int = 0
     verdict: str = HEALTHY
     reason: str = ""
     trips: int = 0  # times in a row it went out; sets the back-off
@@ -59,6 +59,11 @@ class Record:
     refusals: int = 0  # refused credentials in a row
     probe_at: datetime | None = None
     hold_until: datetime | None = None
+
+    @property
+    def in_a_row(self) -> int:
+        """Failures since the last success that is remembered."""
+        return sum(1 for _ in takewhile(lambda entry: entry[1] > 0, reversed(self.recent)))
 
     @property
     def error_rate(self) -> float:
@@ -100,7 +105,7 @@ def _remembered(
 def _count(record: Record, attempt: Attempt, limits: Thresholds) -> Record:
     weight = WEIGHT[attempt.outcome]
     recent = _remembered((*record.recent, (attempt.at, weight)), attempt.at, limits)
-    return replace(record, recent=recent, in_a_row=record.in_a_row + 1 if weight else 0, refusals=0)
+    return replace(record, recent=recent, refusals=0)
 
 
 def _judge(record: Record, attempt: Attempt, limits: Thresholds, jitter: float) -> Record:
@@ -121,7 +126,7 @@ def _judge_probe(record: Record, attempt: Attempt, limits: Thresholds, jitter: f
         return _trip(record, attempt.at, "a probe failed", limits, jitter)
     if record.good_probes + 1 < limits.probes:
         return replace(record, good_probes=record.good_probes + 1)
-    return replace(record, verdict=HEALTHY, reason="", trips=0, good_probes=0, probe_at=None, recent=(), in_a_row=0)
+    return replace(record, verdict=HEALTHY, reason="", trips=0, good_probes=0, probe_at=None, recent=())
 
 
 def _trip(record: Record, at: datetime, reason: str, limits: Thresholds, jitter: float) -> Record:

@@ -20,9 +20,10 @@ from sluice.bus.events import Drive, Repeat
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
+from sluice.delivery.announcing import announce_again
 from sluice.delivery.policy import Timing, conclude, expire
 from sluice.delivery.sandbox import SANDBOX_ID
-from sluice.delivery.settling import Settlement, Settler, announce_again
+from sluice.delivery.settling import Settlement, Settler
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
 from sluice.store import announcements, deliveries, partitions

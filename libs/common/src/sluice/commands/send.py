@@ -202,16 +202,15 @@ def _mailbox(limit: int) -> list[tuple[str, str, str]]:
     import os
 
     from sluice.launcher.settings import read_settings
-    from sluice.simulator.mailbox import read_mailbox
+    from sluice.simulator.mailbox import list_mails
 
-    mails = read_mailbox(read_settings(os.environ).data_dir / "mailbox", limit=limit)
     return [
         (
             mail.received_at.isoformat(timespec="seconds"),
             f"mailbox  {', '.join(mail.recipients)}: {mail.subject}",
-            mail.text,
+            mail.path.read_text("utf-8", "replace"),
         )
-        for mail in mails
+        for mail in list_mails(read_settings(os.environ).data_dir, limit)
     ]
 
 

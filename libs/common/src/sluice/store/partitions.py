@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from sluice.model.ids import floor_of
 from sluice.store.db import Db
 
-TABLES = ("messages", "deliveries", "attempts", "events")
+TABLES = ("messages", "deliveries", "attempts", "events", "receipts")
 WEEKS_AHEAD = 2
 
 # Rows that are updated in place need room on their page, or every update moves the row and grows every index.
-_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100}
+_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100, "receipts": 100}
 
 
 async def ensure(db: Db, now: datetime) -> list[str]:

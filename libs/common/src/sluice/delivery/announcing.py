@@ -1,0 +1,94 @@
+"""Telling the bus what was settled: every event that is in the record arrives on ``delivery.events``.
+
+Events are written together with a row in ``announcements`` that covers them. The row is removed once the broker has
+acknowledged them all; what outlives its time is announced again from the record by the recovery loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from sluice import crash
+from sluice.bus.events import DeliveryEvent
+from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.topics import Topic
+from sluice.store import announcements
+from sluice.store.db import UNAVAILABLE, Db
+
+ANNOUNCE_WITHIN = timedelta(seconds=10)
+_FORGET_EVERY = 0.5  # seconds between removals of acknowledged announcements when no statement carries them along
+
+
+class Announcer:
+    """Publishes events and keeps count of the announcements that the broker has."""
+
+    def __init__(self, db: Db, publisher: Publisher) -> None:
+        self._db = db
+        self._publisher = publisher
+        self._acknowledged: list[int] = []
+        self._announcing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Announcer]:
+        """Announce until the block ends; what was begun is finished."""
+        forgetter = asyncio.create_task(self._forget_regularly(), name="forget-announcements")
+        try:
+            yield self
+        finally:
+            forgetter.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await forgetter
+            await asyncio.gather(*self._announcing)
+            await self._forget()
+
+    def announce(self, announcement: int, events: Sequence[DeliveryEvent]) -> None:
+        """Publish ``events``, which the row ``announcement`` covers; nobody waits for it."""
+        published = [self._publisher.publish(Topic.EVENTS, one.message_id.bytes, one.encode()) for one in events]
+        assert crash.at("announce.published")
+        task = asyncio.create_task(self._acknowledge(announcement, published), name="announce")
+        self._announcing.add(task)
+        task.add_done_callback(self._announcing.discard)
+
+    def take_acknowledged(self) -> list[int]:
+        """Announcements that may be removed: the caller's next statement does it, or gives them back."""
+        taken, self._acknowledged = self._acknowledged, []
+        return taken
+
+    def give_back(self, taken: Sequence[int]) -> None:
+        """The statement that was to remove them failed."""
+        self._acknowledged += taken
+
+    async def _acknowledge(self, announcement: int, published: list[asyncio.Future[None]]) -> None:
+        if await acknowledged(published):
+            assert crash.at("announce.acknowledged")
+            self._acknowledged.append(announcement)
+
+    async def _forget_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_FORGET_EVERY)
+            await self._forget()
+
+    async def _forget(self) -> None:
+        taken = self.take_acknowledged()
+        if not taken:
+            return
+        try:
+            await announcements.forget(self._db, taken)
+            assert crash.at("announce.forgotten")
+        except UNAVAILABLE:
+            self.give_back(taken)
+
+
+async def announce_again(db: Db, publisher: Publisher, announcement: int) -> bool:
+    """Announce from the record what a process that is gone had settled; True once the broker has it."""
+    published = []
+    for row in await announcements.events_of(db, announcement):
+        started, finished = row.pop("started_at"), row.pop("finished_at")
+        took = int((finished - started).total_seconds() * 1000) if started and finished else None
+        event = DeliveryEvent(**row, took_ms=took)
+        published.append(publisher.publish(Topic.EVENTS, event.message_id.bytes, event.encode()))
+    return await acknowledged(published)
