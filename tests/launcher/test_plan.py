@@ -101,7 +101,8 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_GATEWAY_PORT": "0"})
+    any_port = dict.fromkeys(["SLUICE_POSTGRES_PORT", "SLUICE_REDIS_PORT", "SLUICE_GATEWAY_PORT"], "0")
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **any_port})
     plan = make_plan(settings, silent, services=["postgres", "redis"], roles=["gateway"])
 
     plan.write(tmp_path / "plan.json")
@@ -110,12 +111,12 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
 
 
 def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path):
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_REDIS_PORT": "7777"})
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_REDIS_PORT": "0"})
     plan = make_plan(settings, silent, services=["redis"], roles=[])
 
     found = environment(plan)
 
-    assert found["SLUICE_REDIS"] == f"redis://:{plan.redis_password}@127.0.0.1:7777/0"
+    assert found["SLUICE_REDIS"] == f"redis://:{plan.redis_password}@127.0.0.1:{plan.ports['redis']}/0"
     assert found["SLUICE_KEY_FILE"] == str(tmp_path / "credentials.key")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sluice.errors import SluiceError
 from sluice.launcher.control import Control, NotRunning, is_held
+from sluice.launcher.proc import Identity
 from sluice.launcher.state import end_leftovers
 
 PATIENCE_SECONDS = 10.0
@@ -14,17 +15,15 @@ def end(data_dir: Path) -> list[str]:
     """Returns the names of what was running."""
     if not is_held(data_dir):
         return end_leftovers(data_dir)
-    control = Control(data_dir)
-    running = _ask_to_end(control)
-    _wait_until_gone(data_dir)
-    return running
+    return _ask_to_end(Control(data_dir))
 
 
 def _ask_to_end(control: Control) -> list[str]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            rows = control.status()["processes"]
+            rows = [row for row in control.status()["processes"] if row["pid"]]
+            supervisor = Identity.of(rows[0]["pid"])
             control.down()
         except NotRunning:
             # It holds its lock a moment before it listens, and a moment after it has ended everything.
@@ -36,10 +35,6 @@ def _ask_to_end(control: Control) -> list[str]:
                 ) from None
             time.sleep(0.1)
         else:
-            return [row["name"] for row in rows if row["pid"]]
-
-
-def _wait_until_gone(data_dir: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while is_held(data_dir) and time.monotonic() < deadline:
-        time.sleep(0.02)
+            if supervisor is not None:
+                supervisor.wait_gone(PATIENCE_SECONDS)
+            return [row["name"] for row in rows]
