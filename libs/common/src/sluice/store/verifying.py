@@ -1,0 +1,173 @@
+"""The invariants as queries: what the record says of itself, in windows that lock nobody out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sluice.model.ids import same_millisecond
+from sluice.model.state import State
+from sluice.store.db import Db
+
+WINDOW = 20_000  # deliveries looked at by one statement
+
+_RANKED = [state.value for state in State]
+_LAST = UUID(int=(1 << 128) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of ids, both ends included, that cuts no message in two."""
+
+    first: UUID
+    last: UUID
+
+
+async def windows(db: Db) -> AsyncIterator[Window]:
+    """The whole record in windows, oldest first."""
+    first = UUID(int=0)
+    while True:
+        found = await db.fetchval(
+            "SELECT id FROM deliveries WHERE id >= $1 ORDER BY id OFFSET $2 LIMIT 1", first, WINDOW
+        )
+        # A message and its deliveries share a millisecond: the cut goes between two of them.
+        last = _LAST if found is None else same_millisecond(found)[1]
+        yield Window(first, last)
+        if found is None:
+            return
+        first = UUID(int=last.int + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a window holds: totals, and each delivery or message at which an invariant is broken."""
+
+    deliveries: int
+    attempts: int
+    ambiguous: int
+    unsettled: int
+    states: dict[str, int]
+    broken: list[dict[str, Any]]
+
+
+async def look(db: Db, window: Window) -> Facts:
+    """Check I1, I2, I3 and I5 for the deliveries of a window, in one snapshot."""
+    rows = await db.fetch(
+        """
+        WITH d AS (
+            SELECT * FROM deliveries WHERE id BETWEEN $1 AND $2
+        ), e AS (
+            SELECT delivery_id, count(*) AS n, max(number) AS top, max(array_position($3::text[], state)) AS rank
+              FROM events WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
+        ), a AS (
+            SELECT delivery_id, count(*) AS n, max(number) AS top,
+                   count(*) FILTER (WHERE outcome IS NULL) AS open,
+                   count(*) FILTER (WHERE outcome IN ('provider_fault', 'throttled', 'auth_failed')) AS definite,
+                   count(*) FILTER (WHERE outcome = 'unknown') AS ambiguous,
+                   min(number) FILTER (WHERE outcome = 'unknown') AS first_ambiguous
+              FROM attempts WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
+        ), m AS (
+            SELECT id FROM messages WHERE id BETWEEN $1 AND $2
+        ), checked AS (
+            SELECT coalesce(d.id, m.id) AS id, d.message_id, d.state, d.attempts, d.ambiguous,
+                   array_remove(ARRAY[
+                       CASE WHEN d.id IS NULL THEN 'I1: the message has no delivery' END,
+                       CASE WHEN m.id IS NULL THEN 'I1: the delivery has no message' END,
+                       CASE WHEN d.state IN ('QUEUED', 'SENDING') AND d.due_at IS NULL
+                            THEN 'I1: not settled and nobody will drive it' END,
+                       CASE WHEN d.state NOT IN ('QUEUED', 'SENDING') AND NOT d.in_flight AND d.due_at IS NOT NULL
+                            THEN 'I1: settled and still due' END,
+                       CASE WHEN coalesce(a.n, 0) <> d.attempts OR coalesce(a.top, 0) <> d.attempts
+                            THEN 'I2: the attempts are not numbered from 1 without a gap' END,
+                       CASE WHEN coalesce(a.open, 0) <> d.in_flight::int
+                            THEN 'I2: an attempt without an outcome does not match what is in flight' END,
+                       CASE WHEN a.n > 1 + a.definite + a.ambiguous
+                            THEN 'I3: more attempts than failures and ambiguous ones allow' END,
+                       CASE WHEN d.class = 'once' AND a.top > a.first_ambiguous
+                            THEN 'I3: class once was tried again after an unknown outcome' END,
+                       CASE WHEN d.ambiguous <> coalesce(a.ambiguous, 0)
+                            THEN 'I3: the ambiguous attempts are miscounted' END,
+                       CASE WHEN e.n IS DISTINCT FROM d.events::bigint OR e.top IS DISTINCT FROM d.events
+                            THEN 'I5: the events are not numbered from 1 without a gap' END,
+                       CASE WHEN e.rank IS DISTINCT FROM array_position($3::text[], d.state)
+                            THEN 'I5: the state is not the fold of the events' END
+                   ], NULL) AS faults
+              FROM d FULL JOIN m ON m.id = d.message_id
+              LEFT JOIN e ON e.delivery_id = d.id
+              LEFT JOIN a ON a.delivery_id = d.id
+        ), strays AS (
+            SELECT x.delivery_id AS id, ARRAY['I2: an attempt without a delivery'] AS faults
+              FROM a x WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.id = x.delivery_id)
+             UNION ALL
+            SELECT x.delivery_id, ARRAY['I5: an event without a delivery']
+              FROM e x WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.id = x.delivery_id)
+        )
+        SELECT 'total' AS row, state, count(*) AS n, sum(attempts) AS attempts, sum(ambiguous) AS ambiguous,
+               NULL::uuid AS id, NULL::text[] AS faults
+          FROM checked WHERE state IS NOT NULL GROUP BY state
+         UNION ALL
+        SELECT 'fault', state, 0, 0, 0, id, faults FROM checked WHERE faults <> '{}'
+         UNION ALL
+        SELECT 'fault', NULL, 0, 0, 0, id, faults FROM strays
+        """,
+        window.first,
+        window.last,
+        _RANKED,
+        timeout=300.0,
+    )
+    totals = [row for row in rows if row["row"] == "total"]
+    states = {row["state"]: int(row["n"]) for row in totals}
+    return Facts(
+        deliveries=sum(states.values()),
+        attempts=sum(int(row["attempts"]) for row in totals),
+        ambiguous=sum(int(row["ambiguous"]) for row in totals),
+        unsettled=states.get("QUEUED", 0) + states.get("SENDING", 0),
+        states=states,
+        broken=[{"id": row["id"], "state": row["state"], "faults": row["faults"]} for row in rows if row["faults"]],
+    )
+
+
+async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
+    """Deliveries that have been due since ``before`` and that nobody has driven."""
+    rows = await db.fetch(
+        "SELECT id FROM deliveries WHERE due_at < $1 ORDER BY due_at LIMIT $2", before, limit, timeout=60.0
+    )
+    return [row["id"] for row in rows]
+
+
+async def unannounced(db: Db, *, before: datetime) -> int:
+    """Announcements that should have been acknowledged by ``before``."""
+    found: int = await db.fetchval("SELECT count(*) FROM announcements WHERE due_at < $1", before, timeout=60.0)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the record has of one delivery, for the comparison with what providers saw."""
+
+    class_: str
+    attempts: dict[int, tuple[datetime, str | None, str]]  # number: started, outcome, reference
+
+
+async def recorded(db: Db, ids: list[UUID]) -> dict[UUID, Recorded]:
+    """The attempts of deliveries, by delivery."""
+    rows = await db.fetch(
+        """
+        SELECT d.id, d.class, a.number, a.started_at, a.outcome, a.reference
+          FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id
+         WHERE d.id = ANY($1::uuid[]) AND d.id BETWEEN $2 AND $3
+        """,
+        ids,
+        min(ids),
+        max(ids),
+        timeout=60.0,
+    )
+    found: dict[UUID, Recorded] = {}
+    for row in rows:
+        one = found.setdefault(row["id"], Recorded(row["class"], {}))
+        if row["number"] is not None:
+            one.attempts[row["number"]] = (row["started_at"], row["outcome"], row["reference"])
+    return found
