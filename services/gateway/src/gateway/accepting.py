@@ -169,10 +169,12 @@ class Acceptance:
             if not self._doubtful:
                 continue
             try:
+                assert crash.at("withdraw.before_write")
                 withdrawn = await cancelling.withdraw(self._pool, list(self._doubtful), now=utc_now())
             except UNAVAILABLE:
                 self._doubtful = dict.fromkeys(self._doubtful, asyncio.get_running_loop().time() + _DOUBT)
                 continue
+            assert crash.at("withdraw.written")
             if withdrawn:
                 log.info("withdrawn", deliveries=withdrawn)
             now = asyncio.get_running_loop().time()

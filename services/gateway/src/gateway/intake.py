@@ -13,7 +13,7 @@ import structlog
 from gateway.accepting import Acceptance
 from gateway.authentication import KEY_HEADER, Keys
 from gateway.errors import ApiError, Unavailable
-from sluice import metrics
+from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.parking import park
@@ -66,9 +66,11 @@ class Intake:
         key: ApiKey | None = None
         try:
             key = await self._keys.check(_text(headers.get(KEY_HEADER)))
+            assert crash.at("intake.before_accept")
             await self._acceptance.accept(
                 record.value or b"", key, door="bus", header_key=_text(headers.get("idempotency-key"))
             )
+            assert crash.at("intake.accepted")
         except Unavailable:
             raise
         except ApiError as error:
@@ -99,7 +101,9 @@ class Intake:
             offset=record.offset,
             at=utc_now(),
         )
+        assert crash.at("intake.before_reject")
         await acknowledged([self._publisher.publish(Topic.EVENTS, key.project_id.bytes, rejected.encode())])
+        assert crash.at("intake.rejected")
 
     async def _park(self, record: Record, reason: str) -> None:
         metrics.PARKED.labels(record.topic).inc()

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from health.verdict import Thresholds
 from health.watching import Watch
+from sluice import crash
 from sluice.bus.events import DeliveryEvent, ProviderHealth
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.bus.topics import Group, Topic
@@ -49,19 +50,23 @@ class HealthService:
 
     async def on_events(self, bodies: list[bytes]) -> None:
         """A batch of raw events. It never raises: what cannot be read is no evidence."""
+        assert crash.at("health.heard")
         self._watch.take(event for body in bodies if (event := _read(body)) is not None)
 
     async def tell(self) -> None:
         """Publish what has changed, for ever."""
         while True:
             for verdict in self._watch.news(utc_now()):
+                assert crash.at("health.before_tell")
                 self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
+                assert crash.at("health.told")
             await asyncio.sleep(_TELL_EVERY)
 
     async def keep_snapshots(self) -> None:
         """Keep what is known where the next process finds it; without Redis it starts from nothing."""
         while self._redis is not None:
             await asyncio.sleep(_SNAPSHOT_EVERY)
+            assert crash.at("health.before_snapshot")
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._redis.set(_SNAPSHOT_KEY, self._watch.snapshot(), ex=3600)
 

@@ -14,7 +14,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from pydantic import Field
 
-from sluice import metrics
+from sluice import crash, metrics
 from sluice.bus.admin import Conveyor
 from sluice.bus.events import Drive, Repeat
 from sluice.bus.publisher import Publisher, acknowledged
@@ -91,6 +91,7 @@ class Recovery:
 
     async def _drive_due(self, now: datetime) -> None:
         low_water = await self._conveyor.low_water()
+        assert crash.at("recovery.low_water")
         while True:
             due = await deliveries.take_due(
                 self._pool,
@@ -99,7 +100,9 @@ class Recovery:
                 redrive=timedelta(seconds=self._settings.redrive),
                 limit=_BATCH,
             )
+            assert crash.at("recovery.taken")
             published = [self._drive(standing, now) for standing in due]
+            assert crash.at("recovery.driven")
             if not await acknowledged(published):
                 return  # Kafka does not take them now; they fall due again
             if len(due) < _BATCH:
@@ -125,11 +128,13 @@ class Recovery:
                 timing=self._settings,
             )
             metrics.REDRIVEN.labels("lease ended").inc()
+            assert crash.at("recovery.before_lapsed")
             self._settler.settle(Settlement(drive, conclusion))
 
     async def _end_expired(self, now: datetime) -> None:
         for standing in await deliveries.expired(self._pool, now=now, limit=_BATCH):
             drive = drive_of(standing, now)
+            assert crash.at("recovery.before_expired")
             self._settler.settle(Settlement(drive, expire(drive, at=now)))
 
     def _idempotent(self, standing: Standing) -> bool:
@@ -145,13 +150,18 @@ class Recovery:
 
     async def _announce_overdue(self, now: datetime) -> None:
         late = await announcements.take_overdue(self._pool, now=now, again=timedelta(seconds=10), limit=50)
+        assert crash.at("recovery.before_announce")
         heard = [number for number in late if await announce_again(self._pool, self._publisher, number)]
+        assert crash.at("recovery.announced")
         if heard:
             await announcements.forget(self._pool, heard)
+            assert crash.at("recovery.forgotten")
 
     async def _keep_partitions(self, now: datetime) -> None:
         if self._partitions_made is None or now - self._partitions_made > _PARTITIONS_EVERY:
+            assert crash.at("recovery.before_partitions")
             await partitions.ensure(self._pool, now)
+            assert crash.at("recovery.partitions_made")
             self._partitions_made = now
 
 

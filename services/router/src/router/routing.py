@@ -11,7 +11,7 @@ import structlog
 from pydantic import ValidationError
 
 from router.choosing import Exhausted, Health, Route, Wait, choose
-from sluice import metrics
+from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Drive
 from sluice.bus.parking import park
@@ -75,6 +75,7 @@ class Routing:
             self._spawn(self._conclude(record, drive, assignment))
             return
         metrics.ROUTED.labels(drive.channel.value, "route").inc()
+        assert crash.at("route.before_publish")
         sent = self._publisher.publish(deliveries(drive.channel), drive.message_id.bytes, assignment.encode())
         sent.add_done_callback(lambda result: self._published(result, record, drive))
 
@@ -82,6 +83,7 @@ class Routing:
         # An assignment that Kafka did not take is not lost: the delivery falls due and is driven again.
         if not result.cancelled() and result.exception():
             log.warning("assignment_not_published", delivery=str(drive.delivery_id))
+        assert crash.at("route.published")
         record.done()
 
     def _assign(self, drive: Drive, now: datetime) -> Assignment | Conclusion:
@@ -113,7 +115,9 @@ class Routing:
         )
 
     async def _conclude(self, record: Record, drive: Drive, conclusion: Conclusion) -> None:
+        assert crash.at("route.before_conclude")
         applied = await self._settler.settle(Settlement(drive, conclusion))
+        assert crash.at("route.concluded")
         if applied and conclusion.step.kind is EventKind.FAILED:
             await self._dead_letter(drive, conclusion)
         record.done()
@@ -131,6 +135,7 @@ class Routing:
         published = self._publisher.publish(Topic.DEAD_LETTERS, drive.message_id.bytes, json.dumps(letter).encode())
         if not await acknowledged([published]):
             log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
+        assert crash.at("route.dead_letter")
 
     async def _park(self, record: Record) -> None:
         while not await park(self._publisher, record, "not a drive of a schema that this version reads", at=utc_now()):

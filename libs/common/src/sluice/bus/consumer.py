@@ -18,6 +18,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from sluice import crash
+
 log = structlog.get_logger()
 
 _POLL = 0.1  # seconds a poll waits for records
@@ -206,6 +208,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self.polled_at = asyncio.get_running_loop().time()
         records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
         if records:
+            assert crash.at("consumer.polled")
             self._pause_full(client)
             await self._hand_over(records)
 
@@ -283,6 +286,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
         if not moved:
             return
+        assert crash.at("consumer.before_commit")
         try:
             await client.commit(moved)
         except (CommitFailedError, IllegalStateError) as error:
@@ -291,6 +295,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except KafkaError as error:
             log.warning("commit_failed", group=self._group, error=type(error).__name__)
         else:
+            assert crash.at("consumer.committed")
             for tp, offset in moved.items():
                 if tp in self._windows:
                     self._windows[tp].committed = offset

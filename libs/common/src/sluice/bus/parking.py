@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from sluice import crash
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 
@@ -55,5 +56,8 @@ def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
 
 async def park(publisher: Publisher, record: Unreadable, reason: str, *, at: datetime) -> bool:
     """Put a bad record on ``dead.letters``; True once the broker has it, so that its partition may move on."""
+    assert crash.at("park.before_publish")
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
-    return await acknowledged([publisher.publish(Topic.DEAD_LETTERS, key, parked(record, reason, at=at))])
+    parked_now = await acknowledged([publisher.publish(Topic.DEAD_LETTERS, key, parked(record, reason, at=at))])
+    assert crash.at("park.published")
+    return parked_now

@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 from pydantic import Field, ValidationError
 
-from sluice import metrics
+from sluice import crash, metrics
 from sluice.batching import Batcher
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Repeat
@@ -234,6 +234,7 @@ class Worker:
         claims = {job.assignment.drive.delivery_id: _claim_of(job.assignment) for job in jobs}
         while True:
             begun = loop.time()
+            assert crash.at("claim.before_write")
             try:
                 won = await deliveries.claim(
                     self._db, list(claims.values()), now=utc_now(), lease=timedelta(seconds=self._settings.lease)
@@ -244,6 +245,7 @@ class Worker:
                 await asyncio.sleep(_AGAIN)
                 if not any(job.record.alive for job in jobs):
                     return [None] * len(jobs)
+        assert crash.at("claim.written")
         by_id = {claimed.delivery_id: claimed for claimed in won}
         results: list[Claimed | None] = []
         for job in jobs:
@@ -271,7 +273,11 @@ class Worker:
         left = job.claimed_at + self._settings.lease - asyncio.get_running_loop().time() - _SPARE
         if left <= 0:
             return ProviderFault("not called: the worker was held up until its lease was over")
-        return await call(package, outgoing, credentials, self._wires, deadline=min(left, self._settings.call_deadline))
+        assert crash.at("call.before")
+        deadline = min(left, self._settings.call_deadline)
+        outcome = await call(package, outgoing, credentials, self._wires, deadline=deadline)
+        assert crash.at("call.answered")
+        return outcome
 
     def _callback(self, assignment: Assignment) -> str | None:
         base = self._settings.callback_base
@@ -304,8 +310,10 @@ class Worker:
         avoided = drive.model_copy(
             update={"tried": (*drive.tried, job.assignment.provider_id), "last_reason": reason, "repeat": None}
         )
+        assert crash.at("hand_back.before_publish")
         if not await acknowledged([self._publisher.publish(Topic.REROUTE, drive.message_id.bytes, avoided.encode())]):
             log.warning("hand_back_failed", delivery=str(drive.delivery_id))  # it falls due and is driven again
+        assert crash.at("hand_back.published")
         job.record.done()
 
     async def _mind_lanes(self) -> None:
@@ -328,8 +336,10 @@ class Worker:
             if not old:
                 continue
             held = [(job.assignment.drive.delivery_id, job.assignment.drive.attempt) for job in old]
+            assert crash.at("lease.before_renew")
             with contextlib.suppress(*UNAVAILABLE):
                 await deliveries.renew(self._db, held, until=utc_now() + timedelta(seconds=lease))
+            assert crash.at("lease.renewed")
 
 
 def _read(record: Record) -> Assignment | None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sluice import crash
 from sluice.model.message import Channel, Class
 from sluice.model.state import EventKind, State
 from sluice.store.db import Connection
@@ -80,9 +81,11 @@ async def accept(connection: Connection, batch: Sequence[NewMessage]) -> list[Ve
     """
     async with connection.transaction():
         verdicts = await _claim_keys(connection, batch)
+        assert crash.at("accept.keys_claimed")
         fresh = [message for message, verdict in zip(batch, verdicts, strict=True) if isinstance(verdict, Recorded)]
         if fresh:
             await _write(connection, fresh)
+        assert crash.at("accept.rows_written")
     return verdicts
 
 
