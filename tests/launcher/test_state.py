@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sluice.launcher import state
 from sluice.launcher.control import SOCKET
 from sluice.launcher.proc import Identity
 from sluice.launcher.state import FILE, end_leftovers, read_state, write_state
@@ -18,11 +19,29 @@ def data_dir(tmp_path):
 
 
 @pytest.fixture
-def stranger():
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process
-    process.kill()
-    process.wait()
+def start():
+    """Starts a line of Python and returns when it has said that it is there; ends it with the test."""
+    started = []
+
+    def run(program=""):
+        command = [
+            sys.executable,
+            "-c",
+            f"import signal, sys, time; {program}; print('here', flush=True); time.sleep(600)",
+        ]
+        started.append(process := subprocess.Popen(command, stdout=subprocess.PIPE))
+        process.stdout.readline()
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def stranger(start):
+    return start()
 
 
 def test_what_was_left_behind_is_ended(data_dir, stranger):
@@ -32,6 +51,25 @@ def test_what_was_left_behind_is_ended(data_dir, stranger):
 
     assert ended == ["redis"]
     assert stranger.wait(5) == -9
+
+
+def test_a_postgres_that_was_left_behind_is_told_so_that_it_can_tell_its_backends(data_dir, start):
+    postgres = start("signal.signal(signal.SIGQUIT, lambda *_: sys.exit(7))")
+    write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
+
+    end_leftovers(data_dir)
+
+    assert postgres.wait(5) == 7
+
+
+def test_what_does_not_listen_is_killed_in_the_end(data_dir, start, monkeypatch):
+    monkeypatch.setattr(state, "GRACE_SECONDS", 0.2)
+    postgres = start("signal.signal(signal.SIGQUIT, signal.SIG_IGN)")
+    write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
+
+    end_leftovers(data_dir)
+
+    assert postgres.wait(5) == -9
 
 
 def test_a_process_that_only_has_the_pid_is_left_alone(data_dir, stranger):

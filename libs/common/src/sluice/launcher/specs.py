@@ -1,5 +1,6 @@
 """The processes of a plan, in the order in which status shows them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +25,7 @@ def _role_spec(plan: Plan, name: str) -> Spec:
     return Spec(
         name=name,
         kind="role",
-        command=[sys.executable, "-m", found.module],
+        command=[sys.executable, *_optimised(), "-m", found.module],
         address=addresses(plan)[name],
         probe=partial(PROBES[found.probe], HOST, port),
         environment={
@@ -32,8 +33,15 @@ def _role_spec(plan: Plan, name: str) -> Spec:
             "SLUICE_HOST": HOST,
             "SLUICE_PORT": str(port),
             "SLUICE_ROLE": name,
+            # Providers' receipts come to the gateway; behind a proxy the operator says under which address.
+            "SLUICE_CALLBACK_BASE": os.environ.get("SLUICE_CALLBACK_BASE") or addresses(plan).get("gateway", ""),
             # What it says last before a crash is what one wants to read.
             "PYTHONUNBUFFERED": "1",
         },
         ready_seconds=60.0,
     )
+
+
+def _optimised() -> list[str]:
+    """Without the crash points, as an image runs it; a test that wants to arm them says so."""
+    return [] if "SLUICE_CRASH_FILE" in os.environ else ["-O"]

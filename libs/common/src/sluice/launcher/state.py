@@ -10,6 +10,7 @@ from pathlib import Path
 from sluice.launcher.proc import Identity, family
 
 FILE = "run/state.json"
+GRACE_SECONDS = 5.0
 
 
 def write_state(data_dir: Path, children: Mapping[str, Identity]) -> None:
@@ -45,6 +46,6 @@ def _members(identity: Identity) -> Iterable[Identity]:
 
 def _make_sure(families: Iterable[Identity]) -> None:
     for identity in families:
-        if not identity.wait_gone(5):
+        if not identity.wait_gone(GRACE_SECONDS):
             identity.kill(signal.SIGKILL)
-            identity.wait_gone(5)
+            identity.wait_gone(GRACE_SECONDS)
