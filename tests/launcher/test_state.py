@@ -23,13 +23,9 @@ def start():
     """Starts a line of Python and returns when it has said that it is there; ends it with the test."""
     started = []
 
-    def run(program=""):
-        command = [
-            sys.executable,
-            "-c",
-            f"import signal, sys, time; {program}; print('here', flush=True); time.sleep(600)",
-        ]
-        started.append(process := subprocess.Popen(command, stdout=subprocess.PIPE))
+    def run(first="pass"):
+        program = f"import signal, sys, time; {first}; print('here', flush=True); time.sleep(600)"
+        started.append(process := subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE))
         process.stdout.readline()
         return process
 
