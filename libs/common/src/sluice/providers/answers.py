@@ -27,6 +27,12 @@ def json_body(answer: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def reason(answer: httpx.Response, *words: object) -> str:
+    """The status with what the provider said of it; says so when it said nothing that is documented."""
+    said = " ".join(str(word) for word in words if word)
+    return f"{answer.status_code} {said or 'without a word that the provider documents'}"
+
+
 def verdict(kind: Verdict, reason: str, answer: httpx.Response, *, pause: timedelta | None = None) -> Outcome:
     """``kind`` with its reason; when throttled also the wait the provider asked for, else ``pause``."""
     if kind is Throttled:

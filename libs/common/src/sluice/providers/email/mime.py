@@ -37,8 +37,9 @@ def write_mail(mail: Email, *, message_id: str, date: datetime, contents: Mappin
 def _headers(mail: Email, message_id: str, date: datetime) -> Iterator[bytes]:
     sender = parse_address(mail.sender)
     yield _address_header("From", [sender])
-    for name, addresses in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", [mail.reply_to or ""])):
-        if any(addresses):  # Bcc is in the envelope only
+    reply_to = (mail.reply_to,) if mail.reply_to else ()
+    for name, addresses in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", reply_to)):
+        if addresses:  # Bcc is in the envelope only
             yield _address_header(name, map(parse_address, addresses))
     yield b"Subject: " + encoded_text(mail.subject)
     yield b"Date: " + format_datetime(date).encode("ascii")

@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr
 
 from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.answers import LONGEST_PAUSE, Verdict, json_body, verdict
+from sluice.providers.answers import LONGEST_PAUSE, Verdict, json_body, reason, verdict
 from sluice.providers.contract import (
     Credentials,
     ForgedReceiptError,
@@ -167,8 +167,7 @@ def classify(answer: httpx.Response) -> Outcome:
         return Accepted(provider_ref)
     name = name if isinstance(name, str) else ""
     kind = REFUSALS.get((answer.status_code, name)) or BY_STATUS.get(answer.status_code, Unknown)
-    reason = f"{answer.status_code} {name} {body.get('message') or ''}".strip()
-    return verdict(kind, reason, answer, pause=QUOTAS.get(name))
+    return verdict(kind, reason(answer, name, body.get("message")), answer, pause=QUOTAS.get(name))
 
 
 # Receipts. Signed the Svix way. ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from sluice.model.message import Channel, Sms
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.answers import Verdict, json_body, verdict
+from sluice.providers.answers import Verdict, json_body, reason, verdict
 from sluice.providers.contract import (
     Credentials,
     ForgedReceiptError,
@@ -186,8 +186,8 @@ def classify(answer: httpx.Response) -> Outcome:
     code = _number(body.get("code"))
     # A 2xx is no refusal whatever it says: the message may be on its way.
     kind = Unknown if answer.is_success else CODES.get(code) or BY_STATUS.get(answer.status_code, Unknown)
-    words = body.get("message") or body.get("detail") or ""
-    return verdict(kind, f"{answer.status_code} {code or ''} {words}".strip(), answer)
+    words = reason(answer, code, body.get("message") or body.get("detail"))
+    return verdict(kind, words, answer)
 
 
 def _created(sid: str, body: Mapping[str, object]) -> Outcome:

@@ -1,0 +1,246 @@
+"""provider-smtp: credentials, envelope, and every row of the sheet's classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.providers.answers import LONGEST_PAUSE
+from sluice.providers.contract import UnsendableError
+from sluice.providers.email.smtp import SMTP, SmtpCredentials, build, classify
+from sluice.providers.submission import Phase, SmtpReply
+from tests.unit.providers.examples import an_attachment, an_email, an_sms, outgoing
+
+GREETING, EHLO, TLS, AUTH = Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH
+MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT
+
+ROWS: list[tuple[Phase, int, str, type[Outcome]]] = [
+    # connect, greeting, EHLO
+    (GREETING, 421, "Service not available", ProviderFault),
+    (GREETING, 554, "5.3.2 No service for you", ProviderFault),
+    (GREETING, 421, "4.7.0 Too many concurrent SMTP connections", Throttled),
+    (EHLO, 502, "What?", ProviderFault),
+    (EHLO, 421, "closing", ProviderFault),
+    # TLS
+    (TLS, 0, "the certificate is not valid: self-signed certificate", AuthFailed),
+    (TLS, 0, "STARTTLS is not offered", AuthFailed),
+    (TLS, 0, "TLS failed: WRONG_VERSION_NUMBER", AuthFailed),
+    (TLS, 502, "5.5.1 Not implemented", AuthFailed),
+    (TLS, 454, "4.7.0 TLS not available due to temporary reason", ProviderFault),
+    # AUTH
+    (AUTH, 535, "5.7.8 Authentication credentials invalid", AuthFailed),
+    (AUTH, 535, "Account not subscribed to SES", AuthFailed),
+    (AUTH, 530, "5.7.0 Authentication required", AuthFailed),
+    (AUTH, 534, "5.7.9 Mechanism too weak", AuthFailed),
+    (AUTH, 538, "5.7.11 Encryption required", AuthFailed),
+    (AUTH, 504, "Mechanism not known", AuthFailed),
+    (AUTH, 432, "4.7.12 A password transition is needed", AuthFailed),
+    (AUTH, 0, "the server offers neither AUTH PLAIN nor AUTH LOGIN", AuthFailed),
+    (AUTH, 454, "4.7.0 Temporary authentication failure", ProviderFault),
+    (AUTH, 421, "4.3.0 try later", ProviderFault),
+    (AUTH, 451, "4.3.0 local error", ProviderFault),
+    (AUTH, 451, "Authentication failed: Maximum credits exceeded", AuthFailed),
+    # MAIL
+    (MAIL, 550, "5.7.1 Sender not allowed", AuthFailed),
+    (MAIL, 553, "5.1.8 Bad sender", AuthFailed),
+    (MAIL, 553, "5.1.7 Bad sender syntax", AuthFailed),
+    (MAIL, 530, "5.7.0 Must issue a STARTTLS command first", AuthFailed),
+    (MAIL, 403, "You are not authorized to send from that email address", AuthFailed),
+    (MAIL, 552, "Message is too long.", Rejected),
+    (MAIL, 552, "5.3.4 Message size exceeds fixed limit", Rejected),
+    (MAIL, 500, "5.3.4 too big", Rejected),
+    (MAIL, 553, "5.6.7 the server does not take non-ASCII addresses", Rejected),
+    (MAIL, 451, "4.3.0 busy", ProviderFault),
+    (MAIL, 450, "4.7.1 slow down", Throttled),
+    # RCPT
+    (RCPT, 550, "5.1.1 User unknown", Rejected),
+    (RCPT, 551, "User not local", Rejected),
+    (RCPT, 553, "5.1.3 Bad address syntax", Rejected),
+    (RCPT, 501, "5.1.3 Bad recipient address syntax", Rejected),
+    (RCPT, 550, "5.1.6 Mailbox has moved", Rejected),
+    (RCPT, 556, "5.1.10 Recipient has a null MX", Rejected),
+    (RCPT, 550, "5.2.1 Mailbox disabled", Rejected),
+    (RCPT, 554, "5.7.1 Recipient address rejected: policy", Rejected),
+    (RCPT, 550, "5.7.1 Relaying denied", AuthFailed),
+    (RCPT, 554, "5.7.1 Relay access denied", AuthFailed),
+    (RCPT, 550, "Please authenticate first", AuthFailed),
+    (RCPT, 530, "Authentication required", AuthFailed),
+    (RCPT, 521, "does not accept mail", Rejected),
+    (RCPT, 452, "4.5.3 Too many recipients", Throttled),
+    (RCPT, 450, "4.2.1 Mailbox receives too fast", Throttled),
+    (RCPT, 451, "4.7.1 Greylisted", Throttled),
+    (RCPT, 452, "4.3.1 Insufficient system storage", ProviderFault),
+    # DATA and the final dot
+    (DOT, 552, "5.3.4 too big", Rejected),
+    (DOT, 554, "5.2.3 message length exceeds administrative limit", Rejected),
+    (DOT, 554, "5.6.0 malformed content", Rejected),
+    (DOT, 550, "5.7.1 looks like spam", Rejected),
+    (DOT, 554, "Message rejected: Email address is not verified.", AuthFailed),
+    (DOT, 554, "Access denied: User is not authorized", AuthFailed),
+    (DATA, 554, "5.5.1 No valid recipients", Rejected),
+    (DOT, 500, "no", Rejected),
+    # anywhere before acceptance
+    (DOT, 421, "4.4.2 timeout", ProviderFault),
+    (DOT, 451, "Temporary service failure", ProviderFault),
+    (DOT, 451, "Timeout waiting for data from client", ProviderFault),
+    (DOT, 451, "4.4.1 no answer from host", ProviderFault),
+    (DOT, 454, "Temporary service failure", ProviderFault),
+    (DATA, 450, "busy", Throttled),
+    (DOT, 452, "insufficient storage", Throttled),
+    (DOT, 454, "Throttling failure: Maximum sending rate exceeded.", Throttled),
+    (DOT, 421, "Too many concurrent SMTP connections", Throttled),
+    (MAIL, 421, "4.7.28 rate limited: too many messages", Throttled),
+    # the enhanced code's class contradicts the basic code: the basic code is believed
+    (DOT, 451, "5.7.1 odd", ProviderFault),
+    (RCPT, 550, "4.2.2 odd", Rejected),
+    # outside the protocol
+    (MAIL, 299, "odd", ProviderFault),
+    (DOT, 354, "again?", Unknown),
+    (DOT, 199, "odd", Unknown),
+]
+
+
+@pytest.mark.parametrize(("phase", "code", "text", "outcome"), ROWS)
+def test_a_reply_is_classified(phase: Phase, code: int, text: str, outcome: type[Outcome]) -> None:
+    assert type(classify(SmtpReply(phase, code, text))) is outcome
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.DOT])
+@pytest.mark.parametrize("code", [220, 250, 251, 354])
+def test_nothing_before_the_final_dot_is_an_acceptance(phase: Phase, code: int) -> None:
+    assert not isinstance(classify(SmtpReply(phase, code, "2.0.0 Ok")), Accepted | Unknown)
+
+
+@pytest.mark.parametrize("code", range(400, 600))
+def test_a_refusal_of_the_dot_is_never_ambiguous(code: int) -> None:
+    assert not isinstance(classify(SmtpReply(Phase.DOT, code, "no")), Accepted | Unknown)
+
+
+@pytest.mark.parametrize(
+    ("text", "queue_id"),
+    [
+        ("2.0.0 Ok: queued as ABC123", "ABC123"),
+        ("Ok: queued as <4f.x-1@mx>", "4f.x-1@mx"),
+        ("Ok 0102018f-abc", "0102018f-abc"),
+        ("2.6.0 first line\n2.6.0 Queued mail 77", "77"),
+        ("", ""),
+    ],
+)
+def test_the_last_word_is_the_providers_reference(text: str, queue_id: str) -> None:
+    assert classify(SmtpReply(Phase.DOT, 250, text)) == Accepted(queue_id)
+
+
+def test_a_daily_quota_is_a_long_pause() -> None:
+    reply = SmtpReply(Phase.DOT, 454, "Throttling failure: Daily message quota exceeded.")
+
+    outcome = classify(reply)
+
+    assert isinstance(outcome, Throttled)
+    assert outcome.retry_after == LONGEST_PAUSE
+
+
+def test_the_reason_names_the_recipient_by_number() -> None:
+    outcome = classify(SmtpReply(Phase.RCPT, 550, "5.1.1 unknown", recipient=1))
+
+    assert outcome == Rejected("rcpt 2: 550 5.1.1 unknown")
+
+
+# Credentials
+
+
+@pytest.mark.parametrize(
+    ("fields", "port", "implicit"),
+    [
+        ({}, 587, False),
+        ({"secure": True}, 465, True),
+        ({"secure": False}, 587, False),
+        ({"port": 465}, 465, True),
+        ({"port": 465, "secure": False}, 465, False),
+        ({"port": 25}, 25, False),
+        ({"port": 2465, "secure": True}, 2465, True),
+    ],
+)
+def test_port_and_tls_follow_from_each_other(fields: dict[str, Any], port: int, implicit: bool) -> None:
+    server = SmtpCredentials.model_validate({"host": "mx", **fields}).server
+
+    assert (server.port, server.implicit_tls) == (port, implicit)
+
+
+def test_a_password_makes_tls_a_must() -> None:
+    plain = SmtpCredentials.model_validate({"host": "mx"}).server
+    with_log_in = SmtpCredentials.model_validate({"host": "mx", "auth": {"user": "u", "pass": "p"}}).server
+
+    assert (plain.require_tls, with_log_in.require_tls) == (False, True)
+
+
+def test_every_field_of_the_contract_is_understood() -> None:
+    server = SmtpCredentials.model_validate(
+        {
+            "host": "mx.example.com",
+            "port": 2587,
+            "secure": False,
+            "auth": {"user": "u", "pass": "p"},
+            "tls": {"rejectUnauthorized": False, "caFile": "/ca.pem", "servername": "other"},
+            "requireTLS": True,
+        }
+    ).server
+
+    assert (server.host, server.port, server.user) == ("mx.example.com", 2587, "u")
+    assert server.password == SecretStr("p")
+    assert (server.verify, server.ca_file, server.servername) == (False, "/ca.pem", "other")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "mx\r\nX", "mx/path", "user@mx"])
+def test_a_host_is_only_a_host(host: str) -> None:
+    with pytest.raises(ValidationError):
+        SmtpCredentials(host=host)
+
+
+# Building
+
+
+def test_the_envelope_holds_everybody_once_and_the_message_no_blind_copy() -> None:
+    mail = an_email(to=("Ana <ana@example.org>", "ben@example.org"), cc=("ana@example.org",), bcc=("eve@example.org",))
+
+    request = build(outgoing(mail), SmtpCredentials(host="mx"))
+
+    assert request.recipients == ("ana@example.org", "ben@example.org", "eve@example.org")
+    assert request.sender == "no-reply@example.com"
+    assert b"eve" not in request.message
+
+
+def test_bounces_go_to_the_configured_address() -> None:
+    credentials = SmtpCredentials.model_validate({"host": "mx", "envelopeFrom": "bounces@example.com"})
+
+    request = build(outgoing(an_email()), credentials)
+
+    assert request.sender == "bounces@example.com"
+    assert b"bounces" not in request.message
+
+
+def test_every_attempt_sends_the_same_bytes() -> None:
+    content = b"%PDF"
+    file = an_attachment(content)
+    mail = an_email(html="<p>é</p>", attachments=(file,))
+    contents = {file.sha256: content}
+
+    first = build(outgoing(mail, attachments=contents), SmtpCredentials(host="a"))
+    second = build(outgoing(mail, attachments=contents, reference="att_2"), SmtpCredentials(host="b"))
+
+    assert first.message == second.message
+
+
+@pytest.mark.parametrize(("to", "utf8"), [("ana@example.org", False), ("аня@example.org", True)])
+def test_an_address_that_is_not_ascii_asks_for_smtputf8(to: str, utf8: bool) -> None:
+    assert build(outgoing(an_email(to=(to,))), SmtpCredentials(host="mx")).utf8 is utf8
+
+
+@pytest.mark.parametrize("content", [an_sms(), an_email(to=())])
+def test_what_is_no_mail_to_anybody_is_refused(content: Any) -> None:
+    request = outgoing(content, recipient="x")
+
+    with pytest.raises(UnsendableError):
+        SMTP.build(request, SmtpCredentials(host="mx"))
