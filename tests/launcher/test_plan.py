@@ -7,7 +7,7 @@ import pytest
 
 from sluice.errors import SluiceError
 from sluice.launcher.keys import ensure_key_file
-from sluice.launcher.plan import Plan, addresses, environment, make_plan, without_password
+from sluice.launcher.plan import Plan, addresses, environment, make_plan, places_of, without_password
 from sluice.launcher.ports import choose_ports
 from sluice.launcher.settings import read_settings
 
@@ -118,6 +118,20 @@ def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path)
 
     assert found["SLUICE_REDIS"] == f"redis://:{plan.redis_password}@127.0.0.1:{plan.ports['redis']}/0"
     assert found["SLUICE_KEY_FILE"] == str(tmp_path / "credentials.key")
+
+
+@pytest.mark.parametrize(
+    ("service", "address", "places"),
+    [
+        ("postgres", "postgresql://sluice@db/sluice", [("db", 5432)]),
+        ("postgres", "postgresql:///sluice?host=/run/postgresql", []),
+        ("redis", "redis://:secret@cache:6400/0", [("cache", 6400)]),
+        ("redis", "unix:///run/redis.sock", []),
+        ("kafka", "one:9092,two:9093", [("one", 9092), ("two", 9093)]),
+    ],
+)
+def test_an_address_tells_where_to_knock(service, address, places):
+    assert places_of(service, address) == places
 
 
 @pytest.mark.parametrize(

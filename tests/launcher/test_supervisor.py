@@ -13,7 +13,7 @@ from sluice.errors import SluiceError
 from sluice.launcher.control import SOCKET, Control, NotRunning, is_held
 from sluice.launcher.ending import end
 from sluice.launcher.engine import Engine
-from sluice.launcher.proc import Identity
+from sluice.launcher.proc import Identity, free_port
 
 PATIENCE = 30.0
 
@@ -126,12 +126,21 @@ def test_an_unknown_process_is_refused(engine):
         engine.control.stop("toaster")
 
 
-def test_a_service_of_somebody_else_is_not_ours_to_stop(data_dir):
+def test_a_service_of_somebody_else_is_not_ours_to_stop(engine, tmp_path):
+    theirs = {"redis": engine.addresses["redis"]}
+
     with (
-        Engine(data_dir, services=["redis"], external={"redis": "redis://somewhere:6379/0"}) as engine,
+        Engine(tmp_path / "second", services=["redis"], external=theirs) as second,
         pytest.raises(SluiceError, match="redis is not ours"),
     ):
-        engine.control.stop("redis")
+        second.control.stop("redis")
+
+
+def test_a_service_of_somebody_else_that_does_not_answer_is_named(data_dir):
+    nowhere = {"redis": f"redis://:secret@127.0.0.1:{free_port()}/0"}
+
+    with pytest.raises(SluiceError, match=r"SLUICE_REDIS names redis://127\.0\.0\.1:\d+/0, where nobody answers"):
+        Engine(data_dir, services=["redis"], external=nowhere).start()
 
 
 def test_nonsense_is_answered_and_survived(engine, data_dir):

@@ -136,6 +136,14 @@ def without_password(address: str) -> str:
     return parts._replace(netloc=user + parts.netloc.rpartition("@")[2]).geturl()
 
 
+def places_of(service: str, address: str) -> list[tuple[str, int]]:
+    """The hosts and ports that an address names; none where it means a socket in the file system."""
+    default = {"postgres": 5432, "redis": 6379, "kafka": 9092}[service]
+    urls = [f"//{part}" for part in address.split(",")] if service == "kafka" else [address]
+    parts = [urlsplit(url) for url in urls]
+    return [(part.hostname, part.port or default) for part in parts if part.hostname]
+
+
 def _check_addresses(external: Mapping[str, str]) -> None:
     schemes = {"postgres": ("postgresql", "postgres"), "redis": ("redis", "rediss", "unix")}
     for service, address in external.items():

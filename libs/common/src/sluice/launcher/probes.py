@@ -31,6 +31,12 @@ def _over_tcp(conversation: Conversation) -> Callable[[str, int], Awaitable[bool
 
 
 @_over_tcp
+async def anything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Somebody listens there."""
+    return True
+
+
+@_over_tcp
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return b" 200 " in await reader.readline()

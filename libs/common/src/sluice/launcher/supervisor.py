@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sluice.errors import SluiceError
+from sluice.launcher import probes
 from sluice.launcher.control import SOCKET, short_path
 from sluice.launcher.logs import last_line, open_log, rotate
 from sluice.launcher.managed import Managed
-from sluice.launcher.plan import Plan, environment, without_password
+from sluice.launcher.plan import Plan, environment, places_of, without_password
 from sluice.launcher.spec import Spec
 from sluice.launcher.specs import specs
 from sluice.launcher.state import write_state
@@ -111,12 +112,19 @@ class Supervisor:
         process = self.processes.get(name)
         if process is None:
             if name in self.plan.external:
-                self._progress(f"{name}: {without_password(self.plan.external[name])}, as the environment says")
+                await self._greet_external(name, self.plan.external[name])
             return
         began = time.monotonic()
         process.start()
         await process.wait_ready()
         self._progress(f"{self._title(name)} on {_place(process.spec)} ({time.monotonic() - began:.1f} s)")
+
+    async def _greet_external(self, name: str, address: str) -> None:
+        shown = without_password(address)
+        places = places_of(name, address)
+        if places and not any([await probes.anything(host, port) for host, port in places]):
+            raise SluiceError(f"SLUICE_{name.upper()} names {shown}, where nobody answers")
+        self._progress(f"{name} is the one at {shown}")
 
     async def _command(self, name: str, done: str) -> None:
         """Run `sluice NAME` to its end, with the environment that a role has."""
