@@ -101,10 +101,13 @@ CREATE TABLE deliveries (
     in_flight    boolean NOT NULL DEFAULT false,
     provider_id  uuid,                        -- of the newest attempt
     due_at       timestamptz,                 -- when anyone may drive it again; null once settled
-    published_at timestamptz,                 -- when it was last put on the conveyor; null while it is not on it
+    published_at timestamptz,                 -- when it was put on the conveyor; null while it is not waiting there
     expires_at   timestamptz NOT NULL
 ) PARTITION BY RANGE (id);
-CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
+-- A delivery that is not settled is in exactly one of these. What waits on the conveyor is looked up by when it was
+-- put there, so that a backlog is not read again and again to find that it is still on its way.
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL AND published_at IS NULL;
+CREATE INDEX deliveries_published ON deliveries (published_at) WHERE due_at IS NOT NULL AND published_at IS NOT NULL;
 
 CREATE TABLE attempts (
     delivery_id  uuid NOT NULL,

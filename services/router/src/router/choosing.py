@@ -56,7 +56,9 @@ def choose(drive: Drive, candidates: Sequence[ProviderRow], health: Health, now:
         return Route(repeated, "repeat under the same idempotency key", repeats=True)
     left_out: dict[UUID, str] = {}
     eligible, out, held = _sort(drive, candidates, health, now, left_out)
-    for wanted in (_is(drive.preferred), _verdict(health, "healthy"), _verdict(health, "degraded")):
+    # Stable: who could not take it just now comes after everybody else of the same rank.
+    eligible.sort(key=lambda provider: provider.id in drive.avoid)
+    for wanted in (_wanted(drive), _verdict(health, "healthy"), _verdict(health, "degraded")):
         for provider in eligible:
             if wanted(provider):
                 why = _reason(provider, drive, health)
@@ -116,8 +118,8 @@ def _hold(verdict: ProviderHealth | None, now: datetime) -> datetime | None:
     return verdict.hold_until
 
 
-def _is(preferred: UUID | None) -> Callable[[ProviderRow], bool]:
-    return lambda provider: provider.id == preferred
+def _wanted(drive: Drive) -> Callable[[ProviderRow], bool]:
+    return lambda provider: provider.id == drive.preferred and provider.id not in drive.avoid
 
 
 def _verdict(health: Health, word: str) -> Callable[[ProviderRow], bool]:

@@ -81,17 +81,21 @@ class Recovery:
         """One look at everything that may stand still."""
         now = utc_now()
         await self._keep_partitions(now)
-        oldest = await deliveries.oldest_due(self._pool)
-        metrics.BEHIND_SECONDS.set(max(0.0, (now - oldest).total_seconds()) if oldest else 0.0)
-        if oldest is not None and oldest <= now:
+        oldest = await deliveries.oldest(self._pool)
+        metrics.BEHIND_SECONDS.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
+        waiting = oldest.due_at is not None and oldest.due_at <= now
+        redrive = timedelta(seconds=self._settings.redrive)
+        if waiting:
             await self._end_lapsed(now)
-            await self._end_expired(now)
-            await self._drive_due(now)
+        if oldest.published_at is not None and oldest.published_at <= now - redrive:
+            low_water = await self._conveyor.low_water()
+            assert crash.at("recovery.low_water")
+            await self._drive_due(now, low_water)
+        elif waiting:
+            await self._drive_due(now, None)
         await self._announce_overdue(now)
 
-    async def _drive_due(self, now: datetime) -> None:
-        low_water = await self._conveyor.low_water()
-        assert crash.at("recovery.low_water")
+    async def _drive_due(self, now: datetime, low_water: datetime | None) -> None:
         while True:
             due = await deliveries.take_due(
                 self._pool,
@@ -101,7 +105,8 @@ class Recovery:
                 limit=_BATCH,
             )
             assert crash.at("recovery.taken")
-            published = [self._drive(standing, now) for standing in due]
+            self._end_expired([standing for standing in due if standing.expires_at <= now], now)
+            published = [self._drive(standing, now) for standing in due if standing.expires_at > now]
             assert crash.at("recovery.driven")
             if not await acknowledged(published):
                 return  # Kafka does not take them now; they fall due again
@@ -131,8 +136,8 @@ class Recovery:
             assert crash.at("recovery.before_lapsed")
             self._settler.settle(Settlement(drive, conclusion))
 
-    async def _end_expired(self, now: datetime) -> None:
-        for standing in await deliveries.expired(self._pool, now=now, limit=_BATCH):
+    def _end_expired(self, over: list[Standing], now: datetime) -> None:
+        for standing in over:
             drive = drive_of(standing, now)
             assert crash.at("recovery.before_expired")
             self._settler.settle(Settlement(drive, expire(drive, at=now)))

@@ -49,6 +49,7 @@ class Drive(BusRecord):
     attempt: int = Field(1, ge=1, le=30_000)  # the number that the next attempt will have
     round: int = Field(1, ge=1, le=30_000)
     tried: tuple[UUID, ...] = ()  # in this round
+    avoid: tuple[UUID, ...] = ()  # could not take it just now: only if nobody else can
     ambiguous: int = 0
     preferred: UUID | None = None
     sandbox: bool = False

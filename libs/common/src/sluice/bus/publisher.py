@@ -11,13 +11,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
-from sluice.errors import SluiceError
 
 log = structlog.get_logger()
 
@@ -45,8 +45,8 @@ class Publisher:
     request time-out instead of staying pending for as long as the broker is away (docs/decisions/0005).
     """
 
-    def __init__(self, producer: AIOKafkaProducer, *, limit: int) -> None:
-        self._producer = producer
+    def __init__(self, *, limit: int) -> None:
+        self._in_client = 0
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
 
     def publish(
@@ -65,24 +65,42 @@ class Publisher:
             result.set_exception(NotPublishedError("the queue to Kafka is full"))
         return result
 
-    async def feed(self) -> None:
-        """Move records from the queue into the client's batches, for ever."""
-        while True:
-            waiting = await self._queue.get()
-            if waiting.result.done():
-                continue
-            try:
-                sent = await self._producer.send(waiting.topic, waiting.value, key=waiting.key, headers=waiting.headers)
-            except (KafkaError, AssertionError, OSError, TimeoutError) as error:
-                _fail(waiting.result, error)
-                continue
-            sent.add_done_callback(_forward_to(waiting.result))
+    async def feed(self, servers: str, name: str) -> None:
+        """Connect, then move records from the queue into the client's batches until cancelled."""
+        producer = await _started(servers, name)
+        try:
+            while True:
+                waiting = await self._queue.get()
+                if not waiting.result.done():
+                    await self._send(producer, waiting)
+        finally:
+            with contextlib.suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(producer.stop(), 5.0)
+
+    async def _send(self, producer: AIOKafkaProducer, waiting: _Waiting) -> None:
+        try:
+            sent = await producer.send(waiting.topic, waiting.value, key=waiting.key, headers=waiting.headers)
+        except (KafkaError, AssertionError, OSError, TimeoutError) as error:
+            _fail(waiting.result, error)
+            return
+        self._in_client += 1
+        sent.add_done_callback(partial(self._answered, waiting.result))
+
+    def _answered(self, result: asyncio.Future[None], sent: asyncio.Future[object]) -> None:
+        self._in_client -= 1
+        if result.done():
+            return
+        if sent.cancelled():
+            _fail(result, RuntimeError("the client was closed"))
+        elif error := sent.exception():
+            _fail(result, error)
+        else:
+            result.set_result(None)
 
     async def drained(self) -> None:
         """Return when all that was handed over so far is acknowledged or has failed."""
-        while not self._queue.empty():
+        while not self._queue.empty() or self._in_client:
             await asyncio.sleep(0.005)
-        await self._producer.flush()
 
 
 def _take_note(result: asyncio.Future[None]) -> None:
@@ -95,23 +113,6 @@ def _fail(result: asyncio.Future[None], error: BaseException) -> None:
         result.set_exception(NotPublishedError(f"{type(error).__name__}: {error}"))
 
 
-class _forward_to:
-    __slots__ = ("_result",)
-
-    def __init__(self, result: asyncio.Future[None]) -> None:
-        self._result = result
-
-    def __call__(self, sent: asyncio.Future[object]) -> None:
-        if self._result.done():
-            return
-        if sent.cancelled():
-            self._result.set_exception(NotPublishedError("the client was closed"))
-        elif error := sent.exception():
-            _fail(self._result, error)
-        else:
-            self._result.set_result(None)
-
-
 async def acknowledged(results: Iterable[asyncio.Future[None]]) -> bool:
     """Whether the broker has acknowledged every one of them."""
     outcomes = await asyncio.gather(*results, return_exceptions=True)
@@ -119,17 +120,13 @@ async def acknowledged(results: Iterable[asyncio.Future[None]]) -> bool:
 
 
 @asynccontextmanager
-async def open_publisher(
-    servers: str, *, name: str, limit: int = 50_000, wait: float = 60.0
-) -> AsyncIterator[Publisher]:
-    """A started publisher; waits up to ``wait`` seconds for the broker at start and flushes at the end.
+async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> AsyncIterator[Publisher]:
+    """A publisher that may be used at once; what is handed over before the broker answers waits in the queue.
 
-    Raises:
-        SluiceError: the broker could not be reached in that time.
+    At the end what was handed over is given five seconds to be acknowledged.
     """
-    producer = await _start(servers, name=name, wait=wait)
-    publisher = Publisher(producer, limit=limit)
-    feeder = asyncio.create_task(publisher.feed(), name="publisher")
+    publisher = Publisher(limit=limit)
+    feeder = asyncio.create_task(publisher.feed(servers, name), name="publisher")
     try:
         yield publisher
     finally:
@@ -138,12 +135,10 @@ async def open_publisher(
         feeder.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await feeder
-        with contextlib.suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(producer.stop(), 5.0)
 
 
-async def _start(servers: str, *, name: str, wait: float) -> AIOKafkaProducer:
-    deadline = asyncio.get_running_loop().time() + wait
+async def _started(servers: str, name: str) -> AIOKafkaProducer:
+    """A connected client, however long that takes."""
     while True:
         producer = AIOKafkaProducer(
             bootstrap_servers=servers,
@@ -160,7 +155,9 @@ async def _start(servers: str, *, name: str, wait: float) -> AIOKafkaProducer:
             await producer.start()
             return producer
         except (KafkaError, OSError) as error:
+            log.warning("kafka_unreachable", error=type(error).__name__)
             await producer.stop()
-            if asyncio.get_running_loop().time() > deadline:
-                raise SluiceError(f"Kafka does not answer at {servers}: {error}") from error
             await asyncio.sleep(_START_AGAIN)
+        except BaseException:
+            await producer.stop()
+            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Annotated, assert_never
 
 from pydantic import Field
 
@@ -24,18 +24,19 @@ from sluice.settings import Settings
 from sluice.store.deliveries import Transition
 
 LONGEST_HOLD = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
+_LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
 MOST_REPEATS = 3  # ambiguous attempts at one idempotent provider before another way is tried
 
 
 class Timing(Settings):
     """How long things may take. Durations are seconds."""
 
-    lease: float = Field(12.0, gt=0, description="an attempt whose worker shows no sign of life for so long is over")
+    lease: float = Field(12.0, gt=1, description="an attempt whose worker shows no sign of life for so long is over")
     call_deadline: float = Field(10.0, gt=0, description="longest provider call; must be shorter than the lease")
     redrive: float = Field(8.0, gt=0, description="how long the conveyor may take before the recovery loop looks")
     receipt_wait: float = Field(60.0, ge=0, description="class standard: wait for a receipt before repeating")
     repeat_after: float = Field(2.0, ge=0, description="pause before a repeat under the same idempotency key")
-    retry_rounds: tuple[float, ...] = Field(
+    retry_rounds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (5.0, 30.0, 120.0, 600.0), description="pauses between rounds over all providers; after the last: FAILED"
     )
 
@@ -102,14 +103,19 @@ def _step(
         in_flight=True,
         kind=kind,
         at=at,
-        detail=_worded(outcome, reason),
+        detail=_fitting(_worded(outcome, reason)),
         provider_id=repeat.provider_id,
         due_at=due_at,
         published_at=published_at,
         outcome=outcome_name(outcome),
-        provider_ref=provider_ref,
+        provider_ref=None if provider_ref is None else _fitting(provider_ref),
         ambiguous=isinstance(outcome, Unknown),
     )
+
+
+def _fitting(text: str) -> str:
+    """What the record and an event can hold: an outcome must not be lost because of the words it comes in."""
+    return text[:_LONGEST_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _worded(outcome: Outcome, reason: str) -> str:
@@ -124,6 +130,7 @@ def following(drive: Drive, *, tried: tuple[object, ...], reason: str, at: datet
         update={
             "attempt": drive.attempt + 1,
             "tried": tried,
+            "avoid": (),
             "driven_at": at,
             "last_reason": reason[:200],
             "ambiguous": drive.ambiguous + ambiguous,
@@ -214,7 +221,7 @@ def _between_attempts(
         in_flight=False,
         kind=kind,
         at=at,
-        detail=reason,
+        detail=_fitting(reason),
         due_at=due_at,
         next_round=next_round,
     )

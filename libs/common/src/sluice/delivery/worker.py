@@ -26,7 +26,7 @@ from sluice.bus.parking import park
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
-from sluice.delivery.policy import Timing, conclude, held_for, outcome_name
+from sluice.delivery.policy import Timing, conclude, expire, held_for, outcome_name
 from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.delivery.settling import Settlement, Settler
 from sluice.errors import SluiceError
@@ -138,9 +138,16 @@ class Worker:
             if assignment is None:
                 self._spawn(self._park(record, "not an assignment of a schema that this version reads"))
                 continue
-            lane = self._lane(assignment.provider_id)
-            lane.waiting.append(_Job(record, assignment, now))
-            self._pump(lane)
+            job = _Job(record, assignment, now)
+            unusable = self._unusable(assignment)
+            if unusable is not None:
+                self._spawn(self._hand_back(job, unusable, after=_AGAIN))
+            elif assignment.drive.expires_at <= utc_now():
+                self._spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=utc_now()))))
+            else:
+                lane = self._lane(assignment.provider_id)
+                lane.waiting.append(job)
+                self._pump(lane)
 
     def _lane(self, provider_id: UUID) -> _Lane:
         lane = self._lanes.get(provider_id)
@@ -213,9 +220,10 @@ class Worker:
         """The package and the opened credentials; or, in words, why this provider cannot be used now."""
         if assignment.provider_id == SANDBOX_ID:
             return SANDBOX, SANDBOX.credentials()
-        row = self._configuration.providers.get(assignment.provider_id)
-        if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
-            return "the provider was removed or disabled"
+        unusable = self._unusable(assignment)
+        if unusable is not None:
+            return unusable
+        row = self._configuration.providers[assignment.provider_id]
         known = self._credentials.get(row.id)
         if known is None or known[0] != row.version:
             try:
@@ -228,6 +236,14 @@ class Worker:
                 return "the provider's credentials cannot be used"
             self._credentials[row.id] = known
         return known[1], known[2]
+
+    def _unusable(self, assignment: Assignment) -> str | None:
+        if assignment.provider_id == SANDBOX_ID:
+            return None if assignment.drive.sandbox else "the sandbox takes the messages of test keys only"
+        row = self._configuration.providers.get(assignment.provider_id)
+        if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
+            return "the provider was removed or disabled"
+        return None
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
         loop = asyncio.get_running_loop()
@@ -304,12 +320,14 @@ class Worker:
 
     # -- lanes and leases -----------------------------------------------------------------------------------------
 
-    async def _hand_back(self, job: _Job, reason: str) -> None:
-        """Give an unclaimed delivery back to the router; no attempt was made."""
+    async def _hand_back(self, job: _Job, reason: str, *, after: float = 0.0) -> None:
+        """Give an unclaimed delivery back to the router; no attempt was made.
+
+        ``after`` a pause where the router may not have heard yet what we know, or the two would play ping-pong.
+        """
+        await asyncio.sleep(after)
         drive = job.assignment.drive
-        avoided = drive.model_copy(
-            update={"tried": (*drive.tried, job.assignment.provider_id), "last_reason": reason, "repeat": None}
-        )
+        avoided = drive.model_copy(update={"avoid": (*drive.avoid, job.assignment.provider_id), "last_reason": reason})
         assert crash.at("hand_back.before_publish")
         if not await acknowledged([self._publisher.publish(Topic.REROUTE, drive.message_id.bytes, avoided.encode())]):
             log.warning("hand_back_failed", delivery=str(drive.delivery_id))  # it falls due and is driven again
@@ -323,8 +341,19 @@ class Worker:
             now = asyncio.get_running_loop().time()
             for lane in list(self._lanes.values()):
                 while lane.waiting and now - lane.waiting[0].arrived > self._settings.lane_patience:
-                    self._spawn(self._hand_back(lane.waiting.popleft(), "the provider has no free slot"))
+                    self._mind(lane, lane.waiting.popleft(), now)
                 self._pump(lane)
+
+    def _mind(self, lane: _Lane, job: _Job, now: float) -> None:
+        """Give it back if somebody else could take it, or nobody may for long; otherwise it keeps its place."""
+        drive = job.assignment.drive
+        others = {row.id for row in self._configuration.candidates(drive.project_id, drive.channel)}
+        others -= {job.assignment.provider_id, *drive.tried, *drive.avoid}
+        if others or lane.held_until - now > self._settings.lane_patience:
+            self._spawn(self._hand_back(job, "the provider has no free slot"))
+            return
+        job.arrived = now
+        lane.waiting.append(job)
 
     async def _keep_leases(self) -> None:
         """Prolong the leases of calls that take long; most end before they need it."""
@@ -353,6 +382,7 @@ def _claim_of(assignment: Assignment) -> Claim:
     drive = assignment.drive
     return Claim(
         delivery_id=drive.delivery_id,
+        project_id=drive.project_id,
         number=drive.attempt,
         provider_id=assignment.provider_id,
         round=drive.round,

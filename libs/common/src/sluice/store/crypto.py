@@ -46,7 +46,7 @@ class Vault:
         nonce, body = sealed[head : head + _NONCE], sealed[head + _NONCE :]
         try:
             return self._cipher.decrypt(nonce, body, _bound_to(project_id, provider_id))
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
             raise SluiceError(f"the credentials of provider {provider_id} do not open: they were changed") from None
 
 

@@ -29,6 +29,7 @@ class Claim:
     """The wish to make attempt ``number`` of a delivery at a provider."""
 
     delivery_id: UUID
+    project_id: UUID
     number: int
     provider_id: UUID
     round: int
@@ -58,12 +59,13 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
     rows = await db.fetch(
         """
         WITH wish AS (
-            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[])
-                AS w (delivery_id, number, provider_id, round, reference, decision)
+            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[],
+                                 $11::uuid[])
+                AS w (delivery_id, number, provider_id, round, reference, decision, project_id)
         ), free AS (
             SELECT d.id, d.events
               FROM wish w
-              JOIN deliveries d ON d.id = w.delivery_id
+              JOIN deliveries d ON d.id = w.delivery_id AND d.project_id = w.project_id
              WHERE d.id BETWEEN $7 AND $8
                AND d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
                AND d.attempts = w.number - 1 AND d.expires_at > $9
@@ -71,7 +73,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         ), won AS (
             UPDATE deliveries d
                SET state = 'SENDING', attempts = w.number, in_flight = true, provider_id = w.provider_id,
-                   due_at = $10, events = d.events + 1
+                   due_at = $10, published_at = NULL, events = d.events + 1
               FROM wish w, free f
              WHERE d.id = w.delivery_id AND f.id = d.id AND d.id BETWEEN $7 AND $8
             RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, w.number, w.provider_id, w.round,
@@ -96,6 +98,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         *_span(ids),
         now,
         now + lease,
+        [wish.project_id for wish in claims],
     )
     return [Claimed(**row) for row in rows]
 
@@ -260,21 +263,31 @@ def _standing(row: Any) -> Standing:
     return Standing(**fields)
 
 
-async def take_due(db: Db, *, now: datetime, low_water: datetime, redrive: timedelta, limit: int) -> list[Standing]:
+async def take_due(
+    db: Db, *, now: datetime, low_water: datetime | None, redrive: timedelta, limit: int
+) -> list[Standing]:
     """Deliveries that wait for a drive: their ``due_at`` has passed and the conveyor does not hold them.
 
     ``low_water`` is when the oldest record that is still unread was published: what was published later is still on
-    its way and is left alone, so that a backlog is not amplified. Each row is taken by one caller.
+    its way and is left alone, so that a backlog is not amplified. None looks only at what is not on the conveyor.
+    Each row is taken by one caller; expired ones are among them.
     """
     rows = await db.fetch(
         f"""
-        WITH due AS (
+        WITH scheduled AS (
             SELECT id FROM deliveries
-             WHERE due_at <= $1 AND NOT in_flight AND expires_at > $1
-               AND (published_at IS NULL OR published_at < $2)
+             WHERE due_at <= $1 AND published_at IS NULL AND NOT in_flight
              ORDER BY due_at
              LIMIT $3
                FOR UPDATE SKIP LOCKED
+        ), fallen AS (
+            SELECT id FROM deliveries
+             WHERE published_at < $2 AND due_at <= $1 AND NOT in_flight
+             ORDER BY published_at
+             LIMIT $3
+               FOR UPDATE SKIP LOCKED
+        ), due AS (
+            SELECT id FROM scheduled UNION ALL SELECT id FROM fallen
         ), taken AS (
             UPDATE deliveries d SET published_at = $1, due_at = $4 FROM due WHERE d.id = due.id RETURNING d.*
         )
@@ -291,25 +304,35 @@ async def take_due(db: Db, *, now: datetime, low_water: datetime, redrive: timed
 
 async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
     """Attempts whose lease has ended without an outcome: their worker is gone or has lost its right."""
-    return [_standing(row) for row in await db.fetch(_ended("d.in_flight"), now, limit)]
-
-
-async def expired(db: Db, *, now: datetime, limit: int) -> list[Standing]:
-    """Deliveries that were not sent by their ``expires_at`` and that nobody is sending now."""
-    return [_standing(row) for row in await db.fetch(_ended("NOT d.in_flight AND d.expires_at <= $1"), now, limit)]
-
-
-def _ended(condition: str) -> str:
-    return f"""
+    rows = await db.fetch(
+        f"""
         SELECT {_STANDING}
           FROM deliveries d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
-         WHERE d.due_at <= $1 AND {condition}
+         WHERE d.due_at <= $1 AND d.published_at IS NULL AND d.in_flight
          ORDER BY d.due_at
          LIMIT $2
-    """  # noqa: S608  constants of this file
+        """,  # noqa: S608  a constant of this file
+        now,
+        limit,
+    )
+    return [_standing(row) for row in rows]
 
 
-async def oldest_due(db: Db) -> datetime | None:
-    """The oldest ``due_at`` of all: how far behind the system is."""
-    found: datetime | None = await db.fetchval("SELECT min(due_at) FROM deliveries WHERE due_at IS NOT NULL")
-    return found
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """How far behind the system is: the oldest due time off the conveyor, the oldest publication still unsettled."""
+
+    due_at: datetime | None
+    published_at: datetime | None
+
+
+async def oldest(db: Db) -> Oldest:
+    """Two looks at the head of an index."""
+    row = await db.fetchrow(
+        """
+        SELECT (SELECT min(due_at) FROM deliveries WHERE due_at IS NOT NULL AND published_at IS NULL) AS due_at,
+               (SELECT min(published_at) FROM deliveries
+                 WHERE due_at IS NOT NULL AND published_at IS NOT NULL) AS published_at
+        """
+    )
+    return Oldest(row["due_at"], row["published_at"])

@@ -133,7 +133,10 @@ async def look(db: Db, window: Window) -> Facts:
 async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
     """Deliveries that have been due since ``before`` and that nobody has driven."""
     rows = await db.fetch(
-        "SELECT id FROM deliveries WHERE due_at < $1 ORDER BY due_at LIMIT $2", before, limit, timeout=60.0
+        "SELECT id FROM deliveries WHERE due_at < $1 AND published_at IS NULL ORDER BY due_at LIMIT $2",
+        before,
+        limit,
+        timeout=60.0,
     )
     return [row["id"] for row in rows]
 
