@@ -25,6 +25,7 @@ from sluice.store.deliveries import Transition
 
 LONGEST_HOLD = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
 _LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
+_LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
 MOST_REPEATS = 3  # ambiguous attempts at one idempotent provider before another way is tried
 
 
@@ -111,6 +112,11 @@ def _step(
         provider_ref=None if provider_ref is None else _fitting(provider_ref),
         ambiguous=isinstance(outcome, Unknown),
     )
+
+
+def _fitting(text: str) -> str:
+    """What the record and an event can hold: an outcome must not be lost because of the words it comes in."""
+    return text[:_LONGEST_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _fitting(text: str) -> str:
