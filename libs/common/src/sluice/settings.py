@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sluice.errors import SluiceError
 
@@ -18,7 +19,7 @@ from sluice.errors import SluiceError
 class Settings(BaseSettings):
     """The backing services and the address this role listens on. Durations are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     postgres: str = Field(description="PostgreSQL address, postgresql://user:password@host:port/name")
     kafka: str = Field(description="Kafka bootstrap servers, host:port[,host:port]")
@@ -66,6 +67,11 @@ def load(kind: type[S], **overrides: Any) -> S:
             for fault in error.errors()
         )
         raise SluiceError(f"settings are wrong: {faults}") from None
+    except SettingsError as error:
+        # The value of a list or table is read before anything is validated; only this text says whose it was.
+        named = re.search(r'field "(\w+)"', str(error))
+        variable = f"SLUICE_{named[1].upper()}" if named else "one of them"
+        raise SluiceError(f"settings are wrong: {variable}: must be JSON") from None
 
 
 def _words(fault: Any) -> str:
