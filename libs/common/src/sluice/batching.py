@@ -106,6 +106,8 @@ class Batcher(Generic[T, R]):
     async def _settle(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{self._name}: {len(batch)} items, {len(results)} results")
         except self._split_on as error:
             if len(batch) == 1:
                 _fail(batch, error)
