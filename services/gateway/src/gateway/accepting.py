@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -205,7 +205,7 @@ def _answer(message: NewMessage, message_id: UUID, *, replayed: bool) -> Accepte
 
 def _milliseconds(now: datetime) -> datetime:
     """As exact as an id is, so that a replayed answer shows the same time."""
-    return datetime.fromtimestamp(int(now.timestamp() * 1000) / 1000, UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _header_key(text: str | None) -> str | None:

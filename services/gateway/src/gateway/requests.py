@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from sluice.model import message as model
-from sluice.model.ids import sibling, uuid7
+from sluice.model.ids import milliseconds_of, sibling, uuid7
 from sluice.model.message import Channel, Class
 from sluice.store.accepting import NewDelivery, NewMessage
 
@@ -254,7 +254,7 @@ def to_record(
     redrive: timedelta,
 ) -> NewMessage:
     """The message that a request becomes. ``sender`` is the project's default, used where the request names none."""
-    message_id = uuid7(int(now.timestamp() * 1000))
+    message_id = uuid7(milliseconds_of(now))
     content, files = _CONTENT[type(body)](body, sender)
     return NewMessage(
         id=message_id,

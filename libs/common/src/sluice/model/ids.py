@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
@@ -16,6 +16,8 @@ _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LENGTH = 26  # 128 bits in base 32
 
 _RANDOM_MASK = (1 << 62) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class InvalidIdError(ValueError):
@@ -41,14 +43,19 @@ def same_millisecond(of: UUID) -> tuple[UUID, UUID]:
     return UUID(int=floor), UUID(int=floor | ((1 << 80) - 1))
 
 
+def milliseconds_of(when: datetime) -> int:
+    """Whole milliseconds since the epoch. Not by way of a float, which falls one short for some of them."""
+    return (when - _EPOCH) // _MILLISECOND
+
+
 def floor_of(when: datetime) -> UUID:
     """The smallest id that a row made at ``when`` or later can have: the bound of a partition."""
-    return UUID(int=int(when.timestamp() * 1000) << 80)
+    return UUID(int=milliseconds_of(when) << 80)
 
 
 def time_of(identifier: UUID) -> datetime:
     """When the id was made, to the millisecond."""
-    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)
+    return _EPOCH + (identifier.int >> 80) * _MILLISECOND
 
 
 def shown(prefix: str, identifier: UUID) -> str:
