@@ -44,7 +44,7 @@ class Watch:
             known = self._watched.get(event.provider_id)
             if known is None:
                 known = Watched(event.provider_id, event.project_id, event.channel, Record())
-            hold = _hold(event.retry_after_s)
+            hold = timedelta(seconds=event.retry_after_s) if event.retry_after_s else None
             record = observe(
                 known.record,
                 Attempt(event.at, event.outcome, hold),

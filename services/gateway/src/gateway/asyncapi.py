@@ -1,0 +1,40 @@
+"""The public topics as AsyncAPI: ``python -m gateway.asyncapi`` prints docs/asyncapi.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from faststream.kafka import KafkaBroker
+from faststream.specification import AsyncAPI
+
+from gateway.requests import Body
+from sluice.bus.events import SCHEMA_VERSION, DeliveryEvent, RequestRejected
+from sluice.bus.topics import Topic
+
+_SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,
+`x-sendpipe-key: sp_live_…` (the project's API key), optional `idempotency-key`. What cannot be read is parked on
+`dead.letters` with topic, partition, offset and reason; what is refused is told on `delivery.events` as well."""
+
+_EVENTS = """Every step of every delivery, announced after it was recorded; at least once. (delivery_id, number) is
+the identity of an event. The key of a record is the message's id."""
+
+
+def document() -> dict[str, Any]:
+    """The AsyncAPI 3.0 document of what other programs may publish and read."""
+    broker = KafkaBroker("localhost:9092", allow_auto_create_topics=False)
+
+    async def send_request(body: Body) -> None:
+        """A send request."""
+
+    broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-intake", title="send", description=_SEND)(
+        send_request
+    )
+    broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=DeliveryEvent | RequestRejected)
+    specification = AsyncAPI(broker, title="Sluice", version=str(SCHEMA_VERSION), schema_version="3.0.0")
+    found: dict[str, Any] = json.loads(specification.to_specification().to_json())
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=2, ensure_ascii=False))
