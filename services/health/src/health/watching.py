@@ -17,6 +17,8 @@ from sluice.model.message import Channel
 
 _REFRESH = timedelta(seconds=5)  # a verdict that stands is told again at most this often, for its numbers
 
+_LONGEST_HOLD = 3600.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -44,13 +46,15 @@ class Watch:
             known = self._watched.get(event.provider_id)
             if known is None:
                 known = Watched(event.provider_id, event.project_id, event.channel, Record())
-            hold = timedelta(seconds=event.retry_after_s) if event.retry_after_s else None
-            record = observe(
-                known.record,
-                Attempt(event.at, event.outcome, hold),
-                self._thresholds,
-                random.uniform(0.5, 1.0),  # noqa: S311
-            )
+            try:
+                record = observe(
+                    known.record,
+                    Attempt(event.at, event.outcome, _hold(event.retry_after_s)),
+                    self._thresholds,
+                    random.uniform(0.5, 1.0),  # noqa: S311
+                )
+            except OverflowError:
+                continue  # at the edge of the calendar: no evidence
             self._watched[event.provider_id] = Watched(
                 known.provider_id, known.project_id, known.channel, record, known.told
             )
@@ -90,6 +94,11 @@ class Watch:
         metrics.HEALTH.clear()
         for known in self._watched.values():
             metrics.HEALTH.labels(known.channel.value, known.record.verdict).inc()
+
+
+def _hold(seconds: float | None) -> timedelta | None:
+    """What a throttling provider asked for; None for what cannot be meant."""
+    return timedelta(seconds=min(seconds, _LONGEST_HOLD)) if seconds and seconds > 0 else None
 
 
 _SNAPSHOT = TypeAdapter(list[Watched])
