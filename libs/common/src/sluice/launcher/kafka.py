@@ -1,6 +1,7 @@
 """Apache Kafka as a child process: one KRaft node that is broker and controller, from the pinned jars."""
 
 import base64
+import shutil
 import uuid
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ def spec(plan: Plan) -> Spec:
 
 async def _format(plan: Plan, data: Path, run: Run) -> None:
     """Write the configuration, which names today's ports, and give a new data directory its identity."""
+    _empty_scratch(plan)
     _write_properties(plan, data)
     _write_class_path(plan)
     if (data / "meta.properties").exists():
@@ -52,7 +54,19 @@ async def _format(plan: Plan, data: Path, run: Run) -> None:
 
 def _java(plan: Plan, heap: tuple[str, ...]) -> list[str | Path]:
     logging = f"-Dlog4j2.configurationFile={deploy_dir() / 'engine/log4j2.properties'}"
-    return [plan.programs["java"], *heap, logging, f"@{_class_path(plan)}"]
+    # Nothing of ours in the machine's own /tmp.
+    scratch = ("-XX:-UsePerfData", f"-Djava.io.tmpdir={_scratch(plan)}")
+    return [plan.programs["java"], *heap, *scratch, logging, f"@{_class_path(plan)}"]
+
+
+def _scratch(plan: Plan) -> Path:
+    return plan.run_dir / "java"
+
+
+def _empty_scratch(plan: Plan) -> None:
+    """The jars unpack native libraries there, and one that was killed leaves them behind."""
+    shutil.rmtree(_scratch(plan), ignore_errors=True)
+    _scratch(plan).mkdir(mode=0o700)
 
 
 def _properties(plan: Plan) -> Path:

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,18 +118,18 @@ def _major_that_made(data: Path) -> int | None:
 
 
 def _java_version(java: Path) -> int | None:
-    version = _version(java, r'version "(\d+)(?:\.(\d+))?', option="-version")
+    version = _version(java, r'version "(\d+)(?:\.(\d+))?', options=("-XX:-UsePerfData", "-version"))
     if version is None:
         return None
     # Java 8 and older say 1.8
     return version[1] if version[0] == 1 else version[0]
 
 
-def _version(program: Path, pattern: str, *, option: str = "--version") -> tuple[int, int] | None:
+def _version(program: Path, pattern: str, *, options: Sequence[str] = ("--version",)) -> tuple[int, int] | None:
     """Major and minor; None when the program cannot be run or says something else."""
     try:
         answer = subprocess.run(  # noqa: S603
-            [program, option],
+            [program, *options],
             capture_output=True,
             text=True,
             timeout=30,
