@@ -119,6 +119,7 @@ async def serving(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> As
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         backlog=4096,
         timeout_keep_alive=75,

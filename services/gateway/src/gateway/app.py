@@ -11,14 +11,15 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from gateway.accepting import Acceptance
 from gateway.authentication import Keys
-from gateway.errors import ApiError, Invalid, NotFound
+from gateway.errors import ApiError, Invalid, NotAllowed, NotFound
 from gateway.intake import Intake
 from gateway.messages import create_messages
 from gateway.receipts import Receipts
-from gateway.sending import create_sending, refusal
+from gateway.sending import Sending, refusal
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, Topic
@@ -49,10 +50,9 @@ def create_app(
     pool: Pool,
     largest_body: int,
     ready: Readiness,
-) -> FastAPI:
+) -> ASGIApp:
     """The HTTP API."""
     app = FastAPI(title="Sluice", version="1", docs_url=None, redoc_url=None)
-    app.router.routes.append(create_sending(keys, acceptance, largest_body=largest_body))
     app.router.routes.append(receipts.route())
     app.router.routes.extend(side_routes(ready))
     app.include_router(create_messages(keys, configuration, pool, announcer))
@@ -63,12 +63,17 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
-        known = NotFound("there is nothing at this path") if error.status_code == 404 else Invalid(str(error.detail))
-        answer = refusal(known)
-        answer.status_code = error.status_code
-        return answer
+        match error.status_code:
+            case 404:
+                return refusal(NotFound("there is nothing at this path"))
+            case 405:
+                return refusal(NotAllowed("this path does not know the method"))
+            case _:
+                answer = refusal(Invalid(str(error.detail)))
+                answer.status_code = error.status_code
+                return answer
 
-    return app
+    return Sending(keys, acceptance, largest_body=largest_body, others=app)
 
 
 async def main() -> None:

@@ -54,6 +54,12 @@ class NotFound(ApiError):
     status, code = 404, "NOT_FOUND"
 
 
+class NotAllowed(ApiError):
+    """The path knows other methods only."""
+
+    status, code = 405, "METHOD_NOT_ALLOWED"
+
+
 class IdempotencyConflict(ApiError):
     """The key was used for another body."""
 

@@ -20,6 +20,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+class _Entropy:
+    """The operating system's randomness, fetched for some hundred ids at once: each fetch is a system call."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, never handed out twice."""
+        if self._at + count > len(self._bytes):
+            self._bytes, self._at = os.urandom(4096), 0
+        self._at += count
+        return self._bytes[self._at - count : self._at]
+
+
+_entropy = _Entropy()
+# A forked child must not make its parent's ids again.
+os.register_at_fork(after_in_child=_entropy.__init__)  # type: ignore[misc]
+
+
 class InvalidIdError(ValueError):
     """The text is not an id of the wanted kind."""
 
@@ -27,7 +47,7 @@ class InvalidIdError(ValueError):
 def uuid7(milliseconds: int | None = None) -> UUID:
     """A new UUIDv7 (RFC 9562) at ``milliseconds`` since the epoch, now by default."""
     when = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
-    random = int.from_bytes(os.urandom(10), "big")
+    random = int.from_bytes(_entropy.take(10), "big")
     value = (when & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | (random & _RANDOM_MASK)
     return UUID(int=value)
 
