@@ -4,7 +4,9 @@ ApiError
 ├── Invalid                 400  a field is wrong; it is named
 ├── Unauthorized            401
 ├── NotFound                404  also for another project's things
+├── NotAllowed              405
 ├── IdempotencyConflict     409
+├── NotCancellable          409
 ├── TooLarge                413
 └── Unavailable             503  nothing was recorded
 """
