@@ -99,7 +99,9 @@ _WORDS = {
 def invalid(error: ValidationError) -> Invalid:
     """The first fault of a request, with the dotted path of its field."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in fault["loc"] if part not in _CHANNEL_TAGS or len(fault["loc"]) == 1]
+    path = [str(part)[:100] for part in fault["loc"]]
+    if path and path[0] in _CHANNEL_TAGS:
+        del path[0]  # which member of the union it was, no field
     field = ".".join(path) or None
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return Invalid("channel must be one of email, sms, whatsapp, telegram, signal, push", field="channel")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
+import math
 import mimetypes
 import re
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.errors import Invalid
 from sluice.model import message as model
 from sluice.model.ids import milliseconds_of, sibling, uuid7
 from sluice.model.message import Channel, Class
@@ -49,7 +52,7 @@ def _address(text: str) -> str:
 
 
 def _named_address(text: str) -> str:
-    named = _NAMED_ADDRESS.fullmatch(text)
+    named = _NAMED_ADDRESS.fullmatch(_one_line(text))
     _address(named[1] if named else text)
     return text
 
@@ -230,8 +233,37 @@ def parse(body: bytes) -> Body:
 
     Raises:
         ValidationError: see :func:`gateway.errors.invalid`.
+        Invalid: another reader of the same bytes could read something else.
     """
-    return _ADAPTER.validate_json(body)
+    request = _ADAPTER.validate_json(body)
+    try:
+        json.loads(
+            body.decode(), object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite
+        )
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    return request
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the body has the name {twice[:100]!r} more than once in one object")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if not -(1 << 63) <= int(digits) < 1 << 64:
+        raise ValueError(f"the body has an integer that does not fit into 64 bits: {digits[:40]}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"the body has a number that is none: {text[:40]}")
+    return number
 
 
 def fingerprint(body: bytes) -> bytes:
