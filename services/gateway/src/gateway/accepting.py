@@ -196,7 +196,7 @@ class Acceptance:
                 preferred=message.preferred,
                 sandbox=message.sandbox,
             )
-            self._publisher.publish(Topic.ACCEPTED, message.id.bytes, drive.encode())
+            self._publisher.publish(Topic.ACCEPTED, None, drive.encode())
 
 
 def _answer(message: NewMessage, message_id: UUID, *, replayed: bool) -> Accepted:

@@ -117,7 +117,7 @@ class Recovery:
         metrics.REDRIVEN.labels("first attempt" if standing.attempts == 0 else "next attempt").inc()
         drive = drive_of(standing, now, repeatable=self._idempotent(standing))
         topic = Topic.ACCEPTED if standing.attempts == 0 else Topic.REROUTE
-        return self._publisher.publish(topic, drive.message_id.bytes, drive.encode())
+        return self._publisher.publish(topic, None, drive.encode())
 
     async def _end_lapsed(self, now: datetime) -> None:
         """A lease without an outcome: the worker died after its claim, so nobody knows whether it had called."""

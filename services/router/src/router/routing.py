@@ -76,7 +76,7 @@ class Routing:
             return
         metrics.ROUTED.labels(drive.channel.value, "route").inc()
         assert crash.at("route.before_publish")
-        sent = self._publisher.publish(deliveries(drive.channel), drive.message_id.bytes, assignment.encode())
+        sent = self._publisher.publish(deliveries(drive.channel), None, assignment.encode())
         sent.add_done_callback(lambda result: self._published(result, record, drive))
 
     def _published(self, result: asyncio.Future[None], record: Record, drive: Drive) -> None:

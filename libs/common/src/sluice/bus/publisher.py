@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
 log = structlog.get_logger()
 
 _HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
+_TOGETHER = 0.02  # seconds for which records without a key go to the same partition
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
@@ -47,6 +49,7 @@ class Publisher:
 
     def __init__(self, *, limit: int) -> None:
         self._in_client = 0
+        self._sticky: dict[str, tuple[int, float]] = {}  # topic: partition, and the loop time until which it is used
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
 
     def publish(
@@ -54,6 +57,8 @@ class Publisher:
     ) -> asyncio.Future[None]:
         """Hand a record over. The future ends with the broker's acknowledgement or :class:`NotPublishedError`.
 
+        Records with one key stay in order. Without a key, records that come together travel together: a few large
+        batches instead of one small one for each partition, which costs us, the broker and the reader less.
         Nobody needs to await it: an exception in it is taken note of here.
         """
         result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -79,12 +84,31 @@ class Publisher:
 
     async def _send(self, producer: AIOKafkaProducer, waiting: _Waiting) -> None:
         try:
-            sent = await producer.send(waiting.topic, waiting.value, key=waiting.key, headers=waiting.headers)
+            sent = await producer.send(
+                waiting.topic,
+                waiting.value,
+                key=waiting.key,
+                partition=None if waiting.key is not None else self._partition(producer, waiting.topic),
+                headers=waiting.headers,
+            )
         except (KafkaError, AssertionError, OSError, TimeoutError) as error:
             _fail(waiting.result, error)
             return
         self._in_client += 1
         sent.add_done_callback(partial(self._answered, waiting.result))
+
+    def _partition(self, producer: AIOKafkaProducer, topic: str) -> int | None:
+        """Where records without a key go just now; None while the client does not know the topic's partitions."""
+        now = asyncio.get_running_loop().time()
+        known = self._sticky.get(topic)
+        if known is not None and now < known[1]:
+            return known[0]
+        led = producer.client.cluster.available_partitions_for_topic(topic)
+        if not led:
+            return None
+        partition: int = random.choice(tuple(led))  # noqa: S311  spreading load, no secret
+        self._sticky[topic] = (partition, now + _TOGETHER)
+        return partition
 
     def _answered(self, result: asyncio.Future[None], sent: asyncio.Future[object]) -> None:
         self._in_client -= 1

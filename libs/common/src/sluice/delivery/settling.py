@@ -114,7 +114,7 @@ class Settler:
             following = one.conclusion.next
             if following is not None:
                 assert crash.at("settle.before_reroute")
-                self._publisher.publish(Topic.REROUTE, following.message_id.bytes, following.encode())
+                self._publisher.publish(Topic.REROUTE, None, following.encode())
                 assert crash.at("settle.rerouted")
 
 

@@ -329,7 +329,7 @@ class Worker:
         drive = job.assignment.drive
         avoided = drive.model_copy(update={"avoid": (*drive.avoid, job.assignment.provider_id), "last_reason": reason})
         assert crash.at("hand_back.before_publish")
-        if not await acknowledged([self._publisher.publish(Topic.REROUTE, drive.message_id.bytes, avoided.encode())]):
+        if not await acknowledged([self._publisher.publish(Topic.REROUTE, None, avoided.encode())]):
             log.warning("hand_back_failed", delivery=str(drive.delivery_id))  # it falls due and is driven again
         assert crash.at("hand_back.published")
         job.record.done()
