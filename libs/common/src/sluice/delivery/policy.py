@@ -119,11 +119,6 @@ def _fitting(text: str) -> str:
     return text[:_LONGEST_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
-def _fitting(text: str) -> str:
-    """What the record and an event can hold: an outcome must not be lost because of the words it comes in."""
-    return text[:_LONGEST_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
-
-
 def _worded(outcome: Outcome, reason: str) -> str:
     if isinstance(outcome, Unknown):
         return f"{reason}; the message may have been sent: a duplicate is possible"
