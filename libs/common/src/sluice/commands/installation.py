@@ -15,12 +15,15 @@ DEMO_FILE = "demo.json"
 
 
 def environment() -> dict[str, str]:
-    """What a role would find in its environment; settings of the caller win over the launcher's."""
+    """What a role would find in its environment. Addresses of the caller win over the launcher's; its ports do not:
+    a port that was asked for as 0 is known to the launcher only.
+    """
     try:
         running = Control(read_settings(os.environ).data_dir).environment()
     except NotRunning:
         running = {}
-    return running | {name: value for name, value in os.environ.items() if name.startswith("SLUICE_") and value}
+    own = {name: value for name, value in os.environ.items() if name.startswith("SLUICE_") and value}
+    return own | {name: value for name, value in running.items() if name not in own or name.endswith("_PORT")}
 
 
 def address(name: str) -> str:
