@@ -112,6 +112,18 @@ def test_an_address_that_hides_something_is_refused(url: str) -> None:
         ResendCredentials.model_validate({"apiKey": "re_1", "baseUrl": url})
 
 
+@pytest.mark.parametrize("key", ["", " ", "re_1\r\nX: y", "re 1", "ré_1", "re_1\x00"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError):
+        ResendCredentials.model_validate({"apiKey": key})
+
+
+def test_a_key_loses_the_line_end_it_was_pasted_with() -> None:
+    credentials = ResendCredentials.model_validate({"apiKey": " re_1\n"})
+
+    assert build(outgoing(an_email()), credentials).headers["authorization"] == "Bearer re_1"
+
+
 @pytest.mark.parametrize("content", [an_sms(), an_email(to=("ana\r\n@example.org",))])
 def test_what_it_cannot_carry_is_refused(content: Any) -> None:
     with pytest.raises(UnsendableError):
@@ -291,11 +303,14 @@ def test_one_fitting_signature_among_several_is_enough() -> None:
 
 
 GOOD = HEADERS["svix-signature"]
+TRUNCATED: list[tuple[str, dict[str, str | None], bytes]] = [
+    (f"truncated to {n}", {"svix-signature": GOOD[:n]}, BODY) for n in range(1, len(GOOD))
+]
 FORGERIES: list[tuple[str, dict[str, str | None], bytes]] = [
     ("no signature", {"svix-signature": None}, BODY),
     ("an empty signature", {"svix-signature": ""}, BODY),
     ("only a version", {"svix-signature": "v1,"}, BODY),
-    *[(f"truncated to {n}", {"svix-signature": GOOD[:n]}, BODY) for n in range(1, len(GOOD))],
+    *TRUNCATED,
     ("another version", {"svix-signature": GOOD.replace("v1,", "v2,")}, BODY),
     ("no version", {"svix-signature": GOOD.removeprefix("v1,")}, BODY),
     ("another case", {"svix-signature": GOOD.swapcase()}, BODY),

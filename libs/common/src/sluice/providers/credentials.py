@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, SecretStr
 
 # No user info (it would be a second credential), no query, no fragment.
 BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]*)?$"
+
+
+def _fit_for_a_header(secret: SecretStr) -> SecretStr:
+    """Without the blanks that pasting adds; refused when it could not stand in a header at all."""
+    value = secret.get_secret_value().strip()
+    if not re.fullmatch(r"[!-~]{1,1000}", value):
+        raise ValueError("only printable ASCII characters, without blanks")
+    return SecretStr(value)
+
+
+# A secret that travels in a header: what is wrong with it is said when it is entered, not by every message.
+HeaderSecret = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
 
 
 def secrets_of(credentials: BaseModel) -> Iterator[str]:

@@ -7,6 +7,9 @@ import ssl
 from collections.abc import Callable
 
 
+LAST_WORDS = 20  # turns of the loop that closing connections get to say that they are closed
+
+
 class Listener:
     """Serves from ``open`` to ``close``. A session adds its transport to ``clients`` and takes it out again."""
 
@@ -34,5 +37,6 @@ class Listener:
             self._server.close()
         for transport in list(self.clients):
             transport.abort()
-        while self.clients:
-            await asyncio.sleep(0)
+        for _ in range(LAST_WORDS):
+            if self.clients:
+                await asyncio.sleep(0)

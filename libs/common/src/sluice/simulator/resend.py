@@ -51,9 +51,31 @@ EVENTS: Mapping[str, str] = {
     "clicked": "email.clicked",
 }
 BLOCKS: Mapping[str, Mapping[str, Any]] = {
-    "bounced": {"bounce": {"type": "Permanent", "subType": "General", "message": "No such mailbox."}},
-    "soft_bounce": {"bounce": {"type": "Transient", "subType": "MailboxFull", "message": "The mailbox is full."}},
+    "bounced": {
+        "bounce": {
+            "type": "Permanent",
+            "subType": "General",
+            "message": "The mailbox does not exist.",
+            "diagnosticCode": ["smtp; 550 5.1.1 user unknown"],
+        }
+    },
+    "soft_bounce": {
+        "bounce": {
+            "type": "Transient",
+            "subType": "MailboxFull",
+            "message": "The mailbox is full.",
+            "diagnosticCode": [],
+        }
+    },
     "failed": {"failed": {"reason": "reached_daily_quota"}},
+    "clicked": {
+        "click": {
+            "ipAddress": "198.51.100.7",
+            "link": "https://example.com/",
+            "timestamp": "2025-01-01T00:00:00.000Z",
+            "userAgent": "Mozilla/5.0",
+        }
+    },
 }
 
 

@@ -189,7 +189,9 @@ class SmtpSession(asyncio.Protocol):
         try:
             transport = await loop.start_tls(self._transport, self, context, server_side=True)
         except (OSError, ssl.SSLError):  # the client did not like the certificate, or went
+            self._clients.discard(self._transport)  # asyncio reports no lost connection in a handshake
             self._cut()
+            self.connection_lost(None)
             return
         self._clients.discard(self._transport)
         self._transport = cast(asyncio.Transport, transport)

@@ -56,9 +56,7 @@ class SmtpWire:
         fresh = await log_in(request.server, self._local_name, progress)
         return await self._transact(fresh, request, progress)
 
-    async def _transact_pooled(
-        self, pooled: Connection, request: Submission, progress: Progress
-    ) -> SmtpReply | None:
+    async def _transact_pooled(self, pooled: Connection, request: Submission, progress: Progress) -> SmtpReply | None:
         """None when the connection turned out to be dead before the server took even the sender."""
         try:
             reply = await self._transact(pooled, request, progress)
@@ -116,7 +114,7 @@ class SmtpWire:
 
 async def _wake(connection: Connection) -> None:
     """Make sure a pooled connection still answers, and that no half transaction is left on it."""
-    if not connection.dirty and monotonic() - connection.used_at < FRESH:
+    if not connection.mails or (not connection.dirty and monotonic() - connection.used_at < FRESH):
         return
     reply = await connection.protocol.execute_command(b"RSET")
     if reply.code != 250:

@@ -41,8 +41,12 @@ class Progress:
 class Protocol(SMTPProtocol):
     """aiosmtplib's protocol, which can also wait until everything written has left our buffer."""
 
-    async def flush(self) -> None:
-        """Return when nothing is left to write; OSError when the connection is lost before."""
+    async def write_all(self, data: bytes) -> None:
+        """Return when the operating system has it all; OSError when the connection is lost before."""
+        if self.transport is not None:
+            # Wait for the last byte, not for the last 64 KiB. (0 would never wake up again under TLS.)
+            cast(asyncio.Transport, self.transport).set_write_buffer_limits(high=1)
+        self.write(data)
         await self._drain_helper()
 
 
@@ -97,7 +101,7 @@ async def _connect(server: SmtpServer) -> Protocol:
     tls = _tls(server) if server.implicit_tls else None
     try:
         async with asyncio.timeout(CONNECT):
-            transport, protocol = await loop.create_connection(
+            _, protocol = await loop.create_connection(
                 lambda: Protocol(loop),
                 server.host,
                 server.port,
@@ -106,9 +110,6 @@ async def _connect(server: SmtpServer) -> Protocol:
             )
     except ssl.SSLError as error:
         raise _tls_refusal(error) from error
-    transport.set_write_buffer_limits(
-        high=0
-    )  # so that flush() waits for the last byte, not for the last 64 KiB
     return protocol
 
 
@@ -136,9 +137,7 @@ async def _start_tls(connection: Connection) -> bool:
         return False
     if "STARTTLS" not in connection.features:
         if server.require_tls:
-            raise RefusalError(
-                Phase.TLS, 0, "STARTTLS is not offered, and nothing secret may go in the clear"
-            )
+            raise RefusalError(Phase.TLS, 0, "STARTTLS is not offered, and nothing secret may go in the clear")
         return False
     name = server.servername or server.host
     try:
@@ -197,9 +196,7 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
 
 
-async def _expect(
-    connection: Connection, phase: Phase, command: str, *, codes: Iterable[int] = (250,)
-) -> SMTPResponse:
+async def _expect(connection: Connection, phase: Phase, command: str, *, codes: Iterable[int] = (250,)) -> SMTPResponse:
     reply = await connection.protocol.execute_command(command.encode("ascii"))
     if reply.code not in codes:
         raise RefusalError(phase, reply.code, _text(reply))
@@ -216,8 +213,7 @@ async def send_mail(connection: Connection, request: Submission, progress: Progr
         return refusal
     # Dots doubled, and no lone CR or LF left that a server could take for the end of the mail.
     message = PERIOD_REGEX.sub(b"..", normalize_message_line_endings(request.message))
-    connection.protocol.write(message)
-    await connection.protocol.flush()
+    await connection.protocol.write_all(message)
     progress.phase = Phase.DOT
     progress.dotted = True
     return _reply(Phase.DOT, await connection.protocol.execute_command(b"."))

@@ -32,7 +32,7 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL
+from sluice.providers.credentials import BASE_URL, HeaderSecret
 from sluice.providers.email.address import parse_address
 from sluice.providers.words import clean
 
@@ -40,13 +40,11 @@ from sluice.providers.words import clean
 class ResendCredentials(Credentials):
     """An API key; the webhook secret is needed for receipts only."""
 
-    api_key: SecretStr = Field(alias="apiKey", min_length=1, title="API key")
+    api_key: HeaderSecret = Field(alias="apiKey", title="API key")
     webhook_secret: SecretStr | None = Field(
         default=None, alias="webhookSecret", title="Signing secret of the webhook (whsec_…)"
     )
-    base_url: str = Field(
-        default="https://api.resend.com", alias="baseUrl", pattern=BASE_URL, title="Address"
-    )
+    base_url: str = Field(default="https://api.resend.com", alias="baseUrl", pattern=BASE_URL, title="Address")
 
 
 # Sending ---------------------------------------------------------------------------------------------------

@@ -309,9 +309,7 @@ def _form_fields(body: bytes) -> list[tuple[str, str]]:
 def sign(token: str, url: str, fields: Iterable[tuple[str, str]]) -> str:
     """Twilio's signature: base64 HMAC-SHA1 over the URL and the sorted, distinct fields, run together."""
     signed = url + "".join(name + value for name, value in sorted(set(fields)))
-    return base64.b64encode(hmac.digest(token.encode(), signed.encode("utf-8", "replace"), sha1)).decode(
-        "ascii"
-    )
+    return base64.b64encode(hmac.digest(token.encode(), signed.encode("utf-8", "replace"), sha1)).decode("ascii")
 
 
 def _spellings(url: str) -> Iterable[str]:
