@@ -1,0 +1,152 @@
+"""Ids: they sort by time, and their public form leads back."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.model import ids
+from tests.examples import NOON, an_id
+
+UUIDS = st.uuids(version=None)
+MILLISECONDS = st.integers(min_value=0, max_value=(1 << 48) - 1)
+
+
+@given(MILLISECONDS, MILLISECONDS)
+def test_ids_sort_by_their_time(one, other):
+    earlier, later = sorted([one, other])
+
+    made = ids.uuid7(earlier), ids.uuid7(later)
+
+    assert earlier == later or made[0] < made[1]
+
+
+@given(MILLISECONDS)
+def test_an_id_is_a_uuid_of_version_7(when):
+    made = ids.uuid7(when)
+
+    assert (made.version, made.variant, made.int >> 80) == (7, UUID(int=0x8 << 60).variant, when)
+
+
+def test_ids_of_one_millisecond_differ():
+    made = {ids.uuid7(1_000) for _ in range(1_000)}
+
+    assert len(made) == 1_000
+
+
+def test_an_id_tells_when_it_was_made():
+    assert ids.time_of(an_id(NOON)) == NOON
+
+
+def test_a_sibling_lies_in_the_same_millisecond():
+    message = ids.uuid7()
+
+    sibling = ids.sibling(message)
+
+    low, high = ids.same_millisecond(message)
+    assert low <= sibling <= high
+    assert sibling != message
+
+
+@given(MILLISECONDS)
+def test_the_span_of_a_millisecond_ends_before_the_next_one(when):
+    low, high = ids.same_millisecond(ids.uuid7(when))
+
+    assert (low.int, high.int + 1) == (when << 80, (when + 1) << 80)
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC)))
+def test_the_floor_of_a_moment_parts_earlier_ids_from_later_ones(moment):
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    floor = ids.floor_of(moment)
+
+    assert an_id(moment - timedelta(milliseconds=1)) < floor <= an_id(moment)
+
+
+@given(UUIDS)
+def test_the_public_form_leads_back_to_the_id(identifier):
+    assert ids.read("msg", ids.shown("msg", identifier)) == identifier
+
+
+@given(UUIDS, UUIDS)
+def test_public_forms_sort_like_their_ids(one, other):
+    shown = [ids.shown("msg", one), ids.shown("msg", other)]
+
+    assert (shown[0] < shown[1]) == (one < other)
+
+
+@given(UUIDS)
+def test_a_plain_uuid_is_taken_too(identifier):
+    assert ids.read("msg", str(identifier)) == identifier
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "msg",
+        "msg_",
+        "_" + "0" * 26,
+        "prv_" + "0" * 26,
+        "msg_" + "0" * 25,
+        "msg_" + "0" * 27,
+        "msg_" + "o" * 26,
+        "msg_" + "z" * 26,  # 130 bits
+        "MSG_" + "0" * 26,
+        "msg_" + "\u0660" * 26,  # digits, but Arabic ones
+        "msg_" + "0" * 25 + "\x00",
+        "not-an-id",
+        "\ud800",
+    ],
+)
+def test_what_is_no_id_is_refused(text):
+    with pytest.raises(ids.InvalidIdError):
+        ids.read("msg", text)
+
+
+@given(st.text())
+def test_reading_any_text_gives_an_id_or_one_kind_of_error(text):
+    try:
+        found = ids.read("msg", text)
+    except ids.InvalidIdError:
+        return
+
+    assert isinstance(found, UUID)
+
+
+@given(UUIDS, st.integers(min_value=0, max_value=99_999))
+def test_a_reference_leads_back_to_its_attempt(delivery_id, number):
+    assert ids.read_reference(ids.reference_of(delivery_id, number)) == (delivery_id, number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "att_",
+        f"att_{uuid4().hex}",
+        f"att_{uuid4().hex}_",
+        f"att_{uuid4().hex}_-1",
+        f"att_{uuid4().hex}_1_2",
+        f"att_{uuid4().hex}_100000",
+        f"att_{uuid4().hex}_\u0661",
+        f"msg_{uuid4().hex}_1",
+        f"att_{'g' * 32}_1",
+    ],
+)
+def test_what_is_no_reference_is_refused(text):
+    with pytest.raises(ids.InvalidIdError):
+        ids.read_reference(text)
+
+
+@given(st.text())
+def test_reading_any_reference_gives_an_attempt_or_one_kind_of_error(text):
+    try:
+        _, number = ids.read_reference(text)
+    except ids.InvalidIdError:
+        return
+
+    assert 0 <= number < 100_000

@@ -1,0 +1,140 @@
+"""Settings: what is wrong is said in one sentence that names the variable."""
+
+import base64
+
+import pytest
+
+from gateway.app import GatewaySettings
+from health.app import HealthSettings
+from router.recovery import RecoverySettings
+from sluice.delivery.worker import WorkerSettings
+from sluice.errors import SluiceError
+from sluice.settings import KeyedSettings, Settings, load
+from sms_worker.app import SmsWorkerSettings
+
+SECRET = "canary-secret-in-the-environment"
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Sets variables; the two that every role needs are there already."""
+    monkeypatch.setenv("SLUICE_POSTGRES", "postgresql://localhost/sluice")
+    monkeypatch.setenv("SLUICE_KAFKA", "localhost:9092")
+    for name in ("SLUICE_KEY", "SLUICE_KEY_FILE", "SLUICE_REDIS"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def sentence_of(kind):
+    with pytest.raises(SluiceError) as caught:
+        load(kind)
+    return str(caught.value)
+
+
+def test_a_missing_setting_is_named(environment):
+    environment.delenv("SLUICE_POSTGRES")
+
+    assert sentence_of(Settings) == "settings are wrong: SLUICE_POSTGRES: is not set"
+
+
+def test_two_missing_settings_are_both_named(environment):
+    environment.delenv("SLUICE_POSTGRES")
+    environment.delenv("SLUICE_KAFKA")
+
+    sentence = sentence_of(Settings)
+
+    assert "SLUICE_POSTGRES: is not set" in sentence
+    assert "SLUICE_KAFKA: is not set" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        (Settings, "SLUICE_PORT", "eighty"),
+        (Settings, "SLUICE_PORT", "65536"),
+        (Settings, "SLUICE_POOL_SIZE", "0"),
+        (Settings, "SLUICE_STOP_GRACE", "-1"),
+        (Settings, "SLUICE_STOP_GRACE", "nan"),
+        (RecoverySettings, "SLUICE_LEASE", "soon"),
+        (RecoverySettings, "SLUICE_LEASE", "nan"),
+        (RecoverySettings, "SLUICE_LEASE", "1"),  # leaves no time for a call
+        (RecoverySettings, "SLUICE_REDRIVE", "inf"),
+        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "5,30"),
+        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "[5, -30]"),
+        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "[5, NaN]"),
+        (RecoverySettings, "SLUICE_RECOVERY_EVERY", "0"),
+        (WorkerSettings, "SLUICE_PROVIDER_SLOTS", "0"),
+        (WorkerSettings, "SLUICE_CALL_DEADLINE", ""),
+        (GatewaySettings, "SLUICE_LARGEST_BODY", "25 MB"),
+        (HealthSettings, "SLUICE_THRESHOLDS", "low"),
+        (HealthSettings, "SLUICE_THRESHOLDS", '{"window": 0}'),
+        (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", "sms"),
+        (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", '["pigeon"]'),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_it(environment, kind, name, text):
+    environment.setenv(name, text)
+
+    sentence = sentence_of(kind)
+
+    assert name in sentence
+    assert "\n" not in sentence
+
+
+def test_a_secret_is_not_repeated_in_a_complaint(environment):
+    environment.setenv("SLUICE_KEY", SECRET)
+
+    with pytest.raises(SluiceError) as caught:
+        load(KeyedSettings).credentials_key()
+
+    assert SECRET not in str(caught.value)
+    assert "SLUICE_KEY" in str(caught.value)
+
+
+def test_no_key_at_all_is_said(environment):
+    with pytest.raises(SluiceError, match="SLUICE_KEY_FILE"):
+        load(KeyedSettings).credentials_key()
+
+
+def test_a_key_file_is_read(environment, tmp_path):
+    path = tmp_path / "key"
+    path.write_text(base64.b64encode(bytes(range(32))).decode() + "\n")
+    path.chmod(0o600)
+    environment.setenv("SLUICE_KEY_FILE", str(path))
+
+    assert load(KeyedSettings).credentials_key() == bytes(range(32))
+
+
+def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
+    path = tmp_path / "key"
+    path.write_text(base64.b64encode(bytes(32)).decode())
+    path.chmod(0o640)
+    environment.setenv("SLUICE_KEY_FILE", str(path))
+
+    with pytest.raises(SluiceError, match="chmod 600"):
+        load(KeyedSettings).credentials_key()
+
+
+@pytest.mark.parametrize("content", [b"", b"short", base64.b64encode(bytes(31)), b"\xff\xfe", b"!" * 44])
+def test_a_file_that_holds_no_key_is_refused_without_showing_it(environment, tmp_path, content):
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    environment.setenv("SLUICE_KEY_FILE", str(path))
+
+    with pytest.raises(SluiceError, match="key file"):
+        load(KeyedSettings).credentials_key()
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_key_file_that_cannot_be_read_is_named(environment, tmp_path, name):
+    environment.setenv("SLUICE_KEY_FILE", str(tmp_path / name))
+
+    with pytest.raises(SluiceError, match="cannot be read"):
+        load(KeyedSettings).credentials_key()
+
+
+def test_settings_do_not_show_the_key(environment):
+    environment.setenv("SLUICE_KEY", SECRET)
+
+    assert SECRET not in repr(load(KeyedSettings))
