@@ -36,6 +36,7 @@ class Batcher(Generic[T, R]):
         limit: int = 100_000,
         split_on: tuple[type[Exception], ...] = (),
     ) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._flush = flush
         self._name = name
         self._size = size
@@ -55,7 +56,7 @@ class Batcher(Generic[T, R]):
         """
         if len(self._waiting) >= self._limit:
             raise OverloadedError(f"{self._name}: {self._limit} are waiting")
-        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[R] = self._loop.create_future()
         self._waiting.append((item, result))
         self._some.set()
         return result

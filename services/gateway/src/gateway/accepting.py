@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Acceptance:
         self._configuration = configuration
         self._publisher = publisher
         self._redrive = redrive
-        self._doubtful: dict[UUID, float] = {}  # message, and the loop time until which it is looked for
+        self._doubtful: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
         self._batcher: Batcher[NewMessage, Verdict] = Batcher(
             self._record,
             name="accept",
@@ -161,7 +162,7 @@ class Acceptance:
     def _doubt(self, message: NewMessage) -> None:
         """The caller hears 503, but the commit may have been on its way: see to it that nothing was accepted."""
         if message.idempotency_key is None:
-            self._doubtful[message.id] = asyncio.get_running_loop().time() + _DOUBT
+            self._doubtful[message.id] = time.monotonic() + _DOUBT
 
     async def _withdraw_regularly(self) -> None:
         while True:
@@ -172,12 +173,12 @@ class Acceptance:
                 assert crash.at("withdraw.before_write")
                 withdrawn = await cancelling.withdraw(self._pool, list(self._doubtful), now=utc_now())
             except UNAVAILABLE:
-                self._doubtful = dict.fromkeys(self._doubtful, asyncio.get_running_loop().time() + _DOUBT)
+                self._doubtful = dict.fromkeys(self._doubtful, time.monotonic() + _DOUBT)
                 continue
             assert crash.at("withdraw.written")
             if withdrawn:
                 log.info("withdrawn", deliveries=withdrawn)
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             self._doubtful = {id_: until for id_, until in self._doubtful.items() if until > now}
 
     def _drive(self, message: NewMessage) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._client: AIOKafkaConsumer | None = None
-        self.polled_at = 0.0  # loop time of the newest finished poll: the sign of life that readiness looks at
+        self.polled_at = 0.0  # monotonic time of the newest finished poll: the sign of life that readiness looks at
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return "stopping"
         if self._client is None or not self.polled_at:
             return "not in the consumer group yet"
-        silent = asyncio.get_running_loop().time() - self.polled_at
+        silent = time.monotonic() - self.polled_at
         return f"no poll for {silent:.0f} s" if silent > _SILENT else None
 
     async def _start(self) -> AIOKafkaConsumer:
@@ -205,7 +206,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("poll_failed", group=self._group, error=type(error).__name__)
             await asyncio.sleep(_POLL)
             return
-        self.polled_at = asyncio.get_running_loop().time()
+        self.polled_at = time.monotonic()
         records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
         if records:
             assert crash.at("consumer.polled")
@@ -240,7 +241,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         paused = [tp for tp in client.assignment() if tp not in client.paused()]
         client.pause(*paused)
         await client.getmany(timeout_ms=0)
-        self.polled_at = asyncio.get_running_loop().time()
+        self.polled_at = time.monotonic()
         client.resume(*(tp for tp in paused if tp in client.assignment()))
 
     def _pause_full(self, client: AIOKafkaConsumer) -> None:
@@ -263,9 +264,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._resume(window)
 
     async def _wait_for_in_flight(self, seconds: float) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = time.monotonic() + seconds
         while any(window.pending for window in self._windows.values()):
-            if asyncio.get_running_loop().time() > deadline:
+            if time.monotonic() > deadline:
                 log.warning("drain_incomplete", group=self._group, in_flight=self._in_flight)
                 return
             await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,8 +49,11 @@ class Publisher:
     """
 
     def __init__(self, *, limit: int) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._in_client = 0
-        self._sticky: dict[str, tuple[int, float]] = {}  # topic: partition, and the loop time until which it is used
+        self._sticky: dict[
+            str, tuple[int, float]
+        ] = {}  # topic: partition, until which monotonic time
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
 
     def publish(
@@ -61,7 +65,7 @@ class Publisher:
         batches instead of one small one for each partition, which costs us, the broker and the reader less.
         Nobody needs to await it: an exception in it is taken note of here.
         """
-        result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[None] = self._loop.create_future()
         result.add_done_callback(_take_note)
         extra = [(name, text.encode()) for name, text in (headers or {}).items()]
         try:
@@ -99,7 +103,7 @@ class Publisher:
 
     def _partition(self, producer: AIOKafkaProducer, topic: str) -> int | None:
         """Where records without a key go just now; None while the client does not know the topic's partitions."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         known = self._sticky.get(topic)
         if known is not None and now < known[1]:
             return known[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -64,8 +65,8 @@ class _Job:
 
     record: Record
     assignment: Assignment
-    arrived: float  # loop time
-    claimed_at: float = 0.0  # loop time
+    arrived: float  # monotonic time
+    claimed_at: float = 0.0  # monotonic time
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class _Lane:
 
     free: int
     waiting: deque[_Job] = field(default_factory=deque)
-    held_until: float = 0.0  # loop time; no call before
+    held_until: float = 0.0  # monotonic time; no call before
 
 
 class Worker:
@@ -132,7 +133,7 @@ class Worker:
 
     async def take(self, records: list[Record]) -> None:
         """Take a batch over; each record is finished when nothing of it can be lost any more."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for record in records:
             assignment = _read(record)
             if assignment is None:
@@ -161,7 +162,7 @@ class Worker:
         return asked if isinstance(asked, int) and asked > 0 else self._settings.provider_slots
 
     def _pump(self, lane: _Lane) -> None:
-        while lane.free and lane.waiting and lane.held_until <= asyncio.get_running_loop().time():
+        while lane.free and lane.waiting and lane.held_until <= time.monotonic():
             job = lane.waiting.popleft()
             if not job.record.alive:
                 job.record.done()
@@ -246,10 +247,9 @@ class Worker:
         return None
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
-        loop = asyncio.get_running_loop()
         claims = {job.assignment.drive.delivery_id: _claim_of(job.assignment) for job in jobs}
         while True:
-            begun = loop.time()
+            begun = time.monotonic()
             assert crash.at("claim.before_write")
             try:
                 won = await deliveries.claim(
@@ -286,7 +286,7 @@ class Worker:
             callback_url=self._callback(job.assignment),
         )
         # The process may have been stopped since the claim: a lease that is nearly over gives no right to call.
-        left = job.claimed_at + self._settings.lease - asyncio.get_running_loop().time() - _SPARE
+        left = job.claimed_at + self._settings.lease - time.monotonic() - _SPARE
         if left <= 0:
             return ProviderFault("not called: the worker was held up until its lease was over")
         assert crash.at("call.before")
@@ -307,7 +307,7 @@ class Worker:
         hold: timedelta | None = None
         if isinstance(outcome, Throttled):
             hold = held_for(outcome) or timedelta(seconds=1)
-            lane.held_until = max(lane.held_until, asyncio.get_running_loop().time() + hold.total_seconds())
+            lane.held_until = max(lane.held_until, time.monotonic() + hold.total_seconds())
         elif isinstance(outcome, AuthFailed):
             log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.reason)
         metrics.ATTEMPTS.labels(package.name, outcome_name(outcome)).inc()
@@ -338,7 +338,7 @@ class Worker:
         """Give back what waits too long for a slot, and start what was held."""
         while True:
             await asyncio.sleep(min(0.25, self._settings.lane_patience / 4))
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             for lane in list(self._lanes.values()):
                 while lane.waiting and now - lane.waiting[0].arrived > self._settings.lane_patience:
                     self._mind(lane, lane.waiting.popleft(), now)
@@ -358,10 +358,9 @@ class Worker:
     async def _keep_leases(self) -> None:
         """Prolong the leases of calls that take long; most end before they need it."""
         lease = self._settings.lease
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(lease / 6)
-            old = [job for job in self._flying if loop.time() - job.claimed_at > lease / 3]
+            old = [job for job in self._flying if time.monotonic() - job.claimed_at > lease / 3]
             if not old:
                 continue
             held = [(job.assignment.drive.delivery_id, job.assignment.drive.attempt) for job in old]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -63,7 +64,7 @@ async def open_pool(
 
 
 async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wait: float) -> asyncpg.Pool:
-    deadline = asyncio.get_running_loop().time() + wait
+    deadline = time.monotonic() + wait
     while True:
         try:
             return await asyncpg.create_pool(
@@ -76,7 +77,7 @@ async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wa
                 server_settings={"application_name": f"sluice-{name}", "jit": "off"},
             )
         except UNAVAILABLE as error:
-            if asyncio.get_running_loop().time() > deadline:
+            if time.monotonic() > deadline:
                 raise SluiceError(f"PostgreSQL does not answer: {error or type(error).__name__}") from error
             await asyncio.sleep(0.3)
         except (asyncpg.PostgresError, ValueError) as error:
