@@ -36,7 +36,6 @@ class Batcher(Generic[T, R]):
         limit: int = 100_000,
         split_on: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._flush = flush
         self._name = name
         self._size = size
@@ -49,7 +48,7 @@ class Batcher(Generic[T, R]):
         self._flushing: set[asyncio.Task[None]] = set()
 
     def submit(self, item: T) -> asyncio.Future[R]:
-        """The result of ``item``, or the exception its batch ended in.
+        """The result of ``item``, or the exception its batch ended in. Only while :meth:`running`.
 
         Raises:
             OverloadedError: ``limit`` items are waiting already.
@@ -64,6 +63,7 @@ class Batcher(Generic[T, R]):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Batcher[T, R]]:
         """Flush until the block ends; what still waits then is flushed before this returns."""
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         collector = asyncio.create_task(self._collect(), name=self._name)
         try:
             yield self
