@@ -244,14 +244,15 @@ def _delivery_row(message: NewMessage, delivery: NewDelivery) -> tuple[Any, ...]
 async def _write_attachments(
     connection: Connection, attachments: dict[tuple[UUID, str], tuple[bytes, datetime]]
 ) -> None:
+    ordered = sorted(attachments)  # as with the keys: nobody waits in a ring
     await connection.execute(
         """
         INSERT INTO attachments (project_id, sha256, content, created_at)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[])
         ON CONFLICT DO NOTHING
         """,
-        [project_id for project_id, _ in attachments],
-        [digest for _, digest in attachments],
-        [content for content, _ in attachments.values()],
-        [created_at for _, created_at in attachments.values()],
+        [project_id for project_id, _ in ordered],
+        [digest for _, digest in ordered],
+        [attachments[file][0] for file in ordered],
+        [attachments[file][1] for file in ordered],
     )
