@@ -36,7 +36,7 @@ class Configuration:
         self._keys: dict[str, ApiKey] = {}
         self._routable: dict[tuple[UUID, Channel], tuple[ProviderRow, ...]] = {}
         self.loaded = asyncio.Event()
-        self._changed: asyncio.Queue[UUID] = asyncio.Queue()
+        self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: look at the connection
 
     def candidates(self, project_id: UUID, channel: Channel) -> tuple[ProviderRow, ...]:
         """The enabled providers of a project's channel, in priority order."""
@@ -78,21 +78,27 @@ class Configuration:
 
     async def _follow_on(self, connection: asyncpg.Connection) -> None:
         await connection.add_listener(_CHANNEL, self._notified)
+        connection.add_termination_listener(self._terminated)
         await self._read(connection, None)
         self.loaded.set()
         while True:
             try:
                 changed = {await asyncio.wait_for(self._changed.get(), _PROBE)}
+                if connection.is_closed():
+                    raise ConnectionResetError("the connection was lost")
             except TimeoutError:
                 await connection.execute("SELECT 1")
                 continue
             while not self._changed.empty():
                 changed.add(self._changed.get_nowait())
-            for project_id in changed:
+            for project_id in changed - {None}:
                 await self._read(connection, project_id)
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._changed.put_nowait(UUID(str(payload).partition(":")[2]))
+
+    def _terminated(self, _connection: object) -> None:
+        self._changed.put_nowait(None)
 
     async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:
         projects = await configuration.projects(connection, project_id)
