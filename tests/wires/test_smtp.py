@@ -17,6 +17,7 @@ from sluice.providers.email.smtp import SMTP, SmtpCredentials
 from sluice.providers.submission import Phase, SmtpServer, Submission
 from sluice.simulator import Do, Rule, Script, Simulator, Slow, SmtpSettings
 from sluice.wires import smtp as wire_module
+from sluice.wires import smtp_dialogue
 from sluice.wires.call import NoAnswerError, NotSentError, Wires, call
 from sluice.wires.smtp import open_smtp
 from tests.unit.providers.examples import an_attachment, an_email, outgoing
@@ -284,7 +285,7 @@ async def test_the_password_travels_in_the_way_the_server_offers(certificate: Ce
 def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One entry for every connection that the wire has opened."""
     opened: list[object] = []
-    genuine = wire_module.log_in
+    genuine = smtp_dialogue.log_in
 
     async def counted(*arguments: Any) -> Any:
         opened.append(arguments[0])

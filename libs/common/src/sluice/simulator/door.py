@@ -58,6 +58,11 @@ class Door:
         self._allowed: dict[float, tuple[float, float]] = {}  # limit -> (tokens, when counted)
 
     @property
+    def memories(self) -> int:
+        """How many idempotency keys are remembered."""
+        return len(self._keys)
+
+    @property
     def own_rule(self) -> Rule:
         """What holds before a recipient is known."""
         return self._rules.own

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-
 LAST_WORDS = 20  # turns of the loop that closing connections get to say that they are closed
 
 
