@@ -131,6 +131,7 @@ def a_keyed_message(key: str = "order-7", fingerprint: bytes = b"one body", **ch
 def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
     defaults: dict[str, Any] = {
         "delivery_id": delivery_id,
+        "project_id": PROJECT,
         "number": number,
         "provider_id": PROVIDER,
         "round": 1,

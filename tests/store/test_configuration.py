@@ -1,0 +1,205 @@
+"""Configuration in memory: at most a notification behind, and whole again after every reconnection."""
+
+from dataclasses import replace
+
+import pytest
+
+from sluice.errors import SluiceError
+from sluice.model.message import Channel
+from sluice.store import configuration
+from sluice.store.cache import Configuration
+from sluice.store.configuration import lookup_of
+from sluice.store.crypto import Vault
+from tests.examples import NOON, after, an_id
+from tests.waiting import until
+
+pytestmark = pytest.mark.store
+
+VAULT = Vault(bytes(32))
+
+
+@pytest.fixture
+async def project(pool):
+    return await a_project(pool)
+
+
+@pytest.fixture
+async def memory(store_database, pool):
+    """What a role keeps in memory, following an empty database."""
+    async with Configuration().following(store_database) as found:
+        yield found
+
+
+async def a_project(pool, slug="shop"):
+    return await configuration.create_project(pool, organization="Shop", slug=slug, name="Shop", now=NOON)
+
+
+async def a_provider(pool, project, name="first", **changes):
+    defaults = {"package": "provider-smtp", "channel": Channel.EMAIL, "credentials": {"host": "localhost"}}
+    return await configuration.create_provider(pool, VAULT, project.id, name=name, now=NOON, **defaults | changes)
+
+
+def names(memory, project, channel=Channel.EMAIL):
+    return [provider.name for provider in memory.candidates(project.id, channel)]
+
+
+async def test_what_was_there_before_is_known(store_database, pool, project):
+    provider_id = await a_provider(pool, project)
+    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+
+    async with Configuration().following(store_database) as memory:
+        assert memory.projects == {project.id: project}
+        assert set(memory.providers) == {provider_id}
+        assert memory.key(lookup_of(key)).admits(key)
+
+
+async def test_a_new_project_is_heard_of(memory, pool):
+    project = await a_project(pool)
+
+    await until(lambda: memory.projects == {project.id: project})
+
+
+async def test_a_new_provider_is_heard_of(memory, pool, project):
+    await a_provider(pool, project)
+
+    await until(lambda: names(memory, project) == ["first"])
+
+
+async def test_providers_come_in_the_order_of_their_priority(memory, pool, project):
+    for name, priority in (("b", None), ("c", None), ("a", 0)):
+        await a_provider(pool, project, name, priority=priority)
+
+    await until(lambda: names(memory, project) == ["a", "b", "c"])
+
+
+async def test_a_channel_has_its_own_providers(memory, pool, project):
+    await a_provider(pool, project, "mail")
+    await a_provider(pool, project, "text", channel=Channel.SMS)
+
+    await until(lambda: names(memory, project) + names(memory, project, Channel.SMS) == ["mail", "text"])
+
+
+@pytest.mark.parametrize("change", [{"enabled": False}, {"deleted": True}])
+async def test_a_provider_that_was_taken_away_is_no_candidate(memory, pool, project, change):
+    provider_id = await a_provider(pool, project)
+    await until(lambda: names(memory, project) == ["first"])
+
+    await configuration.change_provider(pool, provider_id, now=after(1), **change)
+
+    await until(lambda: names(memory, project) == [])
+    assert provider_id in memory.providers  # for what is still in flight
+
+
+async def test_new_credentials_are_a_new_version(memory, pool, project):
+    provider_id = await a_provider(pool, project)
+    sealed = VAULT.seal(b"new", project_id=project.id, provider_id=provider_id)
+
+    await configuration.change_provider(pool, provider_id, now=after(1), sealed=sealed)
+
+    found = await until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
+    assert VAULT.open(found.credentials, project_id=project.id, provider_id=provider_id) == b"new"
+
+
+async def test_credentials_of_another_row_do_not_open(memory, pool, project):
+    first, second = await a_provider(pool, project), await a_provider(pool, project, "second")
+    await pool.execute(
+        "UPDATE providers SET credentials = (SELECT credentials FROM providers WHERE id = $1) WHERE id = $2",
+        first,
+        second,
+    )
+
+    rows = {row.id: row for row in await configuration.providers(pool)}
+
+    with pytest.raises(SluiceError):
+        VAULT.open(rows[second].credentials, project_id=project.id, provider_id=second)
+
+
+async def test_a_key_that_was_switched_off_is_forgotten(memory, pool, project):
+    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+    await until(lambda: memory.key(lookup_of(key)))
+
+    await pool.execute("UPDATE api_keys SET is_active = false")
+
+    await until(lambda: memory.key(lookup_of(key)) is None)
+    assert await configuration.key_by_lookup(pool, lookup_of(key)) is None
+
+
+async def test_the_record_does_not_hold_a_key(pool, project):
+    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+
+    row = await pool.fetchval("SELECT api_keys::text FROM api_keys")
+
+    assert key[20:] not in row
+
+
+async def test_a_project_that_is_gone_is_forgotten_with_all_it_had(memory, pool, project):
+    await a_provider(pool, project)
+    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+    await until(lambda: memory.key(lookup_of(key)) and names(memory, project))
+
+    await pool.execute("DELETE FROM projects")
+
+    await until(lambda: not memory.projects and not memory.providers and not names(memory, project))
+    assert memory.key(lookup_of(key)) is None
+
+
+async def test_a_change_of_one_project_leaves_the_others(memory, pool, project):
+    other = await a_project(pool, "other")
+    await a_provider(pool, project, "ours")
+    await a_provider(pool, other, "theirs")
+    await until(lambda: names(memory, project) + names(memory, other) == ["ours", "theirs"])
+
+    await a_provider(pool, project, "new")
+
+    await until(lambda: names(memory, project) == ["ours", "new"])
+    assert names(memory, other) == ["theirs"]
+
+
+async def test_what_changed_while_the_connection_was_lost_is_known_afterwards(memory, pool, project):
+    await a_provider(pool, project)
+    await until(lambda: names(memory, project) == ["first"])
+
+    # In one transaction: the notification of the change is lost with the listener.
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid = ANY($1)",
+            await listeners(connection),
+        )
+        await connection.execute("UPDATE providers SET name = 'renamed'")
+
+    await until(lambda: names(memory, project) == ["renamed"])
+
+
+async def listeners(connection):
+    """The connections of this database but those of the pool: the one that listens is among them."""
+    rows = await connection.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    return [row["pid"] for row in rows]
+
+
+async def test_while_the_connection_is_lost_the_last_state_is_served(memory, pool, project):
+    await a_provider(pool, project)
+    await until(lambda: names(memory, project) == ["first"])
+
+    async with pool.acquire() as connection:
+        await connection.execute("SELECT pg_terminate_backend(p) FROM unnest($1::int[]) p", await listeners(connection))
+
+    assert names(memory, project) == ["first"]
+
+
+@pytest.mark.parametrize("payload", ["", "providers", "providers:", "providers:not-an-id", ":", "x" * 7000])
+async def test_a_strange_notification_is_survived(memory, pool, project, payload):
+    await pool.execute("SELECT pg_notify('sluice_changes', $1)", payload)
+
+    await a_provider(pool, project)
+
+    await until(lambda: names(memory, project) == ["first"])
+
+
+async def test_a_provider_row_shows_no_credentials(memory, pool, project):
+    await a_provider(pool, project, credentials={"api_key": "canary-secret"})
+    (row,) = await configuration.providers(pool)
+
+    assert "canary" not in repr(replace(row, id=an_id()))

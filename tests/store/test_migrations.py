@@ -1,0 +1,111 @@
+"""Migrations: in order, once each, by whoever comes first."""
+
+import asyncpg
+import pytest
+
+from sluice.errors import SluiceError
+from sluice.store import migrations
+from tests.store.record import at_once
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture
+async def empty(make_bare_database):
+    return await make_bare_database()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of migrations; write(name, sql) adds one."""
+
+    class Folder:
+        path = tmp_path
+
+        def write(self, name, sql):
+            (tmp_path / name).write_text(sql)
+
+    found = Folder()
+    for file in migrations.found():
+        found.write(file.name, file.sql)
+    return found
+
+
+NEXT = f"{len(migrations.found()) + 1:04d}_next.sql"
+
+
+async def tables_of(dsn):
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    return {row["tablename"] for row in rows}
+
+
+async def test_an_empty_database_gets_everything(empty):
+    applied = await migrations.apply(empty)
+
+    assert applied == [migration.name for migration in migrations.found()]
+    assert {"messages", "deliveries", "attempts", "events", "messages_rest"} <= await tables_of(empty)
+
+
+async def test_a_second_time_changes_nothing(empty):
+    await migrations.apply(empty)
+
+    assert await migrations.apply(empty) == []
+
+
+async def test_of_many_at_once_each_file_is_applied_by_one(empty):
+    results = await at_once(*[migrations.apply(empty) for _ in range(5)])
+
+    assert sorted(name for result in results for name in result) == [one.name for one in migrations.found()]
+
+
+async def test_a_new_file_is_applied_to_what_is_there(empty, folder):
+    await migrations.apply(empty, folder.path)
+    folder.write(NEXT, "CREATE TABLE new_things (id int)")
+
+    assert await migrations.apply(empty, folder.path) == [NEXT]
+    assert "new_things" in await tables_of(empty)
+
+
+async def test_a_changed_file_is_refused(empty, folder):
+    await migrations.apply(empty, folder.path)
+    folder.write(migrations.found()[0].name, "SELECT 1")
+
+    with pytest.raises(SluiceError, match="was changed after it had been applied"):
+        await migrations.apply(empty, folder.path)
+
+
+async def test_a_database_that_is_newer_is_refused(empty, folder):
+    folder.write(NEXT, "CREATE TABLE new_things (id int)")
+    await migrations.apply(empty, folder.path)
+
+    with pytest.raises(SluiceError, match=f"{NEXT}, which this program does not know"):
+        await migrations.apply(empty)
+
+
+async def test_a_file_that_fails_leaves_nothing_of_itself(empty, folder):
+    folder.write(NEXT, "CREATE TABLE new_things (id int); SELECT 1 / 0")
+
+    with pytest.raises(SluiceError, match=f"{NEXT} failed: division by zero"):
+        await migrations.apply(empty, folder.path)
+
+    assert "new_things" not in await tables_of(empty)
+    assert "messages" in await tables_of(empty)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0001_twice.sql",
+        "9999_gap.sql",
+        NEXT.replace("next", "Next"),
+        "next.sql",
+        NEXT.replace("_next", ""),
+    ],
+)
+def test_a_file_that_is_out_of_order_is_named(folder, name):
+    folder.write(name, "SELECT 1")
+
+    with pytest.raises(SluiceError, match="is out of order"):
+        migrations.found(folder.path)
