@@ -40,7 +40,8 @@ async def events_of(db: Db, announcement: int) -> list[dict[str, Any]]:
          CROSS JOIN LATERAL unnest(n.delivery_ids, n.numbers) AS k (delivery_id, number)
           JOIN events e ON e.delivery_id = k.delivery_id AND e.number = k.number
           JOIN deliveries d ON d.id = e.delivery_id
-          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt
+          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt AND a.finished_at = e.at
+                              AND e.kind IN ('sent', 'attempt_failed', 'failed', 'unconfirmed')
          WHERE n.id = $1
         """,
         announcement,
