@@ -101,7 +101,8 @@ async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
         SELECT delivery_id, number, kind, state, at, attempt, provider_id, detail
-          FROM events WHERE delivery_id = ANY($1::uuid[]) ORDER BY at, delivery_id, number
+          FROM events WHERE delivery_id = ANY($1::uuid[])
+         ORDER BY max(at) OVER (PARTITION BY delivery_id ORDER BY number), delivery_id, number
         """,
         list(recipients),
     )
