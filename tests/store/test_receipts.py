@@ -1,0 +1,243 @@
+"""Receipts into the record: each counts once, for an attempt that was made, in any order."""
+
+from itertools import permutations
+from uuid import uuid4
+
+import pytest
+
+from sluice.model.state import ASSERTS, EventKind, fold
+from sluice.store import receipts
+from sluice.store.receipts import Statement
+from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_step, after, an_id, seconds
+from tests.store.record import FAILED_ATTEMPT, SENT, at_once
+
+pytestmark = pytest.mark.store
+
+DELIVERED, BOUNCED, OPENED, FAILED = EventKind.DELIVERED, EventKind.BOUNCED, EventKind.OPENED, EventKind.FAILED
+
+
+def a_statement(delivery_id, kind=DELIVERED, **changes):
+    defaults = {
+        "delivery_id": delivery_id,
+        "attempt": 1,
+        "provider_id": PROVIDER,
+        "receipt_id": f"receipt of {kind}",
+        "kind": kind,
+        "at": after(5),
+    }
+    return Statement(**defaults | changes)
+
+
+async def hear(record, *statements):
+    return await receipts.apply(record.pool, statements, now=after(6), announce_within=seconds(10))
+
+
+async def a_sent_delivery(record):
+    return await record.a_delivery_that_was(SENT, outcome="accepted", provider_ref="their-1")
+
+
+async def test_a_receipt_moves_its_delivery(record):
+    delivery_id = await a_sent_delivery(record)
+
+    heard = await hear(record, a_statement(delivery_id, detail="250 ok"))
+
+    assert heard.known == [True]
+    assert await record.state(delivery_id) == "DELIVERED"
+    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+
+
+async def test_a_note_moves_nothing(record):
+    delivery_id = await a_sent_delivery(record)
+
+    await hear(record, a_statement(delivery_id, OPENED))
+
+    assert (await record.state(delivery_id), (await record.history(delivery_id))[-1]) == ("SENT", "opened")
+
+
+async def test_a_repeated_receipt_changes_nothing(record):
+    delivery_id = await a_sent_delivery(record)
+    await hear(record, a_statement(delivery_id))
+
+    heard = await hear(record, a_statement(delivery_id))
+
+    assert (heard.known, heard.events, heard.announcement) == ([True], [], None)
+    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+
+
+async def test_a_receipt_that_comes_a_hundred_times_at_once_counts_once(record):
+    delivery_id = await a_sent_delivery(record)
+
+    await at_once(*[hear(record, *[a_statement(delivery_id)] * 10) for _ in range(10)])
+
+    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+
+
+KINDS = [DELIVERED, BOUNCED, OPENED, EventKind.COMPLAINED]
+
+
+@pytest.mark.parametrize("order", list(permutations(KINDS)), ids=lambda order: " ".join(order))
+async def test_receipts_in_any_order_end_in_one_state(record, order):
+    delivery_id = await a_sent_delivery(record)
+
+    for kind in order:
+        await hear(record, a_statement(delivery_id, kind))
+
+    assert await record.state(delivery_id) == "COMPLAINED"
+    assert sorted(await record.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
+
+
+@pytest.mark.parametrize("order", list(permutations(KINDS)), ids=lambda order: " ".join(order))
+async def test_receipts_in_one_batch_end_in_the_same_state(record, order):
+    delivery_id = await a_sent_delivery(record)
+
+    await hear(record, *[a_statement(delivery_id, kind) for kind in order])
+
+    assert await record.state(delivery_id) == "COMPLAINED"
+    assert sorted(await record.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
+
+
+@pytest.mark.parametrize("kind", sorted(set(EventKind) - {"accepted", "sending"}))
+async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(record, kind):
+    delivery_id = await record.a_delivery_in_flight()
+
+    await hear(record, a_statement(delivery_id, kind))
+
+    row = await record.standing(delivery_id)
+    assert (row["state"], row["in_flight"]) == (fold([EventKind.SENDING, kind]), True)
+
+
+async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(record):
+    delivery_id = await record.a_delivery_in_flight()
+    await hear(record, a_statement(delivery_id))
+
+    await record.step(a_step(delivery_id, SENT, outcome="accepted"))
+
+    row = await record.standing(delivery_id)
+    assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"delivery_id": uuid4()}, {"attempt": 2}, {"attempt": 0}, {"provider_id": an_id()}],
+    ids=["another delivery", "no such attempt", "attempt 0", "another provider"],
+)
+async def test_a_receipt_about_no_attempt_of_that_provider_is_not_known(record, changes):
+    delivery_id = await a_sent_delivery(record)
+
+    heard = await hear(record, a_statement(**{"delivery_id": delivery_id} | changes))
+
+    assert heard.known == [False]
+    assert await record.state(delivery_id) == "SENT"
+    assert [await record.count("receipts"), len(await record.history(delivery_id))] == [0, 3]
+
+
+async def test_the_known_ones_of_a_batch_are_told_in_its_order(record):
+    delivery_id = await a_sent_delivery(record)
+
+    heard = await hear(
+        record,
+        a_statement(uuid4()),
+        a_statement(delivery_id),
+        a_statement(delivery_id, attempt=9),
+        a_statement(delivery_id, OPENED),
+    )
+
+    assert heard.known == [False, True, False, True]
+
+
+async def test_two_deliveries_in_one_batch_keep_their_own_numbers(record):
+    one, other = await a_sent_delivery(record), await a_sent_delivery(record)
+
+    await hear(
+        record, a_statement(one), a_statement(other, OPENED), a_statement(other, BOUNCED), a_statement(one, OPENED)
+    )
+
+    assert sorted((await record.history(one))[3:]) == ["delivered", "opened"]
+    assert sorted((await record.history(other))[3:]) == ["bounced", "opened"]
+
+
+async def test_a_receipt_settles_what_waits_after_an_ambiguous_attempt(record):
+    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60))
+
+    await hear(record, a_statement(delivery_id))
+
+    row = await record.standing(delivery_id)
+    assert (row["state"], row["due_at"]) == ("DELIVERED", None)
+    assert await record.due(after(9999), low_water=after(9999)) == []
+
+
+async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_once(record):
+    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60))
+
+    await hear(record, a_statement(delivery_id, FAILED))
+
+    assert (await record.state(delivery_id), await record.due(after(6))) == ("SENDING", [delivery_id])
+
+
+@pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventKind.SOFT_BOUNCE])
+async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing(record, kind):
+    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
+    await record.claim(a_claim(delivery_id, 2))
+    await record.step(a_step(delivery_id, SENT, attempt=2, outcome="accepted"))
+
+    await hear(record, a_statement(delivery_id, kind))
+
+    assert (await record.state(delivery_id), (await record.history(delivery_id))[-1]) == ("SENT", kind)
+
+
+async def test_good_news_of_an_earlier_attempt_counts(record):
+    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
+    await record.claim(a_claim(delivery_id, 2))
+    await record.step(a_step(delivery_id, FAILED, attempt=2, outcome="rejected"))
+
+    await hear(record, a_statement(delivery_id))
+
+    assert await record.state(delivery_id) == "DELIVERED"
+
+
+async def test_the_events_of_receipts_are_announced(record):
+    delivery_id = await a_sent_delivery(record)
+
+    heard = await hear(record, a_statement(delivery_id, OPENED), a_statement(delivery_id))
+
+    covered = await record.announced(heard.announcement)
+    told = {(event["delivery_id"], event["number"], event["kind"]) for event in heard.events}
+    assert {(event["delivery_id"], event["number"], event["kind"]) for event in covered} == told
+    assert {kind for _, _, kind in told} == {"opened", "delivered"}
+
+
+async def test_what_was_told_at_once_and_what_is_told_later_agree(record):
+    delivery_id = await a_sent_delivery(record)
+
+    heard = await hear(record, a_statement(delivery_id, BOUNCED, detail="550"))
+
+    (told,), (covered,) = heard.events, await record.announced(heard.announcement)
+    assert {name: covered[name] for name in told} == told
+    assert covered["outcome"] is None  # a receipt is no attempt: health must not count it
+
+
+async def test_a_state_never_goes_backwards_under_racing_receipts(record):
+    delivery_id = await a_sent_delivery(record)
+    kinds = [DELIVERED, OPENED, BOUNCED, EventKind.READ, EventKind.CLICKED, EventKind.DEFERRED, FAILED]
+
+    await at_once(*[hear(record, a_statement(delivery_id, kind)) for kind in kinds * 3])
+
+    history = [EventKind(kind) for kind in await record.history(delivery_id)]
+    assert await record.state(delivery_id) == fold(history)
+    assert len(history) == 3 + len(kinds)
+
+
+async def test_every_kind_of_receipt_is_an_event_that_the_fold_knows():
+    from sluice.providers.contract import ReceiptKind
+
+    assert {EventKind(kind.value) for kind in ReceiptKind} <= set(ASSERTS)
+
+
+async def test_a_receipt_lies_in_its_own_project(record):
+    delivery_id = await record.a_delivery(project_id=OTHER_PROJECT)
+    await record.claim(a_claim(delivery_id, project_id=OTHER_PROJECT))
+
+    await hear(record, a_statement(delivery_id))
+
+    rows = await record.pool.fetch("SELECT project_id FROM receipts UNION ALL SELECT project_id FROM events")
+    assert {row["project_id"] for row in rows} == {OTHER_PROJECT}
