@@ -16,7 +16,7 @@ from sluice.providers.email.resend import RESEND
 from sluice.simulator import Do, DoorScript, Rule, Script, Simulator, Slow
 from sluice.simulator.ledger import Ledger
 from sluice.wires.call import NoAnswerError
-from sluice.wires.http import HttpWire
+from sluice.wires.http import HttpWire, open_http
 from tests.simulator.conftest import Customer, resend_credentials
 from tests.unit.providers.examples import an_email, an_sms, outgoing
 
@@ -277,3 +277,15 @@ async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpWir
 
         assert len({answer.json()["id"] for answer in answers}) == 300
         assert {line["key"] for line in simulator.calls} == {message.reference for message in messages}
+
+
+@pytest.mark.parametrize("do", [Do.RESET, Do.HANG, Do.ACCEPT_SILENT, Do.ACCEPT_RESET])
+async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: Do) -> None:
+    async with Simulator(Script(default=Rule(do=do, slow=Slow(median=0.05)))) as simulator, open_http() as wire:
+        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+
+        with pytest.raises(NoAnswerError):
+            await wire.exchange(request, deadline=0.3)
+        await asyncio.sleep(0.05)
+
+        assert [line["verdict"] for line in simulator.calls] == [do]

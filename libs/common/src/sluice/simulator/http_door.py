@@ -65,6 +65,7 @@ def _finish(
 ) -> None:
     """Answer as the verdict says, and write the call down."""
     assert door.far_end.answer is not None
+    connection.on_lost = None  # a connection that ends from here on has no call left to give up
     answer = door.far_end.answer(verdict.do, taken, verdict.rule)
     if verdict.do.takes:
         memory.answer = answer
