@@ -296,11 +296,10 @@ class Worker:
         return outcome
 
     def _callback(self, assignment: Assignment) -> str | None:
-        base = self._settings.callback_base
-        if base is None:
+        if not self._settings.callback_base:
             return None
         provider = ids.shown("prv", assignment.provider_id)
-        return f"{base.rstrip('/')}/v1/receipts/{provider}?ref={assignment.reference}"
+        return f"{self._settings.callback_base.rstrip('/')}/v1/receipts/{provider}"
 
     def _conclude(self, lane: _Lane, job: _Job, package: AnyPackage, outcome: Outcome, started: datetime) -> Settlement:
         now = utc_now()

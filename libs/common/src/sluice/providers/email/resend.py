@@ -32,7 +32,7 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL, HeaderSecret
+from sluice.providers.credentials import BASE_URL, HeaderSecret, endpoint
 from sluice.providers.email.address import parse_address
 from sluice.providers.words import clean
 
@@ -62,7 +62,7 @@ def build(outgoing: Outgoing, credentials: ResendCredentials) -> httpx.Request:
         "User-Agent": "sluice",  # requests without one are said to be refused
         "Idempotency-Key": outgoing.reference,
     }
-    url = credentials.base_url.rstrip("/") + "/emails"
+    url = endpoint(credentials.base_url, "/emails")
     return httpx.Request("POST", url, headers=headers, content=orjson.dumps(_fields(mail, outgoing)))
 
 

@@ -32,7 +32,7 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL
+from sluice.providers.credentials import BASE_URL, endpoint
 from sluice.providers.words import clean
 
 _HOST_PART = r"^[a-z0-9-]{1,40}$"
@@ -100,7 +100,7 @@ def build(outgoing: Outgoing, credentials: TwilioCredentials) -> httpx.Request:
         "Accept": "application/json",
         "User-Agent": "sluice",
     }
-    url = f"{credentials.address}/2010-04-01/Accounts/{credentials.account_sid}/Messages.json"
+    url = endpoint(credentials.address, f"/2010-04-01/Accounts/{credentials.account_sid}/Messages.json")
     return httpx.Request("POST", url, headers=headers, content=_form(fields))
 
 
