@@ -1,0 +1,209 @@
+"""The client: places its orders on time whatever the system answers, and writes down what it was promised.
+
+A result is ``ok`` (201: the message exists), ``bus`` (Kafka took the record), ``fail`` (a definite refusal),
+``refused`` (503: nothing was accepted), ``unreached`` (nobody listened), or ``info`` (nobody knows: time-out, reset).
+A request with an idempotency key is repeated until it is answered, as a careful caller would; one without is repeated
+only while nobody listens.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from sluice.bus.topics import Topic
+from tests.chaos.ledgers import Ledger, now
+from tests.chaos.machine import Machine
+from tests.chaos.orders import Order, body, digest
+
+ANSWER = 5.0  # seconds a caller waits
+TRIES = 40  # of a request with a key
+LONGEST_PAUSE = 3.0  # seconds between two tries
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one request."""
+
+    result: str
+    status: int | None = None
+    id: str | None = None
+    code: str | None = None
+
+
+class Client:
+    """Places orders. ``counts`` tells how it goes."""
+
+    def __init__(self, machine: Machine, ledger: Ledger, *, seed: int) -> None:
+        self._machine = machine
+        self._ledger = ledger
+        self._dice = Random(f"client {seed}")
+        self._session: aiohttp.ClientSession | None = None
+        self._producer: Any = None
+        self._producer_lock = asyncio.Lock()
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, orders: list[Order]) -> None:
+        """Place every order at its moment; returns when all are answered or given up."""
+        began = asyncio.get_running_loop().time()
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=ANSWER)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as self._session:
+            async with asyncio.TaskGroup() as group:
+                for order in orders:
+                    await asyncio.sleep(began + order.at - asyncio.get_running_loop().time())
+                    group.create_task(self._place(order))
+            await self._drop_producer(self._producer)
+
+    # -- one order ----------------------------------------------------------------------------------------------
+
+    async def _place(self, order: Order) -> None:
+        self.counts["placed"] += 1
+        request = self._request(order)
+        answers = await asyncio.gather(*(self._until_answered(order, "send", request) for _ in range(order.copies)))
+        found = next((answer.id for answer in answers if answer.id), None)
+        after: list[Any] = []
+        if found is not None and order.cancel_after is not None:
+            after.append(self._cancel(order, found))
+        if order.late_copy is not None:
+            after.append(self._copy_late(order, request))
+        if order.conflict:
+            after.append(self._until_answered(order, "conflict", self._request(order, other=True)))
+        await asyncio.gather(*after)
+
+    def _request(self, order: Order, *, other: bool = False) -> bytes:
+        moment, times = now(), {}
+        for field, ahead in (("send_at", order.send_in), ("expires_at", order.expires_in)):
+            if ahead is not None:
+                times[field] = _rfc3339(moment + timedelta(seconds=ahead + (order.send_in or 0)))
+        if order.send_in is not None:
+            times["send_at"] = _rfc3339(moment + timedelta(seconds=order.send_in))
+        preferred = self._machine.project.named(order.preferred) if order.preferred else None
+        return body(order, preferred=preferred, times=times, other=other)
+
+    async def _copy_late(self, order: Order, request: bytes) -> None:
+        await asyncio.sleep(order.late_copy or 0)
+        # Through the other door than the first time: the key is the same.
+        await self._until_answered(replace(order, door="http"), "copy", request)
+
+    async def _until_answered(self, order: Order, what: str, request: bytes) -> Answer:
+        pause = 0.1
+        for attempt in range(1, TRIES + 1):
+            answer = await self._once(order, what, request, attempt)
+            if answer.result in ("ok", "bus", "fail") or (order.key is None and answer.result != "unreached"):
+                break
+            await asyncio.sleep(pause * self._dice.uniform(0.5, 1))
+            pause = min(LONGEST_PAUSE, pause * 2)
+        return answer
+
+    async def _once(self, order: Order, what: str, request: bytes, attempt: int) -> Answer:
+        began = now()
+        about = {"order": order.number, "what": what, "door": order.door, "key": order.key, "body": digest(request)}
+        self._ledger.write(**about, attempt=attempt, stage="invoke")
+        answer = await (self._publish(order, request) if order.door == "bus" else self._post(order, request))
+        self._count(what, answer)
+        self._ledger.write(
+            **about,
+            attempt=attempt,
+            stage="done",
+            began=began,
+            result=answer.result,
+            status=answer.status,
+            id=answer.id,
+            code=answer.code,
+        )
+        return answer
+
+    def _count(self, what: str, answer: Answer) -> None:
+        self.counts[answer.result if what == "send" else f"{what} {answer.result}"] += 1
+
+    # -- the two doors ------------------------------------------------------------------------------------------
+
+    def _key(self, order: Order) -> str:
+        return self._machine.project.sandbox_key if order.sandbox else self._machine.project.key
+
+    async def _post(self, order: Order, request: bytes) -> Answer:
+        headers = {"x-sendpipe-key": self._key(order), "content-type": "application/json"}
+        return await self._http("POST", "/v1/messages/channel", headers, request)
+
+    async def _http(self, method: str, path: str, headers: dict[str, str], request: bytes | None = None) -> Answer:
+        gateways = self._dice.sample(self._machine.gateways, k=len(self._machine.gateways))
+        for gateway in gateways:
+            try:
+                return await self._exchange(method, gateway + path, headers, request)
+            except aiohttp.ClientConnectorError:
+                continue  # nobody listens there: nothing was sent, and the next one may be asked
+        return Answer("unreached")
+
+    async def _exchange(self, method: str, url: str, headers: dict[str, str], request: bytes | None) -> Answer:
+        assert self._session is not None
+        try:
+            async with self._session.request(method, url, data=request, headers=headers) as response:
+                return _read(response.status, await response.read())
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return Answer("info")
+
+    async def _cancel(self, order: Order, message_id: str) -> None:
+        await asyncio.sleep(order.cancel_after or 0)
+        about = {"order": order.number, "what": "cancel", "id": message_id}
+        self._ledger.write(**about, stage="invoke")
+        answer = await self._http("DELETE", f"/v1/messages/{message_id}/cancel", {"x-sendpipe-key": self._key(order)})
+        self._count("cancel", answer)
+        self._ledger.write(**about, stage="done", result=answer.result, status=answer.status)
+
+    async def _publish(self, order: Order, request: bytes) -> Answer:
+        headers = [("schema-version", b"1"), ("x-sendpipe-key", self._key(order).encode())]
+        producer = None
+        try:
+            async with asyncio.timeout(20):
+                producer = await self._open_producer()
+                await producer.send_and_wait(Topic.SEND_REQUESTS.value, request, headers=headers)
+        except (KafkaError, OSError, TimeoutError, AssertionError):
+            await self._drop_producer(producer)
+            return Answer("info")
+        return Answer("bus")
+
+    async def _open_producer(self) -> Any:
+        async with self._producer_lock:
+            if self._producer is None:
+                # Idempotent, so that its own retries cannot put a record there twice.
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._machine.kafka, enable_idempotence=True, request_timeout_ms=8_000
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _drop_producer(self, producer: Any) -> None:
+        """After an error (and a wiped broker) its sequence numbers are of no use any more."""
+        if producer is None or producer is not self._producer:
+            return
+        self._producer = None
+        try:
+            await asyncio.wait_for(producer.stop(), 5)
+        except (KafkaError, OSError, TimeoutError, AssertionError):
+            return
+
+
+def _read(status: int, content: bytes) -> Answer:
+    if status in (200, 201):
+        return Answer("ok", status, json.loads(content)["id"])
+    code = json.loads(content).get("error", {}).get("code") if content[:1] == b"{" else None
+    return Answer("refused" if status >= 500 else "fail", status, None, code)
+
+
+def _rfc3339(when: datetime) -> str:
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

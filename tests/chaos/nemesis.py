@@ -1,0 +1,224 @@
+"""The nemesis: a schedule of faults made from a seed, carried out against everything that runs, and written down."""
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+import asyncpg
+
+from sluice.errors import SluiceError
+from sluice.launcher import probes
+from sluice.launcher.proc import Identity, family
+from sluice.launcher.state import read_state
+from tests.chaos.ledgers import Ledger
+from tests.chaos.machine import Machine
+
+SERVICES = ("postgres", "kafka", "redis")
+WEIGHT = {"postgres": 0.7, "kafka": 0.5, "redis": 0.7, "health": 0.7, "push-worker": 0.5}
+PATIENCE = 90.0  # seconds until a process must work again
+_LOOK_EVERY = 0.1  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is done to one process. Times are seconds."""
+
+    number: int
+    at: float
+    kind: str  # kill, pause, restart, wipe
+    target: str
+    seconds: float = 0.0  # of a pause
+
+
+def schedule(seed: int, *, kills: int, seconds: float, targets: Sequence[str]) -> list[Fault]:
+    """``kills`` times signal 9, a third as many pauses and a sixth as many restarts, and Kafka and Redis wiped."""
+    dice = Random(f"nemesis {seed}")
+    drafts: list[tuple[str, str, float]] = []
+    # Everything is killed at least once before anything is killed by chance.
+    victims = [*targets][:kills]
+    victims += dice.choices(targets, [WEIGHT.get(target, 1.0) for target in targets], k=kills - len(victims))
+    drafts += [("kill", target, 0.0) for target in victims]
+    for _ in range(max(1, kills // 3)):
+        target = dice.choice(targets)
+        drafts.append(("pause", target, _pause(target, dice)))
+    drafts += [("restart", dice.choice(targets), 0.0) for _ in range(max(1, kills // 6))]
+    wipes = max(1, kills // 50)
+    drafts += [("wipe", "kafka", 0.0)] * wipes + [("wipe", "redis", 0.0)] * wipes
+    dice.shuffle(drafts)
+    step = seconds / len(drafts)
+    return [
+        Fault(number, (number + dice.random()) * step, kind, target, pause)
+        for number, (kind, target, pause) in enumerate(drafts)
+    ]
+
+
+def _pause(target: str, dice: Random) -> float:
+    """Mostly a hiccup; one in four workers and routers is stopped for longer than its lease and its membership."""
+    if target in SERVICES:
+        return dice.choice((0.5, 2.0, dice.uniform(2, 9)))
+    return dice.choice((0.5, 1.0, dice.uniform(1, 6), dice.uniform(12, 18)))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process as the nemesis sees it."""
+
+    name: str
+    identity: Callable[[], Identity | None]
+    ready: Callable[[], Awaitable[bool]]
+    restart: Callable[[bool], Awaitable[None]]  # wipe?
+
+
+def targets_of(machine: Machine) -> dict[str, Target]:
+    """Everything that can be killed: services, roles, second replicas; not the simulator, not the supervisor."""
+    where = machine.engine.addresses
+    found: dict[str, Target] = {}
+    for name in SERVICES:
+        port = int(where[name].rpartition(":")[2].partition("/")[0])
+        found[name] = _managed(machine, name, partial(getattr(probes, name), "127.0.0.1", port))
+    for name, port in machine.ports.items():
+        probe = partial(probes.http, "127.0.0.1", port)
+        found[name] = _replica(machine, name, probe) if name in machine.replicas else _managed(machine, name, probe)
+    return found
+
+
+def _managed(machine: Machine, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
+    async def restart(wipe: bool) -> None:
+        await asyncio.to_thread(machine.engine.control.restart, name, wipe=wipe)
+
+    return Target(name, lambda: read_state(machine.data_dir).get(name), ready, restart)
+
+
+def _replica(machine: Machine, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
+    replica = machine.replicas[name]
+
+    async def restart(_: bool) -> None:
+        await replica.restart()
+
+    return Target(name, lambda: replica.identity, ready, restart)
+
+
+class Nemesis:
+    """Carries out a schedule. ``counts`` tells what was done, ``unhealed`` what did not come back."""
+
+    def __init__(self, machine: Machine, ledger: Ledger) -> None:
+        self._machine = machine
+        self._ledger = ledger
+        self._targets = targets_of(machine)
+        self._locks = {name: asyncio.Lock() for name in self._targets}
+        self.counts: Counter[str] = Counter()
+        self.unhealed: list[str] = []
+        self.newest = ""
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._targets)
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Every fault at its moment, or as soon as its target has come back from the one before."""
+        began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+                group.create_task(self.inflict(fault))
+
+    async def inflict(self, fault: Fault) -> None:
+        """One fault, and its end: the target works again."""
+        target = self._targets[fault.target]
+        async with self._locks[fault.target]:
+            victim = await self._alive(target)
+            self._ledger.write(
+                stage="start",
+                **{name: value for name, value in asdict(fault).items() if name != "at"},
+                pid=victim.pid if victim else None,
+                in_flight=await self._in_flight(),
+            )
+            self.newest = f"{fault.kind} {fault.target}"
+            try:
+                await self._act(fault, target, victim)
+            except SluiceError as error:
+                # The supervisor gave up waiting; it goes on starting it, and we go on waiting for it.
+                self._ledger.write(stage="trouble", number=fault.number, error=str(error))
+            self.counts[fault.kind] += 1
+            healed = await self._ready(target)
+            self._ledger.write(stage="healed", number=fault.number, target=fault.target, kind=fault.kind, healed=healed)
+            if not healed:
+                self.unhealed.append(f"{fault.target} after {fault.kind} {fault.number}")
+
+    async def heal(self) -> None:
+        """Nothing is stopped, and everything works."""
+        for target in self._targets.values():
+            victim = target.identity()
+            if victim is not None:
+                _signal_all(victim, signal.SIGCONT)
+        for name, ready in zip(
+            self._targets, await asyncio.gather(*map(self._ready, self._targets.values())), strict=True
+        ):
+            if not ready:
+                self.unhealed.append(name)
+        self._ledger.write(stage="all healed", unhealed=self.unhealed)
+
+    async def _act(self, fault: Fault, target: Target, victim: Identity | None) -> None:
+        match fault.kind:
+            case "kill" if victim is not None:
+                _signal_all(victim, signal.SIGKILL)
+                await asyncio.to_thread(victim.wait_gone, 10.0)
+            case "pause" if victim is not None:
+                stopped = _signal_all(victim, signal.SIGSTOP)
+                await asyncio.sleep(fault.seconds)
+                for member in reversed(stopped):
+                    member.kill(signal.SIGCONT)
+            case "restart" | "wipe":
+                await target.restart(fault.kind == "wipe")
+
+    async def _alive(self, target: Target) -> Identity | None:
+        """Its process; one that is just being started is waited for."""
+        for _ in range(int(PATIENCE / _LOOK_EVERY)):
+            found = target.identity()
+            if found is not None and found.alive():
+                return found
+            await asyncio.sleep(_LOOK_EVERY)
+        self.unhealed.append(f"{target.name} has no process")
+        return None
+
+    async def _ready(self, target: Target) -> bool:
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while not await target.ready():
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
+        return True
+
+    async def _in_flight(self) -> dict[str, Any] | None:
+        """The attempts that are under way at this moment; None when the record does not tell in time."""
+        try:
+            async with asyncio.timeout(1.0):
+                connection = await asyncpg.connect(self._machine.postgres)
+                try:
+                    rows = await connection.fetch(
+                        "SELECT id, attempts FROM deliveries WHERE due_at IS NOT NULL AND in_flight"
+                    )
+                finally:
+                    connection.terminate()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return None
+        return {"n": len(rows), "some": [f"{row['id']}/{row['attempts']}" for row in rows[:50]]}
+
+
+def _signal_all(victim: Identity, number: signal.Signals) -> list[Identity]:
+    """The process first, so that it makes no new children, then everything below it."""
+    victim.kill(number)
+    members = [victim]
+    for pid in family(victim.pid)[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            member = Identity.of(pid)
+            if member is not None:
+                member.kill(number)
+                members.append(member)
+    return members

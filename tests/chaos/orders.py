@@ -1,0 +1,99 @@
+"""What the client will ask for, and when: a pure function of the seed."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+CLASSES = ("urgent", "standard", "once")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One message that somebody wants sent, and how they go about it. Times are seconds."""
+
+    number: int
+    at: float  # from the start of the run
+    channel: str
+    class_: str
+    door: str  # http, bus
+    key: str | None = None
+    copies: int = 1  # requests at once, all with the same key
+    late_copy: float | None = None  # after the first answer, the same request again
+    conflict: bool = False  # and then another body under the same key
+    cancel_after: float | None = None
+    send_in: float | None = None
+    expires_in: float | None = None
+    preferred: str | None = None  # a door
+    sandbox: bool = False
+
+    @property
+    def tag(self) -> str:
+        """How the order is found in the record."""
+        return f"o{self.number}"
+
+
+def plan(seed: int, *, messages: int, seconds: float, doors: Sequence[str]) -> list[Order]:
+    """``messages`` orders at random moments of the run: an open loop, which does not wait for answers."""
+    dice = Random(f"orders {seed}")
+    moments = sorted(dice.uniform(0, seconds) for _ in range(messages))
+    return [_order(number, at, dice, doors) for number, at in enumerate(moments)]
+
+
+def _order(number: int, at: float, dice: Random, doors: Sequence[str]) -> Order:
+    channel = dice.choices(("email", "sms", "push"), (58, 38, 4))[0]
+    keyed = dice.random() < 0.5
+    copied = keyed and dice.random() < 0.15
+    scheduled = dice.random() < 0.05
+    cancelled = dice.random() < (0.5 if scheduled else 0.04)
+    fitting = [door for door in doors if _carries(door, channel)]
+    return Order(
+        number=number,
+        at=at,
+        channel=channel,
+        class_=dice.choices(CLASSES, (25, 45, 30))[0],
+        door="bus" if dice.random() < 0.25 else "http",
+        key=f"key-{number}" if keyed else None,
+        copies=dice.randint(2, 4) if copied else 1,
+        late_copy=dice.uniform(0.5, 10) if keyed and dice.random() < 0.1 else None,
+        conflict=keyed and dice.random() < 0.1,
+        cancel_after=dice.choice((0.0, dice.uniform(0, 0.3), dice.uniform(0, 3))) if cancelled else None,
+        send_in=dice.uniform(3, 12) if scheduled else None,
+        expires_in=dice.uniform(20, 40) if dice.random() < 0.02 else None,
+        preferred=dice.choice(fitting) if fitting and dice.random() < 0.7 else None,
+        sandbox=channel == "push",
+    )
+
+
+def _carries(door: str, channel: str) -> bool:
+    return (channel == "sms") == door.startswith("twilio") and channel != "push"
+
+
+def body(order: Order, *, preferred: str | None, times: dict[str, str], other: bool = False) -> bytes:
+    """The request as JSON; ``other`` is a changed one, for a conflict."""
+    fields: dict[str, Any] = {
+        "channel": order.channel,
+        "class": order.class_,
+        "tags": [order.tag],
+        "text": f"Order {order.number}{' (changed)' if other else ''}: thank you.",
+        **times,
+    }
+    match order.channel:
+        case "email":
+            fields |= {"from": "shop@example.com", "to": [f"u{order.number}@example.com"]}
+            fields |= {"subject": f"Order {order.number}"}
+        case "sms":
+            fields |= {"from": "+15005550006", "to": [f"+1555{order.number:07}"]}
+        case _:
+            fields |= {"to": [f"device-{order.number}"]}
+    if order.key is not None:
+        fields["idempotency_key"] = order.key
+    if preferred is not None:
+        fields["preferred_provider"] = preferred
+    return json.dumps(fields).encode()
+
+
+def digest(request: bytes) -> str:
+    return hashlib.sha256(request).hexdigest()[:16]

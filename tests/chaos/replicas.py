@@ -1,0 +1,80 @@
+"""Second replicas: the launcher keeps one process of each role, this keeps the others."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sluice.launcher import leash
+from sluice.launcher.proc import Identity
+
+PAUSE = 0.5  # seconds between a death and the next start, as the launcher's first
+GRACE = 30.0  # seconds that a process has to end when asked
+
+
+class Replica:
+    """A process that is started again whenever it dies, until :meth:`stop`."""
+
+    def __init__(self, name: str, module: str, environment: Mapping[str, str], log: Path, *, optimised: bool) -> None:
+        self.name = name
+        self._command = [sys.executable, *(["-O"] if optimised else []), "-m", module]
+        self._environment = dict(environment)
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ending = False
+        self.starts = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        return None if self._process is None else Identity.of(self._process.pid)
+
+    def start(self) -> None:
+        self._ending = False
+        self._task = asyncio.create_task(self._keep_alive(), name=self.name)
+
+    async def stop(self) -> int | None:
+        """Ask it to end, wait, kill what is left; returns its exit code."""
+        self._ending = True
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), GRACE)
+            except TimeoutError:
+                process.kill()
+        if self._task is not None:
+            await self._task
+        return None if process is None else process.returncode
+
+    async def restart(self) -> int | None:
+        code = await self.stop()
+        self.start()
+        return code
+
+    async def _keep_alive(self) -> None:
+        while not self._ending:
+            await self._run_once()
+            if not self._ending:
+                await asyncio.sleep(PAUSE)
+
+    async def _run_once(self) -> None:
+        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *on_leash,
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                start_new_session=True,
+            )
+        self.starts += 1
+        await self._process.wait()
+        self._process = None

@@ -1,0 +1,25 @@
+"""docs/reliability.md: each command replaces its own block, everything else is written by people."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+
+def write(name: str, *, command: str, figures: Mapping[str, Any], table: str = "", page: Path = PAGE) -> None:
+    """Put the result of a run into the block ``name`` of the page."""
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    broken = figures.get("broken")
+    verdict = "every invariant held" if not broken else f"**broken**: {broken}"
+    shown = json.dumps(figures, indent=2, default=str)
+    block = f"`{command}`, {when}: {verdict}.\n\n{table}\n```json\n{shown}\n```\n"
+    text = page.read_text("utf-8")
+    begin, end = f"<!-- {name}: written by the command -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        text += f"\n{begin}\n{end}\n"
+    page.write_text(pattern.sub(lambda _: f"{begin}\n\n{block}\n{end}", text), "utf-8")

@@ -1,0 +1,101 @@
+"""The providers' far ends: a simulator process of our own, which nobody kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from sluice.launcher import leash
+
+DOORS = {
+    "resend-a": "resend",
+    "resend-b": "resend",
+    "smtp-a": "smtp",
+    "smtp-b": "smtp",
+    "twilio-a": "twilio",
+    "twilio-b": "twilio",
+}
+
+# The share of calls that end badly, on every door. The first four are taken or may be taken, and no answer says so.
+FAULTS = {
+    "accept-then-never-answer": 0.004,
+    "accept-then-500": 0.008,
+    "accept-then-reset": 0.008,
+    "reset": 0.008,
+    "fault": 0.03,
+    "throttle": 0.008,
+    "hang": 0.002,
+}
+RECEIPTS = {"kinds": ["sent", "delivered"], "after": 0.3, "apart": 0.2, "copies": 2, "forged": ["wrong-key"]}
+
+
+class Simulation:
+    """``sluice simulate`` as a child process; ``with Simulation(folder, seed) as simulation``."""
+
+    def __init__(self, folder: Path, *, seed: int, doors: Mapping[str, str] = DOORS) -> None:
+        self.folder = folder
+        self._seed = seed
+        self._doors = dict(doors)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ports: dict[str, int] = {}
+        self._control = ""
+
+    @property
+    def calls(self) -> Path:
+        return self.folder / "calls.jsonl"
+
+    @property
+    def receipts(self) -> Path:
+        return self.folder / "receipts.jsonl"
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stated = [word for name, kind in self._doors.items() for word in ("--door", f"{name}={kind}")]
+        command = [sys.executable, "-m", "sluice.cli", "simulate", "--control-port", "0", "--seed", str(self._seed)]
+        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        with (self.folder / "simulator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*on_leash, *command, "--ledger", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
+            )
+        assert self._process.stdout is not None
+        where = json.loads(self._process.stdout.readline())
+        self.ports = {name: door["port"] for name, door in where["doors"].items()}
+        self._control = where["control"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def script(self, script: Mapping[str, Any]) -> None:
+        """Behave so from the next call on."""
+        answer = httpx.put(f"{self._control}/script", json=script, trust_env=False, timeout=10)
+        answer.raise_for_status()
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        answer = httpx.get(f"{self._control}/calls", trust_env=False, timeout=10)
+        found: dict[str, dict[str, int]] = answer.json()["doors"]
+        return found
+
+
+def faulty(webhooks: Mapping[str, str], secrets: Mapping[str, str], *, seed: int) -> dict[str, Any]:
+    """The script of a chaos run: mostly good, a little slow, sometimes bad; receipts twice, and a false one each."""
+    own = {"odds": FAULTS, "retry_after": 1, "slow": {"median": 0.03, "sigma": 1.0}, "receipts": RECEIPTS}
+    return {"seed": seed, "default": own, "doors": hooked(webhooks, secrets)}
+
+
+def hooked(webhooks: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
+    """What the dashboards of the Resend doors would hold."""
+    return {door: {"webhooks": {"*": {"url": url, "secret": secrets[door]}}} for door, url in webhooks.items()}
