@@ -469,6 +469,23 @@ async def test_no_message_can_smuggle_in_a_second_one(independent: tuple[Kept, t
         assert b"evil" in kept.envelopes[0].content
 
 
+async def test_every_line_end_on_the_wire_is_a_whole_one() -> None:
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for reply in (b"220 hi", b"250 ok", b"250 ok", b"250 ok"):
+            writer.write(reply + b"\r\n")
+            await reader.readuntil(b"\r\n")
+        writer.write(b"354 go\r\n")
+        heard.append(await reader.readuntil(b"\r\n.\r\n"))
+        writer.write(b"250 ok\r\n")
+
+    async with open_smtp() as wire, server(talk) as port:
+        await wire.exchange(submission(port, b"a\n.\nb\r.\rc\r\n.d\n\re\r"), deadline=10)
+
+    assert heard == [b"a\r\n..\r\nb\r\n..\r\nc\r\n..d\r\n\r\ne\r\n.\r\n"]
+
+
 @pytest.mark.parametrize(
     "recipient", ["ana@example.org>\r\nRCPT TO:<eve@example.org", "ana\n@example.org", "a\x00@b.c"]
 )

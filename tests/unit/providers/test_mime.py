@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from email import message_from_bytes, policy
+from email.header import decode_header, make_header
 from email.message import EmailMessage
-from email.utils import parsedate_to_datetime
+from email.utils import parseaddr, parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -196,8 +197,9 @@ def test_no_subject_or_name_whatsoever_adds_a_header(subject: str, name: str) ->
 def test_any_display_name_comes_back(name: str) -> None:
     raw = written(an_email(to=(f"{name} <ana@example.org>",)))
 
-    (found,) = read(raw)["To"].addresses
-    assert found.display_name.split() == name.split()  # the parser joins runs of blanks in a name
+    # The older parser: the newer one puts a blank between two encoded words of a name, against RFC 2047.
+    encoded, address = parseaddr(message_from_bytes(raw)["To"])
+    assert (str(make_header(decode_header(encoded))), address) == (name, "ana@example.org")
 
 
 @settings(deadline=None, max_examples=40)

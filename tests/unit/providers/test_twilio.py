@@ -224,6 +224,10 @@ def test_a_2xx_that_is_not_the_documented_one_is_unknown(status: int, content: b
     assert isinstance(classify(httpx.Response(status, content=content)), Unknown)
 
 
+def test_a_2xx_with_an_error_in_it_is_no_refusal() -> None:
+    assert isinstance(classify(httpx.Response(200, json={"code": 20003, "message": "no"})), Unknown)
+
+
 def test_a_retry_after_is_honoured() -> None:
     answer = httpx.Response(429, headers={"Retry-After": "7"}, json={"code": 20429})
 

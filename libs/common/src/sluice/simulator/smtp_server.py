@@ -66,6 +66,7 @@ class Envelope:
     message: bytes = b""
     encrypted: bool = False
     user: str | None = None  # what AUTH brought, undecoded
+    begun: bool = False  # MAIL was taken: only RSET or the final dot end the transaction
     note: object = None  # the desk's own
 
 
@@ -231,6 +232,9 @@ class SmtpSession(asyncio.Protocol):
 
     def _mail(self, rest: str) -> None:
         path = _PATH.match(rest[5:]) if rest.upper().startswith("FROM:") else None
+        if self._envelope.begun:
+            self._reply("503 5.5.1 Nested MAIL command")
+            return
         if path is None:
             self._reply("501 5.5.4 Syntax: MAIL FROM:<address>")
             return
@@ -238,7 +242,7 @@ class SmtpSession(asyncio.Protocol):
         self._envelope.sender = path[1]
         found = re.search(r"\bENVID=(\S+)", path[2])
         self._envelope.envelope_id = found[1] if found else None
-        self._take_turn(Phase.MAIL, "250 2.1.0 Ok")
+        self._envelope.begun = self._take_turn(Phase.MAIL, "250 2.1.0 Ok")
 
     def _rcpt(self, rest: str) -> None:
         path = _PATH.match(rest[3:]) if rest.upper().startswith("TO:") else None

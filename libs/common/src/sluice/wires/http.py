@@ -85,14 +85,15 @@ def _url(text: str) -> URL:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, cut at the cap: a cut body is still enough to classify by status, and no longer parses."""
+    """The body, cut at the cap: still enough to classify by status, and it no longer parses.
+
+    aiohttp throws a connection away on which an answer was not read to its end.
+    """
     pieces: list[bytes] = []
     left = LARGEST_ANSWER
     while left > 0 and (piece := await answer.content.read(left)):
         pieces.append(piece)
         left -= len(piece)
-    if left == 0:
-        answer.close()
     return b"".join(pieces)
 
 
