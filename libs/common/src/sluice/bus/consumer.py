@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -27,6 +27,7 @@ _POLL = 0.1  # seconds a poll waits for records
 _COMMIT_EVERY = 0.2  # seconds
 _AFTER_FAULT = 1.0  # seconds before a handler that raised sees its records again
 _SILENT = 15.0  # seconds without a finished poll after which the consumer is not ready
+_LAST_POLL = 1.0  # seconds for the poll under way when asked to stop
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
@@ -82,6 +83,25 @@ class Record:
             self._consumer._finished(self._window)
 
 
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """What stands for a record that the client could not decode."""
+
+    offset: int
+    key: bytes | None = None
+    value: bytes | None = None
+    timestamp: int = 0
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def _left(records: list[Record]) -> list[Record]:
+    """Those that are still ours to handle; those that were taken away give back their room."""
+    for record in records:
+        if not record.alive:
+            record.done()
+    return [record for record in records if not record.finished]
+
+
 Handler = Callable[[list[Record]], Awaitable[None]]
 
 
@@ -121,6 +141,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._client: AIOKafkaConsumer | None = None
+        self._careful = False  # one record at a time, to find the one that cannot be decoded
         self.polled_at = 0.0  # monotonic time of the newest finished poll: the sign of life that readiness looks at
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -128,10 +149,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self) -> None:
         """Consume until :meth:`stop`; then finish what is in flight, commit, and leave the group."""
         self._client = await self._start()
+        if self._client is None:
+            return
         committer = asyncio.create_task(self._commit_regularly(), name=f"{self._group}-committer")
         try:
-            while not self._stopping.is_set():
-                await self._poll_once(self._client)
+            await self._poll_until_stopped(self._client)
             await self._wait_for_in_flight(self._drain)
         finally:
             committer.cancel()
@@ -158,8 +180,25 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         silent = time.monotonic() - self.polled_at
         return f"no poll for {silent:.0f} s" if silent > _SILENT else None
 
-    async def _start(self) -> AIOKafkaConsumer:
-        while True:
+    async def _poll_until_stopped(self, client: AIOKafkaConsumer) -> None:
+        async def poll() -> None:
+            while not self._stopping.is_set():
+                await self._poll_once(client)
+
+        polling = asyncio.create_task(poll(), name=f"{self._group}-polling")
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([polling, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        # During a rebalance a poll lasts as long as the broker is away.
+        await asyncio.wait([polling], timeout=_LAST_POLL)
+        if not polling.cancel():
+            await polling
+        with contextlib.suppress(asyncio.CancelledError):
+            await polling
+
+    async def _start(self) -> AIOKafkaConsumer | None:
+        """A member of the group; None if asked to stop before the broker answered."""
+        while not self._stopping.is_set():
             client = AIOKafkaConsumer(
                 bootstrap_servers=self._servers,
                 client_id=f"sluice-{self._group}",
@@ -181,9 +220,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, OSError) as error:
                 await client.stop()
                 log.warning("kafka_unreachable", group=self._group, error=type(error).__name__)
-                if self._stopping.is_set():
-                    raise
-                await asyncio.sleep(_START_AGAIN)
+                await self._pause(_START_AGAIN)
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _leave(self, client: AIOKafkaConsumer) -> None:
         with contextlib.suppress(TimeoutError):
@@ -201,7 +244,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if room <= 0:
                 await self._keep_membership(client)
                 return
-            polled = await client.getmany(timeout_ms=int(_POLL * 1000), max_records=min(room, self._limits.batch))
+            polled = await self._poll(client, min(room, self._limits.batch))
         except KafkaError as error:
             log.warning("poll_failed", group=self._group, error=type(error).__name__)
             await asyncio.sleep(_POLL)
@@ -213,6 +256,37 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._pause_full(client)
             await self._hand_over(records)
 
+    async def _poll(self, client: AIOKafkaConsumer, most: int) -> Mapping[TopicPartition, Sequence[object]]:
+        if self._careful:
+            return await self._poll_one_by_one(client)
+        try:
+            polled: Mapping[TopicPartition, Sequence[object]] = await client.getmany(
+                timeout_ms=int(_POLL * 1000), max_records=most
+            )
+            return polled
+        except KafkaError:
+            raise
+        except Exception as error:
+            log.error("poll_undecodable", group=self._group, error=type(error).__name__)
+            self._careful = True
+            return {}
+
+    async def _poll_one_by_one(self, client: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[object]]:
+        """Find the record that the client cannot decode, and hand over an empty one in its place."""
+        polled: dict[TopicPartition, Sequence[object]] = {}
+        for tp in client.assignment() - client.paused():
+            try:
+                polled |= await client.getmany(tp, timeout_ms=int(_POLL * 1000), max_records=1)
+            except KafkaError:
+                raise
+            except Exception as error:
+                offset = await client.position(tp)
+                log.error("record_undecodable", topic=tp.topic, offset=offset, error=type(error).__name__)
+                client.seek(tp, offset + 1)
+                polled[tp] = [_Undecodable(offset)]
+                self._careful = False
+        return polled
+
     def _take(self, partition: TopicPartition, raws: Sequence[object]) -> list[Record]:
         window = self._windows.get(partition)
         if window is None or not window.alive:
@@ -223,14 +297,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     async def _hand_over(self, records: list[Record]) -> None:
-        while records:
+        while records and not self._stopping.is_set():
             try:
                 await self._handler(records)
                 return
             except Exception:
                 log.exception("handler_failed", group=self._group, records=len(records))
-                await asyncio.sleep(_AFTER_FAULT)
-                records = [record for record in records if record.alive and not record.finished]
+                await self._pause(_AFTER_FAULT)
+                records = _left(records)
 
     async def _keep_membership(self, client: AIOKafkaConsumer) -> None:
         """No room: wait for some, and show the group every second that we are alive without reading."""
