@@ -165,6 +165,7 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(wires: Wir
         outcome = await send(wires, simulator, outgoing(an_email(text="x" * 3000)))
 
         assert isinstance(outcome, Rejected)
+        assert outcome.reason.startswith("mail: 552 5.3.4 ")
         assert simulator.calls == []
 
 
@@ -238,6 +239,22 @@ async def test_a_refused_log_in_parks_the_account(wires: Wires, certificate: Cer
 async def test_tls_spoken_to_a_plain_port_is_a_matter_of_configuration(wires: Wires) -> None:
     async with Simulator() as simulator:
         assert isinstance(await send(wires, simulator, secure=True), AuthFailed)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+async def test_a_tls_handshake_that_breaks_off_was_not_sent(wires: Wires, implicit: bool) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not implicit:
+            for reply in (b"220 hi", b"250-me\r\n250 STARTTLS", b"220 go"):
+                writer.write(reply + b"\r\n")
+                await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    async with server(talk) as port:
+        account = credentials(("127.0.0.1", port), secure=implicit)
+
+        assert isinstance(await call(SMTP, outgoing(an_email()), account, wires, deadline=5), ProviderFault)
 
 
 async def test_a_plain_greeting_awaited_from_a_tls_port_was_not_sent(wires: Wires, certificate: Certificate) -> None:
