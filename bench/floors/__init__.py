@@ -1,0 +1,1 @@
+"""Floor K: the least that a service over Kafka can do."""

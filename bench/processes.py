@@ -1,0 +1,103 @@
+"""Child processes that end with us, however we end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from sluice.launcher import leash
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH_BIN = ROOT / ".venv-bench/bin"
+
+
+class Failed(Exception):
+    """The measurement cannot go on; the text says why."""
+
+
+def bench_program(name: str) -> str:
+    """A program of .venv-bench.
+
+    Raises:
+        Failed: the environment was not made.
+    """
+    path = BENCH_BIN / name
+    if not path.exists():
+        raise Failed(f"{path.relative_to(ROOT)} is missing: `sh bench/setup.sh` makes .venv-bench")
+    return str(path)
+
+
+class Child:
+    """A process in a session of its own, killed by the kernel when we die. Made in the main thread only."""
+
+    def __init__(
+        self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, pipes: bool = False
+    ) -> None:
+        self.log = log
+        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(  # noqa: S603
+                [*on_leash, *command],
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else errors,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+                cwd=ROOT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin."""
+        pipe: IO[bytes] | None = self._process.stdin
+        assert pipe is not None
+        pipe.write(line.encode() + b"\n")
+        pipe.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """Its next line, a JSON object.
+
+        Raises:
+            Failed: it ended instead.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.log.stem} ended: {self.last_words()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def last_words(self) -> str:
+        """The last lines of its log."""
+        with suppress(OSError):
+            return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+        return "it left no log"
+
+    def end(self, seconds: float = 5.0) -> None:
+        """Ask it to end, and kill what is left of it and its children."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+                break
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()

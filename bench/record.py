@@ -1,0 +1,114 @@
+"""What the record says of a run: when each message was settled, and whether anything is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+
+from sluice.model.ids import floor_of
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One message of the record; ``at`` is its event ``sent`` (or None), by the time of day."""
+
+    number: int
+    state: str
+    attempts: int
+    at: float | None
+
+
+async def messages(dsn: str, run: int, since: float) -> list[Settled]:
+    """Every delivery that a run made; ``since`` is the time of day at which it began."""
+    first = floor_of(datetime.fromtimestamp(since - 2, UTC))
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            """
+            SELECT m.idempotency_key AS key, d.state, d.attempts, e.at
+              FROM messages m
+              JOIN deliveries d ON d.message_id = m.id AND d.id >= $1
+              LEFT JOIN events e ON e.delivery_id = d.id AND e.kind = 'sent' AND e.delivery_id >= $1
+             WHERE m.id >= $1 AND starts_with(m.idempotency_key, $2)
+            """,
+            first,
+            f"b{run:05d}-",
+            timeout=120,
+        )
+    finally:
+        await connection.close()
+    return [
+        Settled(int(row["key"][7:]), row["state"], row["attempts"], row["at"].timestamp() if row["at"] else None)
+        for row in rows
+    ]
+
+
+async def wait_until_quiet(dsn: str, *, seconds: float) -> tuple[bool, float]:
+    """Until nothing is due and every event is announced: whether that came, and the time of day when it did."""
+    connection = await asyncpg.connect(dsn)
+    deadline = time.monotonic() + seconds
+    try:
+        while True:
+            # Both are small: one is a partial index, the other empties itself.
+            left = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM deliveries WHERE due_at IS NOT NULL)", timeout=60
+            )
+            if not left:
+                return True, time.time()
+            if time.monotonic() > deadline:
+                return False, time.time()
+            await asyncio.sleep(0.1)
+    finally:
+        await connection.close()
+
+
+async def announced(dsn: str, *, seconds: float) -> bool:
+    """Wait until every batch of events has been acknowledged by the broker."""
+    connection = await asyncpg.connect(dsn)
+    deadline = time.monotonic() + seconds
+    try:
+        while await connection.fetchval("SELECT count(*) FROM announcements WHERE due_at < now()", timeout=60):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.2)
+        return True
+    finally:
+        await connection.close()
+
+
+async def count_deliveries(dsn: str) -> int:
+    """How many deliveries the record has."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM deliveries", timeout=300))
+    finally:
+        await connection.close()
+
+
+async def queued(dsn: str) -> int:
+    """How many deliveries wait."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL", timeout=60))
+    finally:
+        await connection.close()
+
+
+async def create_database(server: str, name: str, template: str | None = None) -> str:
+    """A new database beside the one of ``server``; its DSN."""
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    finally:
+        await connection.close()
+    return with_database(server, name)
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    head, _, _ = dsn.rpartition("/")
+    return f"{head}/{name}"
