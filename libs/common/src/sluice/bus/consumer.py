@@ -187,12 +187,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
         polling = asyncio.create_task(poll(), name=f"{self._group}-polling")
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([polling, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        # During a rebalance a poll lasts as long as the broker is away.
-        await asyncio.wait([polling], timeout=_LAST_POLL)
-        if not polling.cancel():
-            await polling
+        try:
+            await asyncio.wait([polling, stopping], return_when=asyncio.FIRST_COMPLETED)
+            # During a rebalance a poll lasts as long as the broker is away.
+            await asyncio.wait([polling], timeout=_LAST_POLL)
+        finally:
+            stopping.cancel()
+            polling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await polling
 
