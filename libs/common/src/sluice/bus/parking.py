@@ -12,7 +12,10 @@ from sluice import crash
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 
-_KEPT = 256 * 1024  # bytes of a bad record that are kept; more would not fit into a record of its own
+# What is kept of a bad record: more would not fit into a record of its own, which a broker takes up to 1 MiB.
+_KEPT = 256 * 1024  # bytes of its value
+_KEPT_TEXT = 1024  # bytes of its key and of each header, characters of the reason
+_KEPT_HEADERS = 32
 
 
 class Unreadable(Protocol):
@@ -26,7 +29,7 @@ class Unreadable(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 _SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
@@ -34,24 +37,27 @@ _SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
 
 def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
     """The dead letter of a bad record: its coordinates, the reason, and its bytes in base64 (keys left out)."""
-    value = record.value or b""
+    key, value, headers = record.key or b"", record.value or b"", list(record.headers)
     return json.dumps(
         {
             "kind": "unreadable",
             "topic": record.topic,
             "partition": record.partition,
             "offset": record.offset,
-            "reason": reason,
+            "reason": reason[:_KEPT_TEXT],
             "at": at.isoformat(),
-            "key": base64.b64encode(record.key or b"").decode(),
-            "headers": {
-                name: "***" if name.lower() in _SECRET_HEADERS else value.decode("utf-8", "replace")
-                for name, value in record.headers
-            },
+            "key": base64.b64encode(key[:_KEPT_TEXT]).decode(),
+            "headers": {name[:_KEPT_TEXT]: _shown(name, text) for name, text in headers[:_KEPT_HEADERS]},
             "value": base64.b64encode(value[:_KEPT]).decode(),
-            "truncated": len(value) > _KEPT,
+            "truncated": len(value) > _KEPT or len(key) > _KEPT_TEXT or len(headers) > _KEPT_HEADERS,
         }
     ).encode()
+
+
+def _shown(name: str, text: bytes | None) -> str | None:
+    if text is None:
+        return None
+    return "***" if name.lower() in _SECRET_HEADERS else text[:_KEPT_TEXT].decode("utf-8", "replace")
 
 
 async def park(publisher: Publisher, record: Unreadable, reason: str, *, at: datetime) -> bool:
