@@ -87,6 +87,7 @@ class Publisher:
                 await asyncio.wait_for(producer.stop(), 5.0)
 
     async def _send(self, producer: AIOKafkaProducer, waiting: _Waiting) -> None:
+        self._in_client += 1
         try:
             sent = await producer.send(
                 waiting.topic,
@@ -96,9 +97,12 @@ class Publisher:
                 headers=waiting.headers,
             )
         except (KafkaError, AssertionError, OSError, TimeoutError) as error:
+            self._in_client -= 1
             _fail(waiting.result, error)
             return
-        self._in_client += 1
+        except asyncio.CancelledError:
+            _fail(waiting.result, RuntimeError("the publisher was closed"))
+            raise
         sent.add_done_callback(partial(self._answered, waiting.result))
 
     def _partition(self, producer: AIOKafkaProducer, topic: str) -> int | None:
@@ -124,6 +128,11 @@ class Publisher:
             _fail(result, error)
         else:
             result.set_result(None)
+
+    def refuse_the_rest(self) -> None:
+        """Tell those who still wait that it was not published."""
+        while not self._queue.empty():
+            _fail(self._queue.get_nowait().result, RuntimeError("the publisher was closed"))
 
     async def drained(self) -> None:
         """Return when all that was handed over so far is acknowledged or has failed."""
@@ -163,6 +172,7 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
         feeder.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await feeder
+        publisher.refuse_the_rest()
 
 
 async def _started(servers: str, name: str) -> AIOKafkaProducer:
