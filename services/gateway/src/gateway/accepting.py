@@ -82,13 +82,35 @@ class Acceptance:
             with contextlib.suppress(asyncio.CancelledError):
                 await withdrawer
 
-    async def accept(self, body: bytes, key: ApiKey, *, door: str, header_key: str | None = None) -> Accepted:
+    async def accept(
+        self,
+        body: bytes,
+        key: ApiKey,
+        *,
+        door: str,
+        header_key: str | None = None,
+        own_key: str | None = None,
+        asked_at: datetime | None = None,
+    ) -> Accepted:
         """Record one send request of the key's project and put it on the conveyor.
+
+        ``own_key``: the idempotency key of a request that brings none, from a door through which one may come twice.
+        ``asked_at``: when its caller let go of it, if that is not now; its times are judged by that.
 
         Raises:
             ApiError: Invalid, IdempotencyConflict, or Unavailable; in each case nothing was recorded.
         """
-        message = self._read(body, key, header_key)
+        request, idempotency_key = _parsed(body, header_key)
+        idempotency_key = idempotency_key or own_key
+        fingerprint = requests.fingerprint(body) if idempotency_key else b""
+        try:
+            message = self._to_record(request, key, idempotency_key, fingerprint, asked_at)
+        except Invalid:
+            # What was right when it was asked first may be wrong by now: a repeat gets the first answer all the same.
+            before = await self._answered_before(request, key, idempotency_key, fingerprint)
+            if before is None:
+                raise
+            return before
         try:
             async with asyncio.timeout(_WAIT):
                 verdict = await self._batcher.submit(message)
@@ -107,21 +129,19 @@ class Acceptance:
             case Replayed(message_id):
                 return _answer(message, message_id, replayed=True)
             case Conflicting():
-                raise IdempotencyConflict("the idempotency key was used for a request with another body")
+                raise _conflict()
 
-    def _read(self, body: bytes, key: ApiKey, header_key: str | None) -> NewMessage:
-        try:
-            request = requests.parse(body)
-        except ValidationError as error:
-            raise invalid(error) from None
-        except (RecursionError, UnicodeDecodeError):
-            raise Invalid("the body is not valid JSON") from None
-        if header_key and request.idempotency_key and header_key != request.idempotency_key:
-            raise Invalid("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
-        idempotency_key = request.idempotency_key or _header_key(header_key)
+    def _to_record(
+        self,
+        request: requests.Body,
+        key: ApiKey,
+        idempotency_key: str | None,
+        fingerprint: bytes,
+        asked_at: datetime | None,
+    ) -> NewMessage:
         project = self._configuration.projects.get(key.project_id)
         now = _milliseconds(utc_now())
-        _check_times(request, now)
+        _check_times(request, now, asked_at=min(now, asked_at or now))
         sender = _sender(request, project)
         return requests.to_record(
             request,
@@ -129,11 +149,29 @@ class Acceptance:
             sender=sender,
             sandbox=key.sandbox,
             key=idempotency_key,
-            fingerprint=requests.fingerprint(body) if idempotency_key else b"",
+            fingerprint=fingerprint,
             preferred=self._preferred(request, key.project_id),
             now=now,
             redrive=self._redrive,
         )
+
+    async def _answered_before(
+        self, request: requests.Body, key: ApiKey, idempotency_key: str | None, fingerprint: bytes
+    ) -> Accepted | None:
+        """The answer that this key got, if it was ever used."""
+        if idempotency_key is None:
+            return None
+        try:
+            async with asyncio.timeout(_WAIT):
+                held = await accepting.held_by(self._pool, key.project_id, idempotency_key, now=utc_now())
+        except UNAVAILABLE as error:
+            raise Unavailable("the request could not be recorded; try again") from error
+        if held is None:
+            return None
+        message_id, first = held
+        if first != fingerprint:
+            raise _conflict()
+        return Accepted(message_id, key.project_id, Channel(request.channel), time_of(message_id), replayed=True)
 
     def _preferred(self, request: requests.Body, project_id: UUID) -> UUID | None:
         """The provider that the request names by id or package; one that does not exist is an error."""
@@ -200,6 +238,23 @@ class Acceptance:
             self._publisher.publish(Topic.ACCEPTED, None, drive.encode())
 
 
+def _conflict() -> IdempotencyConflict:
+    return IdempotencyConflict("the idempotency key was used for a request with another body")
+
+
+def _parsed(body: bytes, header_key: str | None) -> tuple[requests.Body, str | None]:
+    """The request and its idempotency key: what follows from the bytes alone."""
+    try:
+        request = requests.parse(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+    except (RecursionError, UnicodeDecodeError):
+        raise Invalid("the body is not valid JSON") from None
+    if header_key and request.idempotency_key and header_key != request.idempotency_key:
+        raise Invalid("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
+    return request, request.idempotency_key or _header_key(header_key)
+
+
 def _answer(message: NewMessage, message_id: UUID, *, replayed: bool) -> Accepted:
     return Accepted(message_id, message.project_id, message.channel, time_of(message_id), replayed)
 
@@ -222,8 +277,8 @@ def _sender(request: requests.Body, project: Project | None) -> str | None:
     return default
 
 
-def _check_times(request: requests.Body, now: datetime) -> None:
+def _check_times(request: requests.Body, now: datetime, *, asked_at: datetime) -> None:
     for field in ("send_at", "expires_at"):
         moment: datetime | None = getattr(request, field)
-        if moment is not None and not now < moment <= now + requests.LONGEST_LIFETIME:
+        if moment is not None and not asked_at < moment <= now + requests.LONGEST_LIFETIME:
             raise Invalid(f"{field}: must lie in the future, at most 30 days ahead", field=field)

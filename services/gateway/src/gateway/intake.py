@@ -7,6 +7,7 @@ of Postgres holds the partition back and loses nothing.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import structlog
 
@@ -68,7 +69,12 @@ class Intake:
             key = await self._keys.check(_text(headers.get(KEY_HEADER)))
             assert crash.at("intake.before_accept")
             await self._acceptance.accept(
-                record.value or b"", key, door="bus", header_key=_text(headers.get("idempotency-key"))
+                record.value or b"",
+                key,
+                door="bus",
+                header_key=_text(headers.get("idempotency-key")),
+                own_key=_own_key(record),
+                asked_at=_written_at(record),
             )
             assert crash.at("intake.accepted")
         except Unavailable:
@@ -110,6 +116,22 @@ class Intake:
         log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
         while record.alive and not await park(self._publisher, record, reason, at=utc_now()):
             await asyncio.sleep(_AGAIN)
+
+
+def _written_at(record: Record) -> datetime | None:
+    """When its producer let go of it: what it asks for was right then, however late it is read."""
+    if not 0 < record.timestamp < utc_now().timestamp() * 1000:
+        return None
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def _own_key(record: Record) -> str:
+    """The idempotency key of a record that brings none: a record that is read twice is one request.
+
+    No caller can use it, because it begins with a control character. The time tells records apart that stand at the
+    same place of a topic that was made anew.
+    """
+    return f"\x1f{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
 
 
 def _text(value: bytes | None) -> str | None:

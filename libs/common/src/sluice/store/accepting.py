@@ -14,7 +14,7 @@ from uuid import UUID
 from sluice import crash
 from sluice.model.message import Channel, Class
 from sluice.model.state import EventKind, State
-from sluice.store.db import Connection
+from sluice.store.db import Connection, Db
 
 KEY_LIFETIME = timedelta(hours=24)
 
@@ -154,6 +154,17 @@ async def _read_keys(
         [message.idempotency_key for message in losers],
     )
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
+
+
+async def held_by(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple[UUID, bytes] | None:
+    """The message that an idempotency key stands for, and the fingerprint of its request; None when it is free."""
+    row = await db.fetchrow(
+        "SELECT message_id, fingerprint FROM idempotency_keys WHERE project_id = $1 AND key = $2 AND expires_at > $3",
+        project_id,
+        key,
+        now,
+    )
+    return None if row is None else (row["message_id"], row["fingerprint"])
 
 
 async def _write(connection: Connection, fresh: Sequence[NewMessage]) -> None:
