@@ -158,7 +158,9 @@ class Worker:
 
     def _slots_of(self, provider_id: UUID) -> int:
         row = self._configuration.providers.get(provider_id)
-        asked = row.settings.get("concurrency") if row is not None else None
+        if row is None:
+            return self._settings.provider_slots
+        asked = row.settings.get("concurrency") or registry.package_named(row.package).concurrency
         return asked if isinstance(asked, int) and asked > 0 else self._settings.provider_slots
 
     def _pump(self, lane: _Lane) -> None:
@@ -199,7 +201,9 @@ class Worker:
             outcome = await self._attempt(job, claimed, *ready)
             settlement = self._conclude(lane, job, ready[0], outcome, started)
         except Exception as error:
-            # Nothing is lost: an attempt without an outcome lapses, an unclaimed delivery falls due.
+            # Nothing is lost: an attempt without an outcome lapses (its lease is renewed no more), an unclaimed
+            # delivery falls due.
+            self._flying.discard(job)
             log.exception("delivery_interrupted", delivery=str(job.assignment.drive.delivery_id))
             if isinstance(error, asyncpg.DataError | ValueError):
                 self._spawn(self._park(job.record, f"{type(error).__name__}: {error}"[:300]))
@@ -244,7 +248,7 @@ class Worker:
         row = self._configuration.providers.get(assignment.provider_id)
         if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
             return "the provider was removed or disabled"
-        return None
+        return None if row.package in registry.installed() else f"{row.package} is not installed here"
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
         claims = {job.assignment.drive.delivery_id: _claim_of(job.assignment) for job in jobs}

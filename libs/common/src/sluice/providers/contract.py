@@ -118,6 +118,7 @@ class Package(Generic[C, Q, A]):
     build: Callable[[Outgoing, C], Q]
     classify: Callable[[A], Outcome]
     idempotent: bool = False
+    concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
     read_receipts: Callable[[ReceiptRequest, C], list[Receipt]] | None = None
 
 

@@ -187,4 +187,5 @@ SMTP = Package(
     wire=Wire.SMTP,
     build=build,
     classify=classify,
+    concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )
