@@ -240,7 +240,7 @@ async def test_the_ledger_knows_what_was_taken_and_what_was_answered(
 ) -> None:
     async with Simulator(Script(default=Rule(do=do))) as simulator:
         request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
-        await asyncio.gather(http.exchange(request, deadline=0.1), return_exceptions=True)
+        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
 
         (line,) = simulator.calls
         assert (line["verdict"], line["accepted"], line["answered"]) == (do, accepted, answered)
@@ -250,7 +250,7 @@ async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: Htt
     async with Simulator(Script(default=Rule(slow=Slow(median=30)))) as simulator:
         request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
         with pytest.raises(NoAnswerError):
-            await http.exchange(request, deadline=0.1)
+            await http.exchange(request, deadline=0.5)
         while not simulator.calls:
             await asyncio.sleep(0.001)
 

@@ -173,7 +173,7 @@ async def test_a_receipt_may_come_before_the_answer(http: HttpWire, inbox: Inbox
 async def test_nothing_is_said_of_what_was_not_taken(http: HttpWire, inbox: Inbox, do: Do) -> None:
     async with Simulator(a_script(inbox, do=do)) as simulator:
         request = resend.build(outgoing(an_email()), resend_credentials(simulator))
-        await asyncio.gather(http.exchange(request, deadline=0.1), return_exceptions=True)
+        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
         await simulator.postman.quiet()
 
     assert inbox.calls == []

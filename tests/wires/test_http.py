@@ -20,7 +20,7 @@ from sluice.wires.http import LARGEST_ANSWER, HttpWire, open_http
 from tests.unit.providers.examples import an_email, an_sms, outgoing
 from tests.wires.conftest import Certificate, server
 
-SHORT = 0.2  # seconds: the deadline of a call that is expected never to end
+SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
 
 
 def resend(url: str) -> tuple[AnyPackage, Credentials]:

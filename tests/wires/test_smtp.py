@@ -23,7 +23,7 @@ from sluice.wires.smtp import open_smtp
 from tests.unit.providers.examples import an_attachment, an_email, outgoing
 from tests.wires.conftest import Certificate, server
 
-SHORT = 0.2  # seconds: the deadline of a call that is expected never to end
+SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
 
 
 def credentials(address: tuple[str, int], **fields: Any) -> SmtpCredentials:
