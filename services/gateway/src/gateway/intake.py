@@ -85,7 +85,7 @@ class Intake:
             if key is not None:
                 await self._reject(record, key, error, _text(headers.get("idempotency-key")))
 
-    def _fault(self, record: Record, headers: dict[str, bytes]) -> str | None:
+    def _fault(self, record: Record, headers: dict[str, bytes | None]) -> str | None:
         version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
         if version != str(SCHEMA_VERSION):
             return f"schema version {version[:32]!r} is not known here; this version reads {SCHEMA_VERSION}"

@@ -56,7 +56,7 @@ class Record:
         self.key: bytes | None = raw.key  # type: ignore[attr-defined]
         self.value: bytes | None = raw.value  # type: ignore[attr-defined]
         self.timestamp: int = raw.timestamp  # type: ignore[attr-defined]
-        self.headers: Sequence[tuple[str, bytes]] = raw.headers  # type: ignore[attr-defined]
+        self.headers: Sequence[tuple[str, bytes | None]] = raw.headers  # type: ignore[attr-defined]
         self.finished = False
         self._window = window
         self._consumer = consumer
@@ -91,7 +91,7 @@ class _Undecodable:
     key: bytes | None = None
     value: bytes | None = None
     timestamp: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 def _left(records: list[Record]) -> list[Record]:
