@@ -1,0 +1,94 @@
+"""The bus as tests speak to it."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from sluice.bus.consumer import Consumer
+from tests.waiting import until
+
+
+@asynccontextmanager
+async def a_producer(bootstrap):
+    """Any other program's client."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def put(bootstrap, topic, *values, **fields):
+    """These records, in order; to partition 0 unless told otherwise."""
+    async with a_producer(bootstrap) as producer:
+        for value in values:
+            await producer.send_and_wait(topic, value, **{"partition": 0} | fields)
+
+
+async def numbers(bootstrap, topic, count, **fields):
+    await put(bootstrap, topic, *[str(number).encode() for number in range(count)], **fields)
+
+
+async def read_all(bootstrap, topic, count):
+    """The first ``count`` records of a topic."""
+    reader = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await reader.start()
+    try:
+        async with asyncio.timeout(20):
+            return [await reader.getone() for _ in range(count)]
+    finally:
+        await reader.stop()
+
+
+async def committed(admin, group, topic, partition=0):
+    """The group's offset; None when it has none."""
+    offsets = await admin.list_consumer_group_offsets(group)
+    found = offsets.get(TopicPartition(topic, partition))
+    return None if found is None or found.offset < 0 else found.offset
+
+
+async def is_committed(admin, group, topic, offset):
+    return await committed(admin, group, topic) == offset
+
+
+class Handler:
+    """Keeps what it is given; finishes it at once, or when told; raises while it is told to."""
+
+    def __init__(self, *, finish=True):
+        self.records = []
+        self.finish = finish
+        self.fault = None
+
+    async def __call__(self, records):
+        self.records += records
+        if self.fault is not None:
+            raise self.fault
+        if self.finish:
+            for record in records:
+                record.done()
+
+    @property
+    def values(self):
+        return [int(record.value) for record in self.records]
+
+    def __getitem__(self, number):
+        """The record with that value that came last."""
+        return next(record for record in reversed(self.records) if int(record.value) == number)
+
+    async def has(self, count):
+        await until(lambda: len(self.records) >= count)
+
+
+@asynccontextmanager
+async def consuming(bootstrap, topic, group, handler, **options):
+    """A consumer at work until the block ends."""
+    topics = [topic] if isinstance(topic, str) else topic
+    consumer = Consumer(topics, handler, servers=bootstrap, group=group, **options)
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(running, 30)

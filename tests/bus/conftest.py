@@ -1,0 +1,61 @@
+"""Topics of a test's own on a real broker, deleted afterwards."""
+
+import uuid
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from sluice.bus.publisher import open_publisher
+from tests.waiting import until
+
+
+@pytest.fixture(scope="session")
+async def admin(kafka_bootstrap):
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def make_topic(admin):
+    """Makes topics, with one partition or as many as asked for; returns their names."""
+    made = []
+
+    async def make(partitions=1, name=None, **config):
+        made.append(name := name or f"test.{uuid.uuid4().hex[:12]}")
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=config)
+        answer = await admin.create_topics([topic])
+        assert [error for _, error, *_ in answer.topic_errors] == [0], answer
+        await until(lambda: has_leaders(admin, name))
+        return name
+
+    yield make
+    if made:
+        await admin.delete_topics(sorted(set(made)))
+        await until(lambda: are_gone(admin, made))
+
+
+async def are_gone(admin, names):
+    return not set(names) & set(await admin.list_topics())
+
+
+async def has_leaders(admin, name):
+    (topic,) = await admin.describe_topics([name])
+    return topic["error_code"] == 0 and all(one["leader"] >= 0 for one in topic["partitions"])
+
+
+@pytest.fixture
+async def topic(make_topic):
+    return await make_topic()
+
+
+@pytest.fixture
+def group():
+    return f"group-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def publisher(kafka_bootstrap):
+    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+        yield publisher

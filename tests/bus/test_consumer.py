@@ -1,0 +1,330 @@
+"""The consumer: many records in flight, and only the finished prefix is ever committed."""
+
+import asyncio
+import time
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from sluice.bus.consumer import Consumer, Limits
+from sluice.launcher.proc import free_port
+from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
+from tests.waiting import until
+
+pytestmark = pytest.mark.system
+
+
+async def test_every_record_is_handed_over_in_order(kafka_bootstrap, topic, group):
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 50)
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(50)
+
+    assert handler.values == list(range(50))
+
+
+async def test_a_record_says_where_it_was_read(kafka_bootstrap, topic, group):
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 2, headers=[("name", b"value")], key=b"key")
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(2)
+
+    record = handler[1]
+    assert (record.topic, record.partition, record.offset) == (topic, 0, 1)
+    assert (record.key, record.headers) == (b"key", (("name", b"value"),))
+
+
+async def test_what_is_finished_is_committed(kafka_bootstrap, admin, topic, group):
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 10)
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await until(lambda: is_committed(admin, group, topic, 10))
+
+
+async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_bootstrap, admin, topic, group):
+    handler = Handler(finish=False)
+    await numbers(kafka_bootstrap, topic, 10)
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(10)
+        for number in (9, 1, 0, 2, 8, 7, 4):
+            handler[number].done()
+        await until(lambda: is_committed(admin, group, topic, 3))
+        for number in (3, 5, 6):
+            handler[number].done()
+        await until(lambda: is_committed(admin, group, topic, 10))
+
+
+async def test_finishing_twice_changes_nothing(kafka_bootstrap, topic, group):
+    handler = Handler(finish=False)
+    await numbers(kafka_bootstrap, topic, 2)
+
+    async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
+        await handler.has(2)
+        handler[0].done()
+        handler[0].done()
+
+        assert consumer.in_flight == 1
+        handler[1].done()
+
+
+async def test_what_was_not_finished_is_seen_by_the_next_one(kafka_bootstrap, topic, group):
+    first, second = Handler(finish=False), Handler()
+    await numbers(kafka_bootstrap, topic, 10)
+    async with consuming(kafka_bootstrap, topic, group, first, drain=0.1):
+        await first.has(10)
+        for number in (0, 1, 2, 5):
+            first[number].done()
+
+    async with consuming(kafka_bootstrap, topic, group, second):
+        await second.has(7)
+
+    assert second.values == [3, 4, 5, 6, 7, 8, 9]
+
+
+async def test_a_stop_waits_for_what_is_in_flight(kafka_bootstrap, admin, topic, group):
+    handler = Handler(finish=False)
+    await numbers(kafka_bootstrap, topic, 5)
+    async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
+        await handler.has(5)
+        consumer.stop()
+        for number in (4, 3, 2, 1, 0):
+            await asyncio.sleep(0)
+            handler[number].done()
+
+    assert await committed(admin, group, topic) == 5
+
+
+async def test_a_handler_that_raises_sees_its_unfinished_records_again(kafka_bootstrap, admin, topic, group):
+    handler = Handler(finish=False)
+    handler.fault = RuntimeError("a bug")
+    await numbers(kafka_bootstrap, topic, 3)
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(3)
+        handler[1].done()
+        handler.fault = None
+        await handler.has(5)
+        assert handler.values[3:] == [0, 2]
+        handler[0].done()
+        handler[2].done()
+        await until(lambda: is_committed(admin, group, topic, 3))
+
+
+async def test_a_consumer_whose_handler_keeps_raising_can_be_stopped(kafka_bootstrap, topic, group):
+    handler = Handler()
+    handler.fault = RuntimeError("a bug")
+    await numbers(kafka_bootstrap, topic, 3)
+
+    async with consuming(kafka_bootstrap, topic, group, handler, drain=0.5):
+        await handler.has(3)
+
+    assert set(handler.values) == {0, 1, 2}
+
+
+async def test_a_full_window_pauses_its_partition(kafka_bootstrap, topic, group):
+    handler = Handler(finish=False)
+    await numbers(kafka_bootstrap, topic, 100)
+
+    async with consuming(kafka_bootstrap, topic, group, handler, limits=Limits(window=20, batch=10)) as consumer:
+        await handler.has(20)
+        polled = consumer.polled_at
+        await until(lambda: consumer.polled_at > polled + 0.3)  # polls go on and bring nothing
+        held = len(handler.records)
+        await finish_all(handler, 100)
+
+    assert 20 <= held <= 30
+    assert handler.values == list(range(100))
+
+
+async def finish_all(handler, count):
+    """Finish everything that comes, until ``count`` came."""
+
+    def finish():
+        for record in handler.records:
+            record.done()
+        return len(handler.records) >= count
+
+    await until(finish)
+    finish()
+
+
+async def test_no_more_are_in_flight_than_allowed(kafka_bootstrap, make_topic, group):
+    topic, handler = await make_topic(partitions=4), Handler(finish=False)
+    for partition in range(4):
+        await numbers(kafka_bootstrap, topic, 50, partition=partition)
+
+    async with consuming(kafka_bootstrap, topic, group, handler, limits=Limits(in_flight=60, batch=25)) as consumer:
+        await handler.has(60)
+        assert consumer.in_flight == 60
+        polled = consumer.polled_at
+        await until(lambda: consumer.polled_at > polled)  # still a living member of the group
+        assert len(handler.records) == 60
+        await finish_all(handler, 200)
+
+    assert sorted(handler.values) == sorted([*range(50)] * 4)
+
+
+async def test_a_second_consumer_takes_over_a_part(kafka_bootstrap, make_topic, group):
+    topic, one, other = await make_topic(partitions=4), Handler(), Handler()
+    async with (
+        consuming(kafka_bootstrap, topic, group, one) as first,
+        consuming(kafka_bootstrap, topic, group, other) as second,
+    ):
+        await until(lambda: len(assignment(first)) == len(assignment(second)) == 2)
+        for partition in range(4):
+            await numbers(kafka_bootstrap, topic, 10, partition=partition)
+        await until(lambda: len(one.records) + len(other.records) >= 40)
+
+    assert len(one.records) == len(other.records) == 20
+
+
+def assignment(consumer):
+    return consumer._client.assignment() if consumer._client else set()
+
+
+async def test_what_is_finished_during_a_rebalance_is_not_seen_again(kafka_bootstrap, make_topic, group):
+    topic, one, other = await make_topic(partitions=2), Handler(finish=False), Handler()
+    for partition in range(2):
+        await numbers(kafka_bootstrap, topic, 10, partition=partition)
+
+    async with consuming(kafka_bootstrap, topic, group, one) as first:
+        await one.has(20)
+        async with consuming(kafka_bootstrap, topic, group, other) as second:
+            # The second can have nothing before the first has let go.
+            await until(lambda: second._client is not None or first._client._subscription.reassignment_in_progress)
+            for record in one.records:
+                record.done()
+            await until(lambda: len(assignment(first)) == len(assignment(second)) == 1)
+
+    assert (len(one.records), len(other.records)) == (20, 0)
+
+
+async def test_what_is_not_finished_in_time_is_seen_by_the_other(kafka_bootstrap, make_topic, group):
+    topic, one, other = await make_topic(partitions=2), Handler(finish=False), Handler()
+    for partition in range(2):
+        await numbers(kafka_bootstrap, topic, 5, partition=partition)
+
+    async with consuming(kafka_bootstrap, topic, group, one, drain=0.5) as first:
+        await one.has(10)
+        async with consuming(kafka_bootstrap, topic, group, other):
+            await other.has(5)
+            late = [record for record in one.records if not record.alive]
+            for record in one.records:
+                record.done()
+            await until(lambda: first.in_flight == 0)
+
+    assert len(late) >= 5
+    assert sorted(other.values) == [0, 1, 2, 3, 4]
+
+
+async def test_records_that_were_lost_while_the_handler_raised_do_not_fill_the_window(
+    kafka_bootstrap, make_topic, group
+):
+    topic, one, other = await make_topic(partitions=2), Handler(), Handler()
+    one.fault = RuntimeError("a bug")
+    for partition in range(2):
+        await numbers(kafka_bootstrap, topic, 5, partition=partition)
+
+    async with consuming(kafka_bootstrap, topic, group, one, drain=0.5) as first:
+        await until(lambda: len(set(one.records)) == 10)
+        async with consuming(kafka_bootstrap, topic, group, other):
+            await other.has(5)
+            one.fault = None
+            await until(lambda: first.in_flight == 0)
+
+
+async def test_a_late_finish_of_a_lost_record_commits_nothing(kafka_bootstrap, admin, make_topic, group):
+    topic, one, other = await make_topic(), Handler(finish=False), Handler(finish=False)
+    await numbers(kafka_bootstrap, topic, 5)
+    async with consuming(kafka_bootstrap, topic, group, one, drain=0.1):
+        await one.has(5)
+    async with consuming(kafka_bootstrap, topic, group, other, drain=0.1):
+        await other.has(5)
+
+        for record in one.records:
+            record.done()
+
+    assert await committed(admin, group, topic) is None
+
+
+async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
+    consumer = Consumer([topic], Handler(), servers=kafka_bootstrap, group=group)
+    assert consumer.readiness() == "not in the consumer group yet"
+    running = asyncio.create_task(consumer.run())
+
+    await until(lambda: consumer.readiness() is None)
+
+    consumer.stop()
+    assert consumer.readiness() == "stopping"
+    await running
+
+
+async def test_a_consumer_that_polls_no_more_is_not_ready(kafka_bootstrap, topic, group):
+    async with consuming(kafka_bootstrap, topic, group, Handler()) as consumer:
+        await until(lambda: consumer.readiness() is None)
+        consumer.polled_at = time.monotonic() - 60
+        reason = consumer.readiness()
+
+    assert "no poll for 60 s" in (reason or "")
+
+
+async def test_a_consumer_without_a_broker_can_be_stopped(group):
+    async with consuming(f"127.0.0.1:{free_port()}", "nothing", group, Handler()) as consumer:
+        assert consumer.readiness() == "not in the consumer group yet"
+
+
+class NoText(str):
+    """A header's name as another program's client may write it: bytes that are no UTF-8."""
+
+    def encode(self, *_):
+        return b"\xff\xfe name"
+
+
+async def test_a_header_whose_name_is_no_text_does_not_stop_its_partition(kafka_bootstrap, topic, group):
+    handler = Handler()
+    async with a_producer(kafka_bootstrap) as producer:
+        await producer.send_and_wait(topic, b"0")
+        await send_raw(producer, topic, b"1", [(NoText("x"), b"")])
+        await producer.send_and_wait(topic, b"2")
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(3)
+
+    assert [record.value for record in handler.records] == [b"0", None, b"2"]
+    assert [record.offset for record in handler.records] == [0, 1, 2]
+
+
+async def send_raw(producer: AIOKafkaProducer, topic, value, headers):
+    """A record that the client would not write."""
+    builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=0,
+        batch_size=16_384,
+    )
+    batch = producer.create_batch()
+    batch._builder = builder
+    assert batch.append(key=None, value=value, timestamp=None, headers=headers)
+    await (await producer.send_batch(batch, topic, partition=0))
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_record_may_be_compressed_in_any_way(kafka_bootstrap, topic, group, codec):
+    handler = Handler()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, compression_type=codec)
+    await producer.start()
+    await producer.send_and_wait(topic, b"7")
+    await producer.stop()
+
+    async with consuming(kafka_bootstrap, topic, group, handler):
+        await handler.has(1)
+
+    assert handler.values == [7]

@@ -1,0 +1,107 @@
+"""The publisher: handed over is not yet published, and nobody waits for ever to hear which."""
+
+import asyncio
+
+import pytest
+
+from sluice.bus.publisher import NotPublishedError, Publisher, acknowledged, open_publisher
+from sluice.launcher.proc import free_port
+from tests.bus.bus import read_all
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def nowhere():
+    """An address at which no broker answers."""
+    return f"127.0.0.1:{free_port()}"
+
+
+async def test_a_published_record_arrives(kafka_bootstrap, publisher, topic):
+    await publisher.publish(topic, b"key", b"value", {"name": "text"})
+
+    (record,) = await read_all(kafka_bootstrap, topic, 1)
+    assert (record.key, record.value) == (b"key", b"value")
+    assert dict(record.headers) == {"schema-version": b"1", "name": b"text"}
+
+
+async def test_records_of_one_key_stay_in_order(kafka_bootstrap, publisher, make_topic):
+    topic = await make_topic(partitions=3)
+
+    for number in range(300):
+        publisher.publish(topic, b"key", str(number).encode())
+
+    records = await read_all(kafka_bootstrap, topic, 300)
+    assert [int(record.value) for record in records] == list(range(300))
+
+
+async def test_records_without_a_key_arrive_each_once(kafka_bootstrap, publisher, make_topic):
+    topic = await make_topic(partitions=3)
+
+    assert await acknowledged([publisher.publish(topic, None, str(number).encode()) for number in range(300)])
+
+    records = await read_all(kafka_bootstrap, topic, 300)
+    assert sorted(int(record.value) for record in records) == list(range(300))
+
+
+async def test_a_deletion_can_be_published(kafka_bootstrap, publisher, topic):
+    await publisher.publish(topic, b"key", None)
+
+    (record,) = await read_all(kafka_bootstrap, topic, 1)
+    assert record.value is None
+
+
+async def test_a_record_that_is_too_large_is_refused_and_the_next_one_taken(publisher, topic):
+    large, small = publisher.publish(topic, b"key", b"x" * 2_000_000), publisher.publish(topic, b"key", b"x")
+
+    assert await acknowledged([small])
+    with pytest.raises(NotPublishedError, match="MessageSizeTooLarge"):
+        await large
+
+
+async def test_one_refused_record_means_not_all_were_acknowledged(publisher, topic):
+    results = [publisher.publish(topic, b"key", value) for value in (b"x", b"x" * 2_000_000)]
+
+    assert not await acknowledged(results)
+
+
+async def test_at_the_end_what_was_handed_over_is_published(kafka_bootstrap, topic):
+    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+        results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(1000)]
+
+    assert all(result.done() and not result.exception() for result in results)
+    assert len(await read_all(kafka_bootstrap, topic, 1000)) == 1000
+
+
+async def test_a_full_queue_refuses_at_once():
+    publisher = Publisher(limit=3)
+
+    results = [publisher.publish("any", b"key", b"value") for _ in range(4)]
+
+    assert [result.done() for result in results] == [False, False, False, True]
+    with pytest.raises(NotPublishedError, match="the queue to Kafka is full"):
+        await results[3]
+
+
+async def test_nobody_is_left_waiting_when_the_broker_never_came(nowhere):
+    async with open_publisher(nowhere, name="test") as publisher:
+        results = [publisher.publish("any", b"key", b"value") for _ in range(3)]
+
+    assert not await asyncio.wait_for(acknowledged(results), timeout=1)
+
+
+async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_bootstrap):
+    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+        missing = publisher.publish("test.no-such-topic", b"key", b"value")
+        behind = publisher.publish("test.no-such-topic", b"key", b"value")
+
+    assert not await asyncio.wait_for(acknowledged([missing, behind]), timeout=1)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent(kafka_bootstrap, topic):
+    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+        publisher.publish(topic, b"key", b"left").cancel()
+        await publisher.publish(topic, b"key", b"stayed")
+
+    (record,) = await read_all(kafka_bootstrap, topic, 1)
+    assert record.value == b"stayed"
