@@ -112,7 +112,13 @@ def create_broker(servers: str) -> KafkaBroker:
         return message.body
 
     return KafkaBroker(
-        servers, client_id="sluice-health", allow_auto_create_topics=False, decoder=raw, logger=None, apply_types=False
+        servers,
+        client_id="sluice-health",
+        allow_auto_create_topics=False,
+        metadata_max_age_ms=3_000,  # the topic may be made only after the first look
+        decoder=raw,
+        logger=None,
+        apply_types=False,
     )
 
 

@@ -28,6 +28,8 @@ _COMMIT_EVERY = 0.2  # seconds
 _AFTER_FAULT = 1.0  # seconds before a handler that raised sees its records again
 _SILENT = 15.0  # seconds without a finished poll after which the consumer is not ready
 _LAST_POLL = 1.0  # seconds for the poll under way when asked to stop
+# A consumer that joined before its topics were made (after Kafka's data were wiped) has no partition until it looks.
+_LOOK_FOR_TOPICS = 3_000  # milliseconds
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
@@ -211,7 +213,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 rebalance_timeout_ms=int((self._drain + 5) * 1000),
                 max_poll_interval_ms=300_000,
                 fetch_max_wait_ms=200,
-                metadata_max_age_ms=30_000,
+                metadata_max_age_ms=_LOOK_FOR_TOPICS,
                 retry_backoff_ms=200,
             )
             client.subscribe(self._topics, listener=self)
