@@ -136,6 +136,18 @@ def test_credentials_refused_again_are_parked_for_longer():
     assert record.hold_until == after(2 * LIMITS.auth_hold)
 
 
+def test_one_refusal_of_an_account_that_has_just_worked_parks_nothing():
+    record = watched(GOOD, "auth_failed", "auth_failed", GOOD, "auth_failed")
+
+    assert (record.verdict, record.hold_until) == ("healthy", None)
+
+
+def test_three_refusals_in_a_row_park_an_account_that_has_just_worked():
+    record = watched(GOOD, *["auth_failed"] * 3, start=-0.3)
+
+    assert (record.verdict, record.hold_until) == ("unhealthy", after(LIMITS.auth_hold))
+
+
 def test_a_throttle_holds_for_as_long_as_the_provider_asked():
     record = observe(Record(), Attempt(NOON, "throttled", seconds(30)), LIMITS)
 

@@ -35,6 +35,8 @@ class Thresholds(BaseModel):
     longest_back_off: float = Field(60.0, gt=0)
     probes: int = Field(3, ge=1, description="accepted probes that make a provider healthy again")
     auth_hold: float = Field(60.0, gt=0, description="pause after refused credentials; doubles up to an hour")
+    auth_trust: float = Field(60.0, ge=0, description="for so long after a success one refusal is not the account's")
+    auth_in_a_row: int = Field(3, ge=1, description="refusals in a row that park an account which has just worked")
     throttle_hold: float = Field(5.0, gt=0, description="pause after a throttle that named none")
 
 
@@ -142,7 +144,15 @@ def _trip(record: Record, at: datetime, reason: str, limits: Thresholds, jitter:
 
 
 def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
-    pause = min(3600.0, limits.auth_hold * 2**record.refusals)
+    """Refused credentials park the account at once. But where it has just taken other messages, one refusal is
+    more likely about a sender that it may not use, and only several in a row say otherwise.
+    """
+    trusted = at - timedelta(seconds=limits.auth_trust)
+    worked = any(moment > trusted and not weight for moment, weight in record.recent)
+    if worked and record.refusals + 1 < limits.auth_in_a_row:
+        return replace(record, refusals=record.refusals + 1)
+    before = record.refusals if not worked else record.refusals + 1 - limits.auth_in_a_row
+    pause = min(3600.0, limits.auth_hold * 2**before)
     return replace(
         record,
         verdict=UNHEALTHY,
