@@ -32,6 +32,17 @@ KAFKA_IMAGE = "apache/kafka:4.3.1"
 POSTGRES_CONTAINER = {"POSTGRES_USER": "sluice", "POSTGRES_HOST_AUTH_METHOD": "trust"}
 CONTAINER_SECONDS = 120.0
 
+# Delivery with shorter patience: what recovers by itself does so while a test looks on.
+QUICK = {
+    "SLUICE_LEASE": "5",
+    "SLUICE_CALL_DEADLINE": "4",
+    "SLUICE_REDRIVE": "3",
+    "SLUICE_RECEIPT_WAIT": "2",
+    "SLUICE_REPEAT_AFTER": "1",
+    "SLUICE_RETRY_ROUNDS": "[0.5, 1, 2, 2]",
+    "SLUICE_RECOVERY_EVERY": "0.5",
+}
+
 Probe = Callable[[str, int], Awaitable[bool]]
 MakeDatabase = Callable[[], Awaitable[str]]
 
@@ -84,11 +95,23 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield engine.addresses["kafka"]
 
 
+@contextmanager
+def _stopping(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        engine.stop()
+
+
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Everything that `sluice up` starts, native in any case: its tests stop and wipe what it runs on."""
     data_dir = tmp_path_factory.mktemp("system")
-    with Engine(data_dir, roles=default_roles()) as engine:
+    with pytest.MonkeyPatch.context() as setting:
+        for name, value in QUICK.items():
+            setting.setenv(name, value)
+        engine = Engine(data_dir, roles=default_roles()).start()
+    with _stopping(engine):
         yield System(engine.addresses, engine.environment, engine.control, data_dir)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway import requests
-from gateway.accepting import Acceptance
+from gateway.accepting import Acceptance, _parsed
 from gateway.errors import ApiError, Invalid
 from sluice.clock import utc_now
 from sluice.model.message import Class
@@ -33,7 +33,9 @@ def an_acceptance(sender=None):
 
 def accepted(body, *, header_key=None, sender=None):
     """The message that these bytes become, up to the record's door."""
-    return an_acceptance(sender)._read(body, KEY, header_key)
+    request, key = _parsed(body, header_key)
+    fingerprint = requests.fingerprint(body) if key else b""
+    return an_acceptance(sender)._to_record(request, KEY, key, fingerprint, None)
 
 
 def refusal_of(body, **options):

@@ -1,0 +1,51 @@
+"""A project of the test's own on the one running system, and far ends for its providers."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+
+from sluice.clock import utc_now
+from sluice.simulator.simulator import Simulator
+from sluice.verification import verify
+from tests.system.world import DEAD, a_world
+
+
+@pytest.fixture
+async def world(system):
+    async with a_world(system) as world:
+        yield world
+
+
+@pytest.fixture
+async def mailbox(world):
+    """The mailbox server as a provider, behind one that is dead."""
+    await world.add_provider("dead-smtp", DEAD)
+    port = urlsplit(world.system.addresses["mailbox"]).port
+    return await world.add_provider("mailbox-smtp", {"host": "127.0.0.1", "port": port, "secure": False})
+
+
+@pytest.fixture
+async def simulator():
+    """A scripted SMTP server; it lives in the process of the tests."""
+    async with Simulator(doors={"smtp": "smtp"}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def far_end(world, simulator):
+    """The simulator as the project's only provider."""
+    host, port = simulator.smtp_address
+    await world.add_provider("simulator", {"host": host, "port": port, "secure": False})
+    return simulator
+
+
+@pytest.fixture
+async def proven(world):
+    """After the test: the record keeps every promise."""
+    yield
+    async with world.db.acquire() as connection:
+        report = await verify(
+            connection, now=utc_now(), quiet=False, grace=timedelta(seconds=60), ledgers=[], progress=lambda _: None
+        )
+    assert report.faults == []
