@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 
@@ -63,4 +64,4 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
 def longest_gap(moments: Sequence[float], start: float, end: float) -> float:
     """The longest time between two moments within ``start`` … ``end``, both of which count as moments."""
     within = [start, *sorted(moment for moment in moments if start < moment < end), end]
-    return max(later - earlier for earlier, later in zip(within, within[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(within))

@@ -127,8 +127,7 @@ class _Run:
                 connection.close()
             for task in self._opening:
                 task.cancel()
-        with Path(offer.result).open("wb") as file:
-            self._rows.tofile(file)
+        Path(offer.result).write_bytes(self._rows.tobytes())  # noqa: ASYNC240  nothing else is to be done meanwhile
         return {
             "drawn": len(self._due),
             "sent": len(self._rows) // COLUMNS,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,16 +66,19 @@ class Run:
 
     subject: str
     load: Load
-    messages: list[Message]
-    start: float
-    rest: float  # seconds from the last arrival until everything was settled
-    quiet: bool
+    start: float  # of bench.clock
+    offset: float  # what makes the time of day of it
+    ledger: int  # where the sink's ledger ended before
+    answers: list[Sent]
     cpu: dict[str, float]  # CPU seconds by process within the measured span
     memory: dict[str, int]  # largest PSS by process, bytes
     python: tuple[str, ...]  # which of them are the subject's own Python processes
-    faults: list[str]  # of the conservation check
-    drawn: int = 0
-    sent: int = 0
+    drawn: int
+    sent: int
+    messages: list[Message] = field(default_factory=list)
+    rest: float = 0.0  # seconds from the last arrival until everything was settled
+    quiet: bool = False
+    faults: list[str] = field(default_factory=list)  # of the conservation check
 
     # -- what was measured
 
@@ -88,18 +91,14 @@ class Run:
         """Messages that were due in the measured part, or in a part of it; of all streams when none is named."""
         first = self.load.warm if begin is None else begin
         last = self.load.seconds if end is None else end
-        return [
-            one for one in self.messages if first <= one.intended < last and (not streams or one.stream in streams)
-        ]
+        return [one for one in self.messages if first <= one.intended < last and (not streams or one.stream in streams)]
 
     def delivered(self, begin: float | None = None, end: float | None = None) -> int:
         """Calls that a provider accepted within a span of the run, each message once."""
         first = self.load.warm if begin is None else begin
         last = self.load.seconds if end is None else end
         return sum(
-            1
-            for one in self.messages
-            if (taken := first_taken(one)) is not None and first <= taken - self.start < last
+            1 for one in self.messages if (taken := first_taken(one)) is not None and first <= taken - self.start < last
         )
 
     @property
@@ -120,7 +119,7 @@ class Run:
     @property
     def python_memory(self) -> float:
         """PSS of the subject's own processes, in MB."""
-        return sum(self.memory.get(name, 0) for name in (*self.python, "supervisor")) / 1e6
+        return sum(self.memory.get(name, 0) for name in self.python) / 1e6
 
     def accept_times(self, *streams: str, begin: float | None = None, end: float | None = None) -> list[float]:
         """Intended send to answer, of what was accepted."""
@@ -180,8 +179,7 @@ class Run:
         return [
             one
             for one in self.measured(*streams, begin=begin, end=end)
-            if one.accepted
-            and ((taken := first_taken(one)) is None or taken - self.start - one.intended > LATE)
+            if one.accepted and ((taken := first_taken(one)) is None or taken - self.start - one.intended > LATE)
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -194,7 +192,9 @@ class Run:
             "offered_per_s": round(len(self.measured()) / (self.load.seconds - self.load.warm), 1),
             "delivered_per_s": round(self.rate, 1),
             "accepted": self.accepted,
-            "answers": {str(status): count for status, count in sorted(Counter(m.status for m in self.messages).items())},
+            "answers": {
+                str(status): count for status, count in sorted(Counter(m.status for m in self.messages).items())
+            },
             "streams": {name: self._latencies(name) for name in groups} if len(groups) > 1 else {},
             **self._latencies(),
             "lag_p99_ms": _ms(self.lag_p99),
@@ -249,8 +249,13 @@ def _rounded(value: float | None) -> float | None:
 # -- making it ---------------------------------------------------------------------------------------------------
 
 
-async def perform(world: World, subject: Subject, load: Load, actions: Iterable[Action] = ()) -> Run:
-    """Make one run, with everything that happens meanwhile, and check that nothing was lost."""
+async def perform(
+    world: World, subject: Subject, load: Load, actions: Iterable[Action] = (), *, settle: bool = True
+) -> Run:
+    """Make one run, with everything that happens meanwhile, and check that nothing was lost.
+
+    ``settle``: wait until everything is settled; otherwise :func:`collect` must be called when that is so.
+    """
     python = tuple(subject.roots())
     ledger = world.sink.position()
     before = world.counters[counters.ACCEPTED]
@@ -276,28 +281,52 @@ async def perform(world: World, subject: Subject, load: Load, actions: Iterable[
         for task in script:
             await task
     finally:
-        for task in (watch, *script):
+        watch.cancel()
+        for task in script:
             task.cancel()
-    accepted = sum(one.accepted for one in sent)
-    quiet, at = await subject.rest(accepted, before, seconds=load.rest)
-    messages = _joined(load, sent, calls(world.sink.lines(ledger)), await subject.settled(load.run, start + offset), start)
-    _date(messages, offset + start)
     run = Run(
         subject=subject.name,
         load=load,
-        messages=list(messages.values()),
         start=start,
-        rest=max(0.0, at - start - load.seconds),
-        quiet=quiet,
+        offset=offset,
+        ledger=ledger,
+        answers=sent,
         cpu=cpu,
         memory=memory,
         python=python,
-        faults=[],
         drawn=sum(word["drawn"] for word in words),
-        sent=sum(word["drawn"] and word["sent"] for word in words),
+        sent=sum(word["sent"] for word in words if word["drawn"]),
     )
-    run.faults = conservation(run, record=isinstance(subject, Sluice))
+    if settle:
+        run.quiet, at = await subject.rest(sum(one.accepted for one in sent), before, seconds=load.rest)
+        run.rest = max(0.0, at - start - load.seconds)
+        await collect(world, subject, run)
     return run
+
+
+async def collect(world: World, subject: Subject, run: Run) -> None:
+    """Find out what became of a run's messages, and check that nothing was lost."""
+    found = {
+        one.number: Message(
+            stream=run.load.streams[one.number // STREAM_SPAN].name,
+            intended=one.intended - run.start,
+            lag=one.lag,
+            answered=one.answered - run.start if one.answered else None,
+            status=one.status,
+        )
+        for one in run.answers
+    }
+    for call in calls(world.sink.lines(run.ledger)):
+        if call.run == run.load.run and call.number in found:
+            found[call.number].calls.append(call)
+    settled = await subject.settled(run.load.run, run.start + run.offset)
+    for row in settled or ():
+        message = found.get(row.number)
+        if message is not None:
+            message.settled = row
+            message.recorded = None if row.at is None else row.at - run.offset - run.start
+    run.messages = list(found.values())
+    run.faults = conservation(run, record=settled is not None)
 
 
 async def _act(start: float, action: Action) -> None:
@@ -318,34 +347,6 @@ async def _watch(world: World, subject: Subject, start: float, load: Load) -> tu
     for name, value in usage.memory_bytes(roots).items():
         memory[name] = max(value, memory.get(name, 0))
     return {name: last[name] - first[name] for name in last}, memory
-
-
-def _joined(
-    load: Load, sent: Sequence[Sent], seen: Sequence[Call], settled: Sequence[Settled] | None, start: float
-) -> dict[int, Message]:
-    found = {
-        one.number: Message(
-            stream=load.streams[one.number // STREAM_SPAN].name,
-            intended=one.intended - start,
-            lag=one.lag,
-            answered=one.answered - start if one.answered else None,
-            status=one.status,
-        )
-        for one in sent
-    }
-    for call in seen:
-        if call.run == load.run and call.number in found:
-            found[call.number].calls.append(call)
-    for row in settled or ():
-        if row.number in found:
-            found[row.number].settled = row
-    return found
-
-
-def _date(messages: Mapping[int, Message], start: float) -> None:
-    for one in messages.values():
-        if one.settled is not None and one.settled.at is not None:
-            one.recorded = one.settled.at - start
 
 
 def conservation(run: Run, *, record: bool) -> list[str]:

@@ -20,7 +20,7 @@ Rule = Mapping[str, Any]
 FAST: Rule = {"slow": {"median": 0.001}}
 MODEL: Rule = {"slow": {"median": 0.050, "sigma": 0.35}}
 SLOW: Rule = {"slow": {"median": 0.200}}
-SILENT = {"kinds": []}
+SILENT: Rule = {"kinds": []}
 
 
 @dataclass(slots=True)

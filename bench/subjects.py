@@ -14,10 +14,11 @@ from typing import Protocol
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from bench import counters, record
+from bench import counters, record, usage
 from bench.clock import now, wall_offset
 from bench.processes import Child, Failed, bench_program
 from bench.record import Settled
+from bench.traffic import Shape
 from bench.world import World, environment, wait_for_port
 from sluice.clock import utc_now
 from sluice.launcher.engine import Engine
@@ -115,7 +116,7 @@ class Sluice:
         return cls(world, folder, engine, dsn, existing)
 
     def roots(self) -> dict[str, int]:
-        """The roles; the launcher's supervisor does nothing while they run and counts with them in memory only."""
+        """The roles. The supervisor above them does nothing while they run; its memory is told apart."""
         found = read_state(self._folder)
         return {name: found[name].pid for name in ROLE_NAMES if name in found}
 
@@ -127,6 +128,14 @@ class Sluice:
     async def settled(self, run: int, since: float) -> list[Settled] | None:
         """From the record."""
         return await record.messages(self.dsn, run, since)
+
+    def memory(self) -> float:
+        """PSS of the roles now, in MB."""
+        return sum(usage.memory_bytes(self.roots()).values()) / 1e6
+
+    def supervisor_memory(self) -> float:
+        """PSS of the process above the roles, in MB."""
+        return float(self.engine.control.process("supervisor")["memory"]) / 1e6
 
     def end(self) -> None:
         """Stop the roles; the database stays."""
@@ -196,17 +205,30 @@ class Rival:
         log = self._world.folder / f"{self.name}-{part}.log"
         self._children[part] = Child(command, log=log, environment=variables)
 
-    def wait(self) -> None:
-        """Until it listens.
+    async def wait(self) -> None:
+        """Until a first message has come through: a worker may need longer than the door.
 
         Raises:
-            Failed: it does not.
+            Failed: none does.
         """
-        if wait_for_port(self.port, lambda: all(child.alive for child in self._children.values())):
-            return
-        words = " ".join(child.last_words() for child in self._children.values() if not child.alive)
+        before = self._world.counters[counters.ACCEPTED]
+        deadline = time.monotonic() + 30.0
+        if wait_for_port(self.port, self._alive):
+            request = (Shape(self._world.next_run()).template() % {"n": f"{0:09d}", "key": self.keys[0]}).encode()
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(request)
+            await reader.read(1)
+            writer.close()
+            while time.monotonic() < deadline and self._alive():
+                if self._world.counters[counters.ACCEPTED] > before:
+                    return
+                await asyncio.sleep(0.1)
+        words = " ".join(f"{part}: {child.last_words()}" for part, child in self._children.items())
         self.end()
         raise Failed(f"{self.name} does not start: {words}")
+
+    def _alive(self) -> bool:
+        return all(child.alive for child in self._children.values())
 
     def roots(self) -> dict[str, int]:
         """Its processes."""
@@ -272,7 +294,7 @@ async def start_floor_k(world: World, name: str = "floor-k") -> Rival:
     python = [sys.executable, "-O", "-m"]
     rival.spawn("accept", [*python, "bench.floors.kafka_accept", str(rival.port), servers, topic])
     rival.spawn("drain", [*python, "bench.floors.kafka_drain", servers, topic, f"{world.sink.url('email-a')}/emails"])
-    rival.wait()
+    await rival.wait()
     return rival
 
 
@@ -304,7 +326,7 @@ async def _start_peer(world: World, name: str, database: int, worker: Sequence[s
         variables,
     )
     rival.spawn("worker", [bench_program("python"), "-m", *worker], variables)
-    rival.wait()
+    await rival.wait()
     return rival
 
 

@@ -28,8 +28,9 @@ _FREE_SPACE = 3 * 2**30
 class World:
     """``with World() as world``: PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports."""
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self, *, keep: bool = False, limit: float | None = None) -> None:
         self._keep = keep
+        self._limit = limit
         self._stack = ExitStack()
         self._began = time.monotonic()
         self._run = 0
@@ -70,6 +71,15 @@ class World:
     def say(self, text: str) -> None:
         """A line of progress, with the seconds since the start."""
         print(f"{time.monotonic() - self._began:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def time_left(self, seconds: float) -> bool:
+        """Whether so many seconds are left of the time that was allowed."""
+        return self._limit is None or time.monotonic() - self._began + seconds < self._limit
+
+    @property
+    def took(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
 
     def next_run(self) -> int:
         """A number that no run before had: it makes keys and recipients unique."""

@@ -57,7 +57,7 @@ class Floor:
 def main(port: int, servers: str, topic: str) -> None:
     """Serve until told to end."""
     uvicorn.run(
-        Floor(servers, topic),  # type: ignore[arg-type]
+        Floor(servers, topic),
         host="127.0.0.1",
         port=port,
         loop="uvloop",

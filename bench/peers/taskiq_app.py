@@ -79,9 +79,7 @@ async def _accept(message: Message) -> dict[str, str]:
     message_id = str(uuid4())
     body = message.model_dump() | {"from": "Bench <bench@sluice.example>"}
     text = json.dumps(body)
-    await app.state.pool.execute(
-        "INSERT INTO messages (id, body, status) VALUES ($1, $2, 'queued')", message_id, text
-    )
+    await app.state.pool.execute("INSERT INTO messages (id, body, status) VALUES ($1, $2, 'queued')", message_id, text)
     await deliver.kiq(message_id, text)
     return {"id": message_id, "status": "queued"}
 

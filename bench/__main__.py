@@ -1,0 +1,175 @@
+"""`python -m bench`: the full form, the quick form, the growth, the profile."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Awaitable, Sequence
+
+from bench.forms import FULL, QUICK, Form, paced
+from bench.measures import MEASURES
+from bench.plots import draw
+from bench.processes import Failed, bench_program
+from bench.report import DOCS, Report, peer_versions, tell
+from bench.scenarios import QUICK_SCENARIOS, SCENARIOS, Bench
+from bench.world import World
+from sluice.errors import SluiceError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command."""
+    options = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_bounded(options.command(options), options.limit))
+    except (Failed, SluiceError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except TimeoutError:
+        print(f"bench: it took longer than {options.limit:.0f} s", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
+async def _bounded(work: Awaitable[int], limit: float) -> int:
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with asyncio.timeout(limit):
+        return await task
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measures Sluice against two floors and a baseline: open loop, same run, ratios. "
+        "Everything runs on loopback in a temporary directory (TMPDIR) and ends with the command.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _scenario_command(commands, "full", FULL, tuple(SCENARIOS), 3 * 3600)
+    _scenario_command(commands, "quick", QUICK, QUICK_SCENARIOS, 900)
+    _growth_command(commands)
+    _profile_command(commands)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, limit: float) -> None:
+    parser.add_argument("--limit", type=float, default=limit, help="seconds after which it gives up (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary directory")
+    parser.add_argument(
+        "--provisional", action="store_true", help="mark the figures as not to be quoted: the machine is not quiet"
+    )
+    parser.add_argument("--no-docs", action="store_true", help="write nothing into docs/benchmarks")
+
+
+def _scenario_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    form: Form,
+    chosen: tuple[str, ...],
+    limit: float,
+) -> None:
+    about = "; ".join((SCENARIOS[each].__doc__ or "").strip().rstrip(".") for each in chosen)
+    parser = commands.add_parser(name, help=f"scenarios {', '.join(chosen)}", description=about)
+    _common(parser, limit)
+    parser.add_argument(
+        "--only", type=lambda text: tuple(text.split(",")), default=chosen, help="scenarios, with commas between"
+    )
+    parser.add_argument("--pace", type=float, default=1.0, help="factor for every duration; not 1: not to be quoted")
+    parser.add_argument("--pairs", type=int, help=f"pairs of ours and Floor K (default {form.pairs})")
+    parser.add_argument("--saturation", type=float, help="messages per second, when scenario 1 is left out")
+
+    async def run(options: argparse.Namespace) -> int:
+        unknown = [each for each in options.only if each not in SCENARIOS]
+        if unknown:
+            raise Failed(f"there is no scenario {unknown[0]}: there are {', '.join(SCENARIOS)}")
+        return await _scenarios(name, paced(form, options.pace), options)
+
+    parser.set_defaults(command=run)
+
+
+async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    if options.pairs:
+        form = replace(form, pairs=options.pairs, peer_pairs=min(form.peer_pairs, options.pairs))
+    report = Report(form.name, provisional=options.provisional or options.pace != 1.0)
+    report.knows(peer_versions(bench_program("python")))
+    with World(keep=options.keep, limit=options.limit) as world:
+        bench = Bench(world, form, report)
+        bench.saturation = options.saturation
+        try:
+            for number in options.only:
+                world.say(f"scenario {number}: {(SCENARIOS[number].__doc__ or '').partition(': ')[2].strip()}")
+                if form.step is not None:
+                    bench.end_sluice()
+                await SCENARIOS[number](bench)
+                if bench.sluice is not None:
+                    await bench.check(number)
+                report.seconds = world.took
+        finally:
+            bench.end_sluice()
+            bench.end_rivals()
+        report.seconds = world.took
+    if not options.no_docs:
+        for path in report.write(name):
+            print(f"written: {path.relative_to(DOCS.parent.parent)}", file=sys.stderr)
+        draw(DOCS / f"{name}.json", report.whole(), name)
+    print(report.markdown() if name != "quick" else _short_table(report), file=sys.stderr)
+    tell(json.dumps(report.short()))
+    return 1 if report.short()["faults"] else 0
+
+
+def _short_table(report: Report) -> str:
+    ratios = report.ratios
+    rows = [
+        f"{measure.words:<72} {ratios[measure.name]:>8.3g}   must {measure.must:g}, goal {measure.goal:g}"
+        for measure in MEASURES
+        if ratios[measure.name] is not None
+    ]
+    return "\n".join(rows)
+
+
+def _growth_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("growth", help="cost per message as the record, the configuration and the pile grow")
+    _common(parser, 2 * 3600)
+    parser.add_argument("--rows", type=_numbers, default=(10**4, 10**5, 10**6), help="deliveries in the record")
+    parser.add_argument("--accounts", type=_numbers, default=(1, 100, 10_000), help="projects, with providers each")
+    parser.add_argument("--backlogs", type=_numbers, default=(10**3, 10**4, 10**5), help="messages that wait")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each size of the record is measured")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured part of a run")
+    parser.add_argument("--rate", type=float, help="messages per second; by default half of what goes through")
+
+    async def run(options: argparse.Namespace) -> int:
+        from bench.growth import grow
+
+        return await grow(options)
+
+    parser.set_defaults(command=run)
+
+
+def _profile_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("profile", help="flame graph of each role under load, and the budget per step")
+    _common(parser, 1800)
+    parser.add_argument("--rate", type=float, default=0.0, help="messages per second; 0: as many as go through")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each role is looked at")
+    parser.add_argument("--roles", type=lambda text: tuple(text.split(",")), help="only these, with commas between")
+    parser.add_argument("--native", action="store_true", help="show C extensions, too (slower)")
+
+    async def run(options: argparse.Namespace) -> int:
+        from bench.profile import record_profiles
+
+        return await record_profiles(options)
+
+    parser.set_defaults(command=run)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(float(part)) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,704 @@
+"""The eight scenarios. Each adds its figures to the report: ratios to a floor or to itself, never a bare number."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+from bench import sinks, subjects
+from bench.figures import Spread, longest_gap, percentile, ratios
+from bench.forms import Form
+from bench.processes import Failed
+from bench.report import Report
+from bench.runs import Action, Load, Run, collect, first_taken, perform, verify
+from bench.saturation import Ladder
+from bench.subjects import Rival, Sluice, Subject, Tenant
+from bench.traffic import Shape, Stream
+from bench.world import World
+from sluice.bus.topics import Topic, deliveries
+from sluice.model.message import Channel
+
+WINDOW = 1000  # messages under way when we and Floor K are at their limit
+PEER_WINDOW = 200  # the peers reach theirs with fewer, and take seconds to fill a larger one
+TENANTS = 6
+LITTLE_PARTITIONS = (1, 8)
+LITTLE_SLOTS = (64, 256)
+LITTLE_SECONDS = 0.200
+LITTLE_WINDOW = 6  # messages under way for each slot: enough on the road that no slot waits for one
+REFUSED_503 = {"do": "fault", "code": "service_unavailable", "slow": {"median": 0.0}}
+HANGING = {"do": "hang", "slow": {"median": 3600.0}}
+
+
+class Bench:
+    """A measurement under way: the world, the systems in it, and the report that grows."""
+
+    def __init__(self, world: World, form: Form, report: Report) -> None:
+        self.world = world
+        self.form = form
+        self.report = report
+        self.sluice: Sluice | None = None
+        self.rivals: dict[str, Rival] = {}
+        self.saturation: float | None = None  # of ours, messages per second
+        self._tenants: Iterator[Tenant] = iter(())
+        self._ledger = 0
+        self._databases = 0
+        self._seen: dict[str, Spread] = {}
+
+    # -- systems
+
+    async def start_sluice(self, *, settings: dict[str, str] | None = None, tenants: int = TENANTS) -> Sluice:
+        """Sluice on a new record."""
+        self.end_sluice()
+        self._databases += 1
+        chosen = dict(settings or {})
+        if self.form.receipt_wait is not None:
+            chosen.setdefault("SLUICE_RECEIPT_WAIT", f"{self.form.receipt_wait:g}")
+        self._ledger = self.world.sink.position()
+        self.sluice = await Sluice.start(self.world, f"bench_{self._databases}", tenants=tenants, settings=chosen)
+        self._tenants = iter(self.sluice.tenants[1:])
+        self.world.say("Sluice runs" + (f" with {settings}" if settings else ""))
+        return self.sluice
+
+    def end_sluice(self) -> None:
+        """Stop it, if it runs."""
+        if self.sluice is not None:
+            self.sluice.end()
+            self.sluice = None
+
+    async def rival(self, name: str) -> Rival:
+        """A floor or a peer, started when first asked for."""
+        if name not in self.rivals:
+            start = {
+                "floor-k": subjects.start_floor_k,
+                "floor-c": subjects.start_floor_c,
+                "celery": subjects.start_celery,
+            }[name]
+            self.rivals[name] = await start(self.world)
+            self.world.say(f"{name} runs")
+        return self.rivals[name]
+
+    def end_rivals(self, *names: str) -> None:
+        """Stop those named, or all."""
+        for name in names or tuple(self.rivals):
+            rival = self.rivals.pop(name, None)
+            if rival is not None:
+                rival.end()
+
+    @property
+    def ours(self) -> Sluice:
+        assert self.sluice is not None
+        return self.sluice
+
+    def next_tenant(self) -> Tenant:
+        """A project whose providers nobody has used: their health is unknown."""
+        return next(self._tenants)
+
+    async def check(self, scenario: str) -> None:
+        """`sluice verify` over the whole record of this Sluice."""
+        found = await verify(self.world, self.ours, self._ledger)
+        self.report.verified(scenario, found)
+        if found["broken"]:
+            self.world.say(f"scenario {scenario}: verify found {found['broken']} faults: {found['faults'][:2]}")
+
+    # -- runs
+
+    def stream(
+        self,
+        run: int,
+        tenant: Tenant | None,
+        rate: float = 0.0,
+        *,
+        name: str = "all",
+        kind: str = "poisson",
+        channel: str = "email",
+        class_: str = "standard",
+        **more: Any,
+    ) -> Stream:
+        """Requests of one kind."""
+        keys = ("none",) if tenant is None else (tenant.key,)
+        return Stream(name, Shape(run, channel, class_).template(), rate, kind, keys, **more)
+
+    async def run(self, scenario: str, subject: Subject, load: Load, actions: Sequence[Action] = ()) -> Run:
+        """Make a run and put it into the report."""
+        made = await perform(self.world, subject, load, actions)
+        self.note(scenario, made)
+        return made
+
+    def note(self, scenario: str, run: Run) -> None:
+        """Put a run into the report, and tell of it."""
+        self.report.ran(scenario, run)
+        told = run.summary()
+        words = [
+            f"scenario {scenario}  {run.subject:<8} {told['offered_per_s']:>7} /s offered, "
+            f"{told['delivered_per_s']:>7} /s delivered",
+            f"accept p99 {told['accept_p99_ms']} ms, provider p99 {told['provider_p99_ms']} ms",
+        ]
+        words += [f"VOID: {reason}" for reason in run.void if not run.load.window]
+        words += [f"FAULT: {fault}" for fault in run.faults]
+        self.world.say("; ".join(words))
+
+    async def at_limit(self, scenario: str, subject: Subject, *, warm: float, seconds: float) -> Run:
+        """As fast as the sink takes: a bounded number of messages under way over the whole pipeline."""
+        run = self.world.next_run()
+        tenant = self.ours.tenants[0] if isinstance(subject, Sluice) else None
+        window = WINDOW if subject.name in ("sluice", "floor-k") else PEER_WINDOW
+        load = Load(
+            (self.stream(run, tenant, kind="window"),),
+            seconds=warm + seconds,
+            warm=warm,
+            run=run,
+            window=window,
+            rest=self.form.rest,
+        )
+        return await self.run(scenario, subject, load)
+
+    async def at_rate(
+        self, scenario: str, subject: Subject, rate: float, *, warm: float, seconds: float, urgent: float = 0.0
+    ) -> Run:
+        """Open loop, Poisson."""
+        run = self.world.next_run()
+        tenant = self.ours.tenants[0] if isinstance(subject, Sluice) else None
+        streams = [self.stream(run, tenant, rate * (1 - urgent), name="standard")]
+        if urgent:
+            streams.append(self.stream(run, tenant, rate * urgent, name="urgent", class_="urgent"))
+        load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.form.rest)
+        return await self.run(scenario, subject, load)
+
+    async def search(self, scenario: str, subject: Subject, guess: float) -> float | None:
+        """The highest open-loop rate that a subject keeps up with."""
+        assert self.form.step is not None
+        ladder = Ladder(guess)
+        while not ladder.done:
+            made = await self.at_rate(
+                scenario, subject, ladder.rate, warm=min(3.0, self.form.warm), seconds=self.form.step
+            )
+            reasons = [*made.behind, *made.faults]
+            if reasons:
+                self.world.say(f"    {ladder.rate:.0f} /s is too much: {'; '.join(reasons)}")
+            ladder.tell(not reasons)
+        return ladder.best
+
+    def need_saturation(self) -> float:
+        """Our saturation, as scenario 1 found it.
+
+        Raises:
+            Failed: nobody knows it.
+        """
+        if self.saturation is None:
+            raise Failed("the saturation is not known: run scenario 1 as well, or give --saturation")
+        return self.saturation
+
+
+# -- 1 -----------------------------------------------------------------------------------------------------------
+
+
+async def saturation(bench: Bench) -> None:
+    """1: how much goes through, against the floors and the baseline."""
+    form, report = bench.form, bench.report
+    await bench.world.sink.behave(sinks.FAST)
+    ours = bench.sluice or await bench.start_sluice()
+    await asyncio.sleep(2.0)
+    supervisor = ours.supervisor_memory()
+    idle = ours.memory() + supervisor
+    report.measure("memory_idle_mb", [idle])
+    rivals = [await bench.rival(name) for name in ("floor-k", "floor-c", "celery")]
+    everybody: list[Subject] = [ours, *rivals]
+    for subject in everybody:
+        await bench.at_limit("1 warm-up", subject, warm=0.5, seconds=min(2.0, form.burst))
+    found: dict[str, list[list[float]]] = {"sluice": []}
+    at_limit: list[tuple[Run, Run]] = []
+    most_memory = 0.0
+    for number in range(max(form.pairs, form.peer_pairs)):
+        round_: dict[str, float | None] = {}
+        runs: dict[str, Run] = {}
+        wanted: list[Subject] = [ours]
+        wanted += [bench.rivals["floor-k"]] if number < form.pairs else []
+        wanted += rivals[1:] if number < form.peer_pairs else []
+        for subject in wanted:
+            runs[subject.name] = made = await bench.at_limit("1", subject, warm=form.warm, seconds=form.burst)
+            round_[subject.name] = made.rate
+            if form.step is not None and made.rate:
+                round_[subject.name] = await bench.search("1", subject, 0.9 * made.rate)
+        most_memory = max(most_memory, runs["sluice"].python_memory)
+        for name, rate in round_.items():
+            found.setdefault(name, []).append([round_["sluice"] or 0.0, rate or 0.0])
+        if "floor-k" in runs:
+            at_limit.append((runs["sluice"], runs["floor-k"]))
+    own = [pair[0] for pair in found["sluice"] if pair[0]]
+    if own:
+        bench.saturation = median(own)
+    report.figure("1", "saturation_per_s", {name: _spread([p[1] for p in pairs]) for name, pairs in found.items()})
+    for name, measure in (
+        ("floor-k", "saturation_over_floor_k"),
+        ("floor-c", "saturation_over_floor_c"),
+        ("celery", "saturation_over_celery"),
+    ):
+        report.measure(measure, ratios([(pair[0], pair[1]) for pair in found.get(name, [])]))
+    report.measure(
+        "python_cpu_over_floor_k",
+        ratios([(a.per_thousand(a.python_cpu), b.per_thousand(b.python_cpu)) for a, b in at_limit]),
+    )
+    report.measure("postgres_cpu_over_python", ratios([(a.cpu["postgres"], a.python_cpu) for a, _ in at_limit]))
+    report.measure("memory_saturation_mb", [most_memory + supervisor])
+    report.figure("1", "cpu_s_per_1000", _costs([a for a, _ in at_limit]))
+    report.figure("1", "cpu_s_per_1000_floor_k", _costs([b for _, b in at_limit]))
+    bench.end_rivals("celery", "floor-c")
+
+
+def _costs(runs: Sequence[Run]) -> dict[str, Any]:
+    names = sorted({name for run in runs for name in run.cpu})
+    costs = {
+        name: _spread([cost for run in runs if (cost := run.per_thousand(run.cpu.get(name, 0.0))) is not None])
+        for name in names
+    }
+    costs["python"] = _spread([cost for run in runs if (cost := run.per_thousand(run.python_cpu)) is not None])
+    return costs
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | int] | None:
+    found = Spread.of(values)
+    return None if found is None else found.as_json()
+
+
+# -- 2 -----------------------------------------------------------------------------------------------------------
+
+
+async def latency(bench: Bench) -> None:
+    """2: how long it takes at a fixed load, against Floor K at the same rate."""
+    form, report = bench.form, bench.report
+    whole = bench.need_saturation()
+    await bench.world.sink.behave(sinks.MODEL)
+    ours = bench.sluice or await bench.start_sluice()
+    floor = await bench.rival("floor-k")
+    for share in form.shares:
+        pairs: list[tuple[Run, Run]] = []
+        for attempt in range(form.pairs + form.spare_pairs):
+            if len(pairs) == form.pairs or (attempt >= form.pairs and not bench.world.time_left(60)):
+                break
+            made = []
+            for subject in (ours, floor):
+                made.append(
+                    await bench.at_rate(
+                        f"2 ({share:g} S)", subject, share * whole, warm=form.warm, seconds=form.fixed, urgent=0.1
+                    )
+                )
+            if not any(run.void for run in made):
+                pairs.append((made[0], made[1]))
+        if share == 0.5:
+            report.measure(
+                "accept_p99_over_floor_k", ratios([(_p99(a.accept_times()), _p99(b.accept_times())) for a, b in pairs])
+            )
+            report.measure(
+                "provider_p99_over_floor_k",
+                ratios([(_p99(a.provider_times()), _p99(b.provider_times())) for a, b in pairs]),
+            )
+        report.figure("2", f"at {share:g} S", {"rate_per_s": round(share * whole, 1), **_latencies(pairs)})
+
+
+def _p99(times: Sequence[float]) -> float | None:
+    return percentile(times, 0.99)
+
+
+def _latencies(pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"pairs_not_void": len(pairs)}
+    for position, name in enumerate(("sluice", "floor-k")):
+        runs = [pair[position] for pair in pairs]
+        for words, times in (
+            ("accept", [run.accept_times() for run in runs]),
+            ("provider", [run.provider_times() for run in runs]),
+            ("provider, urgent", [run.provider_times("urgent") for run in runs]),
+            ("recorded", [run.recorded_times() for run in runs]),
+        ):
+            for label, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
+                values = [1000 * value for each in times if (value := percentile(each, share)) is not None]
+                if values:
+                    found[f"{name} {words} {label} ms"] = _spread(values)
+        costs = [cost for run in runs if (cost := run.per_thousand(run.python_cpu)) is not None]
+        found[f"{name} python CPU-s per 1000"] = _spread(costs)
+    return found
+
+
+# -- 3 -----------------------------------------------------------------------------------------------------------
+
+
+async def concurrency(bench: Bench) -> None:
+    """3: a slow provider is waited for by many at once, not partition by partition."""
+    form, report, world = bench.form, bench.report, bench.world
+    await world.sink.behave(sinks.SLOW)
+    topics = [Topic.ACCEPTED.value, deliveries(Channel.EMAIL).value]
+    whole = bench.saturation
+    found = {}
+    for partitions in LITTLE_PARTITIONS:
+        bench.end_sluice()
+        await subjects.remake_topics(world.addresses["kafka"], topics, partitions)
+        for slots in LITTLE_SLOTS:
+            ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_SLOTS": str(slots)}, tenants=1)
+            run = world.next_run()
+            ideal = slots / LITTLE_SECONDS
+            load = Load(
+                (bench.stream(run, ours.tenants[0], kind="window"),),
+                seconds=form.warm + form.burst,
+                warm=form.warm,
+                run=run,
+                window=LITTLE_WINDOW * slots,
+                rest=form.rest,
+            )
+            made = await bench.run("3", ours, load)
+            found[f"{partitions} partitions, {slots} slots"] = {
+                "achieved_per_s": round(made.rate, 1),
+                "ideal_per_s": ideal,
+                "ratio": round(made.rate / ideal, 3),
+                "bound_by": "CPU" if whole is not None and ideal > whole else "slots",
+            }
+            if partitions == 1 and slots == LITTLE_SLOTS[0]:
+                report.measure("one_partition_over_littles_law", [made.rate / ideal])
+            await bench.check("3")
+    report.figure("3", "by partitions and slots", found)
+    bench.end_sluice()
+    await subjects.remake_topics(world.addresses["kafka"], topics, subjects.PARTITIONS)
+
+
+# -- 4 -----------------------------------------------------------------------------------------------------------
+
+
+async def failover(bench: Bench) -> None:
+    """4: a provider answers 503 at once, and later works again."""
+    form, report, world = bench.form, bench.report, bench.world
+    rate = 0.5 * bench.need_saturation()
+    ours = bench.sluice or await bench.start_sluice()
+    subjects_: list[Subject] = [ours]
+    if form.step is not None:
+        subjects_.append(await bench.rival("floor-c"))
+    begin, end = form.warm + form.calm, form.warm + form.calm + form.fault
+    for subject in subjects_:
+        await world.sink.behave(sinks.MODEL)
+        run = world.next_run()
+        tenant = bench.next_tenant() if subject is ours else None
+        load = Load(
+            (bench.stream(run, tenant, rate),), seconds=end + form.after, warm=form.warm, run=run, rest=form.rest
+        )
+        actions: list[Action] = [
+            (begin, partial(world.sink.behave, sinks.MODEL, {"email-a": REFUSED_503})),
+            (end, partial(world.sink.behave, sinks.MODEL)),
+        ]
+        made = await bench.run("4", subject, load, actions)
+        told = _failover_figures(made, begin, end)
+        report.figure("4", subject.name, told)
+        if subject is ours:
+            report.measure("failover_throughput_over_before", [told["throughput in fault / before"]])
+            report.measure("failover_late_percent", [told["late, per cent"]])
+            report.measure("failover_lost", [float(made.lost)])
+    bench.end_rivals("floor-c")
+
+
+def _failover_figures(run: Run, begin: float, end: float) -> dict[str, Any]:
+    before, during = _kept(run, run.load.warm, begin), _kept(run, begin, end)
+    due = run.measured(begin=begin, end=end)
+    a_calls = sorted(call.came - run.start for one in run.messages for call in one.calls if call.door == "email-a")
+    refused = sum(not call.accepted for one in run.messages for call in one.calls)
+    return {
+        "throughput in fault / before": round(during / before, 4) if before else 0.0,
+        "late, per cent": round(100 * len(run.late(begin=begin, end=end)) / len(due), 3) if due else 0.0,
+        "lost": run.lost,
+        "duplicates": run.duplicates,
+        "calls / message": round(sum(len(one.calls) for one in run.messages) / max(1, len(run.messages)), 3),
+        "refused calls": refused,
+        "provider p99 before, ms": _milliseconds(_p99(run.provider_times(end=begin))),
+        "provider p99 in fault, ms": _milliseconds(_p99(run.provider_times(begin=begin, end=end))),
+        "seconds until the provider was left alone": _left_alone(a_calls, begin, end, run),
+        "seconds from the repair until it was used again": _used_again(a_calls, end, run),
+        "answers to the refused": "503 at once",
+    }
+
+
+def _kept(run: Run, begin: float, end: float) -> float:
+    """Delivered within a span over due within it: at a steady state about 1, whatever the dice said."""
+    due = len(run.measured(begin=begin, end=end))
+    return run.delivered(begin, end) / due if due else 0.0
+
+
+def _left_alone(calls: Sequence[float], begin: float, end: float, run: Run) -> float | None:
+    """From the fault until the provider gets less than a tenth of the traffic (in quarter seconds)."""
+    rate = len(run.measured(begin=begin, end=end)) / (end - begin)
+    moment = begin
+    while moment + 0.25 <= end:
+        if sum(moment <= call < moment + 0.25 for call in calls) < 0.1 * rate * 0.25:
+            return round(moment - begin, 2)
+        moment += 0.25
+    return None
+
+
+def _used_again(calls: Sequence[float], end: float, run: Run) -> float | None:
+    rate = len(run.measured(begin=end)) / max(0.001, run.load.seconds - end)
+    moment = end
+    while moment + 0.5 <= run.load.seconds:
+        if sum(moment <= call < moment + 0.5 for call in calls) > 0.5 * rate * 0.5:
+            return round(moment - end, 2)
+        moment += 0.25
+    return None
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)
+
+
+# -- 5 -----------------------------------------------------------------------------------------------------------
+
+
+async def gray_failure(bench: Bench) -> None:
+    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times)."""
+    form, report, world = bench.form, bench.report, bench.world
+    rate = 0.5 * bench.need_saturation()
+    ours = bench.sluice or await bench.start_sluice()
+    variants: dict[str, dict[str, Any]] = {"hang": HANGING}
+    if form.step is not None:
+        variants["20 x slower"] = {"slow": {"median": 1.0, "sigma": 0.35}}
+        variants["15 % 503"] = {"fail": 15.0, "code": "20503"}
+    begin, end = form.warm + form.calm, form.warm + form.calm + form.fault
+    for name, rule in variants.items():
+        await world.sink.behave(sinks.MODEL)
+        run = world.next_run()
+        tenant = bench.next_tenant()
+        streams = (
+            bench.stream(run, tenant, rate / 2, name="email"),
+            bench.stream(run, tenant, rate / 2, name="sms", channel="sms"),
+        )
+        load = Load(streams, seconds=end, warm=form.warm, run=run, rest=form.rest)
+        actions: list[Action] = [
+            (begin, partial(world.sink.behave, sinks.MODEL, {"sms-a": rule})),
+            (end, partial(world.sink.behave, sinks.MODEL)),
+        ]
+        made = await bench.run("5", ours, load, actions)
+        before = _p99(made.provider_times("email", end=begin))
+        during = _p99(made.provider_times("email", begin=begin, end=end))
+        held = [call for one in made.messages for call in one.calls if call.door == "sms-a"]
+        due = made.measured("sms", begin=begin, end=end)
+        report.figure(
+            "5",
+            name,
+            {
+                "e-mail p99 before, ms": _milliseconds(before),
+                "e-mail p99 during, ms": _milliseconds(during),
+                "e-mail p50 before, ms": _milliseconds(percentile(made.provider_times("email", end=begin), 0.5)),
+                "e-mail p50 during, ms": _milliseconds(percentile(made.provider_times("email", begin=begin), 0.5)),
+                "sms late, per cent": round(100 * len(made.late("sms", begin=begin)) / len(due), 2) if due else None,
+                "sms lost": sum(one.accepted and first_taken(one) is None for one in made.measured("sms")),
+                "most calls held by the provider": _most_held(held),
+                "duplicates": made.duplicates,
+            },
+        )
+        if name == "hang":
+            report.measure("hang_email_p99_over_before", ratios([(during, before)]))
+
+
+def _most_held(calls: Sequence[Any]) -> int:
+    steps = sorted([(call.came, 1) for call in calls] + [(call.ended, -1) for call in calls])
+    most = held = 0
+    for _, step in steps:
+        held += step
+        most = max(most, held)
+    return most
+
+
+# -- 6 -----------------------------------------------------------------------------------------------------------
+
+
+async def backlog(bench: Bench) -> None:
+    """6: the workers were away; how fast the pile is worked off, and what urgent messages feel of it."""
+    form, report, world = bench.form, bench.report, bench.world
+    whole = bench.need_saturation()
+    await world.sink.behave(sinks.FAST)
+    ours = bench.sluice or await bench.start_sluice()
+    tenant = bench.next_tenant()
+    alone = await bench.at_rate("6 alone", ours, 0.1 * whole, warm=min(2.0, form.warm), seconds=max(4.0, form.warm))
+    filled, drained, urgent = await pile_and_drain(bench, "6", tenant, whole, form.backlog)
+    report.figure("6", "drain", drained)
+    if drained["drain rate per s"]:
+        report.measure("drain_over_saturation", [drained["drain rate per s"] / whole])
+    report.figure(
+        "6",
+        "urgent",
+        {
+            "p99 alone, ms": _milliseconds(_p99(alone.provider_times())),
+            "p99 while the pile is worked off, ms": _milliseconds(_p99(urgent.provider_times())),
+        },
+    )
+    if filled.faults:
+        world.say(f"    {filled.faults}")
+
+
+async def pile_and_drain(
+    bench: Bench, scenario: str, tenant: Tenant, whole: float, seconds: float, *, most: int | None = None
+) -> tuple[Run, dict[str, Any], Run]:
+    """Stop the e-mail worker, let a pile grow, start it again; urgent messages come at 0.1 S meanwhile."""
+    world, ours = bench.world, bench.ours
+    control = ours.engine.control
+    await asyncio.to_thread(control.stop, "email-worker")
+    run = world.next_run()
+    # At the rate at which the whole keeps up, and never slower than the pile is wanted.
+    rate = 0.9 * whole
+    length = seconds if most is None else most / rate
+    load = Load((bench.stream(run, tenant, rate, kind="constant"),), seconds=length, warm=0.0, run=run)
+    filled = await perform(world, ours, load, settle=False)
+    size = sum(one.accepted for one in filled.answers)
+    world.say(f"    {size} messages wait")
+    run = world.next_run()
+    stream = bench.stream(run, tenant, 0.1 * whole, name="urgent", class_="urgent")
+    load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.form.rest)
+
+    async def start() -> None:
+        await asyncio.to_thread(control.start, "email-worker")
+
+    urgent = await bench.run(scenario, ours, load, [(0.0, start)])
+    filled.quiet = urgent.quiet
+    await collect(world, ours, filled)
+    bench.note(scenario, filled)
+    moments = sorted(moment for one in filled.messages if (moment := first_taken(one)) is not None)
+    took = moments[-1] - moments[0] if len(moments) > 1 else 0.0
+    return (
+        filled,
+        {
+            "messages": size,
+            "drain rate per s": round(len(moments) / took, 1) if took else None,
+            "seconds to empty, from the start of the worker": round(moments[-1] - urgent.start, 2) if moments else None,
+            **_drain_costs(urgent, filled),
+        },
+        urgent,
+    )
+
+
+def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
+    """CPU per message while both were delivered; the worker's start is in it."""
+    begin, end = urgent.start - filled.start, urgent.start - filled.start + urgent.load.seconds
+    count = filled.delivered(begin, end) + urgent.delivered(0.0)
+    if not count:
+        return {}
+    return {
+        "python": round(1000 * urgent.python_cpu / count, 4),
+        "postgres": round(1000 * urgent.cpu["postgres"] / count, 4),
+    }
+
+
+# -- 7 -----------------------------------------------------------------------------------------------------------
+
+
+async def overload(bench: Bench) -> None:
+    """7: one tenant offers twice what we can carry, another one little."""
+    form, report, world = bench.form, bench.report, bench.world
+    whole = bench.need_saturation()
+    await world.sink.behave(sinks.FAST)
+    ours = bench.sluice or await bench.start_sluice()
+    loud, quiet = bench.next_tenant(), bench.next_tenant()
+    run = world.next_run()
+    load = Load((bench.stream(run, quiet, 0.1 * whole, name="quiet"),), seconds=form.warm + form.fixed, warm=form.warm,
+                run=run, rest=form.rest)  # fmt: skip
+    alone = await bench.run("7 alone", ours, load)
+    run = world.next_run()
+    streams = (
+        bench.stream(run, loud, 2 * whole, name="loud"),
+        bench.stream(run, quiet, 0.1 * whole, name="quiet"),
+    )
+    load = Load(streams, seconds=form.warm + form.fault, warm=form.warm, run=run, rest=form.rest)
+    both = await bench.run("7", ours, load)
+    refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
+    report.figure(
+        "7",
+        "overload",
+        {
+            "goodput per s": round(both.rate, 1),
+            "refused": len(refusals),
+            "refused of the quiet tenant": sum(one.stream == "quiet" for one in refusals),
+            "p99 of a refusal, ms": _milliseconds(
+                _p99([one.answered - one.intended for one in refusals if one.answered])
+            ),
+            "quiet tenant p99 alone, ms": _milliseconds(_p99(alone.provider_times("quiet"))),
+            "quiet tenant p99, ms": _milliseconds(_p99(both.provider_times("quiet"))),
+            "seconds until the pile was gone": round(both.rest, 1),
+            "memory MB alone": round(alone.python_memory, 1),
+            "memory MB": round(both.python_memory, 1),
+        },
+    )
+    report.measure("overload_goodput_over_saturation", [both.rate / whole])
+    report.measure(
+        "overload_quiet_tenant_p99_over_alone",
+        ratios([(_p99(both.provider_times("quiet")), _p99(alone.provider_times("quiet")))]),
+    )
+
+
+# -- 8 -----------------------------------------------------------------------------------------------------------
+
+
+async def crashes(bench: Bench) -> None:
+    """8: kill -9 the worker, the router, the gateway; restart the broker."""
+    form, report, world = bench.form, bench.report, bench.world
+    rate = 0.5 * bench.need_saturation()
+    await world.sink.behave(sinks.MODEL)
+    ours = bench.sluice or await bench.start_sluice()
+    tenant = bench.next_tenant()
+    every = form.crash_every
+
+    async def kill(name: str) -> None:
+        os.kill(ours.roots()[name], signal.SIGKILL)
+
+    async def restart_broker() -> None:
+        await asyncio.to_thread(world.services.control.restart, "kafka")
+
+    happenings: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+        ("email-worker", partial(kill, "email-worker")),
+        ("router", partial(kill, "router")),
+        ("gateway", partial(kill, "gateway")),
+        ("broker", restart_broker),
+    ]
+    moments = {name: form.warm + every * (number + 1) for number, (name, _) in enumerate(happenings)}
+    run = world.next_run()
+    load = Load(
+        (bench.stream(run, tenant, rate),),
+        seconds=form.warm + every * (len(happenings) + 2),
+        warm=form.warm,
+        run=run,
+        rest=form.rest,
+    )
+    made = await bench.run("8", ours, load, [(moments[name], action) for name, action in happenings])
+    came = [call.came - made.start for one in made.messages for call in one.calls]
+    in_flight = {
+        name: sum(
+            call.came - made.start < moment < call.ended - made.start for one in made.messages for call in one.calls
+        )
+        for name, moment in moments.items()
+    }
+    report.figure(
+        "8",
+        "crashes",
+        {
+            "lost": made.lost,
+            "duplicates": made.duplicates,
+            "calls repeated under the same key": sum(max(0, len(one.calls) - 1) for one in made.messages),
+            "calls in flight at the kill": in_flight,
+            "longest gap between calls, s": {
+                name: round(longest_gap(came, moment, moment + every), 2) for name, moment in moments.items()
+            },
+            "requests without an answer": sum(one.status == 0 for one in made.messages),
+            "requests refused": sum(one.status >= 400 for one in made.messages),
+            "seconds until everything was settled": round(made.rest, 1),
+        },
+    )
+
+
+Scenario = Callable[[Bench], Awaitable[None]]
+
+SCENARIOS: dict[str, Scenario] = {
+    "1": saturation,
+    "2": latency,
+    "3": concurrency,
+    "4": failover,
+    "5": gray_failure,
+    "6": backlog,
+    "7": overload,
+    "8": crashes,
+}
+QUICK_SCENARIOS = ("1", "2", "4", "5")
