@@ -300,14 +300,16 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     async def _hand_over(self, records: list[Record]) -> None:
-        while records and not self._stopping.is_set():
+        while records:
             try:
                 await self._handler(records)
                 return
             except Exception:
                 log.exception("handler_failed", group=self._group, records=len(records))
-                await self._pause(_AFTER_FAULT)
-                records = _left(records)
+            await self._pause(_AFTER_FAULT)
+            if self._stopping.is_set():
+                return
+            records = _left(records)
 
     async def _keep_membership(self, client: AIOKafkaConsumer) -> None:
         """No room: wait for some, and show the group every second that we are alive without reading."""
