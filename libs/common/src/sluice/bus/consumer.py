@@ -253,6 +253,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(_POLL)
             return
         self.polled_at = time.monotonic()
+        if self._stopping.is_set():
+            return  # not taken over, and so not committed
         records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
         if records:
             assert crash.at("consumer.polled")
