@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
-SOURCES := libs services tests
+SOURCES := libs services tests bench
+BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test check fix lock clean
+.PHONY: help setup up down status test check fix bench bench-quick bench-growth lock clean
 
 help: ## print the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
 
 setup: $(INSTALLED) ## make .venv from requirements.lock
 
@@ -42,9 +43,23 @@ fix: setup ## let ruff mend and format what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
+bench: $(BENCH_INSTALLED) ## all eight scenarios against floors and peers, ratios only; over an hour
+	@$(BIN)/python -m bench full
+
+bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes
+	@$(BIN)/python -m bench quick
+
+bench-growth: $(BENCH_INSTALLED) ## cost per message as the record, the accounts and a backlog grow
+	@$(BIN)/python -m bench growth
+
+$(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
+	@sh bench/setup.sh
+	@touch $@
+
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@sh deploy/lock.sh
+	@sh bench/lock.sh
 
 clean: down ## end everything and delete .venv, the data and the caches of the checkout
-	@rm -rf .venv .sluice .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	@rm -rf .venv .venv-bench .sluice .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

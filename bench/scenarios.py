@@ -46,20 +46,18 @@ class Bench:
         self.saturation: float | None = None  # of ours, messages per second
         self._tenants: Iterator[Tenant] = iter(())
         self._ledger = 0
-        self._databases = 0
-        self._seen: dict[str, Spread] = {}
 
     # -- systems
 
     async def start_sluice(self, *, settings: dict[str, str] | None = None, tenants: int = TENANTS) -> Sluice:
         """Sluice on a new record."""
         self.end_sluice()
-        self._databases += 1
         chosen = dict(settings or {})
         if self.form.receipt_wait is not None:
             chosen.setdefault("SLUICE_RECEIPT_WAIT", f"{self.form.receipt_wait:g}")
         self._ledger = self.world.sink.position()
-        self.sluice = await Sluice.start(self.world, f"bench_{self._databases}", tenants=tenants, settings=chosen)
+        database = f"bench_{self.world.next_run()}"
+        self.sluice = await Sluice.start(self.world, database, tenants=tenants, settings=chosen)
         self._tenants = iter(self.sluice.tenants[1:])
         self.world.say("Sluice runs" + (f" with {settings}" if settings else ""))
         return self.sluice
