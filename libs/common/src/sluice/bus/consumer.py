@@ -30,6 +30,9 @@ _SILENT = 15.0  # seconds without a finished poll after which the consumer is no
 _LAST_POLL = 1.0  # seconds for the poll under way when asked to stop
 # A consumer that joined before its topics were made (after Kafka's data were wiped) has no partition until it looks.
 _LOOK_FOR_TOPICS = 3_000  # milliseconds
+# After a member was killed its whole group stands still until it has been silent for so long (the others wait for it
+# in the rebalance that its successor begins). A process that is merely held up for longer repeats some records.
+_SILENCE = 6_000  # milliseconds
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
@@ -208,8 +211,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 group_id=self._group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                session_timeout_ms=10_000,
-                heartbeat_interval_ms=2_000,
+                session_timeout_ms=_SILENCE,
+                heartbeat_interval_ms=_SILENCE // 4,
                 rebalance_timeout_ms=int((self._drain + 5) * 1000),
                 max_poll_interval_ms=300_000,
                 fetch_max_wait_ms=200,
