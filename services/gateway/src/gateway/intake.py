@@ -17,7 +17,7 @@ from gateway.errors import ApiError, Unavailable
 from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
-from sluice.bus.parking import park
+from sluice.bus.parking import set_aside
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
@@ -54,7 +54,7 @@ class Intake:
                 await asyncio.sleep(_AGAIN)
             except Exception as error:
                 log.exception("intake_failed", partition=record.partition, offset=record.offset)
-                await self._park(record, f"it broke the intake: {type(error).__name__}")
+                await set_aside(self._publisher, record, f"it broke the intake: {type(error).__name__}")
                 break
         record.done()
 
@@ -62,7 +62,7 @@ class Intake:
         headers = {name.lower(): value for name, value in record.headers}
         fault = self._fault(record, headers)
         if fault is not None:
-            await self._park(record, fault)
+            await set_aside(self._publisher, record, fault)
             return
         key: ApiKey | None = None
         try:
@@ -81,9 +81,9 @@ class Intake:
             raise
         except ApiError as error:
             metrics.REFUSED.labels(error.code, "bus").inc()
-            await self._park(record, f"{error.code}: {error}")
             if key is not None:
                 await self._reject(record, key, error, _text(headers.get("idempotency-key")))
+            await set_aside(self._publisher, record, f"{error.code}: {error}")
 
     def _fault(self, record: Record, headers: dict[str, bytes | None]) -> str | None:
         version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
@@ -110,12 +110,6 @@ class Intake:
         assert crash.at("intake.before_reject")
         await acknowledged([self._publisher.publish(Topic.EVENTS, key.project_id.bytes, rejected.encode())])
         assert crash.at("intake.rejected")
-
-    async def _park(self, record: Record, reason: str) -> None:
-        metrics.PARKED.labels(record.topic).inc()
-        log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
-        while record.alive and not await park(self._publisher, record, reason, at=utc_now()):
-            await asyncio.sleep(_AGAIN)
 
 
 def _written_at(record: Record) -> datetime | None:

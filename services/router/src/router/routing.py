@@ -14,7 +14,7 @@ from router.choosing import Exhausted, Health, Route, Wait, choose
 from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Drive
-from sluice.bus.parking import park
+from sluice.bus.parking import set_aside
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic, deliveries
 from sluice.clock import utc_now
@@ -28,7 +28,6 @@ from sluice.store.cache import Configuration
 
 log = structlog.get_logger()
 
-_AGAIN = 0.3  # seconds before a publication is tried again while Kafka is away
 _WHY_SANDBOX = json.dumps({"chosen": str(SANDBOX_ID), "why": "the key is a test key", "left_out": {}})
 
 
@@ -58,7 +57,7 @@ class Routing:
             try:
                 drive = Drive.model_validate_json(record.value or b"")
             except ValidationError:
-                self._spawn(self._park(record))
+                self._spawn(set_aside(self._publisher, record, "not a drive of a schema that this version reads"))
                 continue
             self._decide(record, drive, now)
 
@@ -136,12 +135,6 @@ class Routing:
         if not await acknowledged([published]):
             log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
         assert crash.at("route.dead_letter")
-
-    async def _park(self, record: Record) -> None:
-        while not await park(self._publisher, record, "not a drive of a schema that this version reads", at=utc_now()):
-            await asyncio.sleep(_AGAIN)
-        metrics.PARKED.labels(record.topic).inc()
-        record.done()
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

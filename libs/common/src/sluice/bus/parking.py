@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from sluice import crash
+import structlog
+
+from sluice import crash, metrics
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
+from sluice.clock import utc_now
+
+log = structlog.get_logger()
 
 # What is kept of a bad record: more would not fit into a record of its own, which a broker takes up to 1 MiB.
 _KEPT = 256 * 1024  # bytes of its value
 _KEPT_TEXT = 1024  # bytes of its key and of each header, characters of the reason
 _KEPT_HEADERS = 32
+_AGAIN = 0.5  # seconds before it is tried again while Kafka is away
 
 
 class Unreadable(Protocol):
@@ -58,6 +65,23 @@ def _shown(name: str, text: bytes | None) -> str | None:
     if text is None:
         return None
     return "***" if name.lower() in _SECRET_HEADERS else text[:_KEPT_TEXT].decode("utf-8", "replace")
+
+
+class Pending(Unreadable, Protocol):
+    """A record in flight."""
+
+    @property
+    def alive(self) -> bool: ...
+    def done(self) -> None: ...
+
+
+async def set_aside(publisher: Publisher, record: Pending, reason: str) -> None:
+    """Park a bad record, however long the broker is away, and let its partition move on."""
+    log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
+    metrics.PARKED.labels(record.topic).inc()
+    while record.alive and not await park(publisher, record, reason, at=utc_now()):
+        await asyncio.sleep(_AGAIN)
+    record.done()
 
 
 async def park(publisher: Publisher, record: Unreadable, reason: str, *, at: datetime) -> bool:

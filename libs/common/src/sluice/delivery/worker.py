@@ -23,7 +23,7 @@ from sluice import crash, metrics
 from sluice.batching import Batcher
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Repeat
-from sluice.bus.parking import park
+from sluice.bus.parking import set_aside
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
@@ -137,7 +137,7 @@ class Worker:
         for record in records:
             assignment = _read(record)
             if assignment is None:
-                self._spawn(self._park(record, "not an assignment of a schema that this version reads"))
+                self._spawn(set_aside(self._publisher, record, "not an assignment of a schema that this version reads"))
                 continue
             job = _Job(record, assignment, now)
             unusable = self._unusable(assignment)
@@ -177,12 +177,6 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _park(self, record: Record, reason: str) -> None:
-        while not await park(self._publisher, record, reason, at=utc_now()):
-            await asyncio.sleep(_AGAIN)
-        metrics.PARKED.labels(record.topic).inc()
-        record.done()
-
     # -- one delivery ---------------------------------------------------------------------------------------------
 
     async def _carry(self, lane: _Lane, job: _Job) -> None:
@@ -206,7 +200,7 @@ class Worker:
             self._flying.discard(job)
             log.exception("delivery_interrupted", delivery=str(job.assignment.drive.delivery_id))
             if isinstance(error, asyncpg.DataError | ValueError):
-                self._spawn(self._park(job.record, f"{type(error).__name__}: {error}"[:300]))
+                self._spawn(set_aside(self._publisher, job.record, f"{type(error).__name__}: {error}"[:300]))
                 return
         finally:
             lane.free += 1
