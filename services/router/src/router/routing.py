@@ -114,12 +114,16 @@ class Routing:
         )
 
     async def _conclude(self, record: Record, drive: Drive, conclusion: Conclusion) -> None:
-        assert crash.at("route.before_conclude")
-        applied = await self._settler.settle(Settlement(drive, conclusion))
-        assert crash.at("route.concluded")
-        if applied and conclusion.step.kind is EventKind.FAILED:
-            await self._dead_letter(drive, conclusion)
-        record.done()
+        try:
+            assert crash.at("route.before_conclude")
+            applied = await self._settler.settle(Settlement(drive, conclusion))
+            assert crash.at("route.concluded")
+            if applied and conclusion.step.kind is EventKind.FAILED:
+                await self._dead_letter(drive, conclusion)
+        except Exception:
+            log.exception("conclusion_not_written", delivery=str(drive.delivery_id))  # it falls due and comes again
+        finally:
+            record.done()
 
     async def _dead_letter(self, drive: Drive, conclusion: Conclusion) -> None:
         letter = {
