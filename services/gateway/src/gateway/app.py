@@ -61,6 +61,10 @@ def create_app(
     async def api_error(_: Request, error: ApiError) -> Response:
         return refusal(error)
 
+    @app.exception_handler(Exception)
+    async def bug(_: Request, error: Exception) -> Response:
+        return refusal(ApiError("something is wrong on our side"))
+
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
         match error.status_code:
