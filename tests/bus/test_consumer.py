@@ -328,3 +328,26 @@ async def test_a_record_may_be_compressed_in_any_way(kafka_bootstrap, topic, gro
         await handler.has(1)
 
     assert handler.values == [7]
+
+
+async def test_a_stop_while_records_come_in_waits_for_nobody(kafka_bootstrap, topic, group):
+    handler = Handler()
+
+    async def stream():
+        async with a_producer(kafka_bootstrap) as producer:
+            while True:
+                await producer.send_and_wait(topic, b"7")
+
+    streaming = asyncio.create_task(stream())
+    begun = await stopped_amid(kafka_bootstrap, topic, group, handler)
+    streaming.cancel()
+
+    assert all(record.finished for record in handler.records)
+    assert begun.in_flight == 0
+
+
+async def stopped_amid(bootstrap, topic, group, handler):
+    """A consumer that was started and stopped while records came in; its drain would outlast the test."""
+    async with consuming(bootstrap, topic, group, handler, drain=1000) as consumer:
+        await handler.has(20)
+    return consumer

@@ -1,0 +1,11 @@
+"""Services in process, on a real record, with a bus that is only a list."""
+
+import pytest
+
+from tests.services.fakes import FakePublisher
+from tests.store.conftest import pool, record, store_database, store_pool  # noqa: F401  (fixtures)
+
+
+@pytest.fixture
+def bus():
+    return FakePublisher()
