@@ -29,6 +29,7 @@ AMBIGUOUS_VERDICTS = {
     "drip",
     "garbage",
 }
+SERVICES = ("postgres", "kafka", "redis")
 _LISTED = 50
 
 
@@ -54,29 +55,34 @@ class Promises:
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     cancels: list[dict[str, Any]] = field(default_factory=list)
     invoked: int = 0
-    bodies: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # body -> results
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A fault from its start to the moment its target worked again."""
+    """A fault from its start to its heal: when a role's process runs again (what it then needs to work again is the
+    system's own time), and when a backing service answers again. ``ready``: when its target worked again."""
 
     kind: str
     target: str
     start: datetime
     end: datetime
+    ready: datetime
 
 
 def spans(path: Path) -> list[Span]:
     """The faults of a nemesis ledger."""
     started: dict[int, dict[str, Any]] = {}
+    back: dict[int, datetime] = {}
     found = []
     for line in read(path):
         if line["stage"] == "start":
             started[line["number"]] = line
+        elif line["stage"] == "back":
+            back[line["number"]] = moment(line["at"])
         elif line["stage"] == "healed":
-            begun = started.pop(line["number"])
-            found.append(Span(begun["kind"], begun["target"], moment(begun["at"]), moment(line["at"])))
+            begun, ready = started.pop(line["number"]), moment(line["at"])
+            end = ready if begun["target"] in SERVICES else back[line["number"]]
+            found.append(Span(begun["kind"], begun["target"], moment(begun["at"]), end, ready))
     return found
 
 
@@ -90,10 +96,8 @@ def promises(path: Path) -> dict[int, Promises]:
                 order.cancels.append(line)
         elif line["stage"] == "invoke":
             order.invoked += 1
-            order.bodies[line["body"]].add("invoked")
         else:
             (order.conflicts if line["what"] == "conflict" else order.results).append(line)
-            order.bodies[line["body"]].add(line["result"])
     return found
 
 
@@ -133,7 +137,7 @@ def _check_order(
         findings.add("I1", f"order {number}: {len(messages)} messages for {order.invoked} requests")
     _check_bus(findings, number, order, messages, wiped)
     _check_refusals(findings, number, order, found, keyed, killed)
-    _check_conflicts(findings, number, order)
+    _check_conflicts(findings, number, order, found)
     for delivery in found:
         if delivery.state not in QUIET or not delivery.settled:
             findings.counts["lost"] += 1
@@ -153,7 +157,7 @@ def _check_bus(findings: Findings, number: int, order: Promises, messages: set[s
     if not taken or messages:
         return
     last = max(moment(line["at"]) for line in taken)
-    if any(fault.end > last - timedelta(seconds=1) for fault in wiped):
+    if any(fault.ready > last - timedelta(seconds=1) for fault in wiped):
         findings.counts["wiped_before_read"] += 1
         return
     findings.counts["lost"] += 1
@@ -164,10 +168,10 @@ def _check_refusals(
     findings: Findings, number: int, order: Promises, found: list[Delivery], keyed: bool, killed: list[Span]
 ) -> None:
     """A definite refusal left nothing; a 503 left nothing, or something that was taken back before it was sent."""
-    refused = [line for line in order.results if line["result"] in ("refused", "fail")]
-    certain = [line for line in refused if line["result"] == "fail"]
-    if certain and found:
-        findings.add("I1", f"order {number}: refused with {certain[0]['status']} {certain[0]['code']}, and it exists")
+    refused = [line for line in order.results if line["result"] == "refused"]
+    for line in order.results:
+        if line["result"] == "fail" and found and not (line["status"] == 409 and found[0].changed):
+            findings.add("I1", f"order {number}: refused with {line['status']} {line['code']}, and it exists")
     if keyed or not refused or {line["result"] for line in order.results} - {"refused", "unreached"}:
         return
     sent = [delivery for delivery in found if delivery.state != "CANCELLED" or delivery.attempts]
@@ -182,11 +186,12 @@ def _check_refusals(
         findings.add("I1", f"order {number}: told 503, and it was sent ({sent[0].state})")
 
 
-def _check_conflicts(findings: Findings, number: int, order: Promises) -> None:
-    """Under one key only one body is ever accepted; the others are told so."""
-    accepted = [body for body, results in order.bodies.items() if results & {"ok"}]
-    if len(accepted) > 1:
-        findings.add("I4", f"order {number}: two bodies were accepted under one key")
+def _check_conflicts(findings: Findings, number: int, order: Promises, found: list[Delivery]) -> None:
+    """Under one key only one body is ever accepted, whichever came first; the other is told so, with 409."""
+    for line in [*order.results, *order.conflicts]:
+        changed = line["what"] == "conflict"
+        if line["result"] == "ok" and found and found[0].changed != changed:
+            findings.add("I4", f"order {number}: a request was accepted under the key of another body")
     for line in order.conflicts:
         findings.counts["conflicts"] += line["status"] == 409
         if line["result"] == "fail" and line["status"] != 409:
@@ -306,7 +311,7 @@ def _hit(attempt: dict[str, Any], faults: list[Span]) -> bool:
     """Whether a fault lay over the attempt's life; a graceful restart of a role is no excuse."""
     finished = attempt["finished_at"] or datetime.max.replace(tzinfo=attempt["started_at"].tzinfo)
     return any(
-        fault.start <= finished and fault.end >= attempt["started_at"] - timedelta(seconds=1)
+        fault.start <= finished and fault.ready >= attempt["started_at"] - timedelta(seconds=1)
         for fault in faults
         if fault.target in ("postgres", "kafka") or ("worker" in fault.target and fault.kind in ("kill", "pause"))
     )

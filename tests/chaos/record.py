@@ -23,6 +23,7 @@ class Delivery:
     class_: str
     state: str
     sandbox: bool
+    changed: bool  # it is the other body of its order
     created_at: datetime
     expires_at: datetime
     send_at: datetime | None
@@ -47,6 +48,7 @@ async def load(machine: Machine) -> Record:
         rows = await connection.fetch(
             """
             SELECT d.id, m.id AS message_id, m.tags, m.idempotency_key, d.channel, d.class, d.state, d.sandbox,
+                   m.content LIKE '%(changed)%' AS changed,
                    m.created_at, d.expires_at, m.send_at, d.due_at IS NULL AS settled
               FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id
             """
@@ -77,6 +79,7 @@ def _delivery(row: Any) -> Delivery:
         class_=row["class"],
         state=row["state"],
         sandbox=row["sandbox"],
+        changed=row["changed"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         send_at=row["send_at"],

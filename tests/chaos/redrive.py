@@ -1,14 +1,19 @@
-"""How long what stood still over a fault was left standing.
+"""How long what stood still over a fault was left standing after the fault had healed.
 
 A delivery stands still between two lines of its history when nobody works on it: it waits on the conveyor, or its
-worker is gone. Counted is the time in which everything that it needs was healthy and it still stood, from the first
-fault that hit it; waiting that is policy (a scheduled send, the pause between rounds, the wait for a receipt) is not
-counted, and neither is a provider call that a living worker has under way.
+worker is gone. Its redrive time runs from the last heal of what it needs (its worker, a router, Kafka, PostgreSQL; for
+one that was just accepted its gateway too), or from the moment it fell due if that is later, to its next line.
+Waiting that is policy (a scheduled send, the pause between rounds, the wait for a receipt) is not counted, nor is a
+provider call that a living worker has under way.
+
+Where faults follow each other closely the last heal flatters. So there is a second figure, ``standing``: all the time
+in which everything that the delivery needed was healthy and it still stood, from the first fault that hit it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from tests.chaos.oracle import LOST_WORKER, Span
@@ -22,8 +27,16 @@ Waits = dict[tuple[str, int], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Redriven:
-    """The distribution, in seconds."""
+class Stood:
+    """One standstill, in seconds."""
+
+    redrive: float
+    standing: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A distribution, in seconds."""
 
     n: int
     p50: float
@@ -31,16 +44,20 @@ class Redriven:
     longest: float
 
 
-def redriven(record: Record, faults: Sequence[Span], waits: Waits) -> Redriven:
-    """The measure over a whole run."""
-    found = sorted(
-        seconds
+def redriven(record: Record, faults: Sequence[Span], waits: Waits) -> tuple[Spread, Spread]:
+    """Both measures over a whole run: redrive times, standing times."""
+    found = [
+        stood
         for delivery in record.by_id.values()
-        for seconds in _of(delivery, [fault for fault in faults if _concerns(fault, delivery.channel)], waits)
-    )
-    if not found:
-        return Redriven(0, 0.0, 0.0, 0.0)
-    return Redriven(len(found), _quantile(found, 0.5), _quantile(found, 0.99), round(found[-1], 2))
+        for stood in _of(delivery, [fault for fault in faults if _concerns(fault, delivery.channel)], waits)
+    ]
+    return spread([stood.redrive for stood in found]), spread([stood.standing for stood in found])
+
+
+def spread(found: Sequence[float]) -> Spread:
+    """Of any number of seconds."""
+    ordered = sorted(found) or [0.0]
+    return Spread(len(found), _quantile(ordered, 0.5), _quantile(ordered, 0.99), round(ordered[-1], 2))
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
@@ -52,17 +69,24 @@ def _concerns(fault: Span, channel: str) -> bool:
     return target in ("postgres", "kafka", "router", "gateway", WORKER[channel])
 
 
-def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterable[float]:
-    for before, after in zip(delivery.events, delivery.events[1:], strict=False):
+def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[Stood]:
+    for before, after in pairwise(delivery.events):
         if before["kind"] not in STANDING or not _stood(before, after):
             continue
-        start = waits.get((delivery.id, before["number"]), before["at"])
+        due = waits.get((delivery.id, before["number"]), before["at"])
         if before["kind"] == "accepted" and delivery.send_at:
-            start = delivery.send_at
-        hit = [fault for fault in faults if fault.start < after["at"] and fault.end > start]
+            due = delivery.send_at
+        hit = [
+            fault
+            for fault in faults
+            if fault.start < after["at"]
+            and fault.end > due
+            and (before["kind"] == "accepted" or not fault.target.startswith("gateway"))
+        ]
         if hit:
-            first = max(start, min(fault.start for fault in hit))
-            yield healthy(first, after["at"], hit)
+            healed = max((fault.end for fault in hit if fault.end <= after["at"]), default=after["at"])
+            first = max(due, min(fault.start for fault in hit))
+            yield Stood((after["at"] - max(due, healed)).total_seconds(), healthy(first, after["at"], hit))
 
 
 def _stood(before: dict[str, Any], after: dict[str, Any]) -> bool:

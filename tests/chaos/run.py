@@ -25,6 +25,7 @@ from tests.chaos.simulation import DOORS, faulty
 
 Tell = Callable[[str], None]
 QUIET_WITHIN = 180.0  # seconds from the heal until nothing may be left to do
+REDRIVEN_WITHIN = 15.0  # seconds from the heal, for 99 of 100
 _SAMPLE_EVERY = 0.4  # seconds
 
 
@@ -155,7 +156,8 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_ambiguity(running.simulation.calls, known, spans),
         _check_end(seen, report),
     ]
-    measured = redrive.redriven(known, spans, seen.waits)
+    measured, standing = redrive.redriven(known, spans, seen.waits)
+    checked.append(_check_redrive(measured))
     counts: Counter[str] = sum((one.counts for one in checked), Counter())
     broken: Counter[str] = sum((one.broken for one in checked), Counter())
     return {
@@ -190,10 +192,18 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
         "redriven": measured.n,
         "redrive_p50_s": measured.p50,
         "redrive_longest_s": measured.longest,
+        "standing_p99_s": standing.p99,
         "quiet_s": round(seen.quiet_s, 1),
         "broken": dict(broken),
         "evidence": [fault for one in checked for fault in one.faults],
     }
+
+
+def _check_redrive(measured: redrive.Spread) -> Findings:
+    findings = Findings()
+    if measured.p99 > REDRIVEN_WITHIN:
+        findings.add("I12", f"one delivery in a hundred was driven again only {measured.p99} s after the heal")
+    return findings
 
 
 def _check_end(seen: Seen, report: dict[str, Any]) -> Findings:
