@@ -67,6 +67,7 @@ class _Job:
     assignment: Assignment
     arrived: float  # monotonic time
     claimed_at: float = 0.0  # monotonic time
+    idempotent: bool = False  # the provider's package is
 
 
 @dataclass(slots=True)
@@ -186,10 +187,12 @@ class Worker:
             if isinstance(ready, str):
                 await self._hand_back(job, ready)
                 return
+            job.idempotent = ready[0].idempotent
             claimed = await self._claims.submit(job)
             if claimed is None:
                 job.record.done()
                 return
+            job.assignment = job.assignment.model_copy(update={"reference": claimed.reference})
             self._flying.add(job)
             started = utc_now()
             outcome = await self._attempt(job, claimed, *ready)
@@ -245,7 +248,7 @@ class Worker:
         return None if row.package in registry.installed() else f"{row.package} is not installed here"
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
-        claims = {job.assignment.drive.delivery_id: _claim_of(job.assignment) for job in jobs}
+        claims = {job.assignment.drive.delivery_id: _claim_of(job) for job in jobs}
         while True:
             begun = time.monotonic()
             assert crash.at("claim.before_write")
@@ -374,8 +377,8 @@ def _read(record: Record) -> Assignment | None:
         return None
 
 
-def _claim_of(assignment: Assignment) -> Claim:
-    drive = assignment.drive
+def _claim_of(job: _Job) -> Claim:
+    assignment, drive = job.assignment, job.assignment.drive
     return Claim(
         delivery_id=drive.delivery_id,
         project_id=drive.project_id,
@@ -384,4 +387,5 @@ def _claim_of(assignment: Assignment) -> Claim:
         round=drive.round,
         reference=assignment.reference,
         decision=assignment.decision,
+        idempotent=job.idempotent,
     )

@@ -35,6 +35,7 @@ class Claim:
     round: int
     reference: str
     decision: str
+    idempotent: bool = False  # the provider takes a reference once: what it may have taken is repeated under the old one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Claimed:
     recipient: str
     content: str  # JSON
     created_at: datetime
+    reference: str  # the wished one, or that of an earlier ambiguous attempt at the same idempotent provider
 
 
 async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed]:
@@ -60,10 +62,15 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         """
         WITH wish AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[],
-                                 $11::uuid[])
-                AS w (delivery_id, number, provider_id, round, reference, decision, project_id)
+                                 $11::uuid[], $12::boolean[])
+                AS w (delivery_id, number, provider_id, round, reference, decision, project_id, idempotent)
         ), free AS (
-            SELECT d.id, d.events
+            SELECT d.id, d.events,
+                   CASE WHEN w.idempotent AND d.ambiguous > 0
+                        THEN (SELECT a.reference FROM attempts a
+                               WHERE a.delivery_id = d.id AND a.provider_id = w.provider_id AND a.outcome = 'unknown'
+                               ORDER BY a.number LIMIT 1)
+                   END AS earlier
               FROM wish w
               JOIN deliveries d ON d.id = w.delivery_id AND d.project_id = w.project_id
              WHERE d.id BETWEEN $7 AND $8
@@ -77,7 +84,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
               FROM wish w, free f
              WHERE d.id = w.delivery_id AND f.id = d.id AND d.id BETWEEN $7 AND $8
             RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, w.number, w.provider_id, w.round,
-                      w.reference, w.decision
+                      coalesce(f.earlier, w.reference) AS reference, w.decision
         ), tried AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, round, reference, decision, started_at)
             SELECT id, number, project_id, provider_id, round, reference, decision, $9 FROM won
@@ -85,7 +92,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id)
             SELECT id, events, project_id, 'sending', 'SENDING', $9, number, provider_id FROM won
         )
-        SELECT w.id AS delivery_id, w.message_id, w.recipient, m.content, m.created_at
+        SELECT w.id AS delivery_id, w.message_id, w.recipient, m.content, m.created_at, w.reference
           FROM won w
           JOIN messages m ON m.id = w.message_id
         """,
@@ -99,6 +106,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         now,
         now + lease,
         [wish.project_id for wish in claims],
+        [wish.idempotent for wish in claims],
     )
     return [Claimed(**row) for row in rows]
 
