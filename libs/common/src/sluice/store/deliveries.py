@@ -35,7 +35,7 @@ class Claim:
     round: int
     reference: str
     decision: str
-    idempotent: bool = False  # the provider takes a reference once: what it may have taken is repeated under the old one
+    idempotent: bool = False  # the provider takes a reference once: what it may have taken keeps its old one
 
 
 @dataclass(frozen=True, slots=True)
