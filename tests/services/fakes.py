@@ -33,7 +33,7 @@ class FakeRecord:
     """A record as the consumer hands it over."""
 
     value: bytes | None
-    headers: tuple = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     topic: str = "test"
     partition: int = 0
     offset: int = 0

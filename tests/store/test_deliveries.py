@@ -33,7 +33,8 @@ async def test_a_claim_gives_what_the_call_needs(record):
 
     won = await deliveries.claim(record.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
 
-    assert won == [Claimed(message.deliveries[0].id, message.id, "ada@example.com", message.content, NOON)]
+    reference = a_claim(message.deliveries[0].id).reference
+    assert won == [Claimed(message.deliveries[0].id, message.id, "ada@example.com", message.content, NOON, reference)]
 
 
 async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(record):

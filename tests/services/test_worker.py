@@ -1,0 +1,412 @@
+"""A worker in process on a real record: claim, call once, settle; whatever comes twice or too late does nothing."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from router.recovery import drive_of
+from sluice.bus.events import DeliveryEvent, Drive
+from sluice.clock import utc_now
+from sluice.delivery.settling import Settler
+from sluice.delivery.worker import Worker, WorkerSettings
+from sluice.model import ids
+from sluice.model.message import Class
+from sluice.providers.contract import Wire
+from sluice.providers.submission import Phase, SmtpReply
+from sluice.store import deliveries
+from sluice.store.crypto import Vault
+from sluice.wires.call import NoAnswerError, NotSentError
+from tests.examples import (
+    PROJECT,
+    a_drive,
+    a_message,
+    a_provider,
+    an_assignment,
+    seconds,
+)
+from tests.services.fakes import FakeRecord, FakeWire
+from tests.waiting import until
+
+pytestmark = pytest.mark.store
+
+TAKEN = SmtpReply(Phase.DOT, 250, "2.0.0 Ok: queued as 12345")
+DOWN = SmtpReply(Phase.DOT, 451, "4.3.0 try again")
+REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
+
+VAULT = Vault(bytes(32))
+
+
+class Configured:
+    """The configuration in memory, as far as a worker and a router ask it."""
+
+    def __init__(self, *rows):
+        self.providers = {row.id: row for row in rows}
+
+    def candidates(self, project_id, channel):
+        return tuple(row for row in self.providers.values() if row.enabled)
+
+    def change(self, row, **changes):
+        self.providers[row.id] = replace(row, **changes)
+
+
+def an_smtp(priority=1, **changes):
+    """An SMTP server with credentials that open."""
+    row = a_provider(priority, **changes)
+    sealed = VAULT.seal(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
+    return a_provider(priority, **changes | {"id": row.id, "credentials": sealed})
+
+
+class Working:
+    """A worker, what surrounds it, and one way to give it work."""
+
+    def __init__(self, record, bus, configuration, wire):
+        self.record, self.bus, self.configuration, self.wire = record, bus, configuration, wire
+        self.worker = None
+
+    async def a_delivery(self, **changes):
+        """A drive for a delivery that was just accepted."""
+        now = utc_now()
+        message = a_message(now, **{"expires_at": now + seconds(3600)} | changes)
+        await self.record.accept(message)
+        return a_drive(
+            delivery_id=message.deliveries[0].id,
+            message_id=message.id,
+            class_=message.class_,
+            driven_at=now,
+            expires_at=message.expires_at,
+        )
+
+    def handed_over(self, drive, provider, **changes):
+        """The assignment as a record."""
+        assignment = an_assignment(
+            drive=drive,
+            provider_id=provider.id,
+            reference=changes.pop("reference", ids.reference_of(drive.delivery_id, drive.attempt)),
+        )
+        return FakeRecord(assignment.encode(), topic="deliveries.email", **changes)
+
+    async def take(self, *records):
+        await self.worker.take(list(records))
+        await until(lambda: all(one.finished for one in records))
+
+    @property
+    def events(self):
+        return [DeliveryEvent.model_validate_json(value) for value in self.bus.on("delivery.events")]
+
+    @property
+    def rerouted(self):
+        return [Drive.model_validate_json(value) for value in self.bus.on("deliveries.reroute")]
+
+
+@pytest.fixture
+def provider():
+    return an_smtp()
+
+
+@pytest.fixture
+def wire():
+    return FakeWire(TAKEN)
+
+
+@asynccontextmanager
+async def a_worker(working, http=None, **settings):
+    async with Settler(working.record.pool, working.bus).running() as settler:
+        worker = Worker(
+            db=working.record.pool,
+            configuration=working.configuration,
+            vault=VAULT,
+            wires={Wire.SMTP: working.wire, Wire.HTTP: http},
+            publisher=working.bus,
+            settler=settler,
+            settings=WorkerSettings(postgres="postgresql://nowhere", kafka="nowhere:1", **settings),
+        )
+        async with worker.running():
+            yield worker
+
+
+@pytest.fixture
+async def working(record, bus, provider, wire):
+    working = Working(record, bus, Configured(provider), wire)
+    async with a_worker(working, lane_patience=0.4) as working.worker:
+        yield working
+
+
+async def test_an_assignment_is_sent_and_settled(working, provider, wire):
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    (attempt,) = await working.record.attempts(drive.delivery_id)
+    assert (await working.record.state(drive.delivery_id), attempt["outcome"], len(wire.heard)) == (
+        "SENT",
+        "accepted",
+        1,
+    )
+    assert [(event.kind, event.outcome) for event in working.events] == [("sent", "accepted")]
+
+
+async def test_an_assignment_that_comes_twice_is_sent_once(working, provider, wire):
+    drive = await working.a_delivery()
+
+    await working.take(*[working.handed_over(drive, provider) for _ in range(5)])
+    await working.take(working.handed_over(drive, provider))
+
+    assert len(wire.heard) == 1
+
+
+async def test_a_cancelled_message_is_not_sent(working, provider, wire):
+    drive = await working.a_delivery()
+    await working.record.cancel(drive.message_id)
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "CANCELLED")
+
+
+async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
+    drive = await working.a_delivery(expires_at=utc_now() - seconds(1))
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "EXPIRED")
+
+
+async def test_a_refused_message_fails_without_another_attempt(working, provider, wire):
+    wire.answer = REFUSED
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert (await working.record.state(drive.delivery_id), working.rerouted) == ("FAILED", [])
+
+
+@pytest.mark.parametrize("answer", [DOWN, NotSentError("connection refused")], ids=["451", "refused"])
+async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire, answer):
+    wire.answer = answer
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    (following,) = working.rerouted
+    assert (following.attempt, following.tried) == (2, (provider.id,))
+    assert await working.record.state(drive.delivery_id) == "SENDING"
+
+
+@pytest.mark.parametrize(
+    "answer", [NoAnswerError("timed out"), RuntimeError("a bug of the wire"), "no answer of this wire"], ids=str
+)
+async def test_an_answer_that_was_not_understood_is_unknown(working, provider, wire, answer):
+    wire.answer = answer
+    drive = await working.a_delivery(class_=Class.ONCE)
+
+    await working.take(working.handed_over(drive, provider))
+
+    (attempt,) = await working.record.attempts(drive.delivery_id)
+    assert (attempt["outcome"], await working.record.state(drive.delivery_id)) == ("unknown", "UNCONFIRMED")
+
+
+async def test_a_disabled_provider_is_not_called(working, provider, wire):
+    working.configuration.change(provider, enabled=False)
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    (back,) = working.rerouted
+    assert (wire.heard, back.attempt, back.avoid) == ([], 1, (provider.id,))
+    assert await working.record.attempts(drive.delivery_id) == []
+
+
+async def test_a_provider_of_another_project_is_not_called(working, provider, wire):
+    working.configuration.change(provider, project_id=ids.uuid7())
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert wire.heard == []
+
+
+async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, provider, wire):
+    working.configuration.change(provider, credentials=b"\x01short")
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert (wire.heard, len(working.rerouted)) == ([], 1)
+
+
+async def test_new_credentials_are_used_for_the_next_attempt(working, provider, wire):
+    await working.take(working.handed_over(await working.a_delivery(), provider))
+    sealed = VAULT.seal(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
+    working.configuration.change(provider, credentials=sealed, version=2)
+
+    await working.take(working.handed_over(await working.a_delivery(), provider))
+
+    assert [request.server.host for request in wire.heard] == ["localhost", "elsewhere"]
+
+
+@pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000])
+async def test_what_is_no_assignment_is_parked(working, value):
+    await working.take(FakeRecord(value, topic="deliveries.email"))
+
+    assert len(working.bus.on("dead.letters")) == 1
+
+
+async def test_an_assignment_that_the_record_cannot_hold_is_parked_and_harms_no_other(working, provider, wire):
+    good, bad = await working.a_delivery(), await working.a_delivery()
+
+    await working.take(working.handed_over(bad, provider, reference="NUL \x00"), working.handed_over(good, provider))
+
+    assert len(working.bus.on("dead.letters")) == 1
+    assert await working.record.state(good.delivery_id) == "SENT"
+
+
+async def test_content_that_cannot_be_read_is_parked_and_lets_its_lease_end(working, provider, wire):
+    drive = await working.a_delivery(content='{"channel": "email"}')
+
+    await working.take(working.handed_over(drive, provider))
+
+    assert (wire.heard, working.worker.in_flight, len(working.bus.on("dead.letters"))) == ([], 0, 1)
+
+
+async def test_a_record_that_was_taken_away_is_left_to_the_other(working, provider, wire):
+    drive = await working.a_delivery()
+
+    await working.take(working.handed_over(drive, provider, alive=False))
+
+    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "QUEUED")
+
+
+async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire):
+    other = an_smtp(2, settings={"concurrency": 1})
+    working.configuration.change(provider, settings={"concurrency": 1})
+    working.configuration.providers[other.id] = other
+    wire.open.clear()
+    slow = [working.handed_over(await working.a_delivery(), provider) for _ in range(3)]
+    await working.worker.take(slow)
+    await until(lambda: len(wire.heard) == 1)
+
+    await working.worker.take([working.handed_over(await working.a_delivery(), other)])
+
+    await until(lambda: len(wire.heard) == 2)
+    wire.open.set()
+    await until(lambda: all(one.finished for one in slow))
+
+
+async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 1})
+    other = an_smtp(2)
+    working.configuration.providers[other.id] = other
+    wire.open.clear()
+    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(3)]
+
+    await working.worker.take(records)
+
+    await until(lambda: len(working.rerouted) == 2)
+    assert {back.avoid for back in working.rerouted} == {(provider.id,)}
+    assert {back.tried for back in working.rerouted} == {()}
+    wire.open.set()
+    await until(lambda: all(one.finished for one in records))
+
+
+async def test_what_nobody_else_could_take_keeps_its_place(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 1})
+    wire.open.clear()
+    drives = [await working.a_delivery() for _ in range(3)]
+    records = [working.handed_over(drive, provider) for drive in drives]
+    await working.worker.take(records)
+    arrived = asyncio.get_running_loop().time()
+    await until(lambda: asyncio.get_running_loop().time() > arrived + 1.0)  # patience is 0.4 s
+
+    wire.open.set()
+
+    await until(lambda: all(one.finished for one in records))
+    assert [await working.record.state(drive.delivery_id) for drive in drives] == ["SENT"] * 3
+    assert working.rerouted == []
+
+
+async def test_an_attempt_whose_outcome_comes_after_its_lease_is_not_settled_twice(working, provider, wire):
+    wire.open.clear()
+    drive = await working.a_delivery()
+    record = working.handed_over(drive, provider)
+    await working.worker.take([record])
+    await until(lambda: wire.heard)
+    await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", drive.delivery_id)
+
+    wire.open.set()
+    await until(lambda: record.finished)
+
+    assert await working.record.history(drive.delivery_id) == ["accepted", "sending"]
+
+
+# -- a repeat under the provider's own idempotency key -----------------------------------------------------------
+
+
+class Keeper:
+    """A far end with an idempotency key: it takes each reference once, and answers as told."""
+
+    def __init__(self):
+        self.references = []
+        self.answers = []
+
+    async def exchange(self, request, *, deadline):
+        self.references.append(request.headers["Idempotency-Key"])
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def keeper():
+    return Keeper()
+
+
+def a_resend():
+    row = a_provider(1, package="provider-resend")
+    sealed = VAULT.seal(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
+    return replace(row, credentials=sealed)
+
+
+async def the_next_drive(working):
+    """As the recovery loop makes it from the record once the delivery is due."""
+    later = utc_now() + seconds(1000)
+    (standing,) = await deliveries.take_due(
+        working.record.pool, now=later, low_water=later, redrive=seconds(8), limit=10
+    )
+    return drive_of(standing, utc_now(), repeatable=True)
+
+
+async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_taken(record, bus, wire, keeper):
+    resend, smtp = a_resend(), an_smtp(2)
+    working = Working(record, bus, Configured(resend, smtp), wire)
+    keeper.answers = [NoAnswerError("timed out"), httpx.Response(200, json={"id": "their-1"})]
+    wire.answer = DOWN
+    async with a_worker(working, http=keeper) as working.worker:
+        drive = await working.a_delivery()
+        await working.take(working.handed_over(drive, resend))
+        await working.take(working.handed_over(await the_next_drive(working), smtp))
+
+        await working.take(working.handed_over(working.rerouted[-1], resend))
+
+    assert [attempt["outcome"] for attempt in await record.attempts(drive.delivery_id)] == [
+        "unknown",
+        "provider_fault",
+        "accepted",
+    ]
+    assert keeper.references == [ids.reference_of(drive.delivery_id, 1)] * 2
+
+
+async def test_after_a_definite_failure_an_idempotent_provider_gets_a_new_reference(record, bus, wire, keeper):
+    resend = a_resend()
+    working = Working(record, bus, Configured(resend), wire)
+    keeper.answers = [NotSentError("connection refused"), httpx.Response(200, json={"id": "their-1"})]
+    async with a_worker(working, http=keeper) as working.worker:
+        drive = await working.a_delivery()
+        await working.take(working.handed_over(drive, resend))
+
+        await working.take(working.handed_over(working.rerouted[-1], resend))
+
+    assert keeper.references == [ids.reference_of(drive.delivery_id, number) for number in (1, 2)]
