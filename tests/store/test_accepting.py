@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from sluice.model.message import Class
-from sluice.store.accepting import KEY_LIFETIME, Conflicting, Recorded, Replayed
+from sluice.store.accepting import KEY_LIFETIME, Conflicting, Recorded, Replayed, forget_keys, held_by
 from sluice.store.db import UNAVAILABLE
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_keyed_message, a_message, after
 from tests.store.record import at_once
@@ -202,6 +202,17 @@ async def test_an_expired_key_may_be_used_anew(record):
 
     third = a_keyed_message(when=NOON + KEY_LIFETIME + timedelta(hours=1), fingerprint=b"another body")
     assert await record.accept(third) == [Replayed(second.id)]
+
+
+async def test_keys_that_are_over_are_forgotten_and_no_others(record):
+    await record.accept(a_keyed_message())
+    kept = a_keyed_message(key="another", when=after(60))
+    await record.accept(kept)
+
+    forgotten = await forget_keys(record.pool, now=NOON + KEY_LIFETIME, limit=10)
+
+    assert forgotten == 1
+    assert await held_by(record.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
 
 
 async def test_a_conflict_does_not_prolong_a_key(record):

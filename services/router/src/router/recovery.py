@@ -26,7 +26,7 @@ from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.delivery.settling import Settlement, Settler
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
-from sluice.store import announcements, deliveries, partitions
+from sluice.store import accepting, announcements, deliveries, partitions
 from sluice.store.cache import Configuration
 from sluice.store.db import UNAVAILABLE, Pool
 from sluice.store.deliveries import Standing
@@ -34,13 +34,14 @@ from sluice.store.deliveries import Standing
 log = structlog.get_logger()
 
 _BATCH = 500
-_PARTITIONS_EVERY = timedelta(hours=1)
+_KEYS = 5_000  # idempotency keys that one look forgets at the most
 
 
 class RecoverySettings(Timing):
     """Settings of the recovery loop."""
 
     recovery_every: float = Field(1.0, gt=0, description="pause between looks for what is due, seconds")
+    partitions_every: float = Field(3600.0, gt=0, description="pause between looks for missing partitions, seconds")
 
 
 class Recovery:
@@ -62,7 +63,9 @@ class Recovery:
         self._settler = settler
         self._conveyor = conveyor
         self._settings = settings
-        self._partitions_made: datetime | None = None
+        self._kept_house: datetime | None = None
+        self._keys_left = True  # keys that are over may still be there
+        self._every = timedelta(seconds=settings.partitions_every)
 
     async def run(self) -> None:
         """Look, pause, look again, for ever; an outage of Postgres or Kafka is waited out."""
@@ -80,7 +83,7 @@ class Recovery:
     async def round(self) -> None:
         """One look at everything that may stand still."""
         now = utc_now()
-        await self._keep_partitions(now)
+        await self._keep_house(now)
         oldest = await deliveries.oldest(self._pool)
         metrics.BEHIND_SECONDS.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
         waiting = oldest.due_at is not None and oldest.due_at <= now
@@ -162,12 +165,15 @@ class Recovery:
             await announcements.forget(self._pool, heard)
             assert crash.at("recovery.forgotten")
 
-    async def _keep_partitions(self, now: datetime) -> None:
-        if self._partitions_made is None or now - self._partitions_made > _PARTITIONS_EVERY:
+    async def _keep_house(self, now: datetime) -> None:
+        """Make the coming weeks' partitions, and forget idempotency keys that are over."""
+        if self._kept_house is None or now - self._kept_house > self._every:
             assert crash.at("recovery.before_partitions")
             await partitions.ensure(self._pool, now)
             assert crash.at("recovery.partitions_made")
-            self._partitions_made = now
+            self._kept_house, self._keys_left = now, True
+        if self._keys_left:
+            self._keys_left = await accepting.forget_keys(self._pool, now=now, limit=_KEYS) == _KEYS
 
 
 def drive_of(standing: Standing, now: datetime, *, attempt: int | None = None, repeatable: bool = False) -> Drive:

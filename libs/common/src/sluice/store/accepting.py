@@ -156,6 +156,21 @@ async def _read_keys(
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 
 
+async def forget_keys(db: Db, *, now: datetime, limit: int) -> int:
+    """Delete up to ``limit`` keys that are over; returns how many. Keys that a request holds just now are left."""
+    done = await db.execute(
+        """
+        DELETE FROM idempotency_keys AS held
+         USING (SELECT project_id, key FROM idempotency_keys WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS over
+         WHERE held.project_id = over.project_id AND held.key = over.key
+        """,
+        now,
+        limit,
+    )
+    return int(done.rpartition(" ")[2])
+
+
 async def held_by(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple[UUID, bytes] | None:
     """The message that an idempotency key stands for, and the fingerprint of its request; None when it is free."""
     row = await db.fetchrow(
