@@ -8,6 +8,8 @@ import json
 import signal
 import sys
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from bench.forms import FULL, QUICK, Form, paced
 from bench.measures import MEASURES
@@ -63,6 +65,7 @@ def _common(parser: argparse.ArgumentParser, limit: float) -> None:
         "--provisional", action="store_true", help="mark the figures as not to be quoted: the machine is not quiet"
     )
     parser.add_argument("--no-docs", action="store_true", help="write nothing into docs/benchmarks")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of the measurement there, as JSON")
 
 
 def _scenario_command(
@@ -92,8 +95,6 @@ def _scenario_command(
 
 
 async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     if options.pairs:
         form = replace(form, pairs=options.pairs, peer_pairs=min(form.peer_pairs, options.pairs))
     report = Report(form.name, provisional=options.provisional or options.pace != 1.0)
@@ -114,6 +115,8 @@ async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
             bench.end_sluice()
             bench.end_rivals()
         report.seconds = world.took
+    if options.out:
+        options.out.write_text(json.dumps(report.whole(), indent=2) + "\n")
     if not options.no_docs:
         for path in report.write(name):
             print(f"written: {path.relative_to(DOCS.parent.parent)}", file=sys.stderr)

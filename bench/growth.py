@@ -37,27 +37,33 @@ async def grow(options: argparse.Namespace) -> int:
     """Measure all three kinds of growth, draw them, and write them down."""
     report = Report("growth", provisional=options.provisional)
     found: dict[str, list[Point]] = {}
+    sizes: list[dict[str, float]] = []
     with World(keep=options.keep, limit=options.limit) as world:
         await world.sink.behave(sinks.FAST)
         rate = options.rate or await _half_of_what_goes_through(world, report)
         world.say(f"everything is measured at {rate:.0f} messages/s, except the piles")
-        found["deliveries in the record"] = await _levels(world, report, "rows", options.rows, rate, options)
+        found["deliveries in the record"] = await _levels(world, report, "rows", options.rows, rate, options, sizes)
         _cost_ratio(report, found["deliveries in the record"])
         found["projects, with two providers each"] = await _levels(
-            world, report, "accounts", options.accounts, rate, options
+            world, report, "accounts", options.accounts, rate, options, []
         )
         found["messages that wait"] = await _piles(world, report, options.backlogs, 2 * rate)
         report.seconds = world.took
     for name, points in found.items():
         report.figure("growth", name, _shown(points))
-    document = {**report.short(), "growth": found, "slopes": {name: _slopes(points) for name, points in found.items()}}
+    footprint = {name: _spread([size[name] for size in sizes]) for name in sizes[0]} if sizes else {}
+    report.figure("growth", "bytes that one message leaves behind", footprint)
+    slopes = {name: _slopes(points) for name, points in found.items()}
+    document = {**report.short(), "growth": found, "slopes": slopes, "bytes_per_message": footprint}
     if not options.no_docs:
         DOCS.mkdir(parents=True, exist_ok=True)
         (DOCS / "growth.json").write_text(json.dumps(document, indent=2) + "\n")
         (DOCS / "growth.md").write_text(_page(report, found))
         draw(DOCS / "growth.json", {"growth": found, "provisional": options.provisional}, "growth")
     print(_page(report, found), file=sys.stderr)
-    tell(json.dumps({"slopes": document["slopes"], "ratios": report.ratios, "faults": document["faults"]}))
+    tell(
+        json.dumps({name: document[name] for name in ("slopes", "bytes_per_message", "ratios", "faults")}, default=str)
+    )
     return 1 if document["faults"] else 0
 
 
@@ -78,7 +84,13 @@ async def _half_of_what_goes_through(world: World, report: Report) -> float:
 
 
 async def _levels(
-    world: World, report: Report, kind: str, sizes: Sequence[int], rate: float, options: argparse.Namespace
+    world: World,
+    report: Report,
+    kind: str,
+    sizes: Sequence[int],
+    rate: float,
+    options: argparse.Namespace,
+    footprint: list[dict[str, float]],
 ) -> list[Point]:
     """Make a database of each size, then measure them in turn, round after round."""
     bases = {}
@@ -87,7 +99,7 @@ async def _levels(
     costs: dict[int, list[Run]] = {size: [] for size in sizes}
     for number in range(options.rounds):
         for size in sizes:
-            made = await _measure(world, report, f"{kind}_{size}", bases[size], rate, options.seconds)
+            made = await _measure(world, report, f"{kind}_{size}", bases[size], rate, options.seconds, footprint)
             costs[size].append(made)
             world.say(
                 f"round {number + 1}, {size} {kind}: python {made.per_thousand(made.python_cpu) or 0:.3f}, "
@@ -110,7 +122,13 @@ async def _prepare(world: World, kind: str, size: int) -> list[Tenant]:
 
 
 async def _measure(
-    world: World, report: Report, database: str, tenants: Sequence[Tenant], rate: float, seconds: float
+    world: World,
+    report: Report,
+    database: str,
+    tenants: Sequence[Tenant],
+    rate: float,
+    seconds: float,
+    footprint: list[dict[str, float]],
 ) -> Run:
     ledger = world.sink.position()
     ours = await Sluice.start(world, database, existing=tenants)
@@ -119,7 +137,10 @@ async def _measure(
         for length, warm in ((2.0, 0.0), (seconds + 1.0, 1.0)):
             run = world.next_run()
             stream = Stream("all", Shape(run).template(), rate, keys=ours.keys)
+            before = await _footprint(world, ours.dsn)
             made = await perform(world, ours, Load((stream,), seconds=length, warm=warm, run=run))
+        after = await _footprint(world, ours.dsn)
+        footprint.append({name: round((after[name] - before[name]) / max(1, made.accepted)) for name in after})
         report.ran(database, made)
         # The filled part was never sent to this sink, and need not be read again and again.
         if len(report.whole()["runs"][database]) == 1:
@@ -127,6 +148,23 @@ async def _measure(
     finally:
         ours.end()
     return made
+
+
+async def _footprint(world: World, dsn: str) -> dict[str, float]:
+    """Bytes written so far: the log and the tables of PostgreSQL, and Kafka's log."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        log = await connection.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+        tables = await connection.fetchval("SELECT pg_database_size(current_database())")
+    finally:
+        await connection.close()
+    kafka = (world.folder / "services/kafka").rglob("*.log")
+    # A segment is made at its full size only in its index files, which are left out.
+    return {
+        "WAL": float(log),
+        "tables and indexes": float(tables),
+        "Kafka": float(sum(path.stat().st_size for path in kafka)),
+    }
 
 
 def _point(size: int, runs: Sequence[Run]) -> Point:
@@ -216,6 +254,7 @@ _FILL = """
     ), keys_written AS (
         INSERT INTO idempotency_keys (project_id, key, fingerprint, message_id, expires_at)
         SELECT $6, 'old-' || i, sha256(recipient::bytea), message_id, at + interval '24 hours' FROM ids
+         WHERE at > $5 - interval '23 hours'  -- older ones would have been forgotten
     ), deliveries_written AS (
         INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
                                 attempts, events, round, ambiguous, in_flight, provider_id, due_at, published_at,
