@@ -389,8 +389,9 @@ async def test_what_is_settled_is_never_driven(record, kind):
     assert await record.due(after(9999), low_water=after(9999)) == []
 
 
-async def test_every_due_delivery_is_taken_by_one(record):
-    messages = [a_message() for _ in range(100)]
+@pytest.mark.parametrize("changes", [{}, {"send_at": after(8)}], ids=["fallen off the conveyor", "scheduled"])
+async def test_every_due_delivery_is_taken_by_one(record, changes):
+    messages = [a_message(**changes) for _ in range(100)]
     await record.accept(*messages)
 
     found = await at_once(*[record.due(after(10), low_water=after(10), limit=30) for _ in range(8)])
