@@ -98,6 +98,15 @@ def error_of(answer, status, code):
 # -- sending -----------------------------------------------------------------------------------------------------
 
 
+async def test_every_error_points_to_a_place_on_the_error_page(gateway):
+    refused = await gateway.client.get("/v1/nothing")
+    page, _, place = refused.json()["error"]["docs"].partition("#")
+
+    found = await gateway.client.get(page)
+
+    assert f'id="{place}"' in found.text
+
+
 async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):
     answer = await gateway.post()
 

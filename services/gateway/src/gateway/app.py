@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from gateway.accepting import Acceptance
 from gateway.authentication import Keys
+from gateway.error_page import create_error_page
 from gateway.errors import ApiError, Invalid, NotAllowed, NotFound
 from gateway.intake import Intake
 from gateway.messages import create_messages
@@ -54,6 +55,7 @@ def create_app(
     """The HTTP API."""
     app = FastAPI(title="Sluice", version="1", docs_url=None, redoc_url=None)
     app.router.routes.append(receipts.route())
+    app.router.routes.append(create_error_page())
     app.router.routes.extend(side_routes(ready))
     app.include_router(create_messages(keys, configuration, pool, announcer))
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-DOCS = "https://sluice.invalid/errors"
+DOCS = "/errors"  # on this gateway, see gateway.error_page
 
 
 class ApiError(Exception):
