@@ -38,15 +38,17 @@ async def topics_file(tmp_path, admin):
         await until(lambda: are_gone(admin, names))
 
 
-async def partitions_of(admin, *names):
-    return [len(topic["partitions"]) for topic in await admin.describe_topics(list(names))]
+async def has_partitions(admin, wanted):
+    """A broker that has just been told answers from what it knew before."""
+    described = await admin.describe_topics(["test.one", "test.two"])
+    return [len(topic["partitions"]) for topic in described] == wanted
 
 
 async def test_missing_topics_are_created(kafka_bootstrap, admin, topics_file):
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
 
     assert done == ["created test.one", "created test.two"]
-    assert await partitions_of(admin, "test.one", "test.two") == [2, 1]
+    await until(lambda: has_partitions(admin, [2, 1]))
 
 
 async def test_a_second_time_changes_nothing(kafka_bootstrap, admin, topics_file):
@@ -61,7 +63,7 @@ async def test_a_topic_grows(kafka_bootstrap, admin, topics_file):
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
 
     assert done == ["grew test.one to 4"]
-    assert await partitions_of(admin, "test.one", "test.two") == [4, 1]
+    await until(lambda: has_partitions(admin, [4, 1]))
 
 
 async def test_a_topic_never_shrinks(kafka_bootstrap, admin, topics_file):
