@@ -62,8 +62,7 @@ async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
             described = await admin.describe_topics(await admin.list_topics())
             existing = {topic["topic"]: len(topic["partitions"]) for topic in described}
             missing = [name for name in wanted if name not in existing]
-            if missing:
-                await _create(admin, {name: wanted[name] for name in missing})
+            made = await _create(admin, {name: wanted[name] for name in missing}) if missing else []
             grown = {
                 name: spec.partitions for name, spec in wanted.items() if existing.get(name, 10**9) < spec.partitions
             }
@@ -71,10 +70,11 @@ async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
                 await admin.create_partitions({name: NewPartitions(total) for name, total in grown.items()})
     except (KafkaError, OSError) as error:
         raise SluiceError(f"topics could not be created at {servers}: {error or type(error).__name__}") from error
-    return [f"created {name}" for name in missing] + [f"grew {name} to {total}" for name, total in grown.items()]
+    return [f"created {name}" for name in made] + [f"grew {name} to {total}" for name, total in grown.items()]
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]) -> None:
+async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]) -> list[str]:
+    """The names that were not there yet: a broker lists a new topic a moment after it made it."""
     answer = await admin.create_topics(
         [
             NewTopic(
@@ -89,6 +89,7 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, TopicSpec]) -
     for name, code, *_rest in answer.topic_errors:
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise SluiceError(f"topic {name} could not be created: {for_code(code).__name__}")
+    return [name for name, code, *_rest in answer.topic_errors if not code]
 
 
 @asynccontextmanager
