@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import report
+from tests.chaos import report, sweep
 from tests.chaos.run import Size, run
+from tests.chaos.workloads import POINTS
 
 _BEGAN = time.monotonic()
 
@@ -41,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--seconds", type=float, help="of load and faults (default: three a kill)")
     _common(chaos)
     chaos.set_defaults(run=_chaos)
+    sweeping = subparsers.add_parser("sweep", help="die at every named point, n-th pass, on both channels")
+    sweeping.add_argument("--points", nargs="*", default=list(POINTS), help="default: all")
+    sweeping.add_argument("--passes", nargs="*", type=int, default=[1, 2, 3])
+    sweeping.add_argument("--channels", nargs="*", default=["email", "sms"])
+    sweeping.add_argument("--steps", nargs="*", metavar="POINT:N:CHANNEL", help="exactly these instead")
+    _common(sweeping)
+    sweeping.set_defaults(run=_sweep)
     return parser
 
 
@@ -58,16 +66,26 @@ def _chaos(options: argparse.Namespace) -> int:
         return _end("chaos", command, figures, folder, options)
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    wanted = sweep.steps(options.points, options.passes, options.channels)
+    if options.steps:
+        parts = [text.split(":") for text in options.steps]
+        wanted = [sweep.Step(point, int(n), channel) for point, n, channel in parts]
+    with _folder(options.folder) as folder:
+        figures = sweep.run(wanted, folder, tell)
+        return _end("crash-sweep", "make crash-sweep", figures, folder, options)
+
+
 def _end(name: str, command: str, figures: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:
     """Say what came of it; the last line is for machines."""
-    evidence = figures.pop("evidence", [])
+    evidence, table = figures.pop("evidence", []), figures.pop("table", "")
     for line in evidence:
         tell(f"BROKEN {line}")
     if figures["broken"]:
         (folder / "broken").touch()
         tell(f"the ledgers, logs and data are kept in {folder}")
     if not options.no_report:
-        report.write(name, command=command, figures=figures)
+        report.write(name, command=command, figures=figures, table=table)
     print(json.dumps(figures), flush=True)
     return 1 if figures["broken"] else 0
 

@@ -106,6 +106,8 @@ class Client:
     async def _once(self, order: Order, what: str, request: bytes, attempt: int) -> Answer:
         began = now()
         about = {"order": order.number, "what": what, "door": order.door, "key": order.key, "body": digest(request)}
+        times = json.loads(request)
+        about["late_after"] = times.get("send_at") or times.get("expires_at")
         self._ledger.write(**about, attempt=attempt, stage="invoke")
         answer = await (self._publish(order, request) if order.door == "bus" else self._post(order, request))
         self._count(what, answer)
@@ -202,7 +204,9 @@ def _read(status: int, content: bytes) -> Answer:
     if status in (200, 201):
         return Answer("ok", status, json.loads(content)["id"])
     code = json.loads(content).get("error", {}).get("code") if content[:1] == b"{" else None
-    return Answer("refused" if status >= 500 else "fail", status, None, code)
+    if status == 503:
+        return Answer("refused", status, None, code)
+    return Answer("info" if status >= 500 else "fail", status, None, code)
 
 
 def _rfc3339(when: datetime) -> str:

@@ -96,7 +96,7 @@ def machine(
     environment: Mapping[str, str] = TIMING,
     roles: Collection[str] = ROLES,
     doors: Mapping[str, str] = DOORS,
-    priorities: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Machine]:
     """Start everything but the second replicas; it ends with the block, or with this process.
 
@@ -108,7 +108,7 @@ def machine(
         engine = Engine(folder / "system", roles=roles, testing=False, progress=tell)
         stack.callback(engine.stop)
         engine.start()
-        project = asyncio.run(_configure(engine, simulation, doors, priorities or {}))
+        project = asyncio.run(_configure(engine, simulation, doors, settings))
         running = Machine(folder, engine, simulation, project)
         running.ports = {name: int(engine.addresses[name].rpartition(":")[2]) for name in roles}
         running.gateways = [engine.addresses["gateway"]] if "gateway" in roles else []
@@ -151,7 +151,7 @@ def _environment(machine: Machine, name: str, port: int) -> dict[str, str]:
 
 
 async def _configure(
-    engine: Engine, simulation: Simulation, doors: Mapping[str, str], priorities: Mapping[str, int]
+    engine: Engine, simulation: Simulation, doors: Mapping[str, str], settings: Mapping[str, Any] | None
 ) -> Project:
     vault = Vault(read_key_file(Path(engine.environment["SLUICE_KEY_FILE"])))
     connection = await asyncpg.connect(engine.addresses["postgres"])
@@ -160,7 +160,7 @@ async def _configure(
             connection, organization="Chaos", slug="chaos", name="Chaos", now=now()
         )
         providers = {
-            door: await add_provider(connection, vault, project.id, simulation, door, kind, priorities.get(door))
+            door: await add_provider(connection, vault, project.id, simulation, door, kind, settings=settings)
             for door, kind in doors.items()
         }
         key = await configuration.create_key(connection, project.id, name="load", sandbox=False, now=now())
@@ -177,7 +177,8 @@ async def add_provider(
     simulation: Simulation,
     door: str,
     kind: str,
-    priority: int | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
 ) -> UUID:
     """An account at a door of the simulator."""
     package, channel, credentials = account(kind, simulation.ports[door], door)
@@ -189,7 +190,7 @@ async def add_provider(
         channel=channel,
         name=door,
         credentials=credentials,
-        priority=priority,
+        settings=settings,
         now=now(),
     )
 

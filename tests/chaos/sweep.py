@@ -1,0 +1,274 @@
+"""``python -m tests.chaos sweep``: die at every named point, at the first, second and third pass, on both channels."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import uvloop
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from sluice.bus.topics import Group
+from sluice.errors import SluiceError
+from sluice.launcher.proc import Identity
+from sluice.launcher.state import read_state
+from sluice.verification import verify
+from tests.chaos.customer import ANSWER, Customer, check
+from tests.chaos.ledgers import now
+from tests.chaos.machine import Machine, machine, webhooks
+from tests.chaos.simulation import hooked
+from tests.chaos.workloads import POINTS
+
+Tell = Callable[[str], None]
+
+ROLES = ("gateway", "router", "email-worker", "sms-worker", "health")
+DOORS = {"resend-a": "resend", "smtp-a": "smtp", "twilio-a": "twilio", "twilio-b": "twilio"}
+GROUPS = {
+    "gateway": Group.INTAKE,
+    "router": Group.ROUTER,
+    "email-worker": Group.EMAIL_WORKER,
+    "sms-worker": Group.SMS_WORKER,
+    "health": Group.HEALTH,
+}
+# Everything shorter than in an installation: a step waits for leases, rounds and receipts to be over.
+TIMING = {
+    "SLUICE_LEASE": "3",
+    "SLUICE_CALL_DEADLINE": "1.9",
+    "SLUICE_REDRIVE": "2",
+    "SLUICE_RECEIPT_WAIT": "1",
+    "SLUICE_REPEAT_AFTER": "0.5",
+    "SLUICE_RETRY_ROUNDS": "[0.3, 0.5]",
+    "SLUICE_RECOVERY_EVERY": "0.25",
+    "SLUICE_PARTITIONS_EVERY": "1",
+    "SLUICE_LANE_PATIENCE": "0.4",
+}
+REACHED_WITHIN = 40.0  # seconds
+QUIET_WITHIN = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Die at ``point`` at the ``n``-th pass of one process, while ``channel`` is used."""
+
+    point: str
+    n: int
+    channel: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.point}:{self.n} {self.channel}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a step."""
+
+    step: Step
+    role: str | None = None  # that died
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+
+def steps(points: Sequence[str], passes: Sequence[int], channels: Sequence[str]) -> list[Step]:
+    return [Step(point, n, channel) for n in passes for point in points for channel in channels]
+
+
+def run(wanted: Sequence[Step], folder: Path, tell: Tell) -> dict[str, Any]:
+    """Every step on one system; the figures, with what was broken."""
+    began = time.monotonic()
+    crash_file = folder / "crash"
+    folder.mkdir(parents=True, exist_ok=True)
+    crash_file.unlink(missing_ok=True)
+    os.environ["SLUICE_CRASH_FILE"] = str(crash_file)
+    with machine(folder, tell, environment=TIMING, roles=ROLES, doors=DOORS, settings={"concurrency": 2}) as running:
+        running.simulation.script(_script(running))
+        outcomes = uvloop.run(_run(running, wanted, crash_file, tell))
+    return _figures(outcomes, time.monotonic() - began)
+
+
+def _script(running: Machine) -> dict[str, Any]:
+    slow = {"do": "accept", "slow": {"median": 1.5}}
+    return {
+        "default": {"receipts": {"kinds": ["sent", "delivered"], "after": 0.1, "apart": 0.1}},
+        "prefixes": {"slow+": slow, "+1777": slow},
+        "doors": hooked(*webhooks(running, DOORS)),
+    }
+
+
+async def _run(running: Machine, wanted: Sequence[Step], crash_file: Path, tell: Tell) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    known: set[str] = set()
+    for number, step in enumerate(wanted, start=1):
+        began = time.monotonic()
+        outcome = await _step(running, step, crash_file, known)
+        outcome.seconds = round(time.monotonic() - began, 1)
+        outcomes.append(outcome)
+        verdict = "; ".join(outcome.faults) or "ok"
+        tell(f"{number}/{len(wanted)}  {step.name}: {outcome.role or 'nobody'} died, {outcome.seconds} s, {verdict}")
+    return outcomes
+
+
+# -- one step ------------------------------------------------------------------------------------------------------
+
+
+async def _step(running: Machine, step: Step, crash_file: Path, known: set[str]) -> Outcome:
+    outcome = Outcome(step)
+    before = {role: read_state(running.data_dir).get(role) for role in ROLES}
+    async with customer(running, f"{step.point}-{step.n}-{step.channel}-{time.monotonic_ns()}") as asking:
+        fired = crash_file.with_name("crash.fired")
+        _disarm(fired)
+        _arm(crash_file, f"{step.point}:{step.n}")
+        watching = asyncio.create_task(_bring_back(running, before, fired, outcome))
+        try:
+            if not await _reach(asking, step, fired):
+                outcome.faults.append(f"not reached within {REACHED_WITHIN:.0f} s")
+        finally:
+            _disarm(crash_file)
+            await watching if _exists(fired) else watching.cancel()
+        outcome.faults += await _check(running, asking, known)
+    return outcome
+
+
+def _arm(path: Path, text: str) -> None:
+    """At once: a half-written file would arm another point."""
+    draft = path.with_name("crash.new")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _disarm(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+async def _reach(asking: Customer, step: Step, fired: Path) -> bool:
+    """Repeat the workload until the point was passed often enough."""
+    deadline = time.monotonic() + REACHED_WITHIN
+    await asyncio.sleep(0.15)  # the processes look at the file twenty times a second
+    while not _exists(fired):
+        if time.monotonic() > deadline:
+            return False
+        await POINTS[step.point](asking, step.channel)
+        await asyncio.sleep(0.1)
+    return True
+
+
+async def _bring_back(running: Machine, before: dict[str, Identity | None], fired: Path, outcome: Outcome) -> None:
+    """Wait for the death, take the dead member out of its group, and have the role started at once.
+
+    Both only save time, which make chaos does not: the group would wait for the dead member's session to lapse, and
+    the supervisor pauses longer with every crash of one process.
+    """
+    while not _exists(fired):
+        await asyncio.sleep(0.02)
+    while True:
+        dead = [role for role, identity in before.items() if identity is not None and not identity.alive()]
+        if dead:
+            break
+        await asyncio.sleep(0.02)
+    outcome.role = dead[0]
+    for role in dead:
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await _leave_group(running.kafka, GROUPS[role])
+        with contextlib.suppress(SluiceError):
+            await asyncio.to_thread(running.engine.control.restart, role)
+
+
+async def _leave_group(servers: str, group: Group) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=5_000)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_consumer_groups([group.value])
+        coordinator = await admin.find_coordinator(group.value)
+        for member in described.groups[0][5]:
+            await admin._send_request(LeaveGroupRequest(group.value, member[0]), coordinator)
+    finally:
+        await admin.close()
+
+
+async def _check(running: Machine, asking: Customer, known: set[str]) -> list[str]:
+    """Quiet, then the invariants, then what was promised. ``known``: faults that an earlier step has reported."""
+    faults = []
+    connection = await asyncpg.connect(running.postgres, timeout=10, command_timeout=60)
+    try:
+        if not await _quiet(connection, asking):
+            faults.append(f"not quiet within {QUIET_WITHIN:.0f} s")
+        report = await verify(
+            connection,
+            now=now(),
+            quiet=True,
+            grace=timedelta(seconds=60),
+            ledgers=[running.simulation.calls] if running.simulation.calls.exists() else [],
+            progress=lambda _: None,
+        )
+        found = await asking.states([promise.tag for promise in asking.promises])
+    finally:
+        await connection.close()
+    told = [f"{fault['id']}: {fault['fault']}" for fault in report.faults]
+    faults += [text for text in told if text not in known] + check(asking.promises, found)
+    known.update(told)
+    return faults
+
+
+async def _quiet(connection: Any, asking: Customer) -> bool:
+    """Nothing due, nothing unannounced, and everything that Kafka took is there."""
+    deadline = time.monotonic() + QUIET_WITHIN
+    promised = [promise.tag for promise in asking.promises if promise.result in ("ok", "bus")]
+    while time.monotonic() < deadline:
+        left = await connection.fetchval(
+            "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM announcements)"
+        )
+        if not left and len(await asking.states(promised)) == len(promised):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+@asynccontextmanager
+async def customer(running: Machine, name: str) -> AsyncIterator[Customer]:
+    """A customer with a session and a producer of its own."""
+    producer = AIOKafkaProducer(bootstrap_servers=running.kafka, enable_idempotence=True)
+    await producer.start()
+    timeout = aiohttp.ClientTimeout(total=ANSWER)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+            yield Customer(running, session, producer, name)
+    finally:
+        await producer.stop()
+
+
+def _figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+    failed = [outcome for outcome in outcomes if outcome.faults]
+    return {
+        "points": len({outcome.step.point for outcome in outcomes}),
+        "steps": len(outcomes),
+        "passed": len(outcomes) - len(failed),
+        "seconds": round(seconds, 1),
+        "slowest_s": max((outcome.seconds for outcome in outcomes), default=0.0),
+        "broken": {outcome.step.name: outcome.faults for outcome in failed},
+        "table": _table(outcomes),
+    }
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    lines = ["| point | workload | died | steps | passed |", "| --- | --- | --- | --- | --- |"]
+    for point in dict.fromkeys(outcome.step.point for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.step.point == point]
+        died = ", ".join(sorted({outcome.role for outcome in own if outcome.role}))
+        passed = sum(not outcome.faults for outcome in own)
+        lines.append(f"| {point} | {POINTS[point].__name__} | {died} | {len(own)} | {passed} |")
+    return "\n".join(lines) + "\n"

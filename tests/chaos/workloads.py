@@ -1,0 +1,211 @@
+"""What makes the roles pass their crash points: small workloads, and the table that says which point needs which."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+
+from sluice.launcher.proc import Identity, family
+from sluice.launcher.state import read_state
+from tests.chaos.customer import Customer, ahead
+
+Workload = Callable[[Customer, str], Awaitable[None]]
+"""Does one round of something on a channel; repeated until the point was reached."""
+
+# The simulator's own prefixes: how a recipient says what is to be done.
+FAULT = {"email": "fault+", "sms": "+1999004"}
+HANG = {"email": "hang+", "sms": "+1999005"}
+SILENT = {"email": "accept-then-never-answer+", "sms": "+1999009"}
+SLOW = {"email": "slow+", "sms": "+1777"}  # of the sweep's script
+
+
+async def http(customer: Customer, channel: str) -> None:
+    """Three messages, one of them with a key."""
+    await customer.send(channel)
+    await customer.send(channel, key=True)
+    await customer.send(channel, class_="urgent")
+
+
+async def bus(customer: Customer, channel: str) -> None:
+    """Three records, one of them with a key."""
+    for key in (False, True, False):
+        await customer.publish(channel, key=key)
+        await asyncio.sleep(0.05)
+
+
+async def bad_record(customer: Customer, channel: str) -> None:
+    """Records that no version reads."""
+    for _ in range(3):
+        await customer.put(b"{", **{"schema-version": "99"})
+        await asyncio.sleep(0.05)
+
+
+async def bad_request(customer: Customer, channel: str) -> None:
+    """Records of a known project that ask for what cannot be."""
+    for _ in range(3):
+        _, document = customer.request(channel)
+        await customer.put(b'{"channel":"%s","to":[]}' % document["channel"].encode())
+        await asyncio.sleep(0.05)
+
+
+async def cancel(customer: Customer, channel: str) -> None:
+    """Messages for later, taken back."""
+    for _ in range(2):
+        await customer.cancel(await customer.send(channel, send_at=ahead(8)))
+    await customer.cancel(await customer.send(channel))
+
+
+async def receipt(customer: Customer, channel: str) -> None:
+    """Messages through the providers that tell what became of them."""
+    preferred = customer.machine.project.named("resend-a" if channel == "email" else "twilio-a")
+    for _ in range(3):
+        await customer.send(channel, preferred_provider=preferred)
+        await asyncio.sleep(0.25)
+
+
+async def scheduled(customer: Customer, channel: str) -> None:
+    """Messages that only the recovery loop can drive."""
+    for wait in (0.3, 0.8, 1.3):
+        await customer.send(channel, send_at=ahead(wait))
+    await asyncio.sleep(1.5)
+
+
+async def overtaken(customer: Customer, channel: str) -> None:
+    """Assignments that their worker does not read in time, because it is held up."""
+    worker = read_state(customer.machine.data_dir).get(f"{channel}-worker")
+    if worker is None:
+        return
+    worker.kill(signal.SIGSTOP)
+    for _ in range(2):
+        await customer.send(channel)
+    await asyncio.sleep(3.2)
+    worker.kill(signal.SIGCONT)
+
+
+async def exhausted(customer: Customer, channel: str) -> None:
+    """Messages that every provider fails, until no round is left."""
+    for _ in range(3):
+        await customer.send(channel, FAULT[channel])
+    await asyncio.sleep(0.5)
+
+
+async def expiry(customer: Customer, channel: str) -> None:
+    """Messages whose time is over as soon as they fall due."""
+    for wait in (0.5, 0.9, 1.3):
+        await customer.send(channel, send_at=ahead(wait), expires_at=ahead(wait + 0.02))
+    await asyncio.sleep(1.8)
+
+
+async def lapse(customer: Customer, channel: str) -> None:
+    """Calls under way whose worker is killed."""
+    for _ in range(3):
+        await customer.send(channel, SILENT[channel])
+    await asyncio.sleep(0.6)
+    worker = read_state(customer.machine.data_dir).get(f"{channel}-worker")
+    if worker is not None:
+        worker.kill(signal.SIGKILL)
+    await asyncio.sleep(4.0)
+
+
+async def slow(customer: Customer, channel: str) -> None:
+    """Calls that take so long that leases are renewed and others wait for a slot."""
+    await asyncio.gather(*(customer.send(channel, SLOW[channel]) for _ in range(5)))
+    await asyncio.sleep(1.0)
+
+
+async def doubt(customer: Customer, channel: str) -> None:
+    """Requests whose commit is in doubt, because PostgreSQL is held up while they are made."""
+    postgres = read_state(customer.machine.data_dir).get("postgres")
+    if postgres is None:
+        return
+    sending = [asyncio.create_task(customer.send(channel)) for _ in range(3)]
+    members = [found for pid in family(postgres.pid) if (found := Identity.of(pid)) is not None]
+    for member in members:
+        member.kill(signal.SIGSTOP)
+    sending += [asyncio.create_task(customer.send(channel)) for _ in range(3)]
+    await asyncio.sleep(1.1)
+    for member in members:
+        member.kill(signal.SIGCONT)
+    await asyncio.gather(*sending)
+    await asyncio.sleep(1.5)
+
+
+async def unannounced(customer: Customer, channel: str) -> None:
+    """Events of which nobody remembers that the broker has them."""
+    await customer.send(channel)
+    connection = await asyncpg.connect(customer.machine.postgres)
+    try:
+        await connection.execute(
+            "INSERT INTO announcements (due_at, delivery_ids, numbers)"
+            " SELECT now(), ARRAY[delivery_id], ARRAY[number] FROM events ORDER BY at DESC LIMIT 1"
+        )
+    finally:
+        await connection.close()
+    await asyncio.sleep(0.5)
+
+
+async def mixed(customer: Customer, channel: str) -> None:
+    """Good and bad outcomes, so that verdicts change."""
+    await customer.send(channel)
+    await customer.send(channel, FAULT[channel])
+    await asyncio.sleep(1.0)
+
+
+POINTS: Mapping[str, Workload] = {
+    "accept.before_commit": http,
+    "accept.keys_claimed": http,
+    "accept.rows_written": http,
+    "accept.committed": http,
+    "accept.before_publish": http,
+    "accept.published": http,
+    "withdraw.before_write": doubt,
+    "withdraw.written": doubt,
+    "intake.before_accept": bus,
+    "intake.accepted": bus,
+    "intake.before_reject": bad_request,
+    "intake.rejected": bad_request,
+    "park.before_publish": bad_record,
+    "park.published": bad_record,
+    "cancel.before_write": cancel,
+    "cancel.written": cancel,
+    "receipts.before_write": receipt,
+    "receipts.written": receipt,
+    "consumer.polled": http,
+    "consumer.before_commit": http,
+    "consumer.committed": http,
+    "route.before_publish": http,
+    "route.published": http,
+    "route.before_conclude": exhausted,
+    "route.concluded": exhausted,
+    "route.dead_letter": exhausted,
+    "recovery.low_water": overtaken,
+    "recovery.taken": scheduled,
+    "recovery.driven": scheduled,
+    "recovery.before_lapsed": lapse,
+    "recovery.before_expired": expiry,
+    "recovery.before_announce": unannounced,
+    "recovery.announced": unannounced,
+    "recovery.forgotten": unannounced,
+    "recovery.before_partitions": http,
+    "recovery.partitions_made": http,
+    "claim.before_write": http,
+    "claim.written": http,
+    "call.before": http,
+    "call.answered": http,
+    "hand_back.before_publish": slow,
+    "hand_back.published": slow,
+    "lease.before_renew": slow,
+    "lease.renewed": slow,
+    "settle.before_write": http,
+    "settle.written": http,
+    "settle.before_reroute": exhausted,
+    "settle.rerouted": exhausted,
+    "announce.published": http,
+    "announce.acknowledged": http,
+    "announce.forgotten": http,
+    "health.heard": http,
+    "health.before_tell": mixed,
+    "health.told": mixed,
+    "health.before_snapshot": http,
+}
