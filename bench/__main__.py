@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,9 +108,15 @@ async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
                 world.say(f"scenario {number}: {(SCENARIOS[number].__doc__ or '').partition(': ')[2].strip()}")
                 if form.step is not None:
                     bench.end_sluice()
-                await SCENARIOS[number](bench)
-                if bench.sluice is not None:
-                    await bench.check(number)
+                try:
+                    await SCENARIOS[number](bench)
+                    if bench.sluice is not None:
+                        await bench.check(number)
+                except Exception as error:
+                    # An hour of figures is not thrown away for one scenario; but it counts as failed.
+                    traceback.print_exc()
+                    report.failures.append(f"scenario {number} failed: {type(error).__name__}: {error}")
+                    bench.end_sluice()
                 report.seconds = world.took
         finally:
             bench.end_sluice()
@@ -133,6 +140,7 @@ def _short_table(report: Report) -> str:
         for measure in MEASURES
         if ratios[measure.name] is not None
     ]
+    rows += [f"FAULT: {fault}" for fault in report.short()["faults"]]
     return "\n".join(rows)
 
 

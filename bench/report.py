@@ -121,7 +121,7 @@ class Report:
             "",
             "| measure | must | goal | median | least … most | pairs | |",
             "|---|---|---|---|---|---|---|",
-            *(self._row(measure.name) for measure in MEASURES),
+            *(self._row(measure.name) for measure in MEASURES if measure.name in self._measures or self._decides),
             "",
             f"Runs whose generator was late (their percentiles are not used): {short['void_runs']}.",
             "",
@@ -137,6 +137,11 @@ class Report:
                 lines += [f"### {name}", "", *_table(value), ""]
         lines += ["## Versions", "", ", ".join(f"{name} {value}" for name, value in short["versions"].items()), ""]
         return "\n".join(lines)
+
+    @property
+    def _decides(self) -> bool:
+        """Whether this is the form that must have every measure."""
+        return self.form == "full"
 
     def _row(self, name: str) -> str:
         measure, spread = BY_NAME[name], self._measures.get(name)

@@ -285,10 +285,11 @@ async def remake_topics(servers: str, names: Sequence[str], partitions: int) -> 
         await create_topic(servers, name, partitions)
 
 
-async def start_floor_k(world: World, name: str = "floor-k") -> Rival:
+async def start_floor_k(world: World) -> Rival:
     """Accept -> Kafka -> POST, and nothing else."""
+    name = "floor-k"
     servers = world.addresses["kafka"]
-    topic = f"bench.{name}"
+    topic = f"bench.{name}.{world.next_run()}"
     await create_topic(servers, topic, PARTITIONS)
     rival = Rival(world, name, free_port())
     python = [sys.executable, "-O", "-m"]
@@ -299,7 +300,7 @@ async def start_floor_k(world: World, name: str = "floor-k") -> Rival:
 
 
 async def _start_peer(world: World, name: str, database: int, worker: Sequence[str]) -> Rival:
-    dsn = await record.create_database(world.addresses["postgres"], f"peer_{name.replace('-', '_')}")
+    dsn = await record.create_database(world.addresses["postgres"], f"peer_{world.next_run()}")
     connection = await asyncpg.connect(dsn)
     try:
         from bench.peers.settings import SCHEMA

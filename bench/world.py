@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import shutil
@@ -23,6 +24,8 @@ from sluice.launcher.roles import SERVICES
 from sluice.launcher.state import read_state
 
 _FREE_SPACE = 3 * 2**30
+_PREFIX = "sluice-bench-"
+_LOCK = "bench.lock"
 
 
 class World:
@@ -38,8 +41,10 @@ class World:
     def __enter__(self) -> Self:
         _raise_limit()
         with ExitStack() as stack:
-            self.folder = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
+            _sweep(Path(tempfile.gettempdir()))
+            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
             stack.callback(self._clean)
+            stack.enter_context(_held(self.folder / _LOCK))
             if shutil.disk_usage(self.folder).free < _FREE_SPACE:
                 self.say(f"there is little room in {self.folder.parent}: name another directory in TMPDIR")
             with Counters(self.folder / "counters"):
@@ -64,6 +69,7 @@ class World:
 
     def _clean(self) -> None:
         if self._keep:
+            (self.folder / _LOCK).unlink(missing_ok=True)
             self.say(f"everything is kept in {self.folder}")
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -125,6 +131,27 @@ def wait_for_port(port: int, alive: Callable[[], bool], *, seconds: float = 30.0
                 return True
         time.sleep(0.05)
     return False
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """A lock that ends with us, however we end."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a measurement that was killed outright has left behind."""
+    for path in folder.glob(f"{_PREFIX}*/{_LOCK}"):
+        try:
+            with _held(path):
+                shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:  # somebody else's, or still in use
+            continue
 
 
 def _raise_limit() -> None:
