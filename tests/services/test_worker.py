@@ -14,6 +14,7 @@ from sluice.delivery.settling import Settler
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model import ids
 from sluice.model.message import Class
+from sluice.model.state import EventKind
 from sluice.providers.contract import Wire
 from sluice.providers.submission import Phase, SmtpReply
 from sluice.store import deliveries
@@ -24,6 +25,7 @@ from tests.examples import (
     a_drive,
     a_message,
     a_provider,
+    a_step,
     an_assignment,
     seconds,
 )
@@ -327,8 +329,26 @@ async def test_what_nobody_else_could_take_keeps_its_place(working, provider, wi
     assert working.rerouted == []
 
 
-async def test_an_attempt_whose_outcome_comes_after_its_lease_is_not_settled_twice(working, provider, wire):
+async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a_repeat(working, provider, wire):
     wire.open.clear()
+    drive = await working.a_delivery()
+    record = working.handed_over(drive, provider)
+    await working.worker.take([record])
+    await until(lambda: wire.heard)
+    await working.record.moved(
+        a_step(drive.delivery_id, EventKind.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now())
+    )
+
+    wire.open.set()
+    await until(lambda: record.finished)
+
+    assert await working.record.history(drive.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
+    assert await working.record.state(drive.delivery_id) == "SENT"
+
+
+async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, provider, wire):
+    wire.open.clear()
+    wire.answer = DOWN
     drive = await working.a_delivery()
     record = working.handed_over(drive, provider)
     await working.worker.take([record])

@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     postgres: str = Field(description="PostgreSQL address, postgresql://user:password@host:port/name")
-    kafka: str = Field(description="Kafka bootstrap servers, host:port[,host:port]")
+    kafka: str = Field(
+        pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$", description="Kafka bootstrap servers, host:port[,host:port]"
+    )
     redis: str | None = Field(None, description="Redis address; without one the features that use it do without")
     host: str = Field("127.0.0.1", description="address this role listens on")
     port: int = Field(0, ge=0, le=65535, description="port this role listens on, 0 for any free one")

@@ -51,9 +51,7 @@ class Publisher:
     def __init__(self, *, limit: int) -> None:
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._in_client = 0
-        self._sticky: dict[
-            str, tuple[int, float]
-        ] = {}  # topic: partition, until which monotonic time
+        self._sticky: dict[str, tuple[int, float]] = {}  # topic: partition, until which monotonic time
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
 
     def publish(

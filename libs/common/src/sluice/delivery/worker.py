@@ -34,15 +34,17 @@ from sluice.errors import SluiceError
 from sluice.model import ids
 from sluice.model.message import Email, content_adapter
 from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled
+from sluice.model.state import EventKind
 from sluice.providers import registry
 from sluice.providers.contract import AnyPackage, Credentials, Outgoing
 from sluice.providers.sandbox import SANDBOX
 from sluice.settings import KeyedSettings
-from sluice.store import deliveries, messages
+from sluice.store import deliveries, messages, receipts
 from sluice.store.cache import Configuration
 from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
-from sluice.store.deliveries import Claim, Claimed
+from sluice.store.deliveries import Claim, Claimed, Transition
+from sluice.store.receipts import Statement
 from sluice.wires.call import Wires, call
 
 log = structlog.get_logger()
@@ -214,9 +216,30 @@ class Worker:
         try:
             if settlement is not None and not await self._settler.settle(settlement):
                 log.warning("settled_by_another", delivery=str(settlement.drive.delivery_id))
+                await self._tell_late(settlement.conclusion.step)
         finally:
             self._flying.discard(job)
             job.record.done()
+
+    async def _tell_late(self, step: Transition) -> None:
+        """The lease was over before the answer came, and the attempt was settled as unknown. That the provider did
+        take the message is worth as much as a receipt: whoever would repeat it can leave it.
+        """
+        if step.kind is not EventKind.SENT or step.provider_id is None:
+            return
+        statement = Statement(
+            delivery_id=step.delivery_id,
+            attempt=step.attempt,
+            provider_id=step.provider_id,
+            receipt_id=f"late answer to attempt {step.attempt}",
+            kind=step.kind,
+            at=step.at,
+            detail="the answer came after the lease was over",
+        )
+        assert crash.at("late.before_write")
+        with contextlib.suppress(*UNAVAILABLE):  # then the class decides, as for any unknown outcome
+            # The recovery loop announces it.
+            await receipts.apply(self._db, [statement], now=utc_now(), announce_within=timedelta(0))
 
     def _account(self, assignment: Assignment) -> tuple[AnyPackage, Credentials] | str:
         """The package and the opened credentials; or, in words, why this provider cannot be used now."""
