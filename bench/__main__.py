@@ -66,7 +66,6 @@ def _common(parser: argparse.ArgumentParser, limit: float) -> None:
         "--provisional", action="store_true", help="mark the figures as not to be quoted: the machine is not quiet"
     )
     parser.add_argument("--no-docs", action="store_true", help="write nothing into docs/benchmarks")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of the measurement there, as JSON")
 
 
 def _scenario_command(
@@ -82,6 +81,7 @@ def _scenario_command(
     parser.add_argument(
         "--only", type=lambda text: tuple(text.split(",")), default=chosen, help="scenarios, with commas between"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of the measurement there, as JSON")
     parser.add_argument("--pace", type=float, default=1.0, help="factor for every duration; not 1: not to be quoted")
     parser.add_argument("--pairs", type=int, help=f"pairs of ours and Floor K (default {form.pairs})")
     parser.add_argument("--saturation", type=float, help="messages per second, when scenario 1 is left out")

@@ -12,7 +12,11 @@ from typing import Any
 
 from bench.measures import BY_NAME, MEASURES
 
-INK, PALE, GOOD, FAIR, BAD = "#1f2937", "#d1d5db", "#15803d", "#ca8a04", "#b91c1c"
+INK, GOOD, FAIR, BAD = "#1f2937", "#15803d", "#ca8a04", "#b91c1c"
+PALETTE = (
+    *("#1d4ed8", "#60a5fa", "#15803d", "#86efac", "#9ca3af", "#d1d5db", "#b91c1c", "#f59e0b"),
+    *("#7c3aed", "#fca5a5", "#0f766e", "#111827", "#a16207", "#5eead4"),
+)
 
 
 def draw(beside: Path, document: Mapping[str, Any], name: str) -> None:
@@ -81,6 +85,7 @@ def budget(document: Mapping[str, Any], path: Path) -> None:
     if not columns:
         return
     figure, axes = _figure()
+    axes.set_prop_cycle(color=PALETTE)
     names = sorted({name for _, costs in columns for name in costs or {} if name != "python"})
     bottoms = [0.0] * len(columns)
     for name in names:
