@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import report, sweep
+from tests.chaos.campaigns import running
+from tests.chaos.campaigns.running import CAMPAIGNS
 from tests.chaos.run import Size, run
 from tests.chaos.workloads import POINTS
 
@@ -49,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--steps", nargs="*", metavar="POINT:N:CHANNEL", help="exactly these instead")
     _common(sweeping)
     sweeping.set_defaults(run=_sweep)
+    campaigns = subparsers.add_parser("campaigns", help="one kind of trouble each, in quantity")
+    campaigns.add_argument("names", nargs="*", help=f"default: all of {', '.join(CAMPAIGNS)}")
+    campaigns.add_argument("--size", type=int, help="of each (default: in full)")
+    campaigns.add_argument("--small", action="store_true", help="as large as in CI")
+    _common(campaigns)
+    campaigns.set_defaults(run=_campaigns)
     return parser
 
 
@@ -74,6 +82,16 @@ def _sweep(options: argparse.Namespace) -> int:
     with _folder(options.folder) as folder:
         figures = sweep.run(wanted, folder, tell)
         return _end("crash-sweep", "make crash-sweep", figures, folder, options)
+
+
+def _campaigns(options: argparse.Namespace) -> int:
+    chosen = [CAMPAIGNS[name] for name in options.names or CAMPAIGNS]
+    sizes = {one.name: options.size or (one.small if options.small else one.full) for one in chosen}
+    with _folder(options.folder) as folder:
+        figures = running.run(sizes, folder, tell)
+        figures["table"] = running.table(figures["campaigns"])
+        command = f"make campaigns NAMES='{' '.join(sizes)}'" if options.names else "make campaigns"
+        return _end("campaigns", command, figures, folder, options)
 
 
 def _end(name: str, command: str, figures: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from sluice.model.message import Channel
 from sluice.settings import read_key_file
 from sluice.store import configuration
 from sluice.store.crypto import Vault
-from tests.chaos.ledgers import now
+from tests.chaos.ledgers import Ledger, now
 from tests.chaos.replicas import Replica
 from tests.chaos.simulation import DOORS, Simulation
 
@@ -72,6 +72,14 @@ class Machine:
     def data_dir(self) -> Path:
         return self.folder / "system"
 
+    @property
+    def key_file(self) -> Path:
+        return Path(self.engine.environment["SLUICE_KEY_FILE"])
+
+    def ledger(self, name: str) -> Ledger:
+        """A new ledger in the folder of the run."""
+        return Ledger(self.folder / name)
+
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run ``sluice`` against this system."""
         return subprocess.run(
@@ -120,13 +128,7 @@ async def doubled(machine: Machine, roles: Sequence[str] = DOUBLED) -> AsyncIter
     """Run a second replica of some roles while the block runs."""
     for name in roles:
         port = free_port()
-        replica = Replica(
-            f"{name}-2",
-            role(name).module,
-            _environment(machine, name, port),
-            machine.data_dir / "logs" / f"{name}-2.log",
-            optimised="SLUICE_CRASH_FILE" not in os.environ,
-        )
+        replica = replica_of(machine, name, port, f"{name}-2")
         machine.replicas[replica.name] = replica
         machine.ports[replica.name] = port
         if name == "gateway":
@@ -136,6 +138,17 @@ async def doubled(machine: Machine, roles: Sequence[str] = DOUBLED) -> AsyncIter
         yield
     finally:
         await asyncio.gather(*(replica.stop() for replica in machine.replicas.values()))
+
+
+def replica_of(machine: Machine, name: str, port: int, called: str) -> Replica:
+    """Another process of a role, not started yet."""
+    return Replica(
+        called,
+        role(name).module,
+        _environment(machine, name, port),
+        machine.data_dir / "logs" / f"{called}.log",
+        optimised="SLUICE_CRASH_FILE" not in os.environ,
+    )
 
 
 def _environment(machine: Machine, name: str, port: int) -> dict[str, str]:
@@ -179,6 +192,7 @@ async def add_provider(
     kind: str,
     *,
     settings: Mapping[str, Any] | None = None,
+    priority: int | None = None,
 ) -> UUID:
     """An account at a door of the simulator."""
     package, channel, credentials = account(kind, simulation.ports[door], door)
@@ -191,6 +205,7 @@ async def add_provider(
         name=door,
         credentials=credentials,
         settings=settings,
+        priority=priority,
         now=now(),
     )
 

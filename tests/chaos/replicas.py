@@ -52,6 +52,15 @@ class Replica:
             await self._task
         return None if process is None else process.returncode
 
+    async def kill(self) -> None:
+        """End it for good, without a word."""
+        self._ending = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        if self._task is not None:
+            await self._task
+
     async def restart(self) -> int | None:
         code = await self.stop()
         self.start()

@@ -1,0 +1,130 @@
+"""(e) A backlog on the conveyor is left alone: no delivery is published more than once again."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from sluice.bus.admin import specified
+from sluice.bus.topics import Topic
+from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, record, settled, states
+from tests.chaos.machine import Machine
+
+IN_FLIGHT = 100
+PARTITIONS = specified()[Topic.EMAIL.value].partitions
+STANDING = 25.0  # seconds that the backlog stands; a drive is looked at after 8
+WORKERS = ("email-worker", "email-worker-2")
+
+
+async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    """``size`` mails while no worker runs, a while longer, and then the workers."""
+    tag = "e"
+    answers: Counter[str] = Counter()
+    starts = await _ends(machine)
+    await _workers(machine, run=False)
+    try:
+        async with balanced(machine) as balancer:
+
+            async def send(number: int) -> None:
+                answers[str((await balancer.send(body(tag, number, "email"))).status)] += 1
+
+            await at_once(IN_FLIGHT, size, send)
+        tell(f"{tag}: {dict(answers)}; standing for {STANDING:.0f} s")
+        await asyncio.sleep(STANDING)
+        standing = await _published(machine, starts, await _ids(machine, tag))
+    finally:
+        await _workers(machine, run=True)
+    seconds = await settled(machine, tag, within=600, tell=tell)
+    published = await _published(machine, starts, await _ids(machine, tag))
+    worst = {topic: max(each.values(), default=0) for topic, each in published.items()}
+    total = {topic: sum(each.values()) for topic, each in published.items()}
+    made = await messages(machine, tag)
+    found = await states(machine, tag)
+    broken = [f"{topic}: a delivery was published {most} times" for topic, most in worst.items() if most > 2]
+    broken += ["not settled"] if seconds is None else []
+    broken += [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    bad = {state: number for state, number in found.items() if state not in ("SENT", "DELIVERED")}
+    broken += [f"ended as {bad}"] if bad else []
+    return {
+        "backlog": made,
+        "stood_s": STANDING,
+        "published_while_standing": {topic: sum(each.values()) for topic, each in standing.items()},
+        "published": total,
+        "most_for_one_delivery": worst,
+        "drained_s": None if seconds is None else round(seconds, 1),
+        "states": dict(found),
+        "broken": broken,
+    }
+
+
+async def _workers(machine: Machine, *, run: bool) -> None:
+    for name in WORKERS:
+        if name in machine.replicas:
+            machine.replicas[name].start() if run else await machine.replicas[name].stop()
+        else:
+            control = machine.engine.control
+            await asyncio.to_thread(control.start if run else control.stop, name)
+
+
+async def _ids(machine: Machine, tag: str) -> set[str]:
+    async with record(machine) as db:
+        rows = await db.fetch(
+            "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
+        )
+    return {str(row["id"]) for row in rows}
+
+
+TOPICS = (Topic.ACCEPTED, Topic.REROUTE, Topic.EMAIL)
+
+
+async def _ends(machine: Machine) -> dict[TopicPartition, int]:
+    async with _reading(machine) as reader:
+        return await reader.ends()
+
+
+async def _published(machine: Machine, starts: Mapping[TopicPartition, int], ids: set[str]) -> dict[str, Counter[str]]:
+    """How often each delivery was put on each topic since ``starts``."""
+    found: dict[str, Counter[str]] = {topic.value: Counter() for topic in TOPICS}
+    async with _reading(machine) as reader:
+        for topic, value in await reader.read(starts):
+            drive = json.loads(value)
+            drive = drive.get("drive", drive)
+            if drive["delivery_id"] in ids:
+                found[topic][drive["delivery_id"]] += 1
+    return found
+
+
+class _reading:
+    """A reader of whole topics."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=machine.kafka, group_id=None, auto_offset_reset="earliest"
+        )
+
+    async def __aenter__(self) -> "_reading":
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Of every partition; all topics of deliveries have eight."""
+        partitions = [TopicPartition(topic.value, number) for topic in TOPICS for number in range(PARTITIONS)]
+        found: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
+        return found
+
+    async def read(self, starts: Mapping[TopicPartition, int]) -> list[tuple[str, bytes]]:
+        ends = await self._consumer.end_offsets(list(starts))
+        found: list[tuple[str, bytes]] = []
+        for partition, end in ends.items():
+            self._consumer.assign([partition])
+            self._consumer.seek(partition, starts[partition])
+            while await self._consumer.position(partition) < end:
+                for one in (await self._consumer.getmany(partition, timeout_ms=1000)).get(partition, []):
+                    found.append((partition.topic, one.value))
+        return found

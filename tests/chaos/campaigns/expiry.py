@@ -1,0 +1,77 @@
+"""(i) Nothing is sent after its time: every provider fails for longer than the messages live."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from sluice.model import ids
+from tests.chaos.campaigns.load import Tell, balanced, body, record, settled, states, steadily
+from tests.chaos.customer import ahead
+from tests.chaos.ledgers import moment, read
+from tests.chaos.machine import Machine, webhooks
+from tests.chaos.simulation import hooked
+
+RATE = 60.0  # messages a second
+LATEST = timedelta(seconds=1.0)  # a call that began in time is in the ledger once it is answered
+
+
+async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    """``size`` messages that live two to eight seconds, while all providers fail for ten."""
+    tag, dice = "i", Random("expiry")
+    answers: Counter[str] = Counter()
+    good = {"doors": hooked(*webhooks(machine))}
+    machine.simulation.script({**good, "default": {"do": "fault", "slow": {"median": 0.05, "sigma": 0.5}}})
+
+    async with balanced(machine) as balancer:
+
+        async def send(number: int) -> None:
+            lives = dice.uniform(2, 8)
+            class_ = dice.choice(("urgent", "standard", "once"))
+            reply = await balancer.send(
+                body(tag, number, ("email", "sms")[number % 2], expires_at=ahead(lives), **{"class": class_})
+            )
+            answers[str(reply.status)] += 1
+
+        async def mend() -> None:
+            await asyncio.sleep(size / RATE * 0.8)
+            machine.simulation.script(good)
+
+        await asyncio.gather(steadily(RATE, size, send), mend())
+    quiet = await settled(machine, tag, within=120, tell=tell)
+    found = await states(machine, tag)
+    late = await _late(machine, tag)
+    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    broken += ["not settled"] if quiet is None else []
+    broken += late[:20]
+    broken += ["nothing expired: the campaign proved nothing"] if not found["EXPIRED"] else []
+    return {
+        "messages": sum(found.values()),
+        "states": dict(found),
+        "called_after_expiry": len(late),
+        "broken": broken,
+    }
+
+
+async def _late(machine: Machine, tag: str) -> list[str]:
+    async with record(machine) as db:
+        rows = await db.fetch(
+            "SELECT d.id, d.expires_at FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1",
+            tag,
+        )
+        claimed = await db.fetch(
+            "SELECT a.delivery_id FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
+            " JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1 AND a.started_at >= d.expires_at",
+            tag,
+        )
+    until = {row["id"].hex: row["expires_at"] for row in rows}
+    broken = [f"{row['delivery_id']}: claimed after expires_at" for row in claimed]
+    for line in read(machine.simulation.calls):
+        if not line["reference"]:
+            continue
+        delivery_id, _ = ids.read_reference(line["reference"])
+        expires_at = until.get(delivery_id.hex)
+        if expires_at is not None and moment(line["at"]) > expires_at + LATEST:
+            broken.append(f"{delivery_id}: called {(moment(line['at']) - expires_at).total_seconds():.1f} s too late")
+    return broken

@@ -1,0 +1,65 @@
+"""(a) Many keys, each asked for twenty times at once over two gateways; then once more with another body."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, settled
+from tests.chaos.machine import Machine
+
+COPIES = 20
+IN_FLIGHT = 20  # keys at a time: 400 requests
+
+
+async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    """``size`` keys with Redis, and as many without."""
+    figures: dict[str, Any] = {"keys": size, "copies": COPIES, "broken": []}
+    for redis in ("up", "down"):
+        if redis == "down":
+            machine.engine.control.stop("redis")
+        try:
+            found = await _keys(machine, size, f"a-{redis}", tell)
+        finally:
+            if redis == "down":
+                machine.engine.control.start("redis")
+        figures[f"redis_{redis}"] = found
+        figures["broken"] += [f"Redis {redis}: {fault}" for fault in found.pop("broken")]
+    return figures
+
+
+async def _keys(machine: Machine, size: int, tag: str, tell: Tell) -> dict[str, Any]:
+    answers: Counter[str] = Counter()
+    broken: list[str] = []
+    async with balanced(machine, answer=30.0) as balancer:
+
+        async def ask(key: str, number: int, copy: int, changed: bool = False) -> str | None:
+            gateway = machine.gateways[copy % len(machine.gateways)]
+            document = body(tag, number, "email", idempotency_key=key)
+            if changed:
+                document["subject"] = "another"
+            # A 503 is no answer: the caller asks again, with the same key.
+            for _ in range(20):
+                reply = await balancer.send(document, sandbox=True, gateway=gateway)
+                if reply.status not in (None, 503):
+                    break
+                answers["again"] += 1
+            answers[f"changed {reply.status}" if changed else str(reply.status)] += 1
+            return reply.id
+
+        async def one(number: int) -> None:
+            key = f"{tag}-{number}"
+            found = set(await asyncio.gather(*(ask(key, number, copy) for copy in range(COPIES))))
+            if len(found) != 1 or None in found:
+                broken.append(f"{key}: {len(found)} ids")
+            await ask(key, number, number, changed=True)
+            if number % 1000 == 999:
+                tell(f"{tag}: {number + 1} keys")
+
+        await at_once(IN_FLIGHT, size, one)
+    if (made := await messages(machine, tag)) != size:
+        broken.append(f"{made} messages for {size} keys")
+    if answers["changed 409"] != size:
+        broken.append(f"changed bodies: {dict(answers)}")
+    if await settled(machine, tag, within=180, tell=tell) is None:
+        broken.append("not settled")
+    return {"messages": made, "answers": dict(answers), "broken": broken}

@@ -1,0 +1,196 @@
+"""What the campaigns share: a steady load behind a load balancer, and a look into the record afterwards."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from sluice.launcher import probes
+from sluice.launcher.state import read_state
+from tests.chaos.machine import Machine
+
+Tell = Callable[[str], None]
+PROBE_EVERY = 0.1  # seconds between a balancer's looks at /readyz
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A status (None: no answer) and the document that came with it."""
+
+    status: int | None
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str | None:
+        return self.document.get("id")
+
+
+class Balancer:
+    """Sends each request to a gateway that says it is ready, as any load balancer does."""
+
+    def __init__(self, machine: Machine, session: aiohttp.ClientSession) -> None:
+        self._machine = machine
+        self._session = session
+        self._ready = list(machine.gateways)
+        self._dice = Random("balancer")
+        self.errors: Counter[str] = Counter()
+
+    async def watch(self) -> None:
+        """Ask every gateway whether it is ready, for ever."""
+        while True:
+            ports = {url: int(url.rpartition(":")[2]) for url in self._machine.gateways}
+            answers = await asyncio.gather(*(probes.http("127.0.0.1", port) for port in ports.values()))
+            self._ready = [url for url, ready in zip(ports, answers, strict=True) if ready] or list(ports)
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def send(self, body: Mapping[str, Any], *, sandbox: bool = False, gateway: str | None = None) -> Reply:
+        project = self._machine.project
+        return await self.ask(
+            "POST",
+            "/v1/messages/channel",
+            json.dumps(body).encode(),
+            key=project.sandbox_key if sandbox else project.key,
+            gateway=gateway,
+        )
+
+    async def cancel(self, message_id: str) -> Reply:
+        return await self.ask("DELETE", f"/v1/messages/{message_id}/cancel", None)
+
+    async def ask(
+        self, method: str, path: str, body: bytes | None, *, key: str | None = None, gateway: str | None = None
+    ) -> Reply:
+        url = (gateway or self._dice.choice(self._ready)) + path
+        headers = {"x-sendpipe-key": key or self._machine.project.key, "content-type": "application/json"}
+        try:
+            async with self._session.request(method, url, data=body, headers=headers) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.errors[type(error).__name__] += 1
+            return Reply(None)
+        return Reply(response.status, json.loads(content) if content[:1] == b"{" else {})
+
+
+@asynccontextmanager
+async def balanced(machine: Machine, *, answer: float = 10.0) -> AsyncIterator[Balancer]:
+    """A balancer that watches while the block runs."""
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=answer)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
+        balancer = Balancer(machine, session)
+        watching = asyncio.create_task(balancer.watch())
+        try:
+            yield balancer
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+def body(tag: str, number: int, channel: str, **fields: Any) -> dict[str, Any]:
+    """One request."""
+    document = {"channel": channel, "text": f"{tag} {number}", "tags": [tag], **fields}
+    if channel == "email":
+        return {"from": "shop@example.com", "subject": tag, "to": [f"r{number}@example.com"]} | document
+    return {"from": "+15005550006", "to": [f"+1555{number:07}"]} | document
+
+
+async def steadily(
+    rate: float, count: int, act: Callable[[int], Awaitable[None]], *, until: asyncio.Event | None = None
+) -> int:
+    """Begin ``act(n)`` ``rate`` times a second whatever becomes of the ones before; returns how many."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    acting = []
+    for number in range(count):
+        if until is not None and until.is_set():
+            break
+        await asyncio.sleep(began + number / rate - loop.time())
+        acting.append(asyncio.ensure_future(act(number)))
+    await asyncio.gather(*acting)
+    return len(acting)
+
+
+async def at_once(limit: int, count: int, act: Callable[[int], Awaitable[None]]) -> None:
+    """All of ``act(0) … act(count - 1)``, ``limit`` at a time."""
+    slots = asyncio.Semaphore(limit)
+
+    async def one(number: int) -> None:
+        async with slots:
+            await act(number)
+
+    for start in range(0, count, 5000):
+        await asyncio.gather(*(one(number) for number in range(start, min(count, start + 5000))))
+
+
+@asynccontextmanager
+async def record(machine: Machine) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(machine.postgres, command_timeout=120)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def states(machine: Machine, tag: str) -> Counter[str]:
+    """The deliveries of a campaign by state."""
+    async with record(machine) as db:
+        rows = await db.fetch(
+            "SELECT d.state, count(*) AS n FROM deliveries d JOIN messages m ON m.id = d.message_id"
+            " WHERE m.tags[1] = $1 GROUP BY 1",
+            tag,
+        )
+    return Counter({row["state"]: row["n"] for row in rows})
+
+
+async def messages(machine: Machine, tag: str) -> int:
+    async with record(machine) as db:
+        found: int = await db.fetchval("SELECT count(*) FROM messages WHERE tags[1] = $1", tag)
+    return found
+
+
+async def ambiguous(machine: Machine, tag: str) -> int:
+    async with record(machine) as db:
+        found: int = await db.fetchval(
+            "SELECT coalesce(sum(d.ambiguous), 0) FROM deliveries d JOIN messages m ON m.id = d.message_id"
+            " WHERE m.tags[1] = $1",
+            tag,
+        )
+    return found
+
+
+async def settled(machine: Machine, tag: str, *, within: float, tell: Tell) -> float | None:
+    """Seconds until nothing of the campaign is due; None when it took longer than ``within``."""
+    began = told = time.monotonic()
+    while True:
+        left = None
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            async with record(machine) as db:
+                left = await db.fetchval(
+                    "SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id"
+                    " WHERE m.tags[1] = $1 AND d.due_at IS NOT NULL",
+                    tag,
+                )
+        if left == 0:
+            return time.monotonic() - began
+        if time.monotonic() - began > within:
+            return None
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            tell(f"{tag}: {left} are not settled")
+        await asyncio.sleep(0.2)
+
+
+def processes(machine: Machine) -> dict[str, int | None]:
+    """The pid of every role: what was restarted has another one."""
+    managed = {name: found.pid for name, found in read_state(machine.data_dir).items()}
+    return managed | {
+        name: replica.identity.pid if replica.identity else None for name, replica in machine.replicas.items()
+    }

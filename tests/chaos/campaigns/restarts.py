@@ -1,0 +1,105 @@
+"""(d) A rolling restart of every role under load; (g) workers that join and leave the group every two seconds."""
+
+import asyncio
+import time
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+from sluice.launcher.proc import free_port
+from tests.chaos.campaigns.load import Tell, ambiguous, balanced, body, settled, states, steadily
+from tests.chaos.ledgers import moment, read
+from tests.chaos.machine import Machine, replica_of
+from tests.chaos.nemesis import Fault, Nemesis
+
+RATE = 100.0  # messages a second
+STORM_RATE = 40.0
+EVERY = 2.0  # seconds between a join and the next leave
+LONGEST_STILL = 30.0  # seconds without a call
+
+
+async def rolling(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    """Restart every process in turn, ``size`` rounds, at 100 messages a second."""
+    tag = "d"
+    answers: Counter[str] = Counter()
+    nemesis = Nemesis(machine, machine.ledger("rolling.jsonl"))
+    names = [name for name in nemesis.names if name in machine.ports]
+    over = asyncio.Event()
+
+    async with balanced(machine) as balancer:
+
+        async def send(number: int) -> None:
+            reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
+            answers[str(reply.status)] += 1
+
+        async def restart() -> None:
+            await asyncio.sleep(2)
+            for number in range(size):
+                for name in names:
+                    began = time.monotonic()
+                    await nemesis.inflict(Fault(number, 0.0, "restart", name))
+                    tell(f"{tag}: {name} restarted and ready in {time.monotonic() - began:.1f} s, {dict(answers)}")
+            await asyncio.sleep(2)
+            over.set()
+
+        sent, _ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), restart())
+        errors = dict(balancer.errors)
+    quiet = await settled(machine, tag, within=120, tell=tell)
+    doubtful = await ambiguous(machine, tag)
+    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    broken += [f"errors {errors}"] if errors else []
+    broken += [f"{doubtful} ambiguous attempts"] if doubtful else []
+    broken += ["not settled"] if quiet is None else []
+    broken += [f"{name} did not come back" for name in nemesis.unhealed]
+    return {
+        "restarts": size * len(names),
+        "messages": sent,
+        "client_errors": sent - answers["201"],
+        "ambiguous": doubtful,
+        "states": dict(await states(machine, tag)),
+        "broken": broken,
+    }
+
+
+async def storm(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    """For ``size`` seconds a third worker of each channel joins, and leaves two seconds later."""
+    tag = "g"
+    answers: Counter[str] = Counter()
+    over = asyncio.Event()
+    began = time.time()
+
+    async with balanced(machine) as balancer:
+
+        async def send(number: int) -> None:
+            reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
+            answers[str(reply.status)] += 1
+
+        async def rage() -> int:
+            changes = 0
+            while time.time() - began < size:
+                for name in ("email-worker", "sms-worker"):
+                    joining = replica_of(machine, name, free_port(), f"{name}-storm")
+                    joining.start()
+                    await asyncio.sleep(EVERY)
+                    await joining.kill() if changes % 2 else await joining.stop()
+                    changes += 2
+            over.set()
+            return changes
+
+        sent, changes = await asyncio.gather(steadily(STORM_RATE, 10**6, send, until=over), rage())
+    quiet = await settled(machine, tag, within=120, tell=tell)
+    calls = sorted(moment(line["at"]).timestamp() for line in read(machine.simulation.calls))
+    calls = [began, *(at for at in calls if at > began)]
+    still = max((later - earlier for earlier, later in pairwise(calls)), default=0.0)
+    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    broken += ["not settled"] if quiet is None else []
+    broken += [f"no call for {still:.0f} s"] if still > LONGEST_STILL else []
+    return {
+        "seconds": size,
+        "changes": changes,
+        "messages": sent,
+        "longest_standstill_s": round(still, 1),
+        "states": dict(await states(machine, tag)),
+        "ambiguous": await ambiguous(machine, tag),
+        "broken": broken,
+    }
