@@ -14,8 +14,9 @@ Stacks = Mapping[tuple[str, ...], int]
 STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("the record (asyncpg, store)", ("asyncpg/", "sluice/store/")),
     ("the bus (aiokafka, bus)", ("aiokafka/", "sluice/bus/", "cramjam")),
-    ("calling providers (aiohttp, wires, packages)", ("aiohttp/", "yarl/", "multidict/", "httpx/", "sluice/wires/",
-                                                     "sluice/providers/")),
+    ("calling providers: aiohttp", ("aiohttp/", "aiosignal/", "yarl/", "multidict/")),
+    ("calling providers: httpx's values", ("httpx/",)),
+    ("calling providers: packages and wires", ("sluice/wires/", "sluice/providers/")),
     ("serving HTTP (uvicorn, starlette)", ("uvicorn/", "starlette/", "fastapi/", "httptools/")),
     ("validating and encoding (pydantic, json)", ("pydantic/", "pydantic_core/", "orjson/", "/json/", "sluice/model/")),
     ("metrics", ("prometheus_client/", "sluice/metrics.py")),
