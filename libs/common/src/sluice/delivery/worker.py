@@ -236,7 +236,6 @@ class Worker:
             at=step.at,
             detail="the answer came after the lease was over",
         )
-        assert crash.at("late.before_write")
         with contextlib.suppress(*UNAVAILABLE):  # then the class decides, as for any unknown outcome
             # The recovery loop announces it.
             await receipts.apply(self._db, [statement], now=utc_now(), announce_within=timedelta(0))
