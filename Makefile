@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 SOURCES := libs services tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test check fix bench bench-quick bench-growth lock clean
+.PHONY: help setup up down status test check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -55,6 +55,19 @@ bench-growth: $(BENCH_INSTALLED) ## cost per message as the record, the accounts
 $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
 	@sh bench/setup.sh
 	@touch $@
+
+MESSAGES ?= 10000
+KILLS ?= 200
+SEED ?= 7
+
+chaos: setup ## MESSAGES=10000 KILLS=200 SEED=7: load, kills, and the check that nothing is lost
+	@$(BIN)/python -m tests.chaos chaos --messages $(MESSAGES) --kills $(KILLS) --seed $(SEED)
+
+crash-sweep: setup ## die at every named crash point, three passes, both channels
+	@$(BIN)/python -m tests.chaos sweep
+
+campaigns: setup ## NAMES= SIZE=: one kind of trouble each, in quantity
+	@$(BIN)/python -m tests.chaos campaigns $(NAMES) $(if $(SIZE),--size $(SIZE))
 
 lock: setup ## resolve the dependencies anew into requirements.lock
 	@sh deploy/lock.sh

@@ -15,7 +15,7 @@ from tests.chaos.machine import Machine
 
 IN_FLIGHT = 100
 PARTITIONS = specified()[Topic.EMAIL.value].partitions
-STANDING = 25.0  # seconds that the backlog stands; a drive is looked at after 8
+STANDING = 16.0  # seconds that the backlog stands: twice the time after which the recovery loop looks
 WORKERS = ("email-worker", "email-worker-2")
 
 

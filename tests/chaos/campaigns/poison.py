@@ -92,7 +92,7 @@ def hostile(topic: Topic) -> list[bytes | None]:
         b"[]",
         b"\xff\xfe",
         b"[" * 100_000,
-        json.dumps({**foreign, "driven_at": "soon"}).encode(),
+        json.dumps({**foreign, "driven_at": "soon", "drive": {**drive, "driven_at": "soon"}}).encode(),
         json.dumps({**foreign, "drive": 7, "delivery_id": 7}).encode(),
         json.dumps({**drive, "attempt": 10**30, "drive": {**drive, "attempt": 10**30}}).encode(),
     ]
@@ -113,7 +113,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         for number in range(size):
             if number % 10 == 0:
                 kind, (value, headers) = kinds[(number // 10) % len(kinds)]
-                sent = await producer.send(Topic.SEND_REQUESTS.value, value, headers=headers)
+                sent = await producer.send(Topic.SEND_REQUESTS.value, value, key=b"k", headers=headers)
                 sending.append((kind, sent))
             request = json.dumps(body(tag, number, dice.choice(("email", "sms")))).encode()
             await producer.send(Topic.SEND_REQUESTS.value, request, headers=good)
@@ -122,7 +122,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         for topic in HOSTILE:
             values = hostile(topic)
             for place, value in enumerate(values):
-                sent = await producer.send(topic.value, value)
+                sent = await producer.send(topic.value, value, key=b"k")
                 if place < len(values) - 1:  # the last one can be read: it is about nothing that exists
                     sending.append((f"hostile {place} on {topic.value}", sent))
         for kind, sent in sending:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         Campaign("idempotency", idempotency.run, "keys, with Redis and without", 10_000, 150),
         Campaign("cancel", cancelling.run, "races", 20_000, 500),
         Campaign("poison", poison.run, "good records, and a tenth of bad ones", 20_000, 400),
-        Campaign("rolling", restarts.rolling, "rounds over every process", 2, 1),
+        Campaign("rolling", restarts.rolling, "restarts at 100 messages a second", 20, 3),
         Campaign("backlog", backlog.run, "messages on the conveyor", 20_000, 600),
         Campaign("wipe", wiping.run, "wipes of Kafka and Redis", 3, 1),
         Campaign("storm", restarts.storm, "seconds", 300, 16),
@@ -63,7 +64,7 @@ async def _run(running: Machine, sizes: Mapping[str, int], tell: Tell) -> dict[s
             running.simulation.script({"doors": hooked(*webhooks(running)), "default": {"receipts": {"kinds": []}}})
             tell(f"{name}: {size} {CAMPAIGNS[name].unit}")
             began = time.monotonic()
-            results[name] = await CAMPAIGNS[name].run(running, size, tell)
+            results[name] = await _one(CAMPAIGNS[name], running, size, tell)
             results[name]["took_s"] = round(time.monotonic() - began, 1)
             tell(f"{name}: {json.dumps(results[name])}")
         _, left = await quiet(running, within=180, tell=tell)
@@ -76,6 +77,14 @@ async def _run(running: Machine, sizes: Mapping[str, int], tell: Tell) -> dict[s
         broken["quiet"] = [str(left)]
     verify = {name: report[name] for name in ("deliveries", "attempts", "ambiguous", "calls", "states", "broken")}
     return {"campaigns": results, "verify": verify, "broken": broken}
+
+
+async def _one(campaign: Campaign, running: Machine, size: int, tell: Tell) -> dict[str, Any]:
+    try:
+        return await campaign.run(running, size, tell)
+    except Exception as error:  # the others are to run all the same
+        tell(traceback.format_exc())
+        return {"size": size, "broken": [f"{type(error).__name__}: {error}"]}
 
 
 def table(results: Mapping[str, Any]) -> str:
