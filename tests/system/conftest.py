@@ -1,5 +1,6 @@
 """A project of the test's own on the one running system, and far ends for its providers."""
 
+import asyncio
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -9,10 +10,13 @@ from sluice.clock import utc_now
 from sluice.simulator.simulator import Simulator
 from sluice.verification import verify
 from tests.system.world import DEAD, a_world
+from tests.waiting import until
 
 
 @pytest.fixture
 async def world(system):
+    # The test before may have left a role on its way back.
+    await until(lambda: asyncio.to_thread(lambda: not system.control.not_ready()), within=60)
     async with a_world(system) as world:
         yield world
 

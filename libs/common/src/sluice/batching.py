@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
+
+from sluice.tasks import end
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,9 +72,7 @@ class Batcher(Generic[T, R]):
             while self._waiting:
                 await asyncio.sleep(0.001)
             await asyncio.gather(*self._flushing, return_exceptions=True)
-            collector.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await collector
+            await end(collector)
 
     async def _collect(self) -> None:
         while True:

@@ -30,6 +30,7 @@ from sluice.store.accepting import Conflicting, NewMessage, Recorded, Replayed, 
 from sluice.store.cache import Configuration
 from sluice.store.configuration import ApiKey, Project
 from sluice.store.db import UNAVAILABLE, Pool
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -78,9 +79,7 @@ class Acceptance:
             async with self._batcher.running():
                 yield self
         finally:
-            withdrawer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await withdrawer
+            await end(withdrawer)
 
     async def accept(
         self,

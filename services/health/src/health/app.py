@@ -25,6 +25,7 @@ from sluice.bus.topics import Group, Topic
 from sluice.clock import utc_now
 from sluice.serving import serving, set_up_logs, side_routes, stop_event
 from sluice.settings import Settings, load
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -155,9 +156,7 @@ async def main() -> None:
         loops = [asyncio.create_task(service.tell()), asyncio.create_task(service.keep_snapshots())]
         await stopped.wait()
         service.reading = False
-        for task in loops:
-            task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await end(*loops)
 
 
 async def _start(broker: KafkaBroker) -> None:

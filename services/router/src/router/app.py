@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 
 from router.health import HealthView
@@ -18,6 +17,7 @@ from sluice.serving import serving, set_up_logs, side_app, stop_event
 from sluice.settings import load
 from sluice.store.cache import Configuration
 from sluice.store.db import open_pool
+from sluice.tasks import end
 
 
 async def main() -> None:
@@ -59,9 +59,7 @@ async def main() -> None:
         await asyncio.wait(
             [consuming, looking, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED
         )
-        looking.cancel()
         consumer.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await looking
+        await end(looking)
         await consuming
         await routing.drained()

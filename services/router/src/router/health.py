@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from sluice.bus.events import ProviderHealth
 from sluice.bus.topics import Topic
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -37,9 +37,7 @@ class HealthView:
         try:
             yield self
         finally:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
+            await end(follower)
 
     async def _follow(self, servers: str) -> None:
         while True:

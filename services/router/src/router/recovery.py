@@ -7,6 +7,7 @@ wiped Kafka. Any number of routers may run it: rows are taken with SKIP LOCKED, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -24,6 +25,7 @@ from sluice.delivery.announcing import announce_again
 from sluice.delivery.policy import Timing, conclude, expire
 from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.delivery.settling import Settlement, Settler
+from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
 from sluice.store import accepting, announcements, deliveries, partitions
@@ -98,7 +100,7 @@ class Recovery:
             await self._drive_due(now, None)
         await self._announce_overdue(now)
 
-    async def _drive_due(self, now: datetime, low_water: datetime | None) -> None:
+    async def _drive_due(self, now: datetime, low_water: Mapping[Channel, datetime] | None) -> None:
         while True:
             due = await deliveries.take_due(
                 self._pool,

@@ -16,9 +16,10 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sluice.bus.events import Assignment, Drive
-from sluice.bus.topics import Group, Topic
+from sluice.bus.topics import Group, Topic, deliveries
 from sluice.clock import utc_now
 from sluice.errors import SluiceError
+from sluice.model.message import Channel
 from sluice.paths import deploy_dir
 
 
@@ -119,17 +120,24 @@ class Conveyor:
     def __init__(self, servers: str) -> None:
         self._servers = servers
 
-    async def low_water(self) -> datetime:
-        """When the oldest record that is not finished yet was driven; now if the conveyor is empty.
+    async def low_water(self) -> dict[Channel, datetime]:
+        """By channel, when the oldest record that is not finished yet was driven; now if its conveyor is empty.
+
+        A channel's conveyor is what all channels share and its own topic: one whose workers are away holds no other.
 
         Raises:
             KafkaError: the broker does not tell; nothing may be concluded.
         """
         now = utc_now()
         waiting = await self._first_unfinished()
-        if not waiting:
-            return now
-        return min(await self._driven_at(waiting), default=now)
+        driven = await self._driven_at(waiting) if waiting else {}
+        return {
+            channel: min(
+                (at for tp, at in driven.items() if tp.topic in (Topic.ACCEPTED, Topic.REROUTE, deliveries(channel))),
+                default=now,
+            )
+            for channel in Channel
+        }
 
     async def _first_unfinished(self) -> dict[TopicPartition, int]:
         committed: dict[TopicPartition, int] = {}
@@ -152,7 +160,7 @@ class Conveyor:
         }
         return {tp: first for tp, first in firsts.items() if first < ends[tp]}
 
-    async def _driven_at(self, firsts: Mapping[TopicPartition, int]) -> list[datetime]:
+    async def _driven_at(self, firsts: Mapping[TopicPartition, int]) -> dict[TopicPartition, datetime]:
         found: dict[TopicPartition, datetime] = {}
         deadline = time.monotonic() + 5.0
         async with self._reader() as reader:
@@ -165,7 +173,7 @@ class Conveyor:
                     found[tp] = _driven(records[0])
                 if time.monotonic() > deadline:
                     raise KafkaError("the first unread records did not come in time")
-        return list(found.values())
+        return found
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Any]:

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice import crash
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -161,9 +162,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._poll_until_stopped(self._client)
             await self._wait_for_in_flight(self._drain)
         finally:
-            committer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await committer
+            await end(committer)
             await self._leave(self._client)
 
     def stop(self) -> None:
@@ -198,9 +197,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait([polling], timeout=_LAST_POLL)
         finally:
             stopping.cancel()
-            polling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await polling
+            await end(polling)
 
     async def _start(self) -> AIOKafkaConsumer | None:
         """A member of the group; None if asked to stop before the broker answered."""

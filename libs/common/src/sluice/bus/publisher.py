@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -167,9 +168,7 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
     finally:
         with contextlib.suppress(TimeoutError, KafkaError):
             await asyncio.wait_for(publisher.drained(), 5.0)
-        feeder.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await feeder
+        await end(feeder)
         publisher.refuse_the_rest()
 
 

@@ -7,7 +7,6 @@ acknowledged them all; what outlives its time is announced again from the record
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,6 +17,7 @@ from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.store import announcements
 from sluice.store.db import UNAVAILABLE, Db
+from sluice.tasks import end
 
 ANNOUNCE_WITHIN = timedelta(seconds=10)
 _FORGET_EVERY = 0.5  # seconds between removals of acknowledged announcements when no statement carries them along
@@ -39,9 +39,7 @@ class Announcer:
         try:
             yield self
         finally:
-            forgetter.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await forgetter
+            await end(forgetter)
             await asyncio.gather(*self._announcing)
             await self._forget()
 

@@ -45,6 +45,7 @@ from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
 from sluice.store.receipts import Statement
+from sluice.tasks import end
 from sluice.wires.call import Wires, call
 
 log = structlog.get_logger()
@@ -122,9 +123,7 @@ class Worker:
             try:
                 yield self
             finally:
-                for keeper in keepers:
-                    keeper.cancel()
-                await asyncio.gather(*keepers, return_exceptions=True)
+                await end(*keepers)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -15,6 +14,7 @@ from sluice.model.message import Channel
 from sluice.store import configuration
 from sluice.store.configuration import ApiKey, Project, ProviderRow
 from sluice.store.db import UNAVAILABLE
+from sluice.tasks import end
 
 log = structlog.get_logger()
 
@@ -58,9 +58,7 @@ class Configuration:
             await self.loaded.wait()
             yield self
         finally:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
+            await end(follower)
 
     async def _follow(self, dsn: str) -> None:
         while True:
@@ -83,7 +81,8 @@ class Configuration:
         self.loaded.set()
         while True:
             try:
-                changed = {await asyncio.wait_for(self._changed.get(), _PROBE)}
+                async with asyncio.timeout(_PROBE):
+                    changed = {await self._changed.get()}
                 if connection.is_closed():
                     raise ConnectionResetError("the connection was lost")
             except TimeoutError:

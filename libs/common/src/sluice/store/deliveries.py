@@ -5,7 +5,7 @@ Every change is a compare-and-set on (state, attempts, in_flight), so any handle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -272,14 +272,16 @@ def _standing(row: Any) -> Standing:
 
 
 async def take_due(
-    db: Db, *, now: datetime, low_water: datetime | None, redrive: timedelta, limit: int
+    db: Db, *, now: datetime, low_water: Mapping[Channel, datetime] | None, redrive: timedelta, limit: int
 ) -> list[Standing]:
     """Deliveries that wait for a drive: their ``due_at`` has passed and the conveyor does not hold them.
 
-    ``low_water`` is when the oldest record that is still unread was published: what was published later is still on
-    its way and is left alone, so that a backlog is not amplified. None looks only at what is not on the conveyor.
+    ``low_water`` is, by channel, when the oldest record that is still unread was published: what was published later
+    is still on its way and is left alone, so that a backlog is not amplified. None looks only at what is not on the
+    conveyor.
     Each row is taken by one caller; expired ones are among them.
     """
+    marks = low_water or {}
     rows = await db.fetch(
         f"""
         WITH scheduled AS (
@@ -289,11 +291,12 @@ async def take_due(
              LIMIT $3
                FOR UPDATE SKIP LOCKED
         ), fallen AS (
-            SELECT id FROM deliveries
-             WHERE published_at < $2 AND due_at <= $1 AND NOT in_flight
-             ORDER BY published_at
+            SELECT d.id
+              FROM deliveries d JOIN unnest($2::text[], $5::timestamptz[]) AS mark (channel, low) USING (channel)
+             WHERE d.published_at < mark.low AND d.published_at < $6 AND d.due_at <= $1 AND NOT d.in_flight
+             ORDER BY d.published_at
              LIMIT $3
-               FOR UPDATE SKIP LOCKED
+               FOR UPDATE OF d SKIP LOCKED
         ), due AS (
             SELECT id FROM scheduled UNION ALL SELECT id FROM fallen
         ), taken AS (
@@ -303,9 +306,11 @@ async def take_due(
           FROM taken d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
         """,  # noqa: S608  a constant of this file
         now,
-        low_water,
+        [channel.value for channel in marks],
         limit,
         now + redrive,
+        list(marks.values()),
+        max(marks.values(), default=None),
     )
     return [_standing(row) for row in rows]
 
