@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+from sluice.model.message import Channel
 from sluice.model.state import EventKind
 from sluice.store import accepting, announcements, cancelling, deliveries
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_step, after
@@ -56,10 +57,9 @@ class Recorder:
         return await cancelling.cancel(self.pool, project, message_id, now=at, announce_within=WITHIN)
 
     async def due(self, at, *, low_water=NOON, limit=100):
-        """The ids that are taken to be driven."""
-        taken = await deliveries.take_due(
-            self.pool, now=at, low_water=low_water, redrive=timedelta(seconds=8), limit=limit
-        )
+        """The ids that are taken to be driven; ``low_water`` is that of every channel, unless it says by channel."""
+        marks = low_water if low_water is None or isinstance(low_water, dict) else dict.fromkeys(Channel, low_water)
+        taken = await deliveries.take_due(self.pool, now=at, low_water=marks, redrive=timedelta(seconds=8), limit=limit)
         return [standing.id for standing in taken]
 
     async def standing(self, delivery_id):

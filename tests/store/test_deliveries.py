@@ -5,6 +5,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from sluice.model.message import Channel
 from sluice.model.state import ASSERTS, QUIET, EventKind, fold
 from sluice.store import announcements, deliveries
 from sluice.store.deliveries import Claimed
@@ -361,6 +362,15 @@ async def test_a_backlog_does_not_hide_what_is_not_on_the_conveyor(record):
     assert await record.due(after(60), low_water=NOON) == [delivery_id]
 
 
+async def test_a_backlog_of_one_channel_holds_no_other(record):
+    mail, text = a_message(), a_message(channel=Channel.SMS)
+    await record.accept(mail, text)
+
+    found = await record.due(after(60), low_water={Channel.EMAIL: after(60), Channel.SMS: NOON})
+
+    assert found == [mail.deliveries[0].id]
+
+
 async def test_without_a_low_water_only_what_is_not_on_the_conveyor_falls_due(record):
     await record.a_delivery()
     waiting = await record.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
@@ -415,7 +425,7 @@ async def test_the_record_knows_what_was_tried_in_the_round(record):
     )
 
     (standing,) = await deliveries.take_due(
-        record.pool, now=after(60), low_water=after(60), redrive=seconds(8), limit=10
+        record.pool, now=after(60), low_water={Channel.EMAIL: after(60)}, redrive=seconds(8), limit=10
     )
 
     assert (standing.attempts, standing.round, standing.ambiguous) == (2, 1, 1)
@@ -428,7 +438,7 @@ async def test_a_new_round_begins_with_nobody_tried(record):
     await record.step(a_step(delivery_id, EventKind.POSTPONED, in_flight=False, due_at=after(60), next_round=True))
 
     (standing,) = await deliveries.take_due(
-        record.pool, now=after(60), low_water=after(60), redrive=seconds(8), limit=10
+        record.pool, now=after(60), low_water={Channel.EMAIL: after(60)}, redrive=seconds(8), limit=10
     )
 
     assert (standing.tried, standing.round) == ((), 2)
