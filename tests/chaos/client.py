@@ -74,7 +74,9 @@ class Client:
             after.append(self._cancel(order, found))
         if order.late_copy is not None:
             after.append(self._copy_late(order, request))
-        if order.conflict:
+        # A key is taken only by a request that was: one that came too late for its own send_at left it free.
+        timed = order.send_in is not None or order.expires_in is not None
+        if order.conflict and any(one.result == "ok" or (one.result == "bus" and not timed) for one in answers):
             after.append(self._until_answered(order, "conflict", self._request(order, other=True)))
         await asyncio.gather(*after)
 
