@@ -159,6 +159,25 @@ async def test_an_assignment_that_comes_twice_is_sent_once(working, provider, wi
     assert len(wire.heard) == 1
 
 
+async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(working, provider, wire):
+    wire.answer = DOWN
+    drive = await working.a_delivery()
+    await working.take(working.handed_over(drive, provider))
+    wire.answer = TAKEN
+    following = drive.model_copy(update={"attempt": 2})
+
+    await working.take(working.handed_over(drive, provider), working.handed_over(following, provider))
+
+    assert await working.record.history(drive.delivery_id) == [
+        "accepted",
+        "sending",
+        "attempt_failed",
+        "sending",
+        "sent",
+    ]
+    assert [event.attempt for event in working.events] == [1, 2]
+
+
 async def test_a_cancelled_message_is_not_sent(working, provider, wire):
     drive = await working.a_delivery()
     await working.record.cancel(drive.message_id)

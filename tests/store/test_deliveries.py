@@ -35,7 +35,20 @@ async def test_a_claim_gives_what_the_call_needs(record):
     won = await deliveries.claim(record.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
 
     reference = a_claim(message.deliveries[0].id).reference
-    assert won == [Claimed(message.deliveries[0].id, message.id, "ada@example.com", message.content, NOON, reference)]
+    assert won == [
+        Claimed(message.deliveries[0].id, 1, message.id, "ada@example.com", message.content, NOON, reference)
+    ]
+
+
+async def test_of_two_attempts_wished_at_once_the_one_that_is_next_is_won(record):
+    delivery_id = await record.a_delivery()
+    wishes = [a_claim(delivery_id, 2), a_claim(delivery_id, 1), a_claim(delivery_id, 3)]
+
+    won = await deliveries.claim(record.pool, wishes, now=NOON, lease=LEASE)
+
+    assert [claimed.number for claimed in won] == [1]
+    attempts = await record.pool.fetch("SELECT number FROM attempts")
+    assert [row["number"] for row in attempts] == [1]
 
 
 async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(record):

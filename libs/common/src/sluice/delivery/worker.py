@@ -269,13 +269,17 @@ class Worker:
         return None if row.package in registry.installed() else f"{row.package} is not installed here"
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
-        claims = {job.assignment.drive.delivery_id: _claim_of(job) for job in jobs}
+        # A record may be here twice, and with a later attempt of the same delivery: a claim belongs to one job.
+        owners: dict[tuple[UUID, int], _Job] = {}
+        for job in jobs:
+            owners.setdefault(_attempt_of(job), job)
+        claims = [_claim_of(job) for job in owners.values()]
         while True:
             begun = time.monotonic()
             assert crash.at("claim.before_write")
             try:
                 won = await deliveries.claim(
-                    self._db, list(claims.values()), now=utc_now(), lease=timedelta(seconds=self._settings.lease)
+                    self._db, claims, now=utc_now(), lease=timedelta(seconds=self._settings.lease)
                 )
                 break
             except UNAVAILABLE as error:
@@ -284,13 +288,10 @@ class Worker:
                 if not any(job.record.alive for job in jobs):
                     return [None] * len(jobs)
         assert crash.at("claim.written")
-        by_id = {claimed.delivery_id: claimed for claimed in won}
-        results: list[Claimed | None] = []
+        by_attempt = {(claimed.delivery_id, claimed.number): claimed for claimed in won}
         for job in jobs:
-            # pop: a delivery that came twice in one batch was won once.
-            results.append(by_id.pop(job.assignment.drive.delivery_id, None))
             job.claimed_at = begun
-        return results
+        return [by_attempt.get(_attempt_of(job)) if owners[_attempt_of(job)] is job else None for job in jobs]
 
     async def _attempt(self, job: _Job, claimed: Claimed, package: AnyPackage, credentials: Credentials) -> Outcome:
         content = content_adapter.validate_json(claimed.content)
@@ -396,6 +397,10 @@ def _read(record: Record) -> Assignment | None:
         return Assignment.model_validate_json(record.value or b"")
     except ValidationError:
         return None
+
+
+def _attempt_of(job: _Job) -> tuple[UUID, int]:
+    return job.assignment.drive.delivery_id, job.assignment.drive.attempt
 
 
 def _claim_of(job: _Job) -> Claim:

@@ -43,6 +43,7 @@ class Claimed:
     """A claim that was won, with what the call needs."""
 
     delivery_id: UUID
+    number: int
     message_id: UUID
     recipient: str
     content: str  # JSON
@@ -53,7 +54,7 @@ class Claimed:
 async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed]:
     """Win attempts: queued (or between attempts) becomes in flight until ``now + lease``, attempt rows are written.
 
-    Only deliveries that still stand exactly before the wished attempt are won; the others are cancelled, expired,
+    At most one wish for each attempt. Only deliveries that still stand exactly before the wished attempt are won; the others are cancelled, expired,
     settled, or in other hands, and are left out. Rows that somebody holds locked are left out too: that somebody is
     changing them, and what remains is driven again when it falls due.
     """
@@ -65,7 +66,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
                                  $11::uuid[], $12::boolean[])
                 AS w (delivery_id, number, provider_id, round, reference, decision, project_id, idempotent)
         ), free AS (
-            SELECT d.id, d.events,
+            SELECT d.id, w.number,
                    CASE WHEN w.idempotent AND d.ambiguous > 0
                         THEN (SELECT a.reference FROM attempts a
                                WHERE a.delivery_id = d.id AND a.provider_id = w.provider_id AND a.outcome = 'unknown'
@@ -82,7 +83,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
                SET state = 'SENDING', attempts = w.number, in_flight = true, provider_id = w.provider_id,
                    due_at = $10, published_at = NULL, events = d.events + 1
               FROM wish w, free f
-             WHERE d.id = w.delivery_id AND f.id = d.id AND d.id BETWEEN $7 AND $8
+             WHERE d.id = w.delivery_id AND f.id = d.id AND f.number = w.number AND d.id BETWEEN $7 AND $8
             RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, w.number, w.provider_id, w.round,
                       coalesce(f.earlier, w.reference) AS reference, w.decision
         ), tried AS (
@@ -92,7 +93,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id)
             SELECT id, events, project_id, 'sending', 'SENDING', $9, number, provider_id FROM won
         )
-        SELECT w.id AS delivery_id, w.message_id, w.recipient, m.content, m.created_at, w.reference
+        SELECT w.id AS delivery_id, w.number, w.message_id, w.recipient, m.content, m.created_at, w.reference
           FROM won w
           JOIN messages m ON m.id = w.message_id
         """,
