@@ -54,9 +54,9 @@ class Claimed:
 async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed]:
     """Win attempts: queued (or between attempts) becomes in flight until ``now + lease``, attempt rows are written.
 
-    At most one wish for each attempt. Only deliveries that still stand exactly before the wished attempt are won; the others are cancelled, expired,
-    settled, or in other hands, and are left out. Rows that somebody holds locked are left out too: that somebody is
-    changing them, and what remains is driven again when it falls due.
+    At most one wish for each attempt. Only deliveries that still stand exactly before the wished attempt are won; the
+    others are cancelled, expired, settled, or in other hands, and are left out. Rows that somebody holds locked are
+    left out too: that somebody is changing them, and what remains is driven again when it falls due.
     """
     ids = [wish.delivery_id for wish in claims]
     rows = await db.fetch(
