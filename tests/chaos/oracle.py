@@ -176,10 +176,11 @@ def _check_refusals(
 ) -> None:
     """A definite refusal left nothing; a 503 left nothing, or something that was taken back before it was sent."""
     refused = [line for line in order.results if line["result"] == "refused"]
-    # A copy that came too late for its own send_at is refused while the first one still waits on the topic.
-    explained = any(line["result"] in ("ok", "bus", "info") for line in [*order.results, *order.conflicts])
     for line in order.results:
-        if line["result"] == "fail" and found and not explained and not (line["status"] == 409 and found[0].changed):
+        # What was made later was made by another request of the order: a copy that came too late for its own send_at
+        # is refused while the first one still waits on the topic.
+        existed = [delivery for delivery in found if delivery.created_at <= moment(line["at"])]
+        if line["result"] == "fail" and existed and not (line["status"] == 409 and existed[0].changed):
             findings.add("I1", f"order {number}: refused with {line['status']} {line['code']}, and it exists")
     if keyed or not refused or {line["result"] for line in order.results} - {"refused", "unreached"}:
         return
