@@ -40,6 +40,11 @@ class Backlog:
 async def backlog(machine: Machine, *, bus: bool = True) -> Backlog:
     """One look at the record and (``bus``) at the bus."""
     unsettled = unannounced = unread = None
+    # The bus first: what is read from it between the two questions is in the record when that is asked.
+    if bus:
+        with contextlib.suppress(OSError, TimeoutError, KafkaError):
+            async with asyncio.timeout(15):
+                unread = sum((await lag(machine.kafka)).values())
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         async with asyncio.timeout(10):
             connection = await asyncpg.connect(machine.postgres)
@@ -48,10 +53,6 @@ async def backlog(machine: Machine, *, bus: bool = True) -> Backlog:
                 unannounced = await connection.fetchval("SELECT count(*) FROM announcements")
             finally:
                 connection.terminate()
-    if bus:
-        with contextlib.suppress(OSError, TimeoutError, KafkaError):
-            async with asyncio.timeout(15):
-                unread = sum((await lag(machine.kafka)).values())
     return Backlog(unsettled, unannounced, unread if bus else 0)
 
 
