@@ -55,8 +55,27 @@ async def test_a_record_that_is_too_large_is_refused_and_the_next_one_taken(publ
     large, small = publisher.publish(topic, b"key", b"x" * 2_000_000), publisher.publish(topic, b"key", b"x")
 
     assert await acknowledged([small])
-    with pytest.raises(NotPublishedError, match="MessageSizeTooLarge"):
+    with pytest.raises(NotPublishedError, match="larger than 1000000 bytes"):
         await large
+
+
+async def test_a_record_larger_than_a_batch_is_published_and_so_are_its_neighbours(kafka_bootstrap, publisher, topic):
+    sizes = [10, 300_000, 20, 30]
+
+    assert await acknowledged([publisher.publish(topic, b"key", b"x" * size) for size in sizes])
+
+    records = await read_all(kafka_bootstrap, topic, len(sizes))
+    assert [len(record.value) for record in records] == sizes
+
+
+async def test_one_key_goes_to_one_partition(kafka_bootstrap, publisher, make_topic):
+    topic = await make_topic(partitions=5)
+
+    for key in (b"one", b"two", b"one"):
+        await publisher.publish(topic, key, b"value")
+
+    places = {(record.key, record.partition) for record in await read_all(kafka_bootstrap, topic, 3)}
+    assert len(places) == 2
 
 
 async def test_one_refused_record_means_not_all_were_acknowledged(publisher, topic):

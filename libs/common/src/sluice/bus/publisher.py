@@ -1,7 +1,9 @@
 """Publishing without waiting for each record.
 
-Callers hand records over and go on; one task feeds the client, which batches. The queue is bounded: when the broker
-is away long enough to fill it, records are refused at once, and the recovery loop drives from the record later.
+Callers hand records over and go on; one task makes batches of what has come together, one for a partition, and gives
+them to the client. (Batches of our own: the client's cost a coroutine, a future and its callbacks for each record.)
+The queue is bounded: when the broker is away long enough to fill it, records are refused at once, and the recovery
+loop drives from the record later.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from zlib import crc32
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -25,7 +27,9 @@ from sluice.tasks import end
 log = structlog.get_logger()
 
 _HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
-_TOGETHER = 0.02  # seconds for which records without a key go to the same partition
+_LINGER = 0.004  # seconds in which records come together
+_BATCH = 256 * 1024  # bytes before compression
+_LARGEST = 1_000_000  # bytes of one record; the broker takes 1 MiB, and a little of that is not the record's
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
@@ -51,9 +55,11 @@ class Publisher:
 
     def __init__(self, *, limit: int) -> None:
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
-        self._in_client = 0
-        self._sticky: dict[str, tuple[int, float]] = {}  # topic: partition, until which monotonic time
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(limit)
+        self._limit = limit
+        self._queue: deque[_Waiting] = deque()
+        self._some = asyncio.Event()
+        self._in_hand: Sequence[_Waiting] = ()  # out of the queue, on the way into the client
+        self._sent: dict[asyncio.Future[object], Sequence[_Waiting]] = {}  # by the answer to their batch
 
     def publish(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str] | None = None
@@ -65,88 +71,102 @@ class Publisher:
         Nobody needs to await it: an exception in it is taken note of here.
         """
         result: asyncio.Future[None] = self._loop.create_future()
-        result.add_done_callback(_take_note)
-        extra = [(name, text.encode()) for name, text in (headers or {}).items()]
-        try:
-            self._queue.put_nowait(_Waiting(topic, key, value, _HEADERS + extra, result))
-        except asyncio.QueueFull:
-            result.set_exception(NotPublishedError("the queue to Kafka is full"))
+        if len(self._queue) >= self._limit:
+            _fail(result, "the queue to Kafka is full")
+        elif len(value or b"") + len(key or b"") > _LARGEST:
+            _fail(result, f"the record is larger than {_LARGEST} bytes")
+        else:
+            extra = [(name, text.encode()) for name, text in headers.items()] if headers else []
+            self._queue.append(_Waiting(topic, key, value, [*_HEADERS, *extra], result))
+            self._some.set()
         return result
 
     async def feed(self, servers: str, name: str) -> None:
-        """Connect, then move records from the queue into the client's batches until cancelled."""
+        """Connect, then give the client what comes together, until cancelled."""
         producer = await _started(servers, name)
         try:
             while True:
-                waiting = await self._queue.get()
-                if not waiting.result.done():
-                    await self._send(producer, waiting)
+                await self._some.wait()
+                await asyncio.sleep(_LINGER)
+                self._some.clear()
+                self._in_hand, self._queue = self._queue, deque()
+                by_topic: dict[str, list[_Waiting]] = {}
+                for waiting in self._in_hand:
+                    if not waiting.result.done():
+                        by_topic.setdefault(waiting.topic, []).append(waiting)
+                for topic, records in by_topic.items():
+                    await self._give(producer, topic, records)
+                self._in_hand = ()
         finally:
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(producer.stop(), 5.0)
 
-    async def _send(self, producer: AIOKafkaProducer, waiting: _Waiting) -> None:
-        self._in_client += 1
+    async def _give(self, producer: AIOKafkaProducer, topic: str, records: Sequence[_Waiting]) -> None:
         try:
-            sent = await producer.send(
-                waiting.topic,
-                waiting.value,
-                key=waiting.key,
-                partition=None if waiting.key is not None else self._partition(producer, waiting.topic),
-                headers=waiting.headers,
-            )
-        except (KafkaError, AssertionError, OSError, TimeoutError) as error:
-            self._in_client -= 1
-            _fail(waiting.result, error)
+            partitions = sorted(await producer.partitions_for(topic))
+        except _REFUSALS as error:
+            _fail_all(records, error)
             return
-        except asyncio.CancelledError:
-            _fail(waiting.result, RuntimeError("the publisher was closed"))
-            raise
-        sent.add_done_callback(partial(self._answered, waiting.result))
-
-    def _partition(self, producer: AIOKafkaProducer, topic: str) -> int | None:
-        """Where records without a key go just now; None while the client does not know the topic's partitions."""
-        now = time.monotonic()
-        known = self._sticky.get(topic)
-        if known is not None and now < known[1]:
-            return known[0]
         led = producer.client.cluster.available_partitions_for_topic(topic)
-        if not led:
-            return None
-        partition: int = random.choice(tuple(led))  # noqa: S311  spreading load, no secret
-        self._sticky[topic] = (partition, now + _TOGETHER)
-        return partition
+        anywhere = random.choice(tuple(led or partitions))  # noqa: S311  spreading load, no secret
+        shares: dict[int, list[_Waiting]] = {}
+        for waiting in records:
+            # CRC-32 as librdkafka has it by default; the client's own choice is computed in Python.
+            where = anywhere if waiting.key is None else partitions[crc32(waiting.key) % len(partitions)]
+            shares.setdefault(where, []).append(waiting)
+        for partition, share in shares.items():
+            try:
+                await self._send(producer, topic, partition, share)
+            except _REFUSALS as error:
+                _fail_all(share, error)
 
-    def _answered(self, result: asyncio.Future[None], sent: asyncio.Future[object]) -> None:
-        self._in_client -= 1
-        if result.done():
+    async def _send(self, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[_Waiting]) -> None:
+        while records:
+            batch = producer.create_batch()
+            fits = 0
+            for waiting in records:
+                if not batch.append(timestamp=None, key=waiting.key, value=waiting.value, headers=waiting.headers):
+                    break
+                fits += 1
+            batch.close()
+            sent = await producer.send_batch(batch, topic, partition=partition)
+            self._sent[sent] = records[:fits]
+            sent.add_done_callback(self._answered)
+            records = records[fits:]
+
+    def _answered(self, sent: asyncio.Future[object]) -> None:
+        records = self._sent.pop(sent, ())
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if error is not None:
+            _fail_all(records, error)
             return
-        if sent.cancelled():
-            _fail(result, RuntimeError("the client was closed"))
-        elif error := sent.exception():
-            _fail(result, error)
-        else:
-            result.set_result(None)
+        for waiting in records:
+            if not waiting.result.done():
+                waiting.result.set_result(None)
 
     def refuse_the_rest(self) -> None:
         """Tell those who still wait that it was not published."""
-        while not self._queue.empty():
-            _fail(self._queue.get_nowait().result, RuntimeError("the publisher was closed"))
+        for records in (self._queue, self._in_hand, *self._sent.values()):
+            _fail_all(records, RuntimeError("the publisher was closed"))
 
     async def drained(self) -> None:
         """Return when all that was handed over so far is acknowledged or has failed."""
-        while not self._queue.empty() or self._in_client:
+        while self._queue or self._in_hand or self._sent:
             await asyncio.sleep(0.005)
 
 
-def _take_note(result: asyncio.Future[None]) -> None:
-    if not result.cancelled():
-        result.exception()
+_REFUSALS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that it knows the partition
 
 
-def _fail(result: asyncio.Future[None], error: BaseException) -> None:
+def _fail(result: asyncio.Future[None], reason: str) -> None:
     if not result.done():
-        result.set_exception(NotPublishedError(f"{type(error).__name__}: {error}"))
+        result.set_exception(NotPublishedError(reason))
+        result.exception()  # taken note of, should nobody await it
+
+
+def _fail_all(records: Iterable[_Waiting], error: BaseException) -> None:
+    for waiting in records:
+        _fail(waiting.result, f"{type(error).__name__}: {error}")
 
 
 async def acknowledged(results: Iterable[asyncio.Future[None]]) -> bool:
@@ -179,8 +199,7 @@ async def _started(servers: str, name: str) -> AIOKafkaProducer:
             bootstrap_servers=servers,
             client_id=f"sluice-{name}",
             acks="all",
-            linger_ms=4,
-            max_batch_size=256 * 1024,
+            max_batch_size=_BATCH,
             compression_type="lz4",
             request_timeout_ms=10_000,
             retry_backoff_ms=100,
