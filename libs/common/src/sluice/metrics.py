@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TypeVar
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -20,3 +23,11 @@ REDRIVEN = Counter("sluice_redriven_total", "Deliveries driven again by the reco
 BEHIND_SECONDS = Gauge("sluice_behind_seconds", "Age of the oldest due time that nobody has driven")
 HEALTH = Gauge("sluice_providers", "Providers by verdict", ["channel", "verdict"])
 IN_FLIGHT = Gauge("sluice_in_flight", "Records this process has taken and not finished")
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+@lru_cache(maxsize=4096)
+def of(metric: M, *labels: str) -> M:
+    """The series of ``metric`` with these label values; asking the library each time costs more than counting."""
+    return metric.labels(*labels)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
+import orjson
 import structlog
 from pydantic import ValidationError
 
@@ -28,7 +29,7 @@ from sluice.store.cache import Configuration
 
 log = structlog.get_logger()
 
-_WHY_SANDBOX = json.dumps({"chosen": str(SANDBOX_ID), "why": "the key is a test key", "left_out": {}})
+_WHY_SANDBOX = orjson.dumps({"chosen": str(SANDBOX_ID), "why": "the key is a test key", "left_out": {}}).decode()
 
 
 class Routing:
@@ -73,7 +74,7 @@ class Routing:
         if isinstance(assignment, Conclusion):
             self._spawn(self._conclude(record, drive, assignment))
             return
-        metrics.ROUTED.labels(drive.channel.value, "route").inc()
+        metrics.of(metrics.ROUTED, drive.channel, "route").inc()
         assert crash.at("route.before_publish")
         sent = self._publisher.publish(deliveries(drive.channel), None, assignment.encode())
         sent.add_done_callback(lambda result: self._published(result, record, drive))
@@ -96,10 +97,10 @@ class Routing:
                 reference = drive.repeat.reference if repeats and drive.repeat else None
                 return self._assignment(drive, provider.id, provider.package, decision, reference)
             case Wait(until, _):
-                metrics.ROUTED.labels(drive.channel.value, "wait").inc()
+                metrics.of(metrics.ROUTED, drive.channel, "wait").inc()
                 return wait(drive, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
             case Exhausted():
-                metrics.ROUTED.labels(drive.channel.value, "exhausted").inc()
+                metrics.of(metrics.ROUTED, drive.channel, "exhausted").inc()
                 return give_up(drive, reason=_exhausted(drive, bool(candidates)), at=now, timing=self._timing)
 
     def _assignment(
@@ -135,7 +136,7 @@ class Routing:
             "reason": conclusion.step.detail,
             "at": conclusion.step.at.isoformat(),
         }
-        published = self._publisher.publish(Topic.DEAD_LETTERS, drive.message_id.bytes, json.dumps(letter).encode())
+        published = self._publisher.publish(Topic.DEAD_LETTERS, drive.message_id.bytes, orjson.dumps(letter))
         if not await acknowledged([published]):
             log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
         assert crash.at("route.dead_letter")
@@ -146,9 +147,8 @@ class Routing:
         task.add_done_callback(self._tasks.discard)
 
 
-def _decision(chosen: UUID, why: str, left_out: object) -> str:
-    reasons = {str(id_): reason for id_, reason in dict(left_out).items()}  # type: ignore[call-overload]
-    return json.dumps({"chosen": str(chosen), "why": why, "left_out": reasons}, separators=(",", ":"))
+def _decision(chosen: UUID, why: str, left_out: Mapping[UUID, str]) -> str:
+    return orjson.dumps({"chosen": chosen, "why": why, "left_out": left_out}, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _exhausted(drive: Drive, any_provider: bool) -> str:

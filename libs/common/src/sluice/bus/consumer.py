@@ -38,7 +38,7 @@ _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
 class _Window:
-    __slots__ = ("alive", "committed", "next_commit", "partition", "pending")
+    __slots__ = ("alive", "committed", "next_commit", "partition", "paused", "pending")
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
@@ -46,6 +46,7 @@ class _Window:
         self.next_commit: int | None = None
         self.committed: int | None = None
         self.alive = True
+        self.paused = False  # by us, because it was full
 
     def advance(self) -> None:
         while self.pending and self.pending[0].finished:
@@ -326,14 +327,17 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         client.resume(*(tp for tp in paused if tp in client.assignment()))
 
     def _pause_full(self, client: AIOKafkaConsumer) -> None:
-        full = [tp for tp, window in self._windows.items() if len(window.pending) >= self._limits.window]
-        if full:
-            client.pause(*(tp for tp in full if tp in client.assignment()))
+        full = [window for window in self._windows.values() if len(window.pending) >= self._limits.window]
+        for window in full:
+            if window.partition in client.assignment():
+                client.pause(window.partition)
+                window.paused = True
 
     def _resume(self, window: _Window) -> None:
         client = self._client
-        if client is None or len(window.pending) > self._limits.window // 2:
+        if client is None or not window.paused or len(window.pending) > self._limits.window // 2:
             return
+        window.paused = False
         if window.partition in client.paused():
             client.resume(window.partition)
 

@@ -25,7 +25,6 @@ from sluice.store.deliveries import Transition
 
 LONGEST_HOLD = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
 _LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
-_LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
 MOST_REPEATS = 3  # ambiguous attempts at one idempotent provider before another way is tried
 
 

@@ -56,7 +56,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             worker.take,
             servers=settings.kafka,
             group=group,
-            limits=Limits(in_flight=4 * settings.provider_slots, window=2 * settings.provider_slots),
+            limits=Limits(in_flight=settings.look_ahead, window=settings.look_ahead),
             drain=settings.stop_grace - 5,
         )
         await stack.enter_async_context(serving(side_app(consumer.readiness), settings))

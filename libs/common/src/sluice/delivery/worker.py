@@ -58,6 +58,8 @@ class WorkerSettings(Timing, KeyedSettings):
     """Settings of a worker."""
 
     provider_slots: int = Field(256, ge=1, description="calls in flight at one provider")
+    # What waits for one provider's slots must not keep other projects' assignments from being read at all.
+    look_ahead: int = Field(5000, ge=1, description="assignments read and not finished")
     lane_patience: float = Field(2.0, gt=0, description="how long a message waits for a slot before it is re-routed")
     callback_base: str | None = Field(None, description="public address of the gateway, for providers' receipts")
 
@@ -71,6 +73,7 @@ class _Job:
     arrived: float  # monotonic time
     claimed_at: float = 0.0  # monotonic time
     idempotent: bool = False  # the provider's package is
+    reference: str = ""  # the claimed one
 
 
 @dataclass(slots=True)
@@ -135,18 +138,18 @@ class Worker:
 
     async def take(self, records: list[Record]) -> None:
         """Take a batch over; each record is finished when nothing of it can be lost any more."""
-        now = time.monotonic()
+        arrived, now = time.monotonic(), utc_now()
         for record in records:
             assignment = _read(record)
             if assignment is None:
                 self._spawn(set_aside(self._publisher, record, "not an assignment of a schema that this version reads"))
                 continue
-            job = _Job(record, assignment, now)
+            job = _Job(record, assignment, arrived)
             unusable = self._unusable(assignment)
             if unusable is not None:
                 self._spawn(self._hand_back(job, unusable, after=_AGAIN))
-            elif assignment.drive.expires_at <= utc_now():
-                self._spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=utc_now()))))
+            elif assignment.drive.expires_at <= now:
+                self._spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
                 lane.waiting.append(job)
@@ -193,7 +196,7 @@ class Worker:
             if claimed is None:
                 job.record.done()
                 return
-            job.assignment = job.assignment.model_copy(update={"reference": claimed.reference})
+            job.reference = claimed.reference
             self._flying.add(job)
             started = utc_now()
             outcome = await self._attempt(job, claimed, *ready)
@@ -302,7 +305,7 @@ class Worker:
         outgoing = Outgoing(
             content=content,
             recipient=claimed.recipient,
-            reference=job.assignment.reference,
+            reference=job.reference,
             message_id=ids.shown("msg", claimed.message_id),
             created_at=claimed.created_at,
             attachments=blobs,
@@ -332,9 +335,9 @@ class Worker:
             lane.held_until = max(lane.held_until, time.monotonic() + hold.total_seconds())
         elif isinstance(outcome, AuthFailed):
             log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.reason)
-        metrics.ATTEMPTS.labels(package.name, outcome_name(outcome)).inc()
-        metrics.CALL_SECONDS.labels(package.name).observe((now - started).total_seconds())
-        repeat = Repeat(provider_id=job.assignment.provider_id, reference=job.assignment.reference)
+        metrics.of(metrics.ATTEMPTS, package.name, outcome_name(outcome)).inc()
+        metrics.of(metrics.CALL_SECONDS, package.name).observe((now - started).total_seconds())
+        repeat = Repeat(provider_id=job.assignment.provider_id, reference=job.reference)
         conclusion = conclude(
             job.assignment.drive, repeat, outcome, idempotent=package.idempotent, at=now, timing=self._settings
         )
@@ -371,7 +374,7 @@ class Worker:
         drive = job.assignment.drive
         others = {row.id for row in self._configuration.candidates(drive.project_id, drive.channel)}
         others -= {job.assignment.provider_id, *drive.tried, *drive.avoid}
-        if others or lane.held_until - now > self._settings.lane_patience:
+        if any(self._lane(other).free for other in others) or lane.held_until - now > self._settings.lane_patience:
             self._spawn(self._hand_back(job, "the provider has no free slot"))
             return
         job.arrived = now
