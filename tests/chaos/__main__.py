@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(sweeping)
     sweeping.set_defaults(run=_sweep)
     campaigns = subparsers.add_parser("campaigns", help="one kind of trouble each, in quantity")
-    campaigns.add_argument("names", nargs="*", help=f"default: all of {', '.join(CAMPAIGNS)}")
+    campaigns.add_argument(
+        "names", nargs="*", choices=[*CAMPAIGNS, []], metavar="name", help=f"default: all of {', '.join(CAMPAIGNS)}"
+    )
     campaigns.add_argument("--size", type=int, help="of each (default: in full)")
     campaigns.add_argument("--small", action="store_true", help="as large as in CI")
     _common(campaigns)

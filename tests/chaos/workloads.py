@@ -181,6 +181,7 @@ POINTS: Mapping[str, Workload] = {
     "route.dead_letter": exhausted,
     "recovery.low_water": overtaken,
     "recovery.taken": scheduled,
+    "recovery.taken_again": overtaken,
     "recovery.driven": scheduled,
     "recovery.before_lapsed": lapse,
     "recovery.before_expired": expiry,

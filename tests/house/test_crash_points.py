@@ -38,11 +38,12 @@ STORE_WRITES = {
     "cancelling.withdraw",
     "deliveries.claim",
     "deliveries.renew",
-    "deliveries.take_due",
+    "deliveries.take_fallen",
     "deliveries.transition",
     "partitions.ensure",
     "receipts.apply",
     "sandbox.capture",
+    "waiting.take",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
@@ -66,7 +67,6 @@ HARMLESS = {"BEHIND_SECONDS", "HEALTH", "IN_FLIGHT", "stopped", "loaded", "self.
 # Functions that change something and need no point of their own, with the reason.
 EXEMPT = {
     "libs/common/src/sluice/bus/parking.py:set_aside": "park, which it calls, has points",
-    "libs/common/src/sluice/bus/publisher.py:_send": "the callers of publish have the points; this moves their records",
     "libs/common/src/sluice/delivery/announcing.py:announce_again": "its only caller has points before and after it",
     "libs/common/src/sluice/delivery/worker.py:_tell_late": "dying there is dying between two settled attempts",
     "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",

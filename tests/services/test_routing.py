@@ -1,8 +1,10 @@
 """The router's handler: every record ends in an assignment, a conclusion or a dead letter, and is finished."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
 
 from router.routing import Routing
@@ -11,7 +13,7 @@ from sluice.clock import utc_now
 from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.model.ids import reference_of
 from sluice.model.state import EventKind
-from tests.examples import NOON, a_drive, a_provider, a_repeat, health_of, seconds, timing
+from tests.examples import NOON, a_drive, a_provider, a_repeat, an_id, health_of, seconds, timing
 from tests.services.fakes import FakeRecord, FakeSettler
 from tests.waiting import until
 
@@ -69,6 +71,29 @@ async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, provid
     assignment = Assignment.model_validate_json(value)
     assert (assignment.drive, assignment.provider_id) == (drive, providers[0].id)
     assert assignment.reference == reference_of(drive.delivery_id, 1)
+
+
+async def test_the_ids_of_a_decision_may_be_of_the_database_clients_own_kind(routing, bus, providers):
+    providers[:] = [dataclasses.replace(row, id=asyncpg.pgproto.pgproto.UUID(row.id.bytes)) for row in providers]
+
+    await route(routing, a_live_drive())
+
+    assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == providers[0].id
+
+
+async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
+    bad = a_live_drive(project_id=an_id())
+    candidates = routing._configuration.candidates
+    routing._configuration.candidates = lambda project_id, channel: (
+        1 / 0 if project_id == bad.project_id else candidates(project_id, channel)
+    )
+
+    await route(routing, bad)
+    await route(routing, a_live_drive())
+
+    (letter,) = bus.on("dead.letters")
+    assert "ZeroDivisionError" in json.loads(letter)["reason"]
+    assert len(bus.on("deliveries.email")) == 1
 
 
 async def test_an_assignment_says_why(routing, bus, providers):

@@ -13,11 +13,10 @@ from sluice.clock import utc_now
 from sluice.delivery.settling import Settler
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model import ids
-from sluice.model.message import Channel, Class
+from sluice.model.message import Class
 from sluice.model.state import EventKind
 from sluice.providers.contract import Wire
 from sluice.providers.submission import Phase, SmtpReply
-from sluice.store import deliveries
 from sluice.store.crypto import Vault
 from sluice.wires.call import NoAnswerError, NotSentError
 from tests.examples import (
@@ -412,9 +411,7 @@ def a_resend():
 async def the_next_drive(working):
     """As the recovery loop makes it from the record once the delivery is due."""
     later = utc_now() + seconds(1000)
-    (standing,) = await deliveries.take_due(
-        working.record.pool, now=later, low_water={Channel.EMAIL: later}, redrive=seconds(8), limit=10
-    )
+    (standing,) = await working.record.taken(later)
     return drive_of(standing, utc_now(), repeatable=True)
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sluice.model.message import Channel
 from sluice.model.state import EventKind
-from sluice.store import accepting, announcements, cancelling, deliveries
+from sluice.store import accepting, announcements, cancelling, deliveries, waiting
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_step, after
 
 LEASE = timedelta(seconds=12)
@@ -58,9 +58,19 @@ class Recorder:
 
     async def due(self, at, *, low_water=NOON, limit=100):
         """The ids that are taken to be driven; ``low_water`` is that of every channel, unless it says by channel."""
+        return [standing.id for standing in await self.taken(at, low_water=low_water, limit=limit)]
+
+    async def taken(self, at, *, low_water=NOON, limit=100):
         marks = low_water if low_water is None or isinstance(low_water, dict) else dict.fromkeys(Channel, low_water)
-        taken = await deliveries.take_due(self.pool, now=at, low_water=marks, redrive=timedelta(seconds=8), limit=limit)
-        return [standing.id for standing in taken]
+        redrive = timedelta(seconds=8)
+        taken = []
+        for channel in Channel:
+            queues = await waiting.queues(self.pool, channel, now=at, after=None, limit=limit)
+            shares = dict.fromkeys(queues, limit)
+            taken += await waiting.take(self.pool, channel, shares, now=at, redrive=redrive)
+        if marks is not None:
+            taken += await deliveries.take_fallen(self.pool, now=at, low_water=marks, redrive=redrive, limit=limit)
+        return taken
 
     async def standing(self, delivery_id):
         """The row as it stands."""

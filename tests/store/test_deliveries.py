@@ -437,9 +437,7 @@ async def test_the_record_knows_what_was_tried_in_the_round(record):
         a_step(delivery_id, FAILED_ATTEMPT, attempt=2, outcome="unknown", ambiguous=True, due_at=after(60))
     )
 
-    (standing,) = await deliveries.take_due(
-        record.pool, now=after(60), low_water={Channel.EMAIL: after(60)}, redrive=seconds(8), limit=10
-    )
+    (standing,) = await record.taken(after(60))
 
     assert (standing.attempts, standing.round, standing.ambiguous) == (2, 1, 1)
     assert (standing.tried, standing.provider_id) == ((PROVIDER, other), other)
@@ -450,9 +448,7 @@ async def test_a_new_round_begins_with_nobody_tried(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
     await record.step(a_step(delivery_id, EventKind.POSTPONED, in_flight=False, due_at=after(60), next_round=True))
 
-    (standing,) = await deliveries.take_due(
-        record.pool, now=after(60), low_water={Channel.EMAIL: after(60)}, redrive=seconds(8), limit=10
-    )
+    (standing,) = await record.taken(after(60))
 
     assert (standing.tried, standing.round) == ((), 2)
 

@@ -52,6 +52,17 @@ class KeyedSettings(Settings):
         return read_key_file(self.key_file)
 
 
+class ConveyorSettings(Settings):
+    """For the roles that put deliveries on the conveyor."""
+
+    conveyor: int = Field(
+        4_000,
+        ge=1,
+        description="deliveries of one channel that may wait on the bus; more wait in the record, each project's in "
+        "its turn. About one to two seconds' worth of what the workers carry",
+    )
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 

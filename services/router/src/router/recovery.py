@@ -7,7 +7,7 @@ wiped Kafka. Any number of routers may run it: rows are taken with SKIP LOCKED, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -28,7 +28,8 @@ from sluice.delivery.settling import Settlement, Settler
 from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
-from sluice.store import accepting, announcements, deliveries, partitions
+from sluice.settings import ConveyorSettings
+from sluice.store import accepting, announcements, deliveries, partitions, waiting
 from sluice.store.cache import Configuration
 from sluice.store.db import UNAVAILABLE, Pool
 from sluice.store.deliveries import Standing
@@ -36,13 +37,15 @@ from sluice.store.deliveries import Standing
 log = structlog.get_logger()
 
 _BATCH = 500
+_QUEUES = 200  # looked at at once
 _KEYS = 5_000  # idempotency keys that one look forgets at the most
 
 
-class RecoverySettings(Timing):
+class RecoverySettings(Timing, ConveyorSettings):
     """Settings of the recovery loop."""
 
     recovery_every: float = Field(1.0, gt=0, description="pause between looks for what is due, seconds")
+    room_every: float = Field(0.1, gt=0, description="the same while somebody waits for room on the conveyor, seconds")
     partitions_every: float = Field(3600.0, gt=0, description="pause between looks for missing partitions, seconds")
 
 
@@ -65,58 +68,85 @@ class Recovery:
         self._settler = settler
         self._conveyor = conveyor
         self._settings = settings
+        self._served: dict[Channel, waiting.Queue] = {}  # up to whom, where there were too many for one look
         self._kept_house: datetime | None = None
         self._keys_left = True  # keys that are over may still be there
+        self._redrive = timedelta(seconds=settings.redrive)
         self._every = timedelta(seconds=settings.partitions_every)
 
     async def run(self) -> None:
         """Look, pause, look again, for ever; an outage of Postgres or Kafka is waited out."""
         while True:
+            pause = self._settings.recovery_every
             try:
-                await self.round()
+                if await self.round():
+                    pause = min(pause, self._settings.room_every)
             except UNAVAILABLE as error:
                 log.warning("recovery_waits", missing="postgres", error=type(error).__name__)
             except KafkaError as error:
                 log.warning("recovery_waits", missing="kafka", error=type(error).__name__)
             except asyncpg.PostgresError:
                 log.exception("recovery_failed")
-            await asyncio.sleep(self._settings.recovery_every)
+            await asyncio.sleep(pause)
 
-    async def round(self) -> None:
-        """One look at everything that may stand still."""
+    async def round(self) -> bool:
+        """One look at everything that may stand still; true if somebody still waits for room on the conveyor."""
         now = utc_now()
         await self._keep_house(now)
         oldest = await deliveries.oldest(self._pool)
         metrics.BEHIND_SECONDS.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
-        waiting = oldest.due_at is not None and oldest.due_at <= now
-        redrive = timedelta(seconds=self._settings.redrive)
-        if waiting:
+        crowded = False
+        if oldest.due_at is not None and oldest.due_at <= now:
             await self._end_lapsed(now)
-        if oldest.published_at is not None and oldest.published_at <= now - redrive:
+            crowded = await self._drive_waiting(now)
+        if oldest.published_at is not None and oldest.published_at <= now - self._redrive:
             low_water = await self._conveyor.low_water()
             assert crash.at("recovery.low_water")
-            await self._drive_due(now, low_water)
-        elif waiting:
-            await self._drive_due(now, None)
+            await self._drive_fallen(now, low_water)
         await self._announce_overdue(now)
+        return crowded
 
-    async def _drive_due(self, now: datetime, low_water: Mapping[Channel, datetime] | None) -> None:
-        while True:
-            due = await deliveries.take_due(
-                self._pool,
-                now=now,
-                low_water=low_water,
-                redrive=timedelta(seconds=self._settings.redrive),
-                limit=_BATCH,
-            )
+    async def _drive_waiting(self, now: datetime) -> bool:
+        """Fill the conveyor with what is due; true if there was no room for all of it."""
+        room = dict.fromkeys(Channel, self._settings.conveyor)
+        for (_, channel), held in (await waiting.on_conveyor(self._pool)).items():
+            room[channel] -= held
+        left = [await self._fill(channel, free, now) for channel, free in room.items()]
+        return min(left) <= 0
+
+    async def _fill(self, channel: Channel, free: int, now: datetime) -> int:
+        """Put what is due on one channel's conveyor, in turns; how much room is left."""
+        after = self._served.pop(channel, None)
+        while free > 0:
+            found = await waiting.queues(self._pool, channel, now=now, after=after, limit=_QUEUES)
+            shares = waiting.share_out(found, min(free, _BATCH))
+            due = await waiting.take(self._pool, channel, shares, now=now, redrive=self._redrive) if found else []
             assert crash.at("recovery.taken")
-            self._end_expired([standing for standing in due if standing.expires_at <= now], now)
-            published = [self._drive(standing, now) for standing in due if standing.expires_at > now]
-            assert crash.at("recovery.driven")
-            if not await acknowledged(published):
-                return  # Kafka does not take them now; they fall due again
-            if len(due) < _BATCH:
+            if not await self._drive_all(due, now):
+                break
+            free -= len(due)
+            after = found[-1] if len(found) == _QUEUES else None
+            if not due and after is None:
+                break
+        if after is not None:
+            self._served[channel] = after
+        return free
+
+    async def _drive_fallen(self, now: datetime, low_water: Mapping[Channel, datetime]) -> None:
+        while True:
+            due = await deliveries.take_fallen(
+                self._pool, now=now, low_water=low_water, redrive=self._redrive, limit=_BATCH
+            )
+            assert crash.at("recovery.taken_again")
+            if not await self._drive_all(due, now) or len(due) < _BATCH:
                 return
+
+    async def _drive_all(self, due: Sequence[Standing], now: datetime) -> bool:
+        """Publish what was taken; false if Kafka does not take it now, and it falls due again."""
+        self._end_expired([standing for standing in due if standing.expires_at <= now], now)
+        published = [self._drive(standing, now) for standing in due if standing.expires_at > now]
+        assert crash.at("recovery.driven")
+        return await acknowledged(published)
 
     def _drive(self, standing: Standing, now: datetime) -> asyncio.Future[None]:
         metrics.REDRIVEN.labels("first attempt" if standing.attempts == 0 else "next attempt").inc()

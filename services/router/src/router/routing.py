@@ -60,7 +60,11 @@ class Routing:
             except ValidationError:
                 self._spawn(set_aside(self._publisher, record, "not a drive of a schema that this version reads"))
                 continue
-            self._decide(record, drive, now)
+            try:
+                self._decide(record, drive, now)
+            except Exception as error:  # a bug must not stop the others; the delivery falls due and comes again
+                log.exception("not_decided", delivery=str(drive.delivery_id))
+                self._spawn(set_aside(self._publisher, record, f"no decision: {type(error).__name__}"))
 
     async def drained(self) -> None:
         """Return when everything taken over is finished."""
@@ -148,7 +152,8 @@ class Routing:
 
 
 def _decision(chosen: UUID, why: str, left_out: Mapping[UUID, str]) -> str:
-    return orjson.dumps({"chosen": chosen, "why": why, "left_out": left_out}, option=orjson.OPT_NON_STR_KEYS).decode()
+    reasons = {str(id_): reason for id_, reason in left_out.items()}
+    return orjson.dumps({"chosen": str(chosen), "why": why, "left_out": reasons}).decode()
 
 
 def _exhausted(drive: Drive, any_provider: bool) -> str:

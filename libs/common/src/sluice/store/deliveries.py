@@ -255,7 +255,7 @@ class Standing:
     last_reference: str | None
 
 
-_STANDING = """
+STANDING = """
     d.id, d.message_id, d.project_id, d.channel, d.class, d.sandbox, d.preferred, d.attempts, d.round, d.ambiguous,
     d.provider_id, d.expires_at,
     ARRAY(SELECT a.provider_id FROM attempts a
@@ -264,7 +264,8 @@ _STANDING = """
 """
 
 
-def _standing(row: Any) -> Standing:
+def standing(row: Any) -> Standing:
+    """A row of :data:`STANDING`."""
     fields = dict(row)
     fields["channel"] = Channel(fields["channel"])
     fields["class_"] = Class(fields.pop("class"))
@@ -272,55 +273,45 @@ def _standing(row: Any) -> Standing:
     return Standing(**fields)
 
 
-async def take_due(
-    db: Db, *, now: datetime, low_water: Mapping[Channel, datetime] | None, redrive: timedelta, limit: int
+async def take_fallen(
+    db: Db, *, now: datetime, low_water: Mapping[Channel, datetime], redrive: timedelta, limit: int
 ) -> list[Standing]:
-    """Deliveries that wait for a drive: their ``due_at`` has passed and the conveyor does not hold them.
+    """Put up to ``limit`` deliveries on the conveyor again that should be there and are not.
 
     ``low_water`` is, by channel, when the oldest record that is still unread was published: what was published later
-    is still on its way and is left alone, so that a backlog is not amplified. None looks only at what is not on the
-    conveyor.
+    is still on its way and is left alone, so that a backlog is not amplified.
     Each row is taken by one caller; expired ones are among them.
     """
-    marks = low_water or {}
     rows = await db.fetch(
         f"""
-        WITH scheduled AS (
-            SELECT id FROM deliveries
-             WHERE due_at <= $1 AND published_at IS NULL AND NOT in_flight
-             ORDER BY due_at
-             LIMIT $3
-               FOR UPDATE SKIP LOCKED
-        ), fallen AS (
+        WITH fallen AS (
             SELECT d.id
               FROM deliveries d JOIN unnest($2::text[], $5::timestamptz[]) AS mark (channel, low) USING (channel)
              WHERE d.published_at < mark.low AND d.published_at < $6 AND d.due_at <= $1 AND NOT d.in_flight
              ORDER BY d.published_at
              LIMIT $3
                FOR UPDATE OF d SKIP LOCKED
-        ), due AS (
-            SELECT id FROM scheduled UNION ALL SELECT id FROM fallen
         ), taken AS (
-            UPDATE deliveries d SET published_at = $1, due_at = $4 FROM due WHERE d.id = due.id RETURNING d.*
+            UPDATE deliveries d SET published_at = $1, due_at = $4 FROM fallen f WHERE d.id = f.id RETURNING d.*
         )
-        SELECT {_STANDING}
+        SELECT {STANDING}
           FROM taken d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
         """,  # noqa: S608  a constant of this file
         now,
-        [channel.value for channel in marks],
+        [channel.value for channel in low_water],
         limit,
         now + redrive,
-        list(marks.values()),
-        max(marks.values(), default=None),
+        list(low_water.values()),
+        max(low_water.values()),
     )
-    return [_standing(row) for row in rows]
+    return [standing(row) for row in rows]
 
 
 async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
     """Attempts whose lease has ended without an outcome: their worker is gone or has lost its right."""
     rows = await db.fetch(
         f"""
-        SELECT {_STANDING}
+        SELECT {STANDING}
           FROM deliveries d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
          WHERE d.due_at <= $1 AND d.published_at IS NULL AND d.in_flight
          ORDER BY d.due_at
@@ -329,7 +320,7 @@ async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
         now,
         limit,
     )
-    return [_standing(row) for row in rows]
+    return [standing(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
