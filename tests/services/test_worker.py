@@ -315,6 +315,37 @@ async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire)
     await until(lambda: all(one.finished for one in slow))
 
 
+async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 1})
+    wire.open.clear()
+    drives = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(class_=Class.URGENT)]
+    records = [working.handed_over(drive, provider) for drive in drives]
+    await working.worker.take(records[:3])
+    await working.worker.take(records[3:])
+
+    wire.open.set()
+
+    await until(lambda: all(one.finished for one in records))
+    begun = [(await working.record.attempts(drive.delivery_id))[0]["started_at"] for drive in drives]
+    assert begun[0] < begun[3] < begun[1] < begun[2]
+
+
+async def test_nothing_is_handed_back_while_the_others_are_as_busy(working, provider, wire):
+    other = an_smtp(2)
+    working.configuration.providers[other.id] = other
+    for row in (provider, other):
+        working.configuration.change(row, settings={"concurrency": 1})
+    wire.open.clear()
+    records = [working.handed_over(await working.a_delivery(), one) for one in (provider, other) for _ in range(2)]
+
+    await working.worker.take(records)
+    await asyncio.sleep(1.0)  # the patience here is 0.4 s
+
+    assert working.rerouted == []
+    wire.open.set()
+    await until(lambda: all(one.finished for one in records))
+
+
 async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     other = an_smtp(2)

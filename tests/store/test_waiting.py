@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sluice.model.message import Channel, Class
 from sluice.store import waiting
-from sluice.store.waiting import Queue, share_out
+from sluice.store.waiting import Part, Queue, share_out
 from tests.examples import OTHER_PROJECT, PROJECT, a_message, after, an_id, seconds
 from tests.store.record import at_once
 
@@ -97,7 +97,7 @@ async def test_what_was_taken_is_on_the_conveyor(record):
     await take(record, {CALM: 5})
 
     assert await queues(record) == []
-    assert await waiting.on_conveyor(record.pool) == {(PROJECT, Channel.EMAIL): 2}
+    assert await waiting.on_conveyor(record.pool) == {Part(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
 @store

@@ -109,8 +109,8 @@ class Recovery:
     async def _drive_waiting(self, now: datetime) -> bool:
         """Fill the conveyor with what is due; true if there was no room for all of it."""
         room = dict.fromkeys(Channel, self._settings.conveyor)
-        for (_, channel), held in (await waiting.on_conveyor(self._pool)).items():
-            room[channel] -= held
+        for part, held in (await waiting.on_conveyor(self._pool)).items():
+            room[part.channel] -= held
         left = [await self._fill(channel, free, now) for channel, free in room.items()]
         return min(left) <= 0
 

@@ -32,7 +32,7 @@ from sluice.delivery.sandbox import SANDBOX_ID
 from sluice.delivery.settling import Settlement, Settler
 from sluice.errors import SluiceError
 from sluice.model import ids
-from sluice.model.message import Email, content_adapter
+from sluice.model.message import Class, Email, content_adapter
 from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled
 from sluice.model.state import EventKind
 from sluice.providers import registry
@@ -81,8 +81,18 @@ class _Lane:
     """The calls of one provider: a slow one holds only its own slots."""
 
     free: int
-    waiting: deque[_Job] = field(default_factory=deque)
+    urgent: deque[_Job] = field(default_factory=deque)
+    calm: deque[_Job] = field(default_factory=deque)
     held_until: float = 0.0  # monotonic time; no call before
+
+    def join(self, job: _Job) -> None:
+        """Wait for a slot, behind those of the same rank."""
+        (self.urgent if job.assignment.drive.class_ is Class.URGENT else self.calm).append(job)
+
+    def next(self) -> _Job | None:
+        """Whose turn it is, if anybody's."""
+        waiting = self.urgent or self.calm
+        return waiting.popleft() if waiting else None
 
 
 class Worker:
@@ -152,7 +162,7 @@ class Worker:
                 self._spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
-                lane.waiting.append(job)
+                lane.join(job)
                 self._pump(lane)
 
     def _lane(self, provider_id: UUID) -> _Lane:
@@ -169,8 +179,7 @@ class Worker:
         return asked if isinstance(asked, int) and asked > 0 else self._settings.provider_slots
 
     def _pump(self, lane: _Lane) -> None:
-        while lane.free and lane.waiting and lane.held_until <= time.monotonic():
-            job = lane.waiting.popleft()
+        while lane.free and lane.held_until <= time.monotonic() and (job := lane.next()):
             if not job.record.alive:
                 job.record.done()
                 continue
@@ -365,8 +374,9 @@ class Worker:
             await asyncio.sleep(min(0.25, self._settings.lane_patience / 4))
             now = time.monotonic()
             for lane in list(self._lanes.values()):
-                while lane.waiting and now - lane.waiting[0].arrived > self._settings.lane_patience:
-                    self._mind(lane, lane.waiting.popleft(), now)
+                for waiting in (lane.urgent, lane.calm):
+                    while waiting and now - waiting[0].arrived > self._settings.lane_patience:
+                        self._mind(lane, waiting.popleft(), now)
                 self._pump(lane)
 
     def _mind(self, lane: _Lane, job: _Job, now: float) -> None:
@@ -378,7 +388,7 @@ class Worker:
             self._spawn(self._hand_back(job, "the provider has no free slot"))
             return
         job.arrived = now
-        lane.waiting.append(job)
+        lane.join(job)
 
     async def _keep_leases(self) -> None:
         """Prolong the leases of calls that take long; most end before they need it."""

@@ -28,18 +28,27 @@ class Queue:
     project_id: UUID
 
 
-async def on_conveyor(db: Db) -> dict[tuple[UUID, Channel], int]:
-    """How many deliveries of each project and channel are on the conveyor."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the conveyor."""
+
+    project_id: UUID
+    channel: Channel
+    urgent: bool
+
+
+async def on_conveyor(db: Db) -> dict[Part, int]:
+    """How many deliveries are on the conveyor, and whose."""
     rows = await db.fetch(
         """
-        SELECT project_id, channel, count(*) AS held
-          FROM (SELECT project_id, channel FROM deliveries
+        SELECT project_id, channel, class = 'urgent' AS urgent, count(*) AS held
+          FROM (SELECT project_id, channel, class FROM deliveries
                  WHERE due_at IS NOT NULL AND published_at IS NOT NULL LIMIT $1) AS conveyor
-         GROUP BY project_id, channel
+         GROUP BY 1, 2, 3
         """,
         _MOST_COUNTED,
     )
-    return {(row["project_id"], Channel(row["channel"])): row["held"] for row in rows}
+    return {Part(row["project_id"], Channel(row["channel"]), row["urgent"]): row["held"] for row in rows}
 
 
 async def queues(db: Db, channel: Channel, *, now: datetime, after: Queue | None, limit: int) -> list[Queue]:
