@@ -1,0 +1,61 @@
+"""Who is asked to come again when more requests come than this gateway can answer in time.
+
+A gateway that lets everybody in while it cannot keep up answers everybody late. So when for a while not even the
+quickest request was answered in time, the number of open requests is limited, and each project has a share of it: who
+has more open than his share hears 429, the others notice nothing. The limit falls while answers stay late and rises
+again while they come in time (additive increase, multiplicative decrease), and nobody has to guess it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from math import inf
+from uuid import UUID
+
+_LOOK_EVERY = 0.1  # seconds
+_IN_TIME = 0.05  # seconds in which at least the quickest request of a look must have been answered
+_LEAST = 16  # open requests that are always allowed
+_MOST = 100_000.0
+
+
+class Crowd:
+    """The open requests of one process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._open: Counter[UUID] = Counter()
+        self._all = 0
+        self._limit = _MOST
+        self._quickest = inf
+        self._look_at = clock() + _LOOK_EVERY
+
+    def enter(self, project_id: UUID) -> float | None:
+        """Open a request; the time to give to :meth:`leave`, or None if it must be refused."""
+        if self._all >= self._limit:
+            projects = len(self._open) + (project_id not in self._open)
+            if self._open[project_id] >= max(1.0, self._limit / projects):
+                return None
+        self._open[project_id] += 1
+        self._all += 1
+        return self._clock()
+
+    def leave(self, project_id: UUID, entered: float) -> None:
+        """The request was answered."""
+        now = self._clock()
+        self._quickest = min(self._quickest, now - entered)
+        self._all -= 1
+        self._open[project_id] -= 1
+        if not self._open[project_id]:
+            del self._open[project_id]
+        if now >= self._look_at:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        if self._quickest > _IN_TIME:
+            self._limit = max(_LEAST, 0.8 * min(self._limit, self._all))
+        else:
+            self._limit = min(_MOST, self._limit * 1.1 + 8)
+        self._quickest = inf
+        self._look_at = now + _LOOK_EVERY

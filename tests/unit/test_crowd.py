@@ -1,0 +1,121 @@
+"""Who is refused when the gateway cannot keep up: those with more than their share, and only for as long."""
+
+import pytest
+
+from gateway.crowd import Crowd
+from tests.examples import an_id
+
+LOUD, QUIET = an_id(), an_id()
+
+
+class Clock:
+    """A time that stands until it is moved."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Door:
+    """A crowd, and the requests that are open in it."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.crowd = Crowd(self.clock)
+        self.open = []
+
+    def come(self, project, count=1):
+        """How many of ``count`` are let in."""
+        entered = [self.crowd.enter(project) for _ in range(count)]
+        self.open += [(project, at) for at in entered if at is not None]
+        return sum(at is not None for at in entered)
+
+    def answer(self, count):
+        for _ in range(count):
+            self.crowd.leave(*self.open.pop(0))
+
+    def pass_time(self, seconds):
+        self.clock.now += seconds
+
+    def be_late(self, looks=1):
+        """So many looks at which nobody was answered in time, 10 answers each, replaced by as many of the same."""
+        for _ in range(looks):
+            self.pass_time(0.2)
+            for _ in range(10):
+                project = self.open[0][0]
+                self.answer(1)
+                self.come(project)
+
+    def be_quick(self, looks=1):
+        for _ in range(looks):
+            self.pass_time(0.11)
+            assert self.come(QUIET)
+            self.crowd.leave(*self.open.pop())
+
+
+@pytest.fixture
+def door():
+    return Door()
+
+
+def test_a_burst_is_let_in(door):
+    assert door.come(LOUD, 5000) == 5000
+
+
+def test_who_floods_a_late_gateway_is_refused(door):
+    door.come(LOUD, 500)
+    door.be_late(20)
+
+    assert door.come(LOUD, 500) == 0
+
+
+def test_the_quiet_one_is_let_in_whatever_the_loud_one_does(door):
+    door.come(LOUD, 500)
+    door.be_late(20)
+
+    assert door.come(QUIET, 8) == 8
+
+
+def test_both_have_half_when_both_are_loud(door):
+    for _ in range(200):
+        door.come(LOUD)
+        door.come(QUIET)
+    door.be_late(60)
+    door.answer(len(door.open))
+    limit = door.come(LOUD, 1000)
+    while door.open:
+        door.answer(1)
+
+    assert limit < 400
+    let_in = [sum(door.come(project) for _ in range(limit)) for project in (LOUD, QUIET)]
+    assert let_in[0] == limit
+    assert let_in[1] == pytest.approx(limit / 2, abs=1)
+
+
+def test_a_few_are_always_let_in(door):
+    door.come(LOUD, 100)
+    door.be_late(200)
+    door.answer(len(door.open))
+
+    assert door.come(LOUD, 1000) >= 16
+
+
+def test_when_answers_come_in_time_again_the_limit_is_forgotten(door):
+    door.come(LOUD, 500)
+    door.be_late(20)
+    door.answer(len(door.open))
+
+    door.be_quick(100)
+
+    assert door.come(LOUD, 5000) == 5000
+
+
+def test_a_project_without_open_requests_takes_no_share(door):
+    door.come(LOUD, 400)
+    door.be_late(20)
+    door.come(QUIET, 5)
+    door.answer(len(door.open))
+
+    assert door.crowd._open == {}
