@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,9 +27,6 @@ CONNECT = 3.0  # seconds for name look-up, TCP and TLS
 # rarely meets a connection whose other end is closing at that moment, which could only be called Unknown.
 IDLE = 12.0
 
-# Headers of an answer that describe a coding of its body: that is handed on as it came. We ask for no coding,
-# and a compressed bomb must not be unpacked because somebody sends one all the same.
-_TRANSFER = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 _BREAK = re.compile(r"[\r\n\0]")
 
 
@@ -63,8 +60,25 @@ class HttpWire:
             trace_request_ctx=progress,
         ) as answer:
             body = await _read(answer)
-            headers = [(name, value) for name, value in answer.raw_headers if name.lower() not in _TRANSFER]
-            return httpx.Response(answer.status, headers=headers, content=body, request=request)
+            return _Answer(answer.status, answer.raw_headers, body)
+
+
+class _Answer(httpx.Response):
+    """An answer with its body as it came.
+
+    httpx's own constructor would undo the coding that the headers name. We ask for none, and a compressed bomb must
+    not be unpacked because somebody sends one all the same.
+    """
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        super().__init__(status, headers=headers, stream=httpx.ByteStream(body))
+        self._body = body
+
+    def read(self) -> bytes:
+        """The body; never raises."""
+        return self._body
+
+    content = property(read)
 
 
 def _headers(request: httpx.Request) -> list[tuple[str, str]]:

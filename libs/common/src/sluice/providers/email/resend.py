@@ -32,8 +32,9 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL, HeaderSecret, endpoint
+from sluice.providers.credentials import BASE_URL, HeaderSecret
 from sluice.providers.email.address import parse_address
+from sluice.providers.requests import endpoint, post
 from sluice.providers.words import clean
 
 
@@ -55,15 +56,14 @@ def build(outgoing: Outgoing, credentials: ResendCredentials) -> httpx.Request:
     mail = outgoing.content
     if not isinstance(mail, Email):
         raise UnsendableError("Resend carries e-mail only")
-    headers = {
-        "Authorization": f"Bearer {credentials.api_key.get_secret_value()}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "User-Agent": "sluice",  # requests without one are said to be refused
-        "Idempotency-Key": outgoing.reference,
-    }
-    url = endpoint(credentials.base_url, "/emails")
-    return httpx.Request("POST", url, headers=headers, content=orjson.dumps(_fields(mail, outgoing)))
+    headers = (
+        (b"Authorization", f"Bearer {credentials.api_key.get_secret_value()}".encode()),
+        (b"Content-Type", b"application/json"),
+        (b"Accept", b"application/json"),
+        (b"User-Agent", b"sluice"),  # requests without one are said to be refused
+        (b"Idempotency-Key", outgoing.reference.encode()),
+    )
+    return post(endpoint(credentials.base_url, "/emails"), headers, orjson.dumps(_fields(mail, outgoing)))
 
 
 def _fields(mail: Email, outgoing: Outgoing) -> dict[str, Any]:

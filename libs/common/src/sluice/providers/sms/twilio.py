@@ -32,7 +32,8 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL, endpoint
+from sluice.providers.credentials import BASE_URL
+from sluice.providers.requests import endpoint, post
 from sluice.providers.words import clean
 
 _HOST_PART = r"^[a-z0-9-]{1,40}$"
@@ -94,14 +95,14 @@ def build(outgoing: Outgoing, credentials: TwilioCredentials) -> httpx.Request:
         "Body": outgoing.content.text,
         **({"StatusCallback": _callback(outgoing)} if outgoing.callback_url else {}),
     }
-    headers = {
-        "Authorization": credentials.basic,
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Accept": "application/json",
-        "User-Agent": "sluice",
-    }
+    headers = (
+        (b"Authorization", credentials.basic.encode()),
+        (b"Content-Type", b"application/x-www-form-urlencoded"),
+        (b"Accept", b"application/json"),
+        (b"User-Agent", b"sluice"),
+    )
     url = endpoint(credentials.address, f"/2010-04-01/Accounts/{credentials.account_sid}/Messages.json")
-    return httpx.Request("POST", url, headers=headers, content=_form(fields))
+    return post(url, headers, _form(fields))
 
 
 def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
