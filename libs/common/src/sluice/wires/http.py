@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
 
 import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from yarl import URL
 
 from sluice.wires.call import NoAnswerError, NotSentError
@@ -30,9 +28,33 @@ IDLE = 12.0
 _BREAK = re.compile(r"[\r\n\0]")
 
 
-@dataclass(slots=True)
-class _Progress:
-    written: bool = False
+class _Body(aiohttp.BytesPayload):
+    """A request's body. ``written``: its sending has begun.
+
+    aiohttp asks for the body when a connection is in hand, and holds the headers back to send both at once. From then
+    on only the operating system knows how much left, so from then on we say "maybe".
+    """
+
+    written = False
+
+    @property
+    def consumed(self) -> bool:
+        """True: aiohttp must not send the request again, whatever its method."""
+        return self.written
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Hand the request over; ConnectionResetError without a byte written when the other end is gone already."""
+        if writer.transport is None or writer.transport.is_closing():
+            raise ConnectionResetError("closed while it lay in the pool")
+        self.written = True
+        await super().write_with_length(writer, content_length)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request with the headers that it was given, Host and Content-Length, and no others."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add nothing. (``skip_auto_headers`` would do the same, with two dictionaries for every request.)"""
 
 
 class HttpWire:
@@ -43,24 +65,22 @@ class HttpWire:
 
     async def exchange(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the answer."""
-        progress = _Progress()
+        body = _Body(request.content)
         try:
             async with asyncio.timeout(deadline):
-                return await self._exchange(request, progress)
+                return await self._exchange(request, body)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise (NoAnswerError if progress.written else NotSentError)(_kind(error)) from error
+            raise (NoAnswerError if body.written else NotSentError)(_kind(error)) from error
 
-    async def _exchange(self, request: httpx.Request, progress: _Progress) -> httpx.Response:
+    async def _exchange(self, request: httpx.Request, body: _Body) -> httpx.Response:
         async with self._session.request(
             request.method,
             _url(str(request.url)),
-            data=request.content or None,
+            data=body,
             headers=_headers(request),
             allow_redirects=False,
-            trace_request_ctx=progress,
         ) as answer:
-            body = await _read(answer)
-            return _Answer(answer.status, answer.raw_headers, body)
+            return _Answer(answer.status, answer.raw_headers, await _read(answer))
 
 
 class _Answer(httpx.Response):
@@ -132,19 +152,11 @@ def _kind(error: Exception) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
-async def _written(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    # aiohttp calls this with the connection in hand, before it serialises the headers. From here on only the
-    # operating system knows how much left, so from here on we say "maybe".
-    context.trace_request_ctx.written = True
-
-
 @asynccontextmanager
 async def open_http(
     *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None
 ) -> AsyncIterator[HttpWire]:
     """The pool, open while the block lasts. ``resolver``: turns names into addresses that may be dialled."""
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(_written)
     connector = aiohttp.TCPConnector(
         limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE, resolver=resolver
     )
@@ -154,7 +166,6 @@ async def open_http(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, connect=None),
         auto_decompress=False,
         trust_env=False,
-        trace_configs=[trace],
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        request_class=_Request,
     ) as session:
         yield HttpWire(session)
