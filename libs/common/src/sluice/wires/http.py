@@ -73,14 +73,18 @@ class HttpWire:
             raise (NoAnswerError if body.written else NotSentError)(_kind(error)) from error
 
     async def _exchange(self, request: httpx.Request, body: _Body) -> httpx.Response:
-        async with self._session.request(
+        answer = await self._session.request(
             request.method,
             _url(str(request.url)),
             data=body,
             headers=_headers(request),
             allow_redirects=False,
-        ) as answer:
-            return _Answer(answer.status, answer.raw_headers, await _read(answer))
+        )
+        try:
+            return _Answer(answer.status, answer.raw_headers, await _read(answer.content))
+        finally:
+            if not answer.closed:  # it closes itself at its end, when its connection goes back to the pool
+                answer.close()
 
 
 class _Answer(httpx.Response):
@@ -118,14 +122,12 @@ def _url(text: str) -> URL:
     return URL(text, encoded=True)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, cut at the cap: still enough to classify by status, and it no longer parses.
-
-    aiohttp throws a connection away on which an answer was not read to its end.
-    """
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The body, cut at the cap: still enough to classify by status, and it no longer parses."""
     pieces: list[bytes] = []
     left = LARGEST_ANSWER
-    while left > 0 and (piece := await answer.content.read(left)):
+    while left > 0 and not content.at_eof():
+        piece = await content.read(left)
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
