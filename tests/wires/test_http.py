@@ -159,10 +159,11 @@ async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> 
             await first
 
 
-async def test_a_header_with_a_line_break_is_not_sent() -> None:
+@pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])
+async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
     async with Simulator() as simulator, open_http() as wire:
         with pytest.raises(NotSentError):
-            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1\r\nX: y")
+            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1" + end)
 
         assert simulator.calls == []
 

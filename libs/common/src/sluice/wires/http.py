@@ -7,7 +7,6 @@ httpx itself is forty times slower under concurrency. What matters here is hones
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -24,8 +23,6 @@ CONNECT = 3.0  # seconds for name look-up, TCP and TLS
 # Seconds an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
 # rarely meets a connection whose other end is closing at that moment, which could only be called Unknown.
 IDLE = 12.0
-
-_BREAK = re.compile(r"[\r\n\0]")
 
 
 class _Body(aiohttp.BytesPayload):
@@ -69,7 +66,7 @@ class HttpWire:
         try:
             async with asyncio.timeout(deadline):
                 return await self._exchange(request, body)
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise (NoAnswerError if body.written else NotSentError)(_kind(error)) from error
 
     async def _exchange(self, request: httpx.Request, body: _Body) -> httpx.Response:
@@ -107,14 +104,11 @@ class _Answer(httpx.Response):
 
 def _headers(request: httpx.Request) -> list[tuple[str, str]]:
     """The request's headers; Host and Content-Length are aiohttp's to set."""
-    headers = [
+    return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in request.headers.raw
         if name.lower() not in (b"host", b"content-length")
     ]
-    if any(_BREAK.search(value) for _, value in headers):
-        raise NotSentError("a header holds a line break; is there one in the credentials?")
-    return headers
 
 
 @lru_cache(maxsize=1024)
@@ -147,6 +141,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ConnectionResetError, "the connection was reset"),
     (TimeoutError, "the deadline has passed"),
     (OSError, "the connection broke"),
+    (ValueError, "the request cannot be written; is there a line break in the credentials?"),
 )
 
 
