@@ -8,6 +8,7 @@ import socket
 import threading
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import uvloop
@@ -17,6 +18,7 @@ from sluice.providers.contract import AnyPackage, Credentials
 from sluice.providers.email.resend import RESEND, ResendCredentials
 from sluice.providers.sms.twilio import TWILIO, TwilioCredentials
 from sluice.simulator import Do, Rule, Script, Simulator
+from sluice.wires import http as wire_module
 from sluice.wires.call import NoAnswerError, NotSentError, Wires, call
 from sluice.wires.http import LARGEST_ANSWER, HttpWire, open_http
 from tests.unit.providers.examples import an_email, an_sms, outgoing
@@ -157,6 +159,47 @@ async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> 
             await exchange(wire, port, deadline=SHORT)
         with pytest.raises(NoAnswerError):
             await first
+
+
+async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "_LIMITS", aiohttp.ClientTimeout(sock_connect=0.1))
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with open_http() as wire, server(hang) as port:
+        with pytest.raises(NotSentError, match="connecting took too long"):
+            await wire.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
+
+
+async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
+    replies = [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{", b"220 mail.example ESMTP\r\n"]
+    well = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        if replies:
+            writer.write(replies.pop())
+            return
+        await well.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with open_http(connections_per_origin=1) as wire, server(talk) as port:
+        for _ in range(len(replies)):
+            with pytest.raises(NoAnswerError):
+                await exchange(wire, port)
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port, deadline=0.1)
+        with pytest.raises(NotSentError):
+            await exchange(wire, port, authorization="\n")
+        cancelled = asyncio.create_task(exchange(wire, port))
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        well.set()
+
+        assert (await exchange(wire, port)).status_code == 200
 
 
 @pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])

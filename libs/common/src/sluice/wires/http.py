@@ -19,7 +19,8 @@ from yarl import URL
 from sluice.wires.call import NoAnswerError, NotSentError
 
 LARGEST_ANSWER = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
-CONNECT = 3.0  # seconds for name look-up, TCP and TLS
+CONNECT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
+_LIMITS = aiohttp.ClientTimeout(sock_connect=CONNECT)
 # Seconds an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
 # rarely meets a connection whose other end is closing at that moment, which could only be called Unknown.
 IDLE = 12.0
@@ -34,11 +35,6 @@ class _Body(aiohttp.BytesPayload):
 
     written = False
 
-    @property
-    def consumed(self) -> bool:
-        """True: aiohttp must not send the request again, whatever its method."""
-        return self.written
-
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Hand the request over; ConnectionResetError without a byte written when the other end is gone already."""
         if writer.transport is None or writer.transport.is_closing():
@@ -51,14 +47,18 @@ class _Request(aiohttp.ClientRequest):
     """A request with the headers that it was given, Host and Content-Length, and no others."""
 
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
-        """Add nothing. (``skip_auto_headers`` would do the same, with two dictionaries for every request.)"""
+        """Add nothing."""
 
 
 class HttpWire:
-    """One connection pool for the process; safe for any number of concurrent exchanges."""
+    """One connection pool for the process; safe for any number of concurrent exchanges.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    It uses aiohttp without its session: what that adds to a request is what must not happen here (redirects, cookies,
+    repeats, the environment's proxies and passwords), and leaving it out takes a seventh off a call.
+    """
+
+    def __init__(self, pool: aiohttp.BaseConnector) -> None:
+        self._pool = pool
 
     async def exchange(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the answer."""
@@ -70,18 +70,29 @@ class HttpWire:
             raise (NoAnswerError if body.written else NotSentError)(_kind(error)) from error
 
     async def _exchange(self, request: httpx.Request, body: _Body) -> httpx.Response:
-        answer = await self._session.request(
-            request.method,
-            _url(str(request.url)),
-            data=body,
-            headers=_headers(request),
-            allow_redirects=False,
-        )
+        asked = _Request(request.method, _url(str(request.url)), headers=_headers(request), data=body)
+        connection = await self._connect(asked)
+        answer: aiohttp.ClientResponse | None = None
         try:
+            assert connection.protocol is not None
+            connection.protocol.set_response_params(
+                skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
+            )
+            answer = await asked.send(connection)
+            await answer.start(connection)
             return _Answer(answer.status, answer.raw_headers, await _read(answer.content))
         finally:
-            if not answer.closed:  # it closes itself at its end, when its connection goes back to the pool
-                answer.close()
+            # An answer that was read to its end has given its connection back. Any other connection is of no more
+            # use, and what is still unwritten must not be sent after we have given up.
+            if connection.protocol is not None:
+                connection.protocol.abort()
+                (answer or connection).close()
+
+    async def _connect(self, asked: _Request) -> aiohttp.connector.Connection:
+        try:
+            return await self._pool.connect(asked, [], _LIMITS)
+        except TimeoutError as error:
+            raise NotSentError("connecting took too long") from error
 
 
 class _Answer(httpx.Response):
@@ -129,7 +140,6 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 # Reasons by kind of error, most special first: an exception's own text can hold the URL, and a URL a token.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ConnectionTimeoutError, "connecting took too long"),
     (aiohttp.ClientConnectorDNSError, "the host name was not found"),
     (aiohttp.ClientConnectorCertificateError, "the server's certificate is not valid"),
     (aiohttp.ClientSSLError, "TLS failed"),
@@ -154,15 +164,7 @@ async def open_http(
     *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None
 ) -> AsyncIterator[HttpWire]:
     """The pool, open while the block lasts. ``resolver``: turns names into addresses that may be dialled."""
-    connector = aiohttp.TCPConnector(
+    async with aiohttp.TCPConnector(
         limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE, resolver=resolver
-    )
-    async with aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, connect=None),
-        auto_decompress=False,
-        trust_env=False,
-        request_class=_Request,
-    ) as session:
-        yield HttpWire(session)
+    ) as pool:
+        yield HttpWire(pool)
