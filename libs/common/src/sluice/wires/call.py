@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -15,6 +14,7 @@ from sluice.model.outcome import Accepted, Outcome, ProviderFault, Rejected, Unk
 from sluice.providers.contract import AnyPackage, Credentials, Outgoing, UnsendableError, Wire
 from sluice.providers.credentials import secrets_of
 from sluice.providers.words import clean
+from sluice.wires.deadline import Deadline
 
 GRACE = 1.0  # seconds past the deadline after which a wire that does not keep it is cut off
 
@@ -67,7 +67,7 @@ async def _attempt(
         _bug("package_build_failed", package, outgoing, error)
         return Rejected(f"the message could not be built ({type(error).__name__})")
     try:
-        async with asyncio.timeout(deadline + GRACE):
+        with Deadline(deadline + GRACE):
             answer = await wires[package.wire].exchange(request, deadline=deadline)
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")

@@ -6,7 +6,6 @@ httpx itself is forty times slower under concurrency. What matters here is hones
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -17,6 +16,7 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from yarl import URL
 
 from sluice.wires.call import NoAnswerError, NotSentError
+from sluice.wires.deadline import Deadline
 
 LARGEST_ANSWER = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
 CONNECT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
@@ -64,7 +64,7 @@ class HttpWire:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the answer."""
         body = _Body(request.content)
         try:
-            async with asyncio.timeout(deadline):
+            with Deadline(deadline):
                 return await self._exchange(request, body)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise (NoAnswerError if body.written else NotSentError)(_kind(error)) from error
