@@ -44,7 +44,7 @@ class _Body(aiohttp.BytesPayload):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request with the headers that it was given, Host and Content-Length, and no others."""
+    """A request with the headers that it was given, and of its own only Host and those that tell of the body."""
 
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
         """Add nothing."""
