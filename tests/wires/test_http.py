@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import threading
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
+import uvloop
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.providers.email.resend import RESEND, ResendCredentials
 from sluice.providers.sms.twilio import TWILIO, TwilioCredentials
 from sluice.simulator import Do, Rule, Script, Simulator
+from sluice.wires import http as wire_module
 from sluice.wires.call import NoAnswerError, NotSentError, Wires, call
 from sluice.wires.http import LARGEST_ANSWER, HttpWire, open_http
 from tests.unit.providers.examples import an_email, an_sms, outgoing
@@ -157,10 +161,52 @@ async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> 
             await first
 
 
-async def test_a_header_with_a_line_break_is_not_sent() -> None:
+async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "_LIMITS", aiohttp.ClientTimeout(sock_connect=0.1))
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with open_http() as wire, server(hang) as port:
+        with pytest.raises(NotSentError, match="connecting took too long"):
+            await wire.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
+
+
+async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
+    replies = [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{", b"220 mail.example ESMTP\r\n"]
+    well = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        if replies:
+            writer.write(replies.pop())
+            return
+        await well.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with open_http(connections_per_origin=1) as wire, server(talk) as port:
+        for _ in range(len(replies)):
+            with pytest.raises(NoAnswerError):
+                await exchange(wire, port)
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port, deadline=0.1)
+        with pytest.raises(NotSentError):
+            await exchange(wire, port, authorization="\n")
+        cancelled = asyncio.create_task(exchange(wire, port))
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        well.set()
+
+        assert (await exchange(wire, port)).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])
+async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
     async with Simulator() as simulator, open_http() as wire:
         with pytest.raises(NotSentError):
-            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1\r\nX: y")
+            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1" + end)
 
         assert simulator.calls == []
 
@@ -238,3 +284,65 @@ async def test_the_request_goes_out_as_it_was_built_and_over_one_connection() ->
     assert b"content-length: 2" in requests[0].lower()
     assert b"user-agent" not in requests[0].lower()
     assert [answer.headers.get_list("x-twice") for answer in answers] == [["1", "2"]] * 3
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.Event().wait()
+
+    async with open_http() as wire, server(refuse) as port:
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", content=b"x" * 20_000_000)
+        answers = [await wire.exchange(request, deadline=5) for _ in range(2)]  # never behind the rest of the first
+
+    assert [(answer.status_code, answer.content) for answer in answers] == [(413, b"{}")] * 2
+
+
+async def test_an_interim_answer_is_not_the_answer() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with open_http() as wire, server(saying(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as port:
+        assert (await exchange(wire, port)).status_code == 200
+
+    async with open_http() as wire, server(saying(interim)) as port:
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
+async def test_no_request_is_sent_twice(method: str) -> None:
+    heard: list[bytes] = []
+
+    async def take_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with open_http() as wire, server(take_and_close) as port:
+        with pytest.raises(NoAnswerError):
+            await wire.exchange(httpx.Request(method, f"http://127.0.0.1:{port}/"), deadline=5)
+
+    assert len(heard) == 1
+
+
+async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
+    def kept_then_closed(listening: socket.socket, closed: threading.Event) -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        closed.set()
+
+    async def twice() -> None:
+        closed = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            far_end = threading.Thread(target=kept_then_closed, args=(listening, closed))
+            far_end.start()
+            port = listening.getsockname()[1]
+            async with open_http() as wire:
+                await exchange(wire, port)
+                closed.wait()  # without the event loop: it has not heard of it when the connection is taken again
+                with pytest.raises(NotSentError):
+                    await exchange(wire, port)
+            far_end.join()
+
+    await asyncio.to_thread(uvloop.run, twice())  # the roles' event loop: it asks the network before it goes on

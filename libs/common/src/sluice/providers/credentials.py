@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Annotated
 
-import httpx
 from pydantic import AfterValidator, BaseModel, SecretStr
 
 # No user info (it would be a second credential), no query, no fragment.
@@ -24,13 +22,6 @@ def _fit_for_a_header(secret: SecretStr) -> SecretStr:
 
 # A secret that travels in a header: what is wrong with it is said when it is entered, not by every message.
 HeaderSecret = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
-
-
-@lru_cache(maxsize=4096)
-def endpoint(base_url: str, path: str) -> httpx.URL:
-    """Where a package's requests go. Parsing a URL costs as much as the rest of building a request, so it is
-    done once for an account."""
-    return httpx.URL(base_url.rstrip("/") + path)
 
 
 def secrets_of(credentials: BaseModel) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -15,6 +14,7 @@ from sluice.model.outcome import Accepted, Outcome, ProviderFault, Rejected, Unk
 from sluice.providers.contract import AnyPackage, Credentials, Outgoing, UnsendableError, Wire
 from sluice.providers.credentials import secrets_of
 from sluice.providers.words import clean
+from sluice.wires.deadline import Deadline
 
 GRACE = 1.0  # seconds past the deadline after which a wire that does not keep it is cut off
 
@@ -66,17 +66,9 @@ async def _attempt(
     except Exception as error:  # a bug of the package; without the text, which may quote the message
         _bug("package_build_failed", package, outgoing, error)
         return Rejected(f"the message could not be built ({type(error).__name__})")
-    answer = await _exchange(package, request, wires, deadline)
-    if isinstance(answer, ProviderFault | Unknown):
-        return answer
-    return _classified(package, outgoing, answer)
-
-
-async def _exchange(package: AnyPackage, request: Any, wires: Wires, deadline: float) -> Any:
-    """The wire's answer, or the outcome of having none."""
     try:
-        async with asyncio.timeout(deadline + GRACE):
-            return await wires[package.wire].exchange(request, deadline=deadline)
+        with Deadline(deadline + GRACE):
+            answer = await wires[package.wire].exchange(request, deadline=deadline)
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")
     except NoAnswerError as error:
@@ -84,9 +76,6 @@ async def _exchange(package: AnyPackage, request: Any, wires: Wires, deadline: f
     except Exception as error:  # a wire that breaks its promise: what it had written is not known
         _log().exception("wire_failed", package=package.name, wire=package.wire)
         return Unknown(f"the wire failed ({type(error).__name__})")
-
-
-def _classified(package: AnyPackage, outgoing: Outgoing, answer: Any) -> Outcome:
     try:
         return package.classify(answer)
     except Exception as error:

@@ -32,9 +32,13 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL, HeaderSecret, endpoint
+from sluice.providers.credentials import BASE_URL, HeaderSecret
 from sluice.providers.email.address import parse_address
+from sluice.providers.requests import endpoint, post
 from sluice.providers.words import clean
+
+_PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 class ResendCredentials(Credentials):
@@ -55,32 +59,31 @@ def build(outgoing: Outgoing, credentials: ResendCredentials) -> httpx.Request:
     mail = outgoing.content
     if not isinstance(mail, Email):
         raise UnsendableError("Resend carries e-mail only")
-    headers = {
-        "Authorization": f"Bearer {credentials.api_key.get_secret_value()}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "User-Agent": "sluice",  # requests without one are said to be refused
-        "Idempotency-Key": outgoing.reference,
-    }
-    url = endpoint(credentials.base_url, "/emails")
-    return httpx.Request("POST", url, headers=headers, content=orjson.dumps(_fields(mail, outgoing)))
+    headers = (
+        (b"Authorization", f"Bearer {credentials.api_key.get_secret_value()}".encode()),
+        (b"Content-Type", b"application/json"),
+        (b"Accept", b"application/json"),
+        (b"User-Agent", b"sluice"),  # requests without one are said to be refused
+        (b"Idempotency-Key", outgoing.reference.encode()),
+    )
+    return post(endpoint(credentials.base_url, "/emails"), headers, orjson.dumps(_fields(mail, outgoing)))
 
 
 def _fields(mail: Email, outgoing: Outgoing) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "from": _address(mail.sender),
         "to": [_address(to) for to in mail.to],
-        "cc": [_address(cc) for cc in mail.cc],
-        "bcc": [_address(bcc) for bcc in mail.bcc],
+        "cc": [_address(cc) for cc in mail.cc] or None,
+        "bcc": [_address(bcc) for bcc in mail.bcc] or None,
         "reply_to": _address(mail.reply_to) if mail.reply_to else None,
         "subject": mail.subject,
         "html": mail.html,
         "text": mail.text,
-        "attachments": [_attachment(file, outgoing.attachments) for file in mail.attachments],
+        "attachments": [_attachment(file, outgoing.attachments) for file in mail.attachments] or None,
         "headers": {"X-Sluice-Message-Id": outgoing.message_id},
         "tags": [_tag("msg", outgoing.message_id), _tag("ref", outgoing.reference)],
     }
-    return {name: value for name, value in fields.items() if value not in (None, [])}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _address(text: str) -> str:
@@ -88,9 +91,10 @@ def _address(text: str) -> str:
     address = parse_address(text)
     if not address.name:
         return address.bare
+    if _PLAIN_NAME.fullmatch(address.name):
+        return f"{address.name} <{address.bare}>"
     name = address.name.replace("\\", "\\\\").replace('"', '\\"')
-    plain = re.fullmatch(r"[\w !#$%&'*+/=?^`{|}~-]+", address.name)
-    return f"{address.name if plain else chr(34) + name + chr(34)} <{address.bare}>"
+    return f'"{name}" <{address.bare}>'
 
 
 def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, str]:
@@ -100,7 +104,7 @@ def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, st
 
 def _tag(name: str, value: str) -> dict[str, str]:
     """Tags take ASCII letters, digits, ``_`` and ``-`` only, which our ids are made of."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", value):
+    if not _TAG.fullmatch(value):
         raise UnsendableError("an id of ours cannot stand in a tag")
     return {"name": name, "value": value}
 

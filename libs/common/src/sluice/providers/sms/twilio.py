@@ -11,9 +11,10 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
 
 import httpx
 from pydantic import Field, SecretStr, model_validator
@@ -32,9 +33,12 @@ from sluice.providers.contract import (
     UnsendableError,
     Wire,
 )
-from sluice.providers.credentials import BASE_URL, endpoint
+from sluice.providers.credentials import BASE_URL
+from sluice.providers.requests import endpoint, post
 from sluice.providers.words import clean
 
+_SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
+_CODE = re.compile(r"[0-9]{1,9}")
 _HOST_PART = r"^[a-z0-9-]{1,40}$"
 
 
@@ -94,14 +98,14 @@ def build(outgoing: Outgoing, credentials: TwilioCredentials) -> httpx.Request:
         "Body": outgoing.content.text,
         **({"StatusCallback": _callback(outgoing)} if outgoing.callback_url else {}),
     }
-    headers = {
-        "Authorization": credentials.basic,
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Accept": "application/json",
-        "User-Agent": "sluice",
-    }
+    headers = (
+        (b"Authorization", credentials.basic.encode()),
+        (b"Content-Type", b"application/x-www-form-urlencoded"),
+        (b"Accept", b"application/json"),
+        (b"User-Agent", b"sluice"),
+    )
     url = endpoint(credentials.address, f"/2010-04-01/Accounts/{credentials.account_sid}/Messages.json")
-    return httpx.Request("POST", url, headers=headers, content=_form(fields))
+    return post(url, headers, _form(fields))
 
 
 def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
@@ -121,8 +125,14 @@ def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
 
 def _callback(outgoing: Outgoing) -> str:
     """The receipt address with our reference. Unreserved characters only: it is signed as it stands."""
-    parts = urlsplit(outgoing.callback_url or "")
-    query = "&".join(filter(None, [parts.query, urlencode({"ref": outgoing.reference})]))
+    return _receipts_at(outgoing.callback_url or "") + quote_plus(outgoing.reference)
+
+
+@lru_cache(maxsize=4096)
+def _receipts_at(url: str) -> str:
+    """An account's receipt address up to the reference."""
+    parts = urlsplit(url)
+    query = f"{parts.query}&ref=" if parts.query else "ref="
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
@@ -181,7 +191,7 @@ def classify(answer: httpx.Response) -> Outcome:
     """Accepted only by a 2xx that carries a message sid; a 5xx without a known code may have been a send."""
     body = json_body(answer)
     sid = body.get("sid")
-    if answer.is_success and isinstance(sid, str) and re.fullmatch(r"(SM|MM)[0-9a-fA-F]{32}", sid):
+    if answer.is_success and isinstance(sid, str) and _SID.fullmatch(sid):
         return _created(sid, body)
     code = _number(body.get("code"))
     # A 2xx is no refusal whatever it says: the message may be on its way.
@@ -200,7 +210,7 @@ def _created(sid: str, body: Mapping[str, object]) -> Outcome:
 
 def _number(value: object) -> int:
     """Twilio writes codes as numbers or as text; 0 when it is neither."""
-    return int(value) if isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,9}", str(value)) else 0
+    return int(value) if isinstance(value, int | str) and _CODE.fullmatch(str(value)) else 0
 
 
 # Receipts --------------------------------------------------------------------------------------------------
