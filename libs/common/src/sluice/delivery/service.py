@@ -40,9 +40,8 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
                 configuration=configuration,
                 vault=vault,
                 wires={
-                    Wire.HTTP: await stack.enter_async_context(
-                        open_http(connections_per_origin=settings.provider_slots)
-                    ),
+                    # The lanes bound the calls; a second bound would make them wait on their deadline.
+                    Wire.HTTP: await stack.enter_async_context(open_http(connections_per_origin=0)),
                     Wire.SMTP: await stack.enter_async_context(open_smtp()),
                     Wire.SANDBOX: SandboxOutbox(pool),
                 },
