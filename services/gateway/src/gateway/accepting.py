@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from gateway import requests
 from gateway.errors import IdempotencyConflict, Invalid, Unavailable, invalid
+from gateway.patience import Patience
 from sluice import crash, metrics
 from sluice.batching import Batcher, OverloadedError
 from sluice.bus.events import Drive
@@ -60,6 +61,7 @@ class Acceptance:
         self._configuration = configuration
         self._publisher = publisher
         self._redrive = redrive
+        self._patience = Patience(_WAIT)
         self._doubtful: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
         self._batcher: Batcher[NewMessage, Verdict] = Batcher(
             self._record,
@@ -111,8 +113,7 @@ class Acceptance:
                 raise
             return before
         try:
-            async with asyncio.timeout(_WAIT):
-                verdict = await self._batcher.submit(message)
+            verdict = await self._patience.limit(self._batcher.submit(message))
         except OverloadedError:
             raise Unavailable("too many requests are waiting to be recorded; try again") from None
         except UNAVAILABLE as error:
