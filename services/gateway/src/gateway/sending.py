@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from uuid import UUID
 
 import orjson
 import structlog
@@ -123,11 +125,16 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, largest: i
 def _shown(accepted: Accepted) -> dict[str, str]:
     return {
         "id": ids.shown("msg", accepted.message_id),
-        "project_id": ids.shown("proj", accepted.project_id),
+        "project_id": _project(accepted.project_id),
         "status": "queued",
         "channel": accepted.channel.value,
         "created_at": rfc3339(accepted.created_at),
     }
+
+
+@lru_cache(10_000)
+def _project(project_id: UUID) -> str:
+    return ids.shown("proj", project_id)
 
 
 def rfc3339(when: object) -> str:

@@ -6,9 +6,9 @@ A whole batch is one transaction and one statement, so concurrent requests share
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sluice.model.message import Channel, Class
@@ -19,16 +19,14 @@ T = TypeVar("T")
 KEY_LIFETIME = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+class NewDelivery(NamedTuple):
     """One addressee of a new message."""
 
     id: UUID
     recipient: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A validated request on its way into the record."""
 
     id: UUID
@@ -48,7 +46,7 @@ class NewMessage:
     sandbox: bool = False
     idempotency_key: str | None = None
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
-    attachments: tuple[tuple[str, bytes], ...] = field(default=())  # (sha256, content)
+    attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
 
 
 @dataclass(frozen=True, slots=True)
