@@ -83,6 +83,11 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _nothing() -> Any:
+    """An empty list as default: made anew each time, where a literal one would be copied deep, which costs far more."""
+    return Field(default_factory=list, json_schema_extra={"default": []})
+
+
 Address = Annotated[str, Field(max_length=320), AfterValidator(_address)]
 NamedAddress = Annotated[str, Field(max_length=520), AfterValidator(_named_address)]
 Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
@@ -94,7 +99,7 @@ Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tags: Annotated[list[Short], Field(max_length=50)] = Field(default_factory=list)
+    tags: Annotated[list[Short], Field(max_length=50)] = _nothing()
     idempotency_key: Short | None = None
     preferred_provider: Short | None = None
     send_at: AwareDatetime | None = None
@@ -140,17 +145,13 @@ class EmailBody(_Body):
     channel: Literal["email"]
     from_: NamedAddress | None = Field(None, alias="from")
     to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
-    cc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = Field(
-        default_factory=list
-    )
-    bcc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = Field(
-        default_factory=list
-    )
+    cc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
+    bcc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
     reply_to: NamedAddress | None = None
     subject: Line
     html: Text | None = None
     text: Text | None = None
-    attachments: Annotated[list[AttachmentBody], Field(max_length=50)] = Field(default_factory=list)
+    attachments: Annotated[list[AttachmentBody], Field(max_length=50)] = _nothing()
 
     @model_validator(mode="after")
     def _has_content(self) -> EmailBody:
@@ -175,7 +176,7 @@ class WhatsappOptions(BaseModel):
 
     template_name: Short
     template_language: Short
-    template_params: Annotated[list[Text], Field(max_length=100)] = Field(default_factory=list)
+    template_params: Annotated[list[Text], Field(max_length=100)] = _nothing()
 
 
 class WhatsappBody(_Body):
