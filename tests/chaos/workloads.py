@@ -154,8 +154,6 @@ async def mixed(customer: Customer, channel: str) -> None:
 
 POINTS: Mapping[str, Workload] = {
     "accept.before_commit": http,
-    "accept.keys_claimed": http,
-    "accept.rows_written": http,
     "accept.committed": http,
     "accept.before_publish": http,
     "accept.published": http,

@@ -47,7 +47,6 @@ STORE_WRITES = {
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
-    "accepting._insert_keys",
     "accepting._write",
     "accepting._write_attachments",
     "configuration.change_provider",

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from datetime import timedelta
 
 import asyncpg
@@ -125,6 +126,55 @@ async def test_fifty_requests_at_once_make_one_message(record):
     assert await record.count("messages") == 1
 
 
+def outcomes(requests, verdicts):
+    """The requests that made a message, and how often each kind of verdict came, whatever the batches were."""
+    judged = list(zip([r for batch in requests for r in batch], [v for batch in verdicts for v in batch], strict=True))
+    return [request for request, verdict in judged if verdict == Recorded()], Counter(verdict for _, verdict in judged)
+
+
+async def test_batches_at_once_that_hold_a_key_twice_make_one_message(record):
+    batches = [[a_message(), a_keyed_message(), a_keyed_message()] for _ in range(10)]
+
+    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+
+    winners, counted = outcomes(batches, verdicts)
+    (winner,) = [request.id for request in winners if request.idempotency_key]
+    assert counted == {Recorded(): 11, Replayed(winner): 19}
+    assert await record.count("messages") == 11
+
+
+async def test_other_bodies_with_one_key_at_once_make_one_message(record):
+    batches = [[a_keyed_message(fingerprint=b"body %d" % (number % 2))] for number in range(20)]
+
+    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+
+    [winner], counted = outcomes(batches, verdicts)
+    assert counted == {Recorded(): 1, Replayed(winner.id): 9, Conflicting(winner.id): 10}
+    assert await record.count("messages") == 1
+
+
+async def test_an_expired_key_that_is_used_anew_by_many_at_once_makes_one_more_message(record):
+    await record.accept(a_keyed_message())
+    batches = [[a_keyed_message(when=NOON + KEY_LIFETIME, fingerprint=b"another body")] for _ in range(20)]
+
+    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+
+    [winner], counted = outcomes(batches, verdicts)
+    assert counted == {Recorded(): 1, Replayed(winner.id): 19}
+    assert await record.count("messages") == 2
+
+
+async def test_a_key_that_is_forgotten_meanwhile_is_free(record):
+    await record.accept(a_keyed_message())
+    async with record.pool.acquire() as connection, connection.transaction():
+        await forget_keys(connection, now=NOON + KEY_LIFETIME, limit=10)
+        waiting = asyncio.create_task(record.accept(a_keyed_message()))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+
+    assert await waiting == [Recorded()]
+
+
 async def at_once_after(record, held, *tasks):
     """Start the tasks one after the other while ``held`` stands uncommitted, then let it go."""
     async with record.pool.acquire() as connection:
@@ -245,6 +295,13 @@ async def test_a_replayed_request_stores_no_attachment(record):
     await record.accept(a_keyed_message(attachments=(("digest", b"hello"),)))
 
     assert await record.count("attachments") == 0
+
+
+async def test_a_batch_whose_file_fails_leaves_nothing(record):
+    with pytest.raises(asyncpg.DataError):
+        await record.accept(a_keyed_message(), a_message(attachments=(("NUL \x00", b""),)))
+
+    assert [await record.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
 
 
 async def test_files_that_come_in_other_orders_do_not_block_each_other(record):

@@ -7,7 +7,7 @@ import asyncio
 from gateway.errors import Unauthorized, Unavailable
 from sluice.store import configuration
 from sluice.store.cache import Configuration
-from sluice.store.configuration import ApiKey, lookup_of
+from sluice.store.configuration import ApiKey, lookup_of, public_part
 from sluice.store.db import UNAVAILABLE, Pool
 
 KEY_HEADER = "x-sendpipe-key"
@@ -29,13 +29,15 @@ class Keys:
         """
         if not text:
             raise Unauthorized("the X-SendPipe-Key header is missing")
-        lookup = lookup_of(text)
-        key = None if lookup is None else self._configuration.key(lookup) or await self._find(lookup)
+        key = self._configuration.key(public_part(text)) or await self._find(text)
         if key is None or not key.admits(text):
             raise Unauthorized("the API key is not valid")
         return key
 
-    async def _find(self, lookup: str) -> ApiKey | None:
+    async def _find(self, text: str) -> ApiKey | None:
+        lookup = lookup_of(text)
+        if lookup is None:
+            return None
         try:
             async with asyncio.timeout(_WAIT):
                 found = await configuration.key_by_lookup(self._pool, lookup)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
-from gateway.sending import read_body, refusal
+from gateway.sending import headers_of, read_body, refusal
 from sluice import crash, metrics
 from sluice.batching import Batcher, OverloadedError
 from sluice.bus.events import DeliveryEvent
@@ -76,7 +76,7 @@ class Receipts:
 
     async def _take(self, request: Request) -> None:
         row = self._provider(request.path_params["provider"])
-        body = await read_body(request, _LARGEST)
+        body = await read_body(headers_of(request.scope), request.receive, _LARGEST)
         statements = self._statements(row, self._read(row, request, body))
         try:
             results = [self._batcher.submit(statement) for statement in statements]

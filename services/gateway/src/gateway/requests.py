@@ -43,7 +43,7 @@ _ADDRESS = re.compile(r"[^\s@<>\"(),:;\\\x00-\x1f\x7f]{1,64}@[^\s@<>\"(),:;\\\x0
 _NAMED_ADDRESS = re.compile(r"[^<>\x00-\x1f\x7f]{0,200}<([^<>]{3,320})>")
 _E164 = re.compile(r"\+[1-9][0-9]{5,14}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
-_STORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _address(text: str) -> str:
@@ -65,13 +65,15 @@ def _number(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
+    if text.isprintable():  # nearly always, and told far sooner than by a pattern
+        return text
     if _CONTROL.search(text):
         raise ValueError("must not contain line breaks or control characters")
     return _storable(text)
 
 
 def _storable(text: str) -> str:
-    if _STORABLE.search(text):
+    if "\x00" in text or (not text.isascii() and _SURROGATE.search(text)):
         raise ValueError("contains a character that is no text (NUL or half of a surrogate pair)")
     return text
 
@@ -79,6 +81,11 @@ def _storable(text: str) -> str:
 def _listed(value: Any) -> Any:
     """A single recipient may be written without the list."""
     return [value] if isinstance(value, str) else value
+
+
+def _nothing() -> Any:
+    """An empty list as default: made anew each time, where a literal one would be copied deep, which costs far more."""
+    return Field(default_factory=list, json_schema_extra={"default": []})
 
 
 Address = Annotated[str, Field(max_length=320), AfterValidator(_address)]
@@ -92,7 +99,7 @@ Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tags: Annotated[list[Short], Field(max_length=50)] = []
+    tags: Annotated[list[Short], Field(max_length=50)] = _nothing()
     idempotency_key: Short | None = None
     preferred_provider: Short | None = None
     send_at: AwareDatetime | None = None
@@ -138,13 +145,13 @@ class EmailBody(_Body):
     channel: Literal["email"]
     from_: NamedAddress | None = Field(None, alias="from")
     to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
-    cc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = []
-    bcc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = []
+    cc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
+    bcc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
     reply_to: NamedAddress | None = None
     subject: Line
     html: Text | None = None
     text: Text | None = None
-    attachments: Annotated[list[AttachmentBody], Field(max_length=50)] = []
+    attachments: Annotated[list[AttachmentBody], Field(max_length=50)] = _nothing()
 
     @model_validator(mode="after")
     def _has_content(self) -> EmailBody:
@@ -169,7 +176,7 @@ class WhatsappOptions(BaseModel):
 
     template_name: Short
     template_language: Short
-    template_params: Annotated[list[Text], Field(max_length=100)] = []
+    template_params: Annotated[list[Text], Field(max_length=100)] = _nothing()
 
 
 class WhatsappBody(_Body):
@@ -238,9 +245,7 @@ def parse(body: bytes) -> Body:
     """
     request = _ADAPTER.validate_json(body)
     try:
-        json.loads(
-            body.decode(), object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite
-        )
+        _STRICT.decode(body.decode())
     except ValueError as error:
         raise Invalid(str(error)) from None
     return request
@@ -264,6 +269,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"the body has a number that is none: {text[:40]}")
     return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
 def fingerprint(body: bytes) -> bytes:

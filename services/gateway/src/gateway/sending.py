@@ -1,10 +1,14 @@
-"""``POST /v1/messages/channel``: the hot route, plain Starlette, bytes in and bytes out."""
+"""``POST /v1/messages/channel``: the hot route, plain ASGI, bytes in and bytes out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from uuid import UUID
+
 import orjson
 import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,12 +35,15 @@ def refusal(error: ApiError, door: str = "http") -> Response:
 
 
 PATH = "/v1/messages/channel"
+_KEY_HEADER = KEY_HEADER.encode()
+_REPLAYED = (b"idempotent-replayed", b"true")
 
 
 class Sending:
     """Answers the hot route in front of everything else; other requests go on to ``others``.
 
-    The framework's routing and middleware cost this route a quarter of its CPU time and do nothing for it.
+    The framework's routing, middleware, request and response cost this route a third of its CPU time and do nothing
+    for it.
     """
 
     def __init__(self, keys: Keys, acceptance: Acceptance, *, largest_body: int, others: ASGIApp) -> None:
@@ -50,57 +57,84 @@ class Sending:
         if scope["type"] != "http" or scope["path"] != PATH:
             await self._others(scope, receive, send)
             return
-        response = await self._answer(Request(scope, receive))
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Request) -> Response:
-        if request.method != "POST":
-            return refusal(NotAllowed("only POST is possible here"))
         try:
-            key = await self._keys.check(request.headers.get(KEY_HEADER))
-            body = await read_body(request, self._largest_body)
-            header_key = request.headers.get("idempotency-key")
-            accepted = await self._acceptance.accept(body, key, door="http", header_key=header_key)
+            accepted = await self._accept(scope, receive)
         except ApiError as error:
-            return refusal(error)
+            await refusal(error)(scope, receive, send)
         except ClientDisconnect:
-            return Response(status_code=400)
+            await Response(status_code=400)(scope, receive, send)
         except Exception:
             log.exception("send_failed")
-            return refusal(ApiError("an unexpected fault; what became of the request is not known"))
-        return answer(201, _shown(accepted), {"idempotent-replayed": "true"} if accepted.replayed else None)
+            unknown = ApiError("an unexpected fault; what became of the request is not known")
+            await refusal(unknown)(scope, receive, send)
+        else:
+            body = orjson.dumps(_shown(accepted))
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            if accepted.replayed:
+                headers.append(_REPLAYED)
+            await send({"type": "http.response.start", "status": 201, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Accepted:
+        if scope["method"] != "POST":
+            raise NotAllowed("only POST is possible here")
+        headers = headers_of(scope)
+        key = await self._keys.check(_text(headers.get(_KEY_HEADER)))
+        body = await read_body(headers, receive, self._largest_body)
+        return await self._acceptance.accept(body, key, door="http", header_key=_text(headers.get(b"idempotency-key")))
 
 
-async def read_body(request: Request, largest: int) -> bytes:
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request by their names in small letters; of a name that comes twice the first."""
+    return dict(reversed(scope["headers"]))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, largest: int) -> bytes:
     """The whole body, counted while it comes.
 
     Raises:
         TooLarge: it has more than ``largest`` bytes.
         Invalid: it is compressed.
+        ClientDisconnect: the rest of it will not come.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Invalid("a compressed body is not accepted")
-    announced = request.headers.get("content-length", "0")
+    announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > largest:
         raise TooLarge(f"the body may have at most {largest} bytes")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    more = True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = event.get("body", b"")
         size += len(chunk)
         if size > largest:
             raise TooLarge(f"the body may have at most {largest} bytes")
         chunks.append(chunk)
+        more = event.get("more_body", False)
     return b"".join(chunks)
 
 
 def _shown(accepted: Accepted) -> dict[str, str]:
     return {
         "id": ids.shown("msg", accepted.message_id),
-        "project_id": ids.shown("proj", accepted.project_id),
+        "project_id": _project(accepted.project_id),
         "status": "queued",
         "channel": accepted.channel.value,
         "created_at": rfc3339(accepted.created_at),
     }
+
+
+@lru_cache(10_000)
+def _project(project_id: UUID) -> str:
+    return ids.shown("proj", project_id)
 
 
 def rfc3339(when: object) -> str:

@@ -14,8 +14,12 @@ from uuid import UUID
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LENGTH = 26  # 128 bits in base 32
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
 
-_RANDOM_MASK = (1 << 62) - 1
+_TIME = (1 << 48) - 1
+_VERSION = 0x7 << 76 | 0b10 << 62
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 0b11 << 62)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -48,8 +52,7 @@ def uuid7(milliseconds: int | None = None) -> UUID:
     """A new UUIDv7 (RFC 9562) at ``milliseconds`` since the epoch, now by default."""
     when = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
     random = int.from_bytes(_entropy.take(10), "big")
-    value = (when & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | (random & _RANDOM_MASK)
-    return UUID(int=value)
+    return UUID(int=(when & _TIME) << 80 | random & _RANDOM | _VERSION)
 
 
 def sibling(of: UUID) -> UUID:
@@ -81,11 +84,7 @@ def time_of(identifier: UUID) -> datetime:
 def shown(prefix: str, identifier: UUID) -> str:
     """The public form: ``msg_`` and 26 letters and digits that sort like the id."""
     value = identifier.int
-    letters = []
-    for _ in range(_LENGTH):
-        letters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return f"{prefix}_{''.join(reversed(letters))}"
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
 
 
 def read(prefix: str, text: str) -> UUID:

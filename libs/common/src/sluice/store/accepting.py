@@ -1,34 +1,32 @@
 """Writing accepted messages: the one function behind both doors.
 
-A whole batch is one transaction with one statement per table, so concurrent requests share a commit.
+A whole batch is one transaction and one statement, so concurrent requests share a commit and a round trip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from sluice import crash
 from sluice.model.message import Channel, Class
-from sluice.model.state import EventKind, State
 from sluice.store.db import Connection, Db
+
+T = TypeVar("T")
 
 KEY_LIFETIME = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+class NewDelivery(NamedTuple):
     """One addressee of a new message."""
 
     id: UUID
     recipient: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A validated request on its way into the record."""
 
     id: UUID
@@ -48,7 +46,7 @@ class NewMessage:
     sandbox: bool = False
     idempotency_key: str | None = None
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
-    attachments: tuple[tuple[str, bytes], ...] = field(default=())  # (sha256, content)
+    attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,40 +75,45 @@ async def accept(connection: Connection, batch: Sequence[NewMessage]) -> list[Ve
     """Record a batch in one transaction; the verdicts come in the batch's order.
 
     The unique index on (project, key) decides between concurrent requests with one key, also between gateways:
-    the second waits for the first one's commit and then reads what it wrote.
+    the second waits for the first one's commit and then is told what it wrote.
     """
+    contenders = _contenders(batch)
+    if not any(message.attachments for message in contenders):
+        return _verdicts(batch, await _write(connection, contenders))
     async with connection.transaction():
-        verdicts = await _claim_keys(connection, batch)
-        assert crash.at("accept.keys_claimed")
+        verdicts = _verdicts(batch, await _write(connection, contenders))
         fresh = [message for message, verdict in zip(batch, verdicts, strict=True) if isinstance(verdict, Recorded)]
-        if fresh:
-            await _write(connection, fresh)
-        assert crash.at("accept.rows_written")
+        await _write_attachments(connection, fresh)
     return verdicts
 
 
-async def _claim_keys(connection: Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
-    # In the order of the keys: two transactions that want the same keys must not wait for each other in a ring.
-    keyed = sorted(
-        (message for message in batch if message.idempotency_key is not None),
-        key=lambda message: (message.project_id, message.idempotency_key or ""),
-    )
-    if not keyed:
-        return [Recorded()] * len(batch)
-    firsts: dict[tuple[UUID, str], NewMessage] = {}
-    for message in keyed:
-        firsts.setdefault(_key(message), message)
-    won = await _insert_keys(connection, list(firsts.values()))
-    owners = {key: (first.id, first.fingerprint) for key, first in firsts.items() if key in won}
-    owners |= await _read_keys(connection, [first for key, first in firsts.items() if key not in won])
+_Key = tuple[UUID, str]
+
+
+def _key(message: NewMessage) -> _Key:
+    return message.project_id, message.idempotency_key or ""
+
+
+def _contenders(batch: Sequence[NewMessage]) -> list[NewMessage]:
+    """The messages without a key, and the first of each key.
+
+    In the order of the keys: two transactions that want the same keys must not wait for each other in a ring.
+    """
+    firsts: dict[_Key, NewMessage] = {}
+    contenders = []
+    for message in batch:
+        if message.idempotency_key is None:
+            contenders.append(message)
+        else:
+            firsts.setdefault(_key(message), message)
+    return [*contenders, *(firsts[key] for key in sorted(firsts))]
+
+
+def _verdicts(batch: Sequence[NewMessage], owners: Mapping[_Key, tuple[UUID, bytes]]) -> list[Verdict]:
     return [
         Recorded() if message.idempotency_key is None else _verdict(message, *owners[_key(message)])
         for message in batch
     ]
-
-
-def _key(message: NewMessage) -> tuple[UUID, str]:
-    return message.project_id, message.idempotency_key or ""
 
 
 def _verdict(message: NewMessage, owner: UUID, fingerprint: bytes) -> Verdict:
@@ -119,41 +122,106 @@ def _verdict(message: NewMessage, owner: UUID, fingerprint: bytes) -> Verdict:
     return Replayed(owner) if fingerprint == message.fingerprint else Conflicting(owner)
 
 
-async def _insert_keys(connection: Connection, firsts: Sequence[NewMessage]) -> set[tuple[UUID, str]]:
+async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> dict[_Key, tuple[UUID, bytes]]:
+    """Write those that get their key or need none; for each key the message that has it now, and its fingerprint.
+
+    One statement, because each is a round trip, and is a transaction by itself. A key that another message has is
+    written as it stands: only a row that is written is returned in the state that the others' commits left it in.
+    """
+    deliveries = [(message.id, delivery) for message in contenders for delivery in message.deliveries]
     rows = await connection.fetch(
         """
-        INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::timestamptz[])
-        ON CONFLICT (project_id, key) DO UPDATE
-           SET fingerprint = excluded.fingerprint, message_id = excluded.message_id, expires_at = excluded.expires_at
-         WHERE held.expires_at <= excluded.expires_at - $6::interval
-        RETURNING project_id, key
+        WITH new AS (
+            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                                 $8::text[], $9::text[], $10::bytea[], $11::uuid[], $12::boolean[], $13::timestamptz[],
+                                 $14::timestamptz[], $15::timestamptz[], $16::timestamptz[])
+                AS n (id, project_id, channel, class, sender, content, tags, metadata, key, fingerprint, preferred,
+                      sandbox, send_at, due_at, expires_at, created_at)
+        ), claimed AS (
+            INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
+            SELECT project_id, key, fingerprint, id, created_at + $20::interval FROM new WHERE key IS NOT NULL
+            ON CONFLICT (project_id, key) DO UPDATE
+               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+                                      THEN excluded.fingerprint ELSE held.fingerprint END,
+                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+                                     THEN excluded.message_id ELSE held.message_id END,
+                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+                                     THEN excluded.expires_at ELSE held.expires_at END
+            RETURNING project_id, key, message_id, fingerprint
+        ), fresh AS (
+            SELECT * FROM new WHERE key IS NULL OR id IN (SELECT message_id FROM claimed)
+        ), recorded AS (
+            INSERT INTO messages (id, project_id, channel, class, sender, content, tags, metadata, idempotency_key,
+                                  sandbox, send_at, expires_at, created_at)
+            SELECT id, project_id, channel, class, sender, content, coalesce(string_to_array(tags, E'\\x1f'), '{}'),
+                   metadata, key, coalesce(sandbox, false), send_at, expires_at, created_at
+              FROM fresh
+        ), addressed AS (
+            SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.class, f.preferred,
+                   coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at
+              FROM unnest($17::uuid[], $18::uuid[], $19::text[]) AS d (id, message_id, recipient)
+              JOIN fresh f ON f.id = d.message_id
+        ), queued AS (
+            INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
+                                    due_at, published_at, expires_at)
+            SELECT id, message_id, project_id, channel, class, recipient, preferred, sandbox, 'QUEUED', due_at,
+                   CASE WHEN send_at IS NULL THEN created_at END, expires_at
+              FROM addressed
+        ), history AS (
+            INSERT INTO events (delivery_id, number, project_id, kind, state, at)
+            SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM addressed
+        )
+        SELECT project_id, key, message_id, fingerprint FROM claimed
         """,
-        [message.project_id for message in firsts],
-        [message.idempotency_key for message in firsts],
-        [message.fingerprint for message in firsts],
-        [message.id for message in firsts],
-        [message.created_at + KEY_LIFETIME for message in firsts],
+        [message.id for message in contenders],
+        [message.project_id for message in contenders],
+        [message.channel.value for message in contenders],
+        [message.class_.value for message in contenders],
+        [message.sender for message in contenders],
+        [message.content for message in contenders],
+        # unnest flattens an array of arrays; tags hold no control characters
+        _rare("\x1f".join(message.tags) or None for message in contenders),
+        _rare(message.metadata for message in contenders),
+        [message.idempotency_key for message in contenders],
+        [message.fingerprint for message in contenders],
+        _rare(message.preferred for message in contenders),
+        _rare(message.sandbox or None for message in contenders),
+        _rare(message.send_at for message in contenders),
+        [message.due_at for message in contenders],
+        [message.expires_at for message in contenders],
+        [message.created_at for message in contenders],
+        [delivery.id for _, delivery in deliveries],
+        [message_id for message_id, _ in deliveries],
+        [delivery.recipient for _, delivery in deliveries],
         KEY_LIFETIME,
     )
-    return {(row["project_id"], row["key"]) for row in rows}
-
-
-async def _read_keys(
-    connection: Connection, losers: Sequence[NewMessage]
-) -> dict[tuple[UUID, str], tuple[UUID, bytes]]:
-    if not losers:
-        return {}
-    rows = await connection.fetch(
-        """
-        SELECT project_id, key, message_id, fingerprint
-          FROM idempotency_keys
-          JOIN unnest($1::uuid[], $2::text[]) AS wanted (project_id, key) USING (project_id, key)
-        """,
-        [message.project_id for message in losers],
-        [message.idempotency_key for message in losers],
-    )
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
+
+
+def _rare(column: Iterable[T | None]) -> list[T | None]:
+    """The column, or nothing where it says nothing: unnest fills it up with nulls, and each value costs."""
+    values = list(column)
+    return values if any(value is not None for value in values) else []
+
+
+async def _write_attachments(connection: Connection, fresh: Sequence[NewMessage]) -> None:
+    attachments = {
+        (message.project_id, digest): (content, message.created_at)
+        for message in fresh
+        for digest, content in message.attachments
+    }
+    ordered = sorted(attachments)  # as with the keys: nobody waits in a ring
+    await connection.execute(
+        """
+        INSERT INTO attachments (project_id, sha256, content, created_at)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[])
+        ON CONFLICT DO NOTHING
+        """,
+        [project_id for project_id, _ in ordered],
+        [digest for _, digest in ordered],
+        [attachments[file][0] for file in ordered],
+        [attachments[file][1] for file in ordered],
+    )
 
 
 async def forget_keys(db: Db, *, now: datetime, limit: int) -> int:
@@ -180,105 +248,3 @@ async def held_by(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple
         now,
     )
     return None if row is None else (row["message_id"], row["fingerprint"])
-
-
-async def _write(connection: Connection, fresh: Sequence[NewMessage]) -> None:
-    attachments = {
-        (message.project_id, digest): (content, message.created_at)
-        for message in fresh
-        for digest, content in message.attachments
-    }
-    if attachments:
-        await _write_attachments(connection, attachments)
-    await connection.execute(
-        """
-        INSERT INTO messages (id, project_id, channel, class, sender, content, tags, metadata, idempotency_key,
-                              sandbox, send_at, expires_at, created_at)
-        SELECT id, project_id, channel, class, sender, content,
-               CASE WHEN tags = '' THEN '{}' ELSE string_to_array(tags, E'\\x1f') END,
-               metadata, idempotency_key, sandbox, send_at, expires_at, created_at
-          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                      $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[])
-            AS n (id, project_id, channel, class, sender, content, tags, metadata, idempotency_key,
-                  sandbox, send_at, expires_at, created_at)
-        """,
-        *_columns(_message_row(message) for message in fresh),
-    )
-    await connection.execute(
-        """
-        WITH new AS (
-            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::uuid[],
-                                 $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[],
-                                 $12::timestamptz[])
-                AS n (id, message_id, project_id, channel, class, recipient, preferred, sandbox, due_at, published_at,
-                      expires_at, created_at)
-        ), history AS (
-            INSERT INTO events (delivery_id, number, project_id, kind, state, at)
-            SELECT id, 1, project_id, $13, $14, created_at FROM new
-        )
-        INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
-                                due_at, published_at, expires_at)
-        SELECT id, message_id, project_id, channel, class, recipient, preferred, sandbox, $14, due_at, published_at,
-               expires_at
-          FROM new
-        """,
-        *_columns(_delivery_row(message, delivery) for message in fresh for delivery in message.deliveries),
-        EventKind.ACCEPTED,
-        State.QUEUED,
-    )
-
-
-def _columns(rows: Any) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _message_row(message: NewMessage) -> tuple[Any, ...]:
-    return (
-        message.id,
-        message.project_id,
-        message.channel.value,
-        message.class_.value,
-        message.sender,
-        message.content,
-        "\x1f".join(message.tags),  # unnest flattens an array of arrays; tags hold no control characters
-        message.metadata,
-        message.idempotency_key,
-        message.sandbox,
-        message.send_at,
-        message.expires_at,
-        message.created_at,
-    )
-
-
-def _delivery_row(message: NewMessage, delivery: NewDelivery) -> tuple[Any, ...]:
-    return (
-        delivery.id,
-        message.id,
-        message.project_id,
-        message.channel.value,
-        message.class_.value,
-        delivery.recipient,
-        message.preferred,
-        message.sandbox,
-        message.due_at,
-        None if message.send_at else message.created_at,
-        message.expires_at,
-        message.created_at,
-    )
-
-
-async def _write_attachments(
-    connection: Connection, attachments: dict[tuple[UUID, str], tuple[bytes, datetime]]
-) -> None:
-    ordered = sorted(attachments)  # as with the keys: nobody waits in a ring
-    await connection.execute(
-        """
-        INSERT INTO attachments (project_id, sha256, content, created_at)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[])
-        ON CONFLICT DO NOTHING
-        """,
-        [project_id for project_id, _ in ordered],
-        [digest for _, digest in ordered],
-        [attachments[file][0] for file in ordered],
-        [attachments[file][1] for file in ordered],
-    )

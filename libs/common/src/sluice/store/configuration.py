@@ -19,7 +19,7 @@ from sluice.store.crypto import Vault
 from sluice.store.db import Db
 
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_LOOKUP, _SECRET, _CHECK = 12, 30, 6  # letters; the secret carries 170 random bits
+_HEAD, _LOOKUP, _SECRET, _CHECK = 8, 12, 30, 6  # letters; the secret carries 170 random bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,20 @@ def new_key_text(*, sandbox: bool) -> tuple[str, str]:
     return head + _checksum(head), lookup
 
 
+def public_part(key: str) -> str:
+    """Where a key has its look-up part; of a text that is no key, anything."""
+    return key[_HEAD : _HEAD + _LOOKUP]
+
+
 def lookup_of(key: str) -> str | None:
     """The public part of a well-formed key; None for what cannot be one, without asking anybody."""
-    head, tail = key[:8], key[8:]
-    if head not in ("sp_live_", "sp_test_") or len(tail) != _LOOKUP + _SECRET + _CHECK or not key.isascii():
+    if key[:_HEAD] not in ("sp_live_", "sp_test_") or not key.isascii():
+        return None
+    if len(key) != _HEAD + _LOOKUP + _SECRET + _CHECK:
         return None
     if not hmac.compare_digest(key[-_CHECK:], _checksum(key[:-_CHECK])):
         return None
-    return tail[:_LOOKUP]
+    return public_part(key)
 
 
 def _checksum(head: str) -> str:
