@@ -37,7 +37,9 @@ async def gateway(database):
         (key,) = await configuration.keys(pool)
         async with (
             Configuration().following(database) as known,
-            Acceptance(pool, known, Conveyor(), redrive=timedelta(seconds=8), waiting=100).running() as acceptance,
+            Acceptance(
+                pool, known, Conveyor(), redrive=timedelta(seconds=8), waiting=100, conveyor=4000
+            ).running() as acceptance,
         ):
 
             async def count():

@@ -26,6 +26,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.store
 
 LARGEST = 100_000
+CONVEYOR = 20
 
 
 class Gateway:
@@ -33,7 +34,7 @@ class Gateway:
 
     def __init__(self, pool, memory, bus):
         self.pool, self.bus = pool, bus
-        self.acceptance = Acceptance(pool, memory, bus, redrive=timedelta(seconds=8), waiting=1000)
+        self.acceptance = Acceptance(pool, memory, bus, redrive=timedelta(seconds=8), waiting=1000, conveyor=CONVEYOR)
         self.announcer = Announcer(pool, bus)
         self.receipts = Receipts(pool, memory, Vault(bytes(32)), self.announcer, public_base=None)
         self.keys = Keys(memory, pool)
@@ -105,6 +106,42 @@ async def test_every_error_points_to_a_place_on_the_error_page(gateway):
     found = await gateway.client.get(page)
 
     assert f'id="{place}"' in found.text
+
+
+async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_project_notices(gateway):
+    answers = [await gateway.post() for _ in range(CONVEYOR + 5)]
+    other = await gateway.new_project("other")
+    answers.append(await gateway.post(key=other))
+
+    assert [answer.status_code for answer in answers] == [201] * (CONVEYOR + 6)
+    assert len(gateway.bus.on("deliveries.accepted")) == CONVEYOR + 1
+    waiting = await gateway.pool.fetch(
+        "SELECT due_at <= $1 AS due FROM deliveries WHERE published_at IS NULL AND due_at IS NOT NULL", utc_now()
+    )
+    assert [row["due"] for row in waiting] == [True] * 5
+
+
+async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
+    for _ in range(CONVEYOR):
+        await gateway.post()
+    await gateway.pool.execute("UPDATE deliveries SET due_at = NULL, published_at = NULL, state = 'SENT'")
+
+    async def goes():
+        before = len(gateway.bus.on("deliveries.accepted"))
+        await gateway.post()
+        return len(gateway.bus.on("deliveries.accepted")) > before
+
+    await until(goes)
+
+
+async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
+    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_: None)
+
+    refused = await gateway.post()
+
+    error_of(refused, 429, "RATE_LIMIT_EXCEEDED")
+    assert refused.headers["retry-after"] == "1"
+    assert await gateway.count() == 0
 
 
 async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):

@@ -28,7 +28,7 @@ def an_acceptance(sender=None):
         providers={},
         candidates=lambda project, channel: (),
     )
-    return Acceptance(None, configuration, None, redrive=timedelta(seconds=8), waiting=10)
+    return Acceptance(None, configuration, None, redrive=timedelta(seconds=8), waiting=10, conveyor=4000)
 
 
 def accepted(body, *, header_key=None, sender=None):

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from gateway import requests
 from gateway.errors import IdempotencyConflict, Invalid, Unavailable, invalid
 from gateway.patience import Patience
+from gateway.room import Room
 from sluice import crash, metrics
 from sluice.batching import Batcher, OverloadedError
 from sluice.bus.events import Drive
@@ -57,12 +58,20 @@ class Acceptance:
     """Takes requests from any door; concurrent ones share a commit."""
 
     def __init__(
-        self, pool: Pool, configuration: Configuration, publisher: Publisher, *, redrive: timedelta, waiting: int
+        self,
+        pool: Pool,
+        configuration: Configuration,
+        publisher: Publisher,
+        *,
+        redrive: timedelta,
+        waiting: int,
+        conveyor: int,
     ) -> None:
         self._pool = pool
         self._configuration = configuration
         self._publisher = publisher
         self._redrive = redrive
+        self._room = Room(conveyor)
         self._patience = Patience(_WAIT)
         self._doubtful: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
         self._batcher: Batcher[NewMessage, Verdict] = Batcher(
@@ -78,12 +87,15 @@ class Acceptance:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Acceptance]:
         """Accept until the block ends; what was taken is recorded and answered."""
-        withdrawer = asyncio.create_task(self._withdraw_regularly(), name="withdraw")
+        keepers = [
+            asyncio.create_task(self._withdraw_regularly(), name="withdraw"),
+            asyncio.create_task(self._room.keep(self._pool), name="room"),
+        ]
         try:
             async with self._batcher.running():
                 yield self
         finally:
-            await end(withdrawer)
+            await end(*keepers)
 
     async def accept(
         self,
@@ -145,7 +157,7 @@ class Acceptance:
         now = _milliseconds(utc_now())
         _check_times(request, now, asked_at=min(now, asked_at or now))
         sender = _sender(request, project)
-        return requests.to_record(
+        message = requests.to_record(
             request,
             project_id=key.project_id,
             sender=sender,
@@ -156,6 +168,9 @@ class Acceptance:
             now=now,
             redrive=self._redrive,
         )
+        if message.send_at or self._room.take(key.project_id, message.channel, message.class_, len(message.deliveries)):
+            return message
+        return message._replace(waits=True, due_at=now)
 
     async def _answered_before(
         self, request: requests.Body, key: ApiKey, idempotency_key: str | None, fingerprint: bytes
@@ -222,8 +237,10 @@ class Acceptance:
             self._doubtful = {id_: until for id_, until in self._doubtful.items() if until > now}
 
     def _drive(self, message: NewMessage) -> None:
-        """Put the deliveries on the conveyor. If Kafka does not take them the recovery loop will."""
-        if message.send_at is not None:
+        """Put the deliveries on the conveyor. If Kafka does not take them the recovery loop will, as it does with
+        those that wait in the record.
+        """
+        if message.send_at is not None or message.waits:
             return
         for delivery in message.deliveries:
             drive = Drive(

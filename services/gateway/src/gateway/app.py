@@ -27,13 +27,13 @@ from sluice.bus.topics import Group, Topic
 from sluice.delivery.announcing import Announcer
 from sluice.delivery.policy import Timing
 from sluice.serving import Readiness, serving, set_up_logs, side_routes, stop_event
-from sluice.settings import KeyedSettings, load
+from sluice.settings import ConveyorSettings, KeyedSettings, load
 from sluice.store.cache import Configuration
 from sluice.store.crypto import Vault
 from sluice.store.db import Pool, open_pool
 
 
-class GatewaySettings(Timing, KeyedSettings):
+class GatewaySettings(Timing, KeyedSettings, ConveyorSettings):
     """Settings of the gateway."""
 
     largest_body: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
@@ -99,6 +99,7 @@ async def main() -> None:
                 publisher,
                 redrive=timedelta(seconds=settings.redrive),
                 waiting=settings.largest_waiting,
+                conveyor=settings.conveyor,
             ).running()
         )
         announcer = await stack.enter_async_context(Announcer(pool, publisher).running())

@@ -8,6 +8,7 @@ ApiError
 ├── IdempotencyConflict     409
 ├── NotCancellable          409
 ├── TooLarge                413
+├── TooMany                 429  nothing was recorded
 └── Unavailable             503  nothing was recorded
 """
 
@@ -78,6 +79,12 @@ class TooLarge(ApiError):
     """The body is larger than this installation takes."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
+
+
+class TooMany(ApiError):
+    """More requests are open than can be answered in time, and this project has more than its share of them."""
+
+    status, code = 429, "RATE_LIMIT_EXCEEDED"
 
 
 class Unavailable(ApiError):

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.accepting import Acceptance, Accepted
 from gateway.authentication import KEY_HEADER, Keys
-from gateway.errors import ApiError, Invalid, NotAllowed, TooLarge
+from gateway.crowd import Crowd
+from gateway.errors import ApiError, Invalid, NotAllowed, TooLarge, TooMany
 from sluice import metrics
 from sluice.model import ids
 
@@ -31,7 +32,7 @@ def answer(status: int, document: object, headers: dict[str, str] | None = None)
 def refusal(error: ApiError, door: str = "http") -> Response:
     """The envelope of an error."""
     metrics.REFUSED.labels(error.code, door).inc()
-    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status == 503 else None)
+    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status in (429, 503) else None)
 
 
 PATH = "/v1/messages/channel"
@@ -49,6 +50,7 @@ class Sending:
     def __init__(self, keys: Keys, acceptance: Acceptance, *, largest_body: int, others: ASGIApp) -> None:
         self._keys = keys
         self._acceptance = acceptance
+        self._crowd = Crowd()
         self._largest_body = largest_body
         self._others = others
 
@@ -81,7 +83,14 @@ class Sending:
         headers = headers_of(scope)
         key = await self._keys.check(_text(headers.get(_KEY_HEADER)))
         body = await read_body(headers, receive, self._largest_body)
-        return await self._acceptance.accept(body, key, door="http", header_key=_text(headers.get(b"idempotency-key")))
+        entered = self._crowd.enter(key.project_id)
+        if entered is None:
+            raise TooMany("too many requests of this project are waiting for their answers; try again")
+        try:
+            header_key = _text(headers.get(b"idempotency-key"))
+            return await self._acceptance.accept(body, key, door="http", header_key=header_key)
+        finally:
+            self._crowd.leave(key.project_id, entered)
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:

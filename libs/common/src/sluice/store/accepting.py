@@ -47,6 +47,7 @@ class NewMessage(NamedTuple):
     idempotency_key: str | None = None
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
     attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
+    waits: bool = False  # in the record, for room on the conveyor
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +135,18 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         WITH new AS (
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                                  $8::text[], $9::text[], $10::bytea[], $11::uuid[], $12::boolean[], $13::timestamptz[],
-                                 $14::timestamptz[], $15::timestamptz[], $16::timestamptz[])
+                                 $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::boolean[])
                 AS n (id, project_id, channel, class, sender, content, tags, metadata, key, fingerprint, preferred,
-                      sandbox, send_at, due_at, expires_at, created_at)
+                      sandbox, send_at, due_at, expires_at, created_at, waits)
         ), claimed AS (
             INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
-            SELECT project_id, key, fingerprint, id, created_at + $20::interval FROM new WHERE key IS NOT NULL
+            SELECT project_id, key, fingerprint, id, created_at + $21::interval FROM new WHERE key IS NOT NULL
             ON CONFLICT (project_id, key) DO UPDATE
-               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                       THEN excluded.fingerprint ELSE held.fingerprint END,
-                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                      THEN excluded.message_id ELSE held.message_id END,
-                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $20::interval
+                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                      THEN excluded.expires_at ELSE held.expires_at END
             RETURNING project_id, key, message_id, fingerprint
         ), fresh AS (
@@ -158,14 +159,15 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
               FROM fresh
         ), addressed AS (
             SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.class, f.preferred,
-                   coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at
-              FROM unnest($17::uuid[], $18::uuid[], $19::text[]) AS d (id, message_id, recipient)
+                   coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
+                   f.waits
+              FROM unnest($18::uuid[], $19::uuid[], $20::text[]) AS d (id, message_id, recipient)
               JOIN fresh f ON f.id = d.message_id
         ), queued AS (
             INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
                                     due_at, published_at, expires_at)
             SELECT id, message_id, project_id, channel, class, recipient, preferred, sandbox, 'QUEUED', due_at,
-                   CASE WHEN send_at IS NULL THEN created_at END, expires_at
+                   CASE WHEN send_at IS NULL AND waits IS NULL THEN created_at END, expires_at
               FROM addressed
         ), history AS (
             INSERT INTO events (delivery_id, number, project_id, kind, state, at)
@@ -190,6 +192,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [message.due_at for message in contenders],
         [message.expires_at for message in contenders],
         [message.created_at for message in contenders],
+        _rare(message.waits or None for message in contenders),
         [delivery.id for _, delivery in deliveries],
         [message_id for message_id, _ in deliveries],
         [delivery.recipient for _, delivery in deliveries],

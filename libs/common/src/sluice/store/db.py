@@ -73,12 +73,6 @@ async def open_pool(
             pool.terminate()
 
 
-async def _leave_as_it_is(_: object) -> None:
-    """Asked at every release: asyncpg ends an open transaction by itself, and no role changes anything else in a
-    session. Its own query to make sure (RESET ALL and others) was one round trip more for each of ours.
-    """
-
-
 async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wait: float) -> asyncpg.Pool:
     deadline = time.monotonic() + wait
     while True:
@@ -92,7 +86,6 @@ async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wa
                 max_inactive_connection_lifetime=300.0,
                 connection_class=_Stateless,
                 server_settings={"application_name": f"sluice-{name}", "jit": "off"},
-                reset=_leave_as_it_is,
             )
         except UNAVAILABLE as error:
             if time.monotonic() > deadline:
