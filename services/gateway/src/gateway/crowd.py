@@ -1,9 +1,10 @@
 """Who is asked to come again when more requests come than this gateway can answer in time.
 
 A gateway that lets everybody in while it cannot keep up answers everybody late. So when for a while not even the
-quickest request was answered in time, the number of open requests is limited, and each project has a share of it: who
-has more open than his share hears 429, the others notice nothing. The limit falls while answers stay late and rises
-again while they come in time (additive increase, multiplicative decrease), and nobody has to guess it.
+quickest request was answered in time, the number of open requests is limited, and each project that was here lately has
+a share of it: who has more open than his share hears 429, the others notice nothing. A project alone is never refused:
+it waits behind itself only. The limit falls while answers stay late and rises again while they come in time (additive
+increase, multiplicative decrease), and nobody has to guess it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from math import inf
 from uuid import UUID
 
 _LOOK_EVERY = 0.1  # seconds
-_IN_TIME = 0.05  # seconds in which at least the quickest request of a look must have been answered
+_IN_TIME = 0.1  # seconds in which at least the quickest request of a look must have been answered
+_LATELY = 5.0  # seconds
 _LEAST = 16  # open requests that are always allowed
 _MOST = 100_000.0
 
@@ -26,6 +28,7 @@ class Crowd:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._open: Counter[UUID] = Counter()
+        self._seen: dict[UUID, float] = {}  # project, and when it last opened a request
         self._all = 0
         self._limit = _MOST
         self._quickest = inf
@@ -33,13 +36,16 @@ class Crowd:
 
     def enter(self, project_id: UUID) -> float | None:
         """Open a request; the time to give to :meth:`leave`, or None if it must be refused."""
-        if self._all >= self._limit:
-            projects = len(self._open) + (project_id not in self._open)
-            if self._open[project_id] >= max(1.0, self._limit / projects):
-                return None
+        now = self._clock()
+        self._seen[project_id] = now
+        if self._all >= self._limit and self._open[project_id] >= max(1.0, self._share()):
+            return None
         self._open[project_id] += 1
         self._all += 1
-        return self._clock()
+        return now
+
+    def _share(self) -> float:
+        return self._limit / len(self._seen) if len(self._seen) > 1 else inf
 
     def leave(self, project_id: UUID, entered: float) -> None:
         """The request was answered."""
@@ -53,6 +59,7 @@ class Crowd:
             self._look(now)
 
     def _look(self, now: float) -> None:
+        self._seen = {project: at for project, at in self._seen.items() if now - at < _LATELY}
         if self._quickest > _IN_TIME:
             self._limit = max(_LEAST, 0.8 * min(self._limit, self._all))
         else:
