@@ -11,9 +11,9 @@ is long is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -57,8 +57,7 @@ Recent: TypeAlias = tuple[tuple[datetime, float], ...]
 """Attempts that are remembered, in the order of time: when, and how much it counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What is known of one provider."""
 
     recent: Recent = ()
@@ -85,8 +84,10 @@ def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float 
             return _refused(record, attempt.at, limits)
         case "throttled":
             hold = attempt.retry_after or timedelta(seconds=limits.throttle_hold)
-            return replace(record, hold_until=_later(record.hold_until, attempt.at + hold))
-        case "accepted" | "provider_fault" | "unknown" if not _too_late(record, attempt.at, limits):
+            return record._replace(hold_until=_later(record.hold_until, attempt.at + hold))
+        case "accepted" | "provider_fault" | "unknown":
+            if record.recent and _is_old(attempt.at, record.recent[-1][0], limits):
+                return record
             return _judge(_count(record, attempt, limits), attempt, limits, jitter)
         case _:
             return record
@@ -98,29 +99,29 @@ def at_time(record: Record, now: datetime, limits: Thresholds) -> Record:
     if len(recent) == len(record.recent):
         return record
     in_a_row = min(record.in_a_row, len(recent))
-    aged = replace(record, recent=recent, weight=record.weight - lost, in_a_row=in_a_row)
+    aged = record._replace(recent=recent, weight=record.weight - lost, in_a_row=in_a_row)
     return aged if aged.verdict == UNHEALTHY else _by_share(aged, limits)
 
 
 def _remembered(recent: Recent, now: datetime, limits: Thresholds, most: int) -> tuple[Recent, float]:
     """At most the ``most`` last, without those that are too old; and the weight of those that are gone."""
-    memory = timedelta(seconds=limits.memory)
-    gone = max(0, len(recent) - most)
-    while gone < len(recent) and now - recent[gone][0] >= memory:
+    excess = len(recent) - most
+    gone, lost = 0, 0.0
+    while gone < len(recent) and (gone < excess or _is_old(recent[gone][0], now, limits)):
+        lost += recent[gone][1]
         gone += 1
-    return recent[gone:], sum(weight for _, weight in recent[:gone])
+    return recent[gone:], lost
 
 
-def _too_late(record: Record, at: datetime, limits: Thresholds) -> bool:
-    return bool(record.recent) and record.recent[-1][0] - at >= timedelta(seconds=limits.memory)
+def _is_old(at: datetime, now: datetime, limits: Thresholds) -> bool:
+    return (now - at).total_seconds() >= limits.memory
 
 
 def _count(record: Record, attempt: Attempt, limits: Thresholds) -> Record:
     weight = WEIGHT[attempt.outcome]
     at = max(attempt.at, record.recent[-1][0]) if record.recent else attempt.at
     recent, lost = _remembered(record.recent, at, limits, limits.window - 1)
-    return replace(
-        record,
+    return record._replace(
         recent=(*recent, (at, weight)),
         weight=record.weight - lost + weight,
         in_a_row=min(record.in_a_row, len(recent)) + 1 if weight else 0,
@@ -145,14 +146,13 @@ def _judge_probe(record: Record, attempt: Attempt, limits: Thresholds, jitter: f
     if failed:
         return _trip(record, attempt.at, "a probe failed", limits, jitter)
     if record.good_probes + 1 < limits.probes:
-        return replace(record, good_probes=record.good_probes + 1)
+        return record._replace(good_probes=record.good_probes + 1)
     return Record(hold_until=record.hold_until)
 
 
 def _trip(record: Record, at: datetime, reason: str, limits: Thresholds, jitter: float) -> Record:
     pause = min(limits.longest_back_off, limits.back_off * 2**record.trips) * jitter
-    return replace(
-        record,
+    return record._replace(
         verdict=UNHEALTHY,
         reason=reason,
         trips=min(record.trips + 1, 16),
@@ -168,11 +168,10 @@ def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
     successes = len(record.recent) - record.in_a_row  # up to and with the last one
     worked = successes > 0 and at - record.recent[successes - 1][0] < timedelta(seconds=limits.auth_trust)
     if worked and record.refusals + 1 < limits.auth_in_a_row:
-        return replace(record, refusals=record.refusals + 1)
+        return record._replace(refusals=record.refusals + 1)
     before = record.refusals if not worked else record.refusals + 1 - limits.auth_in_a_row
     pause = min(3600.0, limits.auth_hold * 2**before)
-    return replace(
-        record,
+    return record._replace(
         verdict=UNHEALTHY,
         reason="credentials or account refused",
         refusals=min(record.refusals + 1, 16),
@@ -184,8 +183,8 @@ def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
 
 def _by_share(record: Record, limits: Thresholds) -> Record:
     if len(record.recent) >= limits.least and record.error_rate >= limits.degraded:
-        return replace(record, verdict=DEGRADED, reason=_share(record))
-    return record if record.verdict == HEALTHY else replace(record, verdict=HEALTHY, reason="")
+        return record._replace(verdict=DEGRADED, reason=_share(record))
+    return record if record.verdict == HEALTHY else record._replace(verdict=HEALTHY, reason="")
 
 
 def _share(record: Record) -> str:
