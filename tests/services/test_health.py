@@ -112,3 +112,9 @@ async def test_what_redis_did_not_take_is_kept_later(service, redis):
     await service.snapshot(redis)
 
     assert await redis.hlen(KEY) == 1
+
+
+async def test_an_attempt_counts_whatever_a_newer_version_calls_its_event(service, bus):
+    await service.on_events([an_attempt().replace(b"attempt_failed", b"of_a_newer_version")] * 5)
+
+    assert told(bus) == ["unhealthy"]

@@ -19,7 +19,7 @@ from redis.typing import FieldT
 from health.verdict import Thresholds
 from health.watching import Watch
 from sluice import crash
-from sluice.bus.events import DeliveryEvent, ProviderHealth
+from sluice.bus.events import AttemptMade, ProviderHealth
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.bus.topics import Group, Topic
 from sluice.clock import utc_now
@@ -121,11 +121,11 @@ class HealthService:
         return self._watch.verdicts(utc_now())
 
 
-def _read(body: bytes) -> DeliveryEvent | None:
+def _read(body: bytes) -> AttemptMade | None:
     try:
-        return DeliveryEvent.model_validate_json(body)
+        return AttemptMade.model_validate_json(body)
     except ValidationError:
-        return None  # a refused request, or a kind of a newer version
+        return None  # a refused request, or a channel of a newer version
 
 
 def create_api(service: HealthService) -> FastAPI:

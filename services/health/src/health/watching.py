@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from health.verdict import Attempt, Record, Thresholds, at_time, observe
 from sluice import metrics
-from sluice.bus.events import DeliveryEvent, ProviderHealth
+from sluice.bus.events import AttemptMade, ProviderHealth
 from sluice.model.message import Channel
 
 _REFRESH = timedelta(seconds=5)  # a verdict that stands is told again at most this often, for its numbers
@@ -58,7 +58,7 @@ class Watch:
         self._looked_at: dict[UUID, datetime] = {}  # those that time will change, the longest ago first
         self._changed: dict[UUID, None] = {}  # since the last snapshot, the longest ago first
 
-    def take(self, events: Iterable[DeliveryEvent], now: datetime) -> None:
+    def take(self, events: Iterable[AttemptMade], now: datetime) -> None:
         """Count the attempts among ``events``, in the order of their times: a batch holds one partition after another.
 
         What claims to come from the future is as of ``now``: a clock that is ahead must not age everybody's evidence.
