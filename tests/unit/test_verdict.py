@@ -1,6 +1,7 @@
 """Health: attempts in, verdict out."""
 
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import reduce
 
 import pytest
@@ -205,3 +206,132 @@ def test_a_provider_that_is_out_can_always_be_probed(outcome):
     record = watched(outcome, record=out(), start=6)
 
     assert record.verdict != "unhealthy" or record.probe_at is not None
+
+
+def test_an_attempt_that_comes_later_than_the_memory_is_long_is_no_evidence():
+    record = watched(GOOD, BAD)
+
+    assert watched(*[BAD] * 50, record=record, start=-LIMITS.memory - 60) == record
+
+
+def test_an_attempt_that_comes_late_wipes_nothing():
+    record = watched(*[GOOD] * 10, *[BAD] * 4)
+
+    late = watched(BAD, record=record, start=-LIMITS.memory / 2)
+
+    assert (late.verdict, len(late.recent)) == ("unhealthy", 15)
+
+
+@dataclass
+class Slow:
+    """The rule as one would write it down: everything is counted anew from the attempts that are remembered."""
+
+    limits: Thresholds
+    recent: list[tuple[datetime, float]] = field(default_factory=list)
+    verdict: str = "healthy"
+    trips: int = 0
+    good_probes: int = 0
+    refusals: int = 0
+    probe_at: datetime | None = None
+    hold_until: datetime | None = None
+
+    def observe(self, at, outcome):
+        if outcome == "throttled":
+            self.hold(at, self.limits.throttle_hold)
+        elif outcome == "auth_failed":
+            self.refused(at)
+        elif outcome in ("accepted", "provider_fault", "unknown"):
+            newest = max((when for when, _ in self.recent), default=at)
+            if newest - at < seconds(self.limits.memory):
+                self.count(max(at, newest), outcome)
+                self.judge(at, failed=outcome != "accepted")
+
+    def pass_time(self, now):
+        before = self.recent
+        self.forget(now)
+        if self.recent != before and self.verdict != "unhealthy":
+            self.by_share()
+
+    def forget(self, now):
+        remembered = [entry for entry in self.recent if now - entry[0] < seconds(self.limits.memory)]
+        self.recent = remembered[-self.limits.window :]
+
+    def count(self, at, outcome):
+        self.refusals = 0
+        self.recent = [*self.recent, (at, {"accepted": 0.0, "provider_fault": 1.0, "unknown": 1.5}[outcome])]
+        self.forget(at)
+
+    def judge(self, at, *, failed):
+        if self.verdict == "unhealthy":
+            if at < self.probe_at:
+                return
+            self.good_probes += not failed
+            if failed:
+                self.trip(at)
+            elif self.good_probes >= self.limits.probes:
+                self.verdict, self.recent, self.trips, self.good_probes, self.probe_at = "healthy", [], 0, 0, None
+        elif failed and (
+            self.in_a_row() >= self.limits.consecutive
+            or (len(self.recent) >= self.limits.least and self.share() > self.limits.unhealthy)
+        ):
+            self.trip(at)
+        else:
+            self.by_share()
+
+    def by_share(self):
+        bad = len(self.recent) >= self.limits.least and self.share() >= self.limits.degraded
+        self.verdict = "degraded" if bad else "healthy"
+
+    def share(self):
+        return min(1.0, sum(weight for _, weight in self.recent) / len(self.recent)) if self.recent else 0.0
+
+    def in_a_row(self):
+        weights = [weight for _, weight in self.recent]
+        return next((n for n, weight in enumerate(reversed(weights)) if weight == 0), len(weights))
+
+    def trip(self, at):
+        pause = min(self.limits.longest_back_off, self.limits.back_off * 2**self.trips)
+        self.verdict, self.good_probes, self.probe_at = "unhealthy", 0, at + seconds(pause)
+        self.trips = min(self.trips + 1, 16)
+
+    def refused(self, at):
+        worked = any(when > at - seconds(self.limits.auth_trust) and weight == 0 for when, weight in self.recent)
+        self.refusals += 1
+        if worked and self.refusals < self.limits.auth_in_a_row:
+            return
+        doubled = self.refusals - (self.limits.auth_in_a_row if worked else 1)
+        pause = min(3600.0, self.limits.auth_hold * 2**doubled)
+        self.refusals = min(self.refusals, 16)
+        self.verdict, self.good_probes, self.probe_at = "unhealthy", 0, at + seconds(pause)
+        self.hold(at, pause)
+
+    def hold(self, at, pause):
+        self.hold_until = max(self.hold_until or at, at + seconds(pause))
+
+
+FEW = Thresholds(window=8, memory=60, least=4, degraded=0.2, unhealthy=0.5, auth_trust=20)
+STEPS = st.one_of(st.integers(0, 3), st.integers(-30, 30), st.sampled_from([-70, -60, 59, 60, 61]))
+OFTEN = st.sampled_from([GOOD, GOOD, GOOD, BAD, BAD, UNSURE, "throttled", "auth_failed", "rejected", "time passes"])
+
+
+@pytest.mark.parametrize("limits", [LIMITS, FEW], ids=["default", "few"])
+@given(st.lists(st.tuples(st.booleans(), STEPS, OFTEN), max_size=150))
+def test_the_sums_that_are_kept_give_the_verdicts_that_counting_gives(limits, steps):
+    fast, slow = {}, {}
+    now = 0.0
+    for which, step, outcome in steps:
+        now += step
+        record, reference = fast.get(which, Record()), slow.setdefault(which, Slow(limits))
+        if outcome == "time passes":
+            fast[which] = at_time(record, after(now), limits)
+            reference.pass_time(after(now))
+        else:
+            fast[which] = observe(record, Attempt(after(now), outcome), limits)
+            reference.observe(after(now), outcome)
+        assert seen(fast[which]) == seen(reference)
+        assert (fast[which].in_a_row, fast[which].error_rate) == (reference.in_a_row(), reference.share())
+
+
+def seen(known):
+    names = ("verdict", "probe_at", "hold_until", "trips", "good_probes", "refusals")
+    return {name: getattr(known, name) for name in names} | {"recent": list(known.recent)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,11 +14,12 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from pydantic import Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.typing import FieldT
 
 from health.verdict import Thresholds
 from health.watching import Watch
 from sluice import crash
-from sluice.bus.events import DeliveryEvent, ProviderHealth
+from sluice.bus.events import AttemptMade, ProviderHealth
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.bus.topics import Group, Topic
 from sluice.clock import utc_now
@@ -29,9 +29,17 @@ from sluice.tasks import end
 
 log = structlog.get_logger()
 
-_TELL_EVERY = 0.25  # seconds; how old a verdict may be on the bus
+# Events come a batch at a time, and after each the news are told: this is how late a verdict may be, and as rarely as
+# that pays. A fetch costs the same with one record as with a thousand.
+_FETCH_EVERY_MS = 200
+_ENOUGH_BYTES = 1 << 20  # more than comes in that time, so that the time decides
+_MOST_RECORDS = 5000  # so many are counted without a pause
+
+_LOOK_EVERY = 1.0  # seconds; for what changes by time alone
 _SNAPSHOT_EVERY = 2.0  # seconds
-_SNAPSHOT_KEY = "sluice:health"
+_SNAPSHOT_MOST = 500  # providers in one of them; the rest is for the next
+_SNAPSHOT_LASTS = 3600  # seconds
+_SNAPSHOT_KEY = "sluice:health:providers"  # a hash: what is known of each, by its id
 
 
 class HealthSettings(Settings):
@@ -52,34 +60,60 @@ class HealthService:
     async def on_events(self, bodies: list[bytes]) -> None:
         """A batch of raw events. It never raises: what cannot be read is no evidence."""
         assert crash.at("health.heard")
-        self._watch.take(event for body in bodies if (event := _read(body)) is not None)
+        self._watch.take((event for body in bodies if (event := _read(body)) is not None), utc_now())
+        self._tell()
 
-    async def tell(self) -> None:
-        """Publish what has changed, for ever."""
+    async def keep_telling(self) -> None:
+        """Publish what time has changed, for ever."""
         while True:
-            for verdict in self._watch.news(utc_now()):
-                assert crash.at("health.before_tell")
-                self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
-                assert crash.at("health.told")
-            await asyncio.sleep(_TELL_EVERY)
+            self._tell()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _tell(self) -> None:
+        for verdict in self._watch.news(utc_now()):
+            assert crash.at("health.before_tell")
+            self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
+            assert crash.at("health.told")
 
     async def keep_snapshots(self) -> None:
         """Keep what is known where the next process finds it; without Redis it starts from nothing."""
         while self._redis is not None:
             await asyncio.sleep(_SNAPSHOT_EVERY)
             assert crash.at("health.before_snapshot")
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await self._redis.set(_SNAPSHOT_KEY, self._watch.snapshot(), ex=3600)
+            await self.snapshot(self._redis)
+
+    async def snapshot(self, redis: Redis) -> None:
+        """Keep what changed; all of it if Redis lost what it had, and once more what it did not take."""
+        changes = self._watch.changes(_SNAPSHOT_MOST)
+        known: dict[FieldT, bytes] = {
+            str(provider_id): value for provider_id, value in changes.items() if value is not None
+        }
+        forgotten = [str(provider_id) for provider_id, value in changes.items() if value is None]
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.expire(_SNAPSHOT_KEY, _SNAPSHOT_LASTS)
+        if known:
+            pipeline.hset(_SNAPSHOT_KEY, mapping=known)
+        if forgotten:
+            pipeline.hdel(_SNAPSHOT_KEY, *forgotten)
+        try:
+            was_there, *_ = await pipeline.execute()
+        except (RedisError, OSError, TimeoutError):
+            self._watch.give_back(changes)
+            return
+        if not was_there:
+            self._watch.change_all()
 
     async def restore(self) -> None:
         """Take up the last snapshot, if there is one."""
         if self._redis is None:
             return
         try:
-            found: Any = await self._redis.get(_SNAPSHOT_KEY)
-            if found:
-                self._watch.restore(found)
-        except (RedisError, OSError, TimeoutError, ValidationError) as error:
+            kept = {key: value async for key, value in self._redis.hscan_iter(_SNAPSHOT_KEY, count=100)}
+            unreadable = self._watch.restore(kept, utc_now())
+            if unreadable:
+                log.warning("snapshot_unreadable", providers=len(unreadable))
+                await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("no_snapshot", error=type(error).__name__)
 
     def verdicts(self) -> list[ProviderHealth]:
@@ -87,11 +121,11 @@ class HealthService:
         return self._watch.verdicts(utc_now())
 
 
-def _read(body: bytes) -> DeliveryEvent | None:
+def _read(body: bytes) -> AttemptMade | None:
     try:
-        return DeliveryEvent.model_validate_json(body)
+        return AttemptMade.model_validate_json(body)
     except ValidationError:
-        return None  # a refused request, or a kind of a newer version
+        return None  # a refused request, or a channel of a newer version
 
 
 def create_api(service: HealthService) -> FastAPI:
@@ -143,8 +177,10 @@ async def main() -> None:
             Topic.EVENTS.value,
             group_id=Group.HEALTH.value,
             batch=True,
-            max_records=1000,
+            max_records=_MOST_RECORDS,
             batch_timeout_ms=100,
+            fetch_min_bytes=_ENOUGH_BYTES,
+            fetch_max_wait_ms=_FETCH_EVERY_MS,
             ack_policy=AckPolicy.ACK,
             auto_offset_reset="latest",
         )
@@ -153,7 +189,7 @@ async def main() -> None:
         await _start(broker)
         stack.push_async_callback(broker.stop)
         service.reading = True
-        loops = [asyncio.create_task(service.tell()), asyncio.create_task(service.keep_snapshots())]
+        loops = [asyncio.create_task(service.keep_telling()), asyncio.create_task(service.keep_snapshots())]
         await stopped.wait()
         service.reading = False
         await end(*loops)

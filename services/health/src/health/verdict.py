@@ -3,13 +3,17 @@
 The thresholds are the seed's and are settings: healthy below 5 % errors over the last 100 sends, degraded up to
 25 %, unhealthy above or after consecutive failures. Only the provider's fault counts. Evidence is forgotten with time,
 so that a provider without traffic is not frozen in an old verdict.
+
+Attempts may come in any order. One that comes late counts from the newest that is remembered, so that what is
+remembered is in the order of time and its sums can be kept instead of counted; one that comes later than the memory
+is long is none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import takewhile
+from typing import NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,11 +53,16 @@ class Attempt:
     retry_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+Recent: TypeAlias = tuple[tuple[datetime, float], ...]
+"""Attempts that are remembered, in the order of time: when, and how much it counted."""
+
+
+class Record(NamedTuple):
     """What is known of one provider."""
 
-    recent: tuple[tuple[datetime, float], ...] = ()  # when, and how much it counted
+    recent: Recent = ()
+    weight: float = 0.0  # of all the recent ones
+    in_a_row: int = 0  # failures since the last success among them
     verdict: str = HEALTHY
     reason: str = ""
     trips: int = 0  # times in a row it went out; sets the back-off
@@ -63,14 +72,9 @@ class Record:
     hold_until: datetime | None = None
 
     @property
-    def in_a_row(self) -> int:
-        """Failures since the last success that is remembered."""
-        return sum(1 for _ in takewhile(lambda entry: entry[1] > 0, reversed(self.recent)))
-
-    @property
     def error_rate(self) -> float:
         """Share of the recent attempts that counted as failures; an unknown one counts more than once."""
-        return min(1.0, sum(weight for _, weight in self.recent) / len(self.recent)) if self.recent else 0.0
+        return min(1.0, self.weight / len(self.recent)) if self.recent else 0.0
 
 
 def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float = 1.0) -> Record:
@@ -80,34 +84,49 @@ def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float 
             return _refused(record, attempt.at, limits)
         case "throttled":
             hold = attempt.retry_after or timedelta(seconds=limits.throttle_hold)
-            return replace(record, hold_until=_later(record.hold_until, attempt.at + hold))
+            return record._replace(hold_until=_later(record.hold_until, attempt.at + hold))
         case "accepted" | "provider_fault" | "unknown":
-            counted = _count(record, attempt, limits)
-            return _judge(counted, attempt, limits, jitter)
+            if record.recent and _is_old(attempt.at, record.recent[-1][0], limits):
+                return record
+            return _judge(_count(record, attempt, limits), attempt, limits, jitter)
         case _:
             return record
 
 
 def at_time(record: Record, now: datetime, limits: Thresholds) -> Record:
     """The record as time passes: old evidence is forgotten, and with it a verdict that rests on it alone."""
-    recent = _remembered(record.recent, now, limits)
-    if recent == record.recent:
+    recent, lost = _remembered(record.recent, now, limits, limits.window)
+    if len(recent) == len(record.recent):
         return record
-    aged = replace(record, recent=recent)
+    in_a_row = min(record.in_a_row, len(recent))
+    aged = record._replace(recent=recent, weight=record.weight - lost, in_a_row=in_a_row)
     return aged if aged.verdict == UNHEALTHY else _by_share(aged, limits)
 
 
-def _remembered(
-    recent: tuple[tuple[datetime, float], ...], now: datetime, limits: Thresholds
-) -> tuple[tuple[datetime, float], ...]:
-    oldest = now - timedelta(seconds=limits.memory)
-    return tuple(entry for entry in recent[-limits.window :] if entry[0] > oldest)
+def _remembered(recent: Recent, now: datetime, limits: Thresholds, most: int) -> tuple[Recent, float]:
+    """At most the ``most`` last, without those that are too old; and the weight of those that are gone."""
+    excess = len(recent) - most
+    gone, lost = 0, 0.0
+    while gone < len(recent) and (gone < excess or _is_old(recent[gone][0], now, limits)):
+        lost += recent[gone][1]
+        gone += 1
+    return recent[gone:], lost
+
+
+def _is_old(at: datetime, now: datetime, limits: Thresholds) -> bool:
+    return (now - at).total_seconds() >= limits.memory
 
 
 def _count(record: Record, attempt: Attempt, limits: Thresholds) -> Record:
     weight = WEIGHT[attempt.outcome]
-    recent = _remembered((*record.recent, (attempt.at, weight)), attempt.at, limits)
-    return replace(record, recent=recent, refusals=0)
+    at = max(attempt.at, record.recent[-1][0]) if record.recent else attempt.at
+    recent, lost = _remembered(record.recent, at, limits, limits.window - 1)
+    return record._replace(
+        recent=(*recent, (at, weight)),
+        weight=record.weight - lost + weight,
+        in_a_row=min(record.in_a_row, len(recent)) + 1 if weight else 0,
+        refusals=0,
+    )
 
 
 def _judge(record: Record, attempt: Attempt, limits: Thresholds, jitter: float) -> Record:
@@ -127,14 +146,13 @@ def _judge_probe(record: Record, attempt: Attempt, limits: Thresholds, jitter: f
     if failed:
         return _trip(record, attempt.at, "a probe failed", limits, jitter)
     if record.good_probes + 1 < limits.probes:
-        return replace(record, good_probes=record.good_probes + 1)
-    return replace(record, verdict=HEALTHY, reason="", trips=0, good_probes=0, probe_at=None, recent=())
+        return record._replace(good_probes=record.good_probes + 1)
+    return Record(hold_until=record.hold_until)
 
 
 def _trip(record: Record, at: datetime, reason: str, limits: Thresholds, jitter: float) -> Record:
     pause = min(limits.longest_back_off, limits.back_off * 2**record.trips) * jitter
-    return replace(
-        record,
+    return record._replace(
         verdict=UNHEALTHY,
         reason=reason,
         trips=min(record.trips + 1, 16),
@@ -147,14 +165,13 @@ def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
     """Refused credentials park the account at once. But where it has just taken other messages, one refusal is
     more likely about a sender that it may not use, and only several in a row say otherwise.
     """
-    trusted = at - timedelta(seconds=limits.auth_trust)
-    worked = any(moment > trusted and not weight for moment, weight in record.recent)
+    successes = len(record.recent) - record.in_a_row  # up to and with the last one
+    worked = successes > 0 and at - record.recent[successes - 1][0] < timedelta(seconds=limits.auth_trust)
     if worked and record.refusals + 1 < limits.auth_in_a_row:
-        return replace(record, refusals=record.refusals + 1)
+        return record._replace(refusals=record.refusals + 1)
     before = record.refusals if not worked else record.refusals + 1 - limits.auth_in_a_row
     pause = min(3600.0, limits.auth_hold * 2**before)
-    return replace(
-        record,
+    return record._replace(
         verdict=UNHEALTHY,
         reason="credentials or account refused",
         refusals=min(record.refusals + 1, 16),
@@ -166,8 +183,8 @@ def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
 
 def _by_share(record: Record, limits: Thresholds) -> Record:
     if len(record.recent) >= limits.least and record.error_rate >= limits.degraded:
-        return replace(record, verdict=DEGRADED, reason=_share(record))
-    return replace(record, verdict=HEALTHY, reason="")
+        return record._replace(verdict=DEGRADED, reason=_share(record))
+    return record if record.verdict == HEALTHY else record._replace(verdict=HEALTHY, reason="")
 
 
 def _share(record: Record) -> str:

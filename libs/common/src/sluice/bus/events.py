@@ -67,22 +67,27 @@ class Assignment(BusRecord):
     decision: str  # JSON: every candidate and why it was taken or left out
 
 
-class DeliveryEvent(BusRecord):
+class AttemptMade(BusRecord):
+    """The part of a :class:`DeliveryEvent` that says how a provider did, for readers of that alone."""
+
+    project_id: UUID
+    channel: Channel
+    at: AwareDatetime
+    provider_id: UUID | None = None
+    outcome: str | None = None  # of the attempt: accepted, rejected, throttled, auth_failed, provider_fault, unknown
+    retry_after_s: float | None = None  # throttled: how long the provider asks not to be called
+
+
+class DeliveryEvent(AttemptMade):
     """``delivery.events``: one line of a delivery's history, announced after it was settled."""
 
     delivery_id: UUID
     number: int  # with the delivery: the identity of the event; repeats are equal
     message_id: UUID
-    project_id: UUID
-    channel: Channel
     kind: EventKind
     state: State | None = None
-    at: AwareDatetime
     attempt: int | None = None
-    provider_id: UUID | None = None
-    outcome: str | None = None  # of the attempt: accepted, rejected, throttled, auth_failed, provider_fault, unknown
     took_ms: int | None = None  # the attempt's duration
-    retry_after_s: float | None = None  # throttled: how long the provider asks not to be called
     detail: str = ""
 
 

@@ -1,0 +1,120 @@
+"""The health service: news on the bus, what is known in Redis."""
+
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from health.app import HealthService
+from health.verdict import Thresholds
+from health.watching import Watch
+from sluice.bus.events import DeliveryEvent, ProviderHealth, RequestRejected
+from sluice.clock import utc_now
+from tests.examples import PROJECT, PROVIDER, an_id
+
+KEY = "sluice:health:providers"
+
+
+@pytest.fixture
+async def redis(redis_url):
+    async with Redis.from_url(redis_url) as client:
+        await client.delete(KEY)
+        yield client
+        await client.delete(KEY)
+
+
+@pytest.fixture
+def service(bus, redis):
+    return a_service(bus, redis)
+
+
+def a_service(bus, redis):
+    return HealthService(Watch(Thresholds()), bus, redis)
+
+
+def an_attempt(outcome="provider_fault", provider_id=PROVIDER):
+    return DeliveryEvent(
+        delivery_id=an_id(),
+        number=3,
+        message_id=an_id(),
+        project_id=PROJECT,
+        channel="email",
+        kind="attempt_failed",
+        at=utc_now(),
+        provider_id=provider_id,
+        outcome=outcome,
+    ).encode()
+
+
+def told(bus):
+    return [ProviderHealth.model_validate_json(value).verdict for value in bus.on("provider.health")]
+
+
+async def test_a_batch_of_failures_is_told_at_once(service, bus):
+    await service.on_events([an_attempt()] * 5)
+
+    assert told(bus) == ["unhealthy"]
+
+
+async def test_what_cannot_be_read_is_no_evidence(service, bus):
+    refused = RequestRejected(
+        project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, at=utc_now()
+    )
+
+    await service.on_events([b"", b"{", refused.encode(), an_attempt("accepted")])
+
+    assert told(bus) == ["healthy"]
+
+
+async def test_the_next_process_knows_what_this_one_knew(service, bus, redis):
+    await service.on_events([an_attempt()] * 5)
+    await service.snapshot(redis)
+
+    following = a_service(bus, redis)
+    await following.restore()
+
+    assert [one.verdict for one in following.verdicts()] == ["unhealthy"]
+
+
+async def test_of_a_snapshot_of_another_version_nothing_is_taken_up(service, redis):
+    await redis.hset(KEY, mapping={"old": b'[{"provider_id": 1}]'})
+
+    await service.restore()
+
+    assert (service.verdicts(), await redis.exists(KEY)) == ([], 0)
+
+
+async def test_a_key_of_another_kind_stops_nothing(service, redis):
+    await redis.set(KEY, b"[]")
+
+    await service.restore()
+
+    assert service.verdicts() == []
+
+
+async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
+    others = [uuid4() for _ in range(3)]
+    await service.on_events([an_attempt(provider_id=one) for one in others])
+    await service.snapshot(redis)
+    await redis.delete(KEY)
+
+    for _ in range(3):
+        await service.snapshot(redis)
+
+    assert (await redis.hlen(KEY), await redis.ttl(KEY) > 0) == (3, True)
+
+
+async def test_what_redis_did_not_take_is_kept_later(service, redis):
+    await service.on_events([an_attempt()])
+    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2) as nobody:
+        await service.snapshot(nobody)
+
+    await service.snapshot(redis)
+
+    assert await redis.hlen(KEY) == 1
+
+
+async def test_an_attempt_counts_whatever_a_newer_version_calls_its_event(service, bus):
+    await service.on_events([an_attempt().replace(b"attempt_failed", b"of_a_newer_version")] * 5)
+
+    assert told(bus) == ["unhealthy"]
