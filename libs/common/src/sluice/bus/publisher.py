@@ -27,7 +27,7 @@ from sluice.tasks import end
 log = structlog.get_logger()
 
 _HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
-_LINGER = 0.004  # seconds in which records come together
+_LINGER = 0.002  # seconds in which records come together; callers mostly come in batches already
 _BATCH = 256 * 1024  # bytes before compression
 _LARGEST = 1_000_000  # bytes of one record; the broker takes 1 MiB, and a little of that is not the record's
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
