@@ -50,6 +50,7 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
 
     from sluice.clock import utc_now
     from sluice.errors import SluiceError
+    from sluice.store.verifying import connected
     from sluice.verification import verify
 
     def progress(text: str) -> None:
@@ -57,20 +58,18 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
             print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
 
     try:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        async with connected(dsn) as connection:
+            return await verify(
+                connection,
+                now=utc_now(),
+                quiet=options.quiet,
+                grace=timedelta(seconds=options.grace),
+                ledgers=options.ledger,
+                progress=progress,
+            )
     except (OSError, asyncpg.PostgresError) as error:
         raise SluiceError(f"the record does not answer: {error or type(error).__name__}") from None
-    try:
-        return await verify(
-            connection,
-            now=utc_now(),
-            quiet=options.quiet,
-            grace=timedelta(seconds=options.grace),
-            ledgers=options.ledger,
-            progress=progress,
-        )
     finally:
-        await connection.close()
         if sys.stderr.isatty():
             print(file=sys.stderr)
 
