@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -127,6 +129,7 @@ class Worker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
         """Work until the block ends."""
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._claims.running())
             keepers = [
@@ -186,8 +189,8 @@ class Worker:
             lane.free -= 1
             self._spawn(self._carry(lane, job))
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -333,8 +336,7 @@ class Worker:
     def _callback(self, assignment: Assignment) -> str | None:
         if not self._settings.callback_base:
             return None
-        provider = ids.shown("prv", assignment.provider_id)
-        return f"{self._settings.callback_base.rstrip('/')}/v1/receipts/{provider}"
+        return _callback_url(self._settings.callback_base, assignment.provider_id)
 
     def _conclude(self, lane: _Lane, job: _Job, package: AnyPackage, outcome: Outcome, started: datetime) -> Settlement:
         now = utc_now()
@@ -403,6 +405,11 @@ class Worker:
             with contextlib.suppress(*UNAVAILABLE):
                 await deliveries.renew(self._db, held, until=utc_now() + timedelta(seconds=lease))
             assert crash.at("lease.renewed")
+
+
+@lru_cache(maxsize=10_000)
+def _callback_url(base: str, provider_id: UUID) -> str:
+    return f"{base.rstrip('/')}/v1/receipts/{ids.shown('prv', provider_id)}"
 
 
 def _read(record: Record) -> Assignment | None:
