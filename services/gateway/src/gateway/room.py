@@ -26,7 +26,7 @@ class Room:
     """What this gateway knows of the conveyor: what it held at the last look, and what it put on it since.
 
     Several gateways see each other's with the next look, so together they may exceed ``size`` by what they accept
-    between two looks.
+    between two looks; and what is being recorded during a look is not counted before the next.
     """
 
     def __init__(self, size: int) -> None:
