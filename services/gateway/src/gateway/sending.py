@@ -31,13 +31,15 @@ def answer(status: int, document: object, headers: dict[str, str] | None = None)
 
 def refusal(error: ApiError, door: str = "http") -> Response:
     """The envelope of an error."""
-    metrics.REFUSED.labels(error.code, door).inc()
-    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status in (429, 503) else None)
+    metrics.of(metrics.REFUSED, error.code, door).inc()
+    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status in _COME_AGAIN else None)
 
 
 PATH = "/v1/messages/channel"
 _KEY_HEADER = KEY_HEADER.encode()
 _REPLAYED = (b"idempotent-replayed", b"true")
+_COME_AGAIN = (429, 503)
+_RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Sending:
@@ -62,7 +64,9 @@ class Sending:
         try:
             accepted = await self._accept(scope, receive)
         except ApiError as error:
-            await refusal(error)(scope, receive, send)
+            # As cheap as an acceptance: refusing must cost less than what it saves.
+            metrics.of(metrics.REFUSED, error.code, "http").inc()
+            await _send(send, error.status, error.envelope(), _RETRY_AFTER if error.status in _COME_AGAIN else None)
         except ClientDisconnect:
             await Response(status_code=400)(scope, receive, send)
         except Exception:
@@ -70,12 +74,7 @@ class Sending:
             unknown = ApiError("an unexpected fault; what became of the request is not known")
             await refusal(unknown)(scope, receive, send)
         else:
-            body = orjson.dumps(_shown(accepted))
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-            if accepted.replayed:
-                headers.append(_REPLAYED)
-            await send({"type": "http.response.start", "status": 201, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await _send(send, 201, _shown(accepted), _REPLAYED if accepted.replayed else None)
 
     async def _accept(self, scope: Scope, receive: Receive) -> Accepted:
         if scope["method"] != "POST":
@@ -91,6 +90,15 @@ class Sending:
             return await self._acceptance.accept(body, key, door="http", header_key=header_key)
         finally:
             self._crowd.leave(key.project_id, entered)
+
+
+async def _send(send: Send, status: int, document: object, header: tuple[bytes, bytes] | None) -> None:
+    body = orjson.dumps(document)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if header is not None:
+        headers.append(header)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
