@@ -94,6 +94,16 @@ async def balanced(machine: Machine, *, answer: float = 10.0) -> AsyncIterator[B
             await asyncio.gather(watching, return_exceptions=True)
 
 
+def sender(balancer: Balancer, tag: str, answers: Counter[str]) -> Callable[[int], Awaitable[None]]:
+    """Sends request ``number``, mail and text in turn, and counts the answers by status."""
+
+    async def send(number: int) -> None:
+        reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
+        answers[str(reply.status)] += 1
+
+    return send
+
+
 def body(tag: str, number: int, channel: str, **fields: Any) -> dict[str, Any]:
     """One request."""
     document = {"channel": channel, "text": f"{tag} {number}", "tags": [tag], **fields}

@@ -8,7 +8,7 @@ from typing import Any
 from sluice.settings import read_key_file
 from sluice.store import configuration
 from sluice.store.crypto import Vault
-from tests.chaos.campaigns.load import Tell, balanced, body, record, settled, states, steadily
+from tests.chaos.campaigns.load import Tell, balanced, record, sender, settled, states, steadily
 from tests.chaos.ledgers import now, read
 from tests.chaos.machine import Machine, account, add_provider
 from tests.chaos.simulation import DOORS
@@ -28,10 +28,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
 
     async with balanced(machine) as balancer, record(machine) as db:
         change = asyncio.Lock()
-
-        async def send(number: int) -> None:
-            reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
-            answers[str(reply.status)] += 1
+        send = sender(balancer, tag, answers)
 
         async def edit() -> None:
             door = "resend-a"

@@ -64,15 +64,12 @@ class Sending:
         try:
             accepted = await self._accept(scope, receive)
         except ApiError as error:
-            # As cheap as an acceptance: refusing must cost less than what it saves.
-            metrics.of(metrics.REFUSED, error.code, "http").inc()
-            await _send(send, error.status, error.envelope(), _RETRY_AFTER if error.status in _COME_AGAIN else None)
+            await _refuse(send, error)
         except ClientDisconnect:
             await Response(status_code=400)(scope, receive, send)
         except Exception:
             log.exception("send_failed")
-            unknown = ApiError("an unexpected fault; what became of the request is not known")
-            await refusal(unknown)(scope, receive, send)
+            await _refuse(send, ApiError("an unexpected fault; what became of the request is not known"))
         else:
             await _send(send, 201, _shown(accepted), _REPLAYED if accepted.replayed else None)
 
@@ -90,6 +87,12 @@ class Sending:
             return await self._acceptance.accept(body, key, door="http", header_key=header_key)
         finally:
             self._crowd.leave(key.project_id, entered)
+
+
+async def _refuse(send: Send, error: ApiError) -> None:
+    """As :func:`refusal`, as cheap as an acceptance: refusing must cost less than what it saves."""
+    metrics.of(metrics.REFUSED, error.code, "http").inc()
+    await _send(send, error.status, error.envelope(), _RETRY_AFTER if error.status in _COME_AGAIN else None)
 
 
 async def _send(send: Send, status: int, document: object, header: tuple[bytes, bytes] | None) -> None:

@@ -76,8 +76,8 @@ class Publisher:
         elif len(value or b"") + len(key or b"") > _LARGEST:
             _fail(result, f"the record is larger than {_LARGEST} bytes")
         else:
-            extra = [(name, text.encode()) for name, text in headers.items()] if headers else []
-            self._queue.append(_Waiting(topic, key, value, [*_HEADERS, *extra], result))
+            with_own = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
+            self._queue.append(_Waiting(topic, key, value, with_own, result))
             self._some.set()
         return result
 
