@@ -255,7 +255,7 @@ class Standing:
     last_reference: str | None
 
 
-STANDING = """
+_STANDING = """
     d.id, d.message_id, d.project_id, d.channel, d.class, d.sandbox, d.preferred, d.attempts, d.round, d.ambiguous,
     d.provider_id, d.expires_at,
     ARRAY(SELECT a.provider_id FROM attempts a
@@ -264,8 +264,16 @@ STANDING = """
 """
 
 
+def select_standing(rows: str) -> str:
+    """The query for :func:`standing` over a table (or the name of a query) with the columns of ``deliveries``."""
+    return f"""
+        SELECT {_STANDING}
+          FROM {rows} d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+    """  # noqa: S608  names that stand in the code
+
+
 def standing(row: Any) -> Standing:
-    """A row of :data:`STANDING`."""
+    """A row of :func:`select_standing`."""
     fields = dict(row)
     fields["channel"] = Channel(fields["channel"])
     fields["class_"] = Class(fields.pop("class"))
@@ -294,8 +302,7 @@ async def take_fallen(
         ), taken AS (
             UPDATE deliveries d SET published_at = $1, due_at = $4 FROM fallen f WHERE d.id = f.id RETURNING d.*
         )
-        SELECT {STANDING}
-          FROM taken d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+        {select_standing("taken")}
         """,  # noqa: S608  a constant of this file
         now,
         [channel.value for channel in low_water],
@@ -311,12 +318,11 @@ async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
     """Attempts whose lease has ended without an outcome: their worker is gone or has lost its right."""
     rows = await db.fetch(
         f"""
-        SELECT {STANDING}
-          FROM deliveries d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+        {select_standing("deliveries")}
          WHERE d.due_at <= $1 AND d.published_at IS NULL AND d.in_flight
          ORDER BY d.due_at
          LIMIT $2
-        """,  # noqa: S608  a constant of this file
+        """,
         now,
         limit,
     )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sluice.model.message import Channel
 from sluice.store.db import Db
-from sluice.store.deliveries import STANDING, Standing, standing
+from sluice.store.deliveries import Standing, select_standing, standing
 
 # As the index deliveries_waiting has it.
 _WAITS = "due_at IS NOT NULL AND published_at IS NULL AND NOT in_flight"
@@ -105,8 +105,7 @@ async def take(
         ), taken AS (
             UPDATE deliveries d SET published_at = $5, due_at = $6 FROM due WHERE d.id = due.id RETURNING d.*
         )
-        SELECT {STANDING}
-          FROM taken d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
+        {select_standing("taken")}
         """,  # noqa: S608  constants
         channel.value,
         [queue.calm for queue in shares],
