@@ -286,7 +286,6 @@ async def test_the_request_goes_out_as_it_was_built_and_over_one_connection() ->
     assert [answer.headers.get_list("x-twice") for answer in answers] == [["1", "2"]] * 3
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
