@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.bus.publisher import NotPublishedError, Publisher, acknowledged, open_publisher
+from sluice.bus.publisher import Publisher, acknowledged, open_publisher
 from sluice.launcher.proc import free_port
 from tests.bus.bus import read_all
 
@@ -18,7 +18,7 @@ def nowhere():
 
 
 async def test_a_published_record_arrives(kafka_bootstrap, publisher, topic):
-    await publisher.publish(topic, b"key", b"value", {"name": "text"})
+    assert await acknowledged([publisher.publish(topic, b"key", b"value", {"name": "text"})])
 
     (record,) = await read_all(kafka_bootstrap, topic, 1)
     assert (record.key, record.value) == (b"key", b"value")
@@ -45,7 +45,7 @@ async def test_records_without_a_key_arrive_each_once(kafka_bootstrap, publisher
 
 
 async def test_a_deletion_can_be_published(kafka_bootstrap, publisher, topic):
-    await publisher.publish(topic, b"key", None)
+    assert await acknowledged([publisher.publish(topic, b"key", None)])
 
     (record,) = await read_all(kafka_bootstrap, topic, 1)
     assert record.value is None
@@ -55,8 +55,7 @@ async def test_a_record_that_is_too_large_is_refused_and_the_next_one_taken(publ
     large, small = publisher.publish(topic, b"key", b"x" * 2_000_000), publisher.publish(topic, b"key", b"x")
 
     assert await acknowledged([small])
-    with pytest.raises(NotPublishedError, match="larger than 1000000 bytes"):
-        await large
+    assert large.error == "the record is larger than 1000000 bytes"
 
 
 async def test_a_record_larger_than_a_batch_is_published_and_so_are_its_neighbours(kafka_bootstrap, publisher, topic):
@@ -72,7 +71,7 @@ async def test_one_key_goes_to_one_partition(kafka_bootstrap, publisher, make_to
     topic = await make_topic(partitions=5)
 
     for key in (b"one", b"two", b"one"):
-        await publisher.publish(topic, key, b"value")
+        assert await acknowledged([publisher.publish(topic, key, b"value")])
 
     places = {(record.key, record.partition) for record in await read_all(kafka_bootstrap, topic, 3)}
     assert len(places) == 2
@@ -88,7 +87,7 @@ async def test_at_the_end_what_was_handed_over_is_published(kafka_bootstrap, top
     async with open_publisher(kafka_bootstrap, name="test") as publisher:
         results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(1000)]
 
-    assert all(result.done() and not result.exception() for result in results)
+    assert all(result.over and not result.error for result in results)
     assert len(await read_all(kafka_bootstrap, topic, 1000)) == 1000
 
 
@@ -97,9 +96,8 @@ async def test_a_full_queue_refuses_at_once():
 
     results = [publisher.publish("any", b"key", b"value") for _ in range(4)]
 
-    assert [result.done() for result in results] == [False, False, False, True]
-    with pytest.raises(NotPublishedError, match="the queue to Kafka is full"):
-        await results[3]
+    assert [result.over for result in results] == [False, False, False, True]
+    assert results[3].error == "the queue to Kafka is full"
 
 
 async def test_nobody_is_left_waiting_when_the_broker_never_came(nowhere):
@@ -117,10 +115,13 @@ async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_boot
     assert not await asyncio.wait_for(acknowledged([missing, behind]), timeout=1)
 
 
-async def test_what_nobody_waits_for_any_more_is_not_sent(kafka_bootstrap, topic):
-    async with open_publisher(kafka_bootstrap, name="test") as publisher:
-        publisher.publish(topic, b"key", b"left").cancel()
-        await publisher.publish(topic, b"key", b"stayed")
+async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(publisher, topic):
+    results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(3)]
+    seen = []
+    results[0].then(lambda _: 1 / 0)
+    results[1].then(seen.append)
 
-    (record,) = await read_all(kafka_bootstrap, topic, 1)
-    assert record.value == b"stayed"
+    assert await acknowledged(results[2:])
+    assert seen == [results[1]]
+    results[2].then(seen.append)  # over already
+    assert seen == results[1:]

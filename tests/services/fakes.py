@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from sluice.bus.publisher import NotPublishedError
+from sluice.bus.publisher import Publication
 
 
 class FakePublisher:
@@ -14,14 +14,11 @@ class FakePublisher:
         self.away = False
 
     def publish(self, topic, key, value, headers=None):
-        result = asyncio.get_running_loop().create_future()
-        result.add_done_callback(lambda done: done.exception())
-        if self.away:
-            result.set_exception(NotPublishedError("no broker"))
-        else:
+        publication = Publication(topic, key, value, [])
+        if not self.away:
             self.taken.append((str(topic), value))
-            result.set_result(None)
-        return result
+        publication.end("no broker" if self.away else None)
+        return publication
 
     def on(self, topic):
         """The values on a topic, in order."""

@@ -110,6 +110,16 @@ async def test_a_repeat_keeps_its_reference(routing, bus, providers):
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
 
+async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, providers):
+    drive = a_live_drive()
+    newer = drive.encode()[:-1] + b',"of_a_newer_writer":[1]}'
+    await routing.take([FakeRecord(newer)])
+
+    (value,) = bus.on("deliveries.email")
+    assert Assignment.model_validate_json(value).drive == drive
+    assert json.loads(value)["drive"] == json.loads(newer)
+
+
 async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers):
     providers.clear()
 

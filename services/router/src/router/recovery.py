@@ -18,7 +18,7 @@ from pydantic import Field
 from sluice import crash, metrics
 from sluice.bus.admin import Conveyor
 from sluice.bus.events import Drive, Repeat
-from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.publisher import Publication, Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
 from sluice.delivery.announcing import announce_again
@@ -148,7 +148,7 @@ class Recovery:
         assert crash.at("recovery.driven")
         return await acknowledged(published)
 
-    def _drive(self, standing: Standing, now: datetime) -> asyncio.Future[None]:
+    def _drive(self, standing: Standing, now: datetime) -> Publication:
         metrics.REDRIVEN.labels("first attempt" if standing.attempts == 0 else "next attempt").inc()
         drive = drive_of(standing, now, repeatable=self._idempotent(standing))
         topic = Topic.ACCEPTED if standing.attempts == 0 else Topic.REROUTE

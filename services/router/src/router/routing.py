@@ -17,7 +17,7 @@ from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Drive
 from sluice.bus.parking import set_aside
-from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.publisher import Publication, Publisher, acknowledged
 from sluice.bus.topics import Topic, deliveries
 from sluice.clock import utc_now
 from sluice.delivery.policy import Conclusion, Timing, expire, give_up, wait
@@ -75,49 +75,38 @@ class Routing:
         if drive.expires_at <= now:
             self._spawn(self._conclude(record, drive, expire(drive, at=now)))
             return
-        assignment = self._assign(drive, now)
+        assignment = self._assign(drive, record.value or b"", now)
         if isinstance(assignment, Conclusion):
             self._spawn(self._conclude(record, drive, assignment))
             return
         metrics.of(metrics.ROUTED, drive.channel, "route").inc()
         assert crash.at("route.before_publish")
-        sent = self._publisher.publish(deliveries(drive.channel), None, assignment.encode())
-        sent.add_done_callback(lambda result: self._published(result, record, drive))
+        sent = self._publisher.publish(deliveries(drive.channel), None, assignment)
+        sent.then(lambda publication: self._published(publication, record, drive))
 
-    def _published(self, result: asyncio.Future[None], record: Record, drive: Drive) -> None:
+    def _published(self, publication: Publication, record: Record, drive: Drive) -> None:
         # An assignment that Kafka did not take is not lost: the delivery falls due and is driven again.
-        if not result.cancelled() and result.exception():
-            log.warning("assignment_not_published", delivery=str(drive.delivery_id))
+        if publication.error:
+            log.warning("assignment_not_published", delivery=str(drive.delivery_id), error=publication.error)
         assert crash.at("route.published")
         record.done()
 
-    def _assign(self, drive: Drive, now: datetime) -> Assignment | Conclusion:
+    def _assign(self, drive: Drive, came_as: bytes, now: datetime) -> bytes | Conclusion:
         if drive.sandbox:
-            return self._assignment(drive, SANDBOX_ID, SANDBOX.name, _WHY_SANDBOX)
+            return _assignment(drive, came_as, SANDBOX_ID, SANDBOX.name, _WHY_SANDBOX)
         candidates = self._configuration.candidates(drive.project_id, drive.channel)
         choice = choose(drive, candidates, self._health, now)
         match choice:
             case Route(provider, why, left_out, repeats):
                 decision = _decision(provider.id, why, left_out)
                 reference = drive.repeat.reference if repeats and drive.repeat else None
-                return self._assignment(drive, provider.id, provider.package, decision, reference)
+                return _assignment(drive, came_as, provider.id, provider.package, decision, reference)
             case Wait(until, _):
                 metrics.of(metrics.ROUTED, drive.channel, "wait").inc()
                 return wait(drive, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
             case Exhausted():
                 metrics.of(metrics.ROUTED, drive.channel, "exhausted").inc()
                 return give_up(drive, reason=_exhausted(drive, bool(candidates)), at=now, timing=self._timing)
-
-    def _assignment(
-        self, drive: Drive, provider_id: UUID, package: str, decision: str, reference: str | None = None
-    ) -> Assignment:
-        return Assignment(
-            drive=drive,
-            provider_id=provider_id,
-            package=package,
-            reference=reference or reference_of(drive.delivery_id, drive.attempt),
-            decision=decision,
-        )
 
     async def _conclude(self, record: Record, drive: Drive, conclusion: Conclusion) -> None:
         try:
@@ -150,6 +139,18 @@ class Routing:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _assignment(
+    drive: Drive, came_as: bytes, provider_id: UUID, package: str, decision: str, reference: str | None = None
+) -> bytes:
+    return Assignment.around(
+        came_as,
+        provider_id=provider_id,
+        package=package,
+        reference=reference or reference_of(drive.delivery_id, drive.attempt),
+        decision=decision,
+    )
 
 
 def _decision(chosen: UUID, why: str, left_out: Mapping[UUID, str]) -> str:

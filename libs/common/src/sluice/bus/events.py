@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from sluice.model.message import Channel, Class
@@ -65,6 +66,12 @@ class Assignment(BusRecord):
     package: str
     reference: str
     decision: str  # JSON: every candidate and why it was taken or left out
+
+    @staticmethod
+    def around(drive: bytes, *, provider_id: UUID, package: str, reference: str, decision: str) -> bytes:
+        """The value of an assignment for a drive that was read from these bytes; they go on as they came."""
+        rest = {"provider_id": str(provider_id), "package": package, "reference": reference, "decision": decision}
+        return b'{"drive":%b,%b' % (drive, orjson.dumps(rest)[1:])
 
 
 class AttemptMade(BusRecord):

@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from zlib import crc32
 
 import structlog
@@ -33,17 +32,39 @@ _LARGEST = 1_000_000  # bytes of one record; the broker takes 1 MiB, and a littl
 _START_AGAIN = 0.5  # seconds between tries to reach the broker at start
 
 
-class NotPublishedError(Exception):
-    """The broker has not acknowledged the record: full queue, time-out, or refusal."""
+class Publication:
+    """A record that was handed over, until the broker has it or it is known that it will not.
 
+    No future of its own: most are only asked about together with others, and a future each was most of their cost.
+    """
 
-@dataclass(slots=True)
-class _Waiting:
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    result: asyncio.Future[None]
+    __slots__ = ("_then", "error", "headers", "key", "over", "topic", "value")
+
+    def __init__(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        self.topic = topic
+        self.key = key
+        self.value = value
+        self.headers = headers
+        self.over = False
+        self.error: str | None = None  # over, and why it was not published
+        self._then: Callable[[Publication], None] | None = None
+
+    def then(self, callback: Callable[[Publication], None]) -> None:
+        """Call it once it is over, at once if it is; there is room for one."""
+        if self.over:
+            callback(self)
+        else:
+            self._then = callback
+
+    def end(self, error: str | None = None) -> None:
+        """It is over."""
+        if not self.over:
+            self.over, self.error = True, error
+            if self._then is not None:
+                try:
+                    self._then(self)
+                except Exception:  # a bug there must not leave the others without an end
+                    log.exception("publication_callback_failed", topic=self.topic)
 
 
 class Publisher:
@@ -54,32 +75,30 @@ class Publisher:
     """
 
     def __init__(self, *, limit: int) -> None:
-        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._limit = limit
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Publication] = deque()
         self._some = asyncio.Event()
-        self._in_hand: Sequence[_Waiting] = ()  # out of the queue, on the way into the client
-        self._sent: dict[asyncio.Future[object], Sequence[_Waiting]] = {}  # by the answer to their batch
+        self._in_hand: Sequence[Publication] = ()  # out of the queue, on the way into the client
+        self._sent: dict[asyncio.Future[object], Sequence[Publication]] = {}  # by the answer to their batch
 
     def publish(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str] | None = None
-    ) -> asyncio.Future[None]:
-        """Hand a record over. The future ends with the broker's acknowledgement or :class:`NotPublishedError`.
+    ) -> Publication:
+        """Hand a record over; nobody needs to look at what becomes of it.
 
         Records with one key stay in order. Without a key, records that come together travel together: a few large
         batches instead of one small one for each partition, which costs us, the broker and the reader less.
-        Nobody needs to await it: an exception in it is taken note of here.
         """
-        result: asyncio.Future[None] = self._loop.create_future()
+        with_own = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
+        publication = Publication(topic, key, value, with_own)
         if len(self._queue) >= self._limit:
-            _fail(result, "the queue to Kafka is full")
+            publication.end("the queue to Kafka is full")
         elif len(value or b"") + len(key or b"") > _LARGEST:
-            _fail(result, f"the record is larger than {_LARGEST} bytes")
+            publication.end(f"the record is larger than {_LARGEST} bytes")
         else:
-            with_own = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
-            self._queue.append(_Waiting(topic, key, value, with_own, result))
+            self._queue.append(publication)
             self._some.set()
-        return result
+        return publication
 
     async def feed(self, servers: str, name: str) -> None:
         """Connect, then give the client what comes together, until cancelled."""
@@ -90,10 +109,9 @@ class Publisher:
                 await asyncio.sleep(_LINGER)
                 self._some.clear()
                 self._in_hand, self._queue = self._queue, deque()
-                by_topic: dict[str, list[_Waiting]] = {}
+                by_topic: dict[str, list[Publication]] = {}
                 for waiting in self._in_hand:
-                    if not waiting.result.done():
-                        by_topic.setdefault(waiting.topic, []).append(waiting)
+                    by_topic.setdefault(waiting.topic, []).append(waiting)
                 for topic, records in by_topic.items():
                     await self._give(producer, topic, records)
                 self._in_hand = ()
@@ -101,7 +119,7 @@ class Publisher:
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(producer.stop(), 5.0)
 
-    async def _give(self, producer: AIOKafkaProducer, topic: str, records: Sequence[_Waiting]) -> None:
+    async def _give(self, producer: AIOKafkaProducer, topic: str, records: Sequence[Publication]) -> None:
         try:
             partitions = sorted(await producer.partitions_for(topic))
         except _REFUSALS as error:
@@ -109,7 +127,7 @@ class Publisher:
             return
         led = producer.client.cluster.available_partitions_for_topic(topic)
         anywhere = random.choice(tuple(led or partitions))  # noqa: S311  spreading load, no secret
-        shares: dict[int, list[_Waiting]] = {}
+        shares: dict[int, list[Publication]] = {}
         for waiting in records:
             # CRC-32 as librdkafka has it by default; the client's own choice is computed in Python.
             where = anywhere if waiting.key is None else partitions[crc32(waiting.key) % len(partitions)]
@@ -120,7 +138,9 @@ class Publisher:
             except _REFUSALS as error:
                 _fail_all(share, error)
 
-    async def _send(self, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[_Waiting]) -> None:
+    async def _send(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Publication]
+    ) -> None:
         while records:
             batch = producer.create_batch()
             fits = 0
@@ -141,8 +161,7 @@ class Publisher:
             _fail_all(records, error)
             return
         for waiting in records:
-            if not waiting.result.done():
-                waiting.result.set_result(None)
+            waiting.end()
 
     def refuse_the_rest(self) -> None:
         """Tell those who still wait that it was not published."""
@@ -158,21 +177,28 @@ class Publisher:
 _REFUSALS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that it knows the partition
 
 
-def _fail(result: asyncio.Future[None], reason: str) -> None:
-    if not result.done():
-        result.set_exception(NotPublishedError(reason))
-        result.exception()  # taken note of, should nobody await it
-
-
-def _fail_all(records: Iterable[_Waiting], error: BaseException) -> None:
+def _fail_all(records: Iterable[Publication], error: BaseException) -> None:
     for waiting in records:
-        _fail(waiting.result, f"{type(error).__name__}: {error}")
+        waiting.end(f"{type(error).__name__}: {error}")
 
 
-async def acknowledged(results: Iterable[asyncio.Future[None]]) -> bool:
-    """Whether the broker has acknowledged every one of them."""
-    outcomes = await asyncio.gather(*results, return_exceptions=True)
-    return not any(isinstance(outcome, BaseException) for outcome in outcomes)
+async def acknowledged(publications: Sequence[Publication]) -> bool:
+    """Whether the broker has acknowledged every one of them, once that is known."""
+    under_way = [one for one in publications if not one.over]
+    if under_way:
+        left = len(under_way)
+        all_over = asyncio.get_running_loop().create_future()
+
+        def count(_: Publication) -> None:
+            nonlocal left
+            left -= 1
+            if not left and not all_over.done():
+                all_over.set_result(None)
+
+        for one in under_way:
+            one.then(count)
+        await all_over
+    return not any(one.error for one in publications)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from sluice import crash
 from sluice.bus.events import DeliveryEvent
-from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.publisher import Publication, Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.store import announcements
 from sluice.store.db import UNAVAILABLE, Db
@@ -60,7 +60,7 @@ class Announcer:
         """The statement that was to remove them failed."""
         self._acknowledged += taken
 
-    async def _acknowledge(self, announcement: int, published: list[asyncio.Future[None]]) -> None:
+    async def _acknowledge(self, announcement: int, published: Sequence[Publication]) -> None:
         if await acknowledged(published):
             assert crash.at("announce.acknowledged")
             self._acknowledged.append(announcement)

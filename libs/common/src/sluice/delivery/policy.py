@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, assert_never
+from typing import Annotated, NamedTuple, assert_never
 
 from pydantic import Field
 
@@ -41,8 +40,7 @@ class Timing(Settings):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(NamedTuple):
     """What to write, and the drive to publish at once (None: the recovery loop drives it when it falls due)."""
 
     step: Transition

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -32,8 +32,7 @@ log = structlog.get_logger()
 _AGAIN = 0.3  # seconds before a write is tried again while Postgres is away
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """A conclusion about a delivery, with what its event says beyond the step."""
 
     drive: Drive

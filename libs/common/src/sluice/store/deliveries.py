@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.message import Channel, Class
@@ -24,8 +24,7 @@ def _span(ids: Sequence[UUID]) -> tuple[UUID, UUID]:
     return min(ids), max(ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The wish to make attempt ``number`` of a delivery at a provider."""
 
     delivery_id: UUID
@@ -38,8 +37,7 @@ class Claim:
     idempotent: bool = False  # the provider takes a reference once: what it may have taken keeps its old one
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A claim that was won, with what the call needs."""
 
     delivery_id: UUID
@@ -109,7 +107,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         [wish.project_id for wish in claims],
         [wish.idempotent for wish in claims],
     )
-    return [Claimed(**row) for row in rows]
+    return [Claimed(*row) for row in rows]
 
 
 async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
@@ -128,8 +126,7 @@ async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: dateti
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """One step of one delivery, written with exactly one event.
 
     It applies only while the delivery has made ``attempt`` attempts and is in flight or not as said.
