@@ -121,7 +121,7 @@ def test_a_few_are_always_let_in(door):
     door.see(QUIET)
     door.answer(len(door.open))
 
-    assert 100 < door.come(LOUD, 1000) < 400
+    assert 20 < door.come(LOUD, 1000) < 100
 
 
 def test_when_answers_come_in_time_again_the_limit_is_forgotten(door):

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sluice.errors import SluiceError
 from sluice.settings import Settings
+from sluice.timers import timers_of
 
 Readiness = Callable[[], str | None]
 """None when ready, otherwise what is missing, in words."""
@@ -149,10 +150,19 @@ class _Joining:
                 self._transport.write(data)
 
 
+class _Loop:
+    """The event loop as a connection needs it: with cheap timers, for it takes one after each answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_task = loop.create_task
+        self.call_later = timers_of(loop).call_later
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, on a connection that joins its writes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.loop = cast(asyncio.AbstractEventLoop, _Loop(self.loop))
         super().connection_made(cast(asyncio.Transport, _Joining(transport)))
 
 

@@ -243,7 +243,7 @@ class Acceptance:
         if message.send_at is not None or message.waits:
             return
         for delivery in message.deliveries:
-            drive = Drive(
+            drive = Drive.encoded(
                 delivery_id=delivery.id,
                 message_id=message.id,
                 project_id=message.project_id,
@@ -254,7 +254,7 @@ class Acceptance:
                 preferred=message.preferred,
                 sandbox=message.sandbox,
             )
-            self._publisher.publish(Topic.ACCEPTED, None, drive.encode())
+            self._publisher.publish(Topic.ACCEPTED, None, drive)
 
 
 def _conflict() -> IdempotencyConflict:

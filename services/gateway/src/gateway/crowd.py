@@ -16,9 +16,9 @@ from math import inf
 from uuid import UUID
 
 _LOOK_EVERY = 0.1  # seconds
-_IN_TIME = 0.1  # seconds in which at least the quickest request of a look must have been answered
+_IN_TIME = 0.05  # seconds in which at least the quickest request of a look must have been answered
 _LATELY = 5.0  # seconds
-_LEAST = 256  # open requests that are always allowed: fewer do not fill the commits that they share
+_LEAST = 64  # open requests that are always allowed: fewer do not fill the commits that they share
 _MOST = 100_000.0
 
 

@@ -15,7 +15,6 @@ from gateway.authentication import KEY_HEADER, Keys
 from gateway.errors import NotCancellable, NotFound, Unavailable
 from gateway.sending import answer, rfc3339
 from sluice import crash
-from sluice.bus.events import DeliveryEvent
 from sluice.clock import utc_now
 from sluice.delivery.announcing import ANNOUNCE_WITHIN, Announcer
 from sluice.delivery.sandbox import SANDBOX_ID
@@ -50,7 +49,7 @@ def create_messages(keys: Keys, configuration: Configuration, pool: Pool, announ
             if done is None:
                 raise NotCancellable("it was handed to a provider, or may have been")
             if done.announcement is not None:
-                announcer.announce(done.announcement, [DeliveryEvent(**fields) for fields in done.events])
+                announcer.announce(done.announcement, done.events)
             found = await _find(pool, key.project_id, message_id)
         return answer(200, shown(found, configuration))
 

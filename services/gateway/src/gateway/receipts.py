@@ -16,7 +16,6 @@ from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
 from gateway.sending import headers_of, read_body, refusal
 from sluice import crash, metrics
 from sluice.batching import Batcher, OverloadedError
-from sluice.bus.events import DeliveryEvent
 from sluice.clock import utc_now
 from sluice.delivery.announcing import ANNOUNCE_WITHIN, Announcer
 from sluice.errors import SluiceError
@@ -155,5 +154,5 @@ class Receipts:
         heard = await receipts.apply(self._db, batch, now=utc_now(), announce_within=ANNOUNCE_WITHIN)
         assert crash.at("receipts.written")
         if heard.announcement is not None:
-            self._announcer.announce(heard.announcement, [DeliveryEvent(**fields) for fields in heard.events])
+            self._announcer.announce(heard.announcement, heard.events)
         return heard.known

@@ -7,9 +7,10 @@ acknowledged them all; what outlives its time is announced again from the record
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from sluice import crash
 from sluice.bus.events import DeliveryEvent
@@ -43,9 +44,12 @@ class Announcer:
             await asyncio.gather(*self._announcing)
             await self._forget()
 
-    def announce(self, announcement: int, events: Sequence[DeliveryEvent]) -> None:
-        """Publish ``events``, which the row ``announcement`` covers; nobody waits for it."""
-        published = [self._publisher.publish(Topic.EVENTS, one.message_id.bytes, one.encode()) for one in events]
+    def announce(self, announcement: int, events: Iterable[Mapping[str, Any]]) -> None:
+        """Publish events, given as fields of :class:`DeliveryEvent`, that the row ``announcement`` covers.
+
+        Nobody waits for it.
+        """
+        published = [self._publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events]
         assert crash.at("announce.published")
         task = asyncio.create_task(self._acknowledge(announcement, published), name="announce")
         self._announcing.add(task)
@@ -87,6 +91,9 @@ async def announce_again(db: Db, publisher: Publisher, announcement: int) -> boo
     for row in await announcements.events_of(db, announcement):
         started, finished = row.pop("started_at"), row.pop("finished_at")
         took = int((finished - started).total_seconds() * 1000) if started and finished else None
-        event = DeliveryEvent(**row, took_ms=took)
-        published.append(publisher.publish(Topic.EVENTS, event.message_id.bytes, event.encode()))
+        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "took_ms": took})))
     return await acknowledged(published)
+
+
+def _key_and_value(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    return fields["message_id"].bytes, DeliveryEvent.encoded(**fields)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +17,7 @@ import structlog
 
 from sluice import crash
 from sluice.batching import Batcher
-from sluice.bus.events import DeliveryEvent, Drive
+from sluice.bus.events import Drive
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
@@ -117,22 +117,22 @@ class Settler:
                 assert crash.at("settle.rerouted")
 
 
-def _event(settlement: Settlement, number: int) -> DeliveryEvent:
+def _event(settlement: Settlement, number: int) -> dict[str, Any]:
     step, drive = settlement.conclusion.step, settlement.drive
     took = None if settlement.started_at is None else int((step.at - settlement.started_at).total_seconds() * 1000)
-    return DeliveryEvent(
-        delivery_id=drive.delivery_id,
-        number=number,
-        message_id=drive.message_id,
-        project_id=drive.project_id,
-        channel=drive.channel,
-        kind=step.kind,
-        state=ASSERTS[step.kind],
-        at=step.at,
-        attempt=step.attempt or None,
-        provider_id=step.provider_id,
-        outcome=step.outcome,
-        took_ms=took,
-        retry_after_s=settlement.retry_after.total_seconds() if settlement.retry_after else None,
-        detail=step.detail,
-    )
+    return {
+        "delivery_id": drive.delivery_id,
+        "number": number,
+        "message_id": drive.message_id,
+        "project_id": drive.project_id,
+        "channel": drive.channel,
+        "kind": step.kind,
+        "state": ASSERTS[step.kind],
+        "at": step.at,
+        "attempt": step.attempt or None,
+        "provider_id": step.provider_id,
+        "outcome": step.outcome,
+        "took_ms": took,
+        "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
+        "detail": step.detail or None,
+    }

@@ -1,0 +1,72 @@
+"""Timers that cost little: those that end within the same hundredth of a second share one of the event loop.
+
+For time limits that are nearly always cancelled: making and cancelling a timer of the loop for each took longer than
+what the limit was put on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+_TICKS = 100  # per second
+
+
+class Timer:
+    """Something that will be done, unless it is cancelled before."""
+
+    __slots__ = ("_callback", "_together")
+
+    def __init__(self, callback: Callable[[], object], together: set[Timer]) -> None:
+        self._callback = callback
+        self._together = together
+
+    def cancel(self) -> None:
+        """Leave it undone, if there is still time."""
+        self._together.discard(self)
+
+    def run(self) -> None:
+        """Do it."""
+        self._callback()
+
+
+class Timers:
+    """The timers of one event loop, by the tick at which they end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._due: dict[int, set[Timer]] = {}
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback`` after ``seconds``, at most a tick later."""
+        now = time.monotonic()
+        tick = int((now + seconds) * _TICKS) + 1
+        together = self._due.get(tick)
+        if together is None:
+            together = self._due[tick] = set()
+            self.loop.call_later(tick / _TICKS - now, self._end, tick)
+        timer = Timer(callback, together)
+        together.add(timer)
+        return timer
+
+    def _end(self, tick: int) -> None:
+        together = self._due.pop(tick)
+        while together:
+            timer = together.pop()
+            try:
+                timer.run()
+            except Exception as error:  # the others have their time too
+                self.loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
+
+
+_timers: Timers | None = None  # of the loop that asked last; a process has one, tests have many
+
+
+def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
+    """The loop's timers."""
+    global _timers
+    timers = _timers
+    if timers is None or timers.loop is not loop:
+        timers = _timers = Timers(loop)
+    return timers
