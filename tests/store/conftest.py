@@ -5,6 +5,7 @@ import uuid
 import asyncpg
 import pytest
 
+from sluice.store.db import open_pool
 from tests.engine import with_database
 from tests.store.record import Recorder
 
@@ -38,8 +39,8 @@ async def store_database(postgres_dsn, template_database):
 
 @pytest.fixture(scope="session")
 async def store_pool(store_database):
-    """Enough connections to race with."""
-    async with asyncpg.create_pool(store_database, min_size=0, max_size=10) as pool:
+    """Enough connections to race with, as the roles have them."""
+    async with open_pool(store_database, size=10, name="store") as pool:
         yield pool
 
 

@@ -457,3 +457,32 @@ async def test_an_expired_delivery_that_nobody_sends_is_found(record):
     delivery_id = await record.a_delivery(expires_at=after(60))
 
     assert await record.due(after(60), low_water=after(60)) == [delivery_id]
+
+
+# -- the cost of it ----------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between(record):
+    """Statistics are from before: the ids of a batch span the whole pile, and the planner does not know of it."""
+    (oldest,) = [await record.a_delivery()]
+    await record.pool.execute("ANALYZE deliveries, messages, attempts")
+    await record.accept(*[a_message() for _ in range(3000)])
+    newest = [await record.a_delivery() for _ in range(3)]
+
+    async with record.pool.acquire() as connection, connection.transaction():
+        before = await rows_read(connection)
+        won = await deliveries.claim(connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE)
+        steps = [a_step(id_, EventKind.SENT) for id_ in (oldest, *newest)]
+        applied = await deliveries.transition(connection, steps, now=NOON, announce_within=seconds(10))
+        read = await rows_read(connection) - before
+
+    assert (len(won), len(applied.numbers)) == (4, 4)
+    assert read < 200
+
+
+async def rows_read(connection):
+    """Rows that scans have returned in this transaction so far, of the big tables and their indexes."""
+    return await connection.fetchval(
+        "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
+        " WHERE relname ~ '^(deliveries|messages|attempts|events)'"
+    )

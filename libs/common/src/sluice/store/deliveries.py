@@ -19,11 +19,6 @@ _RANKED = [state.value for state in State]
 _QUIET = [state.value for state in QUIET]
 
 
-def _span(ids: Sequence[UUID]) -> tuple[UUID, UUID]:
-    """Smallest and largest id: with both given, Postgres looks only into the partitions between them."""
-    return min(ids), max(ids)
-
-
 class Claim(NamedTuple):
     """The wish to make attempt ``number`` of a delivery at a provider."""
 
@@ -61,35 +56,36 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         """
         WITH wish AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[],
-                                 $11::uuid[], $12::boolean[])
+                                 $9::uuid[], $10::boolean[])
                 AS w (delivery_id, number, provider_id, round, reference, decision, project_id, idempotent)
+             LIMIT cardinality($1)  -- see sluice.store.db
         ), free AS (
-            SELECT d.id, w.number,
-                   CASE WHEN w.idempotent AND d.ambiguous > 0
-                        THEN (SELECT a.reference FROM attempts a
-                               WHERE a.delivery_id = d.id AND a.provider_id = w.provider_id AND a.outcome = 'unknown'
-                               ORDER BY a.number LIMIT 1)
-                   END AS earlier
+            SELECT w.delivery_id, w.number, w.provider_id, w.round, w.decision,
+                   coalesce(CASE WHEN w.idempotent AND d.ambiguous > 0
+                                 THEN (SELECT a.reference FROM attempts a
+                                        WHERE a.delivery_id = d.id AND a.provider_id = w.provider_id
+                                              AND a.outcome = 'unknown'
+                                        ORDER BY a.number LIMIT 1)
+                            END, w.reference) AS reference
               FROM wish w
               JOIN deliveries d ON d.id = w.delivery_id AND d.project_id = w.project_id
-             WHERE d.id BETWEEN $7 AND $8
-               AND d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
-               AND d.attempts = w.number - 1 AND d.expires_at > $9
+             WHERE d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
+               AND d.attempts = w.number - 1 AND d.expires_at > $7
                FOR UPDATE OF d SKIP LOCKED
         ), won AS (
             UPDATE deliveries d
-               SET state = 'SENDING', attempts = w.number, in_flight = true, provider_id = w.provider_id,
-                   due_at = $10, published_at = NULL, events = d.events + 1
-              FROM wish w, free f
-             WHERE d.id = w.delivery_id AND f.id = d.id AND f.number = w.number AND d.id BETWEEN $7 AND $8
-            RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, w.number, w.provider_id, w.round,
-                      coalesce(f.earlier, w.reference) AS reference, w.decision
+               SET state = 'SENDING', attempts = f.number, in_flight = true, provider_id = f.provider_id,
+                   due_at = $8, published_at = NULL, events = d.events + 1
+              FROM free f
+             WHERE d.id = f.delivery_id
+            RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, f.number, f.provider_id, f.round,
+                      f.reference, f.decision
         ), tried AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, round, reference, decision, started_at)
-            SELECT id, number, project_id, provider_id, round, reference, decision, $9 FROM won
+            SELECT id, number, project_id, provider_id, round, reference, decision, $7 FROM won
         ), history AS (
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id)
-            SELECT id, events, project_id, 'sending', 'SENDING', $9, number, provider_id FROM won
+            SELECT id, events, project_id, 'sending', 'SENDING', $7, number, provider_id FROM won
         )
         SELECT w.id AS delivery_id, w.number, w.message_id, w.recipient, m.content, m.created_at, w.reference
           FROM won w
@@ -101,7 +97,6 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         [wish.round for wish in claims],
         [wish.reference for wish in claims],
         [wish.decision for wish in claims],
-        *_span(ids),
         now,
         now + lease,
         [wish.project_id for wish in claims],
@@ -115,13 +110,12 @@ async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: dateti
     ids = [delivery_id for delivery_id, _ in deliveries]
     await db.execute(
         """
-        UPDATE deliveries d SET due_at = $5
+        UPDATE deliveries d SET due_at = $3
           FROM unnest($1::uuid[], $2::smallint[]) AS held (id, number)
-         WHERE d.id = held.id AND d.id BETWEEN $3 AND $4 AND d.in_flight AND d.attempts = held.number
+         WHERE d.id = held.id AND d.in_flight AND d.attempts = held.number
         """,
         ids,
         [number for _, number in deliveries],
-        *_span(ids),
         until,
     )
 
@@ -173,6 +167,7 @@ async def transition(
                                  $12::text[], $13::text[], $14::boolean[])
                 AS s (delivery_id, attempt, in_flight, kind, state, at, detail, provider_id, due_at, published_at,
                       next_round, outcome, provider_ref, ambiguous)
+             LIMIT cardinality($1)  -- see sluice.store.db
         ), moved AS (
             UPDATE deliveries d
                SET state = CASE WHEN array_position($15::text[], s.state) > array_position($15::text[], d.state)
@@ -185,25 +180,24 @@ async def transition(
                    ambiguous = d.ambiguous + s.ambiguous::int,
                    events = d.events + 1
               FROM step s
-             WHERE d.id = s.delivery_id AND d.id BETWEEN $17 AND $18
+             WHERE d.id = s.delivery_id
                AND d.attempts = s.attempt AND d.in_flight = s.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
-            RETURNING d.id, d.project_id, d.events AS number, d.attempts
+            RETURNING d.id, d.project_id, d.events AS number, s.attempt, s.kind, s.state, s.at, s.detail,
+                      s.provider_id, s.outcome, s.provider_ref
         ), tried AS (
             UPDATE attempts a
-               SET finished_at = s.at, outcome = s.outcome, reason = s.detail, provider_ref = s.provider_ref
-              FROM step s, moved m
-             WHERE m.id = s.delivery_id AND s.outcome IS NOT NULL
-               AND a.delivery_id = s.delivery_id AND a.number = s.attempt AND a.delivery_id BETWEEN $17 AND $18
+               SET finished_at = m.at, outcome = m.outcome, reason = m.detail, provider_ref = m.provider_ref
+              FROM moved m
+             WHERE m.outcome IS NOT NULL AND a.delivery_id = m.id AND a.number = m.attempt
         ), history AS (
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id, detail)
-            SELECT m.id, m.number, m.project_id, s.kind, s.state, s.at, nullif(s.attempt, 0), s.provider_id, s.detail
-              FROM moved m JOIN step s ON s.delivery_id = m.id
+            SELECT id, number, project_id, kind, state, at, nullif(attempt, 0), provider_id, detail FROM moved
         ), forgotten AS (
-            DELETE FROM announcements WHERE id = ANY($19::bigint[])
+            DELETE FROM announcements WHERE id = ANY($17::bigint[])
         ), covered AS (
             INSERT INTO announcements (due_at, delivery_ids, numbers)
-            SELECT $20, array_agg(id), array_agg(number) FROM moved HAVING count(*) > 0
+            SELECT $18, array_agg(id), array_agg(number) FROM moved HAVING count(*) > 0
             RETURNING id
         )
         SELECT m.id, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
@@ -224,7 +218,6 @@ async def transition(
         [step.ambiguous for step in steps],
         _RANKED,
         _QUIET,
-        *_span(ids),
         list(acknowledged),
         now + announce_within,
     )

@@ -52,22 +52,23 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
                                  $7::timestamptz[], $8::text[])
                      WITH ORDINALITY
                 AS g (delivery_id, attempt, provider_id, receipt_id, kind, state, at, detail, position)
+             LIMIT cardinality($1)  -- see sluice.store.db
         ), known AS (
             SELECT g.*, a.project_id
               FROM got g
               JOIN attempts a ON a.delivery_id = g.delivery_id AND a.number = g.attempt
-                             AND a.provider_id = g.provider_id AND a.delivery_id BETWEEN $11 AND $12
+                             AND a.provider_id = g.provider_id
         ), fresh AS (
             INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, kind, received_at)
             SELECT DISTINCT ON (delivery_id, provider_id, receipt_id)
-                   delivery_id, provider_id, receipt_id, project_id, attempt, kind, $13
+                   delivery_id, provider_id, receipt_id, project_id, attempt, kind, $11
               FROM known ORDER BY delivery_id, provider_id, receipt_id, position
             ON CONFLICT DO NOTHING
             RETURNING r.delivery_id, r.provider_id, r.receipt_id
         ), locked AS (
             SELECT d.id, d.attempts, d.state, d.in_flight, d.ambiguous
               FROM deliveries d
-             WHERE d.id IN (SELECT delivery_id FROM fresh) AND d.id BETWEEN $11 AND $12
+             WHERE d.id IN (SELECT delivery_id FROM fresh)
              ORDER BY d.id
                FOR UPDATE
         ), counted AS (
@@ -96,10 +97,10 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
                    events = d.events + p.n,
                    due_at = CASE WHEN d.in_flight THEN d.due_at
                                  WHEN ($9::text[])[p.rank] = ANY($10::text[]) OR d.state = ANY($10::text[]) THEN NULL
-                                 WHEN p.dropped THEN $13
+                                 WHEN p.dropped THEN $11
                                  ELSE d.due_at END
               FROM per p
-             WHERE d.id = p.delivery_id AND d.id BETWEEN $11 AND $12
+             WHERE d.id = p.delivery_id
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.events - p.n AS before
         ), history AS (
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id, detail)
@@ -109,7 +110,7 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
             RETURNING delivery_id, number, kind, state, at, attempt, provider_id, detail
         ), covered AS (
             INSERT INTO announcements (due_at, delivery_ids, numbers)
-            SELECT $14, array_agg(delivery_id), array_agg(number) FROM history HAVING count(*) > 0
+            SELECT $12, array_agg(delivery_id), array_agg(number) FROM history HAVING count(*) > 0
             RETURNING id
         )
         SELECT NULL::bigint AS position, h.*, m.message_id, m.project_id, m.channel, c.id AS announcement
@@ -127,8 +128,6 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
         [one.detail for one in batch],
         _RANKED,
         _QUIET,
-        min(ids),
-        max(ids),
         now,
         now + announce_within,
     )
