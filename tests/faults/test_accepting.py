@@ -14,17 +14,9 @@ from sluice.store import configuration
 from sluice.store.cache import Configuration
 from sluice.store.db import open_pool
 from tests.examples import a_body
+from tests.services.fakes import FakePublisher
 
 pytestmark = pytest.mark.store
-
-
-class Conveyor:
-    """Takes everything."""
-
-    def publish(self, topic, key, value, headers=None):
-        taken = asyncio.get_running_loop().create_future()
-        taken.set_result(None)
-        return taken
 
 
 @pytest.fixture
@@ -38,7 +30,7 @@ async def gateway(database):
         async with (
             Configuration().following(database) as known,
             Acceptance(
-                pool, known, Conveyor(), redrive=timedelta(seconds=8), waiting=100, conveyor=4000
+                pool, known, FakePublisher(), redrive=timedelta(seconds=8), waiting=100, conveyor=4000
             ).running() as acceptance,
         ):
 
@@ -110,7 +102,7 @@ async def intake(gateway):
     async def check(_):
         return gateway.key
 
-    made = Intake(SimpleNamespace(check=check), gateway.acceptance, Conveyor(), largest_body=100_000)
+    made = Intake(SimpleNamespace(check=check), gateway.acceptance, FakePublisher(), largest_body=100_000)
 
     async def read(*records):
         await made.take(list(records))

@@ -464,7 +464,7 @@ async def test_an_expired_delivery_that_nobody_sends_is_found(record):
 
 async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between(record):
     """Statistics are from before: the ids of a batch span the whole pile, and the planner does not know of it."""
-    (oldest,) = [await record.a_delivery()]
+    oldest = await record.a_delivery()
     await record.pool.execute("ANALYZE deliveries, messages, attempts")
     await record.accept(*[a_message() for _ in range(3000)])
     newest = [await record.a_delivery() for _ in range(3)]

@@ -1,10 +1,32 @@
-"""Ending background tasks."""
+"""Keeping and ending background tasks."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 _AGAIN = 1.0  # seconds before a cancellation that got lost is repeated
+
+
+class Tasks:
+    """Tasks that nobody awaits one by one. They are kept here, for the event loop alone would let them be collected."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for it costs a system call each time
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin ``work``."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def ended(self) -> None:
+        """Return when all that was begun so far has ended, well or not."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

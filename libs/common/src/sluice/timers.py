@@ -16,19 +16,15 @@ _TICKS = 100  # per second
 class Timer:
     """Something that will be done, unless it is cancelled before."""
 
-    __slots__ = ("_callback", "_together")
+    __slots__ = ("_together", "callback")
 
     def __init__(self, callback: Callable[[], object], together: set[Timer]) -> None:
-        self._callback = callback
+        self.callback = callback
         self._together = together
 
     def cancel(self) -> None:
         """Leave it undone, if there is still time."""
         self._together.discard(self)
-
-    def run(self) -> None:
-        """Do it."""
-        self._callback()
 
 
 class Timers:
@@ -55,7 +51,7 @@ class Timers:
         while together:
             timer = together.pop()
             try:
-                timer.run()
+                timer.callback()
             except Exception as error:  # the others have their time too
                 self.loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
 

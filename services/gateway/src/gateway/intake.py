@@ -22,6 +22,7 @@ from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.clock import utc_now
 from sluice.store.configuration import ApiKey
+from sluice.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -36,14 +37,12 @@ class Intake:
         self._acceptance = acceptance
         self._publisher = publisher
         self._largest = largest_body
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def take(self, records: list[Record]) -> None:
         """Take a batch over."""
         for record in records:
-            task = asyncio.create_task(self._accept(record))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._accept(record))
 
     async def _accept(self, record: Record) -> None:
         while record.alive:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -27,6 +25,7 @@ from sluice.model.ids import reference_of
 from sluice.model.state import EventKind
 from sluice.providers.sandbox import SANDBOX
 from sluice.store.cache import Configuration
+from sluice.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -50,7 +49,7 @@ class Routing:
         self._publisher = publisher
         self._settler = settler
         self._timing = timing
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def take(self, records: list[Record]) -> None:
         """Take a batch over; each record is finished once what follows from it is on the bus or in the record."""
@@ -59,25 +58,25 @@ class Routing:
             try:
                 drive = Drive.model_validate_json(record.value or b"")
             except ValidationError:
-                self._spawn(set_aside(self._publisher, record, "not a drive of a schema that this version reads"))
+                self._tasks.spawn(set_aside(self._publisher, record, "not a drive of a schema that this version reads"))
                 continue
             try:
                 self._decide(record, drive, now)
             except Exception as error:  # a bug must not stop the others; the delivery falls due and comes again
                 log.exception("not_decided", delivery=str(drive.delivery_id))
-                self._spawn(set_aside(self._publisher, record, f"no decision: {type(error).__name__}"))
+                self._tasks.spawn(set_aside(self._publisher, record, f"no decision: {type(error).__name__}"))
 
     async def drained(self) -> None:
         """Return when everything taken over is finished."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.ended()
 
     def _decide(self, record: Record, drive: Drive, now: datetime) -> None:
         if drive.expires_at <= now:
-            self._spawn(self._conclude(record, drive, expire(drive, at=now)))
+            self._tasks.spawn(self._conclude(record, drive, expire(drive, at=now)))
             return
         assignment = self._assign(drive, record.value or b"", now)
         if isinstance(assignment, Conclusion):
-            self._spawn(self._conclude(record, drive, assignment))
+            self._tasks.spawn(self._conclude(record, drive, assignment))
             return
         metrics.of(metrics.ROUTED, drive.channel, "route").inc()
         assert crash.at("route.before_publish")
@@ -134,11 +133,6 @@ class Routing:
         if not await acknowledged([published]):
             log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
         assert crash.at("route.dead_letter")
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _assignment(

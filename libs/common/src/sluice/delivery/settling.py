@@ -136,5 +136,5 @@ def _event(settlement: Settlement, number: int) -> dict[str, Any]:
         "outcome": step.outcome,
         "took_ms": took,
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
-        "detail": step.detail or None,
+        "detail": step.detail,
     }

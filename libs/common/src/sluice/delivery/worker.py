@@ -9,12 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -47,7 +46,7 @@ from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
 from sluice.store.receipts import Statement
-from sluice.tasks import end
+from sluice.tasks import Tasks, end
 from sluice.wires.call import Wires, call
 
 log = structlog.get_logger()
@@ -120,7 +119,7 @@ class Worker:
         self._settings = settings
         self._lanes: dict[UUID, _Lane] = {}
         self._flying: set[_Job] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._credentials: dict[UUID, tuple[int, AnyPackage, Credentials]] = {}
         self._claims: Batcher[_Job, Claimed | None] = Batcher(
             self._claim, name="claim", size=200, parallel=2, linger=0.001, split_on=(asyncpg.DataError, ValueError)
@@ -129,7 +128,6 @@ class Worker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Worker]:
         """Work until the block ends."""
-        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._claims.running())
             keepers = [
@@ -140,7 +138,7 @@ class Worker:
                 yield self
             finally:
                 await end(*keepers)
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._tasks.ended()
 
     @property
     def in_flight(self) -> int:
@@ -155,14 +153,16 @@ class Worker:
         for record in records:
             assignment = _read(record)
             if assignment is None:
-                self._spawn(set_aside(self._publisher, record, "not an assignment of a schema that this version reads"))
+                self._tasks.spawn(
+                    set_aside(self._publisher, record, "not an assignment of a schema that this version reads")
+                )
                 continue
             job = _Job(record, assignment, arrived)
             unusable = self._unusable(assignment)
             if unusable is not None:
-                self._spawn(self._hand_back(job, unusable, after=_AGAIN))
+                self._tasks.spawn(self._hand_back(job, unusable, after=_AGAIN))
             elif assignment.drive.expires_at <= now:
-                self._spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
+                self._tasks.spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
                 lane.join(job)
@@ -187,12 +187,7 @@ class Worker:
                 job.record.done()
                 continue
             lane.free -= 1
-            self._spawn(self._carry(lane, job))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._carry(lane, job))
 
     # -- one delivery ---------------------------------------------------------------------------------------------
 
@@ -219,7 +214,7 @@ class Worker:
             self._flying.discard(job)
             log.exception("delivery_interrupted", delivery=str(job.assignment.drive.delivery_id))
             if isinstance(error, asyncpg.DataError | ValueError):
-                self._spawn(set_aside(self._publisher, job.record, f"{type(error).__name__}: {error}"[:300]))
+                self._tasks.spawn(set_aside(self._publisher, job.record, f"{type(error).__name__}: {error}"[:300]))
                 return
         finally:
             lane.free += 1
@@ -387,7 +382,7 @@ class Worker:
         others = {row.id for row in self._configuration.candidates(drive.project_id, drive.channel)}
         others -= {job.assignment.provider_id, *drive.tried, *drive.avoid}
         if any(self._lane(other).free for other in others) or lane.held_until - now > self._settings.lane_patience:
-            self._spawn(self._hand_back(job, "the provider has no free slot"))
+            self._tasks.spawn(self._hand_back(job, "the provider has no free slot"))
             return
         job.arrived = now
         lane.join(job)

@@ -51,7 +51,6 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
     others are cancelled, expired, settled, or in other hands, and are left out. Rows that somebody holds locked are
     left out too: that somebody is changing them, and what remains is driven again when it falls due.
     """
-    ids = [wish.delivery_id for wish in claims]
     rows = await db.fetch(
         """
         WITH wish AS (
@@ -91,7 +90,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
           FROM won w
           JOIN messages m ON m.id = w.message_id
         """,
-        ids,
+        [wish.delivery_id for wish in claims],
         [wish.number for wish in claims],
         [wish.provider_id for wish in claims],
         [wish.round for wish in claims],
@@ -107,14 +106,15 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
 
 async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
     """Keep attempts (delivery, number) that are still in flight until ``until``."""
-    ids = [delivery_id for delivery_id, _ in deliveries]
     await db.execute(
         """
         UPDATE deliveries d SET due_at = $3
-          FROM unnest($1::uuid[], $2::smallint[]) AS held (id, number)
+          FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS h (id, number)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS held
          WHERE d.id = held.id AND d.in_flight AND d.attempts = held.number
         """,
-        ids,
+        [delivery_id for delivery_id, _ in deliveries],
         [number for _, number in deliveries],
         until,
     )
@@ -158,7 +158,6 @@ async def transition(
     The events are covered by one row of ``announcements`` until the broker has them; rows named in
     ``acknowledged`` are removed on the way.
     """
-    ids = [step.delivery_id for step in steps]
     rows = await db.fetch(
         """
         WITH step AS (
@@ -202,7 +201,7 @@ async def transition(
         )
         SELECT m.id, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
         """,
-        ids,
+        [step.delivery_id for step in steps],
         [step.attempt for step in steps],
         [step.in_flight for step in steps],
         [step.kind.value for step in steps],

@@ -44,7 +44,6 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
     A delivery that waits after an ambiguous attempt is settled by a statement that it was taken; a statement that the
     provider dropped it makes it due at once, because now it is known that it may be sent again.
     """
-    ids = [one.delivery_id for one in batch]
     rows = await db.fetch(
         """
         WITH got AS (
@@ -118,7 +117,7 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
          UNION ALL
         SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
         """,
-        ids,
+        [one.delivery_id for one in batch],
         [one.attempt for one in batch],
         [one.provider_id for one in batch],
         [one.receipt_id for one in batch],
