@@ -21,6 +21,9 @@ class Form:
     calm: float  # before a fault
     fault: float
     after: float
+    gray_pairs: int  # of calm and fault in scenario 5, while a provider hangs
+    gray_calm: float
+    gray_fault: float
     backlog: float  # seconds of saturation that pile up
     crash_every: float
     receipt_wait: float | None  # None: the default
@@ -40,6 +43,9 @@ QUICK = Form(
     calm=6.0,
     fault=12.0,
     after=3.0,
+    gray_pairs=3,
+    gray_calm=3.0,
+    gray_fault=4.0,
     backlog=5.0,
     crash_every=5.0,
     receipt_wait=5.0,
@@ -58,6 +64,9 @@ FULL = Form(
     calm=20.0,
     fault=60.0,
     after=20.0,
+    gray_pairs=5,
+    gray_calm=10.0,
+    gray_fault=20.0,
     backlog=60.0,
     crash_every=20.0,
     receipt_wait=None,
@@ -79,6 +88,8 @@ def paced(form: Form, factor: float) -> Form:
         calm=form.calm * factor,
         fault=form.fault * factor,
         after=form.after * factor,
+        gray_calm=form.gray_calm * factor,
+        gray_fault=form.gray_fault * factor,
         backlog=form.backlog * factor,
         crash_every=form.crash_every * factor,
     )

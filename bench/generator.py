@@ -7,11 +7,13 @@ bare protocols with one request in flight, and one timer fires at the next arriv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import sys
 from array import array
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -28,10 +30,11 @@ TICK = 0.001  # seconds between two looks at the window
 
 
 class _Connection(asyncio.Protocol):
-    __slots__ = ("_buffer", "_owner", "_transport", "busy_with", "closed")
+    __slots__ = ("_buffer", "_owner", "_transport", "busy_with", "closed", "pool")
 
-    def __init__(self, owner: _Run) -> None:
+    def __init__(self, owner: _Run, pool: _Pool) -> None:
         self._owner = owner
+        self.pool = pool
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self.busy_with = -1
@@ -78,6 +81,15 @@ def _length(data: bytes, head: int) -> int:
     return int(lowered[start + 15 : end if end > 0 else None])
 
 
+@dataclass(eq=False, slots=True)
+class _Pool:
+    """The connections of one stream: no stream waits behind the requests of another one, as with two clients."""
+
+    idle: list[_Connection] = field(default_factory=list)
+    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
+    size: int = 0  # connections that are open or being opened
+
+
 class _Run:
     """One offer being made."""
 
@@ -85,10 +97,9 @@ class _Run:
         self._offer = offer
         self._counted = counted
         self._timer = Timer()
-        self._idle: list[_Connection] = []
+        self._pools = [_Pool() for _ in offer.streams]
         self._all: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._waiting: deque[tuple[int, bytes]] = deque()
         self._rows = array("d")
         self._open = 0  # requests without an answer
         self._finished = asyncio.Event()
@@ -104,8 +115,9 @@ class _Run:
         """Send everything, wait for the answers, and write the result."""
         offer = self._offer
         self._draw()
-        for _ in range(offer.connections):
-            self._connect()
+        for pool in self._pools:
+            for _ in range(offer.connections):
+                self._connect(pool)
         await asyncio.gather(*self._opening, return_exceptions=True)
         late = now() - offer.start
         loop = asyncio.get_running_loop()
@@ -151,6 +163,7 @@ class _Run:
         self._due.sort()
         if self._window is not None:
             self._window_position = offer.streams.index(self._window)
+            self._window_pool = self._pools[self._window_position]
             self._failed_before = sum(self._counted[slot] for slot in counters.FAILED)
             self._calls_before = self._counted[counters.CALLS]
             self._sent_before = sum(self._counted[slot] for slot in counters.SENT)
@@ -193,7 +206,7 @@ class _Run:
         end = offer.seconds if stream.end is None else stream.end
         most = stream.most if stream.most is not None else STREAM_SPAN
         counted = self._counted
-        while not self._over and self._idle:
+        while not self._over and self._window_pool.idle:
             number = offer.index + offer.of * self._window_sent
             if moment - offer.start >= end or number >= most:
                 self._over = True
@@ -215,21 +228,19 @@ class _Run:
         self._open += 1
         keys = self._keys[position]
         request = self._templates[position] % {b"n": b"%09d" % number, b"key": keys[number % len(keys)]}
-        if self._idle:
-            self._idle.pop().send(row, request)
+        pool = self._pools[position]
+        if pool.idle:
+            pool.idle.pop().send(row, request)
             return
-        self._waiting.append((row, request))
-        if len(self._all) + len(self._opening) < self._offer.most_connections:
-            self._connect()
+        pool.waiting.append((row, request))
+        if pool.size < self._offer.most_connections:
+            self._connect(pool)
 
     def answered(self, connection: _Connection, row: int, status: int) -> None:
         self._rows[row + 3] = now()
         self._rows[row + 4] = status
         self._settled(status)
-        if self._waiting:
-            connection.send(*self._waiting.popleft())
-        else:
-            self._idle.append(connection)
+        self._free(connection)
         if self._window is not None:
             self._fill_window()
         self._perhaps_finished()
@@ -245,36 +256,44 @@ class _Run:
             self._counted[counters.FAILED[self._offer.index]] += 1
 
     def gone(self, connection: _Connection) -> None:
-        self._all.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self._all:
+            self._all.discard(connection)
+            connection.pool.size -= 1
+        if connection in connection.pool.idle:
+            connection.pool.idle.remove(connection)
+
+    def _free(self, connection: _Connection) -> None:
+        """It takes the next request of its stream."""
+        if connection.pool.waiting:
+            connection.send(*connection.pool.waiting.popleft())
+        else:
+            connection.pool.idle.append(connection)
 
     def _perhaps_finished(self) -> None:
         window_over = self._window is None or self._over
         if self._next >= len(self._due) and window_over and not self._open and now() > self._offer.start:
             self._finished.set()
 
-    def _connect(self) -> None:
-        task = asyncio.ensure_future(self._opened())
+    def _connect(self, pool: _Pool) -> None:
+        pool.size += 1
+        task = asyncio.ensure_future(self._opened(pool))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _opened(self) -> None:
+    async def _opened(self, pool: _Pool) -> None:
         offer = self._offer
-        try:
+        with contextlib.suppress(OSError):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self), offer.host, offer.port
+                lambda: _Connection(self, pool), offer.host, offer.port
             )
-        except OSError:
-            if self._waiting:
-                # Nobody listens: this request was not taken by anybody.
-                self.broken(self._waiting.popleft()[0])
-            return
-        self._all.add(connection)
-        if self._waiting:
-            connection.send(*self._waiting.popleft())
-        else:
-            self._idle.append(connection)
+            if not connection.closed:
+                self._all.add(connection)
+                self._free(connection)
+                return
+        pool.size -= 1
+        if pool.waiting:
+            # Nobody listens: this request was not taken by anybody.
+            self.broken(pool.waiting.popleft()[0])
 
 
 async def _serve(path: Path) -> None:

@@ -25,11 +25,12 @@ from sluice.model.message import Channel
 
 WINDOW = 1000  # messages under way when we and Floor K are at their limit
 PEER_WINDOW = 200  # the peers reach theirs with fewer, and take seconds to fill a larger one
-TENANTS = 6
+TENANTS = 16  # each fault takes one whose providers nobody has used
 LITTLE_PARTITIONS = (1, 8)
 LITTLE_SLOTS = (64, 256)
 LITTLE_SECONDS = 0.200
 LITTLE_WINDOW = 6  # messages under way for each slot: enough on the road that no slot waits for one
+OVERLOAD_CONNECTIONS = 400  # of each stream and generator
 REFUSED_503 = {"do": "fault", "code": "service_unavailable", "slow": {"median": 0.0}}
 HANGING = {"do": "hang", "slow": {"median": 3600.0}}
 
@@ -449,49 +450,69 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 async def gray_failure(bench: Bench) -> None:
-    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times)."""
+    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times).
+
+    The hang comes again and again in one run, each time for a tenant whose providers nobody has used.
+    """
     form, report, world = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
     ours = bench.sluice or await bench.start_sluice()
-    variants: dict[str, dict[str, Any]] = {"hang": HANGING}
+    variants: dict[str, tuple[int, dict[str, Any]]] = {"hang": (form.gray_pairs, HANGING)}
     if form.step is not None:
-        variants["20 x slower"] = {"slow": {"median": 1.0, "sigma": 0.35}}
-        variants["15 % 503"] = {"fail": 15.0, "code": "20503"}
-    begin, end = form.warm + form.calm, form.warm + form.calm + form.fault
-    for name, rule in variants.items():
+        variants["20 x slower"] = 1, {"slow": {"median": 1.0, "sigma": 0.35}}
+        variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
+    for name, (spells, rule) in variants.items():
         await world.sink.behave(sinks.MODEL)
         run = world.next_run()
-        tenant = bench.next_tenant()
-        streams = (
-            bench.stream(run, tenant, rate / 2, name="email"),
-            bench.stream(run, tenant, rate / 2, name="sms", channel="sms"),
-        )
-        load = Load(streams, seconds=end, warm=form.warm, run=run, rest=form.rest)
-        actions: list[Action] = [
-            (begin, partial(world.sink.behave, sinks.MODEL, {"sms-a": rule})),
-            (end, partial(world.sink.behave, sinks.MODEL)),
-        ]
+        streams: list[Stream] = []
+        actions: list[Action] = []
+        faults: list[tuple[float, float, float]] = []  # begin of the calm, begin and end of the fault
+        for spell in range(spells):
+            first = spell * (form.warm + form.gray_calm + form.gray_fault)
+            calm = first + form.warm
+            begin, end = calm + form.gray_calm, calm + form.gray_calm + form.gray_fault
+            faults.append((calm, begin, end))
+            tenant = bench.next_tenant()
+            for channel in ("email", "sms"):
+                streams.append(bench.stream(run, tenant, rate / 2, name=channel, channel=channel, begin=first, end=end))
+            actions += [
+                (begin, partial(world.sink.behave, sinks.MODEL, {"sms-a": rule})),
+                (end, partial(world.sink.behave, sinks.MODEL)),
+            ]
+        load = Load(tuple(streams), seconds=faults[-1][2], warm=form.warm, run=run, rest=form.rest)
         made = await bench.run("5", ours, load, actions)
-        before = _p99(made.provider_times("email", end=begin))
-        during = _p99(made.provider_times("email", begin=begin, end=end))
-        held = [call for one in made.messages for call in one.calls if call.door == "sms-a"]
-        due = made.measured("sms", begin=begin, end=end)
-        report.figure(
-            "5",
-            name,
-            {
-                "e-mail p99 before, ms": _milliseconds(before),
-                "e-mail p99 during, ms": _milliseconds(during),
-                "e-mail p50 before, ms": _milliseconds(percentile(made.provider_times("email", end=begin), 0.5)),
-                "e-mail p50 during, ms": _milliseconds(percentile(made.provider_times("email", begin=begin), 0.5)),
-                "sms late, per cent": round(100 * len(made.late("sms", begin=begin)) / len(due), 2) if due else None,
-                "sms lost": sum(one.accepted and first_taken(one) is None for one in made.measured("sms")),
-                "most calls held by the provider": _most_held(held),
-                "duplicates": made.duplicates,
-            },
-        )
+        report.figure("5", name, _gray_figures(made, faults))
         if name == "hang":
-            report.measure("hang_email_p99_over_before", ratios([(during, before)]))
+            pairs = [
+                (_p99(made.provider_times("email", begin=begin, end=end)),
+                 _p99(made.provider_times("email", begin=calm, end=begin)))
+                for calm, begin, end in faults
+            ]  # fmt: skip
+            report.measure("hang_email_p99_over_before", ratios(pairs))
+
+
+def _gray_figures(run: Run, faults: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """What an SMS provider's faults did to both channels; of the e-mails, each fault for itself."""
+    due = [one for _, begin, end in faults for one in run.measured("sms", begin=begin, end=end)]
+    late = [one for _, begin, end in faults for one in run.late("sms", begin=begin, end=end)]
+
+    def emails(share: float, spans: Sequence[tuple[float, float]]) -> list[float | None]:
+        times = [run.provider_times("email", begin=begin, end=end) for begin, end in spans]
+        return [_milliseconds(percentile(each, share)) for each in times]
+
+    before, during = [(calm, begin) for calm, begin, _ in faults], [(begin, end) for _, begin, end in faults]
+    return {
+        "e-mail p99 before, ms": emails(0.99, before),
+        "e-mail p99 during, ms": emails(0.99, during),
+        "e-mail p50 before, ms": emails(0.5, before),
+        "e-mail p50 during, ms": emails(0.5, during),
+        "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
+        "sms lost": sum(one.accepted and first_taken(one) is None for one in run.measured("sms")),
+        "most calls held by the provider": _most_held(
+            [call for one in run.messages for call in one.calls if call.door == "sms-a"]
+        ),
+        "duplicates": run.duplicates,
+    }
 
 
 def _most_held(calls: Sequence[Any]) -> int:
@@ -601,7 +622,15 @@ async def overload(bench: Bench) -> None:
         bench.stream(run, loud, 2 * whole, name="loud"),
         bench.stream(run, quiet, 0.1 * whole, name="quiet"),
     )
-    load = Load(streams, seconds=form.warm + form.fault, warm=form.warm, run=run, rest=form.rest)
+    load = Load(
+        streams,
+        seconds=form.warm + form.fault,
+        warm=form.warm,
+        run=run,
+        # Opened while the load is on, a thousand connections cost retransmissions of seconds.
+        connections=OVERLOAD_CONNECTIONS,
+        rest=form.rest,
+    )
     both = await bench.run("7", ours, load)
     refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
     report.figure(

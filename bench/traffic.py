@@ -37,8 +37,8 @@ class Offer:
     index: int = 0
     of: int = 1
     seed: int = 0
-    connections: int = 64  # open before the start
-    most_connections: int = 2000
+    connections: int = 64  # of each stream, open before the start
+    most_connections: int = 2000  # of each stream
     window: int = 0  # calls that may be under way in all, for the window kind
     patience: float = 5.0  # seconds to wait for answers after the last request
 

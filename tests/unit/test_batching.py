@@ -54,6 +54,25 @@ async def test_what_comes_together_is_done_together(flush):
     assert flush.batches == [list(range(10))]
 
 
+async def test_after_a_batch_company_is_waited_for(flush):
+    async with batcher(flush, pace=0.5) as work:
+        await work.submit(1)
+        second = work.submit(2)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await asyncio.gather(second, work.submit(3))
+
+    assert flush.batches == [[1], [2, 3]]
+
+
+async def test_what_fills_a_batch_waits_for_nobody(flush):
+    async with batcher(flush, size=2, pace=3600) as work:
+        results = await asyncio.gather(*[work.submit(number) for number in range(8)])
+
+    assert results == [number * 10 for number in range(8)]
+    assert [len(batch) for batch in flush.batches] == [2, 2, 2, 2]
+
+
 async def test_no_batch_is_larger_than_allowed(flush):
     async with batcher(flush, size=10) as work:
         await asyncio.gather(*[work.submit(number) for number in range(95)])
@@ -137,7 +156,7 @@ async def test_a_waiter_that_leaves_during_its_flush_harms_nobody(flush):
 
 
 async def test_the_end_waits_for_what_was_submitted(flush):
-    async with batcher(flush, linger=0.01) as work:
+    async with batcher(flush, pace=0.01) as work:
         results = [work.submit(number) for number in range(30)]
 
     assert [result.result() for result in results] == [number * 10 for number in range(30)]

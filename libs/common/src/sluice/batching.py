@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Generic, TypeVar
 
 from sluice.tasks import end
@@ -18,11 +19,28 @@ class OverloadedError(Exception):
     """Too many are waiting already; nothing was done."""
 
 
+class Pace:
+    """Lets the next batch begin ``seconds`` after the one before at the earliest: what comes alone goes at once, and
+    under load the number of batches, and with it their cost, is bounded.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun = 0.0  # monotonic
+
+    async def keep(self, *, hurry: bool = False) -> None:
+        """Return when a batch may begin; with ``hurry`` at once."""
+        left = 0.0 if hurry else self._begun + self._seconds - monotonic()
+        # What the loop has still to do in this turn belongs to the same batch.
+        await asyncio.sleep(max(0.0, left))
+        self._begun = monotonic()
+
+
 class Batcher(Generic[T, R]):
     """Collects items and gives them to ``flush``, which returns one result an item, in order.
 
-    A batch is whatever has come together while the ones before it were under way: alone an item waits for
-    ``linger`` seconds at most, under load batches grow by themselves. ``parallel`` flushes run at once.
+    A batch is whatever has come together while the ones before it were under way, and within ``pace`` seconds of the
+    beginning of the one before: alone an item goes at once, under load batches grow. ``parallel`` flushes run at once.
     If a batch fails with one of ``split_on``, its items are flushed one by one, so that one bad item spoils no other.
     """
 
@@ -33,14 +51,14 @@ class Batcher(Generic[T, R]):
         name: str,
         size: int,
         parallel: int = 2,
-        linger: float = 0.0,
+        pace: float = 0.0,
         limit: int = 100_000,
         split_on: tuple[type[Exception], ...] = (),
     ) -> None:
         self._flush = flush
         self._name = name
         self._size = size
-        self._linger = linger
+        self._pace = Pace(pace)
         self._limit = limit
         self._split_on = split_on
         self._slots = asyncio.Semaphore(parallel)
@@ -78,8 +96,7 @@ class Batcher(Generic[T, R]):
         while True:
             await self._some.wait()
             await self._slots.acquire()
-            if self._linger and len(self._waiting) < self._size:
-                await asyncio.sleep(self._linger)
+            await self._pace.keep(hurry=len(self._waiting) >= self._size)
             batch = self._next_batch()
             if not batch:
                 self._slots.release()

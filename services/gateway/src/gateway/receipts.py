@@ -51,7 +51,7 @@ class Receipts:
             name="receipts",
             size=200,
             parallel=2,
-            linger=0.002,
+            pace=0.005,
             limit=20_000,
             split_on=(asyncpg.DataError, ValueError),
         )

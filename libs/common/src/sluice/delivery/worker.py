@@ -122,7 +122,7 @@ class Worker:
         self._tasks = Tasks()
         self._credentials: dict[UUID, tuple[int, AnyPackage, Credentials]] = {}
         self._claims: Batcher[_Job, Claimed | None] = Batcher(
-            self._claim, name="claim", size=200, parallel=2, linger=0.001, split_on=(asyncpg.DataError, ValueError)
+            self._claim, name="claim", size=200, parallel=2, pace=0.010, split_on=(asyncpg.DataError, ValueError)
         )
 
     @asynccontextmanager
