@@ -145,10 +145,11 @@ def _short_table(report: Report) -> str:
 
 
 def _growth_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("growth", help="cost per message as the record, the configuration and the pile grow")
+    parser = commands.add_parser("growth", help="cost per message as the record, its age, the configuration and the pile grow")
     _common(parser, 2 * 3600)
     parser.add_argument("--rows", type=_numbers, default=(10**4, 10**5, 10**6), help="deliveries in the record")
     parser.add_argument("--accounts", type=_numbers, default=(1, 100, 10_000), help="projects, with providers each")
+    parser.add_argument("--weeks", type=_numbers, default=(1, 10, 100), help="weekly partitions of every table")
     parser.add_argument("--backlogs", type=_numbers, default=(10**3, 10**4, 10**5), help="messages that wait")
     parser.add_argument("--rounds", type=int, default=5, help="how often each size of the record is measured")
     parser.add_argument("--seconds", type=float, default=8.0, help="measured part of a run")

@@ -24,7 +24,7 @@ from bench.traffic import Shape, Stream
 from bench.world import World
 from sluice.clock import utc_now
 from sluice.model.message import Email
-from sluice.store import migrations
+from sluice.store import migrations, partitions
 
 CHUNK = 50_000  # deliveries written by one statement
 SPREAD = timedelta(days=2)  # the rows lie as far back as this, or to the week's beginning
@@ -34,7 +34,7 @@ Point = dict[str, Any]
 
 
 async def grow(options: argparse.Namespace) -> int:
-    """Measure all three kinds of growth, draw them, and write them down."""
+    """Measure all kinds of growth, draw them, and write them down."""
     report = Report("growth", provisional=options.provisional)
     found: dict[str, list[Point]] = {}
     sizes: list[dict[str, float]] = []
@@ -46,6 +46,9 @@ async def grow(options: argparse.Namespace) -> int:
         _cost_ratio(report, found["deliveries in the record"])
         found["projects, with two providers each"] = await _levels(
             world, report, "accounts", options.accounts, rate, options, []
+        )
+        found["weeks of the record, each a partition of every table"] = await _levels(
+            world, report, "weeks", options.weeks, rate, options, []
         )
         found["messages that wait"] = await _piles(world, report, options.backlogs, 2 * rate)
         report.seconds = world.took
@@ -117,8 +120,20 @@ async def _prepare(world: World, kind: str, size: int) -> list[Tenant]:
     tenants = await make_tenants(dsn, world, key, size if kind == "accounts" else 1, ("email",))
     if kind == "rows":
         await fill(world, dsn, size)
+    if kind == "weeks":
+        await _age(dsn, size)
     world.say(f"{name} is filled")
     return tenants
+
+
+async def _age(dsn: str, weeks: int) -> None:
+    """The partitions of a record that was begun so many weeks ago; they are empty, for statements prepare them all."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for ago in range(1, weeks + 1):
+            await partitions.ensure(connection, utc_now() - timedelta(weeks=ago))
+    finally:
+        await connection.close()
 
 
 async def _measure(

@@ -121,7 +121,7 @@ def latencies(document: Mapping[str, Any], path: Path) -> None:
 
 
 def growth(document: Mapping[str, Any], path: Path) -> None:
-    """Cost per message against three kinds of growth."""
+    """Cost per message against each kind of growth."""
     kinds = document.get("growth", {})
     drawn = [(name, points) for name, points in kinds.items() if points]
     if not drawn:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from sluice.bus.admin import specified
 from sluice.bus.topics import Topic
-from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, record, settled, states
+from tests.chaos.campaigns.load import Tell, at_once, balanced, body, faults, messages, record, settled, states
 from tests.chaos.machine import Machine
 
 IN_FLIGHT = 100
@@ -44,10 +44,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     made = await messages(machine, tag)
     found = await states(machine, tag)
     broken = [f"{topic}: a delivery was published {most} times" for topic, most in worst.items() if most > 2]
-    broken += ["not settled"] if seconds is None else []
-    broken += [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
-    bad = {state: number for state, number in found.items() if state not in ("SENT", "DELIVERED")}
-    broken += [f"ended as {bad}"] if bad else []
+    broken += faults(answers, seconds, found)
     return {
         "backlog": made,
         "stood_s": STANDING,

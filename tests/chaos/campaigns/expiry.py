@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from sluice.model import ids
-from tests.chaos.campaigns.load import Tell, balanced, body, record, settled, states, steadily
+from tests.chaos.campaigns.load import Tell, balanced, body, faults, record, settled, states, steadily
 from tests.chaos.customer import ahead
 from tests.chaos.ledgers import moment, read
 from tests.chaos.machine import Machine, webhooks
@@ -42,8 +42,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     quiet = await settled(machine, tag, within=120, tell=tell)
     found = await states(machine, tag)
     late = await _late(machine, tag)
-    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
-    broken += ["not settled"] if quiet is None else []
+    broken = faults(answers, quiet)
     broken += late[:20]
     broken += ["nothing expired: the campaign proved nothing"] if not found["EXPIRED"] else []
     return {

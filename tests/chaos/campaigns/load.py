@@ -198,6 +198,16 @@ async def settled(machine: Machine, tag: str, *, within: float, tell: Tell) -> f
         await asyncio.sleep(0.2)
 
 
+def faults(answers: Mapping[str, int], seconds: float | None, found: Mapping[str, int] | None = None) -> list[str]:
+    """What is wrong where every message was to be accepted (``answers``), to be settled (``seconds``, see
+    :func:`settled`), and, when its final states are given, to be taken by a provider.
+    """
+    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    broken += ["not settled"] if seconds is None else []
+    bad = {state: number for state, number in (found or {}).items() if state not in ("SENT", "DELIVERED")}
+    return broken + ([f"ended as {bad}"] if bad else [])
+
+
 def processes(machine: Machine) -> dict[str, int | None]:
     """The pid of every role: what was restarted has another one."""
     managed = {name: found.pid for name, found in read_state(machine.data_dir).items()}

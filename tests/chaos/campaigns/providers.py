@@ -8,7 +8,7 @@ from typing import Any
 from sluice.settings import read_key_file
 from sluice.store import configuration
 from sluice.store.crypto import Vault
-from tests.chaos.campaigns.load import Tell, balanced, record, sender, settled, states, steadily
+from tests.chaos.campaigns.load import Tell, balanced, faults, record, sender, settled, states, steadily
 from tests.chaos.ledgers import now, read
 from tests.chaos.machine import Machine, account, add_provider
 from tests.chaos.simulation import DOORS
@@ -75,10 +75,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             await configuration.change_provider(db, machine.project.providers[door], now=now(), enabled=True)
     quiet = await settled(machine, tag, within=120, tell=tell)
     found = await states(machine, tag)
-    bad = {state: number for state, number in found.items() if state not in ("SENT", "DELIVERED")}
-    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
-    broken += ["not settled"] if quiet is None else []
-    broken += [f"ended as {bad}"] if bad else []
+    broken = faults(answers, quiet, found)
     refused = _refused(machine) - unauthorised
     broken += [f"{refused} calls were refused for their credentials"] if refused else []
     return {

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from sluice.launcher.proc import free_port
-from tests.chaos.campaigns.load import Tell, ambiguous, balanced, sender, settled, states, steadily
+from tests.chaos.campaigns.load import Tell, ambiguous, balanced, faults, sender, settled, states, steadily
 from tests.chaos.ledgers import moment, read
 from tests.chaos.machine import Machine, replica_of
 from tests.chaos.nemesis import Fault, Nemesis
@@ -43,10 +43,9 @@ async def rolling(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         errors = dict(balancer.errors)
     quiet = await settled(machine, tag, within=120, tell=tell)
     doubtful = await ambiguous(machine, tag)
-    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    broken = faults(answers, quiet)
     broken += [f"errors {errors}"] if errors else []
     broken += [f"{doubtful} ambiguous attempts"] if doubtful else []
-    broken += ["not settled"] if quiet is None else []
     broken += [f"{name} did not come back" for name in nemesis.unhealed]
     return {
         "restarts": size,
@@ -85,8 +84,7 @@ async def storm(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     calls = sorted(moment(line["at"]).timestamp() for line in read(machine.simulation.calls))
     calls = [began, *(at for at in calls if at > began)]
     still = max((later - earlier for earlier, later in pairwise(calls)), default=0.0)
-    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
-    broken += ["not settled"] if quiet is None else []
+    broken = faults(answers, quiet)
     broken += [f"no call for {still:.0f} s"] if still > LONGEST_STILL else []
     return {
         "seconds": size,

@@ -39,9 +39,6 @@ log = structlog.get_logger()
 _WAIT = 0.8  # seconds a request may wait for Postgres before it is refused
 _DOUBT = 20.0  # seconds, with Postgres answering, after which a commit that was in doubt cannot appear any more
 _WITHDRAW_EVERY = 0.5  # seconds
-_ACCEPTED = {
-    (door, channel): metrics.ACCEPTED.labels(channel.value, door) for door in ("http", "bus") for channel in Channel
-}
 
 
 class Accepted(NamedTuple):
@@ -138,7 +135,7 @@ class Acceptance:
                 assert crash.at("accept.before_publish")
                 self._drive(message)
                 assert crash.at("accept.published")
-                _ACCEPTED[door, message.channel].inc()
+                metrics.of(metrics.ACCEPTED, message.channel.value, door).inc()
                 return Accepted(message.id, message.project_id, message.channel, message.created_at, replayed=False)
             case Replayed(first):
                 return Accepted(first, message.project_id, message.channel, time_of(first), replayed=True)
