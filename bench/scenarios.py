@@ -450,10 +450,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 async def gray_failure(bench: Bench) -> None:
-    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times).
-
-    The hang comes again and again in one run, each time for a tenant whose providers nobody has used.
-    """
+    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times)."""
     form, report, world = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
     ours = bench.sluice or await bench.start_sluice()
@@ -461,6 +458,7 @@ async def gray_failure(bench: Bench) -> None:
     if form.step is not None:
         variants["20 x slower"] = 1, {"slow": {"median": 1.0, "sigma": 0.35}}
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
+    # A spell of calm and fault comes again and again in one run, each time for a tenant whose providers nobody has used.
     for name, (spells, rule) in variants.items():
         await world.sink.behave(sinks.MODEL)
         run = world.next_run()
