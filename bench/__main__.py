@@ -145,7 +145,7 @@ def _short_table(report: Report) -> str:
 
 
 def _growth_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("growth", help="cost per message as the record, its age, the configuration and the pile grow")
+    parser = commands.add_parser("growth", help="cost per message as record, age, configuration and pile grow")
     _common(parser, 2 * 3600)
     parser.add_argument("--rows", type=_numbers, default=(10**4, 10**5, 10**6), help="deliveries in the record")
     parser.add_argument("--accounts", type=_numbers, default=(1, 100, 10_000), help="projects, with providers each")

@@ -458,7 +458,7 @@ async def gray_failure(bench: Bench) -> None:
     if form.step is not None:
         variants["20 x slower"] = 1, {"slow": {"median": 1.0, "sigma": 0.35}}
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
-    # A spell of calm and fault comes again and again in one run, each time for a tenant whose providers nobody has used.
+    # Calm and fault come again and again in one run, each time for a tenant whose providers nobody has used.
     for name, (spells, rule) in variants.items():
         await world.sink.behave(sinks.MODEL)
         run = world.next_run()
