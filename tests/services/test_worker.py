@@ -362,6 +362,29 @@ async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(wo
     await until(lambda: all(one.finished for one in records))
 
 
+async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 1})
+    other = an_smtp(2)
+    working.configuration.providers[other.id] = other
+    wire.open.clear()
+    first = working.handed_over(await working.a_delivery(), provider)
+    await working.worker.take([first])
+    full = asyncio.get_running_loop().time()
+    await until(lambda: asyncio.get_running_loop().time() > full + 0.6)  # patience is 0.4 s
+    second = working.handed_over(await working.a_delivery(), provider)
+
+    await working.worker.take([second])
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert [back.avoid for back in working.rerouted] == [(provider.id,)]
+    wire.open.set()
+    await until(lambda: first.finished and second.finished)
+    third = working.handed_over(await working.a_delivery(), provider)
+    await working.take(third)
+    assert (len(wire.heard), len(working.rerouted)) == (2, 1)
+
+
 async def test_what_nobody_else_could_take_keeps_its_place(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     wire.open.clear()

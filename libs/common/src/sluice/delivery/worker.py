@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
+from math import inf
 from uuid import UUID
 
 import asyncpg
@@ -85,6 +86,7 @@ class _Lane:
     urgent: deque[_Job] = field(default_factory=deque)
     calm: deque[_Job] = field(default_factory=deque)
     held_until: float = 0.0  # monotonic time; no call before
+    full_since: float = inf  # monotonic time since which no slot was free
 
     def join(self, job: _Job) -> None:
         """Wait for a slot, behind those of the same rank."""
@@ -165,8 +167,11 @@ class Worker:
                 self._tasks.spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
-                lane.join(job)
-                self._pump(lane)
+                if arrived - lane.full_since > self._settings.lane_patience:
+                    self._mind(lane, job, arrived)  # nothing comes back from there: it would only wait
+                else:
+                    lane.join(job)
+                    self._pump(lane)
 
     def _lane(self, provider_id: UUID) -> _Lane:
         lane = self._lanes.get(provider_id)
@@ -187,6 +192,8 @@ class Worker:
                 job.record.done()
                 continue
             lane.free -= 1
+            if not lane.free:
+                lane.full_since = time.monotonic()
             self._tasks.spawn(self._carry(lane, job))
 
     # -- one delivery ---------------------------------------------------------------------------------------------
@@ -218,6 +225,7 @@ class Worker:
                 return
         finally:
             lane.free += 1
+            lane.full_since = inf
             self._pump(lane)
         await self._finish(job, settlement)
 
@@ -368,7 +376,7 @@ class Worker:
     async def _mind_lanes(self) -> None:
         """Give back what waits too long for a slot, and start what was held."""
         while True:
-            await asyncio.sleep(min(0.25, self._settings.lane_patience / 4))
+            await asyncio.sleep(min(0.1, self._settings.lane_patience / 4))
             now = time.monotonic()
             for lane in list(self._lanes.values()):
                 for waiting in (lane.urgent, lane.calm):
