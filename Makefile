@@ -43,7 +43,7 @@ fix: setup ## let ruff mend and format what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-bench: $(BENCH_INSTALLED) ## all eight scenarios against floors and peers, ratios only; over an hour
+bench: $(BENCH_INSTALLED) ## all eight scenarios against floors and peers, ratios only; about an hour
 	@$(BIN)/python -m bench full
 
 bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes

@@ -256,9 +256,10 @@ class _Run:
             self._counted[counters.FAILED[self._offer.index]] += 1
 
     def gone(self, connection: _Connection) -> None:
-        if connection in self._all:
-            self._all.discard(connection)
-            connection.pool.size -= 1
+        if connection not in self._all:
+            return  # see _opened
+        self._all.remove(connection)
+        connection.pool.size -= 1
         if connection in connection.pool.idle:
             connection.pool.idle.remove(connection)
 

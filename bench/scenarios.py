@@ -479,38 +479,29 @@ async def gray_failure(bench: Bench) -> None:
             ]
         load = Load(tuple(streams), seconds=faults[-1][2], warm=form.warm, run=run, rest=form.rest)
         made = await bench.run("5", ours, load, actions)
-        report.figure("5", name, _gray_figures(made, faults))
+        due = [one for _, begin, end in faults for one in made.measured("sms", begin=begin, end=end)]
+        late = [one for _, begin, end in faults for one in made.late("sms", begin=begin, end=end)]
+        before = [made.provider_times("email", begin=calm, end=begin) for calm, begin, _ in faults]
+        during = [made.provider_times("email", begin=begin, end=end) for _, begin, end in faults]
+        report.figure(
+            "5",
+            name,
+            {
+                "e-mail p99 before, ms": [_milliseconds(_p99(times)) for times in before],
+                "e-mail p99 during, ms": [_milliseconds(_p99(times)) for times in during],
+                "e-mail p50 before, ms": [_milliseconds(percentile(times, 0.5)) for times in before],
+                "e-mail p50 during, ms": [_milliseconds(percentile(times, 0.5)) for times in during],
+                "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
+                "sms lost": sum(one.accepted and first_taken(one) is None for one in made.measured("sms")),
+                "most calls held by the provider": _most_held(
+                    [call for one in made.messages for call in one.calls if call.door == "sms-a"]
+                ),
+                "duplicates": made.duplicates,
+            },
+        )
         if name == "hang":
-            pairs = [
-                (_p99(made.provider_times("email", begin=begin, end=end)),
-                 _p99(made.provider_times("email", begin=calm, end=begin)))
-                for calm, begin, end in faults
-            ]  # fmt: skip
+            pairs = [(_p99(held), _p99(calm)) for held, calm in zip(during, before, strict=True)]
             report.measure("hang_email_p99_over_before", ratios(pairs))
-
-
-def _gray_figures(run: Run, faults: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
-    """What an SMS provider's faults did to both channels; of the e-mails, each fault for itself."""
-    due = [one for _, begin, end in faults for one in run.measured("sms", begin=begin, end=end)]
-    late = [one for _, begin, end in faults for one in run.late("sms", begin=begin, end=end)]
-
-    def emails(share: float, spans: Sequence[tuple[float, float]]) -> list[float | None]:
-        times = [run.provider_times("email", begin=begin, end=end) for begin, end in spans]
-        return [_milliseconds(percentile(each, share)) for each in times]
-
-    before, during = [(calm, begin) for calm, begin, _ in faults], [(begin, end) for _, begin, end in faults]
-    return {
-        "e-mail p99 before, ms": emails(0.99, before),
-        "e-mail p99 during, ms": emails(0.99, during),
-        "e-mail p50 before, ms": emails(0.5, before),
-        "e-mail p50 during, ms": emails(0.5, during),
-        "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
-        "sms lost": sum(one.accepted and first_taken(one) is None for one in run.measured("sms")),
-        "most calls held by the provider": _most_held(
-            [call for one in run.messages for call in one.calls if call.door == "sms-a"]
-        ),
-        "duplicates": run.duplicates,
-    }
 
 
 def _most_held(calls: Sequence[Any]) -> int:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.chaos.campaigns.load import Tell, ambiguous, balanced, body, messages, settled, states, steadily
+from tests.chaos.campaigns.load import Tell, ambiguous, balanced, body, faults, messages, settled, states, steadily
 from tests.chaos.machine import Machine
 
 RATE = 50.0  # messages a second
@@ -48,11 +48,9 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     quiet = await settled(machine, tag, within=180, tell=tell)
     drained = round(time.monotonic() - returned, 1)
     made, found = await messages(machine, tag), await states(machine, tag)
-    broken = [f"{status}: {number} answers" for status, number in answers.items() if status != "201"]
+    broken = faults(answers, quiet, found)
     broken += [f"{made} messages for {len(accepted)} accepted"] if made != len(accepted) else []
     broken += [f"the backlog took {drained} s"] if quiet is None or drained > DRAINED_WITHIN else []
-    bad = {state: number for state, number in found.items() if state not in ("SENT", "DELIVERED")}
-    broken += [f"ended as {bad}"] if bad else []
     return {
         "wipes": size,
         "away_s": away,
