@@ -68,6 +68,7 @@ EXEMPT = {
     "libs/common/src/sluice/bus/parking.py:set_aside": "park, which it calls, has points",
     "libs/common/src/sluice/delivery/announcing.py:announce_again": "its only caller has points before and after it",
     "libs/common/src/sluice/delivery/worker.py:_tell_late": "dying there is dying between two settled attempts",
+    "libs/common/src/sluice/delivery/worker.py:_tell_silence": "evidence about a provider; it moves no delivery",
     "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",
     "services/router/src/router/recovery.py:_drive": "its only caller has points before and after it",
     "services/gateway/src/gateway/accepting.py:_drive": "its only caller has points before and after it",

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import httpx
+import orjson
 import pytest
 
 from router.recovery import drive_of
-from sluice.bus.events import DeliveryEvent, Drive
+from sluice.bus.events import DeliveryEvent, Drive, ProviderSilent
 from sluice.clock import utc_now
 from sluice.delivery.settling import Settler
 from sluice.delivery.worker import Worker, WorkerSettings
@@ -383,6 +384,55 @@ async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider,
     third = working.handed_over(await working.a_delivery(), provider)
     await working.take(third)
     assert (len(wire.heard), len(working.rerouted)) == (2, 1)
+
+
+def told_silent(working):
+    told = [orjson.loads(value) for value in working.bus.on("delivery.events")]
+    return [event for event in told if event["kind"] == "provider_silent"]
+
+
+async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 2})
+    wire.open.clear()
+    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(2)]
+
+    await working.worker.take(records)
+
+    await until(lambda: len(told_silent(working)) == 2)
+    silent = ProviderSilent.model_validate(told_silent(working)[0])
+    assert (silent.provider_id, silent.project_id, silent.channel, silent.slots) == (
+        provider.id,
+        PROJECT,
+        provider.channel,
+        2,
+    )
+    wire.open.set()
+    await until(lambda: all(one.finished for one in records))
+
+
+async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 2})
+    wire.open.clear()
+    record = working.handed_over(await working.a_delivery(), provider)
+
+    await working.worker.take([record])
+    await asyncio.sleep(1.0)  # the patience here is 0.4 s
+
+    assert told_silent(working) == []
+    wire.open.set()
+    await until(lambda: record.finished)
+
+
+async def test_a_provider_is_not_called_silent_because_the_record_is_slow(working, provider, wire):
+    working.configuration.change(provider, settings={"concurrency": 1})
+    record = working.handed_over(await working.a_delivery(), provider)
+    async with working.record.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE deliveries")
+        await working.worker.take([record])
+        await asyncio.sleep(1.0)  # the patience here is 0.4 s
+
+    await until(lambda: record.finished)
+    assert (told_silent(working), len(wire.heard)) == ([], 1)
 
 
 async def test_what_nobody_else_could_take_keeps_its_place(working, provider, wire):

@@ -160,6 +160,24 @@ async def test_after_an_answer_that_never_came_another_provider_sends_it_and_say
     assert (message["provider"]["name"], await ambiguous_of(world)) == ("mailbox-smtp", 1)
 
 
+async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(world, simulator, mailbox):
+    host, port = simulator.smtp_address
+    credentials = {"host": host, "port": port, "secure": False}
+    silent = await world.add_provider("silent", credentials, priority=-1, settings={"concurrency": 2})
+    held = [await world.send(to=["hang+ada@example.com"]) for _ in range(2)]
+
+    async def degraded():
+        answer = await asyncio.to_thread(httpx.get, f"{world.system.addresses['health']}/v1/health/providers")
+        return [one for one in answer.json() if one["provider_id"] == str(silent) and one["verdict"] == "degraded"]
+
+    (verdict,) = await until(degraded, within=9)  # a call has 10 s
+    message = await world.settled(await world.send())
+
+    assert verdict["reason"] == "no call is answered"
+    assert message["provider"]["name"] == "mailbox-smtp"
+    assert [(await world.message(one))["status"] for one in held] == ["SENDING"] * 2
+
+
 async def test_class_once_is_not_repeated_after_doubt(world, far_end):
     body = {"to": ["accept-then-never-answer+ada@example.com"], "class": "once"}
 

@@ -12,7 +12,7 @@ from health.verdict import Attempt, Record, Thresholds, at_time, observe
 from tests.examples import NOON, after, seconds
 
 LIMITS = Thresholds()
-GOOD, BAD, UNSURE = "accepted", "provider_fault", "unknown"
+GOOD, BAD, UNSURE, SILENT = "accepted", "provider_fault", "unknown", "silent"
 
 
 def watched(*outcomes, limits=LIMITS, record=None, start=0.0):
@@ -62,6 +62,36 @@ def test_a_success_begins_the_count_anew():
 
 def test_an_unknown_outcome_counts_more_than_a_fault():
     assert watched(*[UNSURE] * 4, GOOD).error_rate > watched(*[BAD] * 4, GOOD).error_rate
+
+
+def test_a_provider_that_answers_nobody_is_degraded_at_once():
+    record = watched(*[GOOD] * 30, SILENT)
+    assert (record.verdict, record.reason) == ("degraded", "no call is answered")
+
+
+@pytest.mark.parametrize("answer", [GOOD, "rejected", "throttled"])
+def test_the_first_answer_ends_the_silence(answer):
+    assert watched(*[GOOD] * 30, SILENT, SILENT, answer).verdict == "healthy"
+
+
+def test_an_answer_from_before_the_silence_does_not_end_it():
+    record = watched(SILENT, start=5.0)
+    assert observe(record, Attempt(after(4.9), GOOD), LIMITS).verdict == "degraded"
+
+
+def test_an_answer_that_did_not_come_does_not_end_the_silence():
+    assert [watched(SILENT, *[UNSURE] * count).verdict for count in (1, 4, 5)] == ["degraded", "degraded", "unhealthy"]
+
+
+def test_silence_of_which_no_more_is_heard_is_forgotten():
+    record = watched(SILENT)
+    times = [LIMITS.silence - 1, LIMITS.silence]
+    assert [at_time(record, after(time), LIMITS).verdict for time in times] == ["degraded", "healthy"]
+
+
+def test_who_is_out_comes_back_by_probes_whatever_silence_ended():
+    record = watched(SILENT, record=out(), start=1.0)
+    assert (record.verdict, at_time(record, after(1 + LIMITS.silence), LIMITS).verdict) == ("unhealthy", "unhealthy")
 
 
 def test_a_rejected_recipient_moves_nothing():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from health.verdict import Thresholds
 from health.watching import Watch
 from sluice import metrics
-from sluice.bus.events import DeliveryEvent
+from sluice.bus.events import DeliveryEvent, ProviderSilent
 from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
 
 
@@ -50,6 +50,15 @@ def test_attempts_are_counted_for_their_provider():
 
 def test_an_event_without_an_attempt_is_no_evidence():
     assert verdicts(a_watch(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
+
+
+def test_silence_is_told_and_the_end_of_it_without_any_further_event():
+    silent = ProviderSilent(provider_id=PROVIDER, project_id=PROJECT, channel="sms", slots=256, seconds=2.0, at=NOON)
+    watch = a_watch(silent)
+
+    told = [[one.verdict for one in watch.news(after(time))] for time in (0, 6, 16)]
+
+    assert told == [["degraded"], [], ["healthy"]]
 
 
 def test_a_verdict_is_told_once():

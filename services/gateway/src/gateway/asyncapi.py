@@ -9,7 +9,7 @@ from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
 from gateway.requests import Body
-from sluice.bus.events import SCHEMA_VERSION, DeliveryEvent, RequestRejected
+from sluice.bus.events import SCHEMA_VERSION, DeliveryEvent, ProviderSilent, RequestRejected
 from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,
@@ -17,7 +17,8 @@ _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers
 `dead.letters` with topic, partition, offset and reason; what is refused is told on `delivery.events` as well."""
 
 _EVENTS = """Every step of every delivery, announced after it was recorded; at least once. (delivery_id, number) is
-the identity of an event. The key of a record is the message's id."""
+the identity of an event. The key of a record is the message's id. Two more kinds say what is no delivery's step:
+`request_rejected` and `provider_silent`."""
 
 
 def document() -> dict[str, Any]:
@@ -30,7 +31,8 @@ def document() -> dict[str, Any]:
     broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-intake", title="send", description=_SEND)(
         send_request
     )
-    broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=DeliveryEvent | RequestRejected)
+    schema = DeliveryEvent | RequestRejected | ProviderSilent
+    broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=schema)
     specification = AsyncAPI(broker, title="Sluice", version=str(SCHEMA_VERSION), schema_version="3.0.0")
     found: dict[str, Any] = json.loads(specification.to_specification().to_json())
     return found

@@ -1,8 +1,9 @@
 """Attempts in, verdict out: pure, so that every verdict can be replayed from the events that led to it.
 
 The thresholds are the seed's and are settings: healthy below 5 % errors over the last 100 sends, degraded up to
-25 %, unhealthy above or after consecutive failures. Only the provider's fault counts. Evidence is forgotten with time,
-so that a provider without traffic is not frozen in an old verdict.
+25 %, unhealthy above or after consecutive failures. Only the provider's fault counts. One that leaves all calls of a
+worker without an answer is degraded before any of them has an outcome. Evidence is forgotten with time, so that a
+provider without traffic is not frozen in an old verdict.
 
 Attempts may come in any order. One that comes late counts from the newest that is remembered, so that what is
 remembered is in the order of time and its sums can be kept instead of counted; one that comes later than the memory
@@ -41,12 +42,13 @@ class Thresholds(BaseModel):
     auth_hold: float = Field(60.0, gt=0, description="pause after refused credentials; doubles up to an hour")
     auth_trust: float = Field(60.0, ge=0, description="for so long after a success one refusal is not the account's")
     auth_in_a_row: int = Field(3, ge=1, description="refusals in a row that park an account which has just worked")
+    silence: float = Field(15.0, ge=0, description="for so long a provider that gave no answer at all is degraded")
     throttle_hold: float = Field(5.0, gt=0, description="pause after a throttle that named none")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What the verdict looks at; ``outcome`` is the word in the event."""
+    """What the verdict looks at; ``outcome`` is the word in the event: that of an attempt, or ``silent``."""
 
     at: datetime
     outcome: str
@@ -70,6 +72,7 @@ class Record(NamedTuple):
     refusals: int = 0  # refused credentials in a row
     probe_at: datetime | None = None
     hold_until: datetime | None = None
+    silent_at: datetime | None = None  # a worker's calls had no answer; None again after the first one
 
     @property
     def error_rate(self) -> float:
@@ -79,7 +82,11 @@ class Record(NamedTuple):
 
 def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float = 1.0) -> Record:
     """The record after one more attempt. ``jitter`` (0.5 … 1) spreads the probes of several installations."""
+    if record.silent_at is not None and attempt.at > record.silent_at and attempt.outcome not in ("silent", "unknown"):
+        record = _judged(record._replace(silent_at=None), limits)
     match attempt.outcome:
+        case "silent":
+            return _judged(record._replace(silent_at=_later(record.silent_at, attempt.at)), limits)
         case "auth_failed":
             return _refused(record, attempt.at, limits)
         case "throttled":
@@ -96,11 +103,13 @@ def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float 
 def at_time(record: Record, now: datetime, limits: Thresholds) -> Record:
     """The record as time passes: old evidence is forgotten, and with it a verdict that rests on it alone."""
     recent, lost = _remembered(record.recent, now, limits, limits.window)
-    if len(recent) == len(record.recent):
+    still_silent = record.silent_at is not None and (now - record.silent_at).total_seconds() < limits.silence
+    silent_at = record.silent_at if still_silent else None
+    if len(recent) == len(record.recent) and silent_at == record.silent_at:
         return record
     in_a_row = min(record.in_a_row, len(recent))
-    aged = record._replace(recent=recent, weight=record.weight - lost, in_a_row=in_a_row)
-    return aged if aged.verdict == UNHEALTHY else _by_share(aged, limits)
+    weight = record.weight - lost
+    return _judged(record._replace(recent=recent, weight=weight, in_a_row=in_a_row, silent_at=silent_at), limits)
 
 
 def _remembered(recent: Recent, now: datetime, limits: Thresholds, most: int) -> tuple[Recent, float]:
@@ -137,7 +146,7 @@ def _judge(record: Record, attempt: Attempt, limits: Thresholds, jitter: float) 
         return _trip(record, attempt.at, f"{record.in_a_row} failures in a row", limits, jitter)
     if failed and len(record.recent) >= limits.least and record.error_rate > limits.unhealthy:
         return _trip(record, attempt.at, _share(record), limits, jitter)
-    return _by_share(record, limits)
+    return _judged(record, limits)
 
 
 def _judge_probe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float, *, failed: bool) -> Record:
@@ -181,9 +190,14 @@ def _refused(record: Record, at: datetime, limits: Thresholds) -> Record:
     )
 
 
-def _by_share(record: Record, limits: Thresholds) -> Record:
+def _judged(record: Record, limits: Thresholds) -> Record:
+    """With the verdict that follows from what is remembered; who is out comes back by probes only."""
+    if record.verdict == UNHEALTHY:
+        return record
     if len(record.recent) >= limits.least and record.error_rate >= limits.degraded:
         return record._replace(verdict=DEGRADED, reason=_share(record))
+    if record.silent_at is not None:
+        return record._replace(verdict=DEGRADED, reason="no call is answered")
     return record if record.verdict == HEALTHY else record._replace(verdict=HEALTHY, reason="")
 
 

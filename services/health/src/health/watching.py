@@ -196,7 +196,8 @@ def _is_news(known: Watched, now: datetime) -> bool:
 
 def _time_will_change(known: Watched) -> bool:
     """Whether evidence will be forgotten, or numbers are still to be told."""
-    return bool(known.record.recent) or known.told is None or known.told.error_rate != _error_rate(known.record)
+    evidence = known.record.recent or known.record.silent_at
+    return bool(evidence) or known.told is None or known.told.error_rate != _error_rate(known.record)
 
 
 def _count(before: ProviderHealth | None, after: ProviderHealth | None) -> None:

@@ -106,7 +106,15 @@ class DeliveryEvent(AttemptMade):
     detail: str = ""
 
 
-class RequestRejected(BusRecord):
+class _OtherEvent(BusRecord):
+    """Also on ``delivery.events``, and of another kind than a :class:`DeliveryEvent`."""
+
+    def encode(self) -> bytes:
+        """With ``kind``, by which readers tell it from a :class:`DeliveryEvent`."""
+        return self.model_dump_json().encode()
+
+
+class RequestRejected(_OtherEvent):
     """``delivery.events``: a request on ``send.requests`` whose sender is known was refused."""
 
     kind: str = "request_rejected"
@@ -120,9 +128,17 @@ class RequestRejected(BusRecord):
     offset: int
     at: AwareDatetime
 
-    def encode(self) -> bytes:
-        """With ``kind``, which readers need to tell it from a :class:`DeliveryEvent`."""
-        return self.model_dump_json().encode()
+
+class ProviderSilent(_OtherEvent, AttemptMade):
+    """``delivery.events``: a worker has all its slots at a provider taken, and for a while no call has ended.
+
+    Told before any of those attempts has an outcome, and again as long as it lasts.
+    """
+
+    kind: str = "provider_silent"
+    outcome: str | None = "silent"  # of none of the attempts: for readers of :class:`AttemptMade`
+    slots: int  # calls that are without an answer
+    seconds: float  # since the last one that ended, or began
 
 
 class ProviderHealth(BusRecord):

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 from sluice import crash, metrics
 from sluice.batching import Batcher
 from sluice.bus.consumer import Record
-from sluice.bus.events import Assignment, Repeat
+from sluice.bus.events import Assignment, ProviderSilent, Repeat
 from sluice.bus.parking import set_aside
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
@@ -82,11 +82,17 @@ class _Job:
 class _Lane:
     """The calls of one provider: a slow one holds only its own slots."""
 
-    free: int
+    slots: int
+    free: int = 0
     urgent: deque[_Job] = field(default_factory=deque)
     calm: deque[_Job] = field(default_factory=deque)
+    calls: set[_Job] = field(default_factory=set)  # claimed and without an answer
     held_until: float = 0.0  # monotonic time; no call before
     full_since: float = inf  # monotonic time since which no slot was free
+    told_silent: float = -inf  # monotonic time
+
+    def __post_init__(self) -> None:
+        self.free = self.slots
 
     def join(self, job: _Job) -> None:
         """Wait for a slot, behind those of the same rank."""
@@ -213,6 +219,7 @@ class Worker:
             job.reference = claimed.reference
             self._flying.add(job)
             started = utc_now()
+            lane.calls.add(job)
             outcome = await self._attempt(job, claimed, *ready)
             settlement = self._conclude(lane, job, ready[0], outcome, started)
         except Exception as error:
@@ -224,6 +231,7 @@ class Worker:
                 self._tasks.spawn(set_aside(self._publisher, job.record, f"{type(error).__name__}: {error}"[:300]))
                 return
         finally:
+            lane.calls.discard(job)
             lane.free += 1
             lane.full_since = inf
             self._pump(lane)
@@ -374,15 +382,35 @@ class Worker:
         job.record.done()
 
     async def _mind_lanes(self) -> None:
-        """Give back what waits too long for a slot, and start what was held."""
+        """Give back what waits too long for a slot, start what was held, tell who is silent."""
         while True:
             await asyncio.sleep(min(0.1, self._settings.lane_patience / 4))
             now = time.monotonic()
-            for lane in list(self._lanes.values()):
+            for provider_id, lane in list(self._lanes.items()):
                 for waiting in (lane.urgent, lane.calm):
                     while waiting and now - waiting[0].arrived > self._settings.lane_patience:
                         self._mind(lane, waiting.popleft(), now)
                 self._pump(lane)
+                if now - max(lane.full_since, lane.told_silent) > self._settings.lane_patience:
+                    self._tell_silence(provider_id, lane, now)
+
+    def _tell_silence(self, provider_id: UUID, lane: _Lane, now: float) -> None:
+        """Let the health service know of a provider that answers nobody, before the first deadline shows it."""
+        row = self._configuration.providers.get(provider_id)
+        old = sum(now - job.claimed_at > self._settings.lane_patience for job in lane.calls)
+        if row is None or old < lane.slots:
+            return  # slots that wait for a claim say something about the record, not about the provider
+        silent = ProviderSilent(
+            provider_id=provider_id,
+            project_id=row.project_id,
+            channel=row.channel,
+            slots=lane.slots,
+            seconds=round(now - lane.full_since, 1),
+            at=utc_now(),
+        )
+        lane.told_silent = now
+        log.warning("provider_silent", provider=str(provider_id), slots=silent.slots, seconds=silent.seconds)
+        self._publisher.publish(Topic.EVENTS, provider_id.bytes, silent.encode())
 
     def _mind(self, lane: _Lane, job: _Job, now: float) -> None:
         """Give it back if somebody else could take it, or nobody may for long; otherwise it keeps its place."""
