@@ -410,6 +410,37 @@ async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(workin
     await until(lambda: all(one.finished for one in records))
 
 
+async def test_who_answered_quickly_is_called_silent_early_and_passed_by(record, bus, provider, wire):
+    working = Working(record, bus, Configured(provider, an_smtp(2)), wire)
+    working.configuration.change(provider, settings={"concurrency": 12})
+    async with a_worker(working, lane_patience=60.0) as working.worker:
+        await working.take(*[working.handed_over(await working.a_delivery(), provider) for _ in range(12)])
+        wire.open.clear()
+        held = [working.handed_over(await working.a_delivery(), provider) for _ in range(14)]
+
+        await working.worker.take(held)
+
+        await until(lambda: len(told_silent(working)) == 1 and len(working.rerouted) == 2)
+        wire.open.set()
+        await until(lambda: all(one.finished for one in held))
+
+
+async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_over(record, bus, provider, wire):
+    working = Working(record, bus, Configured(provider), wire)
+    working.configuration.change(provider, settings={"concurrency": 2})
+    async with a_worker(working, lane_patience=60.0) as working.worker:
+        await working.take(*[working.handed_over(await working.a_delivery(), provider) for _ in range(2)])
+        wire.open.clear()
+        held = [working.handed_over(await working.a_delivery(), provider) for _ in range(2)]
+
+        await working.worker.take(held)
+        await asyncio.sleep(1.0)  # four times what many calls would get
+
+        assert told_silent(working) == []
+        wire.open.set()
+        await until(lambda: all(one.finished for one in held))
+
+
 async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 2})
     wire.open.clear()

@@ -35,7 +35,7 @@ from sluice.delivery.settling import Settlement, Settler
 from sluice.errors import SluiceError
 from sluice.model import ids
 from sluice.model.message import Class, Email, content_adapter
-from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled
+from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled, Unknown
 from sluice.model.state import EventKind
 from sluice.providers import registry
 from sluice.providers.contract import AnyPackage, Credentials, Outgoing
@@ -54,6 +54,13 @@ log = structlog.get_logger()
 
 _AGAIN = 0.3  # seconds before a claim is tried again while Postgres is away
 _SPARE = 1.0  # seconds of the lease that must be left beyond the deadline when a call starts
+
+# So many calls, of which none ends for so many times as long as they take on average, are not in the hands of a
+# provider that works. Fewer say less: they get the whole patience.
+_CALLS_THAT_TELL = 10
+_TIMES_AS_LONG = 5.0
+_LEAST_PATIENCE = 0.25  # seconds
+_LOOK_EVERY = 0.1  # seconds
 
 
 class WorkerSettings(Timing, KeyedSettings):
@@ -90,6 +97,7 @@ class _Lane:
     held_until: float = 0.0  # monotonic time; no call before
     full_since: float = inf  # monotonic time since which no slot was free
     told_silent: float = -inf  # monotonic time
+    takes: float = inf  # seconds that a call takes, the last ones counting most
 
     def __post_init__(self) -> None:
         self.free = self.slots
@@ -97,6 +105,16 @@ class _Lane:
     def join(self, job: _Job) -> None:
         """Wait for a slot, behind those of the same rank."""
         (self.urgent if job.assignment.drive.class_ is Class.URGENT else self.calm).append(job)
+
+    def ended(self, took: float) -> None:
+        """A call was answered after so many seconds."""
+        self.takes = took if self.takes == inf else 0.9 * self.takes + 0.1 * took
+
+    def patience(self, most: float) -> float:
+        """Seconds after which a provider that keeps all slots taken can be called silent."""
+        if self.slots < _CALLS_THAT_TELL:
+            return most
+        return min(most, max(_LEAST_PATIENCE, _TIMES_AS_LONG * self.takes))
 
     def next(self) -> _Job | None:
         """Whose turn it is, if anybody's."""
@@ -173,7 +191,7 @@ class Worker:
                 self._tasks.spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
-                if arrived - lane.full_since > self._settings.lane_patience:
+                if self._silent(lane, arrived):
                     self._mind(lane, job, arrived)  # nothing comes back from there: it would only wait
                 else:
                     lane.join(job)
@@ -184,6 +202,10 @@ class Worker:
         if lane is None:
             lane = self._lanes[provider_id] = _Lane(self._slots_of(provider_id))
         return lane
+
+    def _silent(self, lane: _Lane, now: float) -> bool:
+        """Whether all slots are taken and none has come free for much longer than calls take."""
+        return now - lane.full_since > lane.patience(self._settings.lane_patience)
 
     def _slots_of(self, provider_id: UUID) -> int:
         row = self._configuration.providers.get(provider_id)
@@ -358,7 +380,10 @@ class Worker:
         elif isinstance(outcome, AuthFailed):
             log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.reason)
         metrics.of(metrics.ATTEMPTS, package.name, outcome_name(outcome)).inc()
-        metrics.of(metrics.CALL_SECONDS, package.name).observe((now - started).total_seconds())
+        took = (now - started).total_seconds()
+        metrics.of(metrics.CALL_SECONDS, package.name).observe(took)
+        if not isinstance(outcome, Unknown):
+            lane.ended(took)
         repeat = Repeat(provider_id=job.assignment.provider_id, reference=job.reference)
         conclusion = conclude(
             job.assignment.drive, repeat, outcome, idempotent=package.idempotent, at=now, timing=self._settings
@@ -383,21 +408,27 @@ class Worker:
 
     async def _mind_lanes(self) -> None:
         """Give back what waits too long for a slot, start what was held, tell who is silent."""
+        patience = self._settings.lane_patience
         while True:
-            await asyncio.sleep(min(0.1, self._settings.lane_patience / 4))
+            asleep = time.monotonic()
+            await asyncio.sleep(min(_LOOK_EVERY, patience / 4))
             now = time.monotonic()
+            late = now - asleep > _LEAST_PATIENCE  # then answers may be here that nobody has looked at
             for provider_id, lane in list(self._lanes.items()):
+                silent = not late and self._silent(lane, now)
+                too_long = lane.patience(patience) if silent else patience
                 for waiting in (lane.urgent, lane.calm):
-                    while waiting and now - waiting[0].arrived > self._settings.lane_patience:
+                    while waiting and now - waiting[0].arrived > too_long:
                         self._mind(lane, waiting.popleft(), now)
                 self._pump(lane)
-                if now - max(lane.full_since, lane.told_silent) > self._settings.lane_patience:
+                if silent and now - lane.told_silent > patience:
                     self._tell_silence(provider_id, lane, now)
 
     def _tell_silence(self, provider_id: UUID, lane: _Lane, now: float) -> None:
         """Let the health service know of a provider that answers nobody, before the first deadline shows it."""
         row = self._configuration.providers.get(provider_id)
-        old = sum(now - job.claimed_at > self._settings.lane_patience for job in lane.calls)
+        patience = lane.patience(self._settings.lane_patience)
+        old = sum(now - job.claimed_at > patience for job in lane.calls)
         if row is None or old < lane.slots:
             return  # slots that wait for a claim say something about the record, not about the provider
         silent = ProviderSilent(
