@@ -602,19 +602,14 @@ async def overload(bench: Bench) -> None:
     await world.sink.behave(sinks.FAST)
     ours = bench.sluice or await bench.start_sluice()
     loud, quiet = bench.next_tenant(), bench.next_tenant()
-    run = world.next_run()
-    load = Load((bench.stream(run, quiet, 0.1 * whole, name="quiet"),), seconds=form.warm + form.fixed, warm=form.warm,
-                run=run, rest=form.rest)  # fmt: skip
-    alone = await bench.run("7 alone", ours, load)
 
     async def beside(scenario: str, factor: float, seconds: float) -> Run:
         run = world.next_run()
-        streams = (
-            bench.stream(run, loud, factor * whole, name="loud"),
-            bench.stream(run, quiet, 0.1 * whole, name="quiet"),
-        )
+        streams = [bench.stream(run, quiet, 0.1 * whole, name="quiet")]
+        if factor:
+            streams.insert(0, bench.stream(run, loud, factor * whole, name="loud"))
         load = Load(
-            streams,
+            tuple(streams),
             seconds=form.warm + seconds,
             warm=form.warm,
             run=run,
@@ -624,23 +619,25 @@ async def overload(bench: Bench) -> None:
         )
         return await bench.run(scenario, ours, load)
 
-    # What the machine leaves to anybody at the goodput that is asked for, when nobody is refused.
+    alone = await beside("7 alone", 0.0, form.fixed)
+    # What the machine leaves to anybody at the goodput that is asked for, when nobody is refused; and at its limit.
     within = await beside("7 without overload", 0.75, form.fixed)
+    limit = await beside("7 at the limit", 1.1, form.fixed)
     both = await beside("7", 2.0, form.fault)
     refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
     report.figure(
         "7",
         "overload",
         {
-            "goodput per s": round(both.rate, 1),
+            "goodput per s at 0.85, 1.2, 2.1 S": [round(run.rate, 1) for run in (within, limit, both)],
             "refused": len(refusals),
             "refused of the quiet tenant": sum(one.stream == "quiet" for one in refusals),
             "p99 of a refusal, ms": _milliseconds(
                 _p99([one.answered - one.intended for one in refusals if one.answered])
             ),
-            "quiet tenant p99 alone, ms": _milliseconds(_p99(alone.provider_times("quiet"))),
-            "quiet tenant p99 beside 0.75 S, ms": _milliseconds(_p99(within.provider_times("quiet"))),
-            "quiet tenant p99, ms": _milliseconds(_p99(both.provider_times("quiet"))),
+            "quiet tenant p99 alone and at 0.85, 1.2, 2.1 S, ms": [
+                _milliseconds(_p99(run.provider_times("quiet"))) for run in (alone, within, limit, both)
+            ],
             "CPU-s per s": {name: round(used / form.fault, 3) for name, used in both.cpu.items()},
             "seconds until the pile was gone": round(both.rest, 1),
             "memory MB alone": round(alone.python_memory, 1),
