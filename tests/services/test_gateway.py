@@ -139,13 +139,26 @@ async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
 
 
 async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
-    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_: None)
+    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_, **__: None)
 
     refused = await gateway.post()
 
     error_of(refused, 429, "RATE_LIMIT_EXCEEDED")
     assert refused.headers["retry-after"] == "1"
     assert await gateway.count() == 0
+
+
+@pytest.mark.parametrize(("class_", "status"), [("standard", 429), ("urgent", 201)])
+async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_while_answers_are_late(
+    gateway, monkeypatch, class_, status
+):
+    monkeypatch.setattr("gateway.room.Room.piles", lambda *_: True)
+    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_, piles: None if piles else 1.0)
+    monkeypatch.setattr("gateway.crowd.Crowd.leave", lambda *_: None)
+
+    answer = await gateway.post(as_json(a_body(**{"class": class_})))
+
+    assert answer.status_code == status
 
 
 async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):

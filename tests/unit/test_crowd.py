@@ -26,9 +26,9 @@ class Door:
         self.crowd = Crowd(self.clock)
         self.open = []
 
-    def come(self, project, count=1):
+    def come(self, project, count=1, *, piles=False):
         """How many of ``count`` are let in."""
-        entered = [self.crowd.enter(project) for _ in range(count)]
+        entered = [self.crowd.enter(project, piles=piles) for _ in range(count)]
         self.open += [(project, at) for at in entered if at is not None]
         return sum(at is not None for at in entered)
 
@@ -48,10 +48,11 @@ class Door:
                 self.answer(1)
                 self.come(project)
 
-    def be_quick(self, looks=1):
+    def be_quick(self, looks=1, *, answer_after=0.0):
         for _ in range(looks):
             self.pass_time(0.11)
             assert self.come(QUIET)
+            self.pass_time(answer_after)
             self.crowd.leave(*self.open.pop())
 
     def see(self, project):
@@ -141,3 +142,34 @@ def test_a_project_without_open_requests_takes_no_share(door):
     door.answer(len(door.open))
 
     assert door.crowd._open == {}
+
+
+@pytest.mark.parametrize(("late", "let_in"), [(0.008, 5), (0.02, 0)])
+def test_who_piles_up_is_refused_when_answers_begin_to_come_late(door, late, let_in):
+    door.be_quick(answer_after=0.004)
+    door.be_quick(answer_after=late)
+    door.come(QUIET)
+
+    assert door.come(LOUD, 5, piles=True) == let_in
+    assert door.come(LOUD, 5) == 5
+
+
+def test_where_answers_always_take_long_they_are_not_late(door):
+    door.be_quick(20, answer_after=0.02)
+    door.come(QUIET)
+
+    assert door.come(LOUD, 5, piles=True) == 5
+
+
+def test_a_project_alone_may_pile_up(door):
+    door.come(LOUD, 500)
+    door.be_late(5)
+
+    assert door.come(LOUD, 5, piles=True) == 5
+
+
+def test_who_piles_up_is_let_in_when_nobody_else_has_a_request_open(door):
+    door.be_quick(answer_after=0.004)
+    door.be_quick(answer_after=0.02)
+
+    assert door.come(LOUD, piles=True) == 1

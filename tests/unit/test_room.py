@@ -48,6 +48,26 @@ def test_the_urgent_ones_of_a_project_do_not_wait_behind_its_pile():
     assert put(room, LOUD, 150, class_=Class.URGENT) == 100
 
 
+def test_a_project_that_found_no_room_piles_up_for_a_while():
+    now = [100.0]
+    room = Room(10, clock=lambda: now[0])
+    put(room, LOUD, 10)
+    before = room.piles(LOUD)
+
+    put(room, LOUD)
+
+    assert (before, room.piles(LOUD), room.piles(QUIET)) == (False, True, False)
+    now[0] += 0.3
+    assert not room.piles(LOUD)
+
+
+def test_urgent_messages_without_room_say_nothing_about_the_others():
+    room = Room(10)
+    put(room, LOUD, 20, class_=Class.URGENT)
+
+    assert not room.piles(LOUD)
+
+
 def test_a_message_to_more_recipients_than_there_is_room_for_goes_when_it_is_alone():
     room = Room(10)
 

@@ -94,6 +94,10 @@ class Acceptance:
         finally:
             await end(*keepers)
 
+    def piles(self, key: ApiKey) -> bool:
+        """Whether what the key's project sends would only wait in the record now, unless it is urgent."""
+        return self._room.piles(key.project_id)
+
     async def accept(
         self,
         body: bytes,

@@ -5,6 +5,9 @@ quickest request was answered in time, the number of open requests is limited, a
 a share of it: who has more open than his share hears 429, the others notice nothing. A project alone is never refused:
 it waits behind itself only. The limit falls while answers stay late and rises again while they come in time (additive
 increase, multiplicative decrease), and nobody has to guess it.
+
+Before that, where answers only begin to come late, whoever has deliveries waiting in the record for room on the
+conveyor is asked to come again: accepting more of them would take from delivering those that are there.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from uuid import UUID
 
 _LOOK_EVERY = 0.1  # seconds
 _IN_TIME = 0.05  # seconds in which at least the quickest request of a look must have been answered
+_SLOW = 3.0  # times the quickest answer in quiet times: then answers begin to come late
+_LEAST_SLOW = 0.012  # seconds
+_FORGET = 1.0002  # per look: what was quick is forgotten by and by, in ten minutes three times
 _LATELY = 5.0  # seconds
 _LEAST = 64  # open requests that are always allowed: fewer do not fill the commits that they share
 _MOST = 100_000.0
@@ -32,12 +38,19 @@ class Crowd:
         self._all = 0
         self._limit = _MOST
         self._quickest = inf
+        self._quick = inf  # what it is in quiet times
+        self._slow = False
         self._look_at = clock() + _LOOK_EVERY
 
-    def enter(self, project_id: UUID) -> float | None:
-        """Open a request; the time to give to :meth:`leave`, or None if it must be refused."""
+    def enter(self, project_id: UUID, *, piles: bool = False) -> float | None:
+        """Open a request; the time to give to :meth:`leave`, or None if it must be refused.
+
+        ``piles``: what the project sends would only wait in the record now.
+        """
         now = self._clock()
         self._seen[project_id] = now
+        if piles and self._slow and self._all and len(self._seen) > 1:
+            return None
         if self._all >= self._limit and self._open[project_id] >= max(1.0, self._share()):
             return None
         self._open[project_id] += 1
@@ -64,5 +77,7 @@ class Crowd:
             self._limit = max(_LEAST, 0.8 * min(self._limit, self._all))
         else:
             self._limit = min(_MOST, self._limit * 1.1 + 8)
+        self._quick = min(self._quick * _FORGET, self._quickest)
+        self._slow = self._quickest > min(_IN_TIME, max(_LEAST_SLOW, _SLOW * self._quick))
         self._quickest = inf
         self._look_at = now + _LOOK_EVERY

@@ -8,7 +8,10 @@ on the conveyor in turns as it empties (:mod:`sluice.store.waiting`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Callable
+from math import inf
 from uuid import UUID
 
 import structlog
@@ -29,10 +32,12 @@ class Room:
     between two looks; and what is being recorded during a look is not counted before the next.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._size = size
+        self._clock = clock
         self._held: Counter[tuple[UUID, Channel, bool]] = Counter()
         self._projects: Counter[tuple[Channel, bool]] = Counter()
+        self._full_at: dict[UUID, float] = {}  # project, and when it last found no room
         self._moved = False
 
     def take(self, project_id: UUID, channel: Channel, class_: Class, count: int) -> bool:
@@ -45,11 +50,17 @@ class Room:
         share = self._size // (self._projects[lane] + (held == 0))
         # Alone, even a message to more recipients than there is room for must be able to go.
         if held and held + count > share:
+            if class_ is not Class.URGENT:
+                self._full_at[project_id] = self._clock()
             return False
         self._moved = True
         self._projects[lane] += held == 0
         self._held[project_id, *lane] = held + count
         return True
+
+    def piles(self, project_id: UUID) -> bool:
+        """Whether what the project sends would wait in the record, unless it is urgent, as far as is known."""
+        return self._clock() - self._full_at.get(project_id, -inf) < _LOOK_EVERY
 
     async def keep(self, db: Db) -> None:
         """Look at the conveyor for ever; at rest nobody is asked."""
@@ -67,3 +78,4 @@ class Room:
         held = await waiting.on_conveyor(db)
         self._held = Counter({(one.project_id, one.channel, one.urgent): number for one, number in held.items()})
         self._projects = Counter((channel, urgent) for _, channel, urgent in self._held)
+        self._full_at = {project: at for project, at in self._full_at.items() if self.piles(project)}
