@@ -96,6 +96,7 @@ class _Lane:
     calls: set[_Job] = field(default_factory=set)  # claimed and without an answer
     held_until: float = 0.0  # monotonic time; no call before
     full_since: float = inf  # monotonic time since which no slot was free
+    silent: bool = False  # what keeps_silent said, until a slot comes free
     told_silent: float = -inf  # monotonic time
     takes: float = inf  # seconds that a call takes, the last ones counting most
 
@@ -115,6 +116,16 @@ class _Lane:
         if self.slots < _CALLS_THAT_TELL:
             return most
         return min(most, max(_LEAST_PATIENCE, _TIMES_AS_LONG * self.takes))
+
+    def keeps_silent(self, now: float, most: float) -> bool:
+        """Whether every slot is with a call, and none of them has ended for longer than a patience of ``most`` allows.
+
+        Slots that wait for a claim say something about the record, not about the provider.
+        """
+        patience = self.patience(most)
+        if now - self.full_since <= patience or len(self.calls) < self.slots:
+            return False
+        return all(now - job.claimed_at > patience for job in self.calls)
 
     def next(self) -> _Job | None:
         """Whose turn it is, if anybody's."""
@@ -191,7 +202,7 @@ class Worker:
                 self._tasks.spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
                 lane = self._lane(assignment.provider_id)
-                if self._silent(lane, arrived):
+                if lane.silent:
                     self._mind(lane, job, arrived)  # nothing comes back from there: it would only wait
                 else:
                     lane.join(job)
@@ -202,10 +213,6 @@ class Worker:
         if lane is None:
             lane = self._lanes[provider_id] = _Lane(self._slots_of(provider_id))
         return lane
-
-    def _silent(self, lane: _Lane, now: float) -> bool:
-        """Whether all slots are taken and none has come free for much longer than calls take."""
-        return now - lane.full_since > lane.patience(self._settings.lane_patience)
 
     def _slots_of(self, provider_id: UUID) -> int:
         row = self._configuration.providers.get(provider_id)
@@ -256,6 +263,7 @@ class Worker:
             lane.calls.discard(job)
             lane.free += 1
             lane.full_since = inf
+            lane.silent = False
             self._pump(lane)
         await self._finish(job, settlement)
 
@@ -415,22 +423,20 @@ class Worker:
             now = time.monotonic()
             late = now - asleep > _LEAST_PATIENCE  # then answers may be here that nobody has looked at
             for provider_id, lane in list(self._lanes.items()):
-                silent = not late and self._silent(lane, now)
-                too_long = lane.patience(patience) if silent else patience
+                lane.silent |= not late and lane.keeps_silent(now, patience)
+                too_long = lane.patience(patience) if lane.silent else patience
                 for waiting in (lane.urgent, lane.calm):
                     while waiting and now - waiting[0].arrived > too_long:
                         self._mind(lane, waiting.popleft(), now)
                 self._pump(lane)
-                if silent and now - lane.told_silent > patience:
+                if lane.silent and now - lane.told_silent > patience:
                     self._tell_silence(provider_id, lane, now)
 
     def _tell_silence(self, provider_id: UUID, lane: _Lane, now: float) -> None:
         """Let the health service know of a provider that answers nobody, before the first deadline shows it."""
         row = self._configuration.providers.get(provider_id)
-        patience = lane.patience(self._settings.lane_patience)
-        old = sum(now - job.claimed_at > patience for job in lane.calls)
-        if row is None or old < lane.slots:
-            return  # slots that wait for a claim say something about the record, not about the provider
+        if row is None:
+            return
         silent = ProviderSilent(
             provider_id=provider_id,
             project_id=row.project_id,
