@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
+from router.probing import AT_ONCE
 from router.routing import Routing
 from sluice.bus.events import Assignment, Drive
 from sluice.clock import utc_now
@@ -163,6 +165,18 @@ async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routin
     await route(routing, a_live_drive(round=2))
 
     assert bus.taken == []
+
+
+async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come(routing, bus, providers, verdicts):
+    first, second = providers
+    verdicts[first.id] = health_of(first, "unhealthy", probe_at=utc_now())
+
+    for _ in range(20):
+        await route(routing, a_live_drive())
+
+    assigned = [Assignment.model_validate_json(value) for value in bus.on("deliveries.email")]
+    assert Counter(one.provider_id for one in assigned) == {first.id: AT_ONCE, second.id: 20 - AT_ONCE}
+    assert {json.loads(one.decision)["why"] for one in assigned[:AT_ONCE]} == {"probe"}
 
 
 async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settler, providers, verdicts):

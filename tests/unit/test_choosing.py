@@ -1,11 +1,9 @@
 """Which provider carries a delivery next."""
 
-from uuid import UUID
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.choosing import PROBE_SHARE, Exhausted, Route, Wait, choose
+from router.choosing import Exhausted, Route, Wait, choose
 from sluice.delivery.policy import MOST_REPEATS
 from sluice.model.message import Class
 from tests.examples import NOON, a_drive, a_provider, a_repeat, after, health_of
@@ -13,13 +11,17 @@ from tests.examples import NOON, a_drive, a_provider, a_repeat, after, health_of
 FIRST, SECOND, THIRD = a_provider(1), a_provider(2), a_provider(3)
 ALL = [FIRST, SECOND, THIRD]
 
-# Deliveries that may probe, and those that may not: one in PROBE_SHARE by their id.
-PROBING = UUID(int=PROBE_SHARE * 1_000)
-PLAIN = UUID(int=PROBE_SHARE * 1_000 + 1)
+
+def nobody(verdict, now):
+    return False
 
 
-def chosen(drive=None, candidates=ALL, *verdicts):
-    return choose(drive or a_drive(delivery_id=PLAIN), candidates, {one.provider_id: one for one in verdicts}, NOON)
+def anybody(verdict, now):
+    return True
+
+
+def chosen(drive=None, candidates=ALL, *verdicts, may_probe=nobody):
+    return choose(drive or a_drive(), candidates, {one.provider_id: one for one in verdicts}, NOON, may_probe)
 
 
 def test_without_any_verdict_the_priority_decides():
@@ -37,23 +39,23 @@ def test_a_degraded_provider_comes_before_an_unhealthy_one():
 
 
 def test_a_preferred_provider_comes_first():
-    assert chosen(a_drive(delivery_id=PLAIN, preferred=THIRD.id)).provider is THIRD
+    assert chosen(a_drive(preferred=THIRD.id)).provider is THIRD
 
 
 def test_a_preferred_provider_comes_first_though_it_is_degraded():
-    choice = chosen(a_drive(delivery_id=PLAIN, preferred=THIRD.id), ALL, health_of(THIRD, "degraded"))
+    choice = chosen(a_drive(preferred=THIRD.id), ALL, health_of(THIRD, "degraded"))
 
     assert (choice.provider, choice.why) == (THIRD, "preferred")
 
 
 def test_a_preferred_provider_that_is_out_is_passed_over():
-    choice = chosen(a_drive(delivery_id=PLAIN, preferred=THIRD.id), ALL, health_of(THIRD, "unhealthy"))
+    choice = chosen(a_drive(preferred=THIRD.id), ALL, health_of(THIRD, "unhealthy"))
 
     assert choice.provider is FIRST
 
 
 def test_a_provider_is_tried_once_in_a_round():
-    assert chosen(a_drive(delivery_id=PLAIN, tried=(FIRST.id, SECOND.id))).provider is THIRD
+    assert chosen(a_drive(tried=(FIRST.id, SECOND.id))).provider is THIRD
 
 
 def test_when_all_were_tried_the_round_is_over():
@@ -90,29 +92,25 @@ def test_a_held_one_is_waited_for_though_the_others_were_tried():
 
 
 def test_a_preferred_provider_is_not_called_before_its_hold_ends():
-    drive = a_drive(delivery_id=PLAIN, preferred=FIRST.id)
+    drive = a_drive(preferred=FIRST.id)
 
     assert chosen(drive, ALL, health_of(FIRST, "healthy", hold_until=after(30))).provider is SECOND
 
 
-def test_an_unhealthy_provider_is_probed_by_one_delivery_in_many():
-    out = health_of(FIRST, "unhealthy", probe_at=NOON)
+def test_a_provider_that_is_out_is_tried_before_all_others_when_it_may_be_probed():
+    choice = chosen(None, ALL, health_of(THIRD, "unhealthy"), may_probe=anybody)
 
-    probes = [chosen(a_drive(delivery_id=UUID(int=n)), ALL, out).provider is FIRST for n in range(10 * PROBE_SHARE)]
-
-    assert probes.count(True) == 10
+    assert (choice.provider, choice.why, choice.probes) == (THIRD, "probe", True)
 
 
-def test_no_probe_goes_out_before_its_time():
-    choice = chosen(a_drive(delivery_id=PROBING), ALL, health_of(FIRST, "unhealthy", probe_at=after(0.1)))
+def test_a_provider_that_is_not_out_is_not_probed():
+    choice = chosen(None, ALL, health_of(FIRST, "degraded"), may_probe=anybody)
 
-    assert choice.provider is SECOND
+    assert (choice.provider, choice.probes) == (SECOND, False)
 
 
-def test_a_probe_says_that_it_is_one():
-    choice = chosen(a_drive(delivery_id=PROBING), ALL, health_of(THIRD, "unhealthy", probe_at=NOON))
-
-    assert (choice.provider, choice.why) == (THIRD, "probe")
+def test_the_least_bad_one_is_no_probe():
+    assert not chosen(None, [FIRST], health_of(FIRST, "unhealthy")).probes
 
 
 def test_when_all_look_bad_the_least_bad_one_is_used():
@@ -128,7 +126,7 @@ def test_when_all_are_bad_or_held_the_bad_ones_are_used():
 
 
 def test_the_choice_says_of_each_other_candidate_why_not():
-    drive = a_drive(delivery_id=PLAIN, tried=(FIRST.id,))
+    drive = a_drive(tried=(FIRST.id,))
     fourth = a_provider(4)
 
     choice = chosen(drive, [*ALL, fourth], health_of(SECOND, "unhealthy", reason="5 failures in a row"))
@@ -151,13 +149,13 @@ def test_an_ambiguous_attempt_is_repeated_under_its_reference():
 
 
 def test_an_ambiguous_attempt_is_not_repeated_for_ever():
-    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=MOST_REPEATS + 1, tried=(SECOND.id,), delivery_id=PLAIN)
+    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=MOST_REPEATS + 1, tried=(SECOND.id,), )
 
     assert chosen(drive).provider is FIRST
 
 
 def test_an_ambiguous_attempt_is_not_repeated_during_a_hold():
-    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=1, tried=(SECOND.id,), delivery_id=PLAIN)
+    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=1, tried=(SECOND.id,), )
 
     choice = chosen(drive, ALL, health_of(SECOND, "healthy", hold_until=after(30)))
 
@@ -165,7 +163,7 @@ def test_an_ambiguous_attempt_is_not_repeated_during_a_hold():
 
 
 def test_class_urgent_goes_elsewhere_instead_of_repeating():
-    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, tried=(FIRST.id,), delivery_id=PLAIN)
+    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, tried=(FIRST.id,), )
 
     choice = chosen(drive)
 
@@ -173,7 +171,7 @@ def test_class_urgent_goes_elsewhere_instead_of_repeating():
 
 
 def test_class_urgent_that_is_led_back_uses_the_old_reference():
-    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, delivery_id=PLAIN)
+    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, )
 
     choice = chosen(drive)
 
@@ -201,21 +199,20 @@ def situations(draw):
         for provider in draw(st.lists(known, unique_by=lambda provider: provider.id))
     }
     drive = a_drive(
-        delivery_id=draw(st.sampled_from([PROBING, PLAIN])),
         class_=draw(st.sampled_from(Class)),
         tried=tuple(provider.id for provider in draw(st.lists(known))),
         preferred=draw(st.none() | known.map(lambda provider: provider.id)),
         repeat=draw(st.none() | known.map(a_repeat)),
         ambiguous=draw(st.integers(0, MOST_REPEATS + 1)),
     )
-    return drive, candidates, verdicts
+    return drive, candidates, verdicts, NOON, draw(st.sampled_from([nobody, anybody]))
 
 
 @given(situations())
 def test_only_a_candidate_that_is_not_held_is_ever_chosen(situation):
-    drive, candidates, verdicts = situation
+    _, candidates, verdicts, *_ = situation
 
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     if isinstance(choice, Route):
         verdict = verdicts.get(choice.provider.id)
@@ -225,18 +222,18 @@ def test_only_a_candidate_that_is_not_held_is_ever_chosen(situation):
 
 @given(situations())
 def test_a_provider_is_tried_twice_in_a_round_only_as_a_repeat(situation):
-    drive, candidates, verdicts = situation
+    drive, *_ = situation
 
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     assert not isinstance(choice, Route) or choice.repeats or choice.provider.id not in drive.tried
 
 
 @given(situations())
 def test_an_old_reference_is_used_only_where_it_is_known(situation):
-    drive, candidates, verdicts = situation
+    drive, *_ = situation
 
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     led_back = isinstance(choice, Route) and drive.repeat and choice.provider.id == drive.repeat.provider_id
     assert not isinstance(choice, Route) or choice.repeats == bool(led_back)
@@ -244,16 +241,14 @@ def test_an_old_reference_is_used_only_where_it_is_known(situation):
 
 @given(situations())
 def test_a_wait_ends_in_the_future(situation):
-    drive, candidates, verdicts = situation
-
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     assert not isinstance(choice, Wait) or choice.until > NOON
 
 
 @given(situations())
 def test_a_provider_in_order_that_was_not_tried_is_never_passed_by_in_vain(situation):
-    drive, candidates, verdicts = situation
+    drive, candidates, verdicts, *_ = situation
     usable = [
         provider
         for provider in candidates
@@ -262,16 +257,16 @@ def test_a_provider_in_order_that_was_not_tried_is_never_passed_by_in_vain(situa
         and (provider.id not in verdicts or (verdicts[provider.id].hold_until or NOON) <= NOON)
     ]
 
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     assert isinstance(choice, Route) or not usable
 
 
 @given(situations())
 def test_everybody_but_the_chosen_one_is_accounted_for(situation):
-    drive, candidates, verdicts = situation
+    _, candidates, *_ = situation
 
-    choice = choose(drive, candidates, verdicts, NOON)
+    choice = choose(*situation)
 
     others = {one.id for one in candidates} - ({choice.provider.id} if isinstance(choice, Route) else set())
     assert set(choice.left_out) == others or (isinstance(choice, Route) and choice.repeats)

@@ -7,7 +7,7 @@ priority, then degraded by priority; unhealthy ones only for a few probes, or wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -16,9 +16,8 @@ from sluice.delivery.policy import MOST_REPEATS
 from sluice.model.message import Class
 from sluice.store.configuration import ProviderRow
 
-PROBE_SHARE = 20  # one delivery in so many may try a provider that is out
-
 Health = Mapping[UUID, ProviderHealth]
+MayProbe = Callable[[ProviderHealth, datetime], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,7 @@ class Route:
     why: str
     left_out: Mapping[UUID, str] = field(default_factory=dict)
     repeats: bool = False  # the ambiguous attempt before, under its reference
+    probes: bool = False  # the provider is out, and this is to show whether it still is
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,26 @@ class Exhausted:
 Choice = Route | Wait | Exhausted
 
 
-def choose(drive: Drive, candidates: Sequence[ProviderRow], health: Health, now: datetime) -> Choice:
-    """Choose among ``candidates``, the enabled providers of the delivery's channel in priority order."""
+def choose(
+    drive: Drive, candidates: Sequence[ProviderRow], health: Health, now: datetime, may_probe: MayProbe
+) -> Choice:
+    """Choose among ``candidates``, the enabled providers of the delivery's channel in priority order.
+
+    ``may_probe`` says of a provider that is out whether this delivery may try it.
+    """
     repeated = _repeat(drive, candidates, health, now)
     if repeated is not None:
         return Route(repeated, "repeat under the same idempotency key", repeats=True)
     left_out: dict[UUID, str] = {}
-    eligible, out, held = _sort(drive, candidates, health, now, left_out)
+    eligible, out, held = _sort(drive, candidates, health, now, may_probe, left_out)
     # Stable: who could not take it just now comes after everybody else of the same rank.
     eligible.sort(key=lambda provider: provider.id in drive.avoid)
     for wanted in (_wanted(drive), _verdict(health, "healthy"), _verdict(health, "degraded")):
         for provider in eligible:
             if wanted(provider):
                 why = _reason(provider, drive, health)
-                return _route(drive, provider, why, left_out, [*eligible, *out])
+                route = _route(drive, provider, why, left_out, [*eligible, *out])
+                return replace(route, probes=True) if _is_out(health, provider) else route
     # Everybody bad at once is more likely our own fault than theirs.
     if out and len(out) + len(held) == len(candidates):
         least_bad = min(out, key=lambda provider: health[provider.id].error_rate)
@@ -87,13 +93,13 @@ def _sort(
     candidates: Sequence[ProviderRow],
     health: Health,
     now: datetime,
+    may_probe: MayProbe,
     left_out: dict[UUID, str],
 ) -> tuple[list[ProviderRow], list[ProviderRow], list[tuple[ProviderRow, datetime]]]:
     """Who may be called, who is out as unhealthy, and who must not be called before a time; reasons are noted."""
     eligible: list[ProviderRow] = []
     out: list[ProviderRow] = []
     held: list[tuple[ProviderRow, datetime]] = []
-    probing = drive.delivery_id.int % PROBE_SHARE == 0
     for provider in candidates:
         verdict = health.get(provider.id)
         hold = _hold(verdict, now)
@@ -104,12 +110,17 @@ def _sort(
             held.append((provider, hold))
         elif verdict is None or verdict.verdict != "unhealthy":
             eligible.append(provider)
-        elif probing and verdict.probe_at is not None and verdict.probe_at <= now:
+        elif may_probe(verdict, now):
             eligible.insert(0, provider)
         else:
             left_out[provider.id] = f"unhealthy: {verdict.reason}"
             out.append(provider)
     return eligible, out, held
+
+
+def _is_out(health: Health, provider: ProviderRow) -> bool:
+    known = health.get(provider.id)
+    return known is not None and known.verdict == "unhealthy"
 
 
 def _hold(verdict: ProviderHealth | None, now: datetime) -> datetime | None:

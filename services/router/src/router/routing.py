@@ -11,6 +11,7 @@ import structlog
 from pydantic import ValidationError
 
 from router.choosing import Exhausted, Health, Route, Wait, choose
+from router.probing import Probes
 from sluice import crash, metrics
 from sluice.bus.consumer import Record
 from sluice.bus.events import Assignment, Drive
@@ -49,6 +50,7 @@ class Routing:
         self._publisher = publisher
         self._settler = settler
         self._timing = timing
+        self._probes = Probes()
         self._tasks = Tasks()
 
     async def take(self, records: list[Record]) -> None:
@@ -94,9 +96,11 @@ class Routing:
         if drive.sandbox:
             return _assignment(drive, came_as, SANDBOX_ID, SANDBOX.name, _WHY_SANDBOX)
         candidates = self._configuration.candidates(drive.project_id, drive.channel)
-        choice = choose(drive, candidates, self._health, now)
+        choice = choose(drive, candidates, self._health, now, self._probes.may)
         match choice:
-            case Route(provider, why, left_out, repeats):
+            case Route(provider, why, left_out, repeats, probes):
+                if probes:
+                    self._probes.went(self._health[provider.id], now)
                 decision = _decision(provider.id, why, left_out)
                 reference = drive.repeat.reference if repeats and drive.repeat else None
                 return _assignment(drive, came_as, provider.id, provider.package, decision, reference)
