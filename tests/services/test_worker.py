@@ -316,6 +316,24 @@ async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire)
     await until(lambda: all(one.finished for one in slow))
 
 
+@pytest.mark.parametrize(("slots", "afterwards"), [(3, 3), (1, 1)])
+async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, provider, wire, slots, afterwards):
+    working.configuration.change(provider, settings={"concurrency": 2})
+    await working.take(working.handed_over(await working.a_delivery(), provider))
+    working.configuration.change(provider, settings={"concurrency": slots}, version=provider.version + 1)
+    wire.heard.clear()
+    wire.open.clear()
+    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(5)]
+
+    await working.worker.take(records)
+    await until(lambda: len(wire.heard) >= afterwards)
+    await asyncio.sleep(0.2)  # more would come meanwhile
+
+    assert len(wire.heard) == afterwards
+    wire.open.set()
+    await until(lambda: all(one.finished for one in records))
+
+
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     wire.open.clear()

@@ -43,6 +43,7 @@ from sluice.providers.sandbox import SANDBOX
 from sluice.settings import KeyedSettings
 from sluice.store import deliveries, messages, receipts
 from sluice.store.cache import Configuration
+from sluice.store.configuration import ProviderRow
 from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
@@ -90,6 +91,7 @@ class _Lane:
     """The calls of one provider: a slow one holds only its own slots."""
 
     slots: int
+    version: int = 0  # of the provider's row that says how many
     free: int = 0
     urgent: deque[_Job] = field(default_factory=deque)
     calm: deque[_Job] = field(default_factory=deque)
@@ -102,6 +104,13 @@ class _Lane:
 
     def __post_init__(self) -> None:
         self.free = self.slots
+
+    def resize(self, slots: int, version: int) -> None:
+        """Have so many slots from now on; calls beyond them end in their time."""
+        self.free += slots - self.slots
+        self.slots, self.version = slots, version
+        if self.free > 0:
+            self.full_since, self.silent = inf, False
 
     def join(self, job: _Job) -> None:
         """Wait for a slot, behind those of the same rank."""
@@ -209,25 +218,28 @@ class Worker:
                     self._pump(lane)
 
     def _lane(self, provider_id: UUID) -> _Lane:
+        row = self._configuration.providers.get(provider_id)
+        version = 0 if row is None else row.version
         lane = self._lanes.get(provider_id)
         if lane is None:
-            lane = self._lanes[provider_id] = _Lane(self._slots_of(provider_id))
+            lane = self._lanes[provider_id] = _Lane(self._slots_of(row), version)
+        elif lane.version != version:
+            lane.resize(self._slots_of(row), version)
         return lane
 
-    def _slots_of(self, provider_id: UUID) -> int:
-        row = self._configuration.providers.get(provider_id)
+    def _slots_of(self, row: ProviderRow | None) -> int:
         if row is None:
             return self._settings.provider_slots
         asked = row.settings.get("concurrency") or registry.package_named(row.package).concurrency
         return asked if isinstance(asked, int) and asked > 0 else self._settings.provider_slots
 
     def _pump(self, lane: _Lane) -> None:
-        while lane.free and lane.held_until <= time.monotonic() and (job := lane.next()):
+        while lane.free > 0 and lane.held_until <= time.monotonic() and (job := lane.next()):
             if not job.record.alive:
                 job.record.done()
                 continue
             lane.free -= 1
-            if not lane.free:
+            if lane.free <= 0:
                 lane.full_since = time.monotonic()
             self._tasks.spawn(self._carry(lane, job))
 
@@ -423,6 +435,8 @@ class Worker:
             now = time.monotonic()
             late = now - asleep > _LEAST_PATIENCE  # then answers may be here that nobody has looked at
             for provider_id, lane in list(self._lanes.items()):
+                if lane.free > 0 and not (lane.urgent or lane.calm):
+                    continue  # most of ten thousand
                 lane.silent |= not late and lane.keeps_silent(now, patience)
                 too_long = lane.patience(patience) if lane.silent else patience
                 for waiting in (lane.urgent, lane.calm):
@@ -454,7 +468,7 @@ class Worker:
         drive = job.assignment.drive
         others = {row.id for row in self._configuration.candidates(drive.project_id, drive.channel)}
         others -= {job.assignment.provider_id, *drive.tried, *drive.avoid}
-        if any(self._lane(other).free for other in others) or lane.held_until - now > self._settings.lane_patience:
+        if any(self._lane(other).free > 0 for other in others) or lane.held_until - now > self._settings.lane_patience:
             self._tasks.spawn(self._hand_back(job, "the provider has no free slot"))
             return
         job.arrived = now
