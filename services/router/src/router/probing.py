@@ -1,7 +1,7 @@
 """Who is tried again while it is out, and how often: a few messages at a time, whatever the traffic.
 
-A share of the traffic would be too much where a provider hangs (each of its probes waits for the deadline) and too little
-where there is one message a minute.
+A share of the traffic would be too much where a provider hangs (each of its probes waits for the deadline) and too
+little where there is one message a minute.
 """
 
 from __future__ import annotations
