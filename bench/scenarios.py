@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from bench import sinks, subjects
@@ -45,6 +45,7 @@ class Bench:
         self.sluice: Sluice | None = None
         self.rivals: dict[str, Rival] = {}
         self.saturation: float | None = None  # of ours, messages per second
+        self.limit: float | None = None  # what went through at a full window in the same minutes
         self._tenants: Iterator[Tenant] = iter(())
         self._ledger = 0
 
@@ -192,6 +193,14 @@ class Bench:
             raise Failed("the saturation is not known: run scenario 1 as well, or give --saturation")
         return self.saturation
 
+    async def saturation_now(self) -> float:
+        """What scenario 1 would find at this moment: the machine drifts by tens of percent within the hour between."""
+        whole = self.need_saturation()
+        if self.limit is None:
+            return whole
+        made = await self.at_limit("drift", self.ours, warm=min(2.0, self.form.warm), seconds=self.form.burst)
+        return whole * made.rate / self.limit
+
 
 # -- 1 -----------------------------------------------------------------------------------------------------------
 
@@ -231,6 +240,7 @@ async def saturation(bench: Bench) -> None:
     own = [pair[0] for pair in found["sluice"] if pair[0]]
     if own:
         bench.saturation = median(own)
+        bench.limit = median([mine.rate for mine, _ in at_limit])
     report.figure("1", "saturation_per_s", {name: _spread([p[1] for p in pairs]) for name, pairs in found.items()})
     for name, measure in (
         ("floor-k", "saturation_over_floor_k"),
@@ -519,15 +529,16 @@ def _most_held(calls: Sequence[Any]) -> int:
 async def backlog(bench: Bench) -> None:
     """6: the workers were away; how fast the pile is worked off, and what urgent messages feel of it."""
     form, report, world = bench.form, bench.report, bench.world
-    whole = bench.need_saturation()
     await world.sink.behave(sinks.FAST)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
+    whole = await bench.saturation_now()
     alone = await bench.at_rate("6 alone", ours, 0.1 * whole, warm=min(2.0, form.warm), seconds=max(4.0, form.warm))
     filled, drained, urgent = await pile_and_drain(bench, "6", tenant, whole, form.backlog)
-    report.figure("6", "drain", drained)
+    around = mean([whole, await bench.saturation_now()])
+    report.figure("6", "drain", {"saturation before and after, mean, per s": round(around, 1), **drained})
     if drained["drain rate per s"]:
-        report.measure("drain_over_saturation", [drained["drain rate per s"] / whole])
+        report.measure("drain_over_saturation", [drained["drain rate per s"] / around])
     report.figure(
         "6",
         "urgent",
@@ -598,9 +609,9 @@ def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
 async def overload(bench: Bench) -> None:
     """7: one tenant offers twice what we can carry, another one little."""
     form, report, world = bench.form, bench.report, bench.world
-    whole = bench.need_saturation()
     await world.sink.behave(sinks.FAST)
     ours = bench.sluice or await bench.start_sluice()
+    whole = await bench.saturation_now()
     loud, quiet = bench.next_tenant(), bench.next_tenant()
 
     async def beside(scenario: str, factor: float, seconds: float) -> Run:
@@ -624,11 +635,13 @@ async def overload(bench: Bench) -> None:
     within = await beside("7 without overload", 0.75, form.fixed)
     limit = await beside("7 at the limit", 1.1, form.fixed)
     both = await beside("7", 2.0, form.fault)
+    around = mean([whole, await bench.saturation_now()])
     refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
     report.figure(
         "7",
         "overload",
         {
+            "saturation before and after, mean, per s": round(around, 1),
             "goodput per s at 0.85, 1.2, 2.1 S": [round(run.rate, 1) for run in (within, limit, both)],
             "refused": len(refusals),
             "refused of the quiet tenant": sum(one.stream == "quiet" for one in refusals),
@@ -644,7 +657,7 @@ async def overload(bench: Bench) -> None:
             "memory MB": round(both.python_memory, 1),
         },
     )
-    report.measure("overload_goodput_over_saturation", [both.rate / whole])
+    report.measure("overload_goodput_over_saturation", [both.rate / around])
     report.measure(
         "overload_quiet_tenant_p99_over_alone",
         ratios([(_p99(both.provider_times("quiet")), _p99(alone.provider_times("quiet")))]),

@@ -149,13 +149,13 @@ def test_an_ambiguous_attempt_is_repeated_under_its_reference():
 
 
 def test_an_ambiguous_attempt_is_not_repeated_for_ever():
-    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=MOST_REPEATS + 1, tried=(SECOND.id,), )
+    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=MOST_REPEATS + 1, tried=(SECOND.id,))
 
     assert chosen(drive).provider is FIRST
 
 
 def test_an_ambiguous_attempt_is_not_repeated_during_a_hold():
-    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=1, tried=(SECOND.id,), )
+    drive = a_drive(repeat=a_repeat(SECOND), ambiguous=1, tried=(SECOND.id,))
 
     choice = chosen(drive, ALL, health_of(SECOND, "healthy", hold_until=after(30)))
 
@@ -163,7 +163,7 @@ def test_an_ambiguous_attempt_is_not_repeated_during_a_hold():
 
 
 def test_class_urgent_goes_elsewhere_instead_of_repeating():
-    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, tried=(FIRST.id,), )
+    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, tried=(FIRST.id,))
 
     choice = chosen(drive)
 
@@ -171,7 +171,7 @@ def test_class_urgent_goes_elsewhere_instead_of_repeating():
 
 
 def test_class_urgent_that_is_led_back_uses_the_old_reference():
-    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1, )
+    drive = a_drive(class_=Class.URGENT, repeat=a_repeat(FIRST), ambiguous=1)
 
     choice = chosen(drive)
 
