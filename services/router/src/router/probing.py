@@ -19,7 +19,7 @@ _SPAN = timedelta(seconds=10)  # as long as a call may take
 class _Sent(NamedTuple):
     probe_at: datetime | None  # of the verdict that allowed them
     begun: datetime
-    count: int
+    gone: int
 
 
 class Probes:
@@ -32,12 +32,12 @@ class Probes:
         """Whether one more message may try this provider, which is out."""
         if verdict.probe_at is None or verdict.probe_at > now:
             return False
-        return self._lately(verdict, now).count < AT_ONCE
+        return self._lately(verdict, now).gone < AT_ONCE
 
     def went(self, verdict: ProviderHealth, now: datetime) -> None:
         """A message is on its way to it."""
         sent = self._lately(verdict, now)
-        self._sent[verdict.provider_id] = sent._replace(count=sent.count + 1)
+        self._sent[verdict.provider_id] = sent._replace(gone=sent.gone + 1)
 
     def _lately(self, verdict: ProviderHealth, now: datetime) -> _Sent:
         sent = self._sent.get(verdict.provider_id)
