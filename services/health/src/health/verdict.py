@@ -93,7 +93,7 @@ def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float 
             hold = attempt.retry_after or timedelta(seconds=limits.throttle_hold)
             return record._replace(hold_until=_later(record.hold_until, attempt.at + hold))
         case "accepted" | "provider_fault" | "unknown":
-            if record.recent and _is_old(attempt.at, record.recent[-1][0], limits):
+            if record.recent and _is_old(attempt.at, record.recent[-1][0], limits.memory):
                 return record
             return _judge(_count(record, attempt, limits), attempt, limits, jitter)
         case _:
@@ -103,8 +103,9 @@ def observe(record: Record, attempt: Attempt, limits: Thresholds, jitter: float 
 def at_time(record: Record, now: datetime, limits: Thresholds) -> Record:
     """The record as time passes: old evidence is forgotten, and with it a verdict that rests on it alone."""
     recent, lost = _remembered(record.recent, now, limits, limits.window)
-    still_silent = record.silent_at is not None and (now - record.silent_at).total_seconds() < limits.silence
-    silent_at = record.silent_at if still_silent else None
+    silent_at = record.silent_at
+    if silent_at is not None and _is_old(silent_at, now, limits.silence):
+        silent_at = None
     if len(recent) == len(record.recent) and silent_at == record.silent_at:
         return record
     in_a_row = min(record.in_a_row, len(recent))
@@ -116,14 +117,14 @@ def _remembered(recent: Recent, now: datetime, limits: Thresholds, most: int) ->
     """At most the ``most`` last, without those that are too old; and the weight of those that are gone."""
     excess = len(recent) - most
     gone, lost = 0, 0.0
-    while gone < len(recent) and (gone < excess or _is_old(recent[gone][0], now, limits)):
+    while gone < len(recent) and (gone < excess or _is_old(recent[gone][0], now, limits.memory)):
         lost += recent[gone][1]
         gone += 1
     return recent[gone:], lost
 
 
-def _is_old(at: datetime, now: datetime, limits: Thresholds) -> bool:
-    return (now - at).total_seconds() >= limits.memory
+def _is_old(at: datetime, now: datetime, memory: float) -> bool:
+    return (now - at).total_seconds() >= memory
 
 
 def _count(record: Record, attempt: Attempt, limits: Thresholds) -> Record:

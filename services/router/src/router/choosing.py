@@ -7,8 +7,9 @@ priority, then degraded by priority; unhealthy ones only for a few probes, or wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeGuard
 from uuid import UUID
 
 from sluice.bus.events import Drive, ProviderHealth
@@ -67,8 +68,8 @@ def choose(
         for provider in eligible:
             if wanted(provider):
                 why = _reason(provider, drive, health)
-                route = _route(drive, provider, why, left_out, [*eligible, *out])
-                return replace(route, probes=True) if _is_out(health, provider) else route
+                probes = _is_out(health.get(provider.id))
+                return _route(drive, provider, why, left_out, [*eligible, *out], probes=probes)
     # Everybody bad at once is more likely our own fault than theirs.
     if out and len(out) + len(held) == len(candidates):
         least_bad = min(out, key=lambda provider: health[provider.id].error_rate)
@@ -108,7 +109,7 @@ def _sort(
         elif hold is not None:
             left_out[provider.id] = f"held until {hold.isoformat(timespec='seconds')}"
             held.append((provider, hold))
-        elif verdict is None or verdict.verdict != "unhealthy":
+        elif not _is_out(verdict):
             eligible.append(provider)
         elif may_probe(verdict, now):
             eligible.insert(0, provider)
@@ -118,9 +119,8 @@ def _sort(
     return eligible, out, held
 
 
-def _is_out(health: Health, provider: ProviderRow) -> bool:
-    known = health.get(provider.id)
-    return known is not None and known.verdict == "unhealthy"
+def _is_out(verdict: ProviderHealth | None) -> TypeGuard[ProviderHealth]:
+    return verdict is not None and verdict.verdict == "unhealthy"
 
 
 def _hold(verdict: ProviderHealth | None, now: datetime) -> datetime | None:
@@ -137,7 +137,7 @@ def _verdict(health: Health, word: str) -> Callable[[ProviderRow], bool]:
     def fits(provider: ProviderRow) -> bool:
         known = health.get(provider.id)
         # An unhealthy one among the eligible is there as a probe, and a probe goes first or not at all.
-        if known is None or known.verdict in ("healthy", "unhealthy"):
+        if known is None or known.verdict == "healthy" or _is_out(known):
             return word == "healthy"
         return word == "degraded"  # also for a word of a newer health service
 
@@ -150,13 +150,19 @@ def _reason(provider: ProviderRow, drive: Drive, health: Health) -> str:
     known = health.get(provider.id)
     if known is None:
         return f"priority {provider.priority}"
-    if known.verdict == "unhealthy":
+    if _is_out(known):
         return "probe"
     return f"{known.verdict}, priority {provider.priority}"
 
 
 def _route(
-    drive: Drive, chosen: ProviderRow, why: str, left_out: dict[UUID, str], others: Sequence[ProviderRow]
+    drive: Drive,
+    chosen: ProviderRow,
+    why: str,
+    left_out: dict[UUID, str],
+    others: Sequence[ProviderRow],
+    *,
+    probes: bool = False,
 ) -> Route:
     for provider in others:
         if provider.id != chosen.id:
@@ -164,4 +170,4 @@ def _route(
     left_out.pop(chosen.id, None)
     # An idempotent provider that may already have it gets the old reference, whatever led back to it.
     repeats = drive.repeat is not None and drive.repeat.provider_id == chosen.id
-    return Route(chosen, why, left_out, repeats)
+    return Route(chosen, why, left_out, repeats, probes)

@@ -437,7 +437,8 @@ class Worker:
             for provider_id, lane in list(self._lanes.items()):
                 if lane.free > 0 and not (lane.urgent or lane.calm):
                     continue  # most of ten thousand
-                lane.silent |= not late and lane.keeps_silent(now, patience)
+                if not (lane.silent or late):
+                    lane.silent = lane.keeps_silent(now, patience)
                 too_long = lane.patience(patience) if lane.silent else patience
                 for waiting in (lane.urgent, lane.calm):
                     while waiting and now - waiting[0].arrived > too_long:
