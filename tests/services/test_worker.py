@@ -90,8 +90,21 @@ class Working:
         )
         return FakeRecord(assignment.encode(), topic="deliveries.email", **changes)
 
+    async def some(self, count, provider):
+        """The assignments of so many new deliveries."""
+        return [self.handed_over(await self.a_delivery(), provider) for _ in range(count)]
+
     async def take(self, *records):
         await self.worker.take(list(records))
+        await until(lambda: all(one.finished for one in records))
+
+    @asynccontextmanager
+    async def unanswered(self, *records):
+        """Taken over, and while the block runs the far end answers nobody; after it all are finished."""
+        self.wire.open.clear()
+        await self.worker.take(list(records))
+        yield
+        self.wire.open.set()
         await until(lambda: all(one.finished for one in records))
 
     @property
@@ -133,6 +146,14 @@ async def a_worker(working, http=None, **settings):
 async def working(record, bus, provider, wire):
     working = Working(record, bus, Configured(provider), wire)
     async with a_worker(working, lane_patience=0.4) as working.worker:
+        yield working
+
+
+@pytest.fixture
+async def patient(record, bus, provider, wire):
+    """As ``working``, with a patience that no test waits out."""
+    working = Working(record, bus, Configured(provider), wire)
+    async with a_worker(working, lane_patience=60.0) as working.worker:
         yield working
 
 
@@ -304,16 +325,12 @@ async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire)
     other = an_smtp(2, settings={"concurrency": 1})
     working.configuration.change(provider, settings={"concurrency": 1})
     working.configuration.providers[other.id] = other
-    wire.open.clear()
-    slow = [working.handed_over(await working.a_delivery(), provider) for _ in range(3)]
-    await working.worker.take(slow)
-    await until(lambda: len(wire.heard) == 1)
+    async with working.unanswered(*await working.some(3, provider)):
+        await until(lambda: len(wire.heard) == 1)
 
-    await working.worker.take([working.handed_over(await working.a_delivery(), other)])
+        await working.worker.take(await working.some(1, other))
 
-    await until(lambda: len(wire.heard) == 2)
-    wire.open.set()
-    await until(lambda: all(one.finished for one in slow))
+        await until(lambda: len(wire.heard) == 2)
 
 
 @pytest.mark.parametrize(("slots", "afterwards"), [(3, 3), (1, 1)])
@@ -322,16 +339,12 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
     await working.take(working.handed_over(await working.a_delivery(), provider))
     working.configuration.change(provider, settings={"concurrency": slots}, version=provider.version + 1)
     wire.heard.clear()
-    wire.open.clear()
-    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(5)]
 
-    await working.worker.take(records)
-    await until(lambda: len(wire.heard) >= afterwards)
-    await asyncio.sleep(0.2)  # more would come meanwhile
+    async with working.unanswered(*await working.some(5, provider)):
+        await until(lambda: len(wire.heard) >= afterwards)
+        await asyncio.sleep(0.2)  # more would come meanwhile
 
-    assert len(wire.heard) == afterwards
-    wire.open.set()
-    await until(lambda: all(one.finished for one in records))
+        assert len(wire.heard) == afterwards
 
 
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
@@ -349,57 +362,44 @@ async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wir
     assert begun[0] < begun[3] < begun[1] < begun[2]
 
 
-async def test_nothing_is_handed_back_while_the_others_are_as_busy(working, provider, wire):
+async def test_nothing_is_handed_back_while_the_others_are_as_busy(working, provider):
     other = an_smtp(2)
     working.configuration.providers[other.id] = other
     for row in (provider, other):
         working.configuration.change(row, settings={"concurrency": 1})
-    wire.open.clear()
-    records = [working.handed_over(await working.a_delivery(), one) for one in (provider, other) for _ in range(2)]
 
-    await working.worker.take(records)
-    await asyncio.sleep(1.0)  # the patience here is 0.4 s
+    async with working.unanswered(*await working.some(2, provider), *await working.some(2, other)):
+        await asyncio.sleep(1.0)  # the patience here is 0.4 s
 
-    assert working.rerouted == []
-    wire.open.set()
-    await until(lambda: all(one.finished for one in records))
+        assert working.rerouted == []
 
 
-async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(working, provider, wire):
+async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(working, provider):
     working.configuration.change(provider, settings={"concurrency": 1})
     other = an_smtp(2)
     working.configuration.providers[other.id] = other
-    wire.open.clear()
-    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(3)]
 
-    await working.worker.take(records)
+    async with working.unanswered(*await working.some(3, provider)):
+        await until(lambda: len(working.rerouted) == 2)
 
-    await until(lambda: len(working.rerouted) == 2)
-    assert {back.avoid for back in working.rerouted} == {(provider.id,)}
-    assert {back.tried for back in working.rerouted} == {()}
-    wire.open.set()
-    await until(lambda: all(one.finished for one in records))
+        assert {back.avoid for back in working.rerouted} == {(provider.id,)}
+        assert {back.tried for back in working.rerouted} == {()}
 
 
 async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     other = an_smtp(2)
     working.configuration.providers[other.id] = other
-    wire.open.clear()
-    first = working.handed_over(await working.a_delivery(), provider)
-    await working.worker.take([first])
-    full = asyncio.get_running_loop().time()
-    await until(lambda: asyncio.get_running_loop().time() > full + 0.6)  # patience is 0.4 s
-    second = working.handed_over(await working.a_delivery(), provider)
+    first, second, third = await working.some(3, provider)
+    async with working.unanswered(first):
+        await asyncio.sleep(0.6)  # patience is 0.4 s
 
-    await working.worker.take([second])
-    for _ in range(5):
-        await asyncio.sleep(0)
+        await working.worker.take([second])
+        for _ in range(5):
+            await asyncio.sleep(0)
 
-    assert [back.avoid for back in working.rerouted] == [(provider.id,)]
-    wire.open.set()
-    await until(lambda: first.finished and second.finished)
-    third = working.handed_over(await working.a_delivery(), provider)
+        assert [back.avoid for back in working.rerouted] == [(provider.id,)]
+    await until(lambda: second.finished)
     await working.take(third)
     assert (len(wire.heard), len(working.rerouted)) == (2, 1)
 
@@ -409,14 +409,12 @@ def told_silent(working):
     return [event for event in told if event["kind"] == "provider_silent"]
 
 
-async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(working, provider, wire):
+async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(working, provider):
     working.configuration.change(provider, settings={"concurrency": 2})
-    wire.open.clear()
-    records = [working.handed_over(await working.a_delivery(), provider) for _ in range(2)]
 
-    await working.worker.take(records)
+    async with working.unanswered(*await working.some(2, provider)):
+        await until(lambda: len(told_silent(working)) == 2)
 
-    await until(lambda: len(told_silent(working)) == 2)
     silent = ProviderSilent.model_validate(told_silent(working)[0])
     assert (silent.provider_id, silent.project_id, silent.channel, silent.slots) == (
         provider.id,
@@ -424,52 +422,35 @@ async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(workin
         provider.channel,
         2,
     )
-    wire.open.set()
-    await until(lambda: all(one.finished for one in records))
 
 
-async def test_who_answered_quickly_is_called_silent_early_and_passed_by(record, bus, provider, wire):
-    working = Working(record, bus, Configured(provider, an_smtp(2)), wire)
-    working.configuration.change(provider, settings={"concurrency": 12})
-    async with a_worker(working, lane_patience=60.0) as working.worker:
-        await working.take(*[working.handed_over(await working.a_delivery(), provider) for _ in range(12)])
-        wire.open.clear()
-        held = [working.handed_over(await working.a_delivery(), provider) for _ in range(14)]
+async def test_who_answered_quickly_is_called_silent_early_and_passed_by(patient, provider):
+    patient.configuration.change(provider, settings={"concurrency": 12})
+    other = an_smtp(2)
+    patient.configuration.providers[other.id] = other
+    await patient.take(*await patient.some(12, provider))
 
-        await working.worker.take(held)
-
-        await until(lambda: len(told_silent(working)) == 1 and len(working.rerouted) == 2)
-        wire.open.set()
-        await until(lambda: all(one.finished for one in held))
+    async with patient.unanswered(*await patient.some(14, provider)):
+        await until(lambda: len(told_silent(patient)) == 1 and len(patient.rerouted) == 2)
 
 
-async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_over(record, bus, provider, wire):
-    working = Working(record, bus, Configured(provider), wire)
-    working.configuration.change(provider, settings={"concurrency": 2})
-    async with a_worker(working, lane_patience=60.0) as working.worker:
-        await working.take(*[working.handed_over(await working.a_delivery(), provider) for _ in range(2)])
-        wire.open.clear()
-        held = [working.handed_over(await working.a_delivery(), provider) for _ in range(2)]
+async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_over(patient, provider):
+    patient.configuration.change(provider, settings={"concurrency": 2})
+    await patient.take(*await patient.some(2, provider))
 
-        await working.worker.take(held)
+    async with patient.unanswered(*await patient.some(2, provider)):
         await asyncio.sleep(1.0)  # four times what many calls would get
 
-        assert told_silent(working) == []
-        wire.open.set()
-        await until(lambda: all(one.finished for one in held))
+        assert told_silent(patient) == []
 
 
-async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provider, wire):
+async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provider):
     working.configuration.change(provider, settings={"concurrency": 2})
-    wire.open.clear()
-    record = working.handed_over(await working.a_delivery(), provider)
 
-    await working.worker.take([record])
-    await asyncio.sleep(1.0)  # the patience here is 0.4 s
+    async with working.unanswered(*await working.some(1, provider)):
+        await asyncio.sleep(1.0)  # the patience here is 0.4 s
 
-    assert told_silent(working) == []
-    wire.open.set()
-    await until(lambda: record.finished)
+        assert told_silent(working) == []
 
 
 async def test_a_provider_is_not_called_silent_because_the_record_is_slow(working, provider, wire):
@@ -484,50 +465,37 @@ async def test_a_provider_is_not_called_silent_because_the_record_is_slow(workin
     assert (told_silent(working), len(wire.heard)) == ([], 1)
 
 
-async def test_what_nobody_else_could_take_keeps_its_place(working, provider, wire):
+async def test_what_nobody_else_could_take_keeps_its_place(working, provider):
     working.configuration.change(provider, settings={"concurrency": 1})
-    wire.open.clear()
     drives = [await working.a_delivery() for _ in range(3)]
-    records = [working.handed_over(drive, provider) for drive in drives]
-    await working.worker.take(records)
-    arrived = asyncio.get_running_loop().time()
-    await until(lambda: asyncio.get_running_loop().time() > arrived + 1.0)  # patience is 0.4 s
 
-    wire.open.set()
+    async with working.unanswered(*[working.handed_over(drive, provider) for drive in drives]):
+        await asyncio.sleep(1.0)  # patience is 0.4 s
 
-    await until(lambda: all(one.finished for one in records))
     assert [await working.record.state(drive.delivery_id) for drive in drives] == ["SENT"] * 3
     assert working.rerouted == []
 
 
 async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a_repeat(working, provider, wire):
-    wire.open.clear()
     drive = await working.a_delivery()
-    record = working.handed_over(drive, provider)
-    await working.worker.take([record])
-    await until(lambda: wire.heard)
-    await working.record.moved(
-        a_step(drive.delivery_id, EventKind.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now())
-    )
 
-    wire.open.set()
-    await until(lambda: record.finished)
+    async with working.unanswered(working.handed_over(drive, provider)):
+        await until(lambda: wire.heard)
+        await working.record.moved(
+            a_step(drive.delivery_id, EventKind.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now())
+        )
 
     assert await working.record.history(drive.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
     assert await working.record.state(drive.delivery_id) == "SENT"
 
 
 async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, provider, wire):
-    wire.open.clear()
     wire.answer = DOWN
     drive = await working.a_delivery()
-    record = working.handed_over(drive, provider)
-    await working.worker.take([record])
-    await until(lambda: wire.heard)
-    await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", drive.delivery_id)
 
-    wire.open.set()
-    await until(lambda: record.finished)
+    async with working.unanswered(working.handed_over(drive, provider)):
+        await until(lambda: wire.heard)
+        await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", drive.delivery_id)
 
     assert await working.record.history(drive.delivery_id) == ["accepted", "sending"]
 

@@ -9,7 +9,7 @@ import pytest
 from sluice.clock import utc_now
 from sluice.simulator.simulator import Simulator
 from sluice.verification import verify
-from tests.system.world import DEAD, a_world
+from tests.system.world import DEAD, a_world, smtp_at
 from tests.waiting import until
 
 
@@ -26,7 +26,7 @@ async def mailbox(world):
     """The mailbox server as a provider, behind one that is dead."""
     await world.add_provider("dead-smtp", DEAD)
     port = urlsplit(world.system.addresses["mailbox"]).port
-    return await world.add_provider("mailbox-smtp", {"host": "127.0.0.1", "port": port, "secure": False})
+    return await world.add_provider("mailbox-smtp", smtp_at("127.0.0.1", port))
 
 
 @pytest.fixture
@@ -39,8 +39,7 @@ async def simulator():
 @pytest.fixture
 async def far_end(world, simulator):
     """The simulator as the project's only provider."""
-    host, port = simulator.smtp_address
-    await world.add_provider("simulator", {"host": host, "port": port, "secure": False})
+    await world.add_provider("simulator", smtp_at(*simulator.smtp_address))
     return simulator
 
 

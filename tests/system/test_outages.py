@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from sluice.simulator.script import Rule, Script, Slow
+from tests.system.world import smtp_at
 from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("proven")]
@@ -161,9 +162,8 @@ async def test_after_an_answer_that_never_came_another_provider_sends_it_and_say
 
 
 async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(world, simulator, mailbox):
-    host, port = simulator.smtp_address
-    credentials = {"host": host, "port": port, "secure": False}
-    silent = await world.add_provider("silent", credentials, priority=-1, settings={"concurrency": 2})
+    far_end = smtp_at(*simulator.smtp_address)
+    silent = await world.add_provider("silent", far_end, priority=-1, settings={"concurrency": 2})
     held = [await world.send(to=["hang+ada@example.com"]) for _ in range(2)]
 
     async def degraded():

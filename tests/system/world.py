@@ -23,7 +23,13 @@ from sluice.store.crypto import Vault
 from tests.examples import a_body
 from tests.waiting import until
 
-DEAD = {"host": "127.0.0.1", "port": 1, "secure": False}
+
+def smtp_at(host, port):
+    """The credentials of an SMTP server without any."""
+    return {"host": host, "port": port, "secure": False}
+
+
+DEAD = smtp_at("127.0.0.1", 1)
 
 
 @dataclass
