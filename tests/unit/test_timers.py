@@ -1,6 +1,8 @@
 """Timers that share one: each runs once, none early, and a bad one harms nobody."""
 
 import asyncio
+import gc
+import weakref
 
 from sluice.timers import timers_of
 
@@ -25,6 +27,25 @@ async def test_a_cancelled_timer_does_not_run():
     await asyncio.sleep(0.05)
 
     assert ran == []
+
+
+async def test_a_cancelled_timer_leaves_its_owner_to_be_freed_at_once():
+    class Owner:
+        def __init__(self) -> None:
+            self.timer = timers_of(asyncio.get_running_loop()).call_later(10, self.end)
+
+        def end(self) -> None:
+            pass
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    owner.timer.cancel()
+    gc.disable()  # without the help of the collector
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_callback_that_fails_is_told_and_the_others_run():
