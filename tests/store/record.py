@@ -31,7 +31,7 @@ class Recorder:
     async def claim(self, *claims, at=NOON, lease=LEASE):
         """The ids that were won."""
         won = await deliveries.claim(self.pool, claims, now=at, lease=lease)
-        return [claimed.delivery_id for claimed in won]
+        return [wish.delivery_id for wish, claimed in zip(claims, won, strict=True) if claimed]
 
     async def a_delivery_in_flight(self, **changes):
         delivery_id = await self.a_delivery(**changes)
@@ -45,7 +45,8 @@ class Recorder:
 
     async def moved(self, *steps):
         """The ids whose step took place."""
-        return set((await self.step(*steps)).numbers)
+        numbers = (await self.step(*steps)).numbers
+        return {step.delivery_id for step, number in zip(steps, numbers, strict=True) if number}
 
     async def a_delivery_that_was(self, kind, **changes):
         """A delivery whose first attempt ended so."""

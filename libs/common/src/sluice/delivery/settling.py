@@ -74,17 +74,21 @@ class Settler:
     async def _flush(self, batch: Sequence[Settlement]) -> list[bool]:
         # A statement moves a row once: a second step of the same delivery waits for the next batch.
         firsts: dict[UUID, int] = {}
-        for position, settlement in enumerate(batch):
-            firsts.setdefault(settlement.drive.delivery_id, position)
-        applied = await self._write([batch[position] for position in firsts.values()])
-        results = [one.drive.delivery_id in applied for one in batch]
-        for position, settlement in enumerate(batch):
-            if firsts[settlement.drive.delivery_id] != position:
-                results[position] = (await self._flush([settlement]))[0]
+        now: list[int] = []
+        later: list[int] = []
+        for place, settlement in enumerate(batch):
+            first = firsts.setdefault(settlement.drive.delivery_id, place)
+            (now if first == place else later).append(place)
+        results = [False] * len(batch)
+        numbers = await self._write([batch[place] for place in now])
+        for place, number in zip(now, numbers, strict=True):
+            results[place] = number is not None
+        for place in later:
+            [results[place]] = await self._flush([batch[place]])
         return results
 
-    async def _write(self, batch: Sequence[Settlement]) -> dict[UUID, int]:
-        """Event numbers of what was applied."""
+    async def _write(self, batch: Sequence[Settlement]) -> list[int | None]:
+        """The event number of each; None for what was not applied."""
         carried = self._announcer.take_acknowledged()
         while True:
             try:
@@ -108,10 +112,10 @@ class Settler:
             self._tell(batch, applied.numbers, applied.announcement)
         return applied.numbers
 
-    def _tell(self, batch: Sequence[Settlement], numbers: dict[UUID, int], announcement: int) -> None:
-        written = [one for one in batch if one.drive.delivery_id in numbers]
-        self._announcer.announce(announcement, [_event(one, numbers[one.drive.delivery_id]) for one in written])
-        for one in written:
+    def _tell(self, batch: Sequence[Settlement], numbers: Sequence[int | None], announcement: int) -> None:
+        written = [(one, number) for one, number in zip(batch, numbers, strict=True) if number is not None]
+        self._announcer.announce(announcement, [_event(one, number) for one, number in written])
+        for one, _ in written:
             following = one.conclusion.next
             if following is not None:
                 assert crash.at("settle.before_reroute")

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from math import inf
 from uuid import UUID
 
@@ -92,6 +91,8 @@ class _Lane:
 
     slots: int
     version: int = 0  # of the provider's row that says how many
+    callback_url: str | None = None  # where the provider may tell what became of a message
+    account: tuple[int, AnyPackage, Credentials] | None = None  # as opened, with the version of the row it is from
     free: int = 0
     urgent: deque[_Job] = field(default_factory=deque)
     calm: deque[_Job] = field(default_factory=deque)
@@ -166,7 +167,6 @@ class Worker:
         self._lanes: dict[UUID, _Lane] = {}
         self._flying: set[_Job] = set()
         self._tasks = Tasks()
-        self._credentials: dict[UUID, tuple[int, AnyPackage, Credentials]] = {}
         self._claims: Batcher[_Job, Claimed | None] = Batcher(
             self._claim, name="claim", size=200, parallel=2, pace=0.010, split_on=(asyncpg.DataError, ValueError)
         )
@@ -204,28 +204,33 @@ class Worker:
                 )
                 continue
             job = _Job(record, assignment, arrived)
-            unusable = self._unusable(assignment)
+            row = self._configuration.providers.get(assignment.provider_id)
+            unusable = _unusable(assignment, row)
             if unusable is not None:
                 self._tasks.spawn(self._hand_back(job, unusable, after=_AGAIN))
             elif assignment.drive.expires_at <= now:
                 self._tasks.spawn(self._finish(job, Settlement(assignment.drive, expire(assignment.drive, at=now))))
             else:
-                lane = self._lane(assignment.provider_id)
+                lane = self._lane(assignment.provider_id, row)
                 if lane.silent:
                     self._mind(lane, job, arrived)  # nothing comes back from there: it would only wait
                 else:
                     lane.join(job)
                     self._pump(lane)
 
-    def _lane(self, provider_id: UUID) -> _Lane:
-        row = self._configuration.providers.get(provider_id)
+    def _lane(self, provider_id: UUID, row: ProviderRow | None) -> _Lane:
         version = 0 if row is None else row.version
         lane = self._lanes.get(provider_id)
         if lane is None:
-            lane = self._lanes[provider_id] = _Lane(self._slots_of(row), version)
+            url = self._callback_url(provider_id)
+            lane = self._lanes[provider_id] = _Lane(self._slots_of(row), version, url)
         elif lane.version != version:
             lane.resize(self._slots_of(row), version)
         return lane
+
+    def _callback_url(self, provider_id: UUID) -> str | None:
+        base = self._settings.callback_base
+        return f"{base.rstrip('/')}/v1/receipts/{ids.shown('prv', provider_id)}" if base else None
 
     def _slots_of(self, row: ProviderRow | None) -> int:
         if row is None:
@@ -248,7 +253,7 @@ class Worker:
     async def _carry(self, lane: _Lane, job: _Job) -> None:
         settlement: Settlement | None = None
         try:
-            ready = self._account(job.assignment)
+            ready = self._account(lane, job.assignment)
             if isinstance(ready, str):
                 await self._hand_back(job, ready)
                 return
@@ -261,7 +266,7 @@ class Worker:
             self._flying.add(job)
             started = utc_now()
             lane.calls.add(job)
-            outcome = await self._attempt(job, claimed, *ready)
+            outcome = await self._attempt(job, claimed, lane.callback_url, *ready)
             settlement = self._conclude(lane, job, ready[0], outcome, started)
         except Exception as error:
             # Nothing is lost: an attempt without an outcome lapses (its lease is renewed no more), an unclaimed
@@ -307,34 +312,24 @@ class Worker:
             # The recovery loop announces it.
             await receipts.apply(self._db, [statement], now=utc_now(), announce_within=timedelta(0))
 
-    def _account(self, assignment: Assignment) -> tuple[AnyPackage, Credentials] | str:
+    def _account(self, lane: _Lane, assignment: Assignment) -> tuple[AnyPackage, Credentials] | str:
         """The package and the opened credentials; or, in words, why this provider cannot be used now."""
-        if assignment.provider_id == SANDBOX_ID:
-            return SANDBOX, SANDBOX.credentials()
-        unusable = self._unusable(assignment)
+        row = self._configuration.providers.get(assignment.provider_id)
+        unusable = _unusable(assignment, row)
         if unusable is not None:
             return unusable
-        row = self._configuration.providers[assignment.provider_id]
-        known = self._credentials.get(row.id)
-        if known is None or known[0] != row.version:
+        if row is None:
+            return SANDBOX, SANDBOX.credentials()
+        if lane.account is None or lane.account[0] != row.version:
             try:
                 package = registry.package_named(row.package)
                 opened = self._vault.open(row.credentials, project_id=row.project_id, provider_id=row.id)
-                known = (row.version, package, package.credentials.model_validate_json(opened))
+                lane.account = row.version, package, package.credentials.model_validate_json(opened)
             except (SluiceError, ValidationError, LookupError) as error:
                 # The text of a ValidationError would show the credentials.
                 log.error("provider_unusable", provider=str(row.id), error=type(error).__name__)
                 return "the provider's credentials cannot be used"
-            self._credentials[row.id] = known
-        return known[1], known[2]
-
-    def _unusable(self, assignment: Assignment) -> str | None:
-        if assignment.provider_id == SANDBOX_ID:
-            return None if assignment.drive.sandbox else "the sandbox takes the messages of test keys only"
-        row = self._configuration.providers.get(assignment.provider_id)
-        if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
-            return "the provider was removed or disabled"
-        return None if row.package in registry.installed() else f"{row.package} is not installed here"
+        return lane.account[1:]
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
         # A record may be here twice, and with a later attempt of the same delivery: a claim belongs to one job.
@@ -356,12 +351,14 @@ class Worker:
                 if not any(job.record.alive for job in jobs):
                     return [None] * len(jobs)
         assert crash.at("claim.written")
-        by_attempt = {(claimed.delivery_id, claimed.number): claimed for claimed in won}
         for job in jobs:
             job.claimed_at = begun
-        return [by_attempt.get(_attempt_of(job)) if owners[_attempt_of(job)] is job else None for job in jobs]
+        won_by = dict(zip(owners.values(), won, strict=True))
+        return [won_by.get(job) for job in jobs]
 
-    async def _attempt(self, job: _Job, claimed: Claimed, package: AnyPackage, credentials: Credentials) -> Outcome:
+    async def _attempt(
+        self, job: _Job, claimed: Claimed, callback_url: str | None, package: AnyPackage, credentials: Credentials
+    ) -> Outcome:
         content = content_adapter.validate_json(claimed.content)
         blobs: Mapping[str, bytes] = {}
         if isinstance(content, Email) and content.attachments:
@@ -374,7 +371,7 @@ class Worker:
             message_id=ids.shown("msg", claimed.message_id),
             created_at=claimed.created_at,
             attachments=blobs,
-            callback_url=self._callback(job.assignment),
+            callback_url=callback_url,
         )
         # The process may have been stopped since the claim: a lease that is nearly over gives no right to call.
         left = job.claimed_at + self._settings.lease - time.monotonic() - _SPARE
@@ -385,11 +382,6 @@ class Worker:
         outcome = await call(package, outgoing, credentials, self._wires, deadline=deadline)
         assert crash.at("call.answered")
         return outcome
-
-    def _callback(self, assignment: Assignment) -> str | None:
-        if not self._settings.callback_base:
-            return None
-        return _callback_url(self._settings.callback_base, assignment.provider_id)
 
     def _conclude(self, lane: _Lane, job: _Job, package: AnyPackage, outcome: Outcome, started: datetime) -> Settlement:
         now = utc_now()
@@ -467,9 +459,10 @@ class Worker:
     def _mind(self, lane: _Lane, job: _Job, now: float) -> None:
         """Give it back if somebody else could take it, or nobody may for long; otherwise it keeps its place."""
         drive = job.assignment.drive
-        others = {row.id for row in self._configuration.candidates(drive.project_id, drive.channel)}
-        others -= {job.assignment.provider_id, *drive.tried, *drive.avoid}
-        if any(self._lane(other).free > 0 for other in others) or lane.held_until - now > self._settings.lane_patience:
+        without = {job.assignment.provider_id, *drive.tried, *drive.avoid}
+        candidates = self._configuration.candidates(drive.project_id, drive.channel)
+        free = any(self._lane(row.id, row).free > 0 for row in candidates if row.id not in without)
+        if free or lane.held_until - now > self._settings.lane_patience:
             self._tasks.spawn(self._hand_back(job, "the provider has no free slot"))
             return
         job.arrived = now
@@ -490,9 +483,13 @@ class Worker:
             assert crash.at("lease.renewed")
 
 
-@lru_cache(maxsize=10_000)
-def _callback_url(base: str, provider_id: UUID) -> str:
-    return f"{base.rstrip('/')}/v1/receipts/{ids.shown('prv', provider_id)}"
+def _unusable(assignment: Assignment, row: ProviderRow | None) -> str | None:
+    """Why the assignment's provider, which has this row, cannot be used now; the sandbox has none."""
+    if row is None and assignment.provider_id == SANDBOX_ID:
+        return None if assignment.drive.sandbox else "the sandbox takes the messages of test keys only"
+    if row is None or row.deleted or not row.enabled or row.project_id != assignment.drive.project_id:
+        return "the provider was removed or disabled"
+    return None if row.package in registry.installed() else f"{row.package} is not installed here"
 
 
 def _read(record: Record) -> Assignment | None:

@@ -5,16 +5,14 @@ A whole batch is one transaction and one statement, so concurrent requests share
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
 from sluice.model.message import Channel, Class
-from sluice.store.db import Connection, Db
-
-T = TypeVar("T")
+from sluice.store.db import Connection, Db, rare
 
 KEY_LIFETIME = timedelta(hours=24)
 
@@ -182,29 +180,23 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [message.sender for message in contenders],
         [message.content for message in contenders],
         # unnest flattens an array of arrays; tags hold no control characters
-        _rare("\x1f".join(message.tags) or None for message in contenders),
-        _rare(message.metadata for message in contenders),
+        rare("\x1f".join(message.tags) or None for message in contenders),
+        rare(message.metadata for message in contenders),
         [message.idempotency_key for message in contenders],
         [message.fingerprint for message in contenders],
-        _rare(message.preferred for message in contenders),
-        _rare(message.sandbox or None for message in contenders),
-        _rare(message.send_at for message in contenders),
+        rare(message.preferred for message in contenders),
+        rare(message.sandbox or None for message in contenders),
+        rare(message.send_at for message in contenders),
         [message.due_at for message in contenders],
         [message.expires_at for message in contenders],
         [message.created_at for message in contenders],
-        _rare(message.waits or None for message in contenders),
+        rare(message.waits or None for message in contenders),
         [delivery.id for _, delivery in deliveries],
         [message_id for message_id, _ in deliveries],
         [delivery.recipient for _, delivery in deliveries],
         KEY_LIFETIME,
     )
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
-
-
-def _rare(column: Iterable[T | None]) -> list[T | None]:
-    """The column, or nothing where it says nothing: unnest fills it up with nulls, and each value costs."""
-    values = list(column)
-    return values if any(value is not None for value in values) else []
 
 
 async def _write_attachments(connection: Connection, fresh: Sequence[NewMessage]) -> None:

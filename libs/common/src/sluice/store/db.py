@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
 from sluice.errors import SluiceError
+
+T = TypeVar("T")
 
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -41,6 +43,14 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 #   that one row lay in the range it read the range for each row of the batch. With a pile of 40,000 that held new and
 #   old deliveries up for four seconds.
 _BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+
+
+def rare(column: Iterable[T | None]) -> list[T | None]:
+    """A batch's column for ``unnest``, or an empty one where it says nothing: it is filled up with nulls, and each
+    value that is passed costs.
+    """
+    values = list(column)
+    return values if any(value is not None for value in values) else []
 
 
 class Db(Protocol):

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sluice.model.message import Channel, Class
 from sluice.model.state import ASSERTS, QUIET, EventKind, State
-from sluice.store.db import Db
+from sluice.store.db import Db, rare
+
+T = TypeVar("T")
 
 _RANKED = [state.value for state in State]
 _QUIET = [state.value for state in QUIET]
@@ -35,8 +37,6 @@ class Claim(NamedTuple):
 class Claimed(NamedTuple):
     """A claim that was won, with what the call needs."""
 
-    delivery_id: UUID
-    number: int
     message_id: UUID
     recipient: str
     content: str  # JSON
@@ -44,22 +44,23 @@ class Claimed(NamedTuple):
     reference: str  # the wished one, or that of an earlier ambiguous attempt at the same idempotent provider
 
 
-async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed]:
+async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed | None]:
     """Win attempts: queued (or between attempts) becomes in flight until ``now + lease``, attempt rows are written.
 
-    At most one wish for each attempt. Only deliveries that still stand exactly before the wished attempt are won; the
-    others are cancelled, expired, settled, or in other hands, and are left out. Rows that somebody holds locked are
-    left out too: that somebody is changing them, and what remains is driven again when it falls due.
+    At most one wish for each attempt; what was won is told in their order. Only deliveries that still stand exactly
+    before the wished attempt are won; the others (None) are cancelled, expired, settled, or in other hands. Rows that
+    somebody holds locked are not won either: that somebody is changing them, and what remains is driven again when it
+    falls due.
     """
     rows = await db.fetch(
         """
         WITH wish AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[],
-                                 $9::uuid[], $10::boolean[])
-                AS w (delivery_id, number, provider_id, round, reference, decision, project_id, idempotent)
+                                 $9::uuid[], $10::boolean[]) WITH ORDINALITY
+                AS w (delivery_id, number, provider_id, round, reference, decision, project_id, idempotent, place)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), free AS (
-            SELECT w.delivery_id, w.number, w.provider_id, w.round, w.decision,
+            SELECT w.place, w.delivery_id, w.number, w.provider_id, w.round, w.decision,
                    coalesce(CASE WHEN w.idempotent AND d.ambiguous > 0
                                  THEN (SELECT a.reference FROM attempts a
                                         WHERE a.delivery_id = d.id AND a.provider_id = w.provider_id
@@ -77,8 +78,8 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
                    due_at = $8, published_at = NULL, events = d.events + 1
               FROM free f
              WHERE d.id = f.delivery_id
-            RETURNING d.id, d.message_id, d.project_id, d.recipient, d.events, f.number, f.provider_id, f.round,
-                      f.reference, f.decision
+            RETURNING f.place, d.id, d.message_id, d.project_id, d.recipient, d.events, f.number, f.provider_id,
+                      f.round, f.reference, f.decision
         ), tried AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, round, reference, decision, started_at)
             SELECT id, number, project_id, provider_id, round, reference, decision, $7 FROM won
@@ -86,7 +87,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
             INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id)
             SELECT id, events, project_id, 'sending', 'SENDING', $7, number, provider_id FROM won
         )
-        SELECT w.id AS delivery_id, w.number, w.message_id, w.recipient, m.content, m.created_at, w.reference
+        SELECT w.place, w.message_id, w.recipient, m.content, m.created_at, w.reference
           FROM won w
           JOIN messages m ON m.id = w.message_id
         """,
@@ -101,7 +102,12 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         [wish.project_id for wish in claims],
         [wish.idempotent for wish in claims],
     )
-    return [Claimed(*row) for row in rows]
+    return _in_places(len(claims), {place: Claimed(*claimed) for place, *claimed in rows})
+
+
+def _in_places(count: int, found: Mapping[int, T]) -> list[T | None]:
+    """One entry for each of ``count`` rows that were asked about, by the places that the statement gave them."""
+    return [found.get(place) for place in range(1, count + 1)]
 
 
 async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
@@ -144,16 +150,16 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The transitions that took place: their event numbers by delivery, and the announcement that covers them."""
+    """What became of a batch of steps: each one's event number, None if it lost its race, and what covers them."""
 
-    numbers: dict[UUID, int]
+    numbers: list[int | None]
     announcement: int | None
 
 
 async def transition(
     db: Db, steps: Sequence[Transition], *, now: datetime, announce_within: timedelta, acknowledged: Sequence[int] = ()
 ) -> Applied:
-    """Apply a batch of steps (at most one for a delivery) in one statement; what lost its race is left out.
+    """Apply a batch of steps (at most one for a delivery) in one statement.
 
     The events are covered by one row of ``announcements`` until the broker has them; rows named in
     ``acknowledged`` are removed on the way.
@@ -163,9 +169,9 @@ async def transition(
         WITH step AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::text[], $6::timestamptz[],
                                  $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[], $11::boolean[],
-                                 $12::text[], $13::text[], $14::boolean[])
+                                 $12::text[], $13::text[], $14::boolean[]) WITH ORDINALITY
                 AS s (delivery_id, attempt, in_flight, kind, state, at, detail, provider_id, due_at, published_at,
-                      next_round, outcome, provider_ref, ambiguous)
+                      next_round, outcome, provider_ref, ambiguous, place)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), moved AS (
             UPDATE deliveries d
@@ -175,15 +181,15 @@ async def transition(
                    due_at = CASE WHEN s.state = ANY($16::text[]) OR d.state = ANY($16::text[])
                                  THEN NULL ELSE s.due_at END,
                    published_at = s.published_at,
-                   round = d.round + s.next_round::int,
-                   ambiguous = d.ambiguous + s.ambiguous::int,
+                   round = d.round + coalesce(s.next_round, false)::int,
+                   ambiguous = d.ambiguous + coalesce(s.ambiguous, false)::int,
                    events = d.events + 1
               FROM step s
              WHERE d.id = s.delivery_id
                AND d.attempts = s.attempt AND d.in_flight = s.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
-            RETURNING d.id, d.project_id, d.events AS number, s.attempt, s.kind, s.state, s.at, s.detail,
-                      s.provider_id, s.outcome, s.provider_ref
+            RETURNING s.place, d.id, d.project_id, d.events AS number, s.attempt, s.kind, s.state, s.at,
+                      coalesce(s.detail, '') AS detail, s.provider_id, s.outcome, s.provider_ref
         ), tried AS (
             UPDATE attempts a
                SET finished_at = m.at, outcome = m.outcome, reason = m.detail, provider_ref = m.provider_ref
@@ -199,7 +205,7 @@ async def transition(
             SELECT $18, array_agg(id), array_agg(number) FROM moved HAVING count(*) > 0
             RETURNING id
         )
-        SELECT m.id, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
+        SELECT m.place, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
         """,
         [step.delivery_id for step in steps],
         [step.attempt for step in steps],
@@ -207,20 +213,21 @@ async def transition(
         [step.kind.value for step in steps],
         [ASSERTS[step.kind] for step in steps],
         [step.at for step in steps],
-        [step.detail for step in steps],
-        [step.provider_id for step in steps],
-        [step.due_at for step in steps],
-        [step.published_at for step in steps],
-        [step.next_round for step in steps],
-        [step.outcome for step in steps],
-        [step.provider_ref for step in steps],
-        [step.ambiguous for step in steps],
+        rare(step.detail or None for step in steps),
+        rare(step.provider_id for step in steps),
+        rare(step.due_at for step in steps),
+        rare(step.published_at for step in steps),
+        rare(step.next_round or None for step in steps),
+        rare(step.outcome for step in steps),
+        rare(step.provider_ref for step in steps),
+        rare(step.ambiguous or None for step in steps),
         _RANKED,
         _QUIET,
         list(acknowledged),
         now + announce_within,
     )
-    return Applied({row["id"]: row["number"] for row in rows}, rows[0]["announcement"] if rows else None)
+    numbers = _in_places(len(steps), {row["place"]: row["number"] for row in rows})
+    return Applied(numbers, rows[0]["announcement"] if rows else None)
 
 
 @dataclass(frozen=True, slots=True)
