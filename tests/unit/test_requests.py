@@ -1,5 +1,6 @@
 """The body of a send request: every fault is one clear refusal that names its field."""
 
+import hashlib
 import json
 import random
 import re
@@ -15,7 +16,7 @@ from gateway import requests
 from gateway.accepting import Acceptance, _parsed
 from gateway.errors import ApiError, Invalid
 from sluice.clock import utc_now
-from sluice.model.message import Class
+from sluice.model.message import Attachment, Chat, Class, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.store.configuration import ApiKey, Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
 
@@ -33,8 +34,8 @@ def an_acceptance(sender=None):
 
 def accepted(body, *, header_key=None, sender=None):
     """The message that these bytes become, up to the record's door."""
-    request, key = _parsed(body, header_key)
-    fingerprint = requests.fingerprint(body) if key else b""
+    request, document, key = _parsed(body, header_key)
+    fingerprint = requests.fingerprint(document) if key else b""
     return an_acceptance(sender)._to_record(request, KEY, key, fingerprint, None)
 
 
@@ -301,7 +302,7 @@ def test_metadata_comes_back_as_it_was_given(value):
 
 
 def fingerprint(document, **style):
-    return requests.fingerprint(json.dumps(document, **style).encode())
+    return requests.fingerprint(requests.document_of(json.dumps(document, **style).encode()))
 
 
 DOCUMENTS = st.dictionaries(st.text(max_size=5), JSON, max_size=5).filter(lambda document: is_plain(document))
@@ -374,7 +375,7 @@ def test_everything_of_a_message_lies_in_one_millisecond():
 
 
 def recorded_at(now):
-    request = requests.parse(as_json(a_body()))
+    request, _ = requests.parse(as_json(a_body()))
     return requests.to_record(
         request,
         project_id=PROJECT,
@@ -416,6 +417,44 @@ def test_a_message_lives_as_long_as_its_class(class_):
     message = accepted(as_json(a_body(**{"class": class_.value})))
 
     assert message.expires_at - message.created_at == requests.LIFETIME[class_]
+
+
+HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.sha256(b"hello").hexdigest(), size=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [
+        (
+            a_body(cc="Bob <bob@example.com>", attachments=[{"filename": "a.txt", "content": "aGVsbG8="}]),
+            Email(
+                sender="Shop <shop@example.com>",
+                to=("ada@example.com",),
+                cc=("Bob <bob@example.com>",),
+                subject="Grüße aus Köln",
+                text="Hello.",
+                attachments=(HELLO,),
+            ),
+        ),
+        (an_sms(text="Hi"), Sms(sender="Shop", text="Hi")),
+        (a_whatsapp(text="Hi"), Whatsapp(text="Hi")),
+        (
+            a_whatsapp(
+                text=None,
+                channel_options={"template_name": "t", "template_language": "de", "template_params": ["1"]},
+            ),
+            Whatsapp(template_name="t", template_language="de", template_params=("1",)),
+        ),
+        (an_sms(channel="telegram", to="@ada", text="Hi"), Chat(channel="telegram", sender="Shop", text="Hi")),
+        (
+            a_push(subject="Ho", text="Hi", channel_options={"data": {"a": ""}}),
+            Push(title="Ho", text="Hi", data={"a": ""}),
+        ),
+    ],
+    ids=["email", "sms", "whatsapp text", "whatsapp template", "telegram", "push"],
+)
+def test_a_worker_reads_what_was_asked_for(body, content):
+    assert content_adapter.validate_json(accepted(as_json(body)).content) == content
 
 
 def test_an_attachment_is_stored_by_its_content():

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -116,9 +116,9 @@ class Acceptance:
         Raises:
             ApiError: Invalid, IdempotencyConflict, or Unavailable; in each case nothing was recorded.
         """
-        request, idempotency_key = _parsed(body, header_key)
+        request, document, idempotency_key = _parsed(body, header_key)
         idempotency_key = idempotency_key or own_key
-        fingerprint = requests.fingerprint(body) if idempotency_key else b""
+        fingerprint = requests.fingerprint(document) if idempotency_key else b""
         try:
             message = self._to_record(request, key, idempotency_key, fingerprint, asked_at)
         except Invalid:
@@ -262,17 +262,17 @@ def _conflict() -> IdempotencyConflict:
     return IdempotencyConflict("the idempotency key was used for a request with another body")
 
 
-def _parsed(body: bytes, header_key: str | None) -> tuple[requests.Body, str | None]:
-    """The request and its idempotency key: what follows from the bytes alone."""
+def _parsed(body: bytes, header_key: str | None) -> tuple[requests.Body, dict[str, Any], str | None]:
+    """The request, the document it is, and its idempotency key: what follows from the bytes alone."""
     try:
-        request = requests.parse(body)
+        request, document = requests.parse(body)
     except ValidationError as error:
         raise invalid(error) from None
     except (RecursionError, UnicodeDecodeError):
         raise Invalid("the body is not valid JSON") from None
     if header_key and request.idempotency_key and header_key != request.idempotency_key:
         raise Invalid("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
-    return request, request.idempotency_key or _header_key(header_key)
+    return request, document, request.idempotency_key or _header_key(header_key)
 
 
 def _milliseconds(now: datetime) -> datetime:

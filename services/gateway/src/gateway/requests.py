@@ -10,7 +10,7 @@ import math
 import mimetypes
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -29,9 +29,8 @@ from pydantic import (
 )
 
 from gateway.errors import Invalid
-from sluice.model import message as model
 from sluice.model.ids import milliseconds_of, sibling, uuid7
-from sluice.model.message import Channel, Class
+from sluice.model.message import Channel, Class, encode_content
 from sluice.store.accepting import NewDelivery, NewMessage
 
 MOST_RECIPIENTS = 1000
@@ -236,19 +235,27 @@ Body = EmailBody | SmsBody | WhatsappBody | ChatBody | PushBody
 _ADAPTER: TypeAdapter[Body] = TypeAdapter(Annotated[Body, Discriminator("channel")])
 
 
-def parse(body: bytes) -> Body:
-    """The validated request.
+def parse(body: bytes) -> tuple[Body, dict[str, Any]]:
+    """The validated request, and the document that it is.
 
     Raises:
         ValidationError: see :func:`gateway.errors.invalid`.
-        Invalid: another reader of the same bytes could read something else.
+        Invalid: see :func:`document_of`.
     """
-    request = _ADAPTER.validate_json(body)
+    return _ADAPTER.validate_json(body), document_of(body)
+
+
+def document_of(body: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes.
+
+    Raises:
+        Invalid: another reader could find something else in them, or no number where one stands.
+    """
     try:
-        _STRICT.decode(body.decode())
+        document: dict[str, Any] = _STRICT.decode(body.decode())
     except ValueError as error:
         raise Invalid(str(error)) from None
-    return request
+    return document
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -274,11 +281,10 @@ def _finite(text: str) -> float:
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
-def fingerprint(body: bytes) -> bytes:
+def fingerprint(document: Mapping[str, Any]) -> bytes:
     """SHA-256 of what the request means: white space, order of keys and the idempotency key itself do not count."""
-    document = orjson.loads(body)
-    document.pop("idempotency_key", None)
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
+    means = {name: value for name, value in document.items() if name != "idempotency_key"}
+    return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def to_record(
@@ -301,8 +307,8 @@ def to_record(
         project_id=project_id,
         channel=Channel(body.channel),
         class_=body.class_,
-        sender=getattr(content, "sender", None),
-        content=content.model_dump_json(exclude_defaults=False, exclude_none=True),
+        sender=content.get("sender"),
+        content=encode_content({"channel": body.channel, **content}),
         deliveries=tuple(NewDelivery(sibling(message_id), recipient) for recipient in _addressees(body)),
         created_at=now,
         expires_at=body.expires_at or (body.send_at or now) + LIFETIME[body.class_],
@@ -323,65 +329,56 @@ def _addressees(body: Body) -> list[str]:
     return [", ".join(body.to)[:2000]] if isinstance(body, EmailBody) else list(dict.fromkeys(body.to))
 
 
-_Files = tuple[tuple[str, bytes], ...]
+# Fields of the channel's content in :mod:`sluice.model.message`, and the files that it refers to by their hash.
+_Content = tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]
 
 
-def _email(body: EmailBody, sender: str | None) -> tuple[model.Email, _Files]:
+def _email(body: EmailBody, sender: str | None) -> _Content:
     files = [(attachment, attachment.decoded()) for attachment in body.attachments]
     hashed = [(attachment, content, hashlib.sha256(content).hexdigest()) for attachment, content in files]
-    return model.Email(
-        sender=body.from_ or sender or "",
-        to=tuple(body.to),
-        cc=tuple(body.cc),
-        bcc=tuple(body.bcc),
-        reply_to=body.reply_to,
-        subject=body.subject,
-        html=body.html,
-        text=body.text,
-        attachments=tuple(
-            model.Attachment(
-                filename=attachment.filename,
-                content_type=attachment.content_type or _guess(attachment.filename),
-                sha256=digest,
-                size=len(content),
-            )
+    return {
+        "sender": body.from_ or sender,
+        "to": body.to,
+        "cc": body.cc,
+        "bcc": body.bcc,
+        "reply_to": body.reply_to,
+        "subject": body.subject,
+        "html": body.html,
+        "text": body.text,
+        "attachments": [
+            {
+                "filename": attachment.filename,
+                "content_type": attachment.content_type or _guess(attachment.filename),
+                "sha256": digest,
+                "size": len(content),
+            }
             for attachment, content, digest in hashed
-        ),
-    ), tuple((digest, content) for _, content, digest in hashed)
+        ],
+    }, tuple((digest, content) for _, content, digest in hashed)
 
 
 def _guess(filename: str) -> str:
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
-def _sms(body: SmsBody, _: str | None) -> tuple[model.Sms, _Files]:
-    return model.Sms(sender=body.from_, text=body.text), ()
+def _text(body: SmsBody | ChatBody, _: str | None) -> _Content:
+    return {"sender": body.from_, "text": body.text}, ()
 
 
-def _whatsapp(body: WhatsappBody, _: str | None) -> tuple[model.Whatsapp, _Files]:
+def _whatsapp(body: WhatsappBody, _: str | None) -> _Content:
     options = body.channel_options
-    if options is None:
-        return model.Whatsapp(text=body.text), ()
-    return model.Whatsapp(
-        template_name=options.template_name,
-        template_language=options.template_language,
-        template_params=tuple(options.template_params),
-    ), ()
+    return {"text": body.text} if options is None else options.model_dump(), ()
 
 
-def _chat(body: ChatBody, _: str | None) -> tuple[model.Chat, _Files]:
-    return model.Chat(channel=body.channel, sender=body.from_, text=body.text), ()
-
-
-def _push(body: PushBody, _: str | None) -> tuple[model.Push, _Files]:
+def _push(body: PushBody, _: str | None) -> _Content:
     options = body.channel_options
-    return model.Push(title=body.subject, text=body.text, image=options.image, data=options.data), ()
+    return {"title": body.subject, "text": body.text, "image": options.image, "data": options.data}, ()
 
 
-_CONTENT: dict[type[Any], Callable[[Any, str | None], tuple[Any, _Files]]] = {
+_CONTENT: dict[type[Any], Callable[[Any, str | None], _Content]] = {
     EmailBody: _email,
-    SmsBody: _sms,
+    SmsBody: _text,
     WhatsappBody: _whatsapp,
-    ChatBody: _chat,
+    ChatBody: _text,
     PushBody: _push,
 }
