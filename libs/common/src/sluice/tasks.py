@@ -25,8 +25,13 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
 
     async def ended(self) -> None:
-        """Return when all that was begun so far has ended, well or not."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Return when all has ended, well or not, and what was begun meanwhile too."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def dropped(self) -> None:
+        """Cancel what is under way, and return when it has ended."""
+        await end(*self._tasks)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

@@ -18,7 +18,7 @@ from sluice.bus.publisher import Publication, Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.store import announcements
 from sluice.store.db import UNAVAILABLE, Db
-from sluice.tasks import end
+from sluice.tasks import Tasks, end
 
 ANNOUNCE_WITHIN = timedelta(seconds=10)
 _FORGET_EVERY = 0.5  # seconds between removals of acknowledged announcements when no statement carries them along
@@ -31,7 +31,7 @@ class Announcer:
         self._db = db
         self._publisher = publisher
         self._acknowledged: list[int] = []
-        self._announcing: set[asyncio.Task[None]] = set()
+        self._announcing = Tasks()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Announcer]:
@@ -41,7 +41,7 @@ class Announcer:
             yield self
         finally:
             await end(forgetter)
-            await asyncio.gather(*self._announcing)
+            await self._announcing.ended()
             await self._forget()
 
     def announce(self, announcement: int, events: Iterable[Mapping[str, Any]]) -> None:
@@ -51,9 +51,7 @@ class Announcer:
         """
         published = [self._publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events]
         assert crash.at("announce.published")
-        task = asyncio.create_task(self._acknowledge(announcement, published), name="announce")
-        self._announcing.add(task)
-        task.add_done_callback(self._announcing.discard)
+        self._announcing.spawn(self._acknowledge(announcement, published))
 
     def take_acknowledged(self) -> list[int]:
         """Announcements that may be removed: the caller's next statement does it, or gives them back."""

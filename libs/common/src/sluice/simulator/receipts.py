@@ -15,6 +15,7 @@ from sluice.clock import utc_now
 from sluice.simulator.far_end import ReceiptsOf, Statement, Taken
 from sluice.simulator.ledger import Ledger
 from sluice.simulator.script import Forgery, Rule
+from sluice.tasks import Tasks
 
 if TYPE_CHECKING:
     from sluice.simulator.door import Door
@@ -30,7 +31,7 @@ class Postman:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._session: aiohttp.ClientSession | None = None
-        self._due: set[asyncio.Task[None]] = set()
+        self._due = Tasks()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def open(self) -> None:
@@ -43,16 +44,13 @@ class Postman:
 
     async def close(self) -> None:
         """Stop everything that is still due."""
-        for task in self._due:
-            task.cancel()
-        await asyncio.gather(*self._due, return_exceptions=True)
+        await self._due.dropped()
         if self._session is not None:
             await self._session.close()
 
     async def quiet(self) -> None:
         """Wait until nothing is due any more."""
-        while self._due:
-            await asyncio.wait(self._due)
+        await self._due.ended()
 
     def accepted(self, door: Door, taken: Taken, rule: Rule) -> None:
         """A message was taken: plan everything that will be said about it."""
@@ -90,9 +88,7 @@ class Postman:
             "reference": taken.reference,
             "provider_ref": taken.provider_ref,
         }
-        task = asyncio.create_task(self._send(speaks, statement, forgery, wait, about))
-        self._due.add(task)
-        task.add_done_callback(self._due.discard)
+        self._due.spawn(self._send(speaks, statement, forgery, wait, about))
 
     async def _send(
         self,
