@@ -74,14 +74,13 @@ class Settler:
     async def _flush(self, batch: Sequence[Settlement]) -> list[bool]:
         # A statement moves a row once: a second step of the same delivery waits for the next batch.
         firsts: dict[UUID, int] = {}
-        now: list[int] = []
         later: list[int] = []
         for place, settlement in enumerate(batch):
-            first = firsts.setdefault(settlement.drive.delivery_id, place)
-            (now if first == place else later).append(place)
+            if firsts.setdefault(settlement.drive.delivery_id, place) != place:
+                later.append(place)
         results = [False] * len(batch)
-        numbers = await self._write([batch[place] for place in now])
-        for place, number in zip(now, numbers, strict=True):
+        numbers = await self._write([batch[place] for place in firsts.values()])
+        for place, number in zip(firsts.values(), numbers, strict=True):
             results[place] = number is not None
         for place in later:
             [results[place]] = await self._flush([batch[place]])

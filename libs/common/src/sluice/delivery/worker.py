@@ -318,7 +318,7 @@ class Worker:
         unusable = _unusable(assignment, row)
         if unusable is not None:
             return unusable
-        if row is None:
+        if row is None:  # and usable: the sandbox
             return SANDBOX, SANDBOX.credentials()
         if lane.account is None or lane.account[0] != row.version:
             try:
