@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.tasks import Tasks, end
+from sluice.tasks import LASTING, Tasks, end, lasting
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
@@ -71,3 +71,31 @@ async def test_what_is_dropped_ends_at_once():
 
     await tasks.dropped()
     await tasks.ended()
+
+
+@pytest.fixture
+async def faults():
+    """What the event loop's exception handler has heard."""
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    return heard
+
+
+async def test_the_death_of_a_lasting_task_is_told_at_once(faults):
+    async def dying():
+        raise LookupError("gone")
+
+    task = lasting(dying(), name="keeper")
+    await asyncio.wait([task])
+
+    (fault,) = faults
+    assert (fault[LASTING], str(fault["exception"])) == ("keeper", "gone")
+
+
+async def test_the_end_of_a_lasting_task_is_nothing_to_tell(faults):
+    task = lasting(asyncio.Event().wait(), name="keeper")
+    await asyncio.sleep(0)
+
+    await end(task)
+
+    assert faults == []

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Generic, TypeVar
 
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,7 +83,7 @@ class Batcher(Generic[T, R]):
     async def running(self) -> AsyncIterator[Batcher[T, R]]:
         """Flush until the block ends; what still waits then is flushed before this returns."""
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
-        collector = asyncio.create_task(self._collect(), name=self._name)
+        collector = lasting(self._collect(), name=self._name)
         try:
             yield self
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +25,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sluice.errors import SluiceError
 from sluice.settings import Settings
+from sluice.tasks import LASTING, lasting
 from sluice.timers import timers_of
+
+log = structlog.get_logger()
 
 Readiness = Callable[[], str | None]
 """None when ready, otherwise what is missing, in words."""
@@ -73,10 +77,24 @@ def set_up_logs(level: str, role: str) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def stop_event() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
+def stop_event(grace: float) -> asyncio.Event:
+    """Set by SIGTERM and SIGINT, and when a task that should last (:func:`sluice.tasks.lasting`) has died.
+
+    In the last case the process ends ``grace`` seconds later at the latest: what is under way may wait for the dead
+    one, and everything here survives being killed.
+    """
     stopped = asyncio.Event()
+
+    def on_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if LASTING not in context:
+            loop.default_exception_handler(context)
+            return
+        log.critical("lasting_task_died", task=context[LASTING], exc_info=context["exception"])
+        stopped.set()
+        loop.call_later(grace, os._exit, 1)
+
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_fault)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     return stopped
@@ -195,7 +213,7 @@ async def serving(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> As
         listener = config.bind_socket()
     except SystemExit:
         raise SluiceError(f"port {settings.port} on {settings.host} is in use: set SLUICE_PORT to a free one") from None
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    task = lasting(server.serve(sockets=[listener]), name="http")
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Keeping and ending background tasks."""
+"""Beginning, keeping and ending background tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,28 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+LASTING = "lasting"
+"""In the context of the event loop's exception handler: the name of a task of :func:`lasting` that has died."""
+
 _AGAIN = 1.0  # seconds before a cancellation that got lost is repeated
+
+
+def lasting(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    """Begin ``work`` that is to last until :func:`end`.
+
+    When it dies before, of a fault that it does not handle, the event loop's exception handler hears of it at once: a
+    role stops then (:func:`sluice.serving.stop_event`), for nobody would miss the work before the role ends.
+    """
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    task.add_done_callback(_tell_of_death)
+    return task
+
+
+def _tell_of_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        name = task.get_name()
+        context = {"message": f"{name} has died", "exception": error, "task": task, LASTING: name}
+        task.get_loop().call_exception_handler(context)
 
 
 class Tasks:

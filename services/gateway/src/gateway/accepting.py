@@ -32,7 +32,7 @@ from sluice.store.accepting import Conflicting, NewMessage, Recorded, Replayed, 
 from sluice.store.cache import Configuration
 from sluice.store.configuration import ApiKey, Project
 from sluice.store.db import UNAVAILABLE, Pool
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -85,8 +85,8 @@ class Acceptance:
     async def running(self) -> AsyncIterator[Acceptance]:
         """Accept until the block ends; what was taken is recorded and answered."""
         keepers = [
-            asyncio.create_task(self._withdraw_regularly(), name="withdraw"),
-            asyncio.create_task(self._room.keep(self._pool), name="room"),
+            lasting(self._withdraw_regularly(), name="withdraw"),
+            lasting(self._room.keep(self._pool), name="room"),
         ]
         try:
             async with self._batcher.running():

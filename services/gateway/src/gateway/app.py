@@ -87,7 +87,7 @@ async def main() -> None:
     settings = load(GatewaySettings)
     set_up_logs(settings.log_level, "gateway")
     vault = Vault(settings.credentials_key())
-    stopped = stop_event()
+    stopped = stop_event(settings.stop_grace)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name="gateway"))
         configuration = await stack.enter_async_context(Configuration().following(settings.postgres))

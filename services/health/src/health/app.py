@@ -25,7 +25,7 @@ from sluice.bus.topics import Group, Topic
 from sluice.clock import utc_now
 from sluice.serving import serving, set_up_logs, side_routes, stop_event
 from sluice.settings import Settings, load
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -161,7 +161,7 @@ async def main() -> None:
     """Watch until asked to stop."""
     settings = load(HealthSettings)
     set_up_logs(settings.log_level, "health")
-    stopped = stop_event()
+    stopped = stop_event(settings.stop_grace)
     async with AsyncExitStack() as stack:
         redis = (
             Redis.from_url(settings.redis, socket_timeout=1.0, socket_connect_timeout=1.0) if settings.redis else None
@@ -189,7 +189,10 @@ async def main() -> None:
         await _start(broker)
         stack.push_async_callback(broker.stop)
         service.reading = True
-        loops = [asyncio.create_task(service.keep_telling()), asyncio.create_task(service.keep_snapshots())]
+        loops = [
+            lasting(service.keep_telling(), name="keep-telling"),
+            lasting(service.keep_snapshots(), name="keep-snapshots"),
+        ]
         await stopped.wait()
         service.reading = False
         await end(*loops)

@@ -24,7 +24,7 @@ async def main() -> None:
     """Route and recover until asked to stop."""
     settings = load(RecoverySettings)
     set_up_logs(settings.log_level, "router")
-    stopped = stop_event()
+    stopped = stop_event(settings.stop_grace)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name="router"))
         configuration = await stack.enter_async_context(Configuration().following(settings.postgres))

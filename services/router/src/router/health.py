@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from sluice.bus.events import ProviderHealth
 from sluice.bus.topics import Topic
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class HealthView:
 
         Routing does not wait for it: with nothing known the priorities alone decide, which is right at a cold start.
         """
-        follower = asyncio.create_task(self._follow(servers), name="health-view")
+        follower = lasting(self._follow(servers), name="health-view")
         try:
             yield self
         finally:

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice import crash
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -158,7 +158,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._client = await self._start()
         if self._client is None:
             return
-        committer = asyncio.create_task(self._commit_regularly(), name=f"{self._group}-committer")
+        committer = lasting(self._commit_regularly(), name=f"{self._group}-committer")
         try:
             await self._poll_until_stopped(self._client)
             await self._wait_for_in_flight(self._drain)

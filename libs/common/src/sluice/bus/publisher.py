@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 
 from sluice.batching import Pace
 from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -212,7 +212,7 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
     At the end what was handed over is given five seconds to be acknowledged.
     """
     publisher = Publisher(limit=limit)
-    feeder = asyncio.create_task(publisher.feed(servers, name), name="publisher")
+    feeder = lasting(publisher.feed(servers, name), name="publisher")
     try:
         yield publisher
     finally:

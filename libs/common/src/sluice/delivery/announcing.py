@@ -18,7 +18,7 @@ from sluice.bus.publisher import Publication, Publisher, acknowledged
 from sluice.bus.topics import Topic
 from sluice.store import announcements
 from sluice.store.db import UNAVAILABLE, Db
-from sluice.tasks import Tasks, end
+from sluice.tasks import Tasks, end, lasting
 
 ANNOUNCE_WITHIN = timedelta(seconds=10)
 _FORGET_EVERY = 0.5  # seconds between removals of acknowledged announcements when no statement carries them along
@@ -36,7 +36,7 @@ class Announcer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Announcer]:
         """Announce until the block ends; what was begun is finished."""
-        forgetter = asyncio.create_task(self._forget_regularly(), name="forget-announcements")
+        forgetter = lasting(self._forget_regularly(), name="forget-announcements")
         try:
             yield self
         finally:

@@ -28,7 +28,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
     settings = load(WorkerSettings)
     set_up_logs(settings.log_level, name)
     vault = Vault(settings.credentials_key())
-    stopped = stop_event()
+    stopped = stop_event(settings.stop_grace)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name=name))
         configuration = await stack.enter_async_context(Configuration().following(settings.postgres))

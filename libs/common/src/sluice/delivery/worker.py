@@ -47,7 +47,7 @@ from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
 from sluice.store.receipts import Statement
-from sluice.tasks import Tasks, end
+from sluice.tasks import Tasks, end, lasting
 from sluice.wires.call import Wires, call
 
 log = structlog.get_logger()
@@ -177,8 +177,8 @@ class Worker:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._claims.running())
             keepers = [
-                asyncio.create_task(self._keep_leases(), name="keep-leases"),
-                asyncio.create_task(self._mind_lanes(), name="mind-lanes"),
+                lasting(self._keep_leases(), name="keep-leases"),
+                lasting(self._mind_lanes(), name="mind-lanes"),
             ]
             try:
                 yield self

@@ -14,7 +14,7 @@ from sluice.model.message import Channel
 from sluice.store import configuration
 from sluice.store.configuration import ApiKey, Project, ProviderRow
 from sluice.store.db import UNAVAILABLE
-from sluice.tasks import end
+from sluice.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class Configuration:
     @asynccontextmanager
     async def following(self, dsn: str) -> AsyncIterator[Configuration]:
         """Read everything once, then follow the changes until the block ends."""
-        follower = asyncio.create_task(self._follow(dsn), name="configuration")
+        follower = lasting(self._follow(dsn), name="configuration")
         try:
             await self.loaded.wait()
             yield self
