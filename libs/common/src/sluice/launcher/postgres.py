@@ -16,6 +16,9 @@ from sluice.launcher.spec import Run, Spec
 USER = "sluice"
 NOBODY = 65534
 
+# Megabytes. Whose commit needs a new segment fills it with zeroes, and all others wait: with the usual 16, each 3 to 10
+# seconds under load, 50 to 80 ms instead of 20.
+WAL_SEGMENT = 4
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -95,6 +98,7 @@ async def _initialize(plan: Plan, data: Path, run: Run) -> None:
             f"--username={USER}",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
+            f"--wal-segsize={WAL_SEGMENT}",
             *login,
             *speed,
         ]
