@@ -540,15 +540,13 @@ async def backlog(bench: Bench) -> None:
     if drained["drain rate per s"]:
         report.measure("drain_over_saturation", [drained["drain rate per s"] / around])
     # What came before the worker was there waited for it, not for the pile.
-    begin, end = (
-        drained[f"seconds from the start of the worker to {what}"] for what in ("its first call", "the last of them")
-    )
+    beside = urgent.provider_times(begin=drained["first call after, s"], end=drained["last call after, s"])
     report.figure(
         "6",
         "urgent",
         {
             "p99 alone, ms": _milliseconds(_p99(alone.provider_times())),
-            "p99 while the pile is worked off, ms": _milliseconds(_p99(urgent.provider_times(begin=begin, end=end))),
+            "p99 while the pile is worked off, ms": _milliseconds(_p99(beside)),
         },
     )
     if filled.faults:
@@ -583,17 +581,15 @@ async def pile_and_drain(
     bench.note(scenario, filled)
     moments = sorted(moment for one in filled.messages if (moment := first_taken(one)) is not None)
     took = moments[-1] - moments[0] if len(moments) > 1 else 0.0
+    # From the start of the worker.
+    first, last = (round(moments[at] - urgent.start, 2) if moments else None for at in (0, -1))
     return (
         filled,
         {
             "messages": size,
             "drain rate per s": round(len(moments) / took, 1) if took else None,
-            "seconds from the start of the worker to its first call": round(moments[0] - urgent.start, 2)
-            if moments
-            else None,
-            "seconds from the start of the worker to the last of them": round(moments[-1] - urgent.start, 2)
-            if moments
-            else None,
+            "first call after, s": first,
+            "last call after, s": last,
             **_drain_costs(urgent, filled),
         },
         urgent,
