@@ -4,8 +4,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
-SOURCES := libs services tests bench
+MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/pyproject.toml)
+SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
 .PHONY: help setup up down status test check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
@@ -37,7 +37,7 @@ check: setup ## ruff, mypy, the import arrows, the lock file
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/house
+	@$(BIN)/pytest -q tests/repository
 
 fix: setup ## let ruff mend and format what it can
 	@$(BIN)/ruff check --fix $(SOURCES)

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.forms import FULL, QUICK, Form, paced
+from bench.environment import World
 from bench.measures import MEASURES
 from bench.plots import draw
 from bench.processes import Failed, bench_program
+from bench.profiles import FULL, QUICK, Form, paced
 from bench.report import DOCS, Report, peer_versions, tell
 from bench.scenarios import QUICK_SCENARIOS, SCENARIOS, Bench
-from bench.world import World
-from sluice.errors import SluiceError
+from sluice.runtime.errors import SluiceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

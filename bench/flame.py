@@ -12,18 +12,18 @@ Stacks = Mapping[tuple[str, ...], int]
 
 # The innermost frame that one of these knows decides what a sample was spent on.
 STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
-    ("the record (asyncpg, store)", ("asyncpg/", "sluice/store/")),
+    ("the database (asyncpg, store)", ("asyncpg/", "sluice/store/")),
     ("the bus (aiokafka, bus)", ("aiokafka/", "sluice/bus/", "cramjam")),
     ("calling providers: aiohttp", ("aiohttp/", "aiosignal/", "yarl/", "multidict/")),
     ("calling providers: httpx's values", ("httpx/",)),
-    ("calling providers: packages and wires", ("sluice/wires/", "sluice/providers/")),
+    ("calling providers: packages and transports", ("sluice/transports/", "sluice/providers/")),
     ("serving HTTP (uvicorn, starlette)", ("uvicorn/", "starlette/", "fastapi/", "httptools/")),
     ("validating and encoding (pydantic, json)", ("pydantic/", "pydantic_core/", "orjson/", "/json/", "sluice/model/")),
-    ("metrics", ("prometheus_client/", "sluice/metrics.py")),
+    ("metrics", ("prometheus_client/", "sluice/runtime/metrics.py")),
     ("logging", ("structlog/", "/logging/")),
-    ("sharing commits (batching)", ("sluice/batching.py",)),
-    ("deciding (gateway, router, delivery, health)", ("sluice/delivery/", "gateway/", "router/", "health/",
-                                                      "_worker/")),
+    ("sharing commits (batching)", ("sluice/runtime/batching.py",)),
+    ("deciding (gateway, router, delivery, health)", ("sluice/delivery/", "sluice/routing/", "sluice/health/", "gateway/",
+                                                      "router/", "health/", "_worker/")),
     ("the event loop", ("asyncio/", "uvloop", "/selectors.py")),
 )  # fmt: skip
 OTHER = "everything else"

@@ -11,19 +11,19 @@ from typing import Any
 
 import asyncpg
 
-from bench import record, sinks
-from bench.figures import Spread, ratios, slope
-from bench.forms import FULL
+from bench import results_db, sink_client
+from bench.environment import World
 from bench.plots import draw
 from bench.processes import Failed
+from bench.profiles import FULL
 from bench.report import DOCS, Report, tell
 from bench.runs import Load, Run, perform, verify
 from bench.scenarios import Bench, pile_and_drain
-from bench.subjects import Sluice, Tenant, make_tenants
+from bench.statistics import Spread, ratios, slope
+from bench.systems import Sluice, Tenant, make_tenants
 from bench.traffic import Shape, Stream
-from bench.world import World
-from sluice.clock import utc_now
 from sluice.model.message import Email
+from sluice.runtime.clock import utc_now
 from sluice.store import migrations, partitions
 
 CHUNK = 50_000  # deliveries written by one statement
@@ -39,7 +39,7 @@ async def grow(options: argparse.Namespace) -> int:
     found: dict[str, list[Point]] = {}
     sizes: list[dict[str, float]] = []
     with World(keep=options.keep, limit=options.limit) as world:
-        await world.sink.behave(sinks.FAST)
+        await world.sink.behave(sink_client.FAST)
         rate = options.rate or await _half_of_what_goes_through(world, report)
         world.say(f"everything is measured at {rate:.0f} messages/s, except the piles")
         found["deliveries in the record"] = await _levels(world, report, "rows", options.rows, rate, options, sizes)
@@ -114,7 +114,7 @@ async def _levels(
 
 async def _prepare(world: World, kind: str, size: int) -> list[Tenant]:
     name = f"{kind}_{size}"
-    dsn = await record.create_database(world.addresses["postgres"], name)
+    dsn = await results_db.create_database(world.addresses["postgres"], name)
     await migrations.apply(dsn)
     key = world.folder / "services/credentials.key"
     tenants = await make_tenants(dsn, world, key, size if kind == "accounts" else 1, ("email",))

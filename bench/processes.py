@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from sluice.launcher import leash
+from sluice_launcher import parent_death_signal
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH_BIN = ROOT / ".venv-bench/bin"
@@ -41,7 +41,14 @@ class Child:
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, pipes: bool = False
     ) -> None:
         self.log = log
-        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        on_leash = [
+            sys.executable,
+            "-I",
+            "-S",
+            parent_death_signal.__file__,
+            str(int(signal.SIGKILL)),
+            str(os.getpid()),
+        ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603
                 [*on_leash, *command],

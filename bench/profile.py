@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bench import flame, sinks
+from bench import flame, sink_client
+from bench.environment import World
 from bench.processes import ROOT, Failed, bench_program
 from bench.report import DOCS, Report, tell
 from bench.runs import Load, Run, perform
 from bench.scenarios import WINDOW
-from bench.subjects import ROLE_NAMES, Rival, Sluice, Subject, start_floor_k
+from bench.systems import ROLE_NAMES, Rival, Sluice, Subject, start_floor_k
 from bench.traffic import Shape, Stream
-from bench.world import World
 
 FOLDER = DOCS / "profile"
 BUSY = ("gateway", "router", "email-worker", "health")
@@ -35,7 +35,7 @@ async def record_profiles(options: argparse.Namespace) -> int:
     if not options.no_docs:
         FOLDER.mkdir(parents=True, exist_ok=True)
     with World(keep=options.keep, limit=options.limit) as world:
-        await world.sink.behave(sinks.FAST)
+        await world.sink.behave(sink_client.FAST)
         ours = await Sluice.start(world, "profile", channels=("email",))
         floor: Rival | None = None
         try:

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Spread
 from bench.measures import BY_NAME, MEASURES
 from bench.processes import ROOT
 from bench.runs import Run
+from bench.statistics import Spread
 
 DOCS = ROOT / "docs/benchmarks"
 VERSIONS = ("aiohttp", "aiokafka", "asyncpg", "pydantic", "starlette", "uvicorn", "uvloop")

@@ -12,15 +12,15 @@ from typing import Any
 
 from bench import counters, usage
 from bench.clock import now, wall_offset
-from bench.figures import percentile
+from bench.environment import World
 from bench.load import Sent
 from bench.processes import Failed
-from bench.record import Settled
-from bench.sinks import Call, calls
-from bench.subjects import Sluice, Subject
+from bench.results_db import Settled
+from bench.sink_client import Call, calls
+from bench.statistics import percentile
+from bench.systems import Sluice, Subject
 from bench.traffic import STREAM_SPAN, Offer, Stream
 from bench.validity import why_behind, why_void
-from bench.world import World
 
 LEAD = 0.4  # seconds in which the generators draw their arrivals and connect
 LATE = 5.0  # seconds after which a message is late
@@ -381,7 +381,7 @@ async def verify(world: World, subject: Sluice, ledger: int) -> dict[str, Any]:
     path = world.folder / "verify.jsonl"
     path.write_bytes(world.sink.lines(ledger))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sluice.cli", "verify", "--quiet", "--json", "--ledger", str(path)),
+        *(sys.executable, "-m", "sluice_cli.main", "verify", "--quiet", "--json", "--ledger", str(path)),
         env={"SLUICE_POSTGRES": subject.dsn, "PATH": "/usr/bin:/bin"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

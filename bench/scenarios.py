@@ -10,16 +10,16 @@ from functools import partial
 from statistics import mean, median
 from typing import Any
 
-from bench import sinks, subjects
-from bench.figures import Spread, longest_gap, percentile, ratios
-from bench.forms import Form
+from bench import sink_client, systems
+from bench.environment import World
 from bench.processes import Failed
+from bench.profiles import Form
 from bench.report import Report
 from bench.runs import Action, Load, Run, collect, first_taken, perform, verify
 from bench.saturation import Ladder
-from bench.subjects import Rival, Sluice, Subject, Tenant
+from bench.statistics import Spread, longest_gap, percentile, ratios
+from bench.systems import Rival, Sluice, Subject, Tenant
 from bench.traffic import Shape, Stream
-from bench.world import World
 from sluice.bus.topics import Topic, deliveries
 from sluice.model.message import Channel
 
@@ -74,9 +74,9 @@ class Bench:
         """A floor or a peer, started when first asked for."""
         if name not in self.rivals:
             start = {
-                "floor-k": subjects.start_floor_k,
-                "floor-c": subjects.start_floor_c,
-                "celery": subjects.start_celery,
+                "floor-k": systems.start_floor_k,
+                "floor-c": systems.start_floor_c,
+                "celery": systems.start_celery,
             }[name]
             self.rivals[name] = await start(self.world)
             self.world.say(f"{name} runs")
@@ -208,7 +208,7 @@ class Bench:
 async def saturation(bench: Bench) -> None:
     """1: how much goes through, against the floors and the baseline."""
     form, report = bench.form, bench.report
-    await bench.world.sink.behave(sinks.FAST)
+    await bench.world.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     await asyncio.sleep(2.0)
     supervisor = ours.supervisor_memory()
@@ -281,7 +281,7 @@ async def latency(bench: Bench) -> None:
     """2: how long it takes at a fixed load, against Floor K at the same rate."""
     form, report = bench.form, bench.report
     whole = bench.need_saturation()
-    await bench.world.sink.behave(sinks.MODEL)
+    await bench.world.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
     floor = await bench.rival("floor-k")
     for share in form.shares:
@@ -338,13 +338,13 @@ def _latencies(pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
 async def concurrency(bench: Bench) -> None:
     """3: a slow provider is waited for by many at once, not partition by partition."""
     form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sinks.SLOW)
+    await world.sink.behave(sink_client.SLOW)
     topics = [Topic.ACCEPTED.value, deliveries(Channel.EMAIL).value]
     whole = bench.saturation
     found = {}
     for partitions in LITTLE_PARTITIONS:
         bench.end_sluice()
-        await subjects.remake_topics(world.addresses["kafka"], topics, partitions)
+        await systems.remake_topics(world.addresses["kafka"], topics, partitions)
         for slots in LITTLE_SLOTS:
             ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_SLOTS": str(slots)}, tenants=1)
             run = world.next_run()
@@ -369,7 +369,7 @@ async def concurrency(bench: Bench) -> None:
             await bench.check("3")
     report.figure("3", "by partitions and slots", found)
     bench.end_sluice()
-    await subjects.remake_topics(world.addresses["kafka"], topics, subjects.PARTITIONS)
+    await systems.remake_topics(world.addresses["kafka"], topics, systems.PARTITIONS)
 
 
 # -- 4 -----------------------------------------------------------------------------------------------------------
@@ -385,15 +385,15 @@ async def failover(bench: Bench) -> None:
         subjects_.append(await bench.rival("floor-c"))
     begin, end = form.warm + form.calm, form.warm + form.calm + form.fault
     for subject in subjects_:
-        await world.sink.behave(sinks.MODEL)
+        await world.sink.behave(sink_client.MODEL)
         run = world.next_run()
         tenant = bench.next_tenant() if subject is ours else None
         load = Load(
             (bench.stream(run, tenant, rate),), seconds=end + form.after, warm=form.warm, run=run, rest=form.rest
         )
         actions: list[Action] = [
-            (begin, partial(world.sink.behave, sinks.MODEL, {"email-a": REFUSED_503})),
-            (end, partial(world.sink.behave, sinks.MODEL)),
+            (begin, partial(world.sink.behave, sink_client.MODEL, {"email-a": REFUSED_503})),
+            (end, partial(world.sink.behave, sink_client.MODEL)),
         ]
         made = await bench.run("4", subject, load, actions)
         told = _failover_figures(made, begin, end)
@@ -470,7 +470,7 @@ async def gray_failure(bench: Bench) -> None:
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
     # Calm and fault come again and again in one run, each time for a tenant whose providers nobody has used.
     for name, (spells, rule) in variants.items():
-        await world.sink.behave(sinks.MODEL)
+        await world.sink.behave(sink_client.MODEL)
         run = world.next_run()
         streams: list[Stream] = []
         actions: list[Action] = []
@@ -484,8 +484,8 @@ async def gray_failure(bench: Bench) -> None:
             for channel in ("email", "sms"):
                 streams.append(bench.stream(run, tenant, rate / 2, name=channel, channel=channel, begin=first, end=end))
             actions += [
-                (begin, partial(world.sink.behave, sinks.MODEL, {"sms-a": rule})),
-                (end, partial(world.sink.behave, sinks.MODEL)),
+                (begin, partial(world.sink.behave, sink_client.MODEL, {"sms-a": rule})),
+                (end, partial(world.sink.behave, sink_client.MODEL)),
             ]
         load = Load(tuple(streams), seconds=faults[-1][2], warm=form.warm, run=run, rest=form.rest)
         made = await bench.run("5", ours, load, actions)
@@ -529,7 +529,7 @@ def _most_held(calls: Sequence[Any]) -> int:
 async def backlog(bench: Bench) -> None:
     """6: the workers were away; how fast the pile is worked off, and what urgent messages feel of it."""
     form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sinks.FAST)
+    await world.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
     whole = await bench.saturation_now()
@@ -614,7 +614,7 @@ def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
 async def overload(bench: Bench) -> None:
     """7: one tenant offers twice what we can carry, another one little."""
     form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sinks.FAST)
+    await world.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     whole = await bench.saturation_now()
     loud, quiet = bench.next_tenant(), bench.next_tenant()
@@ -676,7 +676,7 @@ async def crashes(bench: Bench) -> None:
     """8: kill -9 the worker, the router, the gateway; restart the broker."""
     form, report, world = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
-    await world.sink.behave(sinks.MODEL)
+    await world.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
     every = form.crash_every

@@ -35,7 +35,7 @@ fi
 # A company's own authority is in the system's list and not in uv's.
 [ ! -e /etc/ssl/certs ] || export UV_SYSTEM_CERTS=1
 export UV_PYTHON="$PWD/.venv/bin/python"
-members=$(for project in libs/*/pyproject.toml services/*/pyproject.toml; do echo "-e ./${project%/pyproject.toml}"; done)
+members=$(for project in libs/*/pyproject.toml services/*/pyproject.toml tools/*/pyproject.toml; do echo "-e ./${project%/pyproject.toml}"; done)
 
 echo "installing what requirements.lock pins"
 .venv/bin/uv pip sync --quiet --require-hashes requirements.lock ||

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from sluice.launcher import probes
-from sluice.launcher.control import Control
-from sluice.launcher.engine import Engine
-from sluice.launcher.plan import default_roles
-from sluice.launcher.proc import free_port
+from sluice_launcher import probes
+from sluice_launcher.control import Control
+from sluice_launcher.local_stack import Engine
+from sluice_launcher.plan import default_roles
+from sluice_launcher.process_info import free_port
 
 POSTGRES_IMAGE = "postgres:18"
 REDIS_IMAGE = "redis:8"

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sluice.bus.events import Assignment, Drive, ProviderHealth, Repeat
-from sluice.delivery.policy import Timing
+from sluice.bus.messages import Assignment, Drive, ProviderHealth, Repeat
+from sluice.delivery.retry_policy import Timing
 from sluice.model import ids
 from sluice.model.message import Channel, Class, Email
-from sluice.store.accepting import NewDelivery, NewMessage
 from sluice.store.configuration import ProviderRow
 from sluice.store.deliveries import Claim, Transition
+from sluice.store.ingest import NewDelivery, NewMessage
 
 NOON = datetime(2026, 8, 20, 12, 0, tzinfo=UTC)
 PROJECT = ids.uuid7(1)

@@ -41,7 +41,7 @@ CREATE TABLE providers (
     name        text NOT NULL,
     priority    integer NOT NULL,       -- the lower number is tried first
     enabled     boolean NOT NULL DEFAULT true,
-    credentials bytea NOT NULL,         -- sealed, see sluice.store.crypto
+    credentials bytea NOT NULL,         -- sealed, see sluice.store.cipher
     settings    jsonb NOT NULL DEFAULT '{}',
     version     integer NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL,

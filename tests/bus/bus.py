@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from sluice.bus.consumer import Consumer
-from tests.waiting import until
+from tests.polling import until
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from sluice.bus.publisher import open_publisher
-from tests.waiting import until
+from tests.polling import until
 
 
 @pytest.fixture(scope="session")

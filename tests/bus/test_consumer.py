@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from sluice.bus.consumer import Consumer, Limits
-from sluice.launcher.proc import free_port
+from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
-from tests.waiting import until
+from tests.polling import until
 
 pytestmark = pytest.mark.system
 

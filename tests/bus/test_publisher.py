@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sluice.bus.publisher import Publisher, acknowledged, open_publisher
-from sluice.launcher.proc import free_port
+from sluice_launcher.process_info import free_port
 from tests.bus.bus import read_all
 
 pytestmark = pytest.mark.system

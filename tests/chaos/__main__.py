@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import report, sweep
-from tests.chaos.campaigns import running
-from tests.chaos.campaigns.running import CAMPAIGNS
+from tests.chaos.campaigns import runner
+from tests.chaos.campaigns.runner import CAMPAIGNS
 from tests.chaos.run import Size, run
 from tests.chaos.workloads import POINTS
 
@@ -90,8 +90,8 @@ def _campaigns(options: argparse.Namespace) -> int:
     chosen = [CAMPAIGNS[name] for name in options.names or CAMPAIGNS]
     sizes = {one.name: options.size or (one.small if options.small else one.full) for one in chosen}
     with _folder(options.folder) as folder:
-        figures = running.run(sizes, folder, tell)
-        figures["table"] = running.table(figures["campaigns"])
+        figures = runner.run(sizes, folder, tell)
+        figures["table"] = runner.table(figures["campaigns"])
         command = f"make campaigns NAMES='{' '.join(sizes)}'" if options.names else "make campaigns"
         return _end("campaigns", command, figures, folder, options)
 

@@ -19,9 +19,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.topics import Topic
+from tests.chaos.cluster import Machine
 from tests.chaos.ledgers import Ledger, now
-from tests.chaos.machine import Machine
-from tests.chaos.orders import Order, body, digest
+from tests.chaos.workload_plan import Order, body, digest
 
 ANSWER = 5.0  # seconds a caller waits
 TRIES = 40  # of a request with a key

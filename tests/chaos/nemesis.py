@@ -12,12 +12,12 @@ from typing import Any
 
 import asyncpg
 
-from sluice.errors import SluiceError
-from sluice.launcher import probes
-from sluice.launcher.proc import Identity, family
-from sluice.launcher.state import read_state
+from sluice.runtime.errors import SluiceError
+from sluice_launcher import probes
+from sluice_launcher.process_info import Identity, family
+from sluice_launcher.state import read_state
+from tests.chaos.cluster import Machine
 from tests.chaos.ledgers import Ledger
-from tests.chaos.machine import Machine
 from tests.chaos.oracle import SERVICES
 
 # Kafka takes five to fifteen seconds to come back: killed as often as the others it would hardly ever be there.

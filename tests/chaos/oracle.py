@@ -15,8 +15,8 @@ from typing import Any
 
 from sluice.model import ids
 from sluice.model.state import QUIET
+from tests.chaos.db_snapshot import Delivery, Record
 from tests.chaos.ledgers import moment, read
-from tests.chaos.record import Delivery, Record
 
 LOST_WORKER = "the worker was lost"  # how an attempt ends whose worker never reported
 LATEST_CALL = timedelta(seconds=13)  # the lease and a second: a call may still be under way so long after its claim

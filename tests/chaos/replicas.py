@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sluice.launcher import leash
-from sluice.launcher.proc import Identity
+from sluice_launcher import parent_death_signal
+from sluice_launcher.process_info import Identity
 
 PAUSE = 0.5  # seconds between a death and the next start, as the launcher's first
 GRACE = 30.0  # seconds that a process has to end when asked
@@ -73,7 +73,14 @@ class Replica:
                 await asyncio.sleep(PAUSE)
 
     async def _run_once(self) -> None:
-        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        on_leash = [
+            sys.executable,
+            "-I",
+            "-S",
+            parent_death_signal.__file__,
+            str(int(signal.SIGKILL)),
+            str(os.getpid()),
+        ]
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *on_leash,

@@ -13,15 +13,15 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from tests.chaos import oracle, record, redrive
+from tests.chaos import db_snapshot, oracle, recovery_time
 from tests.chaos.client import Client
+from tests.chaos.cluster import Machine, doubled, machine, webhooks
 from tests.chaos.ledgers import Ledger
-from tests.chaos.machine import Machine, doubled, machine, webhooks
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
-from tests.chaos.orders import plan
-from tests.chaos.quiet import Backlog, backlog, quiet
+from tests.chaos.quiescence import Backlog, backlog, quiet
 from tests.chaos.simulation import DOORS, faulty
+from tests.chaos.workload_plan import plan
 
 Tell = Callable[[str], None]
 QUIET_WITHIN = 180.0  # seconds from the heal until nothing may be left to do
@@ -43,7 +43,7 @@ class Size:
 class Seen:
     """What the run itself saw, beside the ledgers."""
 
-    waits: redrive.Waits = field(default_factory=dict)
+    waits: recovery_time.Waits = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     unhealed: list[str] = field(default_factory=list)
@@ -96,7 +96,7 @@ async def _load_and_faults(running: Machine, size: Size, tell: Tell) -> Seen:
     return seen
 
 
-async def _sample(running: Machine, waits: redrive.Waits) -> None:
+async def _sample(running: Machine, waits: recovery_time.Waits) -> None:
     """Learn until when deliveries wait by policy: their history does not say it."""
     while True:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -148,7 +148,7 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
     )
     report = json.loads(verified.stdout) if verified.stdout.startswith("{") else {"broken": 1, "faults": []}
     spans = oracle.spans(faults)
-    known = await record.load(running)
+    known = await db_snapshot.load(running)
     checked = [
         oracle.check_client(clients, known, spans),
         oracle.check_calls(running.simulation.calls, clients, known),
@@ -156,7 +156,7 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_ambiguity(running.simulation.calls, known, spans),
         _check_end(seen, report),
     ]
-    measured, standing = redrive.redriven(known, spans, seen.waits)
+    measured, standing = recovery_time.redriven(known, spans, seen.waits)
     checked.append(_check_redrive(measured))
     counts: Counter[str] = sum((one.counts for one in checked), Counter())
     broken: Counter[str] = sum((one.broken for one in checked), Counter())
@@ -199,7 +199,7 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _check_redrive(measured: redrive.Spread) -> Findings:
+def _check_redrive(measured: recovery_time.Spread) -> Findings:
     findings = Findings()
     if measured.p99 > REDRIVEN_WITHIN:
         findings.add("I12", f"one delivery in a hundred was driven again only {measured.p99} s after the heal")

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from sluice.launcher import leash
+from sluice_launcher import parent_death_signal
 
 DOORS = {
     "resend-a": "resend",
@@ -58,8 +58,24 @@ class Simulation:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         stated = [word for name, kind in self._doors.items() for word in ("--door", f"{name}={kind}")]
-        command = [sys.executable, "-m", "sluice.cli", "simulate", "--control-port", "0", "--seed", str(self._seed)]
-        on_leash = [sys.executable, "-I", "-S", leash.__file__, str(int(signal.SIGKILL)), str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            "sluice_cli.main",
+            "simulate",
+            "--control-port",
+            "0",
+            "--seed",
+            str(self._seed),
+        ]
+        on_leash = [
+            sys.executable,
+            "-I",
+            "-S",
+            parent_death_signal.__file__,
+            str(int(signal.SIGKILL)),
+            str(os.getpid()),
+        ]
         with (self.folder / "simulator.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*on_leash, *command, "--ledger", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log

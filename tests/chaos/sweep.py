@@ -20,13 +20,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from sluice.bus.topics import Group
-from sluice.errors import SluiceError
-from sluice.launcher.proc import Identity
-from sluice.launcher.state import read_state
-from sluice.verification import verify
-from tests.chaos.customer import ANSWER, Customer, check
+from sluice.runtime.errors import SluiceError
+from sluice_cli.verification import verify
+from sluice_launcher.process_info import Identity
+from sluice_launcher.state import read_state
+from tests.chaos.client_session import ANSWER, Customer, check
+from tests.chaos.cluster import Machine, machine, webhooks
 from tests.chaos.ledgers import now
-from tests.chaos.machine import Machine, machine, webhooks
 from tests.chaos.simulation import hooked
 from tests.chaos.workloads import POINTS
 

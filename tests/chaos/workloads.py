@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from sluice.launcher.proc import Identity, family
-from sluice.launcher.state import read_state
-from tests.chaos.customer import Customer, ahead
+from sluice_launcher.process_info import Identity, family
+from sluice_launcher.state import read_state
+from tests.chaos.client_session import Customer, ahead
 
 Workload = Callable[[Customer, str], Awaitable[None]]
 """Does one round of something on a channel; repeated until the point was reached."""

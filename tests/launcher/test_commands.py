@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from sluice.launcher.control import is_held
-from sluice.launcher.proc import Identity, free_port
+from sluice_launcher.control import is_held
+from sluice_launcher.process_info import Identity, free_port
 
 PATIENCE = 30.0
 
@@ -27,7 +27,7 @@ def command(tmp_path):
     }
 
     def run(*words, **changes):
-        program = [sys.executable, "-m", "sluice.cli", *words]
+        program = [sys.executable, "-m", "sluice_cli.main", *words]
         return subprocess.run(
             program, env=environment | changes, capture_output=True, text=True, timeout=60, check=False
         )
@@ -51,11 +51,11 @@ def test_help_names_every_command(command):
 
 
 def test_the_command_line_is_built_without_what_is_heavy():
-    program = "import sys, sluice.cli; sluice.cli.build_parser(); print(*sys.modules)"
+    program = "import sys, sluice_cli.main; sluice_cli.main.build_parser(); print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
-    assert "sluice.commands.send" in loaded
+    assert "sluice_cli.send" in loaded
     assert set(loaded) & {"pydantic", "asyncpg", "aiokafka", "aiohttp", "fastapi", "cryptography"} == set()
 
 
@@ -179,7 +179,7 @@ def test_the_environment_of_the_system_is_given_to_a_shell(command):
 
 
 def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
-    program = [sys.executable, "-m", "sluice.cli", "up", "--foreground", "--services", "redis", "--roles", ""]
+    program = [sys.executable, "-m", "sluice_cli.main", "up", "--foreground", "--services", "redis", "--roles", ""]
     foreground = subprocess.Popen(program, env=command.environment, stdout=subprocess.PIPE, text=True)
     assert any("everything runs" in line for line in iter(foreground.stdout.readline, ""))
     redis = redis_of(command)
@@ -194,7 +194,7 @@ def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
 def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gateway_that):
     gateway_that("import time; time.sleep(600)")
     environment = command.environment | {"PYTHONPATH": os.environ["PYTHONPATH"], "SLUICE_GATEWAY_PORT": "0"}
-    program = [sys.executable, "-m", "sluice.cli", "up", "--services", "redis", "--roles", "gateway"]
+    program = [sys.executable, "-m", "sluice_cli.main", "up", "--services", "redis", "--roles", "gateway"]
     starting = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
     assert any("redis" in line for line in iter(starting.stdout.readline, ""))
     redis = redis_of(command)

@@ -1,7 +1,7 @@
 """Log files: the last lines, and a size beyond which they are cut off under their writer."""
 
-from sluice.launcher import logs
-from sluice.launcher.logs import last_line, open_log, rotate, tail
+from sluice_launcher import logs
+from sluice_launcher.logs import last_line, open_log, rotate, tail
 
 
 def test_the_last_lines_are_those_that_say_something(tmp_path):

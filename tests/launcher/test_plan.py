@@ -5,11 +5,11 @@ import socket
 
 import pytest
 
-from sluice.errors import SluiceError
-from sluice.launcher.keys import ensure_key_file
-from sluice.launcher.plan import Plan, addresses, environment, make_plan, places_of, without_password
-from sluice.launcher.ports import choose_ports
-from sluice.launcher.settings import read_settings
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.plan import Plan, addresses, environment, make_plan, places_of, without_password
+from sluice_launcher.ports import choose_ports
+from sluice_launcher.secret_files import ensure_key_file
+from sluice_launcher.settings import read_settings
 
 
 def silent(text: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sluice.errors import SluiceError
-from sluice.launcher.programs import find_java, find_postgres, find_redis
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.programs import find_java, find_postgres, find_redis
 
 NOWHERE = "/nonexistent"
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.launcher import state
-from sluice.launcher.control import SOCKET
-from sluice.launcher.proc import Identity
-from sluice.launcher.state import FILE, end_leftovers, read_state, write_state
+from sluice_launcher import state
+from sluice_launcher.control import SOCKET
+from sluice_launcher.process_info import Identity
+from sluice_launcher.state import FILE, end_leftovers, read_state, write_state
 
 
 @pytest.fixture

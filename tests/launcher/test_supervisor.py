@@ -9,18 +9,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sluice.errors import SluiceError
-from sluice.launcher.control import SOCKET, Control, NotRunning, is_held
-from sluice.launcher.ending import end
-from sluice.launcher.engine import Engine
-from sluice.launcher.proc import Identity, free_port
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.control import SOCKET, Control, NotRunning, is_held
+from sluice_launcher.local_stack import Engine
+from sluice_launcher.process_info import Identity, free_port
+from sluice_launcher.teardown import end
 
 PATIENCE = 30.0
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from sluice.launcher.engine import Engine
+from sluice_launcher.local_stack import Engine
 engine = Engine(Path(sys.argv[1]), services=["redis"]).start()
 print(engine.control.pid("redis"), engine.control.pid("supervisor"), flush=True)
 time.sleep(600)

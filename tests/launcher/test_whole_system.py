@@ -4,8 +4,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice.bus.topics import Topic
-from sluice.launcher.engine import Engine
-from sluice.launcher.roles import ROLES, SERVICES
+from sluice_launcher.local_stack import Engine
+from sluice_launcher.roles import ROLES, SERVICES
 
 pytestmark = pytest.mark.system
 

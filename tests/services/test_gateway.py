@@ -7,21 +7,21 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from gateway.accepting import Acceptance
 from gateway.app import create_app
-from gateway.authentication import Keys
-from gateway.intake import Intake
-from gateway.receipts import Receipts
-from sluice.bus.events import Drive, RequestRejected
-from sluice.clock import utc_now
-from sluice.delivery.announcing import Announcer
+from gateway.auth.api_keys import Keys
+from gateway.ingest.ingest import Acceptance
+from gateway.ingest.kafka_ingress import Intake
+from gateway.receipts.endpoint import Receipts
+from sluice.bus.messages import Drive, RequestRejected
+from sluice.delivery.outbox import Announcer
 from sluice.model import ids
+from sluice.runtime.clock import utc_now
 from sluice.store import configuration
-from sluice.store.cache import Configuration
-from sluice.store.crypto import Vault
+from sluice.store.cipher import Vault
+from sluice.store.config_cache import Configuration
 from tests.examples import a_body, as_json, seconds
+from tests.polling import until
 from tests.services.fakes import FakeRecord
-from tests.waiting import until
 
 pytestmark = pytest.mark.store
 
@@ -112,7 +112,7 @@ async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_
     async def not_now(*_):
         """A look would forget the request that is being recorded at that moment."""
 
-    monkeypatch.setattr("gateway.room.Room.look", not_now)
+    monkeypatch.setattr("gateway.ingest.dispatch_quota.Room.look", not_now)
     answers = [await gateway.post() for _ in range(CONVEYOR + 5)]
     other = await gateway.new_project("other")
     answers.append(await gateway.post(key=other))
@@ -139,7 +139,7 @@ async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
 
 
 async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
-    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_, **__: None)
+    monkeypatch.setattr("gateway.ingest.admission.Crowd.enter", lambda *_, **__: None)
 
     refused = await gateway.post()
 
@@ -152,9 +152,9 @@ async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_a
 async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_while_answers_are_late(
     gateway, monkeypatch, class_, status
 ):
-    monkeypatch.setattr("gateway.room.Room.piles", lambda *_: True)
-    monkeypatch.setattr("gateway.crowd.Crowd.enter", lambda *_, piles: None if piles else 1.0)
-    monkeypatch.setattr("gateway.crowd.Crowd.leave", lambda *_: None)
+    monkeypatch.setattr("gateway.ingest.dispatch_quota.Room.piles", lambda *_: True)
+    monkeypatch.setattr("gateway.ingest.admission.Crowd.enter", lambda *_, piles: None if piles else 1.0)
+    monkeypatch.setattr("gateway.ingest.admission.Crowd.leave", lambda *_: None)
 
     answer = await gateway.post(as_json(a_body(**{"class": class_})))
 

@@ -6,10 +6,10 @@ import pytest
 from redis.asyncio import Redis
 
 from health.app import HealthService
-from health.verdict import Thresholds
-from health.watching import Watch
-from sluice.bus.events import DeliveryEvent, ProviderHealth, RequestRejected
-from sluice.clock import utc_now
+from health.monitor import Watch
+from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
+from sluice.health.breaker import Thresholds
+from sluice.runtime.clock import utc_now
 from tests.examples import PROJECT, PROVIDER, an_id
 
 KEY = "sluice:health:providers"

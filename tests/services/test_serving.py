@@ -7,9 +7,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from sluice.launcher.proc import free_port
-from sluice.serving import serving
-from sluice.settings import Settings
+from sluice.runtime.http_server import serving
+from sluice.runtime.settings import Settings
+from sluice_launcher.process_info import free_port
 
 LONG = "x" * 1_000_000
 

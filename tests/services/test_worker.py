@@ -9,17 +9,17 @@ import orjson
 import pytest
 
 from router.recovery import drive_of
-from sluice.bus.events import DeliveryEvent, Drive, ProviderSilent
-from sluice.clock import utc_now
-from sluice.delivery.settling import Settler
+from sluice.bus.messages import DeliveryEvent, Drive, ProviderSilent
+from sluice.delivery.settlement import Settler
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model import ids
 from sluice.model.message import Class
 from sluice.model.state import EventKind
 from sluice.providers.contract import Wire
-from sluice.providers.submission import Phase, SmtpReply
-from sluice.store.crypto import Vault
-from sluice.wires.call import NoAnswerError, NotSentError
+from sluice.providers.kit.smtp_types import Phase, SmtpReply
+from sluice.runtime.clock import utc_now
+from sluice.store.cipher import Vault
+from sluice.transports.provider_call import NoAnswerError, NotSentError
 from tests.examples import (
     PROJECT,
     a_drive,
@@ -29,8 +29,8 @@ from tests.examples import (
     an_assignment,
     seconds,
 )
+from tests.polling import until
 from tests.services.fakes import FakeRecord, FakeWire
-from tests.waiting import until
 
 pytestmark = pytest.mark.store
 

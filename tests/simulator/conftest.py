@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from sluice.providers.adapters.resend import RESEND, ResendCredentials
+from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import Outgoing
-from sluice.providers.email.resend import RESEND, ResendCredentials
-from sluice.providers.sms.twilio import TWILIO, TwilioCredentials
-from sluice.simulator import Simulator
-from sluice.simulator.far_end import HttpAnswer, HttpCall
-from sluice.simulator.http_server import HttpConnection, listen_http
-from sluice.wires.http import HttpWire, open_http
+from sluice.transports.http import HttpWire, open_http
+from sluice_simulator import Simulator
+from sluice_simulator.dialect import HttpAnswer, HttpCall
+from sluice_simulator.http_server import HttpConnection, listen_http
 from tests.unit.providers.examples import an_email, an_sms, outgoing
 
 WEBHOOK_SECRET = "whsec_c2ltdWxhdG9yLXRlc3Qta2V5"

@@ -7,7 +7,7 @@ import pytest
 
 from sluice.store.db import open_pool
 from tests.engine import with_database
-from tests.store.record import Recorder
+from tests.store.harness import Recorder
 
 TABLES = (
     "messages",

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from sluice.errors import SluiceError
 from sluice.model.message import Channel
+from sluice.runtime.errors import SluiceError
 from sluice.store import configuration
-from sluice.store.cache import Configuration
+from sluice.store.cipher import Vault
+from sluice.store.config_cache import Configuration
 from sluice.store.configuration import lookup_of
-from sluice.store.crypto import Vault
 from tests.examples import NOON, after, an_id
-from tests.waiting import until
+from tests.polling import until
 
 pytestmark = pytest.mark.store
 

@@ -7,7 +7,7 @@ import pytest
 
 from sluice.model.message import Channel
 from sluice.model.state import ASSERTS, QUIET, EventKind, fold
-from sluice.store import announcements, deliveries
+from sluice.store import deliveries, outbox
 from sluice.store.deliveries import Claimed
 from tests.examples import (
     NOON,
@@ -20,7 +20,7 @@ from tests.examples import (
     an_id,
     seconds,
 )
-from tests.store.record import FAILED_ATTEMPT, LEASE, SENT, at_once
+from tests.store.harness import FAILED_ATTEMPT, LEASE, SENT, at_once
 
 pytestmark = pytest.mark.store
 
@@ -289,7 +289,7 @@ async def test_an_announcement_is_overdue_after_its_time(record):
     applied = await record.step(a_step(await record.a_delivery_in_flight(), SENT), at=NOON)
 
     found = [
-        await announcements.take_overdue(record.pool, now=after(moment), again=seconds(10), limit=10)
+        await outbox.take_overdue(record.pool, now=after(moment), again=seconds(10), limit=10)
         for moment in (9.9, 10, 11, 20)
     ]
 
@@ -300,7 +300,7 @@ async def test_an_overdue_announcement_is_taken_by_one(record):
     await record.step(a_step(await record.a_delivery_in_flight(), SENT))
 
     found = await at_once(
-        *[announcements.take_overdue(record.pool, now=after(60), again=seconds(10), limit=10) for _ in range(8)]
+        *[outbox.take_overdue(record.pool, now=after(60), again=seconds(10), limit=10) for _ in range(8)]
     )
 
     assert sorted(len(one) for one in found) == [0] * 7 + [1]

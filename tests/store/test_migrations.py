@@ -3,9 +3,9 @@
 import asyncpg
 import pytest
 
-from sluice.errors import SluiceError
+from sluice.runtime.errors import SluiceError
 from sluice.store import migrations
-from tests.store.record import at_once
+from tests.store.harness import at_once
 
 pytestmark = pytest.mark.store
 

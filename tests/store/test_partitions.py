@@ -5,10 +5,10 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from sluice.clock import utc_now
+from sluice.runtime.clock import utc_now
 from sluice.store import partitions
 from tests.examples import a_claim, a_message
-from tests.store.record import Recorder, at_once
+from tests.store.harness import Recorder, at_once
 
 pytestmark = pytest.mark.store
 

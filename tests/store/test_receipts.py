@@ -9,7 +9,7 @@ from sluice.model.state import ASSERTS, EventKind, fold
 from sluice.store import receipts
 from sluice.store.receipts import Statement
 from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_step, after, an_id, seconds
-from tests.store.record import FAILED_ATTEMPT, SENT, at_once
+from tests.store.harness import FAILED_ATTEMPT, SENT, at_once
 
 pytestmark = pytest.mark.store
 

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sluice.clock import utc_now
-from sluice.simulator.simulator import Simulator
-from sluice.verification import verify
-from tests.system.world import DEAD, a_world, smtp_at
-from tests.waiting import until
+from sluice.runtime.clock import utc_now
+from sluice_cli.verification import verify
+from sluice_simulator.simulator import Simulator
+from tests.polling import until
+from tests.system.testbed import DEAD, a_world, smtp_at
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import httpx
 import psutil
 import pytest
 
-from sluice.simulator.script import Rule, Script, Slow
-from tests.system.world import smtp_at
-from tests.waiting import until
+from sluice_simulator.scenario import Rule, Script, Slow
+from tests.polling import until
+from tests.system.testbed import smtp_at
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("proven")]
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sluice.batching import Batcher, OverloadedError
-from tests.waiting import until
+from sluice.runtime.batching import Batcher, OverloadedError
+from tests.polling import until
 
 
 class Flush:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.errors import SluiceError
+from sluice.runtime.errors import SluiceError
+from sluice.store.cipher import Vault
 from sluice.store.configuration import ApiKey, lookup_of, new_key_text
-from sluice.store.crypto import Vault
 from tests.examples import OTHER_PROJECT, PROJECT, PROVIDER, an_id
 
 KEY, OTHER_KEY = bytes(32), bytes([1] * 32)

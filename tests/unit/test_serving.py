@@ -6,8 +6,8 @@ import sys
 
 ROLE = """
 import asyncio
-from sluice.serving import run_role, set_up_logs, stop_event
-from sluice.tasks import end, lasting
+from sluice.runtime.http_server import run_role, set_up_logs, stop_event
+from sluice.runtime.tasks import end, lasting
 
 async def dying():
     raise LookupError("gone")

@@ -8,8 +8,8 @@ from gateway.app import GatewaySettings
 from health.app import HealthSettings
 from router.recovery import RecoverySettings
 from sluice.delivery.worker import WorkerSettings
-from sluice.errors import SluiceError
-from sluice.settings import KeyedSettings, Settings, load
+from sluice.runtime.errors import SluiceError
+from sluice.runtime.settings import KeyedSettings, Settings, load
 from sms_worker.app import SmsWorkerSettings
 
 SECRET = "canary-secret-in-the-environment"

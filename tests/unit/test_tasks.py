@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.tasks import LASTING, Tasks, end, lasting
+from sluice.runtime.tasks import LASTING, Tasks, end, lasting
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():

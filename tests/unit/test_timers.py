@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 
-from sluice.timers import timers_of
+from sluice.runtime.timers import timers_of
 
 
 async def test_a_timer_runs_once_and_not_before_its_time():

@@ -8,10 +8,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from sluice.bus.admin import specified
+from sluice.bus.topic_admin import specified
 from sluice.bus.topics import Topic
 from tests.chaos.campaigns.load import Tell, at_once, balanced, body, faults, messages, record, settled, states
-from tests.chaos.machine import Machine
+from tests.chaos.cluster import Machine
 
 IN_FLIGHT = 100
 PARTITIONS = specified()[Topic.EMAIL.value].partitions

@@ -8,9 +8,9 @@ from typing import Any
 
 from sluice.model import ids
 from tests.chaos.campaigns.load import Tell, balanced, body, faults, record, settled, states, steadily
-from tests.chaos.customer import ahead
+from tests.chaos.client_session import ahead
+from tests.chaos.cluster import Machine, webhooks
 from tests.chaos.ledgers import moment, read
-from tests.chaos.machine import Machine, webhooks
 from tests.chaos.simulation import hooked
 
 RATE = 60.0  # messages a second

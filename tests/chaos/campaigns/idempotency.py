@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, settled
-from tests.chaos.machine import Machine
+from tests.chaos.cluster import Machine
 
 COPIES = 20
 IN_FLIGHT = 20  # keys at a time: 400 requests

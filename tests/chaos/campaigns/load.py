@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from sluice.launcher import probes
-from sluice.launcher.state import read_state
-from tests.chaos.machine import Machine
+from sluice_launcher import probes
+from sluice_launcher.state import read_state
+from tests.chaos.cluster import Machine
 
 Tell = Callable[[str], None]
 PROBE_EVERY = 0.1  # seconds between a balancer's looks at /readyz

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from sluice.bus.topics import Topic
 from tests.chaos.campaigns.load import Tell, body, messages, processes, settled
-from tests.chaos.machine import Machine
-from tests.chaos.quiet import lag
+from tests.chaos.cluster import Machine
+from tests.chaos.quiescence import lag
 
 Headers = list[tuple[str, bytes]]
 HOSTILE = (Topic.ACCEPTED, Topic.REROUTE, Topic.EMAIL, Topic.SMS, Topic.PUSH)

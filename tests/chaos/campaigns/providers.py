@@ -5,12 +5,12 @@ import json
 from collections import Counter
 from typing import Any
 
-from sluice.settings import read_key_file
+from sluice.runtime.settings import read_key_file
 from sluice.store import configuration
-from sluice.store.crypto import Vault
+from sluice.store.cipher import Vault
 from tests.chaos.campaigns.load import Tell, balanced, faults, record, sender, settled, states, steadily
+from tests.chaos.cluster import Machine, account, add_provider
 from tests.chaos.ledgers import now, read
-from tests.chaos.machine import Machine, account, add_provider
 from tests.chaos.simulation import DOORS
 
 RATE = 60.0  # messages a second

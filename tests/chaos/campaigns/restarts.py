@@ -6,10 +6,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from sluice.launcher.proc import free_port
+from sluice_launcher.process_info import free_port
 from tests.chaos.campaigns.load import Tell, ambiguous, balanced, faults, sender, settled, states, steadily
+from tests.chaos.cluster import Machine, replica_of
 from tests.chaos.ledgers import moment, read
-from tests.chaos.machine import Machine, replica_of
 from tests.chaos.nemesis import Fault, Nemesis
 
 RATE = 100.0  # messages a second

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.house.repository import ROOT, pinned
+from tests.repository.files import ROOT, pinned
 
 LOCK = "bench/requirements.lock"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.traffic import Offer, Shape, Stream, key_of, number_of
-from gateway import requests
+from gateway.messages import v1_schemas
 
 
 def request(shape: Shape, number: int) -> tuple[str, bytes]:
@@ -28,7 +28,7 @@ def test_the_announced_length_is_the_bodys(channel, class_, number):
 def test_the_gateway_takes_the_body_and_the_sink_finds_its_number(channel):
     _, body = request(Shape(7, channel, "urgent"), 42)
 
-    read, _ = requests.parse(body)
+    read, _ = v1_schemas.parse(body)
 
     assert read.class_ == "urgent"
     assert number_of(read.to[0]) == (7, 42)

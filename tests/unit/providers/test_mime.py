@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sluice.model.message import Email
 from sluice.providers.contract import UnsendableError
-from sluice.providers.email.mime import write_mail
+from sluice.providers.kit.mime import write_mail
 from tests.unit.providers.examples import NOON, an_attachment, an_email
 
 HEADERS = [

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sluice.model.outcome import Accepted
 from sluice.providers import registry
 from sluice.providers.contract import AnyPackage, Credentials, ForgedReceiptError, Wire
-from sluice.providers.credentials import secrets_of
+from sluice.providers.kit.credentials import secrets_of
 from sluice.providers.registry import PACKAGES, UnknownPackageError, credential_schema, package_named
 from tests.unit.providers.examples import a_receipt, an_email, an_sms, outgoing
 

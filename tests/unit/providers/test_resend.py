@@ -14,9 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.answers import LONGEST_PAUSE
+from sluice.providers.adapters.resend import ResendCredentials, build, classify, read_receipts
 from sluice.providers.contract import ForgedReceiptError, Receipt, ReceiptKind, UnsendableError
-from sluice.providers.email.resend import ResendCredentials, build, classify, read_receipts
+from sluice.providers.kit.responses import LONGEST_PAUSE
 from tests.unit.providers.examples import a_receipt, an_attachment, an_email, an_sms, outgoing
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="

@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.answers import LONGEST_PAUSE
+from sluice.providers.adapters.smtp import SMTP, SmtpCredentials, build, classify
 from sluice.providers.contract import UnsendableError
-from sluice.providers.email.smtp import SMTP, SmtpCredentials, build, classify
-from sluice.providers.submission import Phase, SmtpReply
+from sluice.providers.kit.responses import LONGEST_PAUSE
+from sluice.providers.kit.smtp_types import Phase, SmtpReply
 from tests.unit.providers.examples import an_attachment, an_email, an_sms, outgoing
 
 GREETING, EHLO, TLS, AUTH = Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sluice.bus.topics import Group
-from sluice.delivery.service import run_worker
+from sluice.delivery.bootstrap import run_worker
 from sluice.model.message import Channel
 
 

@@ -13,23 +13,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gateway.accepting import Acceptance
-from gateway.authentication import Keys
+from gateway.auth.api_keys import Keys
 from gateway.error_page import create_error_page
 from gateway.errors import ApiError, Invalid, NotAllowed, NotFound
-from gateway.intake import Intake
-from gateway.messages import create_messages
-from gateway.receipts import Receipts
-from gateway.sending import Sending, refusal
+from gateway.ingest.fast_path import Sending, refusal
+from gateway.ingest.ingest import Acceptance
+from gateway.ingest.kafka_ingress import Intake
+from gateway.messages.v1 import create_messages
+from gateway.receipts.endpoint import Receipts
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, Topic
-from sluice.delivery.announcing import Announcer
-from sluice.delivery.policy import Timing
-from sluice.serving import Readiness, serving, set_up_logs, side_routes, stop_event
-from sluice.settings import ConveyorSettings, KeyedSettings, load
-from sluice.store.cache import Configuration
-from sluice.store.crypto import Vault
+from sluice.delivery.outbox import Announcer
+from sluice.delivery.retry_policy import Timing
+from sluice.runtime.http_server import Readiness, serving, set_up_logs, side_routes, stop_event
+from sluice.runtime.settings import ConveyorSettings, KeyedSettings, load
+from sluice.store.cipher import Vault
+from sluice.store.config_cache import Configuration
 from sluice.store.db import Pool, open_pool
 
 

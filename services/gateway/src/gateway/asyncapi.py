@@ -8,8 +8,8 @@ from typing import Any
 from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
-from gateway.requests import Body
-from sluice.bus.events import SCHEMA_VERSION, DeliveryEvent, ProviderSilent, RequestRejected
+from gateway.messages.v1_schemas import Body
+from sluice.bus.messages import SCHEMA_VERSION, DeliveryEvent, ProviderSilent, RequestRejected
 from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,

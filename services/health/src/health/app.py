@@ -16,16 +16,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import FieldT
 
-from health.verdict import Thresholds
-from health.watching import Watch
-from sluice import crash
-from sluice.bus.events import AttemptMade, ProviderHealth
+from health.monitor import Watch
+from sluice.bus.messages import AttemptMade, ProviderHealth
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.bus.topics import Group, Topic
-from sluice.clock import utc_now
-from sluice.serving import serving, set_up_logs, side_routes, stop_event
-from sluice.settings import Settings, load
-from sluice.tasks import end, lasting
+from sluice.health.breaker import Thresholds
+from sluice.runtime import failpoints
+from sluice.runtime.clock import utc_now
+from sluice.runtime.http_server import serving, set_up_logs, side_routes, stop_event
+from sluice.runtime.settings import Settings, load
+from sluice.runtime.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ _SNAPSHOT_KEY = "sluice:health:providers"  # a hash: what is known of each, by i
 class HealthSettings(Settings):
     """Settings of the health service."""
 
-    thresholds: Thresholds = Field(default_factory=lambda: Thresholds(), description="JSON; see health.verdict")
+    thresholds: Thresholds = Field(default_factory=lambda: Thresholds(), description="JSON; see sluice.health.breaker")
 
 
 class HealthService:
@@ -59,7 +59,7 @@ class HealthService:
 
     async def on_events(self, bodies: list[bytes]) -> None:
         """A batch of raw events. It never raises: what cannot be read is no evidence."""
-        assert crash.at("health.heard")
+        assert failpoints.at("health.heard")
         self._watch.take((event for body in bodies if (event := _read(body)) is not None), utc_now())
         self._tell()
 
@@ -71,15 +71,15 @@ class HealthService:
 
     def _tell(self) -> None:
         for verdict in self._watch.news(utc_now()):
-            assert crash.at("health.before_tell")
+            assert failpoints.at("health.before_tell")
             self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
-            assert crash.at("health.told")
+            assert failpoints.at("health.told")
 
     async def keep_snapshots(self) -> None:
         """Keep what is known where the next process finds it; without Redis it starts from nothing."""
         while self._redis is not None:
             await asyncio.sleep(_SNAPSHOT_EVERY)
-            assert crash.at("health.before_snapshot")
+            assert failpoints.at("health.before_snapshot")
             await self.snapshot(self._redis)
 
     async def snapshot(self, redis: Redis) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from router.health import HealthView
+from router.handler import Routing
 from router.recovery import Recovery, RecoverySettings
-from router.routing import Routing
-from sluice.bus.admin import Conveyor
 from sluice.bus.consumer import Consumer
 from sluice.bus.publisher import open_publisher
+from sluice.bus.topic_admin import Conveyor
 from sluice.bus.topics import Group, Topic
-from sluice.delivery.settling import Settler
-from sluice.serving import serving, set_up_logs, side_app, stop_event
-from sluice.settings import load
-from sluice.store.cache import Configuration
+from sluice.delivery.settlement import Settler
+from sluice.health.view import HealthView
+from sluice.runtime.http_server import serving, set_up_logs, side_app, stop_event
+from sluice.runtime.settings import load
+from sluice.runtime.tasks import end
+from sluice.store.config_cache import Configuration
 from sluice.store.db import open_pool
-from sluice.tasks import end
 
 
 async def main() -> None:

@@ -15,22 +15,22 @@ import structlog
 from aiokafka.errors import KafkaError
 from pydantic import Field
 
-from sluice import crash, metrics
-from sluice.bus.admin import Conveyor
-from sluice.bus.events import Drive, Repeat
+from sluice.bus.messages import Drive, Repeat
 from sluice.bus.publisher import Publication, Publisher, acknowledged
+from sluice.bus.topic_admin import Conveyor
 from sluice.bus.topics import Topic
-from sluice.clock import utc_now
-from sluice.delivery.announcing import announce_again
-from sluice.delivery.policy import Timing, conclude, expire
+from sluice.delivery.outbox import announce_again
+from sluice.delivery.retry_policy import Timing, conclude, expire
 from sluice.delivery.sandbox import SANDBOX_ID
-from sluice.delivery.settling import Settlement, Settler
+from sluice.delivery.settlement import Settlement, Settler
 from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
-from sluice.settings import ConveyorSettings
-from sluice.store import accepting, announcements, deliveries, partitions, waiting
-from sluice.store.cache import Configuration
+from sluice.runtime import failpoints, metrics
+from sluice.runtime.clock import utc_now
+from sluice.runtime.settings import ConveyorSettings
+from sluice.store import backlog, deliveries, ingest, outbox, partitions
+from sluice.store.config_cache import Configuration
 from sluice.store.db import UNAVAILABLE, Pool
 from sluice.store.deliveries import Standing
 
@@ -68,7 +68,7 @@ class Recovery:
         self._settler = settler
         self._conveyor = conveyor
         self._settings = settings
-        self._served: dict[Channel, waiting.Queue] = {}  # up to whom, where there were too many for one look
+        self._served: dict[Channel, backlog.Queue] = {}  # up to whom, where there were too many for one look
         self._kept_house: datetime | None = None
         self._keys_left = True  # keys that are over may still be there
         self._redrive = timedelta(seconds=settings.redrive)
@@ -101,7 +101,7 @@ class Recovery:
             crowded = await self._drive_waiting(now)
         if oldest.published_at is not None and oldest.published_at <= now - self._redrive:
             low_water = await self._conveyor.low_water()
-            assert crash.at("recovery.low_water")
+            assert failpoints.at("recovery.low_water")
             await self._drive_fallen(now, low_water)
         await self._announce_overdue(now)
         return crowded
@@ -109,7 +109,7 @@ class Recovery:
     async def _drive_waiting(self, now: datetime) -> bool:
         """Fill the conveyor with what is due; true if there was no room for all of it."""
         room = dict.fromkeys(Channel, self._settings.conveyor)
-        for part, held in (await waiting.on_conveyor(self._pool)).items():
+        for part, held in (await backlog.on_conveyor(self._pool)).items():
             room[part.channel] -= held
         left = [await self._fill(channel, free, now) for channel, free in room.items()]
         return min(left) <= 0
@@ -118,10 +118,10 @@ class Recovery:
         """Put what is due on one channel's conveyor, in turns; how much room is left."""
         after = self._served.pop(channel, None)
         while free > 0:
-            found = await waiting.queues(self._pool, channel, now=now, after=after, limit=_QUEUES)
-            shares = waiting.share_out(found, min(free, _BATCH))
-            due = await waiting.take(self._pool, channel, shares, now=now, redrive=self._redrive) if found else []
-            assert crash.at("recovery.taken")
+            found = await backlog.queues(self._pool, channel, now=now, after=after, limit=_QUEUES)
+            shares = backlog.share_out(found, min(free, _BATCH))
+            due = await backlog.take(self._pool, channel, shares, now=now, redrive=self._redrive) if found else []
+            assert failpoints.at("recovery.taken")
             if not await self._drive_all(due, now):
                 break
             free -= len(due)
@@ -137,7 +137,7 @@ class Recovery:
             due = await deliveries.take_fallen(
                 self._pool, now=now, low_water=low_water, redrive=self._redrive, limit=_BATCH
             )
-            assert crash.at("recovery.taken_again")
+            assert failpoints.at("recovery.taken_again")
             if not await self._drive_all(due, now) or len(due) < _BATCH:
                 return
 
@@ -145,7 +145,7 @@ class Recovery:
         """Publish what was taken; false if Kafka does not take it now, and it falls due again."""
         self._end_expired([standing for standing in due if standing.expires_at <= now], now)
         published = [self._drive(standing, now) for standing in due if standing.expires_at > now]
-        assert crash.at("recovery.driven")
+        assert failpoints.at("recovery.driven")
         return await acknowledged(published)
 
     def _drive(self, standing: Standing, now: datetime) -> Publication:
@@ -168,13 +168,13 @@ class Recovery:
                 timing=self._settings,
             )
             metrics.REDRIVEN.labels("lease ended").inc()
-            assert crash.at("recovery.before_lapsed")
+            assert failpoints.at("recovery.before_lapsed")
             self._settler.settle(Settlement(drive, conclusion))
 
     def _end_expired(self, over: list[Standing], now: datetime) -> None:
         for standing in over:
             drive = drive_of(standing, now)
-            assert crash.at("recovery.before_expired")
+            assert failpoints.at("recovery.before_expired")
             self._settler.settle(Settlement(drive, expire(drive, at=now)))
 
     def _idempotent(self, standing: Standing) -> bool:
@@ -189,23 +189,23 @@ class Recovery:
             return False
 
     async def _announce_overdue(self, now: datetime) -> None:
-        late = await announcements.take_overdue(self._pool, now=now, again=timedelta(seconds=10), limit=50)
-        assert crash.at("recovery.before_announce")
+        late = await outbox.take_overdue(self._pool, now=now, again=timedelta(seconds=10), limit=50)
+        assert failpoints.at("recovery.before_announce")
         heard = [number for number in late if await announce_again(self._pool, self._publisher, number)]
-        assert crash.at("recovery.announced")
+        assert failpoints.at("recovery.announced")
         if heard:
-            await announcements.forget(self._pool, heard)
-            assert crash.at("recovery.forgotten")
+            await outbox.forget(self._pool, heard)
+            assert failpoints.at("recovery.forgotten")
 
     async def _keep_house(self, now: datetime) -> None:
         """Make the coming weeks' partitions, and forget idempotency keys that are over."""
         if self._kept_house is None or now - self._kept_house > self._every:
-            assert crash.at("recovery.before_partitions")
+            assert failpoints.at("recovery.before_partitions")
             await partitions.ensure(self._pool, now)
-            assert crash.at("recovery.partitions_made")
+            assert failpoints.at("recovery.partitions_made")
             self._kept_house, self._keys_left = now, True
         if self._keys_left:
-            self._keys_left = await accepting.forget_keys(self._pool, now=now, limit=_KEYS) == _KEYS
+            self._keys_left = await ingest.forget_keys(self._pool, now=now, limit=_KEYS) == _KEYS
 
 
 def drive_of(standing: Standing, now: datetime, *, attempt: int | None = None, repeatable: bool = False) -> Drive:

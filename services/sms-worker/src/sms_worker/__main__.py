@@ -1,4 +1,4 @@
-from sluice.serving import run_role
+from sluice.runtime.http_server import run_role
 from sms_worker.app import main
 
 run_role(main)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from sluice.bus.topics import Group
-from sluice.delivery.service import run_worker
+from sluice.delivery.bootstrap import run_worker
 from sluice.delivery.worker import WorkerSettings
 from sluice.model.message import Channel
-from sluice.settings import load
+from sluice.runtime.settings import load
 
 
 class SmsWorkerSettings(WorkerSettings):

@@ -19,8 +19,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from sluice import crash
-from sluice.tasks import end, lasting
+from sluice.runtime import failpoints
+from sluice.runtime.tasks import end, lasting
 
 log = structlog.get_logger()
 
@@ -258,7 +258,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # not taken over, and so not committed
         records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
         if records:
-            assert crash.at("consumer.polled")
+            assert failpoints.at("consumer.polled")
             self._pause_full(client)
             await self._hand_over(records)
 
@@ -372,7 +372,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         }
         if not moved:
             return
-        assert crash.at("consumer.before_commit")
+        assert failpoints.at("consumer.before_commit")
         try:
             await client.commit(moved)
         except (CommitFailedError, IllegalStateError) as error:
@@ -381,7 +381,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except KafkaError as error:
             log.warning("commit_failed", group=self._group, error=type(error).__name__)
         else:
-            assert crash.at("consumer.committed")
+            assert failpoints.at("consumer.committed")
             for tp, offset in moved.items():
                 if tp in self._windows:
                     self._windows[tp].committed = offset

@@ -20,9 +20,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from sluice.batching import Pace
-from sluice.bus.events import SCHEMA_VERSION, VERSION_HEADER
-from sluice.tasks import end, lasting
+from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
+from sluice.runtime.batching import Pace
+from sluice.runtime.tasks import end, lasting
 
 log = structlog.get_logger()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sluice.clock import utc_now
 from sluice.model import ids
-from sluice.providers.sandbox import Capture, Captured
+from sluice.providers.adapters.sandbox import Capture, Captured
+from sluice.runtime.clock import utc_now
 from sluice.store import sandbox
 from sluice.store.db import Db
 
@@ -15,7 +15,7 @@ SANDBOX_ID = UUID("00000000-0000-7000-8000-000000000000")
 
 
 class SandboxOutbox:
-    """Keeps captures in Postgres; see :class:`sluice.wires.sandbox.SandboxWire`."""
+    """Keeps captures in Postgres; see :class:`sluice.transports.sandbox.SandboxWire`."""
 
     def __init__(self, db: Db) -> None:
         self._db = db

@@ -20,35 +20,35 @@ import asyncpg
 import structlog
 from pydantic import Field, ValidationError
 
-from sluice import crash, metrics
-from sluice.batching import Batcher
 from sluice.bus.consumer import Record
-from sluice.bus.events import Assignment, ProviderSilent, Repeat
-from sluice.bus.parking import set_aside
+from sluice.bus.dead_letters import set_aside
+from sluice.bus.messages import Assignment, ProviderSilent, Repeat
 from sluice.bus.publisher import Publisher, acknowledged
 from sluice.bus.topics import Topic
-from sluice.clock import utc_now
-from sluice.delivery.policy import Timing, conclude, expire, held_for, outcome_name
+from sluice.delivery.retry_policy import Timing, conclude, expire, held_for, outcome_name
 from sluice.delivery.sandbox import SANDBOX_ID
-from sluice.delivery.settling import Settlement, Settler
-from sluice.errors import SluiceError
+from sluice.delivery.settlement import Settlement, Settler
 from sluice.model import ids
 from sluice.model.message import Class, Email, content_adapter
 from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled, Unknown
 from sluice.model.state import EventKind
 from sluice.providers import registry
+from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.contract import AnyPackage, Credentials, Outgoing
-from sluice.providers.sandbox import SANDBOX
-from sluice.settings import KeyedSettings
+from sluice.runtime import failpoints, metrics
+from sluice.runtime.batching import Batcher
+from sluice.runtime.clock import utc_now
+from sluice.runtime.errors import SluiceError
+from sluice.runtime.settings import KeyedSettings
+from sluice.runtime.tasks import Tasks, end, lasting
 from sluice.store import deliveries, messages, receipts
-from sluice.store.cache import Configuration
+from sluice.store.cipher import Vault
+from sluice.store.config_cache import Configuration
 from sluice.store.configuration import ProviderRow
-from sluice.store.crypto import Vault
 from sluice.store.db import UNAVAILABLE, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
 from sluice.store.receipts import Statement
-from sluice.tasks import Tasks, end, lasting
-from sluice.wires.call import Wires, call
+from sluice.transports.provider_call import Wires, call
 
 log = structlog.get_logger()
 
@@ -339,7 +339,7 @@ class Worker:
         claims = [_claim_of(job) for job in owners.values()]
         while True:
             begun = time.monotonic()
-            assert crash.at("claim.before_write")
+            assert failpoints.at("claim.before_write")
             try:
                 won = await deliveries.claim(
                     self._db, claims, now=utc_now(), lease=timedelta(seconds=self._settings.lease)
@@ -350,7 +350,7 @@ class Worker:
                 await asyncio.sleep(_AGAIN)
                 if not any(job.record.alive for job in jobs):
                     return [None] * len(jobs)
-        assert crash.at("claim.written")
+        assert failpoints.at("claim.written")
         for job in jobs:
             job.claimed_at = begun
         won_by = dict(zip(owners.values(), won, strict=True))
@@ -377,10 +377,10 @@ class Worker:
         left = job.claimed_at + self._settings.lease - time.monotonic() - _SPARE
         if left <= 0:
             return ProviderFault("not called: the worker was held up until its lease was over")
-        assert crash.at("call.before")
+        assert failpoints.at("call.before")
         deadline = min(left, self._settings.call_deadline)
         outcome = await call(package, outgoing, credentials, self._wires, deadline=deadline)
-        assert crash.at("call.answered")
+        assert failpoints.at("call.answered")
         return outcome
 
     def _conclude(self, lane: _Lane, job: _Job, package: AnyPackage, outcome: Outcome, started: datetime) -> Settlement:
@@ -412,10 +412,10 @@ class Worker:
         await asyncio.sleep(after)
         drive = job.assignment.drive
         avoided = drive.model_copy(update={"avoid": (*drive.avoid, job.assignment.provider_id), "last_reason": reason})
-        assert crash.at("hand_back.before_publish")
+        assert failpoints.at("hand_back.before_publish")
         if not await acknowledged([self._publisher.publish(Topic.REROUTE, None, avoided.encode())]):
             log.warning("hand_back_failed", delivery=str(drive.delivery_id))  # it falls due and is driven again
-        assert crash.at("hand_back.published")
+        assert failpoints.at("hand_back.published")
         job.record.done()
 
     async def _mind_lanes(self) -> None:
@@ -477,10 +477,10 @@ class Worker:
             if not old:
                 continue
             held = [(job.assignment.drive.delivery_id, job.assignment.drive.attempt) for job in old]
-            assert crash.at("lease.before_renew")
+            assert failpoints.at("lease.before_renew")
             with contextlib.suppress(*UNAVAILABLE):
                 await deliveries.renew(self._db, held, until=utc_now() + timedelta(seconds=lease))
-            assert crash.at("lease.renewed")
+            assert failpoints.at("lease.renewed")
 
 
 def _unusable(assignment: Assignment, row: ProviderRow | None) -> str | None:

@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sluice.clock import utc_now
 from sluice.model.message import Channel, Chat, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import Outcome
+from sluice.runtime.clock import utc_now
 
 
 class Credentials(BaseModel):

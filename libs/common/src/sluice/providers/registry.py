@@ -9,11 +9,11 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.resend import RESEND
+from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.smtp import SMTP
+from sluice.providers.adapters.twilio_sms import TWILIO
 from sluice.providers.contract import AnyPackage, Package
-from sluice.providers.email.resend import RESEND
-from sluice.providers.email.smtp import SMTP
-from sluice.providers.sandbox import SANDBOX
-from sluice.providers.sms.twilio import TWILIO
 
 ENTRY_POINTS = "sluice.providers"  # the group in which a third party's distribution names its Package object
 

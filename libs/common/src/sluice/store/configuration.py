@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
-from sluice.store.crypto import Vault
+from sluice.store.cipher import Vault
 from sluice.store.db import Db
 
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"

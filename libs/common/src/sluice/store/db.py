@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-from sluice.errors import SluiceError
+from sluice.runtime.errors import SluiceError
 
 T = TypeVar("T")
 

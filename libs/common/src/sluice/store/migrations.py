@@ -10,8 +10,8 @@ from pathlib import Path
 
 import asyncpg
 
-from sluice.errors import SluiceError
-from sluice.paths import deploy_dir
+from sluice.runtime.errors import SluiceError
+from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")

@@ -1,0 +1,69 @@
+"""The newest verdict about every provider, read from the compacted topic into memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from pydantic import ValidationError
+
+from sluice.bus.messages import ProviderHealth
+from sluice.bus.topics import Topic
+from sluice.runtime.tasks import end, lasting
+
+log = structlog.get_logger()
+
+_AGAIN = 1.0  # seconds before the next try after the broker was lost
+
+
+class HealthView:
+    """What the health service last said; empty means: nothing bad is known of anybody."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[UUID, ProviderHealth] = {}
+
+    @asynccontextmanager
+    async def following(self, servers: str) -> AsyncIterator[HealthView]:
+        """Read the whole topic from its beginning and then follow it until the block ends.
+
+        Routing does not wait for it: with nothing known the priorities alone decide, which is right at a cold start.
+        """
+        follower = lasting(self._follow(servers), name="health-view")
+        try:
+            yield self
+        finally:
+            await end(follower)
+
+    async def _follow(self, servers: str) -> None:
+        while True:
+            reader = AIOKafkaConsumer(
+                bootstrap_servers=servers, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+            )
+            try:
+                await reader.start()
+                partitions = [TopicPartition(Topic.HEALTH.value, 0)]  # one partition, so that its order is total
+                reader.assign(partitions)
+                await reader.seek_to_beginning(*partitions)
+                async for record in reader:
+                    self._learn(record.key, record.value)
+            except (KafkaError, OSError) as error:
+                log.warning("health_view_lost", error=type(error).__name__)
+            finally:
+                await reader.stop()
+            await asyncio.sleep(_AGAIN)
+
+    def _learn(self, key: bytes | None, value: bytes | None) -> None:
+        try:
+            if value is None:
+                self.verdicts.pop(UUID(bytes=key or b""), None)
+                return
+            verdict = ProviderHealth.model_validate_json(value)
+        except (ValidationError, ValueError):
+            log.warning("health_record_unreadable")
+            return
+        self.verdicts[verdict.provider_id] = verdict

@@ -1,0 +1,191 @@
+"""Any SMTP submission server (RFC 5321, 3463, 6409, 8314). Field names as Nodemailer's, read 2026-08.
+
+One delivery is one transaction and ends in one outcome, so the envelope goes whole or not at all: the first
+recipient the server refuses decides, and nothing is sent (the wire resets the transaction before DATA). Half
+an envelope could neither be told to the caller nor be repeated without sending the other half twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import Field, SecretStr
+
+from sluice.model.message import Channel, Email
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.providers.contract import Credentials, Outgoing, Package, UnsendableError, Wire
+from sluice.providers.kit.address import Address, parse_address
+from sluice.providers.kit.mime import write_mail
+from sluice.providers.kit.responses import LONGEST_PAUSE
+from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
+
+
+class SmtpAuth(Credentials):
+    """Log-in; leave the whole block out for an unauthenticated relay."""
+
+    user: str = Field(min_length=1, max_length=320, title="User")
+    password: SecretStr = Field(alias="pass", title="Password")
+
+
+class SmtpTls(Credentials):
+    """How much of the server's certificate is checked."""
+
+    reject_unauthorized: bool = Field(default=True, alias="rejectUnauthorized", title="Check the certificate")
+    ca_file: str | None = Field(default=None, alias="caFile", title="File with our own authority")
+    servername: str | None = Field(default=None, title="Name in the certificate, when not the host")
+
+
+class SmtpCredentials(Credentials):
+    """A submission server. ``secure``: TLS from the first byte; left out, only port 465 means that."""
+
+    host: str = Field(pattern=r"^[A-Za-z0-9._:\[\]-]{1,253}$", title="Host")
+    port: int | None = Field(default=None, ge=1, le=65535, title="Port (465 with secure, otherwise 587)")
+    secure: bool | None = Field(default=None, title="TLS from the first byte")
+    auth: SmtpAuth | None = Field(default=None, title="Log-in")
+    tls: SmtpTls = Field(default_factory=SmtpTls, title="TLS")
+    require_tls: bool = Field(default=False, alias="requireTLS", title="Insist on STARTTLS")
+    envelope_from: str | None = Field(default=None, alias="envelopeFrom", title="Address for bounces")
+
+    @property
+    def implicit_tls(self) -> bool:
+        return self.port == 465 if self.secure is None else self.secure
+
+    @property
+    def server(self) -> SmtpServer:
+        """Where the wire connects to. A password never travels in the clear: with ``auth``, TLS is a must."""
+        return SmtpServer(
+            host=self.host.strip("[]"),
+            port=self.port or (465 if self.implicit_tls else 587),
+            implicit_tls=self.implicit_tls,
+            require_tls=self.require_tls or self.auth is not None,
+            user=self.auth.user if self.auth else None,
+            password=self.auth.password if self.auth else None,
+            verify=self.tls.reject_unauthorized,
+            ca_file=self.tls.ca_file,
+            servername=self.tls.servername,
+        )
+
+
+def build(outgoing: Outgoing, credentials: SmtpCredentials) -> Submission:
+    """The mail and its envelope. The Message-ID and every byte stay the same over all attempts."""
+    mail = outgoing.content
+    if not isinstance(mail, Email):
+        raise UnsendableError("SMTP carries e-mail only")
+    sender = parse_address(credentials.envelope_from or mail.sender)
+    recipients = {a.bare: a for a in map(parse_address, [*mail.to, *mail.cc, *mail.bcc])}
+    if not recipients:
+        raise UnsendableError("the mail has no recipient")
+    return Submission(
+        server=credentials.server,
+        sender=sender.bare,
+        recipients=tuple(recipients),
+        message=write_mail(
+            mail, message_id=outgoing.message_id, date=outgoing.created_at, contents=outgoing.attachments
+        ),
+        utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
+        envelope_id=outgoing.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", outgoing.reference) else None,
+    )
+
+
+def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
+    reply_to = [parse_address(mail.reply_to)] if mail.reply_to else []
+    return not all(address.ascii for address in [*addresses, *reply_to])
+
+
+# What a reply means. The first row that fits decides: enhanced codes and texts stand before basic codes,
+# because servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's pattern is
+# matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
+
+_ANY = frozenset(Phase)
+_CONTENT = frozenset({Phase.DATA, Phase.DOT})
+
+
+def _throttled_long(reason: str) -> Outcome:
+    return Throttled(reason, LONGEST_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    phases: frozenset[Phase]
+    pattern: re.Pattern[str]
+    outcome: Callable[[str], Outcome]
+
+
+def _row(phases: frozenset[Phase] | Phase, pattern: str, outcome: Callable[[str], Outcome]) -> Row:
+    phases = frozenset({phases}) if isinstance(phases, Phase) else phases
+    return Row(phases, re.compile(pattern, re.IGNORECASE), outcome)
+
+
+_SHAPE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
+
+TABLE = (
+    # The wire's own findings, code 0: certificate, STARTTLS or AUTH missing, a TLS version nobody shares.
+    _row(frozenset({Phase.TLS, Phase.AUTH}), r"0 ", AuthFailed),
+    _row(Phase.TLS, r"5", AuthFailed),
+    # SES limits connections in its greeting; everywhere else "too many" is a rate as well.
+    _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled),
+    _row(_ANY, r"4\d\d .*daily message quota exceeded", _throttled_long),
+    _row(_ANY, r"4\d\d .*throttling failure", Throttled),
+    _row(frozenset({Phase.GREETING, Phase.EHLO, Phase.TLS}), r"", ProviderFault),
+    # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a glitch.
+    _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed),
+    _row(Phase.AUTH, r"432 |4\d\d 4\.7\.12 ", AuthFailed),
+    _row(Phase.AUTH, r"4", ProviderFault),
+    _row(Phase.AUTH, r"5", AuthFailed),
+    _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3|5\.6\.\d+) ", Rejected),
+    _row(Phase.MAIL, r"5|403 ", AuthFailed),
+    _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed),
+    _row(Phase.RCPT, r"5", Rejected),
+    _row(_CONTENT, r"5\d\d .*(address is not verified|access denied)", AuthFailed),
+    _row(_CONTENT, r"5", Rejected),
+    _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault),
+    _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled),
+    _row(_ANY, r"450 |452 ", Throttled),
+    _row(_ANY, r"4", ProviderFault),
+)
+
+
+def classify(reply: SmtpReply) -> Outcome:
+    """Accepted only by a 2xx to the final dot; every 4xx and 5xx anywhere is a definite "not taken"."""
+    reason = _reason(reply)
+    if 200 <= reply.code < 300 and reply.phase is Phase.DOT:
+        return Accepted(_queue_id(reply.text))
+    line = f"{reply.code} {_enhanced(reply)} {reply.text}"
+    for row in TABLE:
+        if reply.phase in row.phases and row.pattern.match(line):
+            return row.outcome(reason)
+    # A reply outside the protocol: before the dot nothing was handed over, after it nobody knows.
+    return Unknown(reason) if reply.phase is Phase.DOT else ProviderFault(reason)
+
+
+def _enhanced(reply: SmtpReply) -> str:
+    """The enhanced code in normal form; "-" when there is none or its class contradicts the basic code."""
+    found = _SHAPE.match(reply.text)
+    return found[0] if found and found[1] == str(reply.code)[0] else "-"
+
+
+def _reason(reply: SmtpReply) -> str:
+    which = "" if reply.recipient is None else f" {reply.recipient + 1}"
+    return f"{reply.phase}{which}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
+
+
+def _queue_id(text: str) -> str:
+    """The last word of the reply: Postfix, SendGrid and SES end with their id, though no standard says so."""
+    words = text.rsplit("\n", 1)[-1].split()
+    return words[-1].strip("<>()[]")[:200] if words else ""
+
+
+SMTP = Package(
+    name="provider-smtp",
+    title="SMTP",
+    channels=(Channel.EMAIL,),
+    credentials=SmtpCredentials,
+    wire=Wire.SMTP,
+    build=build,
+    classify=classify,
+    concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
+)

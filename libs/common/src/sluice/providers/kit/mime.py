@@ -1,0 +1,186 @@
+"""A mail as bytes, the same bytes every time.
+
+Written out by hand because a repeat after an ambiguous attempt has to be byte-identical, over processes and
+versions of Python: no random boundary, no clock, no folding rules of a library. Everything that leaves is
+ASCII (unless an address itself is not) in CRLF lines below 998 characters, so that no 8BITMIME is needed.
+Tests parse it back with the standard library's parser, which shares no code with this module.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from email.utils import format_datetime
+from hashlib import sha256
+from urllib.parse import quote
+
+from sluice.model.message import Attachment, Email
+from sluice.providers.contract import UnsendableError
+from sluice.providers.kit.address import Address, parse_address
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # line ends and other controls
+_PLAIN = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?\Z")  # printable ASCII, short enough for one line
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_MIME_TYPE = re.compile(r"[A-Za-z0-9][\w.+-]{0,126}/[A-Za-z0-9][\w.+-]{0,126}\Z", re.ASCII)
+_WORD_BYTES = 45  # of UTF-8 in one encoded word: 72 characters with its frame, RFC 2047 allows 75
+_PARAMETER = 60  # characters of one RFC 2231 segment
+
+
+def write_mail(mail: Email, *, message_id: str, date: datetime, contents: Mapping[str, bytes]) -> bytes:
+    """The mail in CRLF lines. ``contents``: attachment bytes by sha256. Raises UnsendableError."""
+    body = _body(mail, contents, seed=message_id)
+    return b"\r\n".join([*_headers(mail, message_id, date), body.removesuffix(b"\r\n"), b""])
+
+
+def _headers(mail: Email, message_id: str, date: datetime) -> Iterator[bytes]:
+    sender = parse_address(mail.sender)
+    yield _address_header("From", [sender])
+    reply_to = (mail.reply_to,) if mail.reply_to else ()
+    for name, addresses in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", reply_to)):
+        if addresses:  # Bcc is in the envelope only
+            yield _address_header(name, map(parse_address, addresses))
+    yield b"Subject: " + encoded_text(mail.subject)
+    yield b"Date: " + format_datetime(date).encode("ascii")
+    yield f"Message-ID: <{_safe_id(message_id)}@{sender.domain}>".encode("ascii")
+    yield f"X-Sluice-Message-Id: {message_id}".encode("ascii")
+    yield b"Auto-Submitted: auto-generated"  # no out-of-office replies, RFC 3834
+    yield b"MIME-Version: 1.0"
+
+
+def _safe_id(message_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,120}", message_id):
+        raise UnsendableError("the message id cannot stand in a Message-ID")
+    return message_id
+
+
+def _address_header(name: str, addresses: Iterable[Address]) -> bytes:
+    return f"{name}: ".encode("ascii") + b",\r\n ".join(_mailbox(address) for address in addresses)
+
+
+def _mailbox(address: Address) -> bytes:
+    bare = address.bare.encode()  # non-ASCII only under SMTPUTF8, RFC 6532
+    return encoded_phrase(address.name) + b" <" + bare + b">" if address.name else bare
+
+
+def encoded_phrase(name: str) -> bytes:
+    """A display name: atoms as they are, other short ASCII quoted, everything else in encoded words."""
+    if _ATOMS.match(name) and len(name) <= 66 and "=?" not in name:
+        return name.encode("ascii")
+    if _PLAIN.match(name) and "=?" not in name:
+        return b'"' + re.sub(r'(["\\])', r"\\\1", name).encode("ascii") + b'"'
+    return encoded_text(name)
+
+
+def encoded_text(text: str) -> bytes:
+    """A header value: short printable ASCII as it is, anything else as RFC 2047 encoded words."""
+    if _PLAIN.match(text) and "=?" not in text:
+        return text.encode("ascii")
+    if _UNSAFE.search(text):
+        raise UnsendableError("a header holds a line break or another control character")
+    return b"\r\n ".join(b"=?utf-8?b?" + _base64(word) + b"?=" for word in _words(text))
+
+
+def _words(text: str) -> Iterator[bytes]:
+    """UTF-8 in pieces that end between characters: a decoder may look at each encoded word alone."""
+    piece = b""
+    for character in _utf8_characters(text):
+        if len(piece) + len(character) > _WORD_BYTES:
+            yield piece
+            piece = b""
+        piece += character
+    if piece:
+        yield piece
+
+
+def _utf8_characters(text: str) -> Iterator[bytes]:
+    try:
+        yield from (character.encode() for character in text)
+    except UnicodeEncodeError:
+        raise UnsendableError("a header holds half a character (a lone surrogate)") from None
+
+
+def _base64(content: bytes) -> bytes:
+    return binascii.b2a_base64(content, newline=False)
+
+
+def _body(mail: Email, contents: Mapping[str, bytes], *, seed: str) -> bytes:
+    """The headers of the outermost part, an empty line, its content."""
+    versions = (("plain", mail.text), ("html", mail.html))
+    texts = [_text_part(kind, text) for kind, text in versions if text is not None]
+    if not texts:
+        raise UnsendableError("the mail has neither text nor html")
+    inner = texts[0] if len(texts) == 1 else _multipart("alternative", texts, seed)
+    files = [_file_part(file, contents[file.sha256]) for file in mail.attachments]
+    return _multipart("mixed", [inner, *files], seed) if files else inner
+
+
+def _multipart(kind: str, parts: list[bytes], seed: str) -> bytes:
+    # "=_" can neither occur in quoted-printable nor in base64, and every leaf is one of the two.
+    boundary = b"=_" + kind.encode("ascii") + b"_" + sha256(seed.encode()).hexdigest()[:24].encode("ascii")
+    head = b"Content-Type: multipart/" + kind.encode("ascii") + b';\r\n boundary="' + boundary + b'"\r\n'
+    body = b"".join(b"\r\n--" + boundary + b"\r\n" + part for part in parts)
+    return head + body + b"\r\n--" + boundary + b"--\r\n"
+
+
+def _text_part(kind: str, text: str) -> bytes:
+    try:
+        content = text.replace("\r\n", "\n").replace("\r", "\n").encode()
+    except UnicodeEncodeError:
+        raise UnsendableError("the text holds half a character (a lone surrogate)") from None
+    how, encoded = _encoded(content)
+    head = f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {how}\r\n\r\n'
+    return head.encode("ascii") + encoded
+
+
+def _encoded(content: bytes) -> tuple[str, bytes]:
+    """Quoted-printable for mostly Latin text, base64 where it would be the shorter one."""
+    non_ascii = len(content) - len(content.decode("utf-8", "ignore").encode("ascii", "ignore"))
+    if 6 * non_ascii > len(content):
+        return "base64", _base64_lines(content.replace(b"\n", b"\r\n"))
+    return "quoted-printable", binascii.b2a_qp(content, istext=True).replace(b"\n", b"\r\n")
+
+
+def _file_part(file: Attachment, content: bytes) -> bytes:
+    head = [
+        f"Content-Type: {_mime_type(file.content_type)}",
+        "Content-Transfer-Encoding: base64",
+        "Content-Disposition: attachment;\r\n " + _filename(file.filename),
+    ]
+    return "\r\n".join([*head, "", ""]).encode("ascii") + _base64_lines(content)
+
+
+def _mime_type(stated: str) -> str:
+    """Composite types may not be base64 (RFC 2046), and what is no type must not reach a header."""
+    if not _MIME_TYPE.match(stated) or stated.lower().startswith(("message/", "multipart/")):
+        return "application/octet-stream"
+    return stated
+
+
+def _filename(name: str) -> str:
+    """The ``filename`` parameter; RFC 2231 segments when it is not short plain ASCII."""
+    if _UNSAFE.search(name) or not name:
+        raise UnsendableError("an attachment's name is empty or holds a control character")
+    if _PLAIN.match(name) and not re.search(r'["\\]', name):
+        return f'filename="{name}"'
+    try:
+        encoded = quote(name, safe="")
+    except UnicodeEncodeError:
+        raise UnsendableError("an attachment's name holds half a character") from None
+    return ";\r\n ".join(_segments(encoded))
+
+
+def _segments(encoded: str) -> Iterator[str]:
+    pieces = re.findall(rf"(?:%..|[^%]){{1,{_PARAMETER // 3}}}", encoded)
+    if len(pieces) == 1:
+        yield f"filename*=utf-8''{pieces[0]}"
+        return
+    for number, piece in enumerate(pieces):
+        yield f"filename*{number}*=" + ("utf-8''" if number == 0 else "") + piece
+
+
+def _base64_lines(content: bytes) -> bytes:
+    """Base64 in lines of 76 characters, CRLF between them."""
+    text = _base64(content)
+    return b"\r\n".join(text[at : at + 76] for at in range(0, len(text), 76))

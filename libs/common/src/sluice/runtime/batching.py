@@ -1,0 +1,145 @@
+"""Shared commits: what many tasks want done one by one is done in batches, each task waiting for its own result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Generic, TypeVar
+
+from sluice.runtime.tasks import end, lasting
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class OverloadedError(Exception):
+    """Too many are waiting already; nothing was done."""
+
+
+class Pace:
+    """Lets the next batch begin ``seconds`` after the one before at the earliest: what comes alone goes at once, and
+    under load the number of batches, and with it their cost, is bounded.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun = 0.0  # monotonic
+
+    async def keep(self, *, hurry: bool = False) -> None:
+        """Return when a batch may begin; with ``hurry`` at once."""
+        left = 0.0 if hurry else self._begun + self._seconds - monotonic()
+        # What the loop has still to do in this turn belongs to the same batch.
+        await asyncio.sleep(max(0.0, left))
+        self._begun = monotonic()
+
+
+class Batcher(Generic[T, R]):
+    """Collects items and gives them to ``flush``, which returns one result an item, in order.
+
+    A batch is whatever has come together while the ones before it were under way, and within ``pace`` seconds of the
+    beginning of the one before: alone an item goes at once, under load batches grow. ``parallel`` flushes run at once.
+    If a batch fails with one of ``split_on``, its items are flushed one by one, so that one bad item spoils no other.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        name: str,
+        size: int,
+        parallel: int = 2,
+        pace: float = 0.0,
+        limit: int = 100_000,
+        split_on: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._flush = flush
+        self._name = name
+        self._size = size
+        self._pace = Pace(pace)
+        self._limit = limit
+        self._split_on = split_on
+        self._slots = asyncio.Semaphore(parallel)
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._some = asyncio.Event()
+        self._flushing: set[asyncio.Task[None]] = set()
+
+    def submit(self, item: T) -> asyncio.Future[R]:
+        """The result of ``item``, or the exception its batch ended in. Only while :meth:`running`.
+
+        Raises:
+            OverloadedError: ``limit`` items are waiting already.
+        """
+        if len(self._waiting) >= self._limit:
+            raise OverloadedError(f"{self._name}: {self._limit} are waiting")
+        result: asyncio.Future[R] = self._loop.create_future()
+        self._waiting.append((item, result))
+        self._some.set()
+        return result
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Batcher[T, R]]:
+        """Flush until the block ends; what still waits then is flushed before this returns."""
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
+        collector = lasting(self._collect(), name=self._name)
+        try:
+            yield self
+        finally:
+            while self._waiting:
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*self._flushing, return_exceptions=True)
+            await end(collector)
+
+    async def _collect(self) -> None:
+        while True:
+            await self._some.wait()
+            await self._slots.acquire()
+            await self._pace.keep(hurry=len(self._waiting) >= self._size)
+            batch = self._next_batch()
+            if not batch:
+                self._slots.release()
+                continue
+            task = asyncio.create_task(self._settle(batch), name=f"{self._name}-flush")
+            self._flushing.add(task)
+            task.add_done_callback(self._flushed)
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        """Up to ``size`` items; those whose task has stopped waiting are left undone."""
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(batch) < self._size:
+            pair = self._waiting.popleft()
+            if not pair[1].done():
+                batch.append(pair)
+        if not self._waiting:
+            self._some.clear()
+        return batch
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushing.discard(task)
+        self._slots.release()
+
+    async def _settle(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{self._name}: {len(batch)} items, {len(results)} results")
+        except self._split_on as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for pair in batch:
+                    await self._settle([pair])
+        except Exception as error:
+            _fail(batch, error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(batch: list[tuple[T, asyncio.Future[R]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

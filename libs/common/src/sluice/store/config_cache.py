@@ -1,0 +1,123 @@
+"""Configuration in memory, kept fresh by LISTEN/NOTIFY: no look-up per message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from sluice.model.message import Channel
+from sluice.runtime.tasks import end, lasting
+from sluice.store import configuration
+from sluice.store.configuration import ApiKey, Project, ProviderRow
+from sluice.store.db import UNAVAILABLE
+
+log = structlog.get_logger()
+
+_CHANNEL = "sluice_changes"
+_PROBE = 5.0  # seconds between signs of life on the listening connection
+_AGAIN = 0.5  # seconds before the next try after the connection was lost
+
+
+class Configuration:
+    """Projects, keys and providers as they are in Postgres, at most a notification behind.
+
+    While the connection is down the last known state is served; on reconnect all is read again, because
+    notifications are not kept for those who are away.
+    """
+
+    def __init__(self) -> None:
+        self.projects: dict[UUID, Project] = {}
+        self.providers: dict[UUID, ProviderRow] = {}
+        self._keys: dict[str, ApiKey] = {}
+        self._routable: dict[tuple[UUID, Channel], tuple[ProviderRow, ...]] = {}
+        self.loaded = asyncio.Event()
+        self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: look at the connection
+
+    def candidates(self, project_id: UUID, channel: Channel) -> tuple[ProviderRow, ...]:
+        """The enabled providers of a project's channel, in priority order."""
+        return self._routable.get((project_id, channel), ())
+
+    def key(self, lookup: str) -> ApiKey | None:
+        """The active key with this public part."""
+        return self._keys.get(lookup)
+
+    def learn_key(self, key: ApiKey) -> None:
+        """Remember a key that was found in the database before its notification came."""
+        self._keys[key.lookup] = key
+
+    @asynccontextmanager
+    async def following(self, dsn: str) -> AsyncIterator[Configuration]:
+        """Read everything once, then follow the changes until the block ends."""
+        follower = lasting(self._follow(dsn), name="configuration")
+        try:
+            await self.loaded.wait()
+            yield self
+        finally:
+            await end(follower)
+
+    async def _follow(self, dsn: str) -> None:
+        while True:
+            try:
+                connection = await asyncpg.connect(dsn, timeout=3.0, command_timeout=10.0)
+                try:
+                    await self._follow_on(connection)
+                finally:
+                    connection.terminate()
+            except UNAVAILABLE as error:
+                log.warning("configuration_connection_lost", error=type(error).__name__)
+            except asyncpg.PostgresError as error:
+                log.error("configuration_unreadable", error=str(error))
+            await asyncio.sleep(_AGAIN)
+
+    async def _follow_on(self, connection: asyncpg.Connection) -> None:
+        await connection.add_listener(_CHANNEL, self._notified)
+        connection.add_termination_listener(self._terminated)
+        await self._read(connection, None)
+        self.loaded.set()
+        while True:
+            try:
+                async with asyncio.timeout(_PROBE):
+                    changed = {await self._changed.get()}
+                if connection.is_closed():
+                    raise ConnectionResetError("the connection was lost")
+            except TimeoutError:
+                await connection.execute("SELECT 1")
+                continue
+            while not self._changed.empty():
+                changed.add(self._changed.get_nowait())
+            for project_id in changed - {None}:
+                await self._read(connection, project_id)
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._changed.put_nowait(UUID(str(payload).partition(":")[2]))
+
+    def _terminated(self, _connection: object) -> None:
+        self._changed.put_nowait(None)
+
+    async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:
+        projects = await configuration.projects(connection, project_id)
+        keys = await configuration.keys(connection, project_id)
+        providers = await configuration.providers(connection, project_id)
+        self._forget(project_id)
+        self.projects.update((project.id, project) for project in projects)
+        self._keys.update((key.lookup, key) for key in keys)
+        self.providers.update((provider.id, provider) for provider in providers)
+        routable: dict[tuple[UUID, Channel], list[ProviderRow]] = {}
+        for provider in providers:
+            if provider.enabled and not provider.deleted:
+                routable.setdefault((provider.project_id, provider.channel), []).append(provider)
+        self._routable.update((scope, tuple(rows)) for scope, rows in routable.items())
+
+    def _forget(self, project_id: UUID | None) -> None:
+        if project_id is None:
+            self.projects, self._keys, self.providers, self._routable = {}, {}, {}, {}
+            return
+        self.projects.pop(project_id, None)
+        self._keys = {lookup: key for lookup, key in self._keys.items() if key.project_id != project_id}
+        self.providers = {id_: row for id_, row in self.providers.items() if row.project_id != project_id}
+        self._routable = {scope: rows for scope, rows in self._routable.items() if scope[0] != project_id}

@@ -1,0 +1,108 @@
+"""One provider call, from a message to an outcome. Nothing a provider can do leaves here as an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from sluice.model.message import Email
+from sluice.model.outcome import Accepted, Outcome, ProviderFault, Rejected, Unknown
+from sluice.providers.contract import AnyPackage, Credentials, Outgoing, UnsendableError, Wire
+from sluice.providers.kit.credentials import secrets_of
+from sluice.providers.kit.redaction import clean
+from sluice.runtime.deadline import Deadline
+
+GRACE = 1.0  # seconds past the deadline after which a wire that does not keep it is cut off
+
+
+class NotSentError(Exception):
+    """The message certainly did not leave: another provider may be tried. The text is a reason."""
+
+
+class NoAnswerError(Exception):
+    """The message was handed to the network and no answer came: it may be taken. The text is a reason."""
+
+
+Q_contra = TypeVar("Q_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
+
+
+class Transport(Protocol[Q_contra, A_co]):
+    """A wire. ``deadline``: seconds from now for the exchange. Raises NotSentError or NoAnswerError only."""
+
+    async def exchange(self, request: Q_contra, *, deadline: float) -> A_co: ...
+
+
+Wires = Mapping[Wire, Transport[Any, Any]]
+
+
+async def call(
+    package: AnyPackage,
+    outgoing: Outgoing,
+    credentials: Credentials,
+    wires: Wires,
+    *,
+    deadline: float,
+) -> Outcome:
+    """Send one message through one provider; ``deadline``: seconds for everything, connecting included."""
+    outcome = await _attempt(package, outgoing, credentials, wires, deadline)
+    if isinstance(outcome, Accepted):
+        return outcome
+    hide = chain(_people(outgoing), secrets_of(credentials))
+    return replace(outcome, reason=clean(outcome.reason, hide=hide))
+
+
+async def _attempt(
+    package: AnyPackage, outgoing: Outgoing, credentials: Credentials, wires: Wires, deadline: float
+) -> Outcome:
+    try:
+        request = package.build(outgoing, credentials)
+    except UnsendableError as error:
+        return Rejected(str(error))
+    except Exception as error:  # a bug of the package; without the text, which may quote the message
+        _bug("package_build_failed", package, outgoing, error)
+        return Rejected(f"the message could not be built ({type(error).__name__})")
+    try:
+        with Deadline(deadline + GRACE):
+            answer = await wires[package.wire].exchange(request, deadline=deadline)
+    except NotSentError as error:
+        return ProviderFault(f"not sent: {error}")
+    except NoAnswerError as error:
+        return Unknown(f"no answer: {error}")
+    except Exception as error:  # a wire that breaks its promise: what it had written is not known
+        _log().exception("wire_failed", package=package.name, wire=package.wire)
+        return Unknown(f"the wire failed ({type(error).__name__})")
+    try:
+        return package.classify(answer)
+    except Exception as error:
+        _bug("package_classify_failed", package, outgoing, error)
+        return Unknown(f"the answer could not be read ({type(error).__name__})")
+
+
+def _people(outgoing: Outgoing) -> Iterator[str]:
+    yield outgoing.recipient
+    if isinstance(outgoing.content, Email):
+        yield from (*outgoing.content.to, *outgoing.content.cc, *outgoing.content.bcc)
+
+
+def _bug(event: str, package: AnyPackage, outgoing: Outgoing, error: Exception) -> None:
+    # No traceback text: a frame's message can quote the content. The place is enough to find it.
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    _log().error(
+        event,
+        package=package.name,
+        message_id=outgoing.message_id,
+        reference=outgoing.reference,
+        error=type(error).__name__,
+        line=f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else None,
+    )
+
+
+def _log() -> Any:
+    return structlog.get_logger("sluice.transports")

@@ -1,0 +1,154 @@
+"""The SMTP wire: one submission in, the deciding reply out, over a small pool of open connections.
+
+It stands on aiosmtplib's protocol, below its client, because only there the moment is visible that divides
+"not sent" from "no answer": the line with the final dot. The client's exceptions do not tell the phase.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected
+
+from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
+from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.smtp_session import Connection, Progress, RefusalError, log_in, send_mail
+
+# Servers drop idle connections without a word (SES after some ten seconds). A younger one is used as it is,
+# an older one is asked first (RSET), one older still is not worth asking.
+FRESH = 1.0  # seconds
+IDLE = 15.0  # seconds
+IDLE_PER_SERVER = 16  # connections kept
+MAILS_PER_CONNECTION = 200  # then a new one: many servers close after some hundred mails
+
+
+class SmtpWire:
+    """A pool of connections by server and account; safe for any number of concurrent exchanges."""
+
+    def __init__(self, local_name: str) -> None:
+        self._local_name = local_name
+        self._idle: dict[SmtpServer, deque[Connection]] = {}
+
+    async def exchange(self, request: Submission, *, deadline: float) -> SmtpReply:
+        """Submit once. A reply decides; an accident before the dot is "not sent", after it "no answer"."""
+        progress = Progress()
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._submit(request, progress)
+        except RefusalError as refusal:
+            return refusal.reply
+        except (SMTPException, OSError, ValueError) as error:  # TimeoutError is an OSError
+            kind = NoAnswerError if progress.dotted else NotSentError
+            raise kind(f"{progress.phase}: {_reason(error)}") from error
+
+    async def _submit(self, request: Submission, progress: Progress) -> SmtpReply:
+        if pooled := self._take(request.server):
+            reply = await self._transact_pooled(pooled, request, progress)
+            if reply is not None:
+                return reply
+        progress.phase = Phase.GREETING
+        fresh = await log_in(request.server, self._local_name, progress)
+        return await self._transact(fresh, request, progress)
+
+    async def _transact_pooled(self, pooled: Connection, request: Submission, progress: Progress) -> SmtpReply | None:
+        """None when the connection turned out to be dead before the server took even the sender."""
+        try:
+            reply = await self._transact(pooled, request, progress)
+        except (SMTPException, OSError):
+            if progress.phase in (Phase.GREETING, Phase.MAIL):
+                return None
+            raise
+        return None if reply.phase is Phase.MAIL and reply.code == 421 else reply
+
+    def _take(self, server: SmtpServer) -> Connection | None:
+        """The connection used last, if it is still worth trying."""
+        idle = self._idle.get(server)
+        while idle:
+            connection = idle.pop()
+            if connection.alive and monotonic() - connection.used_at < IDLE:
+                return connection
+            connection.close()
+        return None
+
+    async def _transact(self, connection: Connection, request: Submission, progress: Progress) -> SmtpReply:
+        """One mail on this connection, which afterwards is back in the pool or closed, whatever happens."""
+        try:
+            await _wake(connection)
+            reply = await send_mail(connection, request, progress)
+        except BaseException:
+            connection.drop()
+            raise
+        self._give_back(connection, reply)
+        return reply
+
+    def _give_back(self, connection: Connection, reply: SmtpReply) -> None:
+        idle = self._idle.setdefault(connection.server, deque())
+        connection.used_at = monotonic()
+        if reply.code == 421 or connection.mails >= MAILS_PER_CONNECTION or len(idle) >= IDLE_PER_SERVER:
+            connection.close()
+            return
+        idle.append(connection)
+        asyncio.get_running_loop().call_later(IDLE, self._sweep, connection.server)
+
+    def _sweep(self, server: SmtpServer) -> None:
+        """Close what has been idle too long; a server without connections leaves the table."""
+        idle = self._idle.get(server, deque())
+        while idle and monotonic() - idle[0].used_at >= IDLE:
+            idle.popleft().close()
+        if not idle:
+            self._idle.pop(server, None)
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+
+async def _wake(connection: Connection) -> None:
+    """Make sure a pooled connection still answers, and that no half transaction is left on it."""
+    if not connection.mails or (not connection.dirty and monotonic() - connection.used_at < FRESH):
+        return
+    reply = await connection.protocol.execute_command(b"RSET")
+    if reply.code != 250:
+        raise SMTPServerDisconnected("the server does not want this connection any more")
+    connection.dirty = False
+
+
+# Reasons by kind of error, most special first; an exception's own text can hold addresses.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (SMTPServerDisconnected, "the server closed the connection"),
+    (SMTPResponseException, "the reply was not SMTP"),
+    (socket.gaierror, "the host name was not found"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (ConnectionResetError, "the connection was reset"),
+    (TimeoutError, "the deadline has passed"),
+    (OSError, "the connection broke"),
+)
+
+
+def _reason(error: Exception) -> str:
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
+
+
+def _host_name() -> str:
+    """What we say in EHLO: this machine's name, or an address literal when it has none that may be said."""
+    name = socket.gethostname()
+    return name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", name) else "[127.0.0.1]"
+
+
+@asynccontextmanager
+async def open_smtp(*, local_name: str | None = None) -> AsyncIterator[SmtpWire]:
+    """The pool, open as long as the block lasts. ``local_name``: said in EHLO, ASCII."""
+    wire = SmtpWire(local_name or _host_name())
+    try:
+        yield wire
+    finally:
+        wire.close()

@@ -1,0 +1,87 @@
+"""The record after the run, as plain values in memory."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from sluice.model import ids
+from tests.chaos.cluster import Machine
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A delivery with everything that happened to it."""
+
+    id: str  # hex
+    message_id: str  # public
+    tag: str
+    key: str | None
+    channel: str
+    class_: str
+    state: str
+    sandbox: bool
+    changed: bool  # it is the other body of its order
+    created_at: datetime
+    expires_at: datetime
+    send_at: datetime | None
+    settled: bool
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Record:
+    """All deliveries, by their id and by the tag of their order."""
+
+    by_id: dict[str, Delivery]
+    by_tag: dict[str, list[Delivery]]
+    messages: int
+
+
+async def load(machine: Machine) -> Record:
+    """Everything: a run is small enough."""
+    connection = await asyncpg.connect(machine.postgres, command_timeout=120)
+    try:
+        rows = await connection.fetch(
+            """
+            SELECT d.id, m.id AS message_id, m.tags, m.idempotency_key, d.channel, d.class, d.state, d.sandbox,
+                   m.content LIKE '%(changed)%' AS changed,
+                   m.created_at, d.expires_at, m.send_at, d.due_at IS NULL AS settled
+              FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id
+            """
+        )
+        attempts = await connection.fetch("SELECT * FROM attempts ORDER BY delivery_id, number")
+        events = await connection.fetch("SELECT * FROM events ORDER BY delivery_id, number")
+        messages = await connection.fetchval("SELECT count(*) FROM messages")
+    finally:
+        await connection.close()
+    found = {row["id"].hex: _delivery(row) for row in rows if row["id"] is not None}
+    for row in attempts:
+        found[row["delivery_id"].hex].attempts.append(dict(row))
+    for row in events:
+        found[row["delivery_id"].hex].events.append(dict(row))
+    by_tag: dict[str, list[Delivery]] = defaultdict(list)
+    for delivery in found.values():
+        by_tag[delivery.tag].append(delivery)
+    return Record(found, by_tag, messages)
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(
+        id=row["id"].hex,
+        message_id=ids.shown("msg", row["message_id"]),
+        tag=row["tags"][0] if row["tags"] else "",
+        key=row["idempotency_key"],
+        channel=row["channel"],
+        class_=row["class"],
+        state=row["state"],
+        sandbox=row["sandbox"],
+        changed=row["changed"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        send_at=row["send_at"],
+        settled=row["settled"],
+    )

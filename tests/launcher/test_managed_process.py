@@ -1,0 +1,150 @@
+"""One supervised process: crashes come back, the hopeless is said, the stopped stays stopped."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.managed_process import Managed, State
+from sluice_launcher.process_spec import Spec
+
+SLEEPER = "import time; time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPER}"
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
+
+
+@pytest.fixture
+def managed(tmp_path):
+    """Keeps a line of Python alive; ends it with the test."""
+
+    @asynccontextmanager
+    async def keep(program, **changes):
+        defaults: dict[str, Any] = {
+            "name": "subject",
+            "kind": "role",
+            "command": [sys.executable, "-c", program],
+            "address": "nowhere",
+            "probe": always_ready,
+            "stop_seconds": 5.0,
+        }
+        subject = Managed(Spec(**defaults | changes), tmp_path, lambda: None, extra_environment={})
+        try:
+            yield subject
+        finally:
+            await subject.stop()
+
+    return keep
+
+
+async def always_ready() -> bool:
+    return True
+
+
+async def never_ready() -> bool:
+    return False
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_crashed_process_comes_back(managed):
+    async with managed(SLEEPER) as subject:
+        subject.start()
+        await subject.wait_ready()
+        first = subject.identity
+
+        os.kill(first.pid, signal.SIGKILL)
+        await until(lambda: subject.restarts == 1 and subject.state is State.READY)
+
+        assert subject.identity != first
+        assert subject.last_exit == "SIGKILL"
+
+
+async def test_a_stopped_process_stays_stopped(managed):
+    async with managed(SLEEPER) as subject:
+        subject.start()
+        await subject.wait_ready()
+        identity = subject.identity
+
+        await subject.stop()
+
+        assert (subject.state, subject.restarts, identity.alive()) == (State.STOPPED, 0, False)
+
+
+async def test_a_stopped_process_can_be_started_again(managed):
+    async with managed(SLEEPER) as subject:
+        subject.start()
+        await subject.wait_ready()
+        await subject.stop()
+
+        subject.start()
+        await subject.wait_ready()
+
+        assert subject.identity.alive()
+
+
+async def test_what_crashes_again_and_again_is_said_with_its_last_line(managed):
+    async with managed("import sys; sys.exit('I cannot work like this')", probe=never_ready) as subject:
+        subject.start()
+
+        with pytest.raises(SluiceError, match=r"subject ended with exit 1; .*subject.log is: I cannot work like this"):
+            await subject.wait_ready()
+
+
+async def test_what_does_not_become_ready_is_said(managed):
+    async with managed(SLEEPER, probe=never_ready, ready_seconds=0.3) as subject:
+        subject.start()
+
+        with pytest.raises(SluiceError, match="subject does not become ready"):
+            await subject.wait_ready()
+
+
+async def test_a_program_that_is_not_there_is_said(managed):
+    async with managed(SLEEPER, command=["/nonexistent/program"], probe=never_ready) as subject:
+        subject.start()
+
+        with pytest.raises(SluiceError, match="/nonexistent/program: No such file or directory"):
+            await subject.wait_ready()
+
+
+async def test_what_does_not_heed_the_signal_is_killed(managed, tmp_path):
+    async with managed(STUBBORN, stop_seconds=0.2) as subject:
+        subject.start()
+        await subject.wait_ready()
+        await until(lambda: "deaf" in (tmp_path / "subject.log").read_text())
+
+        await subject.stop()
+
+        assert subject.last_exit == "SIGKILL"
+
+
+async def test_what_a_process_started_ends_with_it(managed):
+    from sluice_launcher.process_info import Identity, family
+
+    async with managed(PARENT) as subject:
+        subject.start()
+        await subject.wait_ready()
+        await until(lambda: len(family(subject.identity.pid)) == 2)
+        child = Identity.of(family(subject.identity.pid)[1])
+
+        await subject.stop()
+
+        assert child.wait_gone(5)
+
+
+async def test_a_stop_while_it_waits_to_come_back_ends_the_waiting(managed):
+    async with managed("raise SystemExit(3)") as subject:
+        subject.start()
+        await until(lambda: subject.state is State.CRASHED)
+
+        await subject.stop()
+
+        assert subject.state is State.STOPPED

@@ -1,0 +1,74 @@
+"""The small forms of the runs that prove that nothing is lost; the whole ones are `make chaos` and its sisters."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sluice_launcher import parent_death_signal
+from tests.repository.files import ROOT
+
+pytestmark = pytest.mark.system
+
+# It ends with us, and everything that it has started ends with it.
+ON_LEASH = (sys.executable, "-I", "-S", parent_death_signal.__file__, str(int(signal.SIGKILL)))
+KEPT = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
+
+# One point of each kind, on either channel: before and after a commit, a publication, a call, a settlement.
+SOME_STEPS = (
+    "accept.committed:1:email",
+    "accept.published:2:sms",
+    "intake.accepted:1:email",
+    "cancel.written:1:sms",
+    "route.published:1:sms",
+    "recovery.taken:1:email",
+    "claim.written:1:sms",
+    "call.answered:1:email",
+    "settle.written:2:sms",
+    "announce.published:1:email",
+)
+SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry")
+
+
+def proof(tmp_path, *words):
+    """Run the proof in a process of its own; its figures. What it tells is shown when it fails."""
+    answer = subprocess.run(
+        [*ON_LEASH, str(os.getpid()), sys.executable, "-m", "tests.chaos", *words, "--no-report", "--folder", tmp_path],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("SLUICE_")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    lines = answer.stdout.splitlines()
+    assert answer.returncode == 0, "\n".join(lines[-40:])
+    return json.loads(lines[-1])
+
+
+@pytest.mark.timeout(420)
+def test_nothing_is_lost_and_nothing_doubled_in_silence(tmp_path):
+    figures = proof(tmp_path, "chaos", "--messages", "1500", "--kills", "30", "--seed", "7")
+
+    assert figures["kills"] == 30
+    assert figures["lost"] == 0
+    assert figures["terminal"] == figures["messages"] > 1000
+    assert (figures["doubled_once"], figures["doubled_idempotent"]) == (0, 0)
+
+
+@pytest.mark.timeout(300)
+def test_a_death_at_a_named_point_costs_nothing(tmp_path):
+    figures = proof(tmp_path, "sweep", "--steps", *SOME_STEPS)
+
+    assert figures["passed"] == figures["steps"] == len(SOME_STEPS)
+
+
+@pytest.mark.timeout(300)
+def test_each_kind_of_trouble_is_borne_in_quantity(tmp_path):
+    figures = proof(tmp_path, "campaigns", *SOME_CAMPAIGNS, "--small")
+
+    assert set(figures["campaigns"]) == set(SOME_CAMPAIGNS)
+    assert figures["verify"]["broken"] == 0

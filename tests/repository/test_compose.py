@@ -1,0 +1,128 @@
+"""docker-compose.yml runs what `sluice up` runs, configured the same, and shows it to this machine only."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from sluice_launcher import postgres
+from sluice_launcher.kafka import HEAP
+from sluice_launcher.plan import Plan, environment
+from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from tests.repository.files import ROOT, read_yaml
+
+SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
+# Said otherwise in a container: names instead of 127.0.0.1, a listener for the host, a volume.
+PLACES = {
+    "listeners",
+    "advertised.listeners",
+    "listener.security.protocol.map",
+    "inter.broker.listener.name",
+    "controller.quorum.voters",
+    "log.dirs",
+}
+
+
+def kafka_properties() -> dict[str, str]:
+    lines = (ROOT / "deploy/kafka/server.properties").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs if name not in PLACES}
+
+
+def compose_kafka_properties() -> dict[str, str]:
+    variables = SERVICES_OF_COMPOSE["kafka"]["environment"]
+    named = {
+        name[6:].lower().replace("_", "."): value for name, value in variables.items() if name.startswith("KAFKA_")
+    }
+    return {name: value for name, value in named.items() if name not in PLACES and not name.endswith(".opts")}
+
+
+def launcher_environment(tmp_path) -> set[str]:
+    plan = Plan(tmp_path, tmp_path, False, SERVICES, (), {}, SERVICE_PORTS)
+    # Where the image keeps its data is said by the image.
+    return set(environment(plan)) - {"SLUICE_DATA_DIR"}
+
+
+def test_it_runs_every_service_and_role_of_the_launcher():
+    assert set(SERVICES_OF_COMPOSE) == {*SERVICES, "setup", *(role.name for role in ALL_ROLES)}
+
+
+@pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
+def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
+    service = SERVICES_OF_COMPOSE[role.name]
+
+    assert service["command"] == ["python", "-m", role.module]
+    assert service["environment"]["SLUICE_ROLE"] == role.name
+    assert service["environment"]["SLUICE_PORT"] == str(role.port)
+    assert service["ports"] == [f"127.0.0.1:${{{port_setting(role.name)}:-{role.port}}}:{role.port}"]
+
+
+@pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
+def test_a_role_is_told_what_the_launcher_tells_it(role, tmp_path):
+    told = set(SERVICES_OF_COMPOSE[role.name]["environment"])
+
+    assert told == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
+
+
+def test_everything_is_published_on_this_machine_only():
+    published = [port for service in SERVICES_OF_COMPOSE.values() for port in service.get("ports", [])]
+
+    assert len(published) == len(SERVICES) + len(ALL_ROLES)
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_published_where_the_launcher_has_it(name):
+    assert SERVICES_OF_COMPOSE[name]["ports"][0].startswith(
+        f"127.0.0.1:${{{port_setting(name)}:-{SERVICE_PORTS[name]}}}:"
+    )
+
+
+def test_kafka_is_configured_as_the_launcher_configures_it():
+    assert compose_kafka_properties() == kafka_properties()
+
+
+def test_kafka_gets_the_launchers_heap():
+    variables = SERVICES_OF_COMPOSE["kafka"]["environment"]
+
+    assert f"{variables['KAFKA_HEAP_OPTS']} {variables['KAFKA_JVM_PERFORMANCE_OPTS']}" == " ".join(HEAP)
+
+
+def test_postgres_is_configured_as_the_launcher_configures_it():
+    options = (word.removeprefix("-c").partition("=") for word in SERVICES_OF_COMPOSE["postgres"]["command"][1:])
+    places = {"listen_addresses", "unix_socket_directories"}
+
+    assert {name: value for name, _, value in options} == {
+        name: value for name, value in postgres.SETTINGS.items() if name not in places
+    }
+
+
+def test_redis_is_configured_as_the_launcher_configures_it():
+    words = SERVICES_OF_COMPOSE["redis"]["command"][1:]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+
+    assert given == {"--appendonly": "yes", "--appendfsync": "everysec", "--save": ""}
+    configuration = (ROOT / "tools/launcher/src/sluice_launcher/redis.py").read_text()
+    assert re.findall(r"^(appendonly|appendfsync|save) (.*)$", configuration, re.MULTILINE) == [
+        ("appendonly", "yes"),
+        ("appendfsync", "everysec"),
+        ("save", '""'),
+    ]
+
+
+def test_the_roles_wait_for_the_schema_and_the_topics():
+    assert SERVICES_OF_COMPOSE["setup"]["command"][-1] == "sluice key && sluice migrate && sluice topics"
+    for role in ALL_ROLES:
+        needed = SERVICES_OF_COMPOSE[role.name]["depends_on"]["setup"]
+        assert needed == {"condition": "service_completed_successfully"}, role.name
+
+
+def test_docker_understands_the_file():
+    compose = ["docker", "compose"]
+    if not shutil.which("docker") or subprocess.run([*compose, "version"], capture_output=True).returncode:
+        pytest.skip("there is no docker compose here to ask")
+
+    answer = subprocess.run([*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True)
+
+    assert answer.returncode == 0, answer.stderr

@@ -1,0 +1,221 @@
+"""The crash points: absent from a release, all in the sweep's table, one beside every step that changes something."""
+
+import ast
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.workloads import POINTS
+from tests.repository.files import ROOT
+
+LEAST = 40
+
+CORE = sorted(
+    path
+    for folder in ("libs/common/src/sluice", "services")
+    for path in (ROOT / folder).rglob("*.py")
+    if "__pycache__" not in path.parts
+)
+# Where state is changed by the rules of the record and the bus.
+GUARDED = [
+    path
+    for path in CORE
+    if path.is_relative_to(ROOT / "services")
+    or path.is_relative_to(ROOT / "libs/common/src/sluice/bus")
+    or path.is_relative_to(ROOT / "libs/common/src/sluice/delivery")
+]
+
+# What changes something outside the process, as it is called in the code: module.function of the store, and methods.
+STORE_WRITES = {
+    "ingest.accept",
+    "ingest.forget_keys",
+    "outbox.forget",
+    "outbox.take_overdue",
+    "cancellation.cancel",
+    "cancellation.withdraw",
+    "deliveries.claim",
+    "deliveries.renew",
+    "deliveries.take_fallen",
+    "deliveries.transition",
+    "partitions.ensure",
+    "receipts.apply",
+    "sandbox.capture",
+    "backlog.take",
+}
+# Those that only other functions of the store call, and those that commands call, which roles do not.
+WITHIN = {
+    "ingest._write",
+    "ingest._write_attachments",
+    "configuration.change_provider",
+    "configuration.create_key",
+    "configuration.create_project",
+    "configuration.create_provider",
+    "migrations._apply_one",
+    "migrations.apply",
+    "partitions._make",
+}
+WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")
+METHOD_WRITES = {"publish", "commit", "send", "send_and_wait", "set"}
+CALLS = {"call", "park", "publish"}
+# Receivers whose methods only carry the names above.
+HARMLESS = {"BEHIND_SECONDS", "HEALTH", "IN_FLIGHT", "stopped", "loaded", "self._stopping", "self._room", "self._some"}
+
+# Functions that change something and need no point of their own, with the reason.
+EXEMPT = {
+    "libs/common/src/sluice/bus/dead_letters.py:set_aside": "park, which it calls, has points",
+    "libs/common/src/sluice/delivery/outbox.py:announce_again": "its only caller has points before and after it",
+    "libs/common/src/sluice/delivery/worker.py:_tell_late": "dying there is dying between two settled attempts",
+    "libs/common/src/sluice/delivery/worker.py:_tell_silence": "evidence about a provider; it moves no delivery",
+    "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",
+    "services/router/src/router/recovery.py:_drive": "its only caller has points before and after it",
+    "services/gateway/src/gateway/ingest/ingest.py:_drive": "its only caller has points before and after it",
+}
+
+
+@cache
+def tree(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+def names_of_points(node):
+    return [
+        call.args[0].value
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "failpoints.at"
+        and isinstance(call.args[0], ast.Constant)
+    ]
+
+
+def points_of_the_code():
+    return [name for path in CORE for name in names_of_points(tree(path))]
+
+
+def functions(path):
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def own_calls(function):
+    """The calls of a function, without those of functions inside it."""
+    nested = {
+        inner
+        for node in ast.walk(function)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node is not function
+        for inner in ast.walk(node)
+    }
+    return [node for node in ast.walk(function) if isinstance(node, ast.Call) and node not in nested]
+
+
+def changes(call):
+    name = ast.unparse(call.func)
+    receiver, _, method = name.rpartition(".")
+    if name in STORE_WRITES or (not receiver and method in CALLS):
+        return True
+    return (
+        method in METHOD_WRITES
+        and bool(receiver)
+        and receiver.rpartition(".")[2] not in HARMLESS
+        and (receiver not in HARMLESS and not receiver.startswith("metrics."))
+    )
+
+
+def changing_functions():
+    return {
+        f"{path.relative_to(ROOT)}:{function.name}": function
+        for path in GUARDED
+        for function in functions(path)
+        if any(changes(call) for call in own_calls(function))
+    }
+
+
+def test_every_point_of_the_code_is_in_the_sweep():
+    assert set(points_of_the_code()) == set(POINTS)
+
+
+def test_no_two_points_have_one_name():
+    assert [name for name, times in Counter(points_of_the_code()).items() if times > 1] == []
+
+
+def test_there_are_enough_of_them():
+    assert len(POINTS) >= LEAST
+
+
+def test_a_points_name_says_role_and_step():
+    assert [name for name in POINTS if not re.fullmatch(r"[a-z_]+\.[a-z_]+", name)] == []
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_release_contains_none(path):
+    source = path.read_text("utf-8")
+    code = compile(source, str(path), "exec", optimize=1)
+
+    assert not point_constants(code) & set(POINTS)
+
+
+def point_constants(code):
+    """Every text constant of compiled code, also of the functions inside."""
+    found = {constant for constant in code.co_consts if isinstance(constant, str)}
+    for constant in code.co_consts:
+        if hasattr(constant, "co_consts"):
+            found |= point_constants(constant)
+    return found
+
+
+def test_the_points_are_there_otherwise():
+    path = ROOT / "libs/common/src/sluice/delivery/settlement.py"
+    code = compile(path.read_text("utf-8"), str(path), "exec", optimize=0)
+
+    assert "settle.written" in point_constants(code)
+
+
+def test_every_point_is_an_assertion():
+    loose = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in CORE
+        for name in set(names_of_points(tree(path)))
+        - {name for node in ast.walk(tree(path)) if isinstance(node, ast.Assert) for name in names_of_points(node)}
+    ]
+
+    assert loose == []
+
+
+def test_every_step_that_changes_something_has_a_point():
+    without = [
+        name for name, function in changing_functions().items() if not names_of_points(function) and name not in EXEMPT
+    ]
+
+    assert without == []
+
+
+def test_every_exemption_is_needed():
+    needless = [
+        name for name in EXEMPT if name not in changing_functions() or names_of_points(changing_functions()[name])
+    ]
+
+    assert needless == []
+
+
+def test_every_writing_function_of_the_store_is_known():
+    """A new statement that writes must be named above, or it would escape the check."""
+    writing = {
+        f"{path.stem}.{function.name}"
+        for path in sorted((ROOT / "libs/common/src/sluice/store").glob("*.py"))
+        for function in functions(path)
+        if WRITING.search(texts(function))
+    }
+
+    assert writing - STORE_WRITES - WITHIN == set()
+
+
+def texts(function):
+    constants = (node.value for node in ast.walk(function) if isinstance(node, ast.Constant))
+    return " ".join(constant for constant in constants if isinstance(constant, str))
+
+
+def test_the_release_runs_without_assertions():
+    specs = Path(ROOT / "tools/launcher/src/sluice_launcher/process_specs.py").read_text("utf-8")
+
+    assert '"-O"' in specs

@@ -1,0 +1,173 @@
+"""The control port, the command, and the demo's mailbox, each as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice.model.outcome import Accepted
+from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
+from sluice.transports.http import HttpWire
+from sluice.transports.opening import open_wires
+from sluice.transports.provider_call import call
+from sluice_simulator import Simulator
+from sluice_simulator.mailbox import FOLDER, Mailbox, list_mails
+from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
+from tests.simulator.conftest import Customer
+from tests.unit.providers.examples import an_email, outgoing
+
+
+async def control(http: HttpWire, simulator: Simulator, method: str, path: str, body: Any = None) -> httpx.Response:
+    content = None if body is None else json.dumps(body).encode()
+    return await http.exchange(httpx.Request(method, simulator.control_url + path, content=content), deadline=10)
+
+
+async def test_the_script_can_be_changed_while_it_runs(http: HttpWire) -> None:
+    async with Simulator() as simulator:
+        customer = Customer(simulator, http)
+
+        put = await control(http, simulator, "PUT", "/script", {"default": {"do": "fault"}})
+
+        assert put.status_code == 200
+        assert (await customer.email()).status_code == 500
+        assert (await control(http, simulator, "GET", "/script")).json() == {"default": {"do": "fault"}}
+
+
+@pytest.mark.parametrize("body", [{"default": {"do": "explode"}}, [], {"nonsense": 1}])
+async def test_a_wrong_script_changes_nothing(http: HttpWire, body: Any) -> None:
+    async with Simulator() as simulator:
+        assert (await control(http, simulator, "PUT", "/script", body)).status_code == 422
+        assert (await Customer(simulator, http).email()).status_code == 200
+
+
+async def test_the_calls_can_be_looked_at(http: HttpWire) -> None:
+    async with Simulator() as simulator:
+        await Customer(simulator, http).email()
+
+        found = (await control(http, simulator, "GET", "/calls")).json()
+
+        assert found["doors"]["resend"] == {"port": simulator.doors["resend"].port, "calls": 1, "accepted": 1}
+        assert [line["message_id"] for line in found["calls"]] == ["msg_01HX"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/receipts", 200), ("/nothing", 404)])
+async def test_the_other_pages_of_the_control_port(http: HttpWire, path: str, status: int) -> None:
+    async with Simulator() as simulator:
+        assert (await control(http, simulator, "GET", path)).status_code == status
+
+
+# The command
+
+SLUICE = [sys.executable, "-c", "import sys; from sluice_cli.main import main; sys.exit(main())", "simulate"]
+
+
+@contextmanager
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that is ended, whatever happens."""
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    with program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+async def test_the_command_serves_until_it_is_told_to_stop(http: HttpWire, tmp_path: Path) -> None:
+    (tmp_path / "script.toml").write_text('[doors.bad]\ndo = "fault"\nphase = "dot"\n')
+    doors = ["--door", "good=smtp", "--door", "bad=smtp"]
+    options = ["--script", str(tmp_path / "script.toml"), "--ledger", str(tmp_path), "--control-port", "0"]
+    with process(*SLUICE, *doors, *options) as program:
+        assert program.stdout is not None
+        where = json.loads(program.stdout.readline())
+        async with open_wires() as wires:
+            outcomes = {}
+            for name, door in where["doors"].items():
+                account = SmtpCredentials(host=where["host"], port=door["port"])
+                outcomes[name] = await call(SMTP, outgoing(an_email()), account, wires, deadline=10)
+        program.send_signal(signal.SIGTERM)
+
+        assert program.wait(timeout=20) == 0
+
+    assert isinstance(outcomes["good"], Accepted)
+    assert not isinstance(outcomes["bad"], Accepted)
+    lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    assert [(line["door"], line["accepted"]) for line in lines] == [("good", True), ("bad", False)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--script", "/nowhere.toml"],
+        ["--door", "x=nonsense"],
+        ["--door", "smtp"],
+        ["--door", "x=smtp:port"],
+        ["--host", "192.0.2.1"],
+    ],
+)
+def test_a_wrong_option_is_one_sentence(options: list[str], tmp_path: Path) -> None:
+    with process(*SLUICE, "--ledger", str(tmp_path), *options) as program:
+        out, err = program.communicate(timeout=20)
+
+        assert program.returncode == 1
+        assert err.startswith("sluice: ")
+        assert "Traceback" not in out + err
+
+
+# The mailbox
+
+
+def a_mail(subject: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "a@example.com", "ana@example.org", subject
+    mail.set_content("Grüße\n.\n")
+    return mail
+
+
+async def test_the_mailbox_keeps_mails_and_lists_the_newest_first(tmp_path: Path) -> None:
+    listener = await listen_smtp(Mailbox(tmp_path / FOLDER), SmtpSettings(auth=False), "127.0.0.1", 0)
+    async with open_wires() as wires:
+        account = SmtpCredentials(host="127.0.0.1", port=listener.port)
+        for subject in ("Eins ä", "Zwei", "Drei"):
+            mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))
+            assert isinstance(await call(SMTP, outgoing(mail), account, wires, deadline=10), Accepted)
+    await listener.close()
+
+    mails = list(list_mails(tmp_path))
+    newest = list(list_mails(tmp_path, 1))
+
+    assert [mail.subject for mail in mails] == ["Drei", "Zwei", "Eins ä"]
+    assert [mail.subject for mail in newest] == ["Drei"]
+    assert mails[0].sender == "no-reply@example.com"
+    assert mails[0].recipients == ("ana@example.org", "eve@example.org")
+    assert mails[0].read().get_content().replace("\r\n", "\n") == "Grüße\n.\n"
+
+
+def test_a_mailbox_that_was_never_started_is_empty(tmp_path: Path) -> None:
+    assert list(list_mails(tmp_path)) == []
+
+
+def test_the_mailbox_program_greets_takes_a_mail_and_stops(tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "sluice_simulator.mailbox"]
+    with process(*module, SLUICE_DATA_DIR=str(tmp_path), SLUICE_PORT="0") as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline().split("127.0.0.1:")[1].split(",")[0])
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            client.send_message(a_mail("Hallo"))
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(timeout=20) == 0
+
+    assert [mail.subject for mail in list_mails(tmp_path)] == ["Hallo"]

@@ -1,0 +1,291 @@
+"""Resend's and Twilio's far ends: their rules, and what the ledger says of each call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice.providers.adapters.resend import RESEND
+from sluice.transports.http import HttpWire, open_http
+from sluice.transports.provider_call import NoAnswerError
+from sluice_simulator import Do, DoorScript, Rule, Script, Simulator, Slow
+from sluice_simulator.call_log import Ledger
+from tests.simulator.conftest import Customer, resend_credentials
+from tests.unit.providers.examples import an_email, an_sms, outgoing
+
+
+def name_of(answer: httpx.Response) -> Any:
+    return answer.json().get("name")
+
+
+# Resend's idempotency key
+
+
+async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mail(http: HttpWire) -> None:
+    async with Simulator() as simulator:
+        customer = Customer(simulator, http)
+
+        first, again = await customer.email(), await customer.email()
+
+        assert first.json() == again.json()
+        assert [line["accepted"] for line in simulator.calls] == [True, False]
+        assert [line["verdict"] for line in simulator.calls] == ["accept", "repeat"]
+
+
+async def test_the_same_key_over_other_bytes_is_refused(http: HttpWire) -> None:
+    async with Simulator() as simulator:
+        customer = Customer(simulator, http)
+        await customer.email()
+
+        answer = await customer.email(outgoing(an_email(subject="Other")))
+
+        assert (answer.status_code, name_of(answer)) == (409, "invalid_idempotent_request")
+        assert simulator.doors["resend"].accepted == 1
+
+
+async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(http: HttpWire) -> None:
+    async with Simulator(Script(default=Rule(slow=Slow(median=30)))) as simulator:
+        customer = Customer(simulator, http)
+        first = asyncio.create_task(customer.email())
+        while simulator.doors["resend"].memories == 0:
+            await asyncio.sleep(0.001)
+
+        answer = await customer.email()
+
+        assert (answer.status_code, name_of(answer)) == (409, "concurrent_idempotent_requests")
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
+@pytest.mark.parametrize("do", [Do.ACCEPT_500, Do.ACCEPT_RESET])
+async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpWire, do: Do) -> None:
+    async with Simulator(Script(default=Rule(do=do))) as simulator:
+        customer = Customer(simulator, http)
+        await asyncio.gather(customer.email(), return_exceptions=True)
+
+        again = await customer.email()
+
+        assert again.json() == {"id": simulator.calls[0]["provider_ref"]}
+        assert simulator.doors["resend"].accepted == 1
+
+
+@pytest.mark.parametrize("do", [Do.REJECT, Do.FAULT, Do.THROTTLE, Do.RESET, Do.GARBAGE])
+async def test_what_was_not_taken_is_not_remembered(http: HttpWire, do: Do) -> None:
+    async with Simulator(Script(default=Rule(do=do))) as simulator:
+        customer = Customer(simulator, http)
+        await asyncio.gather(customer.email(), return_exceptions=True)
+        simulator.follow(Script())
+
+        assert (await customer.email()).status_code == 200
+        assert simulator.doors["resend"].accepted == 1
+
+
+async def test_keys_of_two_doors_are_two_memories(http: HttpWire) -> None:
+    async with Simulator(doors={"a": "resend", "b": "resend"}) as simulator:
+        customer = Customer(simulator, http)
+
+        first, second = await customer.email(door="a"), await customer.email(door="b")
+
+        assert first.json() != second.json()
+
+
+# What they refuse by themselves
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "name"),
+    [
+        ({"headers": {"authorization": ""}}, 401, "missing_api_key"),
+        ({"headers": {"authorization": "Bearer sk_1"}}, 403, "invalid_api_key"),
+        ({"headers": {"authorization": "Bearer re_1", "idempotency-key": "k" * 257}}, 400, "invalid_idempotency_key"),
+        ({"url": "/nothing"}, 404, "not_found"),
+        ({"method": "PUT"}, 405, "method_not_allowed"),
+        ({"content": b"{"}, 422, "validation_error"),
+        ({"content": b"[]"}, 422, "missing_required_field"),
+        ({"content": b'{"from":"a@b","to":["c@d"],"subject":"x"}'}, 422, "missing_required_field"),
+        ({"content": b'{"from":"a@b","to":["nobody"],"subject":"x","text":"y"}'}, 422, "validation_error"),
+    ],
+)
+async def test_resend_refuses_what_resend_refuses(
+    http: HttpWire, change: dict[str, Any], status: int, name: str
+) -> None:
+    async with Simulator() as simulator:
+        good = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+        request = httpx.Request(
+            change.get("method", "POST"),
+            simulator.resend_url + change.get("url", "/emails"),
+            headers=change.get("headers", good.headers),
+            content=change.get("content", good.content),
+        )
+
+        answer = await http.exchange(request, deadline=10)
+
+        assert (answer.status_code, name_of(answer)) == (status, name)
+        assert [line["accepted"] for line in simulator.calls] == [False]
+
+
+@pytest.mark.parametrize(
+    ("to", "sender", "code"),
+    [
+        ("+15005550001", "+15005550006", 21211),
+        ("+15005550002", "+15005550006", 21612),
+        ("+15005550003", "+15005550006", 21408),
+        ("+15005550004", "+15005550006", 21610),
+        ("+15005550009", "+15005550006", 21614),
+        ("+15005550100", "+15005550001", 21212),
+        ("+15005550100", "+15005550007", 21606),
+        ("+15005550100", "+15005550008", 21611),
+        ("+15005550100", "+15005550100", 21211),
+        ("15005550100", "+15005550006", 21211),
+        ("+15005550100", "+15005550006", None),
+    ],
+)
+async def test_twilios_test_numbers_answer_as_twilio_does(
+    http: HttpWire, to: str, sender: str, code: int | None
+) -> None:
+    async with Simulator() as simulator:
+        answer = await Customer(simulator, http).sms(outgoing(an_sms(sender=sender), recipient=to))
+
+        assert answer.json().get("code") == code
+        assert answer.status_code == (201 if code is None else 429 if code == 21611 else 400)
+
+
+@pytest.mark.parametrize(
+    ("text", "callback", "code"),
+    [("", None, 21602), ("x" * 1601, None, 21617), ("x", "https://under_score.test/r", 21609), ("x", "/r", 21609)],
+)
+async def test_twilio_refuses_what_twilio_refuses(http: HttpWire, text: str, callback: str | None, code: int) -> None:
+    async with Simulator() as simulator:
+        message = outgoing(an_sms(text=text), callback_url=callback)
+
+        assert (await Customer(simulator, http).sms(message)).json()["code"] == code
+
+
+async def test_a_throttled_caller_is_told_how_long(http: HttpWire) -> None:
+    async with Simulator(Script(default=Rule(do=Do.THROTTLE, retry_after=7))) as simulator:
+        customer = Customer(simulator, http)
+
+        assert (await customer.email()).headers["retry-after"] == "7"
+        assert (await customer.sms()).headers["retry-after"] == "7"
+
+
+async def test_a_rule_may_name_the_providers_error(http: HttpWire) -> None:
+    doors = {
+        "resend": DoorScript(do=Do.THROTTLE, code="daily_quota_exceeded"),
+        "twilio": DoorScript(do=Do.REJECT, code="21610"),
+    }
+    async with Simulator(Script(doors=doors)) as simulator:
+        customer = Customer(simulator, http)
+
+        assert name_of(await customer.email()) == "daily_quota_exceeded"
+        assert (await customer.sms()).json()["code"] == 21610
+
+
+# The ledger
+
+
+async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpWire, tmp_path: Path) -> None:
+    message = outgoing(an_email(), reference="att_7", message_id="msg_7")
+    async with Simulator(ledger=tmp_path) as simulator:
+        answer = await Customer(simulator, http).email(message)
+        port = simulator.doors["resend"].port
+        body = RESEND.build(message, resend_credentials(simulator)).content
+
+        # Read while the simulator runs: the line is there before anybody could act on the answer.
+        (line,) = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+
+    assert line.pop("mono") > 0
+    assert line.pop("at").endswith("+00:00")
+    assert line == {
+        "n": 1,
+        "door": "resend",
+        "far_end": "resend",
+        "port": port,
+        "accepted": True,
+        "answered": True,
+        "verdict": "accept",
+        "status": 200,
+        "provider_ref": answer.json()["id"],
+        "reference": "att_7",
+        "key": "att_7",
+        "message_id": "msg_7",
+        "recipient": "ana@example.org",
+        "body": sha256(body).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("do", "accepted", "answered"),
+    [
+        (Do.ACCEPT, True, True),
+        (Do.REJECT, False, True),
+        (Do.FAULT, False, True),
+        (Do.HANG, False, False),
+        (Do.RESET, False, False),
+        (Do.DRIP, True, False),
+        (Do.ACCEPT_SILENT, True, False),
+        (Do.ACCEPT_RESET, True, False),
+        (Do.ACCEPT_500, True, True),
+    ],
+)
+async def test_the_ledger_knows_what_was_taken_and_what_was_answered(
+    http: HttpWire, do: Do, accepted: bool, answered: bool
+) -> None:
+    async with Simulator(Script(default=Rule(do=do))) as simulator:
+        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
+
+        (line,) = simulator.calls
+        assert (line["verdict"], line["accepted"], line["answered"]) == (do, accepted, answered)
+
+
+async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: HttpWire) -> None:
+    async with Simulator(Script(default=Rule(slow=Slow(median=30)))) as simulator:
+        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+        with pytest.raises(NoAnswerError):
+            await http.exchange(request, deadline=0.5)
+        while not simulator.calls:
+            await asyncio.sleep(0.001)
+
+        (line,) = simulator.calls
+        assert (line["accepted"], line["answered"]) == (True, False)
+
+
+def test_a_ledger_is_continued_and_never_rewritten(tmp_path: Path) -> None:
+    for verdict in ("a", "b"):
+        ledger = Ledger(tmp_path / "x" / "calls.jsonl")
+        ledger.write(verdict=verdict)
+        ledger.close()
+
+    lines = (tmp_path / "x" / "calls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["verdict"] for line in lines] == ["a", "b"]
+
+
+async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpWire) -> None:
+    async with Simulator() as simulator:
+        customer = Customer(simulator, http)
+        messages = [replace(outgoing(an_email()), reference=f"att_{n}") for n in range(300)]
+
+        answers = await asyncio.gather(*map(customer.email, messages))
+
+        assert len({answer.json()["id"] for answer in answers}) == 300
+        assert {line["key"] for line in simulator.calls} == {message.reference for message in messages}
+
+
+@pytest.mark.parametrize("do", [Do.RESET, Do.HANG, Do.ACCEPT_SILENT, Do.ACCEPT_RESET])
+async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: Do) -> None:
+    async with Simulator(Script(default=Rule(do=do, slow=Slow(median=0.05)))) as simulator, open_http() as wire:
+        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+
+        with pytest.raises(NoAnswerError):
+            await wire.exchange(request, deadline=0.3)
+        await asyncio.sleep(0.05)
+
+        assert [line["verdict"] for line in simulator.calls] == [do]

@@ -1,0 +1,107 @@
+"""The record as tests speak to it: short verbs, and questions about what stands there."""
+
+import asyncio
+from datetime import timedelta
+
+from sluice.model.message import Channel
+from sluice.model.state import EventKind
+from sluice.store import backlog, cancellation, deliveries, ingest, outbox
+from tests.examples import NOON, PROJECT, a_claim, a_message, a_step, after
+
+LEASE = timedelta(seconds=12)
+WITHIN = timedelta(seconds=10)
+
+
+class Recorder:
+    """Everything on one pool, at noon and the seconds after it."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    async def accept(self, *messages):
+        async with self.pool.acquire() as connection:
+            return await ingest.accept(connection, messages)
+
+    async def a_delivery(self, **changes):
+        """The id of one delivery of one accepted message."""
+        message = a_message(**changes)
+        await self.accept(message)
+        return message.deliveries[0].id
+
+    async def claim(self, *claims, at=NOON, lease=LEASE):
+        """The ids that were won."""
+        won = await deliveries.claim(self.pool, claims, now=at, lease=lease)
+        return [wish.delivery_id for wish, claimed in zip(claims, won, strict=True) if claimed]
+
+    async def a_delivery_in_flight(self, **changes):
+        delivery_id = await self.a_delivery(**changes)
+        assert await self.claim(a_claim(delivery_id)) == [delivery_id]
+        return delivery_id
+
+    async def step(self, *steps, at=NOON, acknowledged=()):
+        return await deliveries.transition(
+            self.pool, steps, now=at, announce_within=WITHIN, acknowledged=list(acknowledged)
+        )
+
+    async def moved(self, *steps):
+        """The ids whose step took place."""
+        numbers = (await self.step(*steps)).numbers
+        return {step.delivery_id for step, number in zip(steps, numbers, strict=True) if number}
+
+    async def a_delivery_that_was(self, kind, **changes):
+        """A delivery whose first attempt ended so."""
+        delivery_id = await self.a_delivery_in_flight()
+        assert await self.moved(a_step(delivery_id, kind, **changes)) == {delivery_id}
+        return delivery_id
+
+    async def cancel(self, message_id, at=NOON, project=PROJECT):
+        return await cancellation.cancel(self.pool, project, message_id, now=at, announce_within=WITHIN)
+
+    async def due(self, at, *, low_water=NOON, limit=100):
+        """The ids that are taken to be driven; ``low_water`` is that of every channel, unless it says by channel."""
+        return [standing.id for standing in await self.taken(at, low_water=low_water, limit=limit)]
+
+    async def taken(self, at, *, low_water=NOON, limit=100):
+        marks = low_water if low_water is None or isinstance(low_water, dict) else dict.fromkeys(Channel, low_water)
+        redrive = timedelta(seconds=8)
+        taken = []
+        for channel in Channel:
+            queues = await backlog.queues(self.pool, channel, now=at, after=None, limit=limit)
+            shares = dict.fromkeys(queues, limit)
+            taken += await backlog.take(self.pool, channel, shares, now=at, redrive=redrive)
+        if marks is not None:
+            taken += await deliveries.take_fallen(self.pool, now=at, low_water=marks, redrive=redrive, limit=limit)
+        return taken
+
+    async def standing(self, delivery_id):
+        """The row as it stands."""
+        return await self.pool.fetchrow("SELECT * FROM deliveries WHERE id = $1", delivery_id)
+
+    async def state(self, delivery_id):
+        return (await self.standing(delivery_id))["state"]
+
+    async def attempts(self, delivery_id):
+        return await self.pool.fetch("SELECT * FROM attempts WHERE delivery_id = $1 ORDER BY number", delivery_id)
+
+    async def history(self, delivery_id):
+        """The kinds of its events; their numbers must have no gap."""
+        rows = await self.pool.fetch(
+            "SELECT number, kind FROM events WHERE delivery_id = $1 ORDER BY number", delivery_id
+        )
+        assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+        return [row["kind"] for row in rows]
+
+    async def count(self, table):
+        return await self.pool.fetchval(f"SELECT count(*) FROM {table}")
+
+    async def announced(self, announcement):
+        return await outbox.events_of(self.pool, announcement)
+
+
+async def at_once(*tasks):
+    """All of them together; their results in order."""
+    return await asyncio.gather(*tasks)
+
+
+SENT, FAILED_ATTEMPT = EventKind.SENT, EventKind.ATTEMPT_FAILED
+LATER = after(3600)

@@ -1,0 +1,139 @@
+"""What waits in the record: who is next, how many may go, and that nobody pays for another one's pile."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice.model.message import Channel, Class
+from sluice.store import backlog
+from sluice.store.backlog import Part, Queue, share_out
+from tests.examples import OTHER_PROJECT, PROJECT, a_message, after, an_id, seconds
+from tests.store.harness import at_once
+
+store = pytest.mark.store
+
+
+def a_waiting_message(**changes):
+    """Accepted, and not put on the conveyor."""
+    return a_message(**{"send_at": after(0), "due_at": after(0)} | changes)
+
+
+NOW = after(60)
+
+
+async def queues(record, *, after=None, limit=100):
+    return await backlog.queues(record.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+
+
+async def take(record, shares):
+    return [one.id for one in await backlog.take(record.pool, Channel.EMAIL, shares, now=NOW, redrive=seconds(8))]
+
+
+CALM, OTHERS = Queue(True, PROJECT), Queue(True, OTHER_PROJECT)
+URGENT = Queue(False, PROJECT)
+
+
+@store
+async def test_there_is_a_queue_for_each_project_and_one_for_its_urgent_ones(record):
+    await record.accept(
+        *[a_waiting_message() for _ in range(3)],
+        a_waiting_message(class_=Class.URGENT),
+        a_waiting_message(project_id=OTHER_PROJECT, class_=Class.ONCE),
+        a_waiting_message(channel=Channel.SMS),
+    )
+
+    found = await queues(record)
+
+    assert found[0] == URGENT
+    assert set(found[1:]) == {CALM, OTHERS}
+
+
+@store
+async def test_queues_are_found_page_by_page(record):
+    projects = [an_id() for _ in range(7)]
+    await record.accept(*[a_waiting_message(project_id=project) for project in projects for _ in range(2)])
+
+    pages = [await queues(record, limit=3)]
+    while len(pages[-1]) == 3:
+        pages.append(await queues(record, after=pages[-1][-1], limit=3))
+
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert {queue.project_id for page in pages for queue in page} == set(projects)
+
+
+@store
+@pytest.mark.parametrize(
+    "changes", [{"send_at": None}, {"due_at": after(61), "send_at": after(61)}], ids=["on the conveyor", "not due"]
+)
+async def test_who_is_on_the_conveyor_or_not_due_does_not_wait(record, changes):
+    await record.accept(a_waiting_message(**changes))
+
+    assert await queues(record) == []
+
+
+@store
+async def test_what_is_in_flight_does_not_wait(record):
+    await record.a_delivery_in_flight()
+
+    assert await queues(record) == []
+
+
+@store
+async def test_each_queue_gives_its_share_the_longest_due_first(record):
+    own = [a_waiting_message(due_at=after(moment)) for moment in (3, 1, 2)]
+    other = a_waiting_message(project_id=OTHER_PROJECT)
+    await record.accept(*own, other)
+
+    taken = await take(record, {CALM: 2, OTHERS: 2})
+
+    wanted = [own[1], own[2], other]
+    assert set(taken) == {message.deliveries[0].id for message in wanted}
+
+
+@store
+async def test_what_was_taken_is_on_the_conveyor(record):
+    await record.accept(a_waiting_message(), a_waiting_message(channel=Channel.SMS), a_message())
+
+    await take(record, {CALM: 5})
+
+    assert await queues(record) == []
+    assert await backlog.on_conveyor(record.pool) == {Part(PROJECT, Channel.EMAIL, urgent=False): 2}
+
+
+@store
+async def test_every_waiting_delivery_is_taken_by_one(record):
+    await record.accept(*[a_waiting_message() for _ in range(100)])
+
+    found = await at_once(*[take(record, {CALM: 30}) for _ in range(8)])
+
+    taken = [one for result in found for one in result]
+    assert len(taken) == len(set(taken)) == 100
+
+
+@store
+async def test_finding_the_queues_does_not_read_the_piles(record):
+    await record.accept(*[a_waiting_message() for _ in range(2000)], a_waiting_message(project_id=OTHER_PROJECT))
+    await record.pool.execute("ANALYZE deliveries")
+
+    async with record.pool.acquire() as connection, connection.transaction():
+        found = await backlog.queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
+        read = await connection.fetchval(
+            "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"
+        )
+
+    assert set(found) == {CALM, OTHERS}
+    assert read < 500
+
+
+def test_the_urgent_ones_go_first():
+    assert share_out([URGENT, CALM, OTHERS], 100) == {URGENT: 100}
+
+
+@given(st.sets(st.builds(Queue, st.just(True), st.uuids()), max_size=30), st.integers(1, 10_000))
+def test_calm_queues_share_equally_and_nobody_gets_nothing(found, free):
+    shares = share_out(list(found), free)
+
+    assert set(shares) == found
+    assert len(set(shares.values())) <= 1
+    assert all(share >= 1 for share in shares.values())
+    assert sum(shares.values()) <= max(free, len(found))

@@ -1,0 +1,194 @@
+"""The running system as its users and operators see it."""
+
+import asyncio
+import json
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email import policy
+from email.parser import BytesParser
+from pathlib import Path
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from sluice.model.message import Channel
+from sluice.model.state import QUIET
+from sluice.runtime.clock import utc_now
+from sluice.runtime.settings import read_key_file
+from sluice.store import configuration
+from sluice.store.cipher import Vault
+from sluice_simulator.mailbox import list_mails
+from tests.examples import a_body
+from tests.polling import until
+
+
+def smtp_at(host, port):
+    """The credentials of an SMTP server without any."""
+    return {"host": host, "port": port, "secure": False}
+
+
+DEAD = smtp_at("127.0.0.1", 1)
+
+
+@dataclass
+class World:
+    """One project of the system: its keys, its providers, its messages."""
+
+    system: object
+    db: asyncpg.Pool
+    project: configuration.Project
+    key: str
+    sandbox_key: str
+    api: httpx.AsyncClient
+
+    # -- setting up ----------------------------------------------------------------------------------------------
+
+    async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
+        """A provider, after those that are there; returns once the gateway could have heard of it."""
+        vault = Vault(read_key_file(Path(self.system.environment["SLUICE_KEY_FILE"])))
+        return await configuration.create_provider(
+            self.db,
+            vault,
+            self.project.id,
+            package=package,
+            channel=channel,
+            name=name,
+            credentials=credentials,
+            now=utc_now(),
+            **options,
+        )
+
+    # -- the doors -----------------------------------------------------------------------------------------------
+
+    async def post(self, key=None, *, idempotency_key=None, **changes):
+        """The answer to a send request."""
+        headers = {"x-sendpipe-key": key or self.key}
+        if idempotency_key:
+            headers["idempotency-key"] = idempotency_key
+        return await self.api.post("/v1/messages/channel", headers=headers, json=a_body(**changes))
+
+    async def send(self, key=None, **changes):
+        """The id of a message that was accepted."""
+        answer = await self.post(key, **changes)
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
+
+    async def send_many(self, count, **changes):
+        """The ids of many messages, a few at a time."""
+        room = asyncio.Semaphore(20)
+
+        async def one(number):
+            async with room:
+                return await self.send(subject=f"Number {number}", **changes)
+
+        return await asyncio.gather(*[one(number) for number in range(count)])
+
+    @asynccontextmanager
+    async def producer(self):
+        producer = AIOKafkaProducer(bootstrap_servers=self.system.addresses["kafka"])
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    async def publish(self, value, *, partition=0, **headers):
+        """A record on send.requests; returns its offset. A header of None is left out."""
+        defaults = {"x_sendpipe_key": self.key, "schema_version": "1"}
+        named = {name.replace("_", "-"): text for name, text in (defaults | headers).items() if text is not None}
+        async with self.producer() as producer:
+            record = await producer.send_and_wait(
+                "send.requests",
+                value,
+                key=b"key",
+                partition=partition,
+                headers=[(name, text.encode()) for name, text in named.items()],
+            )
+            return record.offset
+
+    # -- what became of it ---------------------------------------------------------------------------------------
+
+    async def message(self, message_id):
+        answer = await self.api.get(f"/v1/messages/{message_id}", headers={"x-sendpipe-key": self.key})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def settled(self, message_id, within=30.0):
+        """The message once nobody works on it any more."""
+
+        async def look():
+            found = await self.message(message_id)
+            return found if found["status"] in QUIET else None
+
+        return await until(look, within)
+
+    async def all_settled(self, message_ids, within=60.0):
+        """The final states of these messages, counted."""
+
+        async def look():
+            rows = await self.db.fetch(
+                "SELECT state, count(*) AS n FROM deliveries WHERE project_id = $1 GROUP BY state", self.project.id
+            )
+            counts = {row["state"]: row["n"] for row in rows}
+            on_their_way = counts.keys() - QUIET
+            return counts if not on_their_way and sum(counts.values()) >= len(message_ids) else None
+
+        return await until(look, within)
+
+    async def mails_about(self, subject, count=1):
+        """The raw mails with that subject, once so many have come."""
+
+        async def look():
+            found = await asyncio.to_thread(
+                lambda: [mail.path.read_bytes() for mail in list_mails(self.system.data_dir) if mail.subject == subject]
+            )
+            return found if len(found) >= count else None
+
+        return await until(look, 30)
+
+    async def dead_letter(self, partition, offset):
+        """What was parked of that record of send.requests, once it is."""
+        reader = AIOKafkaConsumer(
+            "dead.letters", bootstrap_servers=self.system.addresses["kafka"], auto_offset_reset="earliest"
+        )
+        await reader.start()
+        try:
+            async with asyncio.timeout(30):
+                async for record in reader:
+                    letter = json.loads(record.value)
+                    if (letter.get("partition"), letter.get("offset")) == (partition, offset):
+                        return letter
+        finally:
+            await reader.stop()
+
+    # -- what goes wrong -----------------------------------------------------------------------------------------
+
+    async def operate(self, verb, name, **options):
+        """``stop``, ``start`` or ``restart`` a process, without holding up the far ends that live in this one."""
+        await asyncio.to_thread(getattr(self.system.control, verb), name, **options)
+
+    async def pid(self, name):
+        return await asyncio.to_thread(self.system.control.pid, name)
+
+
+@asynccontextmanager
+async def a_world(system):
+    """A new project on the running system."""
+    async with (
+        asyncpg.create_pool(system.addresses["postgres"], min_size=0, max_size=4) as db,
+        httpx.AsyncClient(base_url=system.addresses["gateway"], timeout=5, trust_env=False) as api,
+    ):
+        slug = f"test-{uuid.uuid4().hex[:12]}"
+        project = await configuration.create_project(db, organization="Test", slug=slug, name="Test", now=utc_now())
+        keys = [
+            await configuration.create_key(db, project.id, name="test", sandbox=sandbox, now=utc_now())
+            for sandbox in (False, True)
+        ]
+        yield World(system, db, project, *keys, api)
+
+
+def parsed(raw):
+    """A mail as the standard library reads it."""
+    return BytesParser(policy=policy.default).parsebytes(raw)

@@ -1,0 +1,347 @@
+"""The HTTP wire over loopback: what left, what came back, and what may be said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import threading
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+import uvloop
+
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.providers.adapters.resend import RESEND, ResendCredentials
+from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
+from sluice.providers.contract import AnyPackage, Credentials
+from sluice.transports import http as wire_module
+from sluice.transports.http import LARGEST_ANSWER, HttpWire, open_http
+from sluice.transports.provider_call import NoAnswerError, NotSentError, Wires, call
+from sluice_simulator import Do, Rule, Script, Simulator
+from tests.transports.conftest import Certificate, server
+from tests.unit.providers.examples import an_email, an_sms, outgoing
+
+SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
+
+
+def resend(url: str) -> tuple[AnyPackage, Credentials]:
+    return RESEND, ResendCredentials.model_validate({"apiKey": "re_1", "baseUrl": url})
+
+
+def twilio(url: str) -> tuple[AnyPackage, Credentials]:
+    fields = {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": url}
+    return TWILIO, TwilioCredentials.model_validate(fields)
+
+
+OUTCOMES: list[tuple[Do, type[Outcome]]] = [
+    (Do.ACCEPT, Accepted),
+    (Do.REJECT, Rejected),
+    (Do.THROTTLE, Throttled),
+    (Do.AUTH, AuthFailed),
+    (Do.FAULT, ProviderFault),
+    (Do.HANG, Unknown),
+    (Do.DRIP, Unknown),
+    (Do.RESET, Unknown),
+    (Do.GARBAGE, Unknown),
+    (Do.ACCEPT_SILENT, Unknown),
+    (Do.ACCEPT_RESET, Unknown),
+    (Do.ACCEPT_500, Unknown),
+]
+
+
+@pytest.mark.parametrize(("do", "outcome"), OUTCOMES)
+@pytest.mark.parametrize("provider", ["resend", "twilio"])
+async def test_every_behaviour_of_a_provider_has_its_outcome(
+    wires: Wires, provider: str, do: Do, outcome: type[Outcome]
+) -> None:
+    deadline = SHORT if do in (Do.HANG, Do.DRIP, Do.ACCEPT_SILENT) else 10
+    message = outgoing(an_email() if provider == "resend" else an_sms())
+    async with Simulator(Script(default=Rule(do=do))) as simulator:
+        package, credentials = (resend if provider == "resend" else twilio)(simulator.url(provider))
+
+        found = await call(package, message, credentials, wires, deadline=deadline)
+
+        assert type(found) is outcome
+        assert len(simulator.calls) == 1  # never repeated by the wire
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://nowhere.invalid"])
+async def test_what_never_connected_was_not_sent(wires: Wires, url: str) -> None:
+    outcome = await call(*swapped(resend(url)), wires, deadline=5)
+
+    assert isinstance(outcome, ProviderFault)
+    assert outcome.reason.startswith("not sent")
+
+
+def swapped(account: tuple[AnyPackage, Credentials]) -> tuple[Any, Any, Any]:
+    package, credentials = account
+    return package, outgoing(an_email()), credentials
+
+
+async def test_a_certificate_nobody_vouches_for_is_not_spoken_to(wires: Wires, certificate: Certificate) -> None:
+    heard: list[bytes] = []
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(certificate.context)
+        heard.append(await reader.read())
+
+    async with server(read) as port:
+        outcome = await call(*swapped(resend(f"https://127.0.0.1:{port}")), wires, deadline=5)
+
+    assert outcome == ProviderFault("not sent: the server's certificate is not valid")
+    assert heard == []
+
+
+async def exchange(wire: HttpWire, port: int, *, deadline: float = 5, **headers: str) -> httpx.Response:
+    request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", headers=headers, content=b"{}")
+    return await wire.exchange(request, deadline=deadline)
+
+
+def saying(reply: bytes) -> Any:
+    """Reads one request, says this, and closes."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 2",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{",
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_an_answer_that_breaks_off_is_no_answer(reply: bytes) -> None:
+    async with open_http() as wire, server(saying(reply)) as port:
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port)
+
+
+async def test_headers_and_then_nothing_is_no_answer() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        await reader.read()
+
+    async with open_http() as wire, server(talk) as port:
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port, deadline=SHORT)
+
+
+async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with open_http(connections_per_origin=1) as wire, server(hang) as port:
+        first = asyncio.create_task(exchange(wire, port, deadline=2 * SHORT))
+        await asyncio.sleep(0)
+        with pytest.raises(NotSentError):
+            await exchange(wire, port, deadline=SHORT)
+        with pytest.raises(NoAnswerError):
+            await first
+
+
+async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "_LIMITS", aiohttp.ClientTimeout(sock_connect=0.1))
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with open_http() as wire, server(hang) as port:
+        with pytest.raises(NotSentError, match="connecting took too long"):
+            await wire.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
+
+
+async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
+    replies = [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{", b"220 mail.example ESMTP\r\n"]
+    well = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        if replies:
+            writer.write(replies.pop())
+            return
+        await well.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with open_http(connections_per_origin=1) as wire, server(talk) as port:
+        for _ in range(len(replies)):
+            with pytest.raises(NoAnswerError):
+                await exchange(wire, port)
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port, deadline=0.1)
+        with pytest.raises(NotSentError):
+            await exchange(wire, port, authorization="\n")
+        cancelled = asyncio.create_task(exchange(wire, port))
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        well.set()
+
+        assert (await exchange(wire, port)).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])
+async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
+    async with Simulator() as simulator, open_http() as wire:
+        with pytest.raises(NotSentError):
+            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1" + end)
+
+        assert simulator.calls == []
+
+
+async def test_a_redirect_is_an_answer_and_not_followed() -> None:
+    reply = b"HTTP/1.1 307 Go\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n"
+    async with open_http() as wire, server(saying(reply)) as port:
+        assert (await exchange(wire, port)).status_code == 307
+
+
+async def test_an_endless_answer_is_cut() -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with open_http() as wire, server(flood) as port:
+        answer = await exchange(wire, port)
+
+    assert answer.status_code == 200
+    assert len(answer.content) == LARGEST_ANSWER
+
+
+async def test_a_compressed_answer_is_not_unpacked() -> None:
+    bomb = gzip.compress(b"x" * 10_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    async with open_http() as wire, server(saying(head.encode() + bomb)) as port:
+        answer = await exchange(wire, port)
+
+    assert answer.content == bomb
+
+
+async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{free_port()}")
+    reply = b"HTTP/1.1 204 No\r\n\r\n"
+    async with open_http() as wire, server(saying(reply)) as port:
+        assert (await exchange(wire, port)).status_code == 204
+
+
+async def test_no_cookie_is_sent_back() -> None:
+    heads: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heads.append(await reader.readuntil(b"\r\n\r\n{}"))
+            writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+
+    async with open_http() as wire, server(talk) as port:
+        await exchange(wire, port)
+        await exchange(wire, port)
+
+    assert len(heads) == 2
+    assert b"cookie" not in heads[1].lower()
+
+
+async def test_the_request_goes_out_as_it_was_built_and_over_one_connection() -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = f"{writer.get_extra_info('peername')}"
+        while True:
+            seen.append((client, await reader.readuntil(b"\r\n\r\n{}")))
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Twice: 1\r\nX-Twice: 2\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with open_http() as wire, server(talk) as port:
+        answers = [await exchange(wire, port, authorization="Bearer x") for _ in range(3)]
+
+    clients, requests = zip(*seen, strict=True)
+    assert len(set(clients)) == 1
+    assert requests[0].startswith(b"POST /emails HTTP/1.1\r\n")
+    assert f"host: 127.0.0.1:{port}".encode() in requests[0].lower()
+    assert b"content-length: 2" in requests[0].lower()
+    assert b"user-agent" not in requests[0].lower()
+    assert [answer.headers.get_list("x-twice") for answer in answers] == [["1", "2"]] * 3
+
+
+async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.Event().wait()
+
+    async with open_http() as wire, server(refuse) as port:
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", content=b"x" * 20_000_000)
+        answers = [await wire.exchange(request, deadline=5) for _ in range(2)]  # never behind the rest of the first
+
+    assert [(answer.status_code, answer.content) for answer in answers] == [(413, b"{}")] * 2
+
+
+async def test_an_interim_answer_is_not_the_answer() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with open_http() as wire, server(saying(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as port:
+        assert (await exchange(wire, port)).status_code == 200
+
+    async with open_http() as wire, server(saying(interim)) as port:
+        with pytest.raises(NoAnswerError):
+            await exchange(wire, port)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
+async def test_no_request_is_sent_twice(method: str) -> None:
+    heard: list[bytes] = []
+
+    async def take_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with open_http() as wire, server(take_and_close) as port:
+        with pytest.raises(NoAnswerError):
+            await wire.exchange(httpx.Request(method, f"http://127.0.0.1:{port}/"), deadline=5)
+
+    assert len(heard) == 1
+
+
+async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
+    def kept_then_closed(listening: socket.socket, closed: threading.Event) -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        closed.set()
+
+    async def twice() -> None:
+        closed = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            far_end = threading.Thread(target=kept_then_closed, args=(listening, closed))
+            far_end.start()
+            port = listening.getsockname()[1]
+            async with open_http() as wire:
+                await exchange(wire, port)
+                closed.wait()  # without the event loop: it has not heard of it when the connection is taken again
+                with pytest.raises(NotSentError):
+                    await exchange(wire, port)
+            far_end.join()
+
+    await asyncio.to_thread(uvloop.run, twice())  # the roles' event loop: it asks the network before it goes on

@@ -1,0 +1,128 @@
+"""One call ends in one outcome, whatever a package, a wire or a provider does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Unknown
+from sluice.providers.adapters.resend import RESEND, ResendCredentials
+from sluice.providers.adapters.sandbox import SANDBOX, Capture, Captured, SandboxCredentials
+from sluice.providers.contract import AnyPackage, UnsendableError, Wire
+from sluice.transports import provider_call as calling
+from sluice.transports.provider_call import NoAnswerError, NotSentError, call
+from tests.unit.providers.examples import an_email, an_sms, outgoing
+
+SECRET = "re_very_secret_key"
+CREDENTIALS = ResendCredentials.model_validate({"apiKey": SECRET})
+
+
+class FakeWire:
+    """Answers what it is told to, and remembers what it heard."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.heard: list[Any] = []
+
+    async def exchange(self, request: Any, *, deadline: float) -> Any:
+        self.heard.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def outcome_of(answer: Any, package: AnyPackage = RESEND, **changes: Any) -> Outcome:
+    message = outgoing(an_email(), **changes)
+    return await call(package, message, CREDENTIALS, {Wire.HTTP: FakeWire(answer)}, deadline=1)
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (httpx.Response(200, json={"id": "x"}), Accepted("x")),
+        (NotSentError("refused"), ProviderFault("not sent: refused")),
+        (NoAnswerError("reset"), Unknown("no answer: reset")),
+        (RuntimeError(f"bug with {SECRET}"), Unknown("the wire failed (RuntimeError)")),
+    ],
+)
+async def test_what_the_wire_says_becomes_the_outcome(answer: Any, outcome: Outcome) -> None:
+    assert await outcome_of(answer) == outcome
+
+
+async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_wire_is_used() -> None:
+    wire = FakeWire(httpx.Response(200))
+    refusing = replace(RESEND, build=failing(UnsendableError("no text")))
+
+    outcome = await call(refusing, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: wire}, deadline=1)
+
+    assert outcome == Rejected("no text")
+    assert wire.heard == []
+
+
+async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
+    broken = replace(RESEND, build=failing(KeyError("ana@example.org")))
+
+    assert await outcome_of(None, broken) == Rejected("the message could not be built (KeyError)")
+
+
+async def test_a_bug_in_classify_leaves_the_outcome_unknown() -> None:
+    broken = replace(RESEND, classify=failing(TypeError(SECRET)))
+
+    assert await outcome_of(httpx.Response(200), broken) == Unknown("the answer could not be read (TypeError)")
+
+
+async def test_a_reason_names_neither_recipient_nor_secret() -> None:
+    words = f"key {SECRET} may not write to ana@example.org, nor to Boss <other@example.net>"
+    answer = httpx.Response(403, json={"name": "invalid_api_key", "message": words})
+
+    outcome = await outcome_of(answer)
+
+    assert isinstance(outcome, AuthFailed)
+    assert "may not write to" in outcome.reason
+    assert not [word for word in (SECRET, "ana@", "other@") if word in outcome.reason]
+
+
+async def test_a_wire_that_keeps_no_deadline_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        async def exchange(self, request: Any, *, deadline: float) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(calling, "GRACE", 0.0)
+
+    outcome = await call(RESEND, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: Endless()}, deadline=0.01)
+
+    assert isinstance(outcome, Unknown)
+
+
+async def test_a_cancelled_call_stays_cancelled() -> None:
+    class Endless:
+        async def exchange(self, request: Any, *, deadline: float) -> Any:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(call(RESEND, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: Endless()}, deadline=60))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_sandbox_captures_the_message_as_it_is() -> None:
+    wire = FakeWire(Captured("cap_1"))
+
+    outcome = await call(SANDBOX, outgoing(an_sms()), SandboxCredentials(), {Wire.SANDBOX: wire}, deadline=1)
+
+    assert outcome == Accepted("cap_1")
+    assert wire.heard == [Capture("att_01HX", "msg_01HX", "+15005550100", an_sms())]

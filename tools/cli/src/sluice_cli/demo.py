@@ -1,0 +1,138 @@
+"""demo: the first contact."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from typing import Any
+
+from sluice.runtime.errors import SluiceError
+
+_SUBJECT = "Grüße aus der Schleuse ✓"
+_TEXT = "It works: this mail took the second provider, because the first one is dead.\n\nŽluťoučký kůň, 日本語.\n"
+_HTML = "<p>It works: this mail took the <b>second</b> provider, because the first one is dead.</p>\n<p>日本語</p>\n"
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommand."""
+    demo = subparsers.add_parser(
+        "demo", help="make a demo project (once), send one e-mail with a failover on the way, and show what to try next"
+    )
+    demo.set_defaults(run=run_demo)
+
+
+def run_demo(_: argparse.Namespace) -> int:
+    """Make what is missing, send, and tell."""
+    from sluice_cli.context import api_url, demo_file, read_demo
+    from sluice_cli.send import ask, timeline, watch
+
+    demo = read_demo()
+    if demo is None:
+        demo = asyncio.run(_create())
+        _keep(json.dumps(vars_of(demo)))
+    body = {
+        "channel": "email",
+        "from": "Sluice <demo@sluice.example>",
+        "to": ["you@example.com"],
+        "subject": _SUBJECT,
+        "text": _TEXT,
+        "html": _HTML,
+        "tags": ["demo"],
+    }
+    accepted = ask("POST", "/v1/messages/channel", demo.key, json.dumps(body).encode())
+    message = watch(accepted["id"], demo.key, seconds=30)
+    print("\nThe first message:\n")
+    print(timeline(message))
+    print(_next_steps(api_url(), demo.key, str(demo_file())))
+    if message["status"] != "SENT":
+        raise SluiceError(f"the demo message is {message['status']}, not SENT: see `sluice logs`")
+    return 0
+
+
+def vars_of(demo: Any) -> dict[str, str]:
+    """The demo's fields, for its file."""
+    return {name: getattr(demo, name) for name in demo.__slots__}
+
+
+async def _create() -> Any:
+    import asyncpg
+
+    from sluice.model.message import Channel
+    from sluice.runtime.clock import utc_now
+    from sluice.runtime.settings import KeyedSettings, load
+    from sluice.store import configuration
+    from sluice.store.cipher import Vault
+    from sluice_cli.context import Demo, address, environment
+    from sluice_launcher.roles import MAILBOX, port_setting
+
+    settings = load(
+        KeyedSettings,
+        postgres=address("SLUICE_POSTGRES"),
+        kafka=address("SLUICE_KAFKA"),
+        key_file=environment().get("SLUICE_KEY_FILE"),
+    )
+    vault = Vault(settings.credentials_key())
+    mailbox = int(environment().get(port_setting(MAILBOX.name)) or MAILBOX.port)
+    now = utc_now()
+    try:
+        connection = await asyncpg.connect(settings.postgres, timeout=5)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise SluiceError(f"the record does not answer: {error}") from None
+    try:
+        async with connection.transaction():
+            slug = await _free_slug(connection)
+            project = await configuration.create_project(
+                connection, organization="Demo", slug=slug, name="Demo", now=now
+            )
+            for name, port in (("dead-smtp", 1), ("mailbox-smtp", mailbox)):
+                await configuration.create_provider(
+                    connection,
+                    vault,
+                    project.id,
+                    package="provider-smtp",
+                    channel=Channel.EMAIL,
+                    name=name,
+                    credentials={"host": "127.0.0.1", "port": port, "secure": False},
+                    now=now,
+                )
+            key = await configuration.create_key(connection, project.id, name="demo", sandbox=False, now=now)
+            sandbox = await configuration.create_key(connection, project.id, name="demo test", sandbox=True, now=now)
+    finally:
+        await connection.close()
+    return Demo(project.slug, key, sandbox)
+
+
+async def _free_slug(db: Any) -> str:
+    """``demo``, or the next number: its keys may be lost while the database still has the project."""
+    from sluice.store.configuration import project_by_slug
+
+    number = 1
+    while await project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:
+        number += 1
+    return slug
+
+
+def _keep(text: str) -> None:
+    from sluice_cli.context import demo_file
+
+    descriptor = os.open(demo_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _next_steps(url: str, key: str, file: str) -> str:
+    body = '{"channel":"email","from":"you@example.com","to":["friend@example.com"],"subject":"Hi","text":"Hello"}'
+    return f"""
+API      {url}
+key      {key}   (kept in {file})
+
+Try next:
+
+  curl -s {url}/v1/messages/channel -H 'X-SendPipe-Key: {key}' -H 'Content-Type: application/json' -d '{body}'
+
+  .venv/bin/sluice publish --to friend@example.com --subject 'Through Kafka' --text 'Hello from the bus'
+
+  .venv/bin/sluice outbox
+"""

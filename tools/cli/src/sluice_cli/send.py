@@ -1,0 +1,237 @@
+"""send, publish, message, outbox: the product by hand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from sluice.model.state import QUIET
+from sluice.runtime.errors import SluiceError
+
+_SETTLED = {
+    "SENT",
+    "DELIVERED",
+    "FAILED",
+    "BOUNCED",
+    "SOFT_BOUNCE",
+    "COMPLAINED",
+    "CANCELLED",
+    "EXPIRED",
+    "UNCONFIRMED",
+}
+_LOOK_EVERY = 0.1  # seconds
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommands."""
+    send = subparsers.add_parser("send", help="send a message through the API and show what became of it")
+    _message_arguments(send)
+    send.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the end (default %(default)s)")
+    send.add_argument("--json", action="store_true", help="print the message as the API shows it")
+    send.set_defaults(run=run_send)
+    publish = subparsers.add_parser("publish", help="publish a send request to Kafka, to the topic send.requests")
+    _message_arguments(publish)
+    publish.set_defaults(run=run_publish)
+    message = subparsers.add_parser("message", help="show a message and its history")
+    message.add_argument("id", help="msg_…")
+    message.add_argument("--key", help="API key (default: SLUICE_API_KEY or the demo's)")
+    message.add_argument("--json", action="store_true", help="as the API shows it")
+    message.set_defaults(run=run_message)
+    outbox = subparsers.add_parser("outbox", help="what the demo mailbox and the sandbox have taken, newest first")
+    outbox.add_argument("-n", "--limit", type=int, default=10, help="how many (default %(default)s)")
+    outbox.add_argument("--full", action="store_true", help="with their whole content")
+    outbox.set_defaults(run=run_outbox)
+
+
+def _message_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--channel", default="email", help="email, sms, whatsapp, telegram, signal, push")
+    parser.add_argument("--to", action="append", default=[], help="recipient; may be given more than once")
+    parser.add_argument("--from", dest="sender", help="sender (default for e-mail: the demo's)")
+    parser.add_argument("--subject", help="subject or title")
+    parser.add_argument("--text", help="text part or body")
+    parser.add_argument("--html", help="HTML part")
+    parser.add_argument("--body", help="the whole request as JSON instead ('-' reads it from standard input)")
+    parser.add_argument("--idempotency-key", help="a repeat with the same key makes no second message")
+    parser.add_argument("--sandbox", action="store_true", help="with the demo's test key: captured, not sent")
+    parser.add_argument("--key", help="API key (default: SLUICE_API_KEY or the demo's)")
+
+
+def request_body(options: argparse.Namespace) -> bytes:
+    """The request that the arguments describe, as JSON."""
+    if options.body is not None:
+        return (sys.stdin.read() if options.body == "-" else options.body).encode()
+    if not options.to:
+        raise SluiceError("nobody to send to: give --to (or the whole request with --body)")
+    fields = {
+        "channel": options.channel,
+        "from": options.sender or ("demo@sluice.example" if options.channel == "email" else None),
+        "to": options.to,
+        "subject": options.subject or ("Hello from Sluice" if options.channel == "email" else None),
+        "text": options.text or (None if options.html else "Hello."),
+        "html": options.html,
+        "idempotency_key": options.idempotency_key,
+    }
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+def run_send(options: argparse.Namespace) -> int:
+    """POST it, then watch it until it is settled."""
+    from sluice_cli.context import api_key
+
+    key = api_key(options.key, sandbox=options.sandbox)
+    accepted = ask("POST", "/v1/messages/channel", key, request_body(options))
+    message = watch(accepted["id"], key, seconds=options.wait)
+    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else timeline(message))
+    return 0 if message["status"] in ("SENT", "DELIVERED") else 1
+
+
+def run_message(options: argparse.Namespace) -> int:
+    """Show one message."""
+    from sluice_cli.context import api_key
+
+    message = ask("GET", f"/v1/messages/{options.id}", api_key(options.key))
+    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else timeline(message))
+    return 0
+
+
+def ask(method: str, path: str, key: str, body: bytes | None = None) -> Any:
+    """One API call.
+
+    Raises:
+        SluiceError: the gateway does not answer, or what it answered, in its own words.
+    """
+    import httpx
+
+    from sluice_cli.context import api_url
+
+    url = api_url()
+    try:
+        answer = httpx.request(
+            method,
+            url + path,
+            content=body,
+            headers={"x-sendpipe-key": key, "content-type": "application/json"},
+            timeout=10.0,
+            trust_env=False,
+        )
+    except httpx.HTTPError as error:
+        raise SluiceError(f"the gateway at {url} does not answer: {error}") from None
+    if answer.status_code >= 400:
+        raise SluiceError(_refusal(answer.status_code, answer.text))
+    return answer.json()
+
+
+def _refusal(status: int, text: str) -> str:
+    try:
+        error = json.loads(text)["error"]
+        return f"refused with {status} {error['code']}: {error['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"refused with {status}"
+
+
+def watch(message_id: str, key: str, *, seconds: float) -> Any:
+    """The message once it is settled, or as it is when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        message = ask("GET", f"/v1/messages/{message_id}", key)
+        if message["status"] in QUIET or time.monotonic() > deadline:
+            return message
+        time.sleep(_LOOK_EVERY)
+
+
+def timeline(message: Any) -> str:
+    """A message and its history, for people."""
+    lines = [f"{message['id']}  {message['status']}  ({message['channel']} to {', '.join(message['to'])})"]
+    for event in message["events"]:
+        provider = f" via {event['provider']['name']}" if event["provider"] else ""
+        attempt = f" attempt {event['attempt']}" if event["attempt"] else ""
+        detail = f": {event['detail']}" if event["detail"] else ""
+        lines.append(f"  {event['created_at'][11:23]}  {event['type']}{attempt}{provider}{detail}")
+    return "\n".join(lines)
+
+
+def run_publish(options: argparse.Namespace) -> int:
+    """Put the request on the bus, as any other program would."""
+    from sluice_cli.context import address, api_key
+
+    key = api_key(options.key, sandbox=options.sandbox)
+    asyncio.run(_publish(address("SLUICE_KAFKA"), key, request_body(options)))
+    print("published to send.requests; see `sluice outbox`")
+    return 0
+
+
+async def _publish(servers: str, key: str, body: bytes) -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    from sluice.bus.topics import Topic
+
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", request_timeout_ms=10_000)
+    try:
+        await producer.start()
+        await producer.send_and_wait(
+            Topic.SEND_REQUESTS.value,
+            body,
+            headers=[("schema-version", b"1"), ("x-sendpipe-key", key.encode())],
+        )
+    except (KafkaError, OSError) as error:
+        raise SluiceError(f"Kafka at {servers} did not take the record: {error or type(error).__name__}") from None
+    finally:
+        await producer.stop()
+
+
+def run_outbox(options: argparse.Namespace) -> int:
+    """List what was captured."""
+    from sluice_cli.context import address
+
+    shown = [*_mailbox(options.limit), *asyncio.run(_captured(address("SLUICE_POSTGRES"), options.limit))]
+    for when, line, content in sorted(shown, reverse=True)[: options.limit]:
+        print(f"{when}  {line}")
+        if options.full:
+            print(content + "\n")
+    if not shown:
+        print("nothing was captured yet")
+    return 0
+
+
+def _mailbox(limit: int) -> list[tuple[str, str, str]]:
+    import os
+
+    from sluice_launcher.settings import read_settings
+    from sluice_simulator.mailbox import list_mails
+
+    return [
+        (
+            mail.received_at.isoformat(timespec="seconds"),
+            f"mailbox  {', '.join(mail.recipients)}: {mail.subject}",
+            mail.path.read_text("utf-8", "replace"),
+        )
+        for mail in list_mails(read_settings(os.environ).data_dir, limit)
+    ]
+
+
+async def _captured(dsn: str, limit: int) -> list[tuple[str, str, str]]:
+    import asyncpg
+
+    from sluice.store import sandbox
+
+    try:
+        connection = await asyncpg.connect(dsn, timeout=5)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise SluiceError(f"the record does not answer: {error}") from None
+    try:
+        captures = await sandbox.newest(connection, project_id=None, limit=limit)
+    finally:
+        await connection.close()
+    return [
+        (
+            capture.captured_at.isoformat(timespec="seconds"),
+            f"sandbox  {capture.channel} to {capture.recipient}",
+            capture.content,
+        )
+        for capture in captures
+    ]

@@ -1,0 +1,182 @@
+"""``sluice verify``: the invariants I1, I2, I3 and I5 on a live database, and against what providers saw."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sluice.model import ids
+from sluice.runtime.errors import SluiceError
+from sluice.store import invariants
+from sluice.store.db import Db
+from sluice.store.invariants import Facts, Recorded
+
+_LISTED = 100  # faults that are told by id; all are counted
+_CHUNK = 5_000  # deliveries of a ledger that are looked up at once
+_DEFINITE = ("provider_fault", "throttled", "auth_failed")
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found; ``faults`` by id, at most a hundred of them."""
+
+    deliveries: int = 0
+    attempts: int = 0
+    ambiguous: int = 0
+    unsettled: int = 0
+    unannounced: int = 0
+    calls: int = 0
+    extra_calls: int = 0  # beyond the first of each delivery
+    doubled: int = 0  # deliveries that providers took more than once
+    doubled_once: int = 0
+    doubled_idempotent: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    broken: int = 0
+    faults: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, identifier: object, fault: str) -> None:
+        """Count a fault, and keep it while there is room."""
+        self.broken += 1
+        if len(self.faults) < _LISTED:
+            self.faults.append({"id": str(identifier), "fault": fault})
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"states": dict(self.states)}
+
+
+Progress = Callable[[str], None]
+
+
+async def verify(
+    db: Db, *, now: datetime, quiet: bool, grace: timedelta, ledgers: Iterable[Path], progress: Progress
+) -> Report:
+    """Check everything.
+
+    ``quiet``: the system is at rest, so that anything unsettled or unannounced is a fault. Otherwise only what has
+    been due for longer than ``grace`` is.
+    """
+    report = Report()
+    async for window in invariants.windows(db):
+        facts = await invariants.look(db, window)
+        _take(report, facts)
+        progress(f"{report.deliveries} deliveries, {report.broken} faults")
+    for delivery_id in await invariants.overdue(db, before=now - grace):
+        report.add(delivery_id, f"I1: due for more than {grace.total_seconds():.0f} s and not driven")
+    report.unannounced = await invariants.unannounced(db, before=now if quiet else now - grace)
+    if report.unannounced:
+        report.add("announcements", f"{report.unannounced} batches of events were not announced in time")
+    if quiet and report.unsettled:
+        report.add("deliveries", f"I1: {report.unsettled} are not settled although the system is at rest")
+    calls = _by_delivery(ledgers)
+    if calls:
+        await _compare(db, report, calls, progress)
+    return report
+
+
+def _take(report: Report, facts: Facts) -> None:
+    report.deliveries += facts.deliveries
+    report.attempts += facts.attempts
+    report.ambiguous += facts.ambiguous
+    report.unsettled += facts.unsettled
+    report.states.update(facts.states)
+    for broken in facts.broken:
+        for fault in broken["faults"]:
+            report.add(broken["id"], fault)
+
+
+# -- the ledger of a provider's far end --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line of the simulator's ledger."""
+
+    reference: str
+    at: datetime
+    accepted: bool
+    door: str
+    keyed: bool  # the far end honours an idempotency key
+
+
+def _by_delivery(ledgers: Iterable[Path]) -> dict[UUID, list[Call]]:
+    calls: dict[UUID, list[Call]] = {}
+    for path in ledgers:
+        for line in _lines(path):
+            reference = line.get("reference")
+            if not reference:
+                continue
+            try:
+                delivery_id, _ = ids.read_reference(reference)
+            except ids.InvalidIdError:
+                continue
+            calls.setdefault(delivery_id, []).append(
+                Call(
+                    reference,
+                    datetime.fromisoformat(line["at"]),
+                    bool(line["accepted"]),
+                    line["door"],
+                    bool(line.get("key")),
+                )
+            )
+    return calls
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                try:
+                    yield json.loads(text)
+                except ValueError:
+                    raise SluiceError(f"line {number} of ledger {path} is not JSON") from None
+    except OSError as error:
+        raise SluiceError(f"ledger {path} cannot be read: {error.strerror}") from None
+
+
+async def _compare(db: Db, report: Report, calls: dict[UUID, list[Call]], progress: Progress) -> None:
+    wanted = sorted(calls)
+    for start in range(0, len(wanted), _CHUNK):
+        chunk = wanted[start : start + _CHUNK]
+        known = await invariants.recorded(db, chunk)
+        for delivery_id in chunk:
+            _compare_one(report, delivery_id, calls[delivery_id], known.get(delivery_id))
+        progress(f"{report.calls} calls compared, {report.broken} faults")
+
+
+def _compare_one(report: Report, delivery_id: UUID, calls: list[Call], known: Recorded | None) -> None:
+    report.calls += len(calls)
+    report.extra_calls += len(calls) - 1
+    if known is None:
+        report.add(delivery_id, "I2: a provider was called for a delivery that is not in the record")
+        return
+    for call in calls:
+        started = [at for at, _, reference in known.attempts.values() if reference == call.reference]
+        if not started or min(started) > call.at:
+            report.add(delivery_id, f"I2: the call {call.reference} has no attempt that was written before it")
+    outcomes = [outcome for _, outcome, _ in known.attempts.values()]
+    ambiguous = outcomes.count("unknown") + outcomes.count(None)
+    definite = sum(outcome in _DEFINITE for outcome in outcomes)
+    if len(calls) > 1 + definite + ambiguous:
+        report.add(delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {ambiguous} ambiguous")
+    _count_doubles(report, delivery_id, calls, known)
+
+
+def _count_doubles(report: Report, delivery_id: UUID, calls: list[Call], known: Recorded) -> None:
+    taken = Counter(call.door for call in calls if call.accepted)
+    if taken.total() <= 1:
+        return
+    report.doubled += 1
+    if known.class_ == "once":
+        report.doubled_once += 1
+        report.add(delivery_id, "I3: class once was taken more than once")
+    keyed = {call.door for call in calls if call.keyed}
+    if any(count > 1 for door, count in taken.items() if door in keyed):
+        report.doubled_idempotent += 1
+        report.add(delivery_id, "I3: a provider with an idempotency key took it more than once")

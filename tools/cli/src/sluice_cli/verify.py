@@ -1,0 +1,89 @@
+"""verify: prove it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sluice_cli.verification import Report
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommand."""
+    verify = subparsers.add_parser(
+        "verify",
+        help="check on the live database that nothing is lost, doubled in silence, or standing still",
+        description="Checks the invariants I1, I2, I3 and I5 of docs/architecture.md; exits with 1 when one is broken.",
+    )
+    verify.add_argument(
+        "--ledger",
+        type=Path,
+        action="append",
+        default=[],
+        help="calls.jsonl of `sluice simulate`: compare with what providers saw; may be repeated",
+    )
+    verify.add_argument("--quiet", action="store_true", help="the system is at rest: anything unsettled is a fault")
+    verify.add_argument(
+        "--grace", type=float, default=60.0, help="seconds that something may be overdue (default %(default)s)"
+    )
+    verify.add_argument("--json", action="store_true", help="for machines")
+    verify.set_defaults(run=run_verify)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Check, tell, and exit with 1 when something is wrong."""
+    from sluice_cli.context import address
+
+    report = asyncio.run(_verify(address("SLUICE_POSTGRES"), options))
+    print(json.dumps(report.as_json(), indent=2) if options.json else _told(report))
+    return 1 if report.broken else 0
+
+
+async def _verify(dsn: str, options: argparse.Namespace) -> Report:
+    import asyncpg
+
+    from sluice.runtime.clock import utc_now
+    from sluice.runtime.errors import SluiceError
+    from sluice.store.invariants import connected
+    from sluice_cli.verification import verify
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
+
+    try:
+        async with connected(dsn) as connection:
+            return await verify(
+                connection,
+                now=utc_now(),
+                quiet=options.quiet,
+                grace=timedelta(seconds=options.grace),
+                ledgers=options.ledger,
+                progress=progress,
+            )
+    except (OSError, asyncpg.PostgresError) as error:
+        raise SluiceError(f"the record does not answer: {error or type(error).__name__}") from None
+    finally:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+
+
+def _told(report: Report) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none"
+    lines = [
+        f"deliveries  {report.deliveries} ({states})",
+        f"attempts    {report.attempts}, of which ambiguous {report.ambiguous}",
+    ]
+    if report.calls:
+        lines.append(f"calls       {report.calls}, beyond the first {report.extra_calls}, taken twice {report.doubled}")
+    lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
+    if report.broken > len(report.faults):
+        lines.append(f"  … and {report.broken - len(report.faults)} more")
+    lines.append(f"{report.broken} faults" if report.broken else "every invariant holds")
+    return "\n".join(lines)

@@ -1,0 +1,255 @@
+"""up, down, status, logs, restart, stop, start, env, key."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.control import Control, NotRunning, is_held
+from sluice_launcher.logs import tail
+from sluice_launcher.roles import ALL_ROLES, SERVICES
+from sluice_launcher.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+NAMES = (*SERVICES, *(role.name for role in ALL_ROLES))
+COLUMNS = ("name", "pid", "address", "state", "memory", "restarts", "last_exit")
+READY_SECONDS = 30.0
+FOLLOW_SECONDS = 0.2
+
+
+def register(subparsers: "Subparsers") -> None:
+    _register_up(subparsers)
+    _command(subparsers, "down", run_down, "end everything that `sluice up` started, and nothing else")
+    status = _command(subparsers, "status", run_status, "each process: pid, address, state, memory, restarts")
+    status.add_argument("--json", action="store_true", help="for programs")
+    logs = _command(subparsers, "logs", run_logs, "what the processes wrote")
+    logs.add_argument("name", nargs="?", metavar="NAME", help="only this one: a process, supervisor or setup")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    logs.add_argument("-n", "--lines", type=int, default=20, help="how many lines of each (default %(default)s)")
+    restart = _command(subparsers, "restart", run_restart, "stop one process and start it again")
+    restart.add_argument("--wipe", action="store_true", help="delete its data in between (kafka and redis only)")
+    stop = _command(subparsers, "stop", run_stop, "stop one process and leave it stopped")
+    start = _command(subparsers, "start", run_start, "start a stopped process")
+    for command in (restart, stop, start):
+        command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
+    _command(subparsers, "env", run_env, "the running system's addresses, as a shell's export lines")
+    _command(subparsers, "key", run_key, "make the credentials key where there is none, and check it")
+
+
+def run_up(options: argparse.Namespace) -> int:
+    settings = read_settings(os.environ)
+    say = _Story()
+    if is_held(settings.data_dir):
+        return _already_up(Control(settings.data_dir), say)
+    return _bring_up(settings, options, say)
+
+
+def run_down(options: argparse.Namespace) -> int:
+    from sluice_launcher.teardown import end
+
+    ended = end(read_settings(os.environ).data_dir)
+    print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+    return 0
+
+
+def run_status(options: argparse.Namespace) -> int:
+    status = _control().status()
+    print(json.dumps(status, indent=2) if options.json else _table(status["processes"]))
+    return 0
+
+
+def run_logs(options: argparse.Namespace) -> int:
+    paths = _log_paths(read_settings(os.environ).data_dir / "logs", options.name)
+    several = len(paths) > 1
+    for path in paths:
+        for line in tail(path, options.lines):
+            print(_log_line(path, line, several))
+    if options.follow:
+        sys.stdout.flush()
+        for path, line in _follow(paths):
+            print(_log_line(path, line, several), flush=True)
+    return 0
+
+
+def run_restart(options: argparse.Namespace) -> int:
+    _control().restart(options.name, wipe=options.wipe)
+    print(f"{options.name} was restarted{' without its data' if options.wipe else ''}")
+    return 0
+
+
+def run_stop(options: argparse.Namespace) -> int:
+    _control().stop(options.name)
+    print(f"{options.name} is stopped")
+    return 0
+
+
+def run_start(options: argparse.Namespace) -> int:
+    _control().start(options.name)
+    print(f"{options.name} is ready")
+    return 0
+
+
+def run_env(options: argparse.Namespace) -> int:
+    for name, value in _control().environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def run_key(options: argparse.Namespace) -> int:
+    from sluice_launcher.secret_files import ensure_key_file
+
+    path = read_settings(os.environ).key_file
+    ensure_key_file(path)
+    print(f"the credentials key is in {path}")
+    return 0
+
+
+def _register_up(subparsers: "Subparsers") -> None:
+    up = _command(subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and keep them running")
+    up.add_argument("--foreground", action="store_true", help="stay; Ctrl-C ends everything")
+    names = partial(_names, allowed=SERVICES)
+    up.add_argument("--services", type=names, default=SERVICES, help="only these, with commas between")
+    names = partial(_names, allowed=tuple(role.name for role in ALL_ROLES))
+    up.add_argument("--roles", type=names, default=None, help="only these, with commas between; '' for none")
+
+
+def _command(subparsers: "Subparsers", name: str, run: Any, help: str) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=help, description=help)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _names(text: str, *, allowed: Collection[str]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(allowed)}")
+    return names
+
+
+def _control() -> Control:
+    return Control(read_settings(os.environ).data_dir)
+
+
+# up
+
+
+class _Story:
+    """Prints one line a step, with the seconds since the command was typed."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
+
+
+def _bring_up(settings: Settings, options: argparse.Namespace, say: _Story) -> int:
+    from sluice_launcher.launch import launch, only_one, supervise
+    from sluice_launcher.plan import make_directories, make_plan
+
+    make_directories(settings)
+    with only_one(settings.data_dir / "run/up.lock"):
+        if is_held(settings.data_dir):
+            return _already_up(Control(settings.data_dir), say)
+        plan = make_plan(settings, say, services=options.services, roles=options.roles)
+        if not options.foreground:
+            launch(plan, say)
+            return 0
+    supervise(plan, say)
+    return 0
+
+
+def _already_up(control: Control, say: _Story) -> int:
+    """Wait out a start that is under way, start what was stopped, and make sure that everything answers."""
+    _wait_until_started(control)
+    for row in control.status()["processes"]:
+        if row["state"] == "stopped":
+            control.start(row["name"])
+            say(f"{row['name']} was stopped and is started again")
+    deadline = time.monotonic() + READY_SECONDS
+    while missing := control.not_ready():
+        if time.monotonic() > deadline:
+            raise SluiceError(f"it runs, but {', '.join(missing)} does not answer: see `sluice logs {missing[0]}`")
+        time.sleep(0.2)
+    say("already running, and everything answers")
+    return 0
+
+
+def _wait_until_started(control: Control) -> None:
+    """Raises NotRunning when the start comes to nothing."""
+    patience = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            if control.status()["phase"] == "running":
+                return
+        except NotRunning:
+            # It holds its lock a moment before it listens.
+            if time.monotonic() > patience or not is_held(control.data_dir):
+                raise
+        time.sleep(0.2)
+
+
+# status
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> str:
+    lines = [[column.replace("_", " ") for column in COLUMNS]]
+    lines += [[_cell(column, row[column]) for column in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{int(str(value)) / 1e6:.0f} MB" if column == "memory" else str(value)
+
+
+# logs
+
+
+def _log_paths(directory: Path, name: str | None) -> list[Path]:
+    paths = sorted(directory.glob("*.log"))
+    if name is None:
+        return paths
+    if directory / f"{name}.log" not in paths:
+        known = ", ".join(path.stem for path in paths) or "none yet"
+        raise SluiceError(f"there is no log of {name} in {directory}: there are {known}")
+    return [directory / f"{name}.log"]
+
+
+def _log_line(path: Path, line: str, several: bool) -> str:
+    return f"{path.stem:<12} | {line}" if several else line
+
+
+def _follow(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Every line that is written from now on."""
+    positions = {path: path.stat().st_size for path in paths}
+    while True:
+        for path, position in positions.items():
+            lines, positions[path] = _lines_since(path, position)
+            yield from ((path, line) for line in lines)
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _lines_since(path: Path, position: int) -> tuple[list[str], int]:
+    """The whole lines after a position, and where they end; from the start when the file was cut off."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < position:
+            position = 0
+        file.seek(position)
+        written = file.read()
+    whole = written[: written.rfind(b"\n") + 1]
+    return whole.decode(errors="replace").splitlines(), position + len(whole)

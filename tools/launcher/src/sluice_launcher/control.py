@@ -1,0 +1,123 @@
+"""Talking to a running supervisor: one JSON line there, one back, over a socket in the data directory."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sluice.runtime.errors import SluiceError
+
+SOCKET = "run/control.sock"
+LOCK = "run/supervisor.lock"
+
+# Longer than the slowest honest answer: a role may take 25 s to stop, and Kafka a while to start.
+ANSWER_SECONDS = 240.0
+
+
+class NotRunning(SluiceError):
+    """No supervisor has this data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The supervisor of one data directory. Every call raises NotRunning when there is none,
+    and SluiceError with the supervisor's own sentence when it refuses."""
+
+    data_dir: Path
+
+    def status(self) -> dict[str, Any]:
+        return self._ask(command="status")
+
+    def environment(self) -> dict[str, str]:
+        """What a role has in its environment: addresses, key file, data directory."""
+        found: dict[str, str] = self._ask(command="environment")["environment"]
+        return found
+
+    def stop(self, name: str) -> None:
+        self._ask(command="stop", name=name)
+
+    def start(self, name: str) -> None:
+        """Returns when it is ready."""
+        self._ask(command="start", name=name)
+
+    def restart(self, name: str, *, wipe: bool = False) -> None:
+        """Returns when it is ready again; `wipe` deletes the data of kafka or redis in between."""
+        self._ask(command="restart", name=name, wipe=wipe)
+
+    def not_ready(self) -> list[str]:
+        """The processes that do not answer just now."""
+        found: list[str] = self._ask(command="verify")["not_ready"]
+        return found
+
+    def down(self) -> None:
+        """Returns when everything has ended and the supervisor is about to."""
+        self._ask(command="down")
+
+    def process(self, name: str) -> dict[str, Any]:
+        """Its row of the status."""
+        rows: list[dict[str, Any]] = self.status()["processes"]
+        found = next((row for row in rows if row["name"] == name), None)
+        if found is None:
+            raise SluiceError(f"there is no process called {name}")
+        return found
+
+    def pid(self, name: str) -> int:
+        """Raises SluiceError when it has none just now."""
+        pid = self.process(name)["pid"]
+        if pid is None:
+            raise SluiceError(f"{name} is not running")
+        return int(pid)
+
+    def _ask(self, **question: Any) -> dict[str, Any]:
+        try:
+            with _connection(self.data_dir / SOCKET) as connection:
+                connection.sendall(json.dumps(question).encode() + b"\n")
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except (FileNotFoundError, ConnectionError) as absent:
+            raise NotRunning("nothing is running: `sluice up` starts everything") from absent
+        except TimeoutError as late:
+            raise SluiceError(f"the supervisor did not answer within {ANSWER_SECONDS:.0f} s") from late
+        if not answer:
+            raise NotRunning("the supervisor ended before it answered")
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            raise SluiceError(found["error"])
+        return found
+
+
+def is_held(data_dir: Path) -> bool:
+    """Is there a supervisor? Its lock ends with its process, whatever killed it."""
+    try:
+        handle = os.open(data_dir / LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """A name for a socket below the 107 bytes that the kernel takes, however deep its directory lies."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _connection(path: Path) -> Iterator[socket.socket]:
+    with short_path(path) as name, socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect(name)
+        yield connection

@@ -1,0 +1,154 @@
+"""Starting the supervisor, detached or here, and hearing from it how the start goes."""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher import parent_death_signal
+from sluice_launcher.control import LOCK, Control, NotRunning, is_held
+from sluice_launcher.logs import open_log
+from sluice_launcher.plan import Plan
+from sluice_launcher.secret_files import ensure_key_file
+from sluice_launcher.state import end_leftovers
+from sluice_launcher.supervisor import Supervisor
+
+Progress = Callable[[str], None]
+
+PLAN = "run/plan.json"
+
+
+def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> subprocess.Popen[bytes]:
+    """Start a supervisor in the background and return it when everything is ready.
+
+    Raises SluiceError when it could not be; then nothing is left running. A Ctrl-C ends it all, too.
+    """
+    _make_ready(plan)
+    reading, writing = os.pipe()
+    with open(reading) as report:
+        process = _spawn(plan, writing, die_with_us=die_with_us)
+        os.close(writing)
+        try:
+            _follow(report, plan, progress)
+        except BaseException:
+            with suppress(SluiceError):
+                Control(plan.data_dir).down()
+            process.wait()
+            raise
+    return process
+
+
+def supervise(plan: Plan, progress: Progress) -> None:
+    """Be the supervisor, until told to end. Raises SluiceError when start-up fails."""
+    _make_ready(plan)
+    _run(plan, progress)
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a lock file; wait for whoever holds it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _make_ready(plan: Plan) -> None:
+    # What a living supervisor keeps is not left over.
+    if is_held(plan.data_dir):
+        raise _held_by_another(plan)
+    end_leftovers(plan.data_dir)
+    ensure_key_file(plan.key_file)
+
+
+def _spawn(plan: Plan, report: int, *, die_with_us: bool) -> subprocess.Popen[bytes]:
+    plan.write(plan.data_dir / PLAN)
+    on_leash = (
+        [sys.executable, parent_death_signal.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
+        if die_with_us
+        else []
+    )
+    with open_log(plan.log_dir / "supervisor.log") as output:
+        return subprocess.Popen(  # noqa: S603
+            [*on_leash, sys.executable, "-m", "sluice_launcher.launch", str(plan.data_dir), str(report)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[report],
+            start_new_session=True,
+        )
+
+
+def _follow(report: Iterator[str], plan: Plan, progress: Progress) -> None:
+    for line in report:
+        match json.loads(line):
+            case {"progress": str(text)}:
+                progress(text)
+            case {"error": str(sentence)}:
+                raise SluiceError(sentence)
+            case {"ready": True}:
+                return
+    raise NotRunning(f"the supervisor ended before everything was ready: see {plan.log_dir / 'supervisor.log'}")
+
+
+def _run(plan: Plan, progress: Progress, *, ready: Callable[[], None] = lambda: None) -> None:
+    handle = os.open(plan.data_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _held_by_another(plan) from None
+    try:
+        asyncio.run(Supervisor(plan, progress, ready).run())
+    finally:
+        os.close(handle)
+
+
+def _held_by_another(plan: Plan) -> SluiceError:
+    return SluiceError(f"another supervisor has {plan.data_dir}: `sluice down` ends it")
+
+
+def main(data_dir: Path, report: int) -> int:
+    """The detached supervisor: tells its story to the pipe and to its log."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log = logging.getLogger("sluice_launcher")
+
+    def tell(**words: object) -> None:
+        # Whoever started us may have gone away; the log has it anyway.
+        with suppress(BrokenPipeError):
+            os.write(report, json.dumps(words).encode() + b"\n")
+
+    def progress(text: str) -> None:
+        log.info("%s", text)
+        tell(progress=text)
+
+    def ready() -> None:
+        nonlocal report
+        tell(ready=True)
+        os.close(report)
+        report = os.open(os.devnull, os.O_WRONLY)
+
+    try:
+        _run(Plan.read(data_dir / PLAN), progress, ready=ready)
+    except SluiceError as fault:
+        log.error("%s", fault)
+        tell(error=str(fault))
+        return 1
+    except BaseException as fault:
+        log.exception("the supervisor failed")
+        tell(error=f"the supervisor failed ({type(fault).__name__}): see {data_dir / 'logs/supervisor.log'}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,95 @@
+"""A system of one's own for a test or a tool: chosen services and roles, on free ports."""
+
+import os
+import subprocess
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sluice_launcher.control import Control, NotRunning
+from sluice_launcher.launch import launch
+from sluice_launcher.plan import Plan, addresses, environment, make_plan
+from sluice_launcher.roles import SERVICES
+from sluice_launcher.settings import read_settings
+
+
+class Engine:
+    """Everything that `sluice up` starts, or a part of it, in a directory of its own.
+
+    It ends with the process that started it, however that ends. Addresses in the environment
+    (`SLUICE_KAFKA` and so on) are not heeded: what somebody else runs is given in `external`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        services: Collection[str] = SERVICES,
+        roles: Collection[str] = (),
+        external: Mapping[str, str] | None = None,
+        ports: Mapping[str, int] | None = None,
+        testing: bool = True,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._services = services
+        self._roles = roles
+        self._external = dict(external or {})
+        self._ports = dict(ports or {})
+        self._testing = testing
+        self._progress = progress
+        self._plan: Plan | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def control(self) -> Control:
+        return Control(self._data_dir)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """`postgres`, `redis`, `kafka` as their clients take them; each role as a URL."""
+        return addresses(self._started)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command that works on this system needs in its environment."""
+        return environment(self._started)
+
+    def start(self) -> Self:
+        """Returns when everything is ready; raises SluiceError with nothing left behind."""
+        own = {"SLUICE_DATA_DIR": str(self._data_dir), "SLUICE_KEY_FILE": ""}
+        settings = read_settings({**os.environ, **own})
+        wanted = replace(
+            settings,
+            external=self._external,
+            ports=dict.fromkeys(settings.ports, 0) | self._ports,
+            testing=self._testing,
+        )
+        self._plan = make_plan(wanted, self._progress, services=self._services, roles=self._roles)
+        self._supervisor = launch(self._plan, self._progress, die_with_us=True)
+        return self
+
+    def stop(self) -> None:
+        """Returns when everything has ended; nothing when it has already."""
+        with suppress(NotRunning):
+            self.control.down()
+        if self._supervisor is not None:
+            self._supervisor.wait()
+            self._supervisor = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _started(self) -> Plan:
+        if self._plan is None:
+            raise RuntimeError("the engine was not started")
+        return self._plan

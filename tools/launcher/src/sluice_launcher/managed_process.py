@@ -1,0 +1,233 @@
+"""One supervised process: prepared, started, watched, restarted with back-off, stopped."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher import parent_death_signal
+from sluice_launcher.logs import last_line, open_log
+from sluice_launcher.process_info import Identity
+from sluice_launcher.process_spec import Spec
+
+log = logging.getLogger("sluice_launcher")
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 10.0
+# Up for so long: the next crash is a new one and not the last one again.
+STEADY_SECONDS = 30.0
+PROBE_SECONDS = 0.05
+# So many crashes before it was ever ready: start-up has failed.
+HOPELESS = 3
+
+
+class State(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    CRASHED = "crashed"  # waits out its pause before the next start
+    STOPPING = "stopping"
+
+
+class Managed:
+    """Keeps what a spec describes alive from `start` to `stop`. All methods belong to one event loop,
+    which runs in the main thread: the leash of a child is held by the thread that made it."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        log_dir: Path,
+        changed: Callable[[], None],
+        *,
+        extra_environment: Mapping[str, str],
+    ) -> None:
+        self.spec = spec
+        self.state = State.STOPPED
+        self.identity: Identity | None = None
+        self.restarts = 0
+        self.last_exit: str | None = None
+        self.fault: str | None = None
+        self._log_path = log_dir / f"{spec.name}.log"
+        self._changed = changed
+        self._environment = {**os.environ, **extra_environment, **spec.environment}
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    @property
+    def log_path(self) -> Path:
+        return self._log_path
+
+    def start(self) -> None:
+        """Begin to keep it alive; nothing when that is so already."""
+        if self._task is None or self._task.done():
+            self._ending.clear()
+            self._set_state(State.STARTING)
+            self._task = asyncio.create_task(self._keep_alive(), name=f"keep {self.spec.name} alive")
+
+    async def wait_ready(self) -> None:
+        """Raises SluiceError, with the last line of its log, when it does not become ready."""
+        assert self._task is not None
+        crashes = self.restarts
+        deadline = time.monotonic() + self.spec.ready_seconds
+        while not self._ready.is_set():
+            if self._task.done() or self.restarts - crashes >= HOPELESS or time.monotonic() > deadline:
+                raise SluiceError(self._why_not_ready())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), 0.1)
+
+    async def stop(self) -> None:
+        """Ask it to end, wait, and kill what is left."""
+        if self._task is None:
+            return
+        self._ending.set()
+        self._ready.clear()
+        self._set_state(State.STOPPING)
+        await self._end_process()
+        await self._task
+        self._task = None
+        self._set_state(State.STOPPED)
+
+    def wipe(self) -> None:
+        """Delete its data. It must be stopped."""
+        assert self.state is State.STOPPED
+        if self.spec.data is None:
+            raise SluiceError(f"the data of {self.spec.name} is not to be wiped")
+        shutil.rmtree(self.spec.data, ignore_errors=True)
+
+    async def run_to_end(self, command: Sequence[str | Path]) -> None:
+        """A short command under the same leash, into the same log."""
+        process = await self._spawn(command)
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if code:
+            raise SluiceError(
+                f"{self.spec.name} could not be prepared: {Path(command[0]).name} ended with "
+                f"{describe_exit(code)}; the last line of {self._log_path} is: {last_line(self._log_path)}"
+            )
+
+    async def _keep_alive(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                await self.spec.prepare(self.run_to_end)
+                if not self._ending.is_set():
+                    await self._run_once()
+            except (SluiceError, OSError) as fault:
+                self.fault = str(fault)
+                log.error("%s: %s", self.spec.name, fault)
+            if self._ending.is_set():
+                return
+            if time.monotonic() - began > STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            await self._pause(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run_once(self) -> None:
+        """From start to exit; the exit is a crash unless it was asked for."""
+        self._set_state(State.STARTING)
+        self._process = process = await self._spawn(self.spec.command)
+        self._set_identity(Identity.of(process.pid))
+        watch = asyncio.create_task(self._watch_readiness())
+        if self._ending.is_set():
+            # Asked to stop while it was being made.
+            await self._end_process()
+        try:
+            code = await process.wait()
+        finally:
+            watch.cancel()
+            self._ready.clear()
+            # Whatever it started must not outlive it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            self._process = None
+            self._set_identity(None)
+        self.last_exit = describe_exit(code)
+        if not self._ending.is_set():
+            log.warning("%s crashed: %s", self.spec.name, self.last_exit)
+
+    async def _pause(self, seconds: float) -> None:
+        self.restarts += 1
+        self._set_state(State.CRASHED)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+
+    async def _watch_readiness(self) -> None:
+        while not await self.spec.probe():
+            await asyncio.sleep(PROBE_SECONDS)
+        self.fault = None
+        self._set_state(State.READY)
+        self._ready.set()
+
+    async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
+        on_leash = [
+            sys.executable,
+            "-I",
+            "-S",
+            parent_death_signal.__file__,
+            str(int(self.spec.death_signal)),
+            str(os.getpid()),
+        ]
+        with open_log(self._log_path) as output:
+            return await asyncio.create_subprocess_exec(
+                *self.spec.wrapper,
+                *on_leash,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                # A Ctrl-C at the terminal is for the supervisor, which then ends everything in order.
+                start_new_session=True,
+            )
+
+    async def _end_process(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self.spec.stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), self.spec.stop_seconds)
+        except TimeoutError:
+            log.warning("%s did not end within %.0f s and is killed", self.spec.name, self.spec.stop_seconds)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    def _why_not_ready(self) -> str:
+        if self.fault:
+            return self.fault
+        name, path = self.spec.name, self._log_path
+        what = f"{name} ended with {self.last_exit}" if self.last_exit else f"{name} does not become ready"
+        return f"{what}; the last line of {path} is: {last_line(path)}"
+
+    def _set_state(self, state: State) -> None:
+        self.state = state
+        self._changed()
+
+    def _set_identity(self, identity: Identity | None) -> None:
+        self.identity = identity
+        self._changed()
+
+
+def describe_exit(code: int) -> str:
+    """`exit 3` or `SIGKILL`."""
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,202 @@
+"""Everything a supervisor must know before it starts anything: programs found, jars fetched, ports chosen.
+
+Made in the foreground, so that whatever is wrong is said at once by the command that the person typed.
+"""
+
+import importlib.util
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from sluice.runtime.errors import SluiceError
+from sluice.runtime.paths import deploy_dir
+from sluice_launcher import kafka_jars, programs
+from sluice_launcher.kafka_jars import Progress
+from sluice_launcher.ports import choose_ports
+from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICES, port_setting
+from sluice_launcher.secret_files import password
+from sluice_launcher.settings import Settings
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    data_dir: Path
+    key_file: Path
+    testing: bool
+    services: tuple[str, ...]
+    roles: tuple[str, ...]
+    external: Mapping[str, str]
+    ports: Mapping[str, int]
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    postgres_password: str | None = None
+    redis_password: str | None = None
+
+    @property
+    def run_dir(self) -> Path:
+        return self.data_dir / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    def own(self, service: str) -> bool:
+        """Is this service ours to start, and not one that an address in the environment names?"""
+        return service in self.services and service not in self.external
+
+    def write(self, path: Path) -> None:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(asdict(self), file, default=str)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        values = json.loads(path.read_text())
+        return cls(
+            **values
+            | {
+                "data_dir": Path(values["data_dir"]),
+                "key_file": Path(values["key_file"]),
+                "services": tuple(values["services"]),
+                "roles": tuple(values["roles"]),
+                "programs": {name: Path(path) for name, path in values["programs"].items()},
+            }
+        )
+
+
+def make_plan(
+    settings: Settings,
+    progress: Progress,
+    *,
+    services: Collection[str] = SERVICES,
+    roles: Collection[str] | None = None,
+) -> Plan:
+    """Find or fetch whatever is needed, and refuse with one sentence what cannot work."""
+    chosen_roles = default_roles() if roles is None else tuple(roles)
+    own = [service for service in SERVICES if service in services and service not in settings.external]
+    _check_addresses(settings.external)
+    make_directories(settings)
+    found = _find_programs(settings, own, progress)
+    return Plan(
+        data_dir=settings.data_dir,
+        key_file=settings.key_file,
+        testing=settings.testing,
+        services=tuple(service for service in SERVICES if service in services),
+        roles=chosen_roles,
+        external=dict(settings.external),
+        ports=choose_ports(settings.ports, own, chosen_roles),
+        programs={name: program.path for name, program in found.items()},
+        versions={name: program.version for name, program in found.items()},
+        postgres_password=None if settings.testing else password(settings.data_dir / "postgres.password"),
+        redis_password=None if settings.testing else password(settings.data_dir / "redis.password"),
+    )
+
+
+def default_roles() -> tuple[str, ...]:
+    """Every role, and the mailbox where the simulator is installed."""
+    extra = [role.name for role in ALL_ROLES if role not in ROLES and importlib.util.find_spec(role.module)]
+    return (*(role.name for role in ROLES), *extra)
+
+
+def addresses(plan: Plan) -> dict[str, str]:
+    """Where each service and role of the plan answers."""
+    own = {
+        "postgres": f"postgresql://sluice{_secret(plan.postgres_password)}@{HOST}:{plan.ports.get('postgres')}/sluice",
+        "redis": f"redis://{_secret(plan.redis_password)}{'@' if plan.redis_password else ''}"
+        f"{HOST}:{plan.ports.get('redis')}/0",
+        "kafka": f"{HOST}:{plan.ports.get('kafka')}",
+    }
+    services = {name: plan.external.get(name, own[name]) for name in plan.services}
+    return services | {name: f"{_scheme(name)}://{HOST}:{plan.ports[name]}" for name in plan.roles}
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """What every role, and every command that works on the running system, finds in its environment."""
+    where = addresses(plan)
+    return {
+        **{f"SLUICE_{name.upper()}": where[name] for name in plan.services},
+        "SLUICE_KEY_FILE": str(plan.key_file),
+        "SLUICE_DATA_DIR": str(plan.data_dir),
+        **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
+    }
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown."""
+    if "://" not in address or "@" not in address:
+        return address
+    parts = urlsplit(address)
+    user = f"{parts.username}@" if parts.username else ""
+    return parts._replace(netloc=user + parts.netloc.rpartition("@")[2]).geturl()
+
+
+def places_of(service: str, address: str) -> list[tuple[str, int]]:
+    """The hosts and ports that an address names; none where it means a socket in the file system."""
+    default = {"postgres": 5432, "redis": 6379, "kafka": 9092}[service]
+    urls = [f"//{part}" for part in address.split(",")] if service == "kafka" else [address]
+    parts = [urlsplit(url) for url in urls]
+    return [(part.hostname, part.port or default) for part in parts if part.hostname]
+
+
+def _check_addresses(external: Mapping[str, str]) -> None:
+    schemes = {"postgres": ("postgresql", "postgres"), "redis": ("redis", "rediss", "unix")}
+    for service, address in external.items():
+        wanted = schemes.get(service)
+        if wanted and urlsplit(address).scheme not in wanted:
+            raise SluiceError(f"SLUICE_{service.upper()} must begin with {wanted[0]}:// to be an address")
+        if service == "kafka" and not all(part.rpartition(":")[2].isdecimal() for part in address.split(",")):
+            raise SluiceError(f"SLUICE_KAFKA is {address!r}: it must be host:port, or several with commas between")
+
+
+def make_directories(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("run", "logs"):
+            (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as fault:
+        raise SluiceError(
+            f"the data directory {settings.data_dir} cannot be made ({fault.strerror}): name another in SLUICE_DATA_DIR"
+        ) from fault
+
+
+def _find_programs(settings: Settings, own: Collection[str], progress: Progress) -> dict[str, programs.Program]:
+    found = {}
+    if "postgres" in own:
+        found["postgres"] = programs.find_postgres(settings.search_path, settings.data_dir / "postgres")
+    if "redis" in own:
+        found["redis"] = programs.find_redis(settings.search_path)
+    if "kafka" in own:
+        found["java"] = programs.find_java(settings.java, settings.search_path)
+        found["kafka"] = _kafka(settings, progress)
+    return found
+
+
+def _kafka(settings: Settings, progress: Progress) -> programs.Program:
+    """The directory with the jars, complete."""
+    jars = kafka_jars.read_jar_list(deploy_dir() / "engine/kafka.jars")
+    directory = kafka_jars.jar_directory(settings.cache_dir, jars)
+    try:
+        kafka_jars.fetch_jars(
+            jars, directory, partial(kafka_jars.maven_download, mirror=settings.maven_mirror), progress
+        )
+    except OSError as fault:
+        raise SluiceError(
+            f"Kafka's jars cannot be kept in {settings.cache_dir} ({fault.strerror}): "
+            "name another directory in SLUICE_CACHE_DIR"
+        ) from fault
+    version = next(jar.version for jar in jars if jar.artifact == "kafka_2.13")
+    return programs.Program(directory, version)
+
+
+def _secret(password: str | None) -> str:
+    return f":{password}" if password else ""
+
+
+def _scheme(role: str) -> str:
+    return next({"http": "http", "smtp": "smtp"}[each.probe] for each in ALL_ROLES if each.name == role)

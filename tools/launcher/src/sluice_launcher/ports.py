@@ -1,0 +1,27 @@
+"""Which ports to listen on: as set, or free ones; one that somebody else holds is refused with its holder."""
+
+from collections.abc import Collection, Mapping
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher.process_info import free_port, listener, port_is_free
+from sluice_launcher.roles import port_setting
+
+
+def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collection[str]) -> dict[str, int]:
+    names = [*own, *(["kafka-controller"] if "kafka" in own else []), *roles]
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = wanted[name]
+        while not port or port in chosen.values():
+            port = free_port()
+        chosen[name] = port
+    for name, port in chosen.items():
+        if not port_is_free(port):
+            raise SluiceError(_port_in_use(name, port))
+    return chosen
+
+
+def _port_in_use(name: str, port: int) -> str:
+    holder = listener(port)
+    by = f" by {holder}" if holder else ""
+    return f"port {port}, which {name} needs, is in use{by}: end that, or set another in {port_setting(name)}"

@@ -1,0 +1,47 @@
+"""The processes of a plan, in the order in which status shows them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from sluice_launcher import kafka, postgres, probes, redis
+from sluice_launcher.plan import HOST, Plan, addresses, environment
+from sluice_launcher.process_spec import Spec
+from sluice_launcher.roles import role
+
+SERVICE_SPECS = {"postgres": postgres.spec, "redis": redis.spec, "kafka": kafka.spec}
+PROBES = {"http": probes.http, "smtp": probes.smtp}
+
+
+def specs(plan: Plan) -> Iterator[Spec]:
+    yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.own(name))
+    yield from (_role_spec(plan, name) for name in plan.roles)
+
+
+def _role_spec(plan: Plan, name: str) -> Spec:
+    found = role(name)
+    port = plan.ports[name]
+    return Spec(
+        name=name,
+        kind="role",
+        command=[sys.executable, *_optimised(), "-m", found.module],
+        address=addresses(plan)[name],
+        probe=partial(PROBES[found.probe], HOST, port),
+        environment={
+            **environment(plan),
+            "SLUICE_HOST": HOST,
+            "SLUICE_PORT": str(port),
+            "SLUICE_ROLE": name,
+            # Providers' receipts come to the gateway; behind a proxy the operator says under which address.
+            "SLUICE_CALLBACK_BASE": os.environ.get("SLUICE_CALLBACK_BASE") or addresses(plan).get("gateway", ""),
+            # What it says last before a crash is what one wants to read.
+            "PYTHONUNBUFFERED": "1",
+        },
+        ready_seconds=60.0,
+    )
+
+
+def _optimised() -> list[str]:
+    """Without the crash points, as an image runs it; a test that wants to arm them says so."""
+    return [] if "SLUICE_CRASH_FILE" in os.environ else ["-O"]

@@ -1,0 +1,42 @@
+"""What there is to run: the backing services and the roles, each with its default port."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SERVICES = ("postgres", "redis", "kafka")
+
+SERVICE_PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "kafka-controller": 19093}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process of ours: `python -m module`, ready when its probe says so."""
+
+    name: str
+    module: str
+    port: int
+    probe: Literal["http", "smtp"] = "http"
+
+
+ROLES = (
+    Role("gateway", "gateway", 8080),
+    Role("router", "router", 8081),
+    Role("email-worker", "email_worker", 8082),
+    Role("sms-worker", "sms_worker", 8083),
+    Role("push-worker", "push_worker", 8084),
+    Role("health", "health", 8085),
+)
+
+# A real SMTP server that keeps what it gets: the demo's far end, no part of an installation.
+MAILBOX = Role("mailbox", "sluice_simulator.mailbox", 1025, probe="smtp")
+
+ALL_ROLES = (*ROLES, MAILBOX)
+
+
+def role(name: str) -> Role:
+    return next(role for role in ALL_ROLES if role.name == name)
+
+
+def port_setting(name: str) -> str:
+    """The environment variable that sets the port of a service or role."""
+    return f"SLUICE_{name.upper().replace('-', '_')}_PORT"

@@ -1,0 +1,87 @@
+"""The launcher's settings, read once from the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.runtime.errors import SluiceError
+from sluice.runtime.paths import deploy_dir
+from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+
+TRUE_WORDS = {"1", "true", "yes", "on"}
+FALSE_WORDS = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_dir: Path
+    cache_dir: Path
+    key_file: Path
+    ports: Mapping[str, int]  # 0: any free one
+    external: Mapping[str, str]  # service -> address that somebody else keeps alive
+    search_path: str
+    java: str | None = None
+    maven_mirror: str | None = None
+    testing: bool = False
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Raises SluiceError that names the variable when one has no meaning."""
+    data_dir = _directory(environment, "SLUICE_DATA_DIR") or _beside_the_checkout() / ".sluice"
+    return Settings(
+        data_dir=data_dir,
+        cache_dir=_directory(environment, "SLUICE_CACHE_DIR") or _user_cache(environment) / "sluice",
+        key_file=_directory(environment, "SLUICE_KEY_FILE") or data_dir / "credentials.key",
+        ports=_ports(environment),
+        external={name: environment[key] for name in SERVICES if environment.get(key := f"SLUICE_{name.upper()}")},
+        search_path=environment.get("PATH", ""),
+        java=environment.get("SLUICE_JAVA") or None,
+        maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
+        testing=_flag(environment, "SLUICE_ENGINE_TESTING"),
+    )
+
+
+def _beside_the_checkout() -> Path:
+    try:
+        return deploy_dir().parent
+    except SluiceError:
+        return Path.cwd()
+
+
+def _user_cache(environment: Mapping[str, str]) -> Path:
+    named = environment.get("XDG_CACHE_HOME")
+    return Path(named) if named else Path(environment.get("HOME") or Path.home()) / ".cache"
+
+
+def _directory(environment: Mapping[str, str], name: str) -> Path | None:
+    value = environment.get(name)
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _ports(environment: Mapping[str, str]) -> dict[str, int]:
+    defaults = SERVICE_PORTS | {role.name: role.port for role in ALL_ROLES}
+    ports = {name: _port(environment, port_setting(name), default) for name, default in defaults.items()}
+    _refuse_one_port_twice(ports)
+    return ports
+
+
+def _refuse_one_port_twice(ports: Mapping[str, int]) -> None:
+    holders: dict[int, str] = {}
+    for name, port in ports.items():
+        other = holders.setdefault(port, name) if port else name
+        if other != name:
+            raise SluiceError(f"{port_setting(other)} and {port_setting(name)} are both {port}: give each its own port")
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name) or str(default)
+    if not value.isdecimal() or int(value) > 65535:
+        raise SluiceError(f"{name} is {value!r}: it must be a port number, or 0 for any free one")
+    return int(value)
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "").lower()
+    if value not in TRUE_WORDS | FALSE_WORDS:
+        raise SluiceError(f"{name} is {value!r}: it must be 1 or 0")
+    return value in TRUE_WORDS

@@ -1,0 +1,267 @@
+"""The process above all others of one data directory: starts them, keeps them, ends them, in order."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from sluice.runtime.errors import SluiceError
+from sluice_launcher import probes
+from sluice_launcher.control import SOCKET, short_path
+from sluice_launcher.logs import last_line, open_log, rotate
+from sluice_launcher.managed_process import Managed
+from sluice_launcher.plan import Plan, environment, places_of, without_password
+from sluice_launcher.process_spec import Spec
+from sluice_launcher.process_specs import specs
+from sluice_launcher.state import write_state
+from sluice_launcher.status import rows
+
+log = logging.getLogger("sluice_launcher")
+
+Progress = Callable[[str], None]
+
+# Roles first, together; then these, one after the other: Kafka takes the longest to give up its clients.
+ENDING_ORDER = ("kafka", "redis", "postgres")
+ROTATE_SECONDS = 60.0
+
+
+class Supervisor:
+    def __init__(self, plan: Plan, progress: Progress, ready: Callable[[], None]) -> None:
+        self.plan = plan
+        self.phase = "starting"
+        self._progress = progress
+        self._ready = ready
+        self._began = time.monotonic()
+        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._one_change = asyncio.Lock()
+        self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
+
+    async def run(self) -> None:
+        """Until somebody says down, or sends SIGTERM or SIGINT. Raises SluiceError when start-up fails."""
+        self._obey_signals()
+        starting = asyncio.create_task(self._start_everything())
+        over = asyncio.create_task(self._over.wait())
+        rotating = asyncio.create_task(self._rotate_logs())
+        async with self._control():
+            await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and starting.exception() is None:
+                await over
+            for task in (starting, over, rotating):
+                task.cancel()
+            await self._end_everything()
+        if starting.done() and not starting.cancelled() and (fault := starting.exception()):
+            raise _first_sentence(fault)
+
+    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises SluiceError for what cannot be done."""
+        match question:
+            case {"command": "status"}:
+                return await asyncio.to_thread(self._status)
+            case {"command": "environment"}:
+                return {"environment": environment(self.plan)}
+            case {"command": "verify"}:
+                return {"not_ready": await self._not_ready()}
+            case {"command": "stop", "name": str(name)}:
+                await self._stop(self._find(name))
+            case {"command": "start", "name": str(name)}:
+                await self._start(self._find(name))
+            case {"command": "restart", "name": str(name), "wipe": bool(wipe)}:
+                await self._restart(self._find(name), wipe=wipe)
+            case {"command": "down"}:
+                self._over.set()
+                await self._ended.wait()
+            case _:
+                raise SluiceError(f"the supervisor does not know {question!r}")
+        return {"done": True}
+
+    # starting
+
+    async def _start_everything(self) -> None:
+        """Kafka takes seconds and the record is needed only by the roles: both at once."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._record())
+            group.create_task(self._bus())
+            group.create_task(self._bring_up("redis"))
+        async with asyncio.TaskGroup() as group:
+            for name in self.plan.roles:
+                group.create_task(self._bring_up(name))
+        self.phase = "running"
+        self._progress(f"everything runs ({time.monotonic() - self._began:.1f} s)")
+        self._ready()
+
+    async def _record(self) -> None:
+        await self._bring_up("postgres")
+        if "postgres" in self.plan.services and self.plan.roles:
+            await self._command("migrate", "the schema is up to date")
+
+    async def _bus(self) -> None:
+        await self._bring_up("kafka")
+        if "kafka" in self.plan.services and self.plan.roles:
+            await self._command("topics", "the topics are there")
+
+    async def _bring_up(self, name: str) -> None:
+        process = self.processes.get(name)
+        if process is None:
+            if name in self.plan.external:
+                await self._greet_external(name, self.plan.external[name])
+            return
+        began = time.monotonic()
+        process.start()
+        await process.wait_ready()
+        self._progress(f"{self._title(name)} on {_place(process.spec)} ({time.monotonic() - began:.1f} s)")
+
+    async def _greet_external(self, name: str, address: str) -> None:
+        shown = without_password(address)
+        places = places_of(name, address)
+        if places and not any([await probes.anything(host, port) for host, port in places]):
+            raise SluiceError(f"SLUICE_{name.upper()} names {shown}, where nobody answers")
+        self._progress(f"{name} is the one at {shown}")
+
+    async def _command(self, name: str, done: str) -> None:
+        """Run `sluice NAME` to its end, with the environment that a role has."""
+        began = time.monotonic()
+        path = self.plan.log_dir / "setup.log"
+        with open_log(path) as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sluice_cli.main", name),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment(self.plan)},
+            )
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if code:
+            raise SluiceError(f"`sluice {name}` failed: {last_line(path).removeprefix('sluice: ')}")
+        self._progress(f"{done} ({time.monotonic() - began:.1f} s)")
+
+    # changing one process
+
+    async def _stop(self, process: Managed) -> None:
+        async with self._one_change:
+            await process.stop()
+
+    async def _start(self, process: Managed) -> None:
+        async with self._one_change:
+            process.start()
+            await process.wait_ready()
+
+    async def _restart(self, process: Managed, *, wipe: bool) -> None:
+        if wipe and process.spec.data is None:
+            raise SluiceError(f"{process.spec.name} has no data that may be wiped: only kafka and redis have")
+        async with self._one_change:
+            await process.stop()
+            if wipe:
+                process.wipe()
+            process.start()
+            await process.wait_ready()
+            if wipe and process.spec.name == "kafka" and self.plan.roles:
+                await self._command("topics", "the topics are there again")
+
+    def _find(self, name: str) -> Managed:
+        if name in self.plan.external:
+            raise SluiceError(f"{name} is not ours to stop or start: the environment named its address")
+        if name not in self.processes:
+            raise SluiceError(f"there is no process called {name}: there are {', '.join(self.processes)}")
+        return self.processes[name]
+
+    async def _not_ready(self) -> list[str]:
+        """Asked anew, not remembered: a process may live and not work."""
+        names = list(self.processes)
+        answers = await asyncio.gather(*(self.processes[name].spec.probe() for name in names))
+        return [name for name, ready in zip(names, answers, strict=True) if not ready]
+
+    # ending
+
+    async def _end_everything(self) -> None:
+        self.phase = "stopping"
+        await asyncio.gather(*(each.stop() for each in self.processes.values() if each.spec.kind == "role"))
+        for name in ENDING_ORDER:
+            if name in self.processes:
+                await self.processes[name].stop()
+        self._ended.set()
+
+    def _obey_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._over.set)
+
+    # telling
+
+    @asynccontextmanager
+    async def _control(self) -> AsyncIterator[None]:
+        path = self.plan.data_dir / SOCKET
+        path.unlink(missing_ok=True)
+        with short_path(path) as name:
+            server = await asyncio.start_unix_server(self._converse, name)
+            path.chmod(0o600)
+        try:
+            yield
+            # Let the one who said down hear that it is done.
+            await asyncio.sleep(0.05)
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = await self.answer(json.loads(await reader.readline()))
+        except SluiceError as refused:
+            answer = {"error": str(refused)}
+        except ValueError:
+            answer = {"error": "the supervisor was asked something that is not JSON"}
+        with contextlib.suppress(ConnectionError):
+            writer.write(json.dumps(answer).encode())
+            await writer.drain()
+            writer.close()
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "phase": self.phase,
+            "data_dir": str(self.plan.data_dir),
+            "uptime": round(time.monotonic() - self._began, 1),
+            "processes": rows(self.plan, self.phase, self.processes.values()),
+        }
+
+    def _title(self, name: str) -> str:
+        version = self.plan.versions.get(name)
+        return f"{name} {version}" if version else name
+
+    # housekeeping
+
+    def _managed(self, spec: Spec) -> Managed:
+        return Managed(spec, self.plan.log_dir, self._write_state, extra_environment={})
+
+    def _write_state(self) -> None:
+        known = {name: each.identity for name, each in getattr(self, "processes", {}).items()}
+        write_state(self.plan.data_dir, {name: identity for name, identity in known.items() if identity})
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            for path in self.plan.log_dir.glob("*.log"):
+                rotate(path)
+            await asyncio.sleep(ROTATE_SECONDS)
+
+
+def _first_sentence(fault: BaseException) -> BaseException:
+    """Out of the groups that task groups wrap around a fault; the first one is the cause of the others."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
+
+
+def _place(spec: Spec) -> str:
+    """Host and port of its address, however that is written."""
+    return urlsplit(spec.address).netloc.rpartition("@")[2] or spec.address

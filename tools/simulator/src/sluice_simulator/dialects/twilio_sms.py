@@ -1,0 +1,206 @@
+"""Twilio's far end. The facts are those of the package: sluice/providers/sms/twilio.py."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import uuid4
+
+from sluice.providers.adapters import twilio_sms
+from sluice.providers.contract import Wire
+from sluice_simulator.dialect import FarEnd, HttpAnswer, HttpCall, ReceiptsOf, Statement, Taken, json_answer
+from sluice_simulator.scenario import Do, DoorScript, Rule
+
+# code -> (status, words)
+ERRORS: Mapping[int, tuple[int, str]] = {
+    20003: (401, "Authenticate"),
+    20404: (404, "The requested resource was not found"),
+    20004: (405, "Method not allowed"),
+    20429: (429, "Too Many Requests"),
+    20500: (500, "Internal Server Error"),
+    20503: (503, "Service unavailable"),
+    21211: (400, "The 'To' number is not a valid phone number."),
+    21212: (400, "The 'From' number is not a valid phone number, shortcode, or alphanumeric sender ID."),
+    21408: (
+        400,
+        "Permission to send an SMS has not been enabled for the region indicated by the 'To' number.",
+    ),
+    21602: (400, "Message body is required."),
+    21603: (400, "A 'From' phone number is required."),
+    21604: (400, "A 'To' phone number is required."),
+    21606: (400, "The 'From' phone number provided is not a valid message-capable Twilio phone number."),
+    21609: (400, "The 'StatusCallback' URL is not a valid URL."),
+    21610: (400, "Attempt to send to unsubscribed recipient"),
+    21611: (429, "This 'From' number has exceeded the maximum number of queued messages"),
+    21612: (400, "Message cannot be sent with the current combination of 'To' and 'From' parameters"),
+    21614: (400, "'To' number is not a valid mobile number"),
+    21617: (400, "The concatenated message body exceeds the 1600 character limit."),
+}
+REFUSALS: Mapping[Do, int] = {Do.REJECT: 21211, Do.THROTTLE: 20429, Do.AUTH: 20003, Do.FAULT: 20503}
+# Twilio's own test numbers: these always answer so.
+TEST_FROM: Mapping[str, int] = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
+TEST_TO: Mapping[str, int] = {
+    "+15005550001": 21211,
+    "+15005550002": 21612,
+    "+15005550003": 21408,
+    "+15005550004": 21610,
+    "+15005550009": 21614,
+}
+STATUSES: Mapping[str, tuple[str, str | None]] = {
+    "sent": ("sent", None),
+    "delivered": ("delivered", None),
+    "bounced": ("undelivered", "30005"),
+    "soft_bounce": ("undelivered", "30003"),
+    "failed": ("failed", "30008"),
+    "read": ("read", None),
+}
+
+_PATH = re.compile(r"/2010-04-01/Accounts/(AC[0-9a-fA-F]{32})/Messages\.json\Z")
+
+
+def _error(code: int, retry_after: float | None = None) -> HttpAnswer:
+    status, words = ERRORS[code]
+    body = {
+        "code": code,
+        "message": words,
+        "more_info": f"https://www.twilio.com/docs/errors/{code}",
+        "status": status,
+    }
+    headers = {"Twilio-Concurrent-Requests": "1"}
+    if retry_after is not None:
+        headers["Retry-After"] = f"{retry_after:g}"
+    return json_answer(status, body, headers)
+
+
+def read(call: HttpCall) -> Taken | HttpAnswer:
+    """A text with its callback, or the refusal Twilio gives before it looks at the numbers."""
+    path = _PATH.match(call.path)
+    if path is None:
+        return _error(20404)
+    if call.method != "POST":
+        return _error(20004)
+    password = _password(call.headers.get(b"authorization", b""))
+    if not password:
+        return _error(20003)
+    form = dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
+    problem = _problem(form)
+    return _error(problem) if problem else _taken(form, path[1], password)
+
+
+def _password(authorization: bytes) -> str:
+    scheme, _, encoded = authorization.partition(b" ")
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:
+        return ""
+    return password if scheme == b"Basic" and user else ""
+
+
+def _problem(form: Mapping[str, str]) -> int | None:
+    to, sender = form.get("To", ""), form.get("From", "")
+    callback = urlsplit(form.get("StatusCallback", "http://none"))
+    checks = (
+        (not to, 21604),
+        (not (sender or form.get("MessagingServiceSid")), 21603),
+        (not form.get("Body"), 21602),
+        (len(form.get("Body", "")) > 1600, 21617),
+        (not re.fullmatch(r"\+[1-9]\d{5,14}", to) or to == sender, 21211),
+        (callback.scheme not in ("http", "https") or "_" in (callback.hostname or "_"), 21609),
+    )
+    return next((code for wrong, code in checks if wrong), None)
+
+
+def _taken(form: Mapping[str, str], account: str, password: str) -> Taken:
+    callback = form.get("StatusCallback")
+    test = TEST_FROM.get(form.get("From", "")) or TEST_TO.get(form["To"])
+    return Taken(
+        recipient=form["To"],
+        provider_ref=f"SM{uuid4().hex}",
+        reference=dict(parse_qsl(urlsplit(callback or "").query)).get("ref"),
+        account=account,
+        secret=password,
+        callback=callback,
+        forced=_error(test) if test else None,
+        fields={
+            "from": form.get("From", ""),
+            "service": form.get("MessagingServiceSid", ""),
+            "body": form["Body"],
+        },
+    )
+
+
+def answer(do: Do, taken: Taken, rule: Rule) -> HttpAnswer:
+    """Twilio's words for it."""
+    if do in REFUSALS:
+        code = int(rule.code) if rule.code and rule.code.isdecimal() else REFUSALS[do]
+        wait = rule.retry_after if do is Do.THROTTLE else None
+        return _error(code if code in ERRORS else REFUSALS[do], wait)
+    return json_answer(201, _created(taken))
+
+
+def _created(taken: Taken) -> dict[str, object]:
+    now = format_datetime(datetime.now(UTC))
+    service = taken.fields["service"] or None
+    uri = f"/2010-04-01/Accounts/{taken.account}/Messages/{taken.provider_ref}"
+    return {
+        "sid": taken.provider_ref,
+        "account_sid": taken.account,
+        "messaging_service_sid": service,
+        "to": taken.recipient,
+        "from": taken.fields["from"] or None,
+        "body": taken.fields["body"],
+        "status": "accepted" if service else "queued",
+        "num_segments": "0" if service else str(1 + (len(taken.fields["body"]) - 1) // 153),
+        "num_media": "0",
+        "direction": "outbound-api",
+        "api_version": "2010-04-01",
+        "price": None,
+        "price_unit": "USD",
+        "error_code": None,
+        "error_message": None,
+        "date_created": now,
+        "date_updated": now,
+        "date_sent": None,
+        "uri": uri + ".json",
+        "subresource_uris": {"media": uri + "/Media.json"},
+    }
+
+
+def _statement(taken: Taken, kind: str, statement_id: str, now: datetime, script: DoorScript) -> Statement | None:
+    if not taken.callback or kind not in STATUSES:
+        return None
+    status, code = STATUSES[kind]
+    fields = {
+        "AccountSid": taken.account,
+        "ApiVersion": "2010-04-01",
+        "From": taken.fields["from"],
+        "MessageSid": taken.provider_ref,
+        "SmsSid": taken.provider_ref,
+        "MessageStatus": status,
+        "SmsStatus": status,
+        "To": taken.recipient,
+        **({"ErrorCode": code} if code else {}),
+        **({"RawDlrDoneDate": now.strftime("%y%m%d%H%M")} if status in ("delivered", "undelivered") else {}),
+    }
+    body = urlencode(fields).encode("ascii")
+    secret = script.auth_token or taken.secret
+    return Statement(statement_id, taken.callback, "application/x-www-form-urlencoded", body, secret)
+
+
+def _sign(statement: Statement, _: datetime) -> dict[str, str]:
+    fields = parse_qsl(statement.body.decode("ascii"), keep_blank_values=True)
+    return {"x-twilio-signature": twilio_sms.sign(statement.secret, statement.url, fields)}
+
+
+TWILIO = FarEnd(
+    name="twilio",
+    package="provider-twilio",
+    wire=Wire.HTTP,
+    read=read,
+    answer=answer,
+    receipts=ReceiptsOf(_statement, _sign, "x-twilio-signature"),
+)

@@ -1,0 +1,152 @@
+"""A bare HTTP/1.1 server: enough for a far end, fast enough to be the sink of a benchmark.
+
+A handler is called with the complete request and answers through the connection, at once or later, whole, slowly
+or with a TCP reset. No task is made for a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+import httptools
+
+from sluice_simulator.dialect import HttpAnswer, HttpCall
+from sluice_simulator.listener import Listener
+
+LARGEST_REQUEST = 64 * 1024 * 1024  # bytes: a mail with attachments may have 40 MB
+DRIP = 1.0  # seconds between two bytes
+
+Handler = Callable[[HttpCall, "HttpConnection"], None]
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client. Requests are handled one after the other, as they came."""
+
+    def __init__(self, handler: Handler, clients: set[asyncio.Transport]) -> None:
+        self._handler = handler
+        self._clients = clients
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self._waiting: list[HttpCall] = []
+        self._busy = False
+        self.on_lost: Callable[[], None] | None = None  # called once when the client goes before it is answered
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._clients.add(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.reset()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._transport is not None:
+            self._clients.discard(self._transport)
+        self._transport = None
+        self._waiting.clear()
+        if self.on_lost is not None:
+            lost, self.on_lost = self.on_lost, None
+            lost()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._target, self._headers, self._body, self._size = b"", {}, [], 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_body(self, piece: bytes) -> None:
+        self._body.append(piece)
+        self._size += len(piece)
+        if self._size > LARGEST_REQUEST:
+            self.reset()
+
+    def on_message_complete(self) -> None:
+        method = self._parser.get_method().decode("ascii")
+        path = self._target.partition(b"?")[0].decode("latin-1")
+        self._waiting.append(HttpCall(method, path, self._headers, b"".join(self._body)))
+        self._next()
+
+    def _next(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            self._handler(self._waiting.pop(0), self)
+
+    # What the handler calls.
+
+    @property
+    def lost(self) -> bool:
+        return self._transport is None
+
+    def answer(self, answer: HttpAnswer) -> bool:
+        """Write the whole answer; False when the client is no longer there."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(encoded(answer))
+        self._done()
+        return True
+
+    def drip(self, answer: HttpAnswer) -> None:
+        """Write the answer a byte a second."""
+        self._drip(memoryview(encoded(answer)))
+
+    def _drip(self, rest: memoryview) -> None:
+        if self._transport is None or not rest:
+            self._done()
+            return
+        self._transport.write(rest[:1])
+        asyncio.get_running_loop().call_later(DRIP, self._drip, rest[1:])
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP RST."""
+        if self._transport is not None:
+            reset(self._transport)
+
+    def _done(self) -> None:
+        self._busy = False
+        self.on_lost = None
+        self._next()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close so that the other side sees a reset, not an end: unsent data is thrown away."""
+    client = transport.get_extra_info("socket")
+    if client is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def encoded(answer: HttpAnswer) -> bytes:
+    """The answer as it goes over the wire."""
+    lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}"]
+    if not any(name.lower() == "content-type" for name, _ in answer.headers):
+        lines.append("Content-Type: application/json")
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    lines.append(f"Content-Length: {len(answer.body)}\r\n\r\n")
+    return "\r\n".join(lines).encode("latin-1") + answer.body
+
+
+async def listen_http(handler: Handler, host: str, port: int) -> Listener:
+    """Serve until the listener is closed; ``port`` 0 takes a free one."""
+    listener = Listener()
+    await listener.open(lambda: HttpConnection(handler, listener.clients), host, port)
+    return listener
