@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.environment import World
+from bench.environment import Environment
 from bench.measures import MEASURES
 from bench.plots import draw
 from bench.processes import Failed, bench_program
-from bench.profiles import FULL, QUICK, Form, paced
+from bench.profiles import FULL, QUICK, Profile, paced
 from bench.report import DOCS, Report, peer_versions, tell
 from bench.scenarios import QUICK_SCENARIOS, SCENARIOS, Bench
 from sluice.runtime.errors import SluiceError
@@ -71,7 +71,7 @@ def _common(parser: argparse.ArgumentParser, limit: float) -> None:
 def _scenario_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    form: Form,
+    profile: Profile,
     chosen: tuple[str, ...],
     limit: float,
 ) -> None:
@@ -83,30 +83,30 @@ def _scenario_command(
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of the measurement there, as JSON")
     parser.add_argument("--pace", type=float, default=1.0, help="factor for every duration; not 1: not to be quoted")
-    parser.add_argument("--pairs", type=int, help=f"pairs of ours and Floor K (default {form.pairs})")
+    parser.add_argument("--pairs", type=int, help=f"pairs of ours and Floor K (default {profile.pairs})")
     parser.add_argument("--saturation", type=float, help="messages per second, when scenario 1 is left out")
 
     async def run(options: argparse.Namespace) -> int:
         unknown = [each for each in options.only if each not in SCENARIOS]
         if unknown:
             raise Failed(f"there is no scenario {unknown[0]}: there are {', '.join(SCENARIOS)}")
-        return await _scenarios(name, paced(form, options.pace), options)
+        return await _scenarios(name, paced(profile, options.pace), options)
 
     parser.set_defaults(command=run)
 
 
-async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
+async def _scenarios(name: str, profile: Profile, options: argparse.Namespace) -> int:
     if options.pairs:
-        form = replace(form, pairs=options.pairs, peer_pairs=min(form.peer_pairs, options.pairs))
-    report = Report(form.name, provisional=options.provisional or options.pace != 1.0)
+        profile = replace(profile, pairs=options.pairs, peer_pairs=min(profile.peer_pairs, options.pairs))
+    report = Report(profile.name, provisional=options.provisional or options.pace != 1.0)
     report.knows(peer_versions(bench_program("python")))
-    with World(keep=options.keep, limit=options.limit) as world:
-        bench = Bench(world, form, report)
+    with Environment(keep=options.keep, limit=options.limit) as env:
+        bench = Bench(env, profile, report)
         bench.saturation = options.saturation
         try:
             for number in options.only:
-                world.say(f"scenario {number}: {(SCENARIOS[number].__doc__ or '').partition(': ')[2].strip()}")
-                if form.step is not None:
+                env.say(f"scenario {number}: {(SCENARIOS[number].__doc__ or '').partition(': ')[2].strip()}")
+                if profile.step is not None:
                     bench.end_sluice()
                 try:
                     await SCENARIOS[number](bench)
@@ -117,11 +117,11 @@ async def _scenarios(name: str, form: Form, options: argparse.Namespace) -> int:
                     traceback.print_exc()
                     report.failures.append(f"scenario {number} failed: {type(error).__name__}: {error}")
                     bench.end_sluice()
-                report.seconds = world.took
+                report.seconds = env.took
         finally:
             bench.end_sluice()
             bench.end_rivals()
-        report.seconds = world.took
+        report.seconds = env.took
     if options.out:
         options.out.write_text(json.dumps(report.whole(), indent=2) + "\n")
     if not options.no_docs:

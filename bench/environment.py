@@ -19,7 +19,7 @@ from typing import Self
 from bench.counters import Counters
 from bench.load import Generators
 from bench.sink_client import Sink
-from sluice_launcher.local_stack import Engine
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES
 from sluice_launcher.state import read_state
 
@@ -28,7 +28,7 @@ _PREFIX = "sluice-bench-"
 _LOCK = "bench.lock"
 
 
-class World:
+class Environment:
     """``with World() as world``: PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports."""
 
     def __init__(self, *, keep: bool = False, limit: float | None = None) -> None:
@@ -51,7 +51,7 @@ class World:
                 pass
             self.counters = stack.enter_context(Counters(self.folder / "counters"))
             with environment({"SLUICE_POSTGRES": "", "SLUICE_KAFKA": "", "SLUICE_REDIS": ""}):
-                self.services = Engine(self.folder / "services", services=SERVICES, roles=(), testing=False)
+                self.services = LocalStack(self.folder / "services", services=SERVICES, roles=(), testing=False)
                 stack.enter_context(self.services)
             self.say("PostgreSQL, Kafka and Redis run")
             self.sink = Sink(self.folder, sys.executable)

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from bench import results_db, sink_client
-from bench.environment import World
+from bench.environment import Environment
 from bench.plots import draw
 from bench.processes import Failed
 from bench.profiles import FULL
@@ -38,20 +38,20 @@ async def grow(options: argparse.Namespace) -> int:
     report = Report("growth", provisional=options.provisional)
     found: dict[str, list[Point]] = {}
     sizes: list[dict[str, float]] = []
-    with World(keep=options.keep, limit=options.limit) as world:
-        await world.sink.behave(sink_client.FAST)
-        rate = options.rate or await _half_of_what_goes_through(world, report)
-        world.say(f"everything is measured at {rate:.0f} messages/s, except the piles")
-        found["deliveries in the record"] = await _levels(world, report, "rows", options.rows, rate, options, sizes)
+    with Environment(keep=options.keep, limit=options.limit) as env:
+        await env.sink.behave(sink_client.FAST)
+        rate = options.rate or await _half_of_what_goes_through(env, report)
+        env.say(f"everything is measured at {rate:.0f} messages/s, except the piles")
+        found["deliveries in the record"] = await _levels(env, report, "rows", options.rows, rate, options, sizes)
         _cost_ratio(report, found["deliveries in the record"])
         found["projects, with two providers each"] = await _levels(
-            world, report, "accounts", options.accounts, rate, options, []
+            env, report, "accounts", options.accounts, rate, options, []
         )
         found["weeks of the record, each a partition of every table"] = await _levels(
-            world, report, "weeks", options.weeks, rate, options, []
+            env, report, "weeks", options.weeks, rate, options, []
         )
-        found["messages that wait"] = await _piles(world, report, options.backlogs, 2 * rate)
-        report.seconds = world.took
+        found["messages that wait"] = await _piles(env, report, options.backlogs, 2 * rate)
+        report.seconds = env.took
     for name, points in found.items():
         report.figure("growth", name, _shown(points))
     footprint = {name: _spread([size[name] for size in sizes]) for name in sizes[0]} if sizes else {}
@@ -70,8 +70,8 @@ async def grow(options: argparse.Namespace) -> int:
     return 1 if document["faults"] else 0
 
 
-async def _half_of_what_goes_through(world: World, report: Report) -> float:
-    bench = Bench(world, FULL, report)
+async def _half_of_what_goes_through(env: Environment, report: Report) -> float:
+    bench = Bench(env, FULL, report)
     try:
         ours = await bench.start_sluice(tenants=1)
         await bench.at_limit("warm-up", ours, warm=0.5, seconds=2.0)
@@ -87,7 +87,7 @@ async def _half_of_what_goes_through(world: World, report: Report) -> float:
 
 
 async def _levels(
-    world: World,
+    env: Environment,
     report: Report,
     kind: str,
     sizes: Sequence[int],
@@ -98,13 +98,13 @@ async def _levels(
     """Make a database of each size, then measure them in turn, round after round."""
     bases = {}
     for size in sizes:
-        bases[size] = await _prepare(world, kind, size)
+        bases[size] = await _prepare(env, kind, size)
     costs: dict[int, list[Run]] = {size: [] for size in sizes}
     for number in range(options.rounds):
         for size in sizes:
-            made = await _measure(world, report, f"{kind}_{size}", bases[size], rate, options.seconds, footprint)
+            made = await _measure(env, report, f"{kind}_{size}", bases[size], rate, options.seconds, footprint)
             costs[size].append(made)
-            world.say(
+            env.say(
                 f"round {number + 1}, {size} {kind}: python {made.per_thousand(made.python_cpu) or 0:.3f}, "
                 f"postgres {made.per_thousand(made.cpu['postgres']) or 0:.3f} CPU-s per 1,000"
                 + "".join(f"; FAULT: {fault}" for fault in made.faults)
@@ -112,17 +112,17 @@ async def _levels(
     return [_point(size, runs) for size, runs in costs.items()]
 
 
-async def _prepare(world: World, kind: str, size: int) -> list[Tenant]:
+async def _prepare(env: Environment, kind: str, size: int) -> list[Tenant]:
     name = f"{kind}_{size}"
-    dsn = await results_db.create_database(world.addresses["postgres"], name)
+    dsn = await results_db.create_database(env.addresses["postgres"], name)
     await migrations.apply(dsn)
-    key = world.folder / "services/credentials.key"
-    tenants = await make_tenants(dsn, world, key, size if kind == "accounts" else 1, ("email",))
+    key = env.folder / "services/credentials.key"
+    tenants = await make_tenants(dsn, env, key, size if kind == "accounts" else 1, ("email",))
     if kind == "rows":
-        await fill(world, dsn, size)
+        await fill(env, dsn, size)
     if kind == "weeks":
         await _age(dsn, size)
-    world.say(f"{name} is filled")
+    env.say(f"{name} is filled")
     return tenants
 
 
@@ -137,7 +137,7 @@ async def _age(dsn: str, weeks: int) -> None:
 
 
 async def _measure(
-    world: World,
+    env: Environment,
     report: Report,
     database: str,
     tenants: Sequence[Tenant],
@@ -145,27 +145,27 @@ async def _measure(
     seconds: float,
     footprint: list[dict[str, float]],
 ) -> Run:
-    ledger = world.sink.position()
-    ours = await Sluice.start(world, database, existing=tenants)
+    call_log = env.sink.position()
+    ours = await Sluice.start(env, database, existing=tenants)
     try:
         # The first run fills caches and makes connections.
         for length, warm in ((2.0, 0.0), (seconds + 1.0, 1.0)):
-            run = world.next_run()
+            run = env.next_run()
             stream = Stream("all", Shape(run).template(), rate, keys=ours.keys)
-            before = await _footprint(world, ours.dsn)
-            made = await perform(world, ours, Load((stream,), seconds=length, warm=warm, run=run))
-        after = await _footprint(world, ours.dsn)
+            before = await _footprint(env, ours.dsn)
+            made = await perform(env, ours, Load((stream,), seconds=length, warm=warm, run=run))
+        after = await _footprint(env, ours.dsn)
         footprint.append({name: round((after[name] - before[name]) / max(1, made.accepted)) for name in after})
         report.ran(database, made)
         # The filled part was never sent to this sink, and need not be read again and again.
         if len(report.whole()["runs"][database]) == 1:
-            report.verified(database, await verify(world, ours, ledger))
+            report.verified(database, await verify(env, ours, call_log))
     finally:
         ours.end()
     return made
 
 
-async def _footprint(world: World, dsn: str) -> dict[str, float]:
+async def _footprint(env: Environment, dsn: str) -> dict[str, float]:
     """Bytes written so far: the log and the tables of PostgreSQL, and Kafka's log."""
     connection = await asyncpg.connect(dsn)
     try:
@@ -173,7 +173,7 @@ async def _footprint(world: World, dsn: str) -> dict[str, float]:
         tables = await connection.fetchval("SELECT pg_database_size(current_database())")
     finally:
         await connection.close()
-    kafka = (world.folder / "services/kafka").rglob("*.log")
+    kafka = (env.folder / "services/kafka").rglob("*.log")
     # A segment is made at its full size only in its index files, which are left out.
     return {
         "WAL": float(log),
@@ -207,7 +207,7 @@ def _cost_ratio(report: Report, points: Sequence[Point]) -> None:
         report.measure("cost_million_rows_over_ten_thousand", ratios(pairs))
 
 
-async def fill(world: World, dsn: str, size: int) -> None:
+async def fill(env: Environment, dsn: str, size: int) -> None:
     """Write ``size`` sent deliveries, with all that belongs to each, as if they had come since two days ago.
 
     Raises:
@@ -215,8 +215,8 @@ async def fill(world: World, dsn: str, size: int) -> None:
     """
     import shutil
 
-    if shutil.disk_usage(world.folder).free < size * BYTES_EACH + 2**31:
-        raise Failed(f"there is no room for {size} deliveries in {world.folder}: name another directory in TMPDIR")
+    if shutil.disk_usage(env.folder).free < size * BYTES_EACH + 2**31:
+        raise Failed(f"there is no room for {size} deliveries in {env.folder}: name another directory in TMPDIR")
     connection = await asyncpg.connect(dsn)
     try:
         project = await connection.fetchval("SELECT id FROM projects")
@@ -241,7 +241,7 @@ async def fill(world: World, dsn: str, size: int) -> None:
                 timeout=600,
             )  # fmt: skip
             if high % 200_000 == 0:
-                world.say(f"    {high} of {size} deliveries are written")
+                env.say(f"    {high} of {size} deliveries are written")
         await connection.execute("VACUUM ANALYZE", timeout=1800)
         await connection.execute("CHECKPOINT", timeout=1800)
     finally:
@@ -295,15 +295,15 @@ _FILL = """
 # -- the pile ------------------------------------------------------------------------------------------------------
 
 
-async def _piles(world: World, report: Report, sizes: Sequence[int], whole: float) -> list[Point]:
+async def _piles(env: Environment, report: Report, sizes: Sequence[int], whole: float) -> list[Point]:
     points = []
-    bench = Bench(world, FULL, report)
+    bench = Bench(env, FULL, report)
     try:
         await bench.start_sluice(tenants=len(sizes) + 1)
         for size in sizes:
             tenant = bench.next_tenant()
             _, drained, _ = await pile_and_drain(bench, f"pile of {size}", tenant, whole, 0.0, most=size)
-            world.say(f"a pile of {size}: {drained}")
+            env.say(f"a pile of {size}: {drained}")
             point: Point = {"size": size, "rate_per_s": drained["drain rate per s"]}
             point |= {name: _spread([drained[name]]) for name in ("python", "postgres") if name in drained}
             points.append(point)

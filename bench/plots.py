@@ -107,11 +107,11 @@ def latencies(document: Mapping[str, Any], path: Path) -> None:
         return
     figure, axes = _figure()
     rates = [each["rate_per_s"] for each in figures.values()]
-    for subject, colour in (("sluice", GOOD), ("floor-k", INK)):
+    for system, colour in (("sluice", GOOD), ("floor-k", INK)):
         for what, style in (("accept", "--"), ("provider", "-")):
-            found = [each.get(f"{subject} {what} p99 ms") for each in figures.values()]
+            found = [each.get(f"{system} {what} p99 ms") for each in figures.values()]
             if all(found):
-                _line(axes, list(zip(rates, found, strict=True)), f"{subject}: {what} p99", colour, style)
+                _line(axes, list(zip(rates, found, strict=True)), f"{system}: {what} p99", colour, style)
     axes.set_yscale("log")
     axes.set_xlabel("offered, messages per second (Poisson)")
     axes.set_ylabel("ms from the intended send")

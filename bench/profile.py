@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import flame, sink_client
-from bench.environment import World
+from bench.environment import Environment
 from bench.processes import ROOT, Failed, bench_program
 from bench.report import DOCS, Report, tell
 from bench.runs import Load, Run, perform
 from bench.scenarios import WINDOW
-from bench.systems import ROLE_NAMES, Rival, Sluice, Subject, start_floor_k
+from bench.systems import ROLE_NAMES, Competitor, Sluice, Subject, start_floor_k
 from bench.traffic import Shape, Stream
 
 FOLDER = DOCS / "profile"
@@ -34,25 +34,25 @@ async def record_profiles(options: argparse.Namespace) -> int:
     found: dict[str, dict[str, Any]] = {}
     if not options.no_docs:
         FOLDER.mkdir(parents=True, exist_ok=True)
-    with World(keep=options.keep, limit=options.limit) as world:
-        await world.sink.behave(sink_client.FAST)
-        ours = await Sluice.start(world, "profile", channels=("email",))
-        floor: Rival | None = None
+    with Environment(keep=options.keep, limit=options.limit) as env:
+        await env.sink.behave(sink_client.FAST)
+        ours = await Sluice.start(env, "profile", channels=("email",))
+        floor: Competitor | None = None
         try:
-            await _load(world, ours, options.rate, 3.0)
+            await _load(env, ours, options.rate, 3.0)
             for name in wanted:
                 if name != "floor-k":
-                    found[name] = await _record(world, ours, name, py_spy, options)
+                    found[name] = await _record(env, ours, name, py_spy, options)
             if "floor-k" in wanted:
-                floor = await start_floor_k(world)
-                await _load(world, floor, options.rate, 3.0)
+                floor = await start_floor_k(env)
+                await _load(env, floor, options.rate, 3.0)
                 for part in floor.roots():
-                    found[f"floor-k-{part}"] = await _record(world, floor, part, py_spy, options)
+                    found[f"floor-k-{part}"] = await _record(env, floor, part, py_spy, options)
         finally:
             ours.end()
             if floor is not None:
                 floor.end()
-        report.seconds = world.took
+        report.seconds = env.took
     page = _page(report, found)
     if not options.no_docs:
         (FOLDER / "budget.md").write_text(page)
@@ -62,22 +62,22 @@ async def record_profiles(options: argparse.Namespace) -> int:
 
 
 async def _load(
-    world: World, subject: Subject, rate: float, seconds: float, actions: Sequence[Any] = (), warm: float = 1.0
+    env: Environment, system: Subject, rate: float, seconds: float, actions: Sequence[Any] = (), warm: float = 1.0
 ) -> Run:
-    run = world.next_run()
+    run = env.next_run()
     kind = "poisson" if rate else "window"
-    stream = Stream("all", Shape(run).template(), rate, kind, keys=subject.keys)
+    stream = Stream("all", Shape(run).template(), rate, kind, keys=system.keys)
     load = Load((stream,), seconds=seconds, warm=warm, run=run, window=0 if rate else WINDOW)
-    return await perform(world, subject, load, actions)
+    return await perform(env, system, load, actions)
 
 
 async def _record(
-    world: World, subject: Subject, role: str, py_spy: str, options: argparse.Namespace
+    env: Environment, system: Subject, role: str, py_spy: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    path = world.folder / f"{subject.name}-{role}.folded"
-    pid = subject.roots()[role]
+    path = env.folder / f"{system.name}-{role}.folded"
+    pid = system.roots()[role]
     # Its cost is taken without the profiler, its shares with it.
-    plain = await _load(world, subject, options.rate, max(4.0, options.seconds / 2))
+    plain = await _load(env, system, options.rate, max(4.0, options.seconds / 2))
 
     async def spy() -> None:
         process = await asyncio.create_subprocess_exec(
@@ -91,11 +91,11 @@ async def _record(
         if process.returncode or not path.exists():
             raise Failed(f"py-spy could not look at {role}: {errors.decode(errors='replace').strip()[-300:]}")
 
-    await _load(world, subject, options.rate, options.seconds + 2.0, [(1.0, spy)])
+    await _load(env, system, options.rate, options.seconds + 2.0, [(1.0, spy)])
     stacks = flame.parse(_anonymous(path.read_text()))
-    name = role if isinstance(subject, Sluice) else f"{subject.name}-{role}"
+    name = role if isinstance(system, Sluice) else f"{system.name}-{role}"
     cost = plain.per_thousand(plain.cpu[role]) or 0.0
-    world.say(f"{name}: {sum(stacks.values())} samples, {cost:.3f} CPU-s per 1,000")
+    env.say(f"{name}: {sum(stacks.values())} samples, {cost:.3f} CPU-s per 1,000")
     if not options.no_docs:
         (FOLDER / f"{name}.svg").write_text(flame.svg(stacks, name))
     return {

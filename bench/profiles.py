@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Profile:
     """Durations in seconds; pairs are A B, again and again, in one run."""
 
     name: str
@@ -18,19 +18,19 @@ class Form:
     step: float | None  # measured part of a step of the open-loop ladder; None: the window alone decides
     fixed: float  # measured part at a fixed load
     shares: tuple[float, ...]  # of the saturation, in scenario 2
-    calm: float  # before a fault
+    steady: float  # before a fault
     fault: float
     after: float
     gray_pairs: int  # of calm and fault in scenario 5, while a provider hangs
-    gray_calm: float
+    gray_steady: float
     gray_fault: float
     backlog: float  # seconds of saturation that pile up
     crash_every: float
     receipt_wait: float | None  # None: the default
-    rest: float  # how long to wait for the last message
+    drain: float  # how long to wait for the last message
 
 
-QUICK = Form(
+QUICK = Profile(
     name="quick",
     pairs=3,
     peer_pairs=2,
@@ -40,18 +40,18 @@ QUICK = Form(
     step=None,
     fixed=6.0,
     shares=(0.5,),
-    calm=6.0,
+    steady=6.0,
     fault=12.0,
     after=3.0,
     gray_pairs=3,
-    gray_calm=3.0,
+    gray_steady=3.0,
     gray_fault=4.0,
     backlog=5.0,
     crash_every=5.0,
     receipt_wait=5.0,
-    rest=45.0,
+    drain=45.0,
 )
-FULL = Form(
+FULL = Profile(
     name="full",
     pairs=5,
     peer_pairs=5,
@@ -61,35 +61,35 @@ FULL = Form(
     step=8.0,
     fixed=20.0,
     shares=(0.25, 0.5, 0.8),
-    calm=20.0,
+    steady=20.0,
     fault=60.0,
     after=20.0,
     gray_pairs=5,
-    gray_calm=10.0,
+    gray_steady=10.0,
     gray_fault=20.0,
     backlog=60.0,
     crash_every=20.0,
     receipt_wait=None,
-    rest=240.0,
+    drain=240.0,
 )
 
 
-def paced(form: Form, factor: float) -> Form:
+def paced(profile: Profile, factor: float) -> Profile:
     """The same with other durations, for trying things out: what it finds is not to be quoted."""
     if factor == 1.0:
-        return form
+        return profile
     return replace(
-        form,
-        name=f"{form.name} x {factor:g}",
-        warm=form.warm * factor,
-        burst=form.burst * factor,
-        step=form.step * factor if form.step else None,
-        fixed=form.fixed * factor,
-        calm=form.calm * factor,
-        fault=form.fault * factor,
-        after=form.after * factor,
-        gray_calm=form.gray_calm * factor,
-        gray_fault=form.gray_fault * factor,
-        backlog=form.backlog * factor,
-        crash_every=form.crash_every * factor,
+        profile,
+        name=f"{profile.name} x {factor:g}",
+        warm=profile.warm * factor,
+        burst=profile.burst * factor,
+        step=profile.step * factor if profile.step else None,
+        fixed=profile.fixed * factor,
+        steady=profile.steady * factor,
+        fault=profile.fault * factor,
+        after=profile.after * factor,
+        gray_steady=profile.gray_steady * factor,
+        gray_fault=profile.gray_fault * factor,
+        backlog=profile.backlog * factor,
+        crash_every=profile.crash_every * factor,
     )

@@ -26,8 +26,8 @@ PEER_VERSIONS = ("celery", "taskiq", "taskiq-redis")
 class Report:
     """Grows while scenarios run; can be written at any time."""
 
-    def __init__(self, form: str, *, provisional: bool) -> None:
-        self.form = form
+    def __init__(self, profile: str, *, provisional: bool) -> None:
+        self.form = profile
         self.provisional = provisional
         self.seconds = 0.0
         self._began = datetime.now(UTC)

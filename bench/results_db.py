@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from sluice.model.ids import floor_of
+from sluice.model.ids import min_id_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Settled:
 
 async def messages(dsn: str, run: int, since: float) -> list[Settled]:
     """Every delivery that a run made; ``since`` is the time of day at which it began."""
-    first = floor_of(datetime.fromtimestamp(since - 2, UTC))
+    first = min_id_at(datetime.fromtimestamp(since - 2, UTC))
     connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch(

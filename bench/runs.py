@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import counters, usage
 from bench.clock import now, wall_offset
-from bench.environment import World
+from bench.environment import Environment
 from bench.load import Sent
 from bench.processes import Failed
 from bench.results_db import Settled
@@ -64,11 +64,11 @@ class Message:
 class Run:
     """What came of a run."""
 
-    subject: str
+    system: str
     load: Load
     start: float  # of bench.clock
     offset: float  # what makes the time of day of it
-    ledger: int  # where the sink's ledger ended before
+    call_log: int  # where the sink's ledger ended before
     answers: list[Sent]
     cpu: dict[str, float]  # CPU seconds by process within the measured span
     memory: dict[str, int]  # largest PSS by process, bytes
@@ -186,7 +186,7 @@ class Run:
         """For machines."""
         groups = sorted({one.stream for one in self.messages})
         return {
-            "subject": self.subject,
+            "subject": self.system,
             "seconds": self.load.seconds,
             "warm": self.load.warm,
             "offered_per_s": round(len(self.measured()) / (self.load.seconds - self.load.warm), 1),
@@ -250,20 +250,20 @@ def _rounded(value: float | None) -> float | None:
 
 
 async def perform(
-    world: World, subject: Subject, load: Load, actions: Iterable[Action] = (), *, settle: bool = True
+    env: Environment, system: Subject, load: Load, actions: Iterable[Action] = (), *, settle: bool = True
 ) -> Run:
     """Make one run, with everything that happens meanwhile, and check that nothing was lost.
 
     ``settle``: wait until everything is settled; otherwise :func:`collect` must be called when that is so.
     """
-    python = tuple(subject.roots())
-    ledger = world.sink.position()
-    before = world.counters[counters.ACCEPTED]
+    python = tuple(system.roots())
+    call_log = env.sink.position()
+    before = env.counters[counters.ACCEPTED]
     start = now() + LEAD
     offset = wall_offset()
     offer = Offer(
         host="127.0.0.1",
-        port=subject.port,
+        port=system.port,
         start=start,
         seconds=load.seconds,
         streams=load.streams,
@@ -273,10 +273,10 @@ async def perform(
         window=load.window,
         patience=load.patience,
     )
-    watch = asyncio.create_task(_watch(world, subject, start, load))
+    watch = asyncio.create_task(_watch(env, system, start, load))
     script = [asyncio.create_task(_act(start, action)) for action in actions]
     try:
-        sent, words = await world.generators.make(offer)
+        sent, words = await env.generators.make(offer)
         cpu, memory = await watch
         for task in script:
             await task
@@ -285,11 +285,11 @@ async def perform(
         for task in script:
             task.cancel()
     run = Run(
-        subject=subject.name,
+        system=system.name,
         load=load,
         start=start,
         offset=offset,
-        ledger=ledger,
+        call_log=call_log,
         answers=sent,
         cpu=cpu,
         memory=memory,
@@ -298,13 +298,13 @@ async def perform(
         sent=sum(word["sent"] for word in words if word["drawn"]),
     )
     if settle:
-        run.quiet, at = await subject.rest(sum(one.accepted for one in sent), before, seconds=load.rest)
+        run.quiet, at = await system.rest(sum(one.accepted for one in sent), before, seconds=load.rest)
         run.rest = max(0.0, at - start - load.seconds)
-        await collect(world, subject, run)
+        await collect(env, system, run)
     return run
 
 
-async def collect(world: World, subject: Subject, run: Run) -> None:
+async def collect(env: Environment, system: Subject, run: Run) -> None:
     """Find out what became of a run's messages, and check that nothing was lost."""
     found = {
         one.number: Message(
@@ -316,10 +316,10 @@ async def collect(world: World, subject: Subject, run: Run) -> None:
         )
         for one in run.answers
     }
-    for call in calls(world.sink.lines(run.ledger)):
+    for call in calls(env.sink.lines(run.call_log)):
         if call.run == run.load.run and call.number in found:
             found[call.number].calls.append(call)
-    settled = await subject.settled(run.load.run, run.start + run.offset)
+    settled = await system.settled(run.load.run, run.start + run.offset)
     for row in settled or ():
         message = found.get(row.number)
         if message is not None:
@@ -335,9 +335,11 @@ async def _act(start: float, action: Action) -> None:
     await what()
 
 
-async def _watch(world: World, subject: Subject, start: float, load: Load) -> tuple[dict[str, float], dict[str, int]]:
+async def _watch(
+    env: Environment, system: Subject, start: float, load: Load
+) -> tuple[dict[str, float], dict[str, int]]:
     """CPU between the ends of the measured part; memory looked at in its middle and at its end."""
-    roots = world.roots() | subject.roots()
+    roots = env.roots() | system.roots()
     await asyncio.sleep(max(0.0, start + load.warm - now()))
     first = usage.cpu_seconds(roots)
     await asyncio.sleep(max(0.0, start + (load.warm + load.seconds) / 2 - now()))
@@ -372,17 +374,17 @@ def conservation(run: Run, *, record: bool) -> list[str]:
     return faults
 
 
-async def verify(world: World, subject: Sluice, ledger: int) -> dict[str, Any]:
+async def verify(env: Environment, system: Sluice, call_log: int) -> dict[str, Any]:
     """`sluice verify --quiet` on the record and on what the sink saw since ``ledger``.
 
     Raises:
         Failed: it could not be run.
     """
-    path = world.folder / "verify.jsonl"
-    path.write_bytes(world.sink.lines(ledger))
+    path = env.folder / "verify.jsonl"
+    path.write_bytes(env.sink.lines(call_log))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sluice_cli.main", "verify", "--quiet", "--json", "--ledger", str(path)),
-        env={"SLUICE_POSTGRES": subject.dsn, "PATH": "/usr/bin:/bin"},
+        env={"SLUICE_POSTGRES": system.dsn, "PATH": "/usr/bin:/bin"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -11,16 +11,16 @@ from statistics import mean, median
 from typing import Any
 
 from bench import sink_client, systems
-from bench.environment import World
+from bench.environment import Environment
 from bench.processes import Failed
-from bench.profiles import Form
+from bench.profiles import Profile
 from bench.report import Report
 from bench.runs import Action, Load, Run, collect, first_taken, perform, verify
 from bench.saturation import Ladder
 from bench.statistics import Spread, longest_gap, percentile, ratios
-from bench.systems import Rival, Sluice, Subject, Tenant
+from bench.systems import Competitor, Sluice, Subject, Tenant
 from bench.traffic import Shape, Stream
-from sluice.bus.topics import Topic, deliveries
+from sluice.bus.topics import Topic, delivery_topic
 from sluice.model.message import Channel
 
 WINDOW = 1000  # messages under way when we and Floor K are at their limit
@@ -38,12 +38,12 @@ HANGING = {"do": "hang", "slow": {"median": 3600.0}}
 class Bench:
     """A measurement under way: the world, the systems in it, and the report that grows."""
 
-    def __init__(self, world: World, form: Form, report: Report) -> None:
-        self.world = world
-        self.form = form
+    def __init__(self, env: Environment, profile: Profile, report: Report) -> None:
+        self.world = env
+        self.form = profile
         self.report = report
         self.sluice: Sluice | None = None
-        self.rivals: dict[str, Rival] = {}
+        self.rivals: dict[str, Competitor] = {}
         self.saturation: float | None = None  # of ours, messages per second
         self.limit: float | None = None  # what went through at a full window in the same minutes
         self._tenants: Iterator[Tenant] = iter(())
@@ -70,7 +70,7 @@ class Bench:
             self.sluice.end()
             self.sluice = None
 
-    async def rival(self, name: str) -> Rival:
+    async def competitor(self, name: str) -> Competitor:
         """A floor or a peer, started when first asked for."""
         if name not in self.rivals:
             start = {
@@ -85,9 +85,9 @@ class Bench:
     def end_rivals(self, *names: str) -> None:
         """Stop those named, or all."""
         for name in names or tuple(self.rivals):
-            rival = self.rivals.pop(name, None)
-            if rival is not None:
-                rival.end()
+            competitor = self.rivals.pop(name, None)
+            if competitor is not None:
+                competitor.end()
 
     @property
     def ours(self) -> Sluice:
@@ -123,9 +123,9 @@ class Bench:
         keys = ("none",) if tenant is None else (tenant.key,)
         return Stream(name, Shape(run, channel, class_).template(), rate, kind, keys, **more)
 
-    async def run(self, scenario: str, subject: Subject, load: Load, actions: Sequence[Action] = ()) -> Run:
+    async def run(self, scenario: str, system: Subject, load: Load, actions: Sequence[Action] = ()) -> Run:
         """Make a run and put it into the report."""
-        made = await perform(self.world, subject, load, actions)
+        made = await perform(self.world, system, load, actions)
         self.note(scenario, made)
         return made
 
@@ -134,7 +134,7 @@ class Bench:
         self.report.ran(scenario, run)
         told = run.summary()
         words = [
-            f"scenario {scenario}  {run.subject:<8} {told['offered_per_s']:>7} /s offered, "
+            f"scenario {scenario}  {run.system:<8} {told['offered_per_s']:>7} /s offered, "
             f"{told['delivered_per_s']:>7} /s delivered",
             f"accept p99 {told['accept_p99_ms']} ms, provider p99 {told['provider_p99_ms']} ms",
         ]
@@ -142,40 +142,40 @@ class Bench:
         words += [f"FAULT: {fault}" for fault in run.faults]
         self.world.say("; ".join(words))
 
-    async def at_limit(self, scenario: str, subject: Subject, *, warm: float, seconds: float) -> Run:
+    async def at_limit(self, scenario: str, system: Subject, *, warm: float, seconds: float) -> Run:
         """As fast as the sink takes: a bounded number of messages under way over the whole pipeline."""
         run = self.world.next_run()
-        tenant = self.ours.tenants[0] if isinstance(subject, Sluice) else None
-        window = WINDOW if subject.name in ("sluice", "floor-k") else PEER_WINDOW
+        tenant = self.ours.tenants[0] if isinstance(system, Sluice) else None
+        window = WINDOW if system.name in ("sluice", "floor-k") else PEER_WINDOW
         load = Load(
             (self.stream(run, tenant, kind="window"),),
             seconds=warm + seconds,
             warm=warm,
             run=run,
             window=window,
-            rest=self.form.rest,
+            rest=self.form.drain,
         )
-        return await self.run(scenario, subject, load)
+        return await self.run(scenario, system, load)
 
     async def at_rate(
-        self, scenario: str, subject: Subject, rate: float, *, warm: float, seconds: float, urgent: float = 0.0
+        self, scenario: str, system: Subject, rate: float, *, warm: float, seconds: float, urgent: float = 0.0
     ) -> Run:
         """Open loop, Poisson."""
         run = self.world.next_run()
-        tenant = self.ours.tenants[0] if isinstance(subject, Sluice) else None
+        tenant = self.ours.tenants[0] if isinstance(system, Sluice) else None
         streams = [self.stream(run, tenant, rate * (1 - urgent), name="standard")]
         if urgent:
             streams.append(self.stream(run, tenant, rate * urgent, name="urgent", class_="urgent"))
-        load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.form.rest)
-        return await self.run(scenario, subject, load)
+        load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.form.drain)
+        return await self.run(scenario, system, load)
 
-    async def search(self, scenario: str, subject: Subject, guess: float) -> float | None:
+    async def search(self, scenario: str, system: Subject, guess: float) -> float | None:
         """The highest open-loop rate that a subject keeps up with."""
         assert self.form.step is not None
         ladder = Ladder(guess)
         while not ladder.done:
             made = await self.at_rate(
-                scenario, subject, ladder.rate, warm=min(3.0, self.form.warm), seconds=self.form.step
+                scenario, system, ladder.rate, warm=min(3.0, self.form.warm), seconds=self.form.step
             )
             reasons = [*made.behind, *made.faults]
             if reasons:
@@ -207,31 +207,31 @@ class Bench:
 
 async def saturation(bench: Bench) -> None:
     """1: how much goes through, against the floors and the baseline."""
-    form, report = bench.form, bench.report
+    profile, report = bench.form, bench.report
     await bench.world.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     await asyncio.sleep(2.0)
     supervisor = ours.supervisor_memory()
     idle = ours.memory() + supervisor
     report.measure("memory_idle_mb", [idle])
-    rivals = [await bench.rival(name) for name in ("floor-k", "floor-c", "celery")]
-    everybody: list[Subject] = [ours, *rivals]
-    for subject in everybody:
-        await bench.at_limit("1 warm-up", subject, warm=0.5, seconds=min(2.0, form.burst))
+    competitors = [await bench.competitor(name) for name in ("floor-k", "floor-c", "celery")]
+    everybody: list[Subject] = [ours, *competitors]
+    for system in everybody:
+        await bench.at_limit("1 warm-up", system, warm=0.5, seconds=min(2.0, profile.burst))
     found: dict[str, list[list[float]]] = {"sluice": []}
     at_limit: list[tuple[Run, Run]] = []
     most_memory = 0.0
-    for number in range(max(form.pairs, form.peer_pairs)):
+    for number in range(max(profile.pairs, profile.peer_pairs)):
         round_: dict[str, float | None] = {}
         runs: dict[str, Run] = {}
         wanted: list[Subject] = [ours]
-        wanted += [bench.rivals["floor-k"]] if number < form.pairs else []
-        wanted += rivals[1:] if number < form.peer_pairs else []
-        for subject in wanted:
-            runs[subject.name] = made = await bench.at_limit("1", subject, warm=form.warm, seconds=form.burst)
-            round_[subject.name] = made.rate
-            if form.step is not None and made.rate:
-                round_[subject.name] = await bench.search("1", subject, 0.9 * made.rate)
+        wanted += [bench.rivals["floor-k"]] if number < profile.pairs else []
+        wanted += competitors[1:] if number < profile.peer_pairs else []
+        for system in wanted:
+            runs[system.name] = made = await bench.at_limit("1", system, warm=profile.warm, seconds=profile.burst)
+            round_[system.name] = made.rate
+            if profile.step is not None and made.rate:
+                round_[system.name] = await bench.search("1", system, 0.9 * made.rate)
         most_memory = max(most_memory, runs["sluice"].python_memory)
         for name, rate in round_.items():
             found.setdefault(name, []).append([round_["sluice"] or 0.0, rate or 0.0])
@@ -279,21 +279,21 @@ def _spread(values: Sequence[float]) -> dict[str, float | int] | None:
 
 async def latency(bench: Bench) -> None:
     """2: how long it takes at a fixed load, against Floor K at the same rate."""
-    form, report = bench.form, bench.report
+    profile, report = bench.form, bench.report
     whole = bench.need_saturation()
     await bench.world.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
-    floor = await bench.rival("floor-k")
-    for share in form.shares:
+    floor = await bench.competitor("floor-k")
+    for share in profile.shares:
         pairs: list[tuple[Run, Run]] = []
-        for attempt in range(form.pairs + form.spare_pairs):
-            if len(pairs) == form.pairs or (attempt >= form.pairs and not bench.world.time_left(60)):
+        for attempt in range(profile.pairs + profile.spare_pairs):
+            if len(pairs) == profile.pairs or (attempt >= profile.pairs and not bench.world.time_left(60)):
                 break
             made = []
-            for subject in (ours, floor):
+            for system in (ours, floor):
                 made.append(
                     await bench.at_rate(
-                        f"2 ({share:g} S)", subject, share * whole, warm=form.warm, seconds=form.fixed, urgent=0.1
+                        f"2 ({share:g} S)", system, share * whole, warm=profile.warm, seconds=profile.fixed, urgent=0.1
                     )
                 )
             if not any(run.void for run in made):
@@ -337,25 +337,25 @@ def _latencies(pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
 
 async def concurrency(bench: Bench) -> None:
     """3: a slow provider is waited for by many at once, not partition by partition."""
-    form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sink_client.SLOW)
-    topics = [Topic.ACCEPTED.value, deliveries(Channel.EMAIL).value]
+    profile, report, env = bench.form, bench.report, bench.world
+    await env.sink.behave(sink_client.SLOW)
+    topics = [Topic.ACCEPTED.value, delivery_topic(Channel.EMAIL).value]
     whole = bench.saturation
     found = {}
     for partitions in LITTLE_PARTITIONS:
         bench.end_sluice()
-        await systems.remake_topics(world.addresses["kafka"], topics, partitions)
+        await systems.remake_topics(env.addresses["kafka"], topics, partitions)
         for slots in LITTLE_SLOTS:
             ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_SLOTS": str(slots)}, tenants=1)
-            run = world.next_run()
+            run = env.next_run()
             ideal = slots / LITTLE_SECONDS
             load = Load(
                 (bench.stream(run, ours.tenants[0], kind="window"),),
-                seconds=form.warm + form.burst,
-                warm=form.warm,
+                seconds=profile.warm + profile.burst,
+                warm=profile.warm,
                 run=run,
                 window=LITTLE_WINDOW * slots,
-                rest=form.rest,
+                rest=profile.drain,
             )
             made = await bench.run("3", ours, load)
             found[f"{partitions} partitions, {slots} slots"] = {
@@ -369,7 +369,7 @@ async def concurrency(bench: Bench) -> None:
             await bench.check("3")
     report.figure("3", "by partitions and slots", found)
     bench.end_sluice()
-    await systems.remake_topics(world.addresses["kafka"], topics, systems.PARTITIONS)
+    await systems.remake_topics(env.addresses["kafka"], topics, systems.PARTITIONS)
 
 
 # -- 4 -----------------------------------------------------------------------------------------------------------
@@ -377,28 +377,32 @@ async def concurrency(bench: Bench) -> None:
 
 async def failover(bench: Bench) -> None:
     """4: a provider answers 503 at once, and later works again."""
-    form, report, world = bench.form, bench.report, bench.world
+    profile, report, env = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
     ours = bench.sluice or await bench.start_sluice()
     subjects_: list[Subject] = [ours]
-    if form.step is not None:
-        subjects_.append(await bench.rival("floor-c"))
-    begin, end = form.warm + form.calm, form.warm + form.calm + form.fault
-    for subject in subjects_:
-        await world.sink.behave(sink_client.MODEL)
-        run = world.next_run()
-        tenant = bench.next_tenant() if subject is ours else None
+    if profile.step is not None:
+        subjects_.append(await bench.competitor("floor-c"))
+    begin, end = profile.warm + profile.steady, profile.warm + profile.steady + profile.fault
+    for system in subjects_:
+        await env.sink.behave(sink_client.MODEL)
+        run = env.next_run()
+        tenant = bench.next_tenant() if system is ours else None
         load = Load(
-            (bench.stream(run, tenant, rate),), seconds=end + form.after, warm=form.warm, run=run, rest=form.rest
+            (bench.stream(run, tenant, rate),),
+            seconds=end + profile.after,
+            warm=profile.warm,
+            run=run,
+            rest=profile.drain,
         )
         actions: list[Action] = [
-            (begin, partial(world.sink.behave, sink_client.MODEL, {"email-a": REFUSED_503})),
-            (end, partial(world.sink.behave, sink_client.MODEL)),
+            (begin, partial(env.sink.behave, sink_client.MODEL, {"email-a": REFUSED_503})),
+            (end, partial(env.sink.behave, sink_client.MODEL)),
         ]
-        made = await bench.run("4", subject, load, actions)
+        made = await bench.run("4", system, load, actions)
         told = _failover_figures(made, begin, end)
-        report.figure("4", subject.name, told)
-        if subject is ours:
+        report.figure("4", system.name, told)
+        if system is ours:
             report.measure("failover_throughput_over_before", [told["throughput in fault / before"]])
             report.measure("failover_late_percent", [told["late, per cent"]])
             report.measure("failover_lost", [float(made.lost)])
@@ -408,7 +412,7 @@ async def failover(bench: Bench) -> None:
 def _failover_figures(run: Run, begin: float, end: float) -> dict[str, Any]:
     before, during = _kept(run, run.load.warm, begin), _kept(run, begin, end)
     due = run.measured(begin=begin, end=end)
-    a_calls = sorted(call.came - run.start for one in run.messages for call in one.calls if call.door == "email-a")
+    a_calls = sorted(call.came - run.start for one in run.messages for call in one.calls if call.endpoint == "email-a")
     refused = sum(not call.accepted for one in run.messages for call in one.calls)
     return {
         "throughput in fault / before": round(during / before, 4) if before else 0.0,
@@ -461,33 +465,33 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 async def gray_failure(bench: Bench) -> None:
     """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times)."""
-    form, report, world = bench.form, bench.report, bench.world
+    profile, report, env = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
     ours = bench.sluice or await bench.start_sluice()
-    variants: dict[str, tuple[int, dict[str, Any]]] = {"hang": (form.gray_pairs, HANGING)}
-    if form.step is not None:
+    variants: dict[str, tuple[int, dict[str, Any]]] = {"hang": (profile.gray_pairs, HANGING)}
+    if profile.step is not None:
         variants["20 x slower"] = 1, {"slow": {"median": 1.0, "sigma": 0.35}}
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
     # Calm and fault come again and again in one run, each time for a tenant whose providers nobody has used.
     for name, (spells, rule) in variants.items():
-        await world.sink.behave(sink_client.MODEL)
-        run = world.next_run()
+        await env.sink.behave(sink_client.MODEL)
+        run = env.next_run()
         streams: list[Stream] = []
         actions: list[Action] = []
         faults: list[tuple[float, float, float]] = []  # begin of the calm, begin and end of the fault
         for spell in range(spells):
-            first = spell * (form.warm + form.gray_calm + form.gray_fault)
-            calm = first + form.warm
-            begin, end = calm + form.gray_calm, calm + form.gray_calm + form.gray_fault
+            first = spell * (profile.warm + profile.gray_steady + profile.gray_fault)
+            calm = first + profile.warm
+            begin, end = calm + profile.gray_steady, calm + profile.gray_steady + profile.gray_fault
             faults.append((calm, begin, end))
             tenant = bench.next_tenant()
             for channel in ("email", "sms"):
                 streams.append(bench.stream(run, tenant, rate / 2, name=channel, channel=channel, begin=first, end=end))
             actions += [
-                (begin, partial(world.sink.behave, sink_client.MODEL, {"sms-a": rule})),
-                (end, partial(world.sink.behave, sink_client.MODEL)),
+                (begin, partial(env.sink.behave, sink_client.MODEL, {"sms-a": rule})),
+                (end, partial(env.sink.behave, sink_client.MODEL)),
             ]
-        load = Load(tuple(streams), seconds=faults[-1][2], warm=form.warm, run=run, rest=form.rest)
+        load = Load(tuple(streams), seconds=faults[-1][2], warm=profile.warm, run=run, rest=profile.drain)
         made = await bench.run("5", ours, load, actions)
         due = [one for _, begin, end in faults for one in made.measured("sms", begin=begin, end=end)]
         late = [one for _, begin, end in faults for one in made.late("sms", begin=begin, end=end)]
@@ -504,7 +508,7 @@ async def gray_failure(bench: Bench) -> None:
                 "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
                 "sms lost": sum(one.accepted and first_taken(one) is None for one in made.measured("sms")),
                 "most calls held by the provider": _most_held(
-                    [call for one in made.messages for call in one.calls if call.door == "sms-a"]
+                    [call for one in made.messages for call in one.calls if call.endpoint == "sms-a"]
                 ),
                 "duplicates": made.duplicates,
             },
@@ -528,13 +532,15 @@ def _most_held(calls: Sequence[Any]) -> int:
 
 async def backlog(bench: Bench) -> None:
     """6: the workers were away; how fast the pile is worked off, and what urgent messages feel of it."""
-    form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sink_client.FAST)
+    profile, report, env = bench.form, bench.report, bench.world
+    await env.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
     whole = await bench.saturation_now()
-    alone = await bench.at_rate("6 alone", ours, 0.1 * whole, warm=min(2.0, form.warm), seconds=max(4.0, form.warm))
-    filled, drained, urgent = await pile_and_drain(bench, "6", tenant, whole, form.backlog)
+    alone = await bench.at_rate(
+        "6 alone", ours, 0.1 * whole, warm=min(2.0, profile.warm), seconds=max(4.0, profile.warm)
+    )
+    filled, drained, urgent = await pile_and_drain(bench, "6", tenant, whole, profile.backlog)
     around = mean([whole, await bench.saturation_now()])
     report.figure("6", "drain", {"saturation before and after, mean, per s": round(around, 1), **drained})
     if drained["drain rate per s"]:
@@ -550,34 +556,34 @@ async def backlog(bench: Bench) -> None:
         },
     )
     if filled.faults:
-        world.say(f"    {filled.faults}")
+        env.say(f"    {filled.faults}")
 
 
 async def pile_and_drain(
     bench: Bench, scenario: str, tenant: Tenant, whole: float, seconds: float, *, most: int | None = None
 ) -> tuple[Run, dict[str, Any], Run]:
     """Stop the e-mail worker, let a pile grow, start it again; urgent messages come at 0.1 S meanwhile."""
-    world, ours = bench.world, bench.ours
+    env, ours = bench.world, bench.ours
     control = ours.engine.control
     await asyncio.to_thread(control.stop, "email-worker")
-    run = world.next_run()
+    run = env.next_run()
     # At the rate at which the whole keeps up, and never slower than the pile is wanted.
     rate = 0.9 * whole
     length = seconds if most is None else most / rate
     load = Load((bench.stream(run, tenant, rate, kind="constant"),), seconds=length, warm=0.0, run=run)
-    filled = await perform(world, ours, load, settle=False)
+    filled = await perform(env, ours, load, settle=False)
     size = sum(one.accepted for one in filled.answers)
-    world.say(f"    {size} messages wait")
-    run = world.next_run()
+    env.say(f"    {size} messages wait")
+    run = env.next_run()
     stream = bench.stream(run, tenant, 0.1 * whole, name="urgent", class_="urgent")
-    load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.form.rest)
+    load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.form.drain)
 
     async def start() -> None:
         await asyncio.to_thread(control.start, "email-worker")
 
     urgent = await bench.run(scenario, ours, load, [(0.0, start)])
     filled.quiet = urgent.quiet
-    await collect(world, ours, filled)
+    await collect(env, ours, filled)
     bench.note(scenario, filled)
     moments = sorted(moment for one in filled.messages if (moment := first_taken(one)) is not None)
     took = moments[-1] - moments[0] if len(moments) > 1 else 0.0
@@ -613,33 +619,33 @@ def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
 
 async def overload(bench: Bench) -> None:
     """7: one tenant offers twice what we can carry, another one little."""
-    form, report, world = bench.form, bench.report, bench.world
-    await world.sink.behave(sink_client.FAST)
+    profile, report, env = bench.form, bench.report, bench.world
+    await env.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     whole = await bench.saturation_now()
     loud, quiet = bench.next_tenant(), bench.next_tenant()
 
     async def beside(scenario: str, factor: float, seconds: float) -> Run:
-        run = world.next_run()
+        run = env.next_run()
         streams = [bench.stream(run, quiet, 0.1 * whole, name="quiet")]
         if factor:
             streams.insert(0, bench.stream(run, loud, factor * whole, name="loud"))
         load = Load(
             tuple(streams),
-            seconds=form.warm + seconds,
-            warm=form.warm,
+            seconds=profile.warm + seconds,
+            warm=profile.warm,
             run=run,
             # Opened while the load is on, a thousand connections cost retransmissions of seconds.
             connections=OVERLOAD_CONNECTIONS,
-            rest=form.rest,
+            rest=profile.drain,
         )
         return await bench.run(scenario, ours, load)
 
-    alone = await beside("7 alone", 0.0, form.fixed)
+    alone = await beside("7 alone", 0.0, profile.fixed)
     # What the machine leaves to anybody at the goodput that is asked for, when nobody is refused; and at its limit.
-    within = await beside("7 without overload", 0.75, form.fixed)
-    limit = await beside("7 at the limit", 1.1, form.fixed)
-    both = await beside("7", 2.0, form.fault)
+    within = await beside("7 without overload", 0.75, profile.fixed)
+    limit = await beside("7 at the limit", 1.1, profile.fixed)
+    both = await beside("7", 2.0, profile.fault)
     around = mean([whole, await bench.saturation_now()])
     refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
     report.figure(
@@ -656,7 +662,7 @@ async def overload(bench: Bench) -> None:
             "quiet tenant p99 alone and at 0.85, 1.2, 2.1 S, ms": [
                 _milliseconds(_p99(run.provider_times("quiet"))) for run in (alone, within, limit, both)
             ],
-            "CPU-s per s": {name: round(used / form.fault, 3) for name, used in both.cpu.items()},
+            "CPU-s per s": {name: round(used / profile.fault, 3) for name, used in both.cpu.items()},
             "seconds until the pile was gone": round(both.rest, 1),
             "memory MB alone": round(alone.python_memory, 1),
             "memory MB": round(both.python_memory, 1),
@@ -674,18 +680,18 @@ async def overload(bench: Bench) -> None:
 
 async def crashes(bench: Bench) -> None:
     """8: kill -9 the worker, the router, the gateway; restart the broker."""
-    form, report, world = bench.form, bench.report, bench.world
+    profile, report, env = bench.form, bench.report, bench.world
     rate = 0.5 * bench.need_saturation()
-    await world.sink.behave(sink_client.MODEL)
+    await env.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
-    every = form.crash_every
+    every = profile.crash_every
 
     async def kill(name: str) -> None:
         os.kill(ours.roots()[name], signal.SIGKILL)
 
     async def restart_broker() -> None:
-        await asyncio.to_thread(world.services.control.restart, "kafka")
+        await asyncio.to_thread(env.services.control.restart, "kafka")
 
     happenings: list[tuple[str, Callable[[], Awaitable[None]]]] = [
         ("email-worker", partial(kill, "email-worker")),
@@ -693,14 +699,14 @@ async def crashes(bench: Bench) -> None:
         ("gateway", partial(kill, "gateway")),
         ("broker", restart_broker),
     ]
-    moments = {name: form.warm + every * (number + 1) for number, (name, _) in enumerate(happenings)}
-    run = world.next_run()
+    moments = {name: profile.warm + every * (number + 1) for number, (name, _) in enumerate(happenings)}
+    run = env.next_run()
     load = Load(
         (bench.stream(run, tenant, rate),),
-        seconds=form.warm + every * (len(happenings) + 2),
-        warm=form.warm,
+        seconds=profile.warm + every * (len(happenings) + 2),
+        warm=profile.warm,
         run=run,
-        rest=form.rest,
+        rest=profile.drain,
     )
     made = await bench.run("8", ours, load, [(moments[name], action) for name, action in happenings])
     came = [call.came - made.start for one in made.messages for call in one.calls]

@@ -29,7 +29,7 @@ class Call:
 
     run: int
     number: int
-    door: str
+    endpoint: str
     came: float
     ended: float
     accepted: bool
@@ -55,15 +55,15 @@ class Sink:
     def roots(self) -> dict[str, int]:
         return {"sink": self._child.pid}
 
-    def url(self, door: str) -> str:
+    def url(self, endpoint: str) -> str:
         """The base URL of a door."""
-        return f"http://127.0.0.1:{self.ports[door]}"
+        return f"http://127.0.0.1:{self.ports[endpoint]}"
 
-    async def behave(self, rule: Rule, doors: Mapping[str, Rule] | None = None) -> None:
+    async def behave(self, rule: Rule, endpoints: Mapping[str, Rule] | None = None) -> None:
         """All doors by ``rule``, from the next call on; those in ``doors`` by their own."""
         script = {
             "default": {**rule, "receipts": SILENT},
-            "doors": {name: {**rule, **own, "receipts": SILENT} for name, own in (doors or {}).items()},
+            "doors": {name: {**rule, **own, "receipts": SILENT} for name, own in (endpoints or {}).items()},
         }
         await asyncio.to_thread(self._put, json.dumps(script).encode())
 

@@ -18,34 +18,34 @@ import uvloop
 from bench import counters
 from bench.clock import first_in_line, now
 from bench.counters import Counters
-from sluice_simulator import Receipts, Rule, Script, Simulator
-from sluice_simulator.dialect import Taken
-from sluice_simulator.endpoint import Door, Remembered, Verdict
-from sluice_simulator.registry import FAR_ENDS
+from sluice_simulator import Receipts, Rule, Scenario, Simulator
+from sluice_simulator.dialect import ParsedSend
+from sluice_simulator.endpoint import Decision, Endpoint, IdempotencyEntry
+from sluice_simulator.registry import DIALECTS
 
 DOORS = {"email-a": "resend", "email-b": "resend", "sms-a": "twilio", "sms-b": "twilio"}
 KEYS_KEPT = 100_000  # idempotency keys of a door; a repeat comes within seconds
 
 
-class TimedDoor(Door):
+class TimedEndpoint(Endpoint):
     """A door that notes when each call came in, and counts where the generator can see it."""
 
     counted: Counters
 
-    def judge(self, recipient: str) -> Verdict:
+    def judge(self, recipient: str) -> Decision:
         """As the script says; this is the moment at which the call was read."""
         self._came.setdefault(recipient, []).append(now())
         self.counted[counters.CALLS] += 1
-        return super().judge(recipient)
+        return super().decide(recipient)
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: Scenario) -> None:
         """Take over a script."""
         self._came: dict[str, list[float]] = getattr(self, "_came", {})
-        super().follow(script)
+        super().apply_scenario(script)
 
-    def remember(self, taken: Taken, memory: Remembered) -> None:
+    def remember(self, taken: ParsedSend, memory: IdempotencyEntry) -> None:
         """Keep it under its key, and forget the oldest: a benchmark has no end of keys."""
-        super().remember(taken, memory)
+        super().store(taken, memory)
         if len(self._keys) > KEYS_KEPT:
             del self._keys[next(iter(self._keys))]
 
@@ -66,21 +66,22 @@ async def _serve(folder: Path, counted: Counters) -> None:
     # remembers hundreds of thousands of calls, and was measured as somebody else's delay. Rings here are young ones.
     gc.freeze()
     gc.set_threshold(50_000, 20, 1_000_000)
-    TimedDoor.counted = counted
+    TimedEndpoint.counted = counted
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     # Peers have no receipts, so nobody's providers send any.
-    simulator = Simulator(Script(default=Rule(receipts=Receipts(kinds=()))), doors=DOORS, ledger=folder)
-    simulator.doors = {
-        name: TimedDoor(name, FAR_ENDS[kind], simulator.ledger, simulator.postman) for name, kind in DOORS.items()
+    simulator = Simulator(Scenario(default=Rule(receipts=Receipts(kinds=()))), endpoints=DOORS, call_log=folder)
+    simulator.endpoints = {
+        name: TimedEndpoint(name, DIALECTS[kind], simulator.call_log, simulator.webhook_sender)
+        for name, kind in DOORS.items()
     }
-    simulator.follow(simulator.script)
+    simulator.apply_scenario(simulator.scenario)
     # The outside world has machines of its own: how fast a provider answers does not depend on our load.
     priority = first_in_line(real_time=False)
     async with simulator:
-        ports = {name: door.port for name, door in simulator.doors.items()}
+        ports = {name: endpoint.port for name, endpoint in simulator.endpoints.items()}
         print(json.dumps({"ports": ports, "control": simulator.control_url, "priority": priority}), flush=True)
         await stop.wait()
 

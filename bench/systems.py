@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench import counters, results_db, usage
 from bench.clock import now, wall_offset
-from bench.environment import World, environment, wait_for_port
+from bench.environment import Environment, environment, wait_for_port
 from bench.processes import Child, Failed, bench_program
 from bench.results_db import Settled
 from bench.traffic import Shape
@@ -24,8 +24,8 @@ from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
 from sluice.store import configuration, migrations
-from sluice.store.cipher import Vault
-from sluice_launcher.local_stack import Engine
+from sluice.store.cipher import CredentialCipher
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
 from sluice_launcher.roles import ROLES, SERVICES
 from sluice_launcher.state import read_state
@@ -73,8 +73,8 @@ class Sluice:
 
     name = "sluice"
 
-    def __init__(self, world: World, folder: Path, engine: Engine, dsn: str, tenants: Sequence[Tenant]) -> None:
-        self._world = world
+    def __init__(self, env: Environment, folder: Path, engine: LocalStack, dsn: str, tenants: Sequence[Tenant]) -> None:
+        self._world = env
         self._folder = folder
         self.engine = engine
         self.dsn = dsn
@@ -85,7 +85,7 @@ class Sluice:
     @classmethod
     async def start(
         cls,
-        world: World,
+        env: Environment,
         database: str,
         *,
         tenants: int = 1,
@@ -94,26 +94,26 @@ class Sluice:
         existing: Sequence[Tenant] | None = None,
     ) -> Sluice:
         """Start it on a new database, or on one that has its tenants already."""
-        folder = world.folder / f"roles-{database}-{world.next_run()}"
+        folder = env.folder / f"roles-{database}-{env.next_run()}"
         folder.mkdir(mode=0o700)
-        key = world.folder / "services/credentials.key"
+        key = env.folder / "services/credentials.key"
         shutil.copy2(key, folder / "credentials.key")
         if existing is None:
-            dsn = await results_db.create_database(world.addresses["postgres"], database)
+            dsn = await results_db.create_database(env.addresses["postgres"], database)
             await migrations.apply(dsn)
-            existing = await make_tenants(dsn, world, key, tenants, channels)
+            existing = await make_tenants(dsn, env, key, tenants, channels)
         else:
-            dsn = results_db.with_database(world.addresses["postgres"], database)
+            dsn = results_db.with_database(env.addresses["postgres"], database)
         with environment({"SLUICE_CRASH_FILE": "", "SLUICE_CALLBACK_BASE": "", **(settings or {})}):
-            engine = Engine(
+            engine = LocalStack(
                 folder,
                 services=SERVICES,
                 roles=ROLE_NAMES,
-                external={**world.addresses, "postgres": dsn},
+                external={**env.addresses, "postgres": dsn},
                 testing=False,
             )
             engine.start()
-        return cls(world, folder, engine, dsn, existing)
+        return cls(env, folder, engine, dsn, existing)
 
     def roots(self) -> dict[str, int]:
         """The roles. The supervisor above them does nothing while they run; its memory is told apart."""
@@ -143,10 +143,10 @@ class Sluice:
 
 
 async def make_tenants(
-    dsn: str, world: World, key_file: Path, count: int, channels: Sequence[str] = ("email", "sms")
+    dsn: str, env: Environment, key_file: Path, count: int, channels: Sequence[str] = ("email", "sms")
 ) -> list[Tenant]:
     """Projects with a key and two providers for each channel."""
-    vault = Vault(read_key_file(key_file))
+    cipher = CredentialCipher(read_key_file(key_file))
     when = utc_now()
     made = []
     connection = await asyncpg.connect(dsn)
@@ -158,22 +158,22 @@ async def make_tenants(
                         connection, organization="Bench", slug=f"bench-{number}", name="Bench", now=when
                     )
                     providers = {}
-                    for door, port in world.sink.ports.items():
-                        channel = Channel(door.partition("-")[0])
+                    for endpoint, port in env.sink.ports.items():
+                        channel = Channel(endpoint.partition("-")[0])
                         if channel.value not in channels:
                             continue
                         provider = await configuration.create_provider(
                             connection,
-                            vault,
+                            cipher,
                             project.id,
                             package="provider-resend" if channel is Channel.EMAIL else "provider-twilio",
                             channel=channel,
-                            name=door,
+                            name=endpoint,
                             credentials=_credentials(channel, f"http://127.0.0.1:{port}"),
                             now=when,
                         )
-                        providers[door] = str(provider)
-                    key = await configuration.create_key(connection, project.id, name="bench", sandbox=False, now=when)
+                        providers[endpoint] = str(provider)
+                    key = await configuration.create_key(connection, project.id, name="bench", is_test=False, now=when)
                     made.append(Tenant(key, providers))
         await connection.execute("ANALYZE")
     finally:
@@ -190,14 +190,14 @@ def _credentials(channel: Channel, url: str) -> dict[str, str]:
 # -- floors and peers --------------------------------------------------------------------------------------------
 
 
-class Rival:
+class Competitor:
     """A system of one or more processes of ours, started from a command line."""
 
-    def __init__(self, world: World, name: str, port: int) -> None:
+    def __init__(self, env: Environment, name: str, port: int) -> None:
         self.name = name
         self.port = port
         self.keys: tuple[str, ...] = ("none",)
-        self._world = world
+        self._world = env
         self._children: dict[str, Child] = {}
 
     def spawn(self, part: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
@@ -285,24 +285,24 @@ async def remake_topics(servers: str, names: Sequence[str], partitions: int) -> 
         await create_topic(servers, name, partitions)
 
 
-async def start_floor_k(world: World) -> Rival:
+async def start_floor_k(env: Environment) -> Competitor:
     """Accept -> Kafka -> POST, and nothing else."""
     name = "floor-k"
-    servers = world.addresses["kafka"]
-    topic = f"bench.{name}.{world.next_run()}"
+    servers = env.addresses["kafka"]
+    topic = f"bench.{name}.{env.next_run()}"
     await create_topic(servers, topic, PARTITIONS)
-    rival = Rival(world, name, free_port())
+    competitor = Competitor(env, name, free_port())
     python = [sys.executable, "-O", "-m"]
-    rival.spawn("accept", [*python, "bench.baselines.kafka_accept", str(rival.port), servers, topic])
-    rival.spawn(
-        "drain", [*python, "bench.baselines.kafka_drain", servers, topic, f"{world.sink.url('email-a')}/emails"]
+    competitor.spawn("accept", [*python, "bench.baselines.kafka_accept", str(competitor.port), servers, topic])
+    competitor.spawn(
+        "drain", [*python, "bench.baselines.kafka_drain", servers, topic, f"{env.sink.url('email-a')}/emails"]
     )
-    await rival.wait()
-    return rival
+    await competitor.wait()
+    return competitor
 
 
-async def _start_peer(world: World, name: str, database: int, worker: Sequence[str]) -> Rival:
-    dsn = await results_db.create_database(world.addresses["postgres"], f"peer_{world.next_run()}")
+async def _start_peer(env: Environment, name: str, database: int, worker: Sequence[str]) -> Competitor:
+    dsn = await results_db.create_database(env.addresses["postgres"], f"peer_{env.next_run()}")
     connection = await asyncpg.connect(dsn)
     try:
         from bench.peers.settings import SCHEMA
@@ -310,43 +310,43 @@ async def _start_peer(world: World, name: str, database: int, worker: Sequence[s
         await connection.execute(SCHEMA)
     finally:
         await connection.close()
-    redis = world.addresses["redis"].rpartition("/")[0]
+    redis = env.addresses["redis"].rpartition("/")[0]
     variables = {
         "BENCH_POSTGRES": dsn,
         "BENCH_REDIS": f"{redis}/{database}",
-        "BENCH_PROVIDERS": f"{world.sink.url('email-a')},{world.sink.url('email-b')}",
+        "BENCH_PROVIDERS": f"{env.sink.url('email-a')},{env.sink.url('email-b')}",
         "PYTHONOPTIMIZE": "1",
     }
-    rival = Rival(world, name, free_port())
+    competitor = Competitor(env, name, free_port())
     module = {"floor-c": "bench.peers.taskiq_app", "celery": "bench.peers.celery_app"}[name]
-    rival.spawn(
+    competitor.spawn(
         "accept",
         [
             *(bench_program("python"), "-m", "uvicorn", f"{module}:app", "--host", "127.0.0.1"),
-            *("--port", str(rival.port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+            *("--port", str(competitor.port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"),
             *("--log-level", "warning", "--backlog", "4096"),
         ],
         variables,
     )
-    rival.spawn("worker", [bench_program("python"), "-m", *worker], variables)
-    await rival.wait()
-    return rival
+    competitor.spawn("worker", [bench_program("python"), "-m", *worker], variables)
+    await competitor.wait()
+    return competitor
 
 
-async def start_floor_c(world: World) -> Rival:
+async def start_floor_c(env: Environment) -> Competitor:
     """Taskiq on a Redis stream, asyncpg, aiohttp, two providers in a fixed order."""
     return await _start_peer(
-        world,
+        env,
         "floor-c",
         1,
         ["taskiq", "worker", "bench.peers.taskiq_app:broker", "--workers", "1", "--log-level", "WARNING"],
     )
 
 
-async def start_celery(world: World) -> Rival:
+async def start_celery(env: Environment) -> Competitor:
     """Celery on Redis, eight processes, requests, psycopg2, one provider."""
     return await _start_peer(
-        world,
+        env,
         "celery",
         2,
         ["celery", "-A", "bench.peers.celery_app:celery", "worker", "-P", "prefork", "-c", "8", "-l", "WARNING"],

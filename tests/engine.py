@@ -20,8 +20,8 @@ import asyncpg
 import pytest
 
 from sluice_launcher import probes
-from sluice_launcher.control import Control
-from sluice_launcher.local_stack import Engine
+from sluice_launcher.control import SupervisorClient
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.plan import default_roles
 from sluice_launcher.process_info import free_port
 
@@ -53,7 +53,7 @@ class System:
 
     addresses: dict[str, str]
     environment: dict[str, str]
-    control: Control
+    control: SupervisorClient
     data_dir: Path
 
 
@@ -66,7 +66,7 @@ def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with _container(POSTGRES_IMAGE, 5432, probes.postgres, POSTGRES_CONTAINER) as place:
             yield f"postgresql://sluice@{place}/sluice"
     else:
-        with Engine(tmp_path_factory.mktemp("postgres"), services=["postgres"]) as engine:
+        with LocalStack(tmp_path_factory.mktemp("postgres"), services=["postgres"]) as engine:
             yield engine.addresses["postgres"]
 
 
@@ -78,7 +78,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with _container(REDIS_IMAGE, 6379, probes.redis, {}) as place:
             yield f"redis://{place}/0"
     else:
-        with Engine(tmp_path_factory.mktemp("redis"), services=["redis"]) as engine:
+        with LocalStack(tmp_path_factory.mktemp("redis"), services=["redis"]) as engine:
             yield engine.addresses["redis"]
 
 
@@ -91,12 +91,12 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with _kafka_container() as place:
             yield place
     else:
-        with Engine(tmp_path_factory.mktemp("kafka"), services=["kafka"]) as engine:
+        with LocalStack(tmp_path_factory.mktemp("kafka"), services=["kafka"]) as engine:
             yield engine.addresses["kafka"]
 
 
 @contextmanager
-def _stopping(engine: Engine) -> Iterator[None]:
+def _stopping(engine: LocalStack) -> Iterator[None]:
     try:
         yield
     finally:
@@ -110,7 +110,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with pytest.MonkeyPatch.context() as setting:
         for name, value in QUICK.items():
             setting.setenv(name, value)
-        engine = Engine(data_dir, roles=default_roles()).start()
+        engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
         yield System(engine.addresses, engine.environment, engine.control, data_dir)
 

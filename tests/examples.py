@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sluice.bus.messages import Assignment, Drive, ProviderHealth, Repeat
-from sluice.delivery.retry_policy import Timing
+from sluice.bus.messages import Assignment, DeliveryTask, ProviderHealth, RetryHandle
+from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
-from sluice.model.message import Channel, Class, Email
+from sluice.model.message import Channel, DeliveryClass, Email
 from sluice.store.configuration import ProviderRow
 from sluice.store.deliveries import Claim, Transition
 from sluice.store.ingest import NewDelivery, NewMessage
@@ -35,34 +35,34 @@ def an_id(when: datetime = NOON) -> UUID:
     return ids.uuid7(milliseconds(when))
 
 
-def a_drive(**changes: Any) -> Drive:
+def a_task(**changes: Any) -> DeliveryTask:
     message_id = an_id()
     defaults: dict[str, Any] = {
-        "delivery_id": ids.sibling(message_id),
+        "delivery_id": ids.uuid7_like(message_id),
         "message_id": message_id,
         "project_id": PROJECT,
         "channel": Channel.EMAIL,
-        "class_": Class.STANDARD,
+        "class_": DeliveryClass.STANDARD,
         "driven_at": NOON,
         "expires_at": after(3600),
     }
-    return Drive(**defaults | changes)
+    return DeliveryTask(**defaults | changes)
 
 
 def an_assignment(**changes: Any) -> Assignment:
-    drive = changes.pop("drive", None) or a_drive()
+    task = changes.pop("drive", None) or a_task()
     defaults: dict[str, Any] = {
-        "drive": drive,
+        "drive": task,
         "provider_id": an_id(),
         "package": "provider-smtp",
-        "reference": ids.reference_of(drive.delivery_id, drive.attempt),
+        "reference": ids.attempt_reference(task.delivery_id, task.attempt),
         "decision": "{}",
     }
     return Assignment(**defaults | changes)
 
 
-def a_repeat(provider: ProviderRow | None = None, reference: str = "att_before") -> Repeat:
-    return Repeat(provider_id=provider.id if provider else an_id(), reference=reference)
+def a_retry_handle(provider: ProviderRow | None = None, reference: str = "att_before") -> RetryHandle:
+    return RetryHandle(provider_id=provider.id if provider else an_id(), reference=reference)
 
 
 def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
@@ -82,19 +82,19 @@ def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
     return ProviderRow(**defaults | changes)
 
 
-def health_of(provider: ProviderRow, verdict: str, **changes: Any) -> ProviderHealth:
+def health_of(provider: ProviderRow, status: str, **changes: Any) -> ProviderHealth:
     defaults: dict[str, Any] = {
         "provider_id": provider.id,
         "project_id": provider.project_id,
         "channel": provider.channel,
-        "verdict": verdict,
+        "verdict": status,
         "at": NOON,
     }
     return ProviderHealth(**defaults | changes)
 
 
-def timing(**changes: Any) -> Timing:
-    return Timing(postgres="postgresql://nowhere", kafka="nowhere:1", **changes)
+def a_policy(**changes: Any) -> RetryPolicy:
+    return RetryPolicy(postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", **changes)
 
 
 def an_email(**changes: Any) -> Email:
@@ -113,10 +113,10 @@ def a_message(when: datetime = NOON, *, to: tuple[str, ...] = ("ada@example.com"
         "id": message_id,
         "project_id": PROJECT,
         "channel": Channel.EMAIL,
-        "class_": Class.STANDARD,
+        "class_": DeliveryClass.STANDARD,
         "sender": "Shop <shop@example.com>",
         "content": an_email().model_dump_json(),
-        "deliveries": tuple(NewDelivery(ids.sibling(message_id), recipient) for recipient in to),
+        "deliveries": tuple(NewDelivery(ids.uuid7_like(message_id), recipient) for recipient in to),
         "created_at": when,
         "expires_at": when + timedelta(hours=72),
         "due_at": when + timedelta(seconds=8),
@@ -135,7 +135,7 @@ def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
         "number": number,
         "provider_id": PROVIDER,
         "round": 1,
-        "reference": ids.reference_of(delivery_id, number),
+        "reference": ids.attempt_reference(delivery_id, number),
         "decision": "{}",
     }
     return Claim(**defaults | changes)
@@ -144,7 +144,7 @@ def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
 PROVIDER = ids.uuid7(3)
 
 
-def a_step(delivery_id: UUID, kind: Any, **changes: Any) -> Transition:
+def a_transition(delivery_id: UUID, kind: Any, **changes: Any) -> Transition:
     """A step of a delivery that is in its first attempt."""
     defaults: dict[str, Any] = {
         "delivery_id": delivery_id,

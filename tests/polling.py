@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 20.0  # seconds; far more than anything here takes on a busy machine
-_LOOK_EVERY = 0.02  # seconds
+TIMEOUT = 20.0  # seconds; far more than anything here takes on a busy machine
+_POLL_INTERVAL = 0.02  # seconds
 
 
-async def until(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
+async def wait_until(condition: Callable[[], Any], within: float = TIMEOUT) -> Any:
     """What ``condition`` returns (or the coroutine that it returns) as soon as that is true."""
     deadline = time.monotonic() + within
     while True:
@@ -21,4 +21,4 @@ async def until(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"it did not come to pass within {within:.0f} s; at last it was {found!r}")
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_POLL_INTERVAL)

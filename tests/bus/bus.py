@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from sluice.bus.consumer import Consumer
-from tests.polling import until
+from tests.polling import wait_until
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ class Handler:
         return next(record for record in reversed(self.records) if int(record.value) == number)
 
     async def has(self, count):
-        await until(lambda: len(self.records) >= count)
+        await wait_until(lambda: len(self.records) >= count)
 
 
 @asynccontextmanager

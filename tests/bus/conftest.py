@@ -6,7 +6,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from sluice.bus.publisher import open_publisher
-from tests.polling import until
+from tests.polling import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +27,13 @@ async def make_topic(admin):
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=config)
         answer = await admin.create_topics([topic])
         assert [error for _, error, *_ in answer.topic_errors] == [0], answer
-        await until(lambda: has_leaders(admin, name))
+        await wait_until(lambda: has_leaders(admin, name))
         return name
 
     yield make
     if made:
         await admin.delete_topics(sorted(set(made)))
-        await until(lambda: are_gone(admin, made))
+        await wait_until(lambda: are_gone(admin, made))
 
 
 async def are_gone(admin, names):

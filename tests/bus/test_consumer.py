@@ -10,7 +10,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sluice.bus.consumer import Consumer, Limits
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
-from tests.polling import until
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -42,7 +42,7 @@ async def test_what_is_finished_is_committed(kafka_bootstrap, admin, topic, grou
     await numbers(kafka_bootstrap, topic, 10)
 
     async with consuming(kafka_bootstrap, topic, group, handler):
-        await until(lambda: is_committed(admin, group, topic, 10))
+        await wait_until(lambda: is_committed(admin, group, topic, 10))
 
 
 async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_bootstrap, admin, topic, group):
@@ -53,10 +53,10 @@ async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_boo
         await handler.has(10)
         for number in (9, 1, 0, 2, 8, 7, 4):
             handler[number].done()
-        await until(lambda: is_committed(admin, group, topic, 3))
+        await wait_until(lambda: is_committed(admin, group, topic, 3))
         for number in (3, 5, 6):
             handler[number].done()
-        await until(lambda: is_committed(admin, group, topic, 10))
+        await wait_until(lambda: is_committed(admin, group, topic, 10))
 
 
 async def test_finishing_twice_changes_nothing(kafka_bootstrap, topic, group):
@@ -112,7 +112,7 @@ async def test_a_handler_that_raises_sees_its_unfinished_records_again(kafka_boo
         assert handler.values[3:] == [0, 2]
         handler[0].done()
         handler[2].done()
-        await until(lambda: is_committed(admin, group, topic, 3))
+        await wait_until(lambda: is_committed(admin, group, topic, 3))
 
 
 async def test_a_consumer_whose_handler_keeps_raising_can_be_stopped(kafka_bootstrap, topic, group):
@@ -133,7 +133,7 @@ async def test_a_full_window_pauses_its_partition(kafka_bootstrap, topic, group)
     async with consuming(kafka_bootstrap, topic, group, handler, limits=Limits(window=20, batch=10)) as consumer:
         await handler.has(20)
         polled = consumer.polled_at
-        await until(lambda: consumer.polled_at > polled + 0.3)  # polls go on and bring nothing
+        await wait_until(lambda: consumer.polled_at > polled + 0.3)  # polls go on and bring nothing
         held = len(handler.records)
         await finish_all(handler, 100)
 
@@ -149,7 +149,7 @@ async def finish_all(handler, count):
             record.done()
         return len(handler.records) >= count
 
-    await until(finish)
+    await wait_until(finish)
     finish()
 
 
@@ -162,7 +162,7 @@ async def test_no_more_are_in_flight_than_allowed(kafka_bootstrap, make_topic, g
         await handler.has(60)
         assert consumer.in_flight == 60
         polled = consumer.polled_at
-        await until(lambda: consumer.polled_at > polled)  # still a living member of the group
+        await wait_until(lambda: consumer.polled_at > polled)  # still a living member of the group
         assert len(handler.records) == 60
         await finish_all(handler, 200)
 
@@ -175,10 +175,10 @@ async def test_a_second_consumer_takes_over_a_part(kafka_bootstrap, make_topic, 
         consuming(kafka_bootstrap, topic, group, one) as first,
         consuming(kafka_bootstrap, topic, group, other) as second,
     ):
-        await until(lambda: len(assignment(first)) == len(assignment(second)) == 2)
+        await wait_until(lambda: len(assignment(first)) == len(assignment(second)) == 2)
         for partition in range(4):
             await numbers(kafka_bootstrap, topic, 10, partition=partition)
-        await until(lambda: len(one.records) + len(other.records) >= 40)
+        await wait_until(lambda: len(one.records) + len(other.records) >= 40)
 
     assert len(one.records) == len(other.records) == 20
 
@@ -196,10 +196,10 @@ async def test_what_is_finished_during_a_rebalance_is_not_seen_again(kafka_boots
         await one.has(20)
         async with consuming(kafka_bootstrap, topic, group, other) as second:
             # The second can have nothing before the first has let go.
-            await until(lambda: second._client is not None or first._client._subscription.reassignment_in_progress)
+            await wait_until(lambda: second._client is not None or first._client._subscription.reassignment_in_progress)
             for record in one.records:
                 record.done()
-            await until(lambda: len(assignment(first)) == len(assignment(second)) == 1)
+            await wait_until(lambda: len(assignment(first)) == len(assignment(second)) == 1)
 
     assert (len(one.records), len(other.records)) == (20, 0)
 
@@ -216,7 +216,7 @@ async def test_what_is_not_finished_in_time_is_seen_by_the_other(kafka_bootstrap
             late = [record for record in one.records if not record.alive]
             for record in one.records:
                 record.done()
-            await until(lambda: first.in_flight == 0)
+            await wait_until(lambda: first.in_flight == 0)
 
     assert len(late) >= 5
     assert sorted(other.values) == [0, 1, 2, 3, 4]
@@ -231,11 +231,11 @@ async def test_records_that_were_lost_while_the_handler_raised_do_not_fill_the_w
         await numbers(kafka_bootstrap, topic, 5, partition=partition)
 
     async with consuming(kafka_bootstrap, topic, group, one, drain=0.5) as first:
-        await until(lambda: len(set(one.records)) == 10)
+        await wait_until(lambda: len(set(one.records)) == 10)
         async with consuming(kafka_bootstrap, topic, group, other):
             await other.has(5)
             one.fault = None
-            await until(lambda: first.in_flight == 0)
+            await wait_until(lambda: first.in_flight == 0)
 
 
 async def test_a_late_finish_of_a_lost_record_commits_nothing(kafka_bootstrap, admin, make_topic, group):
@@ -257,7 +257,7 @@ async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
     assert consumer.readiness() == "not in the consumer group yet"
     running = asyncio.create_task(consumer.run())
 
-    await until(lambda: consumer.readiness() is None)
+    await wait_until(lambda: consumer.readiness() is None)
 
     consumer.stop()
     assert consumer.readiness() == "stopping"
@@ -266,7 +266,7 @@ async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
 
 async def test_a_consumer_that_polls_no_more_is_not_ready(kafka_bootstrap, topic, group):
     async with consuming(kafka_bootstrap, topic, group, Handler()) as consumer:
-        await until(lambda: consumer.readiness() is None)
+        await wait_until(lambda: consumer.readiness() is None)
         consumer.polled_at = time.monotonic() - 60
         reason = consumer.readiness()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sluice.bus.dead_letters import park, parked
+from sluice.bus.dead_letters import encode_dead_letter, publish_dead_letter
 from sluice.bus.topics import Topic
 from tests.bus.bus import read_all
 from tests.examples import NOON
@@ -34,7 +34,7 @@ async def dead_letters(make_topic):
 
 
 def letter_of(record, reason="no JSON"):
-    return json.loads(parked(record, reason, at=NOON))
+    return json.loads(encode_dead_letter(record, reason, at=NOON))
 
 
 def test_a_dead_letter_says_where_and_why():
@@ -70,7 +70,7 @@ def test_a_dead_letter_shows_no_key(name):
     ids=["value", "key", "header", "name of a header", "headers"],
 )
 async def test_a_record_full_of_anything_is_parked(kafka_bootstrap, publisher, dead_letters, record):
-    assert await park(publisher, record, "too much", at=NOON)
+    assert await publish_dead_letter(publisher, record, "too much", at=NOON)
 
     (found,) = await read_all(kafka_bootstrap, dead_letters, 1)
     assert json.loads(found.value)["offset"] == record.offset
@@ -80,8 +80,8 @@ async def test_a_record_full_of_anything_is_parked(kafka_bootstrap, publisher, d
     "record", [Bad(None), Bad(key=None), Bad(headers=(("name", None),)), Bad(headers=(("name", b"\xff"),))]
 )
 async def test_a_record_that_lacks_anything_is_parked(publisher, dead_letters, record):
-    assert await park(publisher, record, "too little", at=NOON)
+    assert await publish_dead_letter(publisher, record, "too little", at=NOON)
 
 
 async def test_a_record_with_a_long_fault_is_parked(publisher, dead_letters):
-    assert await park(publisher, Bad(), "x" * MUCH, at=NOON)
+    assert await publish_dead_letter(publisher, Bad(), "x" * MUCH, at=NOON)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.bus.publisher import Publisher, acknowledged, open_publisher
+from sluice.bus.publisher import Publisher, open_publisher, wait_for_acks
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import read_all
 
@@ -18,7 +18,7 @@ def nowhere():
 
 
 async def test_a_published_record_arrives(kafka_bootstrap, publisher, topic):
-    assert await acknowledged([publisher.publish(topic, b"key", b"value", {"name": "text"})])
+    assert await wait_for_acks([publisher.publish(topic, b"key", b"value", {"name": "text"})])
 
     (record,) = await read_all(kafka_bootstrap, topic, 1)
     assert (record.key, record.value) == (b"key", b"value")
@@ -38,14 +38,14 @@ async def test_records_of_one_key_stay_in_order(kafka_bootstrap, publisher, make
 async def test_records_without_a_key_arrive_each_once(kafka_bootstrap, publisher, make_topic):
     topic = await make_topic(partitions=3)
 
-    assert await acknowledged([publisher.publish(topic, None, str(number).encode()) for number in range(300)])
+    assert await wait_for_acks([publisher.publish(topic, None, str(number).encode()) for number in range(300)])
 
     records = await read_all(kafka_bootstrap, topic, 300)
     assert sorted(int(record.value) for record in records) == list(range(300))
 
 
 async def test_a_deletion_can_be_published(kafka_bootstrap, publisher, topic):
-    assert await acknowledged([publisher.publish(topic, b"key", None)])
+    assert await wait_for_acks([publisher.publish(topic, b"key", None)])
 
     (record,) = await read_all(kafka_bootstrap, topic, 1)
     assert record.value is None
@@ -54,14 +54,14 @@ async def test_a_deletion_can_be_published(kafka_bootstrap, publisher, topic):
 async def test_a_record_that_is_too_large_is_refused_and_the_next_one_taken(publisher, topic):
     large, small = publisher.publish(topic, b"key", b"x" * 2_000_000), publisher.publish(topic, b"key", b"x")
 
-    assert await acknowledged([small])
+    assert await wait_for_acks([small])
     assert large.error == "the record is larger than 1000000 bytes"
 
 
 async def test_a_record_larger_than_a_batch_is_published_and_so_are_its_neighbours(kafka_bootstrap, publisher, topic):
     sizes = [10, 300_000, 20, 30]
 
-    assert await acknowledged([publisher.publish(topic, b"key", b"x" * size) for size in sizes])
+    assert await wait_for_acks([publisher.publish(topic, b"key", b"x" * size) for size in sizes])
 
     records = await read_all(kafka_bootstrap, topic, len(sizes))
     assert [len(record.value) for record in records] == sizes
@@ -71,7 +71,7 @@ async def test_one_key_goes_to_one_partition(kafka_bootstrap, publisher, make_to
     topic = await make_topic(partitions=5)
 
     for key in (b"one", b"two", b"one"):
-        assert await acknowledged([publisher.publish(topic, key, b"value")])
+        assert await wait_for_acks([publisher.publish(topic, key, b"value")])
 
     places = {(record.key, record.partition) for record in await read_all(kafka_bootstrap, topic, 3)}
     assert len(places) == 2
@@ -80,14 +80,14 @@ async def test_one_key_goes_to_one_partition(kafka_bootstrap, publisher, make_to
 async def test_one_refused_record_means_not_all_were_acknowledged(publisher, topic):
     results = [publisher.publish(topic, b"key", value) for value in (b"x", b"x" * 2_000_000)]
 
-    assert not await acknowledged(results)
+    assert not await wait_for_acks(results)
 
 
 async def test_at_the_end_what_was_handed_over_is_published(kafka_bootstrap, topic):
     async with open_publisher(kafka_bootstrap, name="test") as publisher:
         results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(1000)]
 
-    assert all(result.over and not result.error for result in results)
+    assert all(result.done and not result.error for result in results)
     assert len(await read_all(kafka_bootstrap, topic, 1000)) == 1000
 
 
@@ -96,7 +96,7 @@ async def test_a_full_queue_refuses_at_once():
 
     results = [publisher.publish("any", b"key", b"value") for _ in range(4)]
 
-    assert [result.over for result in results] == [False, False, False, True]
+    assert [result.done for result in results] == [False, False, False, True]
     assert results[3].error == "the queue to Kafka is full"
 
 
@@ -104,7 +104,7 @@ async def test_nobody_is_left_waiting_when_the_broker_never_came(nowhere):
     async with open_publisher(nowhere, name="test") as publisher:
         results = [publisher.publish("any", b"key", b"value") for _ in range(3)]
 
-    assert not await asyncio.wait_for(acknowledged(results), timeout=1)
+    assert not await asyncio.wait_for(wait_for_acks(results), timeout=1)
 
 
 async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_bootstrap):
@@ -112,7 +112,7 @@ async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_boot
         missing = publisher.publish("test.no-such-topic", b"key", b"value")
         behind = publisher.publish("test.no-such-topic", b"key", b"value")
 
-    assert not await asyncio.wait_for(acknowledged([missing, behind]), timeout=1)
+    assert not await asyncio.wait_for(wait_for_acks([missing, behind]), timeout=1)
 
 
 async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(publisher, topic):
@@ -121,7 +121,7 @@ async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(
     results[0].then(lambda _: 1 / 0)
     results[1].then(seen.append)
 
-    assert await acknowledged(results[2:])
+    assert await wait_for_acks(results[2:])
     assert seen == [results[1]]
     results[2].then(seen.append)  # over already
     assert seen == results[1:]

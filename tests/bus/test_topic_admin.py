@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from aiokafka.errors import KafkaError
 
-from sluice.bus.topic_admin import Conveyor, ensure_topics, specified
+from sluice.bus.topic_admin import QueueProgress, ensure_topics, read_topic_specs
 from sluice.bus.topics import Group, Topic
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
@@ -13,8 +13,8 @@ from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, consuming, is_committed, put
 from tests.bus.conftest import are_gone
-from tests.examples import a_drive, after, an_assignment
-from tests.polling import until
+from tests.examples import a_task, after, an_assignment
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -36,7 +36,7 @@ async def topics_file(tmp_path, admin):
     names = {"test.one", "test.two", "test.three"} & set(await admin.list_topics())
     if names:
         await admin.delete_topics(list(names))
-        await until(lambda: are_gone(admin, names))
+        await wait_until(lambda: are_gone(admin, names))
 
 
 async def has_partitions(admin, wanted):
@@ -49,7 +49,7 @@ async def test_missing_topics_are_created(kafka_bootstrap, admin, topics_file):
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
 
     assert done == ["created test.one", "created test.two"]
-    await until(lambda: has_partitions(admin, [2, 1]))
+    await wait_until(lambda: has_partitions(admin, [2, 1]))
 
 
 async def test_a_second_time_changes_nothing(kafka_bootstrap, admin, topics_file):
@@ -64,7 +64,7 @@ async def test_a_topic_grows(kafka_bootstrap, admin, topics_file):
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
 
     assert done == ["grew test.one to 4"]
-    await until(lambda: has_partitions(admin, [4, 1]))
+    await wait_until(lambda: has_partitions(admin, [4, 1]))
 
 
 async def test_a_topic_never_shrinks(kafka_bootstrap, admin, topics_file):
@@ -95,12 +95,12 @@ def test_a_file_that_is_no_list_of_topics_is_named(tmp_path, text):
     file.write_text(text)
 
     with pytest.raises(SluiceError, match=r"topics\.yml is not a list of topics"):
-        specified(file)
+        read_topic_specs(file)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(SluiceError, match="nowhere"):
-        specified(tmp_path / "nowhere.yml")
+        read_topic_specs(tmp_path / "nowhere.yml")
 
 
 # -- how far the conveyor has been read --------------------------------------------------------------------------
@@ -109,9 +109,9 @@ def test_a_file_that_is_missing_is_named(tmp_path):
 @pytest.fixture
 async def stages(make_topic, admin):
     """The topics of the conveyor, empty, as no group has ever read them."""
-    for topic in Conveyor.STAGES:
+    for topic in QueueProgress.READERS:
         await make_topic(name=topic.value, partitions=2)
-    await until(lambda: coordinates(admin))
+    await wait_until(lambda: coordinates(admin))
 
 
 async def coordinates(admin):
@@ -124,7 +124,7 @@ async def coordinates(admin):
 
 @pytest.fixture
 def conveyor(kafka_bootstrap):
-    return Conveyor(kafka_bootstrap)
+    return QueueProgress(kafka_bootstrap)
 
 
 async def read_by(bootstrap, admin, group, topic, count):
@@ -132,7 +132,7 @@ async def read_by(bootstrap, admin, group, topic, count):
     handler = Handler()
     async with consuming(bootstrap, topic, group, handler):
         await handler.has(count)
-        await until(lambda: is_committed(admin, group, topic, count))
+        await wait_until(lambda: is_committed(admin, group, topic, count))
 
 
 async def test_an_empty_conveyor_has_been_read_until_now(stages, conveyor):
@@ -142,29 +142,29 @@ async def test_an_empty_conveyor_has_been_read_until_now(stages, conveyor):
 
 
 async def test_an_unread_drive_holds_the_mark_at_its_time(kafka_bootstrap, stages, conveyor):
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_drive(driven_at=after(1)).encode(), a_drive().encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(1)).encode(), a_task().encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(1)
 
 
 async def test_an_unread_assignment_holds_it_at_the_time_of_its_drive(kafka_bootstrap, stages, conveyor):
-    assignment = an_assignment(drive=a_drive(driven_at=after(2)))
+    assignment = an_assignment(task=a_task(driven_at=after(2)))
     await put(kafka_bootstrap, Topic.SMS, assignment.encode(), partition=1)
 
     assert (await conveyor.low_water())[Channel.SMS] == after(2)
 
 
 async def test_the_oldest_of_all_stages_counts(kafka_bootstrap, stages, conveyor):
-    await put(kafka_bootstrap, Topic.REROUTE, a_drive(driven_at=after(9)).encode())
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_drive(driven_at=after(5)).encode(), partition=1)
-    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(drive=a_drive(driven_at=after(7))).encode())
+    await put(kafka_bootstrap, Topic.REROUTE, a_task(driven_at=after(9)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(5)).encode(), partition=1)
+    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(driven_at=after(7))).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(5)
 
 
 async def test_a_channel_whose_workers_are_away_holds_no_other(kafka_bootstrap, stages, conveyor):
     before = utc_now()
-    await put(kafka_bootstrap, Topic.SMS, an_assignment(drive=a_drive(driven_at=after(1))).encode())
+    await put(kafka_bootstrap, Topic.SMS, an_assignment(task=a_task(driven_at=after(1))).encode())
 
     marks = await conveyor.low_water()
 
@@ -180,10 +180,10 @@ async def test_what_was_read_does_not_hold_it(kafka_bootstrap, admin, stages, co
 
 
 async def test_the_first_that_was_not_read_holds_it(kafka_bootstrap, admin, stages, conveyor):
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_drive(driven_at=after(1)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(1)).encode())
     await read_by(kafka_bootstrap, admin, Group.ROUTER, Topic.ACCEPTED, 1)
 
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_drive(driven_at=after(3)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(3)).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(3)
 
@@ -202,14 +202,14 @@ async def test_a_conveyor_that_was_wiped_is_read_anew(kafka_bootstrap, admin, st
     await put(kafka_bootstrap, Topic.EMAIL, *[an_assignment().encode()] * 5)
     await read_by(kafka_bootstrap, admin, Group.EMAIL_WORKER, Topic.EMAIL, 5)
     await admin.delete_topics([Topic.EMAIL.value])
-    await until(lambda: are_gone(admin, [Topic.EMAIL.value]))
+    await wait_until(lambda: are_gone(admin, [Topic.EMAIL.value]))
     await make_topic(name=Topic.EMAIL.value, partitions=2)
 
-    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(drive=a_drive(driven_at=after(4))).encode())
+    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(driven_at=after(4))).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(4)
 
 
 async def test_without_a_broker_nothing_is_concluded():
     with pytest.raises(KafkaError):
-        await Conveyor(f"127.0.0.1:{free_port()}").low_water()
+        await QueueProgress(f"127.0.0.1:{free_port()}").low_watermarks()

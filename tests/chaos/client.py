@@ -19,9 +19,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.topics import Topic
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import Ledger, now
-from tests.chaos.workload_plan import Order, body, digest
+from tests.chaos.workload_plan import PlannedRequest, body, digest
 
 ANSWER = 5.0  # seconds a caller waits
 TRIES = 40  # of a request with a key
@@ -41,8 +41,8 @@ class Answer:
 class Client:
     """Places orders. ``counts`` tells how it goes."""
 
-    def __init__(self, machine: Machine, ledger: Ledger, *, seed: int) -> None:
-        self._machine = machine
+    def __init__(self, cluster: Cluster, ledger: Ledger, *, seed: int) -> None:
+        self._machine = cluster
         self._ledger = ledger
         self._dice = Random(f"client {seed}")
         self._session: aiohttp.ClientSession | None = None
@@ -50,68 +50,74 @@ class Client:
         self._producer_lock = asyncio.Lock()
         self.counts: Counter[str] = Counter()
 
-    async def run(self, orders: list[Order]) -> None:
+    async def run(self, planned_requests: list[PlannedRequest]) -> None:
         """Place every order at its moment; returns when all are answered or given up."""
         began = asyncio.get_running_loop().time()
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=ANSWER)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as self._session:
             async with asyncio.TaskGroup() as group:
-                for order in orders:
-                    await asyncio.sleep(began + order.at - asyncio.get_running_loop().time())
-                    group.create_task(self._place(order))
+                for planned in planned_requests:
+                    await asyncio.sleep(began + planned.at - asyncio.get_running_loop().time())
+                    group.create_task(self._place(planned))
             await self._drop_producer(self._producer)
 
     # -- one order ----------------------------------------------------------------------------------------------
 
-    async def _place(self, order: Order) -> None:
+    async def _place(self, planned: PlannedRequest) -> None:
         self.counts["placed"] += 1
-        request = self._request(order)
-        answers = await asyncio.gather(*(self._until_answered(order, "send", request) for _ in range(order.copies)))
+        request = self._request(planned)
+        answers = await asyncio.gather(*(self._until_answered(planned, "send", request) for _ in range(planned.copies)))
         found = next((answer.id for answer in answers if answer.id), None)
         after: list[Any] = []
-        if found is not None and order.cancel_after is not None:
-            after.append(self._cancel(order, found))
-        if order.late_copy is not None:
-            after.append(self._copy_late(order, request))
+        if found is not None and planned.cancel_after is not None:
+            after.append(self._cancel(planned, found))
+        if planned.late_copy is not None:
+            after.append(self._copy_late(planned, request))
         # A key is taken only by a request that was: one that came too late for its own send_at left it free.
-        timed = order.send_in is not None or order.expires_in is not None
-        if order.conflict and any(one.result == "ok" or (one.result == "bus" and not timed) for one in answers):
-            after.append(self._until_answered(order, "conflict", self._request(order, other=True)))
+        timed = planned.send_in is not None or planned.expires_in is not None
+        if planned.conflict and any(one.result == "ok" or (one.result == "bus" and not timed) for one in answers):
+            after.append(self._until_answered(planned, "conflict", self._request(planned, other=True)))
         await asyncio.gather(*after)
 
-    def _request(self, order: Order, *, other: bool = False) -> bytes:
+    def _request(self, planned: PlannedRequest, *, other: bool = False) -> bytes:
         moment, times = now(), {}
-        for field, ahead in (("send_at", order.send_in), ("expires_at", order.expires_in)):
+        for field, ahead in (("send_at", planned.send_in), ("expires_at", planned.expires_in)):
             if ahead is not None:
-                times[field] = _rfc3339(moment + timedelta(seconds=ahead + (order.send_in or 0)))
-        if order.send_in is not None:
-            times["send_at"] = _rfc3339(moment + timedelta(seconds=order.send_in))
-        preferred = self._machine.project.named(order.preferred) if order.preferred else None
-        return body(order, preferred=preferred, times=times, other=other)
+                times[field] = _rfc3339(moment + timedelta(seconds=ahead + (planned.send_in or 0)))
+        if planned.send_in is not None:
+            times["send_at"] = _rfc3339(moment + timedelta(seconds=planned.send_in))
+        preferred = self._machine.project.named(planned.preferred) if planned.preferred else None
+        return body(planned, preferred=preferred, times=times, other=other)
 
-    async def _copy_late(self, order: Order, request: bytes) -> None:
-        await asyncio.sleep(order.late_copy or 0)
+    async def _copy_late(self, planned: PlannedRequest, request: bytes) -> None:
+        await asyncio.sleep(planned.late_copy or 0)
         # Through the other door than the first time: the key is the same.
-        await self._until_answered(replace(order, door="http"), "copy", request)
+        await self._until_answered(replace(planned, source="http"), "copy", request)
 
-    async def _until_answered(self, order: Order, what: str, request: bytes) -> Answer:
+    async def _until_answered(self, planned: PlannedRequest, what: str, request: bytes) -> Answer:
         pause = 0.1
         for attempt in range(1, TRIES + 1):
-            answer = await self._once(order, what, request, attempt)
-            if answer.result in ("ok", "bus", "fail") or (order.key is None and answer.result != "unreached"):
+            answer = await self._once(planned, what, request, attempt)
+            if answer.result in ("ok", "bus", "fail") or (planned.key is None and answer.result != "unreached"):
                 break
             await asyncio.sleep(pause * self._dice.uniform(0.5, 1))
             pause = min(LONGEST_PAUSE, pause * 2)
         return answer
 
-    async def _once(self, order: Order, what: str, request: bytes, attempt: int) -> Answer:
+    async def _once(self, planned: PlannedRequest, what: str, request: bytes, attempt: int) -> Answer:
         began = now()
-        about = {"order": order.number, "what": what, "door": order.door, "key": order.key, "body": digest(request)}
+        about = {
+            "order": planned.number,
+            "what": what,
+            "door": planned.source,
+            "key": planned.key,
+            "body": digest(request),
+        }
         times = json.loads(request)
         about["late_after"] = times.get("send_at") or times.get("expires_at")
         self._ledger.write(**about, attempt=attempt, stage="invoke")
-        answer = await (self._publish(order, request) if order.door == "bus" else self._post(order, request))
+        answer = await (self._publish(planned, request) if planned.source == "bus" else self._post(planned, request))
         self._count(what, answer)
         self._ledger.write(
             **about,
@@ -130,11 +136,11 @@ class Client:
 
     # -- the two doors ------------------------------------------------------------------------------------------
 
-    def _key(self, order: Order) -> str:
-        return self._machine.project.sandbox_key if order.sandbox else self._machine.project.key
+    def _key(self, planned: PlannedRequest) -> str:
+        return self._machine.project.sandbox_key if planned.sandbox else self._machine.project.key
 
-    async def _post(self, order: Order, request: bytes) -> Answer:
-        headers = {"x-sendpipe-key": self._key(order), "content-type": "application/json"}
+    async def _post(self, planned: PlannedRequest, request: bytes) -> Answer:
+        headers = {"x-sendpipe-key": self._key(planned), "content-type": "application/json"}
         return await self._http("POST", "/v1/messages/channel", headers, request)
 
     async def _http(self, method: str, path: str, headers: dict[str, str], request: bytes | None = None) -> Answer:
@@ -156,16 +162,16 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return Answer("info")
 
-    async def _cancel(self, order: Order, message_id: str) -> None:
-        await asyncio.sleep(order.cancel_after or 0)
-        about = {"order": order.number, "what": "cancel", "id": message_id}
+    async def _cancel(self, planned: PlannedRequest, message_id: str) -> None:
+        await asyncio.sleep(planned.cancel_after or 0)
+        about = {"order": planned.number, "what": "cancel", "id": message_id}
         self._ledger.write(**about, stage="invoke")
-        answer = await self._http("DELETE", f"/v1/messages/{message_id}/cancel", {"x-sendpipe-key": self._key(order)})
+        answer = await self._http("DELETE", f"/v1/messages/{message_id}/cancel", {"x-sendpipe-key": self._key(planned)})
         self._count("cancel", answer)
         self._ledger.write(**about, stage="done", result=answer.result, status=answer.status)
 
-    async def _publish(self, order: Order, request: bytes) -> Answer:
-        headers = [("schema-version", b"1"), ("x-sendpipe-key", self._key(order).encode())]
+    async def _publish(self, planned: PlannedRequest, request: bytes) -> Answer:
+        headers = [("schema-version", b"1"), ("x-sendpipe-key", self._key(planned).encode())]
         producer = None
         try:
             async with asyncio.timeout(20):

@@ -13,21 +13,21 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from sluice.bus.topics import Topic
-from sluice.model.state import QUIET
-from tests.chaos.cluster import Machine
+from sluice.model.state import SETTLED
+from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import now
 
 ANSWER = 5.0  # seconds a caller waits
-PATIENCE = 30.0  # seconds that a careful caller goes on
+TIMEOUT = 30.0  # seconds that a careful caller goes on
 
 
 @dataclass(slots=True)
-class Promise:
+class TrackedRequest:
     """What was asked for, and the last answer."""
 
     tag: str
     key: str | None
-    door: str  # http, bus
+    source: str  # http, bus
     result: str = "info"  # ok, bus, fail, refused, info
     id: str | None = None
     status: int | None = None
@@ -35,14 +35,14 @@ class Promise:
 
 
 @dataclass(slots=True)
-class Customer:
+class ClientSession:
     """Asks through both doors; ``promises`` keeps what came of it."""
 
-    machine: Machine
+    cluster: Cluster
     session: aiohttp.ClientSession
     producer: AIOKafkaProducer
     name: str
-    promises: list[Promise] = field(default_factory=list)
+    requests: list[TrackedRequest] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
     def request(
@@ -61,14 +61,16 @@ class Customer:
             }
         return tag, document
 
-    async def send(self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any) -> Promise:
+    async def send(
+        self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any
+    ) -> TrackedRequest:
         """Through HTTP; with a key again and again until it is answered."""
         tag, document = self.request(channel, recipient, **fields)
-        promise = Promise(tag, f"key-{tag}" if key else None, "http")
-        self.promises.append(promise)
+        promise = TrackedRequest(tag, f"key-{tag}" if key else None, "http")
+        self.requests.append(promise)
         if key:
             document["idempotency_key"] = promise.key
-        deadline = asyncio.get_running_loop().time() + PATIENCE
+        deadline = asyncio.get_running_loop().time() + TIMEOUT
         while True:
             await self._post(promise, json.dumps(document).encode())
             over = asyncio.get_running_loop().time() > deadline
@@ -76,12 +78,12 @@ class Customer:
                 return promise
             await asyncio.sleep(0.2)
 
-    async def _post(self, promise: Promise, body: bytes) -> None:
+    async def _post(self, promise: TrackedRequest, body: bytes) -> None:
         try:
             async with self.session.post(
-                f"{self.machine.gateways[0]}/v1/messages/channel",
+                f"{self.cluster.gateways[0]}/v1/messages/channel",
                 data=body,
-                headers={"x-sendpipe-key": self.machine.project.key, "content-type": "application/json"},
+                headers={"x-sendpipe-key": self.cluster.project.key, "content-type": "application/json"},
             ) as response:
                 content = await response.read()
                 promise.status = response.status
@@ -96,11 +98,13 @@ class Customer:
         if promise.result == "ok":
             promise.id = json.loads(content)["id"]
 
-    async def publish(self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any) -> Promise:
+    async def publish(
+        self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any
+    ) -> TrackedRequest:
         """Through Kafka."""
         tag, document = self.request(channel, recipient, **fields)
-        promise = Promise(tag, f"key-{tag}" if key else None, "bus")
-        self.promises.append(promise)
+        promise = TrackedRequest(tag, f"key-{tag}" if key else None, "bus")
+        self.requests.append(promise)
         if key:
             document["idempotency_key"] = promise.key
         await self.put(json.dumps(document).encode())
@@ -109,29 +113,29 @@ class Customer:
 
     async def put(self, value: bytes | None, **headers: str) -> None:
         """Any record at all on send.requests; with our project's key unless the headers say otherwise."""
-        named = {"schema-version": "1", "x-sendpipe-key": self.machine.project.key, **headers}
+        named = {"schema-version": "1", "x-sendpipe-key": self.cluster.project.key, **headers}
         await self.producer.send_and_wait(
             Topic.SEND_REQUESTS.value, value, headers=[(name, text.encode()) for name, text in named.items() if text]
         )
 
-    async def cancel(self, promise: Promise) -> None:
+    async def cancel(self, promise: TrackedRequest) -> None:
         """Take it back; a promise only when the answer is 200."""
         if promise.id is None:
             return
-        url = f"{self.machine.gateways[0]}/v1/messages/{promise.id}/cancel"
+        url = f"{self.cluster.gateways[0]}/v1/messages/{promise.id}/cancel"
         try:
-            async with self.session.delete(url, headers={"x-sendpipe-key": self.machine.project.key}) as response:
+            async with self.session.delete(url, headers={"x-sendpipe-key": self.cluster.project.key}) as response:
                 promise.cancelled = response.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return
 
-    async def settled(self, *promises: Promise, within: float = PATIENCE) -> bool:
+    async def settled(self, *promises: TrackedRequest, within: float = TIMEOUT) -> bool:
         """Wait until every one of them has come to its end."""
         deadline = asyncio.get_running_loop().time() + within
         tags = [promise.tag for promise in promises]
         while True:
             states = await self.states(tags)
-            if all(tag in states and set(states[tag]) <= QUIET for tag in tags):
+            if all(tag in states and set(states[tag]) <= SETTLED for tag in tags):
                 return True
             if asyncio.get_running_loop().time() > deadline:
                 return False
@@ -140,7 +144,7 @@ class Customer:
     async def states(self, tags: list[str]) -> dict[str, list[str]]:
         """The states of the deliveries of each tag that the record has."""
         try:
-            connection = await asyncpg.connect(self.machine.postgres, timeout=2)
+            connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
             return {}
         try:
@@ -154,24 +158,24 @@ class Customer:
         return {row["tag"]: row["states"] for row in rows}
 
 
-def ahead(seconds: float, since: datetime | None = None) -> str:
+def in_future(seconds: float, since: datetime | None = None) -> str:
     """A time in a request."""
     when = (since or now()) + timedelta(seconds=seconds)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def check(promises: list[Promise], found: dict[str, list[str]]) -> list[str]:
+def check(promises: list[TrackedRequest], found: dict[str, list[str]]) -> list[str]:
     """What was not kept: one message for each that was promised, none for what was refused, a cancel that holds."""
     faults = []
     for promise in promises:
         states = found.get(promise.tag, [])
         if promise.result in ("ok", "bus") and len(states) != 1:
-            faults.append(f"{promise.tag}: promised by {promise.door}, and there are {len(states)} deliveries")
+            faults.append(f"{promise.tag}: promised by {promise.source}, and there are {len(states)} deliveries")
         if promise.result == "fail" and states:
             faults.append(f"{promise.tag}: refused with {promise.status}, and it exists")
         if len(states) > 1:
             faults.append(f"{promise.tag}: {len(states)} deliveries for one request")
-        if any(state not in QUIET for state in states):
+        if any(state not in SETTLED for state in states):
             faults.append(f"{promise.tag}: ends {states}")
         if promise.cancelled and states != ["CANCELLED"]:
             faults.append(f"{promise.tag}: cancelled with 200, and {states}")

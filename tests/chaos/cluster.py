@@ -17,8 +17,8 @@ from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.runtime.settings import read_key_file
 from sluice.store import configuration
-from sluice.store.cipher import Vault
-from sluice_launcher.local_stack import Engine
+from sluice.store.cipher import CredentialCipher
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
 from sluice_launcher.roles import role
 from tests.chaos.ledgers import Ledger, now
@@ -43,17 +43,17 @@ class Project:
     sandbox_key: str
     providers: Mapping[str, UUID]  # by the name of their door
 
-    def named(self, door: str) -> str:
+    def named(self, source: str) -> str:
         """The provider behind a door as the API shows it."""
-        return ids.shown("prv", self.providers[door])
+        return ids.encode_id("prv", self.providers[source])
 
 
 @dataclass(slots=True)
-class Machine:
+class Cluster:
     """Everything that runs, and where it answers."""
 
     folder: Path
-    engine: Engine
+    engine: LocalStack
     simulation: Simulation
     project: Project
     replicas: dict[str, Replica] = field(default_factory=dict)
@@ -96,88 +96,88 @@ Tell = Callable[[str], None]
 
 
 @contextmanager
-def machine(
+def cluster(
     folder: Path,
     tell: Tell,
     *,
     seed: int = 0,
     environment: Mapping[str, str] = TIMING,
     roles: Collection[str] = ROLES,
-    doors: Mapping[str, str] = DOORS,
+    endpoints: Mapping[str, str] = DOORS,
     settings: Mapping[str, Any] | None = None,
-) -> Iterator[Machine]:
+) -> Iterator[Cluster]:
     """Start everything but the second replicas; it ends with the block, or with this process.
 
     Must be called from the main thread: what is started is on its leash.
     """
     os.environ.update(environment)
     with ExitStack() as stack:
-        simulation = stack.enter_context(Simulation(folder / "simulator", seed=seed, doors=doors))
-        engine = Engine(folder / "system", roles=roles, testing=False, progress=tell)
+        simulation = stack.enter_context(Simulation(folder / "simulator", seed=seed, endpoints=endpoints))
+        engine = LocalStack(folder / "system", roles=roles, testing=False, progress=tell)
         stack.callback(engine.stop)
         engine.start()
-        project = asyncio.run(_configure(engine, simulation, doors, settings))
-        running = Machine(folder, engine, simulation, project)
+        project = asyncio.run(_configure(engine, simulation, endpoints, settings))
+        running = Cluster(folder, engine, simulation, project)
         running.ports = {name: int(engine.addresses[name].rpartition(":")[2]) for name in roles}
         running.gateways = [engine.addresses["gateway"]] if "gateway" in roles else []
         yield running
 
 
 @asynccontextmanager
-async def doubled(machine: Machine, roles: Sequence[str] = DOUBLED) -> AsyncIterator[None]:
+async def doubled(cluster: Cluster, roles: Sequence[str] = DOUBLED) -> AsyncIterator[None]:
     """Run a second replica of some roles while the block runs."""
     for name in roles:
         port = free_port()
-        replica = replica_of(machine, name, port, f"{name}-2")
-        machine.replicas[replica.name] = replica
-        machine.ports[replica.name] = port
+        replica = replica_of(cluster, name, port, f"{name}-2")
+        cluster.replicas[replica.name] = replica
+        cluster.ports[replica.name] = port
         if name == "gateway":
-            machine.gateways.append(f"http://127.0.0.1:{port}")
+            cluster.gateways.append(f"http://127.0.0.1:{port}")
         replica.start()
     try:
         yield
     finally:
-        await asyncio.gather(*(replica.stop() for replica in machine.replicas.values()))
+        await asyncio.gather(*(replica.stop() for replica in cluster.replicas.values()))
 
 
-def replica_of(machine: Machine, name: str, port: int, called: str) -> Replica:
+def replica_of(cluster: Cluster, name: str, port: int, called: str) -> Replica:
     """Another process of a role, not started yet."""
     return Replica(
         called,
         role(name).module,
-        _environment(machine, name, port),
-        machine.data_dir / "logs" / f"{called}.log",
+        _environment(cluster, name, port),
+        cluster.data_dir / "logs" / f"{called}.log",
         optimised="SLUICE_CRASH_FILE" not in os.environ,
     )
 
 
-def _environment(machine: Machine, name: str, port: int) -> dict[str, str]:
+def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
     return {
         **os.environ,
-        **machine.engine.environment,
+        **cluster.engine.environment,
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
         "SLUICE_ROLE": name,
-        "SLUICE_CALLBACK_BASE": machine.engine.addresses["gateway"],
+        "SLUICE_CALLBACK_BASE": cluster.engine.addresses["gateway"],
         "PYTHONUNBUFFERED": "1",
     }
 
 
 async def _configure(
-    engine: Engine, simulation: Simulation, doors: Mapping[str, str], settings: Mapping[str, Any] | None
+    engine: LocalStack, simulation: Simulation, endpoints: Mapping[str, str], settings: Mapping[str, Any] | None
 ) -> Project:
-    vault = Vault(read_key_file(Path(engine.environment["SLUICE_KEY_FILE"])))
+    cipher = CredentialCipher(read_key_file(Path(engine.environment["SLUICE_KEY_FILE"])))
     connection = await asyncpg.connect(engine.addresses["postgres"])
     try:
         project = await configuration.create_project(
             connection, organization="Chaos", slug="chaos", name="Chaos", now=now()
         )
         providers = {
-            door: await add_provider(connection, vault, project.id, simulation, door, kind, settings=settings)
-            for door, kind in doors.items()
+            source: await add_provider(connection, cipher, project.id, simulation, source, kind, settings=settings)
+            for source, kind in endpoints.items()
         }
-        key = await configuration.create_key(connection, project.id, name="load", sandbox=False, now=now())
-        sandbox = await configuration.create_key(connection, project.id, name="sandbox", sandbox=True, now=now())
+        key = await configuration.create_key(connection, project.id, name="load", is_test=False, now=now())
+        sandbox = await configuration.create_key(connection, project.id, name="sandbox", is_test=True, now=now())
     finally:
         await connection.close()
     return Project(project.id, key, sandbox, providers)
@@ -185,24 +185,24 @@ async def _configure(
 
 async def add_provider(
     connection: Any,
-    vault: Vault,
+    cipher: CredentialCipher,
     project_id: UUID,
     simulation: Simulation,
-    door: str,
+    source: str,
     kind: str,
     *,
     settings: Mapping[str, Any] | None = None,
     priority: int | None = None,
 ) -> UUID:
     """An account at a door of the simulator."""
-    package, channel, credentials = account(kind, simulation.ports[door], door)
+    package, channel, credentials = account(kind, simulation.ports[source], source)
     return await configuration.create_provider(
         connection,
-        vault,
+        cipher,
         project_id,
         package=package,
         channel=channel,
-        name=door,
+        name=source,
         credentials=credentials,
         settings=settings,
         priority=priority,
@@ -210,24 +210,28 @@ async def add_provider(
     )
 
 
-def account(kind: str, port: int, door: str) -> tuple[str, Channel, dict[str, Any]]:
+def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, Any]]:
     """Package, channel and credentials of an account at a door."""
     url = f"http://127.0.0.1:{port}"
     match kind:
         case "resend":
-            credentials = {"apiKey": f"re_{door}", "webhookSecret": SECRET, "baseUrl": url}
+            credentials = {"apiKey": f"re_{source}", "webhookSecret": SECRET, "baseUrl": url}
             return "provider-resend", Channel.EMAIL, credentials
         case "twilio":
-            return "provider-twilio", Channel.SMS, {"accountSid": ACCOUNT, "authToken": f"token-{door}", "baseUrl": url}
+            return (
+                "provider-twilio",
+                Channel.SMS,
+                {"accountSid": ACCOUNT, "authToken": f"token-{source}", "baseUrl": url},
+            )
         case _:
             return "provider-smtp", Channel.EMAIL, {"host": "127.0.0.1", "port": port, "secure": False}
 
 
-def webhooks(machine: Machine, doors: Mapping[str, str] = DOORS) -> tuple[dict[str, str], dict[str, str]]:
+def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = DOORS) -> tuple[dict[str, str], dict[str, str]]:
     """URL and secret for the dashboards of the Resend doors."""
-    base = machine.gateways[0]
-    resend = [door for door, kind in doors.items() if kind == "resend"]
+    base = cluster.gateways[0]
+    resend = [source for source, kind in endpoints.items() if kind == "resend"]
     return (
-        {door: f"{base}/v1/receipts/{machine.project.named(door)}" for door in resend},
+        {source: f"{base}/v1/receipts/{cluster.project.named(source)}" for source in resend},
         dict.fromkeys(resend, SECRET),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from sluice.model import ids
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Record:
+class DbSnapshot:
     """All deliveries, by their id and by the tag of their order."""
 
     by_id: dict[str, Delivery]
@@ -41,9 +41,9 @@ class Record:
     messages: int
 
 
-async def load(machine: Machine) -> Record:
+async def load(cluster: Cluster) -> DbSnapshot:
     """Everything: a run is small enough."""
-    connection = await asyncpg.connect(machine.postgres, command_timeout=120)
+    connection = await asyncpg.connect(cluster.postgres, command_timeout=120)
     try:
         rows = await connection.fetch(
             """
@@ -66,13 +66,13 @@ async def load(machine: Machine) -> Record:
     by_tag: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in found.values():
         by_tag[delivery.tag].append(delivery)
-    return Record(found, by_tag, messages)
+    return DbSnapshot(found, by_tag, messages)
 
 
 def _delivery(row: Any) -> Delivery:
     return Delivery(
         id=row["id"].hex,
-        message_id=ids.shown("msg", row["message_id"]),
+        message_id=ids.encode_id("msg", row["message_id"]),
         tag=row["tags"][0] if row["tags"] else "",
         key=row["idempotency_key"],
         channel=row["channel"],

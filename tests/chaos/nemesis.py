@@ -14,9 +14,9 @@ import asyncpg
 
 from sluice.runtime.errors import SluiceError
 from sluice_launcher import probes
-from sluice_launcher.process_info import Identity, family
+from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import Ledger
 from tests.chaos.oracle import SERVICES
 
@@ -76,28 +76,28 @@ class Target:
     restart: Callable[[bool], Awaitable[None]]  # wipe?
 
 
-def targets_of(machine: Machine) -> dict[str, Target]:
+def targets_of(cluster: Cluster) -> dict[str, Target]:
     """Everything that can be killed: services, roles, second replicas; not the simulator, not the supervisor."""
-    where = machine.engine.addresses
+    where = cluster.engine.addresses
     found: dict[str, Target] = {}
     for name in SERVICES:
         port = int(where[name].rpartition(":")[2].partition("/")[0])
-        found[name] = _managed(machine, name, partial(getattr(probes, name), "127.0.0.1", port))
-    for name, port in machine.ports.items():
+        found[name] = _managed(cluster, name, partial(getattr(probes, name), "127.0.0.1", port))
+    for name, port in cluster.ports.items():
         probe = partial(probes.http, "127.0.0.1", port)
-        found[name] = _replica(machine, name, probe) if name in machine.replicas else _managed(machine, name, probe)
+        found[name] = _replica(cluster, name, probe) if name in cluster.replicas else _managed(cluster, name, probe)
     return found
 
 
-def _managed(machine: Machine, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
+def _managed(cluster: Cluster, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
     async def restart(wipe: bool) -> None:
-        await asyncio.to_thread(machine.engine.control.restart, name, wipe=wipe)
+        await asyncio.to_thread(cluster.engine.control.restart, name, wipe=wipe)
 
-    return Target(name, lambda: read_state(machine.data_dir).get(name), ready, restart)
+    return Target(name, lambda: read_state(cluster.data_dir).get(name), ready, restart)
 
 
-def _replica(machine: Machine, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
-    replica = machine.replicas[name]
+def _replica(cluster: Cluster, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
+    replica = cluster.replicas[name]
 
     async def restart(_: bool) -> None:
         await replica.restart()
@@ -108,10 +108,10 @@ def _replica(machine: Machine, name: str, ready: Callable[[], Awaitable[bool]]) 
 class Nemesis:
     """Carries out a schedule. ``counts`` tells what was done, ``unhealed`` what did not come back."""
 
-    def __init__(self, machine: Machine, ledger: Ledger) -> None:
-        self._machine = machine
+    def __init__(self, cluster: Cluster, ledger: Ledger) -> None:
+        self._machine = cluster
         self._ledger = ledger
-        self._targets = targets_of(machine)
+        self._targets = targets_of(cluster)
         self._locks = {name: asyncio.Lock() for name in self._targets}
         self.counts: Counter[str] = Counter()
         self.unhealed: list[str] = []
@@ -172,7 +172,7 @@ class Nemesis:
         match fault.kind:
             case "kill" if victim is not None:
                 _signal_all(victim, signal.SIGKILL)
-                await asyncio.to_thread(victim.wait_gone, 10.0)
+                await asyncio.to_thread(victim.wait_exit, 10.0)
             case "pause" if victim is not None:
                 stopped = _signal_all(victim, signal.SIGSTOP)
                 await asyncio.sleep(fault.seconds)
@@ -219,7 +219,7 @@ def _signal_all(victim: Identity, number: signal.Signals) -> list[Identity]:
     """The process first, so that it makes no new children, then everything below it."""
     victim.kill(number)
     members = [victim]
-    for pid in family(victim.pid)[1:]:
+    for pid in process_tree(victim.pid)[1:]:
         with contextlib.suppress(ProcessLookupError):
             member = Identity.of(pid)
             if member is not None:

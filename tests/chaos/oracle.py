@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sluice.model import ids
-from sluice.model.state import QUIET
-from tests.chaos.db_snapshot import Delivery, Record
+from sluice.model.state import SETTLED
+from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.ledgers import moment, read
 
 LOST_WORKER = "the worker was lost"  # how an attempt ends whose worker never reported
@@ -90,25 +90,25 @@ def promises(path: Path) -> dict[int, Promises]:
     """The client's ledger by order."""
     found: dict[int, Promises] = defaultdict(Promises)
     for line in read(path):
-        order = found[line["order"]]
+        planned = found[line["order"]]
         if line["what"] == "cancel":
             if line["stage"] == "done":
-                order.cancels.append(line)
+                planned.cancels.append(line)
         elif line["stage"] == "invoke":
-            order.invoked += 1
+            planned.invoked += 1
         else:
-            (order.conflicts if line["what"] == "conflict" else order.results).append(line)
+            (planned.conflicts if line["what"] == "conflict" else planned.results).append(line)
     return found
 
 
-def check_client(path: Path, record: Record, faults: Iterable[Span]) -> Findings:
+def check_client(path: Path, record: DbSnapshot, faults: Iterable[Span]) -> Findings:
     """Every promise is kept: I1 and I4 (and I6 for what was cancelled)."""
     findings = Findings()
     wiped = [fault for fault in faults if (fault.kind, fault.target) == ("wipe", "kafka")]
     killed = [fault for fault in faults if fault.target.startswith("gateway") and fault.kind in ("kill", "restart")]
     known = promises(path)
-    for number, order in known.items():
-        _check_order(findings, number, order, record.by_tag.get(f"o{number}", []), wiped, killed)
+    for number, planned in known.items():
+        _check_order(findings, number, planned, record.by_tag.get(f"o{number}", []), wiped, killed)
     strangers = [tag for tag in record.by_tag if int(tag[1:] or -1) not in known]
     for tag in strangers:
         findings.add("I1", f"the record has a message {tag} that nobody ordered")
@@ -118,12 +118,12 @@ def check_client(path: Path, record: Record, faults: Iterable[Span]) -> Findings
 def _check_order(
     findings: Findings,
     number: int,
-    order: Promises,
+    planned: Promises,
     found: list[Delivery],
     wiped: list[Span],
     killed: list[Span],
 ) -> None:
-    every = [*order.results, *order.conflicts]
+    every = [*planned.results, *planned.conflicts]
     messages = {delivery.message_id for delivery in found}
     keyed = bool(every and every[0]["key"])
     promised = {line["id"] for line in every if line["result"] == "ok"}
@@ -133,32 +133,32 @@ def _check_order(
         findings.add("I1", f"order {number}: {message_id} was acknowledged and does not exist")
     if keyed and len(promised | messages) > 1:
         findings.add("I4", f"order {number}: one key made {sorted(promised | messages)}")
-    if not keyed and len(messages) > order.invoked - _definite(order):
-        findings.add("I1", f"order {number}: {len(messages)} messages for {order.invoked} requests")
-    _check_bus(findings, number, order, messages, wiped)
-    _check_refusals(findings, number, order, found, keyed, killed)
-    _check_conflicts(findings, number, order, found)
+    if not keyed and len(messages) > planned.invoked - _definite(planned):
+        findings.add("I1", f"planned {number}: {len(messages)} messages for {planned.invoked} requests")
+    _check_bus(findings, number, planned, messages, wiped)
+    _check_refusals(findings, number, planned, found, keyed, killed)
+    _check_conflicts(findings, number, planned, found)
     for delivery in found:
-        if delivery.state not in QUIET or not delivery.settled:
+        if delivery.state not in SETTLED or not delivery.settled:
             findings.counts["lost"] += 1
             findings.add("I1", f"order {number}: {delivery.id} ends {delivery.state}")
         else:
             findings.counts["terminal"] += 1
 
 
-def _definite(order: Promises) -> int:
+def _definite(planned: Promises) -> int:
     """Requests that certainly left nothing behind: never delivered to anybody, or refused for what they say."""
-    return sum(line["result"] in ("unreached", "fail") for line in order.results)
+    return sum(line["result"] in ("unreached", "fail") for line in planned.results)
 
 
-def _check_bus(findings: Findings, number: int, order: Promises, messages: set[str], wiped: list[Span]) -> None:
+def _check_bus(findings: Findings, number: int, planned: Promises, messages: set[str], wiped: list[Span]) -> None:
     """What Kafka took is there, unless Kafka's data were wiped before it was read.
 
     A request that was put there after its own send_at or expires_at is rightly refused.
     """
     taken = [
         line
-        for line in order.results
+        for line in planned.results
         if line["result"] == "bus" and not (line["late_after"] and moment(line["late_after"]) <= moment(line["at"]))
     ]
     if not taken or messages:
@@ -172,17 +172,17 @@ def _check_bus(findings: Findings, number: int, order: Promises, messages: set[s
 
 
 def _check_refusals(
-    findings: Findings, number: int, order: Promises, found: list[Delivery], keyed: bool, killed: list[Span]
+    findings: Findings, number: int, planned: Promises, found: list[Delivery], keyed: bool, killed: list[Span]
 ) -> None:
     """A definite refusal left nothing; a 503 left nothing, or something that was taken back before it was sent."""
-    refused = [line for line in order.results if line["result"] == "refused"]
-    for line in order.results:
+    refused = [line for line in planned.results if line["result"] == "refused"]
+    for line in planned.results:
         # What was made later was made by another request of the order: a copy that came too late for its own send_at
         # is refused while the first one still waits on the topic.
         existed = [delivery for delivery in found if delivery.created_at <= moment(line["at"])]
         if line["result"] == "fail" and existed and not (line["status"] == 409 and existed[0].changed):
             findings.add("I1", f"order {number}: refused with {line['status']} {line['code']}, and it exists")
-    if keyed or not refused or {line["result"] for line in order.results} - {"refused", "unreached"}:
+    if keyed or not refused or {line["result"] for line in planned.results} - {"refused", "unreached"}:
         return
     sent = [delivery for delivery in found if delivery.state != "CANCELLED" or delivery.attempts]
     if not sent:
@@ -196,19 +196,19 @@ def _check_refusals(
         findings.add("I1", f"order {number}: told 503, and it was sent ({sent[0].state})")
 
 
-def _check_conflicts(findings: Findings, number: int, order: Promises, found: list[Delivery]) -> None:
+def _check_conflicts(findings: Findings, number: int, planned: Promises, found: list[Delivery]) -> None:
     """Under one key only one body is ever accepted, whichever came first; the other is told so, with 409."""
-    for line in [*order.results, *order.conflicts]:
+    for line in [*planned.results, *planned.conflicts]:
         changed = line["what"] == "conflict"
         if line["result"] == "ok" and found and found[0].changed != changed:
             findings.add("I4", f"order {number}: a request was accepted under the key of another body")
-    for line in order.conflicts:
+    for line in planned.conflicts:
         findings.counts["conflicts"] += line["status"] == 409
         if line["result"] == "fail" and line["status"] != 409:
             findings.add("I4", f"order {number}: a changed body was refused with {line['status']}, not 409")
 
 
-def check_calls(path: Path, clients: Path, record: Record) -> Findings:
+def check_calls(path: Path, clients: Path, record: DbSnapshot) -> Findings:
     """What left, against what was promised: I2, I3, I6, I7 (the bounds of each delivery are ``sluice verify``'s)."""
     findings = Findings()
     known = promises(clients)
@@ -216,7 +216,7 @@ def check_calls(path: Path, clients: Path, record: Record) -> Findings:
     for line in read(path):
         findings.counts["calls"] += 1
         try:
-            found, _ = ids.read_reference(line.get("reference") or "")
+            found, _ = ids.parse_attempt_reference(line.get("reference") or "")
         except ids.InvalidIdError:
             findings.add("I2", f"call {line['n']} at {line['door']} carries none of our references")
             continue
@@ -254,10 +254,10 @@ def _check_doubles(findings: Findings, delivery: Delivery, made: list[dict[str, 
 
 
 def _check_cancels(
-    findings: Findings, known: dict[int, Promises], calls: dict[str, list[dict[str, Any]]], record: Record
+    findings: Findings, known: dict[int, Promises], calls: dict[str, list[dict[str, Any]]], record: DbSnapshot
 ) -> None:
-    for number, order in known.items():
-        for line in order.cancels:
+    for number, planned in known.items():
+        for line in planned.cancels:
             findings.counts[f"cancel {line['status'] or line['result']}"] += 1
             if line["result"] != "ok":
                 continue
@@ -269,7 +269,7 @@ def _check_cancels(
                     findings.add("I6", f"order {number}: cancelled with 200, and sent")
 
 
-def check_receipts(path: Path, record: Record) -> Findings:
+def check_receipts(path: Path, record: DbSnapshot) -> Findings:
     """Genuine ones that we acknowledged are in the history once, forged ones nowhere: I10."""
     findings = Findings()
     told: set[tuple[str, int, str]] = set()
@@ -280,7 +280,7 @@ def check_receipts(path: Path, record: Record) -> Findings:
             if status is not None and status < 400:
                 findings.add("I10", f"a forged receipt ({line['forged']}) was answered {status}")
         elif status is not None and status < 300:
-            delivery_id, number = ids.read_reference(line["reference"])
+            delivery_id, number = ids.parse_attempt_reference(line["reference"])
             told.add((delivery_id.hex, number, line["kind"]))
     heard: Counter[tuple[str, int, str]] = Counter()
     for delivery in record.by_id.values():
@@ -299,7 +299,7 @@ def check_receipts(path: Path, record: Record) -> Findings:
     return findings
 
 
-def check_ambiguity(path: Path, record: Record, faults: list[Span]) -> Findings:
+def check_ambiguity(path: Path, record: DbSnapshot, faults: list[Span]) -> Findings:
     """Every ambiguous attempt has a cause that a ledger names: the provider's script, or a fault of the nemesis."""
     findings = Findings()
     scripted = {line["reference"] for line in read(path) if line["verdict"] in AMBIGUOUS_VERDICTS}

@@ -11,10 +11,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from sluice.bus.topics import Group, Topic
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 READERS: dict[str, Group] = {
-    Topic.SEND_REQUESTS: Group.INTAKE,
+    Topic.SEND_REQUESTS: Group.INGEST,
     Topic.ACCEPTED: Group.ROUTER,
     Topic.REROUTE: Group.ROUTER,
     Topic.EMAIL: Group.EMAIL_WORKER,
@@ -29,25 +29,25 @@ class Backlog:
     """What is still to be done. None: it could not be told."""
 
     unsettled: int | None
-    unannounced: int | None
+    stale_outbox: int | None
     unread: int | None
 
     @property
     def none(self) -> bool:
-        return (self.unsettled, self.unannounced, self.unread) == (0, 0, 0)
+        return (self.unsettled, self.stale_outbox, self.unread) == (0, 0, 0)
 
 
-async def backlog(machine: Machine, *, bus: bool = True) -> Backlog:
+async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
     """One look at the record and (``bus``) at the bus."""
     unsettled = unannounced = unread = None
     # The bus first: what is read from it between the two questions is in the record when that is asked.
     if bus:
         with contextlib.suppress(OSError, TimeoutError, KafkaError):
             async with asyncio.timeout(15):
-                unread = sum((await lag(machine.kafka)).values())
+                unread = sum((await lag(cluster.kafka)).values())
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         async with asyncio.timeout(10):
-            connection = await asyncpg.connect(machine.postgres)
+            connection = await asyncpg.connect(cluster.postgres)
             try:
                 unsettled = await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL")
                 unannounced = await connection.fetchval("SELECT count(*) FROM announcements")
@@ -56,19 +56,23 @@ async def backlog(machine: Machine, *, bus: bool = True) -> Backlog:
     return Backlog(unsettled, unannounced, unread if bus else 0)
 
 
-async def quiet(machine: Machine, *, within: float, tell: Callable[[str], None]) -> tuple[float, Backlog]:
+async def wait_until_quiescent(
+    cluster: Cluster, *, within: float, tell: Callable[[str], None]
+) -> tuple[float, Backlog]:
     """Wait for quiet; the seconds it took and what was left at the end of them."""
     loop = asyncio.get_running_loop()
     began = told = loop.time()
     while True:
-        left = await backlog(machine, bus=False)
+        left = await backlog(cluster, bus=False)
         if left.none:
-            left = await backlog(machine)
+            left = await backlog(cluster)
         if left.none or loop.time() - began > within:
-            return loop.time() - began, left if left.none else await backlog(machine)
+            return loop.time() - began, left if left.none else await backlog(cluster)
         if loop.time() - told > 5:
             told = loop.time()
-            tell(f"waiting for quiet: {left.unsettled} unsettled, {left.unannounced} unannounced, {left.unread} unread")
+            tell(
+                f"waiting for quiet: {left.unsettled} unsettled, {left.stale_outbox} unannounced, {left.unread} unread"
+            )
         await asyncio.sleep(_LOOK_EVERY)
 
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.db_snapshot import Delivery, Record
+from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.oracle import LOST_WORKER, Span
 
 WORKER = {"email": "email-worker", "sms": "sms-worker", "push": "push-worker"}
@@ -27,11 +27,11 @@ Waits = dict[tuple[str, int], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Stood:
+class Stalled:
     """One standstill, in seconds."""
 
-    redrive: float
-    standing: float
+    requeue_after: float
+    pending: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Spread:
     longest: float
 
 
-def redriven(record: Record, faults: Sequence[Span], waits: Waits) -> tuple[Spread, Spread]:
+def recovery_times(record: DbSnapshot, faults: Sequence[Span], waits: Waits) -> tuple[Spread, Spread]:
     """Both measures over a whole run: redrive times, standing times."""
     found = [
         stood
         for delivery in record.by_id.values()
         for stood in _of(delivery, [fault for fault in faults if _concerns(fault, delivery.channel)], waits)
     ]
-    return spread([stood.redrive for stood in found]), spread([stood.standing for stood in found])
+    return spread([stood.requeue_after for stood in found]), spread([stood.pending for stood in found])
 
 
 def spread(found: Sequence[float]) -> Spread:
@@ -69,7 +69,7 @@ def _concerns(fault: Span, channel: str) -> bool:
     return target in ("postgres", "kafka", "router", "gateway", WORKER[channel])
 
 
-def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[Stood]:
+def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[Stalled]:
     for before, after in pairwise(delivery.events):
         if before["kind"] not in STANDING or not _stood(before, after):
             continue
@@ -86,7 +86,7 @@ def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[St
         if hit:
             healed = max((fault.end for fault in hit if fault.end <= after["at"]), default=after["at"])
             first = max(due, min(fault.start for fault in hit))
-            yield Stood((after["at"] - max(due, healed)).total_seconds(), healthy(first, after["at"], hit))
+            yield Stalled((after["at"] - max(due, healed)).total_seconds(), healthy(first, after["at"], hit))
 
 
 def _stood(before: dict[str, Any], after: dict[str, Any]) -> bool:

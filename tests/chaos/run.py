@@ -15,11 +15,11 @@ import uvloop
 
 from tests.chaos import db_snapshot, oracle, recovery_time
 from tests.chaos.client import Client
-from tests.chaos.cluster import Machine, doubled, machine, webhooks
+from tests.chaos.cluster import Cluster, cluster, doubled, webhooks
 from tests.chaos.ledgers import Ledger
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
-from tests.chaos.quiescence import Backlog, backlog, quiet
+from tests.chaos.quiescence import Backlog, backlog, wait_until_quiescent
 from tests.chaos.simulation import DOORS, faulty
 from tests.chaos.workload_plan import plan
 
@@ -54,14 +54,14 @@ class Seen:
 def run(size: Size, folder: Path, tell: Tell) -> dict[str, Any]:
     """One whole run; the figures, with what was broken."""
     began = time.monotonic()
-    with machine(folder, tell, seed=size.seed) as running:
-        running.simulation.script(faulty(*webhooks(running), seed=size.seed))
+    with cluster(folder, tell, seed=size.seed) as running:
+        running.simulation.scenario(faulty(*webhooks(running), seed=size.seed))
         figures = uvloop.run(_run(running, size, tell))
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures
 
 
-async def _run(running: Machine, size: Size, tell: Tell) -> dict[str, Any]:
+async def _run(running: Cluster, size: Size, tell: Tell) -> dict[str, Any]:
     async with doubled(running):
         seen = await _load_and_faults(running, size, tell)
         tell(f"quiet after {seen.quiet_s:.1f} s; checking")
@@ -71,22 +71,22 @@ async def _run(running: Machine, size: Size, tell: Tell) -> dict[str, Any]:
 # -- load and faults ---------------------------------------------------------------------------------------------
 
 
-async def _load_and_faults(running: Machine, size: Size, tell: Tell) -> Seen:
+async def _load_and_faults(running: Cluster, size: Size, tell: Tell) -> Seen:
     seen = Seen()
     clients, faults = Ledger(running.folder / "client.jsonl"), Ledger(running.folder / "nemesis.jsonl")
     client = Client(running, clients, seed=size.seed)
     nemesis = Nemesis(running, faults)
     await nemesis.heal()  # everything is up before the first fault
-    orders = plan(size.seed, messages=size.messages, seconds=size.seconds, doors=list(DOORS))
+    planned_requests = plan(size.seed, messages=size.messages, seconds=size.seconds, endpoints=list(DOORS))
     planned = schedule(size.seed, kills=size.kills, seconds=size.seconds, targets=nemesis.names)
     faults.write(stage="begin", seed=size.seed, faults=len(planned))
     sampling = asyncio.create_task(_sample(running, seen.waits))
     showing = asyncio.create_task(_show(running, size, client, nemesis, tell))
     try:
-        await asyncio.gather(client.run(orders), nemesis.run(planned))
+        await asyncio.gather(client.run(planned_requests), nemesis.run(planned))
         await nemesis.heal()
         tell("healed; waiting for quiet")
-        seen.quiet_s, seen.left = await quiet(running, within=QUIET_WITHIN, tell=tell)
+        seen.quiet_s, seen.left = await wait_until_quiescent(running, within=QUIET_WITHIN, tell=tell)
         await _receipts_at_rest(running)
     finally:
         for task in (sampling, showing):
@@ -96,7 +96,7 @@ async def _load_and_faults(running: Machine, size: Size, tell: Tell) -> Seen:
     return seen
 
 
-async def _sample(running: Machine, waits: recovery_time.Waits) -> None:
+async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
     """Learn until when deliveries wait by policy: their history does not say it."""
     while True:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -114,7 +114,7 @@ async def _sample(running: Machine, waits: recovery_time.Waits) -> None:
         await asyncio.sleep(_SAMPLE_EVERY)
 
 
-async def _show(running: Machine, size: Size, client: Client, nemesis: Nemesis, tell: Tell) -> None:
+async def _show(running: Cluster, size: Size, client: Client, nemesis: Nemesis, tell: Tell) -> None:
     began = time.monotonic()
     while True:
         await asyncio.sleep(5)
@@ -127,7 +127,7 @@ async def _show(running: Machine, size: Size, client: Client, nemesis: Nemesis, 
         )
 
 
-async def _receipts_at_rest(running: Machine) -> None:
+async def _receipts_at_rest(running: Cluster) -> None:
     """The simulator says what it has to say within a second or so of an acceptance, and repeats what we refused."""
     size = -1
     for _ in range(30):
@@ -141,7 +141,7 @@ async def _receipts_at_rest(running: Machine) -> None:
 # -- the check ---------------------------------------------------------------------------------------------------
 
 
-async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
+async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     clients, faults = running.folder / "client.jsonl", running.folder / "nemesis.jsonl"
     verified = await asyncio.to_thread(
         running.command, "verify", "--quiet", "--json", "--ledger", str(running.simulation.calls)
@@ -156,7 +156,7 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_ambiguity(running.simulation.calls, known, spans),
         _check_end(seen, report),
     ]
-    measured, standing = recovery_time.redriven(known, spans, seen.waits)
+    measured, pending = recovery_time.recovery_times(known, spans, seen.waits)
     checked.append(_check_redrive(measured))
     counts: Counter[str] = sum((one.counts for one in checked), Counter())
     broken: Counter[str] = sum((one.broken for one in checked), Counter())
@@ -192,7 +192,7 @@ async def _check(running: Machine, size: Size, seen: Seen) -> dict[str, Any]:
         "redriven": measured.n,
         "redrive_p50_s": measured.p50,
         "redrive_longest_s": measured.longest,
-        "standing_p99_s": standing.p99,
+        "standing_p99_s": pending.p99,
         "quiet_s": round(seen.quiet_s, 1),
         "broken": dict(broken),
         "evidence": [fault for one in checked for fault in one.faults],

@@ -39,10 +39,10 @@ RECEIPTS = {"kinds": ["sent", "delivered"], "after": 0.3, "apart": 0.2, "copies"
 class Simulation:
     """``sluice simulate`` as a child process; ``with Simulation(folder, seed) as simulation``."""
 
-    def __init__(self, folder: Path, *, seed: int, doors: Mapping[str, str] = DOORS) -> None:
+    def __init__(self, folder: Path, *, seed: int, endpoints: Mapping[str, str] = DOORS) -> None:
         self.folder = folder
         self._seed = seed
-        self._doors = dict(doors)
+        self._doors = dict(endpoints)
         self._process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, int] = {}
         self._control = ""
@@ -82,7 +82,7 @@ class Simulation:
             )
         assert self._process.stdout is not None
         where = json.loads(self._process.stdout.readline())
-        self.ports = {name: door["port"] for name, door in where["doors"].items()}
+        self.ports = {name: source["port"] for name, source in where["doors"].items()}
         self._control = where["control"]
         return self
 
@@ -95,9 +95,9 @@ class Simulation:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def script(self, script: Mapping[str, Any]) -> None:
+    def scenario(self, scenario: Mapping[str, Any]) -> None:
         """Behave so from the next call on."""
-        answer = httpx.put(f"{self._control}/script", json=script, trust_env=False, timeout=10)
+        answer = httpx.put(f"{self._control}/script", json=scenario, trust_env=False, timeout=10)
         answer.raise_for_status()
 
     def counters(self) -> dict[str, dict[str, int]]:
@@ -114,4 +114,4 @@ def faulty(webhooks: Mapping[str, str], secrets: Mapping[str, str], *, seed: int
 
 def hooked(webhooks: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
     """What the dashboards of the Resend doors would hold."""
-    return {door: {"webhooks": {"*": {"url": url, "secret": secrets[door]}}} for door, url in webhooks.items()}
+    return {source: {"webhooks": {"*": {"url": url, "secret": secrets[source]}}} for source, url in webhooks.items()}

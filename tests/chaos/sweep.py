@@ -24,8 +24,8 @@ from sluice.runtime.errors import SluiceError
 from sluice_cli.verification import verify
 from sluice_launcher.process_info import Identity
 from sluice_launcher.state import read_state
-from tests.chaos.client_session import ANSWER, Customer, check
-from tests.chaos.cluster import Machine, machine, webhooks
+from tests.chaos.client_session import ANSWER, ClientSession, check
+from tests.chaos.cluster import Cluster, cluster, webhooks
 from tests.chaos.ledgers import now
 from tests.chaos.simulation import hooked
 from tests.chaos.workloads import POINTS
@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 ROLES = ("gateway", "router", "email-worker", "sms-worker", "health")
 DOORS = {"resend-a": "resend", "smtp-a": "smtp", "twilio-a": "twilio", "twilio-b": "twilio"}
 GROUPS = {
-    "gateway": Group.INTAKE,
+    "gateway": Group.INGEST,
     "router": Group.ROUTER,
     "email-worker": Group.EMAIL_WORKER,
     "sms-worker": Group.SMS_WORKER,
@@ -91,13 +91,15 @@ def run(wanted: Sequence[Step], folder: Path, tell: Tell) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     crash_file.unlink(missing_ok=True)
     os.environ["SLUICE_CRASH_FILE"] = str(crash_file)
-    with machine(folder, tell, environment=TIMING, roles=ROLES, doors=DOORS, settings={"concurrency": 2}) as running:
-        running.simulation.script(_script(running))
+    with cluster(
+        folder, tell, environment=TIMING, roles=ROLES, endpoints=DOORS, settings={"concurrency": 2}
+    ) as running:
+        running.simulation.scenario(_script(running))
         outcomes = uvloop.run(_run(running, wanted, crash_file, tell))
     return _figures(outcomes, time.monotonic() - began)
 
 
-def _script(running: Machine) -> dict[str, Any]:
+def _script(running: Cluster) -> dict[str, Any]:
     slow = {"do": "accept", "slow": {"median": 1.5}}
     return {
         "default": {"receipts": {"kinds": ["sent", "delivered"], "after": 0.1, "apart": 0.1}},
@@ -106,7 +108,7 @@ def _script(running: Machine) -> dict[str, Any]:
     }
 
 
-async def _run(running: Machine, wanted: Sequence[Step], crash_file: Path, tell: Tell) -> list[Outcome]:
+async def _run(running: Cluster, wanted: Sequence[Step], crash_file: Path, tell: Tell) -> list[Outcome]:
     outcomes: list[Outcome] = []
     known: set[str] = set()
     for number, step in enumerate(wanted, start=1):
@@ -122,10 +124,10 @@ async def _run(running: Machine, wanted: Sequence[Step], crash_file: Path, tell:
 # -- one step ------------------------------------------------------------------------------------------------------
 
 
-async def _step(running: Machine, step: Step, crash_file: Path, known: set[str]) -> Outcome:
+async def _step(running: Cluster, step: Step, crash_file: Path, known: set[str]) -> Outcome:
     outcome = Outcome(step)
     before = {role: read_state(running.data_dir).get(role) for role in ROLES}
-    async with customer(running, f"{step.point}-{step.n}-{step.channel}-{time.monotonic_ns()}") as asking:
+    async with client(running, f"{step.point}-{step.n}-{step.channel}-{time.monotonic_ns()}") as asking:
         fired = crash_file.with_name("crash.fired")
         _disarm(fired)
         _arm(crash_file, f"{step.point}:{step.n}")
@@ -155,7 +157,7 @@ def _exists(path: Path) -> bool:
     return path.exists()
 
 
-async def _reach(asking: Customer, step: Step, fired: Path) -> bool:
+async def _reach(asking: ClientSession, step: Step, fired: Path) -> bool:
     """Repeat the workload until the point was passed often enough."""
     deadline = time.monotonic() + REACHED_WITHIN
     await asyncio.sleep(0.15)  # the processes look at the file twenty times a second
@@ -167,7 +169,7 @@ async def _reach(asking: Customer, step: Step, fired: Path) -> bool:
     return True
 
 
-async def _bring_back(running: Machine, before: dict[str, Identity | None], fired: Path, outcome: Outcome) -> None:
+async def _bring_back(running: Cluster, before: dict[str, Identity | None], fired: Path, outcome: Outcome) -> None:
     """Wait for the death, take the dead member out of its group, and have the role started at once.
 
     Both only save time, which make chaos does not: the group would wait for the dead member's session to lapse, and
@@ -200,7 +202,7 @@ async def _leave_group(servers: str, group: Group) -> None:
         await admin.close()
 
 
-async def _check(running: Machine, asking: Customer, known: set[str]) -> list[str]:
+async def _check(running: Cluster, asking: ClientSession, known: set[str]) -> list[str]:
     """Quiet, then the invariants, then what was promised. ``known``: faults that an earlier step has reported."""
     faults = []
     connection = await asyncpg.connect(running.postgres, timeout=10, command_timeout=60)
@@ -210,24 +212,24 @@ async def _check(running: Machine, asking: Customer, known: set[str]) -> list[st
         report = await verify(
             connection,
             now=now(),
-            quiet=True,
+            at_rest=True,
             grace=timedelta(seconds=60),
-            ledgers=[running.simulation.calls] if running.simulation.calls.exists() else [],
+            call_logs=[running.simulation.calls] if running.simulation.calls.exists() else [],
             progress=lambda _: None,
         )
-        found = await asking.states([promise.tag for promise in asking.promises])
+        found = await asking.states([promise.tag for promise in asking.requests])
     finally:
         await connection.close()
     told = [f"{fault['id']}: {fault['fault']}" for fault in report.faults]
-    faults += [text for text in told if text not in known] + check(asking.promises, found)
+    faults += [text for text in told if text not in known] + check(asking.requests, found)
     known.update(told)
     return faults
 
 
-async def _quiet(connection: Any, asking: Customer) -> bool:
+async def _quiet(connection: Any, asking: ClientSession) -> bool:
     """Nothing due, nothing unannounced, and everything that Kafka took is there."""
     deadline = time.monotonic() + QUIET_WITHIN
-    promised = [promise.tag for promise in asking.promises if promise.result in ("ok", "bus")]
+    promised = [promise.tag for promise in asking.requests if promise.result in ("ok", "bus")]
     while time.monotonic() < deadline:
         # In this order: what arrives between the two questions is seen by the second.
         there = len(await asking.states(promised)) == len(promised)
@@ -241,14 +243,14 @@ async def _quiet(connection: Any, asking: Customer) -> bool:
 
 
 @asynccontextmanager
-async def customer(running: Machine, name: str) -> AsyncIterator[Customer]:
+async def client(running: Cluster, name: str) -> AsyncIterator[ClientSession]:
     """A customer with a session and a producer of its own."""
     producer = AIOKafkaProducer(bootstrap_servers=running.kafka, enable_idempotence=True)
     await producer.start()
     timeout = aiohttp.ClientTimeout(total=ANSWER)
     try:
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            yield Customer(running, session, producer, name)
+            yield ClientSession(running, session, producer, name)
     finally:
         await producer.stop()
 

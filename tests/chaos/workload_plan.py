@@ -11,14 +11,14 @@ CLASSES = ("urgent", "standard", "once")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PlannedRequest:
     """One message that somebody wants sent, and how they go about it. Times are seconds."""
 
     number: int
     at: float  # from the start of the run
     channel: str
     class_: str
-    door: str  # http, bus
+    source: str  # http, bus
     key: str | None = None
     copies: int = 1  # requests at once, all with the same key
     late_copy: float | None = None  # after the first answer, the same request again
@@ -35,26 +35,26 @@ class Order:
         return f"o{self.number}"
 
 
-def plan(seed: int, *, messages: int, seconds: float, doors: Sequence[str]) -> list[Order]:
+def plan(seed: int, *, messages: int, seconds: float, endpoints: Sequence[str]) -> list[PlannedRequest]:
     """``messages`` orders at random moments of the run: an open loop, which does not wait for answers."""
     dice = Random(f"orders {seed}")
     moments = sorted(dice.uniform(0, seconds) for _ in range(messages))
-    return [_order(number, at, dice, doors) for number, at in enumerate(moments)]
+    return [_order(number, at, dice, endpoints) for number, at in enumerate(moments)]
 
 
-def _order(number: int, at: float, dice: Random, doors: Sequence[str]) -> Order:
+def _order(number: int, at: float, dice: Random, endpoints: Sequence[str]) -> PlannedRequest:
     channel = dice.choices(("email", "sms", "push"), (58, 38, 4))[0]
     keyed = dice.random() < 0.5
     copied = keyed and dice.random() < 0.15
     scheduled = dice.random() < 0.05
     cancelled = dice.random() < (0.5 if scheduled else 0.04)
-    fitting = [door for door in doors if _carries(door, channel)]
-    return Order(
+    fitting = [source for source in endpoints if _carries(source, channel)]
+    return PlannedRequest(
         number=number,
         at=at,
         channel=channel,
         class_=dice.choices(CLASSES, (25, 45, 30))[0],
-        door="bus" if dice.random() < 0.25 else "http",
+        source="bus" if dice.random() < 0.25 else "http",
         key=f"key-{number}" if keyed else None,
         copies=dice.randint(2, 4) if copied else 1,
         late_copy=dice.uniform(0.5, 10) if keyed and dice.random() < 0.1 else None,
@@ -67,29 +67,29 @@ def _order(number: int, at: float, dice: Random, doors: Sequence[str]) -> Order:
     )
 
 
-def _carries(door: str, channel: str) -> bool:
-    return (channel == "sms") == door.startswith("twilio") and channel != "push"
+def _carries(source: str, channel: str) -> bool:
+    return (channel == "sms") == source.startswith("twilio") and channel != "push"
 
 
-def body(order: Order, *, preferred: str | None, times: dict[str, str], other: bool = False) -> bytes:
+def body(planned: PlannedRequest, *, preferred: str | None, times: dict[str, str], other: bool = False) -> bytes:
     """The request as JSON; ``other`` is a changed one, for a conflict."""
     fields: dict[str, Any] = {
-        "channel": order.channel,
-        "class": order.class_,
-        "tags": [order.tag],
-        "text": f"Order {order.number}{' (changed)' if other else ''}: thank you.",
+        "channel": planned.channel,
+        "class": planned.class_,
+        "tags": [planned.tag],
+        "text": f"Order {planned.number}{' (changed)' if other else ''}: thank you.",
         **times,
     }
-    match order.channel:
+    match planned.channel:
         case "email":
-            fields |= {"from": "shop@example.com", "to": [f"u{order.number}@example.com"]}
-            fields |= {"subject": f"Order {order.number}"}
+            fields |= {"from": "shop@example.com", "to": [f"u{planned.number}@example.com"]}
+            fields |= {"subject": f"Order {planned.number}"}
         case "sms":
-            fields |= {"from": "+15005550006", "to": [f"+1555{order.number:07}"]}
+            fields |= {"from": "+15005550006", "to": [f"+1555{planned.number:07}"]}
         case _:
-            fields |= {"to": [f"device-{order.number}"]}
-    if order.key is not None:
-        fields["idempotency_key"] = order.key
+            fields |= {"to": [f"device-{planned.number}"]}
+    if planned.key is not None:
+        fields["idempotency_key"] = planned.key
     if preferred is not None:
         fields["preferred_provider"] = preferred
     return json.dumps(fields).encode()

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
-from sluice_launcher.process_info import Identity, family
+from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
-from tests.chaos.client_session import Customer, ahead
+from tests.chaos.client_session import ClientSession, in_future
 
-Workload = Callable[[Customer, str], Awaitable[None]]
+Workload = Callable[[ClientSession, str], Awaitable[None]]
 """Does one round of something on a channel; repeated until the point was reached."""
 
 # The simulator's own prefixes: how a recipient says what is to be done.
@@ -20,110 +20,110 @@ SILENT = {"email": "accept-then-never-answer+", "sms": "+1999009"}
 SLOW = {"email": "slow+", "sms": "+1777"}  # of the sweep's script
 
 
-async def http(customer: Customer, channel: str) -> None:
+async def http(client: ClientSession, channel: str) -> None:
     """Three messages, one of them with a key."""
-    await customer.send(channel)
-    await customer.send(channel, key=True)
-    await customer.send(channel, class_="urgent")
+    await client.send(channel)
+    await client.send(channel, key=True)
+    await client.send(channel, class_="urgent")
 
 
-async def bus(customer: Customer, channel: str) -> None:
+async def bus(client: ClientSession, channel: str) -> None:
     """Three records, one of them with a key."""
     for key in (False, True, False):
-        await customer.publish(channel, key=key)
+        await client.publish(channel, key=key)
         await asyncio.sleep(0.05)
 
 
-async def bad_record(customer: Customer, channel: str) -> None:
+async def bad_record(client: ClientSession, channel: str) -> None:
     """Records that no version reads."""
     for _ in range(3):
-        await customer.put(b"{", **{"schema-version": "99"})
+        await client.put(b"{", **{"schema-version": "99"})
         await asyncio.sleep(0.05)
 
 
-async def bad_request(customer: Customer, channel: str) -> None:
+async def bad_request(client: ClientSession, channel: str) -> None:
     """Records of a known project that ask for what cannot be."""
     for _ in range(3):
-        _, document = customer.request(channel)
-        await customer.put(b'{"channel":"%s","to":[]}' % document["channel"].encode())
+        _, document = client.request(channel)
+        await client.put(b'{"channel":"%s","to":[]}' % document["channel"].encode())
         await asyncio.sleep(0.05)
 
 
-async def cancel(customer: Customer, channel: str) -> None:
+async def cancel(client: ClientSession, channel: str) -> None:
     """Messages for later, taken back."""
     for _ in range(2):
-        await customer.cancel(await customer.send(channel, send_at=ahead(8)))
-    await customer.cancel(await customer.send(channel))
+        await client.cancel(await client.send(channel, send_at=in_future(8)))
+    await client.cancel(await client.send(channel))
 
 
-async def receipt(customer: Customer, channel: str) -> None:
+async def receipt(client: ClientSession, channel: str) -> None:
     """Messages through the providers that tell what became of them."""
-    preferred = customer.machine.project.named("resend-a" if channel == "email" else "twilio-a")
+    preferred = client.cluster.project.named("resend-a" if channel == "email" else "twilio-a")
     for _ in range(3):
-        await customer.send(channel, preferred_provider=preferred)
+        await client.send(channel, preferred_provider=preferred)
         await asyncio.sleep(0.25)
 
 
-async def scheduled(customer: Customer, channel: str) -> None:
+async def scheduled(client: ClientSession, channel: str) -> None:
     """Messages that only the recovery loop can drive."""
     for wait in (0.3, 0.8, 1.3):
-        await customer.send(channel, send_at=ahead(wait))
+        await client.send(channel, send_at=in_future(wait))
     await asyncio.sleep(1.5)
 
 
-async def overtaken(customer: Customer, channel: str) -> None:
+async def overtaken(client: ClientSession, channel: str) -> None:
     """Assignments that their worker does not read in time, because it is held up."""
-    worker = read_state(customer.machine.data_dir).get(f"{channel}-worker")
+    worker = read_state(client.cluster.data_dir).get(f"{channel}-worker")
     if worker is None:
         return
     worker.kill(signal.SIGSTOP)
     for _ in range(2):
-        await customer.send(channel)
+        await client.send(channel)
     await asyncio.sleep(3.2)
     worker.kill(signal.SIGCONT)
 
 
-async def exhausted(customer: Customer, channel: str) -> None:
+async def exhausted(client: ClientSession, channel: str) -> None:
     """Messages that every provider fails, until no round is left."""
     for _ in range(3):
-        await customer.send(channel, FAULT[channel])
+        await client.send(channel, FAULT[channel])
     await asyncio.sleep(0.5)
 
 
-async def expiry(customer: Customer, channel: str) -> None:
+async def expiry(client: ClientSession, channel: str) -> None:
     """Messages whose time is over as soon as they fall due."""
     for wait in (0.5, 0.9, 1.3):
-        await customer.send(channel, send_at=ahead(wait), expires_at=ahead(wait + 0.02))
+        await client.send(channel, send_at=in_future(wait), expires_at=in_future(wait + 0.02))
     await asyncio.sleep(1.8)
 
 
-async def lapse(customer: Customer, channel: str) -> None:
+async def lapse(client: ClientSession, channel: str) -> None:
     """Calls under way whose worker is killed."""
     for _ in range(3):
-        await customer.send(channel, SILENT[channel])
+        await client.send(channel, SILENT[channel])
     await asyncio.sleep(0.6)
-    worker = read_state(customer.machine.data_dir).get(f"{channel}-worker")
+    worker = read_state(client.cluster.data_dir).get(f"{channel}-worker")
     if worker is not None:
         worker.kill(signal.SIGKILL)
     await asyncio.sleep(4.0)
 
 
-async def slow(customer: Customer, channel: str) -> None:
+async def slow(client: ClientSession, channel: str) -> None:
     """Calls that take so long that leases are renewed and others wait for a slot."""
-    await asyncio.gather(*(customer.send(channel, SLOW[channel]) for _ in range(5)))
+    await asyncio.gather(*(client.send(channel, SLOW[channel]) for _ in range(5)))
     await asyncio.sleep(1.0)
 
 
-async def doubt(customer: Customer, channel: str) -> None:
+async def doubt(client: ClientSession, channel: str) -> None:
     """Requests whose commit is in doubt, because PostgreSQL is held up while they are made."""
-    postgres = read_state(customer.machine.data_dir).get("postgres")
+    postgres = read_state(client.cluster.data_dir).get("postgres")
     if postgres is None:
         return
-    sending = [asyncio.create_task(customer.send(channel)) for _ in range(3)]
-    members = [found for pid in family(postgres.pid) if (found := Identity.of(pid)) is not None]
+    sending = [asyncio.create_task(client.send(channel)) for _ in range(3)]
+    members = [found for pid in process_tree(postgres.pid) if (found := Identity.of(pid)) is not None]
     for member in members:
         member.kill(signal.SIGSTOP)
-    sending += [asyncio.create_task(customer.send(channel)) for _ in range(3)]
+    sending += [asyncio.create_task(client.send(channel)) for _ in range(3)]
     await asyncio.sleep(1.1)
     for member in members:
         member.kill(signal.SIGCONT)
@@ -131,10 +131,10 @@ async def doubt(customer: Customer, channel: str) -> None:
     await asyncio.sleep(1.5)
 
 
-async def unannounced(customer: Customer, channel: str) -> None:
+async def unannounced(client: ClientSession, channel: str) -> None:
     """Events of which nobody remembers that the broker has them."""
-    await customer.send(channel)
-    connection = await asyncpg.connect(customer.machine.postgres)
+    await client.send(channel)
+    connection = await asyncpg.connect(client.cluster.postgres)
     try:
         await connection.execute(
             "INSERT INTO announcements (due_at, delivery_ids, numbers)"
@@ -145,10 +145,10 @@ async def unannounced(customer: Customer, channel: str) -> None:
     await asyncio.sleep(0.5)
 
 
-async def mixed(customer: Customer, channel: str) -> None:
+async def mixed(client: ClientSession, channel: str) -> None:
     """Good and bad outcomes, so that verdicts change."""
-    await customer.send(channel)
-    await customer.send(channel, FAULT[channel])
+    await client.send(channel)
+    await client.send(channel, FAULT[channel])
     await asyncio.sleep(1.0)
 
 

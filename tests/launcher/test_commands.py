@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from sluice_launcher.control import is_held
+from sluice_launcher.control import supervisor_running
 from sluice_launcher.process_info import Identity, free_port
 
 PATIENCE = 30.0
@@ -204,7 +204,7 @@ def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gatewa
 
     assert starting.returncode == 130
     assert not redis.alive()
-    assert not is_held(tmp_path / "data")
+    assert not supervisor_running(tmp_path / "data")
 
 
 def redis_of(command):

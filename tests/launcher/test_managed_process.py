@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.managed_process import Managed, State
-from sluice_launcher.process_spec import Spec
+from sluice_launcher.managed_process import ManagedProcess, ProcessState
+from sluice_launcher.process_spec import ProcessSpec
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPER}"
@@ -32,7 +32,7 @@ def managed(tmp_path):
             "probe": always_ready,
             "stop_seconds": 5.0,
         }
-        subject = Managed(Spec(**defaults | changes), tmp_path, lambda: None, extra_environment={})
+        subject = ManagedProcess(ProcessSpec(**defaults | changes), tmp_path, lambda: None, extra_environment={})
         try:
             yield subject
         finally:
@@ -62,7 +62,7 @@ async def test_a_crashed_process_comes_back(managed):
         first = subject.identity
 
         os.kill(first.pid, signal.SIGKILL)
-        await until(lambda: subject.restarts == 1 and subject.state is State.READY)
+        await until(lambda: subject.restarts == 1 and subject.state is ProcessState.READY)
 
         assert subject.identity != first
         assert subject.last_exit == "SIGKILL"
@@ -76,7 +76,7 @@ async def test_a_stopped_process_stays_stopped(managed):
 
         await subject.stop()
 
-        assert (subject.state, subject.restarts, identity.alive()) == (State.STOPPED, 0, False)
+        assert (subject.state, subject.restarts, identity.alive()) == (ProcessState.STOPPED, 0, False)
 
 
 async def test_a_stopped_process_can_be_started_again(managed):
@@ -127,24 +127,24 @@ async def test_what_does_not_heed_the_signal_is_killed(managed, tmp_path):
 
 
 async def test_what_a_process_started_ends_with_it(managed):
-    from sluice_launcher.process_info import Identity, family
+    from sluice_launcher.process_info import Identity, process_tree
 
     async with managed(PARENT) as subject:
         subject.start()
         await subject.wait_ready()
-        await until(lambda: len(family(subject.identity.pid)) == 2)
-        child = Identity.of(family(subject.identity.pid)[1])
+        await until(lambda: len(process_tree(subject.identity.pid)) == 2)
+        child = Identity.of(process_tree(subject.identity.pid)[1])
 
         await subject.stop()
 
-        assert child.wait_gone(5)
+        assert child.wait_exit(5)
 
 
 async def test_a_stop_while_it_waits_to_come_back_ends_the_waiting(managed):
     async with managed("raise SystemExit(3)") as subject:
         subject.start()
-        await until(lambda: subject.state is State.CRASHED)
+        await until(lambda: subject.state is ProcessState.CRASHED)
 
         await subject.stop()
 
-        assert subject.state is State.STOPPED
+        assert subject.state is ProcessState.STOPPED

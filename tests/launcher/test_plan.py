@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.plan import Plan, addresses, environment, make_plan, places_of, without_password
+from sluice_launcher.plan import Plan, addresses, endpoints_of, environment, make_plan, redact_password
 from sluice_launcher.ports import choose_ports
 from sluice_launcher.secret_files import ensure_key_file
 from sluice_launcher.settings import read_settings
@@ -131,7 +131,7 @@ def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path)
     ],
 )
 def test_an_address_tells_where_to_knock(service, address, places):
-    assert places_of(service, address) == places
+    assert endpoints_of(service, address) == places
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_an_address_tells_where_to_knock(service, address, places):
     ],
 )
 def test_an_address_is_shown_without_its_password(address, shown):
-    assert without_password(address) == shown
+    assert redact_password(address) == shown
 
 
 def test_a_key_file_is_made_for_its_owner_alone(tmp_path):

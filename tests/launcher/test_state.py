@@ -9,7 +9,7 @@ import pytest
 from sluice_launcher import state
 from sluice_launcher.control import SOCKET
 from sluice_launcher.process_info import Identity
-from sluice_launcher.state import FILE, end_leftovers, read_state, write_state
+from sluice_launcher.state import FILE, kill_orphans, read_state, write_state
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def stranger(start):
 def test_what_was_left_behind_is_ended(data_dir, stranger):
     write_state(data_dir, {"redis": Identity.of(stranger.pid)})
 
-    ended = end_leftovers(data_dir)
+    ended = kill_orphans(data_dir)
 
     assert ended == ["redis"]
     assert stranger.wait(5) == -9
@@ -53,7 +53,7 @@ def test_a_postgres_that_was_left_behind_is_told_so_that_it_can_tell_its_backend
     postgres = start("signal.signal(signal.SIGQUIT, lambda *_: sys.exit(7))")
     write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
 
-    end_leftovers(data_dir)
+    kill_orphans(data_dir)
 
     assert postgres.wait(5) == 7
 
@@ -63,7 +63,7 @@ def test_what_does_not_listen_is_killed_in_the_end(data_dir, start, monkeypatch)
     postgres = start("signal.signal(signal.SIGQUIT, signal.SIG_IGN)")
     write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
 
-    end_leftovers(data_dir)
+    kill_orphans(data_dir)
 
     assert postgres.wait(5) == -9
 
@@ -72,7 +72,7 @@ def test_a_process_that_only_has_the_pid_is_left_alone(data_dir, stranger):
     former = replace(Identity.of(stranger.pid), started=1)
     write_state(data_dir, {"redis": former})
 
-    ended = end_leftovers(data_dir)
+    ended = kill_orphans(data_dir)
 
     assert ended == []
     assert stranger.poll() is None
@@ -82,7 +82,7 @@ def test_a_process_of_before_the_reboot_is_left_alone(data_dir, stranger):
     former = replace(Identity.of(stranger.pid), boot="another")
     write_state(data_dir, {"redis": former})
 
-    assert end_leftovers(data_dir) == []
+    assert kill_orphans(data_dir) == []
 
 
 @pytest.mark.parametrize("written", ["", "{", '{"redis": 12}', '{"redis": {"pid": 1}}'])

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import SOCKET, Control, NotRunning, is_held
-from sluice_launcher.local_stack import Engine
+from sluice_launcher.control import SOCKET, NotRunning, SupervisorClient, supervisor_running
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import Identity, free_port
-from sluice_launcher.teardown import end
+from sluice_launcher.teardown import stop_all
 
 PATIENCE = 30.0
 
@@ -34,7 +34,7 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def engine(data_dir):
-    with Engine(data_dir, services=["redis"]) as engine:
+    with LocalStack(data_dir, services=["redis"]) as engine:
         yield engine
 
 
@@ -114,10 +114,10 @@ def test_a_wipe_deletes_the_data(engine):
 
 
 def test_data_survives_down_and_up(data_dir):
-    with Engine(data_dir, services=["redis"]) as engine:
+    with LocalStack(data_dir, services=["redis"]) as engine:
         ask_redis(engine, "SET word kept")
 
-    with Engine(data_dir, services=["redis"]) as engine:
+    with LocalStack(data_dir, services=["redis"]) as engine:
         assert ask_redis(engine, "EXISTS word") == ":1"
 
 
@@ -130,7 +130,7 @@ def test_a_service_of_somebody_else_is_not_ours_to_stop(engine, tmp_path):
     theirs = {"redis": engine.addresses["redis"]}
 
     with (
-        Engine(tmp_path / "second", services=["redis"], external=theirs) as second,
+        LocalStack(tmp_path / "second", services=["redis"], external=theirs) as second,
         pytest.raises(SluiceError, match="redis is not ours"),
     ):
         second.control.stop("redis")
@@ -140,7 +140,7 @@ def test_a_service_of_somebody_else_that_does_not_answer_is_named(data_dir):
     nowhere = {"redis": f"redis://:secret@127.0.0.1:{free_port()}/0"}
 
     with pytest.raises(SluiceError, match=r"SLUICE_REDIS names redis://127\.0\.0\.1:\d+/0, where nobody answers"):
-        Engine(data_dir, services=["redis"], external=nowhere).start()
+        LocalStack(data_dir, services=["redis"], external=nowhere).start()
 
 
 def test_nonsense_is_answered_and_survived(engine, data_dir):
@@ -156,11 +156,11 @@ def test_nonsense_is_answered_and_survived(engine, data_dir):
 def test_down_ends_everything(engine, data_dir):
     processes = [identity(engine, name) for name in ("supervisor", "redis")]
 
-    end(data_dir)
+    stop_all(data_dir)
 
     assert not any(process.alive() for process in processes)
     with pytest.raises(NotRunning):
-        Control(data_dir).status()
+        SupervisorClient(data_dir).status()
 
 
 def test_the_children_of_a_killed_supervisor_end_with_it(engine):
@@ -168,7 +168,7 @@ def test_the_children_of_a_killed_supervisor_end_with_it(engine):
 
     identity(engine, "supervisor").kill(signal.SIGKILL)
 
-    assert redis.wait_gone(PATIENCE)
+    assert redis.wait_exit(PATIENCE)
 
 
 def test_down_after_the_supervisor_was_killed_leaves_nothing(engine, data_dir):
@@ -176,24 +176,24 @@ def test_down_after_the_supervisor_was_killed_leaves_nothing(engine, data_dir):
     # Stopped, it cannot obey the kernel's signal at once: what is left for `down` to find.
     redis.kill(signal.SIGSTOP)
     supervisor.kill(signal.SIGKILL)
-    supervisor.wait_gone(PATIENCE)
+    supervisor.wait_exit(PATIENCE)
 
-    end(data_dir)
+    stop_all(data_dir)
 
     assert not redis.alive()
 
 
 def test_a_killed_supervisor_does_not_stand_in_the_way_of_the_next(engine, data_dir):
     identity(engine, "supervisor").kill(signal.SIGKILL)
-    until(lambda: not is_held(data_dir))
+    until(lambda: not supervisor_running(data_dir))
 
-    with Engine(data_dir, services=["redis"]) as second:
+    with LocalStack(data_dir, services=["redis"]) as second:
         assert ask_redis(second, "PING") == "+PONG"
 
 
 def test_a_second_supervisor_of_the_same_directory_is_refused(engine, data_dir):
     with pytest.raises(SluiceError, match="another supervisor has"):
-        Engine(data_dir, services=["redis"]).start()
+        LocalStack(data_dir, services=["redis"]).start()
 
     assert ask_redis(engine, "PING") == "+PONG"
 
@@ -206,13 +206,13 @@ def test_an_engine_ends_with_the_process_that_started_it(data_dir):
     starter.kill()
     starter.communicate()
 
-    assert all(process.wait_gone(PATIENCE) for process in processes)
+    assert all(process.wait_exit(PATIENCE) for process in processes)
 
 
 def test_a_directory_deeper_than_a_socket_name_may_be_long_works(tmp_path):
     deep = tmp_path / ("d" * 100) / ("e" * 100)
 
-    with Engine(deep, services=["redis"]) as engine:
+    with LocalStack(deep, services=["redis"]) as engine:
         assert ask_redis(engine, "PING") == "+PONG"
 
 
@@ -220,13 +220,13 @@ def test_a_role_that_cannot_start_ends_the_start_with_its_last_words(data_dir, g
     gateway_that("raise SystemExit('SLUICE_SOMETHING is not set')")
 
     with pytest.raises(SluiceError, match=r"gateway ended with exit 1; .* is: SLUICE_SOMETHING is not set"):
-        Engine(data_dir, services=["redis"], roles=["gateway"]).start()
+        LocalStack(data_dir, services=["redis"], roles=["gateway"]).start()
 
-    assert not is_held(data_dir)
+    assert not supervisor_running(data_dir)
 
 
 def test_a_role_is_told_where_everything_is(data_dir, gateway_that):
     gateway_that("from os import environ; raise SystemExit('{SLUICE_ROLE} {SLUICE_REDIS}'.format(**environ))")
 
     with pytest.raises(SluiceError, match=r"is: gateway redis://127\.0\.0\.1:\d+/0"):
-        Engine(data_dir, services=["redis"], roles=["gateway"]).start()
+        LocalStack(data_dir, services=["redis"], roles=["gateway"]).start()

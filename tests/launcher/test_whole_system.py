@@ -4,7 +4,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice.bus.topics import Topic
-from sluice_launcher.local_stack import Engine
+from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import ROLES, SERVICES
 
 pytestmark = pytest.mark.system
@@ -43,7 +43,7 @@ def test_what_is_down_is_not_ready(system):
 
 async def test_a_wiped_kafka_has_its_topics_again(tmp_path):
     # One of its own: the tests that share the system need not find it without its data.
-    with Engine(tmp_path, roles=["health"]) as engine:
+    with LocalStack(tmp_path, roles=["health"]) as engine:
         engine.control.restart("kafka", wipe=True)
 
         assert await topics_of(engine.addresses["kafka"]) >= {topic.value for topic in Topic}

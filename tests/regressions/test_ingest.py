@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.errors import IdempotencyConflict, Invalid
-from gateway.ingest.ingest import Acceptance
-from gateway.ingest.kafka_ingress import Intake
+from gateway.errors import IdempotencyConflict, ValidationFailed
+from gateway.ingest.ingest import MessageIngest
+from gateway.ingest.kafka_ingress import SendRequestConsumer
 from sluice.store import configuration
-from sluice.store.config_cache import Configuration
+from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
 from tests.examples import a_body
 from tests.services.fakes import FakePublisher
@@ -25,12 +25,17 @@ async def gateway(database):
     async with open_pool(database, size=4, name="test") as pool:
         now = datetime.now(UTC)
         project = await configuration.create_project(pool, organization="O", slug="p", name="P", now=now)
-        await configuration.create_key(pool, project.id, name="k", sandbox=False, now=now)
-        (key,) = await configuration.keys(pool)
+        await configuration.create_key(pool, project.id, name="k", is_test=False, now=now)
+        (key,) = await configuration.list_keys(pool)
         async with (
-            Configuration().following(database) as known,
-            Acceptance(
-                pool, known, FakePublisher(), redrive=timedelta(seconds=8), waiting=100, conveyor=4000
+            ConfigCache().subscribed(database) as known,
+            MessageIngest(
+                pool,
+                known,
+                FakePublisher(),
+                requeue_after=timedelta(seconds=8),
+                max_pending=100,
+                dispatch_queue_limit=4000,
             ).running() as acceptance,
         ):
 
@@ -70,7 +75,7 @@ async def test_another_body_after_send_at_is_still_a_conflict(gateway):
 
 
 async def test_a_first_request_with_a_past_send_at_is_refused(gateway):
-    with pytest.raises(Invalid):
+    with pytest.raises(ValidationFailed):
         await gateway.acceptance.accept(request(idempotency_key="k", send_at=in_a_moment(-1)), gateway.key, door="http")
 
 
@@ -102,10 +107,10 @@ async def intake(gateway):
     async def check(_):
         return gateway.key
 
-    made = Intake(SimpleNamespace(check=check), gateway.acceptance, FakePublisher(), largest_body=100_000)
+    made = SendRequestConsumer(SimpleNamespace(check=check), gateway.acceptance, FakePublisher(), max_body=100_000)
 
     async def read(*records):
-        await made.take(list(records))
+        await made.handle_batch(list(records))
         async with asyncio.timeout(10):
             while not all(record.finished for record in records):
                 await asyncio.sleep(0.01)

@@ -103,8 +103,8 @@ def test_redis_is_configured_as_the_launcher_configures_it():
     given = dict(zip(words[::2], words[1::2], strict=True))
 
     assert given == {"--appendonly": "yes", "--appendfsync": "everysec", "--save": ""}
-    configuration = (ROOT / "tools/launcher/src/sluice_launcher/redis.py").read_text()
-    assert re.findall(r"^(appendonly|appendfsync|save) (.*)$", configuration, re.MULTILINE) == [
+    config = (ROOT / "tools/launcher/src/sluice_launcher/redis.py").read_text()
+    assert re.findall(r"^(appendonly|appendfsync|save) (.*)$", config, re.MULTILINE) == [
         ("appendonly", "yes"),
         ("appendfsync", "everysec"),
         ("save", '""'),

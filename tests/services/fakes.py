@@ -3,26 +3,26 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from sluice.bus.publisher import Publication
+from sluice.bus.publisher import PublishResult
 
 
 class FakePublisher:
     """Takes everything, or nothing while it is ``away``; remembers what it took."""
 
     def __init__(self):
-        self.taken = []
-        self.away = False
+        self.published = []
+        self.unavailable = False
 
     def publish(self, topic, key, value, headers=None):
-        publication = Publication(topic, key, value, [])
-        if not self.away:
-            self.taken.append((str(topic), value))
-        publication.end("no broker" if self.away else None)
+        publication = PublishResult(topic, key, value, [])
+        if not self.unavailable:
+            self.published.append((str(topic), value))
+        publication.resolve("no broker" if self.unavailable else None)
         return publication
 
     def on(self, topic):
         """The values on a topic, in order."""
-        return [value for name, value in self.taken if name == topic]
+        return [value for name, value in self.published if name == topic]
 
 
 @dataclass(eq=False)
@@ -36,16 +36,16 @@ class FakeRecord:
     offset: int = 0
     key: bytes | None = None
     timestamp: int = 1_000
-    alive: bool = True
-    finished: bool = False
-    times_done: int = field(default=0)
+    owned: bool = True
+    acked: bool = False
+    ack_count: int = field(default=0)
 
-    def done(self):
-        self.finished = True
-        self.times_done += 1
+    def ack(self):
+        self.acked = True
+        self.ack_count += 1
 
 
-class FakeSettler:
+class FakeSettlementWriter:
     """Remembers conclusions; says that they were applied unless told otherwise."""
 
     def __init__(self):
@@ -68,18 +68,18 @@ class FakeSettler:
         return [settlement.conclusion.step.kind for settlement in self.settled]
 
 
-class FakeWire:
+class FakeTransport:
     """The far end: answers what it is told to, when it is let, and remembers what it heard."""
 
     def __init__(self, answer):
-        self.answer = answer
-        self.heard = []
-        self.open = asyncio.Event()
-        self.open.set()
+        self.response = answer
+        self.requests = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def exchange(self, request, *, deadline):
-        self.heard.append(request)
-        await self.open.wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        self.requests.append(request)
+        await self.gate.wait()
+        if isinstance(self.response, Exception):
+            raise self.response
+        return self.response

@@ -8,19 +8,19 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.auth.api_keys import Keys
-from gateway.ingest.ingest import Acceptance
-from gateway.ingest.kafka_ingress import Intake
-from gateway.receipts.endpoint import Receipts
-from sluice.bus.messages import Drive, RequestRejected
-from sluice.delivery.outbox import Announcer
+from gateway.auth.api_keys import ApiKeyAuthenticator
+from gateway.ingest.ingest import MessageIngest
+from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.receipts.endpoint import ReceiptEndpoint
+from sluice.bus.messages import DeliveryTask, RequestRejected
+from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
 from sluice.runtime.clock import utc_now
 from sluice.store import configuration
-from sluice.store.cipher import Vault
-from sluice.store.config_cache import Configuration
+from sluice.store.cipher import CredentialCipher
+from sluice.store.config_cache import ConfigCache
 from tests.examples import a_body, as_json, seconds
-from tests.polling import until
+from tests.polling import wait_until
 from tests.services.fakes import FakeRecord
 
 pytestmark = pytest.mark.store
@@ -34,19 +34,21 @@ class Gateway:
 
     def __init__(self, pool, memory, bus):
         self.pool, self.bus = pool, bus
-        self.acceptance = Acceptance(pool, memory, bus, redrive=timedelta(seconds=8), waiting=1000, conveyor=CONVEYOR)
-        self.announcer = Announcer(pool, bus)
-        self.receipts = Receipts(pool, memory, Vault(bytes(32)), self.announcer, public_base=None)
-        self.keys = Keys(memory, pool)
-        self.intake = Intake(self.keys, self.acceptance, bus, largest_body=LARGEST)
+        self.acceptance = MessageIngest(
+            pool, memory, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=CONVEYOR
+        )
+        self.announcer = OutboxPublisher(pool, bus)
+        self.receipts = ReceiptEndpoint(pool, memory, CredentialCipher(bytes(32)), self.announcer, public_url=None)
+        self.keys = ApiKeyAuthenticator(memory, pool)
+        self.intake = SendRequestConsumer(self.keys, self.acceptance, bus, max_body=LARGEST)
         self.app = create_app(
-            keys=self.keys,
-            acceptance=self.acceptance,
+            authenticator=self.keys,
+            ingest=self.acceptance,
             receipts=self.receipts,
-            announcer=self.announcer,
-            configuration=memory,
+            outbox=self.announcer,
+            config=memory,
             pool=pool,
-            largest_body=LARGEST,
+            max_request_bytes=LARGEST,
             ready=lambda: None,
         )
         self.key = ""
@@ -58,7 +60,7 @@ class Gateway:
         """The key of a new project."""
         now = utc_now()
         project = await configuration.create_project(self.pool, organization="Shop", slug=slug, name=slug, now=now)
-        return await configuration.create_key(self.pool, project.id, name="test", sandbox=False, now=now)
+        return await configuration.create_key(self.pool, project.id, name="test", is_test=False, now=now)
 
     async def ask(self, method, path, *, key=None, **request):
         headers = {"x-sendpipe-key": self.key if key is None else key} | request.pop("headers", {})
@@ -80,7 +82,7 @@ class Gateway:
 
 @pytest.fixture
 async def gateway(pool, store_database, bus):
-    async with Configuration().following(store_database) as memory:
+    async with ConfigCache().subscribed(store_database) as memory:
         gateway = Gateway(pool, memory, bus)
         gateway.key = await gateway.new_project()
         async with gateway.acceptance.running(), gateway.announcer.running(), gateway.receipts.running():
@@ -135,7 +137,7 @@ async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
         await gateway.post()
         return len(gateway.bus.on("deliveries.accepted")) > before
 
-    await until(goes)
+    await wait_until(goes)
 
 
 async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
@@ -172,8 +174,8 @@ async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):
         "msg_",
         "proj_",
     )
-    (drive,) = [Drive.model_validate_json(value) for value in gateway.bus.on("deliveries.accepted")]
-    assert await gateway.pool.fetchval("SELECT id FROM deliveries") == drive.delivery_id
+    (task,) = [DeliveryTask.model_validate_json(value) for value in gateway.bus.on("deliveries.accepted")]
+    assert await gateway.pool.fetchval("SELECT id FROM deliveries") == task.delivery_id
 
 
 async def test_what_travels_on_the_bus_holds_no_content(gateway):
@@ -230,7 +232,7 @@ async def test_a_repeat_is_answered_although_its_time_has_passed(gateway):
     async def once_it_is_past():
         return await gateway.post(body) if (await gateway.post(body)).status_code == 400 else None
 
-    await until(once_it_is_past)
+    await wait_until(once_it_is_past)
     again = await gateway.post(body, idempotency_key="order-7")
 
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
@@ -271,7 +273,7 @@ async def test_fifty_requests_at_once_share_a_commit_and_keep_their_answers(gate
 
 
 def read(answer):
-    return ids.read("msg", answer.json()["id"])
+    return ids.decode_id("msg", answer.json()["id"])
 
 
 # -- who asks ----------------------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ ROUTES = [
     ("GET", "/v1/messages/msg_00000000000000000000000000"),
     ("DELETE", "/v1/messages/msg_00000000000000000000000000/cancel"),
 ]
-OTHER_KEY, _ = configuration.new_key_text(sandbox=False)
+OTHER_KEY, _ = configuration.generate_key(is_test=False)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -302,7 +304,7 @@ async def test_a_switched_off_key_stops_working(gateway):
     async def refused():
         return (await gateway.post()).status_code == 401
 
-    await until(refused)
+    await wait_until(refused)
 
 
 async def test_the_message_of_another_project_does_not_exist(gateway):
@@ -400,7 +402,7 @@ def a_record(gateway, value=None, **changes):
 
 async def take(gateway, *records):
     await gateway.intake.take(list(records))
-    await until(lambda: all(record.finished for record in records))
+    await wait_until(lambda: all(record.finished for record in records))
 
 
 def parked(gateway):
@@ -475,7 +477,7 @@ async def test_a_bad_record_waits_for_kafka_to_be_parked(gateway):
 
     gateway.bus.away = False
 
-    await until(lambda: record.finished)
+    await wait_until(lambda: record.acked)
     assert len(parked(gateway)) == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from health.app import HealthService
-from health.monitor import Watch
+from health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
 from sluice.health.breaker import Thresholds
 from sluice.runtime.clock import utc_now
@@ -29,25 +29,25 @@ def service(bus, redis):
 
 
 def a_service(bus, redis):
-    return HealthService(Watch(Thresholds()), bus, redis)
+    return HealthService(HealthMonitor(Thresholds()), bus, redis)
 
 
 def an_attempt(outcome="provider_fault", provider_id=PROVIDER):
     return DeliveryEvent(
         delivery_id=an_id(),
-        number=3,
+        sequence=3,
         message_id=an_id(),
         project_id=PROJECT,
         channel="email",
-        kind="attempt_failed",
-        at=utc_now(),
+        type="attempt_failed",
+        occurred_at=utc_now(),
         provider_id=provider_id,
         outcome=outcome,
     ).encode()
 
 
 def told(bus):
-    return [ProviderHealth.model_validate_json(value).verdict for value in bus.on("provider.health")]
+    return [ProviderHealth.model_validate_json(value).status for value in bus.on("provider.health")]
 
 
 async def test_a_batch_of_failures_is_told_at_once(service, bus):
@@ -58,7 +58,7 @@ async def test_a_batch_of_failures_is_told_at_once(service, bus):
 
 async def test_what_cannot_be_read_is_no_evidence(service, bus):
     refused = RequestRejected(
-        project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, at=utc_now()
+        project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=utc_now()
     )
 
     await service.on_events([b"", b"{", refused.encode(), an_attempt("accepted")])
@@ -73,7 +73,7 @@ async def test_the_next_process_knows_what_this_one_knew(service, bus, redis):
     following = a_service(bus, redis)
     await following.restore()
 
-    assert [one.verdict for one in following.verdicts()] == ["unhealthy"]
+    assert [one.status for one in following.statuses()] == ["unhealthy"]
 
 
 async def test_of_a_snapshot_of_another_version_nothing_is_taken_up(service, redis):

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import asyncpg
 import pytest
 
-from router.handler import Routing
-from sluice.bus.messages import Assignment, Drive
-from sluice.delivery.sandbox import SANDBOX_ID
-from sluice.model.ids import reference_of
-from sluice.model.state import EventKind
-from sluice.routing.probe_budget import AT_ONCE
+from router.handler import RoutingHandler
+from sluice.bus.messages import Assignment, DeliveryTask
+from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
+from sluice.model.ids import attempt_reference
+from sluice.model.state import EventType
+from sluice.routing.probe_budget import PROBES_PER_WINDOW
 from sluice.runtime.clock import utc_now
-from tests.examples import NOON, a_drive, a_provider, a_repeat, an_id, health_of, seconds, timing
-from tests.polling import until
-from tests.services.fakes import FakeRecord, FakeSettler
+from tests.examples import NOON, a_policy, a_provider, a_retry_handle, a_task, an_id, health_of, seconds
+from tests.polling import wait_until
+from tests.services.fakes import FakeRecord, FakeSettlementWriter
 
 LATER = utc_now() + seconds(3600)
 
@@ -34,45 +34,45 @@ def verdicts():
 
 
 @pytest.fixture
-def settler():
-    return FakeSettler()
+def settlements():
+    return FakeSettlementWriter()
 
 
 @pytest.fixture
-async def routing(bus, settler, providers, verdicts):
-    routing = Routing(
-        configuration=SimpleNamespace(candidates=lambda *_: tuple(providers)),
+async def routing(bus, settlements, providers, verdicts):
+    routing = RoutingHandler(
+        config=SimpleNamespace(candidates=lambda *_: tuple(providers)),
         health=verdicts,
         publisher=bus,
-        settler=settler,
-        timing=timing(retry_rounds=(5.0,)),
+        settlements=settlements,
+        policy=a_policy(retry_rounds=(5.0,)),
     )
     yield routing
-    await routing.drained()
+    await routing.join()
 
 
-async def route(routing, drive, **fields):
+async def route(routing, task, **fields):
     """The record of that drive once the router is done with it."""
-    value = drive if isinstance(drive, bytes | None) else drive.encode()
+    value = task if isinstance(task, bytes | None) else task.encode()
     record = FakeRecord(value, topic="deliveries.accepted", **fields)
     await routing.take([record])
-    await until(lambda: record.finished)
+    await wait_until(lambda: record.acked)
     return record
 
 
 def a_live_drive(**changes):
-    return a_drive(**{"expires_at": LATER} | changes)
+    return a_task(**{"expires_at": LATER} | changes)
 
 
 async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, providers):
-    drive = a_live_drive()
+    task = a_live_drive()
 
-    await route(routing, drive)
+    await route(routing, task)
 
     (value,) = bus.on("deliveries.email")
     assignment = Assignment.model_validate_json(value)
-    assert (assignment.drive, assignment.provider_id) == (drive, providers[0].id)
-    assert assignment.reference == reference_of(drive.delivery_id, 1)
+    assert (assignment.task, assignment.provider_id) == (task, providers[0].id)
+    assert assignment.reference == attempt_reference(task.delivery_id, 1)
 
 
 async def test_the_ids_of_a_decision_may_be_of_the_database_clients_own_kind(routing, bus, providers):
@@ -101,24 +101,24 @@ async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
 async def test_an_assignment_says_why(routing, bus, providers):
     await route(routing, a_live_drive(tried=(providers[0].id,), attempt=2))
 
-    decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).decision)
+    decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).routing_decision)
     assert decision["chosen"] == str(providers[1].id)
     assert decision["left_out"] == {str(providers[0].id): "tried in this round"}
 
 
 async def test_a_repeat_keeps_its_reference(routing, bus, providers):
-    await route(routing, a_live_drive(attempt=2, ambiguous=1, repeat=a_repeat(providers[0], "att_old_1")))
+    await route(routing, a_live_drive(attempt=2, ambiguous=1, repeat=a_retry_handle(providers[0], "att_old_1")))
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
 
 async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, providers):
-    drive = a_live_drive()
-    newer = drive.encode()[:-1] + b',"of_a_newer_writer":[1]}'
+    task = a_live_drive()
+    newer = task.encode()[:-1] + b',"of_a_newer_writer":[1]}'
     await routing.take([FakeRecord(newer)])
 
     (value,) = bus.on("deliveries.email")
-    assert Assignment.model_validate_json(value).drive == drive
+    assert Assignment.model_validate_json(value).task == task
     assert json.loads(value)["drive"] == json.loads(newer)
 
 
@@ -127,40 +127,40 @@ async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers
 
     await route(routing, a_live_drive(sandbox=True))
 
-    assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == SANDBOX_ID
+    assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == SANDBOX_PROVIDER_ID
 
 
-async def test_a_drive_that_comes_too_late_expires(routing, settler, bus):
-    await route(routing, a_drive(expires_at=NOON))
+async def test_a_drive_that_comes_too_late_expires(routing, settlements, bus):
+    await route(routing, a_task(expires_at=NOON))
 
-    assert (settler.kinds, bus.taken) == ([EventKind.EXPIRED], [])
+    assert (settlements.kinds, bus.taken) == ([EventType.EXPIRED], [])
 
 
-async def test_when_all_were_tried_another_round_follows(routing, settler, providers):
+async def test_when_all_were_tried_another_round_follows(routing, settlements, providers):
     await route(routing, a_live_drive(attempt=3, tried=tuple(one.id for one in providers), last_reason="503"))
 
-    (settlement,) = settler.settled
-    assert settlement.conclusion.step.kind is EventKind.POSTPONED
+    (settlement,) = settlements.settled
+    assert settlement.conclusion.step.kind is EventType.POSTPONED
     assert settlement.conclusion.step.detail == "every provider was tried in round 1; the last said: 503"
 
 
-async def test_after_the_last_round_it_is_a_dead_letter(routing, settler, bus, providers):
+async def test_after_the_last_round_it_is_a_dead_letter(routing, settlements, bus, providers):
     providers.clear()
-    drive = a_live_drive(round=2)
+    task = a_live_drive(round=2)
 
-    await route(routing, drive)
+    await route(routing, task)
 
     (letter,) = [json.loads(value) for value in bus.on("dead.letters")]
-    assert settler.kinds == [EventKind.FAILED]
+    assert settlements.kinds == [EventType.FAILED]
     assert (letter["delivery_id"], letter["reason"]) == (
-        str(drive.delivery_id),
+        str(task.delivery_id),
         "the project has no enabled provider for email",
     )
 
 
-async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routing, settler, bus, providers):
+async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routing, settlements, bus, providers):
     providers.clear()
-    settler.applied = False
+    settlements.applied = False
 
     await route(routing, a_live_drive(round=2))
 
@@ -175,18 +175,21 @@ async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come
         await route(routing, a_live_drive())
 
     assigned = [Assignment.model_validate_json(value) for value in bus.on("deliveries.email")]
-    assert Counter(one.provider_id for one in assigned) == {first.id: AT_ONCE, second.id: 20 - AT_ONCE}
-    assert {json.loads(one.decision)["why"] for one in assigned[:AT_ONCE]} == {"probe"}
+    assert Counter(one.provider_id for one in assigned) == {
+        first.id: PROBES_PER_WINDOW,
+        second.id: 20 - PROBES_PER_WINDOW,
+    }
+    assert {json.loads(one.routing_decision)["why"] for one in assigned[:PROBES_PER_WINDOW]} == {"probe"}
 
 
-async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settler, providers, verdicts):
+async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, providers, verdicts):
     held = utc_now() + seconds(60)
     verdicts.update({one.id: health_of(one, "healthy", hold_until=held) for one in providers})
 
     await route(routing, a_live_drive())
 
-    (settlement,) = settler.settled
-    assert (settlement.conclusion.step.kind, settlement.conclusion.step.due_at) == (EventKind.POSTPONED, held)
+    (settlement,) = settlements.settled
+    assert (settlement.conclusion.step.kind, settlement.conclusion.step.due_at) == (EventType.POSTPONED, held)
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])
@@ -202,7 +205,7 @@ async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bu
 
     await routing.take(records)
 
-    await until(lambda: all(record.finished for record in records))
+    await wait_until(lambda: all(record.acked for record in records))
     assert len(bus.on("deliveries.email")) == 1
 
 
@@ -221,7 +224,7 @@ async def test_parking_waits_for_kafka(routing, bus):
 
     bus.away = False
 
-    await until(lambda: record.finished)
+    await wait_until(lambda: record.acked)
     assert len(bus.on("dead.letters")) == 1
 
 
@@ -230,19 +233,19 @@ async def test_an_assignment_that_kafka_does_not_take_is_left_to_the_recovery(ro
 
     record = await route(routing, a_live_drive())
 
-    assert record.times_done == 1
+    assert record.ack_count == 1
 
 
 @pytest.mark.parametrize("fault", [ValueError("bad data"), RuntimeError("a bug")])
-async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partition(routing, settler, fault):
-    settler.fault = fault
+async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partition(routing, settlements, fault):
+    settlements.fault = fault
 
-    record = await route(routing, a_drive(expires_at=NOON))
+    record = await route(routing, a_task(expires_at=NOON))
 
-    assert record.finished
+    assert record.acked
 
 
 async def test_a_drive_survives_its_way_over_the_bus():
-    drive = a_live_drive(attempt=3, round=2, tried=(a_provider().id,), ambiguous=1, repeat=a_repeat())
+    task = a_live_drive(attempt=3, round=2, tried=(a_provider().id,), ambiguous=1, repeat=a_retry_handle())
 
-    assert Drive.model_validate_json(drive.encode()) == drive
+    assert DeliveryTask.model_validate_json(task.encode()) == task

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from sluice.runtime.http_server import serving
+from sluice.runtime.http_server import serve_http
 from sluice.runtime.settings import Settings
 from sluice_launcher.process_info import free_port
 
@@ -44,8 +44,8 @@ APP = Starlette(routes=[Route(f"/{endpoint.__name__}", endpoint) for endpoint in
 
 @pytest.fixture
 async def connection():
-    settings = Settings(postgres="postgresql://nowhere", kafka="nowhere:1", port=free_port())
-    async with serving(APP, settings, grace=1.0):
+    settings = Settings(postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", port=free_port())
+    async with serve_http(APP, settings, grace=1.0):
         reader, writer = await asyncio.open_connection(settings.host, settings.port)
         yield reader, writer
         writer.close()

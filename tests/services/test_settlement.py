@@ -5,49 +5,49 @@ import asyncio
 import pytest
 
 from sluice.bus.messages import DeliveryEvent
-from sluice.delivery.retry_policy import expire, wait
-from sluice.delivery.settlement import Settlement, Settler
+from sluice.delivery.retry_policy import defer, expire
+from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.runtime.clock import utc_now
-from tests.examples import a_drive, a_message, seconds
+from tests.examples import a_message, a_task, seconds
 
 
 @pytest.fixture
-async def settler(record, bus):
-    async with Settler(record.pool, bus).running() as settler:
-        yield settler
+async def settlements(record, bus):
+    async with SettlementWriter(record.pool, bus).running() as settlements:
+        yield settlements
 
 
-async def drives(record, count):
+async def tasks(record, count):
     """A drive for each of so many deliveries that were just accepted."""
     messages = [a_message(utc_now()) for _ in range(count)]
     await record.accept(*messages)
-    return [a_drive(delivery_id=one.deliveries[0].id, message_id=one.id) for one in messages]
+    return [a_task(delivery_id=one.deliveries[0].id, message_id=one.id) for one in messages]
 
 
-async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_first(record, bus, settler):
-    one, other = await drives(record, 2)
+async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_first(record, bus, settlements):
+    one, other = await tasks(record, 2)
     now = utc_now()
     steps = [
-        Settlement(one, wait(one, until=now + seconds(60), reason="held", at=now)),
+        Settlement(one, defer(one, until=now + seconds(60), reason="held", at=now)),
         Settlement(one, expire(one, at=now)),
         Settlement(other, expire(other, at=now)),
     ]
 
-    assert await asyncio.gather(*map(settler.settle, steps)) == [True, True, True]
+    assert await asyncio.gather(*map(settlements.settle, steps)) == [True, True, True]
 
     assert await record.history(one.delivery_id) == ["accepted", "postponed", "expired"]
     assert await record.history(other.delivery_id) == ["accepted", "expired"]
     told = [DeliveryEvent.model_validate_json(value) for value in bus.on("delivery.events")]
-    assert {(event.delivery_id, event.number, event.kind.value) for event in told} == {
+    assert {(event.delivery_id, event.sequence, event.type.value) for event in told} == {
         (one.delivery_id, 2, "postponed"),
         (one.delivery_id, 3, "expired"),
         (other.delivery_id, 2, "expired"),
     }
 
 
-async def test_each_step_of_a_batch_is_told_what_became_of_it(record, settler):
-    one, other = await drives(record, 2)
+async def test_each_step_of_a_batch_is_told_what_became_of_it(record, settlements):
+    one, other = await tasks(record, 2)
     now = utc_now()
-    steps = [Settlement(drive, expire(drive, at=now)) for drive in (one, one, other)]
+    steps = [Settlement(task, expire(task, at=now)) for task in (one, one, other)]
 
-    assert await asyncio.gather(*map(settler.settle, steps)) == [True, False, True]
+    assert await asyncio.gather(*map(settlements.settle, steps)) == [True, False, True]

@@ -8,37 +8,37 @@ import httpx
 import orjson
 import pytest
 
-from router.recovery import drive_of
-from sluice.bus.messages import DeliveryEvent, Drive, ProviderSilent
-from sluice.delivery.settlement import Settler
+from router.recovery import task_for
+from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
+from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model import ids
-from sluice.model.message import Class
-from sluice.model.state import EventKind
-from sluice.providers.contract import Wire
+from sluice.model.message import DeliveryClass
+from sluice.model.state import EventType
+from sluice.providers.contract import TransportKind
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
 from sluice.runtime.clock import utc_now
-from sluice.store.cipher import Vault
+from sluice.store.cipher import CredentialCipher
 from sluice.transports.provider_call import NoAnswerError, NotSentError
 from tests.examples import (
     PROJECT,
-    a_drive,
     a_message,
     a_provider,
-    a_step,
+    a_task,
+    a_transition,
     an_assignment,
     seconds,
 )
-from tests.polling import until
-from tests.services.fakes import FakeRecord, FakeWire
+from tests.polling import wait_until
+from tests.services.fakes import FakeRecord, FakeTransport
 
 pytestmark = pytest.mark.store
 
-TAKEN = SmtpReply(Phase.DOT, 250, "2.0.0 Ok: queued as 12345")
-DOWN = SmtpReply(Phase.DOT, 451, "4.3.0 try again")
+TAKEN = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
+DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
 REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
 
-VAULT = Vault(bytes(32))
+VAULT = CredentialCipher(bytes(32))
 
 
 class Configured:
@@ -57,15 +57,15 @@ class Configured:
 def an_smtp(priority=1, **changes):
     """An SMTP server with credentials that open."""
     row = a_provider(priority, **changes)
-    sealed = VAULT.seal(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
-    return a_provider(priority, **changes | {"id": row.id, "credentials": sealed})
+    encrypted = VAULT.encrypt(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
+    return a_provider(priority, **changes | {"id": row.id, "credentials": encrypted})
 
 
 class Working:
     """A worker, what surrounds it, and one way to give it work."""
 
-    def __init__(self, record, bus, configuration, wire):
-        self.record, self.bus, self.configuration, self.wire = record, bus, configuration, wire
+    def __init__(self, record, bus, config, wire):
+        self.record, self.bus, self.configuration, self.wire = record, bus, config, wire
         self.worker = None
 
     async def a_delivery(self, **changes):
@@ -73,20 +73,20 @@ class Working:
         now = utc_now()
         message = a_message(now, **{"expires_at": now + seconds(3600)} | changes)
         await self.record.accept(message)
-        return a_drive(
+        return a_task(
             delivery_id=message.deliveries[0].id,
             message_id=message.id,
-            class_=message.class_,
+            class_=message.delivery_class,
             driven_at=now,
             expires_at=message.expires_at,
         )
 
-    def handed_over(self, drive, provider, **changes):
+    def handed_over(self, task, provider, **changes):
         """The assignment as a record."""
         assignment = an_assignment(
-            drive=drive,
+            task=task,
             provider_id=provider.id,
-            reference=changes.pop("reference", ids.reference_of(drive.delivery_id, drive.attempt)),
+            reference=changes.pop("reference", ids.attempt_reference(task.delivery_id, task.attempt)),
         )
         return FakeRecord(assignment.encode(), topic="deliveries.email", **changes)
 
@@ -96,7 +96,7 @@ class Working:
 
     async def take(self, *records):
         await self.worker.take(list(records))
-        await until(lambda: all(one.finished for one in records))
+        await wait_until(lambda: all(one.finished for one in records))
 
     @asynccontextmanager
     async def unanswered(self, *records):
@@ -105,7 +105,7 @@ class Working:
         await self.worker.take(list(records))
         yield
         self.wire.open.set()
-        await until(lambda: all(one.finished for one in records))
+        await wait_until(lambda: all(one.finished for one in records))
 
     @property
     def events(self):
@@ -113,7 +113,7 @@ class Working:
 
     @property
     def rerouted(self):
-        return [Drive.model_validate_json(value) for value in self.bus.on("deliveries.reroute")]
+        return [DeliveryTask.model_validate_json(value) for value in self.bus.on("deliveries.reroute")]
 
 
 @pytest.fixture
@@ -123,20 +123,22 @@ def provider():
 
 @pytest.fixture
 def wire():
-    return FakeWire(TAKEN)
+    return FakeTransport(TAKEN)
 
 
 @asynccontextmanager
 async def a_worker(working, http=None, **settings):
-    async with Settler(working.record.pool, working.bus).running() as settler:
+    async with SettlementWriter(working.record.pool, working.bus).running() as settlements:
         worker = Worker(
             db=working.record.pool,
-            configuration=working.configuration,
-            vault=VAULT,
-            wires={Wire.SMTP: working.wire, Wire.HTTP: http},
+            config=working.configuration,
+            cipher=VAULT,
+            transports={TransportKind.SMTP: working.wire, TransportKind.HTTP: http},
             publisher=working.bus,
-            settler=settler,
-            settings=WorkerSettings(postgres="postgresql://nowhere", kafka="nowhere:1", **settings),
+            settlements=settlements,
+            settings=WorkerSettings(
+                postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", **settings
+            ),
         )
         async with worker.running():
             yield worker
@@ -158,12 +160,12 @@ async def patient(record, bus, provider, wire):
 
 
 async def test_an_assignment_is_sent_and_settled(working, provider, wire):
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
-    (attempt,) = await working.record.attempts(drive.delivery_id)
-    assert (await working.record.state(drive.delivery_id), attempt["outcome"], len(wire.heard)) == (
+    (attempt,) = await working.record.attempts(task.delivery_id)
+    assert (await working.record.state(task.delivery_id), attempt["outcome"], len(wire.heard)) == (
         "SENT",
         "accepted",
         1,
@@ -172,24 +174,24 @@ async def test_an_assignment_is_sent_and_settled(working, provider, wire):
 
 
 async def test_an_assignment_that_comes_twice_is_sent_once(working, provider, wire):
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(*[working.handed_over(drive, provider) for _ in range(5)])
-    await working.take(working.handed_over(drive, provider))
+    await working.take(*[working.handed_over(task, provider) for _ in range(5)])
+    await working.take(working.handed_over(task, provider))
 
     assert len(wire.heard) == 1
 
 
 async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(working, provider, wire):
     wire.answer = DOWN
-    drive = await working.a_delivery()
-    await working.take(working.handed_over(drive, provider))
+    task = await working.a_delivery()
+    await working.take(working.handed_over(task, provider))
     wire.answer = TAKEN
-    following = drive.model_copy(update={"attempt": 2})
+    following = task.model_copy(update={"attempt": 2})
 
-    await working.take(working.handed_over(drive, provider), working.handed_over(following, provider))
+    await working.take(working.handed_over(task, provider), working.handed_over(following, provider))
 
-    assert await working.record.history(drive.delivery_id) == [
+    assert await working.record.history(task.delivery_id) == [
         "accepted",
         "sending",
         "attempt_failed",
@@ -200,41 +202,41 @@ async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(wor
 
 
 async def test_a_cancelled_message_is_not_sent(working, provider, wire):
-    drive = await working.a_delivery()
-    await working.record.cancel(drive.message_id)
+    task = await working.a_delivery()
+    await working.record.cancel(task.message_id)
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "CANCELLED")
+    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "CANCELLED")
 
 
 async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
-    drive = await working.a_delivery(expires_at=utc_now() - seconds(1))
+    task = await working.a_delivery(expires_at=utc_now() - seconds(1))
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "EXPIRED")
+    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "EXPIRED")
 
 
 async def test_a_refused_message_fails_without_another_attempt(working, provider, wire):
     wire.answer = REFUSED
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
-    assert (await working.record.state(drive.delivery_id), working.rerouted) == ("FAILED", [])
+    assert (await working.record.state(task.delivery_id), working.rerouted) == ("FAILED", [])
 
 
 @pytest.mark.parametrize("answer", [DOWN, NotSentError("connection refused")], ids=["451", "refused"])
 async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire, answer):
     wire.answer = answer
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
     (following,) = working.rerouted
     assert (following.attempt, following.tried) == (2, (provider.id,))
-    assert await working.record.state(drive.delivery_id) == "SENDING"
+    assert await working.record.state(task.delivery_id) == "SENDING"
 
 
 @pytest.mark.parametrize(
@@ -242,47 +244,47 @@ async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire,
 )
 async def test_an_answer_that_was_not_understood_is_unknown(working, provider, wire, answer):
     wire.answer = answer
-    drive = await working.a_delivery(class_=Class.ONCE)
+    task = await working.a_delivery(class_=DeliveryClass.ONCE)
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
-    (attempt,) = await working.record.attempts(drive.delivery_id)
-    assert (attempt["outcome"], await working.record.state(drive.delivery_id)) == ("unknown", "UNCONFIRMED")
+    (attempt,) = await working.record.attempts(task.delivery_id)
+    assert (attempt["outcome"], await working.record.state(task.delivery_id)) == ("unknown", "UNCONFIRMED")
 
 
 async def test_a_disabled_provider_is_not_called(working, provider, wire):
     working.configuration.change(provider, enabled=False)
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
     (back,) = working.rerouted
     assert (wire.heard, back.attempt, back.avoid) == ([], 1, (provider.id,))
-    assert await working.record.attempts(drive.delivery_id) == []
+    assert await working.record.attempts(task.delivery_id) == []
 
 
 async def test_a_provider_of_another_project_is_not_called(working, provider, wire):
     working.configuration.change(provider, project_id=ids.uuid7())
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
     assert wire.heard == []
 
 
 async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, provider, wire):
     working.configuration.change(provider, credentials=b"\x01short")
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
     assert (wire.heard, len(working.rerouted)) == ([], 1)
 
 
 async def test_new_credentials_are_used_for_the_next_attempt(working, provider, wire):
     await working.take(working.handed_over(await working.a_delivery(), provider))
-    sealed = VAULT.seal(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
-    working.configuration.change(provider, credentials=sealed, version=2)
+    encrypted = VAULT.encrypt(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
+    working.configuration.change(provider, credentials=encrypted, version=2)
 
     await working.take(working.handed_over(await working.a_delivery(), provider))
 
@@ -306,19 +308,19 @@ async def test_an_assignment_that_the_record_cannot_hold_is_parked_and_harms_no_
 
 
 async def test_content_that_cannot_be_read_is_parked_and_lets_its_lease_end(working, provider, wire):
-    drive = await working.a_delivery(content='{"channel": "email"}')
+    task = await working.a_delivery(content='{"channel": "email"}')
 
-    await working.take(working.handed_over(drive, provider))
+    await working.take(working.handed_over(task, provider))
 
     assert (wire.heard, working.worker.in_flight, len(working.bus.on("dead.letters"))) == ([], 0, 1)
 
 
 async def test_a_record_that_was_taken_away_is_left_to_the_other(working, provider, wire):
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    await working.take(working.handed_over(drive, provider, alive=False))
+    await working.take(working.handed_over(task, provider, alive=False))
 
-    assert (wire.heard, await working.record.state(drive.delivery_id)) == ([], "QUEUED")
+    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "QUEUED")
 
 
 async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire):
@@ -326,11 +328,11 @@ async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire)
     working.configuration.change(provider, settings={"concurrency": 1})
     working.configuration.providers[other.id] = other
     async with working.unanswered(*await working.some(3, provider)):
-        await until(lambda: len(wire.heard) == 1)
+        await wait_until(lambda: len(wire.heard) == 1)
 
         await working.worker.take(await working.some(1, other))
 
-        await until(lambda: len(wire.heard) == 2)
+        await wait_until(lambda: len(wire.heard) == 2)
 
 
 @pytest.mark.parametrize(("slots", "afterwards"), [(3, 3), (1, 1)])
@@ -341,7 +343,7 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
     wire.heard.clear()
 
     async with working.unanswered(*await working.some(5, provider)):
-        await until(lambda: len(wire.heard) >= afterwards)
+        await wait_until(lambda: len(wire.heard) >= afterwards)
         await asyncio.sleep(0.2)  # more would come meanwhile
 
         assert len(wire.heard) == afterwards
@@ -350,15 +352,15 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     wire.open.clear()
-    drives = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(class_=Class.URGENT)]
-    records = [working.handed_over(drive, provider) for drive in drives]
+    tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(class_=DeliveryClass.URGENT)]
+    records = [working.handed_over(task, provider) for task in tasks]
     await working.worker.take(records[:3])
     await working.worker.take(records[3:])
 
     wire.open.set()
 
-    await until(lambda: all(one.finished for one in records))
-    begun = [(await working.record.attempts(drive.delivery_id))[0]["started_at"] for drive in drives]
+    await wait_until(lambda: all(one.finished for one in records))
+    begun = [(await working.record.attempts(task.delivery_id))[0]["started_at"] for task in tasks]
     assert begun[0] < begun[3] < begun[1] < begun[2]
 
 
@@ -380,7 +382,7 @@ async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(wo
     working.configuration.providers[other.id] = other
 
     async with working.unanswered(*await working.some(3, provider)):
-        await until(lambda: len(working.rerouted) == 2)
+        await wait_until(lambda: len(working.rerouted) == 2)
 
         assert {back.avoid for back in working.rerouted} == {(provider.id,)}
         assert {back.tried for back in working.rerouted} == {()}
@@ -399,7 +401,7 @@ async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider,
             await asyncio.sleep(0)
 
         assert [back.avoid for back in working.rerouted] == [(provider.id,)]
-    await until(lambda: second.finished)
+    await wait_until(lambda: second.finished)
     await working.take(third)
     assert (len(wire.heard), len(working.rerouted)) == (2, 1)
 
@@ -413,10 +415,10 @@ async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(workin
     working.configuration.change(provider, settings={"concurrency": 2})
 
     async with working.unanswered(*await working.some(2, provider)):
-        await until(lambda: len(told_silent(working)) == 2)
+        await wait_until(lambda: len(told_silent(working)) == 2)
 
-    silent = ProviderSilent.model_validate(told_silent(working)[0])
-    assert (silent.provider_id, silent.project_id, silent.channel, silent.slots) == (
+    silent = ProviderUnresponsive.model_validate(told_silent(working)[0])
+    assert (silent.provider_id, silent.project_id, silent.channel, silent.concurrency) == (
         provider.id,
         PROJECT,
         provider.channel,
@@ -431,7 +433,7 @@ async def test_who_answered_quickly_is_called_silent_early_and_passed_by(patient
     await patient.take(*await patient.some(12, provider))
 
     async with patient.unanswered(*await patient.some(14, provider)):
-        await until(lambda: len(told_silent(patient)) == 1 and len(patient.rerouted) == 2)
+        await wait_until(lambda: len(told_silent(patient)) == 1 and len(patient.rerouted) == 2)
 
 
 async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_over(patient, provider):
@@ -461,43 +463,45 @@ async def test_a_provider_is_not_called_silent_because_the_record_is_slow(workin
         await working.worker.take([record])
         await asyncio.sleep(1.0)  # the patience here is 0.4 s
 
-    await until(lambda: record.finished)
+    await wait_until(lambda: record.finished)
     assert (told_silent(working), len(wire.heard)) == ([], 1)
 
 
 async def test_what_nobody_else_could_take_keeps_its_place(working, provider):
     working.configuration.change(provider, settings={"concurrency": 1})
-    drives = [await working.a_delivery() for _ in range(3)]
+    tasks = [await working.a_delivery() for _ in range(3)]
 
-    async with working.unanswered(*[working.handed_over(drive, provider) for drive in drives]):
+    async with working.unanswered(*[working.handed_over(task, provider) for task in tasks]):
         await asyncio.sleep(1.0)  # patience is 0.4 s
 
-    assert [await working.record.state(drive.delivery_id) for drive in drives] == ["SENT"] * 3
+    assert [await working.record.state(task.delivery_id) for task in tasks] == ["SENT"] * 3
     assert working.rerouted == []
 
 
 async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a_repeat(working, provider, wire):
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    async with working.unanswered(working.handed_over(drive, provider)):
-        await until(lambda: wire.heard)
+    async with working.unanswered(working.handed_over(task, provider)):
+        await wait_until(lambda: wire.heard)
         await working.record.moved(
-            a_step(drive.delivery_id, EventKind.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now())
+            a_transition(
+                task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now()
+            )
         )
 
-    assert await working.record.history(drive.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
-    assert await working.record.state(drive.delivery_id) == "SENT"
+    assert await working.record.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
+    assert await working.record.state(task.delivery_id) == "SENT"
 
 
 async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, provider, wire):
     wire.answer = DOWN
-    drive = await working.a_delivery()
+    task = await working.a_delivery()
 
-    async with working.unanswered(working.handed_over(drive, provider)):
-        await until(lambda: wire.heard)
-        await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", drive.delivery_id)
+    async with working.unanswered(working.handed_over(task, provider)):
+        await wait_until(lambda: wire.heard)
+        await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", task.delivery_id)
 
-    assert await working.record.history(drive.delivery_id) == ["accepted", "sending"]
+    assert await working.record.history(task.delivery_id) == ["accepted", "sending"]
 
 
 # -- a repeat under the provider's own idempotency key -----------------------------------------------------------
@@ -525,15 +529,15 @@ def keeper():
 
 def a_resend():
     row = a_provider(1, package="provider-resend")
-    sealed = VAULT.seal(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
-    return replace(row, credentials=sealed)
+    encrypted = VAULT.encrypt(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
+    return replace(row, credentials=encrypted)
 
 
 async def the_next_drive(working):
     """As the recovery loop makes it from the record once the delivery is due."""
     later = utc_now() + seconds(1000)
-    (standing,) = await working.record.taken(later)
-    return drive_of(standing, utc_now(), repeatable=True)
+    (pending,) = await working.record.taken(later)
+    return task_for(pending, utc_now(), idempotent=True)
 
 
 async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_taken(record, bus, wire, keeper):
@@ -542,18 +546,18 @@ async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_ta
     keeper.answers = [NoAnswerError("timed out"), httpx.Response(200, json={"id": "their-1"})]
     wire.answer = DOWN
     async with a_worker(working, http=keeper) as working.worker:
-        drive = await working.a_delivery()
-        await working.take(working.handed_over(drive, resend))
+        task = await working.a_delivery()
+        await working.take(working.handed_over(task, resend))
         await working.take(working.handed_over(await the_next_drive(working), smtp))
 
         await working.take(working.handed_over(working.rerouted[-1], resend))
 
-    assert [attempt["outcome"] for attempt in await record.attempts(drive.delivery_id)] == [
+    assert [attempt["outcome"] for attempt in await record.attempts(task.delivery_id)] == [
         "unknown",
         "provider_fault",
         "accepted",
     ]
-    assert keeper.references == [ids.reference_of(drive.delivery_id, 1)] * 2
+    assert keeper.references == [ids.attempt_reference(task.delivery_id, 1)] * 2
 
 
 async def test_after_a_definite_failure_an_idempotent_provider_gets_a_new_reference(record, bus, wire, keeper):
@@ -561,9 +565,9 @@ async def test_after_a_definite_failure_an_idempotent_provider_gets_a_new_refere
     working = Working(record, bus, Configured(resend), wire)
     keeper.answers = [NotSentError("connection refused"), httpx.Response(200, json={"id": "their-1"})]
     async with a_worker(working, http=keeper) as working.worker:
-        drive = await working.a_delivery()
-        await working.take(working.handed_over(drive, resend))
+        task = await working.a_delivery()
+        await working.take(working.handed_over(task, resend))
 
         await working.take(working.handed_over(working.rerouted[-1], resend))
 
-    assert keeper.references == [ids.reference_of(drive.delivery_id, number) for number in (1, 2)]
+    assert keeper.references == [ids.attempt_reference(task.delivery_id, number) for number in (1, 2)]

@@ -10,25 +10,25 @@ import pytest
 
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
-from sluice.providers.contract import Outgoing
-from sluice.transports.http import HttpWire, open_http
+from sluice.providers.contract import OutboundMessage
+from sluice.transports.http import HttpTransport, open_http
 from sluice_simulator import Simulator
-from sluice_simulator.dialect import HttpAnswer, HttpCall
+from sluice_simulator.dialect import FakeRequest, FakeResponse
 from sluice_simulator.http_server import HttpConnection, listen_http
-from tests.unit.providers.examples import an_email, an_sms, outgoing
+from tests.unit.providers.examples import an_email, an_sms, outbound
 
 WEBHOOK_SECRET = "whsec_c2ltdWxhdG9yLXRlc3Qta2V5"
 ACCOUNT = {"accountSid": "AC" + "0" * 32, "authToken": "token"}
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[HttpWire]:
-    async with open_http() as wire:
-        yield wire
+async def http() -> AsyncIterator[HttpTransport]:
+    async with open_http() as transport:
+        yield transport
 
 
-def resend_credentials(simulator: Simulator, door: str = "resend") -> ResendCredentials:
-    fields = {"apiKey": "re_1", "webhookSecret": WEBHOOK_SECRET, "baseUrl": simulator.url(door)}
+def resend_credentials(simulator: Simulator, endpoint: str = "resend") -> ResendCredentials:
+    fields = {"apiKey": "re_1", "webhookSecret": WEBHOOK_SECRET, "baseUrl": simulator.url(endpoint)}
     return ResendCredentials.model_validate(fields)
 
 
@@ -36,40 +36,40 @@ def twilio_credentials(simulator: Simulator) -> TwilioCredentials:
     return TwilioCredentials.model_validate({**ACCOUNT, "baseUrl": simulator.twilio_url})
 
 
-class Customer:
+class SimulatorClient:
     """Calls the simulator's doors, one request each."""
 
-    def __init__(self, simulator: Simulator, wire: HttpWire) -> None:
+    def __init__(self, simulator: Simulator, transport: HttpTransport) -> None:
         self.simulator = simulator
-        self.wire = wire
+        self.wire = transport
 
-    async def email(self, message: Outgoing | None = None, *, door: str = "resend") -> httpx.Response:
-        request = RESEND.build(message or outgoing(an_email()), resend_credentials(self.simulator, door))
+    async def email(self, message: OutboundMessage | None = None, *, endpoint: str = "resend") -> httpx.Response:
+        request = RESEND.build(message or outbound(an_email()), resend_credentials(self.simulator, endpoint))
         return await self.wire.exchange(request, deadline=10)
 
-    async def sms(self, message: Outgoing | None = None) -> httpx.Response:
-        request = TWILIO.build(message or outgoing(an_sms()), twilio_credentials(self.simulator))
+    async def sms(self, message: OutboundMessage | None = None) -> httpx.Response:
+        request = TWILIO.build(message or outbound(an_sms()), twilio_credentials(self.simulator))
         return await self.wire.exchange(request, deadline=10)
 
 
-class Inbox:
+class WebhookInbox:
     """Takes receipts; answers with the statuses it is given, then with 204."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.calls: list[HttpCall] = []
+        self.calls: list[FakeRequest] = []
         self.statuses: list[int] = []
         self.arrived = asyncio.Event()
 
-    def take(self, call: HttpCall, connection: HttpConnection) -> None:
+    def take(self, call: FakeRequest, connection: HttpConnection) -> None:
         self.calls.append(call)
         self.arrived.set()
-        connection.answer(HttpAnswer(self.statuses.pop(0) if self.statuses else 204, b""))
+        connection.respond(FakeResponse(self.statuses.pop(0) if self.statuses else 204, b""))
 
 
 @pytest.fixture
-async def inbox() -> AsyncIterator[Inbox]:
-    taking = Inbox()
+async def inbox() -> AsyncIterator[WebhookInbox]:
+    taking = WebhookInbox()
     listener = await listen_http(taking.take, "127.0.0.1", 0)
     taking.url = f"http://127.0.0.1:{listener.port}/receipts/prv_1"
     yield taking

@@ -19,24 +19,26 @@ import pytest
 
 from sluice.model.outcome import Accepted
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
-from sluice.transports.http import HttpWire
-from sluice.transports.opening import open_wires
-from sluice.transports.provider_call import call
+from sluice.transports.http import HttpTransport
+from sluice.transports.opening import open_transports
+from sluice.transports.provider_call import call_provider
 from sluice_simulator import Simulator
 from sluice_simulator.mailbox import FOLDER, Mailbox, list_mails
 from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
-from tests.simulator.conftest import Customer
-from tests.unit.providers.examples import an_email, outgoing
+from tests.simulator.conftest import SimulatorClient
+from tests.unit.providers.examples import an_email, outbound
 
 
-async def control(http: HttpWire, simulator: Simulator, method: str, path: str, body: Any = None) -> httpx.Response:
+async def control(
+    http: HttpTransport, simulator: Simulator, method: str, path: str, body: Any = None
+) -> httpx.Response:
     content = None if body is None else json.dumps(body).encode()
     return await http.exchange(httpx.Request(method, simulator.control_url + path, content=content), deadline=10)
 
 
-async def test_the_script_can_be_changed_while_it_runs(http: HttpWire) -> None:
+async def test_the_script_can_be_changed_while_it_runs(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = Customer(simulator, http)
+        customer = SimulatorClient(simulator, http)
 
         put = await control(http, simulator, "PUT", "/script", {"default": {"do": "fault"}})
 
@@ -46,24 +48,24 @@ async def test_the_script_can_be_changed_while_it_runs(http: HttpWire) -> None:
 
 
 @pytest.mark.parametrize("body", [{"default": {"do": "explode"}}, [], {"nonsense": 1}])
-async def test_a_wrong_script_changes_nothing(http: HttpWire, body: Any) -> None:
+async def test_a_wrong_script_changes_nothing(http: HttpTransport, body: Any) -> None:
     async with Simulator() as simulator:
         assert (await control(http, simulator, "PUT", "/script", body)).status_code == 422
-        assert (await Customer(simulator, http).email()).status_code == 200
+        assert (await SimulatorClient(simulator, http).email()).status_code == 200
 
 
-async def test_the_calls_can_be_looked_at(http: HttpWire) -> None:
+async def test_the_calls_can_be_looked_at(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        await Customer(simulator, http).email()
+        await SimulatorClient(simulator, http).email()
 
         found = (await control(http, simulator, "GET", "/calls")).json()
 
-        assert found["doors"]["resend"] == {"port": simulator.doors["resend"].port, "calls": 1, "accepted": 1}
+        assert found["doors"]["resend"] == {"port": simulator.endpoints["resend"].port, "calls": 1, "accepted": 1}
         assert [line["message_id"] for line in found["calls"]] == ["msg_01HX"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/receipts", 200), ("/nothing", 404)])
-async def test_the_other_pages_of_the_control_port(http: HttpWire, path: str, status: int) -> None:
+async def test_the_other_pages_of_the_control_port(http: HttpTransport, path: str, status: int) -> None:
     async with Simulator() as simulator:
         assert (await control(http, simulator, "GET", path)).status_code == status
 
@@ -86,18 +88,18 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
             program.kill()
 
 
-async def test_the_command_serves_until_it_is_told_to_stop(http: HttpWire, tmp_path: Path) -> None:
+async def test_the_command_serves_until_it_is_told_to_stop(http: HttpTransport, tmp_path: Path) -> None:
     (tmp_path / "script.toml").write_text('[doors.bad]\ndo = "fault"\nphase = "dot"\n')
-    doors = ["--door", "good=smtp", "--door", "bad=smtp"]
+    endpoints = ["--door", "good=smtp", "--door", "bad=smtp"]
     options = ["--script", str(tmp_path / "script.toml"), "--ledger", str(tmp_path), "--control-port", "0"]
-    with process(*SLUICE, *doors, *options) as program:
+    with process(*SLUICE, *endpoints, *options) as program:
         assert program.stdout is not None
         where = json.loads(program.stdout.readline())
-        async with open_wires() as wires:
+        async with open_transports() as transports:
             outcomes = {}
-            for name, door in where["doors"].items():
-                account = SmtpCredentials(host=where["host"], port=door["port"])
-                outcomes[name] = await call(SMTP, outgoing(an_email()), account, wires, deadline=10)
+            for name, endpoint in where["doors"].items():
+                account = SmtpCredentials(host=where["host"], port=endpoint["port"])
+                outcomes[name] = await call_provider(SMTP, outbound(an_email()), account, transports, deadline=10)
         program.send_signal(signal.SIGTERM)
 
         assert program.wait(timeout=20) == 0
@@ -139,11 +141,11 @@ def a_mail(subject: str) -> EmailMessage:
 
 async def test_the_mailbox_keeps_mails_and_lists_the_newest_first(tmp_path: Path) -> None:
     listener = await listen_smtp(Mailbox(tmp_path / FOLDER), SmtpSettings(auth=False), "127.0.0.1", 0)
-    async with open_wires() as wires:
+    async with open_transports() as transports:
         account = SmtpCredentials(host="127.0.0.1", port=listener.port)
         for subject in ("Eins ä", "Zwei", "Drei"):
             mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))
-            assert isinstance(await call(SMTP, outgoing(mail), account, wires, deadline=10), Accepted)
+            assert isinstance(await call_provider(SMTP, outbound(mail), account, transports, deadline=10), Accepted)
     await listener.close()
 
     mails = list(list_mails(tmp_path))

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from sluice.providers.adapters.resend import RESEND
-from sluice.transports.http import HttpWire, open_http
+from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError
-from sluice_simulator import Do, DoorScript, Rule, Script, Simulator, Slow
-from sluice_simulator.call_log import Ledger
-from tests.simulator.conftest import Customer, resend_credentials
-from tests.unit.providers.examples import an_email, an_sms, outgoing
+from sluice_simulator import Behaviour, EndpointScenario, Latency, Rule, Scenario, Simulator
+from sluice_simulator.call_log import CallLog
+from tests.simulator.conftest import SimulatorClient, resend_credentials
+from tests.unit.providers.examples import an_email, an_sms, outbound
 
 
 def name_of(answer: httpx.Response) -> Any:
@@ -28,9 +28,9 @@ def name_of(answer: httpx.Response) -> Any:
 # Resend's idempotency key
 
 
-async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mail(http: HttpWire) -> None:
+async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mail(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = Customer(simulator, http)
+        customer = SimulatorClient(simulator, http)
 
         first, again = await customer.email(), await customer.email()
 
@@ -39,22 +39,22 @@ async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mai
         assert [line["verdict"] for line in simulator.calls] == ["accept", "repeat"]
 
 
-async def test_the_same_key_over_other_bytes_is_refused(http: HttpWire) -> None:
+async def test_the_same_key_over_other_bytes_is_refused(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = Customer(simulator, http)
+        customer = SimulatorClient(simulator, http)
         await customer.email()
 
-        answer = await customer.email(outgoing(an_email(subject="Other")))
+        answer = await customer.email(outbound(an_email(subject="Other")))
 
         assert (answer.status_code, name_of(answer)) == (409, "invalid_idempotent_request")
-        assert simulator.doors["resend"].accepted == 1
+        assert simulator.endpoints["resend"].accepted == 1
 
 
-async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(http: HttpWire) -> None:
-    async with Simulator(Script(default=Rule(slow=Slow(median=30)))) as simulator:
-        customer = Customer(simulator, http)
+async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(http: HttpTransport) -> None:
+    async with Simulator(Scenario(default=Rule(latency=Latency(median=30)))) as simulator:
+        customer = SimulatorClient(simulator, http)
         first = asyncio.create_task(customer.email())
-        while simulator.doors["resend"].memories == 0:
+        while simulator.endpoints["resend"].idempotency_count == 0:
             await asyncio.sleep(0.001)
 
         answer = await customer.email()
@@ -64,34 +64,36 @@ async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(h
         await asyncio.gather(first, return_exceptions=True)
 
 
-@pytest.mark.parametrize("do", [Do.ACCEPT_500, Do.ACCEPT_RESET])
-async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpWire, do: Do) -> None:
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
-        customer = Customer(simulator, http)
+@pytest.mark.parametrize("do", [Behaviour.ACCEPT_500, Behaviour.ACCEPT_RESET])
+async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpTransport, do: Behaviour) -> None:
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
+        customer = SimulatorClient(simulator, http)
         await asyncio.gather(customer.email(), return_exceptions=True)
 
         again = await customer.email()
 
         assert again.json() == {"id": simulator.calls[0]["provider_ref"]}
-        assert simulator.doors["resend"].accepted == 1
+        assert simulator.endpoints["resend"].accepted == 1
 
 
-@pytest.mark.parametrize("do", [Do.REJECT, Do.FAULT, Do.THROTTLE, Do.RESET, Do.GARBAGE])
-async def test_what_was_not_taken_is_not_remembered(http: HttpWire, do: Do) -> None:
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
-        customer = Customer(simulator, http)
+@pytest.mark.parametrize(
+    "do", [Behaviour.REJECT, Behaviour.FAULT, Behaviour.THROTTLE, Behaviour.RESET, Behaviour.GARBAGE]
+)
+async def test_what_was_not_taken_is_not_remembered(http: HttpTransport, do: Behaviour) -> None:
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
+        customer = SimulatorClient(simulator, http)
         await asyncio.gather(customer.email(), return_exceptions=True)
-        simulator.follow(Script())
+        simulator.apply_scenario(Scenario())
 
         assert (await customer.email()).status_code == 200
-        assert simulator.doors["resend"].accepted == 1
+        assert simulator.endpoints["resend"].accepted == 1
 
 
-async def test_keys_of_two_doors_are_two_memories(http: HttpWire) -> None:
-    async with Simulator(doors={"a": "resend", "b": "resend"}) as simulator:
-        customer = Customer(simulator, http)
+async def test_keys_of_two_doors_are_two_memories(http: HttpTransport) -> None:
+    async with Simulator(endpoints={"a": "resend", "b": "resend"}) as simulator:
+        customer = SimulatorClient(simulator, http)
 
-        first, second = await customer.email(door="a"), await customer.email(door="b")
+        first, second = await customer.email(endpoint="a"), await customer.email(endpoint="b")
 
         assert first.json() != second.json()
 
@@ -114,10 +116,10 @@ async def test_keys_of_two_doors_are_two_memories(http: HttpWire) -> None:
     ],
 )
 async def test_resend_refuses_what_resend_refuses(
-    http: HttpWire, change: dict[str, Any], status: int, name: str
+    http: HttpTransport, change: dict[str, Any], status: int, name: str
 ) -> None:
     async with Simulator() as simulator:
-        good = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+        good = RESEND.build(outbound(an_email()), resend_credentials(simulator))
         request = httpx.Request(
             change.get("method", "POST"),
             simulator.resend_url + change.get("url", "/emails"),
@@ -148,10 +150,10 @@ async def test_resend_refuses_what_resend_refuses(
     ],
 )
 async def test_twilios_test_numbers_answer_as_twilio_does(
-    http: HttpWire, to: str, sender: str, code: int | None
+    http: HttpTransport, to: str, sender: str, code: int | None
 ) -> None:
     async with Simulator() as simulator:
-        answer = await Customer(simulator, http).sms(outgoing(an_sms(sender=sender), recipient=to))
+        answer = await SimulatorClient(simulator, http).sms(outbound(an_sms(sender=sender), recipient=to))
 
         assert answer.json().get("code") == code
         assert answer.status_code == (201 if code is None else 429 if code == 21611 else 400)
@@ -161,28 +163,30 @@ async def test_twilios_test_numbers_answer_as_twilio_does(
     ("text", "callback", "code"),
     [("", None, 21602), ("x" * 1601, None, 21617), ("x", "https://under_score.test/r", 21609), ("x", "/r", 21609)],
 )
-async def test_twilio_refuses_what_twilio_refuses(http: HttpWire, text: str, callback: str | None, code: int) -> None:
+async def test_twilio_refuses_what_twilio_refuses(
+    http: HttpTransport, text: str, callback: str | None, code: int
+) -> None:
     async with Simulator() as simulator:
-        message = outgoing(an_sms(text=text), callback_url=callback)
+        message = outbound(an_sms(text=text), callback_url=callback)
 
-        assert (await Customer(simulator, http).sms(message)).json()["code"] == code
+        assert (await SimulatorClient(simulator, http).sms(message)).json()["code"] == code
 
 
-async def test_a_throttled_caller_is_told_how_long(http: HttpWire) -> None:
-    async with Simulator(Script(default=Rule(do=Do.THROTTLE, retry_after=7))) as simulator:
-        customer = Customer(simulator, http)
+async def test_a_throttled_caller_is_told_how_long(http: HttpTransport) -> None:
+    async with Simulator(Scenario(default=Rule(behaviour=Behaviour.THROTTLE, retry_after=7))) as simulator:
+        customer = SimulatorClient(simulator, http)
 
         assert (await customer.email()).headers["retry-after"] == "7"
         assert (await customer.sms()).headers["retry-after"] == "7"
 
 
-async def test_a_rule_may_name_the_providers_error(http: HttpWire) -> None:
-    doors = {
-        "resend": DoorScript(do=Do.THROTTLE, code="daily_quota_exceeded"),
-        "twilio": DoorScript(do=Do.REJECT, code="21610"),
+async def test_a_rule_may_name_the_providers_error(http: HttpTransport) -> None:
+    endpoints = {
+        "resend": EndpointScenario(behaviour=Behaviour.THROTTLE, code="daily_quota_exceeded"),
+        "twilio": EndpointScenario(behaviour=Behaviour.REJECT, code="21610"),
     }
-    async with Simulator(Script(doors=doors)) as simulator:
-        customer = Customer(simulator, http)
+    async with Simulator(Scenario(endpoints=endpoints)) as simulator:
+        customer = SimulatorClient(simulator, http)
 
         assert name_of(await customer.email()) == "daily_quota_exceeded"
         assert (await customer.sms()).json()["code"] == 21610
@@ -191,11 +195,11 @@ async def test_a_rule_may_name_the_providers_error(http: HttpWire) -> None:
 # The ledger
 
 
-async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpWire, tmp_path: Path) -> None:
-    message = outgoing(an_email(), reference="att_7", message_id="msg_7")
-    async with Simulator(ledger=tmp_path) as simulator:
-        answer = await Customer(simulator, http).email(message)
-        port = simulator.doors["resend"].port
+async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport, tmp_path: Path) -> None:
+    message = outbound(an_email(), reference="att_7", message_id="msg_7")
+    async with Simulator(call_log=tmp_path) as simulator:
+        answer = await SimulatorClient(simulator, http).email(message)
+        port = simulator.endpoints["resend"].port
         body = RESEND.build(message, resend_credentials(simulator)).content
 
         # Read while the simulator runs: the line is there before anybody could act on the answer.
@@ -224,31 +228,31 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpWire, tmp_
 @pytest.mark.parametrize(
     ("do", "accepted", "answered"),
     [
-        (Do.ACCEPT, True, True),
-        (Do.REJECT, False, True),
-        (Do.FAULT, False, True),
-        (Do.HANG, False, False),
-        (Do.RESET, False, False),
-        (Do.DRIP, True, False),
-        (Do.ACCEPT_SILENT, True, False),
-        (Do.ACCEPT_RESET, True, False),
-        (Do.ACCEPT_500, True, True),
+        (Behaviour.ACCEPT, True, True),
+        (Behaviour.REJECT, False, True),
+        (Behaviour.FAULT, False, True),
+        (Behaviour.HANG, False, False),
+        (Behaviour.RESET, False, False),
+        (Behaviour.DRIP, True, False),
+        (Behaviour.ACCEPT_SILENT, True, False),
+        (Behaviour.ACCEPT_RESET, True, False),
+        (Behaviour.ACCEPT_500, True, True),
     ],
 )
 async def test_the_ledger_knows_what_was_taken_and_what_was_answered(
-    http: HttpWire, do: Do, accepted: bool, answered: bool
+    http: HttpTransport, do: Behaviour, accepted: bool, answered: bool
 ) -> None:
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
-        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
+        request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
         await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
 
         (line,) = simulator.calls
         assert (line["verdict"], line["accepted"], line["answered"]) == (do, accepted, answered)
 
 
-async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: HttpWire) -> None:
-    async with Simulator(Script(default=Rule(slow=Slow(median=30)))) as simulator:
-        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: HttpTransport) -> None:
+    async with Simulator(Scenario(default=Rule(latency=Latency(median=30)))) as simulator:
+        request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
         with pytest.raises(NoAnswerError):
             await http.exchange(request, deadline=0.5)
         while not simulator.calls:
@@ -260,18 +264,18 @@ async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: Htt
 
 def test_a_ledger_is_continued_and_never_rewritten(tmp_path: Path) -> None:
     for verdict in ("a", "b"):
-        ledger = Ledger(tmp_path / "x" / "calls.jsonl")
-        ledger.write(verdict=verdict)
-        ledger.close()
+        call_log = CallLog(tmp_path / "x" / "calls.jsonl")
+        call_log.write(verdict=verdict)
+        call_log.close()
 
     lines = (tmp_path / "x" / "calls.jsonl").read_text().splitlines()
     assert [json.loads(line)["verdict"] for line in lines] == ["a", "b"]
 
 
-async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpWire) -> None:
+async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = Customer(simulator, http)
-        messages = [replace(outgoing(an_email()), reference=f"att_{n}") for n in range(300)]
+        customer = SimulatorClient(simulator, http)
+        messages = [replace(outbound(an_email()), reference=f"att_{n}") for n in range(300)]
 
         answers = await asyncio.gather(*map(customer.email, messages))
 
@@ -279,13 +283,16 @@ async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpWir
         assert {line["key"] for line in simulator.calls} == {message.reference for message in messages}
 
 
-@pytest.mark.parametrize("do", [Do.RESET, Do.HANG, Do.ACCEPT_SILENT, Do.ACCEPT_RESET])
-async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: Do) -> None:
-    async with Simulator(Script(default=Rule(do=do, slow=Slow(median=0.05)))) as simulator, open_http() as wire:
-        request = RESEND.build(outgoing(an_email()), resend_credentials(simulator))
+@pytest.mark.parametrize("do", [Behaviour.RESET, Behaviour.HANG, Behaviour.ACCEPT_SILENT, Behaviour.ACCEPT_RESET])
+async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: Behaviour) -> None:
+    async with (
+        Simulator(Scenario(default=Rule(behaviour=do, latency=Latency(median=0.05)))) as simulator,
+        open_http() as transport,
+    ):
+        request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
 
         with pytest.raises(NoAnswerError):
-            await wire.exchange(request, deadline=0.3)
+            await transport.exchange(request, deadline=0.3)
         await asyncio.sleep(0.05)
 
         assert [line["verdict"] for line in simulator.calls] == [do]

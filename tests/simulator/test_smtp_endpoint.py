@@ -9,7 +9,7 @@ import pytest
 
 from sluice.providers.kit.smtp_types import SmtpServer, Submission
 from sluice.transports.smtp import open_smtp
-from sluice_simulator import Do, Receipts, Rule, Script, Simulator
+from sluice_simulator import Behaviour, Receipts, Rule, Scenario, Simulator
 
 
 def submission(simulator: Simulator, message: bytes, *recipients: str) -> Submission:
@@ -19,8 +19,8 @@ def submission(simulator: Simulator, message: bytes, *recipients: str) -> Submis
 
 @pytest.mark.parametrize("message", [b"a\r\n.\r\n..\r\n.b\r\n", b".\r\n", b"\r\n", b"x" * 200_000 + b"\r\n.\r\n"])
 async def test_the_message_is_taken_byte_for_byte(message: bytes) -> None:
-    async with Simulator() as simulator, open_smtp() as wire:
-        await wire.exchange(submission(simulator, message), deadline=10)
+    async with Simulator() as simulator, open_smtp() as transport:
+        await transport.exchange(submission(simulator, message), deadline=10)
 
         assert [line["body"] for line in simulator.calls] == [sha256(message).hexdigest()]
 
@@ -38,9 +38,9 @@ async def say(simulator: Simulator, *lines: bytes) -> bytes:
 MAIL = (b"EHLO me", b"MAIL FROM:<a@example.com>", b"RCPT TO:<ana@example.org>", b"DATA", b"hi", b".")
 
 
-@pytest.mark.parametrize("do", [Do.RESET, Do.ACCEPT_RESET])
-async def test_a_reset_is_a_reset_and_not_an_end(do: Do) -> None:
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
+@pytest.mark.parametrize("do", [Behaviour.RESET, Behaviour.ACCEPT_RESET])
+async def test_a_reset_is_a_reset_and_not_an_end(do: Behaviour) -> None:
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
         with pytest.raises(ConnectionResetError):
             await say(simulator, *MAIL)
 
@@ -71,13 +71,15 @@ async def test_commands_sent_in_one_go_are_all_answered() -> None:
         replies = await say(simulator, *MAIL, *MAIL[1:], b"QUIT")
 
         assert replies.count(b"queued as") == 2
-        assert simulator.doors["smtp"].accepted == 2
+        assert simulator.endpoints["smtp"].accepted == 2
 
 
 async def test_a_rule_for_a_later_recipient_decides_about_the_mail() -> None:
-    script = Script(prefixes={"eve": Rule(do=Do.FAULT)}, default=Rule(receipts=Receipts(kinds=())))
-    async with Simulator(script) as simulator, open_smtp() as wire:
-        reply = await wire.exchange(submission(simulator, b"hi", "ana@example.org", "eve@example.org"), deadline=10)
+    scenario = Scenario(prefixes={"eve": Rule(behaviour=Behaviour.FAULT)}, default=Rule(receipts=Receipts(kinds=())))
+    async with Simulator(scenario) as simulator, open_smtp() as transport:
+        reply = await transport.exchange(
+            submission(simulator, b"hi", "ana@example.org", "eve@example.org"), deadline=10
+        )
 
         assert reply.code == 451
         assert [line["accepted"] for line in simulator.calls] == [False]

@@ -8,101 +8,111 @@ from typing import Any
 import pytest
 
 from sluice.providers.adapters import resend, twilio_sms
-from sluice.providers.contract import ForgedReceiptError, Outgoing, Receipt, ReceiptKind, ReceiptRequest
+from sluice.providers.contract import (
+    InvalidReceiptSignatureError,
+    OutboundMessage,
+    Receipt,
+    ReceiptKind,
+    ReceiptRequest,
+)
 from sluice.runtime.clock import utc_now
-from sluice.transports.http import HttpWire
-from sluice_simulator import Do, DoorScript, Forgery, Receipts, Rule, Script, Simulator, Webhook
+from sluice.transports.http import HttpTransport
+from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
 from sluice_simulator import webhook_sender as postal
-from sluice_simulator.dialect import HttpCall
+from sluice_simulator.dialect import FakeRequest
 from tests.simulator.conftest import (
     WEBHOOK_SECRET,
-    Customer,
-    Inbox,
+    SimulatorClient,
+    WebhookInbox,
     resend_credentials,
     twilio_credentials,
 )
-from tests.unit.providers.examples import an_email, an_sms, outgoing
+from tests.unit.providers.examples import an_email, an_sms, outbound
 
 
-def a_script(inbox: Inbox, do: Do = Do.ACCEPT, **plan: Any) -> Script:
+def a_script(inbox: WebhookInbox, do: Behaviour = Behaviour.ACCEPT, **plan: Any) -> Scenario:
     webhook = Webhook(url=inbox.url, secret=WEBHOOK_SECRET)
-    return Script(
-        default=Rule(do=do, receipts=Receipts.model_validate({"after": 0, "apart": 0.001, **plan})),
-        doors={"resend": DoorScript(webhooks={"*": webhook})},
+    return Scenario(
+        default=Rule(behaviour=do, receipts=Receipts.model_validate({"after": 0, "apart": 0.001, **plan})),
+        endpoints={"resend": EndpointScenario(webhooks={"*": webhook})},
     )
 
 
-def an_sms_to_us(inbox: Inbox, **changes: str) -> Outgoing:
-    return outgoing(an_sms(), callback_url=inbox.url, **changes)
+def an_sms_to_us(inbox: WebhookInbox, **changes: str) -> OutboundMessage:
+    return outbound(an_sms(), callback_url=inbox.url, **changes)
 
 
-def as_request(inbox: Inbox, call: HttpCall, *, query: str = "") -> ReceiptRequest:
+def as_request(inbox: WebhookInbox, call: FakeRequest, *, query: str = "") -> ReceiptRequest:
     headers = {name.decode(): value.decode("latin-1") for name, value in call.headers.items()}
     return ReceiptRequest(call.method, inbox.url + query, headers, call.body, utc_now())
 
 
-def of_resend(simulator: Simulator, inbox: Inbox, call: HttpCall) -> list[Receipt]:
-    return resend.read_receipts(as_request(inbox, call), resend_credentials(simulator))
+def of_resend(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[Receipt]:
+    return resend.parse_receipts(as_request(inbox, call), resend_credentials(simulator))
 
 
-def of_twilio(simulator: Simulator, inbox: Inbox, call: HttpCall) -> list[Receipt]:
-    return twilio_sms.read_receipts(as_request(inbox, call, query="?ref=att_01HX"), twilio_credentials(simulator))
+def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[Receipt]:
+    return twilio_sms.parse_receipts(as_request(inbox, call, query="?ref=att_01HX"), twilio_credentials(simulator))
 
 
 KINDS = ("sent", "delivered", "bounced", "soft_bounce", "failed")
 
 
-async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpWire, inbox: Inbox) -> None:
+async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTransport, inbox: WebhookInbox) -> None:
     kinds = (*KINDS, "complained", "deferred", "opened", "clicked")
     async with Simulator(a_script(inbox, kinds=kinds)) as simulator:
-        answer = await Customer(simulator, http).email()
-        await simulator.postman.quiet()
+        answer = await SimulatorClient(simulator, http).email()
+        await simulator.webhook_sender.wait_idle()
 
         found = [receipt for call in inbox.calls for receipt in of_resend(simulator, inbox, call)]
 
     assert sorted(receipt.kind for receipt in found) == sorted(ReceiptKind(kind) for kind in kinds)
     assert {receipt.reference for receipt in found} == {"att_01HX"}
-    assert {receipt.provider_ref for receipt in found} == {answer.json()["id"]}
+    assert {receipt.provider_message_id for receipt in found} == {answer.json()["id"]}
 
 
-async def test_twilios_receipts_are_genuine_and_name_the_attempt(http: HttpWire, inbox: Inbox) -> None:
+async def test_twilios_receipts_are_genuine_and_name_the_attempt(http: HttpTransport, inbox: WebhookInbox) -> None:
     async with Simulator(a_script(inbox, kinds=KINDS)) as simulator:
-        answer = await Customer(simulator, http).sms(an_sms_to_us(inbox))
-        await simulator.postman.quiet()
+        answer = await SimulatorClient(simulator, http).sms(an_sms_to_us(inbox))
+        await simulator.webhook_sender.wait_idle()
 
         found = [receipt for call in inbox.calls for receipt in of_twilio(simulator, inbox, call)]
 
     assert sorted(receipt.kind for receipt in found) == sorted(ReceiptKind(kind) for kind in KINDS)
     assert {receipt.reference for receipt in found} == {"att_01HX"}
-    assert {receipt.provider_ref for receipt in found} == {answer.json()["sid"]}
+    assert {receipt.provider_message_id for receipt in found} == {answer.json()["sid"]}
 
 
 @pytest.mark.parametrize("forgery", Forgery)
-async def test_a_forged_receipt_of_resend_is_not_believed(http: HttpWire, inbox: Inbox, forgery: Forgery) -> None:
+async def test_a_forged_receipt_of_resend_is_not_believed(
+    http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
+) -> None:
     async with Simulator(a_script(inbox, kinds=(), forged=(forgery,))) as simulator:
-        await Customer(simulator, http).email()
-        await simulator.postman.quiet()
+        await SimulatorClient(simulator, http).email()
+        await simulator.webhook_sender.wait_idle()
 
         (call,) = inbox.calls
-        with pytest.raises(ForgedReceiptError):
+        with pytest.raises(InvalidReceiptSignatureError):
             of_resend(simulator, inbox, call)
 
 
 @pytest.mark.parametrize("forgery", Forgery)
-async def test_a_forged_receipt_of_twilio_is_not_believed(http: HttpWire, inbox: Inbox, forgery: Forgery) -> None:
+async def test_a_forged_receipt_of_twilio_is_not_believed(
+    http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
+) -> None:
     async with Simulator(a_script(inbox, kinds=(), forged=(forgery,))) as simulator:
-        await Customer(simulator, http).sms(an_sms_to_us(inbox))
-        await simulator.postman.quiet()
+        await SimulatorClient(simulator, http).sms(an_sms_to_us(inbox))
+        await simulator.webhook_sender.wait_idle()
 
         (call,) = inbox.calls
-        with pytest.raises(ForgedReceiptError):
+        with pytest.raises(InvalidReceiptSignatureError):
             of_twilio(simulator, inbox, call)
 
 
-async def test_duplicates_are_the_same_statement(http: HttpWire, inbox: Inbox) -> None:
+async def test_duplicates_are_the_same_statement(http: HttpTransport, inbox: WebhookInbox) -> None:
     async with Simulator(a_script(inbox, kinds=("sent", "delivered"), copies=5)) as simulator:
-        await Customer(simulator, http).email()
-        await simulator.postman.quiet()
+        await SimulatorClient(simulator, http).email()
+        await simulator.webhook_sender.wait_idle()
 
         found = [receipt.receipt_id for call in inbox.calls for receipt in of_resend(simulator, inbox, call)]
 
@@ -111,55 +121,55 @@ async def test_duplicates_are_the_same_statement(http: HttpWire, inbox: Inbox) -
 
 
 async def test_a_receipt_is_repeated_until_it_is_taken(
-    http: HttpWire, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    http: HttpTransport, inbox: WebhookInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postal, "RETRIES", (0.001,) * 5)
     inbox.statuses = [500, 503, 302]
     async with Simulator(a_script(inbox, kinds=("delivered",))) as simulator:
-        await Customer(simulator, http).email()
-        await simulator.postman.quiet()
+        await SimulatorClient(simulator, http).email()
+        await simulator.webhook_sender.wait_idle()
 
         ids = {of_resend(simulator, inbox, call)[0].receipt_id for call in inbox.calls}
         assert len(inbox.calls) == 4
         assert len(ids) == 1
-        assert [line["status"] for line in simulator.receipts.lines] == [500, 503, 302, 204]
+        assert [line["status"] for line in simulator.webhook_log.lines] == [500, 503, 302, 204]
 
 
-async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpWire, inbox: Inbox) -> None:
+async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpTransport, inbox: WebhookInbox) -> None:
     inbox.statuses = [204, 204]
     plan: dict[str, Any] = {"kinds": ("sent", "delivered"), "forged": ("wrong-key",), "apart": 0.05}
     async with Simulator(a_script(inbox, **plan)) as simulator:
-        await Customer(simulator, http).email()
-        await simulator.postman.quiet()
+        await SimulatorClient(simulator, http).email()
+        await simulator.webhook_sender.wait_idle()
 
-        assert {(line["kind"], line["forged"], line["reference"]) for line in simulator.receipts.lines} == {
+        assert {(line["kind"], line["forged"], line["reference"]) for line in simulator.webhook_log.lines} == {
             ("sent", None, "att_01HX"),
             ("delivered", None, "att_01HX"),
             ("bounced", "wrong-key", "att_01HX"),
         }
 
 
-async def test_receipts_may_come_in_any_order(http: HttpWire, inbox: Inbox) -> None:
+async def test_receipts_may_come_in_any_order(http: HttpTransport, inbox: WebhookInbox) -> None:
     orders = set()
     plan: dict[str, Any] = {"kinds": ("sent", "delivered", "opened", "clicked"), "shuffle": True, "apart": 0.01}
     async with Simulator(a_script(inbox, **plan)) as simulator:
         for number in range(4):
             to = f"{number}@example.org"
-            message = outgoing(an_email(to=(to,)), reference=f"att_{number}")
-            await Customer(simulator, http).email(message)
-            await simulator.postman.quiet()
-            orders.add(tuple(str(line["kind"]) for line in list(simulator.receipts.lines)[-4:]))
+            message = outbound(an_email(to=(to,)), reference=f"att_{number}")
+            await SimulatorClient(simulator, http).email(message)
+            await simulator.webhook_sender.wait_idle()
+            orders.add(tuple(str(line["kind"]) for line in list(simulator.webhook_log.lines)[-4:]))
 
     assert len(orders) > 1
 
 
-async def test_a_receipt_may_come_before_the_answer(http: HttpWire, inbox: Inbox) -> None:
-    script = a_script(inbox, kinds=("delivered",), before_answer=True)
-    slow = script.model_copy(
-        update={"default": Rule.model_validate({**script.default.model_dump(), "slow": {"median": 5}})}
+async def test_a_receipt_may_come_before_the_answer(http: HttpTransport, inbox: WebhookInbox) -> None:
+    scenario = a_script(inbox, kinds=("delivered",), before_answer=True)
+    slow = scenario.model_copy(
+        update={"default": Rule.model_validate({**scenario.default.model_dump(), "slow": {"median": 5}})}
     )
     async with Simulator(slow) as simulator:
-        call = asyncio.create_task(Customer(simulator, http).email())
+        call = asyncio.create_task(SimulatorClient(simulator, http).email())
 
         await inbox.arrived.wait()
 
@@ -168,11 +178,11 @@ async def test_a_receipt_may_come_before_the_answer(http: HttpWire, inbox: Inbox
         await asyncio.gather(call, return_exceptions=True)
 
 
-@pytest.mark.parametrize("do", [Do.REJECT, Do.FAULT, Do.RESET, Do.HANG])
-async def test_nothing_is_said_of_what_was_not_taken(http: HttpWire, inbox: Inbox, do: Do) -> None:
+@pytest.mark.parametrize("do", [Behaviour.REJECT, Behaviour.FAULT, Behaviour.RESET, Behaviour.HANG])
+async def test_nothing_is_said_of_what_was_not_taken(http: HttpTransport, inbox: WebhookInbox, do: Behaviour) -> None:
     async with Simulator(a_script(inbox, do=do)) as simulator:
-        request = resend.build(outgoing(an_email()), resend_credentials(simulator))
+        request = resend.build(outbound(an_email()), resend_credentials(simulator))
         await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
-        await simulator.postman.quiet()
+        await simulator.webhook_sender.wait_idle()
 
     assert inbox.calls == []

@@ -7,7 +7,7 @@ import pytest
 
 from sluice.store.db import open_pool
 from tests.engine import with_database
-from tests.store.harness import Recorder
+from tests.store.harness import StoreHarness
 
 TABLES = (
     "messages",
@@ -54,7 +54,7 @@ async def pool(store_pool):
 @pytest.fixture
 def record(pool):
     """The verbs of the record, and what stands in it."""
-    return Recorder(pool)
+    return StoreHarness(pool)
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ import asyncio
 from datetime import timedelta
 
 from sluice.model.message import Channel
-from sluice.model.state import EventKind
+from sluice.model.state import EventType
 from sluice.store import backlog, cancellation, deliveries, ingest, outbox
-from tests.examples import NOON, PROJECT, a_claim, a_message, a_step, after
+from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after
 
 LEASE = timedelta(seconds=12)
 WITHIN = timedelta(seconds=10)
 
 
-class Recorder:
+class StoreHarness:
     """Everything on one pool, at noon and the seconds after it."""
 
     def __init__(self, pool):
@@ -20,7 +20,7 @@ class Recorder:
 
     async def accept(self, *messages):
         async with self.pool.acquire() as connection:
-            return await ingest.accept(connection, messages)
+            return await ingest.insert_batch(connection, messages)
 
     async def a_delivery(self, **changes):
         """The id of one delivery of one accepted message."""
@@ -38,47 +38,53 @@ class Recorder:
         assert await self.claim(a_claim(delivery_id)) == [delivery_id]
         return delivery_id
 
-    async def step(self, *steps, at=NOON, acknowledged=()):
+    async def transition(self, *steps, at=NOON, acknowledged=()):
         return await deliveries.transition(
-            self.pool, steps, now=at, announce_within=WITHIN, acknowledged=list(acknowledged)
+            self.pool, steps, now=at, outbox_retry_after=WITHIN, acknowledged=list(acknowledged)
         )
 
-    async def moved(self, *steps):
+    async def transitioned(self, *steps):
         """The ids whose step took place."""
-        numbers = (await self.step(*steps)).numbers
+        numbers = (await self.transition(*steps)).sequences
         return {step.delivery_id for step, number in zip(steps, numbers, strict=True) if number}
 
     async def a_delivery_that_was(self, kind, **changes):
         """A delivery whose first attempt ended so."""
         delivery_id = await self.a_delivery_in_flight()
-        assert await self.moved(a_step(delivery_id, kind, **changes)) == {delivery_id}
+        assert await self.transitioned(a_transition(delivery_id, kind, **changes)) == {delivery_id}
         return delivery_id
 
     async def cancel(self, message_id, at=NOON, project=PROJECT):
-        return await cancellation.cancel(self.pool, project, message_id, now=at, announce_within=WITHIN)
+        return await cancellation.cancel(self.pool, project, message_id, now=at, outbox_retry_after=WITHIN)
 
-    async def due(self, at, *, low_water=NOON, limit=100):
+    async def due(self, at, *, low_watermarks=NOON, limit=100):
         """The ids that are taken to be driven; ``low_water`` is that of every channel, unless it says by channel."""
-        return [standing.id for standing in await self.taken(at, low_water=low_water, limit=limit)]
+        return [pending.id for pending in await self.dequeued(at, low_watermarks=low_watermarks, limit=limit)]
 
-    async def taken(self, at, *, low_water=NOON, limit=100):
-        marks = low_water if low_water is None or isinstance(low_water, dict) else dict.fromkeys(Channel, low_water)
-        redrive = timedelta(seconds=8)
+    async def dequeued(self, at, *, low_watermarks=NOON, limit=100):
+        marks = (
+            low_watermarks
+            if low_watermarks is None or isinstance(low_watermarks, dict)
+            else dict.fromkeys(Channel, low_watermarks)
+        )
+        requeue_after = timedelta(seconds=8)
         taken = []
         for channel in Channel:
-            queues = await backlog.queues(self.pool, channel, now=at, after=None, limit=limit)
+            queues = await backlog.project_queues(self.pool, channel, now=at, after=None, limit=limit)
             shares = dict.fromkeys(queues, limit)
-            taken += await backlog.take(self.pool, channel, shares, now=at, redrive=redrive)
+            taken += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
         if marks is not None:
-            taken += await deliveries.take_fallen(self.pool, now=at, low_water=marks, redrive=redrive, limit=limit)
+            taken += await deliveries.requeue_lost(
+                self.pool, now=at, low_watermarks=marks, requeue_after=requeue_after, limit=limit
+            )
         return taken
 
-    async def standing(self, delivery_id):
+    async def pending(self, delivery_id):
         """The row as it stands."""
         return await self.pool.fetchrow("SELECT * FROM deliveries WHERE id = $1", delivery_id)
 
     async def state(self, delivery_id):
-        return (await self.standing(delivery_id))["state"]
+        return (await self.pending(delivery_id))["state"]
 
     async def attempts(self, delivery_id):
         return await self.pool.fetch("SELECT * FROM attempts WHERE delivery_id = $1 ORDER BY number", delivery_id)
@@ -94,8 +100,8 @@ class Recorder:
     async def count(self, table):
         return await self.pool.fetchval(f"SELECT count(*) FROM {table}")
 
-    async def announced(self, announcement):
-        return await outbox.events_of(self.pool, announcement)
+    async def outbox_rows(self, announcement):
+        return await outbox.events_for(self.pool, announcement)
 
 
 async def at_once(*tasks):
@@ -103,5 +109,5 @@ async def at_once(*tasks):
     return await asyncio.gather(*tasks)
 
 
-SENT, FAILED_ATTEMPT = EventKind.SENT, EventKind.ATTEMPT_FAILED
+SENT, FAILED_ATTEMPT = EventType.SENT, EventType.ATTEMPT_FAILED
 LATER = after(3600)

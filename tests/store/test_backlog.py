@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.model.message import Channel, Class
+from sluice.model.message import Channel, DeliveryClass
 from sluice.store import backlog
-from sluice.store.backlog import Part, Queue, share_out
+from sluice.store.backlog import ProjectQueue, QueueSlice, fair_shares
 from tests.examples import OTHER_PROJECT, PROJECT, a_message, after, an_id, seconds
 from tests.store.harness import at_once
 
@@ -22,23 +22,25 @@ NOW = after(60)
 
 
 async def queues(record, *, after=None, limit=100):
-    return await backlog.queues(record.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+    return await backlog.project_queues(record.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
 
 
 async def take(record, shares):
-    return [one.id for one in await backlog.take(record.pool, Channel.EMAIL, shares, now=NOW, redrive=seconds(8))]
+    return [
+        one.id for one in await backlog.dequeue(record.pool, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
+    ]
 
 
-CALM, OTHERS = Queue(True, PROJECT), Queue(True, OTHER_PROJECT)
-URGENT = Queue(False, PROJECT)
+CALM, OTHERS = ProjectQueue(True, PROJECT), ProjectQueue(True, OTHER_PROJECT)
+URGENT = ProjectQueue(False, PROJECT)
 
 
 @store
 async def test_there_is_a_queue_for_each_project_and_one_for_its_urgent_ones(record):
     await record.accept(
         *[a_waiting_message() for _ in range(3)],
-        a_waiting_message(class_=Class.URGENT),
-        a_waiting_message(project_id=OTHER_PROJECT, class_=Class.ONCE),
+        a_waiting_message(class_=DeliveryClass.URGENT),
+        a_waiting_message(project_id=OTHER_PROJECT, class_=DeliveryClass.ONCE),
         a_waiting_message(channel=Channel.SMS),
     )
 
@@ -97,7 +99,7 @@ async def test_what_was_taken_is_on_the_conveyor(record):
     await take(record, {CALM: 5})
 
     assert await queues(record) == []
-    assert await backlog.on_conveyor(record.pool) == {Part(PROJECT, Channel.EMAIL, urgent=False): 2}
+    assert await backlog.count_enqueued(record.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
 @store
@@ -116,7 +118,7 @@ async def test_finding_the_queues_does_not_read_the_piles(record):
     await record.pool.execute("ANALYZE deliveries")
 
     async with record.pool.acquire() as connection, connection.transaction():
-        found = await backlog.queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
+        found = await backlog.project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
         read = await connection.fetchval(
             "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"
         )
@@ -126,12 +128,12 @@ async def test_finding_the_queues_does_not_read_the_piles(record):
 
 
 def test_the_urgent_ones_go_first():
-    assert share_out([URGENT, CALM, OTHERS], 100) == {URGENT: 100}
+    assert fair_shares([URGENT, CALM, OTHERS], 100) == {URGENT: 100}
 
 
-@given(st.sets(st.builds(Queue, st.just(True), st.uuids()), max_size=30), st.integers(1, 10_000))
+@given(st.sets(st.builds(ProjectQueue, st.just(True), st.uuids()), max_size=30), st.integers(1, 10_000))
 def test_calm_queues_share_equally_and_nobody_gets_nothing(found, free):
-    shares = share_out(list(found), free)
+    shares = fair_shares(list(found), free)
 
     assert set(shares) == found
     assert len(set(shares.values())) <= 1

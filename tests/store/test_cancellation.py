@@ -3,7 +3,7 @@
 import pytest
 
 from sluice.store import cancellation
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_step, after
+from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, at_once
 
 pytestmark = pytest.mark.store
@@ -29,7 +29,7 @@ async def test_a_queued_message_is_cancelled(record, message):
 
     assert await states(record, message) == ["CANCELLED", "CANCELLED"]
     assert {event["delivery_id"] for event in done.events} == set(ids(message))
-    assert await record.due(after(9999), low_water=after(9999)) == []
+    assert await record.due(after(9999), low_watermarks=after(9999)) == []
 
 
 async def test_a_cancel_is_part_of_the_history(record, message):
@@ -66,7 +66,7 @@ async def test_nothing_is_cancelled_when_one_delivery_is_on_its_way(record, mess
 async def test_what_may_have_been_sent_is_not_cancelled(record, message):
     delivery_id = ids(message)[0]
     await record.claim(a_claim(delivery_id))
-    await record.step(a_step(delivery_id, FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60)))
+    await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60)))
 
     assert await record.cancel(message.id) is None
 
@@ -74,7 +74,7 @@ async def test_what_may_have_been_sent_is_not_cancelled(record, message):
 async def test_what_was_definitely_not_sent_yet_is_cancelled(record, message):
     delivery_id = ids(message)[0]
     await record.claim(a_claim(delivery_id))
-    await record.step(a_step(delivery_id, FAILED_ATTEMPT, outcome="provider_fault", due_at=after(60)))
+    await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault", due_at=after(60)))
 
     assert await record.cancel(message.id) is not None
     assert await record.claim(a_claim(delivery_id, 2)) == []
@@ -111,20 +111,20 @@ async def test_cancels_at_once_are_one_cancel(record, message):
 
 
 async def test_what_was_refused_in_doubt_is_withdrawn(record, message):
-    assert await cancellation.withdraw(record.pool, [message.id], now=NOON) == 2
+    assert await cancellation.revoke_in_doubt(record.pool, [message.id], now=NOON) == 2
 
     assert await states(record, message) == ["CANCELLED", "CANCELLED"]
     assert await record.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
 async def test_what_never_came_to_be_is_not_withdrawn(record):
-    assert await cancellation.withdraw(record.pool, [a_message().id], now=NOON) == 0
+    assert await cancellation.revoke_in_doubt(record.pool, [a_message().id], now=NOON) == 0
 
 
 async def test_what_is_already_on_its_way_is_not_withdrawn(record, message):
     await record.claim(a_claim(ids(message)[0]))
 
-    await cancellation.withdraw(record.pool, [message.id], now=NOON)
+    await cancellation.revoke_in_doubt(record.pool, [message.id], now=NOON)
 
     assert await states(record, message) == ["SENDING", "CANCELLED"]
 
@@ -133,6 +133,6 @@ async def test_messages_of_other_callers_are_not_withdrawn(record, message):
     other = a_message()
     await record.accept(other)
 
-    await cancellation.withdraw(record.pool, [other.id], now=NOON)
+    await cancellation.revoke_in_doubt(record.pool, [other.id], now=NOON)
 
     assert await states(record, message) == ["QUEUED", "QUEUED"]

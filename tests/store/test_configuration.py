@@ -7,15 +7,15 @@ import pytest
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
 from sluice.store import configuration
-from sluice.store.cipher import Vault
-from sluice.store.config_cache import Configuration
-from sluice.store.configuration import lookup_of
+from sluice.store.cipher import CredentialCipher
+from sluice.store.config_cache import ConfigCache
+from sluice.store.configuration import parse_key_prefix
 from tests.examples import NOON, after, an_id
-from tests.polling import until
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.store
 
-VAULT = Vault(bytes(32))
+VAULT = CredentialCipher(bytes(32))
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def project(pool):
 @pytest.fixture
 async def memory(store_database, pool):
     """What a role keeps in memory, following an empty database."""
-    async with Configuration().following(store_database) as found:
+    async with ConfigCache().subscribed(store_database) as found:
         yield found
 
 
@@ -45,59 +45,59 @@ def names(memory, project, channel=Channel.EMAIL):
 
 async def test_what_was_there_before_is_known(store_database, pool, project):
     provider_id = await a_provider(pool, project)
-    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
-    async with Configuration().following(store_database) as memory:
+    async with ConfigCache().subscribed(store_database) as memory:
         assert memory.projects == {project.id: project}
         assert set(memory.providers) == {provider_id}
-        assert memory.key(lookup_of(key)).admits(key)
+        assert memory.key(parse_key_prefix(key)).matches(key)
 
 
 async def test_a_new_project_is_heard_of(memory, pool):
     project = await a_project(pool)
 
-    await until(lambda: memory.projects == {project.id: project})
+    await wait_until(lambda: memory.projects == {project.id: project})
 
 
 async def test_a_new_provider_is_heard_of(memory, pool, project):
     await a_provider(pool, project)
 
-    await until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(memory, project) == ["first"])
 
 
 async def test_providers_come_in_the_order_of_their_priority(memory, pool, project):
     for name, priority in (("b", None), ("c", None), ("a", 0)):
         await a_provider(pool, project, name, priority=priority)
 
-    await until(lambda: names(memory, project) == ["a", "b", "c"])
+    await wait_until(lambda: names(memory, project) == ["a", "b", "c"])
 
 
 async def test_a_channel_has_its_own_providers(memory, pool, project):
     await a_provider(pool, project, "mail")
     await a_provider(pool, project, "text", channel=Channel.SMS)
 
-    await until(lambda: names(memory, project) + names(memory, project, Channel.SMS) == ["mail", "text"])
+    await wait_until(lambda: names(memory, project) + names(memory, project, Channel.SMS) == ["mail", "text"])
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"deleted": True}])
 async def test_a_provider_that_was_taken_away_is_no_candidate(memory, pool, project, change):
     provider_id = await a_provider(pool, project)
-    await until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(memory, project) == ["first"])
 
-    await configuration.change_provider(pool, provider_id, now=after(1), **change)
+    await configuration.update_provider(pool, provider_id, now=after(1), **change)
 
-    await until(lambda: names(memory, project) == [])
+    await wait_until(lambda: names(memory, project) == [])
     assert provider_id in memory.providers  # for what is still in flight
 
 
 async def test_new_credentials_are_a_new_version(memory, pool, project):
     provider_id = await a_provider(pool, project)
-    sealed = VAULT.seal(b"new", project_id=project.id, provider_id=provider_id)
+    encrypted = VAULT.encrypt(b"new", project_id=project.id, provider_id=provider_id)
 
-    await configuration.change_provider(pool, provider_id, now=after(1), sealed=sealed)
+    await configuration.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
 
-    found = await until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
-    assert VAULT.open(found.credentials, project_id=project.id, provider_id=provider_id) == b"new"
+    found = await wait_until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
+    assert VAULT.decrypt(found.credentials, project_id=project.id, provider_id=provider_id) == b"new"
 
 
 async def test_credentials_of_another_row_do_not_open(memory, pool, project):
@@ -108,24 +108,24 @@ async def test_credentials_of_another_row_do_not_open(memory, pool, project):
         second,
     )
 
-    rows = {row.id: row for row in await configuration.providers(pool)}
+    rows = {row.id: row for row in await configuration.list_providers(pool)}
 
     with pytest.raises(SluiceError):
-        VAULT.open(rows[second].credentials, project_id=project.id, provider_id=second)
+        VAULT.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
 
 
 async def test_a_key_that_was_switched_off_is_forgotten(memory, pool, project):
-    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
-    await until(lambda: memory.key(lookup_of(key)))
+    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    await wait_until(lambda: memory.key(parse_key_prefix(key)))
 
     await pool.execute("UPDATE api_keys SET is_active = false")
 
-    await until(lambda: memory.key(lookup_of(key)) is None)
-    assert await configuration.key_by_lookup(pool, lookup_of(key)) is None
+    await wait_until(lambda: memory.key(parse_key_prefix(key)) is None)
+    assert await configuration.find_key_by_prefix(pool, parse_key_prefix(key)) is None
 
 
 async def test_the_record_does_not_hold_a_key(pool, project):
-    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
+    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
     row = await pool.fetchval("SELECT api_keys::text FROM api_keys")
 
@@ -134,30 +134,30 @@ async def test_the_record_does_not_hold_a_key(pool, project):
 
 async def test_a_project_that_is_gone_is_forgotten_with_all_it_had(memory, pool, project):
     await a_provider(pool, project)
-    key = await configuration.create_key(pool, project.id, name="shop", sandbox=False, now=NOON)
-    await until(lambda: memory.key(lookup_of(key)) and names(memory, project))
+    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    await wait_until(lambda: memory.key(parse_key_prefix(key)) and names(memory, project))
 
     await pool.execute("DELETE FROM projects")
 
-    await until(lambda: not memory.projects and not memory.providers and not names(memory, project))
-    assert memory.key(lookup_of(key)) is None
+    await wait_until(lambda: not memory.projects and not memory.providers and not names(memory, project))
+    assert memory.key(parse_key_prefix(key)) is None
 
 
 async def test_a_change_of_one_project_leaves_the_others(memory, pool, project):
     other = await a_project(pool, "other")
     await a_provider(pool, project, "ours")
     await a_provider(pool, other, "theirs")
-    await until(lambda: names(memory, project) + names(memory, other) == ["ours", "theirs"])
+    await wait_until(lambda: names(memory, project) + names(memory, other) == ["ours", "theirs"])
 
     await a_provider(pool, project, "new")
 
-    await until(lambda: names(memory, project) == ["ours", "new"])
+    await wait_until(lambda: names(memory, project) == ["ours", "new"])
     assert names(memory, other) == ["theirs"]
 
 
 async def test_what_changed_while_the_connection_was_lost_is_known_afterwards(memory, pool, project):
     await a_provider(pool, project)
-    await until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(memory, project) == ["first"])
 
     # In one transaction: the notification of the change is lost with the listener.
     async with pool.acquire() as connection, connection.transaction():
@@ -168,7 +168,7 @@ async def test_what_changed_while_the_connection_was_lost_is_known_afterwards(me
         )
         await connection.execute("UPDATE providers SET name = 'renamed'")
 
-    await until(lambda: names(memory, project) == ["renamed"])
+    await wait_until(lambda: names(memory, project) == ["renamed"])
 
 
 async def listeners(connection):
@@ -181,7 +181,7 @@ async def listeners(connection):
 
 async def test_while_the_connection_is_lost_the_last_state_is_served(memory, pool, project):
     await a_provider(pool, project)
-    await until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(memory, project) == ["first"])
 
     async with pool.acquire() as connection:
         await connection.execute("SELECT pg_terminate_backend(p) FROM unnest($1::int[]) p", await listeners(connection))
@@ -195,11 +195,11 @@ async def test_a_strange_notification_is_survived(memory, pool, project, payload
 
     await a_provider(pool, project)
 
-    await until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(memory, project) == ["first"])
 
 
 async def test_a_provider_row_shows_no_credentials(memory, pool, project):
     await a_provider(pool, project, credentials={"api_key": "canary-secret"})
-    (row,) = await configuration.providers(pool)
+    (row,) = await configuration.list_providers(pool)
 
     assert "canary" not in repr(replace(row, id=an_id()))

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from sluice.model.message import Channel
-from sluice.model.state import ASSERTS, QUIET, EventKind, fold
+from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType, fold
 from sluice.store import deliveries, outbox
 from sluice.store.deliveries import Claimed
 from tests.examples import (
@@ -15,7 +15,7 @@ from tests.examples import (
     PROVIDER,
     a_claim,
     a_message,
-    a_step,
+    a_transition,
     after,
     an_id,
     seconds,
@@ -66,7 +66,7 @@ async def test_an_attempt_is_written_before_its_call(record):
     (attempt,) = await record.attempts(delivery_id)
     assert (attempt["reference"], attempt["decision"], attempt["started_at"], attempt["outcome"]) == (
         claim.reference,
-        claim.decision,
+        claim.routing_decision,
         NOON,
         None,
     )
@@ -128,7 +128,7 @@ async def test_a_cancelled_delivery_is_not_claimed(record):
     assert await record.claim(a_claim(message.deliveries[0].id)) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EventKind if ASSERTS[kind] in QUIET])
+@pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
 async def test_a_settled_delivery_is_not_claimed(record, kind):
     delivery_id = await record.a_delivery_that_was(kind)
 
@@ -164,17 +164,17 @@ async def test_a_claim_with_text_that_cannot_be_stored_is_a_fault_of_the_data(re
 # -- stepping ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", EventKind)
+@pytest.mark.parametrize("kind", EventType)
 async def test_every_kind_of_step_leaves_the_state_that_its_history_folds_to(record, kind):
     delivery_id = await record.a_delivery_that_was(kind, due_at=after(60), outcome="unknown")
 
     row = await record.standing(delivery_id)
-    assert row["state"] == fold([EventKind.ACCEPTED, EventKind.SENDING, kind])
-    assert (row["due_at"] is None) == (row["state"] in QUIET)
+    assert row["state"] == fold([EventType.ACCEPTED, EventType.SENDING, kind])
+    assert (row["due_at"] is None) == (row["state"] in SETTLED)
     assert not row["in_flight"]
 
 
-@pytest.mark.parametrize("kind", EventKind)
+@pytest.mark.parametrize("kind", EventType)
 async def test_every_kind_of_step_is_one_event_more(record, kind):
     delivery_id = await record.a_delivery_that_was(kind)
 
@@ -196,7 +196,7 @@ async def test_a_step_settles_its_attempt(record):
 async def test_a_step_without_an_outcome_leaves_the_attempt_alone(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="throttled")
 
-    await record.step(a_step(delivery_id, EventKind.POSTPONED, in_flight=False, due_at=after(9), next_round=True))
+    await record.step(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9), next_round=True))
 
     (attempt,) = await record.attempts(delivery_id)
     assert (attempt["outcome"], (await record.standing(delivery_id))["round"]) == ("throttled", 2)
@@ -211,7 +211,7 @@ async def test_a_step_that_lost_its_race_changes_nothing(record, changes):
     delivery_id = await record.a_delivery_in_flight()
     before = await record.standing(delivery_id)
 
-    applied = await record.step(a_step(**{"delivery_id": delivery_id, "kind": SENT} | changes))
+    applied = await record.step(a_transition(**{"delivery_id": delivery_id, "kind": SENT} | changes))
 
     assert (applied.numbers, applied.announcement) == ([None], None)
     assert await record.standing(delivery_id) == before
@@ -221,7 +221,7 @@ async def test_a_step_that_lost_its_race_changes_nothing(record, changes):
 async def test_of_many_steps_at_once_one_takes_place(record):
     delivery_id = await record.a_delivery_in_flight()
 
-    results = await at_once(*[record.moved(a_step(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5])
+    results = await at_once(*[record.moved(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5])
 
     assert results.count({delivery_id}) == 1
     assert len(await record.history(delivery_id)) == 3
@@ -230,14 +230,14 @@ async def test_of_many_steps_at_once_one_takes_place(record):
 async def test_nothing_steps_on_after_a_settled_state(record):
     delivery_id = await record.a_delivery_that_was(SENT)
 
-    assert await record.moved(a_step(delivery_id, EventKind.EXPIRED, in_flight=False)) == set()
+    assert await record.moved(a_transition(delivery_id, EventType.EXPIRED, in_flight=False)) == set()
 
 
 async def test_a_receipt_that_came_first_keeps_the_higher_state(record):
     delivery_id = await record.a_delivery_in_flight()
     await record.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
-    assert await record.moved(a_step(delivery_id, SENT, outcome="accepted")) == {delivery_id}
+    assert await record.moved(a_transition(delivery_id, SENT, outcome="accepted")) == {delivery_id}
 
     row = await record.standing(delivery_id)
     assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
@@ -247,7 +247,7 @@ async def test_a_failed_attempt_does_not_drive_on_what_a_receipt_has_settled(rec
     delivery_id = await record.a_delivery_in_flight()
     await record.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
-    await record.step(a_step(delivery_id, FAILED_ATTEMPT, outcome="unknown", due_at=after(60)))
+    await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", due_at=after(60)))
 
     assert (await record.standing(delivery_id))["due_at"] is None
     assert await record.claim(a_claim(delivery_id, 2)) == []
@@ -262,34 +262,36 @@ async def test_ambiguous_attempts_are_counted(record):
 async def test_a_batch_of_steps_is_covered_by_one_announcement(record):
     ids = [await record.a_delivery_in_flight() for _ in range(3)]
 
-    applied = await record.step(a_step(uuid4(), SENT), *[a_step(one, SENT) for one in ids])
+    applied = await record.step(a_transition(uuid4(), SENT), *[a_transition(one, SENT) for one in ids])
 
     assert applied.numbers == [None, 3, 3, 3]
     assert await record.count("announcements") == 1
 
 
 async def test_acknowledged_announcements_are_forgotten_on_the_way(record):
-    first = await record.step(a_step(await record.a_delivery_in_flight(), SENT))
+    first = await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
 
-    second = await record.step(a_step(await record.a_delivery_in_flight(), SENT), acknowledged=[first.announcement])
+    second = await record.step(
+        a_transition(await record.a_delivery_in_flight(), SENT), acknowledged=[first.announcement]
+    )
 
     left = await record.pool.fetch("SELECT id FROM announcements")
     assert [row["id"] for row in left] == [second.announcement]
 
 
 async def test_acknowledged_announcements_are_forgotten_though_every_step_was_lost(record):
-    first = await record.step(a_step(await record.a_delivery_in_flight(), SENT))
+    first = await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
 
-    await record.step(a_step(uuid4(), SENT), acknowledged=[first.announcement])
+    await record.step(a_transition(uuid4(), SENT), acknowledged=[first.announcement])
 
     assert await record.count("announcements") == 0
 
 
 async def test_an_announcement_is_overdue_after_its_time(record):
-    applied = await record.step(a_step(await record.a_delivery_in_flight(), SENT), at=NOON)
+    applied = await record.step(a_transition(await record.a_delivery_in_flight(), SENT), at=NOON)
 
     found = [
-        await outbox.take_overdue(record.pool, now=after(moment), again=seconds(10), limit=10)
+        await outbox.claim_overdue(record.pool, now=after(moment), retry_after=seconds(10), limit=10)
         for moment in (9.9, 10, 11, 20)
     ]
 
@@ -297,10 +299,10 @@ async def test_an_announcement_is_overdue_after_its_time(record):
 
 
 async def test_an_overdue_announcement_is_taken_by_one(record):
-    await record.step(a_step(await record.a_delivery_in_flight(), SENT))
+    await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
 
     found = await at_once(
-        *[outbox.take_overdue(record.pool, now=after(60), again=seconds(10), limit=10) for _ in range(8)]
+        *[outbox.claim_overdue(record.pool, now=after(60), retry_after=seconds(10), limit=10) for _ in range(8)]
     )
 
     assert sorted(len(one) for one in found) == [0] * 7 + [1]
@@ -314,7 +316,7 @@ async def test_a_renewed_lease_ends_later(record):
 
     await deliveries.renew(record.pool, [(delivery_id, 1)], until=after(100))
 
-    assert await deliveries.lapsed(record.pool, now=after(99), limit=10) == []
+    assert await deliveries.expired_leases(record.pool, now=after(99), limit=10) == []
 
 
 async def test_only_the_attempt_in_flight_is_renewed(record):
@@ -329,16 +331,16 @@ async def test_only_the_attempt_in_flight_is_renewed(record):
 async def test_a_lease_that_ended_without_an_outcome_is_found(record):
     delivery_id = await record.a_delivery_in_flight()
 
-    (standing,) = await deliveries.lapsed(record.pool, now=NOON + LEASE, limit=10)
+    (pending,) = await deliveries.expired_leases(record.pool, now=NOON + LEASE, limit=10)
 
-    assert (standing.id, standing.attempts, standing.provider_id) == (delivery_id, 1, PROVIDER)
-    assert standing.last_outcome is None
+    assert (pending.id, pending.attempt_count, pending.provider_id) == (delivery_id, 1, PROVIDER)
+    assert pending.last_outcome is None
 
 
 async def test_a_lease_that_holds_is_left_alone(record):
     await record.a_delivery_in_flight()
 
-    assert await deliveries.lapsed(record.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
+    assert await deliveries.expired_leases(record.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
 
 
 # -- falling due -------------------------------------------------------------------------------------------------
@@ -347,7 +349,7 @@ async def test_a_lease_that_holds_is_left_alone(record):
 async def test_what_the_conveyor_lost_falls_due(record):
     delivery_id = await record.a_delivery()
 
-    found = [await record.due(after(moment), low_water=after(moment)) for moment in (7.9, 8, 8.1, 16.1)]
+    found = [await record.due(after(moment), low_watermarks=after(moment)) for moment in (7.9, 8, 8.1, 16.1)]
 
     assert found == [[], [delivery_id], [], [delivery_id]]
 
@@ -355,14 +357,14 @@ async def test_what_the_conveyor_lost_falls_due(record):
 async def test_what_is_still_on_the_conveyor_is_left_alone(record):
     await record.a_delivery()
 
-    assert await record.due(after(3600), low_water=NOON) == []
+    assert await record.due(after(3600), low_watermarks=NOON) == []
 
 
 async def test_what_was_driven_again_is_on_the_conveyor_again(record):
     delivery_id = await record.a_delivery()
-    await record.due(after(10), low_water=after(10))
+    await record.due(after(10), low_watermarks=after(10))
 
-    found = [await record.due(after(60), low_water=after(water)) for water in (10, 10.1)]
+    found = [await record.due(after(60), low_watermarks=after(water)) for water in (10, 10.1)]
 
     assert found == [[], [delivery_id]]
 
@@ -370,14 +372,14 @@ async def test_what_was_driven_again_is_on_the_conveyor_again(record):
 async def test_a_backlog_does_not_hide_what_is_not_on_the_conveyor(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
-    assert await record.due(after(60), low_water=NOON) == [delivery_id]
+    assert await record.due(after(60), low_watermarks=NOON) == [delivery_id]
 
 
 async def test_a_backlog_of_one_channel_holds_no_other(record):
     mail, text = a_message(), a_message(channel=Channel.SMS)
     await record.accept(mail, text)
 
-    found = await record.due(after(60), low_water={Channel.EMAIL: after(60), Channel.SMS: NOON})
+    found = await record.due(after(60), low_watermarks={Channel.EMAIL: after(60), Channel.SMS: NOON})
 
     assert found == [mail.deliveries[0].id]
 
@@ -386,13 +388,13 @@ async def test_without_a_low_water_only_what_is_not_on_the_conveyor_falls_due(re
     await record.a_delivery()
     waiting = await record.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
-    assert await record.due(after(3600), low_water=None) == [waiting]
+    assert await record.due(after(3600), low_watermarks=None) == [waiting]
 
 
 async def test_a_scheduled_message_falls_due_at_its_time(record):
     delivery_id = await record.a_delivery(send_at=after(60), due_at=after(60))
 
-    found = [await record.due(after(moment), low_water=NOON) for moment in (59.9, 60)]
+    found = [await record.due(after(moment), low_watermarks=NOON) for moment in (59.9, 60)]
 
     assert found == [[], [delivery_id]]
 
@@ -400,14 +402,14 @@ async def test_a_scheduled_message_falls_due_at_its_time(record):
 async def test_what_is_in_flight_is_not_driven(record):
     await record.a_delivery_in_flight()
 
-    assert await record.due(after(3600), low_water=after(3600)) == []
+    assert await record.due(after(3600), low_watermarks=after(3600)) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EventKind if ASSERTS[kind] in QUIET])
+@pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
 async def test_what_is_settled_is_never_driven(record, kind):
     await record.a_delivery_that_was(kind, due_at=after(60))
 
-    assert await record.due(after(9999), low_water=after(9999)) == []
+    assert await record.due(after(9999), low_watermarks=after(9999)) == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"send_at": after(8)}], ids=["fallen off the conveyor", "scheduled"])
@@ -415,7 +417,7 @@ async def test_every_due_delivery_is_taken_by_one(record, changes):
     messages = [a_message(**changes) for _ in range(100)]
     await record.accept(*messages)
 
-    found = await at_once(*[record.due(after(10), low_water=after(10), limit=30) for _ in range(8)])
+    found = await at_once(*[record.due(after(10), low_watermarks=after(10), limit=30) for _ in range(8)])
 
     taken = [one for result in found for one in result]
     assert len(taken) == len(set(taken)) == 100
@@ -424,7 +426,7 @@ async def test_every_due_delivery_is_taken_by_one(record, changes):
 async def test_no_more_are_taken_than_asked_for(record):
     await record.accept(*[a_message() for _ in range(30)])
 
-    assert len(await record.due(after(10), low_water=after(10), limit=10)) == 10
+    assert len(await record.due(after(10), low_watermarks=after(10), limit=10)) == 10
 
 
 async def test_the_record_knows_what_was_tried_in_the_round(record):
@@ -432,29 +434,31 @@ async def test_the_record_knows_what_was_tried_in_the_round(record):
     other = an_id()
     await record.claim(a_claim(delivery_id, 2, provider_id=other))
     await record.step(
-        a_step(delivery_id, FAILED_ATTEMPT, attempt=2, outcome="unknown", ambiguous=True, due_at=after(60))
+        a_transition(delivery_id, FAILED_ATTEMPT, attempt=2, outcome="unknown", ambiguous=True, due_at=after(60))
     )
 
-    (standing,) = await record.taken(after(60))
+    (pending,) = await record.taken(after(60))
 
-    assert (standing.attempts, standing.round, standing.ambiguous) == (2, 1, 1)
-    assert (standing.tried, standing.provider_id) == ((PROVIDER, other), other)
-    assert (standing.last_outcome, standing.last_reference) == ("unknown", a_claim(delivery_id, 2).reference)
+    assert (pending.attempts, pending.round, pending.ambiguous) == (2, 1, 1)
+    assert (pending.tried, pending.provider_id) == ((PROVIDER, other), other)
+    assert (pending.last_outcome, pending.last_reference) == ("unknown", a_claim(delivery_id, 2).reference)
 
 
 async def test_a_new_round_begins_with_nobody_tried(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
-    await record.step(a_step(delivery_id, EventKind.POSTPONED, in_flight=False, due_at=after(60), next_round=True))
+    await record.step(
+        a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(60), next_round=True)
+    )
 
-    (standing,) = await record.taken(after(60))
+    (pending,) = await record.taken(after(60))
 
-    assert (standing.tried, standing.round) == ((), 2)
+    assert (pending.tried, pending.round) == ((), 2)
 
 
 async def test_an_expired_delivery_that_nobody_sends_is_found(record):
     delivery_id = await record.a_delivery(expires_at=after(60))
 
-    assert await record.due(after(60), low_water=after(60)) == [delivery_id]
+    assert await record.due(after(60), low_watermarks=after(60)) == [delivery_id]
 
 
 # -- the cost of it ----------------------------------------------------------------------------------------------
@@ -470,12 +474,12 @@ async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between
     async with record.pool.acquire() as connection, connection.transaction():
         before = await rows_read(connection)
         won = await deliveries.claim(connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE)
-        steps = [a_step(id_, EventKind.SENT) for id_ in (oldest, *newest)]
-        applied = await deliveries.transition(connection, steps, now=NOON, announce_within=seconds(10))
+        steps = [a_transition(id_, EventType.SENT) for id_ in (oldest, *newest)]
+        applied = await deliveries.transition(connection, steps, now=NOON, outbox_retry_after=seconds(10))
         read = await rows_read(connection) - before
 
     assert all(won)
-    assert applied.numbers == [3] * 4
+    assert applied.sequences == [3] * 4
     assert read < 200
 
 

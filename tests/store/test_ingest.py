@@ -8,9 +8,16 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from sluice.model.message import Class
-from sluice.store.db import UNAVAILABLE
-from sluice.store.ingest import KEY_LIFETIME, Conflicting, Recorded, Replayed, forget_keys, held_by
+from sluice.model.message import DeliveryClass
+from sluice.store.db import UNAVAILABLE_ERRORS
+from sluice.store.ingest import (
+    IDEMPOTENCY_TTL,
+    Conflict,
+    Created,
+    Replayed,
+    delete_expired_keys,
+    find_by_idempotency_key,
+)
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_keyed_message, a_message, after
 from tests.store.harness import at_once
 
@@ -20,14 +27,14 @@ pytestmark = pytest.mark.store
 async def test_a_message_is_recorded_with_all_that_belongs_to_it(record):
     message = a_message(to=("a@example.com", "b@example.com"), tags=("one", "two"), metadata='{"order": 7}')
 
-    assert await record.accept(message) == [Recorded()]
+    assert await record.accept(message) == [Created()]
 
     row = await record.pool.fetchrow("SELECT * FROM messages")
     assert (row["id"], row["tags"], row["metadata"], row["class"]) == (
         message.id,
         ["one", "two"],
         '{"order": 7}',
-        Class.STANDARD,
+        DeliveryClass.STANDARD,
     )
     assert [await record.state(delivery.id) for delivery in message.deliveries] == ["QUEUED", "QUEUED"]
     assert [await record.history(delivery.id) for delivery in message.deliveries] == [["accepted"], ["accepted"]]
@@ -55,7 +62,7 @@ async def test_bad_text_is_not_taken_for_an_outage(record):
     with pytest.raises(asyncpg.DataError) as caught:
         await record.accept(a_message(metadata="NUL \x00"))
 
-    assert not isinstance(caught.value, UNAVAILABLE)
+    assert not isinstance(caught.value, UNAVAILABLE_ERRORS)
 
 
 async def test_a_new_message_is_on_the_conveyor_until_its_due_time(record):
@@ -88,14 +95,14 @@ async def test_another_request_with_the_key_is_refused(record):
 
     verdicts = await record.accept(a_keyed_message(fingerprint=b"another body"))
 
-    assert verdicts == [Conflicting(first.id)]
+    assert verdicts == [Conflict(first.id)]
     assert await record.count("messages") == 1
 
 
 async def test_a_key_of_another_project_is_another_key(record):
     await record.accept(a_keyed_message())
 
-    assert await record.accept(a_keyed_message(project_id=OTHER_PROJECT)) == [Recorded()]
+    assert await record.accept(a_keyed_message(project_id=OTHER_PROJECT)) == [Created()]
 
 
 async def test_a_key_that_comes_twice_in_a_batch_makes_one_message(record):
@@ -103,7 +110,7 @@ async def test_a_key_that_comes_twice_in_a_batch_makes_one_message(record):
 
     verdicts = await record.accept(a_message(), first, again, other)
 
-    assert verdicts == [Recorded(), Recorded(), Replayed(first.id), Conflicting(first.id)]
+    assert verdicts == [Created(), Created(), Replayed(first.id), Conflict(first.id)]
     assert await record.count("messages") == 2
 
 
@@ -113,7 +120,7 @@ async def test_verdicts_come_in_the_order_of_the_batch(record):
 
     verdicts = await record.accept(a_keyed_message("z"), a_keyed_message("m"), a_message(), a_keyed_message("a"))
 
-    assert verdicts == [Recorded(), Replayed(old.id), Recorded(), Recorded()]
+    assert verdicts == [Created(), Replayed(old.id), Created(), Created()]
 
 
 async def test_fifty_requests_at_once_make_one_message(record):
@@ -121,7 +128,7 @@ async def test_fifty_requests_at_once_make_one_message(record):
 
     verdicts = await at_once(*[record.accept(request) for request in requests])
 
-    (winner,) = [request.id for request, [verdict] in zip(requests, verdicts, strict=True) if verdict == Recorded()]
+    (winner,) = [request.id for request, [verdict] in zip(requests, verdicts, strict=True) if verdict == Created()]
     assert [verdict for [verdict] in verdicts].count(Replayed(winner)) == 49
     assert await record.count("messages") == 1
 
@@ -129,7 +136,7 @@ async def test_fifty_requests_at_once_make_one_message(record):
 def outcomes(requests, verdicts):
     """The requests that made a message, and how often each kind of verdict came, whatever the batches were."""
     judged = list(zip([r for batch in requests for r in batch], [v for batch in verdicts for v in batch], strict=True))
-    return [request for request, verdict in judged if verdict == Recorded()], Counter(verdict for _, verdict in judged)
+    return [request for request, verdict in judged if verdict == Created()], Counter(verdict for _, verdict in judged)
 
 
 async def test_batches_at_once_that_hold_a_key_twice_make_one_message(record):
@@ -139,7 +146,7 @@ async def test_batches_at_once_that_hold_a_key_twice_make_one_message(record):
 
     winners, counted = outcomes(batches, verdicts)
     (winner,) = [request.id for request in winners if request.idempotency_key]
-    assert counted == {Recorded(): 11, Replayed(winner): 19}
+    assert counted == {Created(): 11, Replayed(winner): 19}
     assert await record.count("messages") == 11
 
 
@@ -149,30 +156,30 @@ async def test_other_bodies_with_one_key_at_once_make_one_message(record):
     verdicts = await at_once(*[record.accept(*batch) for batch in batches])
 
     [winner], counted = outcomes(batches, verdicts)
-    assert counted == {Recorded(): 1, Replayed(winner.id): 9, Conflicting(winner.id): 10}
+    assert counted == {Created(): 1, Replayed(winner.id): 9, Conflict(winner.id): 10}
     assert await record.count("messages") == 1
 
 
 async def test_an_expired_key_that_is_used_anew_by_many_at_once_makes_one_more_message(record):
     await record.accept(a_keyed_message())
-    batches = [[a_keyed_message(when=NOON + KEY_LIFETIME, fingerprint=b"another body")] for _ in range(20)]
+    batches = [[a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")] for _ in range(20)]
 
     verdicts = await at_once(*[record.accept(*batch) for batch in batches])
 
     [winner], counted = outcomes(batches, verdicts)
-    assert counted == {Recorded(): 1, Replayed(winner.id): 19}
+    assert counted == {Created(): 1, Replayed(winner.id): 19}
     assert await record.count("messages") == 2
 
 
 async def test_a_key_that_is_forgotten_meanwhile_is_free(record):
     await record.accept(a_keyed_message())
     async with record.pool.acquire() as connection, connection.transaction():
-        await forget_keys(connection, now=NOON + KEY_LIFETIME, limit=10)
+        await delete_expired_keys(connection, now=NOON + IDEMPOTENCY_TTL, limit=10)
         waiting = asyncio.create_task(record.accept(a_keyed_message()))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
 
-    assert await waiting == [Recorded()]
+    assert await waiting == [Created()]
 
 
 async def at_once_after(record, held, *tasks):
@@ -211,7 +218,7 @@ async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(record):
             first.idempotency_key,
             first.fingerprint,
             first.id,
-            NOON + KEY_LIFETIME,
+            NOON + IDEMPOTENCY_TTL,
         )
         waiting = asyncio.create_task(record.accept(duplicate))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -232,7 +239,7 @@ async def test_a_duplicate_takes_over_when_the_first_dies(record):
         assert not done
         await first.rollback()
 
-    assert await waiting == [Recorded()]
+    assert await waiting == [Created()]
 
 
 async def test_a_key_is_kept_for_a_day(record):
@@ -246,11 +253,11 @@ async def test_a_key_is_kept_for_a_day(record):
 
 async def test_an_expired_key_may_be_used_anew(record):
     await record.accept(a_keyed_message())
-    second = a_keyed_message(when=NOON + KEY_LIFETIME, fingerprint=b"another body")
+    second = a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")
 
-    assert await record.accept(second) == [Recorded()]
+    assert await record.accept(second) == [Created()]
 
-    third = a_keyed_message(when=NOON + KEY_LIFETIME + timedelta(hours=1), fingerprint=b"another body")
+    third = a_keyed_message(when=NOON + IDEMPOTENCY_TTL + timedelta(hours=1), fingerprint=b"another body")
     assert await record.accept(third) == [Replayed(second.id)]
 
 
@@ -259,17 +266,17 @@ async def test_keys_that_are_over_are_forgotten_and_no_others(record):
     kept = a_keyed_message(key="another", when=after(60))
     await record.accept(kept)
 
-    forgotten = await forget_keys(record.pool, now=NOON + KEY_LIFETIME, limit=10)
+    forgotten = await delete_expired_keys(record.pool, now=NOON + IDEMPOTENCY_TTL, limit=10)
 
     assert forgotten == 1
-    assert await held_by(record.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
+    assert await find_by_idempotency_key(record.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
 
 
 async def test_a_conflict_does_not_prolong_a_key(record):
     await record.accept(a_keyed_message())
     await record.accept(a_keyed_message(when=NOON + timedelta(hours=20), fingerprint=b"another body"))
 
-    assert await record.accept(a_keyed_message(when=NOON + KEY_LIFETIME)) == [Recorded()]
+    assert await record.accept(a_keyed_message(when=NOON + IDEMPOTENCY_TTL)) == [Created()]
 
 
 def with_file(content, **changes):

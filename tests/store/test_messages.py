@@ -3,10 +3,10 @@
 import pytest
 
 from sluice.model import ids
-from sluice.model.state import EventKind, State
+from sluice.model.state import EventType, State
 from sluice.store import messages, sandbox
-from sluice.store.outbox import events_of
-from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_step, after
+from sluice.store.outbox import events_for
+from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, SENT
 
 pytestmark = pytest.mark.store
@@ -17,7 +17,7 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(record):
     await record.accept(message)
     first = message.deliveries[0].id
     await record.claim(a_claim(first), at=after(1))
-    await record.step(a_step(first, SENT, outcome="accepted", at=after(2)))
+    await record.step(a_transition(first, SENT, outcome="accepted", at=after(2)))
 
     found = await messages.find(record.pool, PROJECT, message.id)
 
@@ -25,7 +25,7 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(record):
         ("a@example.com", State.SENT),
         ("b@example.com", State.QUEUED),
     }
-    assert [(event.kind, event.recipient) for event in found.events if event.recipient == "a@example.com"] == [
+    assert [(event.type, event.recipient) for event in found.events if event.recipient == "a@example.com"] == [
         ("accepted", "a@example.com"),
         ("sending", "a@example.com"),
         ("sent", "a@example.com"),
@@ -37,12 +37,12 @@ async def test_the_events_of_a_delivery_come_in_the_order_of_their_numbers(recor
     delivery_id = await record.a_delivery()
     await record.claim(a_claim(delivery_id), at=after(5))
     # The clock of the worker that settles is behind that of the one that claimed.
-    await record.step(a_step(delivery_id, SENT, outcome="accepted", at=after(3)))
+    await record.step(a_transition(delivery_id, SENT, outcome="accepted", at=after(3)))
     (message,) = await record.pool.fetch("SELECT id FROM messages")
 
     found = await messages.find(record.pool, PROJECT, message["id"])
 
-    assert [event.kind for event in found.events] == ["accepted", "sending", "sent"]
+    assert [event.type for event in found.events] == ["accepted", "sending", "sent"]
 
 
 async def test_another_projects_message_is_not_found(record):
@@ -71,18 +71,18 @@ async def test_attachments_are_read_by_their_hash(record):
 async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
 
-    applied = await record.step(a_step(delivery_id, EventKind.POSTPONED, in_flight=False, due_at=after(9)))
+    applied = await record.step(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9)))
 
-    (event,) = await events_of(record.pool, applied.announcement)
+    (event,) = await events_for(record.pool, applied.announcement)
     assert (event["kind"], event["attempt"], event["outcome"], event["started_at"]) == ("postponed", 1, None, None)
 
 
 async def test_an_event_that_ends_an_attempt_is_announced_with_its_outcome(record):
     delivery_id = await record.a_delivery_in_flight()
 
-    applied = await record.step(a_step(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
+    applied = await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
 
-    (event,) = await events_of(record.pool, applied.announcement)
+    (event,) = await events_for(record.pool, applied.announcement)
     assert (event["outcome"], event["started_at"], event["finished_at"]) == ("provider_fault", NOON, after(2))
 
 
@@ -101,12 +101,12 @@ async def capture(record, message, reference):
 async def test_the_sandbox_captures_a_repeat_once(record):
     message = a_message()
     await record.accept(message)
-    reference = ids.reference_of(message.deliveries[0].id, 1)
+    reference = ids.attempt_reference(message.deliveries[0].id, 1)
 
     await capture(record, message, reference)
     await capture(record, message, reference)
 
-    (captured,) = await sandbox.newest(record.pool, project_id=PROJECT, limit=10)
+    (captured,) = await sandbox.list_captured(record.pool, project_id=PROJECT, limit=10)
     assert (captured.reference, captured.message_id, captured.content) == (reference, message.id, message.content)
 
 
@@ -115,4 +115,4 @@ async def test_a_project_sees_its_own_captures_only(record):
     await record.accept(message)
     await capture(record, message, "att_1")
 
-    assert await sandbox.newest(record.pool, project_id=OTHER_PROJECT, limit=10) == []
+    assert await sandbox.list_captured(record.pool, project_id=OTHER_PROJECT, limit=10) == []

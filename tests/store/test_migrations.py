@@ -26,12 +26,12 @@ def folder(tmp_path):
             (tmp_path / name).write_text(sql)
 
     found = Folder()
-    for file in migrations.found():
+    for file in migrations.load_migrations():
         found.write(file.name, file.sql)
     return found
 
 
-NEXT = f"{len(migrations.found()) + 1:04d}_next.sql"
+NEXT = f"{len(migrations.load_migrations()) + 1:04d}_next.sql"
 
 
 async def tables_of(dsn):
@@ -44,7 +44,7 @@ async def tables_of(dsn):
 async def test_an_empty_database_gets_everything(empty):
     applied = await migrations.apply(empty)
 
-    assert applied == [migration.name for migration in migrations.found()]
+    assert applied == [migration.name for migration in migrations.load_migrations()]
     assert {"messages", "deliveries", "attempts", "events", "messages_rest"} <= await tables_of(empty)
 
 
@@ -57,7 +57,7 @@ async def test_a_second_time_changes_nothing(empty):
 async def test_of_many_at_once_each_file_is_applied_by_one(empty):
     results = await at_once(*[migrations.apply(empty) for _ in range(5)])
 
-    assert sorted(name for result in results for name in result) == [one.name for one in migrations.found()]
+    assert sorted(name for result in results for name in result) == [one.name for one in migrations.load_migrations()]
 
 
 async def test_a_new_file_is_applied_to_what_is_there(empty, folder):
@@ -70,7 +70,7 @@ async def test_a_new_file_is_applied_to_what_is_there(empty, folder):
 
 async def test_a_changed_file_is_refused(empty, folder):
     await migrations.apply(empty, folder.path)
-    folder.write(migrations.found()[0].name, "SELECT 1")
+    folder.write(migrations.load_migrations()[0].name, "SELECT 1")
 
     with pytest.raises(SluiceError, match="was changed after it had been applied"):
         await migrations.apply(empty, folder.path)
@@ -108,4 +108,4 @@ def test_a_file_that_is_out_of_order_is_named(folder, name):
     folder.write(name, "SELECT 1")
 
     with pytest.raises(SluiceError, match="is out of order"):
-        migrations.found(folder.path)
+        migrations.load_migrations(folder.path)

@@ -8,7 +8,7 @@ import pytest
 from sluice.runtime.clock import utc_now
 from sluice.store import partitions
 from tests.examples import a_claim, a_message
-from tests.store.harness import Recorder, at_once
+from tests.store.harness import StoreHarness, at_once
 
 pytestmark = pytest.mark.store
 
@@ -20,7 +20,7 @@ NEXT_YEAR = NOW + timedelta(days=365)
 async def record(database):
     """On a database of its own: partitions are made in it."""
     async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool:
-        yield Recorder(pool)
+        yield StoreHarness(pool)
 
 
 async def partition_of(record, table, column, identifier):

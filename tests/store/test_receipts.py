@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import pytest
 
-from sluice.model.state import ASSERTS, EventKind, fold
+from sluice.model.state import STATE_ASSERTED_BY, EventType, fold
 from sluice.store import receipts
-from sluice.store.receipts import Statement
-from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_step, after, an_id, seconds
+from sluice.store.receipts import ReceiptEntry
+from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_transition, after, an_id, seconds
 from tests.store.harness import FAILED_ATTEMPT, SENT, at_once
 
 pytestmark = pytest.mark.store
 
-DELIVERED, BOUNCED, OPENED, FAILED = EventKind.DELIVERED, EventKind.BOUNCED, EventKind.OPENED, EventKind.FAILED
+DELIVERED, BOUNCED, OPENED, FAILED = EventType.DELIVERED, EventType.BOUNCED, EventType.OPENED, EventType.FAILED
 
 
 def a_statement(delivery_id, kind=DELIVERED, **changes):
@@ -25,11 +25,11 @@ def a_statement(delivery_id, kind=DELIVERED, **changes):
         "kind": kind,
         "at": after(5),
     }
-    return Statement(**defaults | changes)
+    return ReceiptEntry(**defaults | changes)
 
 
 async def hear(record, *statements):
-    return await receipts.apply(record.pool, statements, now=after(6), announce_within=seconds(10))
+    return await receipts.apply(record.pool, statements, now=after(6), outbox_retry_after=seconds(10))
 
 
 async def a_sent_delivery(record):
@@ -60,7 +60,7 @@ async def test_a_repeated_receipt_changes_nothing(record):
 
     heard = await hear(record, a_statement(delivery_id))
 
-    assert (heard.known, heard.events, heard.announcement) == ([True], [], None)
+    assert (heard.known, heard.events, heard.outbox_id) == ([True], [], None)
     assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
@@ -72,7 +72,7 @@ async def test_a_receipt_that_comes_a_hundred_times_at_once_counts_once(record):
     assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
-KINDS = [DELIVERED, BOUNCED, OPENED, EventKind.COMPLAINED]
+KINDS = [DELIVERED, BOUNCED, OPENED, EventType.COMPLAINED]
 
 
 @pytest.mark.parametrize("order", list(permutations(KINDS)), ids=lambda order: " ".join(order))
@@ -96,21 +96,21 @@ async def test_receipts_in_one_batch_end_in_the_same_state(record, order):
     assert sorted(await record.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
 
 
-@pytest.mark.parametrize("kind", sorted(set(EventKind) - {"accepted", "sending"}))
+@pytest.mark.parametrize("kind", sorted(set(EventType) - {"accepted", "sending"}))
 async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(record, kind):
     delivery_id = await record.a_delivery_in_flight()
 
     await hear(record, a_statement(delivery_id, kind))
 
     row = await record.standing(delivery_id)
-    assert (row["state"], row["in_flight"]) == (fold([EventKind.SENDING, kind]), True)
+    assert (row["state"], row["in_flight"]) == (fold([EventType.SENDING, kind]), True)
 
 
 async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(record):
     delivery_id = await record.a_delivery_in_flight()
     await hear(record, a_statement(delivery_id))
 
-    await record.step(a_step(delivery_id, SENT, outcome="accepted"))
+    await record.step(a_transition(delivery_id, SENT, outcome="accepted"))
 
     row = await record.standing(delivery_id)
     assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
@@ -163,7 +163,7 @@ async def test_a_receipt_settles_what_waits_after_an_ambiguous_attempt(record):
 
     row = await record.standing(delivery_id)
     assert (row["state"], row["due_at"]) == ("DELIVERED", None)
-    assert await record.due(after(9999), low_water=after(9999)) == []
+    assert await record.due(after(9999), low_watermarks=after(9999)) == []
 
 
 async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_once(record):
@@ -174,11 +174,11 @@ async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_onc
     assert (await record.state(delivery_id), await record.due(after(6))) == ("SENDING", [delivery_id])
 
 
-@pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventKind.SOFT_BOUNCE])
+@pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventType.SOFT_BOUNCE])
 async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing(record, kind):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
     await record.claim(a_claim(delivery_id, 2))
-    await record.step(a_step(delivery_id, SENT, attempt=2, outcome="accepted"))
+    await record.step(a_transition(delivery_id, SENT, attempt=2, outcome="accepted"))
 
     await hear(record, a_statement(delivery_id, kind))
 
@@ -188,7 +188,7 @@ async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing
 async def test_good_news_of_an_earlier_attempt_counts(record):
     delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
     await record.claim(a_claim(delivery_id, 2))
-    await record.step(a_step(delivery_id, FAILED, attempt=2, outcome="rejected"))
+    await record.step(a_transition(delivery_id, FAILED, attempt=2, outcome="rejected"))
 
     await hear(record, a_statement(delivery_id))
 
@@ -200,7 +200,7 @@ async def test_the_events_of_receipts_are_announced(record):
 
     heard = await hear(record, a_statement(delivery_id, OPENED), a_statement(delivery_id))
 
-    covered = await record.announced(heard.announcement)
+    covered = await record.announced(heard.outbox_id)
     told = {(event["delivery_id"], event["number"], event["kind"]) for event in heard.events}
     assert {(event["delivery_id"], event["number"], event["kind"]) for event in covered} == told
     assert {kind for _, _, kind in told} == {"opened", "delivered"}
@@ -211,18 +211,18 @@ async def test_what_was_told_at_once_and_what_is_told_later_agree(record):
 
     heard = await hear(record, a_statement(delivery_id, BOUNCED, detail="550"))
 
-    (told,), (covered,) = heard.events, await record.announced(heard.announcement)
+    (told,), (covered,) = heard.events, await record.announced(heard.outbox_id)
     assert {name: covered[name] for name in told} == told
     assert covered["outcome"] is None  # a receipt is no attempt: health must not count it
 
 
 async def test_a_state_never_goes_backwards_under_racing_receipts(record):
     delivery_id = await a_sent_delivery(record)
-    kinds = [DELIVERED, OPENED, BOUNCED, EventKind.READ, EventKind.CLICKED, EventKind.DEFERRED, FAILED]
+    kinds = [DELIVERED, OPENED, BOUNCED, EventType.READ, EventType.CLICKED, EventType.DEFERRED, FAILED]
 
     await at_once(*[hear(record, a_statement(delivery_id, kind)) for kind in kinds * 3])
 
-    history = [EventKind(kind) for kind in await record.history(delivery_id)]
+    history = [EventType(kind) for kind in await record.history(delivery_id)]
     assert await record.state(delivery_id) == fold(history)
     assert len(history) == 3 + len(kinds)
 
@@ -230,7 +230,7 @@ async def test_a_state_never_goes_backwards_under_racing_receipts(record):
 async def test_every_kind_of_receipt_is_an_event_that_the_fold_knows():
     from sluice.providers.contract import ReceiptKind
 
-    assert {EventKind(kind.value) for kind in ReceiptKind} <= set(ASSERTS)
+    assert {EventType(kind.value) for kind in ReceiptKind} <= set(STATE_ASSERTED_BY)
 
 
 async def test_a_receipt_lies_in_its_own_project(record):

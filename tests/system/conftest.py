@@ -9,46 +9,46 @@ import pytest
 from sluice.runtime.clock import utc_now
 from sluice_cli.verification import verify
 from sluice_simulator.simulator import Simulator
-from tests.polling import until
-from tests.system.testbed import DEAD, a_world, smtp_at
+from tests.polling import wait_until
+from tests.system.testbed import DEAD, a_testbed, smtp_at
 
 
 @pytest.fixture
-async def world(system):
+async def testbed(system):
     # The test before may have left a role on its way back.
-    await until(lambda: asyncio.to_thread(lambda: not system.control.not_ready()), within=60)
-    async with a_world(system) as world:
-        yield world
+    await wait_until(lambda: asyncio.to_thread(lambda: not system.control.not_ready()), within=60)
+    async with a_testbed(system) as testbed:
+        yield testbed
 
 
 @pytest.fixture
-async def mailbox(world):
+async def mailbox(testbed):
     """The mailbox server as a provider, behind one that is dead."""
-    await world.add_provider("dead-smtp", DEAD)
-    port = urlsplit(world.system.addresses["mailbox"]).port
-    return await world.add_provider("mailbox-smtp", smtp_at("127.0.0.1", port))
+    await testbed.add_provider("dead-smtp", DEAD)
+    port = urlsplit(testbed.system.addresses["mailbox"]).port
+    return await testbed.add_provider("mailbox-smtp", smtp_at("127.0.0.1", port))
 
 
 @pytest.fixture
 async def simulator():
     """A scripted SMTP server; it lives in the process of the tests."""
-    async with Simulator(doors={"smtp": "smtp"}) as simulator:
+    async with Simulator(endpoints={"smtp": "smtp"}) as simulator:
         yield simulator
 
 
 @pytest.fixture
-async def far_end(world, simulator):
+async def fake_provider(testbed, simulator):
     """The simulator as the project's only provider."""
-    await world.add_provider("simulator", smtp_at(*simulator.smtp_address))
+    await testbed.add_provider("simulator", smtp_at(*simulator.smtp_address))
     return simulator
 
 
 @pytest.fixture
-async def proven(world):
+async def proven(testbed):
     """After the test: the record keeps every promise."""
     yield
-    async with world.db.acquire() as connection:
+    async with testbed.db.acquire() as connection:
         report = await verify(
-            connection, now=utc_now(), quiet=False, grace=timedelta(seconds=60), ledgers=[], progress=lambda _: None
+            connection, now=utc_now(), at_rest=False, grace=timedelta(seconds=60), call_logs=[], progress=lambda _: None
         )
     assert report.faults == []

@@ -19,10 +19,10 @@ def about(test):
     return f"{test}: Grüße aus Köln \U0001f600 und noch ein wenig mehr, damit die Zeile lang wird"
 
 
-async def test_a_mail_is_in_the_mailbox_as_it_was_asked_for(world, mailbox):
-    await world.send(subject=about("HTTP"), text=TEXT, html=HTML, to=["Ada Lövelace <ada@example.com>"])
+async def test_a_mail_is_in_the_mailbox_as_it_was_asked_for(testbed, mailbox):
+    await testbed.send(subject=about("HTTP"), text=TEXT, html=HTML, to=["Ada Lövelace <ada@example.com>"])
 
-    (raw,) = await world.mails_about(about("HTTP"))
+    (raw,) = await testbed.mails_about(about("HTTP"))
     mail = parsed(raw)
     assert mail["subject"] == about("HTTP")
     assert mail["from"] == "Shop <shop@example.com>"
@@ -36,8 +36,8 @@ def same(found, asked):
     return found.replace("\r\n", "\n").removesuffix("\n") == asked.removesuffix("\n")
 
 
-async def test_a_message_goes_through_the_second_provider_when_the_first_is_dead(world, mailbox):
-    message = await world.settled(await world.send())
+async def test_a_message_goes_through_the_second_provider_when_the_first_is_dead(testbed, mailbox):
+    message = await testbed.settled(await testbed.send())
 
     assert message["status"] == "SENT"
     assert [(event["type"], event["provider"] and event["provider"]["name"]) for event in message["events"]] == [
@@ -49,24 +49,24 @@ async def test_a_message_goes_through_the_second_provider_when_the_first_is_dead
     ]
 
 
-async def test_an_attachment_arrives_whole(world, mailbox):
+async def test_an_attachment_arrives_whole(testbed, mailbox):
     content = bytes(range(256)) * 300
-    await world.send(
+    await testbed.send(
         subject=about("file"), attachments=[{"filename": "größe.bin", "content": content.hex(), "encoding": "utf-8"}]
     )
 
-    (raw,) = await world.mails_about(about("file"))
+    (raw,) = await testbed.mails_about(about("file"))
     (attachment,) = parsed(raw).iter_attachments()
     assert attachment.get_filename() == "größe.bin"
     assert attachment.get_content() == content.hex().encode()
 
 
-async def test_the_message_arrives_the_same_way_through_kafka(world, mailbox):
-    await world.publish(as_json(a_body(subject=about("Kafka"), text=TEXT, html=HTML)))
+async def test_the_message_arrives_the_same_way_through_kafka(testbed, mailbox):
+    await testbed.publish(as_json(a_body(subject=about("Kafka"), text=TEXT, html=HTML)))
 
-    (raw,) = await world.mails_about(about("Kafka"))
+    (raw,) = await testbed.mails_about(about("Kafka"))
     mail = parsed(raw)
-    message = await world.settled(mail["x-sluice-message-id"])
+    message = await testbed.settled(mail["x-sluice-message-id"])
     assert (message["status"], message["attempts"]) == ("SENT", 2)
     assert same(mail.get_body(["plain"]).get_content(), TEXT)
     assert same(mail.get_body(["html"]).get_content(), HTML)
@@ -86,77 +86,83 @@ BAD = {
 
 
 @pytest.mark.parametrize(("value", "headers", "reason"), BAD.values(), ids=BAD)
-async def test_a_bad_record_is_parked_and_the_next_good_one_delivered(world, mailbox, value, headers, reason, request):
+async def test_a_bad_record_is_parked_and_the_next_good_one_delivered(
+    testbed, mailbox, value, headers, reason, request
+):
     subject = about(request.node.callspec.id)
 
-    offset = await world.publish(value, partition=3, **headers)
-    await world.publish(as_json(a_body(subject=subject)), partition=3)
+    offset = await testbed.publish(value, partition=3, **headers)
+    await testbed.publish(as_json(a_body(subject=subject)), partition=3)
 
-    letter = await world.dead_letter(3, offset)
+    letter = await testbed.dead_letter(3, offset)
     assert (letter["topic"], letter["kind"]) == ("send.requests", "unreadable")
     assert reason in letter["reason"]
-    assert len(await world.mails_about(subject)) == 1
+    assert len(await testbed.mails_about(subject)) == 1
 
 
-async def test_a_parked_record_does_not_show_its_key(world):
-    offset = await world.publish(b"{]")
+async def test_a_parked_record_does_not_show_its_key(testbed):
+    offset = await testbed.publish(b"{]")
 
-    letter = await world.dead_letter(0, offset)
+    letter = await testbed.dead_letter(0, offset)
 
-    assert world.key not in str(letter)
+    assert testbed.key not in str(letter)
 
 
-async def test_a_record_that_is_published_twice_with_its_key_is_one_message(world, mailbox):
+async def test_a_record_that_is_published_twice_with_its_key_is_one_message(testbed, mailbox):
     record = as_json(a_body(subject=about("twice"), idempotency_key="order-7"))
     for partition in (0, 1, 0):
-        await world.publish(record, partition=partition)
-    await world.publish(as_json(a_body(subject=about("after"))), partition=0)
-    await world.publish(as_json(a_body(subject=about("after"))), partition=1)
+        await testbed.publish(record, partition=partition)
+    await testbed.publish(as_json(a_body(subject=about("after"))), partition=0)
+    await testbed.publish(as_json(a_body(subject=about("after"))), partition=1)
 
-    await world.mails_about(about("after"), 2)
+    await testbed.mails_about(about("after"), 2)
 
-    assert len(await world.mails_about(about("twice"))) == 1
+    assert len(await testbed.mails_about(about("twice"))) == 1
 
 
-async def test_fifty_requests_at_once_with_one_key_are_one_message(world, mailbox):
-    answers = await asyncio.gather(*[world.post(idempotency_key="order-7", subject=about("fifty")) for _ in range(50)])
+async def test_fifty_requests_at_once_with_one_key_are_one_message(testbed, mailbox):
+    answers = await asyncio.gather(
+        *[testbed.post(idempotency_key="order-7", subject=about("fifty")) for _ in range(50)]
+    )
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert [answer.headers.get("idempotent-replayed") for answer in answers].count(None) == 1
-    assert await world.db.fetchval("SELECT count(*) FROM messages WHERE project_id = $1", world.project.id) == 1
+    assert await testbed.db.fetchval("SELECT count(*) FROM messages WHERE project_id = $1", testbed.project.id) == 1
 
 
-async def test_a_test_key_sends_nothing(world, mailbox):
-    message_id = await world.send(world.sandbox_key, subject=about("sandbox"))
+async def test_a_test_key_sends_nothing(testbed, mailbox):
+    message_id = await testbed.send(testbed.sandbox_key, subject=about("sandbox"))
 
-    message = await world.settled(message_id)
+    message = await testbed.settled(message_id)
 
     assert (message["status"], message["provider"]["name"]) == ("SENT", "sandbox")
-    captured = await world.db.fetchval("SELECT content FROM sandbox_messages WHERE project_id = $1", world.project.id)
+    captured = await testbed.db.fetchval(
+        "SELECT content FROM sandbox_messages WHERE project_id = $1", testbed.project.id
+    )
     assert about("sandbox") in captured
 
 
-async def test_a_refused_recipient_fails_at_once(world, far_end):
-    message = await world.settled(await world.send(to=["reject+ada@example.com"]))
+async def test_a_refused_recipient_fails_at_once(testbed, fake_provider):
+    message = await testbed.settled(await testbed.send(to=["reject+ada@example.com"]))
 
     assert (message["status"], message["attempts"]) == ("FAILED", 1)
     assert "ada" not in message["events"][-1]["detail"]
 
 
-async def test_a_project_without_a_provider_fails_with_that_reason(world):
-    message = await world.settled(await world.send())
+async def test_a_project_without_a_provider_fails_with_that_reason(testbed):
+    message = await testbed.settled(await testbed.send())
 
     assert message["status"] == "FAILED"
     assert message["events"][-1]["detail"] == "the project has no enabled provider for email"
 
 
-async def test_what_was_cancelled_in_time_is_never_sent(world, far_end):
+async def test_what_was_cancelled_in_time_is_never_sent(testbed, fake_provider):
     soon = (utc_now() + timedelta(seconds=2)).isoformat()
-    message_id = await world.send(send_at=soon)
+    message_id = await testbed.send(send_at=soon)
 
-    answer = await world.api.delete(f"/v1/messages/{message_id}/cancel", headers={"x-sendpipe-key": world.key})
-    other = await world.settled(await world.send(send_at=(utc_now() + timedelta(seconds=2.5)).isoformat()))
+    answer = await testbed.api.delete(f"/v1/messages/{message_id}/cancel", headers={"x-sendpipe-key": testbed.key})
+    other = await testbed.settled(await testbed.send(send_at=(utc_now() + timedelta(seconds=2.5)).isoformat()))
 
     assert (answer.status_code, answer.json()["status"]) == (200, "CANCELLED")
-    assert (other["status"], len(far_end.calls)) == ("SENT", 1)
+    assert (other["status"], len(fake_provider.calls)) == ("SENT", 1)

@@ -8,13 +8,13 @@ import httpx
 import psutil
 import pytest
 
-from sluice_simulator.scenario import Rule, Script, Slow
-from tests.polling import until
+from sluice_simulator.scenario import Latency, Rule, Scenario
+from tests.polling import wait_until
 from tests.system.testbed import smtp_at
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("proven")]
 
-SLOWLY = Script(default=Rule(slow=Slow(median=0.1, sigma=0.5)))
+SLOWLY = Scenario(default=Rule(latency=Latency(median=0.1, sigma=0.5)))
 
 
 def calls_by_message(simulator):
@@ -24,59 +24,59 @@ def calls_by_message(simulator):
     return counts
 
 
-async def ambiguous_of(world):
-    return await world.db.fetchval("SELECT sum(ambiguous) FROM deliveries WHERE project_id = $1", world.project.id)
+async def ambiguous_of(testbed):
+    return await testbed.db.fetchval("SELECT sum(ambiguous) FROM deliveries WHERE project_id = $1", testbed.project.id)
 
 
-async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns(world, far_end):
-    await world.operate("stop", "kafka")
+async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns(testbed, fake_provider):
+    await testbed.operate("stop", "kafka")
 
-    answers = await asyncio.gather(*[world.post(subject=f"Number {number}") for number in range(30)])
-    await world.operate("start", "kafka")
+    answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
+    await testbed.operate("start", "kafka")
 
     assert [answer.status_code for answer in answers] == [201] * 30
-    assert await world.all_settled(answers) == {"SENT": 30}
-    assert len(calls_by_message(far_end)) == 30
+    assert await testbed.all_settled(answers) == {"SENT": 30}
+    assert len(calls_by_message(fake_provider)) == 30
 
 
-async def test_without_postgres_requests_are_refused_and_nothing_is_accepted(world, far_end):
-    await world.operate("stop", "postgres")
+async def test_without_postgres_requests_are_refused_and_nothing_is_accepted(testbed, fake_provider):
+    await testbed.operate("stop", "postgres")
 
-    answers = await asyncio.gather(*[world.post(subject=f"Number {number}") for number in range(30)])
-    await world.operate("start", "postgres")
+    answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
+    await testbed.operate("start", "postgres")
 
     assert [answer.status_code for answer in answers] == [503] * 30
     assert {answer.json()["error"]["code"] for answer in answers} == {"UNAVAILABLE"}
     assert {answer.headers["retry-after"] for answer in answers} == {"1"}
-    after = await until(lambda: accepted_again(world))
-    await world.all_settled([after])
-    assert list(calls_by_message(far_end)) == [after]
+    after = await wait_until(lambda: accepted_again(testbed))
+    await testbed.all_settled([after])
+    assert list(calls_by_message(fake_provider)) == [after]
 
 
-async def accepted_again(world):
+async def accepted_again(testbed):
     """The id of a message that was accepted after an outage; None while it lasts."""
-    answer = await world.post()
+    answer = await testbed.post()
     assert answer.status_code in (201, 503), answer.text
     return answer.json().get("id")
 
 
-async def test_while_postgres_hangs_requests_are_refused_and_nothing_is_sent(world, far_end):
-    await world.settled(await world.send())
-    frozen = await asyncio.to_thread(processes_of, await world.pid("postgres"))
+async def test_while_postgres_hangs_requests_are_refused_and_nothing_is_sent(testbed, fake_provider):
+    await testbed.settled(await testbed.send())
+    frozen = await asyncio.to_thread(processes_of, await testbed.pid("postgres"))
     for process in frozen:
         process.send_signal(signal.SIGSTOP)
     try:
-        answers = await asyncio.gather(*[world.post(subject=f"Number {number}") for number in range(30)])
+        answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
     finally:
         for process in frozen:
             process.send_signal(signal.SIGCONT)
 
     assert {answer.status_code for answer in answers} == {503}
-    after = await until(lambda: accepted_again(world))
-    counts = await world.all_settled([after])
+    after = await wait_until(lambda: accepted_again(testbed))
+    counts = await testbed.all_settled([after])
     assert counts.pop("SENT") == 2
     assert set(counts) <= {"CANCELLED"}  # a commit that was under way is taken back
-    assert len(far_end.calls) == 2
+    assert len(fake_provider.calls) == 2
 
 
 def processes_of(pid):
@@ -85,102 +85,102 @@ def processes_of(pid):
 
 
 @pytest.mark.parametrize("role", ["email-worker", "router"])
-async def test_a_role_killed_among_two_hundred_messages_loses_none(world, far_end, role):
-    far_end.follow(SLOWLY)
-    ids = await world.send_many(200)
-    await until(lambda: len(far_end.calls) >= 30)
+async def test_a_role_killed_among_two_hundred_messages_loses_none(testbed, fake_provider, role):
+    fake_provider.follow(SLOWLY)
+    ids = await testbed.send_many(200)
+    await wait_until(lambda: len(fake_provider.calls) >= 30)
 
-    os.kill(await world.pid(role), signal.SIGKILL)
+    os.kill(await testbed.pid(role), signal.SIGKILL)
 
-    assert await world.all_settled(ids) == {"SENT": 200}
-    calls = calls_by_message(far_end)
+    assert await testbed.all_settled(ids) == {"SENT": 200}
+    calls = calls_by_message(fake_provider)
     assert set(calls) == set(ids)
-    assert sum(calls.values()) <= 200 + await ambiguous_of(world)
+    assert sum(calls.values()) <= 200 + await ambiguous_of(testbed)
 
 
-async def test_a_gateway_killed_while_it_accepts_makes_one_message_for_each_key(world, far_end):
+async def test_a_gateway_killed_while_it_accepts_makes_one_message_for_each_key(testbed, fake_provider):
     async def insist(number):
         """The answer that a client gets who asks until he is answered."""
 
         async def ask():
             try:
-                return await world.post(idempotency_key=f"order {number}", subject=f"Number {number}")
+                return await testbed.post(idempotency_key=f"order {number}", subject=f"Number {number}")
             except httpx.TransportError:
                 return None
 
-        return await until(ask, 30)
+        return await wait_until(ask, 30)
 
     asking = [asyncio.create_task(insist(number)) for number in range(100)]
-    await until(lambda: sum(task.done() for task in asking) >= 20)
+    await wait_until(lambda: sum(task.done() for task in asking) >= 20)
 
-    os.kill(await world.pid("gateway"), signal.SIGKILL)
+    os.kill(await testbed.pid("gateway"), signal.SIGKILL)
 
     answers = await asyncio.gather(*asking)
     ids = {answer.json()["id"] for answer in answers}
     assert len(ids) == 100
-    assert await world.all_settled(ids) == {"SENT": 100}
-    assert set(calls_by_message(far_end)) == ids
+    assert await testbed.all_settled(ids) == {"SENT": 100}
+    assert set(calls_by_message(fake_provider)) == ids
 
 
-async def test_a_wiped_kafka_loses_nothing(world, far_end):
-    far_end.follow(SLOWLY)
-    ids = await world.send_many(100)
+async def test_a_wiped_kafka_loses_nothing(testbed, fake_provider):
+    fake_provider.follow(SLOWLY)
+    ids = await testbed.send_many(100)
 
-    await world.operate("restart", "kafka", wipe=True)
+    await testbed.operate("restart", "kafka", wipe=True)
 
-    assert await world.all_settled(ids, within=90) == {"SENT": 100}
-    assert set(calls_by_message(far_end)) == set(ids)
+    assert await testbed.all_settled(ids, within=90) == {"SENT": 100}
+    assert set(calls_by_message(fake_provider)) == set(ids)
 
 
-async def test_without_redis_messages_are_delivered(world, far_end):
-    await world.operate("stop", "redis")
+async def test_without_redis_messages_are_delivered(testbed, fake_provider):
+    await testbed.operate("stop", "redis")
 
-    message = await world.settled(await world.send())
-    await world.operate("start", "redis")
+    message = await testbed.settled(await testbed.send())
+    await testbed.operate("start", "redis")
 
     assert message["status"] == "SENT"
 
 
-async def test_a_worker_that_is_restarted_under_load_leaves_no_attempt_in_doubt(world, far_end):
-    far_end.follow(SLOWLY)
-    ids = await world.send_many(100)
-    await until(lambda: len(far_end.calls) >= 20)
+async def test_a_worker_that_is_restarted_under_load_leaves_no_attempt_in_doubt(testbed, fake_provider):
+    fake_provider.follow(SLOWLY)
+    ids = await testbed.send_many(100)
+    await wait_until(lambda: len(fake_provider.calls) >= 20)
 
-    await world.operate("restart", "email-worker")
+    await testbed.operate("restart", "email-worker")
 
-    assert await world.all_settled(ids) == {"SENT": 100}
-    assert await ambiguous_of(world) == 0
-    assert calls_by_message(far_end) == dict.fromkeys(ids, 1)
+    assert await testbed.all_settled(ids) == {"SENT": 100}
+    assert await ambiguous_of(testbed) == 0
+    assert calls_by_message(fake_provider) == dict.fromkeys(ids, 1)
 
 
-async def test_after_an_answer_that_never_came_another_provider_sends_it_and_says_so(world, far_end, mailbox):
-    message = await world.settled(await world.send(to=["accept-then-never-answer+ada@example.com"]))
+async def test_after_an_answer_that_never_came_another_provider_sends_it_and_says_so(testbed, fake_provider, mailbox):
+    message = await testbed.settled(await testbed.send(to=["accept-then-never-answer+ada@example.com"]))
 
     (doubtful,) = [event for event in message["events"] if "a duplicate is possible" in event["detail"]]
     assert (message["status"], doubtful["provider"]["name"]) == ("SENT", "simulator")
-    assert (message["provider"]["name"], await ambiguous_of(world)) == ("mailbox-smtp", 1)
+    assert (message["provider"]["name"], await ambiguous_of(testbed)) == ("mailbox-smtp", 1)
 
 
-async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(world, simulator, mailbox):
-    far_end = smtp_at(*simulator.smtp_address)
-    silent = await world.add_provider("silent", far_end, priority=-1, settings={"concurrency": 2})
-    held = [await world.send(to=["hang+ada@example.com"]) for _ in range(2)]
+async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(testbed, simulator, mailbox):
+    fake_provider = smtp_at(*simulator.smtp_address)
+    silent = await testbed.add_provider("silent", fake_provider, priority=-1, settings={"concurrency": 2})
+    held = [await testbed.send(to=["hang+ada@example.com"]) for _ in range(2)]
 
     async def degraded():
-        answer = await asyncio.to_thread(httpx.get, f"{world.system.addresses['health']}/v1/health/providers")
+        answer = await asyncio.to_thread(httpx.get, f"{testbed.system.addresses['health']}/v1/health/providers")
         return [one for one in answer.json() if one["provider_id"] == str(silent) and one["verdict"] == "degraded"]
 
-    (verdict,) = await until(degraded, within=9)  # a call has 10 s
-    message = await world.settled(await world.send())
+    (verdict,) = await wait_until(degraded, within=9)  # a call has 10 s
+    message = await testbed.settled(await testbed.send())
 
     assert verdict["reason"] == "no call is answered"
     assert message["provider"]["name"] == "mailbox-smtp"
-    assert [(await world.message(one))["status"] for one in held] == ["SENDING"] * 2
+    assert [(await testbed.message(one))["status"] for one in held] == ["SENDING"] * 2
 
 
-async def test_class_once_is_not_repeated_after_doubt(world, far_end):
+async def test_class_once_is_not_repeated_after_doubt(testbed, fake_provider):
     body = {"to": ["accept-then-never-answer+ada@example.com"], "class": "once"}
 
-    message = await world.settled(await world.send(**body))
+    message = await testbed.settled(await testbed.send(**body))
 
-    assert (message["status"], len(far_end.calls)) == ("UNCONFIRMED", 1)
+    assert (message["status"], len(fake_provider.calls)) == ("UNCONFIRMED", 1)

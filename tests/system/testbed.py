@@ -14,14 +14,14 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from sluice.model.message import Channel
-from sluice.model.state import QUIET
+from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
 from sluice.store import configuration
-from sluice.store.cipher import Vault
+from sluice.store.cipher import CredentialCipher
 from sluice_simulator.mailbox import list_mails
 from tests.examples import a_body
-from tests.polling import until
+from tests.polling import wait_until
 
 
 def smtp_at(host, port):
@@ -33,7 +33,7 @@ DEAD = smtp_at("127.0.0.1", 1)
 
 
 @dataclass
-class World:
+class Testbed:
     """One project of the system: its keys, its providers, its messages."""
 
     system: object
@@ -47,10 +47,10 @@ class World:
 
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
         """A provider, after those that are there; returns once the gateway could have heard of it."""
-        vault = Vault(read_key_file(Path(self.system.environment["SLUICE_KEY_FILE"])))
+        cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_KEY_FILE"])))
         return await configuration.create_provider(
             self.db,
-            vault,
+            cipher,
             self.project.id,
             package=package,
             channel=channel,
@@ -120,9 +120,9 @@ class World:
 
         async def look():
             found = await self.message(message_id)
-            return found if found["status"] in QUIET else None
+            return found if found["status"] in SETTLED else None
 
-        return await until(look, within)
+        return await wait_until(look, within)
 
     async def all_settled(self, message_ids, within=60.0):
         """The final states of these messages, counted."""
@@ -132,10 +132,10 @@ class World:
                 "SELECT state, count(*) AS n FROM deliveries WHERE project_id = $1 GROUP BY state", self.project.id
             )
             counts = {row["state"]: row["n"] for row in rows}
-            on_their_way = counts.keys() - QUIET
+            on_their_way = counts.keys() - SETTLED
             return counts if not on_their_way and sum(counts.values()) >= len(message_ids) else None
 
-        return await until(look, within)
+        return await wait_until(look, within)
 
     async def mails_about(self, subject, count=1):
         """The raw mails with that subject, once so many have come."""
@@ -146,7 +146,7 @@ class World:
             )
             return found if len(found) >= count else None
 
-        return await until(look, 30)
+        return await wait_until(look, 30)
 
     async def dead_letter(self, partition, offset):
         """What was parked of that record of send.requests, once it is."""
@@ -165,7 +165,7 @@ class World:
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
 
-    async def operate(self, verb, name, **options):
+    async def run_command(self, verb, name, **options):
         """``stop``, ``start`` or ``restart`` a process, without holding up the far ends that live in this one."""
         await asyncio.to_thread(getattr(self.system.control, verb), name, **options)
 
@@ -174,7 +174,7 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(system):
+async def a_testbed(system):
     """A new project on the running system."""
     async with (
         asyncpg.create_pool(system.addresses["postgres"], min_size=0, max_size=4) as db,
@@ -183,10 +183,10 @@ async def a_world(system):
         slug = f"test-{uuid.uuid4().hex[:12]}"
         project = await configuration.create_project(db, organization="Test", slug=slug, name="Test", now=utc_now())
         keys = [
-            await configuration.create_key(db, project.id, name="test", sandbox=sandbox, now=utc_now())
+            await configuration.create_key(db, project.id, name="test", is_test=sandbox, now=utc_now())
             for sandbox in (False, True)
         ]
-        yield World(system, db, project, *keys, api)
+        yield Testbed(system, db, project, *keys, api)
 
 
 def parsed(raw):

@@ -16,15 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sluice.transports.opening import open_wires
-from sluice.transports.provider_call import Wires
+from sluice.transports.opening import open_transports
+from sluice.transports.provider_call import Transports
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
-async def wires() -> AsyncIterator[Wires]:
-    async with open_wires(local_name="test.example") as opened:
+async def transports() -> AsyncIterator[Transports]:
+    async with open_transports(local_name="test.example") as opened:
         yield opened
 
 

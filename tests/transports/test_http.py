@@ -18,11 +18,11 @@ from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.transports import http as wire_module
-from sluice.transports.http import LARGEST_ANSWER, HttpWire, open_http
-from sluice.transports.provider_call import NoAnswerError, NotSentError, Wires, call
-from sluice_simulator import Do, Rule, Script, Simulator
+from sluice.transports.http import MAX_RESPONSE_BYTES, HttpTransport, open_http
+from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
+from sluice_simulator import Behaviour, Rule, Scenario, Simulator
 from tests.transports.conftest import Certificate, server
-from tests.unit.providers.examples import an_email, an_sms, outgoing
+from tests.unit.providers.examples import an_email, an_sms, outbound
 
 SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
 
@@ -36,33 +36,33 @@ def twilio(url: str) -> tuple[AnyPackage, Credentials]:
     return TWILIO, TwilioCredentials.model_validate(fields)
 
 
-OUTCOMES: list[tuple[Do, type[Outcome]]] = [
-    (Do.ACCEPT, Accepted),
-    (Do.REJECT, Rejected),
-    (Do.THROTTLE, Throttled),
-    (Do.AUTH, AuthFailed),
-    (Do.FAULT, ProviderFault),
-    (Do.HANG, Unknown),
-    (Do.DRIP, Unknown),
-    (Do.RESET, Unknown),
-    (Do.GARBAGE, Unknown),
-    (Do.ACCEPT_SILENT, Unknown),
-    (Do.ACCEPT_RESET, Unknown),
-    (Do.ACCEPT_500, Unknown),
+OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
+    (Behaviour.ACCEPT, Accepted),
+    (Behaviour.REJECT, Rejected),
+    (Behaviour.THROTTLE, Throttled),
+    (Behaviour.AUTH, AuthFailed),
+    (Behaviour.FAULT, ProviderFault),
+    (Behaviour.HANG, Unknown),
+    (Behaviour.DRIP, Unknown),
+    (Behaviour.RESET, Unknown),
+    (Behaviour.GARBAGE, Unknown),
+    (Behaviour.ACCEPT_SILENT, Unknown),
+    (Behaviour.ACCEPT_RESET, Unknown),
+    (Behaviour.ACCEPT_500, Unknown),
 ]
 
 
 @pytest.mark.parametrize(("do", "outcome"), OUTCOMES)
 @pytest.mark.parametrize("provider", ["resend", "twilio"])
 async def test_every_behaviour_of_a_provider_has_its_outcome(
-    wires: Wires, provider: str, do: Do, outcome: type[Outcome]
+    transports: Transports, provider: str, do: Behaviour, outcome: type[Outcome]
 ) -> None:
-    deadline = SHORT if do in (Do.HANG, Do.DRIP, Do.ACCEPT_SILENT) else 10
-    message = outgoing(an_email() if provider == "resend" else an_sms())
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
+    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
+    message = outbound(an_email() if provider == "resend" else an_sms())
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
         package, credentials = (resend if provider == "resend" else twilio)(simulator.url(provider))
 
-        found = await call(package, message, credentials, wires, deadline=deadline)
+        found = await call_provider(package, message, credentials, transports, deadline=deadline)
 
         assert type(found) is outcome
         assert len(simulator.calls) == 1  # never repeated by the wire
@@ -76,8 +76,8 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://nowhere.invalid"])
-async def test_what_never_connected_was_not_sent(wires: Wires, url: str) -> None:
-    outcome = await call(*swapped(resend(url)), wires, deadline=5)
+async def test_what_never_connected_was_not_sent(transports: Transports, url: str) -> None:
+    outcome = await call_provider(*swapped(resend(url)), transports, deadline=5)
 
     assert isinstance(outcome, ProviderFault)
     assert outcome.reason.startswith("not sent")
@@ -85,10 +85,12 @@ async def test_what_never_connected_was_not_sent(wires: Wires, url: str) -> None
 
 def swapped(account: tuple[AnyPackage, Credentials]) -> tuple[Any, Any, Any]:
     package, credentials = account
-    return package, outgoing(an_email()), credentials
+    return package, outbound(an_email()), credentials
 
 
-async def test_a_certificate_nobody_vouches_for_is_not_spoken_to(wires: Wires, certificate: Certificate) -> None:
+async def test_a_certificate_nobody_vouches_for_is_not_spoken_to(
+    transports: Transports, certificate: Certificate
+) -> None:
     heard: list[bytes] = []
 
     async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,13 +98,13 @@ async def test_a_certificate_nobody_vouches_for_is_not_spoken_to(wires: Wires, c
         heard.append(await reader.read())
 
     async with server(read) as port:
-        outcome = await call(*swapped(resend(f"https://127.0.0.1:{port}")), wires, deadline=5)
+        outcome = await call_provider(*swapped(resend(f"https://127.0.0.1:{port}")), transports, deadline=5)
 
     assert outcome == ProviderFault("not sent: the server's certificate is not valid")
     assert heard == []
 
 
-async def exchange(wire: HttpWire, port: int, *, deadline: float = 5, **headers: str) -> httpx.Response:
+async def exchange(wire: HttpTransport, port: int, *, deadline: float = 5, **headers: str) -> httpx.Response:
     request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", headers=headers, content=b"{}")
     return await wire.exchange(request, deadline=deadline)
 
@@ -206,7 +208,7 @@ async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
 async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
     async with Simulator() as simulator, open_http() as wire:
         with pytest.raises(NotSentError):
-            await exchange(wire, simulator.doors["resend"].port, authorization="Bearer re_1" + end)
+            await exchange(wire, simulator.endpoints["resend"].port, authorization="Bearer re_1" + end)
 
         assert simulator.calls == []
 
@@ -229,7 +231,7 @@ async def test_an_endless_answer_is_cut() -> None:
         answer = await exchange(wire, port)
 
     assert answer.status_code == 200
-    assert len(answer.content) == LARGEST_ANSWER
+    assert len(answer.content) == MAX_RESPONSE_BYTES
 
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:

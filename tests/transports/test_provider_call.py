@@ -12,11 +12,11 @@ import pytest
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Unknown
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
-from sluice.providers.adapters.sandbox import SANDBOX, Capture, Captured, SandboxCredentials
-from sluice.providers.contract import AnyPackage, UnsendableError, Wire
+from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
+from sluice.providers.contract import AnyPackage, TransportKind, UnsupportedMessageError
 from sluice.transports import provider_call as calling
-from sluice.transports.provider_call import NoAnswerError, NotSentError, call
-from tests.unit.providers.examples import an_email, an_sms, outgoing
+from sluice.transports.provider_call import NoAnswerError, NotSentError, call_provider
+from tests.unit.providers.examples import an_email, an_sms, outbound
 
 SECRET = "re_very_secret_key"
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": SECRET})
@@ -37,8 +37,8 @@ class FakeWire:
 
 
 async def outcome_of(answer: Any, package: AnyPackage = RESEND, **changes: Any) -> Outcome:
-    message = outgoing(an_email(), **changes)
-    return await call(package, message, CREDENTIALS, {Wire.HTTP: FakeWire(answer)}, deadline=1)
+    message = outbound(an_email(), **changes)
+    return await call_provider(package, message, CREDENTIALS, {TransportKind.HTTP: FakeWire(answer)}, deadline=1)
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -63,9 +63,9 @@ async def test_what_the_wire_says_becomes_the_outcome(answer: Any, outcome: Outc
 
 async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_wire_is_used() -> None:
     wire = FakeWire(httpx.Response(200))
-    refusing = replace(RESEND, build=failing(UnsendableError("no text")))
+    refusing = replace(RESEND, build=failing(UnsupportedMessageError("no text")))
 
-    outcome = await call(refusing, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: wire}, deadline=1)
+    outcome = await call_provider(refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: wire}, deadline=1)
 
     assert outcome == Rejected("no text")
     assert wire.heard == []
@@ -101,7 +101,9 @@ async def test_a_wire_that_keeps_no_deadline_is_cut_off(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(calling, "GRACE", 0.0)
 
-    outcome = await call(RESEND, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: Endless()}, deadline=0.01)
+    outcome = await call_provider(
+        RESEND, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: Endless()}, deadline=0.01
+    )
 
     assert isinstance(outcome, Unknown)
 
@@ -111,7 +113,9 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
         async def exchange(self, request: Any, *, deadline: float) -> Any:
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(call(RESEND, outgoing(an_email()), CREDENTIALS, {Wire.HTTP: Endless()}, deadline=60))
+    task = asyncio.create_task(
+        call_provider(RESEND, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: Endless()}, deadline=60)
+    )
     await asyncio.sleep(0)
     task.cancel()
 
@@ -120,9 +124,11 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
 
 
 async def test_the_sandbox_captures_the_message_as_it_is() -> None:
-    wire = FakeWire(Captured("cap_1"))
+    wire = FakeWire(CaptureResult("cap_1"))
 
-    outcome = await call(SANDBOX, outgoing(an_sms()), SandboxCredentials(), {Wire.SANDBOX: wire}, deadline=1)
+    outcome = await call_provider(
+        SANDBOX, outbound(an_sms()), SandboxCredentials(), {TransportKind.SANDBOX: wire}, deadline=1
+    )
 
     assert outcome == Accepted("cap_1")
-    assert wire.heard == [Capture("att_01HX", "msg_01HX", "+15005550100", an_sms())]
+    assert wire.heard == [CaptureRequest("att_01HX", "msg_01HX", "+15005550100", an_sms())]

@@ -13,15 +13,15 @@ from aiosmtpd.controller import Controller
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
-from sluice.providers.contract import Outgoing
+from sluice.providers.contract import OutboundMessage
 from sluice.providers.kit.smtp_types import Phase, SmtpServer, Submission
 from sluice.transports import smtp as wire_module
 from sluice.transports import smtp_session
-from sluice.transports.provider_call import NoAnswerError, NotSentError, Wires, call
+from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice.transports.smtp import open_smtp
-from sluice_simulator import Do, Rule, Script, Simulator, Slow, SmtpSettings
+from sluice_simulator import Behaviour, Latency, Rule, Scenario, Simulator, SmtpSettings
 from tests.transports.conftest import Certificate, server
-from tests.unit.providers.examples import an_attachment, an_email, outgoing
+from tests.unit.providers.examples import an_attachment, an_email, outbound
 
 SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
 
@@ -31,44 +31,51 @@ def credentials(address: tuple[str, int], **fields: Any) -> SmtpCredentials:
 
 
 async def send(
-    wires: Wires, simulator: Simulator, message: Outgoing | None = None, *, deadline: float = 10, **fields: Any
+    transports: Transports,
+    simulator: Simulator,
+    message: OutboundMessage | None = None,
+    *,
+    deadline: float = 10,
+    **fields: Any,
 ) -> Outcome:
     account = credentials(simulator.smtp_address, **fields)
-    return await call(SMTP, message or outgoing(an_email()), account, wires, deadline=deadline)
+    return await call_provider(SMTP, message or outbound(an_email()), account, transports, deadline=deadline)
 
 
-OUTCOMES: list[tuple[Do, type[Outcome]]] = [
-    (Do.ACCEPT, Accepted),
-    (Do.REJECT, Rejected),
-    (Do.THROTTLE, Throttled),
-    (Do.AUTH, AuthFailed),
-    (Do.FAULT, ProviderFault),
-    (Do.HANG, Unknown),
-    (Do.DRIP, Unknown),
-    (Do.RESET, Unknown),
-    (Do.GARBAGE, Unknown),
-    (Do.ACCEPT_SILENT, Unknown),
-    (Do.ACCEPT_RESET, Unknown),
-    (Do.ACCEPT_500, Unknown),
+OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
+    (Behaviour.ACCEPT, Accepted),
+    (Behaviour.REJECT, Rejected),
+    (Behaviour.THROTTLE, Throttled),
+    (Behaviour.AUTH, AuthFailed),
+    (Behaviour.FAULT, ProviderFault),
+    (Behaviour.HANG, Unknown),
+    (Behaviour.DRIP, Unknown),
+    (Behaviour.RESET, Unknown),
+    (Behaviour.GARBAGE, Unknown),
+    (Behaviour.ACCEPT_SILENT, Unknown),
+    (Behaviour.ACCEPT_RESET, Unknown),
+    (Behaviour.ACCEPT_500, Unknown),
 ]
 
 
 @pytest.mark.parametrize(("do", "outcome"), OUTCOMES)
-async def test_every_behaviour_of_a_server_has_its_outcome(wires: Wires, do: Do, outcome: type[Outcome]) -> None:
-    deadline = SHORT if do in (Do.HANG, Do.DRIP, Do.ACCEPT_SILENT) else 10
-    async with Simulator(Script(default=Rule(do=do))) as simulator:
-        assert type(await send(wires, simulator, deadline=deadline)) is outcome
+async def test_every_behaviour_of_a_server_has_its_outcome(
+    transports: Transports, do: Behaviour, outcome: type[Outcome]
+) -> None:
+    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
+    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
+        assert type(await send(transports, simulator, deadline=deadline)) is outcome
 
 
 BEFORE_THE_DOT = [Phase.GREETING, Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA]
 
 
-@pytest.mark.parametrize("do", [Do.HANG, Do.RESET, Do.DRIP, Do.GARBAGE, Do.FAULT])
+@pytest.mark.parametrize("do", [Behaviour.HANG, Behaviour.RESET, Behaviour.DRIP, Behaviour.GARBAGE, Behaviour.FAULT])
 @pytest.mark.parametrize("phase", BEFORE_THE_DOT)
-async def test_an_accident_before_the_dot_was_not_sent(wires: Wires, phase: Phase, do: Do) -> None:
-    deadline = SHORT if do in (Do.HANG, Do.DRIP) else 10
-    async with Simulator(Script(default=Rule(do=do, phase=phase))) as simulator:
-        outcome = await send(wires, simulator, deadline=deadline)
+async def test_an_accident_before_the_dot_was_not_sent(transports: Transports, phase: Phase, do: Behaviour) -> None:
+    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP) else 10
+    async with Simulator(Scenario(default=Rule(behaviour=do, phase=phase))) as simulator:
+        outcome = await send(transports, simulator, deadline=deadline)
 
         assert isinstance(outcome, ProviderFault)
         assert not any(line["accepted"] for line in simulator.calls)
@@ -113,7 +120,7 @@ async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
     async with open_smtp() as wire, server(talk) as port:
         reply = await wire.exchange(submission(port, b"hi"), deadline=10)
 
-    assert (reply.phase, reply.code) == (Phase.DOT, 250)
+    assert (reply.phase, reply.code) == (Phase.END_OF_DATA, 250)
 
 
 def submission(port: int, message: bytes, **changes: Any) -> Submission:
@@ -132,37 +139,39 @@ def submission(port: int, message: bytes, **changes: Any) -> Submission:
 @pytest.mark.parametrize(
     ("rule", "outcome"),
     [
-        (Rule(do=Do.FAULT, phase=Phase.GREETING), ProviderFault),
-        (Rule(do=Do.THROTTLE, phase=Phase.GREETING), Throttled),
-        (Rule(do=Do.AUTH, phase=Phase.MAIL), AuthFailed),
-        (Rule(do=Do.REJECT, phase=Phase.MAIL), Rejected),
-        (Rule(do=Do.REJECT, phase=Phase.DATA), Rejected),
-        (Rule(do=Do.REJECT, phase=Phase.DOT), Rejected),
-        (Rule(do=Do.THROTTLE, phase=Phase.DOT), Throttled),
-        (Rule(do=Do.AUTH, phase=Phase.DOT), AuthFailed),
-        (Rule(do=Do.REJECT, code="550 5.7.1 Relaying denied"), AuthFailed),
-        (Rule(do=Do.REJECT, code="451 4.7.1 Greylisted"), Throttled),
+        (Rule(behaviour=Behaviour.FAULT, phase=Phase.GREETING), ProviderFault),
+        (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.GREETING), Throttled),
+        (Rule(behaviour=Behaviour.AUTH, phase=Phase.MAIL), AuthFailed),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), Rejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), Rejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), Rejected),
+        (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.END_OF_DATA), Throttled),
+        (Rule(behaviour=Behaviour.AUTH, phase=Phase.END_OF_DATA), AuthFailed),
+        (Rule(behaviour=Behaviour.REJECT, code="550 5.7.1 Relaying denied"), AuthFailed),
+        (Rule(behaviour=Behaviour.REJECT, code="451 4.7.1 Greylisted"), Throttled),
     ],
 )
-async def test_a_refusal_is_understood_where_it_is_said(wires: Wires, rule: Rule, outcome: type[Outcome]) -> None:
-    async with Simulator(Script(default=rule)) as simulator:
-        assert type(await send(wires, simulator)) is outcome
+async def test_a_refusal_is_understood_where_it_is_said(
+    transports: Transports, rule: Rule, outcome: type[Outcome]
+) -> None:
+    async with Simulator(Scenario(default=rule)) as simulator:
+        assert type(await send(transports, simulator)) is outcome
 
 
 @pytest.mark.parametrize("refused", ["reject", "throttle"])
-async def test_when_one_recipient_is_refused_nobody_gets_the_mail(wires: Wires, refused: str) -> None:
+async def test_when_one_recipient_is_refused_nobody_gets_the_mail(transports: Transports, refused: str) -> None:
     mail = an_email(to=("ana@example.org",), cc=(f"{refused}+ben@example.org",), bcc=("eve@example.org",))
     async with Simulator() as simulator:
-        outcome = await send(wires, simulator, outgoing(mail))
+        outcome = await send(transports, simulator, outbound(mail))
 
         assert isinstance(outcome, Rejected | Throttled)
         assert outcome.reason.startswith("rcpt 2: ")
         assert not any(line["accepted"] for line in simulator.calls)
 
 
-async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(wires: Wires) -> None:
+async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(transports: Transports) -> None:
     async with Simulator(smtp=SmtpSettings(size=2000)) as simulator:
-        outcome = await send(wires, simulator, outgoing(an_email(text="x" * 3000)))
+        outcome = await send(transports, simulator, outbound(an_email(text="x" * 3000)))
 
         assert isinstance(outcome, Rejected)
         assert outcome.reason.startswith("mail: 552 5.3.4 ")
@@ -170,9 +179,11 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(wires: Wir
 
 
 @pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, Rejected)])
-async def test_a_local_part_that_is_not_ascii_needs_smtputf8(wires: Wires, utf8: bool, outcome: type[Outcome]) -> None:
+async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
+    transports: Transports, utf8: bool, outcome: type[Outcome]
+) -> None:
     async with Simulator(smtp=SmtpSettings(utf8=utf8)) as simulator:
-        found = await send(wires, simulator, outgoing(an_email(to=("аня@example.org",))))
+        found = await send(transports, simulator, outbound(an_email(to=("аня@example.org",))))
 
         assert type(found) is outcome
         assert [line["recipient"] for line in simulator.calls] == ["аня@example.org"] * utf8
@@ -194,22 +205,22 @@ async def test_a_local_part_that_is_not_ascii_needs_smtputf8(wires: Wires, utf8:
     ],
 )
 async def test_the_certificate_is_checked_as_configured(
-    wires: Wires, certificate: Certificate, implicit: bool, tls: dict[str, Any], outcome: type[Outcome]
+    transports: Transports, certificate: Certificate, implicit: bool, tls: dict[str, Any], outcome: type[Outcome]
 ) -> None:
     checks = {name: str(certificate.file) if value == "{ca}" else value for name, value in tls.items()}
     settings = SmtpSettings(tls=certificate.context, implicit=implicit)
     async with Simulator(smtp=settings) as simulator:
         log_in = {"user": "u", "pass": "p"}
-        found = await send(wires, simulator, secure=implicit, tls=checks, auth=log_in)
+        found = await send(transports, simulator, secure=implicit, tls=checks, auth=log_in)
 
         assert type(found) is outcome
         assert len(simulator.calls) == (outcome is Accepted)
 
 
 @pytest.mark.parametrize("fields", [{"auth": {"user": "u", "pass": "p"}}, {"requireTLS": True}])
-async def test_nothing_secret_is_said_where_starttls_is_missing(wires: Wires, fields: dict[str, Any]) -> None:
+async def test_nothing_secret_is_said_where_starttls_is_missing(transports: Transports, fields: dict[str, Any]) -> None:
     async with Simulator() as simulator:
-        outcome = await send(wires, simulator, **fields)
+        outcome = await send(transports, simulator, **fields)
 
         assert isinstance(outcome, AuthFailed)
         assert "STARTTLS" in outcome.reason
@@ -217,32 +228,32 @@ async def test_nothing_secret_is_said_where_starttls_is_missing(wires: Wires, fi
 
 
 async def test_a_server_that_offers_no_log_in_is_a_matter_of_configuration(
-    wires: Wires, certificate: Certificate
+    transports: Transports, certificate: Certificate
 ) -> None:
     settings = SmtpSettings(tls=certificate.context, auth=False)
     async with Simulator(smtp=settings) as simulator:
         tls = {"caFile": str(certificate.file)}
 
-        assert isinstance(await send(wires, simulator, tls=tls, auth={"user": "u", "pass": "p"}), AuthFailed)
+        assert isinstance(await send(transports, simulator, tls=tls, auth={"user": "u", "pass": "p"}), AuthFailed)
 
 
-async def test_a_refused_log_in_parks_the_account(wires: Wires, certificate: Certificate) -> None:
-    script = Script(default=Rule(do=Do.AUTH, phase=Phase.AUTH))
+async def test_a_refused_log_in_parks_the_account(transports: Transports, certificate: Certificate) -> None:
+    script = Scenario(default=Rule(behaviour=Behaviour.AUTH, phase=Phase.AUTH))
     async with Simulator(script, smtp=SmtpSettings(tls=certificate.context)) as simulator:
         tls = {"caFile": str(certificate.file)}
 
-        outcome = await send(wires, simulator, tls=tls, auth={"user": "u", "pass": "s3cret"})
+        outcome = await send(transports, simulator, tls=tls, auth={"user": "u", "pass": "s3cret"})
 
         assert outcome == AuthFailed("auth: 535 5.7.8 Authentication credentials invalid")
 
 
-async def test_tls_spoken_to_a_plain_port_is_a_matter_of_configuration(wires: Wires) -> None:
+async def test_tls_spoken_to_a_plain_port_is_a_matter_of_configuration(transports: Transports) -> None:
     async with Simulator() as simulator:
-        assert isinstance(await send(wires, simulator, secure=True), AuthFailed)
+        assert isinstance(await send(transports, simulator, secure=True), AuthFailed)
 
 
 @pytest.mark.parametrize("implicit", [True, False])
-async def test_a_tls_handshake_that_breaks_off_was_not_sent(wires: Wires, implicit: bool) -> None:
+async def test_a_tls_handshake_that_breaks_off_was_not_sent(transports: Transports, implicit: bool) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not implicit:
             for reply in (b"220 hi", b"250-me\r\n250 STARTTLS", b"220 go"):
@@ -254,21 +265,25 @@ async def test_a_tls_handshake_that_breaks_off_was_not_sent(wires: Wires, implic
     async with server(talk) as port:
         account = credentials(("127.0.0.1", port), secure=implicit)
 
-        assert isinstance(await call(SMTP, outgoing(an_email()), account, wires, deadline=5), ProviderFault)
+        assert isinstance(
+            await call_provider(SMTP, outbound(an_email()), account, transports, deadline=5), ProviderFault
+        )
 
 
-async def test_a_plain_greeting_awaited_from_a_tls_port_was_not_sent(wires: Wires, certificate: Certificate) -> None:
+async def test_a_plain_greeting_awaited_from_a_tls_port_was_not_sent(
+    transports: Transports, certificate: Certificate
+) -> None:
     settings = SmtpSettings(tls=certificate.context, implicit=True)
     async with Simulator(smtp=settings) as simulator:
-        assert isinstance(await send(wires, simulator, deadline=SHORT), ProviderFault)
+        assert isinstance(await send(transports, simulator, deadline=SHORT), ProviderFault)
 
 
-async def test_nobody_listening_is_not_sent(wires: Wires) -> None:
+async def test_nobody_listening_is_not_sent(transports: Transports) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = taken.getsockname()
 
-        outcome = await call(SMTP, outgoing(an_email()), credentials(address), wires, deadline=5)
+        outcome = await call_provider(SMTP, outbound(an_email()), credentials(address), transports, deadline=5)
 
     assert outcome == ProviderFault("not sent: greeting: the connection was refused")
 
@@ -302,7 +317,7 @@ async def test_the_password_travels_in_the_way_the_server_offers(certificate: Ce
 def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """One entry for every connection that the wire has opened."""
     opened: list[object] = []
-    genuine = smtp_session.log_in
+    genuine = smtp_session.open_session
 
     async def counted(*arguments: Any) -> Any:
         opened.append(arguments[0])
@@ -312,29 +327,29 @@ def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return opened
 
 
-async def test_mails_one_after_the_other_share_a_connection(wires: Wires, greetings: list[object]) -> None:
+async def test_mails_one_after_the_other_share_a_connection(transports: Transports, greetings: list[object]) -> None:
     async with Simulator() as simulator:
-        outcomes = [await send(wires, simulator) for _ in range(5)]
+        outcomes = [await send(transports, simulator) for _ in range(5)]
 
         assert {type(outcome) for outcome in outcomes} == {Accepted}
         assert len(greetings) == 1
 
 
 async def test_another_password_is_another_connection(
-    wires: Wires, certificate: Certificate, greetings: list[object]
+    transports: Transports, certificate: Certificate, greetings: list[object]
 ) -> None:
     async with Simulator(smtp=SmtpSettings(tls=certificate.context)) as simulator:
         tls = {"caFile": str(certificate.file)}
         for password in ("old", "old", "new"):
-            await send(wires, simulator, tls=tls, auth={"user": "u", "pass": password})
+            await send(transports, simulator, tls=tls, auth={"user": "u", "pass": password})
 
         assert len(greetings) == 2
 
 
-async def test_a_refused_mail_leaves_a_clean_connection(wires: Wires, greetings: list[object]) -> None:
+async def test_a_refused_mail_leaves_a_clean_connection(transports: Transports, greetings: list[object]) -> None:
     async with Simulator() as simulator:
-        refused = await send(wires, simulator, outgoing(an_email(to=("a@x.org", "reject+b@x.org"))))
-        accepted = await send(wires, simulator)
+        refused = await send(transports, simulator, outbound(an_email(to=("a@x.org", "reject+b@x.org"))))
+        accepted = await send(transports, simulator)
 
         assert (type(refused), type(accepted)) == (Rejected, Accepted)
         assert len(greetings) == 1
@@ -343,7 +358,7 @@ async def test_a_refused_mail_leaves_a_clean_connection(wires: Wires, greetings:
 
 @pytest.mark.parametrize("fresh", [0.0, 60.0])
 async def test_a_pooled_connection_that_died_costs_nothing(
-    wires: Wires, greetings: list[object], monkeypatch: pytest.MonkeyPatch, fresh: float
+    transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch, fresh: float
 ) -> None:
     monkeypatch.setattr(wire_module, "FRESH", fresh)
 
@@ -359,40 +374,44 @@ async def test_a_pooled_connection_that_died_costs_nothing(
 
     async with server(talk) as port:
         account = credentials(("127.0.0.1", port))
-        outcomes = [await call(SMTP, outgoing(an_email()), account, wires, deadline=5) for _ in range(3)]
+        outcomes = [await call_provider(SMTP, outbound(an_email()), account, transports, deadline=5) for _ in range(3)]
 
     assert {type(outcome) for outcome in outcomes} == {Accepted}
     assert len(greetings) == 3
 
 
-async def test_a_pooled_connection_that_is_told_to_go_costs_nothing(wires: Wires, greetings: list[object]) -> None:
+async def test_a_pooled_connection_that_is_told_to_go_costs_nothing(
+    transports: Transports, greetings: list[object]
+) -> None:
     async with Simulator() as simulator:
-        await send(wires, simulator)
-        simulator.follow(Script(default=Rule(do=Do.FAULT, code="421 4.4.2 idle too long", phase=Phase.MAIL)))
-        refused = await send(wires, simulator)
-        simulator.follow(Script())
-        accepted = await send(wires, simulator)
+        await send(transports, simulator)
+        simulator.apply_scenario(
+            Scenario(default=Rule(behaviour=Behaviour.FAULT, code="421 4.4.2 idle too long", phase=Phase.MAIL))
+        )
+        refused = await send(transports, simulator)
+        simulator.apply_scenario(Scenario())
+        accepted = await send(transports, simulator)
 
         assert (type(refused), type(accepted)) == (ProviderFault, Accepted)
         assert len(greetings) == 3  # the first, the second's own try, and the third: 421 closes
 
 
 async def test_an_old_connection_is_not_used_again(
-    wires: Wires, greetings: list[object], monkeypatch: pytest.MonkeyPatch
+    transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire_module, "IDLE", 0.0)
     async with Simulator() as simulator:
         for _ in range(3):
-            assert isinstance(await send(wires, simulator), Accepted)
+            assert isinstance(await send(transports, simulator), Accepted)
 
     assert len(greetings) == 3
 
 
-async def test_many_mails_at_once_all_arrive_once(wires: Wires) -> None:
-    async with Simulator(Script(default=Rule(slow=Slow(median=0.001, sigma=1)))) as simulator:
-        messages = [outgoing(an_email(), message_id=f"msg_{n}", reference=f"att_{n}") for n in range(100)]
+async def test_many_mails_at_once_all_arrive_once(transports: Transports) -> None:
+    async with Simulator(Scenario(default=Rule(latency=Latency(median=0.001, sigma=1)))) as simulator:
+        messages = [outbound(an_email(), message_id=f"msg_{n}", reference=f"att_{n}") for n in range(100)]
 
-        outcomes = await asyncio.gather(*(send(wires, simulator, message) for message in messages))
+        outcomes = await asyncio.gather(*(send(transports, simulator, message) for message in messages))
 
         assert {type(outcome) for outcome in outcomes} == {Accepted}
         assert sorted(str(line["message_id"]) for line in simulator.calls) == sorted(
@@ -428,7 +447,7 @@ def independent() -> Iterator[tuple[Kept, tuple[str, int]]]:
 
 
 async def test_an_independent_server_gets_exactly_what_was_asked_for(
-    wires: Wires, independent: tuple[Kept, tuple[str, int]]
+    transports: Transports, independent: tuple[Kept, tuple[str, int]]
 ) -> None:
     kept, address = independent
     content = bytes(range(256)) * 40
@@ -442,9 +461,9 @@ async def test_an_independent_server_gets_exactly_what_was_asked_for(
         html="<p>Grüße</p>\n.\n",
         attachments=(file,),
     )
-    message = outgoing(mail, attachments={file.sha256: content})
+    message = outbound(mail, attachments={file.sha256: content})
 
-    outcome = await call(SMTP, message, credentials(address), wires, deadline=10)
+    outcome = await call_provider(SMTP, message, credentials(address), transports, deadline=10)
 
     (envelope,) = kept.envelopes
     found = message_from_bytes(envelope.content, policy=policy.default)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.ingest.admission import Crowd
+from gateway.ingest.admission import AdmissionController
 from tests.examples import an_id
 
 LOUD, QUIET = an_id(), an_id()
@@ -23,18 +23,18 @@ class Door:
 
     def __init__(self):
         self.clock = Clock()
-        self.crowd = Crowd(self.clock)
+        self.crowd = AdmissionController(self.clock)
         self.open = []
 
     def come(self, project, count=1, *, piles=False):
         """How many of ``count`` are let in."""
-        entered = [self.crowd.enter(project, piles=piles) for _ in range(count)]
+        entered = [self.crowd.acquire(project, backlogged=piles) for _ in range(count)]
         self.open += [(project, at) for at in entered if at is not None]
         return sum(at is not None for at in entered)
 
     def answer(self, count):
         for _ in range(count):
-            self.crowd.leave(*self.open.pop(0))
+            self.crowd.release(*self.open.pop(0))
 
     def pass_time(self, seconds):
         self.clock.now += seconds
@@ -53,12 +53,12 @@ class Door:
             self.pass_time(0.11)
             assert self.come(QUIET)
             self.pass_time(answer_after)
-            self.crowd.leave(*self.open.pop())
+            self.crowd.release(*self.open.pop())
 
     def see(self, project):
         """It was here lately."""
         self.come(project)
-        self.crowd.leave(*self.open.pop())
+        self.crowd.release(*self.open.pop())
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sluice.runtime.batching import Batcher, OverloadedError
-from tests.polling import until
+from sluice.runtime.batching import Batcher, QueueFullError
+from tests.polling import wait_until
 
 
 class Flush:
@@ -84,7 +84,7 @@ async def test_no_more_flushes_run_at_once_than_allowed(flush):
     flush.open.clear()
     async with batcher(flush, size=1, parallel=3) as work:
         waiting = [work.submit(number) for number in range(20)]
-        await until(lambda: flush.under_way == 3)
+        await wait_until(lambda: flush.under_way == 3)
         flush.open.set()
         await asyncio.gather(*waiting)
 
@@ -119,10 +119,10 @@ async def test_too_many_waiters_are_refused_at_once(flush):
     flush.open.clear()
     async with batcher(flush, size=1, parallel=1, limit=5) as work:
         first = work.submit(0)
-        await until(lambda: flush.under_way == 1)
+        await wait_until(lambda: flush.under_way == 1)
         rest = [work.submit(number) for number in range(1, 6)]
 
-        with pytest.raises(OverloadedError):
+        with pytest.raises(QueueFullError):
             work.submit(6)
 
         flush.open.set()
@@ -133,7 +133,7 @@ async def test_what_nobody_waits_for_any_more_is_not_done(flush):
     flush.open.clear()
     async with batcher(flush, size=1, parallel=1) as work:
         first = work.submit(1)
-        await until(lambda: flush.under_way == 1)
+        await wait_until(lambda: flush.under_way == 1)
         left, stayed = work.submit(2), work.submit(3)
 
         left.cancel()
@@ -147,7 +147,7 @@ async def test_a_waiter_that_leaves_during_its_flush_harms_nobody(flush):
     flush.open.clear()
     async with batcher(flush) as work:
         left, stayed = work.submit(1), work.submit(2)
-        await until(lambda: flush.under_way == 1)
+        await wait_until(lambda: flush.under_way == 1)
 
         left.cancel()
         flush.open.set()
@@ -166,7 +166,7 @@ async def test_the_end_comes_although_all_waiters_have_left(flush):
     flush.open.clear()
     async with batcher(flush, size=1, parallel=1) as work:
         work.submit(0)
-        await until(lambda: flush.under_way == 1)
+        await wait_until(lambda: flush.under_way == 1)
         for left in [work.submit(number) for number in range(1, 10)]:
             left.cancel()
         flush.open.set()

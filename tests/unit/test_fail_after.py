@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.runtime.fail_after import Patience
+from sluice.runtime.fail_after import FutureTimeout
 
 
 def a_future():
@@ -12,8 +12,8 @@ def a_future():
 
 
 async def test_what_comes_in_time_is_left_alone():
-    patience, future = Patience(0.05), a_future()
-    limited = patience.limit(future)
+    patience, future = FutureTimeout(0.05), a_future()
+    limited = patience.apply(future)
 
     future.set_result("in time")
     await asyncio.sleep(0.1)
@@ -22,7 +22,7 @@ async def test_what_comes_in_time_is_left_alone():
 
 
 async def test_what_is_late_ends_by_its_own_time():
-    patience = Patience(0.2)
+    patience = FutureTimeout(0.2)
     loop = asyncio.get_running_loop()
     took = []
 
@@ -30,7 +30,7 @@ async def test_what_is_late_ends_by_its_own_time():
         await asyncio.sleep(delay)
         began = loop.time()
         with pytest.raises(TimeoutError):
-            await patience.limit(a_future())
+            await patience.apply(a_future())
         took.append(loop.time() - began)
 
     await asyncio.gather(*[wait(number * 0.05) for number in range(5)])
@@ -39,24 +39,24 @@ async def test_what_is_late_ends_by_its_own_time():
 
 
 async def test_one_that_is_done_does_not_hide_the_late_one_behind_it():
-    patience, first, second = Patience(0.05), a_future(), a_future()
-    patience.limit(first)
+    patience, first, second = FutureTimeout(0.05), a_future(), a_future()
+    patience.apply(first)
     first.set_result(None)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(patience.limit(second), 5.0)
+        await asyncio.wait_for(patience.apply(second), 5.0)
 
 
 async def test_it_works_again_after_a_quiet_time():
-    patience = Patience(0.02)
+    patience = FutureTimeout(0.02)
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(patience.limit(a_future()), 5.0)
+            await asyncio.wait_for(patience.apply(a_future()), 5.0)
 
 
 async def test_one_that_nobody_waits_for_any_more_is_forgotten():
-    patience, future = Patience(0.02), a_future()
-    patience.limit(future)
+    patience, future = FutureTimeout(0.02), a_future()
+    patience.apply(future)
     future.cancel()
 
     await asyncio.sleep(0.05)

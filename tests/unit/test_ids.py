@@ -37,22 +37,22 @@ def test_ids_of_one_millisecond_differ():
 
 
 def test_an_id_tells_when_it_was_made():
-    assert ids.time_of(an_id(NOON)) == NOON
+    assert ids.created_at_of(an_id(NOON)) == NOON
 
 
 def test_a_sibling_lies_in_the_same_millisecond():
     message = ids.uuid7()
 
-    sibling = ids.sibling(message)
+    sibling = ids.uuid7_like(message)
 
-    low, high = ids.same_millisecond(message)
+    low, high = ids.millisecond_range(message)
     assert low <= sibling <= high
     assert sibling != message
 
 
 @given(MILLISECONDS)
 def test_the_span_of_a_millisecond_ends_before_the_next_one(when):
-    low, high = ids.same_millisecond(ids.uuid7(when))
+    low, high = ids.millisecond_range(ids.uuid7(when))
 
     assert (low.int, high.int + 1) == (when << 80, (when + 1) << 80)
 
@@ -61,26 +61,26 @@ def test_the_span_of_a_millisecond_ends_before_the_next_one(when):
 def test_the_floor_of_a_moment_parts_earlier_ids_from_later_ones(moment):
     moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
-    floor = ids.floor_of(moment)
+    floor = ids.min_id_at(moment)
 
     assert an_id(moment - timedelta(milliseconds=1)) < floor <= an_id(moment)
 
 
 @given(UUIDS)
 def test_the_public_form_leads_back_to_the_id(identifier):
-    assert ids.read("msg", ids.shown("msg", identifier)) == identifier
+    assert ids.decode_id("msg", ids.encode_id("msg", identifier)) == identifier
 
 
 @given(UUIDS, UUIDS)
 def test_public_forms_sort_like_their_ids(one, other):
-    shown = [ids.shown("msg", one), ids.shown("msg", other)]
+    shown = [ids.encode_id("msg", one), ids.encode_id("msg", other)]
 
     assert (shown[0] < shown[1]) == (one < other)
 
 
 @given(UUIDS)
 def test_a_plain_uuid_is_taken_too(identifier):
-    assert ids.read("msg", str(identifier)) == identifier
+    assert ids.decode_id("msg", str(identifier)) == identifier
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_a_plain_uuid_is_taken_too(identifier):
 )
 def test_what_is_no_id_is_refused(text):
     with pytest.raises(ids.InvalidIdError):
-        ids.read("msg", text)
+        ids.decode_id("msg", text)
 
 
 @given(st.text())
 def test_reading_any_text_gives_an_id_or_one_kind_of_error(text):
     try:
-        found = ids.read("msg", text)
+        found = ids.decode_id("msg", text)
     except ids.InvalidIdError:
         return
 
@@ -119,7 +119,7 @@ def test_reading_any_text_gives_an_id_or_one_kind_of_error(text):
 
 @given(UUIDS, st.integers(min_value=0, max_value=99_999))
 def test_a_reference_leads_back_to_its_attempt(delivery_id, number):
-    assert ids.read_reference(ids.reference_of(delivery_id, number)) == (delivery_id, number)
+    assert ids.parse_attempt_reference(ids.attempt_reference(delivery_id, number)) == (delivery_id, number)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_a_reference_leads_back_to_its_attempt(delivery_id, number):
 )
 def test_what_is_no_reference_is_refused(text):
     with pytest.raises(ids.InvalidIdError):
-        ids.read_reference(text)
+        ids.parse_attempt_reference(text)
 
 
 @given(st.text())
 def test_reading_any_reference_gives_an_attempt_or_one_kind_of_error(text):
     try:
-        _, number = ids.read_reference(text)
+        _, number = ids.parse_attempt_reference(text)
     except ids.InvalidIdError:
         return
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.monitor import Watch
-from sluice.bus.messages import DeliveryEvent, ProviderSilent
+from health.monitor import HealthMonitor
+from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive
 from sluice.health.breaker import Thresholds
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
@@ -31,8 +31,8 @@ def an_event(**changes):
 
 
 def a_watch(*events):
-    watch = Watch(Thresholds())
-    watch.take(events, NOON)
+    watch = HealthMonitor(Thresholds())
+    watch.record_attempts(events, NOON)
     return watch
 
 
@@ -53,10 +53,17 @@ def test_an_event_without_an_attempt_is_no_evidence():
 
 
 def test_silence_is_told_and_the_end_of_it_without_any_further_event():
-    silent = ProviderSilent(provider_id=PROVIDER, project_id=PROJECT, channel="sms", slots=256, seconds=2.0, at=NOON)
+    silent = ProviderUnresponsive(
+        provider_id=PROVIDER,
+        project_id=PROJECT,
+        channel="sms",
+        concurrency=256,
+        unresponsive_for_s=2.0,
+        occurred_at=NOON,
+    )
     watch = a_watch(silent)
 
-    told = [[one.verdict for one in watch.news(after(time))] for time in (0, 6, 16)]
+    told = [[one.status for one in watch.changed_statuses(after(time))] for time in (0, 6, 16)]
 
     assert told == [["degraded"], [], ["healthy"]]
 
@@ -64,44 +71,44 @@ def test_silence_is_told_and_the_end_of_it_without_any_further_event():
 def test_a_verdict_is_told_once():
     watch = a_watch(*[an_event()] * 5)
 
-    assert [len(watch.news(NOON)), len(watch.news(NOON))] == [1, 0]
+    assert [len(watch.changed_statuses(NOON)), len(watch.changed_statuses(NOON))] == [1, 0]
 
 
 def test_a_changed_verdict_is_told():
     watch = a_watch(an_event())
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
 
-    watch.take([an_event()] * 4, NOON)
+    watch.record_attempts([an_event()] * 4, NOON)
 
-    assert [one.verdict for one in watch.news(NOON)] == ["unhealthy"]
+    assert [one.status for one in watch.changed_statuses(NOON)] == ["unhealthy"]
 
 
 def test_a_verdict_that_fades_with_time_is_told():
     outcomes = ["provider_fault", *["accepted"] * 4] * 8
     watch = a_watch(*[an_event(outcome=outcome) for outcome in outcomes])
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
 
-    assert [one.verdict for one in watch.news(after(601))] == ["healthy"]
+    assert [one.status for one in watch.changed_statuses(after(601))] == ["healthy"]
 
 
 def test_numbers_that_change_are_told_now_and_then():
     watch = a_watch(*[an_event(outcome="accepted")] * 2)
-    watch.news(NOON)
-    watch.take([an_event()], after(1))
+    watch.changed_statuses(NOON)
+    watch.record_attempts([an_event()], after(1))
 
-    assert [len(watch.news(after(second))) for second in (1, 3, 6, 12)] == [0, 0, 1, 0]
+    assert [len(watch.changed_statuses(after(second))) for second in (1, 3, 6, 12)] == [0, 0, 1, 0]
 
 
 def test_a_silent_provider_is_not_looked_at_once_its_evidence_is_forgotten(monkeypatch):
     watch = a_watch(*[an_event(provider_id=uuid4()) for _ in range(50)])
-    watch.news(NOON)
-    watch.news(after(601))
-    watch.news(after(610))
+    watch.changed_statuses(NOON)
+    watch.changed_statuses(after(601))
+    watch.changed_statuses(after(610))
     looked = []
     monkeypatch.setattr("health.monitor.at_time", lambda record, *_: looked.append(record) or record)
 
-    watch.take([an_event()], after(700))
-    watch.news(after(700))
+    watch.record_attempts([an_event()], after(700))
+    watch.changed_statuses(after(700))
 
     assert len(looked) == 1
 
@@ -115,10 +122,10 @@ def test_an_event_from_the_future_wipes_nothing():
 def test_an_event_from_long_ago_wipes_nothing():
     watch = a_watch(*[an_event(outcome="accepted")] * 10)
 
-    watch.take([an_event(at=after(-7 * 3600))] * 200, NOON)
-    watch.take([an_event()] * 4, NOON)
+    watch.record_attempts([an_event(at=after(-7 * 3600))] * 200, NOON)
+    watch.record_attempts([an_event()] * 4, NOON)
 
-    assert [(one.verdict, one.sample) for one in watch.verdicts(NOON)] == [("healthy", 14)]
+    assert [(one.status, one.effective_samples) for one in watch.statuses(NOON)] == [("healthy", 14)]
 
 
 def test_attempts_count_in_the_order_of_their_times_however_they_are_read():
@@ -134,20 +141,20 @@ def kept(watch, most=100):
 
 def test_what_is_known_survives_a_restart():
     watch, restored = a_watch(*[an_event()] * 5, an_event(provider_id=uuid4(), outcome="accepted")), a_watch()
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
 
     assert restored.restore(kept(watch), NOON) == []
 
-    assert restored.verdicts(NOON) == watch.verdicts(NOON)
-    assert restored.news(NOON) == []
+    assert restored.statuses(NOON) == watch.statuses(NOON)
+    assert restored.changed_statuses(NOON) == []
 
 
 def test_what_was_restored_fades_with_time():
     watch, restored = a_watch(*[an_event(outcome=o) for o in ["provider_fault", *["accepted"] * 4] * 8]), a_watch()
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
     restored.restore(kept(watch), NOON)
 
-    assert [one.verdict for one in restored.news(after(601))] == ["healthy"]
+    assert [one.status for one in restored.changed_statuses(after(601))] == ["healthy"]
 
 
 def test_of_another_version_nothing_is_restored():
@@ -161,46 +168,46 @@ def test_of_another_version_nothing_is_restored():
 def test_only_what_changed_is_handed_out():
     other = uuid4()
     watch = a_watch(an_event(), an_event(provider_id=other))
-    watch.news(NOON)
-    watch.changes(100)
+    watch.changed_statuses(NOON)
+    watch.pending_snapshots(100)
 
-    watch.take([an_event()], NOON)
+    watch.record_attempts([an_event()], NOON)
 
-    assert [set(watch.changes(100)), set(watch.changes(100))] == [{PROVIDER}, set()]
+    assert [set(watch.pending_snapshots(100)), set(watch.pending_snapshots(100))] == [{PROVIDER}, set()]
 
 
 def test_changes_are_handed_out_a_few_at_a_time_and_again_if_they_were_not_kept():
     watch = a_watch(*[an_event(provider_id=uuid4()) for _ in range(5)])
 
-    first = watch.changes(3)
-    watch.give_back(first)
+    first = watch.pending_snapshots(3)
+    watch.restore_pending(first)
 
-    assert [len(first), len(watch.changes(4)), len(watch.changes(4))] == [3, 4, 1]
+    assert [len(first), len(watch.pending_snapshots(4)), len(watch.pending_snapshots(4))] == [3, 4, 1]
 
 
 def test_a_provider_that_is_silent_for_a_day_is_forgotten():
     watch, a_day = a_watch(an_event()), 24 * 3600
-    watch.changes(100)
-    watch.take([an_event(provider_id=(other := uuid4()))], after(10))
+    watch.pending_snapshots(100)
+    watch.record_attempts([an_event(provider_id=(other := uuid4()))], after(10))
 
-    watch.news(after(a_day))
+    watch.changed_statuses(after(a_day))
 
-    assert (list(verdicts(watch)), watch.changes(100)[PROVIDER]) == ([other], None)
+    assert (list(verdicts(watch)), watch.pending_snapshots(100)[PROVIDER]) == ([other], None)
 
 
 def test_the_gauge_follows_the_verdicts():
     def count(verdict):
-        return metrics.HEALTH.labels("email", verdict)._value.get()
+        return metrics.PROVIDERS.labels("email", verdict)._value.get()
 
     before = (count("healthy"), count("unhealthy"))
     watch = a_watch(an_event())
-    watch.news(NOON)
-    watch.take([an_event()] * 4, NOON)
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
+    watch.record_attempts([an_event()] * 4, NOON)
+    watch.changed_statuses(NOON)
 
     assert (count("healthy"), count("unhealthy")) == (before[0], before[1] + 1)
 
-    watch.news(after(25 * 3600))
+    watch.changed_statuses(after(25 * 3600))
 
     assert (count("healthy"), count("unhealthy")) == before
 
@@ -231,7 +238,7 @@ def test_an_odd_event_spoils_none_of_those_around_it(oddity):
 def test_after_an_odd_event_verdicts_can_still_be_told(oddity):
     watch = a_watch(*[an_event(**oddity)] * 6)
 
-    watch.news(NOON)
+    watch.changed_statuses(NOON)
 
     assert len(kept(watch)) == 1
 
@@ -240,6 +247,6 @@ def test_after_an_odd_event_verdicts_can_still_be_told(oddity):
 def test_odd_events_of_one_provider_do_not_stop_its_counting(oddities):
     watch = a_watch(*[an_event(**oddity) for oddity in oddities])
 
-    watch.take([an_event(at=after(n)) for n in range(5)], after(5))
+    watch.record_attempts([an_event(at=after(n)) for n in range(5)], after(5))
 
     assert PROVIDER in verdicts(watch, after(5))

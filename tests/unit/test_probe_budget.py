@@ -2,7 +2,7 @@
 
 import pytest
 
-from sluice.routing.probe_budget import AT_ONCE, Probes
+from sluice.routing.probe_budget import PROBES_PER_WINDOW, ProbeBudget
 from tests.examples import NOON, a_provider, after, health_of
 
 OUT, OTHER = a_provider(1), a_provider(2)
@@ -15,10 +15,10 @@ def out(probe_at=NOON, provider=OUT):
 @pytest.fixture
 def spent():
     """All probes of noon have gone."""
-    probes = Probes()
-    for _ in range(AT_ONCE):
-        assert probes.may(out(), NOON)
-        probes.went(out(), NOON)
+    probes = ProbeBudget()
+    for _ in range(PROBES_PER_WINDOW):
+        assert probes.allow(out(), NOON)
+        probes.consume(out(), NOON)
     return probes
 
 
@@ -27,7 +27,7 @@ def test_a_few_go_and_then_none_until_they_have_had_their_time(spent):
 
 
 def test_every_span_has_its_own(spent):
-    for _ in range(AT_ONCE):
+    for _ in range(PROBES_PER_WINDOW):
         spent.went(out(), after(10))
 
     assert [spent.may(out(), after(time)) for time in (10, 20)] == [False, True]
@@ -43,4 +43,4 @@ def test_each_provider_has_its_own(spent):
 
 @pytest.mark.parametrize("probe_at", [None, after(0.1)])
 def test_none_goes_before_its_time(probe_at):
-    assert not Probes().may(out(probe_at), NOON)
+    assert not ProbeBudget().allow(out(probe_at), NOON)

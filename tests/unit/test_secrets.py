@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.runtime.errors import SluiceError
-from sluice.store.cipher import Vault
-from sluice.store.configuration import ApiKey, lookup_of, new_key_text
+from sluice.store.cipher import CredentialCipher
+from sluice.store.configuration import ApiKey, generate_key, parse_key_prefix
 from tests.examples import OTHER_PROJECT, PROJECT, PROVIDER, an_id
 
 KEY, OTHER_KEY = bytes(32), bytes([1] * 32)
@@ -16,18 +16,18 @@ PLAINTEXT = b'{"api_key": "canary-secret"}'
 
 
 def a_sealed_value():
-    return Vault(KEY).seal(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
+    return CredentialCipher(KEY).encrypt(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
 
 
-def opened(sealed, key=KEY, project_id=PROJECT, provider_id=PROVIDER):
-    return Vault(key).open(sealed, project_id=project_id, provider_id=provider_id)
+def opened(encrypted, key=KEY, project_id=PROJECT, provider_id=PROVIDER):
+    return CredentialCipher(key).decrypt(encrypted, project_id=project_id, provider_id=provider_id)
 
 
 @given(st.binary(max_size=4_000))
 def test_what_was_sealed_opens(plaintext):
-    sealed = Vault(KEY).seal(plaintext, project_id=PROJECT, provider_id=PROVIDER)
+    encrypted = CredentialCipher(KEY).encrypt(plaintext, project_id=PROJECT, provider_id=PROVIDER)
 
-    assert opened(sealed) == plaintext
+    assert opened(encrypted) == plaintext
 
 
 def test_a_sealed_value_shows_nothing():
@@ -73,49 +73,49 @@ def test_a_value_that_was_cut_off_does_not_open(length):
 
 @pytest.mark.parametrize("sandbox", [True, False])
 def test_a_new_key_is_well_formed(sandbox):
-    key, lookup = new_key_text(sandbox=sandbox)
+    key, lookup = generate_key(is_test=sandbox)
 
     assert key.startswith("sp_test_" if sandbox else "sp_live_")
-    assert lookup_of(key) == lookup
+    assert parse_key_prefix(key) == lookup
 
 
 def test_keys_differ():
-    assert len({new_key_text(sandbox=False) for _ in range(1_000)}) == 1_000
+    assert len({generate_key(is_test=False) for _ in range(1_000)}) == 1_000
 
 
-KEY_TEXT, _ = new_key_text(sandbox=False)
+KEY_TEXT, _ = generate_key(is_test=False)
 
 
 @pytest.mark.parametrize("position", range(len(KEY_TEXT)))
 def test_a_mistyped_key_is_seen_without_asking_anybody(position):
     other = "b" if KEY_TEXT[position] != "b" else "c"
 
-    assert lookup_of(KEY_TEXT[:position] + other + KEY_TEXT[position + 1 :]) is None
+    assert parse_key_prefix(KEY_TEXT[:position] + other + KEY_TEXT[position + 1 :]) is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "sp_live_", KEY_TEXT[:-1], KEY_TEXT + "a", KEY_TEXT.upper(), " " + KEY_TEXT, KEY_TEXT[:-1] + "é"]
 )
 def test_what_is_no_key_has_no_lookup(text):
-    assert lookup_of(text) is None
+    assert parse_key_prefix(text) is None
 
 
 @given(st.text())
 def test_any_text_is_a_key_or_none(text):
-    assert lookup_of(text) is None
+    assert parse_key_prefix(text) is None
 
 
 def test_a_live_key_is_no_test_key():
-    assert lookup_of("sp_test_" + KEY_TEXT[8:]) is None
+    assert parse_key_prefix("sp_test_" + KEY_TEXT[8:]) is None
 
 
 def test_a_key_admits_only_its_own_text():
-    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), sandbox=False)
+    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
 
-    assert (key.admits(KEY_TEXT), key.admits(new_key_text(sandbox=False)[0])) == (True, False)
+    assert (key.matches(KEY_TEXT), key.matches(generate_key(is_test=False)[0])) == (True, False)
 
 
 def test_a_key_record_does_not_hold_the_key():
-    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), sandbox=False)
+    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
 
     assert KEY_TEXT not in repr(key)

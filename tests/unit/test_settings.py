@@ -9,7 +9,7 @@ from health.app import HealthSettings
 from router.recovery import RecoverySettings
 from sluice.delivery.worker import WorkerSettings
 from sluice.runtime.errors import SluiceError
-from sluice.runtime.settings import KeyedSettings, Settings, load
+from sluice.runtime.settings import EncryptionSettings, Settings, load
 from sms_worker.app import SmsWorkerSettings
 
 SECRET = "canary-secret-in-the-environment"
@@ -85,7 +85,7 @@ def test_a_secret_is_not_repeated_in_a_complaint(environment):
     environment.setenv("SLUICE_KEY", SECRET)
 
     with pytest.raises(SluiceError) as caught:
-        load(KeyedSettings).credentials_key()
+        load(EncryptionSettings).read_encryption_key()
 
     assert SECRET not in str(caught.value)
     assert "SLUICE_KEY" in str(caught.value)
@@ -93,7 +93,7 @@ def test_a_secret_is_not_repeated_in_a_complaint(environment):
 
 def test_no_key_at_all_is_said(environment):
     with pytest.raises(SluiceError, match="SLUICE_KEY_FILE"):
-        load(KeyedSettings).credentials_key()
+        load(EncryptionSettings).read_encryption_key()
 
 
 def test_a_key_file_is_read(environment, tmp_path):
@@ -102,7 +102,7 @@ def test_a_key_file_is_read(environment, tmp_path):
     path.chmod(0o600)
     environment.setenv("SLUICE_KEY_FILE", str(path))
 
-    assert load(KeyedSettings).credentials_key() == bytes(range(32))
+    assert load(EncryptionSettings).read_encryption_key() == bytes(range(32))
 
 
 def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
@@ -112,7 +112,7 @@ def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
     environment.setenv("SLUICE_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="chmod 600"):
-        load(KeyedSettings).credentials_key()
+        load(EncryptionSettings).read_encryption_key()
 
 
 @pytest.mark.parametrize("content", [b"", b"short", base64.b64encode(bytes(31)), b"\xff\xfe", b"!" * 44])
@@ -123,7 +123,7 @@ def test_a_file_that_holds_no_key_is_refused_without_showing_it(environment, tmp
     environment.setenv("SLUICE_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="key file"):
-        load(KeyedSettings).credentials_key()
+        load(EncryptionSettings).read_encryption_key()
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
@@ -131,10 +131,10 @@ def test_a_key_file_that_cannot_be_read_is_named(environment, tmp_path, name):
     environment.setenv("SLUICE_KEY_FILE", str(tmp_path / name))
 
     with pytest.raises(SluiceError, match="cannot be read"):
-        load(KeyedSettings).credentials_key()
+        load(EncryptionSettings).read_encryption_key()
 
 
 def test_settings_do_not_show_the_key(environment):
     environment.setenv("SLUICE_KEY", SECRET)
 
-    assert SECRET not in repr(load(KeyedSettings))
+    assert SECRET not in repr(load(EncryptionSettings))

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.model.state import ASSERTS, QUIET, RANK, EventKind, State, after, fold, message_state
+from sluice.model.state import RANK, SETTLED, STATE_ASSERTED_BY, EventType, State, apply_event, fold, message_state
 
-KINDS = st.sampled_from(EventKind)
-RECEIPTS = [EventKind.SENT, EventKind.DELIVERED, EventKind.BOUNCED, EventKind.COMPLAINED, EventKind.OPENED]
+KINDS = st.sampled_from(EventType)
+RECEIPTS = [EventType.SENT, EventType.DELIVERED, EventType.BOUNCED, EventType.COMPLAINED, EventType.OPENED]
 
 
 def test_every_kind_of_event_says_which_state_it_asserts():
-    assert set(ASSERTS) == set(EventKind)
+    assert set(STATE_ASSERTED_BY) == set(EventType)
 
 
 def test_a_delivery_begins_queued():
@@ -21,7 +21,7 @@ def test_a_delivery_begins_queued():
 
 
 def test_a_mail_on_its_usual_road_ends_delivered():
-    road = [EventKind.ACCEPTED, EventKind.SENDING, EventKind.SENT, EventKind.DELIVERED]
+    road = [EventType.ACCEPTED, EventType.SENDING, EventType.SENT, EventType.DELIVERED]
 
     assert [fold(road[:length]) for length in range(1, 5)] == [
         State.QUEUED,
@@ -33,7 +33,7 @@ def test_a_mail_on_its_usual_road_ends_delivered():
 
 @pytest.mark.parametrize("length", range(2, 6))
 def test_receipts_in_any_order_end_in_one_state(length):
-    ends = {fold([EventKind.SENDING, *order]) for order in permutations(RECEIPTS[:length])}
+    ends = {fold([EventType.SENDING, *order]) for order in permutations(RECEIPTS[:length])}
 
     assert len(ends) == 1
 
@@ -52,38 +52,38 @@ def test_a_repeated_history_ends_in_the_same_state(kinds):
 
 @given(st.sampled_from(State), KINDS)
 def test_no_event_moves_a_state_backwards(state, kind):
-    assert RANK[after(state, kind)] >= RANK[state]
+    assert RANK[apply_event(state, kind)] >= RANK[state]
 
 
-@pytest.mark.parametrize("correction", [EventKind.BOUNCED, EventKind.COMPLAINED])
+@pytest.mark.parametrize("correction", [EventType.BOUNCED, EventType.COMPLAINED])
 def test_a_delivered_mail_may_still_be_corrected(correction):
-    assert after(State.DELIVERED, correction) is ASSERTS[correction]
+    assert apply_event(State.DELIVERED, correction) is STATE_ASSERTED_BY[correction]
 
 
 @pytest.mark.parametrize(
-    "kind", sorted(set(EventKind) - {EventKind.BOUNCED, EventKind.COMPLAINED, EventKind.CANCELLED})
+    "kind", sorted(set(EventType) - {EventType.BOUNCED, EventType.COMPLAINED, EventType.CANCELLED})
 )
 def test_nothing_else_moves_a_delivered_mail(kind):
-    assert after(State.DELIVERED, kind) is State.DELIVERED
+    assert apply_event(State.DELIVERED, kind) is State.DELIVERED
 
 
 @given(KINDS)
 def test_nothing_happens_after_a_cancel(kind):
-    assert after(State.CANCELLED, kind) is State.CANCELLED
+    assert apply_event(State.CANCELLED, kind) is State.CANCELLED
 
 
 @pytest.mark.parametrize("concluded", [State.UNCONFIRMED, State.EXPIRED, State.FAILED, State.SOFT_BOUNCE])
 def test_a_receipt_is_better_evidence_than_our_own_conclusion(concluded):
-    assert after(concluded, EventKind.DELIVERED) is State.DELIVERED
+    assert apply_event(concluded, EventType.DELIVERED) is State.DELIVERED
 
 
-@pytest.mark.parametrize("kind", [kind for kind, state in ASSERTS.items() if state is None])
+@pytest.mark.parametrize("kind", [kind for kind, state in STATE_ASSERTED_BY.items() if state is None])
 def test_a_note_moves_nothing(kind):
-    assert [after(state, kind) for state in State] == list(State)
+    assert [apply_event(state, kind) for state in State] == list(State)
 
 
 def test_only_a_delivery_on_its_way_waits_for_somebody():
-    assert set(State) - QUIET == {State.QUEUED, State.SENDING}
+    assert set(State) - SETTLED == {State.QUEUED, State.SENDING}
 
 
 @given(st.lists(st.sampled_from(State), min_size=1))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.runtime.tasks import LASTING, Tasks, end, lasting
+from sluice.runtime.tasks import SUPERVISED, TaskSet, cancel_and_wait, supervised
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
@@ -23,7 +23,7 @@ async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
 
-    await end(task)
+    await cancel_and_wait(task)
 
     assert (task.cancelled(), heard) == (True, 2)
 
@@ -36,11 +36,11 @@ async def test_what_a_task_had_failed_with_is_raised():
     await asyncio.wait([task])
 
     with pytest.raises(LookupError):
-        await end(task)
+        await cancel_and_wait(task)
 
 
 async def test_all_has_ended_only_when_what_was_begun_meanwhile_has():
-    tasks, done = Tasks(), []
+    tasks, done = TaskSet(), []
 
     async def work(number):
         await asyncio.sleep(0.01)
@@ -49,28 +49,28 @@ async def test_all_has_ended_only_when_what_was_begun_meanwhile_has():
         done.append(number)
 
     tasks.spawn(work(3))
-    await tasks.ended()
+    await tasks.join()
 
     assert done == [3, 2, 1, 0]
 
 
 async def test_a_task_that_fails_keeps_nobody_from_ending():
-    tasks = Tasks()
+    tasks = TaskSet()
 
     async def failing():
         raise LookupError
 
     tasks.spawn(failing())
-    await tasks.ended()
+    await tasks.join()
 
 
 async def test_what_is_dropped_ends_at_once():
-    tasks = Tasks()
+    tasks = TaskSet()
     tasks.spawn(asyncio.Event().wait())
     await asyncio.sleep(0)
 
-    await tasks.dropped()
-    await tasks.ended()
+    await tasks.cancel()
+    await tasks.join()
 
 
 @pytest.fixture
@@ -85,17 +85,17 @@ async def test_the_death_of_a_lasting_task_is_told_at_once(faults):
     async def dying():
         raise LookupError("gone")
 
-    task = lasting(dying(), name="keeper")
+    task = supervised(dying(), name="keeper")
     await asyncio.wait([task])
 
     (fault,) = faults
-    assert (fault[LASTING], str(fault["exception"])) == ("keeper", "gone")
+    assert (fault[SUPERVISED], str(fault["exception"])) == ("keeper", "gone")
 
 
 async def test_the_end_of_a_lasting_task_is_nothing_to_tell(faults):
-    task = lasting(asyncio.Event().wait(), name="keeper")
+    task = supervised(asyncio.Event().wait(), name="keeper")
     await asyncio.sleep(0)
 
-    await end(task)
+    await cancel_and_wait(task)
 
     assert faults == []

@@ -4,14 +4,14 @@ import asyncio
 import gc
 import weakref
 
-from sluice.runtime.timers import timers_of
+from sluice.runtime.timers import timer_wheel
 
 
 async def test_a_timer_runs_once_and_not_before_its_time():
     loop = asyncio.get_running_loop()
     begun, ran = loop.time(), []
 
-    timers_of(loop).call_later(0.03, lambda: ran.append(loop.time()))
+    timer_wheel(loop).call_later(0.03, lambda: ran.append(loop.time()))
     await asyncio.sleep(0.1)
 
     assert len(ran) == 1
@@ -20,7 +20,7 @@ async def test_a_timer_runs_once_and_not_before_its_time():
 
 async def test_a_cancelled_timer_does_not_run():
     ran = []
-    timer = timers_of(asyncio.get_running_loop()).call_later(0.01, lambda: ran.append(1))
+    timer = timer_wheel(asyncio.get_running_loop()).call_later(0.01, lambda: ran.append(1))
 
     timer.cancel()
     timer.cancel()  # harmless
@@ -32,7 +32,7 @@ async def test_a_cancelled_timer_does_not_run():
 async def test_a_cancelled_timer_leaves_its_owner_to_be_freed_at_once():
     class Owner:
         def __init__(self) -> None:
-            self.timer = timers_of(asyncio.get_running_loop()).call_later(10, self.end)
+            self.timer = timer_wheel(asyncio.get_running_loop()).call_later(10, self.end)
 
         def end(self) -> None:
             pass
@@ -54,7 +54,7 @@ async def test_a_callback_that_fails_is_told_and_the_others_run():
     loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
 
     for callback in (lambda: 1 / 0, lambda: ran.append(1), lambda: 1 / 0, lambda: ran.append(2)):
-        timers_of(loop).call_later(0.01, callback)
+        timer_wheel(loop).call_later(0.01, callback)
     await asyncio.sleep(0.1)
 
     assert sorted(ran) == [1, 2]
@@ -66,7 +66,7 @@ async def test_a_timer_may_cancel_another_that_ends_with_it():
     ran, made = [], []
     for number in range(2):
         made.append(
-            timers_of(loop).call_later(0.01, lambda number=number: (ran.append(number), made[1 - number].cancel()))
+            timer_wheel(loop).call_later(0.01, lambda number=number: (ran.append(number), made[1 - number].cancel()))
         )
 
     await asyncio.sleep(0.1)

@@ -12,35 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.errors import ApiError, Invalid
-from gateway.ingest.ingest import Acceptance, _parsed
+from gateway.errors import ApiError, ValidationFailed
+from gateway.ingest.ingest import MessageIngest, _parsed
 from gateway.messages import v1_schemas
-from sluice.model.message import Attachment, Chat, Class, Email, Push, Sms, Whatsapp, content_adapter
+from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
 from sluice.store.configuration import ApiKey, Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
 
-KEY = ApiKey(an_id(), PROJECT, "shop", "lookup", b"", sandbox=False)
+KEY = ApiKey(an_id(), PROJECT, "shop", "lookup", b"", is_test=False)
 
 
 def an_acceptance(sender=None):
-    configuration = SimpleNamespace(
+    config = SimpleNamespace(
         projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender)},
         providers={},
         candidates=lambda project, channel: (),
     )
-    return Acceptance(None, configuration, None, redrive=timedelta(seconds=8), waiting=10, conveyor=4000)
+    return MessageIngest(
+        None, config, None, requeue_after=timedelta(seconds=8), max_pending=10, dispatch_queue_limit=4000
+    )
 
 
 def accepted(body, *, header_key=None, sender=None):
     """The message that these bytes become, up to the record's door."""
     request, document, key = _parsed(body, header_key)
     fingerprint = v1_schemas.fingerprint(document) if key else b""
-    return an_acceptance(sender)._to_record(request, KEY, key, fingerprint, None)
+    return an_acceptance(sender)._to_new_message(request, KEY, key, fingerprint, None)
 
 
 def refusal_of(body, **options):
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(ValidationFailed) as caught:
         accepted(body if isinstance(body, bytes) else as_json(body), **options)
     return caught.value
 
@@ -295,14 +297,14 @@ def test_metadata_comes_back_as_it_was_given(value):
     body = as_json(a_body(metadata={"a": value}))
     try:
         message = accepted(body)
-    except Invalid:
+    except ValidationFailed:
         return
 
     assert json.loads(message.metadata) == json.loads(body)["metadata"]
 
 
 def fingerprint(document, **style):
-    return v1_schemas.fingerprint(v1_schemas.document_of(json.dumps(document, **style).encode()))
+    return v1_schemas.fingerprint(v1_schemas.strict_json(json.dumps(document, **style).encode()))
 
 
 DOCUMENTS = st.dictionaries(st.text(max_size=5), JSON, max_size=5).filter(lambda document: is_plain(document))
@@ -376,16 +378,16 @@ def test_everything_of_a_message_lies_in_one_millisecond():
 
 def recorded_at(now):
     request, _ = v1_schemas.parse(as_json(a_body()))
-    return v1_schemas.to_record(
+    return v1_schemas.to_new_message(
         request,
         project_id=PROJECT,
         sender=None,
         sandbox=False,
         key=None,
         fingerprint=b"",
-        preferred=None,
+        preferred_provider_id=None,
         now=now,
-        redrive=timedelta(seconds=8),
+        requeue_after=timedelta(seconds=8),
     )
 
 
@@ -409,14 +411,14 @@ def test_a_scheduled_message_falls_due_at_its_time():
     message = accepted(as_json(a_body(send_at=later.isoformat())))
 
     assert message.due_at == message.send_at == later
-    assert message.expires_at == later + v1_schemas.LIFETIME[Class.STANDARD]
+    assert message.expires_at == later + v1_schemas.DEFAULT_LIFETIME[DeliveryClass.STANDARD]
 
 
-@pytest.mark.parametrize("class_", Class)
+@pytest.mark.parametrize("class_", DeliveryClass)
 def test_a_message_lives_as_long_as_its_class(class_):
     message = accepted(as_json(a_body(**{"class": class_.value})))
 
-    assert message.expires_at - message.created_at == v1_schemas.LIFETIME[class_]
+    assert message.expires_at - message.created_at == v1_schemas.DEFAULT_LIFETIME[class_]
 
 
 HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.sha256(b"hello").hexdigest(), size=5)
@@ -445,7 +447,7 @@ HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.s
             ),
             Whatsapp(template_name="t", template_language="de", template_params=("1",)),
         ),
-        (an_sms(channel="telegram", to="@ada", text="Hi"), Chat(channel="telegram", sender="Shop", text="Hi")),
+        (an_sms(channel="telegram", to="@ada", text="Hi"), ChatMessage(channel="telegram", sender="Shop", text="Hi")),
         (
             a_push(subject="Ho", text="Hi", channel_options={"data": {"a": ""}}),
             Push(title="Ho", text="Hi", data={"a": ""}),

@@ -8,25 +8,25 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from sluice.bus.topic_admin import specified
+from sluice.bus.topic_admin import read_topic_specs
 from sluice.bus.topics import Topic
 from tests.chaos.campaigns.load import Tell, at_once, balanced, body, faults, messages, record, settled, states
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 IN_FLIGHT = 100
-PARTITIONS = specified()[Topic.EMAIL.value].partitions
+PARTITIONS = read_topic_specs()[Topic.EMAIL.value].partitions
 STANDING = 16.0  # seconds that the backlog stands: twice the time after which the recovery loop looks
 WORKERS = ("email-worker", "email-worker-2")
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` mails while no worker runs, a while longer, and then the workers."""
     tag = "e"
     answers: Counter[str] = Counter()
-    starts = await _ends(machine)
-    await _workers(machine, run=False)
+    starts = await _ends(cluster)
+    await _workers(cluster, run=False)
     try:
-        async with balanced(machine) as balancer:
+        async with balanced(cluster) as balancer:
 
             async def send(number: int) -> None:
                 answers[str((await balancer.send(body(tag, number, "email"))).status)] += 1
@@ -34,21 +34,21 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             await at_once(IN_FLIGHT, size, send)
         tell(f"{tag}: {dict(answers)}; standing for {STANDING:.0f} s")
         await asyncio.sleep(STANDING)
-        standing = await _published(machine, starts, await _ids(machine, tag))
+        pending = await _published(cluster, starts, await _ids(cluster, tag))
     finally:
-        await _workers(machine, run=True)
-    seconds = await settled(machine, tag, within=600, tell=tell)
-    published = await _published(machine, starts, await _ids(machine, tag))
+        await _workers(cluster, run=True)
+    seconds = await settled(cluster, tag, within=600, tell=tell)
+    published = await _published(cluster, starts, await _ids(cluster, tag))
     worst = {topic: max(each.values(), default=0) for topic, each in published.items()}
     total = {topic: sum(each.values()) for topic, each in published.items()}
-    made = await messages(machine, tag)
-    found = await states(machine, tag)
+    made = await messages(cluster, tag)
+    found = await states(cluster, tag)
     broken = [f"{topic}: a delivery was published {most} times" for topic, most in worst.items() if most > 2]
     broken += faults(answers, seconds, found)
     return {
         "backlog": made,
         "stood_s": STANDING,
-        "published_while_standing": {topic: sum(each.values()) for topic, each in standing.items()},
+        "published_while_standing": {topic: sum(each.values()) for topic, each in pending.items()},
         "published": total,
         "most_for_one_delivery": worst,
         "drained_s": None if seconds is None else round(seconds, 1),
@@ -57,17 +57,17 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     }
 
 
-async def _workers(machine: Machine, *, run: bool) -> None:
+async def _workers(cluster: Cluster, *, run: bool) -> None:
     for name in WORKERS:
-        if name in machine.replicas:
-            machine.replicas[name].start() if run else await machine.replicas[name].stop()
+        if name in cluster.replicas:
+            cluster.replicas[name].start() if run else await cluster.replicas[name].stop()
         else:
-            control = machine.engine.control
+            control = cluster.engine.control
             await asyncio.to_thread(control.start if run else control.stop, name)
 
 
-async def _ids(machine: Machine, tag: str) -> set[str]:
-    async with record(machine) as db:
+async def _ids(cluster: Cluster, tag: str) -> set[str]:
+    async with record(cluster) as db:
         rows = await db.fetch(
             "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
         )
@@ -77,29 +77,29 @@ async def _ids(machine: Machine, tag: str) -> set[str]:
 TOPICS = (Topic.ACCEPTED, Topic.REROUTE, Topic.EMAIL)
 
 
-async def _ends(machine: Machine) -> dict[TopicPartition, int]:
-    async with _reading(machine) as reader:
+async def _ends(cluster: Cluster) -> dict[TopicPartition, int]:
+    async with _reading(cluster) as reader:
         return await reader.ends()
 
 
-async def _published(machine: Machine, starts: Mapping[TopicPartition, int], ids: set[str]) -> dict[str, Counter[str]]:
+async def _published(cluster: Cluster, starts: Mapping[TopicPartition, int], ids: set[str]) -> dict[str, Counter[str]]:
     """How often each delivery was put on each topic since ``starts``."""
     found: dict[str, Counter[str]] = {topic.value: Counter() for topic in TOPICS}
-    async with _reading(machine) as reader:
+    async with _reading(cluster) as reader:
         for topic, value in await reader.read(starts):
-            drive = json.loads(value)
-            drive = drive.get("drive", drive)
-            if drive["delivery_id"] in ids:
-                found[topic][drive["delivery_id"]] += 1
+            task = json.loads(value)
+            task = task.get("drive", task)
+            if task["delivery_id"] in ids:
+                found[topic][task["delivery_id"]] += 1
     return found
 
 
 class _reading:
     """A reader of whole topics."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=machine.kafka, group_id=None, auto_offset_reset="earliest"
+            bootstrap_servers=cluster.kafka, group_id=None, auto_offset_reset="earliest"
         )
 
     async def __aenter__(self) -> "_reading":

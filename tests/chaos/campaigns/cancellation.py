@@ -7,20 +7,20 @@ from typing import Any
 
 from sluice.model import ids
 from tests.chaos.campaigns.load import Tell, at_once, balanced, body, record, settled
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import moment, now, read
 
 IN_FLIGHT = 60
 LONGEST = 0.12  # seconds between the acceptance and the cancel
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` races on both channels."""
     dice = Random("cancel races")
     tag = "b"
     answers: Counter[str] = Counter()
     cancelled: dict[str, Any] = {}
-    async with balanced(machine) as balancer:
+    async with balanced(cluster) as balancer:
 
         async def race(number: int) -> None:
             accepted = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
@@ -36,26 +36,26 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
                 tell(f"{tag}: {number + 1} races, {dict(answers)}")
 
         await at_once(IN_FLIGHT, size, race)
-    await settled(machine, tag, within=120, tell=tell)
+    await settled(cluster, tag, within=120, tell=tell)
     await asyncio.sleep(1)
-    broken = await _sent_after_all(machine, cancelled)
+    broken = await _sent_after_all(cluster, cancelled)
     if not cancelled or not answers["409"]:
         broken.append(f"no race was run: {dict(answers)}")
     return {"races": size, "answers": dict(answers), "sent_after_200": len(broken), "broken": broken[:20]}
 
 
-async def _sent_after_all(machine: Machine, cancelled: dict[str, Any]) -> list[str]:
-    async with record(machine) as db:
+async def _sent_after_all(cluster: Cluster, cancelled: dict[str, Any]) -> list[str]:
+    async with record(cluster) as db:
         rows = await db.fetch(
             "SELECT id, message_id, state FROM deliveries WHERE message_id = ANY($1::uuid[])",
-            [ids.read("msg", shown) for shown in cancelled],
+            [ids.decode_id("msg", shown) for shown in cancelled],
         )
-    owner = {row["id"].hex: ids.shown("msg", row["message_id"]) for row in rows}
+    owner = {row["id"].hex: ids.encode_id("msg", row["message_id"]) for row in rows}
     broken = [f"{row['id']}: cancelled with 200, and {row['state']}" for row in rows if row["state"] != "CANCELLED"]
-    for line in read(machine.simulation.calls):
+    for line in read(cluster.simulation.calls):
         if not line["reference"]:
             continue
-        delivery_id, _ = ids.read_reference(line["reference"])
+        delivery_id, _ = ids.parse_attempt_reference(line["reference"])
         shown = owner.get(delivery_id.hex)
         if shown and (line["accepted"] or moment(line["at"]) > cancelled[shown]):
             broken.append(f"{delivery_id}: cancelled with 200, and called ({line['verdict']})")

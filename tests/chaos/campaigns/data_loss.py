@@ -6,14 +6,14 @@ from collections import Counter
 from typing import Any
 
 from tests.chaos.campaigns.load import Tell, ambiguous, balanced, body, faults, messages, settled, states, steadily
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 RATE = 50.0  # messages a second
 BEFORE, AFTER = 6.0, 6.0  # seconds of load before the wipe, and after the return
 DRAINED_WITHIN = 60.0  # seconds from the return of Kafka
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` wipes of both, at 50 messages a second."""
     tag = "f"
     answers: Counter[str] = Counter()
@@ -21,7 +21,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     away: list[float] = []
     over = asyncio.Event()
 
-    async with balanced(machine) as balancer:
+    async with balanced(cluster) as balancer:
 
         async def send(number: int) -> None:
             reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
@@ -34,8 +34,8 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
                 await asyncio.sleep(BEFORE)
                 began = time.monotonic()
                 await asyncio.gather(
-                    asyncio.to_thread(machine.engine.control.restart, "redis", wipe=True),
-                    asyncio.to_thread(machine.engine.control.restart, "kafka", wipe=True),
+                    asyncio.to_thread(cluster.engine.control.restart, "redis", wipe=True),
+                    asyncio.to_thread(cluster.engine.control.restart, "kafka", wipe=True),
                 )
                 away.append(round(time.monotonic() - began, 1))
                 tell(f"{tag}: wiped, away for {away[-1]} s, {dict(answers)}")
@@ -45,9 +45,9 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             return returned
 
         sent, returned = await asyncio.gather(steadily(RATE, 10**6, send, until=over), wipe())
-    quiet = await settled(machine, tag, within=180, tell=tell)
+    quiet = await settled(cluster, tag, within=180, tell=tell)
     drained = round(time.monotonic() - returned, 1)
-    made, found = await messages(machine, tag), await states(machine, tag)
+    made, found = await messages(cluster, tag), await states(cluster, tag)
     broken = faults(answers, quiet, found)
     broken += [f"{made} messages for {len(accepted)} accepted"] if made != len(accepted) else []
     broken += [f"the backlog took {drained} s"] if quiet is None or drained > DRAINED_WITHIN else []
@@ -57,7 +57,7 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         "messages": made,
         "lost": len(accepted) - made,
         "backlog_0_after_s": drained,
-        "ambiguous": await ambiguous(machine, tag),
+        "ambiguous": await ambiguous(cluster, tag),
         "states": dict(found),
         "sent": sent,
         "broken": broken,

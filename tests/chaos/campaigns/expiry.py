@@ -8,8 +8,8 @@ from typing import Any
 
 from sluice.model import ids
 from tests.chaos.campaigns.load import Tell, balanced, body, faults, record, settled, states, steadily
-from tests.chaos.client_session import ahead
-from tests.chaos.cluster import Machine, webhooks
+from tests.chaos.client_session import in_future
+from tests.chaos.cluster import Cluster, webhooks
 from tests.chaos.ledgers import moment, read
 from tests.chaos.simulation import hooked
 
@@ -17,31 +17,31 @@ RATE = 60.0  # messages a second
 LATEST = timedelta(seconds=1.0)  # a call that began in time is in the ledger once it is answered
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` messages that live two to eight seconds, while all providers fail for ten."""
     tag, dice = "i", Random("expiry")
     answers: Counter[str] = Counter()
-    good = {"doors": hooked(*webhooks(machine))}
-    machine.simulation.script({**good, "default": {"do": "fault", "slow": {"median": 0.05, "sigma": 0.5}}})
+    good = {"doors": hooked(*webhooks(cluster))}
+    cluster.simulation.scenario({**good, "default": {"do": "fault", "slow": {"median": 0.05, "sigma": 0.5}}})
 
-    async with balanced(machine) as balancer:
+    async with balanced(cluster) as balancer:
 
         async def send(number: int) -> None:
             lives = dice.uniform(2, 8)
             class_ = dice.choice(("urgent", "standard", "once"))
             reply = await balancer.send(
-                body(tag, number, ("email", "sms")[number % 2], expires_at=ahead(lives), **{"class": class_})
+                body(tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": class_})
             )
             answers[str(reply.status)] += 1
 
         async def mend() -> None:
             await asyncio.sleep(size / RATE * 0.8)
-            machine.simulation.script(good)
+            cluster.simulation.scenario(good)
 
         await asyncio.gather(steadily(RATE, size, send), mend())
-    quiet = await settled(machine, tag, within=120, tell=tell)
-    found = await states(machine, tag)
-    late = await _late(machine, tag)
+    quiet = await settled(cluster, tag, within=120, tell=tell)
+    found = await states(cluster, tag)
+    late = await _late(cluster, tag)
     broken = faults(answers, quiet)
     broken += late[:20]
     broken += ["nothing expired: the campaign proved nothing"] if not found["EXPIRED"] else []
@@ -53,8 +53,8 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     }
 
 
-async def _late(machine: Machine, tag: str) -> list[str]:
-    async with record(machine) as db:
+async def _late(cluster: Cluster, tag: str) -> list[str]:
+    async with record(cluster) as db:
         rows = await db.fetch(
             "SELECT d.id, d.expires_at FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1",
             tag,
@@ -66,10 +66,10 @@ async def _late(machine: Machine, tag: str) -> list[str]:
         )
     until = {row["id"].hex: row["expires_at"] for row in rows}
     broken = [f"{row['delivery_id']}: claimed after expires_at" for row in claimed]
-    for line in read(machine.simulation.calls):
+    for line in read(cluster.simulation.calls):
         if not line["reference"]:
             continue
-        delivery_id, _ = ids.read_reference(line["reference"])
+        delivery_id, _ = ids.parse_attempt_reference(line["reference"])
         expires_at = until.get(delivery_id.hex)
         if expires_at is not None and moment(line["at"]) > expires_at + LATEST:
             broken.append(f"{delivery_id}: called {(moment(line['at']) - expires_at).total_seconds():.1f} s too late")

@@ -5,35 +5,35 @@ from collections import Counter
 from typing import Any
 
 from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, settled
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 COPIES = 20
 IN_FLIGHT = 20  # keys at a time: 400 requests
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` keys with Redis, and as many without."""
     figures: dict[str, Any] = {"keys": size, "copies": COPIES, "broken": []}
     for redis in ("up", "down"):
         if redis == "down":
-            machine.engine.control.stop("redis")
+            cluster.engine.control.stop("redis")
         try:
-            found = await _keys(machine, size, f"a-{redis}", tell)
+            found = await _keys(cluster, size, f"a-{redis}", tell)
         finally:
             if redis == "down":
-                machine.engine.control.start("redis")
+                cluster.engine.control.start("redis")
         figures[f"redis_{redis}"] = found
         figures["broken"] += [f"Redis {redis}: {fault}" for fault in found.pop("broken")]
     return figures
 
 
-async def _keys(machine: Machine, size: int, tag: str, tell: Tell) -> dict[str, Any]:
+async def _keys(cluster: Cluster, size: int, tag: str, tell: Tell) -> dict[str, Any]:
     answers: Counter[str] = Counter()
     broken: list[str] = []
-    async with balanced(machine, answer=30.0) as balancer:
+    async with balanced(cluster, answer=30.0) as balancer:
 
         async def ask(key: str, number: int, copy: int, changed: bool = False) -> str | None:
-            gateway = machine.gateways[copy % len(machine.gateways)]
+            gateway = cluster.gateways[copy % len(cluster.gateways)]
             document = body(tag, number, "email", idempotency_key=key)
             if changed:
                 document["subject"] = "another"
@@ -56,10 +56,10 @@ async def _keys(machine: Machine, size: int, tag: str, tell: Tell) -> dict[str, 
                 tell(f"{tag}: {number + 1} keys")
 
         await at_once(IN_FLIGHT, size, one)
-    if (made := await messages(machine, tag)) != size:
+    if (made := await messages(cluster, tag)) != size:
         broken.append(f"{made} messages for {size} keys")
     if answers["changed 409"] != size:
         broken.append(f"changed bodies: {dict(answers)}")
-    if await settled(machine, tag, within=180, tell=tell) is None:
+    if await settled(cluster, tag, within=180, tell=tell) is None:
         broken.append("not settled")
     return {"messages": made, "answers": dict(answers), "broken": broken}

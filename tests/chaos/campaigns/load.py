@@ -16,7 +16,7 @@ import asyncpg
 
 from sluice_launcher import probes
 from sluice_launcher.state import read_state
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 
 Tell = Callable[[str], None]
 PROBE_EVERY = 0.1  # seconds between a balancer's looks at /readyz
@@ -37,10 +37,10 @@ class Reply:
 class Balancer:
     """Sends each request to a gateway that says it is ready, as any load balancer does."""
 
-    def __init__(self, machine: Machine, session: aiohttp.ClientSession) -> None:
-        self._machine = machine
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
+        self._machine = cluster
         self._session = session
-        self._ready = list(machine.gateways)
+        self._ready = list(cluster.gateways)
         self._dice = Random("balancer")
         self.errors: Counter[str] = Counter()
 
@@ -80,12 +80,12 @@ class Balancer:
 
 
 @asynccontextmanager
-async def balanced(machine: Machine, *, answer: float = 10.0) -> AsyncIterator[Balancer]:
+async def balanced(cluster: Cluster, *, answer: float = 10.0) -> AsyncIterator[Balancer]:
     """A balancer that watches while the block runs."""
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=answer)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
-        balancer = Balancer(machine, session)
+        balancer = Balancer(cluster, session)
         watching = asyncio.create_task(balancer.watch())
         try:
             yield balancer
@@ -141,17 +141,17 @@ async def at_once(limit: int, count: int, act: Callable[[int], Awaitable[None]])
 
 
 @asynccontextmanager
-async def record(machine: Machine) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(machine.postgres, command_timeout=120)
+async def record(cluster: Cluster) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(cluster.postgres, command_timeout=120)
     try:
         yield connection
     finally:
         await connection.close()
 
 
-async def states(machine: Machine, tag: str) -> Counter[str]:
+async def states(cluster: Cluster, tag: str) -> Counter[str]:
     """The deliveries of a campaign by state."""
-    async with record(machine) as db:
+    async with record(cluster) as db:
         rows = await db.fetch(
             "SELECT d.state, count(*) AS n FROM deliveries d JOIN messages m ON m.id = d.message_id"
             " WHERE m.tags[1] = $1 GROUP BY 1",
@@ -160,14 +160,14 @@ async def states(machine: Machine, tag: str) -> Counter[str]:
     return Counter({row["state"]: row["n"] for row in rows})
 
 
-async def messages(machine: Machine, tag: str) -> int:
-    async with record(machine) as db:
+async def messages(cluster: Cluster, tag: str) -> int:
+    async with record(cluster) as db:
         found: int = await db.fetchval("SELECT count(*) FROM messages WHERE tags[1] = $1", tag)
     return found
 
 
-async def ambiguous(machine: Machine, tag: str) -> int:
-    async with record(machine) as db:
+async def ambiguous(cluster: Cluster, tag: str) -> int:
+    async with record(cluster) as db:
         found: int = await db.fetchval(
             "SELECT coalesce(sum(d.ambiguous), 0) FROM deliveries d JOIN messages m ON m.id = d.message_id"
             " WHERE m.tags[1] = $1",
@@ -176,13 +176,13 @@ async def ambiguous(machine: Machine, tag: str) -> int:
     return found
 
 
-async def settled(machine: Machine, tag: str, *, within: float, tell: Tell) -> float | None:
+async def settled(cluster: Cluster, tag: str, *, within: float, tell: Tell) -> float | None:
     """Seconds until nothing of the campaign is due; None when it took longer than ``within``."""
     began = told = time.monotonic()
     while True:
         left = None
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
-            async with record(machine) as db:
+            async with record(cluster) as db:
                 left = await db.fetchval(
                     "SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id"
                     " WHERE m.tags[1] = $1 AND d.due_at IS NOT NULL",
@@ -208,9 +208,9 @@ def faults(answers: Mapping[str, int], seconds: float | None, found: Mapping[str
     return broken + ([f"ended as {bad}"] if bad else [])
 
 
-def processes(machine: Machine) -> dict[str, int | None]:
+def processes(cluster: Cluster) -> dict[str, int | None]:
     """The pid of every role: what was restarted has another one."""
-    managed = {name: found.pid for name, found in read_state(machine.data_dir).items()}
+    managed = {name: found.pid for name, found in read_state(cluster.data_dir).items()}
     return managed | {
-        name: replica.identity.pid if replica.identity else None for name, replica in machine.replicas.items()
+        name: replica.identity.pid if replica.identity else None for name, replica in cluster.replicas.items()
     }

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from sluice.bus.topics import Topic
 from tests.chaos.campaigns.load import Tell, body, messages, processes, settled
-from tests.chaos.cluster import Machine
+from tests.chaos.cluster import Cluster
 from tests.chaos.quiescence import lag
 
 Headers = list[tuple[str, bytes]]
@@ -72,7 +72,7 @@ def bad(key: bytes) -> Mapping[str, tuple[bytes | None, Headers]]:
 
 def hostile(topic: Topic) -> list[bytes | None]:
     """What nobody but us should write on a topic of deliveries, and somebody does."""
-    drive = {
+    task = {
         "delivery_id": "00000000-0000-7000-8000-00000000dead",
         "message_id": "00000000-0000-7000-8000-00000000beef",
         "project_id": "00000000-0000-7000-8000-000000000001",
@@ -81,10 +81,10 @@ def hostile(topic: Topic) -> list[bytes | None]:
         "driven_at": "2026-01-01T00:00:00Z",
         "expires_at": "2099-01-01T00:00:00Z",
     }
-    foreign: dict[str, Any] = drive
+    foreign: dict[str, Any] = task
     if topic not in (Topic.ACCEPTED, Topic.REROUTE):
         provider = {"provider_id": "00000000-0000-7000-8000-000000000002", "package": "provider-smtp"}
-        foreign = {"drive": drive, **provider, "reference": "att_x_1", "decision": "{}"}
+        foreign = {"drive": task, **provider, "reference": "att_x_1", "decision": "{}"}
     unreadable: list[bytes | None] = [
         None,
         b"",
@@ -92,23 +92,23 @@ def hostile(topic: Topic) -> list[bytes | None]:
         b"[]",
         b"\xff\xfe",
         b"[" * 100_000,
-        json.dumps({**foreign, "driven_at": "soon", "drive": {**drive, "driven_at": "soon"}}).encode(),
+        json.dumps({**foreign, "driven_at": "soon", "drive": {**task, "driven_at": "soon"}}).encode(),
         json.dumps({**foreign, "drive": 7, "delivery_id": 7}).encode(),
-        json.dumps({**drive, "attempt": 10**30, "drive": {**drive, "attempt": 10**30}}).encode(),
+        json.dumps({**task, "attempt": 10**30, "drive": {**task, "attempt": 10**30}}).encode(),
     ]
     return [*unreadable, json.dumps(foreign).encode()]
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` good records with a tenth as many bad ones among them, and hostile ones on every other topic."""
     dice, tag = Random("poison"), "c"
-    before = processes(machine)
-    kinds = list(bad(machine.project.key.encode()).items())
+    before = processes(cluster)
+    kinds = list(bad(cluster.project.key.encode()).items())
     wanted: dict[tuple[str, int, int], str] = {}
-    producer = AIOKafkaProducer(bootstrap_servers=machine.kafka, max_request_size=2_000_000, linger_ms=5)
+    producer = AIOKafkaProducer(bootstrap_servers=cluster.kafka, max_request_size=2_000_000, linger_ms=5)
     await producer.start()
     try:
-        good: Headers = [("schema-version", b"1"), ("x-sendpipe-key", machine.project.key.encode())]
+        good: Headers = [("schema-version", b"1"), ("x-sendpipe-key", cluster.project.key.encode())]
         sending = []
         for number in range(size):
             if number % 10 == 0:
@@ -130,11 +130,11 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             wanted[place.topic, place.partition, place.offset] = kind
     finally:
         await producer.stop()
-    return await _check(machine, size, tag, wanted, before, tell)
+    return await _check(cluster, size, tag, wanted, before, tell)
 
 
 async def _check(
-    machine: Machine,
+    cluster: Cluster,
     size: int,
     tag: str,
     wanted: Mapping[tuple[str, int, int], str],
@@ -144,24 +144,24 @@ async def _check(
     broken: list[str] = []
     left: Any = None
     for _ in range(600):
-        left = {topic: number for topic, number in (await lag(machine.kafka)).items() if number}
+        left = {topic: number for topic, number in (await lag(cluster.kafka)).items() if number}
         if not left:
             break
         tell(f"{tag}: unread {left}") if sum(left.values()) % 7 == 0 else None
         await asyncio.sleep(0.5)
     if left:
         broken.append(f"not read: {left}")
-    if await settled(machine, tag, within=300, tell=tell) is None:
+    if await settled(cluster, tag, within=300, tell=tell) is None:
         broken.append("good ones are not settled")
-    made = await messages(machine, tag)
+    made = await messages(cluster, tag)
     if made != size:
         broken.append(f"{made} messages for {size} good records")
-    if await messages(machine, "c-bad"):
+    if await messages(cluster, "c-bad"):
         broken.append("a bad record became a message")
-    parked = await letters(machine)
+    parked = await letters(cluster)
     missing = {place: kind for place, kind in wanted.items() if not parked.get(place)}
     broken += [f"not parked: {kind} at {place}" for place, kind in list(missing.items())[:20]]
-    restarted = [name for name, pid in processes(machine).items() if before.get(name) != pid]
+    restarted = [name for name, pid in processes(cluster).items() if before.get(name) != pid]
     if restarted:
         broken.append(f"restarted: {restarted}")
     kinds = Counter(wanted.values())
@@ -175,9 +175,9 @@ async def _check(
     }
 
 
-async def letters(machine: Machine) -> dict[tuple[str, int, int], str]:
+async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
     """Everything on ``dead.letters``: the reason by place."""
-    reader = AIOKafkaConsumer(bootstrap_servers=machine.kafka, group_id=None, auto_offset_reset="earliest")
+    reader = AIOKafkaConsumer(bootstrap_servers=cluster.kafka, group_id=None, auto_offset_reset="earliest")
     await reader.start()
     found: dict[tuple[str, int, int], str] = {}
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sluice.runtime.settings import read_key_file
 from sluice.store import configuration
-from sluice.store.cipher import Vault
+from sluice.store.cipher import CredentialCipher
 from tests.chaos.campaigns.load import Tell, balanced, faults, record, sender, settled, states, steadily
-from tests.chaos.cluster import Machine, account, add_provider
+from tests.chaos.cluster import Cluster, account, add_provider
 from tests.chaos.ledgers import now, read
 from tests.chaos.simulation import DOORS
 
@@ -17,53 +17,53 @@ RATE = 60.0  # messages a second
 EDIT_EVERY = 0.1  # seconds
 
 
-async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """For ``size`` seconds: one provider edited ten times a second, one switched off and on, ones made and deleted."""
     tag = "h"
     answers: Counter[str] = Counter()
     changes: Counter[str] = Counter()
     over = asyncio.Event()
-    vault = Vault(read_key_file(machine.key_file))
-    unauthorised = _refused(machine)
+    cipher = CredentialCipher(read_key_file(cluster.key_file))
+    unauthorised = _refused(cluster)
 
-    async with balanced(machine) as balancer, record(machine) as db:
+    async with balanced(cluster) as balancer, record(cluster) as db:
         change = asyncio.Lock()
         send = sender(balancer, tag, answers)
 
         async def edit() -> None:
-            door = "resend-a"
-            provider_id = machine.project.providers[door]
+            source = "resend-a"
+            provider_id = cluster.project.providers[source]
             while not over.is_set():
-                _, _, credentials = account(DOORS[door], machine.simulation.ports[door], door)
-                sealed = vault.seal(
-                    json.dumps(credentials).encode(), project_id=machine.project.id, provider_id=provider_id
+                _, _, credentials = account(DOORS[source], cluster.simulation.ports[source], source)
+                encrypted = cipher.encrypt(
+                    json.dumps(credentials).encode(), project_id=cluster.project.id, provider_id=provider_id
                 )
                 async with change:
-                    await configuration.change_provider(db, provider_id, now=now(), sealed=sealed)
+                    await configuration.update_provider(db, provider_id, now=now(), encrypted_credentials=encrypted)
                 changes["edited"] += 1
                 await asyncio.sleep(EDIT_EVERY)
 
         async def switch() -> None:
             while not over.is_set():
-                for door in ("twilio-a", "smtp-a"):
+                for source in ("twilio-a", "smtp-a"):
                     for enabled in (False, True):
                         async with change:
-                            await configuration.change_provider(
-                                db, machine.project.providers[door], now=now(), enabled=enabled
+                            await configuration.update_provider(
+                                db, cluster.project.providers[source], now=now(), enabled=enabled
                             )
                         changes["switched"] += 1
                         await asyncio.sleep(0.4)
 
         async def delete() -> None:
             while not over.is_set():
-                for door in ("smtp-b", "twilio-b"):
+                for source in ("smtp-b", "twilio-b"):
                     async with change:
                         made = await add_provider(
-                            db, vault, machine.project.id, machine.simulation, door, DOORS[door], priority=0
+                            db, cipher, cluster.project.id, cluster.simulation, source, DOORS[source], priority=0
                         )
                     await asyncio.sleep(0.5)
                     async with change:
-                        await configuration.change_provider(db, made, now=now(), deleted=True)
+                        await configuration.update_provider(db, made, now=now(), deleted=True)
                     changes["deleted"] += 1
 
         async def end() -> None:
@@ -71,12 +71,12 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             over.set()
 
         sent, *_ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), edit(), switch(), delete(), end())
-        for door in ("twilio-a", "smtp-a"):
-            await configuration.change_provider(db, machine.project.providers[door], now=now(), enabled=True)
-    quiet = await settled(machine, tag, within=120, tell=tell)
-    found = await states(machine, tag)
+        for source in ("twilio-a", "smtp-a"):
+            await configuration.update_provider(db, cluster.project.providers[source], now=now(), enabled=True)
+    quiet = await settled(cluster, tag, within=120, tell=tell)
+    found = await states(cluster, tag)
     broken = faults(answers, quiet, found)
-    refused = _refused(machine) - unauthorised
+    refused = _refused(cluster) - unauthorised
     broken += [f"{refused} calls were refused for their credentials"] if refused else []
     return {
         "seconds": size,
@@ -88,5 +88,5 @@ async def run(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
     }
 
 
-def _refused(machine: Machine) -> int:
-    return sum(line.get("status") in (401, 403) for line in read(machine.simulation.calls))
+def _refused(cluster: Cluster) -> int:
+    return sum(line.get("status") in (401, 403) for line in read(cluster.simulation.calls))

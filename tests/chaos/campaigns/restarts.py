@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice_launcher.process_info import free_port
 from tests.chaos.campaigns.load import Tell, ambiguous, balanced, faults, sender, settled, states, steadily
-from tests.chaos.cluster import Machine, replica_of
+from tests.chaos.cluster import Cluster, replica_of
 from tests.chaos.ledgers import moment, read
 from tests.chaos.nemesis import Fault, Nemesis
 
@@ -18,15 +18,15 @@ EVERY = 2.0  # seconds between a join and the next leave
 LONGEST_STILL = 30.0  # seconds without a call
 
 
-async def rolling(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def rolling(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` restarts, of every process in turn, at 100 messages a second."""
     tag = "d"
     answers: Counter[str] = Counter()
-    nemesis = Nemesis(machine, machine.ledger("rolling.jsonl"))
-    names = [name for name in nemesis.names if name in machine.ports]
+    nemesis = Nemesis(cluster, cluster.ledger("rolling.jsonl"))
+    names = [name for name in nemesis.names if name in cluster.ports]
     over = asyncio.Event()
 
-    async with balanced(machine) as balancer:
+    async with balanced(cluster) as balancer:
         send = sender(balancer, tag, answers)
 
         async def restart() -> None:
@@ -41,8 +41,8 @@ async def rolling(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
 
         sent, _ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), restart())
         errors = dict(balancer.errors)
-    quiet = await settled(machine, tag, within=120, tell=tell)
-    doubtful = await ambiguous(machine, tag)
+    quiet = await settled(cluster, tag, within=120, tell=tell)
+    doubtful = await ambiguous(cluster, tag)
     broken = faults(answers, quiet)
     broken += [f"errors {errors}"] if errors else []
     broken += [f"{doubtful} ambiguous attempts"] if doubtful else []
@@ -52,26 +52,26 @@ async def rolling(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         "messages": sent,
         "client_errors": sent - answers["201"],
         "ambiguous": doubtful,
-        "states": dict(await states(machine, tag)),
+        "states": dict(await states(cluster, tag)),
         "broken": broken,
     }
 
 
-async def storm(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def storm(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """For ``size`` seconds a third worker of each channel joins, and leaves two seconds later."""
     tag = "g"
     answers: Counter[str] = Counter()
     over = asyncio.Event()
     began = time.time()
 
-    async with balanced(machine) as balancer:
+    async with balanced(cluster) as balancer:
         send = sender(balancer, tag, answers)
 
         async def rage() -> int:
             changes = 0
             while time.time() - began < size:
                 for name in ("email-worker", "sms-worker"):
-                    joining = replica_of(machine, name, free_port(), f"{name}-storm")
+                    joining = replica_of(cluster, name, free_port(), f"{name}-storm")
                     joining.start()
                     await asyncio.sleep(EVERY)
                     await joining.stop()
@@ -80,8 +80,8 @@ async def storm(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
             return changes
 
         sent, changes = await asyncio.gather(steadily(STORM_RATE, 10**6, send, until=over), rage())
-    quiet = await settled(machine, tag, within=120, tell=tell)
-    calls = sorted(moment(line["at"]).timestamp() for line in read(machine.simulation.calls))
+    quiet = await settled(cluster, tag, within=120, tell=tell)
+    calls = sorted(moment(line["at"]).timestamp() for line in read(cluster.simulation.calls))
     calls = [began, *(at for at in calls if at > began)]
     still = max((later - earlier for earlier, later in pairwise(calls)), default=0.0)
     broken = faults(answers, quiet)
@@ -91,7 +91,7 @@ async def storm(machine: Machine, size: int, tell: Tell) -> dict[str, Any]:
         "changes": changes,
         "messages": sent,
         "longest_standstill_s": round(still, 1),
-        "states": dict(await states(machine, tag)),
-        "ambiguous": await ambiguous(machine, tag),
+        "states": dict(await states(cluster, tag)),
+        "ambiguous": await ambiguous(cluster, tag),
         "broken": broken,
     }

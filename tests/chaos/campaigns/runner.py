@@ -12,12 +12,12 @@ import uvloop
 
 from tests.chaos.campaigns import backlog, cancellation, data_loss, expiry, idempotency, poison, providers, restarts
 from tests.chaos.campaigns.load import Tell
-from tests.chaos.cluster import Machine, doubled, machine, webhooks
+from tests.chaos.cluster import Cluster, cluster, doubled, webhooks
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.quiescence import quiet
+from tests.chaos.quiescence import wait_until_quiescent
 from tests.chaos.simulation import hooked
 
-Run = Callable[[Machine, int, Tell], Awaitable[dict[str, Any]]]
+Run = Callable[[Cluster, int, Tell], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,24 @@ CAMPAIGNS: Mapping[str, Campaign] = {
 def run(sizes: Mapping[str, int], folder: Path, tell: Tell) -> dict[str, Any]:
     """The figures of each, with what was broken."""
     began = time.monotonic()
-    with machine(folder, tell) as running:
+    with cluster(folder, tell) as running:
         found = uvloop.run(_run(running, sizes, tell))
     found["seconds"] = round(time.monotonic() - began, 1)
     return found
 
 
-async def _run(running: Machine, sizes: Mapping[str, int], tell: Tell) -> dict[str, Any]:
+async def _run(running: Cluster, sizes: Mapping[str, int], tell: Tell) -> dict[str, Any]:
     results: dict[str, Any] = {}
     async with doubled(running):
         await Nemesis(running, running.ledger("start.jsonl")).heal()
         for name, size in sizes.items():
-            running.simulation.script({"doors": hooked(*webhooks(running)), "default": {"receipts": {"kinds": []}}})
+            running.simulation.scenario({"doors": hooked(*webhooks(running)), "default": {"receipts": {"kinds": []}}})
             tell(f"{name}: {size} {CAMPAIGNS[name].unit}")
             began = time.monotonic()
             results[name] = await _one(CAMPAIGNS[name], running, size, tell)
             results[name]["took_s"] = round(time.monotonic() - began, 1)
             tell(f"{name}: {json.dumps(results[name])}")
-        _, left = await quiet(running, within=180, tell=tell)
+        _, left = await wait_until_quiescent(running, within=180, tell=tell)
     verified = running.command("verify", "--quiet", "--json", "--ledger", str(running.simulation.calls))
     report = json.loads(verified.stdout)
     broken = {name: result["broken"] for name, result in results.items() if result["broken"]}
@@ -79,7 +79,7 @@ async def _run(running: Machine, sizes: Mapping[str, int], tell: Tell) -> dict[s
     return {"campaigns": results, "verify": verify, "broken": broken}
 
 
-async def _one(campaign: Campaign, running: Machine, size: int, tell: Tell) -> dict[str, Any]:
+async def _one(campaign: Campaign, running: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     try:
         return await campaign.run(running, size, tell)
     except Exception as error:  # the others are to run all the same

@@ -30,7 +30,7 @@ def test_the_gateway_takes_the_body_and_the_sink_finds_its_number(channel):
 
     read, _ = v1_schemas.parse(body)
 
-    assert read.class_ == "urgent"
+    assert read.delivery_class == "urgent"
     assert number_of(read.to[0]) == (7, 42)
 
 

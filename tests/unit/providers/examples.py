@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from sluice.model.message import Attachment, Chat, Email, Push, Sms, Whatsapp
-from sluice.providers.contract import Outgoing, ReceiptRequest
+from sluice.model.message import Attachment, ChatMessage, Email, Push, Sms, Whatsapp
+from sluice.providers.contract import OutboundMessage, ReceiptRequest
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ def an_attachment(content: bytes, **changes: Any) -> Attachment:
     return Attachment(**defaults | changes)
 
 
-def outgoing(content: Email | Sms | Whatsapp | Chat | Push, **changes: Any) -> Outgoing:
+def outbound(content: Email | Sms | Whatsapp | ChatMessage | Push, **changes: Any) -> OutboundMessage:
     recipient = content.to[0] if isinstance(content, Email) and content.to else "+15005550100"
     defaults: dict[str, Any] = {
         "recipient": recipient,
@@ -47,7 +47,7 @@ def outgoing(content: Email | Sms | Whatsapp | Chat | Push, **changes: Any) -> O
         "created_at": NOON,
         "attempted_at": NOON,
     }
-    return Outgoing(content=content, **defaults | changes)
+    return OutboundMessage(content=content, **defaults | changes)
 
 
 def a_receipt(

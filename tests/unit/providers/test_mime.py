@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.model.message import Email
-from sluice.providers.contract import UnsendableError
+from sluice.providers.contract import UnsupportedMessageError
 from sluice.providers.kit.mime import write_mail
 from tests.unit.providers.examples import NOON, an_attachment, an_email
 
@@ -116,7 +116,7 @@ def test_a_repeat_is_byte_identical() -> None:
 
 
 def test_a_mail_without_any_content_is_refused() -> None:
-    with pytest.raises(UnsendableError):
+    with pytest.raises(UnsupportedMessageError):
         written(an_email(text=None))
 
 
@@ -144,7 +144,7 @@ def test_a_mail_without_any_content_is_refused() -> None:
     ],
 )
 def test_an_address_that_could_become_something_else_is_refused_and_not_repeated(address: str) -> None:
-    with pytest.raises(UnsendableError) as refusal:
+    with pytest.raises(UnsupportedMessageError) as refusal:
         written(an_email(to=(address,)))
 
     assert "example" not in str(refusal.value)
@@ -185,7 +185,7 @@ def test_any_subject_comes_back_and_adds_no_header(subject: str) -> None:
 def test_no_subject_or_name_whatsoever_adds_a_header(subject: str, name: str) -> None:
     try:
         raw = written(an_email(subject=subject, to=(f"{name} <ana@example.org>",)))
-    except UnsendableError:
+    except UnsupportedMessageError:
         return  # refused as a whole: nothing to add to
 
     assert headers_of(raw)[: len(HEADERS)] == HEADERS
@@ -230,11 +230,11 @@ def test_any_attachment_name_adds_no_header(name: str) -> None:
 
 @pytest.mark.parametrize("broken", ["a\rb", "a\nb", "a\x0bb", "a\x85b", "a\u2028b", "a\x00b", "a\x1eb"])
 def test_a_subject_with_a_line_break_of_any_kind_is_refused(broken: str) -> None:
-    with pytest.raises(UnsendableError):
+    with pytest.raises(UnsupportedMessageError):
         written(an_email(subject=broken))
 
 
 @pytest.mark.parametrize("field", ["subject", "text", "html"])
 def test_half_a_character_is_refused(field: str) -> None:
-    with pytest.raises(UnsendableError):
+    with pytest.raises(UnsupportedMessageError):
         written(an_email(**{field: "\ud800"}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.providers.kit.redaction import clean
+from sluice.providers.kit.redaction import redact
 
 
 @pytest.mark.parametrize(
@@ -21,16 +21,16 @@ from sluice.providers.kit.redaction import clean
     ],
 )
 def test_addresses_numbers_and_controls_are_taken_out(text: str, cleaned: str) -> None:
-    assert clean(text) == cleaned
+    assert redact(text) == cleaned
 
 
 def test_hidden_words_are_taken_out_longest_first() -> None:
-    assert clean("key re_12345 and re_123", hide=["re_123", "re_12345"]) == "key <hidden> and <hidden>"
+    assert redact("key re_12345 and re_123", secrets=["re_123", "re_12345"]) == "key <hidden> and <hidden>"
 
 
 def test_a_very_short_secret_does_not_eat_the_text() -> None:
-    assert clean("a bad password", hide=["a", "pw"]) == "a bad password"
+    assert redact("a bad password", secrets=["a", "pw"]) == "a bad password"
 
 
 def test_the_text_is_cut() -> None:
-    assert len(clean("x" * 100_000)) == 300
+    assert len(redact("x" * 100_000)) == 300

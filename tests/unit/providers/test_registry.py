@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from sluice.model.outcome import Accepted
 from sluice.providers import registry
-from sluice.providers.contract import AnyPackage, Credentials, ForgedReceiptError, Wire
+from sluice.providers.contract import AnyPackage, Credentials, InvalidReceiptSignatureError, TransportKind
 from sluice.providers.kit.credentials import secrets_of
-from sluice.providers.registry import PACKAGES, UnknownPackageError, credential_schema, package_named
-from tests.unit.providers.examples import a_receipt, an_email, an_sms, outgoing
+from sluice.providers.registry import PACKAGES, UnknownPackageError, credential_schema, get_package
+from tests.unit.providers.examples import a_receipt, an_email, an_sms, outbound
 
 HIDDEN = "s3cr3t-that-nobody-may-see"
 COMPLETE: dict[str, dict[str, Any]] = {
@@ -37,13 +37,13 @@ def credentials_of(package: AnyPackage) -> Credentials:
 
 @every_package
 def test_a_package_is_found_under_its_own_name(package: AnyPackage) -> None:
-    assert package_named(package.name) is package
+    assert get_package(package.name) is package
     assert package.name.startswith("provider-")
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UnknownPackageError, match=r"provider-nix.*provider-resend, .*provider-smtp"):
-        package_named("provider-nix")
+        get_package("provider-nix")
 
 
 @every_package
@@ -76,7 +76,7 @@ def test_the_schema_is_json_in_the_callers_spelling(package: AnyPackage) -> None
 def test_the_request_of_a_package_shows_no_secret_when_printed(package: AnyPackage) -> None:
     content = an_email() if "email" in package.channels else an_sms()
 
-    assert HIDDEN not in repr(package.build(outgoing(content), credentials_of(package)))
+    assert HIDDEN not in repr(package.build(outbound(content), credentials_of(package)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -86,7 +86,9 @@ def test_the_request_of_a_package_shows_no_secret_when_printed(package: AnyPacka
         st.binary(max_size=60), st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode)
     ),
 )
-@pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.wire is Wire.HTTP], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "package", [p for p in PACKAGES.values() if p.transport is TransportKind.HTTP], ids=lambda p: p.name
+)
 def test_no_answer_whatsoever_upsets_a_package_or_passes_for_an_acceptance(
     package: AnyPackage, status: int, content: bytes
 ) -> None:
@@ -101,13 +103,13 @@ def test_no_answer_whatsoever_upsets_a_package_or_passes_for_an_acceptance(
     ),
     body=st.binary(max_size=80),
 )
-@pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.read_receipts], ids=lambda p: p.name)
+@pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.parse_receipts], ids=lambda p: p.name)
 def test_no_receipt_whatsoever_upsets_a_package_or_passes_for_a_genuine_one(
     package: AnyPackage, headers: dict[str, str], body: bytes
 ) -> None:
-    assert package.read_receipts is not None
-    with pytest.raises(ForgedReceiptError):
-        package.read_receipts(a_receipt("https://h.test/r?ref=1", headers, body), credentials_of(package))
+    assert package.parse_receipts is not None
+    with pytest.raises(InvalidReceiptSignatureError):
+        package.parse_receipts(a_receipt("https://h.test/r?ref=1", headers, body), credentials_of(package))
 
 
 # Third parties
@@ -145,12 +147,12 @@ def test_a_third_partys_package_is_found_by_its_name(offered: list[Entry]) -> No
     pigeon = replace(PACKAGES["provider-sandbox"], name="provider-pigeon")
     offered.append(entry("pigeon", pigeon))
 
-    assert package_named("provider-pigeon") is pigeon
+    assert get_package("provider-pigeon") is pigeon
 
 
 @pytest.mark.parametrize("found", [ImportError("no"), "not a package", PACKAGES["provider-smtp"]])
 def test_what_is_no_package_of_theirs_is_left_out_and_the_rest_goes_on(offered: list[Entry], found: Any) -> None:
     offered.append(entry("odd", found))
 
-    assert registry.third_party() == {}
-    assert package_named("provider-smtp") is PACKAGES["provider-smtp"]
+    assert registry.load_entry_points() == {}
+    assert get_package("provider-smtp") is PACKAGES["provider-smtp"]

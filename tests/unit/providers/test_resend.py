@@ -14,10 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.adapters.resend import ResendCredentials, build, classify, read_receipts
-from sluice.providers.contract import ForgedReceiptError, Receipt, ReceiptKind, UnsendableError
-from sluice.providers.kit.responses import LONGEST_PAUSE
-from tests.unit.providers.examples import a_receipt, an_attachment, an_email, an_sms, outgoing
+from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_receipts
+from sluice.providers.contract import InvalidReceiptSignatureError, Receipt, ReceiptKind, UnsupportedMessageError
+from sluice.providers.kit.responses import MAX_RETRY_AFTER
+from tests.unit.providers.examples import a_receipt, an_attachment, an_email, an_sms, outbound
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecret": SECRET})
@@ -58,7 +58,7 @@ def test_the_whole_mail_is_in_the_request() -> None:
         attachments=(file,),
     )
 
-    request = build(outgoing(mail, attachments={file.sha256: content}), CREDENTIALS)
+    request = build(outbound(mail, attachments={file.sha256: content}), CREDENTIALS)
 
     assert (request.method, str(request.url)) == ("POST", "https://api.resend.com/emails")
     assert request.headers["authorization"] == "Bearer re_123"
@@ -87,12 +87,12 @@ def test_the_whole_mail_is_in_the_request() -> None:
 
 def test_what_is_empty_is_left_out() -> None:
     assert {"cc", "bcc", "reply_to", "html", "attachments"}.isdisjoint(
-        body_of(build(outgoing(an_email()), CREDENTIALS))
+        body_of(build(outbound(an_email()), CREDENTIALS))
     )
 
 
 def test_a_repeat_has_the_same_key_over_the_same_bytes() -> None:
-    first, second = (build(outgoing(an_email()), CREDENTIALS) for _ in range(2))
+    first, second = (build(outbound(an_email()), CREDENTIALS) for _ in range(2))
 
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"] == "att_01HX"
     assert first.content == second.content
@@ -101,7 +101,7 @@ def test_a_repeat_has_the_same_key_over_the_same_bytes() -> None:
 def test_another_address_can_be_configured() -> None:
     credentials = ResendCredentials.model_validate({"apiKey": "re_1", "baseUrl": "http://127.0.0.1:9/x/"})
 
-    assert str(build(outgoing(an_email()), credentials).url) == "http://127.0.0.1:9/x/emails"
+    assert str(build(outbound(an_email()), credentials).url) == "http://127.0.0.1:9/x/emails"
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,13 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused(key: str) -> None:
 def test_a_key_loses_the_line_end_it_was_pasted_with() -> None:
     credentials = ResendCredentials.model_validate({"apiKey": " re_1\n"})
 
-    assert build(outgoing(an_email()), credentials).headers["authorization"] == "Bearer re_1"
+    assert build(outbound(an_email()), credentials).headers["authorization"] == "Bearer re_1"
 
 
 @pytest.mark.parametrize("content", [an_sms(), an_email(to=("ana\r\n@example.org",))])
 def test_what_it_cannot_carry_is_refused(content: Any) -> None:
-    with pytest.raises(UnsendableError):
-        build(outgoing(content), CREDENTIALS)
+    with pytest.raises(UnsupportedMessageError):
+        build(outbound(content), CREDENTIALS)
 
 
 # Answers
@@ -230,7 +230,7 @@ def test_a_used_up_quota_is_a_long_pause(name: str) -> None:
     outcome = classify(httpx.Response(429, json={"name": name}))
 
     assert isinstance(outcome, Throttled)
-    assert outcome.retry_after == LONGEST_PAUSE
+    assert outcome.retry_after == MAX_RETRY_AFTER
 
 
 # Receipts
@@ -264,7 +264,7 @@ def event(kind: str, **data: Any) -> bytes:
 
 
 def receipts(body: bytes, headers: dict[str, str] | None = None, at: datetime = SIGNED_AT) -> list[Receipt]:
-    return read_receipts(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS)
+    return parse_receipts(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS)
 
 
 def test_the_vector_of_the_fact_sheet_is_genuine() -> None:
@@ -274,7 +274,7 @@ def test_the_vector_of_the_fact_sheet_is_genuine() -> None:
         receipt_id="msg_2test0000000000000000000",
         kind=ReceiptKind.DELIVERED,
         reference=None,
-        provider_ref="0b5a7f3e-6c1d-4d55-9f5a-2f1d5b0c9a11",
+        provider_message_id="0b5a7f3e-6c1d-4d55-9f5a-2f1d5b0c9a11",
         recipient="ana@example.org",
         occurred_at=datetime(2025, 1, 1, 0, 0, 5, tzinfo=UTC),
     )
@@ -338,13 +338,13 @@ FORGERIES: list[tuple[str, dict[str, str | None], bytes]] = [
 def test_a_forgery_is_refused(changes: dict[str, str | None], body: bytes) -> None:
     headers = {name: value for name, value in {**HEADERS, **changes}.items() if value is not None}
 
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         receipts(body, headers)
 
 
 @pytest.mark.parametrize("seconds", [301, -301, 3600, 8 * 86400])
 def test_a_replay_at_another_time_is_refused(seconds: int) -> None:
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         receipts(BODY, HEADERS, SIGNED_AT + timedelta(seconds=seconds))
 
 
@@ -354,8 +354,10 @@ def test_five_minutes_of_clock_skew_are_allowed(seconds: int) -> None:
 
 
 def test_without_a_secret_nothing_is_believed() -> None:
-    with pytest.raises(ForgedReceiptError):
-        read_receipts(a_receipt(URL, HEADERS, BODY, at=SIGNED_AT), ResendCredentials.model_validate({"apiKey": "re_1"}))
+    with pytest.raises(InvalidReceiptSignatureError):
+        parse_receipts(
+            a_receipt(URL, HEADERS, BODY, at=SIGNED_AT), ResendCredentials.model_validate({"apiKey": "re_1"})
+        )
 
 
 @pytest.mark.parametrize(
@@ -421,4 +423,4 @@ def test_the_detail_holds_the_diagnosis_and_no_address(codes: Any) -> None:
 def test_odd_data_never_stops_a_genuine_receipt(data: dict[str, Any]) -> None:
     (receipt,) = receipts(event("email.delivered", **data))
 
-    assert receipt.provider_ref == "0b5a7f3e"
+    assert receipt.provider_message_id == "0b5a7f3e"

@@ -9,13 +9,13 @@ from pydantic import SecretStr, ValidationError
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials, build, classify
-from sluice.providers.contract import UnsendableError
-from sluice.providers.kit.responses import LONGEST_PAUSE
+from sluice.providers.contract import UnsupportedMessageError
+from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
-from tests.unit.providers.examples import an_attachment, an_email, an_sms, outgoing
+from tests.unit.providers.examples import an_attachment, an_email, an_sms, outbound
 
 GREETING, EHLO, TLS, AUTH = Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH
-MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT
+MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.END_OF_DATA
 
 ROWS: list[tuple[Phase, int, str, type[Outcome]]] = [
     # connect, greeting, EHLO
@@ -108,7 +108,7 @@ def test_a_reply_is_classified(phase: Phase, code: int, text: str, outcome: type
     assert type(classify(SmtpReply(phase, code, text))) is outcome
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.DOT])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.END_OF_DATA])
 @pytest.mark.parametrize("code", [220, 250, 251, 354])
 def test_nothing_before_the_final_dot_is_an_acceptance(phase: Phase, code: int) -> None:
     assert not isinstance(classify(SmtpReply(phase, code, "2.0.0 Ok")), Accepted | Unknown)
@@ -116,7 +116,7 @@ def test_nothing_before_the_final_dot_is_an_acceptance(phase: Phase, code: int) 
 
 @pytest.mark.parametrize("code", range(400, 600))
 def test_a_refusal_of_the_dot_is_never_ambiguous(code: int) -> None:
-    assert not isinstance(classify(SmtpReply(Phase.DOT, code, "no")), Accepted | Unknown)
+    assert not isinstance(classify(SmtpReply(Phase.END_OF_DATA, code, "no")), Accepted | Unknown)
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,16 @@ def test_a_refusal_of_the_dot_is_never_ambiguous(code: int) -> None:
     ],
 )
 def test_the_last_word_is_the_providers_reference(text: str, queue_id: str) -> None:
-    assert classify(SmtpReply(Phase.DOT, 250, text)) == Accepted(queue_id)
+    assert classify(SmtpReply(Phase.END_OF_DATA, 250, text)) == Accepted(queue_id)
 
 
 def test_a_daily_quota_is_a_long_pause() -> None:
-    reply = SmtpReply(Phase.DOT, 454, "Throttling failure: Daily message quota exceeded.")
+    reply = SmtpReply(Phase.END_OF_DATA, 454, "Throttling failure: Daily message quota exceeded.")
 
     outcome = classify(reply)
 
     assert isinstance(outcome, Throttled)
-    assert outcome.retry_after == LONGEST_PAUSE
+    assert outcome.retry_after == MAX_RETRY_AFTER
 
 
 def test_the_reason_names_the_recipient_by_number() -> None:
@@ -205,7 +205,7 @@ def test_a_host_is_only_a_host(host: str) -> None:
 def test_the_envelope_holds_everybody_once_and_the_message_no_blind_copy() -> None:
     mail = an_email(to=("Ana <ana@example.org>", "ben@example.org"), cc=("ana@example.org",), bcc=("eve@example.org",))
 
-    request = build(outgoing(mail), SmtpCredentials(host="mx"))
+    request = build(outbound(mail), SmtpCredentials(host="mx"))
 
     assert request.recipients == ("ana@example.org", "ben@example.org", "eve@example.org")
     assert request.sender == "no-reply@example.com"
@@ -215,7 +215,7 @@ def test_the_envelope_holds_everybody_once_and_the_message_no_blind_copy() -> No
 def test_bounces_go_to_the_configured_address() -> None:
     credentials = SmtpCredentials.model_validate({"host": "mx", "envelopeFrom": "bounces@example.com"})
 
-    request = build(outgoing(an_email()), credentials)
+    request = build(outbound(an_email()), credentials)
 
     assert request.sender == "bounces@example.com"
     assert b"bounces" not in request.message
@@ -227,20 +227,20 @@ def test_every_attempt_sends_the_same_bytes() -> None:
     mail = an_email(html="<p>é</p>", attachments=(file,))
     contents = {file.sha256: content}
 
-    first = build(outgoing(mail, attachments=contents), SmtpCredentials(host="a"))
-    second = build(outgoing(mail, attachments=contents, reference="att_2"), SmtpCredentials(host="b"))
+    first = build(outbound(mail, attachments=contents), SmtpCredentials(host="a"))
+    second = build(outbound(mail, attachments=contents, reference="att_2"), SmtpCredentials(host="b"))
 
     assert first.message == second.message
 
 
 @pytest.mark.parametrize(("to", "utf8"), [("ana@example.org", False), ("аня@example.org", True)])
 def test_an_address_that_is_not_ascii_asks_for_smtputf8(to: str, utf8: bool) -> None:
-    assert build(outgoing(an_email(to=(to,))), SmtpCredentials(host="mx")).utf8 is utf8
+    assert build(outbound(an_email(to=(to,))), SmtpCredentials(host="mx")).utf8 is utf8
 
 
 @pytest.mark.parametrize("content", [an_sms(), an_email(to=())])
 def test_what_is_no_mail_to_anybody_is_refused(content: Any) -> None:
-    request = outgoing(content, recipient="x")
+    request = outbound(content, recipient="x")
 
-    with pytest.raises(UnsendableError):
+    with pytest.raises(UnsupportedMessageError):
         SMTP.build(request, SmtpCredentials(host="mx"))

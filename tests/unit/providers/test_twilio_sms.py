@@ -14,9 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, read_receipts
-from sluice.providers.contract import ForgedReceiptError, Receipt, ReceiptKind, UnsendableError
-from tests.unit.providers.examples import a_receipt, an_email, an_sms, outgoing
+from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_receipts
+from sluice.providers.contract import InvalidReceiptSignatureError, Receipt, ReceiptKind, UnsupportedMessageError
+from tests.unit.providers.examples import a_receipt, an_email, an_sms, outbound
 
 SID = "AC" + "0" * 31 + "1"
 TOKEN = "12345"
@@ -34,7 +34,7 @@ def form_of(request: httpx.Request) -> dict[str, str]:
 
 
 def test_the_text_is_in_the_form() -> None:
-    message = outgoing(an_sms(text="Grüße & +mehr"), callback_url=CALLBACK, reference="msg-42")
+    message = outbound(an_sms(text="Grüße & +mehr"), callback_url=CALLBACK, reference="msg-42")
 
     request = build(message, CREDENTIALS)
 
@@ -59,11 +59,11 @@ def test_the_text_is_in_the_form() -> None:
     ],
 )
 def test_our_reference_joins_the_callbacks_query(callback: str, expected: str) -> None:
-    assert form_of(build(outgoing(an_sms(), callback_url=callback), CREDENTIALS))["StatusCallback"] == expected
+    assert form_of(build(outbound(an_sms(), callback_url=callback), CREDENTIALS))["StatusCallback"] == expected
 
 
 def test_without_a_public_address_no_callback_is_asked_for() -> None:
-    assert "StatusCallback" not in form_of(build(outgoing(an_sms()), CREDENTIALS))
+    assert "StatusCallback" not in form_of(build(outbound(an_sms()), CREDENTIALS))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_without_a_public_address_no_callback_is_asked_for() -> None:
 def test_the_sender_is_the_accounts_else_the_messages(fields: dict[str, Any], expected: dict[str, str]) -> None:
     credentials = TwilioCredentials.model_validate({**FIELDS, **fields})
 
-    form = form_of(build(outgoing(an_sms(sender="+1999")), credentials))
+    form = form_of(build(outbound(an_sms(sender="+1999")), credentials))
 
     assert {name: form[name] for name in form if name in ("From", "MessagingServiceSid")} == expected
 
@@ -90,7 +90,7 @@ def test_an_api_key_logs_in_instead_of_the_account() -> None:
     key = {"apiKeySid": "SK" + "b" * 32, "apiKeySecret": "s3cret"}
     credentials = TwilioCredentials.model_validate({**FIELDS, **key})
 
-    request = build(outgoing(an_sms()), credentials)
+    request = build(outbound(an_sms()), credentials)
 
     assert httpx.BasicAuth("SK" + "b" * 32, "s3cret")._auth_header == request.headers["authorization"]
     assert SID in str(request.url)
@@ -130,8 +130,8 @@ def test_credentials_that_cannot_work_are_refused(fields: dict[str, Any]) -> Non
 def test_what_it_cannot_carry_is_refused(content: Any) -> None:
     credentials = TwilioCredentials.model_validate({**FIELDS, "from": None})
 
-    with pytest.raises(UnsendableError):
-        build(outgoing(content), credentials)
+    with pytest.raises(UnsupportedMessageError):
+        build(outbound(content), credentials)
 
 
 # Answers
@@ -275,7 +275,7 @@ JSON_BODY = b'{"property": "value", "boolean": true}'
 
 def read(url: str, signature: str | None, body: bytes, **headers: str) -> list[Receipt]:
     signed = {"x-twilio-signature": signature} if signature is not None else {}
-    return read_receipts(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS)
+    return parse_receipts(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS)
 
 
 def signature_of(url: str, fields: dict[str, str], token: str = TOKEN) -> str:
@@ -302,14 +302,14 @@ def test_a_json_body_is_signed_by_its_hash_in_the_url() -> None:
 
 @pytest.mark.parametrize("body", [JSON_BODY + b" ", b"", JSON_BODY.replace(b"true", b"null")])
 def test_another_json_body_is_refused(body: bytes) -> None:
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         read(JSON_URL, "a9nBmqA0ju/hNViExpshrM61xv4=", body, **{"content-type": "application/json"})
 
 
 def test_a_json_body_with_a_fresh_hash_is_refused() -> None:
     url = f"https://mycompany.com/myapp.php?bodySHA256={sha256(b'{}').hexdigest()}"
 
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         read(url, "a9nBmqA0ju/hNViExpshrM61xv4=", b"{}", **{"content-type": "application/json"})
 
 
@@ -331,7 +331,7 @@ def test_the_port_may_be_in_the_signed_url_or_not(signed: str, arrived: str) -> 
 def test_a_get_is_signed_over_its_url_alone() -> None:
     request = a_receipt(OURS, {"x-twilio-signature": signature_of(OURS, {})}, b"", method="GET")
 
-    assert read_receipts(request, CREDENTIALS) == []
+    assert parse_receipts(request, CREDENTIALS) == []
 
 
 def test_the_receipt_of_the_fact_sheet_is_understood() -> None:
@@ -341,7 +341,7 @@ def test_the_receipt_of_the_fact_sheet_is_understood() -> None:
         receipt_id="SM" + "0" * 31 + "1:undelivered",
         kind=ReceiptKind.SOFT_BOUNCE,
         reference="msg-42",
-        provider_ref="SM" + "0" * 31 + "1",
+        provider_message_id="SM" + "0" * 31 + "1",
         recipient="+15005550100",
         detail="undelivered 30003",
     )
@@ -384,12 +384,12 @@ FORGERIES: list[tuple[str, str, str | None, bytes]] = [
     ("url", "signature", "body"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES]
 )
 def test_a_forgery_is_refused(url: str, signature: str | None, body: bytes) -> None:
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         read(url, signature, body)
 
 
 def test_a_form_that_claims_to_be_json_is_refused() -> None:
-    with pytest.raises(ForgedReceiptError):
+    with pytest.raises(InvalidReceiptSignatureError):
         read(OURS, GOOD, BODY, **{"content-type": "application/json"})
 
 
@@ -397,8 +397,8 @@ def test_without_the_auth_token_nothing_is_believed() -> None:
     key = {"apiKeySid": "SK" + "b" * 32, "apiKeySecret": TOKEN}
     credentials = TwilioCredentials.model_validate({"accountSid": SID, **key})
 
-    with pytest.raises(ForgedReceiptError):
-        read_receipts(a_receipt(OURS, {**FORM, "x-twilio-signature": GOOD}, BODY), credentials)
+    with pytest.raises(InvalidReceiptSignatureError):
+        parse_receipts(a_receipt(OURS, {**FORM, "x-twilio-signature": GOOD}, BODY), credentials)
 
 
 UNDELIVERED_CODES: dict[ReceiptKind, list[str]] = {

@@ -8,8 +8,8 @@ from typing import Any
 from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
-from gateway.messages.v1_schemas import Body
-from sluice.bus.messages import SCHEMA_VERSION, DeliveryEvent, ProviderSilent, RequestRejected
+from gateway.messages.v1_schemas import SendRequest
+from sluice.bus.messages import SCHEMA_VERSION, DeliveryEvent, ProviderUnresponsive, RequestRejected
 from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,
@@ -25,13 +25,13 @@ def document() -> dict[str, Any]:
     """The AsyncAPI 3.0 document of what other programs may publish and read."""
     broker = KafkaBroker("localhost:9092", allow_auto_create_topics=False)
 
-    async def send_request(body: Body) -> None:
+    async def send_request(body: SendRequest) -> None:
         """A send request."""
 
     broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-intake", title="send", description=_SEND)(
         send_request
     )
-    schema = DeliveryEvent | RequestRejected | ProviderSilent
+    schema = DeliveryEvent | RequestRejected | ProviderUnresponsive
     broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=schema)
     specification = AsyncAPI(broker, title="Sluice", version=str(SCHEMA_VERSION), schema_version="3.0.0")
     found: dict[str, Any] = json.loads(specification.to_specification().to_json())

@@ -39,7 +39,7 @@ class ApiError(Exception):
         return {"error": error}
 
 
-class Invalid(ApiError):
+class ValidationFailed(ApiError):
     """The request does not follow the contract."""
 
     status, code = 400, "VALIDATION_ERROR"
@@ -57,7 +57,7 @@ class NotFound(ApiError):
     status, code = 404, "NOT_FOUND"
 
 
-class NotAllowed(ApiError):
+class MethodNotAllowed(ApiError):
     """The path knows other methods only."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
@@ -75,13 +75,13 @@ class NotCancellable(ApiError):
     status, code = 409, "MESSAGE_NOT_CANCELLABLE"
 
 
-class TooLarge(ApiError):
+class PayloadTooLarge(ApiError):
     """The body is larger than this installation takes."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
 
 
-class TooMany(ApiError):
+class TooManyRequests(ApiError):
     """More requests are open than can be answered in time, and this project has more than its share of them."""
 
     status, code = 429, "RATE_LIMIT_EXCEEDED"
@@ -93,7 +93,7 @@ class Unavailable(ApiError):
     status, code = 503, "UNAVAILABLE"
 
 
-_WORDS = {
+_MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a field of this channel",
     "string_type": "must be a string",
@@ -103,7 +103,7 @@ _WORDS = {
 }
 
 
-def invalid(error: ValidationError) -> Invalid:
+def from_validation_error(error: ValidationError) -> ValidationFailed:
     """The first fault of a request, with the dotted path of its field."""
     fault = error.errors(include_url=False, include_input=False)[0]
     path = [str(part)[:100] for part in fault["loc"]]
@@ -111,9 +111,9 @@ def invalid(error: ValidationError) -> Invalid:
         del path[0]  # which member of the union it was, no field
     field = ".".join(path) or None
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return Invalid("channel must be one of email, sms, whatsapp, telegram, signal, push", field="channel")
-    words = _WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
-    return Invalid(words if field is None else f"{field}: {words}", field=field)
+        return ValidationFailed("channel must be one of email, sms, whatsapp, telegram, signal, push", field="channel")
+    words = _MESSAGES.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    return ValidationFailed(words if field is None else f"{field}: {words}", field=field)
 
 
 _CHANNEL_TAGS = {"email", "sms", "whatsapp", "telegram", "signal", "push"}

@@ -25,40 +25,40 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.bus.messages import AttemptMade, ProviderHealth
-from sluice.health.breaker import Attempt, Record, Thresholds, at_time, observe
+from sluice.bus.messages import AttemptReport, ProviderHealth
+from sluice.health.breaker import Attempt, ProviderStats, Thresholds, decay, observe
 from sluice.model.message import Channel
 from sluice.runtime import metrics
 
-_REFRESH = timedelta(seconds=5)  # a verdict that stands is told again at most this often, for its numbers
-_FORGET = timedelta(days=1)  # a provider without attempts for so long may be gone
+_REPUBLISH_INTERVAL = timedelta(seconds=5)  # a verdict that stands is told again at most this often, for its numbers
+_PROVIDER_TTL = timedelta(days=1)  # a provider without attempts for so long may be gone
 
-_LONGEST_HOLD = 3600.0  # seconds
+_MAX_THROTTLE = 3600.0  # seconds
 
 
 @dataclass(slots=True)
-class Watched:
+class MonitoredProvider:
     """A provider and what is known of it."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
-    heard_at: datetime  # when its last attempt was read
-    record: Record = field(default_factory=Record)
-    told: ProviderHealth | None = None
+    last_seen: datetime  # when its last attempt was read
+    stats: ProviderStats = field(default_factory=ProviderStats)
+    published: ProviderHealth | None = None
 
 
-class Watch:
+class HealthMonitor:
     """What every provider's attempts add up to."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self._thresholds = thresholds
-        self._watched: dict[UUID, Watched] = {}  # the one that is silent for longest first
-        self._stirred: dict[UUID, None] = {}  # had attempts since the last look
-        self._looked_at: dict[UUID, datetime] = {}  # those that time will change, the longest ago first
-        self._changed: dict[UUID, None] = {}  # since the last snapshot, the longest ago first
+        self._providers: dict[UUID, MonitoredProvider] = {}  # the one that is silent for longest first
+        self._dirty: dict[UUID, None] = {}  # had attempts since the last look
+        self._evaluated_at: dict[UUID, datetime] = {}  # those that time will change, the longest ago first
+        self._unsaved: dict[UUID, None] = {}  # since the last snapshot, the longest ago first
 
-    def take(self, events: Iterable[AttemptMade], now: datetime) -> None:
+    def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Count the attempts among ``events``, in the order of their times: a batch holds one partition after another.
 
         What claims to come from the future is as of ``now``: a clock that is ahead must not age everybody's evidence.
@@ -67,142 +67,146 @@ class Watch:
         for event in events:
             if event.outcome is None or event.provider_id is None:
                 continue
-            if event.provider_id not in self._watched:
-                self._watched[event.provider_id] = Watched(event.provider_id, event.project_id, event.channel, now)
-            made[event.provider_id].append(Attempt(min(event.at, now), event.outcome, _hold(event.retry_after_s)))
+            if event.provider_id not in self._providers:
+                self._providers[event.provider_id] = MonitoredProvider(
+                    event.provider_id, event.project_id, event.channel, now
+                )
+            made[event.provider_id].append(
+                Attempt(min(event.occurred_at, now), event.outcome, _throttle_duration(event.retry_after_s))
+            )
         for provider_id, attempts in made.items():
-            known = self._watched.pop(provider_id)
-            known.heard_at = now
+            known = self._providers.pop(provider_id)
+            known.last_seen = now
             jitter = random.uniform(0.5, 1.0)  # noqa: S311
             for attempt in sorted(attempts, key=attrgetter("at")):
-                known.record = observe(known.record, attempt, self._thresholds, jitter)
-            self._watched[provider_id] = known
-            self._stirred[provider_id] = self._changed[provider_id] = None
+                known.stats = observe(known.stats, attempt, self._thresholds, jitter)
+            self._providers[provider_id] = known
+            self._dirty[provider_id] = self._unsaved[provider_id] = None
 
-    def news(self, now: datetime) -> list[ProviderHealth]:
+    def changed_statuses(self, now: datetime) -> list[ProviderHealth]:
         """The verdicts that have changed since they were last told; each is told once."""
         found = []
-        for provider_id in self._due(now):
-            known = self._watched[provider_id]
-            known.record = at_time(known.record, now, self._thresholds)
-            if _is_news(known, now):
-                verdict = _verdict(known, now)
-                _count(known.told, verdict)
-                known.told = verdict
-                self._changed[provider_id] = None
+        for provider_id in self._due_for_evaluation(now):
+            known = self._providers[provider_id]
+            known.stats = decay(known.stats, now, self._thresholds)
+            if _has_changed(known, now):
+                verdict = _status_of(known, now)
+                _move_gauge(known.published, verdict)
+                known.published = verdict
+                self._unsaved[provider_id] = None
                 found.append(verdict)
-            if _time_will_change(known):
-                self._looked_at[provider_id] = now
-        self._forget(now)
+            if _decays(known):
+                self._evaluated_at[provider_id] = now
+        self._drop_stale(now)
         return found
 
-    def verdicts(self, now: datetime) -> list[ProviderHealth]:
+    def statuses(self, now: datetime) -> list[ProviderHealth]:
         """All of them, as they are now."""
-        return [_verdict(known, now) for known in self._watched.values()]
+        return [_status_of(known, now) for known in self._providers.values()]
 
-    def changes(self, most: int) -> dict[UUID, bytes | None]:
+    def pending_snapshots(self, limit: int) -> dict[UUID, bytes | None]:
         """What became of ``most`` providers at most, for :meth:`restore`; None of one that is forgotten.
 
         Each change is handed out once, the oldest first: :meth:`give_back` what could not be kept.
         """
-        taken = list(islice(self._changed, most))
+        taken = list(islice(self._unsaved, limit))
         for provider_id in taken:
-            del self._changed[provider_id]
+            del self._unsaved[provider_id]
         return {
-            provider_id: _WATCHED.dump_json(known) if (known := self._watched.get(provider_id)) else None
+            provider_id: _SNAPSHOT.dump_json(known) if (known := self._providers.get(provider_id)) else None
             for provider_id in taken
         }
 
-    def give_back(self, taken: Iterable[UUID]) -> None:
+    def restore_pending(self, taken: Iterable[UUID]) -> None:
         """These changes have not been kept."""
-        self._changed |= dict.fromkeys(taken)
+        self._unsaved |= dict.fromkeys(taken)
 
-    def change_all(self) -> None:
+    def mark_all_dirty(self) -> None:
         """Nothing of what was handed out is kept any more."""
-        self.give_back(self._watched)
+        self.restore_pending(self._providers)
 
     def restore(self, kept: Mapping[bytes, bytes], now: datetime) -> list[bytes]:
         """Take up what another process knew; return the keys of what is not of this version."""
         unreadable, found = [], []
         for key, value in kept.items():
             try:
-                found.append(_WATCHED.validate_json(value))
+                found.append(_SNAPSHOT.validate_json(value))
             except ValidationError:
                 unreadable.append(key)
         for known in sorted(found, key=attrgetter("heard_at")):
-            self._watched[known.provider_id] = known
-            self._looked_at[known.provider_id] = now
-            _count(None, known.told)
+            self._providers[known.provider_id] = known
+            self._evaluated_at[known.provider_id] = now
+            _move_gauge(None, known.published)
         return unreadable
 
-    def _due(self, now: datetime) -> dict[UUID, None]:
+    def _due_for_evaluation(self, now: datetime) -> dict[UUID, None]:
         """Whom to look at: they had attempts, or were not looked at for a while."""
-        due, self._stirred = self._stirred, {}
-        for provider_id, looked_at in self._looked_at.items():
-            if now - looked_at < _REFRESH:
+        due, self._dirty = self._dirty, {}
+        for provider_id, looked_at in self._evaluated_at.items():
+            if now - looked_at < _REPUBLISH_INTERVAL:
                 break
             due[provider_id] = None
         for provider_id in due:
-            self._looked_at.pop(provider_id, None)
+            self._evaluated_at.pop(provider_id, None)
         return due
 
-    def _forget(self, now: datetime) -> None:
-        while self._watched:
-            provider_id, known = next(iter(self._watched.items()))
-            if now - known.heard_at < _FORGET:
+    def _drop_stale(self, now: datetime) -> None:
+        while self._providers:
+            provider_id, known = next(iter(self._providers.items()))
+            if now - known.last_seen < _PROVIDER_TTL:
                 return
-            del self._watched[provider_id]
-            self._looked_at.pop(provider_id, None)
-            self._changed[provider_id] = None
-            _count(known.told, None)
+            del self._providers[provider_id]
+            self._evaluated_at.pop(provider_id, None)
+            self._unsaved[provider_id] = None
+            _move_gauge(known.published, None)
 
 
-_WATCHED = TypeAdapter(Watched)
+_SNAPSHOT = TypeAdapter(MonitoredProvider)
 
 
-def _hold(seconds: float | None) -> timedelta | None:
+def _throttle_duration(seconds: float | None) -> timedelta | None:
     """What a throttling provider asked for; None for what cannot be meant."""
-    return timedelta(seconds=min(seconds, _LONGEST_HOLD)) if seconds and seconds > 0 else None
+    return timedelta(seconds=min(seconds, _MAX_THROTTLE)) if seconds and seconds > 0 else None
 
 
-def _verdict(known: Watched, now: datetime) -> ProviderHealth:
-    record = known.record
+def _status_of(provider: MonitoredProvider, now: datetime) -> ProviderHealth:
+    record = provider.stats
     return ProviderHealth(
-        provider_id=known.provider_id,
-        project_id=known.project_id,
-        channel=known.channel,
-        verdict=record.verdict,
+        provider_id=provider.provider_id,
+        project_id=provider.project_id,
+        channel=provider.channel,
+        status=record.status,
         reason=record.reason,
         probe_at=record.probe_at,
-        hold_until=record.hold_until,
+        suspended_until=record.suspended_until,
         error_rate=_error_rate(record),
-        sample=len(record.recent),
-        at=now,
+        effective_samples=len(record.samples),
+        updated_at=now,
     )
 
 
-def _error_rate(record: Record) -> float:
+def _error_rate(record: ProviderStats) -> float:
     return round(record.error_rate, 4)
 
 
-def _is_news(known: Watched, now: datetime) -> bool:
-    told, record = known.told, known.record
+def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
+    told, record = provider.published, provider.stats
     if told is None:
         return True
-    if (told.verdict, told.probe_at, told.hold_until) != (record.verdict, record.probe_at, record.hold_until):
+    if (told.status, told.probe_at, told.suspended_until) != (record.status, record.probe_at, record.suspended_until):
         return True
-    return told.error_rate != _error_rate(record) and now - told.at >= _REFRESH
+    return told.error_rate != _error_rate(record) and now - told.updated_at >= _REPUBLISH_INTERVAL
 
 
-def _time_will_change(known: Watched) -> bool:
+def _decays(provider: MonitoredProvider) -> bool:
     """Whether evidence will be forgotten, or numbers are still to be told."""
-    evidence = known.record.recent or known.record.silent_at
-    return bool(evidence) or known.told is None or known.told.error_rate != _error_rate(known.record)
+    evidence = provider.stats.samples or provider.stats.unresponsive_at
+    return bool(evidence) or provider.published is None or provider.published.error_rate != _error_rate(provider.stats)
 
 
-def _count(before: ProviderHealth | None, after: ProviderHealth | None) -> None:
+def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> None:
     """Keep the gauge: a provider moves from one verdict to another."""
     if before is not None:
-        metrics.HEALTH.labels(before.channel.value, before.verdict).dec()
+        metrics.PROVIDERS.labels(before.channel.value, before.status).dec()
     if after is not None:
-        metrics.HEALTH.labels(after.channel.value, after.verdict).inc()
+        metrics.PROVIDERS.labels(after.channel.value, after.status).inc()

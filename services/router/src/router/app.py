@@ -5,61 +5,63 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from router.handler import Routing
+from router.handler import RoutingHandler
 from router.recovery import Recovery, RecoverySettings
 from sluice.bus.consumer import Consumer
 from sluice.bus.publisher import open_publisher
-from sluice.bus.topic_admin import Conveyor
+from sluice.bus.topic_admin import QueueProgress
 from sluice.bus.topics import Group, Topic
-from sluice.delivery.settlement import Settler
+from sluice.delivery.settlement import SettlementWriter
 from sluice.health.view import HealthView
-from sluice.runtime.http_server import serving, set_up_logs, side_app, stop_event
+from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
 from sluice.runtime.settings import load
-from sluice.runtime.tasks import end
-from sluice.store.config_cache import Configuration
+from sluice.runtime.tasks import cancel_and_wait
+from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
 
 
 async def main() -> None:
     """Route and recover until asked to stop."""
     settings = load(RecoverySettings)
-    set_up_logs(settings.log_level, "router")
-    stopped = stop_event(settings.stop_grace)
+    configure_logging(settings.log_level, "router")
+    stopped = shutdown_event(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name="router"))
-        configuration = await stack.enter_async_context(Configuration().following(settings.postgres))
-        view = await stack.enter_async_context(HealthView().following(settings.kafka))
-        publisher = await stack.enter_async_context(open_publisher(settings.kafka, name="router"))
-        settler = await stack.enter_async_context(Settler(pool, publisher).running())
-        routing = Routing(
-            configuration=configuration,
-            health=view.verdicts,
+        pool = await stack.enter_async_context(
+            open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name="router")
+        )
+        config = await stack.enter_async_context(ConfigCache().subscribed(settings.postgres_dsn))
+        view = await stack.enter_async_context(HealthView().subscribed(settings.kafka_bootstrap_servers))
+        publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name="router"))
+        settlements = await stack.enter_async_context(SettlementWriter(pool, publisher).running())
+        routing = RoutingHandler(
+            config=config,
+            health=view.statuses,
             publisher=publisher,
-            settler=settler,
-            timing=settings,
+            settlements=settlements,
+            policy=settings,
         )
         recovery = Recovery(
             pool=pool,
-            configuration=configuration,
+            config=config,
             publisher=publisher,
-            settler=settler,
-            conveyor=Conveyor(settings.kafka),
+            settlements=settlements,
+            conveyor=QueueProgress(settings.kafka_bootstrap_servers),
             settings=settings,
         )
         consumer = Consumer(
             [Topic.ACCEPTED, Topic.REROUTE],
-            routing.take,
-            servers=settings.kafka,
+            routing.handle_batch,
+            servers=settings.kafka_bootstrap_servers,
             group=Group.ROUTER,
-            drain=settings.stop_grace - 5,
+            drain=settings.shutdown_timeout - 5,
         )
-        await stack.enter_async_context(serving(side_app(consumer.readiness), settings))
+        await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
         looking = asyncio.create_task(recovery.run(), name="recovery")
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         await asyncio.wait(
             [consuming, looking, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED
         )
         consumer.stop()
-        await end(looking)
+        await cancel_and_wait(looking)
         await consuming
-        await routing.drained()
+        await routing.join()

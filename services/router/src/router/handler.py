@@ -11,152 +11,156 @@ import structlog
 from pydantic import ValidationError
 
 from sluice.bus.consumer import Record
-from sluice.bus.dead_letters import set_aside
-from sluice.bus.messages import Assignment, Drive
-from sluice.bus.publisher import Publication, Publisher, acknowledged
-from sluice.bus.topics import Topic, deliveries
-from sluice.delivery.retry_policy import Conclusion, Timing, expire, give_up, wait
-from sluice.delivery.sandbox import SANDBOX_ID
-from sluice.delivery.settlement import Settlement, Settler
-from sluice.model.ids import reference_of
-from sluice.model.state import EventKind
+from sluice.bus.dead_letters import dead_letter
+from sluice.bus.messages import Assignment, DeliveryTask
+from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
+from sluice.bus.topics import Topic, delivery_topic
+from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire
+from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
+from sluice.delivery.settlement import Settlement, SettlementWriter
+from sluice.model.ids import attempt_reference
+from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX
-from sluice.routing.probe_budget import Probes
-from sluice.routing.selection import Exhausted, Health, Route, Wait, choose
+from sluice.routing.probe_budget import ProbeBudget
+from sluice.routing.selection import Deferred, Exhausted, Health, Selected, select_provider
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
-from sluice.runtime.tasks import Tasks
-from sluice.store.config_cache import Configuration
+from sluice.runtime.tasks import TaskSet
+from sluice.store.config_cache import ConfigCache
 
 log = structlog.get_logger()
 
-_WHY_SANDBOX = orjson.dumps({"chosen": str(SANDBOX_ID), "why": "the key is a test key", "left_out": {}}).decode()
+_SANDBOX_DECISION = orjson.dumps(
+    {"chosen": str(SANDBOX_PROVIDER_ID), "why": "the key is a test key", "left_out": {}}
+).decode()
 
 
-class Routing:
+class RoutingHandler:
     """Decides about drives and hands them on."""
 
     def __init__(
         self,
         *,
-        configuration: Configuration,
+        config: ConfigCache,
         health: Health,
         publisher: Publisher,
-        settler: Settler,
-        timing: Timing,
+        settlements: SettlementWriter,
+        policy: RetryPolicy,
     ) -> None:
-        self._configuration = configuration
+        self._configuration = config
         self._health = health
         self._publisher = publisher
-        self._settler = settler
-        self._timing = timing
-        self._probes = Probes()
-        self._tasks = Tasks()
+        self._settler = settlements
+        self._timing = policy
+        self._probes = ProbeBudget()
+        self._tasks = TaskSet()
 
-    async def take(self, records: list[Record]) -> None:
+    async def handle_batch(self, records: list[Record]) -> None:
         """Take a batch over; each record is finished once what follows from it is on the bus or in the record."""
         now = utc_now()
         for record in records:
             try:
-                drive = Drive.model_validate_json(record.value or b"")
+                task = DeliveryTask.model_validate_json(record.value or b"")
             except ValidationError:
-                self._tasks.spawn(set_aside(self._publisher, record, "not a drive of a schema that this version reads"))
+                self._tasks.spawn(
+                    dead_letter(self._publisher, record, "not a drive of a schema that this version reads")
+                )
                 continue
             try:
-                self._decide(record, drive, now)
+                self._route(record, task, now)
             except Exception as error:  # a bug must not stop the others; the delivery falls due and comes again
-                log.exception("not_decided", delivery=str(drive.delivery_id))
-                self._tasks.spawn(set_aside(self._publisher, record, f"no decision: {type(error).__name__}"))
+                log.exception("not_decided", delivery=str(task.delivery_id))
+                self._tasks.spawn(dead_letter(self._publisher, record, f"no decision: {type(error).__name__}"))
 
-    async def drained(self) -> None:
+    async def join(self) -> None:
         """Return when everything taken over is finished."""
-        await self._tasks.ended()
+        await self._tasks.join()
 
-    def _decide(self, record: Record, drive: Drive, now: datetime) -> None:
-        if drive.expires_at <= now:
-            self._tasks.spawn(self._conclude(record, drive, expire(drive, at=now)))
+    def _route(self, record: Record, task: DeliveryTask, now: datetime) -> None:
+        if task.expires_at <= now:
+            self._tasks.spawn(self._settle(record, task, expire(task, at=now)))
             return
-        assignment = self._assign(drive, record.value or b"", now)
-        if isinstance(assignment, Conclusion):
-            self._tasks.spawn(self._conclude(record, drive, assignment))
+        assignment = self._select(task, record.value or b"", now)
+        if isinstance(assignment, Resolution):
+            self._tasks.spawn(self._settle(record, task, assignment))
             return
-        metrics.of(metrics.ROUTED, drive.channel, "route").inc()
-        assert failpoints.at("route.before_publish")
-        sent = self._publisher.publish(deliveries(drive.channel), None, assignment)
-        sent.then(lambda publication: self._published(publication, record, drive))
+        metrics.series(metrics.ROUTING_DECISIONS, task.channel, "route").inc()
+        assert failpoints.hit("route.before_publish")
+        sent = self._publisher.publish(delivery_topic(task.channel), None, assignment)
+        sent.on_done(lambda publication: self._published(publication, record, task))
 
-    def _published(self, publication: Publication, record: Record, drive: Drive) -> None:
+    def _published(self, publication: PublishResult, record: Record, task: DeliveryTask) -> None:
         # An assignment that Kafka did not take is not lost: the delivery falls due and is driven again.
         if publication.error:
-            log.warning("assignment_not_published", delivery=str(drive.delivery_id), error=publication.error)
-        assert failpoints.at("route.published")
-        record.done()
+            log.warning("assignment_not_published", delivery=str(task.delivery_id), error=publication.error)
+        assert failpoints.hit("route.published")
+        record.ack()
 
-    def _assign(self, drive: Drive, came_as: bytes, now: datetime) -> bytes | Conclusion:
-        if drive.sandbox:
-            return _assignment(drive, came_as, SANDBOX_ID, SANDBOX.name, _WHY_SANDBOX)
-        candidates = self._configuration.candidates(drive.project_id, drive.channel)
-        choice = choose(drive, candidates, self._health, now, self._probes.may)
+    def _select(self, task: DeliveryTask, raw_task: bytes, now: datetime) -> bytes | Resolution:
+        if task.sandbox:
+            return _assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
+        candidates = self._configuration.candidates(task.project_id, task.channel)
+        choice = select_provider(task, candidates, self._health, now, self._probes.allow)
         match choice:
-            case Route(provider, why, left_out, repeats, probes):
+            case Selected(provider, why, excluded, repeats, probes):
                 if probes:
-                    self._probes.went(self._health[provider.id], now)
-                decision = _decision(provider.id, why, left_out)
-                reference = drive.repeat.reference if repeats and drive.repeat else None
-                return _assignment(drive, came_as, provider.id, provider.package, decision, reference)
-            case Wait(until, _):
-                metrics.of(metrics.ROUTED, drive.channel, "wait").inc()
-                return wait(drive, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
+                    self._probes.consume(self._health[provider.id], now)
+                decision = _encode_decision(provider.id, why, excluded)
+                reference = task.retry_handle.reference if repeats and task.retry_handle else None
+                return _assignment(task, raw_task, provider.id, provider.package, decision, reference)
+            case Deferred(until, _):
+                metrics.series(metrics.ROUTING_DECISIONS, task.channel, "wait").inc()
+                return defer(task, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
             case Exhausted():
-                metrics.of(metrics.ROUTED, drive.channel, "exhausted").inc()
-                return give_up(drive, reason=_exhausted(drive, bool(candidates)), at=now, timing=self._timing)
+                metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
+                return exhaust_round(task, reason=_exhausted(task, bool(candidates)), at=now, policy=self._timing)
 
-    async def _conclude(self, record: Record, drive: Drive, conclusion: Conclusion) -> None:
+    async def _settle(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
         try:
-            assert failpoints.at("route.before_conclude")
-            applied = await self._settler.settle(Settlement(drive, conclusion))
-            assert failpoints.at("route.concluded")
-            if applied and conclusion.step.kind is EventKind.FAILED:
-                await self._dead_letter(drive, conclusion)
+            assert failpoints.hit("route.before_conclude")
+            applied = await self._settler.settle(Settlement(task, resolution))
+            assert failpoints.hit("route.concluded")
+            if applied and resolution.transition.type is EventType.FAILED:
+                await self._dead_letter(task, resolution)
         except Exception:
-            log.exception("conclusion_not_written", delivery=str(drive.delivery_id))  # it falls due and comes again
+            log.exception("conclusion_not_written", delivery=str(task.delivery_id))  # it falls due and comes again
         finally:
-            record.done()
+            record.ack()
 
-    async def _dead_letter(self, drive: Drive, conclusion: Conclusion) -> None:
+    async def _dead_letter(self, task: DeliveryTask, resolution: Resolution) -> None:
         letter = {
             "kind": "failed_delivery",
-            "delivery_id": str(drive.delivery_id),
-            "message_id": str(drive.message_id),
-            "project_id": str(drive.project_id),
-            "channel": drive.channel.value,
-            "reason": conclusion.step.detail,
-            "at": conclusion.step.at.isoformat(),
+            "delivery_id": str(task.delivery_id),
+            "message_id": str(task.message_id),
+            "project_id": str(task.project_id),
+            "channel": task.channel.value,
+            "reason": resolution.transition.detail,
+            "at": resolution.transition.occurred_at.isoformat(),
         }
-        published = self._publisher.publish(Topic.DEAD_LETTERS, drive.message_id.bytes, orjson.dumps(letter))
-        if not await acknowledged([published]):
-            log.warning("dead_letter_not_published", delivery=str(drive.delivery_id))
-        assert failpoints.at("route.dead_letter")
+        published = self._publisher.publish(Topic.DEAD_LETTERS, task.message_id.bytes, orjson.dumps(letter))
+        if not await wait_for_acks([published]):
+            log.warning("dead_letter_not_published", delivery=str(task.delivery_id))
+        assert failpoints.hit("route.dead_letter")
 
 
 def _assignment(
-    drive: Drive, came_as: bytes, provider_id: UUID, package: str, decision: str, reference: str | None = None
+    task: DeliveryTask, raw_task: bytes, provider_id: UUID, package: str, decision: str, reference: str | None = None
 ) -> bytes:
-    return Assignment.around(
-        came_as,
+    return Assignment.encode_with_raw_task(
+        raw_task,
         provider_id=provider_id,
         package=package,
-        reference=reference or reference_of(drive.delivery_id, drive.attempt),
+        reference=reference or attempt_reference(task.delivery_id, task.attempt),
         decision=decision,
     )
 
 
-def _decision(chosen: UUID, why: str, left_out: Mapping[UUID, str]) -> str:
-    reasons = {str(id_): reason for id_, reason in left_out.items()}
-    return orjson.dumps({"chosen": str(chosen), "why": why, "left_out": reasons}).decode()
+def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str]) -> str:
+    reasons = {str(id_): reason for id_, reason in excluded.items()}
+    return orjson.dumps({"chosen": str(provider_id), "why": reason, "left_out": reasons}).decode()
 
 
-def _exhausted(drive: Drive, any_provider: bool) -> str:
+def _exhausted(task: DeliveryTask, any_provider: bool) -> str:
     if not any_provider:
-        return f"the project has no enabled provider for {drive.channel.value}"
-    return f"every provider was tried in round {drive.round}; the last said: {drive.last_reason or 'nothing'}"
+        return f"the project has no enabled provider for {task.channel.value}"
+    return f"every provider was tried in round {task.retry_round}; the last said: {task.last_error or 'nothing'}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import Control, NotRunning
+from sluice_launcher.control import NotRunning, SupervisorClient
 from sluice_launcher.settings import read_settings
 
 DEMO_FILE = "demo.json"
@@ -19,7 +19,7 @@ def environment() -> dict[str, str]:
     a port that was asked for as 0 is known to the launcher only.
     """
     try:
-        running = Control(read_settings(os.environ).data_dir).environment()
+        running = SupervisorClient(read_settings(os.environ).data_dir).environment()
     except NotRunning:
         running = {}
     own = {name: value for name, value in os.environ.items() if name.startswith("SLUICE_") and value}
@@ -43,7 +43,7 @@ def api_url() -> str:
     named = os.environ.get("SLUICE_API")
     if named:
         return named.rstrip("/")
-    row = Control(read_settings(os.environ).data_dir).process("gateway")
+    row = SupervisorClient(read_settings(os.environ).data_dir).process("gateway")
     return str(row["address"])
 
 
@@ -53,7 +53,7 @@ class Demo:
 
     project: str
     key: str
-    sandbox_key: str
+    test_key: str
 
 
 def demo_file() -> Path:
@@ -73,14 +73,14 @@ def read_demo() -> Demo | None:
         ) from None
 
 
-def api_key(given: str | None, *, sandbox: bool = False) -> str:
+def api_key(given: str | None, *, is_test: bool = False) -> str:
     """The key to use: the one given, ``SLUICE_API_KEY``, or the demo's.
 
     Raises:
         SluiceError: there is none.
     """
     demo = read_demo()
-    key = given or os.environ.get("SLUICE_API_KEY") or (demo and (demo.sandbox_key if sandbox else demo.key))
+    key = given or os.environ.get("SLUICE_API_KEY") or (demo and (demo.test_key if is_test else demo.key))
     if not key:
         raise SluiceError("no API key: give --key, set SLUICE_API_KEY, or make the demo project with `sluice demo`")
     return key

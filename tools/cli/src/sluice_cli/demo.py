@@ -26,12 +26,12 @@ def register(subparsers: Any) -> None:
 def run_demo(_: argparse.Namespace) -> int:
     """Make what is missing, send, and tell."""
     from sluice_cli.context import api_url, demo_file, read_demo
-    from sluice_cli.send import ask, timeline, watch
+    from sluice_cli.send import api_request, format_timeline, wait_until_settled
 
     demo = read_demo()
     if demo is None:
         demo = asyncio.run(_create())
-        _keep(json.dumps(vars_of(demo)))
+        _write_secret_file(json.dumps(to_dict(demo)))
     body = {
         "channel": "email",
         "from": "Sluice <demo@sluice.example>",
@@ -41,17 +41,17 @@ def run_demo(_: argparse.Namespace) -> int:
         "html": _HTML,
         "tags": ["demo"],
     }
-    accepted = ask("POST", "/v1/messages/channel", demo.key, json.dumps(body).encode())
-    message = watch(accepted["id"], demo.key, seconds=30)
+    accepted = api_request("POST", "/v1/messages/channel", demo.key, json.dumps(body).encode())
+    message = wait_until_settled(accepted["id"], demo.key, seconds=30)
     print("\nThe first message:\n")
-    print(timeline(message))
+    print(format_timeline(message))
     print(_next_steps(api_url(), demo.key, str(demo_file())))
     if message["status"] != "SENT":
         raise SluiceError(f"the demo message is {message['status']}, not SENT: see `sluice logs`")
     return 0
 
 
-def vars_of(demo: Any) -> dict[str, str]:
+def to_dict(demo: Any) -> dict[str, str]:
     """The demo's fields, for its file."""
     return {name: getattr(demo, name) for name in demo.__slots__}
 
@@ -61,23 +61,23 @@ async def _create() -> Any:
 
     from sluice.model.message import Channel
     from sluice.runtime.clock import utc_now
-    from sluice.runtime.settings import KeyedSettings, load
+    from sluice.runtime.settings import EncryptionSettings, load
     from sluice.store import configuration
-    from sluice.store.cipher import Vault
+    from sluice.store.cipher import CredentialCipher
     from sluice_cli.context import Demo, address, environment
     from sluice_launcher.roles import MAILBOX, port_setting
 
     settings = load(
-        KeyedSettings,
+        EncryptionSettings,
         postgres=address("SLUICE_POSTGRES"),
         kafka=address("SLUICE_KAFKA"),
         key_file=environment().get("SLUICE_KEY_FILE"),
     )
-    vault = Vault(settings.credentials_key())
+    cipher = CredentialCipher(settings.read_encryption_key())
     mailbox = int(environment().get(port_setting(MAILBOX.name)) or MAILBOX.port)
     now = utc_now()
     try:
-        connection = await asyncpg.connect(settings.postgres, timeout=5)
+        connection = await asyncpg.connect(settings.postgres_dsn, timeout=5)
     except (OSError, asyncpg.PostgresError) as error:
         raise SluiceError(f"the record does not answer: {error}") from None
     try:
@@ -89,7 +89,7 @@ async def _create() -> Any:
             for name, port in (("dead-smtp", 1), ("mailbox-smtp", mailbox)):
                 await configuration.create_provider(
                     connection,
-                    vault,
+                    cipher,
                     project.id,
                     package="provider-smtp",
                     channel=Channel.EMAIL,
@@ -97,8 +97,8 @@ async def _create() -> Any:
                     credentials={"host": "127.0.0.1", "port": port, "secure": False},
                     now=now,
                 )
-            key = await configuration.create_key(connection, project.id, name="demo", sandbox=False, now=now)
-            sandbox = await configuration.create_key(connection, project.id, name="demo test", sandbox=True, now=now)
+            key = await configuration.create_key(connection, project.id, name="demo", is_test=False, now=now)
+            sandbox = await configuration.create_key(connection, project.id, name="demo test", is_test=True, now=now)
     finally:
         await connection.close()
     return Demo(project.slug, key, sandbox)
@@ -114,7 +114,7 @@ async def _free_slug(db: Any) -> str:
     return slug
 
 
-def _keep(text: str) -> None:
+def _write_secret_file(text: str) -> None:
     from sluice_cli.context import demo_file
 
     descriptor = os.open(demo_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

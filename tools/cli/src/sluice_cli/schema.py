@@ -12,7 +12,7 @@ def register(subparsers: Any) -> None:
     migrate = subparsers.add_parser("migrate", help="bring the database up to date; safe to run twice and at once")
     migrate.set_defaults(run=run_migrate)
     topics = subparsers.add_parser("topics", help="create the topics of deploy/topics.yml that are missing")
-    topics.set_defaults(run=run_topics)
+    topics.set_defaults(run=run_create_topics)
 
 
 def run_migrate(_: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def run_migrate(_: argparse.Namespace) -> int:
     return 0
 
 
-def run_topics(_: argparse.Namespace) -> int:
+def run_create_topics(_: argparse.Namespace) -> int:
     """Create what is missing."""
     from sluice.bus.topic_admin import ensure_topics
     from sluice_cli.context import address

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from sluice.model.state import QUIET
+from sluice.model.state import SETTLED
 from sluice.runtime.errors import SluiceError
 
 _SETTLED = {
@@ -23,7 +23,7 @@ _SETTLED = {
     "EXPIRED",
     "UNCONFIRMED",
 }
-_LOOK_EVERY = 0.1  # seconds
+_POLL_INTERVAL = 0.1  # seconds
 
 
 def register(subparsers: Any) -> None:
@@ -44,7 +44,7 @@ def register(subparsers: Any) -> None:
     outbox = subparsers.add_parser("outbox", help="what the demo mailbox and the sandbox have taken, newest first")
     outbox.add_argument("-n", "--limit", type=int, default=10, help="how many (default %(default)s)")
     outbox.add_argument("--full", action="store_true", help="with their whole content")
-    outbox.set_defaults(run=run_outbox)
+    outbox.set_defaults(run=run_captured)
 
 
 def _message_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +82,10 @@ def run_send(options: argparse.Namespace) -> int:
     """POST it, then watch it until it is settled."""
     from sluice_cli.context import api_key
 
-    key = api_key(options.key, sandbox=options.sandbox)
-    accepted = ask("POST", "/v1/messages/channel", key, request_body(options))
-    message = watch(accepted["id"], key, seconds=options.wait)
-    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else timeline(message))
+    key = api_key(options.key, is_test=options.sandbox)
+    accepted = api_request("POST", "/v1/messages/channel", key, request_body(options))
+    message = wait_until_settled(accepted["id"], key, seconds=options.wait)
+    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else format_timeline(message))
     return 0 if message["status"] in ("SENT", "DELIVERED") else 1
 
 
@@ -93,12 +93,12 @@ def run_message(options: argparse.Namespace) -> int:
     """Show one message."""
     from sluice_cli.context import api_key
 
-    message = ask("GET", f"/v1/messages/{options.id}", api_key(options.key))
-    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else timeline(message))
+    message = api_request("GET", f"/v1/messages/{options.id}", api_key(options.key))
+    print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else format_timeline(message))
     return 0
 
 
-def ask(method: str, path: str, key: str, body: bytes | None = None) -> Any:
+def api_request(method: str, path: str, key: str, body: bytes | None = None) -> Any:
     """One API call.
 
     Raises:
@@ -121,11 +121,11 @@ def ask(method: str, path: str, key: str, body: bytes | None = None) -> Any:
     except httpx.HTTPError as error:
         raise SluiceError(f"the gateway at {url} does not answer: {error}") from None
     if answer.status_code >= 400:
-        raise SluiceError(_refusal(answer.status_code, answer.text))
+        raise SluiceError(_error_text(answer.status_code, answer.text))
     return answer.json()
 
 
-def _refusal(status: int, text: str) -> str:
+def _error_text(status: int, text: str) -> str:
     try:
         error = json.loads(text)["error"]
         return f"refused with {status} {error['code']}: {error['message']}"
@@ -133,17 +133,17 @@ def _refusal(status: int, text: str) -> str:
         return f"refused with {status}"
 
 
-def watch(message_id: str, key: str, *, seconds: float) -> Any:
+def wait_until_settled(message_id: str, key: str, *, seconds: float) -> Any:
     """The message once it is settled, or as it is when the time is over."""
     deadline = time.monotonic() + seconds
     while True:
-        message = ask("GET", f"/v1/messages/{message_id}", key)
-        if message["status"] in QUIET or time.monotonic() > deadline:
+        message = api_request("GET", f"/v1/messages/{message_id}", key)
+        if message["status"] in SETTLED or time.monotonic() > deadline:
             return message
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_INTERVAL)
 
 
-def timeline(message: Any) -> str:
+def format_timeline(message: Any) -> str:
     """A message and its history, for people."""
     lines = [f"{message['id']}  {message['status']}  ({message['channel']} to {', '.join(message['to'])})"]
     for event in message["events"]:
@@ -158,7 +158,7 @@ def run_publish(options: argparse.Namespace) -> int:
     """Put the request on the bus, as any other program would."""
     from sluice_cli.context import address, api_key
 
-    key = api_key(options.key, sandbox=options.sandbox)
+    key = api_key(options.key, is_test=options.sandbox)
     asyncio.run(_publish(address("SLUICE_KAFKA"), key, request_body(options)))
     print("published to send.requests; see `sluice outbox`")
     return 0
@@ -184,7 +184,7 @@ async def _publish(servers: str, key: str, body: bytes) -> None:
         await producer.stop()
 
 
-def run_outbox(options: argparse.Namespace) -> int:
+def run_captured(options: argparse.Namespace) -> int:
     """List what was captured."""
     from sluice_cli.context import address
 
@@ -224,7 +224,7 @@ async def _captured(dsn: str, limit: int) -> list[tuple[str, str, str]]:
     except (OSError, asyncpg.PostgresError) as error:
         raise SluiceError(f"the record does not answer: {error}") from None
     try:
-        captures = await sandbox.newest(connection, project_id=None, limit=limit)
+        captures = await sandbox.list_captured(connection, project_id=None, limit=limit)
     finally:
         await connection.close()
     return [

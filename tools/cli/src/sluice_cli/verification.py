@@ -15,7 +15,7 @@ from sluice.model import ids
 from sluice.runtime.errors import SluiceError
 from sluice.store import invariants
 from sluice.store.db import Db
-from sluice.store.invariants import Facts, Recorded
+from sluice.store.invariants import DeliveryAttempts, WindowReport
 
 _LISTED = 100  # faults that are told by id; all are counted
 _CHUNK = 5_000  # deliveries of a ledger that are looked up at once
@@ -28,21 +28,21 @@ class Report:
 
     deliveries: int = 0
     attempts: int = 0
-    ambiguous: int = 0
+    unknown_attempts: int = 0
     unsettled: int = 0
-    unannounced: int = 0
+    stale_outbox: int = 0
     calls: int = 0
     extra_calls: int = 0  # beyond the first of each delivery
-    doubled: int = 0  # deliveries that providers took more than once
-    doubled_once: int = 0
-    doubled_idempotent: int = 0
+    duplicates: int = 0  # deliveries that providers took more than once
+    duplicates_once: int = 0
+    duplicates_idempotent: int = 0
     states: Counter[str] = field(default_factory=Counter)
-    broken: int = 0
+    violations: int = 0
     faults: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, identifier: object, fault: str) -> None:
+    def add_violation(self, identifier: object, fault: str) -> None:
         """Count a fault, and keep it while there is room."""
-        self.broken += 1
+        self.violations += 1
         if len(self.faults) < _LISTED:
             self.faults.append({"id": str(identifier), "fault": fault})
 
@@ -55,7 +55,7 @@ Progress = Callable[[str], None]
 
 
 async def verify(
-    db: Db, *, now: datetime, quiet: bool, grace: timedelta, ledgers: Iterable[Path], progress: Progress
+    db: Db, *, now: datetime, at_rest: bool, grace: timedelta, call_logs: Iterable[Path], progress: Progress
 ) -> Report:
     """Check everything.
 
@@ -63,32 +63,32 @@ async def verify(
     been due for longer than ``grace`` is.
     """
     report = Report()
-    async for window in invariants.windows(db):
-        facts = await invariants.look(db, window)
-        _take(report, facts)
-        progress(f"{report.deliveries} deliveries, {report.broken} faults")
+    async for window in invariants.id_windows(db):
+        facts = await invariants.check_window(db, window)
+        _add_window(report, facts)
+        progress(f"{report.deliveries} deliveries, {report.violations} faults")
     for delivery_id in await invariants.overdue(db, before=now - grace):
-        report.add(delivery_id, f"I1: due for more than {grace.total_seconds():.0f} s and not driven")
-    report.unannounced = await invariants.unannounced(db, before=now if quiet else now - grace)
-    if report.unannounced:
-        report.add("announcements", f"{report.unannounced} batches of events were not announced in time")
-    if quiet and report.unsettled:
-        report.add("deliveries", f"I1: {report.unsettled} are not settled although the system is at rest")
-    calls = _by_delivery(ledgers)
+        report.add_violation(delivery_id, f"I1: due for more than {grace.total_seconds():.0f} s and not driven")
+    report.stale_outbox = await invariants.count_stale_outbox(db, before=now if at_rest else now - grace)
+    if report.stale_outbox:
+        report.add_violation("announcements", f"{report.stale_outbox} batches of events were not announced in time")
+    if at_rest and report.unsettled:
+        report.add_violation("deliveries", f"I1: {report.unsettled} are not settled although the system is at rest")
+    calls = _by_delivery(call_logs)
     if calls:
-        await _compare(db, report, calls, progress)
+        await _check_calls(db, report, calls, progress)
     return report
 
 
-def _take(report: Report, facts: Facts) -> None:
+def _add_window(report: Report, facts: WindowReport) -> None:
     report.deliveries += facts.deliveries
     report.attempts += facts.attempts
-    report.ambiguous += facts.ambiguous
+    report.unknown_attempts += facts.unknown_attempts
     report.unsettled += facts.unsettled
     report.states.update(facts.states)
-    for broken in facts.broken:
+    for broken in facts.violations:
         for fault in broken["faults"]:
-            report.add(broken["id"], fault)
+            report.add_violation(broken["id"], fault)
 
 
 # -- the ledger of a provider's far end --------------------------------------------------------------------------
@@ -99,10 +99,10 @@ class Call:
     """One line of the simulator's ledger."""
 
     reference: str
-    at: datetime
+    occurred_at: datetime
     accepted: bool
-    door: str
-    keyed: bool  # the far end honours an idempotency key
+    endpoint: str
+    has_idempotency_key: bool  # the far end honours an idempotency key
 
 
 def _by_delivery(ledgers: Iterable[Path]) -> dict[UUID, list[Call]]:
@@ -113,7 +113,7 @@ def _by_delivery(ledgers: Iterable[Path]) -> dict[UUID, list[Call]]:
             if not reference:
                 continue
             try:
-                delivery_id, _ = ids.read_reference(reference)
+                delivery_id, _ = ids.parse_attempt_reference(reference)
             except ids.InvalidIdError:
                 continue
             calls.setdefault(delivery_id, []).append(
@@ -140,43 +140,47 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         raise SluiceError(f"ledger {path} cannot be read: {error.strerror}") from None
 
 
-async def _compare(db: Db, report: Report, calls: dict[UUID, list[Call]], progress: Progress) -> None:
+async def _check_calls(db: Db, report: Report, calls: dict[UUID, list[Call]], progress: Progress) -> None:
     wanted = sorted(calls)
     for start in range(0, len(wanted), _CHUNK):
         chunk = wanted[start : start + _CHUNK]
-        known = await invariants.recorded(db, chunk)
+        known = await invariants.attempts_of(db, chunk)
         for delivery_id in chunk:
-            _compare_one(report, delivery_id, calls[delivery_id], known.get(delivery_id))
-        progress(f"{report.calls} calls compared, {report.broken} faults")
+            _check_delivery_calls(report, delivery_id, calls[delivery_id], known.get(delivery_id))
+        progress(f"{report.calls} calls compared, {report.violations} faults")
 
 
-def _compare_one(report: Report, delivery_id: UUID, calls: list[Call], known: Recorded | None) -> None:
+def _check_delivery_calls(report: Report, delivery_id: UUID, calls: list[Call], known: DeliveryAttempts | None) -> None:
     report.calls += len(calls)
     report.extra_calls += len(calls) - 1
     if known is None:
-        report.add(delivery_id, "I2: a provider was called for a delivery that is not in the record")
+        report.add_violation(delivery_id, "I2: a provider was called for a delivery that is not in the record")
         return
     for call in calls:
         started = [at for at, _, reference in known.attempts.values() if reference == call.reference]
-        if not started or min(started) > call.at:
-            report.add(delivery_id, f"I2: the call {call.reference} has no attempt that was written before it")
+        if not started or min(started) > call.occurred_at:
+            report.add_violation(
+                delivery_id, f"I2: the call {call.reference} has no attempt that was written before it"
+            )
     outcomes = [outcome for _, outcome, _ in known.attempts.values()]
     ambiguous = outcomes.count("unknown") + outcomes.count(None)
     definite = sum(outcome in _DEFINITE for outcome in outcomes)
     if len(calls) > 1 + definite + ambiguous:
-        report.add(delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {ambiguous} ambiguous")
-    _count_doubles(report, delivery_id, calls, known)
+        report.add_violation(
+            delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {ambiguous} ambiguous"
+        )
+    _check_duplicates(report, delivery_id, calls, known)
 
 
-def _count_doubles(report: Report, delivery_id: UUID, calls: list[Call], known: Recorded) -> None:
-    taken = Counter(call.door for call in calls if call.accepted)
+def _check_duplicates(report: Report, delivery_id: UUID, calls: list[Call], known: DeliveryAttempts) -> None:
+    taken = Counter(call.endpoint for call in calls if call.accepted)
     if taken.total() <= 1:
         return
-    report.doubled += 1
-    if known.class_ == "once":
-        report.doubled_once += 1
-        report.add(delivery_id, "I3: class once was taken more than once")
-    keyed = {call.door for call in calls if call.keyed}
+    report.duplicates += 1
+    if known.delivery_class == "once":
+        report.duplicates_once += 1
+        report.add_violation(delivery_id, "I3: class once was taken more than once")
+    keyed = {call.endpoint for call in calls if call.has_idempotency_key}
     if any(count > 1 for door, count in taken.items() if door in keyed):
-        report.doubled_idempotent += 1
-        report.add(delivery_id, "I3: a provider with an idempotency key took it more than once")
+        report.duplicates_idempotent += 1
+        report.add_violation(delivery_id, "I3: a provider with an idempotency key took it more than once")

@@ -41,8 +41,8 @@ def run_verify(options: argparse.Namespace) -> int:
     from sluice_cli.context import address
 
     report = asyncio.run(_verify(address("SLUICE_POSTGRES"), options))
-    print(json.dumps(report.as_json(), indent=2) if options.json else _told(report))
-    return 1 if report.broken else 0
+    print(json.dumps(report.as_json(), indent=2) if options.json else _format_report(report))
+    return 1 if report.violations else 0
 
 
 async def _verify(dsn: str, options: argparse.Namespace) -> Report:
@@ -50,7 +50,7 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
 
     from sluice.runtime.clock import utc_now
     from sluice.runtime.errors import SluiceError
-    from sluice.store.invariants import connected
+    from sluice.store.invariants import verification_connection
     from sluice_cli.verification import verify
 
     def progress(text: str) -> None:
@@ -58,13 +58,13 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
             print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
 
     try:
-        async with connected(dsn) as connection:
+        async with verification_connection(dsn) as connection:
             return await verify(
                 connection,
                 now=utc_now(),
-                quiet=options.quiet,
+                at_rest=options.quiet,
                 grace=timedelta(seconds=options.grace),
-                ledgers=options.ledger,
+                call_logs=options.ledger,
                 progress=progress,
             )
     except (OSError, asyncpg.PostgresError) as error:
@@ -74,16 +74,18 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
             print(file=sys.stderr)
 
 
-def _told(report: Report) -> str:
+def _format_report(report: Report) -> str:
     states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none"
     lines = [
         f"deliveries  {report.deliveries} ({states})",
-        f"attempts    {report.attempts}, of which ambiguous {report.ambiguous}",
+        f"attempts    {report.attempts}, of which ambiguous {report.unknown_attempts}",
     ]
     if report.calls:
-        lines.append(f"calls       {report.calls}, beyond the first {report.extra_calls}, taken twice {report.doubled}")
+        lines.append(
+            f"calls       {report.calls}, beyond the first {report.extra_calls}, taken twice {report.duplicates}"
+        )
     lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
-    if report.broken > len(report.faults):
-        lines.append(f"  … and {report.broken - len(report.faults)} more")
-    lines.append(f"{report.broken} faults" if report.broken else "every invariant holds")
+    if report.violations > len(report.faults):
+        lines.append(f"  … and {report.violations - len(report.faults)} more")
+    lines.append(f"{report.violations} faults" if report.violations else "every invariant holds")
     return "\n".join(lines)

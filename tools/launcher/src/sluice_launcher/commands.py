@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import Control, NotRunning, is_held
+from sluice_launcher.control import NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import tail
 from sluice_launcher.roles import ALL_ROLES, SERVICES
-from sluice_launcher.settings import Settings, read_settings
+from sluice_launcher.settings import LauncherSettings, read_settings
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -42,21 +42,21 @@ def register(subparsers: "Subparsers") -> None:
     for command in (restart, stop, start):
         command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     _command(subparsers, "env", run_env, "the running system's addresses, as a shell's export lines")
-    _command(subparsers, "key", run_key, "make the credentials key where there is none, and check it")
+    _command(subparsers, "key", run_generate_key, "make the credentials key where there is none, and check it")
 
 
 def run_up(options: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
-    say = _Story()
-    if is_held(settings.data_dir):
-        return _already_up(Control(settings.data_dir), say)
+    say = _Progress()
+    if supervisor_running(settings.data_dir):
+        return _already_up(SupervisorClient(settings.data_dir), say)
     return _bring_up(settings, options, say)
 
 
 def run_down(options: argparse.Namespace) -> int:
-    from sluice_launcher.teardown import end
+    from sluice_launcher.teardown import stop_all
 
-    ended = end(read_settings(os.environ).data_dir)
+    ended = stop_all(read_settings(os.environ).data_dir)
     print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
     return 0
 
@@ -104,10 +104,10 @@ def run_env(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_key(options: argparse.Namespace) -> int:
+def run_generate_key(options: argparse.Namespace) -> int:
     from sluice_launcher.secret_files import ensure_key_file
 
-    path = read_settings(os.environ).key_file
+    path = read_settings(os.environ).encryption_key_file
     ensure_key_file(path)
     print(f"the credentials key is in {path}")
     return 0
@@ -136,14 +136,14 @@ def _names(text: str, *, allowed: Collection[str]) -> tuple[str, ...]:
     return names
 
 
-def _control() -> Control:
-    return Control(read_settings(os.environ).data_dir)
+def _control() -> SupervisorClient:
+    return SupervisorClient(read_settings(os.environ).data_dir)
 
 
 # up
 
 
-class _Story:
+class _Progress:
     """Prints one line a step, with the seconds since the command was typed."""
 
     def __init__(self) -> None:
@@ -153,14 +153,14 @@ class _Story:
         print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
 
 
-def _bring_up(settings: Settings, options: argparse.Namespace, say: _Story) -> int:
-    from sluice_launcher.launch import launch, only_one, supervise
+def _bring_up(settings: LauncherSettings, options: argparse.Namespace, say: _Progress) -> int:
+    from sluice_launcher.launch import exclusive_lock, launch, supervise
     from sluice_launcher.plan import make_directories, make_plan
 
     make_directories(settings)
-    with only_one(settings.data_dir / "run/up.lock"):
-        if is_held(settings.data_dir):
-            return _already_up(Control(settings.data_dir), say)
+    with exclusive_lock(settings.data_dir / "run/up.lock"):
+        if supervisor_running(settings.data_dir):
+            return _already_up(SupervisorClient(settings.data_dir), say)
         plan = make_plan(settings, say, services=options.services, roles=options.roles)
         if not options.foreground:
             launch(plan, say)
@@ -169,7 +169,7 @@ def _bring_up(settings: Settings, options: argparse.Namespace, say: _Story) -> i
     return 0
 
 
-def _already_up(control: Control, say: _Story) -> int:
+def _already_up(control: SupervisorClient, say: _Progress) -> int:
     """Wait out a start that is under way, start what was stopped, and make sure that everything answers."""
     _wait_until_started(control)
     for row in control.status()["processes"]:
@@ -185,7 +185,7 @@ def _already_up(control: Control, say: _Story) -> int:
     return 0
 
 
-def _wait_until_started(control: Control) -> None:
+def _wait_until_started(control: SupervisorClient) -> None:
     """Raises NotRunning when the start comes to nothing."""
     patience = time.monotonic() + READY_SECONDS
     while True:
@@ -194,7 +194,7 @@ def _wait_until_started(control: Control) -> None:
                 return
         except NotRunning:
             # It holds its lock a moment before it listens.
-            if time.monotonic() > patience or not is_held(control.data_dir):
+            if time.monotonic() > patience or not supervisor_running(control.data_dir):
                 raise
         time.sleep(0.2)
 

@@ -24,39 +24,39 @@ class NotRunning(SluiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class SupervisorClient:
     """The supervisor of one data directory. Every call raises NotRunning when there is none,
     and SluiceError with the supervisor's own sentence when it refuses."""
 
     data_dir: Path
 
     def status(self) -> dict[str, Any]:
-        return self._ask(command="status")
+        return self._request(command="status")
 
     def environment(self) -> dict[str, str]:
         """What a role has in its environment: addresses, key file, data directory."""
-        found: dict[str, str] = self._ask(command="environment")["environment"]
+        found: dict[str, str] = self._request(command="environment")["environment"]
         return found
 
     def stop(self, name: str) -> None:
-        self._ask(command="stop", name=name)
+        self._request(command="stop", name=name)
 
     def start(self, name: str) -> None:
         """Returns when it is ready."""
-        self._ask(command="start", name=name)
+        self._request(command="start", name=name)
 
     def restart(self, name: str, *, wipe: bool = False) -> None:
         """Returns when it is ready again; `wipe` deletes the data of kafka or redis in between."""
-        self._ask(command="restart", name=name, wipe=wipe)
+        self._request(command="restart", name=name, wipe=wipe)
 
     def not_ready(self) -> list[str]:
         """The processes that do not answer just now."""
-        found: list[str] = self._ask(command="verify")["not_ready"]
+        found: list[str] = self._request(command="verify")["not_ready"]
         return found
 
     def down(self) -> None:
         """Returns when everything has ended and the supervisor is about to."""
-        self._ask(command="down")
+        self._request(command="down")
 
     def process(self, name: str) -> dict[str, Any]:
         """Its row of the status."""
@@ -73,7 +73,7 @@ class Control:
             raise SluiceError(f"{name} is not running")
         return int(pid)
 
-    def _ask(self, **question: Any) -> dict[str, Any]:
+    def _request(self, **question: Any) -> dict[str, Any]:
         try:
             with _connection(self.data_dir / SOCKET) as connection:
                 connection.sendall(json.dumps(question).encode() + b"\n")
@@ -90,7 +90,7 @@ class Control:
         return found
 
 
-def is_held(data_dir: Path) -> bool:
+def supervisor_running(data_dir: Path) -> bool:
     """Is there a supervisor? Its lock ends with its process, whatever killed it."""
     try:
         handle = os.open(data_dir / LOCK, os.O_RDWR)

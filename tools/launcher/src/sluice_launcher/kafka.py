@@ -11,7 +11,7 @@ from sluice.runtime.paths import deploy_dir
 from sluice_launcher import probes
 from sluice_launcher.kafka_jars import read_jar_list
 from sluice_launcher.plan import HOST, Plan, addresses
-from sluice_launcher.process_spec import Run, Spec
+from sluice_launcher.process_spec import ProcessSpec, Run
 
 # The first compiler only: the second one made a new broker cost twice the CPU for its first minutes (measured at 1,500
 # messages a second on two cores: 0.40 CPU-s per 1,000 against 0.18), and no less afterwards (0.17).
@@ -20,9 +20,9 @@ HEAP = ("-Xms128m", "-Xmx384m", *_FRUGAL)
 FORMAT_HEAP = ("-Xms64m", "-Xmx128m", *_FRUGAL)
 
 
-def spec(plan: Plan) -> Spec:
+def spec(plan: Plan) -> ProcessSpec:
     data = plan.data_dir / "kafka"
-    return Spec(
+    return ProcessSpec(
         name="kafka",
         kind="service",
         command=[*_java(plan, HEAP), "kafka.Kafka", _properties(plan)],

@@ -18,7 +18,7 @@ Progress = Callable[[str], None]
 Download = Callable[["Jar", Path], Path]
 
 PARALLEL_DOWNLOADS = 8
-TRIES = 3
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _system_certificates() -> Iterator[None]:
 
 
 def _fetch(jar: Jar, directory: Path, fetching: Path, download: Download) -> None:
-    fetched = _download_with_patience(jar, fetching, download)
+    fetched = _download_with_retries(jar, fetching, download)
     found = hashlib.sha256(fetched.read_bytes()).hexdigest()
     if found != jar.sha256:
         raise SluiceError(
@@ -130,15 +130,15 @@ def _fetch(jar: Jar, directory: Path, fetching: Path, download: Download) -> Non
     os.replace(fetched, directory / jar.filename)
 
 
-def _download_with_patience(jar: Jar, fetching: Path, download: Download) -> Path:
-    for attempt in range(1, TRIES + 1):
+def _download_with_retries(jar: Jar, fetching: Path, download: Download) -> Path:
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             return download(jar, Path(tempfile.mkdtemp(dir=fetching)))
         except SluiceError:
             raise
         # Whatever a downloader raises (no route, a proxy's refusal, a broken answer) means one thing here.
         except Exception as fault:
-            if attempt == TRIES:
+            if attempt == ATTEMPTS:
                 raise SluiceError(
                     f"Kafka's jar {jar.coordinate} could not be fetched ({_first_line(fault)}): "
                     "connect to the network, name a Maven mirror in SLUICE_MAVEN_MIRROR, "

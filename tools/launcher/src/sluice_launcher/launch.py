@@ -14,11 +14,11 @@ from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
 from sluice_launcher import parent_death_signal
-from sluice_launcher.control import LOCK, Control, NotRunning, is_held
+from sluice_launcher.control import LOCK, NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import open_log
 from sluice_launcher.plan import Plan
 from sluice_launcher.secret_files import ensure_key_file
-from sluice_launcher.state import end_leftovers
+from sluice_launcher.state import kill_orphans
 from sluice_launcher.supervisor import Supervisor
 
 Progress = Callable[[str], None]
@@ -26,21 +26,21 @@ Progress = Callable[[str], None]
 PLAN = "run/plan.json"
 
 
-def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> subprocess.Popen[bytes]:
+def launch(plan: Plan, progress: Progress, *, terminate_with_parent: bool = False) -> subprocess.Popen[bytes]:
     """Start a supervisor in the background and return it when everything is ready.
 
     Raises SluiceError when it could not be; then nothing is left running. A Ctrl-C ends it all, too.
     """
-    _make_ready(plan)
+    _preflight(plan)
     reading, writing = os.pipe()
     with open(reading) as report:
-        process = _spawn(plan, writing, die_with_us=die_with_us)
+        process = _spawn(plan, writing, terminate_with_parent=terminate_with_parent)
         os.close(writing)
         try:
             _follow(report, plan, progress)
         except BaseException:
             with suppress(SluiceError):
-                Control(plan.data_dir).down()
+                SupervisorClient(plan.data_dir).down()
             process.wait()
             raise
     return process
@@ -48,12 +48,12 @@ def launch(plan: Plan, progress: Progress, *, die_with_us: bool = False) -> subp
 
 def supervise(plan: Plan, progress: Progress) -> None:
     """Be the supervisor, until told to end. Raises SluiceError when start-up fails."""
-    _make_ready(plan)
+    _preflight(plan)
     _run(plan, progress)
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold a lock file; wait for whoever holds it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -63,19 +63,19 @@ def only_one(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _make_ready(plan: Plan) -> None:
+def _preflight(plan: Plan) -> None:
     # What a living supervisor keeps is not left over.
-    if is_held(plan.data_dir):
-        raise _held_by_another(plan)
-    end_leftovers(plan.data_dir)
+    if supervisor_running(plan.data_dir):
+        raise _already_supervised(plan)
+    kill_orphans(plan.data_dir)
     ensure_key_file(plan.key_file)
 
 
-def _spawn(plan: Plan, report: int, *, die_with_us: bool) -> subprocess.Popen[bytes]:
+def _spawn(plan: Plan, report: int, *, terminate_with_parent: bool) -> subprocess.Popen[bytes]:
     plan.write(plan.data_dir / PLAN)
     on_leash = (
         [sys.executable, parent_death_signal.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
-        if die_with_us
+        if terminate_with_parent
         else []
     )
     with open_log(plan.log_dir / "supervisor.log") as output:
@@ -106,14 +106,14 @@ def _run(plan: Plan, progress: Progress, *, ready: Callable[[], None] = lambda: 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held_by_another(plan) from None
+        raise _already_supervised(plan) from None
     try:
         asyncio.run(Supervisor(plan, progress, ready).run())
     finally:
         os.close(handle)
 
 
-def _held_by_another(plan: Plan) -> SluiceError:
+def _already_supervised(plan: Plan) -> SluiceError:
     return SluiceError(f"another supervisor has {plan.data_dir}: `sluice down` ends it")
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sluice_launcher.control import Control, NotRunning
+from sluice_launcher.control import NotRunning, SupervisorClient
 from sluice_launcher.launch import launch
 from sluice_launcher.plan import Plan, addresses, environment, make_plan
 from sluice_launcher.roles import SERVICES
 from sluice_launcher.settings import read_settings
 
 
-class Engine:
+class LocalStack:
     """Everything that `sluice up` starts, or a part of it, in a directory of its own.
 
     It ends with the process that started it, however that ends. Addresses in the environment
@@ -45,8 +45,8 @@ class Engine:
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     @property
-    def control(self) -> Control:
-        return Control(self._data_dir)
+    def control(self) -> SupervisorClient:
+        return SupervisorClient(self._data_dir)
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -66,10 +66,10 @@ class Engine:
             settings,
             external=self._external,
             ports=dict.fromkeys(settings.ports, 0) | self._ports,
-            testing=self._testing,
+            unsafe_fast_database=self._testing,
         )
         self._plan = make_plan(wanted, self._progress, services=self._services, roles=self._roles)
-        self._supervisor = launch(self._plan, self._progress, die_with_us=True)
+        self._supervisor = launch(self._plan, self._progress, terminate_with_parent=True)
         return self
 
     def stop(self) -> None:

@@ -16,20 +16,20 @@ from sluice.runtime.errors import SluiceError
 from sluice_launcher import parent_death_signal
 from sluice_launcher.logs import last_line, open_log
 from sluice_launcher.process_info import Identity
-from sluice_launcher.process_spec import Spec
+from sluice_launcher.process_spec import ProcessSpec
 
 log = logging.getLogger("sluice_launcher")
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 10.0
+INITIAL_BACKOFF = 0.5
+MAX_BACKOFF = 10.0
 # Up for so long: the next crash is a new one and not the last one again.
-STEADY_SECONDS = 30.0
+STABLE_AFTER = 30.0
 PROBE_SECONDS = 0.05
 # So many crashes before it was ever ready: start-up has failed.
-HOPELESS = 3
+MAX_STARTUP_CRASHES = 3
 
 
-class State(StrEnum):
+class ProcessState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
@@ -37,20 +37,20 @@ class State(StrEnum):
     STOPPING = "stopping"
 
 
-class Managed:
+class ManagedProcess:
     """Keeps what a spec describes alive from `start` to `stop`. All methods belong to one event loop,
     which runs in the main thread: the leash of a child is held by the thread that made it."""
 
     def __init__(
         self,
-        spec: Spec,
+        spec: ProcessSpec,
         log_dir: Path,
         changed: Callable[[], None],
         *,
         extra_environment: Mapping[str, str],
     ) -> None:
         self.spec = spec
-        self.state = State.STOPPED
+        self.state = ProcessState.STOPPED
         self.identity: Identity | None = None
         self.restarts = 0
         self.last_exit: str | None = None
@@ -71,7 +71,7 @@ class Managed:
         """Begin to keep it alive; nothing when that is so already."""
         if self._task is None or self._task.done():
             self._ending.clear()
-            self._set_state(State.STARTING)
+            self._set_state(ProcessState.STARTING)
             self._task = asyncio.create_task(self._keep_alive(), name=f"keep {self.spec.name} alive")
 
     async def wait_ready(self) -> None:
@@ -80,7 +80,7 @@ class Managed:
         crashes = self.restarts
         deadline = time.monotonic() + self.spec.ready_seconds
         while not self._ready.is_set():
-            if self._task.done() or self.restarts - crashes >= HOPELESS or time.monotonic() > deadline:
+            if self._task.done() or self.restarts - crashes >= MAX_STARTUP_CRASHES or time.monotonic() > deadline:
                 raise SluiceError(self._why_not_ready())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ready.wait(), 0.1)
@@ -91,15 +91,15 @@ class Managed:
             return
         self._ending.set()
         self._ready.clear()
-        self._set_state(State.STOPPING)
+        self._set_state(ProcessState.STOPPING)
         await self._end_process()
         await self._task
         self._task = None
-        self._set_state(State.STOPPED)
+        self._set_state(ProcessState.STOPPED)
 
     def wipe(self) -> None:
         """Delete its data. It must be stopped."""
-        assert self.state is State.STOPPED
+        assert self.state is ProcessState.STOPPED
         if self.spec.data is None:
             raise SluiceError(f"the data of {self.spec.name} is not to be wiped")
         shutil.rmtree(self.spec.data, ignore_errors=True)
@@ -119,7 +119,7 @@ class Managed:
             )
 
     async def _keep_alive(self) -> None:
-        pause = FIRST_PAUSE
+        pause = INITIAL_BACKOFF
         while not self._ending.is_set():
             began = time.monotonic()
             try:
@@ -131,14 +131,14 @@ class Managed:
                 log.error("%s: %s", self.spec.name, fault)
             if self._ending.is_set():
                 return
-            if time.monotonic() - began > STEADY_SECONDS:
-                pause = FIRST_PAUSE
+            if time.monotonic() - began > STABLE_AFTER:
+                pause = INITIAL_BACKOFF
             await self._pause(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_BACKOFF)
 
     async def _run_once(self) -> None:
         """From start to exit; the exit is a crash unless it was asked for."""
-        self._set_state(State.STARTING)
+        self._set_state(ProcessState.STARTING)
         self._process = process = await self._spawn(self.spec.command)
         self._set_identity(Identity.of(process.pid))
         watch = asyncio.create_task(self._watch_readiness())
@@ -161,7 +161,7 @@ class Managed:
 
     async def _pause(self, seconds: float) -> None:
         self.restarts += 1
-        self._set_state(State.CRASHED)
+        self._set_state(ProcessState.CRASHED)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), seconds)
 
@@ -169,7 +169,7 @@ class Managed:
         while not await self.spec.probe():
             await asyncio.sleep(PROBE_SECONDS)
         self.fault = None
-        self._set_state(State.READY)
+        self._set_state(ProcessState.READY)
         self._ready.set()
 
     async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
@@ -178,7 +178,7 @@ class Managed:
             "-I",
             "-S",
             parent_death_signal.__file__,
-            str(int(self.spec.death_signal)),
+            str(int(self.spec.parent_death_signal)),
             str(os.getpid()),
         ]
         with open_log(self._log_path) as output:
@@ -214,7 +214,7 @@ class Managed:
         what = f"{name} ended with {self.last_exit}" if self.last_exit else f"{name} does not become ready"
         return f"{what}; the last line of {path} is: {last_line(path)}"
 
-    def _set_state(self, state: State) -> None:
+    def _set_state(self, state: ProcessState) -> None:
         self.state = state
         self._changed()
 

@@ -20,7 +20,7 @@ from sluice_launcher.kafka_jars import Progress
 from sluice_launcher.ports import choose_ports
 from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICES, port_setting
 from sluice_launcher.secret_files import password
-from sluice_launcher.settings import Settings
+from sluice_launcher.settings import LauncherSettings
 
 HOST = "127.0.0.1"
 
@@ -47,7 +47,7 @@ class Plan:
     def log_dir(self) -> Path:
         return self.data_dir / "logs"
 
-    def own(self, service: str) -> bool:
+    def is_managed(self, service: str) -> bool:
         """Is this service ours to start, and not one that an address in the environment names?"""
         return service in self.services and service not in self.external
 
@@ -71,7 +71,7 @@ class Plan:
 
 
 def make_plan(
-    settings: Settings,
+    settings: LauncherSettings,
     progress: Progress,
     *,
     services: Collection[str] = SERVICES,
@@ -85,16 +85,16 @@ def make_plan(
     found = _find_programs(settings, own, progress)
     return Plan(
         data_dir=settings.data_dir,
-        key_file=settings.key_file,
-        testing=settings.testing,
+        key_file=settings.encryption_key_file,
+        testing=settings.unsafe_fast_database,
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),
         ports=choose_ports(settings.ports, own, chosen_roles),
         programs={name: program.path for name, program in found.items()},
         versions={name: program.version for name, program in found.items()},
-        postgres_password=None if settings.testing else password(settings.data_dir / "postgres.password"),
-        redis_password=None if settings.testing else password(settings.data_dir / "redis.password"),
+        postgres_password=None if settings.unsafe_fast_database else password(settings.data_dir / "postgres.password"),
+        redis_password=None if settings.unsafe_fast_database else password(settings.data_dir / "redis.password"),
     )
 
 
@@ -127,7 +127,7 @@ def environment(plan: Plan) -> dict[str, str]:
     }
 
 
-def without_password(address: str) -> str:
+def redact_password(address: str) -> str:
     """An address as it may be shown."""
     if "://" not in address or "@" not in address:
         return address
@@ -136,7 +136,7 @@ def without_password(address: str) -> str:
     return parts._replace(netloc=user + parts.netloc.rpartition("@")[2]).geturl()
 
 
-def places_of(service: str, address: str) -> list[tuple[str, int]]:
+def endpoints_of(service: str, address: str) -> list[tuple[str, int]]:
     """The hosts and ports that an address names; none where it means a socket in the file system."""
     default = {"postgres": 5432, "redis": 6379, "kafka": 9092}[service]
     urls = [f"//{part}" for part in address.split(",")] if service == "kafka" else [address]
@@ -154,7 +154,7 @@ def _check_addresses(external: Mapping[str, str]) -> None:
             raise SluiceError(f"SLUICE_KAFKA is {address!r}: it must be host:port, or several with commas between")
 
 
-def make_directories(settings: Settings) -> None:
+def make_directories(settings: LauncherSettings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("run", "logs"):
@@ -165,7 +165,7 @@ def make_directories(settings: Settings) -> None:
         ) from fault
 
 
-def _find_programs(settings: Settings, own: Collection[str], progress: Progress) -> dict[str, programs.Program]:
+def _find_programs(settings: LauncherSettings, own: Collection[str], progress: Progress) -> dict[str, programs.Program]:
     found = {}
     if "postgres" in own:
         found["postgres"] = programs.find_postgres(settings.search_path, settings.data_dir / "postgres")
@@ -177,7 +177,7 @@ def _find_programs(settings: Settings, own: Collection[str], progress: Progress)
     return found
 
 
-def _kafka(settings: Settings, progress: Progress) -> programs.Program:
+def _kafka(settings: LauncherSettings, progress: Progress) -> programs.Program:
     """The directory with the jars, complete."""
     jars = kafka_jars.read_jar_list(deploy_dir() / "engine/kafka.jars")
     directory = kafka_jars.jar_directory(settings.cache_dir, jars)

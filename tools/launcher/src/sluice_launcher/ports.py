@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.process_info import free_port, listener, port_is_free
+from sluice_launcher.process_info import free_port, port_is_free, port_owner
 from sluice_launcher.roles import port_setting
 
 
@@ -22,6 +22,6 @@ def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collect
 
 
 def _port_in_use(name: str, port: int) -> str:
-    holder = listener(port)
+    holder = port_owner(port)
     by = f" by {holder}" if holder else ""
     return f"port {port}, which {name} needs, is in use{by}: end that, or set another in {port_setting(name)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from sluice.runtime.errors import SluiceError
 from sluice_launcher import probes
 from sluice_launcher.plan import HOST, Plan, addresses
-from sluice_launcher.process_spec import Run, Spec
+from sluice_launcher.process_spec import ProcessSpec, Run
 
 USER = "sluice"
 NOBODY = 65534
@@ -40,11 +40,11 @@ TESTING = {
 }
 
 
-def spec(plan: Plan) -> Spec:
+def spec(plan: Plan) -> ProcessSpec:
     data = plan.data_dir / "postgres"
     settings = SETTINGS | (TESTING if plan.testing else {}) | {"port": str(plan.ports["postgres"])}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    return Spec(
+    return ProcessSpec(
         name="postgres",
         kind="service",
         command=[plan.programs["postgres"] / "postgres", "-D", data, *options],
@@ -55,7 +55,7 @@ def spec(plan: Plan) -> Spec:
         # Fast shutdown: tell the clients, write a checkpoint, end.
         stop_signal=signal.SIGINT,
         # Its backends are processes of their own: it must live long enough to tell them.
-        death_signal=signal.SIGQUIT,
+        parent_death_signal=signal.SIGQUIT,
     )
 
 

@@ -48,7 +48,7 @@ class Identity:
         finally:
             os.close(handle)
 
-    def wait_gone(self, seconds: float) -> bool:
+    def wait_exit(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ class Identity:
         return True
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """The process and everything below it."""
     children: dict[int, list[int]] = {}
     for other in _pids():
@@ -73,11 +73,11 @@ def family(pid: int) -> list[int]:
 def memory(pid: int, *, alone: bool = False) -> int:
     """Bytes of a process and (unless alone) everything below it: its fair share of shared pages where
     that may be read."""
-    members = [pid] if alone else family(pid)
+    members = [pid] if alone else process_tree(pid)
     return sum(_proportional(member) or _resident(member) for member in members)
 
 
-def listener(port: int) -> str | None:
+def port_owner(port: int) -> str | None:
     """Who listens on a TCP port: `name (pid 12)`; None where nobody does or it cannot be known."""
     inodes = _listening_inodes(port)
     for pid in _pids() if inodes else ():

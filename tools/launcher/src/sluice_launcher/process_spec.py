@@ -11,12 +11,12 @@ Run = Callable[[Sequence[str | Path]], Awaitable[None]]
 Probe = Callable[[], Awaitable[bool]]
 
 
-async def nothing_to_prepare(run: Run) -> None:
+async def no_preparation(run: Run) -> None:
     """For what starts from nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ProcessSpec:
     name: str
     kind: Literal["service", "role"]
     command: Sequence[str | Path]
@@ -26,12 +26,12 @@ class Spec:
     # Put before the command, and before the leash: what drops root's identity.
     wrapper: Sequence[str] = ()
     # Before each start: makes what is missing, and leaves alone what is there.
-    prepare: Callable[[Run], Awaitable[None]] = nothing_to_prepare
+    prepare: Callable[[Run], Awaitable[None]] = no_preparation
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 25.0
     # Sent by the kernel when the supervisor dies. What survives a crash anyway is killed outright:
     # a polite signal could leave behind a process that waits for a service that is gone, too.
-    death_signal: signal.Signals = signal.SIGKILL
+    parent_death_signal: signal.Signals = signal.SIGKILL
     ready_seconds: float = 120.0
     # What `restart --wipe` deletes; None for what must not be wiped.
     data: Path | None = None

@@ -7,22 +7,22 @@ from functools import partial
 
 from sluice_launcher import kafka, postgres, probes, redis
 from sluice_launcher.plan import HOST, Plan, addresses, environment
-from sluice_launcher.process_spec import Spec
+from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.roles import role
 
 SERVICE_SPECS = {"postgres": postgres.spec, "redis": redis.spec, "kafka": kafka.spec}
 PROBES = {"http": probes.http, "smtp": probes.smtp}
 
 
-def specs(plan: Plan) -> Iterator[Spec]:
-    yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.own(name))
+def specs(plan: Plan) -> Iterator[ProcessSpec]:
+    yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.is_managed(name))
     yield from (_role_spec(plan, name) for name in plan.roles)
 
 
-def _role_spec(plan: Plan, name: str) -> Spec:
+def _role_spec(plan: Plan, name: str) -> ProcessSpec:
     found = role(name)
     port = plan.ports[name]
-    return Spec(
+    return ProcessSpec(
         name=name,
         kind="role",
         command=[sys.executable, *_optimised(), "-m", found.module],

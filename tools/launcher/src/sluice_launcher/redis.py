@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sluice_launcher import probes
 from sluice_launcher.plan import HOST, Plan, addresses
-from sluice_launcher.process_spec import Run, Spec
+from sluice_launcher.process_spec import ProcessSpec, Run
 
 CONFIGURATION = """\
 bind {host}
@@ -20,24 +20,24 @@ save ""
 """
 
 
-def spec(plan: Plan) -> Spec:
+def spec(plan: Plan) -> ProcessSpec:
     data = plan.data_dir / "redis"
-    configuration = plan.run_dir / "redis.conf"
-    return Spec(
+    config = plan.run_dir / "redis.conf"
+    return ProcessSpec(
         name="redis",
         kind="service",
-        command=[plan.programs["redis"], configuration],
+        command=[plan.programs["redis"], config],
         address=addresses(plan)["redis"],
         probe=partial(probes.redis, HOST, plan.ports["redis"]),
-        prepare=partial(_configure, plan, data, configuration),
+        prepare=partial(_configure, plan, data, config),
         stop_seconds=10,
         data=data,
     )
 
 
-async def _configure(plan: Plan, data: Path, configuration: Path, run: Run) -> None:
+async def _configure(plan: Plan, data: Path, config: Path, run: Run) -> None:
     data.mkdir(mode=0o700, exist_ok=True)  # noqa: ASYNC240
     login = f"requirepass {plan.redis_password}" if plan.redis_password else "protected-mode no"
     text = CONFIGURATION.format(host=HOST, port=plan.ports["redis"], data=data, login=login)
-    with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

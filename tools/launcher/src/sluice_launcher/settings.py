@@ -13,31 +13,31 @@ FALSE_WORDS = {"", "0", "false", "no", "off"}
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LauncherSettings:
     data_dir: Path
     cache_dir: Path
-    key_file: Path
+    encryption_key_file: Path
     ports: Mapping[str, int]  # 0: any free one
     external: Mapping[str, str]  # service -> address that somebody else keeps alive
     search_path: str
     java: str | None = None
     maven_mirror: str | None = None
-    testing: bool = False
+    unsafe_fast_database: bool = False
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
     """Raises SluiceError that names the variable when one has no meaning."""
     data_dir = _directory(environment, "SLUICE_DATA_DIR") or _beside_the_checkout() / ".sluice"
-    return Settings(
+    return LauncherSettings(
         data_dir=data_dir,
         cache_dir=_directory(environment, "SLUICE_CACHE_DIR") or _user_cache(environment) / "sluice",
-        key_file=_directory(environment, "SLUICE_KEY_FILE") or data_dir / "credentials.key",
+        encryption_key_file=_directory(environment, "SLUICE_KEY_FILE") or data_dir / "credentials.key",
         ports=_ports(environment),
         external={name: environment[key] for name in SERVICES if environment.get(key := f"SLUICE_{name.upper()}")},
         search_path=environment.get("PATH", ""),
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
-        testing=_flag(environment, "SLUICE_ENGINE_TESTING"),
+        unsafe_fast_database=_flag(environment, "SLUICE_ENGINE_TESTING"),
     )
 
 

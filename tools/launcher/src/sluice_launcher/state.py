@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from sluice_launcher.process_info import Identity, family
+from sluice_launcher.process_info import Identity, process_tree
 
 FILE = "run/state.json"
 GRACE_SECONDS = 5.0
@@ -29,23 +29,23 @@ def read_state(data_dir: Path) -> dict[str, Identity]:
         return {}
 
 
-def end_leftovers(data_dir: Path) -> list[str]:
+def kill_orphans(data_dir: Path) -> list[str]:
     """End what a dead supervisor left behind, and nothing that merely has its pid; returns the names."""
     left = {name: identity for name, identity in read_state(data_dir).items() if identity.alive()}
     families = [member for identity in left.values() for member in _members(identity)]
     for name, identity in left.items():
         # PostgreSQL tells its backends at this signal; everything else is safe to kill.
         identity.kill(signal.SIGQUIT if name == "postgres" else signal.SIGKILL)
-    _make_sure(families)
+    _ensure_dead(families)
     return list(left)
 
 
 def _members(identity: Identity) -> Iterable[Identity]:
-    return filter(None, map(Identity.of, family(identity.pid)))
+    return filter(None, map(Identity.of, process_tree(identity.pid)))
 
 
-def _make_sure(families: Iterable[Identity]) -> None:
+def _ensure_dead(families: Iterable[Identity]) -> None:
     for identity in families:
-        if not identity.wait_gone(GRACE_SECONDS):
+        if not identity.wait_exit(GRACE_SECONDS):
             identity.kill(signal.SIGKILL)
-            identity.wait_gone(GRACE_SECONDS)
+            identity.wait_exit(GRACE_SECONDS)

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluice_launcher.control import SOCKET
-from sluice_launcher.managed_process import Managed
-from sluice_launcher.plan import Plan, without_password
+from sluice_launcher.managed_process import ManagedProcess
+from sluice_launcher.plan import Plan, redact_password
 from sluice_launcher.process_info import memory
 
 
-def rows(plan: Plan, phase: str, processes: Iterable[Managed]) -> list[dict[str, Any]]:
+def rows(plan: Plan, phase: str, processes: Iterable[ManagedProcess]) -> list[dict[str, Any]]:
     """One for the supervisor, one for each service that somebody else runs, one for each process."""
     own = _row(
         "supervisor",
@@ -21,18 +21,18 @@ def rows(plan: Plan, phase: str, processes: Iterable[Managed]) -> list[dict[str,
         memory(os.getpid(), alone=True),
     )
     external = [
-        _row(name, "service", None, without_password(address), "external", None)
+        _row(name, "service", None, redact_password(address), "external", None)
         for name, address in plan.external.items()
         if name in plan.services
     ]
     return [own, *external, *map(_process_row, processes)]
 
 
-def _process_row(process: Managed) -> dict[str, Any]:
+def _process_row(process: ManagedProcess) -> dict[str, Any]:
     spec, identity = process.spec, process.identity
     pid = identity.pid if identity else None
     used = memory(pid) if pid else None
-    row = _row(spec.name, spec.kind, pid, without_password(spec.address), process.state, used)
+    row = _row(spec.name, spec.kind, pid, redact_password(spec.address), process.state, used)
     return row | {"restarts": process.restarts, "last_exit": process.last_exit}
 
 

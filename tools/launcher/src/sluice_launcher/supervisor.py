@@ -17,9 +17,9 @@ from sluice.runtime.errors import SluiceError
 from sluice_launcher import probes
 from sluice_launcher.control import SOCKET, short_path
 from sluice_launcher.logs import last_line, open_log, rotate
-from sluice_launcher.managed_process import Managed
-from sluice_launcher.plan import Plan, environment, places_of, without_password
-from sluice_launcher.process_spec import Spec
+from sluice_launcher.managed_process import ManagedProcess
+from sluice_launcher.plan import Plan, endpoints_of, environment, redact_password
+from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
 from sluice_launcher.state import write_state
 from sluice_launcher.status import rows
@@ -29,7 +29,7 @@ log = logging.getLogger("sluice_launcher")
 Progress = Callable[[str], None]
 
 # Roles first, together; then these, one after the other: Kafka takes the longest to give up its clients.
-ENDING_ORDER = ("kafka", "redis", "postgres")
+STOP_ORDER = ("kafka", "redis", "postgres")
 ROTATE_SECONDS = 60.0
 
 
@@ -42,12 +42,12 @@ class Supervisor:
         self._began = time.monotonic()
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
-        self._one_change = asyncio.Lock()
+        self._change_lock = asyncio.Lock()
         self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
 
     async def run(self) -> None:
         """Until somebody says down, or sends SIGTERM or SIGINT. Raises SluiceError when start-up fails."""
-        self._obey_signals()
+        self._install_signal_handlers()
         starting = asyncio.create_task(self._start_everything())
         over = asyncio.create_task(self._over.wait())
         rotating = asyncio.create_task(self._rotate_logs())
@@ -59,11 +59,11 @@ class Supervisor:
                 task.cancel()
             await self._end_everything()
         if starting.done() and not starting.cancelled() and (fault := starting.exception()):
-            raise _first_sentence(fault)
+            raise _root_cause(fault)
 
-    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    async def handle_command(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """Raises SluiceError for what cannot be done."""
-        match question:
+        match command:
             case {"command": "status"}:
                 return await asyncio.to_thread(self._status)
             case {"command": "environment"}:
@@ -80,7 +80,7 @@ class Supervisor:
                 self._over.set()
                 await self._ended.wait()
             case _:
-                raise SluiceError(f"the supervisor does not know {question!r}")
+                raise SluiceError(f"the supervisor does not know {command!r}")
         return {"done": True}
 
     # starting
@@ -112,16 +112,16 @@ class Supervisor:
         process = self.processes.get(name)
         if process is None:
             if name in self.plan.external:
-                await self._greet_external(name, self.plan.external[name])
+                await self._check_external(name, self.plan.external[name])
             return
         began = time.monotonic()
         process.start()
         await process.wait_ready()
         self._progress(f"{self._title(name)} on {_place(process.spec)} ({time.monotonic() - began:.1f} s)")
 
-    async def _greet_external(self, name: str, address: str) -> None:
-        shown = without_password(address)
-        places = places_of(name, address)
+    async def _check_external(self, name: str, address: str) -> None:
+        shown = redact_password(address)
+        places = endpoints_of(name, address)
         if places and not any([await probes.anything(host, port) for host, port in places]):
             raise SluiceError(f"SLUICE_{name.upper()} names {shown}, where nobody answers")
         self._progress(f"{name} is the one at {shown}")
@@ -149,19 +149,19 @@ class Supervisor:
 
     # changing one process
 
-    async def _stop(self, process: Managed) -> None:
-        async with self._one_change:
+    async def _stop(self, process: ManagedProcess) -> None:
+        async with self._change_lock:
             await process.stop()
 
-    async def _start(self, process: Managed) -> None:
-        async with self._one_change:
+    async def _start(self, process: ManagedProcess) -> None:
+        async with self._change_lock:
             process.start()
             await process.wait_ready()
 
-    async def _restart(self, process: Managed, *, wipe: bool) -> None:
+    async def _restart(self, process: ManagedProcess, *, wipe: bool) -> None:
         if wipe and process.spec.data is None:
             raise SluiceError(f"{process.spec.name} has no data that may be wiped: only kafka and redis have")
-        async with self._one_change:
+        async with self._change_lock:
             await process.stop()
             if wipe:
                 process.wipe()
@@ -170,7 +170,7 @@ class Supervisor:
             if wipe and process.spec.name == "kafka" and self.plan.roles:
                 await self._command("topics", "the topics are there again")
 
-    def _find(self, name: str) -> Managed:
+    def _find(self, name: str) -> ManagedProcess:
         if name in self.plan.external:
             raise SluiceError(f"{name} is not ours to stop or start: the environment named its address")
         if name not in self.processes:
@@ -188,12 +188,12 @@ class Supervisor:
     async def _end_everything(self) -> None:
         self.phase = "stopping"
         await asyncio.gather(*(each.stop() for each in self.processes.values() if each.spec.kind == "role"))
-        for name in ENDING_ORDER:
+        for name in STOP_ORDER:
             if name in self.processes:
                 await self.processes[name].stop()
         self._ended.set()
 
-    def _obey_signals(self) -> None:
+    def _install_signal_handlers(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._over.set)
@@ -205,7 +205,7 @@ class Supervisor:
         path = self.plan.data_dir / SOCKET
         path.unlink(missing_ok=True)
         with short_path(path) as name:
-            server = await asyncio.start_unix_server(self._converse, name)
+            server = await asyncio.start_unix_server(self._serve_client, name)
             path.chmod(0o600)
         try:
             yield
@@ -215,9 +215,9 @@ class Supervisor:
             server.close()
             path.unlink(missing_ok=True)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answer = await self.answer(json.loads(await reader.readline()))
+            answer = await self.handle_command(json.loads(await reader.readline()))
         except SluiceError as refused:
             answer = {"error": str(refused)}
         except ValueError:
@@ -241,8 +241,8 @@ class Supervisor:
 
     # housekeeping
 
-    def _managed(self, spec: Spec) -> Managed:
-        return Managed(spec, self.plan.log_dir, self._write_state, extra_environment={})
+    def _managed(self, spec: ProcessSpec) -> ManagedProcess:
+        return ManagedProcess(spec, self.plan.log_dir, self._write_state, extra_environment={})
 
     def _write_state(self) -> None:
         known = {name: each.identity for name, each in getattr(self, "processes", {}).items()}
@@ -255,13 +255,13 @@ class Supervisor:
             await asyncio.sleep(ROTATE_SECONDS)
 
 
-def _first_sentence(fault: BaseException) -> BaseException:
+def _root_cause(fault: BaseException) -> BaseException:
     """Out of the groups that task groups wrap around a fault; the first one is the cause of the others."""
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
     return fault
 
 
-def _place(spec: Spec) -> str:
+def _place(spec: ProcessSpec) -> str:
     """Host and port of its address, however that is written."""
     return urlsplit(spec.address).netloc.rpartition("@")[2] or spec.address

@@ -4,22 +4,22 @@ import time
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import Control, NotRunning, is_held
+from sluice_launcher.control import NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.process_info import Identity
-from sluice_launcher.state import end_leftovers
+from sluice_launcher.state import kill_orphans
 
-PATIENCE_SECONDS = 10.0
+SHUTDOWN_SECONDS = 10.0
 
 
-def end(data_dir: Path) -> list[str]:
+def stop_all(data_dir: Path) -> list[str]:
     """Returns the names of what was running."""
-    if not is_held(data_dir):
-        return end_leftovers(data_dir)
-    return _ask_to_end(Control(data_dir))
+    if not supervisor_running(data_dir):
+        return kill_orphans(data_dir)
+    return _ask_to_end(SupervisorClient(data_dir))
 
 
-def _ask_to_end(control: Control) -> list[str]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _ask_to_end(control: SupervisorClient) -> list[str]:
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
     while True:
         try:
             rows = [row for row in control.status()["processes"] if row["pid"]]
@@ -27,8 +27,8 @@ def _ask_to_end(control: Control) -> list[str]:
             control.down()
         except NotRunning:
             # It holds its lock a moment before it listens, and a moment after it has ended everything.
-            if not is_held(control.data_dir):
-                return end_leftovers(control.data_dir)
+            if not supervisor_running(control.data_dir):
+                return kill_orphans(control.data_dir)
             if time.monotonic() > deadline:
                 raise SluiceError(
                     f"the supervisor of {control.data_dir} does not listen: kill its process and try again"
@@ -36,5 +36,5 @@ def _ask_to_end(control: Control) -> list[str]:
             time.sleep(0.1)
         else:
             if supervisor is not None:
-                supervisor.wait_gone(PATIENCE_SECONDS)
+                supervisor.wait_exit(SHUTDOWN_SECONDS)
             return [row["name"] for row in rows]

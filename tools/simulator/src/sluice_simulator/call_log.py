@@ -11,17 +11,17 @@ from typing import Any
 
 import orjson
 
-REMEMBERED = 10_000  # lines kept in memory, for the control port and for tests
+MAX_LINES = 10_000  # lines kept in memory, for the control port and for tests
 
 
-class Ledger:
+class CallLog:
     """Lines to a file (none without ``path``), each handed to the operating system before ``write`` returns.
 
     It survives the death of this process and of every other one; only the machine's own death can cost lines.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.lines: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self.lines: deque[dict[str, Any]] = deque(maxlen=MAX_LINES)
         self.written = 0
         self._file = _open(path) if path else None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sluice.runtime.errors import SluiceError
 
 if TYPE_CHECKING:
-    from sluice_simulator import Script, Simulator
+    from sluice_simulator import Scenario, Simulator
 
 PORTS = {"smtp": 2526, "resend": 2580, "twilio": 2581}
 CONTROL_PORT = 2590
@@ -60,16 +60,16 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     from sluice_simulator import Simulator
 
-    doors, ports = _doors(options.door)
+    endpoints, ports = _doors(options.door)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     simulator = Simulator(
         _script(options),
-        doors=doors,
+        endpoints=endpoints,
         ports=ports,
-        ledger=options.ledger,
+        call_log=options.ledger,
         host=options.host,
         control_port=options.control_port,
     )
@@ -78,36 +78,38 @@ async def _serve(options: argparse.Namespace) -> None:
         await stop.wait()
 
 
-def _script(options: argparse.Namespace) -> Script:
+def _script(options: argparse.Namespace) -> Scenario:
     from pydantic import ValidationError
 
-    from sluice_simulator.scenario import Script, read_script
+    from sluice_simulator.scenario import Scenario, read_scenario
 
     try:
-        script = read_script(options.script) if options.script else Script()
+        scenario = read_scenario(options.script) if options.script else Scenario()
     except (OSError, ValueError, ValidationError) as error:
         raise SluiceError(f"the script {options.script} cannot be used: {error}") from error
-    return script if options.seed is None else script.model_copy(update={"seed": options.seed})
+    return scenario if options.seed is None else scenario.model_copy(update={"seed": options.seed})
 
 
 def _doors(stated: list[str]) -> tuple[dict[str, str], dict[str, int]]:
     """Door names with their kinds, and with their ports."""
-    from sluice_simulator.registry import FAR_ENDS
+    from sluice_simulator.registry import DIALECTS
 
     if not stated:
-        return {name: name for name in FAR_ENDS}, PORTS
-    doors: dict[str, str] = {}
+        return {name: name for name in DIALECTS}, PORTS
+    endpoints: dict[str, str] = {}
     ports: dict[str, int] = {}
     for text in stated:
         name, _, rest = text.partition("=")
         kind, _, port = rest.partition(":")
-        if not name or kind not in FAR_ENDS or not (port or "0").isdecimal():
-            raise SluiceError(f"--door {text}: say NAME=KIND or NAME=KIND:PORT, with a KIND of {', '.join(FAR_ENDS)}")
-        doors[name], ports[name] = kind, int(port or 0)
-    return doors, ports
+        if not name or kind not in DIALECTS or not (port or "0").isdecimal():
+            raise SluiceError(f"--door {text}: say NAME=KIND or NAME=KIND:PORT, with a KIND of {', '.join(DIALECTS)}")
+        endpoints[name], ports[name] = kind, int(port or 0)
+    return endpoints, ports
 
 
 def _where(simulator: Simulator) -> dict[str, object]:
     """One line of JSON for whoever started us: where everything is."""
-    doors = {name: {"kind": door.far_end.name, "port": door.port} for name, door in simulator.doors.items()}
-    return {"host": simulator.host, "doors": doors, "control": simulator.control_url}
+    endpoints = {
+        name: {"kind": endpoint.dialect.name, "port": endpoint.port} for name, endpoint in simulator.endpoints.items()
+    }
+    return {"host": simulator.host, "doors": endpoints, "control": simulator.control_url}

@@ -7,55 +7,55 @@ from typing import Protocol
 import orjson
 from pydantic import ValidationError
 
-from sluice_simulator.call_log import Ledger
-from sluice_simulator.dialect import HttpAnswer, HttpCall, json_answer
-from sluice_simulator.endpoint import Door
+from sluice_simulator.call_log import CallLog
+from sluice_simulator.dialect import FakeRequest, FakeResponse, json_response
+from sluice_simulator.endpoint import Endpoint
 from sluice_simulator.http_server import HttpConnection
-from sluice_simulator.scenario import Script
+from sluice_simulator.scenario import Scenario
 
 
-class Controlled(Protocol):
+class SimulatorApi(Protocol):
     """What the control port needs of the simulator."""
 
-    script: Script
-    ledger: Ledger
-    receipts: Ledger
-    doors: dict[str, Door]
+    scenario: Scenario
+    call_log: CallLog
+    webhook_log: CallLog
+    endpoints: dict[str, Endpoint]
 
-    def follow(self, script: Script) -> None: ...
+    def apply_scenario(self, scenario: Scenario) -> None: ...
 
 
-def control(simulator: Controlled, call: HttpCall, connection: HttpConnection) -> None:
+def handle_control(simulator: SimulatorApi, request: FakeRequest, connection: HttpConnection) -> None:
     """The handler of the control port."""
-    connection.answer(_answer(simulator, call))
+    connection.respond(_respond(simulator, request))
 
 
-def _answer(simulator: Controlled, call: HttpCall) -> HttpAnswer:
-    match call.method, call.path:
+def _respond(simulator: SimulatorApi, request: FakeRequest) -> FakeResponse:
+    match request.method, request.path:
         case "GET", "/healthz":
-            return json_answer(200, {"ok": True})
+            return json_response(200, {"ok": True})
         case "GET", "/script":
-            return json_answer(200, simulator.script.model_dump(mode="json", exclude_unset=True))
+            return json_response(200, simulator.scenario.model_dump(mode="json", exclude_unset=True))
         case "PUT", "/script":
-            return _follow(simulator, call.body)
+            return _put_scenario(simulator, request.body)
         case "GET", "/calls":
-            return json_answer(200, {"doors": _counters(simulator), "calls": list(simulator.ledger.lines)})
+            return json_response(200, {"doors": _counters(simulator), "calls": list(simulator.call_log.lines)})
         case "GET", "/receipts":
-            return json_answer(200, {"receipts": list(simulator.receipts.lines)})
-    return json_answer(404, {"message": "there is PUT and GET /script, GET /calls, /receipts and /healthz"})
+            return json_response(200, {"receipts": list(simulator.webhook_log.lines)})
+    return json_response(404, {"message": "there is PUT and GET /script, GET /calls, /receipts and /healthz"})
 
 
-def _follow(simulator: Controlled, body: bytes) -> HttpAnswer:
+def _put_scenario(simulator: SimulatorApi, body: bytes) -> FakeResponse:
     try:
-        script = Script.model_validate(orjson.loads(body))
+        scenario = Scenario.model_validate(orjson.loads(body))
     except (orjson.JSONDecodeError, ValidationError) as error:
-        return json_answer(422, {"message": str(error)})
-    simulator.follow(script)
-    return json_answer(200, {"ok": True})
+        return json_response(422, {"message": str(error)})
+    simulator.apply_scenario(scenario)
+    return json_response(200, {"ok": True})
 
 
-def _counters(simulator: Controlled) -> dict[str, dict[str, int]]:
+def _counters(simulator: SimulatorApi) -> dict[str, dict[str, int]]:
     return {
-        name: {"port": door.port, "calls": door.calls, "accepted": door.accepted}
-        for name, door in simulator.doors.items()
+        name: {"port": endpoint.port, "calls": endpoint.calls, "accepted": endpoint.accepted}
+        for name, endpoint in simulator.endpoints.items()
     }

@@ -8,12 +8,12 @@ from datetime import datetime
 
 import orjson
 
-from sluice.providers.contract import Wire
-from sluice_simulator.scenario import Do, DoorScript, Rule
+from sluice.providers.contract import TransportKind
+from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
 
 
 @dataclass(frozen=True, slots=True)
-class HttpCall:
+class FakeRequest:
     """A request as it came in; header names in lower case."""
 
     method: str
@@ -23,7 +23,7 @@ class HttpCall:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class FakeResponse:
     """A status with a body, JSON unless the headers say otherwise."""
 
     status: int
@@ -31,32 +31,34 @@ class HttpAnswer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
     """An answer in JSON."""
-    return HttpAnswer(status, orjson.dumps(body), tuple((headers or {}).items()))
+    return FakeResponse(status, orjson.dumps(body), tuple((headers or {}).items()))
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ParsedSend:
     """What the far end understood of a call that it could read."""
 
     recipient: str
-    provider_ref: str  # the id it would give
+    provider_message_id: str  # the id it would give
     reference: str | None = None  # ours, wherever this provider carries it
-    key: str | None = None  # idempotency key
+    idempotency_key: str | None = None  # idempotency key
     message_id: str | None = None  # our public id, when it travels too
     account: str = ""  # whose call: API key or account sid
     secret: str = ""  # what signs this account's receipts, when the call itself tells
     callback: str | None = None  # where receipts go, when the call itself tells
-    forced: HttpAnswer | None = None  # the provider's own test numbers: this answer, whatever the script says
+    forced_response: FakeResponse | None = (
+        None  # the provider's own test numbers: this answer, whatever the script says
+    )
     fields: Mapping[str, str] = field(default_factory=dict)  # what the answer and the receipts repeat
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ReceiptPayload:
     """One receipt before it is signed. ``statement_id`` stays the same over repeats."""
 
-    statement_id: str
+    receipt_id: str
     url: str
     content_type: str
     body: bytes
@@ -64,23 +66,27 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptsOf:
+class ReceiptDialect:
     """How a far end speaks about a message later."""
 
-    state: Callable[[Taken, str, str, datetime, DoorScript], Statement | None]  # kind, id; None: nowhere to send
-    sign: Callable[[Statement, datetime], dict[str, str]]  # the headers of one sending
+    state: Callable[
+        [ParsedSend, str, str, datetime, EndpointScenario], ReceiptPayload | None
+    ]  # kind, id; None: nowhere to send
+    sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
     signature: str  # the header that holds the signature
 
 
 @dataclass(frozen=True, slots=True)
-class FarEnd:
+class Dialect:
     """One kind of far end. ``read`` and ``answer`` are None for SMTP, whose dialogue has its own server."""
 
     name: str
     package: str
-    wire: Wire
-    read: Callable[[HttpCall], Taken | HttpAnswer] | None = None  # HttpAnswer: refused before the script is asked
-    answer: Callable[[Do, Taken, Rule], HttpAnswer] | None = None
+    transport: TransportKind
+    read: Callable[[FakeRequest], ParsedSend | FakeResponse] | None = (
+        None  # HttpAnswer: refused before the script is asked
+    )
+    respond: Callable[[Behaviour, ParsedSend, Rule], FakeResponse] | None = None
     # Takes an idempotency key: (the answer when other bytes come under it, the answer while it is being worked on)
-    conflicts: tuple[HttpAnswer, HttpAnswer] | None = None
-    receipts: ReceiptsOf | None = None
+    conflicts: tuple[FakeResponse, FakeResponse] | None = None
+    receipts: ReceiptDialect | None = None

@@ -7,108 +7,123 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from sluice_simulator.dialect import HttpAnswer, HttpCall, Taken
-from sluice_simulator.endpoint import Door, Remembered, Verdict
+from sluice_simulator.dialect import FakeRequest, FakeResponse, ParsedSend
+from sluice_simulator.endpoint import Decision, Endpoint, IdempotencyEntry
 from sluice_simulator.http_server import HttpConnection
-from sluice_simulator.scenario import Do
+from sluice_simulator.scenario import Behaviour
 
 # What something in front of a provider says when the provider itself did not: nobody can tell whether it took
 # the message.
-IN_FRONT = HttpAnswer(500, b"<html><h1>Internal Server Error</h1></html>", (("Content-Type", "text/html"),))
-GARBAGE = HttpAnswer(200, b"<html>Welcome to the hotel's network</html>", (("Content-Type", "text/html"),))
+PROXY_ERROR = FakeResponse(500, b"<html><h1>Internal Server Error</h1></html>", (("Content-Type", "text/html"),))
+GARBAGE = FakeResponse(200, b"<html>Welcome to the hotel's network</html>", (("Content-Type", "text/html"),))
 
 
-def take_call(door: Door, call: HttpCall, connection: HttpConnection) -> None:
+def handle_request(endpoint: Endpoint, request: FakeRequest, connection: HttpConnection) -> None:
     """The handler of an HTTP door."""
-    far_end = door.far_end
-    assert far_end.read is not None
-    taken = far_end.read(call)
-    if isinstance(taken, HttpAnswer):
-        answered = connection.answer(taken)
-        door.record(accepted=False, answered=answered, verdict="unreadable", status=taken.status, **_of(call))
-        return
-    memory, known = door.remembered(taken, call.body)
-    if known is not None:
-        answered = connection.answer(known)
-        door.record(accepted=False, answered=answered, verdict="repeat", status=known.status, **_about(taken, call))
-        return
-    if taken.forced is not None:
-        answered = connection.answer(taken.forced)
-        door.record(
-            accepted=False, answered=answered, verdict="test", status=taken.forced.status, **_about(taken, call)
+    dialect = endpoint.dialect
+    assert dialect.read is not None
+    send = dialect.read(request)
+    if isinstance(send, FakeResponse):
+        answered = connection.respond(send)
+        endpoint.record(
+            accepted=False, answered=answered, decision="unreadable", status=send.status, **_request_fields(request)
         )
         return
-    _work(door, call, connection, taken, memory)
+    entry, known = endpoint.lookup(send, request.body)
+    if known is not None:
+        answered = connection.respond(known)
+        endpoint.record(
+            accepted=False, answered=answered, decision="repeat", status=known.status, **_call_fields(send, request)
+        )
+        return
+    if send.forced_response is not None:
+        answered = connection.respond(send.forced_response)
+        endpoint.record(
+            accepted=False,
+            answered=answered,
+            decision="test",
+            status=send.forced_response.status,
+            **_call_fields(send, request),
+        )
+        return
+    _process(endpoint, request, connection, send, entry)
 
 
-def _work(door: Door, call: HttpCall, connection: HttpConnection, taken: Taken, memory: Remembered) -> None:
-    verdict = door.judge(taken.recipient)
-    if verdict.do.takes:
-        door.remember(taken, memory)
-        door.postman.accepted(door, taken, verdict.rule)
-    finish = partial(_finish, door, call, connection, taken, memory, verdict)
-    if not verdict.delay:
+def _process(
+    endpoint: Endpoint, request: FakeRequest, connection: HttpConnection, send: ParsedSend, entry: IdempotencyEntry
+) -> None:
+    decision = endpoint.decide(send.recipient)
+    if decision.behaviour.takes:
+        endpoint.store(send, entry)
+        endpoint.webhook_sender.schedule_receipts(endpoint, send, decision.rule)
+    finish = partial(_finish, endpoint, request, connection, send, entry, decision)
+    if not decision.delay:
         finish()
         return
-    timer = asyncio.get_running_loop().call_later(verdict.delay, finish)
-    connection.on_lost = partial(_given_up, timer, finish)
+    timer = asyncio.get_running_loop().call_later(decision.delay, finish)
+    connection.on_lost = partial(_client_gone, timer, finish)
 
 
-def _given_up(timer: asyncio.TimerHandle, finish: partial[None]) -> None:
+def _client_gone(timer: asyncio.TimerHandle, finish: partial[None]) -> None:
     """The client went before its answer was due: its fate is known now, so is what the ledger says."""
     timer.cancel()
     finish()
 
 
 def _finish(
-    door: Door, call: HttpCall, connection: HttpConnection, taken: Taken, memory: Remembered, verdict: Verdict
+    endpoint: Endpoint,
+    request: FakeRequest,
+    connection: HttpConnection,
+    send: ParsedSend,
+    entry: IdempotencyEntry,
+    decision: Decision,
 ) -> None:
     """Answer as the verdict says, and write the call down."""
-    assert door.far_end.answer is not None
+    assert endpoint.dialect.respond is not None
     connection.on_lost = None  # a connection that ends from here on has no call left to give up
-    answer = door.far_end.answer(verdict.do, taken, verdict.rule)
-    if verdict.do.takes:
-        memory.answer = answer
-    status, answered = _respond(connection, verdict.do, answer)
-    about = _about(taken, call)
-    door.record(
-        accepted=verdict.do.takes,
+    response = endpoint.dialect.respond(decision.behaviour, send, decision.rule)
+    if decision.behaviour.takes:
+        entry.response = response
+    status, answered = _respond(connection, decision.behaviour, response)
+    about = _call_fields(send, request)
+    endpoint.record(
+        accepted=decision.behaviour.takes,
         answered=answered,
-        verdict=verdict.do,
+        decision=decision.behaviour,
         status=status,
-        provider_ref=taken.provider_ref if verdict.do.takes else None,
+        provider_ref=send.provider_message_id if decision.behaviour.takes else None,
         **about,
     )
 
 
-def _respond(connection: HttpConnection, do: Do, answer: HttpAnswer) -> tuple[int | None, bool]:
+def _respond(connection: HttpConnection, behaviour: Behaviour, response: FakeResponse) -> tuple[int | None, bool]:
     """The status that was meant, and whether the whole answer went out."""
-    match do:
-        case Do.HANG | Do.ACCEPT_SILENT:
+    match behaviour:
+        case Behaviour.HANG | Behaviour.ACCEPT_SILENT:
             return None, False
-        case Do.RESET | Do.ACCEPT_RESET:
+        case Behaviour.RESET | Behaviour.ACCEPT_RESET:
             connection.reset()
             return None, False
-        case Do.DRIP:
-            connection.drip(answer)
-            return answer.status, False
-        case Do.ACCEPT_500:
-            return IN_FRONT.status, connection.answer(IN_FRONT)
-        case Do.GARBAGE:
-            return GARBAGE.status, connection.answer(GARBAGE)
+        case Behaviour.DRIP:
+            connection.drip(response)
+            return response.status, False
+        case Behaviour.ACCEPT_500:
+            return PROXY_ERROR.status, connection.respond(PROXY_ERROR)
+        case Behaviour.GARBAGE:
+            return GARBAGE.status, connection.respond(GARBAGE)
         case _:
-            return answer.status, connection.answer(answer)
+            return response.status, connection.respond(response)
 
 
-def _of(call: HttpCall) -> dict[str, Any]:
-    return {"body": sha256(call.body).hexdigest(), "path": call.path}
+def _request_fields(request: FakeRequest) -> dict[str, Any]:
+    return {"body": sha256(request.body).hexdigest(), "path": request.path}
 
 
-def _about(taken: Taken, call: HttpCall) -> dict[str, Any]:
+def _call_fields(send: ParsedSend, request: FakeRequest) -> dict[str, Any]:
     return {
-        "reference": taken.reference,
-        "key": taken.key,
-        "message_id": taken.message_id,
-        "recipient": taken.recipient,
-        "body": sha256(call.body).hexdigest(),
+        "reference": send.reference,
+        "key": send.idempotency_key,
+        "message_id": send.message_id,
+        "recipient": send.recipient,
+        "body": sha256(request.body).hexdigest(),
     }

@@ -15,13 +15,13 @@ from typing import cast
 
 import httptools
 
-from sluice_simulator.dialect import HttpAnswer, HttpCall
+from sluice_simulator.dialect import FakeRequest, FakeResponse
 from sluice_simulator.listener import Listener
 
-LARGEST_REQUEST = 64 * 1024 * 1024  # bytes: a mail with attachments may have 40 MB
-DRIP = 1.0  # seconds between two bytes
+MAX_REQUEST_BYTES = 64 * 1024 * 1024  # bytes: a mail with attachments may have 40 MB
+DRIP_INTERVAL = 1.0  # seconds between two bytes
 
-Handler = Callable[[HttpCall, "HttpConnection"], None]
+Handler = Callable[[FakeRequest, "HttpConnection"], None]
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -38,7 +38,7 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
-        self._waiting: list[HttpCall] = []
+        self._waiting: list[FakeRequest] = []
         self._busy = False
         self.on_lost: Callable[[], None] | None = None  # called once when the client goes before it is answered
 
@@ -77,13 +77,13 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, piece: bytes) -> None:
         self._body.append(piece)
         self._size += len(piece)
-        if self._size > LARGEST_REQUEST:
+        if self._size > MAX_REQUEST_BYTES:
             self.reset()
 
     def on_message_complete(self) -> None:
         method = self._parser.get_method().decode("ascii")
         path = self._target.partition(b"?")[0].decode("latin-1")
-        self._waiting.append(HttpCall(method, path, self._headers, b"".join(self._body)))
+        self._waiting.append(FakeRequest(method, path, self._headers, b"".join(self._body)))
         self._next()
 
     def _next(self) -> None:
@@ -97,24 +97,24 @@ class HttpConnection(asyncio.Protocol):
     def lost(self) -> bool:
         return self._transport is None
 
-    def answer(self, answer: HttpAnswer) -> bool:
+    def respond(self, response: FakeResponse) -> bool:
         """Write the whole answer; False when the client is no longer there."""
         if self._transport is None or self._transport.is_closing():
             return False
-        self._transport.write(encoded(answer))
+        self._transport.write(encode_response(response))
         self._done()
         return True
 
-    def drip(self, answer: HttpAnswer) -> None:
+    def drip(self, response: FakeResponse) -> None:
         """Write the answer a byte a second."""
-        self._drip(memoryview(encoded(answer)))
+        self._drip(memoryview(encode_response(response)))
 
     def _drip(self, rest: memoryview) -> None:
         if self._transport is None or not rest:
             self._done()
             return
         self._transport.write(rest[:1])
-        asyncio.get_running_loop().call_later(DRIP, self._drip, rest[1:])
+        asyncio.get_running_loop().call_later(DRIP_INTERVAL, self._drip, rest[1:])
 
     def reset(self) -> None:
         """Cut the connection with a TCP RST."""
@@ -135,14 +135,14 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def encoded(answer: HttpAnswer) -> bytes:
+def encode_response(response: FakeResponse) -> bytes:
     """The answer as it goes over the wire."""
-    lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}"]
-    if not any(name.lower() == "content-type" for name, _ in answer.headers):
+    lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
+    if not any(name.lower() == "content-type" for name, _ in response.headers):
         lines.append("Content-Type: application/json")
-    lines += [f"{name}: {value}" for name, value in answer.headers]
-    lines.append(f"Content-Length: {len(answer.body)}\r\n\r\n")
-    return "\r\n".join(lines).encode("latin-1") + answer.body
+    lines += [f"{name}: {value}" for name, value in response.headers]
+    lines.append(f"Content-Length: {len(response.body)}\r\n\r\n")
+    return "\r\n".join(lines).encode("latin-1") + response.body
 
 
 async def listen_http(handler: Handler, host: str, port: int) -> Listener:

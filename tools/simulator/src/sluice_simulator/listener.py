@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-LAST_WORDS = 20  # turns of the loop that closing connections get to say that they are closed
+CLOSE_TURNS = 20  # turns of the loop that closing connections get to say that they are closed
 
 
 class Listener:
@@ -36,6 +36,6 @@ class Listener:
             self._server.close()
         for transport in list(self.clients):
             transport.abort()
-        for _ in range(LAST_WORDS):
+        for _ in range(CLOSE_TURNS):
             if self.clients:
                 await asyncio.sleep(0)

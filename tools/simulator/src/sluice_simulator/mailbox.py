@@ -22,7 +22,7 @@ from time import time_ns
 from uuid import uuid4
 
 from sluice.providers.kit.smtp_types import Phase
-from sluice_simulator.smtp_server import Envelope, SmtpSettings, Turn, listen_smtp
+from sluice_simulator.smtp_server import Envelope, Reply, SmtpSettings, listen_smtp
 
 FOLDER = "mailbox"  # in the data directory
 PORT = 2525
@@ -60,9 +60,9 @@ class Mailbox:
         (self.folder / "tmp" / name).rename(self.folder / "new" / name)
         return name
 
-    def turn(self, phase: Phase, envelope: Envelope, usual: str) -> Turn:
+    def reply(self, phase: Phase, envelope: Envelope, usual: str) -> Reply:
         """The desk of the SMTP server: everything is welcome."""
-        return Turn(f"250 2.0.0 Ok: queued as {self.store(envelope)}" if phase is Phase.DOT else usual)
+        return Reply(f"250 2.0.0 Ok: queued as {self.store(envelope)}" if phase is Phase.END_OF_DATA else usual)
 
 
 def list_mails(data_dir: Path, limit: int | None = None) -> Iterator[StoredMail]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sluice.providers.contract import Wire
-from sluice_simulator.dialect import FarEnd
+from sluice.providers.contract import TransportKind
+from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.twilio_sms import TWILIO
 
-SMTP = FarEnd(name="smtp", package="provider-smtp", wire=Wire.SMTP)
+SMTP = Dialect(name="smtp", package="provider-smtp", transport=TransportKind.SMTP)
 
-FAR_ENDS: Mapping[str, FarEnd] = {far_end.name: far_end for far_end in (SMTP, RESEND, TWILIO)}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (SMTP, RESEND, TWILIO)}

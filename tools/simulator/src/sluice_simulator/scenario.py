@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sluice.providers.kit.smtp_types import Phase
 
 
-class Do(StrEnum):
+class Behaviour(StrEnum):
     """What happens to one call. Only those that begin with ``accept``, and ``drip``, take the message."""
 
     ACCEPT = "accept"
@@ -36,7 +36,7 @@ class Do(StrEnum):
     @property
     def takes(self) -> bool:
         """Whether the message is in the provider's hands afterwards."""
-        return self.startswith("accept") or self is Do.DRIP
+        return self.startswith("accept") or self is Behaviour.DRIP
 
 
 class Forgery(StrEnum):
@@ -54,7 +54,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Slow(_Part):
+class Latency(_Part):
     """Answer times: lognormal. ``median`` in seconds, ``sigma`` of the logarithm (0: always the median)."""
 
     median: float = Field(ge=0, le=3600)
@@ -65,8 +65,8 @@ class Receipts(_Part):
     """What is said later about a message that was taken."""
 
     kinds: tuple[str, ...] = ("sent", "delivered")  # in true order; words of ReceiptKind
-    after: float = Field(default=0.1, ge=0)  # seconds from the acceptance to the first
-    apart: float = Field(default=0.05, ge=0)  # seconds between two
+    delay: float = Field(default=0.1, ge=0)  # seconds from the acceptance to the first
+    interval: float = Field(default=0.05, ge=0)  # seconds between two
     copies: int = Field(default=1, ge=0, le=1000)  # each one this many times
     shuffle: bool = False  # in any order
     before_answer: bool = False  # the first leaves before the call is answered
@@ -77,20 +77,22 @@ class Receipts(_Part):
 class Rule(_Part):
     """How calls are treated. What a rule for a prefix leaves out is taken from the door's own rule."""
 
-    do: Do = Do.ACCEPT
-    odds: Mapping[Do, float] = Field(default_factory=dict)  # instead of ``do``, with these probabilities
+    behaviour: Behaviour = Behaviour.ACCEPT
+    probabilities: Mapping[Behaviour, float] = Field(
+        default_factory=dict
+    )  # instead of ``do``, with these probabilities
     fail: float = Field(default=0.0, ge=0, le=100)  # per cent that end in ``fault``
     code: str | None = None  # which of the provider's documented errors, where several fit
     retry_after: float = Field(default=1.0, ge=0)  # seconds, what a throttled caller is told
     limit: float | None = Field(default=None, gt=0)  # calls per second; those above are throttled
-    slow: Slow | None = None
+    latency: Latency | None = None
     phase: Phase | None = None  # SMTP: where in the dialogue it happens
     receipts: Receipts = Receipts()
 
     @cached_property
     def random(self) -> bool:
         """Whether two equal calls may be treated differently."""
-        return bool(self.odds or self.fail or self.receipts.shuffle or (self.slow and self.slow.sigma))
+        return bool(self.probabilities or self.fail or self.receipts.shuffle or (self.latency and self.latency.sigma))
 
 
 class Webhook(_Part):
@@ -100,7 +102,7 @@ class Webhook(_Part):
     secret: str
 
 
-class DoorScript(Rule):
+class EndpointScenario(Rule):
     """One door: its own rule, rules by recipient prefix, and what the provider's dashboard would hold."""
 
     prefixes: Mapping[str, Rule] = Field(default_factory=dict)
@@ -110,33 +112,33 @@ class DoorScript(Rule):
 
 # Always there, unless a script says otherwise for the same prefix: a demonstration needs no script.
 BUILT_IN: Mapping[str, Rule] = {
-    **{f"{do}+": Rule(do=do) for do in Do},
-    **{f"+1999{number:03}": Rule(do=do) for number, do in enumerate(Do)},
+    **{f"{behaviour}+": Rule(behaviour=behaviour) for behaviour in Behaviour},
+    **{f"+1999{number:03}": Rule(behaviour=behaviour) for number, behaviour in enumerate(Behaviour)},
 }
 
 
-class Script(_Part):
+class Scenario(_Part):
     """The whole script. ``seed``: equal seeds treat equal calls equally, in whatever order they come."""
 
     seed: int = 0
     default: Rule = Rule()
     prefixes: Mapping[str, Rule] = Field(default_factory=dict)
-    doors: Mapping[str, DoorScript] = Field(default_factory=dict)
+    endpoints: Mapping[str, EndpointScenario] = Field(default_factory=dict)
 
-    def rules(self, door: str) -> Rules:
+    def rules(self, endpoint: str) -> RuleSet:
         """The rules of one door, ready for look-up."""
-        script = self.doors.get(door, DoorScript())
-        own = _over(self.default, script)
-        prefixes = {**BUILT_IN, **self.prefixes, **script.prefixes}
+        scenario = self.endpoints.get(endpoint, EndpointScenario())
+        own = _merge(self.default, scenario)
+        prefixes = {**BUILT_IN, **self.prefixes, **scenario.prefixes}
         ordered = sorted(prefixes, key=len, reverse=True)
-        return Rules(own, tuple((prefix, _over(own, prefixes[prefix])) for prefix in ordered))
+        return RuleSet(own, tuple((prefix, _merge(own, prefixes[prefix])) for prefix in ordered))
 
 
 @dataclass(frozen=True)
-class Rules:
+class RuleSet:
     """A door's rules: the first prefix that fits, longest first, else the door's own."""
 
-    own: Rule
+    default: Rule
     by_prefix: tuple[tuple[str, Rule], ...]
 
     @cached_property
@@ -146,30 +148,33 @@ class Rules:
     def match(self, recipient: str) -> Rule:
         """The rule for this address or number."""
         if not recipient.startswith(self._any_prefix):  # nearly always, and nearly free
-            return self.own
+            return self.default
         return next(rule for prefix, rule in self.by_prefix if recipient.startswith(prefix))
 
 
-def _over(below: Rule, above: Rule) -> Rule:
+def _merge(below: Rule, above: Rule) -> Rule:
     """``above`` where it says something, ``below`` elsewhere."""
     said = {name: getattr(above, name) for name in above.model_fields_set if name in Rule.model_fields}
     return Rule.model_construct(**{**{name: getattr(below, name) for name in Rule.model_fields}, **said})
 
 
-def choose(rule: Rule, dice: Random) -> tuple[Do, float]:
+def draw(rule: Rule, dice: Random) -> tuple[Behaviour, float]:
     """What is done to a call, and after how many seconds. Two throws always, so that runs stay comparable."""
     throw, delay = dice.random(), 0.0
-    if rule.slow:
-        delay = rule.slow.median * dice.lognormvariate(0, rule.slow.sigma)
-    for do, odds in {**rule.odds, Do.FAULT: rule.odds.get(Do.FAULT, 0) + rule.fail / 100}.items():
+    if rule.latency:
+        delay = rule.latency.median * dice.lognormvariate(0, rule.latency.sigma)
+    for behaviour, odds in {
+        **rule.probabilities,
+        Behaviour.FAULT: rule.probabilities.get(Behaviour.FAULT, 0) + rule.fail / 100,
+    }.items():
         throw -= odds
         if throw < 0:
-            return do, delay
-    return rule.do, delay
+            return behaviour, delay
+    return rule.behaviour, delay
 
 
-def read_script(path: Path) -> Script:
+def read_scenario(path: Path) -> Scenario:
     """A script from a ``.toml`` or ``.json`` file. ValueError says what is wrong with it."""
     text = path.read_bytes()
     parsed: Any = tomllib.loads(text.decode()) if path.suffix == ".toml" else orjson.loads(text)
-    return Script.model_validate(parsed)
+    return Scenario.model_validate(parsed)

@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from sluice.providers.contract import Wire
-from sluice_simulator.call_log import Ledger
-from sluice_simulator.control_api import control
-from sluice_simulator.endpoint import Door
-from sluice_simulator.http_endpoint import take_call
+from sluice.providers.contract import TransportKind
+from sluice_simulator.call_log import CallLog
+from sluice_simulator.control_api import handle_control
+from sluice_simulator.endpoint import Endpoint
+from sluice_simulator.http_endpoint import handle_request
 from sluice_simulator.http_server import listen_http
-from sluice_simulator.registry import FAR_ENDS
-from sluice_simulator.scenario import Script
-from sluice_simulator.smtp_endpoint import SmtpDoor
+from sluice_simulator.registry import DIALECTS
+from sluice_simulator.scenario import Scenario
+from sluice_simulator.smtp_endpoint import SmtpEndpoint
 from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
-from sluice_simulator.webhook_sender import Postman
+from sluice_simulator.webhook_sender import WebhookSender
 
 CALLS, RECEIPTS = "calls.jsonl", "receipts.jsonl"  # in the ledger folder
 
@@ -32,37 +32,39 @@ class Simulator:
 
     def __init__(
         self,
-        script: Script | None = None,
+        scenario: Scenario | None = None,
         *,
-        doors: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, str] | None = None,
         ports: Mapping[str, int] | None = None,
-        ledger: Path | None = None,
+        call_log: Path | None = None,
         host: str = "127.0.0.1",
         control_port: int = 0,
         smtp: SmtpSettings | Mapping[str, SmtpSettings] | None = None,
     ) -> None:
-        self.script = script or Script()
+        self.scenario = scenario or Scenario()
         self.host = host
-        self.ledger = Ledger(ledger / CALLS if ledger else None)
-        self.receipts = Ledger(ledger / RECEIPTS if ledger else None)
-        self.postman = Postman(self.receipts)
-        kinds = doors if doors is not None else {name: name for name in FAR_ENDS}
-        self.doors = {name: Door(name, FAR_ENDS[kind], self.ledger, self.postman) for name, kind in kinds.items()}
+        self.call_log = CallLog(call_log / CALLS if call_log else None)
+        self.webhook_log = CallLog(call_log / RECEIPTS if call_log else None)
+        self.webhook_sender = WebhookSender(self.webhook_log)
+        kinds = endpoints if endpoints is not None else {name: name for name in DIALECTS}
+        self.endpoints = {
+            name: Endpoint(name, DIALECTS[kind], self.call_log, self.webhook_sender) for name, kind in kinds.items()
+        }
         self._ports = dict(ports or {})
         self._smtp = smtp or SmtpSettings()
         self._control_port = control_port
         self._stack = AsyncExitStack()
-        self.follow(self.script)
+        self.apply_scenario(self.scenario)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            stack.callback(self.receipts.close)
-            stack.callback(self.ledger.close)
-            await self.postman.open()
-            stack.push_async_callback(self.postman.close)
-            for door in self.doors.values():
-                door.port = await self._listen(stack, door)
-            listener = await listen_http(partial(control, self), self.host, self._control_port)
+            stack.callback(self.webhook_log.close)
+            stack.callback(self.call_log.close)
+            await self.webhook_sender.open()
+            stack.push_async_callback(self.webhook_sender.close)
+            for endpoint in self.endpoints.values():
+                endpoint.port = await self._listen(stack, endpoint)
+            listener = await listen_http(partial(handle_control, self), self.host, self._control_port)
             stack.push_async_callback(listener.close)
             self._control_port = listener.port
             self._stack = stack.pop_all()
@@ -71,31 +73,31 @@ class Simulator:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _listen(self, stack: AsyncExitStack, door: Door) -> int:
-        port = self._ports.get(door.name, 0)
-        if door.far_end.wire is Wire.SMTP:
-            listener = await listen_smtp(SmtpDoor(door), self._smtp_settings(door.name), self.host, port)
+    async def _listen(self, stack: AsyncExitStack, endpoint: Endpoint) -> int:
+        port = self._ports.get(endpoint.name, 0)
+        if endpoint.dialect.transport is TransportKind.SMTP:
+            listener = await listen_smtp(SmtpEndpoint(endpoint), self._smtp_settings(endpoint.name), self.host, port)
         else:
-            listener = await listen_http(partial(take_call, door), self.host, port)
+            listener = await listen_http(partial(handle_request, endpoint), self.host, port)
         stack.push_async_callback(listener.close)
         return listener.port
 
-    def _smtp_settings(self, door: str) -> SmtpSettings:
-        return self._smtp if isinstance(self._smtp, SmtpSettings) else self._smtp.get(door, SmtpSettings())
+    def _smtp_settings(self, endpoint: str) -> SmtpSettings:
+        return self._smtp if isinstance(self._smtp, SmtpSettings) else self._smtp.get(endpoint, SmtpSettings())
 
-    def follow(self, script: Script) -> None:
+    def apply_scenario(self, scenario: Scenario) -> None:
         """Take over another script, from the next call on."""
-        self.script = script
-        for door in self.doors.values():
-            door.follow(script)
+        self.scenario = scenario
+        for endpoint in self.endpoints.values():
+            endpoint.apply_scenario(scenario)
 
-    def address(self, door: str) -> tuple[str, int]:
+    def address(self, endpoint: str) -> tuple[str, int]:
         """Host and port of a door."""
-        return self.host, self.doors[door].port
+        return self.host, self.endpoints[endpoint].port
 
-    def url(self, door: str) -> str:
+    def url(self, endpoint: str) -> str:
         """The ``baseUrl`` of an HTTP door."""
-        return f"http://{self.host}:{self.doors[door].port}"
+        return f"http://{self.host}:{self.endpoints[endpoint].port}"
 
     @property
     def smtp_address(self) -> tuple[str, int]:
@@ -116,4 +118,4 @@ class Simulator:
     @property
     def calls(self) -> list[dict[str, object]]:
         """The last calls, as they are in the ledger."""
-        return list(self.ledger.lines)
+        return list(self.call_log.lines)

@@ -16,10 +16,10 @@ from enum import StrEnum
 from typing import ClassVar, Protocol, cast
 
 from sluice.providers.kit.smtp_types import Phase
-from sluice_simulator.http_server import DRIP, reset
+from sluice_simulator.http_server import DRIP_INTERVAL, reset
 from sluice_simulator.listener import Listener
 
-LONGEST_LINE = 64 * 1024  # bytes; a command has 512 by the standard
+MAX_LINE = 64 * 1024  # bytes; a command has 512 by the standard
 
 _DOT_END = b"\r\n.\r\n"
 _STUFFED = re.compile(rb"(?m)^\.")
@@ -37,23 +37,23 @@ class SmtpSettings:
     utf8: bool = True
 
 
-class How(StrEnum):
+class ReplyMode(StrEnum):
     """How a reply leaves."""
 
-    SAY = "say"
+    SEND = "say"
     DRIP = "drip"  # a byte a second
     HANG = "hang"  # not at all, and nothing after it either
     RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Reply:
     """One reply. ``done`` learns whether it was said in full, once that is known."""
 
     text: str
-    how: How = How.SAY
+    mode: ReplyMode = ReplyMode.SEND
     delay: float = 0.0  # seconds
-    done: Callable[[bool], None] | None = None
+    on_sent: Callable[[bool], None] | None = None
 
 
 @dataclass(slots=True)
@@ -66,22 +66,22 @@ class Envelope:
     message: bytes = b""
     encrypted: bool = False
     user: str | None = None  # what AUTH brought, undecoded
-    begun: bool = False  # MAIL was taken: only RSET or the final dot end the transaction
-    note: object = None  # the desk's own
+    in_transaction: bool = False  # MAIL was taken: only RSET or the final dot end the transaction
+    handler_state: object = None  # the desk's own
 
 
-class Desk(Protocol):
+class SmtpHandler(Protocol):
     """Decides. Anything but a 2xx (3xx for DATA) means: not this sender, not this recipient, not this mail."""
 
-    def turn(self, phase: Phase, envelope: Envelope, usual: str) -> Turn:
+    def reply(self, phase: Phase, envelope: Envelope, default: str) -> Reply:
         """The reply at this phase; ``usual`` is what a server says when all is well."""
 
 
 class SmtpSession(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, desk: Desk, settings: SmtpSettings, clients: set[asyncio.Transport]) -> None:
-        self._desk = desk
+    def __init__(self, handler: SmtpHandler, settings: SmtpSettings, clients: set[asyncio.Transport]) -> None:
+        self._handler = handler
         self._clients = clients
         self._settings = settings
         self._transport: asyncio.Transport | None = None
@@ -101,7 +101,7 @@ class SmtpSession(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self._clients.add(self._transport)
         self._start_over()
-        self._take_turn(Phase.GREETING, "220 simulator ESMTP")
+        self._respond(Phase.GREETING, "220 simulator ESMTP")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -111,7 +111,7 @@ class SmtpSession(asyncio.Protocol):
         if self._transport is not None:
             self._clients.discard(self._transport)
         self._transport = None
-        self._settle(said=False)
+        self._notify_sent(said=False)
 
     def _read(self) -> None:
         while not self._quiet and self._transport is not None:
@@ -121,8 +121,8 @@ class SmtpSession(asyncio.Protocol):
     def _read_line(self) -> bool:
         line, found, rest = self._buffer.partition(b"\n")
         if not found:
-            if len(self._buffer) > LONGEST_LINE:
-                self._cut()
+            if len(self._buffer) > MAX_LINE:
+                self._abort()
             return False
         self._buffer = rest
         self._next(bytes(line.rstrip(b"\r")))
@@ -148,7 +148,7 @@ class SmtpSession(asyncio.Protocol):
         if len(self._envelope.message) > self._settings.size:
             self._reply("552 5.3.4 Message too big")
         else:
-            self._take_turn(Phase.DOT, "250 2.0.0 Ok")
+            self._respond(Phase.END_OF_DATA, "250 2.0.0 Ok")
         self._start_over()
 
     # The dialogue.
@@ -170,16 +170,16 @@ class SmtpSession(asyncio.Protocol):
             lines.append("STARTTLS")
         lines += ["AUTH PLAIN LOGIN"] * self._settings.auth
         text = "\r\n".join(f"250-{line}" for line in lines[:-1])
-        self._take_turn(Phase.EHLO, f"{text}\r\n250 {lines[-1]}")
+        self._respond(Phase.EHLO, f"{text}\r\n250 {lines[-1]}")
 
     def _helo(self, _: str) -> None:
         self._start_over()
-        self._take_turn(Phase.EHLO, "250 simulator")
+        self._respond(Phase.EHLO, "250 simulator")
 
     def _starttls(self, _: str) -> None:
         if self._settings.tls is None or self._encrypted:
             self._reply("502 5.5.1 Not available")
-        elif self._take_turn(Phase.TLS, "220 2.0.0 Go ahead"):
+        elif self._respond(Phase.TLS, "220 2.0.0 Go ahead"):
             self._quiet = True
             self._buffer.clear()  # what came in the clear after STARTTLS is forgotten
             self._upgrade = asyncio.create_task(self._encrypt(self._settings.tls))
@@ -191,7 +191,7 @@ class SmtpSession(asyncio.Protocol):
             transport = await loop.start_tls(self._transport, self, context, server_side=True)
         except (OSError, ssl.SSLError):  # the client did not like the certificate, or went
             self._clients.discard(self._transport)  # asyncio reports no lost connection in a handshake
-            self._cut()
+            self._abort()
             self.connection_lost(None)
             return
         self._clients.discard(self._transport)
@@ -227,12 +227,12 @@ class SmtpSession(asyncio.Protocol):
 
     def _authenticated(self, proof: str) -> None:
         self._next = self._command
-        if self._take_turn(Phase.AUTH, "235 2.7.0 Authenticated"):
+        if self._respond(Phase.AUTH, "235 2.7.0 Authenticated"):
             self._user = proof
 
     def _mail(self, rest: str) -> None:
         path = _PATH.match(rest[5:]) if rest.upper().startswith("FROM:") else None
-        if self._envelope.begun:
+        if self._envelope.in_transaction:
             self._reply("503 5.5.1 Nested MAIL command")
             return
         if path is None:
@@ -242,7 +242,7 @@ class SmtpSession(asyncio.Protocol):
         self._envelope.sender = path[1]
         found = re.search(r"\bENVID=(\S+)", path[2])
         self._envelope.envelope_id = found[1] if found else None
-        self._envelope.begun = self._take_turn(Phase.MAIL, "250 2.1.0 Ok")
+        self._envelope.in_transaction = self._respond(Phase.MAIL, "250 2.1.0 Ok")
 
     def _rcpt(self, rest: str) -> None:
         path = _PATH.match(rest[3:]) if rest.upper().startswith("TO:") else None
@@ -250,13 +250,13 @@ class SmtpSession(asyncio.Protocol):
             self._reply("501 5.5.4 Syntax: RCPT TO:<address>")
             return
         self._envelope.recipients.append(path[1])
-        if not self._take_turn(Phase.RCPT, "250 2.1.5 Ok"):
+        if not self._respond(Phase.RCPT, "250 2.1.5 Ok"):
             self._envelope.recipients.pop()
 
     def _data(self, _: str) -> None:
         if not self._envelope.recipients:
             self._reply("503 5.5.1 RCPT first")
-        elif self._take_turn(Phase.DATA, "354 Go ahead"):
+        elif self._respond(Phase.DATA, "354 Go ahead"):
             self._in_message, self._searched = True, 0
 
     def _rset(self, _: str) -> None:
@@ -293,33 +293,33 @@ class SmtpSession(asyncio.Protocol):
 
     # Saying it.
 
-    def _take_turn(self, phase: Phase, usual: str) -> bool:
+    def _respond(self, phase: Phase, usual: str) -> bool:
         """Ask the desk and say what it decides; True when that was the usual, positive reply."""
-        turn = self._desk.turn(phase, self._envelope, usual)
-        self._done = turn.done
-        match turn.how:
-            case How.HANG:
+        turn = self._handler.reply(phase, self._envelope, usual)
+        self._done = turn.on_sent
+        match turn.mode:
+            case ReplyMode.HANG:
                 self._quiet = True
-                self._settle(said=False)
-            case How.RESET:
-                self._settle(said=False)
-                self._cut()
-            case How.DRIP:
+                self._notify_sent(said=False)
+            case ReplyMode.RESET:
+                self._notify_sent(said=False)
+                self._abort()
+            case ReplyMode.DRIP:
                 self._quiet = True
-                self._settle(said=False)
+                self._notify_sent(said=False)
                 self._drip(memoryview(f"{turn.text}\r\n".encode()))
-            case How.SAY if turn.delay:
+            case ReplyMode.SEND if turn.delay:
                 self._quiet = True
-                asyncio.get_running_loop().call_later(turn.delay, self._say_late, turn.text)
-            case How.SAY:
+                asyncio.get_running_loop().call_later(turn.delay, self._send_late, turn.text)
+            case ReplyMode.SEND:
                 self._reply(turn.text)
-                self._settle(said=True)
+                self._notify_sent(said=True)
         return turn.text == usual or turn.text[:1] in "23"
 
-    def _say_late(self, text: str) -> None:
+    def _send_late(self, text: str) -> None:
         self._quiet = False
         self._reply(text)
-        self._settle(said=self._transport is not None)
+        self._notify_sent(said=self._transport is not None)
         self._read()
 
     def _drip(self, rest: memoryview) -> None:
@@ -330,26 +330,26 @@ class SmtpSession(asyncio.Protocol):
             self._read()
             return
         self._transport.write(rest[:1])
-        asyncio.get_running_loop().call_later(DRIP, self._drip, rest[1:])
+        asyncio.get_running_loop().call_later(DRIP_INTERVAL, self._drip, rest[1:])
 
     def _reply(self, text: str) -> None:
         if self._transport is not None:
             self._transport.write(f"{text}\r\n".encode())
 
-    def _settle(self, *, said: bool) -> None:
+    def _notify_sent(self, *, said: bool) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(said)
 
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         if self._transport is not None:
             with suppress(OSError):
                 reset(self._transport)
 
 
-async def listen_smtp(desk: Desk, settings: SmtpSettings, host: str, port: int) -> Listener:
+async def listen_smtp(handler: SmtpHandler, settings: SmtpSettings, host: str, port: int) -> Listener:
     """Serve until the listener is closed; ``port`` 0 takes a free one."""
     listener = Listener()
     tls = settings.tls if settings.implicit else None
-    await listener.open(lambda: SmtpSession(desk, settings, listener.clients), host, port, tls=tls)
+    await listener.open(lambda: SmtpSession(handler, settings, listener.clients), host, port, tls=tls)
     return listener

@@ -20,43 +20,43 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice.runtime import failpoints
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.tasks import cancel_and_wait, supervised
 
 log = structlog.get_logger()
 
-_POLL = 0.1  # seconds a poll waits for records
-_COMMIT_EVERY = 0.2  # seconds
-_AFTER_FAULT = 1.0  # seconds before a handler that raised sees its records again
-_SILENT = 15.0  # seconds without a finished poll after which the consumer is not ready
-_LAST_POLL = 1.0  # seconds for the poll under way when asked to stop
+_POLL_TIMEOUT = 0.1  # seconds a poll waits for records
+_COMMIT_INTERVAL = 0.2  # seconds
+_HANDLER_RETRY_DELAY = 1.0  # seconds before a handler that raised sees its records again
+_POLL_STALL_LIMIT = 15.0  # seconds without a finished poll after which the consumer is not ready
+_LAST_POLL_TIMEOUT = 1.0  # seconds for the poll under way when asked to stop
 # A consumer that joined before its topics were made (after Kafka's data were wiped) has no partition until it looks.
-_LOOK_FOR_TOPICS = 3_000  # milliseconds
+_METADATA_MAX_AGE_MS = 3_000  # milliseconds
 # After a member was killed its whole group stands still until it has been silent for so long (the others wait for it
 # in the rebalance that its successor begins). A process that is merely held up for longer repeats some records.
-_SILENCE = 6_000  # milliseconds
-_START_AGAIN = 0.5  # seconds between tries to reach the broker at start
+_SESSION_TIMEOUT_MS = 6_000  # milliseconds
+_RECONNECT_DELAY = 0.5  # seconds between tries to reach the broker at start
 
 
 class _Window:
-    __slots__ = ("alive", "committed", "next_commit", "partition", "paused", "pending")
+    __slots__ = ("committed", "next_commit", "owned", "partition", "paused", "pending")
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
         self.pending: deque[Record] = deque()
         self.next_commit: int | None = None
         self.committed: int | None = None
-        self.alive = True
+        self.owned = True
         self.paused = False  # by us, because it was full
 
     def advance(self) -> None:
-        while self.pending and self.pending[0].finished:
+        while self.pending and self.pending[0].acked:
             self.next_commit = self.pending.popleft().offset + 1
 
 
 class Record:
     """One record in flight. Call :meth:`done` exactly when nothing of it can be lost any more."""
 
-    __slots__ = ("_consumer", "_window", "finished", "headers", "key", "offset", "timestamp", "value")
+    __slots__ = ("_consumer", "_window", "acked", "headers", "key", "offset", "timestamp", "value")
 
     def __init__(self, raw: object, window: _Window, consumer: Consumer) -> None:
         self.offset: int = raw.offset  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ class Record:
         self.value: bytes | None = raw.value  # type: ignore[attr-defined]
         self.timestamp: int = raw.timestamp  # type: ignore[attr-defined]
         self.headers: Sequence[tuple[str, bytes | None]] = raw.headers  # type: ignore[attr-defined]
-        self.finished = False
+        self.acked = False
         self._window = window
         self._consumer = consumer
 
@@ -79,15 +79,15 @@ class Record:
         return int(self._window.partition.partition)
 
     @property
-    def alive(self) -> bool:
+    def owned(self) -> bool:
         """False once the partition was given to somebody else: they will see the record again."""
-        return self._window.alive
+        return self._window.owned
 
-    def done(self) -> None:
+    def ack(self) -> None:
         """Nothing of it can be lost any more; calling it again changes nothing."""
-        if not self.finished:
-            self.finished = True
-            self._consumer._finished(self._window)
+        if not self.acked:
+            self.acked = True
+            self._consumer._on_ack(self._window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ class _Undecodable:
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-def _left(records: list[Record]) -> list[Record]:
+def _still_owned(records: list[Record]) -> list[Record]:
     """Those that are still ours to handle; those that were taken away give back their room."""
     for record in records:
-        if not record.alive:
-            record.done()
-    return [record for record in records if not record.finished]
+        if not record.owned:
+            record.ack()
+    return [record for record in records if not record.acked]
 
 
 Handler = Callable[[list[Record]], Awaitable[None]]
@@ -145,10 +145,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._drain = drain
         self._windows: dict[TopicPartition, _Window] = {}
         self._in_flight = 0
-        self._room = asyncio.Event()
+        self._capacity = asyncio.Event()
         self._stopping = asyncio.Event()
         self._client: AIOKafkaConsumer | None = None
-        self._careful = False  # one record at a time, to find the one that cannot be decoded
+        self._isolating = False  # one record at a time, to find the one that cannot be decoded
         self.polled_at = 0.0  # monotonic time of the newest finished poll: the sign of life that readiness looks at
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -158,18 +158,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._client = await self._start()
         if self._client is None:
             return
-        committer = lasting(self._commit_regularly(), name=f"{self._group}-committer")
+        committer = supervised(self._commit_regularly(), name=f"{self._group}-committer")
         try:
             await self._poll_until_stopped(self._client)
             await self._wait_for_in_flight(self._drain)
         finally:
-            await end(committer)
+            await cancel_and_wait(committer)
             await self._leave(self._client)
 
     def stop(self) -> None:
         """Read nothing more; :meth:`run` returns after the drain."""
         self._stopping.set()
-        self._room.set()
+        self._capacity.set()
 
     @property
     def in_flight(self) -> int:
@@ -183,7 +183,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._client is None or not self.polled_at:
             return "not in the consumer group yet"
         silent = time.monotonic() - self.polled_at
-        return f"no poll for {silent:.0f} s" if silent > _SILENT else None
+        return f"no poll for {silent:.0f} s" if silent > _POLL_STALL_LIMIT else None
 
     async def _poll_until_stopped(self, client: AIOKafkaConsumer) -> None:
         async def poll() -> None:
@@ -195,10 +195,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await asyncio.wait([polling, stopping], return_when=asyncio.FIRST_COMPLETED)
             # During a rebalance a poll lasts as long as the broker is away.
-            await asyncio.wait([polling], timeout=_LAST_POLL)
+            await asyncio.wait([polling], timeout=_LAST_POLL_TIMEOUT)
         finally:
             stopping.cancel()
-            await end(polling)
+            await cancel_and_wait(polling)
 
     async def _start(self) -> AIOKafkaConsumer | None:
         """A member of the group; None if asked to stop before the broker answered."""
@@ -209,12 +209,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 group_id=self._group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                session_timeout_ms=_SILENCE,
-                heartbeat_interval_ms=_SILENCE // 4,
+                session_timeout_ms=_SESSION_TIMEOUT_MS,
+                heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 4,
                 rebalance_timeout_ms=int((self._drain + 5) * 1000),
                 max_poll_interval_ms=300_000,
                 fetch_max_wait_ms=200,
-                metadata_max_age_ms=_LOOK_FOR_TOPICS,
+                metadata_max_age_ms=_METADATA_MAX_AGE_MS,
                 retry_backoff_ms=200,
             )
             client.subscribe(self._topics, listener=self)
@@ -224,7 +224,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, OSError) as error:
                 await client.stop()
                 log.warning("kafka_unreachable", group=self._group, error=type(error).__name__)
-                await self._pause(_START_AGAIN)
+                await self._pause(_RECONNECT_DELAY)
         return None
 
     async def _pause(self, seconds: float) -> None:
@@ -236,7 +236,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._commit(client), 3.0)
         for window in self._windows.values():
-            window.alive = False
+            window.owned = False
         with contextlib.suppress(TimeoutError, KafkaError):
             await asyncio.wait_for(client.stop(), 5.0)
 
@@ -246,43 +246,43 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         room = self._limits.in_flight - self._in_flight
         try:
             if room <= 0:
-                await self._keep_membership(client)
+                await self._heartbeat_while_full(client)
                 return
             polled = await self._poll(client, min(room, self._limits.batch))
         except KafkaError as error:
             log.warning("poll_failed", group=self._group, error=type(error).__name__)
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_TIMEOUT)
             return
         self.polled_at = time.monotonic()
         if self._stopping.is_set():
             return  # not taken over, and so not committed
-        records = [record for tp, raws in polled.items() for record in self._take(tp, raws)]
+        records = [record for tp, raws in polled.items() for record in self._wrap(tp, raws)]
         if records:
-            assert failpoints.at("consumer.polled")
+            assert failpoints.hit("consumer.polled")
             self._pause_full(client)
-            await self._hand_over(records)
+            await self._run_handler(records)
 
     async def _poll(self, client: AIOKafkaConsumer, most: int) -> Mapping[TopicPartition, Sequence[object]]:
-        if self._careful:
-            return await self._poll_one_by_one(client)
+        if self._isolating:
+            return await self._poll_isolating_bad_record(client)
         try:
             polled: Mapping[TopicPartition, Sequence[object]] = await client.getmany(
-                timeout_ms=int(_POLL * 1000), max_records=most
+                timeout_ms=int(_POLL_TIMEOUT * 1000), max_records=most
             )
             return polled
         except KafkaError:
             raise
         except Exception as error:
             log.error("poll_undecodable", group=self._group, error=type(error).__name__)
-            self._careful = True
+            self._isolating = True
             return {}
 
-    async def _poll_one_by_one(self, client: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[object]]:
+    async def _poll_isolating_bad_record(self, client: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[object]]:
         """Find the record that the client cannot decode, and hand over an empty one in its place."""
         polled: dict[TopicPartition, Sequence[object]] = {}
         for tp in client.assignment() - client.paused():
             try:
-                polled |= await client.getmany(tp, timeout_ms=int(_POLL * 1000), max_records=1)
+                polled |= await client.getmany(tp, timeout_ms=int(_POLL_TIMEOUT * 1000), max_records=1)
             except KafkaError:
                 raise
             except Exception as error:
@@ -290,35 +290,35 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.error("record_undecodable", topic=tp.topic, offset=offset, error=type(error).__name__)
                 client.seek(tp, offset + 1)
                 polled[tp] = [_Undecodable(offset)]
-                self._careful = False
+                self._isolating = False
         return polled
 
-    def _take(self, partition: TopicPartition, raws: Sequence[object]) -> list[Record]:
+    def _wrap(self, partition: TopicPartition, raws: Sequence[object]) -> list[Record]:
         window = self._windows.get(partition)
-        if window is None or not window.alive:
+        if window is None or not window.owned:
             return []
         records = [Record(raw, window, self) for raw in raws]
         window.pending.extend(records)
         self._in_flight += len(records)
         return records
 
-    async def _hand_over(self, records: list[Record]) -> None:
+    async def _run_handler(self, records: list[Record]) -> None:
         while records:
             try:
                 await self._handler(records)
                 return
             except Exception:
                 log.exception("handler_failed", group=self._group, records=len(records))
-            await self._pause(_AFTER_FAULT)
+            await self._pause(_HANDLER_RETRY_DELAY)
             if self._stopping.is_set():
                 return
-            records = _left(records)
+            records = _still_owned(records)
 
-    async def _keep_membership(self, client: AIOKafkaConsumer) -> None:
+    async def _heartbeat_while_full(self, client: AIOKafkaConsumer) -> None:
         """No room: wait for some, and show the group every second that we are alive without reading."""
-        self._room.clear()
+        self._capacity.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), 1.0)
+            await asyncio.wait_for(self._capacity.wait(), 1.0)
             return
         paused = [tp for tp in client.assignment() if tp not in client.paused()]
         client.pause(*paused)
@@ -341,10 +341,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if window.partition in client.paused():
             client.resume(window.partition)
 
-    def _finished(self, window: _Window) -> None:
+    def _on_ack(self, window: _Window) -> None:
         self._in_flight -= 1
-        self._room.set()
-        if window.alive:
+        self._capacity.set()
+        if window.owned:
             window.advance()
             self._resume(window)
 
@@ -360,7 +360,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _commit_regularly(self) -> None:
         while True:
-            await asyncio.sleep(_COMMIT_EVERY)
+            await asyncio.sleep(_COMMIT_INTERVAL)
             if self._client is not None:
                 await self._commit(self._client)
 
@@ -368,11 +368,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         moved = {
             tp: window.next_commit
             for tp, window in self._windows.items()
-            if window.alive and window.next_commit is not None and window.next_commit != window.committed
+            if window.owned and window.next_commit is not None and window.next_commit != window.committed
         }
         if not moved:
             return
-        assert failpoints.at("consumer.before_commit")
+        assert failpoints.hit("consumer.before_commit")
         try:
             await client.commit(moved)
         except (CommitFailedError, IllegalStateError) as error:
@@ -381,7 +381,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except KafkaError as error:
             log.warning("commit_failed", group=self._group, error=type(error).__name__)
         else:
-            assert failpoints.at("consumer.committed")
+            assert failpoints.hit("consumer.committed")
             for tp, offset in moved.items():
                 if tp in self._windows:
                     self._windows[tp].committed = offset
@@ -397,12 +397,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for tp in revoked:
             window = self._windows.pop(tp, None)
             if window is not None:
-                window.alive = False
+                window.owned = False
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Fresh windows; the client has forgotten its pauses as well."""
         for tp in assigned:
             old = self._windows.get(tp)
             if old is not None:
-                old.alive = False
+                old.owned = False
             self._windows[tp] = _Window(tp)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from sluice.bus.publisher import Publisher, acknowledged
+from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
@@ -19,13 +19,13 @@ from sluice.runtime.clock import utc_now
 log = structlog.get_logger()
 
 # What is kept of a bad record: more would not fit into a record of its own, which a broker takes up to 1 MiB.
-_KEPT = 256 * 1024  # bytes of its value
-_KEPT_TEXT = 1024  # bytes of its key and of each header, characters of the reason
-_KEPT_HEADERS = 32
-_AGAIN = 0.5  # seconds before it is tried again while Kafka is away
+_MAX_VALUE = 256 * 1024  # bytes of its value
+_MAX_TEXT = 1024  # bytes of its key and of each header, characters of the reason
+_MAX_HEADERS = 32
+_RETRY_DELAY = 0.5  # seconds before it is tried again while Kafka is away
 
 
-class Unreadable(Protocol):
+class RawRecord(Protocol):
     """A record as the consumer gives it."""
 
     @property
@@ -42,7 +42,7 @@ class Unreadable(Protocol):
 _SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
 
 
-def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
+def encode_dead_letter(record: RawRecord, reason: str, *, at: datetime) -> bytes:
     """The dead letter of a bad record: its coordinates, the reason, and its bytes in base64 (keys left out)."""
     key, value, headers = record.key or b"", record.value or b"", list(record.headers)
     return json.dumps(
@@ -51,12 +51,12 @@ def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
             "topic": record.topic,
             "partition": record.partition,
             "offset": record.offset,
-            "reason": reason[:_KEPT_TEXT],
+            "reason": reason[:_MAX_TEXT],
             "at": at.isoformat(),
-            "key": base64.b64encode(key[:_KEPT_TEXT]).decode(),
-            "headers": {name[:_KEPT_TEXT]: _shown(name, text) for name, text in headers[:_KEPT_HEADERS]},
-            "value": base64.b64encode(value[:_KEPT]).decode(),
-            "truncated": len(value) > _KEPT or len(key) > _KEPT_TEXT or len(headers) > _KEPT_HEADERS,
+            "key": base64.b64encode(key[:_MAX_TEXT]).decode(),
+            "headers": {name[:_MAX_TEXT]: _shown(name, text) for name, text in headers[:_MAX_HEADERS]},
+            "value": base64.b64encode(value[:_MAX_VALUE]).decode(),
+            "truncated": len(value) > _MAX_VALUE or len(key) > _MAX_TEXT or len(headers) > _MAX_HEADERS,
         }
     ).encode()
 
@@ -64,30 +64,32 @@ def parked(record: Unreadable, reason: str, *, at: datetime) -> bytes:
 def _shown(name: str, text: bytes | None) -> str | None:
     if text is None:
         return None
-    return "***" if name.lower() in _SECRET_HEADERS else text[:_KEPT_TEXT].decode("utf-8", "replace")
+    return "***" if name.lower() in _SECRET_HEADERS else text[:_MAX_TEXT].decode("utf-8", "replace")
 
 
-class Pending(Unreadable, Protocol):
+class InFlightRecord(RawRecord, Protocol):
     """A record in flight."""
 
     @property
-    def alive(self) -> bool: ...
-    def done(self) -> None: ...
+    def owned(self) -> bool: ...
+    def ack(self) -> None: ...
 
 
-async def set_aside(publisher: Publisher, record: Pending, reason: str) -> None:
+async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str) -> None:
     """Park a bad record, however long the broker is away, and let its partition move on."""
     log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
-    metrics.PARKED.labels(record.topic).inc()
-    while record.alive and not await park(publisher, record, reason, at=utc_now()):
-        await asyncio.sleep(_AGAIN)
-    record.done()
+    metrics.DEAD_LETTERED_RECORDS.labels(record.topic).inc()
+    while record.owned and not await publish_dead_letter(publisher, record, reason, at=utc_now()):
+        await asyncio.sleep(_RETRY_DELAY)
+    record.ack()
 
 
-async def park(publisher: Publisher, record: Unreadable, reason: str, *, at: datetime) -> bool:
+async def publish_dead_letter(publisher: Publisher, record: RawRecord, reason: str, *, at: datetime) -> bool:
     """Put a bad record on ``dead.letters``; True once the broker has it, so that its partition may move on."""
-    assert failpoints.at("park.before_publish")
+    assert failpoints.hit("park.before_publish")
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
-    parked_now = await acknowledged([publisher.publish(Topic.DEAD_LETTERS, key, parked(record, reason, at=at))])
-    assert failpoints.at("park.published")
+    parked_now = await wait_for_acks(
+        [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at))]
+    )
+    assert failpoints.hit("park.published")
     return parked_now

@@ -11,14 +11,14 @@ from uuid import UUID
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from sluice.model.message import Channel, Class
-from sluice.model.state import EventKind, State
+from sluice.model.message import Channel, DeliveryClass
+from sluice.model.state import EventType, State
 
 SCHEMA_VERSION = 1
 VERSION_HEADER = "schema-version"
 
 
-class BusRecord(BaseModel):
+class BusMessage(BaseModel):
     """Base: frozen; a field that is not known yet is news from a newer writer, not an error."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -28,7 +28,7 @@ class BusRecord(BaseModel):
         return self.model_dump_json(exclude_defaults=True).encode()
 
     @classmethod
-    def encoded(cls, **fields: object) -> bytes:
+    def encode_unchecked(cls, **fields: object) -> bytes:
         """The value of a record with these fields, which are not looked at: for those who make one for each message.
 
         Making a model and dumping it costs three times as much. What is None or an empty text is left out.
@@ -37,7 +37,7 @@ class BusRecord(BaseModel):
         return orjson.dumps(told, default=str)  # str: the UUIDs that asyncpg makes
 
 
-class Repeat(BaseModel):
+class RetryHandle(BaseModel):
     """An ambiguous attempt that may be made again at the same provider under the same reference."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -46,67 +46,67 @@ class Repeat(BaseModel):
     reference: str
 
 
-class Drive(BusRecord):
+class DeliveryTask(BusMessage):
     """``deliveries.accepted`` and ``deliveries.reroute``: a delivery wants its next attempt."""
 
     delivery_id: UUID
     message_id: UUID
     project_id: UUID
     channel: Channel
-    class_: Class
-    driven_at: AwareDatetime  # when the record put it on the conveyor, unchanged from topic to topic
+    delivery_class: DeliveryClass
+    enqueued_at: AwareDatetime  # when the record put it on the conveyor, unchanged from topic to topic
     expires_at: AwareDatetime
     attempt: int = Field(1, ge=1, le=30_000)  # the number that the next attempt will have
-    round: int = Field(1, ge=1, le=30_000)
-    tried: tuple[UUID, ...] = ()  # in this round
-    avoid: tuple[UUID, ...] = ()  # could not take it just now: only if nobody else can
-    ambiguous: int = 0
-    preferred: UUID | None = None
+    retry_round: int = Field(1, ge=1, le=30_000)
+    attempted_providers: tuple[UUID, ...] = ()  # in this round
+    deprioritized: tuple[UUID, ...] = ()  # could not take it just now: only if nobody else can
+    unknown_attempts: int = 0
+    preferred_provider_id: UUID | None = None
     sandbox: bool = False
-    repeat: Repeat | None = None
-    last_reason: str = ""  # of the attempt before
+    retry_handle: RetryHandle | None = None
+    last_error: str = ""  # of the attempt before
 
 
-class Assignment(BusRecord):
+class Assignment(BusMessage):
     """``deliveries.<channel>``: make this attempt at this provider."""
 
-    drive: Drive
+    task: DeliveryTask
     provider_id: UUID
     package: str
     reference: str
-    decision: str  # JSON: every candidate and why it was taken or left out
+    routing_decision: str  # JSON: every candidate and why it was taken or left out
 
     @classmethod
-    def around(cls, drive: bytes, **fields: object) -> bytes:
+    def encode_with_raw_task(cls, raw_task: bytes, **fields: object) -> bytes:
         """As :meth:`encoded`, with a drive that came as these bytes; they go on as they are."""
-        return b'{"drive":%b,%b' % (drive, cls.encoded(**fields)[1:])
+        return b'{"drive":%b,%b' % (raw_task, cls.encode_unchecked(**fields)[1:])
 
 
-class AttemptMade(BusRecord):
+class AttemptReport(BusMessage):
     """The part of a :class:`DeliveryEvent` that says how a provider did, for readers of that alone."""
 
     project_id: UUID
     channel: Channel
-    at: AwareDatetime
+    occurred_at: AwareDatetime
     provider_id: UUID | None = None
     outcome: str | None = None  # of the attempt: accepted, rejected, throttled, auth_failed, provider_fault, unknown
     retry_after_s: float | None = None  # throttled: how long the provider asks not to be called
 
 
-class DeliveryEvent(AttemptMade):
+class DeliveryEvent(AttemptReport):
     """``delivery.events``: one line of a delivery's history, announced after it was settled."""
 
     delivery_id: UUID
-    number: int  # with the delivery: the identity of the event; repeats are equal
+    sequence: int  # with the delivery: the identity of the event; repeats are equal
     message_id: UUID
-    kind: EventKind
+    type: EventType
     state: State | None = None
     attempt: int | None = None
-    took_ms: int | None = None  # the attempt's duration
+    duration_ms: int | None = None  # the attempt's duration
     detail: str = ""
 
 
-class _OtherEvent(BusRecord):
+class _NonDeliveryEvent(BusMessage):
     """Also on ``delivery.events``, and of another kind than a :class:`DeliveryEvent`."""
 
     def encode(self) -> bytes:
@@ -114,10 +114,10 @@ class _OtherEvent(BusRecord):
         return self.model_dump_json().encode()
 
 
-class RequestRejected(_OtherEvent):
+class RequestRejected(_NonDeliveryEvent):
     """``delivery.events``: a request on ``send.requests`` whose sender is known was refused."""
 
-    kind: str = "request_rejected"
+    type: str = "request_rejected"
     project_id: UUID
     code: str
     message: str
@@ -126,31 +126,31 @@ class RequestRejected(_OtherEvent):
     topic: str
     partition: int
     offset: int
-    at: AwareDatetime
+    occurred_at: AwareDatetime
 
 
-class ProviderSilent(_OtherEvent, AttemptMade):
+class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     """``delivery.events``: a worker has all its slots at a provider taken, and for a while no call has ended.
 
     Told before any of those attempts has an outcome, and again as long as it lasts.
     """
 
-    kind: str = "provider_silent"
+    type: str = "provider_silent"
     outcome: str | None = "silent"  # of none of the attempts: for readers of :class:`AttemptMade`
-    slots: int  # calls that are without an answer
-    seconds: float  # since the last one that ended, or began
+    concurrency: int  # calls that are without an answer
+    unresponsive_for_s: float  # since the last one that ended, or began
 
 
-class ProviderHealth(BusRecord):
+class ProviderHealth(BusMessage):
     """``provider.health``: the newest verdict about one provider; the key is the provider's id."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
-    verdict: str  # healthy, degraded, unhealthy
+    status: str  # healthy, degraded, unhealthy
     reason: str = ""
     probe_at: AwareDatetime | None = None  # unhealthy: a few messages may try it again from then on
-    hold_until: AwareDatetime | None = None  # throttled or parked: no call at all before
+    suspended_until: AwareDatetime | None = None  # throttled or parked: no call at all before
     error_rate: float = 0.0
-    sample: float = 0.0  # effective number of attempts behind the rate
-    at: AwareDatetime
+    effective_samples: float = 0.0  # effective number of attempts behind the rate
+    updated_at: AwareDatetime

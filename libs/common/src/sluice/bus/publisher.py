@@ -21,8 +21,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
-from sluice.runtime.batching import Pace
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.batching import BatchPacer
+from sluice.runtime.tasks import cancel_and_wait, supervised
 
 log = structlog.get_logger()
 
@@ -32,37 +32,37 @@ _HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
 _PACE = 0.020
 _BATCH = 256 * 1024  # bytes before compression
 _LARGEST = 1_000_000  # bytes of one record; the broker takes 1 MiB, and a little of that is not the record's
-_START_AGAIN = 0.5  # seconds between tries to reach the broker at start
+_RECONNECT_DELAY = 0.5  # seconds between tries to reach the broker at start
 
 
-class Publication:
+class PublishResult:
     """A record that was handed over, until the broker has it or it is known that it will not.
 
     No future of its own: most are only asked about together with others, and a future each was most of their cost.
     """
 
-    __slots__ = ("_then", "error", "headers", "key", "over", "topic", "value")
+    __slots__ = ("_then", "done", "error", "headers", "key", "topic", "value")
 
     def __init__(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         self.topic = topic
         self.key = key
         self.value = value
         self.headers = headers
-        self.over = False
+        self.done = False
         self.error: str | None = None  # over, and why it was not published
-        self._then: Callable[[Publication], None] | None = None
+        self._then: Callable[[PublishResult], None] | None = None
 
-    def then(self, callback: Callable[[Publication], None]) -> None:
+    def on_done(self, callback: Callable[[PublishResult], None]) -> None:
         """Call it once it is over, at once if it is; there is room for one."""
-        if self.over:
+        if self.done:
             callback(self)
         else:
             self._then = callback
 
-    def end(self, error: str | None = None) -> None:
+    def resolve(self, error: str | None = None) -> None:
         """It is over."""
-        if not self.over:
-            self.over, self.error = True, error
+        if not self.done:
+            self.done, self.error = True, error
             if self._then is not None:
                 try:
                     self._then(self)
@@ -79,59 +79,59 @@ class Publisher:
 
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
-        self._queue: deque[Publication] = deque()
-        self._some = asyncio.Event()
-        self._in_hand: Sequence[Publication] = ()  # out of the queue, on the way into the client
-        self._sent: dict[asyncio.Future[object], Sequence[Publication]] = {}  # by the answer to their batch
+        self._queue: deque[PublishResult] = deque()
+        self._nonempty = asyncio.Event()
+        self._in_hand: Sequence[PublishResult] = ()  # out of the queue, on the way into the client
+        self._sent: dict[asyncio.Future[object], Sequence[PublishResult]] = {}  # by the answer to their batch
 
     def publish(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str] | None = None
-    ) -> Publication:
+    ) -> PublishResult:
         """Hand a record over; nobody needs to look at what becomes of it.
 
         Records with one key stay in order. Without a key, records that come together travel together: a few large
         batches instead of one small one for each partition, which costs us, the broker and the reader less.
         """
         with_own = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
-        publication = Publication(topic, key, value, with_own)
+        publication = PublishResult(topic, key, value, with_own)
         if len(self._queue) >= self._limit:
-            publication.end("the queue to Kafka is full")
+            publication.resolve("the queue to Kafka is full")
         elif len(value or b"") + len(key or b"") > _LARGEST:
-            publication.end(f"the record is larger than {_LARGEST} bytes")
+            publication.resolve(f"the record is larger than {_LARGEST} bytes")
         else:
             self._queue.append(publication)
-            self._some.set()
+            self._nonempty.set()
         return publication
 
-    async def feed(self, servers: str, name: str) -> None:
+    async def run(self, servers: str, name: str) -> None:
         """Connect, then give the client what comes together, until cancelled."""
         producer = await _started(servers, name)
-        pace = Pace(_PACE)
+        pace = BatchPacer(_PACE)
         try:
             while True:
-                await self._some.wait()
-                await pace.keep()
-                self._some.clear()
+                await self._nonempty.wait()
+                await pace.wait()
+                self._nonempty.clear()
                 self._in_hand, self._queue = self._queue, deque()
-                by_topic: dict[str, list[Publication]] = {}
+                by_topic: dict[str, list[PublishResult]] = {}
                 for waiting in self._in_hand:
                     by_topic.setdefault(waiting.topic, []).append(waiting)
                 for topic, records in by_topic.items():
-                    await self._give(producer, topic, records)
+                    await self._send_topic(producer, topic, records)
                 self._in_hand = ()
         finally:
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(producer.stop(), 5.0)
 
-    async def _give(self, producer: AIOKafkaProducer, topic: str, records: Sequence[Publication]) -> None:
+    async def _send_topic(self, producer: AIOKafkaProducer, topic: str, records: Sequence[PublishResult]) -> None:
         try:
             partitions = sorted(await producer.partitions_for(topic))
-        except _REFUSALS as error:
+        except _SEND_ERRORS as error:
             _fail_all(records, error)
             return
         led = producer.client.cluster.available_partitions_for_topic(topic)
         anywhere = random.choice(tuple(led or partitions))  # noqa: S311  spreading load, no secret
-        shares: dict[int, list[Publication]] = {}
+        shares: dict[int, list[PublishResult]] = {}
         for waiting in records:
             # CRC-32 as librdkafka has it by default; the client's own choice is computed in Python.
             where = anywhere if waiting.key is None else partitions[crc32(waiting.key) % len(partitions)]
@@ -139,11 +139,11 @@ class Publisher:
         for partition, share in shares.items():
             try:
                 await self._send(producer, topic, partition, share)
-            except _REFUSALS as error:
+            except _SEND_ERRORS as error:
                 _fail_all(share, error)
 
     async def _send(
-        self, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Publication]
+        self, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[PublishResult]
     ) -> None:
         while records:
             batch = producer.create_batch()
@@ -155,52 +155,52 @@ class Publisher:
             batch.close()
             sent = await producer.send_batch(batch, topic, partition=partition)
             self._sent[sent] = records[:fits]
-            sent.add_done_callback(self._answered)
+            sent.add_done_callback(self._on_response)
             records = records[fits:]
 
-    def _answered(self, sent: asyncio.Future[object]) -> None:
+    def _on_response(self, sent: asyncio.Future[object]) -> None:
         records = self._sent.pop(sent, ())
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             _fail_all(records, error)
             return
         for waiting in records:
-            waiting.end()
+            waiting.resolve()
 
-    def refuse_the_rest(self) -> None:
+    def fail_pending(self) -> None:
         """Tell those who still wait that it was not published."""
         for records in (self._queue, self._in_hand, *self._sent.values()):
             _fail_all(records, RuntimeError("the publisher was closed"))
 
-    async def drained(self) -> None:
+    async def flush(self) -> None:
         """Return when all that was handed over so far is acknowledged or has failed."""
         while self._queue or self._in_hand or self._sent:
             await asyncio.sleep(0.005)
 
 
-_REFUSALS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that it knows the partition
+_SEND_ERRORS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that it knows the partition
 
 
-def _fail_all(records: Iterable[Publication], error: BaseException) -> None:
+def _fail_all(records: Iterable[PublishResult], error: BaseException) -> None:
     for waiting in records:
-        waiting.end(f"{type(error).__name__}: {error}")
+        waiting.resolve(f"{type(error).__name__}: {error}")
 
 
-async def acknowledged(publications: Sequence[Publication]) -> bool:
+async def wait_for_acks(publications: Sequence[PublishResult]) -> bool:
     """Whether the broker has acknowledged every one of them, once that is known."""
-    under_way = [one for one in publications if not one.over]
+    under_way = [one for one in publications if not one.done]
     if under_way:
         left = len(under_way)
         all_over = asyncio.get_running_loop().create_future()
 
-        def count(_: Publication) -> None:
+        def count(_: PublishResult) -> None:
             nonlocal left
             left -= 1
             if not left and not all_over.done():
                 all_over.set_result(None)
 
         for one in under_way:
-            one.then(count)
+            one.on_done(count)
         await all_over
     return not any(one.error for one in publications)
 
@@ -212,14 +212,14 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
     At the end what was handed over is given five seconds to be acknowledged.
     """
     publisher = Publisher(limit=limit)
-    feeder = lasting(publisher.feed(servers, name), name="publisher")
+    feeder = supervised(publisher.run(servers, name), name="publisher")
     try:
         yield publisher
     finally:
         with contextlib.suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(publisher.drained(), 5.0)
-        await end(feeder)
-        publisher.refuse_the_rest()
+            await asyncio.wait_for(publisher.flush(), 5.0)
+        await cancel_and_wait(feeder)
+        publisher.fail_pending()
 
 
 async def _started(servers: str, name: str) -> AIOKafkaProducer:
@@ -241,7 +241,7 @@ async def _started(servers: str, name: str) -> AIOKafkaProducer:
         except (KafkaError, OSError) as error:
             log.warning("kafka_unreachable", error=type(error).__name__)
             await producer.stop()
-            await asyncio.sleep(_START_AGAIN)
+            await asyncio.sleep(_RECONNECT_DELAY)
         except BaseException:
             await producer.stop()
             raise

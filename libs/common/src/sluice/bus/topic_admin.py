@@ -15,8 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sluice.bus.messages import Assignment, Drive
-from sluice.bus.topics import Group, Topic, deliveries
+from sluice.bus.messages import Assignment, DeliveryTask
+from sluice.bus.topics import Group, Topic, delivery_topic
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
@@ -33,7 +33,7 @@ class TopicSpec(BaseModel):
     config: dict[str, str | int]
 
 
-def specified(path: Path | None = None) -> dict[str, TopicSpec]:
+def read_topic_specs(path: Path | None = None) -> dict[str, TopicSpec]:
     """The topics of deploy/topics.yml with the defaults filled in.
 
     Raises:
@@ -57,7 +57,7 @@ async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
     Raises:
         SluiceError: the broker does not answer or refuses.
     """
-    wanted = specified(path)
+    wanted = read_topic_specs(path)
     try:
         async with _admin(servers) as admin:
             described = await admin.describe_topics(await admin.list_topics())
@@ -103,10 +103,10 @@ async def _admin(servers: str) -> AsyncIterator[Any]:
         await admin.close()
 
 
-class Conveyor:
+class QueueProgress:
     """Tells how far the drives and assignments on the bus have been read."""
 
-    STAGES: Mapping[Topic, Group] = {
+    READERS: Mapping[Topic, Group] = {
         Topic.ACCEPTED: Group.ROUTER,
         Topic.REROUTE: Group.ROUTER,
         Topic.EMAIL: Group.EMAIL_WORKER,
@@ -120,7 +120,7 @@ class Conveyor:
     def __init__(self, servers: str) -> None:
         self._servers = servers
 
-    async def low_water(self) -> dict[Channel, datetime]:
+    async def low_watermarks(self) -> dict[Channel, datetime]:
         """By channel, when the oldest record that is not finished yet was driven; now if its conveyor is empty.
 
         A channel's conveyor is what all channels share and its own topic: one whose workers are away holds no other.
@@ -129,24 +129,28 @@ class Conveyor:
             KafkaError: the broker does not tell; nothing may be concluded.
         """
         now = utc_now()
-        waiting = await self._first_unfinished()
-        driven = await self._driven_at(waiting) if waiting else {}
+        waiting = await self._first_uncommitted()
+        enqueued = await self._enqueued_at(waiting) if waiting else {}
         return {
             channel: min(
-                (at for tp, at in driven.items() if tp.topic in (Topic.ACCEPTED, Topic.REROUTE, deliveries(channel))),
+                (
+                    at
+                    for tp, at in enqueued.items()
+                    if tp.topic in (Topic.ACCEPTED, Topic.REROUTE, delivery_topic(channel))
+                ),
                 default=now,
             )
             for channel in Channel
         }
 
-    async def _first_unfinished(self) -> dict[TopicPartition, int]:
+    async def _first_uncommitted(self) -> dict[TopicPartition, int]:
         committed: dict[TopicPartition, int] = {}
         async with _admin(self._servers) as admin:
-            for group in set(self.STAGES.values()):
+            for group in set(self.READERS.values()):
                 offsets = await admin.list_consumer_group_offsets(group.value)
-                topics = {topic for topic, reader in self.STAGES.items() if reader is group}
+                topics = {topic for topic, reader in self.READERS.items() if reader is group}
                 committed |= {tp: at.offset for tp, at in offsets.items() if tp.topic in topics and at.offset >= 0}
-            described = await admin.describe_topics([topic.value for topic in self.STAGES])
+            described = await admin.describe_topics([topic.value for topic in self.READERS])
         partitions = [
             TopicPartition(topic["topic"], one["partition"]) for topic in described for one in topic["partitions"]
         ]
@@ -160,7 +164,7 @@ class Conveyor:
         }
         return {tp: first for tp, first in firsts.items() if first < ends[tp]}
 
-    async def _driven_at(self, firsts: Mapping[TopicPartition, int]) -> dict[TopicPartition, datetime]:
+    async def _enqueued_at(self, firsts: Mapping[TopicPartition, int]) -> dict[TopicPartition, datetime]:
         found: dict[TopicPartition, datetime] = {}
         deadline = time.monotonic() + 5.0
         async with self._reader() as reader:
@@ -170,7 +174,7 @@ class Conveyor:
                 for tp in open_:
                     reader.seek(tp, firsts[tp])
                 for tp, records in (await reader.getmany(timeout_ms=500, max_records=len(open_))).items():
-                    found[tp] = _driven(records[0])
+                    found[tp] = _enqueue_time(records[0])
                 if time.monotonic() > deadline:
                     raise KafkaError("the first unread records did not come in time")
         return found
@@ -192,11 +196,11 @@ class Conveyor:
             await reader.stop()
 
 
-def _driven(record: Any) -> datetime:
-    for kind in (Assignment, Drive):
+def _enqueue_time(record: Any) -> datetime:
+    for kind in (Assignment, DeliveryTask):
         try:
             read = kind.model_validate_json(record.value)
         except ValidationError:
             continue
-        return read.drive.driven_at if isinstance(read, Assignment) else read.driven_at
+        return read.task.enqueued_at if isinstance(read, Assignment) else read.enqueued_at
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)

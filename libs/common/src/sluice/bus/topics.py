@@ -24,7 +24,7 @@ class Topic(StrEnum):
     DEAD_LETTERS = "dead.letters"
 
 
-def deliveries(channel: Channel) -> Topic:
+def delivery_topic(channel: Channel) -> Topic:
     """The topic that feeds a channel's workers."""
     return Topic(f"deliveries.{channel.value}")
 
@@ -32,7 +32,7 @@ def deliveries(channel: Channel) -> Topic:
 class Group(StrEnum):
     """Consumer groups; one for each job, shared by the replicas of a role."""
 
-    INTAKE = "gateway-intake"
+    INGEST = "gateway-intake"
     ROUTER = "router"
     EMAIL_WORKER = "email-worker"
     SMS_WORKER = "sms-worker"

@@ -8,16 +8,16 @@ from contextlib import AsyncExitStack
 
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
-from sluice.bus.topics import Group, deliveries
-from sluice.delivery.sandbox import SandboxOutbox
-from sluice.delivery.settlement import Settler
+from sluice.bus.topics import Group, delivery_topic
+from sluice.delivery.sandbox import SandboxTransport
+from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model.message import Channel
-from sluice.providers.contract import Wire
-from sluice.runtime.http_server import serving, set_up_logs, side_app, stop_event
+from sluice.providers.contract import TransportKind
+from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
 from sluice.runtime.settings import load
-from sluice.store.cipher import Vault
-from sluice.store.config_cache import Configuration
+from sluice.store.cipher import CredentialCipher
+from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
 from sluice.transports.http import open_http
 from sluice.transports.smtp import open_smtp
@@ -26,39 +26,41 @@ from sluice.transports.smtp import open_smtp
 async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> None:
     """Carry the deliveries of ``channels`` until asked to stop."""
     settings = load(WorkerSettings)
-    set_up_logs(settings.log_level, name)
-    vault = Vault(settings.credentials_key())
-    stopped = stop_event(settings.stop_grace)
+    configure_logging(settings.log_level, name)
+    cipher = CredentialCipher(settings.read_encryption_key())
+    stopped = shutdown_event(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(settings.postgres, size=settings.pool_size, name=name))
-        configuration = await stack.enter_async_context(Configuration().following(settings.postgres))
-        publisher = await stack.enter_async_context(open_publisher(settings.kafka, name=name))
-        settler = await stack.enter_async_context(Settler(pool, publisher).running())
+        pool = await stack.enter_async_context(
+            open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=name)
+        )
+        config = await stack.enter_async_context(ConfigCache().subscribed(settings.postgres_dsn))
+        publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name=name))
+        settlements = await stack.enter_async_context(SettlementWriter(pool, publisher).running())
         worker = await stack.enter_async_context(
             Worker(
                 db=pool,
-                configuration=configuration,
-                vault=vault,
-                wires={
+                config=config,
+                cipher=cipher,
+                transports={
                     # The lanes bound the calls; a second bound would make them wait on their deadline.
-                    Wire.HTTP: await stack.enter_async_context(open_http(connections_per_origin=0)),
-                    Wire.SMTP: await stack.enter_async_context(open_smtp()),
-                    Wire.SANDBOX: SandboxOutbox(pool),
+                    TransportKind.HTTP: await stack.enter_async_context(open_http(connections_per_origin=0)),
+                    TransportKind.SMTP: await stack.enter_async_context(open_smtp()),
+                    TransportKind.SANDBOX: SandboxTransport(pool),
                 },
                 publisher=publisher,
-                settler=settler,
+                settlements=settlements,
                 settings=settings,
             ).running()
         )
         consumer = Consumer(
-            [deliveries(channel) for channel in channels],
-            worker.take,
-            servers=settings.kafka,
+            [delivery_topic(channel) for channel in channels],
+            worker.handle_batch,
+            servers=settings.kafka_bootstrap_servers,
             group=group,
-            limits=Limits(in_flight=settings.look_ahead, window=settings.look_ahead),
-            drain=settings.stop_grace - 5,
+            limits=Limits(in_flight=settings.prefetch, window=settings.prefetch),
+            drain=settings.shutdown_timeout - 5,
         )
-        await stack.enter_async_context(serving(side_app(consumer.readiness), settings))
+        await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         await asyncio.wait([consuming, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
         consumer.stop()

@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple, assert_never
 
 from pydantic import Field
 
-from sluice.bus.messages import Drive, Repeat
-from sluice.model.message import Class
+from sluice.bus.messages import DeliveryTask, RetryHandle
+from sluice.model.message import DeliveryClass
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
@@ -18,33 +18,35 @@ from sluice.model.outcome import (
     Throttled,
     Unknown,
 )
-from sluice.model.state import EventKind
-from sluice.routing.selection import MOST_REPEATS
+from sluice.model.state import EventType
+from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from sluice.runtime.settings import Settings
 from sluice.store.deliveries import Transition
 
-LONGEST_HOLD = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
-_LONGEST_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
+MAX_THROTTLE = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
+_MAX_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
 
 
-class Timing(Settings):
+class RetryPolicy(Settings):
     """How long things may take. Durations are seconds."""
 
-    lease: float = Field(12.0, gt=1, description="an attempt whose worker shows no sign of life for so long is over")
-    call_deadline: float = Field(10.0, gt=0, description="longest provider call; must be shorter than the lease")
-    redrive: float = Field(8.0, gt=0, description="how long the conveyor may take before the recovery loop looks")
-    receipt_wait: float = Field(60.0, ge=0, description="class standard: wait for a receipt before repeating")
-    repeat_after: float = Field(2.0, ge=0, description="pause before a repeat under the same idempotency key")
-    retry_rounds: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    attempt_lease: float = Field(
+        12.0, gt=1, description="an attempt whose worker shows no sign of life for so long is over"
+    )
+    provider_timeout: float = Field(10.0, gt=0, description="longest provider call; must be shorter than the lease")
+    requeue_after: float = Field(8.0, gt=0, description="how long the conveyor may take before the recovery loop looks")
+    unknown_outcome_wait: float = Field(60.0, ge=0, description="class standard: wait for a receipt before repeating")
+    same_key_retry_delay: float = Field(2.0, ge=0, description="pause before a repeat under the same idempotency key")
+    retry_schedule: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (5.0, 30.0, 120.0, 600.0), description="pauses between rounds over all providers; after the last: FAILED"
     )
 
 
-class Conclusion(NamedTuple):
+class Resolution(NamedTuple):
     """What to write, and the drive to publish at once (None: the recovery loop drives it when it falls due)."""
 
-    step: Transition
-    next: Drive | None = None
+    transition: Transition
+    next_task: DeliveryTask | None = None
 
 
 def outcome_name(outcome: Outcome) -> str:
@@ -66,147 +68,171 @@ def outcome_name(outcome: Outcome) -> str:
             assert_never(outcome)
 
 
-def conclude(
-    drive: Drive, repeat: Repeat, outcome: Outcome, *, idempotent: bool, at: datetime, timing: Timing
-) -> Conclusion:
+def resolve(
+    task: DeliveryTask, handle: RetryHandle, outcome: Outcome, *, idempotent: bool, at: datetime, policy: RetryPolicy
+) -> Resolution:
     """What follows when the attempt ``drive.attempt`` at ``repeat.provider_id`` ended in ``outcome``."""
     match outcome:
         case Accepted(provider_ref):
-            return Conclusion(_step(drive, repeat, EventKind.SENT, outcome, at, provider_ref=provider_ref))
+            return Resolution(
+                _attempt_transition(task, handle, EventType.SENT, outcome, at, provider_message_id=provider_ref)
+            )
         case Rejected():
-            return Conclusion(_step(drive, repeat, EventKind.FAILED, outcome, at))
+            return Resolution(_attempt_transition(task, handle, EventType.FAILED, outcome, at))
         case Throttled() | AuthFailed() | ProviderFault():
-            return _fail_over(drive, repeat, outcome, at, timing)
+            return _fail_over(task, handle, outcome, at, policy)
         case Unknown():
-            return _after_unknown(drive, repeat, outcome, idempotent=idempotent, at=at, timing=timing)
+            return _after_unknown(task, handle, outcome, idempotent=idempotent, at=at, policy=policy)
         case _:
             assert_never(outcome)
 
 
-def _step(
-    drive: Drive,
-    repeat: Repeat,
-    kind: EventKind,
+def _attempt_transition(
+    task: DeliveryTask,
+    handle: RetryHandle,
+    type_: EventType,
     outcome: Outcome,
     at: datetime,
     *,
-    provider_ref: str | None = None,
+    provider_message_id: str | None = None,
     due_at: datetime | None = None,
-    published_at: datetime | None = None,
+    enqueued_at: datetime | None = None,
 ) -> Transition:
     reason = "" if isinstance(outcome, Accepted) else outcome.reason
     return Transition(
-        delivery_id=drive.delivery_id,
-        attempt=drive.attempt,
+        delivery_id=task.delivery_id,
+        attempt=task.attempt,
         in_flight=True,
-        kind=kind,
-        at=at,
-        detail=_fitting(_worded(outcome, reason)),
-        provider_id=repeat.provider_id,
+        type=type_,
+        occurred_at=at,
+        detail=_truncate(_describe(outcome, reason)),
+        provider_id=handle.provider_id,
         due_at=due_at,
-        published_at=published_at,
+        enqueued_at=enqueued_at,
         outcome=outcome_name(outcome),
-        provider_ref=None if provider_ref is None else _fitting(provider_ref),
-        ambiguous=isinstance(outcome, Unknown),
+        provider_message_id=None if provider_message_id is None else _truncate(provider_message_id),
+        unknown=isinstance(outcome, Unknown),
     )
 
 
-def _fitting(text: str) -> str:
+def _truncate(text: str) -> str:
     """What the record and an event can hold: an outcome must not be lost because of the words it comes in."""
-    return text[:_LONGEST_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
+    return text[:_MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
-def _worded(outcome: Outcome, reason: str) -> str:
+def _describe(outcome: Outcome, reason: str) -> str:
     if isinstance(outcome, Unknown):
         return f"{reason}; the message may have been sent: a duplicate is possible"
     return reason
 
 
-def following(drive: Drive, *, tried: tuple[object, ...], reason: str, at: datetime, ambiguous: int = 0) -> Drive:
+def next_task(
+    task: DeliveryTask,
+    *,
+    attempted_providers: tuple[object, ...],
+    reason: str,
+    at: datetime,
+    unknown_attempts: int = 0,
+) -> DeliveryTask:
     """The drive for the attempt after this one, put on the conveyor ``at``."""
-    return drive.model_copy(
+    return task.model_copy(
         update={
-            "attempt": drive.attempt + 1,
-            "tried": tried,
+            "attempt": task.attempt + 1,
+            "tried": attempted_providers,
             "avoid": (),
             "driven_at": at,
             "last_reason": reason[:200],
-            "ambiguous": drive.ambiguous + ambiguous,
+            "ambiguous": task.unknown_attempts + unknown_attempts,
             "repeat": None,
         }
     )
 
 
 def _fail_over(
-    drive: Drive, repeat: Repeat, outcome: Throttled | AuthFailed | ProviderFault, at: datetime, timing: Timing
-) -> Conclusion:
-    step = _step(
-        drive,
-        repeat,
-        EventKind.ATTEMPT_FAILED,
+    task: DeliveryTask,
+    handle: RetryHandle,
+    outcome: Throttled | AuthFailed | ProviderFault,
+    at: datetime,
+    policy: RetryPolicy,
+) -> Resolution:
+    step = _attempt_transition(
+        task,
+        handle,
+        EventType.ATTEMPT_FAILED,
         outcome,
         at,
-        due_at=at + timedelta(seconds=timing.redrive),
-        published_at=at,
+        due_at=at + timedelta(seconds=policy.requeue_after),
+        enqueued_at=at,
     )
-    return Conclusion(step, following(drive, tried=(*drive.tried, repeat.provider_id), reason=outcome.reason, at=at))
+    return Resolution(
+        step,
+        next_task(
+            task, attempted_providers=(*task.attempted_providers, handle.provider_id), reason=outcome.reason, at=at
+        ),
+    )
 
 
 def _after_unknown(
-    drive: Drive, repeat: Repeat, outcome: Unknown, *, idempotent: bool, at: datetime, timing: Timing
-) -> Conclusion:
-    match drive.class_:
-        case Class.ONCE:
-            return Conclusion(_step(drive, repeat, EventKind.UNCONFIRMED, outcome, at))
-        case Class.URGENT:
-            step = _step(
-                drive,
-                repeat,
-                EventKind.ATTEMPT_FAILED,
+    task: DeliveryTask, handle: RetryHandle, outcome: Unknown, *, idempotent: bool, at: datetime, policy: RetryPolicy
+) -> Resolution:
+    match task.delivery_class:
+        case DeliveryClass.ONCE:
+            return Resolution(_attempt_transition(task, handle, EventType.UNCONFIRMED, outcome, at))
+        case DeliveryClass.URGENT:
+            step = _attempt_transition(
+                task,
+                handle,
+                EventType.ATTEMPT_FAILED,
                 outcome,
                 at,
-                due_at=at + timedelta(seconds=timing.redrive),
-                published_at=at,
+                due_at=at + timedelta(seconds=policy.requeue_after),
+                enqueued_at=at,
             )
-            tried = (*drive.tried, repeat.provider_id)
-            after = following(drive, tried=tried, reason=outcome.reason, at=at, ambiguous=1)
-            return Conclusion(step, after.model_copy(update={"repeat": repeat}) if idempotent else after)
-        case Class.STANDARD:
+            tried = (*task.attempted_providers, handle.provider_id)
+            after = next_task(task, attempted_providers=tried, reason=outcome.reason, at=at, unknown_attempts=1)
+            return Resolution(step, after.model_copy(update={"repeat": handle}) if idempotent else after)
+        case DeliveryClass.STANDARD:
             # Under the same key a repeat cannot double, so there is nothing to wait for but the provider's recovery.
-            wait = timing.repeat_after if idempotent and drive.ambiguous < MOST_REPEATS else timing.receipt_wait
-            return Conclusion(
-                _step(drive, repeat, EventKind.ATTEMPT_FAILED, outcome, at, due_at=at + timedelta(seconds=wait))
+            wait = (
+                policy.same_key_retry_delay
+                if idempotent and task.unknown_attempts < MAX_SAME_KEY_RETRIES
+                else policy.unknown_outcome_wait
+            )
+            return Resolution(
+                _attempt_transition(
+                    task, handle, EventType.ATTEMPT_FAILED, outcome, at, due_at=at + timedelta(seconds=wait)
+                )
             )
         case _:
-            assert_never(drive.class_)
+            assert_never(task.class_)
 
 
-def give_up(drive: Drive, *, reason: str, at: datetime, timing: Timing) -> Conclusion:
+def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy) -> Resolution:
     """No provider is left in this round: the next round is scheduled, or it is over.
 
     A delivery with an ambiguous attempt does not end FAILED: it may have been sent.
     """
-    if drive.round <= len(timing.retry_rounds):
-        due_at = at + timedelta(seconds=timing.retry_rounds[drive.round - 1])
-        return Conclusion(_between_attempts(drive, EventKind.POSTPONED, reason, at, due_at=due_at, next_round=True))
-    kind = EventKind.UNCONFIRMED if drive.ambiguous else EventKind.FAILED
-    return Conclusion(_between_attempts(drive, kind, reason, at))
+    if task.retry_round <= len(policy.retry_schedule):
+        due_at = at + timedelta(seconds=policy.retry_schedule[task.retry_round - 1])
+        return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at, next_round=True))
+    kind = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
+    return Resolution(_idle_transition(task, kind, reason, at))
 
 
-def wait(drive: Drive, *, until: datetime, reason: str, at: datetime) -> Conclusion:
+def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> Resolution:
     """Nobody may be called now: look again at ``until``."""
-    return Conclusion(_between_attempts(drive, EventKind.POSTPONED, reason, at, due_at=until))
+    return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=until))
 
 
-def expire(drive: Drive, *, at: datetime) -> Conclusion:
+def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
     """Not sent by its ``expires_at``."""
-    kind = EventKind.UNCONFIRMED if drive.ambiguous else EventKind.EXPIRED
-    return Conclusion(_between_attempts(drive, kind, "not sent before expires_at", at))
+    kind = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
+    return Resolution(_idle_transition(task, kind, "not sent before expires_at", at))
 
 
-def _between_attempts(
-    drive: Drive,
-    kind: EventKind,
+def _idle_transition(
+    task: DeliveryTask,
+    type_: EventType,
     reason: str,
     at: datetime,
     *,
@@ -214,19 +240,19 @@ def _between_attempts(
     next_round: bool = False,
 ) -> Transition:
     return Transition(
-        delivery_id=drive.delivery_id,
-        attempt=drive.attempt - 1,
+        delivery_id=task.delivery_id,
+        attempt=task.attempt - 1,
         in_flight=False,
-        kind=kind,
-        at=at,
-        detail=_fitting(reason),
+        type=type_,
+        occurred_at=at,
+        detail=_truncate(reason),
         due_at=due_at,
         next_round=next_round,
     )
 
 
-def held_for(outcome: Throttled) -> timedelta | None:
+def throttle_duration(outcome: Throttled) -> timedelta | None:
     """How long the provider asks not to be called, clamped to one second … one hour; None when it did not say."""
     if outcome.retry_after is None:
         return None
-    return min(max(outcome.retry_after, timedelta(seconds=1)), LONGEST_HOLD)
+    return min(max(outcome.retry_after, timedelta(seconds=1)), MAX_THROTTLE)

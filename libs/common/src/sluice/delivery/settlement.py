@@ -15,39 +15,39 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from sluice.bus.messages import Drive
+from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
-from sluice.delivery.outbox import ANNOUNCE_WITHIN, Announcer
-from sluice.delivery.retry_policy import Conclusion
-from sluice.model.state import ASSERTS
+from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
+from sluice.delivery.retry_policy import Resolution
+from sluice.model.state import STATE_ASSERTED_BY
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import deliveries
-from sluice.store.db import UNAVAILABLE, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Db
 
 log = structlog.get_logger()
 
-_AGAIN = 0.3  # seconds before a write is tried again while Postgres is away
+_RETRY_DELAY = 0.3  # seconds before a write is tried again while Postgres is away
 
 
 class Settlement(NamedTuple):
     """A conclusion about a delivery, with what its event says beyond the step."""
 
-    drive: Drive
-    conclusion: Conclusion
+    task: DeliveryTask
+    resolution: Resolution
     started_at: datetime | None = None
     retry_after: timedelta | None = None  # what a throttling provider asked for
 
 
-class Settler:
+class SettlementWriter:
     """Writes conclusions in batches and announces what was written."""
 
     def __init__(self, db: Db, publisher: Publisher, *, size: int = 200, parallel: int = 2) -> None:
         self._db = db
         self._publisher = publisher
-        self._announcer = Announcer(db, publisher)
+        self._outbox = OutboxPublisher(db, publisher)
         self._batcher: Batcher[Settlement, bool] = Batcher(
             self._flush,
             name="settle",
@@ -60,10 +60,10 @@ class Settler:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Settler]:
+    async def running(self) -> AsyncIterator[SettlementWriter]:
         """Settle until the block ends; what was submitted before is settled and announced."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._announcer.running())
+            await stack.enter_async_context(self._outbox.running())
             await stack.enter_async_context(self._batcher.running())
             yield self
 
@@ -76,7 +76,7 @@ class Settler:
         firsts: dict[UUID, int] = {}
         later: list[int] = []
         for place, settlement in enumerate(batch):
-            if firsts.setdefault(settlement.drive.delivery_id, place) != place:
+            if firsts.setdefault(settlement.task.delivery_id, place) != place:
                 later.append(place)
         results = [False] * len(batch)
         numbers = await self._write([batch[place] for place in firsts.values()])
@@ -88,52 +88,56 @@ class Settler:
 
     async def _write(self, batch: Sequence[Settlement]) -> list[int | None]:
         """The event number of each; None for what was not applied."""
-        carried = self._announcer.take_acknowledged()
+        carried = self._outbox.take_acknowledged()
         while True:
             try:
-                assert failpoints.at("settle.before_write")
+                assert failpoints.hit("settle.before_write")
                 applied = await deliveries.transition(
                     self._db,
-                    [settlement.conclusion.step for settlement in batch],
+                    [settlement.resolution.transition for settlement in batch],
                     now=utc_now(),
-                    announce_within=ANNOUNCE_WITHIN,
+                    outbox_retry_after=OUTBOX_RETRY_AFTER,
                     acknowledged=carried,
                 )
-                assert failpoints.at("settle.written")
+                assert failpoints.hit("settle.written")
                 break
-            except UNAVAILABLE as error:
+            except UNAVAILABLE_ERRORS as error:
                 log.warning("settle_waits", error=type(error).__name__, waiting=len(batch))
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_DELAY)
             except BaseException:
-                self._announcer.give_back(carried)
+                self._outbox.restore(carried)
                 raise
-        if applied.announcement is not None:
-            self._tell(batch, applied.numbers, applied.announcement)
-        return applied.numbers
+        if applied.outbox_id is not None:
+            self._publish(batch, applied.sequences, applied.outbox_id)
+        return applied.sequences
 
-    def _tell(self, batch: Sequence[Settlement], numbers: Sequence[int | None], announcement: int) -> None:
+    def _publish(self, batch: Sequence[Settlement], numbers: Sequence[int | None], announcement: int) -> None:
         written = [(one, number) for one, number in zip(batch, numbers, strict=True) if number is not None]
-        self._announcer.announce(announcement, [_event(one, number) for one, number in written])
+        self._outbox.publish_events(announcement, [_event(one, number) for one, number in written])
         for one, _ in written:
-            following = one.conclusion.next
+            following = one.resolution.next_task
             if following is not None:
-                assert failpoints.at("settle.before_reroute")
+                assert failpoints.hit("settle.before_reroute")
                 self._publisher.publish(Topic.REROUTE, None, following.encode())
-                assert failpoints.at("settle.rerouted")
+                assert failpoints.hit("settle.rerouted")
 
 
 def _event(settlement: Settlement, number: int) -> dict[str, Any]:
-    step, drive = settlement.conclusion.step, settlement.drive
-    took = None if settlement.started_at is None else int((step.at - settlement.started_at).total_seconds() * 1000)
+    step, task = settlement.resolution.transition, settlement.task
+    took = (
+        None
+        if settlement.started_at is None
+        else int((step.occurred_at - settlement.started_at).total_seconds() * 1000)
+    )
     return {
-        "delivery_id": drive.delivery_id,
+        "delivery_id": task.delivery_id,
         "number": number,
-        "message_id": drive.message_id,
-        "project_id": drive.project_id,
-        "channel": drive.channel,
-        "kind": step.kind,
-        "state": ASSERTS[step.kind],
-        "at": step.at,
+        "message_id": task.message_id,
+        "project_id": task.project_id,
+        "channel": task.channel,
+        "kind": step.type,
+        "state": STATE_ASSERTED_BY[step.type],
+        "at": step.occurred_at,
         "attempt": step.attempt or None,
         "provider_id": step.provider_id,
         "outcome": step.outcome,

@@ -14,32 +14,32 @@ from pydantic import ValidationError
 
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.topics import Topic
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.tasks import cancel_and_wait, supervised
 
 log = structlog.get_logger()
 
-_AGAIN = 1.0  # seconds before the next try after the broker was lost
+_RETRY_DELAY = 1.0  # seconds before the next try after the broker was lost
 
 
 class HealthView:
     """What the health service last said; empty means: nothing bad is known of anybody."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[UUID, ProviderHealth] = {}
+        self.statuses: dict[UUID, ProviderHealth] = {}
 
     @asynccontextmanager
-    async def following(self, servers: str) -> AsyncIterator[HealthView]:
+    async def subscribed(self, servers: str) -> AsyncIterator[HealthView]:
         """Read the whole topic from its beginning and then follow it until the block ends.
 
         Routing does not wait for it: with nothing known the priorities alone decide, which is right at a cold start.
         """
-        follower = lasting(self._follow(servers), name="health-view")
+        follower = supervised(self._listen(servers), name="health-view")
         try:
             yield self
         finally:
-            await end(follower)
+            await cancel_and_wait(follower)
 
-    async def _follow(self, servers: str) -> None:
+    async def _listen(self, servers: str) -> None:
         while True:
             reader = AIOKafkaConsumer(
                 bootstrap_servers=servers, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -50,20 +50,20 @@ class HealthView:
                 reader.assign(partitions)
                 await reader.seek_to_beginning(*partitions)
                 async for record in reader:
-                    self._learn(record.key, record.value)
+                    self._apply(record.key, record.value)
             except (KafkaError, OSError) as error:
                 log.warning("health_view_lost", error=type(error).__name__)
             finally:
                 await reader.stop()
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_RETRY_DELAY)
 
-    def _learn(self, key: bytes | None, value: bytes | None) -> None:
+    def _apply(self, key: bytes | None, value: bytes | None) -> None:
         try:
             if value is None:
-                self.verdicts.pop(UUID(bytes=key or b""), None)
+                self.statuses.pop(UUID(bytes=key or b""), None)
                 return
             verdict = ProviderHealth.model_validate_json(value)
         except (ValidationError, ValueError):
             log.warning("health_record_unreadable")
             return
-        self.verdicts[verdict.provider_id] = verdict
+        self.statuses[verdict.provider_id] = verdict

@@ -55,12 +55,12 @@ def uuid7(milliseconds: int | None = None) -> UUID:
     return UUID(int=(when & _TIME) << 80 | random & _RANDOM | _VERSION)
 
 
-def sibling(of: UUID) -> UUID:
+def uuid7_like(of: UUID) -> UUID:
     """A new UUIDv7 of the same millisecond, so that what belongs together lies in one partition."""
     return uuid7(of.int >> 80)
 
 
-def same_millisecond(of: UUID) -> tuple[UUID, UUID]:
+def millisecond_range(of: UUID) -> tuple[UUID, UUID]:
     """The smallest and the largest id of the millisecond of ``of``."""
     floor = of.int >> 80 << 80
     return UUID(int=floor), UUID(int=floor | ((1 << 80) - 1))
@@ -71,23 +71,23 @@ def milliseconds_of(when: datetime) -> int:
     return (when - _EPOCH) // _MILLISECOND
 
 
-def floor_of(when: datetime) -> UUID:
+def min_id_at(when: datetime) -> UUID:
     """The smallest id that a row made at ``when`` or later can have: the bound of a partition."""
     return UUID(int=milliseconds_of(when) << 80)
 
 
-def time_of(identifier: UUID) -> datetime:
+def created_at_of(identifier: UUID) -> datetime:
     """When the id was made, to the millisecond."""
     return _EPOCH + (identifier.int >> 80) * _MILLISECOND
 
 
-def shown(prefix: str, identifier: UUID) -> str:
+def encode_id(prefix: str, identifier: UUID) -> str:
     """The public form: ``msg_`` and 26 letters and digits that sort like the id."""
     value = identifier.int
     return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
 
 
-def read(prefix: str, text: str) -> UUID:
+def decode_id(prefix: str, text: str) -> UUID:
     """The id behind its public form; a plain UUID is taken too (the project API shows those).
 
     Raises:
@@ -109,12 +109,12 @@ def read(prefix: str, text: str) -> UUID:
     return UUID(int=value)
 
 
-def reference_of(delivery_id: UUID, number: int) -> str:
+def attempt_reference(delivery_id: UUID, number: int) -> str:
     """What a provider gets as our reference or idempotency key: delivery and attempt, readable without a look-up."""
     return f"att_{delivery_id.hex}_{number}"
 
 
-def read_reference(text: str) -> tuple[UUID, int]:
+def parse_attempt_reference(text: str) -> tuple[UUID, int]:
     """Delivery and attempt number of a reference.
 
     Raises:

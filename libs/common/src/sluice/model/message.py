@@ -21,7 +21,7 @@ class Channel(StrEnum):
     PUSH = "push"
 
 
-class Class(StrEnum):
+class DeliveryClass(StrEnum):
     """What may be done about an ``Unknown`` outcome."""
 
     URGENT = "urgent"
@@ -75,7 +75,7 @@ class Whatsapp(_Content):
     text: str | None = None
 
 
-class Chat(_Content):
+class ChatMessage(_Content):
     """A text to a chat id (telegram) or a number (signal)."""
 
     channel: Literal["telegram", "signal"]
@@ -93,7 +93,7 @@ class Push(_Content):
     data: dict[str, str] = Field(default_factory=dict)
 
 
-def encode_content(fields: Mapping[str, object]) -> str:
+def encode_content_unchecked(fields: Mapping[str, object]) -> str:
     """The JSON of a content with these fields, which are not looked at; what is empty reads as the default.
 
     For those who make one for each message: making a model and dumping it costs four times as much.
@@ -101,5 +101,5 @@ def encode_content(fields: Mapping[str, object]) -> str:
     return orjson.dumps({name: value for name, value in fields.items() if value}).decode()
 
 
-Content = Annotated[Email | Sms | Whatsapp | Chat | Push, Field(discriminator="channel")]
-content_adapter: TypeAdapter[Email | Sms | Whatsapp | Chat | Push] = TypeAdapter(Content)
+Content = Annotated[Email | Sms | Whatsapp | ChatMessage | Push, Field(discriminator="channel")]
+content_adapter: TypeAdapter[Email | Sms | Whatsapp | ChatMessage | Push] = TypeAdapter(Content)

@@ -10,7 +10,7 @@ from datetime import timedelta
 class Accepted:
     """The provider has taken the message over; ``provider_ref`` is its own id for it ("" when it gives none)."""
 
-    provider_ref: str
+    provider_message_id: str
 
 
 @dataclass(frozen=True, slots=True)

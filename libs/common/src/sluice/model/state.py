@@ -31,11 +31,11 @@ class State(StrEnum):
 # after DELIVERED only a bounce and a complaint count. Nothing happens after a cancel: nothing was handed over.
 RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
 
-QUIET: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
+SETTLED: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
 """States in which a delivery waits for nobody: settled, with no ``due_at``."""
 
 
-class EventKind(StrEnum):
+class EventType(StrEnum):
     """What an event in a delivery's history says."""
 
     ACCEPTED = "accepted"  # recorded and queued
@@ -57,38 +57,38 @@ class EventKind(StrEnum):
     READ = "read"
 
 
-ASSERTS: dict[EventKind, State | None] = {
-    EventKind.ACCEPTED: State.QUEUED,
-    EventKind.SENDING: State.SENDING,
-    EventKind.ATTEMPT_FAILED: None,
-    EventKind.POSTPONED: None,
-    EventKind.SENT: State.SENT,
-    EventKind.FAILED: State.FAILED,
-    EventKind.EXPIRED: State.EXPIRED,
-    EventKind.CANCELLED: State.CANCELLED,
-    EventKind.UNCONFIRMED: State.UNCONFIRMED,
-    EventKind.DELIVERED: State.DELIVERED,
-    EventKind.BOUNCED: State.BOUNCED,
-    EventKind.SOFT_BOUNCE: State.SOFT_BOUNCE,
-    EventKind.COMPLAINED: State.COMPLAINED,
-    EventKind.DEFERRED: None,
-    EventKind.OPENED: None,
-    EventKind.CLICKED: None,
-    EventKind.READ: None,
+STATE_ASSERTED_BY: dict[EventType, State | None] = {
+    EventType.ACCEPTED: State.QUEUED,
+    EventType.SENDING: State.SENDING,
+    EventType.ATTEMPT_FAILED: None,
+    EventType.POSTPONED: None,
+    EventType.SENT: State.SENT,
+    EventType.FAILED: State.FAILED,
+    EventType.EXPIRED: State.EXPIRED,
+    EventType.CANCELLED: State.CANCELLED,
+    EventType.UNCONFIRMED: State.UNCONFIRMED,
+    EventType.DELIVERED: State.DELIVERED,
+    EventType.BOUNCED: State.BOUNCED,
+    EventType.SOFT_BOUNCE: State.SOFT_BOUNCE,
+    EventType.COMPLAINED: State.COMPLAINED,
+    EventType.DEFERRED: None,
+    EventType.OPENED: None,
+    EventType.CLICKED: None,
+    EventType.READ: None,
 }
 
 
-def after(state: State, kind: EventKind) -> State:
+def apply_event(state: State, event_type: EventType) -> State:
     """The state once an event of ``kind`` has been added."""
-    asserted = ASSERTS[kind]
+    asserted = STATE_ASSERTED_BY[event_type]
     return state if asserted is None or RANK[asserted] < RANK[state] else asserted
 
 
-def fold(kinds: Iterable[EventKind]) -> State:
+def fold(kinds: Iterable[EventType]) -> State:
     """The state of a history; the same for every order of it."""
     state = State.QUEUED
     for kind in kinds:
-        state = after(state, kind)
+        state = apply_event(state, kind)
     return state
 
 

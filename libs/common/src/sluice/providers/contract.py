@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sluice.model.message import Channel, Chat, Email, Push, Sms, Whatsapp
+from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import Outcome
 from sluice.runtime.clock import utc_now
 
@@ -26,7 +26,7 @@ class Credentials(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
 
-class Wire(StrEnum):
+class TransportKind(StrEnum):
     """How a request leaves the house; the worker has one transport for each."""
 
     HTTP = "http"
@@ -35,10 +35,10 @@ class Wire(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutboundMessage:
     """One delivery on its way to one provider."""
 
-    content: Email | Sms | Whatsapp | Chat | Push
+    content: Email | Sms | Whatsapp | ChatMessage | Push
     recipient: str  # number, chat id or device token; for e-mail the first ``to``, the rest is in the content
     reference: str  # "att_…": unique per attempt, kept when an ambiguous one is repeated at its provider
     message_id: str  # public id, "msg_…", the same over all attempts
@@ -71,7 +71,7 @@ class Receipt:
     receipt_id: str  # the provider's id of this statement, or one built from its content: repeats are equal
     kind: ReceiptKind
     reference: str | None = None  # our "att_…" when the provider gives it back
-    provider_ref: str | None = None
+    provider_message_id: str | None = None
     recipient: str | None = None
     occurred_at: datetime | None = None
     detail: str = ""  # the provider's code and words, at most 500 characters
@@ -88,11 +88,11 @@ class ReceiptRequest:
     received_at: datetime
 
 
-class UnsendableError(ValueError):
+class UnsupportedMessageError(ValueError):
     """The package cannot express this message; the text is shown to the sender and names no recipient."""
 
 
-class ForgedReceiptError(Exception):
+class InvalidReceiptSignatureError(Exception):
     """The receipt does not carry a valid signature: nothing of it may be believed."""
 
 
@@ -114,12 +114,12 @@ class Package(Generic[C, Q, A]):
     title: str  # "Resend"
     channels: tuple[Channel, ...]
     credentials: type[C]
-    wire: Wire
-    build: Callable[[Outgoing, C], Q]
+    transport: TransportKind
+    build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome]
     idempotent: bool = False
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
-    read_receipts: Callable[[ReceiptRequest, C], list[Receipt]] | None = None
+    parse_receipts: Callable[[ReceiptRequest, C], list[Receipt]] | None = None
 
 
 AnyPackage = Package[Any, Any, Any]

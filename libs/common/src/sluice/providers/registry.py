@@ -39,10 +39,10 @@ class UnknownPackageError(LookupError):
 @lru_cache(maxsize=1)
 def installed() -> Mapping[str, AnyPackage]:
     """Ours and third parties', by name; read from the entry points once per process."""
-    return {**third_party(), **PACKAGES}
+    return {**load_entry_points(), **PACKAGES}
 
 
-def third_party() -> dict[str, AnyPackage]:
+def load_entry_points() -> dict[str, AnyPackage]:
     """What the entry points offer. One that cannot be loaded is logged and left out; the rest goes on."""
     found: dict[str, AnyPackage] = {}
     for entry in entry_points(group=ENTRY_POINTS):
@@ -59,7 +59,7 @@ def third_party() -> dict[str, AnyPackage]:
     return found
 
 
-def package_named(name: str) -> AnyPackage:
+def get_package(name: str) -> AnyPackage:
     """The package, or UnknownPackageError naming those that exist."""
     packages = installed()
     if name not in packages:

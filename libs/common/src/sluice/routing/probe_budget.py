@@ -12,35 +12,35 @@ from uuid import UUID
 
 from sluice.bus.messages import ProviderHealth
 
-AT_ONCE = 5  # more than it takes to come back, because a rejected recipient proves nothing
-_SPAN = timedelta(seconds=10)  # as long as a call may take
+PROBES_PER_WINDOW = 5  # more than it takes to come back, because a rejected recipient proves nothing
+_WINDOW_LENGTH = timedelta(seconds=10)  # as long as a call may take
 
 
-class _Sent(NamedTuple):
+class _Window(NamedTuple):
     probe_at: datetime | None  # of the verdict that allowed them
-    begun: datetime
-    gone: int
+    started_at: datetime
+    used: int
 
 
-class Probes:
+class ProbeBudget:
     """The probes that this router has sent."""
 
     def __init__(self) -> None:
-        self._sent: dict[UUID, _Sent] = {}
+        self._windows: dict[UUID, _Window] = {}
 
-    def may(self, verdict: ProviderHealth, now: datetime) -> bool:
+    def allow(self, health: ProviderHealth, now: datetime) -> bool:
         """Whether one more message may try this provider, which is out."""
-        if verdict.probe_at is None or verdict.probe_at > now:
+        if health.probe_at is None or health.probe_at > now:
             return False
-        return self._lately(verdict, now).gone < AT_ONCE
+        return self._window(health, now).used < PROBES_PER_WINDOW
 
-    def went(self, verdict: ProviderHealth, now: datetime) -> None:
+    def consume(self, health: ProviderHealth, now: datetime) -> None:
         """A message is on its way to it."""
-        sent = self._lately(verdict, now)
-        self._sent[verdict.provider_id] = sent._replace(gone=sent.gone + 1)
+        sent = self._window(health, now)
+        self._windows[health.provider_id] = sent._replace(used=sent.used + 1)
 
-    def _lately(self, verdict: ProviderHealth, now: datetime) -> _Sent:
-        sent = self._sent.get(verdict.provider_id)
-        if sent is None or sent.probe_at != verdict.probe_at or now - sent.begun >= _SPAN:
-            return _Sent(verdict.probe_at, now, 0)
+    def _window(self, health: ProviderHealth, now: datetime) -> _Window:
+        sent = self._windows.get(health.provider_id)
+        if sent is None or sent.probe_at != health.probe_at or now - sent.started_at >= _WINDOW_LENGTH:
+            return _Window(health.probe_at, now, 0)
         return sent

@@ -12,91 +12,97 @@ from datetime import datetime
 from typing import TypeGuard
 from uuid import UUID
 
-from sluice.bus.messages import Drive, ProviderHealth
-from sluice.model.message import Class
+from sluice.bus.messages import DeliveryTask, ProviderHealth
+from sluice.model.message import DeliveryClass
 from sluice.store.configuration import ProviderRow
 
-MOST_REPEATS = 3  # ambiguous attempts at one idempotent provider before another way is tried
+MAX_SAME_KEY_RETRIES = 3  # ambiguous attempts at one idempotent provider before another way is tried
 
 Health = Mapping[UUID, ProviderHealth]
-MayProbe = Callable[[ProviderHealth, datetime], bool]
+AllowProbe = Callable[[ProviderHealth, datetime], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Selected:
     """Send through ``provider``; ``left_out`` says for each other candidate why not."""
 
     provider: ProviderRow
-    why: str
-    left_out: Mapping[UUID, str] = field(default_factory=dict)
-    repeats: bool = False  # the ambiguous attempt before, under its reference
-    probes: bool = False  # the provider is out, and this is to show whether it still is
+    reason: str
+    excluded: Mapping[UUID, str] = field(default_factory=dict)
+    same_key: bool = False  # the ambiguous attempt before, under its reference
+    is_probe: bool = False  # the provider is out, and this is to show whether it still is
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Deferred:
     """Somebody can, but nobody may before ``until``."""
 
     until: datetime
-    left_out: Mapping[UUID, str]
+    excluded: Mapping[UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
     """Nobody is left in this round."""
 
-    left_out: Mapping[UUID, str]
+    excluded: Mapping[UUID, str]
 
 
-Choice = Route | Wait | Exhausted
+Selection = Selected | Deferred | Exhausted
 
 
-def choose(
-    drive: Drive, candidates: Sequence[ProviderRow], health: Health, now: datetime, may_probe: MayProbe
-) -> Choice:
+def select_provider(
+    task: DeliveryTask, candidates: Sequence[ProviderRow], health: Health, now: datetime, allow_probe: AllowProbe
+) -> Selection:
     """Choose among ``candidates``, the enabled providers of the delivery's channel in priority order.
 
     ``may_probe`` says of a provider that is out whether this delivery may try it.
     """
-    repeated = _repeat(drive, candidates, health, now)
+    repeated = _same_key_retry(task, candidates, health, now)
     if repeated is not None:
-        return Route(repeated, "repeat under the same idempotency key", repeats=True)
-    left_out: dict[UUID, str] = {}
-    eligible, out, held = _sort(drive, candidates, health, now, may_probe, left_out)
+        return Selected(repeated, "repeat under the same idempotency key", same_key=True)
+    excluded: dict[UUID, str] = {}
+    eligible, out, held = _partition(task, candidates, health, now, allow_probe, excluded)
     # Stable: who could not take it just now comes after everybody else of the same rank.
-    eligible.sort(key=lambda provider: provider.id in drive.avoid)
-    for wanted in (_wanted(drive), _verdict(health, "healthy"), _verdict(health, "degraded")):
+    eligible.sort(key=lambda provider: provider.id in task.deprioritized)
+    for wanted in (_is_preferred(task), _has_status(health, "healthy"), _has_status(health, "degraded")):
         for provider in eligible:
             if wanted(provider):
-                why = _reason(provider, drive, health)
-                probes = _is_out(health.get(provider.id))
-                return _route(drive, provider, why, left_out, [*eligible, *out], probes=probes)
+                why = _reason(provider, task, health)
+                probes = _is_open(health.get(provider.id))
+                return _selected(task, provider, why, excluded, [*eligible, *out], is_probe=probes)
     # Everybody bad at once is more likely our own fault than theirs.
     if out and len(out) + len(held) == len(candidates):
         least_bad = min(out, key=lambda provider: health[provider.id].error_rate)
-        return _route(drive, least_bad, "all providers look bad: the least bad one", left_out, out)
+        return _selected(task, least_bad, "all providers look bad: the least bad one", excluded, out)
     if held:
-        return Wait(min(until for _, until in held), left_out)
-    return Exhausted(left_out)
+        return Deferred(min(until for _, until in held), excluded)
+    return Exhausted(excluded)
 
 
-def _repeat(drive: Drive, candidates: Sequence[ProviderRow], health: Health, now: datetime) -> ProviderRow | None:
-    if drive.repeat is None or drive.class_ is Class.URGENT or drive.ambiguous > MOST_REPEATS:
+def _same_key_retry(
+    task: DeliveryTask, candidates: Sequence[ProviderRow], health: Health, now: datetime
+) -> ProviderRow | None:
+    if (
+        task.retry_handle is None
+        or task.delivery_class is DeliveryClass.URGENT
+        or task.unknown_attempts > MAX_SAME_KEY_RETRIES
+    ):
         return None
     for provider in candidates:
         verdict = health.get(provider.id)
-        if provider.id == drive.repeat.provider_id and not _hold(verdict, now):
+        if provider.id == task.retry_handle.provider_id and not _suspension(verdict, now):
             return provider
     return None
 
 
-def _sort(
-    drive: Drive,
+def _partition(
+    task: DeliveryTask,
     candidates: Sequence[ProviderRow],
     health: Health,
     now: datetime,
-    may_probe: MayProbe,
-    left_out: dict[UUID, str],
+    allow_probe: AllowProbe,
+    excluded: dict[UUID, str],
 ) -> tuple[list[ProviderRow], list[ProviderRow], list[tuple[ProviderRow, datetime]]]:
     """Who may be called, who is out as unhealthy, and who must not be called before a time; reasons are noted."""
     eligible: list[ProviderRow] = []
@@ -104,71 +110,71 @@ def _sort(
     held: list[tuple[ProviderRow, datetime]] = []
     for provider in candidates:
         verdict = health.get(provider.id)
-        hold = _hold(verdict, now)
-        if provider.id in drive.tried:
-            left_out[provider.id] = "tried in this round"
+        hold = _suspension(verdict, now)
+        if provider.id in task.attempted_providers:
+            excluded[provider.id] = "tried in this round"
         elif hold is not None:
-            left_out[provider.id] = f"held until {hold.isoformat(timespec='seconds')}"
+            excluded[provider.id] = f"held until {hold.isoformat(timespec='seconds')}"
             held.append((provider, hold))
-        elif not _is_out(verdict):
+        elif not _is_open(verdict):
             eligible.append(provider)
-        elif may_probe(verdict, now):
+        elif allow_probe(verdict, now):
             eligible.insert(0, provider)
         else:
-            left_out[provider.id] = f"unhealthy: {verdict.reason}"
+            excluded[provider.id] = f"unhealthy: {verdict.reason}"
             out.append(provider)
     return eligible, out, held
 
 
-def _is_out(verdict: ProviderHealth | None) -> TypeGuard[ProviderHealth]:
-    return verdict is not None and verdict.verdict == "unhealthy"
+def _is_open(health: ProviderHealth | None) -> TypeGuard[ProviderHealth]:
+    return health is not None and health.status == "unhealthy"
 
 
-def _hold(verdict: ProviderHealth | None, now: datetime) -> datetime | None:
-    if verdict is None or verdict.hold_until is None or verdict.hold_until <= now:
+def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:
+    if health is None or health.suspended_until is None or health.suspended_until <= now:
         return None
-    return verdict.hold_until
+    return health.suspended_until
 
 
-def _wanted(drive: Drive) -> Callable[[ProviderRow], bool]:
-    return lambda provider: provider.id == drive.preferred and provider.id not in drive.avoid
+def _is_preferred(task: DeliveryTask) -> Callable[[ProviderRow], bool]:
+    return lambda provider: provider.id == task.preferred_provider_id and provider.id not in task.deprioritized
 
 
-def _verdict(health: Health, word: str) -> Callable[[ProviderRow], bool]:
+def _has_status(health: Health, word: str) -> Callable[[ProviderRow], bool]:
     def fits(provider: ProviderRow) -> bool:
         known = health.get(provider.id)
         # An unhealthy one among the eligible is there as a probe, and a probe goes first or not at all.
-        if known is None or known.verdict == "healthy" or _is_out(known):
+        if known is None or known.status == "healthy" or _is_open(known):
             return word == "healthy"
         return word == "degraded"  # also for a word of a newer health service
 
     return fits
 
 
-def _reason(provider: ProviderRow, drive: Drive, health: Health) -> str:
-    if provider.id == drive.preferred:
+def _reason(provider: ProviderRow, task: DeliveryTask, health: Health) -> str:
+    if provider.id == task.preferred_provider_id:
         return "preferred"
     known = health.get(provider.id)
     if known is None:
         return f"priority {provider.priority}"
-    if _is_out(known):
+    if _is_open(known):
         return "probe"
-    return f"{known.verdict}, priority {provider.priority}"
+    return f"{known.status}, priority {provider.priority}"
 
 
-def _route(
-    drive: Drive,
+def _selected(
+    task: DeliveryTask,
     chosen: ProviderRow,
-    why: str,
-    left_out: dict[UUID, str],
+    reason: str,
+    excluded: dict[UUID, str],
     others: Sequence[ProviderRow],
     *,
-    probes: bool = False,
-) -> Route:
+    is_probe: bool = False,
+) -> Selected:
     for provider in others:
         if provider.id != chosen.id:
-            left_out.setdefault(provider.id, "after the chosen one")
-    left_out.pop(chosen.id, None)
+            excluded.setdefault(provider.id, "after the chosen one")
+    excluded.pop(chosen.id, None)
     # An idempotent provider that may already have it gets the old reference, whatever led back to it.
-    repeats = drive.repeat is not None and drive.repeat.provider_id == chosen.id
-    return Route(chosen, why, left_out, repeats, probes)
+    repeats = task.retry_handle is not None and task.retry_handle.provider_id == chosen.id
+    return Selected(chosen, reason, excluded, repeats, is_probe)

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Generic, TypeVar
 
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.tasks import cancel_and_wait, supervised
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class OverloadedError(Exception):
+class QueueFullError(Exception):
     """Too many are waiting already; nothing was done."""
 
 
-class Pace:
+class BatchPacer:
     """Lets the next batch begin ``seconds`` after the one before at the earliest: what comes alone goes at once, and
     under load the number of batches, and with it their cost, is bounded.
     """
@@ -28,9 +28,9 @@ class Pace:
         self._seconds = seconds
         self._begun = 0.0  # monotonic
 
-    async def keep(self, *, hurry: bool = False) -> None:
+    async def wait(self, *, immediate: bool = False) -> None:
         """Return when a batch may begin; with ``hurry`` at once."""
-        left = 0.0 if hurry else self._begun + self._seconds - monotonic()
+        left = 0.0 if immediate else self._begun + self._seconds - monotonic()
         # What the loop has still to do in this turn belongs to the same batch.
         await asyncio.sleep(max(0.0, left))
         self._begun = monotonic()
@@ -58,12 +58,12 @@ class Batcher(Generic[T, R]):
         self._flush = flush
         self._name = name
         self._size = size
-        self._pace = Pace(pace)
+        self._pace = BatchPacer(pace)
         self._limit = limit
         self._split_on = split_on
         self._slots = asyncio.Semaphore(parallel)
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._some = asyncio.Event()
+        self._nonempty = asyncio.Event()
         self._flushing: set[asyncio.Task[None]] = set()
 
     def submit(self, item: T) -> asyncio.Future[R]:
@@ -73,35 +73,35 @@ class Batcher(Generic[T, R]):
             OverloadedError: ``limit`` items are waiting already.
         """
         if len(self._waiting) >= self._limit:
-            raise OverloadedError(f"{self._name}: {self._limit} are waiting")
+            raise QueueFullError(f"{self._name}: {self._limit} are waiting")
         result: asyncio.Future[R] = self._loop.create_future()
         self._waiting.append((item, result))
-        self._some.set()
+        self._nonempty.set()
         return result
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Batcher[T, R]]:
         """Flush until the block ends; what still waits then is flushed before this returns."""
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
-        collector = lasting(self._collect(), name=self._name)
+        collector = supervised(self._collect(), name=self._name)
         try:
             yield self
         finally:
             while self._waiting:
                 await asyncio.sleep(0.001)
             await asyncio.gather(*self._flushing, return_exceptions=True)
-            await end(collector)
+            await cancel_and_wait(collector)
 
     async def _collect(self) -> None:
         while True:
-            await self._some.wait()
+            await self._nonempty.wait()
             await self._slots.acquire()
-            await self._pace.keep(hurry=len(self._waiting) >= self._size)
+            await self._pace.wait(immediate=len(self._waiting) >= self._size)
             batch = self._next_batch()
             if not batch:
                 self._slots.release()
                 continue
-            task = asyncio.create_task(self._settle(batch), name=f"{self._name}-flush")
+            task = asyncio.create_task(self._flush_one_batch(batch), name=f"{self._name}-flush")
             self._flushing.add(task)
             task.add_done_callback(self._flushed)
 
@@ -113,14 +113,14 @@ class Batcher(Generic[T, R]):
             if not pair[1].done():
                 batch.append(pair)
         if not self._waiting:
-            self._some.clear()
+            self._nonempty.clear()
         return batch
 
     def _flushed(self, task: asyncio.Task[None]) -> None:
         self._flushing.discard(task)
         self._slots.release()
 
-    async def _settle(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _flush_one_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
             if len(results) != len(batch):
@@ -130,7 +130,7 @@ class Batcher(Generic[T, R]):
                 _fail(batch, error)
             else:
                 for pair in batch:
-                    await self._settle([pair])
+                    await self._flush_one_batch([pair])
         except Exception as error:
             _fail(batch, error)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from sluice.runtime.timers import Timer, timers_of
+from sluice.runtime.timers import Timer, timer_wheel
 
 
 class Deadline:
@@ -28,7 +28,7 @@ class Deadline:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._timer = timers_of(task.get_loop()).call_later(self._seconds, self._end)
+        self._timer = timer_wheel(task.get_loop()).call_later(self._seconds, self._end)
 
     def _end(self) -> None:
         self._over = True

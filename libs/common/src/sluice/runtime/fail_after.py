@@ -6,23 +6,23 @@ import asyncio
 from functools import partial
 from typing import Any, TypeVar
 
-from sluice.runtime.timers import timers_of
+from sluice.runtime.timers import timer_wheel
 
 R = TypeVar("R")
 
 
-class Patience:
+class FutureTimeout:
     """Ends futures that take longer than ``seconds`` with :class:`TimeoutError`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def limit(self, future: asyncio.Future[R]) -> asyncio.Future[R]:
+    def apply(self, future: asyncio.Future[R]) -> asyncio.Future[R]:
         """The same future, from now on with a time limit."""
-        timers_of(future.get_loop()).call_later(self._seconds, partial(_end, future))
+        timer_wheel(future.get_loop()).call_later(self._seconds, partial(_fail, future))
         return future
 
 
-def _end(future: asyncio.Future[Any]) -> None:
+def _fail(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())

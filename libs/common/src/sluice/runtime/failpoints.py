@@ -14,22 +14,22 @@ import threading
 import time
 from pathlib import Path
 
-_KILLED = 137  # the exit code of a process that was killed with signal 9
-_LOOK_EVERY = 0.05  # seconds
+_EXIT_CODE = 137  # the exit code of a process that was killed with signal 9
+_CHECK_INTERVAL = 0.05  # seconds
 
-_left: dict[str, int] = {}
+_remaining: dict[str, int] = {}
 
 
-def at(name: str) -> bool:
+def hit(name: str) -> bool:
     """Always true; ends the process when this is the pass that was asked for."""
-    if name in _left:
-        _left[name] -= 1
-        if _left[name] == 0 and _take(Path(os.environ["SLUICE_CRASH_FILE"])):
-            os._exit(_KILLED)
+    if name in _remaining:
+        _remaining[name] -= 1
+        if _remaining[name] == 0 and _consume(Path(os.environ["SLUICE_CRASH_FILE"])):
+            os._exit(_EXIT_CODE)
     return True
 
 
-def _take(file: Path) -> bool:
+def _consume(file: Path) -> bool:
     """Whether this process is the one that dies: a rename succeeds once."""
     try:
         file.rename(f"{file}.fired")
@@ -38,7 +38,7 @@ def _take(file: Path) -> bool:
     return True
 
 
-def _follow(file: Path) -> None:
+def _watch_file(file: Path) -> None:
     armed = ""
     while True:
         try:
@@ -48,11 +48,13 @@ def _follow(file: Path) -> None:
         if text != armed:
             armed = text
             name, _, count = text.rpartition(":")
-            _left.clear()
+            _remaining.clear()
             if name and count.isdigit():
-                _left[name] = int(count)
-        time.sleep(_LOOK_EVERY)
+                _remaining[name] = int(count)
+        time.sleep(_CHECK_INTERVAL)
 
 
 if "SLUICE_CRASH_FILE" in os.environ:
-    threading.Thread(target=_follow, args=(Path(os.environ["SLUICE_CRASH_FILE"]),), name="crash", daemon=True).start()
+    threading.Thread(
+        target=_watch_file, args=(Path(os.environ["SLUICE_CRASH_FILE"]),), name="crash", daemon=True
+    ).start()

@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import Settings
-from sluice.runtime.tasks import LASTING, lasting
-from sluice.runtime.timers import timers_of
+from sluice.runtime.tasks import SUPERVISED, supervised
+from sluice.runtime.timers import timer_wheel
 
 log = structlog.get_logger()
 
@@ -39,13 +39,13 @@ _LONG = 65_536  # bytes of an answer that wait to be written with what follows t
 def run_role(main: Callable[[], Awaitable[None]]) -> None:
     """Run a role's ``main`` until it returns; an expected fault is one line on stderr and exit code 1."""
     try:
-        uvloop.run(_guarded(main))
+        uvloop.run(_tune_gc_and_run(main))
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 
-async def _guarded(main: Callable[[], Awaitable[None]]) -> None:
+async def _tune_gc_and_run(main: Callable[[], Awaitable[None]]) -> None:
     # What is loaded now stays for good; the rest is mostly short-lived and free of cycles. With the defaults the
     # collector took a tenth of a worker's time under load.
     gc.collect()
@@ -54,7 +54,7 @@ async def _guarded(main: Callable[[], Awaitable[None]]) -> None:
     await main()
 
 
-def set_up_logs(level: str, role: str) -> None:
+def configure_logging(level: str, role: str) -> None:
     """One JSON object a line on stdout: event name and fields."""
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
@@ -77,7 +77,7 @@ def set_up_logs(level: str, role: str) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-def stop_event(grace: float) -> asyncio.Event:
+def shutdown_event(timeout: float) -> asyncio.Event:
     """Set by SIGTERM and SIGINT, and when a task that should last (:func:`sluice.runtime.tasks.lasting`) has died.
 
     In the last case the process ends ``grace`` seconds later at the latest: what is under way may wait for the dead
@@ -86,12 +86,12 @@ def stop_event(grace: float) -> asyncio.Event:
     stopped = asyncio.Event()
 
     def on_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if LASTING not in context:
+        if SUPERVISED not in context:
             loop.default_exception_handler(context)
             return
-        log.critical("lasting_task_died", task=context[LASTING], exc_info=context["exception"])
+        log.critical("lasting_task_died", task=context[SUPERVISED], exc_info=context["exception"])
         stopped.set()
-        loop.call_later(grace, os._exit, 1)
+        loop.call_later(timeout, os._exit, 1)
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(on_fault)
@@ -100,7 +100,7 @@ def stop_event(grace: float) -> asyncio.Event:
     return stopped
 
 
-def side_routes(readiness: Readiness) -> list[Route]:
+def ops_routes(readiness: Readiness) -> list[Route]:
     """``/healthz`` (the process answers), ``/readyz`` (it can do its work), ``/metrics``."""
 
     async def healthz(_: Request) -> Response:
@@ -116,9 +116,9 @@ def side_routes(readiness: Readiness) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def side_app(readiness: Readiness, *routes: Route) -> Starlette:
+def ops_app(readiness: Readiness, *routes: Route) -> Starlette:
     """The HTTP side of a role that has no API of its own."""
-    return Starlette(routes=[*side_routes(readiness), *routes])
+    return Starlette(routes=[*ops_routes(readiness), *routes])
 
 
 class _Server(uvicorn.Server):
@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Joining:
+class _CoalescingTransport:
     """A connection from which leaves at once what is written in one turn of the event loop.
 
     uvicorn writes an answer's head and body apart, and each write is a system call: two were a sixth of the
@@ -168,24 +168,24 @@ class _Joining:
                 self._transport.write(data)
 
 
-class _Loop:
+class _TimerLoop:
     """The event loop as a connection needs it: with cheap timers, for it takes one after each answer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.create_task = loop.create_task
-        self.call_later = timers_of(loop).call_later
+        self.call_later = timer_wheel(loop).call_later
 
 
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, on a connection that joins its writes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.loop = cast(asyncio.AbstractEventLoop, _Loop(self.loop))
-        super().connection_made(cast(asyncio.Transport, _Joining(transport)))
+        self.loop = cast(asyncio.AbstractEventLoop, _TimerLoop(self.loop))
+        super().connection_made(cast(asyncio.Transport, _CoalescingTransport(transport)))
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> AsyncIterator[None]:
+async def serve_http(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> AsyncIterator[None]:
     """Serve ``app`` on the role's address while the block runs; then finish open requests, ``grace`` seconds at most.
 
     Raises:
@@ -213,7 +213,7 @@ async def serving(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> As
         listener = config.bind_socket()
     except SystemExit:
         raise SluiceError(f"port {settings.port} on {settings.host} is in use: set SLUICE_PORT to a free one") from None
-    task = lasting(server.serve(sockets=[listener]), name="http")
+    task = supervised(server.serve(sockets=[listener]), name="http")
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)

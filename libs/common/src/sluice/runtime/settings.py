@@ -21,41 +21,41 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore", allow_inf_nan=False)
 
-    postgres: str = Field(description="PostgreSQL address, postgresql://user:password@host:port/name")
-    kafka: str = Field(
+    postgres_dsn: str = Field(description="PostgreSQL address, postgresql://user:password@host:port/name")
+    kafka_bootstrap_servers: str = Field(
         pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$", description="Kafka bootstrap servers, host:port[,host:port]"
     )
-    redis: str | None = Field(None, description="Redis address; without one the features that use it do without")
+    redis_url: str | None = Field(None, description="Redis address; without one the features that use it do without")
     host: str = Field("127.0.0.1", description="address this role listens on")
     port: int = Field(0, ge=0, le=65535, description="port this role listens on, 0 for any free one")
     log_level: str = Field("info", description="debug, info, warning or error")
-    pool_size: int = Field(8, ge=1, le=200, description="PostgreSQL connections of this process")
-    stop_grace: float = Field(25.0, gt=0, description="time to finish what is in flight when asked to stop")
+    postgres_pool_size: int = Field(8, ge=1, le=200, description="PostgreSQL connections of this process")
+    shutdown_timeout: float = Field(25.0, gt=0, description="time to finish what is in flight when asked to stop")
 
 
-class KeyedSettings(Settings):
+class EncryptionSettings(Settings):
     """For the roles that read or write provider credentials."""
 
-    key: SecretStr | None = Field(None, description="credentials key: 32 bytes in base64")
-    key_file: Path | None = Field(None, description="file with the credentials key, mode 600")
+    encryption_key: SecretStr | None = Field(None, description="credentials key: 32 bytes in base64")
+    encryption_key_file: Path | None = Field(None, description="file with the credentials key, mode 600")
 
-    def credentials_key(self) -> bytes:
+    def read_encryption_key(self) -> bytes:
         """The 32 bytes that wrap provider credentials.
 
         Raises:
             SluiceError: there is none, it is not 32 bytes of base64, or others may read its file.
         """
-        if self.key is not None:
-            return decode_key(self.key.get_secret_value(), "SLUICE_KEY")
-        if self.key_file is None:
+        if self.encryption_key is not None:
+            return decode_key(self.encryption_key.get_secret_value(), "SLUICE_KEY")
+        if self.encryption_key_file is None:
             raise SluiceError("no credentials key: set SLUICE_KEY or SLUICE_KEY_FILE (`sluice up` makes a key file)")
-        return read_key_file(self.key_file)
+        return read_key_file(self.encryption_key_file)
 
 
-class ConveyorSettings(Settings):
+class DispatchSettings(Settings):
     """For the roles that put deliveries on the conveyor."""
 
-    conveyor: int = Field(
+    dispatch_queue_limit: int = Field(
         4_000,
         ge=1,
         description="deliveries of one channel that may wait on the bus; more wait in the record, each project's in "
@@ -76,7 +76,7 @@ def load(kind: type[S], **overrides: Any) -> S:
         return kind(**overrides)
     except ValidationError as error:
         faults = "; ".join(
-            f"SLUICE_{'_'.join(str(part) for part in fault['loc']).upper()}: {_words(fault)}"
+            f"SLUICE_{'_'.join(str(part) for part in fault['loc']).upper()}: {_message(fault)}"
             for fault in error.errors()
         )
         raise SluiceError(f"settings are wrong: {faults}") from None
@@ -87,7 +87,7 @@ def load(kind: type[S], **overrides: Any) -> S:
         raise SluiceError(f"settings are wrong: {variable}: must be JSON") from None
 
 
-def _words(fault: Any) -> str:
+def _message(fault: Any) -> str:
     return "is not set" if fault["type"] == "missing" else str(fault["msg"]).lower()
 
 

@@ -6,31 +6,31 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-LASTING = "lasting"
+SUPERVISED = "lasting"
 """In the context of the event loop's exception handler: the name of a task of :func:`lasting` that has died."""
 
-_AGAIN = 1.0  # seconds before a cancellation that got lost is repeated
+_RETRY_DELAY = 1.0  # seconds before a cancellation that got lost is repeated
 
 
-def lasting(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+def supervised(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
     """Begin ``work`` that is to last until :func:`end`.
 
     When it dies before, of a fault that it does not handle, the event loop's exception handler hears of it at once: a
     role stops then (:func:`sluice.runtime.http_server.stop_event`), for nobody would miss the work before the role ends.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
-    task.add_done_callback(_tell_of_death)
+    task.add_done_callback(_report_death)
     return task
 
 
-def _tell_of_death(task: asyncio.Task[None]) -> None:
+def _report_death(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         name = task.get_name()
-        context = {"message": f"{name} has died", "exception": error, "task": task, LASTING: name}
+        context = {"message": f"{name} has died", "exception": error, "task": task, SUPERVISED: name}
         task.get_loop().call_exception_handler(context)
 
 
-class Tasks:
+class TaskSet:
     """Tasks that nobody awaits one by one. They are kept here, for the event loop alone would let them be collected."""
 
     def __init__(self) -> None:
@@ -45,17 +45,17 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def ended(self) -> None:
+    async def join(self) -> None:
         """Return when all has ended, well or not, and what was begun meanwhile too."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def dropped(self) -> None:
+    async def cancel(self) -> None:
         """Cancel what is under way, and return when it has ended."""
-        await end(*self._tasks)
+        await cancel_and_wait(*self._tasks)
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def cancel_and_wait(*tasks: asyncio.Task[None]) -> None:
     """Cancel tasks and wait for their end; what one of them had failed with before is raised.
 
     A cancellation can get lost: ``asyncio.wait_for`` of Python 3.11 swallows it when what it waits for finishes at the
@@ -64,7 +64,7 @@ async def end(*tasks: asyncio.Task[None]) -> None:
     while running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=_AGAIN)
+        await asyncio.wait(running, timeout=_RETRY_DELAY)
     for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error

@@ -13,28 +13,28 @@ from collections.abc import Callable
 _TICKS = 100  # per second
 
 
-def _nothing() -> None:
+def _noop() -> None:
     """What a cancelled timer does."""
 
 
 class Timer:
     """Something that will be done, unless it is cancelled before."""
 
-    __slots__ = ("_together", "callback")
+    __slots__ = ("_slot", "callback")
 
-    def __init__(self, callback: Callable[[], object], together: set[Timer]) -> None:
+    def __init__(self, callback: Callable[[], object], slot: set[Timer]) -> None:
         self.callback = callback
-        self._together = together
+        self._slot = slot
 
     def cancel(self) -> None:
         """Leave it undone, if there is still time."""
-        self._together.discard(self)
+        self._slot.discard(self)
         # Whoever cancels is mostly what the callback belongs to: kept, the two would be garbage that only the cyclic
         # collector finds. With the task of each call behind them that took a tenth of a worker's time.
-        self.callback = _nothing
+        self.callback = _noop
 
 
-class Timers:
+class TimerWheel:
     """The timers of one event loop, by the tick at which they end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,12 +48,12 @@ class Timers:
         together = self._due.get(tick)
         if together is None:
             together = self._due[tick] = set()
-            self.loop.call_later(tick / _TICKS - now, self._end, tick)
+            self.loop.call_later(tick / _TICKS - now, self._fire, tick)
         timer = Timer(callback, together)
         together.add(timer)
         return timer
 
-    def _end(self, tick: int) -> None:
+    def _fire(self, tick: int) -> None:
         together = self._due.pop(tick)
         while together:
             timer = together.pop()
@@ -63,13 +63,13 @@ class Timers:
                 self.loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
 
 
-_timers: Timers | None = None  # of the loop that asked last; a process has one, tests have many
+_wheels: TimerWheel | None = None  # of the loop that asked last; a process has one, tests have many
 
 
-def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
+def timer_wheel(loop: asyncio.AbstractEventLoop) -> TimerWheel:
     """The loop's timers."""
-    global _timers
-    timers = _timers
+    global _wheels
+    timers = _wheels
     if timers is None or timers.loop is not loop:
-        timers = _timers = Timers(loop)
+        timers = _wheels = TimerWheel(loop)
     return timers

@@ -13,23 +13,23 @@ from uuid import UUID
 
 from sluice.model.message import Channel
 from sluice.store.db import Db
-from sluice.store.deliveries import Standing, select_standing, standing
+from sluice.store.deliveries import PendingDelivery, from_row, pending_query
 
 # As the index deliveries_waiting has it.
-_WAITS = "due_at IS NOT NULL AND published_at IS NULL AND NOT in_flight"
-_MOST_COUNTED = 50_000  # rows of the conveyor; a fuller one has no room whatever its exact length
+_BACKLOGGED = "due_at IS NOT NULL AND published_at IS NULL AND NOT in_flight"
+_MAX_COUNTED = 50_000  # rows of the conveyor; a fuller one has no room whatever its exact length
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class ProjectQueue:
     """Deliveries of one project that wait together; its urgent ones have a queue of their own."""
 
-    calm: bool  # not urgent
+    standard: bool  # not urgent
     project_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class QueueSlice:
     """A part of the conveyor."""
 
     project_id: UUID
@@ -37,7 +37,7 @@ class Part:
     urgent: bool
 
 
-async def on_conveyor(db: Db) -> dict[Part, int]:
+async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
     """How many deliveries are on the conveyor, and whose."""
     rows = await db.fetch(
         """
@@ -46,24 +46,26 @@ async def on_conveyor(db: Db) -> dict[Part, int]:
                  WHERE due_at IS NOT NULL AND published_at IS NOT NULL LIMIT $1) AS conveyor
          GROUP BY 1, 2, 3
         """,
-        _MOST_COUNTED,
+        _MAX_COUNTED,
     )
-    return {Part(row["project_id"], Channel(row["channel"]), row["urgent"]): row["held"] for row in rows}
+    return {QueueSlice(row["project_id"], Channel(row["channel"]), row["urgent"]): row["held"] for row in rows}
 
 
-async def queues(db: Db, channel: Channel, *, now: datetime, after: Queue | None, limit: int) -> list[Queue]:
+async def project_queues(
+    db: Db, channel: Channel, *, now: datetime, after: ProjectQueue | None, limit: int
+) -> list[ProjectQueue]:
     """Up to ``limit`` queues in which somebody is due, in a fixed order from ``after`` on (None: from the first).
 
     Costs one look at an index for each queue, however long it is.
     """
-    start = (False, UUID(int=0)) if after is None else (after.calm, after.project_id)
+    start = (False, UUID(int=0)) if after is None else (after.standard, after.project_id)
     rows = await db.fetch(
         f"""
         WITH RECURSIVE head AS (
-            ({_FIRST.format(calm="$2::boolean", project="$3::uuid")})
+            ({_NEXT_QUEUE.format(calm="$2::boolean", project="$3::uuid")})
             UNION ALL
             SELECT following.*
-              FROM head CROSS JOIN LATERAL ({_FIRST.format(calm="head.calm", project="head.project_id")}) AS following
+              FROM head CROSS JOIN LATERAL ({_NEXT_QUEUE.format(calm="head.calm", project="head.project_id")}) AS following
         )
         SELECT calm, project_id FROM head WHERE due_at <= $4 LIMIT $5
         """,  # noqa: S608  constants of this file
@@ -72,20 +74,20 @@ async def queues(db: Db, channel: Channel, *, now: datetime, after: Queue | None
         now,
         limit,
     )
-    return [Queue(row["calm"], row["project_id"]) for row in rows]
+    return [ProjectQueue(row["calm"], row["project_id"]) for row in rows]
 
 
-_FIRST = f"""
+_NEXT_QUEUE = f"""
     SELECT class <> 'urgent' AS calm, project_id, due_at FROM deliveries
-     WHERE {_WAITS} AND channel = $1 AND (class <> 'urgent', project_id) > ({{calm}}, {{project}})
+     WHERE {_BACKLOGGED} AND channel = $1 AND (class <> 'urgent', project_id) > ({{calm}}, {{project}})
      ORDER BY class <> 'urgent', project_id, due_at
      LIMIT 1
 """  # noqa: S608  constants of this file
 
 
-async def take(
-    db: Db, channel: Channel, shares: Mapping[Queue, int], *, now: datetime, redrive: timedelta
-) -> list[Standing]:
+async def dequeue(
+    db: Db, channel: Channel, shares: Mapping[ProjectQueue, int], *, now: datetime, requeue_after: timedelta
+) -> list[PendingDelivery]:
     """Put up to so many of each queue on the conveyor, the longest due first; expired ones are among them.
 
     Each delivery is taken by one caller.
@@ -97,7 +99,7 @@ async def take(
               FROM unnest($2::boolean[], $3::uuid[], $4::int[]) AS queue (calm, project_id, share)
              CROSS JOIN LATERAL (
                    SELECT id FROM deliveries
-                    WHERE {_WAITS} AND due_at <= $5 AND channel = $1
+                    WHERE {_BACKLOGGED} AND due_at <= $5 AND channel = $1
                       AND (class <> 'urgent') = queue.calm AND project_id = queue.project_id
                     ORDER BY due_at
                     LIMIT queue.share
@@ -105,22 +107,22 @@ async def take(
         ), taken AS (
             UPDATE deliveries d SET published_at = $5, due_at = $6 FROM due WHERE d.id = due.id RETURNING d.*
         )
-        {select_standing("taken")}
+        {pending_query("taken")}
         """,  # noqa: S608  constants
         channel.value,
-        [queue.calm for queue in shares],
+        [queue.standard for queue in shares],
         [queue.project_id for queue in shares],
         list(shares.values()),
         now,
-        now + redrive,
+        now + requeue_after,
     )
-    return [standing(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
-def share_out(waiting: Sequence[Queue], free: int) -> dict[Queue, int]:
+def fair_shares(waiting: Sequence[ProjectQueue], capacity: int) -> dict[ProjectQueue, int]:
     """How many of each queue may go: the urgent ones first, equal shares within a rank.
 
     Nobody gets less than one, so that all together may exceed ``free`` by their number.
     """
-    served = [queue for queue in waiting if not queue.calm] or waiting
-    return dict.fromkeys(served, max(1, free // len(served))) if served else {}
+    served = [queue for queue in waiting if not queue.standard] or waiting
+    return dict.fromkeys(served, max(1, capacity // len(served))) if served else {}

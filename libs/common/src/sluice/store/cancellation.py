@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sluice.model.ids import same_millisecond
+from sluice.model.ids import millisecond_range
 from sluice.store.db import Db
 
 
@@ -17,11 +17,11 @@ class Cancelled:
     """All deliveries of the message are cancelled now; ``events`` are fields of DeliveryEvents that say so."""
 
     events: list[dict[str, Any]]
-    announcement: int | None
+    outbox_id: int | None
 
 
 async def cancel(
-    db: Db, project_id: UUID, message_id: UUID, *, now: datetime, announce_within: timedelta
+    db: Db, project_id: UUID, message_id: UUID, *, now: datetime, outbox_retry_after: timedelta
 ) -> Cancelled | None:
     """Cancel every delivery of a message, or none: None when one was handed over, or may have been.
 
@@ -59,9 +59,9 @@ async def cancel(
         """,
         message_id,
         project_id,
-        *same_millisecond(message_id),
+        *millisecond_range(message_id),
         now,
-        now + announce_within,
+        now + outbox_retry_after,
     )
     if not rows or not rows[0]["possible"]:
         return None
@@ -75,7 +75,7 @@ async def cancel(
     return Cancelled(events, announcement)
 
 
-async def withdraw(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int:
+async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int:
     """Cancel messages whose caller was told that nothing was accepted, if they exist after all; returns how many.
 
     Only for messages without an idempotency key: with one, the caller's repeat finds what was recorded.
@@ -94,8 +94,8 @@ async def withdraw(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int
         SELECT id FROM moved
         """,
         list(message_ids),
-        same_millisecond(min(message_ids))[0],
-        same_millisecond(max(message_ids))[1],
+        millisecond_range(min(message_ids))[0],
+        millisecond_range(max(message_ids))[1],
         now,
     )
     return len(moved)

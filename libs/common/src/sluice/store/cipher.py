@@ -16,7 +16,7 @@ _NONCE = 12  # bytes; GCM's standard nonce
 _KEY_ID = 4  # bytes
 
 
-class Vault:
+class CredentialCipher:
     """Seals and opens provider credentials with one key.
 
     A sealed value is version, key id, nonce and ciphertext. Each is written once per edit of a provider, so random
@@ -28,22 +28,22 @@ class Vault:
         self._cipher = AESGCM(key)
         self._key_id = hashlib.sha256(b"sluice key id" + key).digest()[:_KEY_ID]
 
-    def seal(self, plaintext: bytes, *, project_id: UUID, provider_id: UUID) -> bytes:
+    def encrypt(self, plaintext: bytes, *, project_id: UUID, provider_id: UUID) -> bytes:
         """Encrypt ``plaintext`` for one provider of one project."""
         nonce = os.urandom(_NONCE)
         body = self._cipher.encrypt(nonce, plaintext, _bound_to(project_id, provider_id))
         return _VERSION + self._key_id + nonce + body
 
-    def open(self, sealed: bytes, *, project_id: UUID, provider_id: UUID) -> bytes:
+    def decrypt(self, ciphertext: bytes, *, project_id: UUID, provider_id: UUID) -> bytes:
         """Decrypt what :meth:`seal` made for the same row.
 
         Raises:
             SluiceError: another key sealed it, it belongs to another row, or it was changed.
         """
         head = len(_VERSION) + _KEY_ID
-        if sealed[:1] != _VERSION or sealed[1:head] != self._key_id:
+        if ciphertext[:1] != _VERSION or ciphertext[1:head] != self._key_id:
             raise SluiceError(f"the credentials of provider {provider_id} were sealed with another key")
-        nonce, body = sealed[head : head + _NONCE], sealed[head + _NONCE :]
+        nonce, body = ciphertext[head : head + _NONCE], ciphertext[head + _NONCE :]
         try:
             return self._cipher.decrypt(nonce, body, _bound_to(project_id, provider_id))
         except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce

@@ -11,19 +11,19 @@ import asyncpg
 import structlog
 
 from sluice.model.message import Channel
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import configuration
 from sluice.store.configuration import ApiKey, Project, ProviderRow
-from sluice.store.db import UNAVAILABLE
+from sluice.store.db import UNAVAILABLE_ERRORS
 
 log = structlog.get_logger()
 
 _CHANNEL = "sluice_changes"
 _PROBE = 5.0  # seconds between signs of life on the listening connection
-_AGAIN = 0.5  # seconds before the next try after the connection was lost
+_RETRY_DELAY = 0.5  # seconds before the next try after the connection was lost
 
 
-class Configuration:
+class ConfigCache:
     """Projects, keys and providers as they are in Postgres, at most a notification behind.
 
     While the connection is down the last known state is served; on reconnect all is read again, because
@@ -34,47 +34,47 @@ class Configuration:
         self.projects: dict[UUID, Project] = {}
         self.providers: dict[UUID, ProviderRow] = {}
         self._keys: dict[str, ApiKey] = {}
-        self._routable: dict[tuple[UUID, Channel], tuple[ProviderRow, ...]] = {}
+        self._enabled_providers: dict[tuple[UUID, Channel], tuple[ProviderRow, ...]] = {}
         self.loaded = asyncio.Event()
         self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: look at the connection
 
     def candidates(self, project_id: UUID, channel: Channel) -> tuple[ProviderRow, ...]:
         """The enabled providers of a project's channel, in priority order."""
-        return self._routable.get((project_id, channel), ())
+        return self._enabled_providers.get((project_id, channel), ())
 
-    def key(self, lookup: str) -> ApiKey | None:
+    def key(self, prefix: str) -> ApiKey | None:
         """The active key with this public part."""
-        return self._keys.get(lookup)
+        return self._keys.get(prefix)
 
-    def learn_key(self, key: ApiKey) -> None:
+    def add_key(self, key: ApiKey) -> None:
         """Remember a key that was found in the database before its notification came."""
-        self._keys[key.lookup] = key
+        self._keys[key.key_prefix] = key
 
     @asynccontextmanager
-    async def following(self, dsn: str) -> AsyncIterator[Configuration]:
+    async def subscribed(self, dsn: str) -> AsyncIterator[ConfigCache]:
         """Read everything once, then follow the changes until the block ends."""
-        follower = lasting(self._follow(dsn), name="configuration")
+        follower = supervised(self._listen_forever(dsn), name="configuration")
         try:
             await self.loaded.wait()
             yield self
         finally:
-            await end(follower)
+            await cancel_and_wait(follower)
 
-    async def _follow(self, dsn: str) -> None:
+    async def _listen_forever(self, dsn: str) -> None:
         while True:
             try:
                 connection = await asyncpg.connect(dsn, timeout=3.0, command_timeout=10.0)
                 try:
-                    await self._follow_on(connection)
+                    await self._listen(connection)
                 finally:
                     connection.terminate()
-            except UNAVAILABLE as error:
+            except UNAVAILABLE_ERRORS as error:
                 log.warning("configuration_connection_lost", error=type(error).__name__)
             except asyncpg.PostgresError as error:
                 log.error("configuration_unreadable", error=str(error))
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_RETRY_DELAY)
 
-    async def _follow_on(self, connection: asyncpg.Connection) -> None:
+    async def _listen(self, connection: asyncpg.Connection) -> None:
         await connection.add_listener(_CHANNEL, self._notified)
         connection.add_termination_listener(self._terminated)
         await self._read(connection, None)
@@ -100,24 +100,26 @@ class Configuration:
         self._changed.put_nowait(None)
 
     async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:
-        projects = await configuration.projects(connection, project_id)
-        keys = await configuration.keys(connection, project_id)
-        providers = await configuration.providers(connection, project_id)
-        self._forget(project_id)
+        projects = await configuration.list_projects(connection, project_id)
+        keys = await configuration.list_keys(connection, project_id)
+        providers = await configuration.list_providers(connection, project_id)
+        self._drop(project_id)
         self.projects.update((project.id, project) for project in projects)
-        self._keys.update((key.lookup, key) for key in keys)
+        self._keys.update((key.key_prefix, key) for key in keys)
         self.providers.update((provider.id, provider) for provider in providers)
         routable: dict[tuple[UUID, Channel], list[ProviderRow]] = {}
         for provider in providers:
             if provider.enabled and not provider.deleted:
                 routable.setdefault((provider.project_id, provider.channel), []).append(provider)
-        self._routable.update((scope, tuple(rows)) for scope, rows in routable.items())
+        self._enabled_providers.update((scope, tuple(rows)) for scope, rows in routable.items())
 
-    def _forget(self, project_id: UUID | None) -> None:
+    def _drop(self, project_id: UUID | None) -> None:
         if project_id is None:
-            self.projects, self._keys, self.providers, self._routable = {}, {}, {}, {}
+            self.projects, self._keys, self.providers, self._enabled_providers = {}, {}, {}, {}
             return
         self.projects.pop(project_id, None)
         self._keys = {lookup: key for lookup, key in self._keys.items() if key.project_id != project_id}
         self.providers = {id_: row for id_, row in self.providers.items() if row.project_id != project_id}
-        self._routable = {scope: rows for scope, rows in self._routable.items() if scope[0] != project_id}
+        self._enabled_providers = {
+            scope: rows for scope, rows in self._enabled_providers.items() if scope[0] != project_id
+        }

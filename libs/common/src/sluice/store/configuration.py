@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
-from sluice.store.cipher import Vault
+from sluice.store.cipher import CredentialCipher
 from sluice.store.db import Db
 
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -40,13 +40,13 @@ class ApiKey:
     id: UUID
     project_id: UUID
     name: str
-    lookup: str
-    digest: bytes
-    sandbox: bool
+    key_prefix: str
+    key_hash: bytes
+    is_test: bool
 
-    def admits(self, key: str) -> bool:
+    def matches(self, key: str) -> bool:
         """Whether ``key`` is this key, in constant time."""
-        return hmac.compare_digest(self.digest, hashlib.sha256(key.encode()).digest())
+        return hmac.compare_digest(self.key_hash, hashlib.sha256(key.encode()).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +60,26 @@ class ProviderRow:
     name: str
     priority: int
     enabled: bool
-    credentials: bytes  # sealed
+    encrypted_credentials: bytes  # sealed
     settings: Mapping[str, Any]
     version: int
     deleted: bool
 
 
-def new_key_text(*, sandbox: bool) -> tuple[str, str]:
+def generate_key(*, is_test: bool) -> tuple[str, str]:
     """A new key and its public look-up part: ``sp_live_`` (or ``sp_test_``), look-up, secret, checksum."""
     lookup = "".join(secrets.choice(_LETTERS) for _ in range(_LOOKUP))
     secret = "".join(secrets.choice(_LETTERS) for _ in range(_SECRET))
-    head = f"sp_{'test' if sandbox else 'live'}_{lookup}{secret}"
+    head = f"sp_{'test' if is_test else 'live'}_{lookup}{secret}"
     return head + _checksum(head), lookup
 
 
-def public_part(key: str) -> str:
+def key_prefix(key: str) -> str:
     """Where a key has its look-up part; of a text that is no key, anything."""
     return key[_HEAD : _HEAD + _LOOKUP]
 
 
-def lookup_of(key: str) -> str | None:
+def parse_key_prefix(key: str) -> str | None:
     """The public part of a well-formed key; None for what cannot be one, without asking anybody."""
     if key[:_HEAD] not in ("sp_live_", "sp_test_") or not key.isascii():
         return None
@@ -87,7 +87,7 @@ def lookup_of(key: str) -> str | None:
         return None
     if not hmac.compare_digest(key[-_CHECK:], _checksum(key[:-_CHECK])):
         return None
-    return public_part(key)
+    return key_prefix(key)
 
 
 def _checksum(head: str) -> str:
@@ -122,7 +122,7 @@ async def project_by_slug(db: Db, slug: str) -> Project | None:
     return None if row is None else Project(**row)
 
 
-async def projects(db: Db, project_id: UUID | None = None) -> list[Project]:
+async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
     """All projects, or the one named."""
     rows = await db.fetch(
         "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE $1::uuid IS NULL OR id = $1",
@@ -131,9 +131,9 @@ async def projects(db: Db, project_id: UUID | None = None) -> list[Project]:
     return [Project(**row) for row in rows]
 
 
-async def create_key(db: Db, project_id: UUID, *, name: str, sandbox: bool, now: datetime) -> str:
+async def create_key(db: Db, project_id: UUID, *, name: str, is_test: bool, now: datetime) -> str:
     """A new API key; this is the only time its text exists."""
-    key, lookup = new_key_text(sandbox=sandbox)
+    key, lookup = generate_key(is_test=is_test)
     await db.execute(
         "INSERT INTO api_keys (id, project_id, name, lookup, digest, sandbox, created_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -142,13 +142,13 @@ async def create_key(db: Db, project_id: UUID, *, name: str, sandbox: bool, now:
         name,
         lookup,
         hashlib.sha256(key.encode()).digest(),
-        sandbox,
+        is_test,
         now,
     )
     return key
 
 
-async def keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
+async def list_keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
     """All active keys, or those of one project."""
     rows = await db.fetch(
         "SELECT id, project_id, name, lookup, digest, sandbox FROM api_keys"
@@ -158,17 +158,17 @@ async def keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
     return [ApiKey(**row) for row in rows]
 
 
-async def key_by_lookup(db: Db, lookup: str) -> ApiKey | None:
+async def find_key_by_prefix(db: Db, prefix: str) -> ApiKey | None:
     """The active key with this public part."""
     row = await db.fetchrow(
-        "SELECT id, project_id, name, lookup, digest, sandbox FROM api_keys WHERE is_active AND lookup = $1", lookup
+        "SELECT id, project_id, name, lookup, digest, sandbox FROM api_keys WHERE is_active AND lookup = $1", prefix
     )
     return None if row is None else ApiKey(**row)
 
 
 async def create_provider(
     db: Db,
-    vault: Vault,
+    cipher: CredentialCipher,
     project_id: UUID,
     *,
     package: str,
@@ -181,7 +181,7 @@ async def create_provider(
 ) -> UUID:
     """A new provider, last in its channel unless ``priority`` says otherwise. The credentials are already checked."""
     provider_id = uuid7()
-    sealed = vault.seal(json.dumps(credentials).encode(), project_id=project_id, provider_id=provider_id)
+    encrypted = cipher.encrypt(json.dumps(credentials).encode(), project_id=project_id, provider_id=provider_id)
     await db.execute(
         """
         INSERT INTO providers (id, project_id, package, channel, name, priority, credentials, settings,
@@ -197,14 +197,14 @@ async def create_provider(
         channel.value,
         name,
         priority,
-        sealed,
+        encrypted,
         json.dumps(dict(settings or {})),
         now,
     )
     return provider_id
 
 
-async def providers(db: Db, project_id: UUID | None = None) -> list[ProviderRow]:
+async def list_providers(db: Db, project_id: UUID | None = None) -> list[ProviderRow]:
     """All providers in routing order, or those of one project; deleted ones too, for what is still in flight."""
     rows = await db.fetch(
         """
@@ -226,13 +226,13 @@ def _provider(row: Any) -> ProviderRow:
     return ProviderRow(**fields)
 
 
-async def change_provider(
+async def update_provider(
     db: Db,
     provider_id: UUID,
     *,
     now: datetime,
     enabled: bool | None = None,
-    sealed: bytes | None = None,
+    encrypted_credentials: bytes | None = None,
     deleted: bool = False,
 ) -> None:
     """Change what is given; every change is a new version."""
@@ -245,7 +245,7 @@ async def change_provider(
         """,
         provider_id,
         enabled,
-        sealed,
+        encrypted_credentials,
         deleted,
         now,
     )

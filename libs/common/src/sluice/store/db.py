@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-Record = asyncpg.Record
+Row = asyncpg.Record
 
 # What a caller may see when Postgres is away, slow or going down; everything else is a bug of ours.
-UNAVAILABLE: tuple[type[Exception], ...] = (
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -42,10 +42,15 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 # - no range of ids beside the ids, though it would let partitions be left out earlier: whenever the planner thought
 #   that one row lay in the range it read the range for each row of the batch. With a pile of 40,000 that held new and
 #   old deliveries up for four seconds.
-_BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+_INDEX_ONLY_PLANS = {
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
-def rare(column: Iterable[T | None]) -> list[T | None]:
+def sparse_column(column: Iterable[T | None]) -> list[T | None]:
     """A batch's column for ``unnest``, or an empty one where it says nothing: it is filled up with nulls, and each
     value that is passed costs.
     """
@@ -91,7 +96,7 @@ async def open_pool(
     finally:
         try:
             await asyncio.wait_for(pool.close(), 5.0)
-        except UNAVAILABLE:
+        except UNAVAILABLE_ERRORS:
             pool.terminate()
 
 
@@ -107,9 +112,9 @@ async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wa
                 timeout=3.0,
                 max_inactive_connection_lifetime=300.0,
                 connection_class=_Stateless,
-                server_settings={"application_name": f"sluice-{name}", **_BY_INDEX},
+                server_settings={"application_name": f"sluice-{name}", **_INDEX_ONLY_PLANS},
             )
-        except UNAVAILABLE as error:
+        except UNAVAILABLE_ERRORS as error:
             if time.monotonic() > deadline:
                 raise SluiceError(f"PostgreSQL does not answer: {error or type(error).__name__}") from error
             await asyncio.sleep(0.3)

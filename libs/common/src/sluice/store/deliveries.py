@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sluice.model.message import Channel, Class
-from sluice.model.state import ASSERTS, QUIET, EventKind, State
-from sluice.store.db import Db, rare
+from sluice.model.message import Channel, DeliveryClass
+from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType, State
+from sluice.store.db import Db, sparse_column
 
 T = TypeVar("T")
 
-_RANKED = [state.value for state in State]
-_QUIET = [state.value for state in QUIET]
+_RANKED_STATES = [state.value for state in State]
+_SETTLED_STATES = [state.value for state in SETTLED]
 
 
 class Claim(NamedTuple):
@@ -26,11 +26,11 @@ class Claim(NamedTuple):
 
     delivery_id: UUID
     project_id: UUID
-    number: int
+    attempt: int
     provider_id: UUID
-    round: int
+    retry_round: int
     reference: str
-    decision: str
+    routing_decision: str
     idempotent: bool = False  # the provider takes a reference once: what it may have taken keeps its old one
 
 
@@ -92,25 +92,25 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
           JOIN messages m ON m.id = w.message_id
         """,
         [wish.delivery_id for wish in claims],
-        [wish.number for wish in claims],
+        [wish.attempt for wish in claims],
         [wish.provider_id for wish in claims],
-        [wish.round for wish in claims],
+        [wish.retry_round for wish in claims],
         [wish.reference for wish in claims],
-        [wish.decision for wish in claims],
+        [wish.routing_decision for wish in claims],
         now,
         now + lease,
         [wish.project_id for wish in claims],
         [wish.idempotent for wish in claims],
     )
-    return _in_places(len(claims), {place: Claimed(*claimed) for place, *claimed in rows})
+    return _by_position(len(claims), {place: Claimed(*claimed) for place, *claimed in rows})
 
 
-def _in_places(count: int, found: Mapping[int, T]) -> list[T | None]:
+def _by_position(count: int, found: Mapping[int, T]) -> list[T | None]:
     """One entry for each of ``count`` rows that were asked about, by the places that the statement gave them."""
     return [found.get(place) for place in range(1, count + 1)]
 
 
-async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
+async def renew(db: Db, attempts: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
     """Keep attempts (delivery, number) that are still in flight until ``until``."""
     await db.execute(
         """
@@ -120,8 +120,8 @@ async def renew(db: Db, deliveries: Sequence[tuple[UUID, int]], *, until: dateti
                ) AS held
          WHERE d.id = held.id AND d.in_flight AND d.attempts = held.number
         """,
-        [delivery_id for delivery_id, _ in deliveries],
-        [number for _, number in deliveries],
+        [delivery_id for delivery_id, _ in attempts],
+        [number for _, number in attempts],
         until,
     )
 
@@ -136,29 +136,34 @@ class Transition(NamedTuple):
     delivery_id: UUID
     attempt: int
     in_flight: bool
-    kind: EventKind
-    at: datetime
+    type: EventType
+    occurred_at: datetime
     detail: str = ""
     provider_id: UUID | None = None
     due_at: datetime | None = None
-    published_at: datetime | None = None
+    enqueued_at: datetime | None = None
     next_round: bool = False
     outcome: str | None = None  # of the attempt; None leaves the attempt's row alone
-    provider_ref: str | None = None
-    ambiguous: bool = False
+    provider_message_id: str | None = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class TransitionResult:
     """What became of a batch of steps: each one's event number, None if it lost its race, and what covers them."""
 
-    numbers: list[int | None]
-    announcement: int | None
+    sequences: list[int | None]
+    outbox_id: int | None
 
 
 async def transition(
-    db: Db, steps: Sequence[Transition], *, now: datetime, announce_within: timedelta, acknowledged: Sequence[int] = ()
-) -> Applied:
+    db: Db,
+    transitions: Sequence[Transition],
+    *,
+    now: datetime,
+    outbox_retry_after: timedelta,
+    acknowledged: Sequence[int] = (),
+) -> TransitionResult:
     """Apply a batch of steps (at most one for a delivery) in one statement.
 
     The events are covered by one row of ``announcements`` until the broker has them; rows named in
@@ -207,51 +212,51 @@ async def transition(
         )
         SELECT m.place, m.number, c.id AS announcement FROM moved m CROSS JOIN covered c
         """,
-        [step.delivery_id for step in steps],
-        [step.attempt for step in steps],
-        [step.in_flight for step in steps],
-        [step.kind.value for step in steps],
-        [ASSERTS[step.kind] for step in steps],
-        [step.at for step in steps],
-        rare(step.detail or None for step in steps),
-        rare(step.provider_id for step in steps),
-        rare(step.due_at for step in steps),
-        rare(step.published_at for step in steps),
-        rare(step.next_round or None for step in steps),
-        rare(step.outcome for step in steps),
-        rare(step.provider_ref for step in steps),
-        rare(step.ambiguous or None for step in steps),
-        _RANKED,
-        _QUIET,
+        [step.delivery_id for step in transitions],
+        [step.attempt for step in transitions],
+        [step.in_flight for step in transitions],
+        [step.type.value for step in transitions],
+        [STATE_ASSERTED_BY[step.type] for step in transitions],
+        [step.occurred_at for step in transitions],
+        sparse_column(step.detail or None for step in transitions),
+        sparse_column(step.provider_id for step in transitions),
+        sparse_column(step.due_at for step in transitions),
+        sparse_column(step.enqueued_at for step in transitions),
+        sparse_column(step.next_round or None for step in transitions),
+        sparse_column(step.outcome for step in transitions),
+        sparse_column(step.provider_message_id for step in transitions),
+        sparse_column(step.unknown or None for step in transitions),
+        _RANKED_STATES,
+        _SETTLED_STATES,
         list(acknowledged),
-        now + announce_within,
+        now + outbox_retry_after,
     )
-    numbers = _in_places(len(steps), {row["place"]: row["number"] for row in rows})
-    return Applied(numbers, rows[0]["announcement"] if rows else None)
+    numbers = _by_position(len(transitions), {row["place"]: row["number"] for row in rows})
+    return TransitionResult(numbers, rows[0]["announcement"] if rows else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PendingDelivery:
     """A delivery as the recovery loop finds it, with its newest attempt."""
 
     id: UUID
     message_id: UUID
     project_id: UUID
     channel: Channel
-    class_: Class
+    delivery_class: DeliveryClass
     sandbox: bool
-    preferred: UUID | None
-    attempts: int
-    round: int
-    ambiguous: int
+    preferred_provider_id: UUID | None
+    attempt_count: int
+    retry_round: int
+    unknown_attempts: int
     provider_id: UUID | None
     expires_at: datetime
-    tried: tuple[UUID, ...]  # providers tried in this round
+    attempted_providers: tuple[UUID, ...]  # providers tried in this round
     last_outcome: str | None
     last_reference: str | None
 
 
-_STANDING = """
+_PENDING_COLUMNS = """
     d.id, d.message_id, d.project_id, d.channel, d.class, d.sandbox, d.preferred, d.attempts, d.round, d.ambiguous,
     d.provider_id, d.expires_at,
     ARRAY(SELECT a.provider_id FROM attempts a
@@ -260,26 +265,26 @@ _STANDING = """
 """
 
 
-def select_standing(rows: str) -> str:
+def pending_query(rows: str) -> str:
     """The query for :func:`standing` over a table (or the name of a query) with the columns of ``deliveries``."""
     return f"""
-        SELECT {_STANDING}
+        SELECT {_PENDING_COLUMNS}
           FROM {rows} d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempts
     """  # noqa: S608  names that stand in the code
 
 
-def standing(row: Any) -> Standing:
+def from_row(row: Any) -> PendingDelivery:
     """A row of :func:`select_standing`."""
     fields = dict(row)
     fields["channel"] = Channel(fields["channel"])
-    fields["class_"] = Class(fields.pop("class"))
+    fields["class_"] = DeliveryClass(fields.pop("class"))
     fields["tried"] = tuple(fields["tried"])
-    return Standing(**fields)
+    return PendingDelivery(**fields)
 
 
-async def take_fallen(
-    db: Db, *, now: datetime, low_water: Mapping[Channel, datetime], redrive: timedelta, limit: int
-) -> list[Standing]:
+async def requeue_lost(
+    db: Db, *, now: datetime, low_watermarks: Mapping[Channel, datetime], requeue_after: timedelta, limit: int
+) -> list[PendingDelivery]:
     """Put up to ``limit`` deliveries on the conveyor again that should be there and are not.
 
     ``low_water`` is, by channel, when the oldest record that is still unread was published: what was published later
@@ -298,23 +303,23 @@ async def take_fallen(
         ), taken AS (
             UPDATE deliveries d SET published_at = $1, due_at = $4 FROM fallen f WHERE d.id = f.id RETURNING d.*
         )
-        {select_standing("taken")}
+        {pending_query("taken")}
         """,  # noqa: S608  a constant of this file
         now,
-        [channel.value for channel in low_water],
+        [channel.value for channel in low_watermarks],
         limit,
-        now + redrive,
-        list(low_water.values()),
-        max(low_water.values()),
+        now + requeue_after,
+        list(low_watermarks.values()),
+        max(low_watermarks.values()),
     )
-    return [standing(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
-async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
+async def expired_leases(db: Db, *, now: datetime, limit: int) -> list[PendingDelivery]:
     """Attempts whose lease has ended without an outcome: their worker is gone or has lost its right."""
     rows = await db.fetch(
         f"""
-        {select_standing("deliveries")}
+        {pending_query("deliveries")}
          WHERE d.due_at <= $1 AND d.published_at IS NULL AND d.in_flight
          ORDER BY d.due_at
          LIMIT $2
@@ -322,18 +327,18 @@ async def lapsed(db: Db, *, now: datetime, limit: int) -> list[Standing]:
         now,
         limit,
     )
-    return [standing(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class Oldest:
+class QueueAges:
     """How far behind the system is: the oldest due time off the conveyor, the oldest publication still unsettled."""
 
     due_at: datetime | None
-    published_at: datetime | None
+    enqueued_at: datetime | None
 
 
-async def oldest(db: Db) -> Oldest:
+async def queue_ages(db: Db) -> QueueAges:
     """Two looks at the head of an index."""
     row = await db.fetchrow(
         """
@@ -342,4 +347,4 @@ async def oldest(db: Db) -> Oldest:
                  WHERE due_at IS NOT NULL AND published_at IS NOT NULL) AS published_at
         """
     )
-    return Oldest(row["due_at"], row["published_at"])
+    return QueueAges(row["due_at"], row["published_at"])

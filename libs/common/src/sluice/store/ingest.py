@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.model.message import Channel, Class
-from sluice.store.db import Connection, Db, rare
+from sluice.model.message import Channel, DeliveryClass
+from sluice.store.db import Connection, Db, sparse_column
 
-KEY_LIFETIME = timedelta(hours=24)
+IDEMPOTENCY_TTL = timedelta(hours=24)
 
 
 class NewDelivery(NamedTuple):
@@ -30,7 +30,7 @@ class NewMessage(NamedTuple):
     id: UUID
     project_id: UUID
     channel: Channel
-    class_: Class
+    delivery_class: DeliveryClass
     sender: str | None
     content: str  # JSON
     deliveries: tuple[NewDelivery, ...]
@@ -40,16 +40,16 @@ class NewMessage(NamedTuple):
     send_at: datetime | None = None
     tags: tuple[str, ...] = ()
     metadata: str | None = None  # JSON
-    preferred: UUID | None = None
+    preferred_provider_id: UUID | None = None
     sandbox: bool = False
     idempotency_key: str | None = None
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
     attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
-    waits: bool = False  # in the record, for room on the conveyor
+    backlogged: bool = False  # in the record, for room on the conveyor
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Created:
     """The message exists now."""
 
 
@@ -61,27 +61,27 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflicting:
+class Conflict:
     """The key was used for another body; nothing was changed."""
 
     message_id: UUID
 
 
-Verdict = Recorded | Replayed | Conflicting
+InsertResult = Created | Replayed | Conflict
 
 
-async def accept(connection: Connection, batch: Sequence[NewMessage]) -> list[Verdict]:
+async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
     """Record a batch in one transaction; the verdicts come in the batch's order.
 
     The unique index on (project, key) decides between concurrent requests with one key, also between gateways:
     the second waits for the first one's commit and then is told what it wrote.
     """
-    contenders = _contenders(batch)
+    contenders = _first_per_key(batch)
     if not any(message.attachments for message in contenders):
-        return _verdicts(batch, await _write(connection, contenders))
+        return _results(batch, await _write(connection, contenders))
     async with connection.transaction():
-        verdicts = _verdicts(batch, await _write(connection, contenders))
-        fresh = [message for message, verdict in zip(batch, verdicts, strict=True) if isinstance(verdict, Recorded)]
+        verdicts = _results(batch, await _write(connection, contenders))
+        fresh = [message for message, verdict in zip(batch, verdicts, strict=True) if isinstance(verdict, Created)]
         await _write_attachments(connection, fresh)
     return verdicts
 
@@ -93,7 +93,7 @@ def _key(message: NewMessage) -> _Key:
     return message.project_id, message.idempotency_key or ""
 
 
-def _contenders(batch: Sequence[NewMessage]) -> list[NewMessage]:
+def _first_per_key(batch: Sequence[NewMessage]) -> list[NewMessage]:
     """The messages without a key, and the first of each key.
 
     In the order of the keys: two transactions that want the same keys must not wait for each other in a ring.
@@ -108,17 +108,16 @@ def _contenders(batch: Sequence[NewMessage]) -> list[NewMessage]:
     return [*contenders, *(firsts[key] for key in sorted(firsts))]
 
 
-def _verdicts(batch: Sequence[NewMessage], owners: Mapping[_Key, tuple[UUID, bytes]]) -> list[Verdict]:
+def _results(batch: Sequence[NewMessage], owners: Mapping[_Key, tuple[UUID, bytes]]) -> list[InsertResult]:
     return [
-        Recorded() if message.idempotency_key is None else _verdict(message, *owners[_key(message)])
-        for message in batch
+        Created() if message.idempotency_key is None else _result(message, *owners[_key(message)]) for message in batch
     ]
 
 
-def _verdict(message: NewMessage, owner: UUID, fingerprint: bytes) -> Verdict:
+def _result(message: NewMessage, owner: UUID, fingerprint: bytes) -> InsertResult:
     if owner == message.id:
-        return Recorded()
-    return Replayed(owner) if fingerprint == message.fingerprint else Conflicting(owner)
+        return Created()
+    return Replayed(owner) if fingerprint == message.fingerprint else Conflict(owner)
 
 
 async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> dict[_Key, tuple[UUID, bytes]]:
@@ -176,25 +175,25 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [message.id for message in contenders],
         [message.project_id for message in contenders],
         [message.channel.value for message in contenders],
-        [message.class_.value for message in contenders],
+        [message.delivery_class.value for message in contenders],
         [message.sender for message in contenders],
         [message.content for message in contenders],
         # unnest flattens an array of arrays; tags hold no control characters
-        rare("\x1f".join(message.tags) or None for message in contenders),
-        rare(message.metadata for message in contenders),
+        sparse_column("\x1f".join(message.tags) or None for message in contenders),
+        sparse_column(message.metadata for message in contenders),
         [message.idempotency_key for message in contenders],
         [message.fingerprint for message in contenders],
-        rare(message.preferred for message in contenders),
-        rare(message.sandbox or None for message in contenders),
-        rare(message.send_at for message in contenders),
+        sparse_column(message.preferred_provider_id for message in contenders),
+        sparse_column(message.sandbox or None for message in contenders),
+        sparse_column(message.send_at for message in contenders),
         [message.due_at for message in contenders],
         [message.expires_at for message in contenders],
         [message.created_at for message in contenders],
-        rare(message.waits or None for message in contenders),
+        sparse_column(message.backlogged or None for message in contenders),
         [delivery.id for _, delivery in deliveries],
         [message_id for message_id, _ in deliveries],
         [delivery.recipient for _, delivery in deliveries],
-        KEY_LIFETIME,
+        IDEMPOTENCY_TTL,
     )
     return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 
@@ -219,7 +218,7 @@ async def _write_attachments(connection: Connection, fresh: Sequence[NewMessage]
     )
 
 
-async def forget_keys(db: Db, *, now: datetime, limit: int) -> int:
+async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:
     """Delete up to ``limit`` keys that are over; returns how many. Keys that a request holds just now are left."""
     done = await db.execute(
         """
@@ -234,7 +233,7 @@ async def forget_keys(db: Db, *, now: datetime, limit: int) -> int:
     return int(done.rpartition(" ")[2])
 
 
-async def held_by(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple[UUID, bytes] | None:
+async def find_by_idempotency_key(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple[UUID, bytes] | None:
     """The message that an idempotency key stands for, and the fingerprint of its request; None when it is free."""
     row = await db.fetchrow(
         "SELECT message_id, fingerprint FROM idempotency_keys WHERE project_id = $1 AND key = $2 AND expires_at > $3",

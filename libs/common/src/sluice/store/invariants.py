@@ -11,18 +11,18 @@ from uuid import UUID
 
 import asyncpg
 
-from sluice.model.ids import same_millisecond
+from sluice.model.ids import millisecond_range
 from sluice.model.state import State
 from sluice.store.db import Db
 
 WINDOW = 20_000  # deliveries looked at by one statement
 
-_RANKED = [state.value for state in State]
+_RANKED_STATES = [state.value for state in State]
 _LAST = UUID(int=(1 << 128) - 1)
 
 
 @asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def verification_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection for these queries.
 
     Each joins thousands of rows with thousands. What the planner knows of a table that grows fast is old, and with
@@ -45,7 +45,7 @@ class Window:
     last: UUID
 
 
-async def windows(db: Db) -> AsyncIterator[Window]:
+async def id_windows(db: Db) -> AsyncIterator[Window]:
     """The whole record in windows, oldest first."""
     first = UUID(int=0)
     while True:
@@ -53,7 +53,7 @@ async def windows(db: Db) -> AsyncIterator[Window]:
             "SELECT id FROM deliveries WHERE id >= $1 ORDER BY id OFFSET $2 LIMIT 1", first, WINDOW
         )
         # A message and its deliveries share a millisecond: the cut goes between two of them.
-        last = _LAST if found is None else same_millisecond(found)[1]
+        last = _LAST if found is None else millisecond_range(found)[1]
         yield Window(first, last)
         if found is None:
             return
@@ -61,18 +61,18 @@ async def windows(db: Db) -> AsyncIterator[Window]:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class WindowReport:
     """What a window holds: totals, and each delivery or message at which an invariant is broken."""
 
     deliveries: int
     attempts: int
-    ambiguous: int
+    unknown_attempts: int
     unsettled: int
     states: dict[str, int]
-    broken: list[dict[str, Any]]
+    violations: list[dict[str, Any]]
 
 
-async def look(db: Db, window: Window) -> Facts:
+async def check_window(db: Db, window: Window) -> WindowReport:
     """Check I1, I2, I3 and I5 for the deliveries of a window, in one snapshot."""
     rows = await db.fetch(
         """
@@ -134,18 +134,18 @@ async def look(db: Db, window: Window) -> Facts:
         """,
         window.first,
         window.last,
-        _RANKED,
+        _RANKED_STATES,
         timeout=300.0,
     )
     totals = [row for row in rows if row["row"] == "total"]
     states = {row["state"]: int(row["n"]) for row in totals}
-    return Facts(
+    return WindowReport(
         deliveries=sum(states.values()),
         attempts=sum(int(row["attempts"]) for row in totals),
-        ambiguous=sum(int(row["ambiguous"]) for row in totals),
+        unknown_attempts=sum(int(row["ambiguous"]) for row in totals),
         unsettled=states.get("QUEUED", 0) + states.get("SENDING", 0),
         states=states,
-        broken=[{"id": row["id"], "state": row["state"], "faults": row["faults"]} for row in rows if row["faults"]],
+        violations=[{"id": row["id"], "state": row["state"], "faults": row["faults"]} for row in rows if row["faults"]],
     )
 
 
@@ -160,21 +160,21 @@ async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def unannounced(db: Db, *, before: datetime) -> int:
+async def count_stale_outbox(db: Db, *, before: datetime) -> int:
     """Announcements that should have been acknowledged by ``before``."""
     found: int = await db.fetchval("SELECT count(*) FROM announcements WHERE due_at < $1", before, timeout=60.0)
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class DeliveryAttempts:
     """What the record has of one delivery, for the comparison with what providers saw."""
 
-    class_: str
+    delivery_class: str
     attempts: dict[int, tuple[datetime, str | None, str]]  # number: started, outcome, reference
 
 
-async def recorded(db: Db, ids: list[UUID]) -> dict[UUID, Recorded]:
+async def attempts_of(db: Db, ids: list[UUID]) -> dict[UUID, DeliveryAttempts]:
     """The attempts of deliveries, by delivery."""
     rows = await db.fetch(
         """
@@ -187,9 +187,9 @@ async def recorded(db: Db, ids: list[UUID]) -> dict[UUID, Recorded]:
         max(ids),
         timeout=60.0,
     )
-    found: dict[UUID, Recorded] = {}
+    found: dict[UUID, DeliveryAttempts] = {}
     for row in rows:
-        one = found.setdefault(row["id"], Recorded(row["class"], {}))
+        one = found.setdefault(row["id"], DeliveryAttempts(row["class"], {}))
         if row["number"] is not None:
             one.attempts[row["number"]] = (row["started_at"], row["outcome"], row["reference"])
     return found

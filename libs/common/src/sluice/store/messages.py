@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sluice.model.ids import same_millisecond
+from sluice.model.ids import millisecond_range
 from sluice.model.state import State, message_state
 from sluice.store.db import Db
 
@@ -17,10 +17,10 @@ class Event:
     """One line of a message's history."""
 
     delivery_id: UUID
-    number: int
-    kind: str
+    sequence: int
+    type: str
     state: str | None
-    at: datetime
+    occurred_at: datetime
     attempt: int | None
     provider_id: UUID | None
     recipient: str
@@ -34,7 +34,7 @@ class Delivery:
     id: UUID
     recipient: str
     state: State
-    attempts: int
+    attempt_count: int
     provider_id: UUID | None
     due_at: datetime | None
 
@@ -46,7 +46,7 @@ class MessageView:
     id: UUID
     project_id: UUID
     channel: str
-    class_: str
+    delivery_class: str
     sender: str | None
     content: str
     tags: tuple[str, ...]
@@ -92,7 +92,7 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
           FROM deliveries WHERE id BETWEEN $2 AND $3 AND message_id = $1 ORDER BY id
         """,
         message_id,
-        *same_millisecond(message_id),
+        *millisecond_range(message_id),
     )
     return [Delivery(**(dict(row) | {"state": State(row["state"])})) for row in rows]
 

@@ -31,7 +31,7 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-def found(directory: Path | None = None) -> list[Migration]:
+def load_migrations(directory: Path | None = None) -> list[Migration]:
     """The migrations in order.
 
     Raises:
@@ -53,7 +53,7 @@ async def apply(dsn: str, directory: Path | None = None) -> list[str]:
     Raises:
         SluiceError: an applied file has changed, the database is newer than this program, or a statement failed.
     """
-    migrations = found(directory)
+    migrations = load_migrations(directory)
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)

@@ -9,12 +9,12 @@ from typing import Any
 from sluice.store.db import Db
 
 
-async def forget(db: Db, acknowledged: Sequence[int]) -> None:
+async def delete(db: Db, acknowledged: Sequence[int]) -> None:
     """The broker has them."""
     await db.execute("DELETE FROM announcements WHERE id = ANY($1::bigint[])", list(acknowledged))
 
 
-async def take_overdue(db: Db, *, now: datetime, again: timedelta, limit: int) -> list[int]:
+async def claim_overdue(db: Db, *, now: datetime, retry_after: timedelta, limit: int) -> list[int]:
     """Announcements whose acknowledgement did not come in time; the next one may try after ``again``."""
     rows = await db.fetch(
         """
@@ -24,13 +24,13 @@ async def take_overdue(db: Db, *, now: datetime, again: timedelta, limit: int) -
         UPDATE announcements a SET due_at = $2 FROM late WHERE a.id = late.id RETURNING a.id
         """,
         now,
-        now + again,
+        now + retry_after,
         limit,
     )
     return [row["id"] for row in rows]
 
 
-async def events_of(db: Db, announcement: int) -> list[dict[str, Any]]:
+async def events_for(db: Db, outbox_id: int) -> list[dict[str, Any]]:
     """The events that an announcement covers, with what the bus says of them."""
     rows = await db.fetch(
         """
@@ -44,6 +44,6 @@ async def events_of(db: Db, announcement: int) -> list[dict[str, Any]]:
                               AND e.kind IN ('sent', 'attempt_failed', 'failed', 'unconfirmed')
          WHERE n.id = $1
         """,
-        announcement,
+        outbox_id,
     )
     return [dict(row) for row in rows]

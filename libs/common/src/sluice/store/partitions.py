@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import structlog
 
-from sluice.model.ids import floor_of
+from sluice.model.ids import min_id_at
 from sluice.store.db import Db
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def _wanted(table: str, now: datetime) -> list[tuple[str, str]]:
     named = [
         (
             f"{table}_{start:%G}w{start:%V}",
-            f"FOR VALUES FROM ('{floor_of(start)}') TO ('{floor_of(start + timedelta(weeks=1))}')",
+            f"FOR VALUES FROM ('{min_id_at(start)}') TO ('{min_id_at(start + timedelta(weeks=1))}')",
         )
         for start in weeks
     ]

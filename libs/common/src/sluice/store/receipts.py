@@ -8,36 +8,36 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sluice.model.state import ASSERTS, QUIET, EventKind, State
+from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType, State
 from sluice.store.db import Db
 
-_RANKED = [state.value for state in State]
-_QUIET = [state.value for state in QUIET]
+_RANKED_STATES = [state.value for state in State]
+_SETTLED_STATES = [state.value for state in SETTLED]
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ReceiptEntry:
     """A genuine receipt about attempt ``attempt`` of a delivery at a provider."""
 
     delivery_id: UUID
     attempt: int
     provider_id: UUID
     receipt_id: str
-    kind: EventKind
-    at: datetime
+    type: EventType
+    occurred_at: datetime
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ApplyResult:
     """What became of a batch: which statements were about an attempt that exists, and the events they made."""
 
     known: list[bool]  # in the batch's order
     events: list[dict[str, Any]]  # fields of a DeliveryEvent
-    announcement: int | None
+    outbox_id: int | None
 
 
-async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_within: timedelta) -> Heard:
+async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_retry_after: timedelta) -> ApplyResult:
     """Write a batch of receipts in one statement.
 
     A negative statement about an attempt that has been followed by another moves nothing: the newer one decides.
@@ -121,18 +121,18 @@ async def apply(db: Db, batch: Sequence[Statement], *, now: datetime, announce_w
         [one.attempt for one in batch],
         [one.provider_id for one in batch],
         [one.receipt_id for one in batch],
-        [one.kind.value for one in batch],
-        [ASSERTS[one.kind] for one in batch],
-        [one.at for one in batch],
+        [one.type.value for one in batch],
+        [STATE_ASSERTED_BY[one.type] for one in batch],
+        [one.occurred_at for one in batch],
         [one.detail for one in batch],
-        _RANKED,
-        _QUIET,
+        _RANKED_STATES,
+        _SETTLED_STATES,
         now,
-        now + announce_within,
+        now + outbox_retry_after,
     )
     known = {row["position"] for row in rows if row["position"] is not None}
     made = [dict(row) for row in rows if row["position"] is None]
     announcement = made[0]["announcement"] if made else None
     for fields in made:
         del fields["position"], fields["announcement"]
-    return Heard([position in known for position in range(1, len(batch) + 1)], made, announcement)
+    return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, announcement)

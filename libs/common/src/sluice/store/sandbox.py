@@ -10,7 +10,7 @@ from sluice.store.db import Db
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class CapturedMessage:
     """One message that the sandbox took instead of a provider."""
 
     reference: str
@@ -41,7 +41,7 @@ async def capture(
     )
 
 
-async def newest(db: Db, *, project_id: UUID | None, limit: int) -> list[Captured]:
+async def list_captured(db: Db, *, project_id: UUID | None, limit: int) -> list[CapturedMessage]:
     """The newest captures, of one project or of all."""
     rows = await db.fetch(
         """
@@ -52,4 +52,4 @@ async def newest(db: Db, *, project_id: UUID | None, limit: int) -> list[Capture
         project_id,
         limit,
     )
-    return [Captured(**row) for row in rows]
+    return [CapturedMessage(**row) for row in rows]

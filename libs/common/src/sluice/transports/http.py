@@ -22,19 +22,19 @@ from yarl import URL
 from sluice.runtime.deadline import Deadline
 from sluice.transports.provider_call import NoAnswerError, NotSentError
 
-LARGEST_ANSWER = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
-CONNECT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
-_LIMITS = aiohttp.ClientTimeout(sock_connect=CONNECT)
+MAX_RESPONSE_BYTES = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
+CONNECT_TIMEOUT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
+_LIMITS = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
 # Seconds an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
 # rarely meets a connection whose other end is closing at that moment, which could only be called Unknown.
-IDLE = 12.0
+IDLE_TIMEOUT = 12.0
 
-_OURS = (b"host", b"content-length", b"transfer-encoding")  # headers that the wire sets
+_RESERVED_HEADERS = (b"host", b"content-length", b"transfer-encoding")  # headers that the wire sets
 _WITH_BODY = ("POST", "PUT", "PATCH")  # methods whose requests say how long their body is, even an empty one
 _CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # may not stand in a line of a request
 
 
-class HttpWire:
+class HttpTransport:
     """One connection pool for the process; safe for any number of concurrent exchanges.
 
     It uses aiohttp without its session and its request: what they add must not happen here (redirects, cookies,
@@ -43,14 +43,14 @@ class HttpWire:
 
     def __init__(self, pool: aiohttp.BaseConnector) -> None:
         self._pool = pool
-        self._asked: dict[URL, aiohttp.ClientRequest] = {}  # by origin: how the pool wants to be asked
+        self._origins: dict[URL, aiohttp.ClientRequest] = {}  # by origin: how the pool wants to be asked
 
     async def exchange(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the answer."""
         written = False
         try:
             with Deadline(deadline):
-                place = _place(str(request.url))
+                place = _target(str(request.url))
                 message = _message(request, place)
                 connection = await self._connect(place.origin)
                 try:
@@ -66,11 +66,11 @@ class HttpWire:
                         raise ConnectionResetError
                     written = True
                     transport.write(message)
-                    status, headers, content = await _head(protocol)
+                    status, headers, content = await _read_head(protocol)
                     body = await _read(content)
                     if content.at_eof() and not transport.get_write_buffer_size():
                         connection.release()
-                    return _Answer(status, headers, body)
+                    return _RawResponse(status, headers, body)
                 finally:
                     # What is still unwritten must not be sent after we have given up, and what is still to come
                     # must not be taken for an answer to somebody else.
@@ -78,19 +78,19 @@ class HttpWire:
                         connection.protocol.abort()
                         connection.close()
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise (NoAnswerError if written else NotSentError)(_kind(error)) from error
+            raise (NoAnswerError if written else NotSentError)(_classify_error(error)) from error
 
     async def _connect(self, origin: URL) -> aiohttp.connector.Connection:
-        asked = self._asked.get(origin)
+        asked = self._origins.get(origin)
         if asked is None:
-            asked = self._asked[origin] = aiohttp.ClientRequest("POST", origin)
+            asked = self._origins[origin] = aiohttp.ClientRequest("POST", origin)
         try:
             return await self._pool.connect(asked, [], _LIMITS)
         except TimeoutError as error:
             raise NotSentError("connecting took too long") from error
 
 
-class _Place(NamedTuple):
+class _Target(NamedTuple):
     """Where a request goes."""
 
     origin: URL
@@ -99,13 +99,13 @@ class _Place(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _place(text: str) -> _Place:
+def _target(text: str) -> _Target:
     url = URL(text, encoded=True)
     origin = url.origin()  # ValueError without a host
-    return _Place(origin, str(url.host_port_subcomponent).encode(), url.raw_path_qs.encode())
+    return _Target(origin, str(url.host_port_subcomponent).encode(), url.raw_path_qs.encode())
 
 
-def _message(request: httpx.Request, place: _Place) -> bytes:
+def _message(request: httpx.Request, place: _Target) -> bytes:
     """The request as it goes over the connection: its own headers and those that say where to and how long.
 
     Raises:
@@ -113,7 +113,7 @@ def _message(request: httpx.Request, place: _Place) -> bytes:
     """
     content = request.content
     lines = [b"%s %s HTTP/1.1" % (request.method.encode(), place.path), b"Host: " + place.host]
-    lines += [b"%s: %s" % (name, value) for name, value in request.headers.raw if name.lower() not in _OURS]
+    lines += [b"%s: %s" % (name, value) for name, value in request.headers.raw if name.lower() not in _RESERVED_HEADERS]
     if content or request.method in _WITH_BODY:
         lines.append(b"Content-Length: %d" % len(content))
     if any(line != line.translate(None, _CONTROLS) for line in lines):
@@ -121,7 +121,7 @@ def _message(request: httpx.Request, place: _Place) -> bytes:
     return b"\r\n".join([*lines, b"", content])
 
 
-async def _head(protocol: ResponseHandler) -> tuple[int, Sequence[tuple[bytes, bytes]], aiohttp.StreamReader]:
+async def _read_head(protocol: ResponseHandler) -> tuple[int, Sequence[tuple[bytes, bytes]], aiohttp.StreamReader]:
     """Status, headers and body to come of the answer proper; interim answers go before it."""
     while True:
         message, content = await protocol.read()
@@ -129,7 +129,7 @@ async def _head(protocol: ResponseHandler) -> tuple[int, Sequence[tuple[bytes, b
             return message.code, message.raw_headers, content
 
 
-class _Answer(httpx.Response):
+class _RawResponse(httpx.Response):
     """An answer with its body as it came.
 
     httpx's own constructor would undo the coding that the headers name. We ask for none, and a compressed bomb must
@@ -150,7 +150,7 @@ class _Answer(httpx.Response):
 async def _read(content: aiohttp.StreamReader) -> bytes:
     """The body, cut at the cap: still enough to classify by status, and it no longer parses."""
     pieces: list[bytes] = []
-    left = LARGEST_ANSWER
+    left = MAX_RESPONSE_BYTES
     while left > 0 and not content.at_eof():
         piece = await content.read(left)
         pieces.append(piece)
@@ -175,16 +175,16 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _kind(error: Exception) -> str:
+def _classify_error(error: Exception) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
 @asynccontextmanager
 async def open_http(
     *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None
-) -> AsyncIterator[HttpWire]:
+) -> AsyncIterator[HttpTransport]:
     """The pool, open while the block lasts. ``resolver``: turns names into addresses that may be dialled."""
     async with aiohttp.TCPConnector(
-        limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE, resolver=resolver
+        limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE_TIMEOUT, resolver=resolver
     ) as pool:
-        yield HttpWire(pool)
+        yield HttpTransport(pool)

@@ -11,9 +11,9 @@ import structlog
 
 from sluice.model.message import Email
 from sluice.model.outcome import Accepted, Outcome, ProviderFault, Rejected, Unknown
-from sluice.providers.contract import AnyPackage, Credentials, Outgoing, UnsendableError, Wire
+from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
-from sluice.providers.kit.redaction import clean
+from sluice.providers.kit.redaction import redact
 from sluice.runtime.deadline import Deadline
 
 GRACE = 1.0  # seconds past the deadline after which a wire that does not keep it is cut off
@@ -37,59 +37,59 @@ class Transport(Protocol[Q_contra, A_co]):
     async def exchange(self, request: Q_contra, *, deadline: float) -> A_co: ...
 
 
-Wires = Mapping[Wire, Transport[Any, Any]]
+Transports = Mapping[TransportKind, Transport[Any, Any]]
 
 
-async def call(
+async def call_provider(
     package: AnyPackage,
-    outgoing: Outgoing,
+    message: OutboundMessage,
     credentials: Credentials,
-    wires: Wires,
+    transports: Transports,
     *,
     deadline: float,
 ) -> Outcome:
     """Send one message through one provider; ``deadline``: seconds for everything, connecting included."""
-    outcome = await _attempt(package, outgoing, credentials, wires, deadline)
+    outcome = await _attempt(package, message, credentials, transports, deadline)
     if isinstance(outcome, Accepted):
         return outcome
-    hide = chain(_people(outgoing), secrets_of(credentials))
-    return replace(outcome, reason=clean(outcome.reason, hide=hide))
+    hide = chain(_recipients(message), secrets_of(credentials))
+    return replace(outcome, reason=redact(outcome.reason, secrets=hide))
 
 
 async def _attempt(
-    package: AnyPackage, outgoing: Outgoing, credentials: Credentials, wires: Wires, deadline: float
+    package: AnyPackage, message: OutboundMessage, credentials: Credentials, transports: Transports, deadline: float
 ) -> Outcome:
     try:
-        request = package.build(outgoing, credentials)
-    except UnsendableError as error:
+        request = package.build(message, credentials)
+    except UnsupportedMessageError as error:
         return Rejected(str(error))
     except Exception as error:  # a bug of the package; without the text, which may quote the message
-        _bug("package_build_failed", package, outgoing, error)
+        _log_adapter_bug("package_build_failed", package, message, error)
         return Rejected(f"the message could not be built ({type(error).__name__})")
     try:
         with Deadline(deadline + GRACE):
-            answer = await wires[package.wire].exchange(request, deadline=deadline)
+            answer = await transports[package.transport].exchange(request, deadline=deadline)
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")
     except NoAnswerError as error:
         return Unknown(f"no answer: {error}")
     except Exception as error:  # a wire that breaks its promise: what it had written is not known
-        _log().exception("wire_failed", package=package.name, wire=package.wire)
+        _log().exception("wire_failed", package=package.name, wire=package.transport)
         return Unknown(f"the wire failed ({type(error).__name__})")
     try:
         return package.classify(answer)
     except Exception as error:
-        _bug("package_classify_failed", package, outgoing, error)
+        _log_adapter_bug("package_classify_failed", package, message, error)
         return Unknown(f"the answer could not be read ({type(error).__name__})")
 
 
-def _people(outgoing: Outgoing) -> Iterator[str]:
-    yield outgoing.recipient
-    if isinstance(outgoing.content, Email):
-        yield from (*outgoing.content.to, *outgoing.content.cc, *outgoing.content.bcc)
+def _recipients(message: OutboundMessage) -> Iterator[str]:
+    yield message.recipient
+    if isinstance(message.content, Email):
+        yield from (*message.content.to, *message.content.cc, *message.content.bcc)
 
 
-def _bug(event: str, package: AnyPackage, outgoing: Outgoing, error: Exception) -> None:
+def _log_adapter_bug(event: str, package: AnyPackage, message: OutboundMessage, error: Exception) -> None:
     # No traceback text: a frame's message can quote the content. The place is enough to find it.
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
@@ -97,8 +97,8 @@ def _bug(event: str, package: AnyPackage, outgoing: Outgoing, error: Exception) 
     _log().error(
         event,
         package=package.name,
-        message_id=outgoing.message_id,
-        reference=outgoing.reference,
+        message_id=message.message_id,
+        reference=message.reference,
         error=type(error).__name__,
         line=f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else None,
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sluice.providers.adapters.sandbox import Capture, Captured
+from sluice.providers.adapters.sandbox import CaptureRequest, CaptureResult
 
 
-class SandboxWire(Protocol):
+class SandboxStore(Protocol):
     """Keeps a capture. A repeat with the same reference answers the first id and keeps nothing new."""
 
-    async def exchange(self, request: Capture, *, deadline: float) -> Captured: ...
+    async def exchange(self, request: CaptureRequest, *, deadline: float) -> CaptureResult: ...

@@ -18,17 +18,17 @@ from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDi
 
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 from sluice.transports.provider_call import NoAnswerError, NotSentError
-from sluice.transports.smtp_session import Connection, Progress, RefusalError, log_in, send_mail
+from sluice.transports.smtp_session import Connection, Progress, SmtpRefusedError, open_session, send_mail
 
 # Servers drop idle connections without a word (SES after some ten seconds). A younger one is used as it is,
 # an older one is asked first (RSET), one older still is not worth asking.
-FRESH = 1.0  # seconds
-IDLE = 15.0  # seconds
-IDLE_PER_SERVER = 16  # connections kept
-MAILS_PER_CONNECTION = 200  # then a new one: many servers close after some hundred mails
+PROBE_AFTER = 1.0  # seconds
+MAX_IDLE = 15.0  # seconds
+MAX_IDLE_PER_SERVER = 16  # connections kept
+MAX_MAILS_PER_CONNECTION = 200  # then a new one: many servers close after some hundred mails
 
 
-class SmtpWire:
+class SmtpTransport:
     """A pool of connections by server and account; safe for any number of concurrent exchanges."""
 
     def __init__(self, local_name: str) -> None:
@@ -41,19 +41,19 @@ class SmtpWire:
         try:
             async with asyncio.timeout(deadline):
                 return await self._submit(request, progress)
-        except RefusalError as refusal:
+        except SmtpRefusedError as refusal:
             return refusal.reply
         except (SMTPException, OSError, ValueError) as error:  # TimeoutError is an OSError
-            kind = NoAnswerError if progress.dotted else NotSentError
+            kind = NoAnswerError if progress.end_of_data_sent else NotSentError
             raise kind(f"{progress.phase}: {_reason(error)}") from error
 
     async def _submit(self, request: Submission, progress: Progress) -> SmtpReply:
-        if pooled := self._take(request.server):
+        if pooled := self._acquire(request.server):
             reply = await self._transact_pooled(pooled, request, progress)
             if reply is not None:
                 return reply
         progress.phase = Phase.GREETING
-        fresh = await log_in(request.server, self._local_name, progress)
+        fresh = await open_session(request.server, self._local_name, progress)
         return await self._transact(fresh, request, progress)
 
     async def _transact_pooled(self, pooled: Connection, request: Submission, progress: Progress) -> SmtpReply | None:
@@ -66,12 +66,12 @@ class SmtpWire:
             raise
         return None if reply.phase is Phase.MAIL and reply.code == 421 else reply
 
-    def _take(self, server: SmtpServer) -> Connection | None:
+    def _acquire(self, server: SmtpServer) -> Connection | None:
         """The connection used last, if it is still worth trying."""
         idle = self._idle.get(server)
         while idle:
             connection = idle.pop()
-            if connection.alive and monotonic() - connection.used_at < IDLE:
+            if connection.alive and monotonic() - connection.used_at < MAX_IDLE:
                 return connection
             connection.close()
         return None
@@ -79,27 +79,27 @@ class SmtpWire:
     async def _transact(self, connection: Connection, request: Submission, progress: Progress) -> SmtpReply:
         """One mail on this connection, which afterwards is back in the pool or closed, whatever happens."""
         try:
-            await _wake(connection)
+            await _ensure_alive(connection)
             reply = await send_mail(connection, request, progress)
         except BaseException:
             connection.drop()
             raise
-        self._give_back(connection, reply)
+        self._release(connection, reply)
         return reply
 
-    def _give_back(self, connection: Connection, reply: SmtpReply) -> None:
+    def _release(self, connection: Connection, reply: SmtpReply) -> None:
         idle = self._idle.setdefault(connection.server, deque())
         connection.used_at = monotonic()
-        if reply.code == 421 or connection.mails >= MAILS_PER_CONNECTION or len(idle) >= IDLE_PER_SERVER:
+        if reply.code == 421 or connection.mails >= MAX_MAILS_PER_CONNECTION or len(idle) >= MAX_IDLE_PER_SERVER:
             connection.close()
             return
         idle.append(connection)
-        asyncio.get_running_loop().call_later(IDLE, self._sweep, connection.server)
+        asyncio.get_running_loop().call_later(MAX_IDLE, self._evict_idle, connection.server)
 
-    def _sweep(self, server: SmtpServer) -> None:
+    def _evict_idle(self, server: SmtpServer) -> None:
         """Close what has been idle too long; a server without connections leaves the table."""
         idle = self._idle.get(server, deque())
-        while idle and monotonic() - idle[0].used_at >= IDLE:
+        while idle and monotonic() - idle[0].used_at >= MAX_IDLE:
             idle.popleft().close()
         if not idle:
             self._idle.pop(server, None)
@@ -112,9 +112,9 @@ class SmtpWire:
         self._idle.clear()
 
 
-async def _wake(connection: Connection) -> None:
+async def _ensure_alive(connection: Connection) -> None:
     """Make sure a pooled connection still answers, and that no half transaction is left on it."""
-    if not connection.mails or (not connection.dirty and monotonic() - connection.used_at < FRESH):
+    if not connection.mails or (not connection.dirty and monotonic() - connection.used_at < PROBE_AFTER):
         return
     reply = await connection.protocol.execute_command(b"RSET")
     if reply.code != 250:
@@ -145,9 +145,9 @@ def _host_name() -> str:
 
 
 @asynccontextmanager
-async def open_smtp(*, local_name: str | None = None) -> AsyncIterator[SmtpWire]:
+async def open_smtp(*, local_name: str | None = None) -> AsyncIterator[SmtpTransport]:
     """The pool, open as long as the block lasts. ``local_name``: said in EHLO, ASCII."""
-    wire = SmtpWire(local_name or _host_name())
+    wire = SmtpTransport(local_name or _host_name())
     try:
         yield wire
     finally:

@@ -19,10 +19,10 @@ from aiosmtplib.response import SMTPResponse
 
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 
-CONNECT = 10.0  # seconds for name look-up, TCP and, on an implicit-TLS port, the handshake
+CONNECT_TIMEOUT = 10.0  # seconds for name look-up, TCP and, on an implicit-TLS port, the handshake
 
 
-class RefusalError(Exception):
+class SmtpRefusedError(Exception):
     """The server (or the lack of something at it) ended the dialogue before a mail was on its way."""
 
     def __init__(self, phase: Phase, code: int, text: str) -> None:
@@ -35,7 +35,7 @@ class Progress:
     """How far one mail has come. ``dotted``: the final dot was handed over, the server may have taken it."""
 
     phase: Phase = Phase.GREETING
-    dotted: bool = False
+    end_of_data_sent: bool = False
 
 
 class Protocol(SMTPProtocol):
@@ -78,7 +78,7 @@ class Connection:
             cast(asyncio.Transport, self.protocol.transport).abort()
 
 
-async def log_in(server: SmtpServer, local_name: str, progress: Progress) -> Connection:
+async def open_session(server: SmtpServer, local_name: str, progress: Progress) -> Connection:
     """A fresh connection on which MAIL may be said. RefusalError, SMTPException or OSError otherwise."""
     connection = Connection(await _connect(server), server)
     try:
@@ -100,7 +100,7 @@ async def _connect(server: SmtpServer) -> Protocol:
     loop = asyncio.get_running_loop()
     tls = _tls(server) if server.implicit_tls else None
     try:
-        async with asyncio.timeout(CONNECT):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             _, protocol = await loop.create_connection(
                 lambda: Protocol(loop),
                 server.host,
@@ -116,7 +116,7 @@ async def _connect(server: SmtpServer) -> Protocol:
 async def _greeting(connection: Connection) -> None:
     reply = await connection.protocol.read_response()
     if reply.code != 220:
-        raise RefusalError(Phase.GREETING, reply.code, _text(reply))
+        raise SmtpRefusedError(Phase.GREETING, reply.code, _text(reply))
 
 
 async def _greet(connection: Connection, local_name: str) -> None:
@@ -137,13 +137,13 @@ async def _start_tls(connection: Connection) -> bool:
         return False
     if "STARTTLS" not in connection.features:
         if server.require_tls:
-            raise RefusalError(Phase.TLS, 0, "STARTTLS is not offered, and nothing secret may go in the clear")
+            raise SmtpRefusedError(Phase.TLS, 0, "STARTTLS is not offered, and nothing secret may go in the clear")
         return False
     name = server.servername or server.host
     try:
-        await connection.protocol.start_tls(_tls(server), server_hostname=name, timeout=CONNECT)
+        await connection.protocol.start_tls(_tls(server), server_hostname=name, timeout=CONNECT_TIMEOUT)
     except SMTPResponseException as error:
-        raise RefusalError(Phase.TLS, error.code, error.message) from error
+        raise SmtpRefusedError(Phase.TLS, error.code, error.message) from error
     except ssl.SSLError as error:
         raise _tls_refusal(error) from error
     return True
@@ -152,10 +152,10 @@ async def _start_tls(connection: Connection) -> bool:
 def _tls_refusal(error: ssl.SSLError) -> Exception:
     """Certificate and version trouble is a matter of configuration; a connection that broke off is not."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return RefusalError(Phase.TLS, 0, f"the certificate is not valid: {error.verify_message}")
+        return SmtpRefusedError(Phase.TLS, 0, f"the certificate is not valid: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return ConnectionResetError("connection lost in the TLS handshake")
-    return RefusalError(Phase.TLS, 0, f"TLS failed: {error.reason or 'no reason given'}")
+    return SmtpRefusedError(Phase.TLS, 0, f"TLS failed: {error.reason or 'no reason given'}")
 
 
 def _tls(server: SmtpServer) -> ssl.SSLContext:
@@ -163,7 +163,7 @@ def _tls(server: SmtpServer) -> ssl.SSLContext:
         changed_at = os.stat(server.ca_file).st_mtime_ns if server.ca_file else 0
         return _tls_context(server.verify, server.ca_file, changed_at)
     except (OSError, ssl.SSLError) as error:
-        raise RefusalError(Phase.TLS, 0, "the file with our own authority cannot be read") from error
+        raise SmtpRefusedError(Phase.TLS, 0, "the file with our own authority cannot be read") from error
 
 
 @lru_cache(maxsize=64)
@@ -189,7 +189,7 @@ async def _authenticate(connection: Connection) -> None:
         await _expect(connection, Phase.AUTH, _base64(user), codes=(334,))
         await _expect(connection, Phase.AUTH, _base64(secret), codes=(235,))
     else:
-        raise RefusalError(Phase.AUTH, 0, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
+        raise SmtpRefusedError(Phase.AUTH, 0, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
 
 
 def _base64(text: str) -> str:
@@ -199,7 +199,7 @@ def _base64(text: str) -> str:
 async def _expect(connection: Connection, phase: Phase, command: str, *, codes: Iterable[int] = (250,)) -> SMTPResponse:
     reply = await connection.protocol.execute_command(command.encode("ascii"))
     if reply.code not in codes:
-        raise RefusalError(phase, reply.code, _text(reply))
+        raise SmtpRefusedError(phase, reply.code, _text(reply))
     return reply
 
 
@@ -214,9 +214,9 @@ async def send_mail(connection: Connection, request: Submission, progress: Progr
     # Dots doubled, and no lone CR or LF left that a server could take for the end of the mail.
     message = PERIOD_REGEX.sub(b"..", normalize_message_line_endings(request.message))
     await connection.protocol.write_all(message)
-    progress.phase = Phase.DOT
-    progress.dotted = True
-    return _reply(Phase.DOT, await connection.protocol.execute_command(b"."))
+    progress.phase = Phase.END_OF_DATA
+    progress.end_of_data_sent = True
+    return _reply(Phase.END_OF_DATA, await connection.protocol.execute_command(b"."))
 
 
 async def _envelope(connection: Connection, request: Submission, progress: Progress) -> SmtpReply | None:

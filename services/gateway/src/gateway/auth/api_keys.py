@@ -6,22 +6,22 @@ import asyncio
 
 from gateway.errors import Unauthorized, Unavailable
 from sluice.store import configuration
-from sluice.store.config_cache import Configuration
-from sluice.store.configuration import ApiKey, lookup_of, public_part
-from sluice.store.db import UNAVAILABLE, Pool
+from sluice.store.config_cache import ConfigCache
+from sluice.store.configuration import ApiKey, key_prefix, parse_key_prefix
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 
 KEY_HEADER = "x-sendpipe-key"
-_WAIT = 0.8  # seconds to ask Postgres for a key that memory does not know yet
+_DB_TIMEOUT = 0.8  # seconds to ask Postgres for a key that memory does not know yet
 
 
-class Keys:
+class ApiKeyAuthenticator:
     """Checks keys against memory; only a well-formed one that is unknown there costs a look into Postgres."""
 
-    def __init__(self, configuration: Configuration, pool: Pool) -> None:
-        self._configuration = configuration
+    def __init__(self, config: ConfigCache, pool: Pool) -> None:
+        self._config = config
         self._pool = pool
 
-    async def check(self, text: str | None) -> ApiKey:
+    async def authenticate(self, text: str | None) -> ApiKey:
         """The key behind ``text``.
 
         Raises:
@@ -29,20 +29,20 @@ class Keys:
         """
         if not text:
             raise Unauthorized("the X-SendPipe-Key header is missing")
-        key = self._configuration.key(public_part(text)) or await self._find(text)
-        if key is None or not key.admits(text):
+        key = self._config.key(key_prefix(text)) or await self._find(text)
+        if key is None or not key.matches(text):
             raise Unauthorized("the API key is not valid")
         return key
 
     async def _find(self, text: str) -> ApiKey | None:
-        lookup = lookup_of(text)
+        lookup = parse_key_prefix(text)
         if lookup is None:
             return None
         try:
-            async with asyncio.timeout(_WAIT):
-                found = await configuration.key_by_lookup(self._pool, lookup)
-        except UNAVAILABLE as error:
+            async with asyncio.timeout(_DB_TIMEOUT):
+                found = await configuration.find_key_by_prefix(self._pool, lookup)
+        except UNAVAILABLE_ERRORS as error:
             raise Unavailable("the API key could not be checked; try again") from error
         if found is not None:
-            self._configuration.learn_key(found)
+            self._config.add_key(found)
         return found

@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.auth.api_keys import KEY_HEADER, Keys
-from gateway.errors import ApiError, Invalid, NotAllowed, TooLarge, TooMany
-from gateway.ingest.admission import Crowd
-from gateway.ingest.ingest import Acceptance, Accepted
+from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
+from gateway.errors import ApiError, MethodNotAllowed, PayloadTooLarge, TooManyRequests, ValidationFailed
+from gateway.ingest.admission import AdmissionController
+from gateway.ingest.ingest import AcceptedMessage, MessageIngest
 from sluice.model import ids
 from sluice.runtime import metrics
 
@@ -24,77 +24,77 @@ log = structlog.get_logger()
 _JSON = "application/json"
 
 
-def answer(status: int, document: object, headers: dict[str, str] | None = None) -> Response:
+def json_response(status: int, document: object, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(orjson.dumps(document), status, headers, _JSON)
 
 
-def refusal(error: ApiError, door: str = "http") -> Response:
+def error_response(error: ApiError, source: str = "http") -> Response:
     """The envelope of an error."""
-    metrics.of(metrics.REFUSED, error.code, door).inc()
-    return answer(error.status, error.envelope(), {"retry-after": "1"} if error.status in _COME_AGAIN else None)
+    metrics.series(metrics.REQUESTS_REJECTED, error.code, source).inc()
+    return json_response(error.status, error.envelope(), {"retry-after": "1"} if error.status in _RETRYABLE else None)
 
 
 PATH = "/v1/messages/channel"
 _KEY_HEADER = KEY_HEADER.encode()
 _REPLAYED = (b"idempotent-replayed", b"true")
-_COME_AGAIN = (429, 503)
+_RETRYABLE = (429, 503)
 _RETRY_AFTER = (b"retry-after", b"1")
 
 
-class Sending:
+class SendFastPath:
     """Answers the hot route in front of everything else; other requests go on to ``others``.
 
     The framework's routing, middleware, request and response cost this route a third of its CPU time and do nothing
     for it.
     """
 
-    def __init__(self, keys: Keys, acceptance: Acceptance, *, largest_body: int, others: ASGIApp) -> None:
+    def __init__(self, keys: ApiKeyAuthenticator, ingest: MessageIngest, *, max_body: int, next_app: ASGIApp) -> None:
         self._keys = keys
-        self._acceptance = acceptance
-        self._crowd = Crowd()
-        self._largest_body = largest_body
-        self._others = others
+        self._ingest = ingest
+        self._admission = AdmissionController()
+        self._max_body = max_body
+        self._next_app = next_app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http" or scope["path"] != PATH:
-            await self._others(scope, receive, send)
+            await self._next_app(scope, receive, send)
             return
         try:
             accepted = await self._accept(scope, receive)
         except ApiError as error:
-            await _refuse(send, error)
+            await _reject(send, error)
         except ClientDisconnect:
             await Response(status_code=400)(scope, receive, send)
         except Exception:
             log.exception("send_failed")
-            await _refuse(send, ApiError("an unexpected fault; what became of the request is not known"))
+            await _reject(send, ApiError("an unexpected fault; what became of the request is not known"))
         else:
-            await _send(send, 201, _shown(accepted), _REPLAYED if accepted.replayed else None)
+            await _send(send, 201, _accepted_body(accepted), _REPLAYED if accepted.replayed else None)
 
-    async def _accept(self, scope: Scope, receive: Receive) -> Accepted:
+    async def _accept(self, scope: Scope, receive: Receive) -> AcceptedMessage:
         if scope["method"] != "POST":
-            raise NotAllowed("only POST is possible here")
+            raise MethodNotAllowed("only POST is possible here")
         headers = headers_of(scope)
-        key = await self._keys.check(_text(headers.get(_KEY_HEADER)))
-        body = await read_body(headers, receive, self._largest_body)
+        key = await self._keys.authenticate(_text(headers.get(_KEY_HEADER)))
+        body = await read_body(headers, receive, self._max_body)
         # Without this word in it a body cannot ask for the class that has room of its own.
-        piles = self._acceptance.piles(key) and b"urgent" not in body
-        entered = self._crowd.enter(key.project_id, piles=piles)
+        piles = self._ingest.over_quota(key) and b"urgent" not in body
+        entered = self._admission.acquire(key.project_id, backlogged=piles)
         if entered is None:
-            raise TooMany("too many requests of this project are waiting for their answers; try again")
+            raise TooManyRequests("too many requests of this project are waiting for their answers; try again")
         try:
             header_key = _text(headers.get(b"idempotency-key"))
-            return await self._acceptance.accept(body, key, door="http", header_key=header_key)
+            return await self._ingest.accept(body, key, source="http", header_key=header_key)
         finally:
-            self._crowd.leave(key.project_id, entered)
+            self._admission.release(key.project_id, entered)
 
 
-async def _refuse(send: Send, error: ApiError) -> None:
+async def _reject(send: Send, error: ApiError) -> None:
     """As :func:`refusal`, as cheap as an acceptance: refusing must cost less than what it saves."""
-    metrics.of(metrics.REFUSED, error.code, "http").inc()
-    await _send(send, error.status, error.envelope(), _RETRY_AFTER if error.status in _COME_AGAIN else None)
+    metrics.series(metrics.REQUESTS_REJECTED, error.code, "http").inc()
+    await _send(send, error.status, error.envelope(), _RETRY_AFTER if error.status in _RETRYABLE else None)
 
 
 async def _send(send: Send, status: int, document: object, header: tuple[bytes, bytes] | None) -> None:
@@ -115,7 +115,7 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, largest: int) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """The whole body, counted while it comes.
 
     Raises:
@@ -124,10 +124,10 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, largest: i
         ClientDisconnect: the rest of it will not come.
     """
     if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Invalid("a compressed body is not accepted")
+        raise ValidationFailed("a compressed body is not accepted")
     announced = headers.get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > largest:
-        raise TooLarge(f"the body may have at most {largest} bytes")
+    if announced.isdigit() and int(announced) > limit:
+        raise PayloadTooLarge(f"the body may have at most {limit} bytes")
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -137,17 +137,17 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, largest: i
             raise ClientDisconnect
         chunk = event.get("body", b"")
         size += len(chunk)
-        if size > largest:
-            raise TooLarge(f"the body may have at most {largest} bytes")
+        if size > limit:
+            raise PayloadTooLarge(f"the body may have at most {limit} bytes")
         chunks.append(chunk)
         more = event.get("more_body", False)
     return b"".join(chunks)
 
 
-def _shown(accepted: Accepted) -> dict[str, str]:
+def _accepted_body(accepted: AcceptedMessage) -> dict[str, str]:
     return {
-        "id": ids.shown("msg", accepted.message_id),
-        "project_id": _project(accepted.project_id),
+        "id": ids.encode_id("msg", accepted.message_id),
+        "project_id": _project_id(accepted.project_id),
         "status": "queued",
         "channel": accepted.channel.value,
         "created_at": rfc3339(accepted.created_at),
@@ -155,8 +155,8 @@ def _shown(accepted: Accepted) -> dict[str, str]:
 
 
 @lru_cache(10_000)
-def _project(project_id: UUID) -> str:
-    return ids.shown("proj", project_id)
+def _project_id(project_id: UUID) -> str:
+    return ids.encode_id("proj", project_id)
 
 
 def rfc3339(when: object) -> str:

@@ -15,33 +15,33 @@ import asyncpg
 import structlog
 from pydantic import ValidationError
 
-from gateway.errors import IdempotencyConflict, Invalid, Unavailable, invalid
-from gateway.ingest.dispatch_quota import Room
+from gateway.errors import IdempotencyConflict, Unavailable, ValidationFailed, from_validation_error
+from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.messages import v1_schemas
-from sluice.bus.messages import Drive
+from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
-from sluice.model.ids import InvalidIdError, read, time_of
+from sluice.model.ids import InvalidIdError, created_at_of, decode_id
 from sluice.model.message import Channel
 from sluice.runtime import failpoints, metrics
-from sluice.runtime.batching import Batcher, OverloadedError
+from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
-from sluice.runtime.fail_after import Patience
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.fail_after import FutureTimeout
+from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import cancellation, ingest
-from sluice.store.config_cache import Configuration
+from sluice.store.config_cache import ConfigCache
 from sluice.store.configuration import ApiKey, Project
-from sluice.store.db import UNAVAILABLE, Pool
-from sluice.store.ingest import Conflicting, NewMessage, Recorded, Replayed, Verdict
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
 
 log = structlog.get_logger()
 
-_WAIT = 0.8  # seconds a request may wait for Postgres before it is refused
-_DOUBT = 20.0  # seconds, with Postgres answering, after which a commit that was in doubt cannot appear any more
-_WITHDRAW_EVERY = 0.5  # seconds
+_DB_TIMEOUT = 0.8  # seconds a request may wait for Postgres before it is refused
+_IN_DOUBT_TTL = 20.0  # seconds, with Postgres answering, after which a commit that was in doubt cannot appear any more
+_REVOKE_INTERVAL = 0.5  # seconds
 
 
-class Accepted(NamedTuple):
+class AcceptedMessage(NamedTuple):
     """The answer to a send request."""
 
     message_id: UUID
@@ -51,63 +51,63 @@ class Accepted(NamedTuple):
     replayed: bool
 
 
-class Acceptance:
+class MessageIngest:
     """Takes requests from any door; concurrent ones share a commit."""
 
     def __init__(
         self,
         pool: Pool,
-        configuration: Configuration,
+        config: ConfigCache,
         publisher: Publisher,
         *,
-        redrive: timedelta,
-        waiting: int,
-        conveyor: int,
+        requeue_after: timedelta,
+        max_pending: int,
+        dispatch_queue_limit: int,
     ) -> None:
         self._pool = pool
-        self._configuration = configuration
+        self._config = config
         self._publisher = publisher
-        self._redrive = redrive
-        self._room = Room(conveyor)
-        self._patience = Patience(_WAIT)
-        self._doubtful: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
-        self._batcher: Batcher[NewMessage, Verdict] = Batcher(
-            self._record,
+        self._requeue_after = requeue_after
+        self._quota = DispatchQuota(dispatch_queue_limit)
+        self._timeout = FutureTimeout(_DB_TIMEOUT)
+        self._in_doubt: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
+        self._batcher: Batcher[NewMessage, InsertResult] = Batcher(
+            self._insert,
             name="accept",
             size=200,
             parallel=2,
             pace=0.008,  # a commit for each two or three requests costs a third more CPU at 700 a second
-            limit=waiting,
+            limit=max_pending,
             split_on=(asyncpg.DataError, ValueError),
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Acceptance]:
+    async def running(self) -> AsyncIterator[MessageIngest]:
         """Accept until the block ends; what was taken is recorded and answered."""
         keepers = [
-            lasting(self._withdraw_regularly(), name="withdraw"),
-            lasting(self._room.keep(self._pool), name="room"),
+            supervised(self._revoke_in_doubt_loop(), name="withdraw"),
+            supervised(self._quota.run(self._pool), name="room"),
         ]
         try:
             async with self._batcher.running():
                 yield self
         finally:
-            await end(*keepers)
+            await cancel_and_wait(*keepers)
 
-    def piles(self, key: ApiKey) -> bool:
+    def over_quota(self, key: ApiKey) -> bool:
         """Whether what the key's project sends would only wait in the record now, unless it is urgent."""
-        return self._room.piles(key.project_id)
+        return self._quota.is_backlogged(key.project_id)
 
     async def accept(
         self,
         body: bytes,
         key: ApiKey,
         *,
-        door: str,
+        source: str,
         header_key: str | None = None,
-        own_key: str | None = None,
-        asked_at: datetime | None = None,
-    ) -> Accepted:
+        fallback_key: str | None = None,
+        submitted_at: datetime | None = None,
+    ) -> AcceptedMessage:
         """Record one send request of the key's project and put it on the conveyor.
 
         ``own_key``: the idempotency key of a request that brings none, from a door through which one may come twice.
@@ -117,161 +117,167 @@ class Acceptance:
             ApiError: Invalid, IdempotencyConflict, or Unavailable; in each case nothing was recorded.
         """
         request, document, idempotency_key = _parsed(body, header_key)
-        idempotency_key = idempotency_key or own_key
+        idempotency_key = idempotency_key or fallback_key
         fingerprint = v1_schemas.fingerprint(document) if idempotency_key else b""
         try:
-            message = self._to_record(request, key, idempotency_key, fingerprint, asked_at)
-        except Invalid:
+            message = self._to_new_message(request, key, idempotency_key, fingerprint, submitted_at)
+        except ValidationFailed:
             # What was right when it was asked first may be wrong by now: a repeat gets the first answer all the same.
-            before = await self._answered_before(request, key, idempotency_key, fingerprint)
+            before = await self._find_replay(request, key, idempotency_key, fingerprint)
             if before is None:
                 raise
             return before
         try:
-            verdict = await self._patience.limit(self._batcher.submit(message))
-        except OverloadedError:
+            verdict = await self._timeout.apply(self._batcher.submit(message))
+        except QueueFullError:
             raise Unavailable("too many requests are waiting to be recorded; try again") from None
-        except UNAVAILABLE as error:
-            self._doubt(message)
+        except UNAVAILABLE_ERRORS as error:
+            self._mark_in_doubt(message)
             raise Unavailable("the request could not be recorded; try again") from error
         match verdict:
-            case Recorded():
-                assert failpoints.at("accept.before_publish")
-                self._drive(message)
-                assert failpoints.at("accept.published")
-                metrics.of(metrics.ACCEPTED, message.channel.value, door).inc()
-                return Accepted(message.id, message.project_id, message.channel, message.created_at, replayed=False)
+            case Created():
+                assert failpoints.hit("accept.before_publish")
+                self._enqueue(message)
+                assert failpoints.hit("accept.published")
+                metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
+                return AcceptedMessage(
+                    message.id, message.project_id, message.channel, message.created_at, replayed=False
+                )
             case Replayed(first):
-                return Accepted(first, message.project_id, message.channel, time_of(first), replayed=True)
-            case Conflicting():
+                return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
+            case Conflict():
                 raise _conflict()
 
-    def _to_record(
+    def _to_new_message(
         self,
-        request: v1_schemas.Body,
+        request: v1_schemas.SendRequest,
         key: ApiKey,
         idempotency_key: str | None,
         fingerprint: bytes,
-        asked_at: datetime | None,
+        submitted_at: datetime | None,
     ) -> NewMessage:
-        project = self._configuration.projects.get(key.project_id)
+        project = self._config.projects.get(key.project_id)
         now = _milliseconds(utc_now())
-        _check_times(request, now, asked_at=min(now, asked_at or now))
+        _check_times(request, now, submitted_at=min(now, submitted_at or now))
         sender = _sender(request, project)
-        message = v1_schemas.to_record(
+        message = v1_schemas.to_new_message(
             request,
             project_id=key.project_id,
             sender=sender,
-            sandbox=key.sandbox,
+            sandbox=key.is_test,
             key=idempotency_key,
             fingerprint=fingerprint,
-            preferred=self._preferred(request, key.project_id),
+            preferred_provider_id=self._preferred(request, key.project_id),
             now=now,
-            redrive=self._redrive,
+            requeue_after=self._requeue_after,
         )
-        if message.send_at or self._room.take(key.project_id, message.channel, message.class_, len(message.deliveries)):
+        if message.send_at or self._quota.try_reserve(
+            key.project_id, message.channel, message.delivery_class, len(message.deliveries)
+        ):
             return message
-        return message._replace(waits=True, due_at=now)
+        return message._replace(backlogged=True, due_at=now)
 
-    async def _answered_before(
-        self, request: v1_schemas.Body, key: ApiKey, idempotency_key: str | None, fingerprint: bytes
-    ) -> Accepted | None:
+    async def _find_replay(
+        self, request: v1_schemas.SendRequest, key: ApiKey, idempotency_key: str | None, fingerprint: bytes
+    ) -> AcceptedMessage | None:
         """The answer that this key got, if it was ever used."""
         if idempotency_key is None:
             return None
         try:
-            async with asyncio.timeout(_WAIT):
-                held = await ingest.held_by(self._pool, key.project_id, idempotency_key, now=utc_now())
-        except UNAVAILABLE as error:
+            async with asyncio.timeout(_DB_TIMEOUT):
+                held = await ingest.find_by_idempotency_key(self._pool, key.project_id, idempotency_key, now=utc_now())
+        except UNAVAILABLE_ERRORS as error:
             raise Unavailable("the request could not be recorded; try again") from error
         if held is None:
             return None
         message_id, first = held
         if first != fingerprint:
             raise _conflict()
-        return Accepted(message_id, key.project_id, Channel(request.channel), time_of(message_id), replayed=True)
+        return AcceptedMessage(
+            message_id, key.project_id, Channel(request.channel), created_at_of(message_id), replayed=True
+        )
 
-    def _preferred(self, request: v1_schemas.Body, project_id: UUID) -> UUID | None:
+    def _preferred(self, request: v1_schemas.SendRequest, project_id: UUID) -> UUID | None:
         """The provider that the request names by id or package; one that does not exist is an error."""
         named = request.preferred_provider
         if named is None:
             return None
         with contextlib.suppress(InvalidIdError):
-            wanted = read("prv", named)
-            row = self._configuration.providers.get(wanted)
+            wanted = decode_id("prv", named)
+            row = self._config.providers.get(wanted)
             if row and row.project_id == project_id and row.channel == request.channel and not row.deleted:
                 return wanted
-        for row in self._configuration.candidates(project_id, Channel(request.channel)):
+        for row in self._config.candidates(project_id, Channel(request.channel)):
             if row.package == named:
                 return row.id
-        raise Invalid(
+        raise ValidationFailed(
             "preferred_provider: the project has no such provider for this channel", field="preferred_provider"
         )
 
-    async def _record(self, batch: Sequence[NewMessage]) -> list[Verdict]:
-        async with self._pool.acquire(timeout=_WAIT) as connection:
-            assert failpoints.at("accept.before_commit")
-            verdicts = await ingest.accept(connection, batch)
-            assert failpoints.at("accept.committed")
+    async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
+        async with self._pool.acquire(timeout=_DB_TIMEOUT) as connection:
+            assert failpoints.hit("accept.before_commit")
+            verdicts = await ingest.insert_batch(connection, batch)
+            assert failpoints.hit("accept.committed")
             return verdicts
 
-    def _doubt(self, message: NewMessage) -> None:
+    def _mark_in_doubt(self, message: NewMessage) -> None:
         """The caller hears 503, but the commit may have been on its way: see to it that nothing was accepted."""
         if message.idempotency_key is None:
-            self._doubtful[message.id] = time.monotonic() + _DOUBT
+            self._in_doubt[message.id] = time.monotonic() + _IN_DOUBT_TTL
 
-    async def _withdraw_regularly(self) -> None:
+    async def _revoke_in_doubt_loop(self) -> None:
         while True:
-            await asyncio.sleep(_WITHDRAW_EVERY)
-            if not self._doubtful:
+            await asyncio.sleep(_REVOKE_INTERVAL)
+            if not self._in_doubt:
                 continue
             try:
-                assert failpoints.at("withdraw.before_write")
-                withdrawn = await cancellation.withdraw(self._pool, list(self._doubtful), now=utc_now())
-            except UNAVAILABLE:
-                self._doubtful = dict.fromkeys(self._doubtful, time.monotonic() + _DOUBT)
+                assert failpoints.hit("withdraw.before_write")
+                withdrawn = await cancellation.revoke_in_doubt(self._pool, list(self._in_doubt), now=utc_now())
+            except UNAVAILABLE_ERRORS:
+                self._in_doubt = dict.fromkeys(self._in_doubt, time.monotonic() + _IN_DOUBT_TTL)
                 continue
-            assert failpoints.at("withdraw.written")
+            assert failpoints.hit("withdraw.written")
             if withdrawn:
                 log.info("withdrawn", deliveries=withdrawn)
             now = time.monotonic()
-            self._doubtful = {id_: until for id_, until in self._doubtful.items() if until > now}
+            self._in_doubt = {id_: until for id_, until in self._in_doubt.items() if until > now}
 
-    def _drive(self, message: NewMessage) -> None:
+    def _enqueue(self, message: NewMessage) -> None:
         """Put the deliveries on the conveyor. If Kafka does not take them the recovery loop will, as it does with
         those that wait in the record.
         """
-        if message.send_at is not None or message.waits:
+        if message.send_at is not None or message.backlogged:
             return
         for delivery in message.deliveries:
-            drive = Drive.encoded(
+            task = DeliveryTask.encode_unchecked(
                 delivery_id=delivery.id,
                 message_id=message.id,
                 project_id=message.project_id,
                 channel=message.channel,
-                class_=message.class_,
+                class_=message.delivery_class,
                 driven_at=message.created_at,
                 expires_at=message.expires_at,
-                preferred=message.preferred,
+                preferred=message.preferred_provider_id,
                 sandbox=message.sandbox,
             )
-            self._publisher.publish(Topic.ACCEPTED, None, drive)
+            self._publisher.publish(Topic.ACCEPTED, None, task)
 
 
 def _conflict() -> IdempotencyConflict:
     return IdempotencyConflict("the idempotency key was used for a request with another body")
 
 
-def _parsed(body: bytes, header_key: str | None) -> tuple[v1_schemas.Body, dict[str, Any], str | None]:
+def _parsed(body: bytes, header_key: str | None) -> tuple[v1_schemas.SendRequest, dict[str, Any], str | None]:
     """The request, the document it is, and its idempotency key: what follows from the bytes alone."""
     try:
         request, document = v1_schemas.parse(body)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise from_validation_error(error) from None
     except (RecursionError, UnicodeDecodeError):
-        raise Invalid("the body is not valid JSON") from None
+        raise ValidationFailed("the body is not valid JSON") from None
     if header_key and request.idempotency_key and header_key != request.idempotency_key:
-        raise Invalid("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
+        raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
     return request, document, request.idempotency_key or _header_key(header_key)
 
 
@@ -282,19 +288,21 @@ def _milliseconds(now: datetime) -> datetime:
 
 def _header_key(text: str | None) -> str | None:
     if text is not None and (not 0 < len(text) <= 255 or not text.isprintable()):
-        raise Invalid("the Idempotency-Key header must have 1 to 255 printable characters", field="idempotency_key")
+        raise ValidationFailed(
+            "the Idempotency-Key header must have 1 to 255 printable characters", field="idempotency_key"
+        )
     return text
 
 
-def _sender(request: v1_schemas.Body, project: Project | None) -> str | None:
+def _sender(request: v1_schemas.SendRequest, project: Project | None) -> str | None:
     default = project.default_sender if project else None
-    if isinstance(request, v1_schemas.EmailBody) and request.from_ is None and default is None:
-        raise Invalid("from: is required, because the project has no default sender", field="from")
+    if isinstance(request, v1_schemas.EmailRequest) and request.from_ is None and default is None:
+        raise ValidationFailed("from: is required, because the project has no default sender", field="from")
     return default
 
 
-def _check_times(request: v1_schemas.Body, now: datetime, *, asked_at: datetime) -> None:
+def _check_times(request: v1_schemas.SendRequest, now: datetime, *, submitted_at: datetime) -> None:
     for field in ("send_at", "expires_at"):
         moment: datetime | None = getattr(request, field)
-        if moment is not None and not asked_at < moment <= now + v1_schemas.LONGEST_LIFETIME:
-            raise Invalid(f"{field}: must lie in the future, at most 30 days ahead", field=field)
+        if moment is not None and not submitted_at < moment <= now + v1_schemas.MAX_LIFETIME:
+            raise ValidationFailed(f"{field}: must lie in the future, at most 30 days ahead", field=field)

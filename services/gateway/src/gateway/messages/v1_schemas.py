@@ -28,14 +28,18 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.errors import Invalid
-from sluice.model.ids import milliseconds_of, sibling, uuid7
-from sluice.model.message import Channel, Class, encode_content
+from gateway.errors import ValidationFailed
+from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
+from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
 from sluice.store.ingest import NewDelivery, NewMessage
 
-MOST_RECIPIENTS = 1000
-LIFETIME = {Class.URGENT: timedelta(minutes=10), Class.STANDARD: timedelta(hours=72), Class.ONCE: timedelta(hours=72)}
-LONGEST_LIFETIME = timedelta(days=30)
+MAX_RECIPIENTS = 1000
+DEFAULT_LIFETIME = {
+    DeliveryClass.URGENT: timedelta(minutes=10),
+    DeliveryClass.STANDARD: timedelta(hours=72),
+    DeliveryClass.ONCE: timedelta(hours=72),
+}
+MAX_LIFETIME = timedelta(days=30)
 
 # Linear patterns: no repetition inside a repetition, so that no text can make them slow.
 _ADDRESS = re.compile(r"[^\s@<>\"(),:;\\\x00-\x1f\x7f]{1,64}@[^\s@<>\"(),:;\\\x00-\x1f\x7f]{1,253}")
@@ -77,12 +81,12 @@ def _storable(text: str) -> str:
     return text
 
 
-def _listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """A single recipient may be written without the list."""
     return [value] if isinstance(value, str) else value
 
 
-def _nothing() -> Any:
+def empty_list() -> Any:
     """An empty list as default: made anew each time, where a literal one would be copied deep, which costs far more."""
     return Field(default_factory=list, json_schema_extra={"default": []})
 
@@ -95,25 +99,25 @@ Text = Annotated[str, Field(min_length=1, max_length=5_000_000), AfterValidator(
 Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_line)]
 
 
-class _Body(BaseModel):
+class _SendRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tags: Annotated[list[Short], Field(max_length=50)] = _nothing()
+    tags: Annotated[list[Short], Field(max_length=50)] = empty_list()
     idempotency_key: Short | None = None
     preferred_provider: Short | None = None
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
     metadata: dict[str, Any] | None = None
-    class_: Class = Field(Class.STANDARD, alias="class")
+    delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
 
     @model_validator(mode="after")
-    def _times_are_in_order(self) -> _Body:
+    def _times_are_in_order(self) -> _SendRequest:
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
             raise ValueError("expires_at must be later than send_at")
         return self
 
 
-class AttachmentBody(BaseModel):
+class AttachmentRequest(BaseModel):
     """A file in the request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -124,7 +128,7 @@ class AttachmentBody(BaseModel):
     encoding: Literal["base64", "utf-8"] = "base64"
 
     @model_validator(mode="after")
-    def _content_decodes(self) -> AttachmentBody:
+    def _content_decodes(self) -> AttachmentRequest:
         self.decoded()
         return self
 
@@ -138,33 +142,33 @@ class AttachmentBody(BaseModel):
             raise ValueError("content is not base64") from None
 
 
-class EmailBody(_Body):
+class EmailRequest(_SendRequest):
     """``channel: email``."""
 
     channel: Literal["email"]
     from_: NamedAddress | None = Field(None, alias="from")
-    to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
-    cc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
-    bcc: Annotated[list[NamedAddress], Field(max_length=MOST_RECIPIENTS), BeforeValidator(_listed)] = _nothing()
+    to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
+    cc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
+    bcc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
     reply_to: NamedAddress | None = None
     subject: Line
     html: Text | None = None
     text: Text | None = None
-    attachments: Annotated[list[AttachmentBody], Field(max_length=50)] = _nothing()
+    attachments: Annotated[list[AttachmentRequest], Field(max_length=50)] = empty_list()
 
     @model_validator(mode="after")
-    def _has_content(self) -> EmailBody:
+    def _has_content(self) -> EmailRequest:
         if self.html is None and self.text is None:
             raise ValueError("html or text is required")
         return self
 
 
-class SmsBody(_Body):
+class SmsRequest(_SendRequest):
     """``channel: sms``."""
 
     channel: Literal["sms"]
     from_: Short = Field(alias="from")
-    to: Annotated[list[Number], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
+    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
     text: Text
 
 
@@ -175,30 +179,30 @@ class WhatsappOptions(BaseModel):
 
     template_name: Short
     template_language: Short
-    template_params: Annotated[list[Text], Field(max_length=100)] = _nothing()
+    template_params: Annotated[list[Text], Field(max_length=100)] = empty_list()
 
 
-class WhatsappBody(_Body):
+class WhatsappRequest(_SendRequest):
     """``channel: whatsapp``: a template, or text inside the 24-hour window."""
 
     channel: Literal["whatsapp"]
-    to: Annotated[list[Number], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
+    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
     channel_options: WhatsappOptions | None = None
     text: Text | None = None
 
     @model_validator(mode="after")
-    def _has_content(self) -> WhatsappBody:
+    def _has_content(self) -> WhatsappRequest:
         if (self.channel_options is None) == (self.text is None):
             raise ValueError("channel_options (a template) or text is required, not both")
         return self
 
 
-class ChatBody(_Body):
+class ChatRequest(_SendRequest):
     """``channel: telegram`` and ``signal``."""
 
     channel: Literal["telegram", "signal"]
     from_: Short | None = Field(None, alias="from")
-    to: Annotated[list[Short], Field(min_length=1, max_length=MOST_RECIPIENTS), BeforeValidator(_listed)]
+    to: Annotated[list[Short], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
     text: Text
 
 
@@ -211,41 +215,41 @@ class PushOptions(BaseModel):
     image: Short | None = None
 
 
-class PushBody(_Body):
+class PushRequest(_SendRequest):
     """``channel: push``."""
 
     channel: Literal["push"]
     to: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_one_line)]],
-        Field(min_length=1, max_length=MOST_RECIPIENTS),
-        BeforeValidator(_listed),
+        Field(min_length=1, max_length=MAX_RECIPIENTS),
+        BeforeValidator(as_list),
     ]
     subject: Line | None = None
     text: Text | None = None
     channel_options: PushOptions = PushOptions()
 
     @model_validator(mode="after")
-    def _has_content(self) -> PushBody:
+    def _has_content(self) -> PushRequest:
         if self.subject is None and self.text is None and not self.channel_options.data:
             raise ValueError("subject, text or channel_options.data is required")
         return self
 
 
-Body = EmailBody | SmsBody | WhatsappBody | ChatBody | PushBody
-_ADAPTER: TypeAdapter[Body] = TypeAdapter(Annotated[Body, Discriminator("channel")])
+SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRequest
+_ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(Annotated[SendRequest, Discriminator("channel")])
 
 
-def parse(body: bytes) -> tuple[Body, dict[str, Any]]:
+def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
     """The validated request, and the document that it is.
 
     Raises:
         ValidationError: see :func:`gateway.errors.invalid`.
         Invalid: see :func:`document_of`.
     """
-    return _ADAPTER.validate_json(body), document_of(body)
+    return _ADAPTER.validate_json(body), strict_json(body)
 
 
-def document_of(body: bytes) -> dict[str, Any]:
+def strict_json(body: bytes) -> dict[str, Any]:
     """The JSON object in these bytes.
 
     Raises:
@@ -254,11 +258,11 @@ def document_of(body: bytes) -> dict[str, Any]:
     try:
         document: dict[str, Any] = _STRICT.decode(body.decode())
     except ValueError as error:
-        raise Invalid(str(error)) from None
+        raise ValidationFailed(str(error)) from None
     return document
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
@@ -266,7 +270,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _whole(digits: str) -> int:
+def _int64(digits: str) -> int:
     if not -(1 << 63) <= int(digits) < 1 << 64:
         raise ValueError(f"the body has an integer that does not fit into 64 bits: {digits[:40]}")
     return int(digits)
@@ -278,7 +282,9 @@ def _finite(text: str) -> float:
     return number
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
+)
 
 
 def fingerprint(document: Mapping[str, Any]) -> bytes:
@@ -287,36 +293,36 @@ def fingerprint(document: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def to_record(
-    body: Body,
+def to_new_message(
+    request: SendRequest,
     *,
     project_id: UUID,
     sender: str | None,
     sandbox: bool,
     key: str | None,
     fingerprint: bytes,
-    preferred: UUID | None,
+    preferred_provider_id: UUID | None,
     now: datetime,
-    redrive: timedelta,
+    requeue_after: timedelta,
 ) -> NewMessage:
     """The message that a request becomes. ``sender`` is the project's default, used where the request names none."""
     message_id = uuid7(milliseconds_of(now))
-    content, files = _CONTENT[type(body)](body, sender)
+    content, files = _CONTENT[type(request)](request, sender)
     return NewMessage(
         id=message_id,
         project_id=project_id,
-        channel=Channel(body.channel),
-        class_=body.class_,
+        channel=Channel(request.channel),
+        delivery_class=request.delivery_class,
         sender=content.get("sender"),
-        content=encode_content({"channel": body.channel, **content}),
-        deliveries=tuple(NewDelivery(sibling(message_id), recipient) for recipient in _addressees(body)),
+        content=encode_content_unchecked({"channel": request.channel, **content}),
+        deliveries=tuple(NewDelivery(uuid7_like(message_id), recipient) for recipient in _recipients(request)),
         created_at=now,
-        expires_at=body.expires_at or (body.send_at or now) + LIFETIME[body.class_],
-        due_at=body.send_at or now + redrive,
-        send_at=body.send_at,
-        tags=tuple(body.tags),
-        metadata=None if body.metadata is None else orjson.dumps(body.metadata).decode(),
-        preferred=preferred,
+        expires_at=request.expires_at or (request.send_at or now) + DEFAULT_LIFETIME[request.delivery_class],
+        due_at=request.send_at or now + requeue_after,
+        send_at=request.send_at,
+        tags=tuple(request.tags),
+        metadata=None if request.metadata is None else orjson.dumps(request.metadata).decode(),
+        preferred_provider_id=preferred_provider_id,
         sandbox=sandbox,
         idempotency_key=key,
         fingerprint=fingerprint,
@@ -324,16 +330,16 @@ def to_record(
     )
 
 
-def _addressees(body: Body) -> list[str]:
+def _recipients(body: SendRequest) -> list[str]:
     """A mail is one envelope and so one delivery; everywhere else each recipient gets one."""
-    return [", ".join(body.to)[:2000]] if isinstance(body, EmailBody) else list(dict.fromkeys(body.to))
+    return [", ".join(body.to)[:2000]] if isinstance(body, EmailRequest) else list(dict.fromkeys(body.to))
 
 
 # Fields of the channel's content in :mod:`sluice.model.message`, and the files that it refers to by their hash.
 _Content = tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]
 
 
-def _email(body: EmailBody, sender: str | None) -> _Content:
+def _email(body: EmailRequest, sender: str | None) -> _Content:
     files = [(attachment, attachment.decoded()) for attachment in body.attachments]
     hashed = [(attachment, content, hashlib.sha256(content).hexdigest()) for attachment, content in files]
     return {
@@ -361,24 +367,24 @@ def _guess(filename: str) -> str:
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
-def _text(body: SmsBody | ChatBody, _: str | None) -> _Content:
+def _text(body: SmsRequest | ChatRequest, _: str | None) -> _Content:
     return {"sender": body.from_, "text": body.text}, ()
 
 
-def _whatsapp(body: WhatsappBody, _: str | None) -> _Content:
+def _whatsapp(body: WhatsappRequest, _: str | None) -> _Content:
     options = body.channel_options
     return {"text": body.text} if options is None else options.model_dump(), ()
 
 
-def _push(body: PushBody, _: str | None) -> _Content:
+def _push(body: PushRequest, _: str | None) -> _Content:
     options = body.channel_options
     return {"title": body.subject, "text": body.text, "image": options.image, "data": options.data}, ()
 
 
 _CONTENT: dict[type[Any], Callable[[Any, str | None], _Content]] = {
-    EmailBody: _email,
-    SmsBody: _text,
-    WhatsappBody: _whatsapp,
-    ChatBody: _text,
-    PushBody: _push,
+    EmailRequest: _email,
+    SmsRequest: _text,
+    WhatsappRequest: _whatsapp,
+    ChatRequest: _text,
+    PushRequest: _push,
 }

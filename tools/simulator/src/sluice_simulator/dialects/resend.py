@@ -10,9 +10,17 @@ from uuid import uuid4
 import orjson
 
 from sluice.providers.adapters import resend
-from sluice.providers.contract import Wire
-from sluice_simulator.dialect import FarEnd, HttpAnswer, HttpCall, ReceiptsOf, Statement, Taken, json_answer
-from sluice_simulator.scenario import Do, DoorScript, Rule
+from sluice.providers.contract import TransportKind
+from sluice_simulator.dialect import (
+    Dialect,
+    FakeRequest,
+    FakeResponse,
+    ParsedSend,
+    ReceiptDialect,
+    ReceiptPayload,
+    json_response,
+)
+from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
 
 # name -> (status, words); which of them stands for which kind of refusal is below.
 ERRORS: Mapping[str, tuple[int, str]] = {
@@ -33,11 +41,11 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "application_error": (500, "An unexpected error occurred."),
     "service_unavailable": (503, "The service is unavailable."),
 }
-REFUSALS: Mapping[Do, str] = {
-    Do.REJECT: "validation_error",
-    Do.THROTTLE: "rate_limit_exceeded",
-    Do.AUTH: "invalid_api_key",
-    Do.FAULT: "application_error",
+REFUSALS: Mapping[Behaviour, str] = {
+    Behaviour.REJECT: "validation_error",
+    Behaviour.THROTTLE: "rate_limit_exceeded",
+    Behaviour.AUTH: "invalid_api_key",
+    Behaviour.FAULT: "application_error",
 }
 EVENTS: Mapping[str, str] = {
     "sent": "email.sent",
@@ -79,7 +87,7 @@ BLOCKS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _error(name: str, retry_after: float = 1) -> HttpAnswer:
+def _error(name: str, retry_after: float = 1) -> FakeResponse:
     status, words = ERRORS[name]
     headers = {}
     if status == 429:
@@ -89,27 +97,27 @@ def _error(name: str, retry_after: float = 1) -> HttpAnswer:
             "ratelimit-remaining": "0",
             "ratelimit-reset": f"{retry_after:g}",
         }
-    return json_answer(status, {"statusCode": status, "name": name, "message": words}, headers)
+    return json_response(status, {"statusCode": status, "name": name, "message": words}, headers)
 
 
-def read(call: HttpCall) -> Taken | HttpAnswer:
+def read(request: FakeRequest) -> ParsedSend | FakeResponse:
     """A mail with its key, or the refusal Resend gives before it looks at anything else."""
-    if call.path != "/emails":
+    if request.path != "/emails":
         return _error("not_found")
-    if call.method != "POST":
+    if request.method != "POST":
         return _error("method_not_allowed")
-    scheme, _, api_key = call.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    scheme, _, api_key = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme != "Bearer" or not api_key:
         return _error("missing_api_key")
     if not api_key.startswith("re_"):
         return _error("invalid_api_key")
-    key = call.headers.get(b"idempotency-key")
+    key = request.headers.get(b"idempotency-key")
     if key is not None and not 1 <= len(key) <= 256:
         return _error("invalid_idempotency_key")
-    return _mail(call.body, api_key, key.decode("latin-1") if key else None)
+    return _mail(request.body, api_key, key.decode("latin-1") if key else None)
 
 
-def _mail(body: bytes, api_key: str, key: str | None) -> Taken | HttpAnswer:
+def _mail(body: bytes, api_key: str, key: str | None) -> ParsedSend | FakeResponse:
     try:
         mail = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -124,56 +132,58 @@ def _mail(body: bytes, api_key: str, key: str | None) -> Taken | HttpAnswer:
     return _taken(mail, to, api_key, key)
 
 
-def _taken(mail: dict[str, Any], to: list[str], api_key: str, key: str | None) -> Taken:
+def _taken(mail: dict[str, Any], to: list[str], api_key: str, key: str | None) -> ParsedSend:
     tags = {tag.get("name"): tag.get("value") for tag in mail.get("tags") or []}
-    return Taken(
+    return ParsedSend(
         recipient=to[0].rpartition("<")[2].rstrip(">"),
-        provider_ref=str(uuid4()),
+        provider_message_id=str(uuid4()),
         reference=tags.get("ref"),
-        key=key,
+        idempotency_key=key,
         message_id=tags.get("msg"),
         account=api_key,
         fields={"from": str(mail["from"]), "to": to[0], "subject": str(mail["subject"])},
     )
 
 
-def answer(do: Do, taken: Taken, rule: Rule) -> HttpAnswer:
+def respond(behaviour: Behaviour, send: ParsedSend, rule: Rule) -> FakeResponse:
     """Resend's words for it."""
-    name = rule.code if rule.code in ERRORS else REFUSALS.get(do)
-    if name is not None and do in REFUSALS:
+    name = rule.code if rule.code in ERRORS else REFUSALS.get(behaviour)
+    if name is not None and behaviour in REFUSALS:
         return _error(name, rule.retry_after)
-    return json_answer(200, {"id": taken.provider_ref})
+    return json_response(200, {"id": send.provider_message_id})
 
 
-def _statement(taken: Taken, kind: str, statement_id: str, now: datetime, script: DoorScript) -> Statement | None:
-    webhook = script.webhooks.get(taken.account) or script.webhooks.get("*")
+def _statement(
+    send: ParsedSend, kind: str, statement_id: str, now: datetime, scenario: EndpointScenario
+) -> ReceiptPayload | None:
+    webhook = scenario.webhooks.get(send.account) or scenario.webhooks.get("*")
     if webhook is None or kind not in EVENTS:
         return None
     data = {
-        "email_id": taken.provider_ref,
+        "email_id": send.provider_message_id,
         "created_at": now.isoformat(timespec="milliseconds"),
-        "from": taken.fields["from"],
-        "to": [taken.fields["to"]],
-        "subject": taken.fields["subject"],
-        "tags": {"msg": taken.message_id, "ref": taken.reference},
+        "from": send.fields["from"],
+        "to": [send.fields["to"]],
+        "subject": send.fields["subject"],
+        "tags": {"msg": send.message_id, "ref": send.reference},
         **BLOCKS.get(kind, {}),
     }
     event = {"type": EVENTS[kind], "created_at": now.isoformat(timespec="milliseconds"), "data": data}
-    return Statement(statement_id, webhook.url, "application/json", orjson.dumps(event), webhook.secret)
+    return ReceiptPayload(statement_id, webhook.url, "application/json", orjson.dumps(event), webhook.secret)
 
 
-def _sign(statement: Statement, now: datetime) -> dict[str, str]:
+def _sign(payload: ReceiptPayload, now: datetime) -> dict[str, str]:
     stamp = str(int(now.timestamp()))
-    signature = resend.sign(statement.secret, statement.statement_id, stamp, statement.body)
-    return {"svix-id": statement.statement_id, "svix-timestamp": stamp, "svix-signature": signature}
+    signature = resend.sign(payload.secret, payload.receipt_id, stamp, payload.body)
+    return {"svix-id": payload.receipt_id, "svix-timestamp": stamp, "svix-signature": signature}
 
 
-RESEND = FarEnd(
+RESEND = Dialect(
     name="resend",
     package="provider-resend",
-    wire=Wire.HTTP,
+    transport=TransportKind.HTTP,
     read=read,
-    answer=answer,
+    respond=respond,
     conflicts=(_error("invalid_idempotent_request"), _error("concurrent_idempotent_requests")),
-    receipts=ReceiptsOf(_statement, _sign, "svix-signature"),
+    receipts=ReceiptDialect(_statement, _sign, "svix-signature"),
 )

@@ -11,9 +11,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
 from sluice.providers.adapters import twilio_sms
-from sluice.providers.contract import Wire
-from sluice_simulator.dialect import FarEnd, HttpAnswer, HttpCall, ReceiptsOf, Statement, Taken, json_answer
-from sluice_simulator.scenario import Do, DoorScript, Rule
+from sluice.providers.contract import TransportKind
+from sluice_simulator.dialect import (
+    Dialect,
+    FakeRequest,
+    FakeResponse,
+    ParsedSend,
+    ReceiptDialect,
+    ReceiptPayload,
+    json_response,
+)
+from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
 
 # code -> (status, words)
 ERRORS: Mapping[int, tuple[int, str]] = {
@@ -40,7 +48,12 @@ ERRORS: Mapping[int, tuple[int, str]] = {
     21614: (400, "'To' number is not a valid mobile number"),
     21617: (400, "The concatenated message body exceeds the 1600 character limit."),
 }
-REFUSALS: Mapping[Do, int] = {Do.REJECT: 21211, Do.THROTTLE: 20429, Do.AUTH: 20003, Do.FAULT: 20503}
+REFUSALS: Mapping[Behaviour, int] = {
+    Behaviour.REJECT: 21211,
+    Behaviour.THROTTLE: 20429,
+    Behaviour.AUTH: 20003,
+    Behaviour.FAULT: 20503,
+}
 # Twilio's own test numbers: these always answer so.
 TEST_FROM: Mapping[str, int] = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
 TEST_TO: Mapping[str, int] = {
@@ -62,7 +75,7 @@ STATUSES: Mapping[str, tuple[str, str | None]] = {
 _PATH = re.compile(r"/2010-04-01/Accounts/(AC[0-9a-fA-F]{32})/Messages\.json\Z")
 
 
-def _error(code: int, retry_after: float | None = None) -> HttpAnswer:
+def _error(code: int, retry_after: float | None = None) -> FakeResponse:
     status, words = ERRORS[code]
     body = {
         "code": code,
@@ -73,20 +86,20 @@ def _error(code: int, retry_after: float | None = None) -> HttpAnswer:
     headers = {"Twilio-Concurrent-Requests": "1"}
     if retry_after is not None:
         headers["Retry-After"] = f"{retry_after:g}"
-    return json_answer(status, body, headers)
+    return json_response(status, body, headers)
 
 
-def read(call: HttpCall) -> Taken | HttpAnswer:
+def read(request: FakeRequest) -> ParsedSend | FakeResponse:
     """A text with its callback, or the refusal Twilio gives before it looks at the numbers."""
-    path = _PATH.match(call.path)
+    path = _PATH.match(request.path)
     if path is None:
         return _error(20404)
-    if call.method != "POST":
+    if request.method != "POST":
         return _error(20004)
-    password = _password(call.headers.get(b"authorization", b""))
+    password = _password(request.headers.get(b"authorization", b""))
     if not password:
         return _error(20003)
-    form = dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
+    form = dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
     problem = _problem(form)
     return _error(problem) if problem else _taken(form, path[1], password)
 
@@ -114,17 +127,17 @@ def _problem(form: Mapping[str, str]) -> int | None:
     return next((code for wrong, code in checks if wrong), None)
 
 
-def _taken(form: Mapping[str, str], account: str, password: str) -> Taken:
+def _taken(form: Mapping[str, str], account: str, password: str) -> ParsedSend:
     callback = form.get("StatusCallback")
     test = TEST_FROM.get(form.get("From", "")) or TEST_TO.get(form["To"])
-    return Taken(
+    return ParsedSend(
         recipient=form["To"],
-        provider_ref=f"SM{uuid4().hex}",
+        provider_message_id=f"SM{uuid4().hex}",
         reference=dict(parse_qsl(urlsplit(callback or "").query)).get("ref"),
         account=account,
         secret=password,
         callback=callback,
-        forced=_error(test) if test else None,
+        forced_response=_error(test) if test else None,
         fields={
             "from": form.get("From", ""),
             "service": form.get("MessagingServiceSid", ""),
@@ -133,28 +146,28 @@ def _taken(form: Mapping[str, str], account: str, password: str) -> Taken:
     )
 
 
-def answer(do: Do, taken: Taken, rule: Rule) -> HttpAnswer:
+def respond(behaviour: Behaviour, send: ParsedSend, rule: Rule) -> FakeResponse:
     """Twilio's words for it."""
-    if do in REFUSALS:
-        code = int(rule.code) if rule.code and rule.code.isdecimal() else REFUSALS[do]
-        wait = rule.retry_after if do is Do.THROTTLE else None
-        return _error(code if code in ERRORS else REFUSALS[do], wait)
-    return json_answer(201, _created(taken))
+    if behaviour in REFUSALS:
+        code = int(rule.code) if rule.code and rule.code.isdecimal() else REFUSALS[behaviour]
+        wait = rule.retry_after if behaviour is Behaviour.THROTTLE else None
+        return _error(code if code in ERRORS else REFUSALS[behaviour], wait)
+    return json_response(201, _created(send))
 
 
-def _created(taken: Taken) -> dict[str, object]:
+def _created(send: ParsedSend) -> dict[str, object]:
     now = format_datetime(datetime.now(UTC))
-    service = taken.fields["service"] or None
-    uri = f"/2010-04-01/Accounts/{taken.account}/Messages/{taken.provider_ref}"
+    service = send.fields["service"] or None
+    uri = f"/2010-04-01/Accounts/{send.account}/Messages/{send.provider_message_id}"
     return {
-        "sid": taken.provider_ref,
-        "account_sid": taken.account,
+        "sid": send.provider_message_id,
+        "account_sid": send.account,
         "messaging_service_sid": service,
-        "to": taken.recipient,
-        "from": taken.fields["from"] or None,
-        "body": taken.fields["body"],
+        "to": send.recipient,
+        "from": send.fields["from"] or None,
+        "body": send.fields["body"],
         "status": "accepted" if service else "queued",
-        "num_segments": "0" if service else str(1 + (len(taken.fields["body"]) - 1) // 153),
+        "num_segments": "0" if service else str(1 + (len(send.fields["body"]) - 1) // 153),
         "num_media": "0",
         "direction": "outbound-api",
         "api_version": "2010-04-01",
@@ -170,37 +183,39 @@ def _created(taken: Taken) -> dict[str, object]:
     }
 
 
-def _statement(taken: Taken, kind: str, statement_id: str, now: datetime, script: DoorScript) -> Statement | None:
-    if not taken.callback or kind not in STATUSES:
+def _statement(
+    send: ParsedSend, kind: str, statement_id: str, now: datetime, scenario: EndpointScenario
+) -> ReceiptPayload | None:
+    if not send.callback or kind not in STATUSES:
         return None
     status, code = STATUSES[kind]
     fields = {
-        "AccountSid": taken.account,
+        "AccountSid": send.account,
         "ApiVersion": "2010-04-01",
-        "From": taken.fields["from"],
-        "MessageSid": taken.provider_ref,
-        "SmsSid": taken.provider_ref,
+        "From": send.fields["from"],
+        "MessageSid": send.provider_message_id,
+        "SmsSid": send.provider_message_id,
         "MessageStatus": status,
         "SmsStatus": status,
-        "To": taken.recipient,
+        "To": send.recipient,
         **({"ErrorCode": code} if code else {}),
         **({"RawDlrDoneDate": now.strftime("%y%m%d%H%M")} if status in ("delivered", "undelivered") else {}),
     }
     body = urlencode(fields).encode("ascii")
-    secret = script.auth_token or taken.secret
-    return Statement(statement_id, taken.callback, "application/x-www-form-urlencoded", body, secret)
+    secret = scenario.auth_token or send.secret
+    return ReceiptPayload(statement_id, send.callback, "application/x-www-form-urlencoded", body, secret)
 
 
-def _sign(statement: Statement, _: datetime) -> dict[str, str]:
-    fields = parse_qsl(statement.body.decode("ascii"), keep_blank_values=True)
-    return {"x-twilio-signature": twilio_sms.sign(statement.secret, statement.url, fields)}
+def _sign(payload: ReceiptPayload, _: datetime) -> dict[str, str]:
+    fields = parse_qsl(payload.body.decode("ascii"), keep_blank_values=True)
+    return {"x-twilio-signature": twilio_sms.sign(payload.secret, payload.url, fields)}
 
 
-TWILIO = FarEnd(
+TWILIO = Dialect(
     name="twilio",
     package="provider-twilio",
-    wire=Wire.HTTP,
+    transport=TransportKind.HTTP,
     read=read,
-    answer=answer,
-    receipts=ReceiptsOf(_statement, _sign, "x-twilio-signature"),
+    respond=respond,
+    receipts=ReceiptDialect(_statement, _sign, "x-twilio-signature"),
 )

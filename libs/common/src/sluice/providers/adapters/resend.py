@@ -22,20 +22,20 @@ from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 from sluice.providers.contract import (
     Credentials,
-    ForgedReceiptError,
-    Outgoing,
+    InvalidReceiptSignatureError,
+    OutboundMessage,
     Package,
     Receipt,
     ReceiptKind,
     ReceiptRequest,
-    UnsendableError,
-    Wire,
+    TransportKind,
+    UnsupportedMessageError,
 )
 from sluice.providers.kit.address import parse_address
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
-from sluice.providers.kit.redaction import clean
+from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post
-from sluice.providers.kit.responses import LONGEST_PAUSE, Verdict, json_body, reason, verdict
+from sluice.providers.kit.responses import MAX_RETRY_AFTER, OutcomeType, describe, json_body, make_outcome
 
 _PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -54,22 +54,22 @@ class ResendCredentials(Credentials):
 # Sending ---------------------------------------------------------------------------------------------------
 
 
-def build(outgoing: Outgoing, credentials: ResendCredentials) -> httpx.Request:
+def build(message: OutboundMessage, credentials: ResendCredentials) -> httpx.Request:
     """One request for the whole envelope."""
-    mail = outgoing.content
+    mail = message.content
     if not isinstance(mail, Email):
-        raise UnsendableError("Resend carries e-mail only")
+        raise UnsupportedMessageError("Resend carries e-mail only")
     headers = (
         (b"Authorization", f"Bearer {credentials.api_key.get_secret_value()}".encode()),
         (b"Content-Type", b"application/json"),
         (b"Accept", b"application/json"),
         (b"User-Agent", b"sluice"),  # requests without one are said to be refused
-        (b"Idempotency-Key", outgoing.reference.encode()),
+        (b"Idempotency-Key", message.reference.encode()),
     )
-    return post(endpoint(credentials.base_url, "/emails"), headers, orjson.dumps(_fields(mail, outgoing)))
+    return post(endpoint(credentials.base_url, "/emails"), headers, orjson.dumps(_fields(mail, message)))
 
 
-def _fields(mail: Email, outgoing: Outgoing) -> dict[str, Any]:
+def _fields(mail: Email, message: OutboundMessage) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "from": _address(mail.sender),
         "to": [_address(to) for to in mail.to],
@@ -79,9 +79,9 @@ def _fields(mail: Email, outgoing: Outgoing) -> dict[str, Any]:
         "subject": mail.subject,
         "html": mail.html,
         "text": mail.text,
-        "attachments": [_attachment(file, outgoing.attachments) for file in mail.attachments] or None,
-        "headers": {"X-Sluice-Message-Id": outgoing.message_id},
-        "tags": [_tag("msg", outgoing.message_id), _tag("ref", outgoing.reference)],
+        "attachments": [_attachment(file, message.attachments) for file in mail.attachments] or None,
+        "headers": {"X-Sluice-Message-Id": message.message_id},
+        "tags": [_tag("msg", message.message_id), _tag("ref", message.reference)],
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -105,13 +105,13 @@ def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, st
 def _tag(name: str, value: str) -> dict[str, str]:
     """Tags take ASCII letters, digits, ``_`` and ``-`` only, which our ids are made of."""
     if not _TAG.fullmatch(value):
-        raise UnsendableError("an id of ours cannot stand in a tag")
+        raise UnsupportedMessageError("an id of ours cannot stand in a tag")
     return {"name": name, "value": value}
 
 
 # Answers. Decided on status and ``name``, never on the words, which change. --------------------------------
 
-REFUSALS: Mapping[tuple[int, str], Verdict] = {
+ERROR_CODES: Mapping[tuple[int, str], OutcomeType] = {
     (400, "validation_error"): Rejected,
     (400, "invalid_idempotency_key"): Rejected,
     (401, "missing_api_key"): AuthFailed,
@@ -146,7 +146,7 @@ REFUSALS: Mapping[tuple[int, str], Verdict] = {
 }
 # For a name we do not know. 500 and 503 without Resend's own body come from something in front of it, which
 # may have passed the request on: only the documented bodies are a definite "not taken".
-BY_STATUS: Mapping[int, Verdict] = {
+STATUS_FALLBACK: Mapping[int, OutcomeType] = {
     400: Rejected,
     401: AuthFailed,
     403: AuthFailed,
@@ -158,25 +158,27 @@ BY_STATUS: Mapping[int, Verdict] = {
     429: Throttled,
     451: Rejected,
 }
-QUOTAS = {"daily_quota_exceeded": LONGEST_PAUSE, "monthly_quota_exceeded": LONGEST_PAUSE}
+QUOTA_ERRORS = {"daily_quota_exceeded": MAX_RETRY_AFTER, "monthly_quota_exceeded": MAX_RETRY_AFTER}
 
 
-def classify(answer: httpx.Response) -> Outcome:
+def classify(response: httpx.Response) -> Outcome:
     """Accepted only by a 2xx that carries an id."""
-    body = json_body(answer)
+    body = json_body(response)
     name, provider_ref = body.get("name"), body.get("id")
-    if answer.is_success and isinstance(provider_ref, str) and 0 < len(provider_ref) <= 200:
+    if response.is_success and isinstance(provider_ref, str) and 0 < len(provider_ref) <= 200:
         return Accepted(provider_ref)
     name = name if isinstance(name, str) else ""
-    kind = REFUSALS.get((answer.status_code, name)) or BY_STATUS.get(answer.status_code, Unknown)
-    return verdict(kind, reason(answer, name, body.get("message")), answer, pause=QUOTAS.get(name))
+    kind = ERROR_CODES.get((response.status_code, name)) or STATUS_FALLBACK.get(response.status_code, Unknown)
+    return make_outcome(
+        kind, describe(response, name, body.get("message")), response, default_retry_after=QUOTA_ERRORS.get(name)
+    )
 
 
 # Receipts. Signed the Svix way. ----------------------------------------------------------------------------
 
 TOLERANCE = timedelta(seconds=300)  # either way; repeats are signed afresh, so an old timestamp is a replay
 
-KINDS: Mapping[str, ReceiptKind] = {
+EVENT_TYPES: Mapping[str, ReceiptKind] = {
     "email.sent": ReceiptKind.SENT,
     "email.delivered": ReceiptKind.DELIVERED,
     "email.delivery_delayed": ReceiptKind.DEFERRED,
@@ -189,12 +191,12 @@ KINDS: Mapping[str, ReceiptKind] = {
 SUPPRESSIONS = {"Suppressed", "OnAccountSuppressionList"}
 
 
-def read_receipts(request: ReceiptRequest, credentials: ResendCredentials) -> list[Receipt]:
+def parse_receipts(request: ReceiptRequest, credentials: ResendCredentials) -> list[Receipt]:
     """One receipt, or none for an event that says nothing about a delivery."""
-    event_id = _verified(request, credentials.webhook_secret)
+    event_id = _verify_signature(request, credentials.webhook_secret)
     event = _object(request.body)
     data = event.get("data")
-    kind = _kind(event.get("type"), data)
+    kind = _event_type(event.get("type"), data)
     if kind is None or not isinstance(data, dict):
         return []
     tags = data.get("tags")
@@ -203,28 +205,28 @@ def read_receipts(request: ReceiptRequest, credentials: ResendCredentials) -> li
         receipt_id=event_id,
         kind=kind,
         reference=_text(tags.get("ref")) if isinstance(tags, dict) else None,
-        provider_ref=_text(data.get("email_id")),
+        provider_message_id=_text(data.get("email_id")),
         recipient=_text(recipients[0]) if isinstance(recipients, list) and len(recipients) == 1 else None,
-        occurred_at=_moment(event.get("created_at")),  # the message's own time is data.created_at
-        detail=clean(_detail(data), longest=500),
+        occurred_at=_parse_time(event.get("created_at")),  # the message's own time is data.created_at
+        detail=redact(_detail(data), limit=500),
     )
     return [receipt]
 
 
-def _verified(request: ReceiptRequest, secret: SecretStr | None) -> str:
+def _verify_signature(request: ReceiptRequest, secret: SecretStr | None) -> str:
     """The event's id, once the signature over id, timestamp and raw body holds and is fresh."""
     if secret is None:
-        raise ForgedReceiptError("no webhook secret is configured, so nothing can be verified")
+        raise InvalidReceiptSignatureError("no webhook secret is configured, so nothing can be verified")
     event_id, stamp, signatures = (_header(request, name) for name in ("id", "timestamp", "signature"))
     if not re.fullmatch(r"[0-9]{1,12}", stamp):
-        raise ForgedReceiptError("the timestamp is not a number")
+        raise InvalidReceiptSignatureError("the timestamp is not a number")
     if abs(request.received_at.timestamp() - int(stamp)) > TOLERANCE.total_seconds():
-        raise ForgedReceiptError("the timestamp is too far from now")
+        raise InvalidReceiptSignatureError("the timestamp is too far from now")
     expected = sign(secret.get_secret_value(), event_id, stamp, request.body).encode("ascii")
     offered = [entry.encode("utf-8", "replace") for entry in signatures.split(" ") if entry.startswith("v1,")]
     # No early exit: the time taken does not tell which entry matched.
     if not sum(hmac.compare_digest(entry, expected) for entry in offered):
-        raise ForgedReceiptError("the signature does not fit")
+        raise InvalidReceiptSignatureError("the signature does not fit")
     return event_id
 
 
@@ -233,7 +235,7 @@ def sign(secret: str, event_id: str, stamp: str, body: bytes) -> str:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError:
-        raise ForgedReceiptError("the configured webhook secret is not base64") from None
+        raise InvalidReceiptSignatureError("the configured webhook secret is not base64") from None
     signed = b".".join((event_id.encode("utf-8", "replace"), stamp.encode(), body))
     return "v1," + base64.b64encode(hmac.digest(key, signed, sha256)).decode("ascii")
 
@@ -242,7 +244,7 @@ def _header(request: ReceiptRequest, name: str) -> str:
     """Resend says ``svix-…``; ``webhook-…`` is the same thing in the Standard Webhooks spelling."""
     value = request.headers.get(f"svix-{name}") or request.headers.get(f"webhook-{name}")
     if not value:
-        raise ForgedReceiptError(f"the header for the {name} is missing")
+        raise InvalidReceiptSignatureError(f"the header for the {name} is missing")
     return value
 
 
@@ -254,11 +256,11 @@ def _object(body: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _kind(event: object, data: object) -> ReceiptKind | None:
+def _event_type(event: object, data: object) -> ReceiptKind | None:
     if event == "email.bounced":
         bounce = data.get("bounce") if isinstance(data, dict) else None
         return _bounce_kind(bounce if isinstance(bounce, dict) else {})
-    return KINDS.get(event) if isinstance(event, str) else None
+    return EVENT_TYPES.get(event) if isinstance(event, str) else None
 
 
 def _bounce_kind(bounce: Mapping[str, Any]) -> ReceiptKind:
@@ -283,7 +285,7 @@ def _text(value: object) -> str | None:
     return value[:320] if isinstance(value, str) and value else None
 
 
-def _moment(value: object) -> datetime | None:
+def _parse_time(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -296,9 +298,9 @@ RESEND = Package(
     title="Resend",
     channels=(Channel.EMAIL,),
     credentials=ResendCredentials,
-    wire=Wire.HTTP,
+    transport=TransportKind.HTTP,
     build=build,
     classify=classify,
     idempotent=True,
-    read_receipts=read_receipts,
+    parse_receipts=parse_receipts,
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.model.message import Channel, Chat, Email, Push, Sms, Whatsapp
+from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import Accepted, Outcome
-from sluice.providers.contract import Credentials, Outgoing, Package, Wire
+from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind
 
 
 class SandboxCredentials(Credentials):
@@ -14,28 +14,28 @@ class SandboxCredentials(Credentials):
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
+class CaptureRequest:
     """A message for the outbox; ``reference`` is its key, so that a repeat captures nothing new."""
 
     reference: str
     message_id: str
     recipient: str
-    content: Email | Sms | Whatsapp | Chat | Push
+    content: Email | Sms | Whatsapp | ChatMessage | Push
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class CaptureResult:
     """The outbox has it under this id."""
 
     capture_id: str
 
 
-def build(outgoing: Outgoing, _: SandboxCredentials) -> Capture:
+def build(message: OutboundMessage, _: SandboxCredentials) -> CaptureRequest:
     """The message as it is."""
-    return Capture(outgoing.reference, outgoing.message_id, outgoing.recipient, outgoing.content)
+    return CaptureRequest(message.reference, message.message_id, message.recipient, message.content)
 
 
-def classify(answer: Captured) -> Outcome:
+def classify(answer: CaptureResult) -> Outcome:
     """Always accepted: an outbox that cannot write raises in the wire."""
     return Accepted(answer.capture_id)
 
@@ -45,7 +45,7 @@ SANDBOX = Package(
     title="Sandbox",
     channels=tuple(Channel),
     credentials=SandboxCredentials,
-    wire=Wire.SANDBOX,
+    transport=TransportKind.SANDBOX,
     build=build,
     classify=classify,
     idempotent=True,

@@ -15,10 +15,10 @@ from pydantic import Field, SecretStr
 
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.contract import Credentials, Outgoing, Package, UnsendableError, Wire
+from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.mime import write_mail
-from sluice.providers.kit.responses import LONGEST_PAUSE
+from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 
 
@@ -68,24 +68,22 @@ class SmtpCredentials(Credentials):
         )
 
 
-def build(outgoing: Outgoing, credentials: SmtpCredentials) -> Submission:
+def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
     """The mail and its envelope. The Message-ID and every byte stay the same over all attempts."""
-    mail = outgoing.content
+    mail = message.content
     if not isinstance(mail, Email):
-        raise UnsendableError("SMTP carries e-mail only")
+        raise UnsupportedMessageError("SMTP carries e-mail only")
     sender = parse_address(credentials.envelope_from or mail.sender)
     recipients = {a.bare: a for a in map(parse_address, [*mail.to, *mail.cc, *mail.bcc])}
     if not recipients:
-        raise UnsendableError("the mail has no recipient")
+        raise UnsupportedMessageError("the mail has no recipient")
     return Submission(
         server=credentials.server,
         sender=sender.bare,
         recipients=tuple(recipients),
-        message=write_mail(
-            mail, message_id=outgoing.message_id, date=outgoing.created_at, contents=outgoing.attachments
-        ),
+        message=write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments),
         utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
-        envelope_id=outgoing.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", outgoing.reference) else None,
+        envelope_id=message.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", message.reference) else None,
     )
 
 
@@ -99,11 +97,11 @@ def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
 # matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
 
 _ANY = frozenset(Phase)
-_CONTENT = frozenset({Phase.DATA, Phase.DOT})
+_CONTENT = frozenset({Phase.DATA, Phase.END_OF_DATA})
 
 
 def _throttled_long(reason: str) -> Outcome:
-    return Throttled(reason, LONGEST_PAUSE)
+    return Throttled(reason, MAX_RETRY_AFTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def _row(phases: frozenset[Phase] | Phase, pattern: str, outcome: Callable[[str]
 
 _SHAPE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 
-TABLE = (
+REPLY_RULES = (
     # The wire's own findings, code 0: certificate, STARTTLS or AUTH missing, a TLS version nobody shares.
     _row(frozenset({Phase.TLS, Phase.AUTH}), r"0 ", AuthFailed),
     _row(Phase.TLS, r"5", AuthFailed),
@@ -152,14 +150,14 @@ TABLE = (
 def classify(reply: SmtpReply) -> Outcome:
     """Accepted only by a 2xx to the final dot; every 4xx and 5xx anywhere is a definite "not taken"."""
     reason = _reason(reply)
-    if 200 <= reply.code < 300 and reply.phase is Phase.DOT:
+    if 200 <= reply.code < 300 and reply.phase is Phase.END_OF_DATA:
         return Accepted(_queue_id(reply.text))
     line = f"{reply.code} {_enhanced(reply)} {reply.text}"
-    for row in TABLE:
+    for row in REPLY_RULES:
         if reply.phase in row.phases and row.pattern.match(line):
             return row.outcome(reason)
     # A reply outside the protocol: before the dot nothing was handed over, after it nobody knows.
-    return Unknown(reason) if reply.phase is Phase.DOT else ProviderFault(reason)
+    return Unknown(reason) if reply.phase is Phase.END_OF_DATA else ProviderFault(reason)
 
 
 def _enhanced(reply: SmtpReply) -> str:
@@ -184,7 +182,7 @@ SMTP = Package(
     title="SMTP",
     channels=(Channel.EMAIL,),
     credentials=SmtpCredentials,
-    wire=Wire.SMTP,
+    transport=TransportKind.SMTP,
     build=build,
     classify=classify,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client

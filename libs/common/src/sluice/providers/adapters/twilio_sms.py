@@ -23,19 +23,19 @@ from sluice.model.message import Channel, Sms
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 from sluice.providers.contract import (
     Credentials,
-    ForgedReceiptError,
-    Outgoing,
+    InvalidReceiptSignatureError,
+    OutboundMessage,
     Package,
     Receipt,
     ReceiptKind,
     ReceiptRequest,
-    UnsendableError,
-    Wire,
+    TransportKind,
+    UnsupportedMessageError,
 )
 from sluice.providers.kit.credentials import BASE_URL
-from sluice.providers.kit.redaction import clean
+from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post
-from sluice.providers.kit.responses import Verdict, json_body, reason, verdict
+from sluice.providers.kit.responses import OutcomeType, describe, json_body, make_outcome
 
 _SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _CODE = re.compile(r"[0-9]{1,9}")
@@ -88,15 +88,15 @@ class TwilioCredentials(Credentials):
 # Sending ---------------------------------------------------------------------------------------------------
 
 
-def build(outgoing: Outgoing, credentials: TwilioCredentials) -> httpx.Request:
+def build(message: OutboundMessage, credentials: TwilioCredentials) -> httpx.Request:
     """One text to one number."""
-    if not isinstance(outgoing.content, Sms):
-        raise UnsendableError("Twilio's SMS package carries SMS only")
+    if not isinstance(message.content, Sms):
+        raise UnsupportedMessageError("Twilio's SMS package carries SMS only")
     fields = {
-        "To": outgoing.recipient,
-        **_sender(outgoing.content, credentials),
-        "Body": outgoing.content.text,
-        **({"StatusCallback": _callback(outgoing)} if outgoing.callback_url else {}),
+        "To": message.recipient,
+        **_sender(message.content, credentials),
+        "Body": message.content.text,
+        **({"StatusCallback": _callback(message)} if message.callback_url else {}),
     }
     headers = (
         (b"Authorization", credentials.basic.encode()),
@@ -119,13 +119,13 @@ def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
         return service | ({"From": credentials.from_} if credentials.from_ else {})
     sender = credentials.from_ or sms.sender
     if not sender:
-        raise UnsendableError("neither the message nor the account names a sender")
+        raise UnsupportedMessageError("neither the message nor the account names a sender")
     return {"From": sender}
 
 
-def _callback(outgoing: Outgoing) -> str:
+def _callback(message: OutboundMessage) -> str:
     """The receipt address with our reference. Unreserved characters only: it is signed as it stands."""
-    return _receipts_at(outgoing.callback_url or "") + quote_plus(outgoing.reference)
+    return _receipts_at(message.callback_url or "") + quote_plus(message.reference)
 
 
 @lru_cache(maxsize=4096)
@@ -140,17 +140,17 @@ def _form(fields: Mapping[str, str]) -> bytes:
     try:
         return urlencode(fields).encode("ascii")
     except UnicodeEncodeError:
-        raise UnsendableError("the text holds half a character (a lone surrogate)") from None
+        raise UnsupportedMessageError("the text holds half a character (a lone surrogate)") from None
 
 
 # Answers. The code decides, the HTTP status only where the code is unknown or missing. ---------------------
 
 
-def _codes(kind: Verdict, *codes: int) -> dict[int, Verdict]:
+def _codes(kind: OutcomeType, *codes: int) -> dict[int, OutcomeType]:
     return dict.fromkeys(codes, kind)
 
 
-CODES: Mapping[int, Verdict] = {
+ERROR_CODES: Mapping[int, OutcomeType] = {
     **_codes(AuthFailed, 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
     **_codes(AuthFailed, 10002, 21607, 21608, 21219),  # limits of a trial account
     **_codes(AuthFailed, 20004, 21609),  # our own configuration
@@ -176,7 +176,7 @@ CODES: Mapping[int, Verdict] = {
     **_codes(ProviderFault, 63009, 63010, 63011, 63012, 63023, 63036),
     **_codes(Throttled, 63017, 63018, 63038, 63039),
 }
-BY_STATUS: Mapping[int, Verdict] = {
+STATUS_FALLBACK: Mapping[int, OutcomeType] = {
     400: Rejected,
     401: AuthFailed,
     403: AuthFailed,
@@ -187,17 +187,19 @@ BY_STATUS: Mapping[int, Verdict] = {
 }
 
 
-def classify(answer: httpx.Response) -> Outcome:
+def classify(response: httpx.Response) -> Outcome:
     """Accepted only by a 2xx that carries a message sid; a 5xx without a known code may have been a send."""
-    body = json_body(answer)
+    body = json_body(response)
     sid = body.get("sid")
-    if answer.is_success and isinstance(sid, str) and _SID.fullmatch(sid):
+    if response.is_success and isinstance(sid, str) and _SID.fullmatch(sid):
         return _created(sid, body)
     code = _number(body.get("code"))
     # A 2xx is no refusal whatever it says: the message may be on its way.
-    kind = Unknown if answer.is_success else CODES.get(code) or BY_STATUS.get(answer.status_code, Unknown)
-    words = reason(answer, code, body.get("message") or body.get("detail"))
-    return verdict(kind, words, answer)
+    kind = (
+        Unknown if response.is_success else ERROR_CODES.get(code) or STATUS_FALLBACK.get(response.status_code, Unknown)
+    )
+    words = describe(response, code, body.get("message") or body.get("detail"))
+    return make_outcome(kind, words, response)
 
 
 def _created(sid: str, body: Mapping[str, object]) -> Outcome:
@@ -205,7 +207,7 @@ def _created(sid: str, body: Mapping[str, object]) -> Outcome:
     if body.get("status") not in ("failed", "undelivered"):
         return Accepted(sid)
     code = _number(body.get("error_code"))
-    return LATE_OUTCOMES.get(code, ProviderFault)(f"created as {body['status']}, error {code or 'unknown'}")
+    return ASYNC_OUTCOMES.get(code, ProviderFault)(f"created as {body['status']}, error {code or 'unknown'}")
 
 
 def _number(value: object) -> int:
@@ -216,21 +218,21 @@ def _number(value: object) -> int:
 # Receipts --------------------------------------------------------------------------------------------------
 
 # What an error after the 201 says about the delivery; a code not listed is FAILED.
-LATE_CODES: Mapping[int, ReceiptKind] = {
+ASYNC_ERROR_CODES: Mapping[int, ReceiptKind] = {
     **dict.fromkeys((30003, 30017, 30036), ReceiptKind.SOFT_BOUNCE),
     **dict.fromkeys((30004, 30005, 30006, 30019, 21610), ReceiptKind.BOUNCED),
 }
-_LATE_REJECTED = (30004, 30005, 30006, 30007, 30014, 30015, 30016, 30019, 21610)
-_LATE_AUTH = (30002, 30018, 30024, 30032, 30033, 30034, 30035)
-_LATE_THROTTLED = (30022, 30023, 30027)
+_ASYNC_REJECTED = (30004, 30005, 30006, 30007, 30014, 30015, 30016, 30019, 21610)
+_ASYNC_AUTH = (30002, 30018, 30024, 30032, 30033, 30034, 30035)
+_ASYNC_THROTTLED = (30022, 30023, 30027)
 # The same codes when they are already in the 201: nothing was sent, so the next provider may be tried.
-LATE_OUTCOMES: Mapping[int, type[Rejected] | type[AuthFailed] | type[Throttled] | type[ProviderFault]] = {
-    **dict.fromkeys(_LATE_REJECTED, Rejected),
-    **dict.fromkeys(_LATE_AUTH, AuthFailed),
-    **dict.fromkeys(_LATE_THROTTLED, Throttled),
+ASYNC_OUTCOMES: Mapping[int, type[Rejected] | type[AuthFailed] | type[Throttled] | type[ProviderFault]] = {
+    **dict.fromkeys(_ASYNC_REJECTED, Rejected),
+    **dict.fromkeys(_ASYNC_AUTH, AuthFailed),
+    **dict.fromkeys(_ASYNC_THROTTLED, Throttled),
 }
 
-STATUSES: Mapping[str, tuple[ReceiptKind, ...]] = {
+EVENT_TYPES: Mapping[str, tuple[ReceiptKind, ...]] = {
     "sent": (ReceiptKind.SENT,),
     "delivered": (ReceiptKind.DELIVERED,),
     "read": (ReceiptKind.DELIVERED, ReceiptKind.READ),
@@ -241,9 +243,9 @@ STATUSES: Mapping[str, tuple[ReceiptKind, ...]] = {
 }
 
 
-def read_receipts(request: ReceiptRequest, credentials: TwilioCredentials) -> list[Receipt]:
+def parse_receipts(request: ReceiptRequest, credentials: TwilioCredentials) -> list[Receipt]:
     """What a status callback says; empty for intermediate states (queued, sending …) and inbound messages."""
-    fields = _verified(request, credentials.auth_token)
+    fields = _verify_signature(request, credentials.auth_token)
     status = fields.get("MessageStatus") or fields.get("SmsStatus") or ""
     sid = fields.get("MessageSid") or fields.get("SmsSid") or ""
     code = _number(fields.get("ErrorCode"))
@@ -254,24 +256,24 @@ def read_receipts(request: ReceiptRequest, credentials: TwilioCredentials) -> li
             receipt_id=f"{sid}:{kind}" if status == "read" else f"{sid}:{status}",
             kind=kind,
             reference=reference,
-            provider_ref=sid or None,
+            provider_message_id=sid or None,
             recipient=fields.get("To"),
-            occurred_at=_carrier_time(fields.get("RawDlrDoneDate", "")),
-            detail=clean(detail, longest=500),
+            occurred_at=_parse_time(fields.get("RawDlrDoneDate", "")),
+            detail=redact(detail, limit=500),
         )
-        for kind in _kinds(status, code)
+        for kind in _event_types(status, code)
     ]
 
 
-def _kinds(status: str, code: int) -> Iterable[ReceiptKind]:
+def _event_types(status: str, code: int) -> Iterable[ReceiptKind]:
     if status == "undelivered":
-        return (LATE_CODES.get(code, ReceiptKind.FAILED),)
+        return (ASYNC_ERROR_CODES.get(code, ReceiptKind.FAILED),)
     if status == "failed" and code == 21610:
         return (ReceiptKind.BOUNCED,)
-    return STATUSES.get(status, ())
+    return EVENT_TYPES.get(status, ())
 
 
-def _carrier_time(value: str) -> datetime | None:
+def _parse_time(value: str) -> datetime | None:
     """``YYMMDDhhmm``, the carrier's clock; no zone is documented, UTC is what was seen."""
     try:
         return datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
@@ -279,18 +281,18 @@ def _carrier_time(value: str) -> datetime | None:
         return None
 
 
-def _verified(request: ReceiptRequest, token: SecretStr | None) -> dict[str, str]:
+def _verify_signature(request: ReceiptRequest, token: SecretStr | None) -> dict[str, str]:
     """The callback's fields, once its signature holds. No timestamp: repeats are ours to recognise."""
     if token is None:
-        raise ForgedReceiptError("no auth token is configured, so nothing can be verified")
+        raise InvalidReceiptSignatureError("no auth token is configured, so nothing can be verified")
     offered = request.headers.get("x-twilio-signature", "").encode("utf-8", "replace")
     fields = _fields(request)
     right = [
         hmac.compare_digest(sign(token.get_secret_value(), url, fields).encode("ascii"), offered)
-        for url in _spellings(request.url)
+        for url in _url_variants(request.url)
     ]
     if not any(right):
-        raise ForgedReceiptError("the signature does not fit")
+        raise InvalidReceiptSignatureError("the signature does not fit")
     return dict(fields)
 
 
@@ -304,7 +306,7 @@ def _fields(request: ReceiptRequest) -> list[tuple[str, str]]:
     query = dict(parse_qsl(urlsplit(request.url).query))
     stated = query.get("bodySHA256", "").encode("utf-8", "replace")
     if not hmac.compare_digest(stated, sha256(request.body).hexdigest().encode()):
-        raise ForgedReceiptError("the body does not fit its hash")
+        raise InvalidReceiptSignatureError("the body does not fit its hash")
     return []
 
 
@@ -313,7 +315,7 @@ def _form_fields(body: bytes) -> list[tuple[str, str]]:
         text = body.decode("utf-8")
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=200)
     except ValueError:  # not UTF-8, or a flood of fields
-        raise ForgedReceiptError("the form cannot be read") from None
+        raise InvalidReceiptSignatureError("the form cannot be read") from None
 
 
 def sign(token: str, url: str, fields: Iterable[tuple[str, str]]) -> str:
@@ -322,7 +324,7 @@ def sign(token: str, url: str, fields: Iterable[tuple[str, str]]) -> str:
     return base64.b64encode(hmac.digest(token.encode(), signed.encode("utf-8", "replace"), sha1)).decode("ascii")
 
 
-def _spellings(url: str) -> Iterable[str]:
+def _url_variants(url: str) -> Iterable[str]:
     """The URL without and with its port: senders differ in which one they sign."""
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -341,8 +343,8 @@ TWILIO = Package(
     title="Twilio SMS",
     channels=(Channel.SMS,),
     credentials=TwilioCredentials,
-    wire=Wire.HTTP,
+    transport=TransportKind.HTTP,
     build=build,
     classify=classify,
-    read_receipts=read_receipts,
+    parse_receipts=parse_receipts,
 )

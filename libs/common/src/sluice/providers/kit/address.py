@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sluice.providers.contract import UnsendableError
+from sluice.providers.contract import UnsupportedMessageError
 
 # Everything that could end a header, a command or an address early is outside of these classes. Quoted local
 # parts ("a b"@host) are legal and unused; refusing them keeps one rule for headers, envelopes and JSON.
@@ -41,7 +41,7 @@ def parse_address(text: str) -> Address:
     name, bare = _split(text.strip())
     local, _, domain = bare.rpartition("@")
     if _FORBIDDEN.search(name) or not _LOCAL.match(local):
-        raise UnsendableError("an e-mail address is not valid")
+        raise UnsupportedMessageError("an e-mail address is not valid")
     return Address(name, local, _ascii_domain(domain))
 
 
@@ -62,7 +62,7 @@ def _ascii_domain(domain: str) -> str:
     try:
         encoded = domain if domain.isascii() else domain.encode("idna").decode("ascii")
     except UnicodeError:
-        raise UnsendableError("the domain of an e-mail address is not valid") from None
+        raise UnsupportedMessageError("the domain of an e-mail address is not valid") from None
     if not _DOMAIN.match(encoded):
-        raise UnsendableError("the domain of an e-mail address is not valid")
+        raise UnsupportedMessageError("the domain of an e-mail address is not valid")
     return encoded

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, SecretStr
 BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]*)?$"
 
 
-def _fit_for_a_header(secret: SecretStr) -> SecretStr:
+def _header_safe(secret: SecretStr) -> SecretStr:
     """Without the blanks that pasting adds; refused when it could not stand in a header at all."""
     value = secret.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]{1,1000}", value):
@@ -21,7 +21,7 @@ def _fit_for_a_header(secret: SecretStr) -> SecretStr:
 
 
 # A secret that travels in a header: what is wrong with it is said when it is entered, not by every message.
-HeaderSecret = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_safe)]
 
 
 def secrets_of(credentials: BaseModel) -> Iterator[str]:

@@ -17,7 +17,7 @@ from hashlib import sha256
 from urllib.parse import quote
 
 from sluice.model.message import Attachment, Email
-from sluice.providers.contract import UnsendableError
+from sluice.providers.contract import UnsupportedMessageError
 from sluice.providers.kit.address import Address, parse_address
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # line ends and other controls
@@ -51,7 +51,7 @@ def _headers(mail: Email, message_id: str, date: datetime) -> Iterator[bytes]:
 
 def _safe_id(message_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,120}", message_id):
-        raise UnsendableError("the message id cannot stand in a Message-ID")
+        raise UnsupportedMessageError("the message id cannot stand in a Message-ID")
     return message_id
 
 
@@ -78,7 +78,7 @@ def encoded_text(text: str) -> bytes:
     if _PLAIN.match(text) and "=?" not in text:
         return text.encode("ascii")
     if _UNSAFE.search(text):
-        raise UnsendableError("a header holds a line break or another control character")
+        raise UnsupportedMessageError("a header holds a line break or another control character")
     return b"\r\n ".join(b"=?utf-8?b?" + _base64(word) + b"?=" for word in _words(text))
 
 
@@ -98,7 +98,7 @@ def _utf8_characters(text: str) -> Iterator[bytes]:
     try:
         yield from (character.encode() for character in text)
     except UnicodeEncodeError:
-        raise UnsendableError("a header holds half a character (a lone surrogate)") from None
+        raise UnsupportedMessageError("a header holds half a character (a lone surrogate)") from None
 
 
 def _base64(content: bytes) -> bytes:
@@ -110,7 +110,7 @@ def _body(mail: Email, contents: Mapping[str, bytes], *, seed: str) -> bytes:
     versions = (("plain", mail.text), ("html", mail.html))
     texts = [_text_part(kind, text) for kind, text in versions if text is not None]
     if not texts:
-        raise UnsendableError("the mail has neither text nor html")
+        raise UnsupportedMessageError("the mail has neither text nor html")
     inner = texts[0] if len(texts) == 1 else _multipart("alternative", texts, seed)
     files = [_file_part(file, contents[file.sha256]) for file in mail.attachments]
     return _multipart("mixed", [inner, *files], seed) if files else inner
@@ -128,7 +128,7 @@ def _text_part(kind: str, text: str) -> bytes:
     try:
         content = text.replace("\r\n", "\n").replace("\r", "\n").encode()
     except UnicodeEncodeError:
-        raise UnsendableError("the text holds half a character (a lone surrogate)") from None
+        raise UnsupportedMessageError("the text holds half a character (a lone surrogate)") from None
     how, encoded = _encoded(content)
     head = f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {how}\r\n\r\n'
     return head.encode("ascii") + encoded
@@ -161,13 +161,13 @@ def _mime_type(stated: str) -> str:
 def _filename(name: str) -> str:
     """The ``filename`` parameter; RFC 2231 segments when it is not short plain ASCII."""
     if _UNSAFE.search(name) or not name:
-        raise UnsendableError("an attachment's name is empty or holds a control character")
+        raise UnsupportedMessageError("an attachment's name is empty or holds a control character")
     if _PLAIN.match(name) and not re.search(r'["\\]', name):
         return f'filename="{name}"'
     try:
         encoded = quote(name, safe="")
     except UnicodeEncodeError:
-        raise UnsendableError("an attachment's name holds half a character") from None
+        raise UnsupportedMessageError("an attachment's name holds half a character") from None
     return ";\r\n ".join(_segments(encoded))
 
 

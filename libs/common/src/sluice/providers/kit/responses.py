@@ -12,51 +12,53 @@ import orjson
 from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
 
 # A row of a package's error table names one of these; the reason is filled in from the answer.
-Verdict = type[Rejected] | type[Throttled] | type[AuthFailed] | type[ProviderFault] | type[Unknown]
+OutcomeType = type[Rejected] | type[Throttled] | type[AuthFailed] | type[ProviderFault] | type[Unknown]
 
-SHORTEST_PAUSE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(hours=1)  # also the cool-down after a used-up quota, which names no time
+MIN_RETRY_AFTER = timedelta(seconds=1)
+MAX_RETRY_AFTER = timedelta(hours=1)  # also the cool-down after a used-up quota, which names no time
 
 
-def json_body(answer: httpx.Response) -> dict[str, Any]:
+def json_body(response: httpx.Response) -> dict[str, Any]:
     """The answer's JSON object; empty when it is anything else, so that look-ups simply miss."""
     try:
-        body = orjson.loads(answer.content)
+        body = orjson.loads(response.content)
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
 
 
-def reason(answer: httpx.Response, *words: object) -> str:
+def describe(response: httpx.Response, *words: object) -> str:
     """The status with what the provider said of it; says so when it said nothing that is documented."""
     said = " ".join(str(word) for word in words if word)
-    return f"{answer.status_code} {said or 'without a word that the provider documents'}"
+    return f"{response.status_code} {said or 'without a word that the provider documents'}"
 
 
-def verdict(kind: Verdict, reason: str, answer: httpx.Response, *, pause: timedelta | None = None) -> Outcome:
+def make_outcome(
+    kind: OutcomeType, reason: str, response: httpx.Response, *, default_retry_after: timedelta | None = None
+) -> Outcome:
     """``kind`` with its reason; when throttled also the wait the provider asked for, else ``pause``."""
     if kind is Throttled:
-        return Throttled(reason, retry_after(answer) or pause)
+        return Throttled(reason, retry_after(response) or default_retry_after)
     return kind(reason)
 
 
-def retry_after(answer: httpx.Response) -> timedelta | None:
+def retry_after(response: httpx.Response) -> timedelta | None:
     """The answer's ``Retry-After`` (seconds or an HTTP date), kept between 1 s and 1 h; None when unreadable.
 
     A date is read against the answer's own ``Date``: the provider's clock, not ours, is the one it meant.
     """
-    value = answer.headers.get("retry-after", "").strip()
+    value = response.headers.get("retry-after", "").strip()
     wait = _seconds(value)
     if wait is None:
-        wait = _until(value, answer.headers.get("date", ""))
-    return None if wait is None else min(max(wait, SHORTEST_PAUSE), LONGEST_PAUSE)
+        wait = _until(value, response.headers.get("date", ""))
+    return None if wait is None else min(max(wait, MIN_RETRY_AFTER), MAX_RETRY_AFTER)
 
 
 def _seconds(value: str) -> timedelta | None:
     try:
         return timedelta(seconds=float(value))
     except OverflowError:
-        return LONGEST_PAUSE
+        return MAX_RETRY_AFTER
     except ValueError:  # not a number, or "nan"
         return None
 
