@@ -50,7 +50,7 @@ class Environment:
             with Counters(self.folder / "counters"):
                 pass
             self.counters = stack.enter_context(Counters(self.folder / "counters"))
-            with environment({"SLUICE_POSTGRES": "", "SLUICE_KAFKA": "", "SLUICE_REDIS": ""}):
+            with environment({"SLUICE_POSTGRES_DSN": "", "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "", "SLUICE_REDIS_URL": ""}):
                 self.services = LocalStack(self.folder / "services", services=SERVICES, roles=(), testing=False)
                 stack.enter_context(self.services)
             self.say("PostgreSQL, Kafka and Redis run")

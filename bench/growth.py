@@ -260,7 +260,7 @@ _FILL = """
                'old' || lpad(i::text, 9, '0') || '@load.example' AS recipient
           FROM n
     ), messages_written AS (
-        INSERT INTO messages (id, project_id, channel, class, sender, content, tags, metadata, idempotency_key,
+        INSERT INTO messages (id, project_id, channel, delivery_class, sender, content, tags, metadata, idempotency_key,
                               sandbox, send_at, expires_at, created_at)
         SELECT message_id, $6::uuid, 'email', 'standard', 'Bench <bench@sluice.example>',
                replace(replace($9::text, 'RECIPIENT', recipient), 'NUMBER', lpad(i::text, 9, '0')), '{}', NULL,
@@ -271,24 +271,24 @@ _FILL = """
         SELECT $6, 'old-' || i, sha256(recipient::bytea), message_id, at + interval '24 hours' FROM ids
          WHERE at > $5 - interval '23 hours'  -- older ones would have been forgotten
     ), deliveries_written AS (
-        INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
-                                attempts, events, round, ambiguous, in_flight, provider_id, due_at, published_at,
+        INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, preferred_provider_id, sandbox, state,
+                                attempts, events, retry_round, unknown_attempts, in_flight, provider_id, due_at, enqueued_at,
                                 expires_at)
         SELECT id, message_id, $6, 'email', 'standard', recipient, NULL, false, 'SENT', 1, 3, 1, 0, false, $7::uuid,
                NULL, at, at + interval '72 hours'
           FROM ids
     ), attempts_written AS (
-        INSERT INTO attempts (delivery_id, number, project_id, provider_id, round, reference, decision, started_at,
-                              finished_at, outcome, reason, provider_ref)
+        INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, reference, routing_decision, started_at,
+                              finished_at, outcome, reason, provider_message_id)
         SELECT id, 1, $6, $7, 1, 'att_' || replace(id::text, '-', '') || '_1', $8::text, at + interval '20 ms',
                at + interval '70 ms', 'accepted', '', md5('ref' || i)
           FROM ids
     )
-    INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id, detail)
-    SELECT id, step.number, $6, step.kind, step.state, at + step.after, step.attempt,
+    INSERT INTO events (delivery_id, number, project_id, type, state, at, attempt, provider_id, detail)
+    SELECT id, step.number, $6, step.type, step.state, at + step.after, step.attempt,
            CASE WHEN step.number > 1 THEN $7 END, ''
       FROM ids, (VALUES (1, 'accepted', 'QUEUED', interval '0 ms', NULL), (2, 'sending', 'SENDING', '20 ms', 1),
-                        (3, 'sent', 'SENT', '70 ms', 1)) AS step (number, kind, state, after, attempt)
+                        (3, 'sent', 'SENT', '70 ms', 1)) AS step (number, type, state, after, attempt)
 """
 
 

@@ -29,10 +29,10 @@ async def messages(dsn: str, run: int, since: float) -> list[Settled]:
     try:
         rows = await connection.fetch(
             """
-            SELECT m.idempotency_key AS key, d.state, d.attempts, e.at
+            SELECT m.idempotency_key AS key, d.state, d.attempt_count, e.at
               FROM messages m
               JOIN deliveries d ON d.message_id = m.id AND d.id >= $1
-              LEFT JOIN events e ON e.delivery_id = d.id AND e.kind = 'sent' AND e.delivery_id >= $1
+              LEFT JOIN events e ON e.delivery_id = d.id AND e.type = 'sent' AND e.delivery_id >= $1
              WHERE m.id >= $1 AND starts_with(m.idempotency_key, $2)
             """,
             first,
@@ -71,7 +71,7 @@ async def announced(dsn: str, *, seconds: float) -> bool:
     connection = await asyncpg.connect(dsn)
     deadline = time.monotonic() + seconds
     try:
-        while await connection.fetchval("SELECT count(*) FROM announcements WHERE due_at < now()", timeout=60):
+        while await connection.fetchval("SELECT count(*) FROM event_outbox WHERE due_at < now()", timeout=60):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.2)

@@ -384,7 +384,7 @@ async def verify(env: Environment, system: Sluice, call_log: int) -> dict[str, A
     path.write_bytes(env.sink.lines(call_log))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sluice_cli.main", "verify", "--quiet", "--json", "--ledger", str(path)),
-        env={"SLUICE_POSTGRES": system.dsn, "PATH": "/usr/bin:/bin"},
+        env={"SLUICE_POSTGRES_DSN": system.dsn, "PATH": "/usr/bin:/bin"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -56,7 +56,7 @@ class Bench:
         self.end_sluice()
         chosen = dict(settings or {})
         if self.form.receipt_wait is not None:
-            chosen.setdefault("SLUICE_RECEIPT_WAIT", f"{self.form.receipt_wait:g}")
+            chosen.setdefault("SLUICE_UNKNOWN_OUTCOME_WAIT", f"{self.form.receipt_wait:g}")
         self._ledger = self.world.sink.position()
         database = f"bench_{self.world.next_run()}"
         self.sluice = await Sluice.start(self.world, database, tenants=tenants, settings=chosen)
@@ -116,12 +116,12 @@ class Bench:
         name: str = "all",
         kind: str = "poisson",
         channel: str = "email",
-        class_: str = "standard",
+        delivery_class: str = "standard",
         **more: Any,
     ) -> Stream:
         """Requests of one kind."""
         keys = ("none",) if tenant is None else (tenant.key,)
-        return Stream(name, Shape(run, channel, class_).template(), rate, kind, keys, **more)
+        return Stream(name, Shape(run, channel, delivery_class).template(), rate, kind, keys, **more)
 
     async def run(self, scenario: str, system: Subject, load: Load, actions: Sequence[Action] = ()) -> Run:
         """Make a run and put it into the report."""
@@ -165,7 +165,7 @@ class Bench:
         tenant = self.ours.tenants[0] if isinstance(system, Sluice) else None
         streams = [self.stream(run, tenant, rate * (1 - urgent), name="standard")]
         if urgent:
-            streams.append(self.stream(run, tenant, rate * urgent, name="urgent", class_="urgent"))
+            streams.append(self.stream(run, tenant, rate * urgent, name="urgent", delivery_class="urgent"))
         load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.form.drain)
         return await self.run(scenario, system, load)
 
@@ -346,7 +346,7 @@ async def concurrency(bench: Bench) -> None:
         bench.end_sluice()
         await systems.remake_topics(env.addresses["kafka"], topics, partitions)
         for slots in LITTLE_SLOTS:
-            ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_SLOTS": str(slots)}, tenants=1)
+            ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_CONCURRENCY": str(slots)}, tenants=1)
             run = env.next_run()
             ideal = slots / LITTLE_SECONDS
             load = Load(
@@ -575,7 +575,7 @@ async def pile_and_drain(
     size = sum(one.accepted for one in filled.answers)
     env.say(f"    {size} messages wait")
     run = env.next_run()
-    stream = bench.stream(run, tenant, 0.1 * whole, name="urgent", class_="urgent")
+    stream = bench.stream(run, tenant, 0.1 * whole, name="urgent", delivery_class="urgent")
     load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.form.drain)
 
     async def start() -> None:

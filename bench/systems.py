@@ -23,7 +23,7 @@ from bench.traffic import Shape
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
-from sluice.store import configuration, migrations
+from sluice.store import api_keys, migrations, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
@@ -104,7 +104,7 @@ class Sluice:
             existing = await make_tenants(dsn, env, key, tenants, channels)
         else:
             dsn = results_db.with_database(env.addresses["postgres"], database)
-        with environment({"SLUICE_CRASH_FILE": "", "SLUICE_CALLBACK_BASE": "", **(settings or {})}):
+        with environment({"SLUICE_FAILPOINTS_FILE": "", "SLUICE_PUBLIC_URL": "", **(settings or {})}):
             engine = LocalStack(
                 folder,
                 services=SERVICES,
@@ -154,15 +154,15 @@ async def make_tenants(
         for start in range(0, count, 500):
             async with connection.transaction():
                 for number in range(start, min(count, start + 500)):
-                    project = await configuration.create_project(
+                    project = await projects.create_project(
                         connection, organization="Bench", slug=f"bench-{number}", name="Bench", now=when
                     )
-                    providers = {}
+                    provider_ids = {}
                     for endpoint, port in env.sink.ports.items():
                         channel = Channel(endpoint.partition("-")[0])
                         if channel.value not in channels:
                             continue
-                        provider = await configuration.create_provider(
+                        provider = await providers.create_provider(
                             connection,
                             cipher,
                             project.id,
@@ -172,9 +172,9 @@ async def make_tenants(
                             credentials=_credentials(channel, f"http://127.0.0.1:{port}"),
                             now=when,
                         )
-                        providers[endpoint] = str(provider)
-                    key = await configuration.create_key(connection, project.id, name="bench", is_test=False, now=when)
-                    made.append(Tenant(key, providers))
+                        provider_ids[endpoint] = str(provider)
+                    key = await api_keys.create_key(connection, project.id, name="bench", is_test=False, now=when)
+                    made.append(Tenant(key, provider_ids))
         await connection.execute("ANALYZE")
     finally:
         await connection.close()

@@ -60,7 +60,7 @@ class Shape:
 
     run: int
     channel: str = "email"
-    class_: str = "standard"
+    delivery_class: str = "standard"
 
     def template(self) -> str:
         """The request with its numbers left open; about 300 bytes of body."""
@@ -88,7 +88,7 @@ class Shape:
         }
 
     def _class(self) -> dict[str, str]:
-        return {} if self.class_ == "standard" else {"class": self.class_}
+        return {} if self.delivery_class == "standard" else {"class": self.delivery_class}
 
 
 def number_of(recipient: str) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
 """Real PostgreSQL, Redis and Kafka for the tests, and the whole system; each started when first asked for.
 
-An address in the environment (SLUICE_POSTGRES, SLUICE_REDIS, SLUICE_KAFKA) comes first, then a container
+An address in the environment (SLUICE_POSTGRES_DSN, SLUICE_REDIS_URL, SLUICE_KAFKA_BOOTSTRAP_SERVERS) comes first, then a container
 where a Docker engine answers, then a server started by the launcher. All of it ends with the session.
 """
 
@@ -34,13 +34,13 @@ CONTAINER_SECONDS = 120.0
 
 # Delivery with shorter patience: what recovers by itself does so while a test looks on.
 QUICK = {
-    "SLUICE_LEASE": "5",
-    "SLUICE_CALL_DEADLINE": "4",
-    "SLUICE_REDRIVE": "3",
-    "SLUICE_RECEIPT_WAIT": "2",
-    "SLUICE_REPEAT_AFTER": "1",
-    "SLUICE_RETRY_ROUNDS": "[0.5, 1, 2, 2]",
-    "SLUICE_RECOVERY_EVERY": "0.5",
+    "SLUICE_ATTEMPT_LEASE": "5",
+    "SLUICE_PROVIDER_TIMEOUT": "4",
+    "SLUICE_REQUEUE_AFTER": "3",
+    "SLUICE_UNKNOWN_OUTCOME_WAIT": "2",
+    "SLUICE_SAME_KEY_RETRY_DELAY": "1",
+    "SLUICE_RETRY_SCHEDULE": "[0.5, 1, 2, 2]",
+    "SLUICE_RECOVERY_INTERVAL": "0.5",
 }
 
 Probe = Callable[[str, int], Awaitable[bool]]
@@ -60,7 +60,7 @@ class System:
 @pytest.fixture(scope="session")
 def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server that tests may fill with databases. Use `database` for one with our schema."""
-    if given := os.environ.get("SLUICE_POSTGRES"):
+    if given := os.environ.get("SLUICE_POSTGRES_DSN"):
         yield given
     elif docker_answers():
         with _container(POSTGRES_IMAGE, 5432, probes.postgres, POSTGRES_CONTAINER) as place:
@@ -72,7 +72,7 @@ def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if given := os.environ.get("SLUICE_REDIS"):
+    if given := os.environ.get("SLUICE_REDIS_URL"):
         yield given
     elif docker_answers():
         with _container(REDIS_IMAGE, 6379, probes.redis, {}) as place:
@@ -85,7 +85,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A broker without topics: tests make their own, with names of their own."""
-    if given := os.environ.get("SLUICE_KAFKA"):
+    if given := os.environ.get("SLUICE_KAFKA_BOOTSTRAP_SERVERS"):
         yield given
     elif docker_answers():
         with _kafka_container() as place:

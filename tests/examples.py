@@ -9,9 +9,9 @@ from sluice.bus.messages import Assignment, DeliveryTask, ProviderHealth, RetryH
 from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
 from sluice.model.message import Channel, DeliveryClass, Email
-from sluice.store.configuration import ProviderRow
 from sluice.store.deliveries import Claim, Transition
 from sluice.store.ingest import NewDelivery, NewMessage
+from sluice.store.providers import ProviderRow
 
 NOON = datetime(2026, 8, 20, 12, 0, tzinfo=UTC)
 PROJECT = ids.uuid7(1)
@@ -42,21 +42,21 @@ def a_task(**changes: Any) -> DeliveryTask:
         "message_id": message_id,
         "project_id": PROJECT,
         "channel": Channel.EMAIL,
-        "class_": DeliveryClass.STANDARD,
-        "driven_at": NOON,
+        "delivery_class": DeliveryClass.STANDARD,
+        "enqueued_at": NOON,
         "expires_at": after(3600),
     }
     return DeliveryTask(**defaults | changes)
 
 
 def an_assignment(**changes: Any) -> Assignment:
-    task = changes.pop("drive", None) or a_task()
+    task = changes.pop("task", None) or a_task()
     defaults: dict[str, Any] = {
-        "drive": task,
+        "task": task,
         "provider_id": an_id(),
         "package": "provider-smtp",
         "reference": ids.attempt_reference(task.delivery_id, task.attempt),
-        "decision": "{}",
+        "routing_decision": "{}",
     }
     return Assignment(**defaults | changes)
 
@@ -74,7 +74,7 @@ def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
         "name": f"smtp {priority}",
         "priority": priority,
         "enabled": True,
-        "credentials": b"",
+        "encrypted_credentials": b"",
         "settings": {},
         "version": 1,
         "deleted": False,
@@ -87,8 +87,8 @@ def health_of(provider: ProviderRow, status: str, **changes: Any) -> ProviderHea
         "provider_id": provider.id,
         "project_id": provider.project_id,
         "channel": provider.channel,
-        "verdict": status,
-        "at": NOON,
+        "status": status,
+        "updated_at": NOON,
     }
     return ProviderHealth(**defaults | changes)
 
@@ -113,7 +113,7 @@ def a_message(when: datetime = NOON, *, to: tuple[str, ...] = ("ada@example.com"
         "id": message_id,
         "project_id": PROJECT,
         "channel": Channel.EMAIL,
-        "class_": DeliveryClass.STANDARD,
+        "delivery_class": DeliveryClass.STANDARD,
         "sender": "Shop <shop@example.com>",
         "content": an_email().model_dump_json(),
         "deliveries": tuple(NewDelivery(ids.uuid7_like(message_id), recipient) for recipient in to),
@@ -132,11 +132,11 @@ def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
     defaults: dict[str, Any] = {
         "delivery_id": delivery_id,
         "project_id": PROJECT,
-        "number": number,
+        "attempt": number,
         "provider_id": PROVIDER,
-        "round": 1,
+        "retry_round": 1,
         "reference": ids.attempt_reference(delivery_id, number),
-        "decision": "{}",
+        "routing_decision": "{}",
     }
     return Claim(**defaults | changes)
 
@@ -150,8 +150,8 @@ def a_transition(delivery_id: UUID, kind: Any, **changes: Any) -> Transition:
         "delivery_id": delivery_id,
         "attempt": 1,
         "in_flight": True,
-        "kind": kind,
-        "at": after(2),
+        "type": kind,
+        "occurred_at": after(2),
     }
     return Transition(**defaults | changes)
 

@@ -142,29 +142,29 @@ async def test_an_empty_conveyor_has_been_read_until_now(stages, conveyor):
 
 
 async def test_an_unread_drive_holds_the_mark_at_its_time(kafka_bootstrap, stages, conveyor):
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(1)).encode(), a_task().encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(1)).encode(), a_task().encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(1)
 
 
 async def test_an_unread_assignment_holds_it_at_the_time_of_its_drive(kafka_bootstrap, stages, conveyor):
-    assignment = an_assignment(task=a_task(driven_at=after(2)))
+    assignment = an_assignment(task=a_task(enqueued_at=after(2)))
     await put(kafka_bootstrap, Topic.SMS, assignment.encode(), partition=1)
 
     assert (await conveyor.low_water())[Channel.SMS] == after(2)
 
 
 async def test_the_oldest_of_all_stages_counts(kafka_bootstrap, stages, conveyor):
-    await put(kafka_bootstrap, Topic.REROUTE, a_task(driven_at=after(9)).encode())
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(5)).encode(), partition=1)
-    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(driven_at=after(7))).encode())
+    await put(kafka_bootstrap, Topic.REROUTE, a_task(enqueued_at=after(9)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(5)).encode(), partition=1)
+    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(enqueued_at=after(7))).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(5)
 
 
 async def test_a_channel_whose_workers_are_away_holds_no_other(kafka_bootstrap, stages, conveyor):
     before = utc_now()
-    await put(kafka_bootstrap, Topic.SMS, an_assignment(task=a_task(driven_at=after(1))).encode())
+    await put(kafka_bootstrap, Topic.SMS, an_assignment(task=a_task(enqueued_at=after(1))).encode())
 
     marks = await conveyor.low_water()
 
@@ -180,10 +180,10 @@ async def test_what_was_read_does_not_hold_it(kafka_bootstrap, admin, stages, co
 
 
 async def test_the_first_that_was_not_read_holds_it(kafka_bootstrap, admin, stages, conveyor):
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(1)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(1)).encode())
     await read_by(kafka_bootstrap, admin, Group.ROUTER, Topic.ACCEPTED, 1)
 
-    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(driven_at=after(3)).encode())
+    await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(3)).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(3)
 
@@ -205,7 +205,7 @@ async def test_a_conveyor_that_was_wiped_is_read_anew(kafka_bootstrap, admin, st
     await wait_until(lambda: are_gone(admin, [Topic.EMAIL.value]))
     await make_topic(name=Topic.EMAIL.value, partitions=2)
 
-    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(driven_at=after(4))).encode())
+    await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(enqueued_at=after(4))).encode())
 
     assert (await conveyor.low_water())[Channel.EMAIL] == after(4)
 

@@ -46,12 +46,12 @@ class ClientSession:
     _numbers: Iterator[int] = field(default_factory=count)
 
     def request(
-        self, channel: str, recipient: str | None = None, *, class_: str = "standard", **fields: Any
+        self, channel: str, recipient: str | None = None, *, delivery_class: str = "standard", **fields: Any
     ) -> tuple[str, dict[str, Any]]:
         """A tag of its own and the body of a request; ``recipient`` in the words of the simulator's script."""
         number = next(self._numbers)
         tag = f"{self.name}-{number}"
-        document = {"channel": channel, "text": f"{tag}: hello", "tags": [tag], "class": class_, **fields}
+        document = {"channel": channel, "text": f"{tag}: hello", "tags": [tag], "class": delivery_class, **fields}
         if channel == "email":
             document |= {"from": "shop@example.com", "subject": tag, "to": [f"{recipient or ''}r{number}@example.com"]}
         else:

@@ -16,7 +16,7 @@ import asyncpg
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.runtime.settings import read_key_file
-from sluice.store import configuration
+from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
@@ -31,7 +31,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # any; the simulator signs wi
 ACCOUNT = "AC" + "0" * 32
 
 # Shorter than in a real installation, so that a run ends in minutes; everything else is at its default.
-TIMING = {"SLUICE_RECEIPT_WAIT": "5", "SLUICE_RETRY_ROUNDS": "[2, 4, 8, 15, 30]"}
+TIMING = {"SLUICE_UNKNOWN_OUTCOME_WAIT": "5", "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Cluster:
 
     @property
     def key_file(self) -> Path:
-        return Path(self.engine.environment["SLUICE_KEY_FILE"])
+        return Path(self.engine.environment["SLUICE_ENCRYPTION_KEY_FILE"])
 
     def ledger(self, name: str) -> Ledger:
         """A new ledger in the folder of the run."""
@@ -147,7 +147,7 @@ def replica_of(cluster: Cluster, name: str, port: int, called: str) -> Replica:
         role(name).module,
         _environment(cluster, name, port),
         cluster.data_dir / "logs" / f"{called}.log",
-        optimised="SLUICE_CRASH_FILE" not in os.environ,
+        optimised="SLUICE_FAILPOINTS_FILE" not in os.environ,
     )
 
 
@@ -158,7 +158,7 @@ def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
         "SLUICE_ROLE": name,
-        "SLUICE_CALLBACK_BASE": cluster.engine.addresses["gateway"],
+        "SLUICE_PUBLIC_URL": cluster.engine.addresses["gateway"],
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -166,18 +166,16 @@ def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
 async def _configure(
     engine: LocalStack, simulation: Simulation, endpoints: Mapping[str, str], settings: Mapping[str, Any] | None
 ) -> Project:
-    cipher = CredentialCipher(read_key_file(Path(engine.environment["SLUICE_KEY_FILE"])))
+    cipher = CredentialCipher(read_key_file(Path(engine.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
     connection = await asyncpg.connect(engine.addresses["postgres"])
     try:
-        project = await configuration.create_project(
-            connection, organization="Chaos", slug="chaos", name="Chaos", now=now()
-        )
+        project = await projects.create_project(connection, organization="Chaos", slug="chaos", name="Chaos", now=now())
         providers = {
             source: await add_provider(connection, cipher, project.id, simulation, source, kind, settings=settings)
             for source, kind in endpoints.items()
         }
-        key = await configuration.create_key(connection, project.id, name="load", is_test=False, now=now())
-        sandbox = await configuration.create_key(connection, project.id, name="sandbox", is_test=True, now=now())
+        key = await api_keys.create_key(connection, project.id, name="load", is_test=False, now=now())
+        sandbox = await api_keys.create_key(connection, project.id, name="sandbox", is_test=True, now=now())
     finally:
         await connection.close()
     return Project(project.id, key, sandbox, providers)
@@ -196,7 +194,7 @@ async def add_provider(
 ) -> UUID:
     """An account at a door of the simulator."""
     package, channel, credentials = account(kind, simulation.ports[source], source)
-    return await configuration.create_provider(
+    return await providers.create_provider(
         connection,
         cipher,
         project_id,

@@ -186,7 +186,7 @@ def _check_refusals(
         return
     sent = [delivery for delivery in found if delivery.state != "CANCELLED" or delivery.attempts]
     if not sent:
-        findings.counts["withdrawn"] += len(found)
+        findings.counts["in_doubt_message_revoked"] += len(found)
         return
     told = moment(refused[-1]["at"])
     # The gateway holds its doubts in memory: if it dies before it could take the message back, both have happened.

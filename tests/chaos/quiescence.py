@@ -50,7 +50,7 @@ async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
             connection = await asyncpg.connect(cluster.postgres)
             try:
                 unsettled = await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL")
-                unannounced = await connection.fetchval("SELECT count(*) FROM announcements")
+                unannounced = await connection.fetchval("SELECT count(*) FROM event_outbox")
             finally:
                 connection.terminate()
     return Backlog(unsettled, unannounced, unread if bus else 0)

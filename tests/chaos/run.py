@@ -105,7 +105,7 @@ async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
                 while True:
                     for row in await connection.fetch(
                         "SELECT id, events, due_at FROM deliveries"
-                        " WHERE due_at IS NOT NULL AND NOT in_flight AND published_at IS NULL"
+                        " WHERE due_at IS NOT NULL AND NOT in_flight AND enqueued_at IS NULL"
                     ):
                         waits[row["id"].hex, row["events"]] = row["due_at"]
                     await asyncio.sleep(_SAMPLE_EVERY)
@@ -182,7 +182,7 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         "doubled": counts["doubled"],
         "ambiguous_by_script": counts["ambiguous_by_script"],
         "ambiguous_by_fault": counts["ambiguous_by_fault"],
-        "withdrawn": counts["withdrawn"],
+        "in_doubt_message_revoked": counts["in_doubt_message_revoked"],
         "refused_yet_sent": counts["refused_yet_sent"],
         "wiped_before_read": counts["wiped_before_read"],
         "receipts": counts["receipts"],

@@ -43,15 +43,15 @@ GROUPS = {
 }
 # Everything shorter than in an installation: a step waits for leases, rounds and receipts to be over.
 TIMING = {
-    "SLUICE_LEASE": "3",
-    "SLUICE_CALL_DEADLINE": "1.9",
-    "SLUICE_REDRIVE": "2",
-    "SLUICE_RECEIPT_WAIT": "1",
-    "SLUICE_REPEAT_AFTER": "0.5",
-    "SLUICE_RETRY_ROUNDS": "[0.3, 0.5]",
-    "SLUICE_RECOVERY_EVERY": "0.25",
-    "SLUICE_PARTITIONS_EVERY": "1",
-    "SLUICE_LANE_PATIENCE": "0.4",
+    "SLUICE_ATTEMPT_LEASE": "3",
+    "SLUICE_PROVIDER_TIMEOUT": "1.9",
+    "SLUICE_REQUEUE_AFTER": "2",
+    "SLUICE_UNKNOWN_OUTCOME_WAIT": "1",
+    "SLUICE_SAME_KEY_RETRY_DELAY": "0.5",
+    "SLUICE_RETRY_SCHEDULE": "[0.3, 0.5]",
+    "SLUICE_RECOVERY_INTERVAL": "0.25",
+    "SLUICE_PARTITION_MAINTENANCE_INTERVAL": "1",
+    "SLUICE_PROVIDER_QUEUE_TIMEOUT": "0.4",
 }
 REACHED_WITHIN = 40.0  # seconds
 QUIET_WITHIN = 60.0  # seconds
@@ -90,7 +90,7 @@ def run(wanted: Sequence[Step], folder: Path, tell: Tell) -> dict[str, Any]:
     crash_file = folder / "crash"
     folder.mkdir(parents=True, exist_ok=True)
     crash_file.unlink(missing_ok=True)
-    os.environ["SLUICE_CRASH_FILE"] = str(crash_file)
+    os.environ["SLUICE_FAILPOINTS_FILE"] = str(crash_file)
     with cluster(
         folder, tell, environment=TIMING, roles=ROLES, endpoints=DOORS, settings={"concurrency": 2}
     ) as running:
@@ -234,7 +234,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
         # In this order: what arrives between the two questions is seen by the second.
         there = len(await asking.states(promised)) == len(promised)
         left = await connection.fetchval(
-            "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM announcements)"
+            "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM event_outbox)"
         )
         if there and not left:
             return True

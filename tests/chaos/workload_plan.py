@@ -17,7 +17,7 @@ class PlannedRequest:
     number: int
     at: float  # from the start of the run
     channel: str
-    class_: str
+    delivery_class: str
     source: str  # http, bus
     key: str | None = None
     copies: int = 1  # requests at once, all with the same key
@@ -53,7 +53,7 @@ def _order(number: int, at: float, dice: Random, endpoints: Sequence[str]) -> Pl
         number=number,
         at=at,
         channel=channel,
-        class_=dice.choices(CLASSES, (25, 45, 30))[0],
+        delivery_class=dice.choices(CLASSES, (25, 45, 30))[0],
         source="bus" if dice.random() < 0.25 else "http",
         key=f"key-{number}" if keyed else None,
         copies=dice.randint(2, 4) if copied else 1,
@@ -75,7 +75,7 @@ def body(planned: PlannedRequest, *, preferred: str | None, times: dict[str, str
     """The request as JSON; ``other`` is a changed one, for a conflict."""
     fields: dict[str, Any] = {
         "channel": planned.channel,
-        "class": planned.class_,
+        "class": planned.delivery_class,
         "tags": [planned.tag],
         "text": f"Order {planned.number}{' (changed)' if other else ''}: thank you.",
         **times,

@@ -24,7 +24,7 @@ async def http(client: ClientSession, channel: str) -> None:
     """Three messages, one of them with a key."""
     await client.send(channel)
     await client.send(channel, key=True)
-    await client.send(channel, class_="urgent")
+    await client.send(channel, delivery_class="urgent")
 
 
 async def bus(client: ClientSession, channel: str) -> None:
@@ -137,7 +137,7 @@ async def unannounced(client: ClientSession, channel: str) -> None:
     connection = await asyncpg.connect(client.cluster.postgres)
     try:
         await connection.execute(
-            "INSERT INTO announcements (due_at, delivery_ids, numbers)"
+            "INSERT INTO event_outbox (due_at, delivery_ids, numbers)"
             " SELECT now(), ARRAY[delivery_id], ARRAY[number] FROM events ORDER BY at DESC LIMIT 1"
         )
     finally:
@@ -157,14 +157,14 @@ POINTS: Mapping[str, Workload] = {
     "accept.committed": http,
     "accept.before_publish": http,
     "accept.published": http,
-    "withdraw.before_write": doubt,
-    "withdraw.written": doubt,
-    "intake.before_accept": bus,
-    "intake.accepted": bus,
-    "intake.before_reject": bad_request,
-    "intake.rejected": bad_request,
-    "park.before_publish": bad_record,
-    "park.published": bad_record,
+    "revoke.before_write": doubt,
+    "revoke.written": doubt,
+    "ingress.before_accept": bus,
+    "ingress.accepted": bus,
+    "ingress.before_reject": bad_request,
+    "ingress.rejected": bad_request,
+    "dead_letter.before_publish": bad_record,
+    "dead_letter.published": bad_record,
     "cancel.before_write": cancel,
     "cancel.written": cancel,
     "receipts.before_write": receipt,
@@ -174,37 +174,37 @@ POINTS: Mapping[str, Workload] = {
     "consumer.committed": http,
     "route.before_publish": http,
     "route.published": http,
-    "route.before_conclude": exhausted,
-    "route.concluded": exhausted,
+    "route.before_settle": exhausted,
+    "route.settled": exhausted,
     "route.dead_letter": exhausted,
-    "recovery.low_water": overtaken,
-    "recovery.taken": scheduled,
-    "recovery.taken_again": overtaken,
-    "recovery.driven": scheduled,
-    "recovery.before_lapsed": lapse,
+    "recovery.low_watermarks": overtaken,
+    "recovery.dequeued": scheduled,
+    "recovery.requeued": overtaken,
+    "recovery.enqueued": scheduled,
+    "recovery.before_lease_expired": lapse,
     "recovery.before_expired": expiry,
-    "recovery.before_announce": unannounced,
-    "recovery.announced": unannounced,
-    "recovery.forgotten": unannounced,
+    "recovery.before_republish": unannounced,
+    "recovery.republished": unannounced,
+    "recovery.outbox_deleted": unannounced,
     "recovery.before_partitions": http,
     "recovery.partitions_made": http,
     "claim.before_write": http,
     "claim.written": http,
     "call.before": http,
     "call.answered": http,
-    "hand_back.before_publish": slow,
-    "hand_back.published": slow,
+    "reroute.before_publish": slow,
+    "reroute.published": slow,
     "lease.before_renew": slow,
     "lease.renewed": slow,
     "settle.before_write": http,
     "settle.written": http,
     "settle.before_reroute": exhausted,
     "settle.rerouted": exhausted,
-    "announce.published": http,
-    "announce.acknowledged": http,
-    "announce.forgotten": http,
-    "health.heard": http,
-    "health.before_tell": mixed,
-    "health.told": mixed,
+    "outbox.published": http,
+    "outbox.acknowledged": http,
+    "outbox.deleted": http,
+    "health.received": http,
+    "health.before_publish": mixed,
+    "health.published": mixed,
     "health.before_snapshot": http,
 }

@@ -23,7 +23,7 @@ def command(tmp_path):
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_DATA_DIR": str(tmp_path / "data"),
         "SLUICE_REDIS_PORT": str(free_port()),
-        "SLUICE_ENGINE_TESTING": "1",
+        "SLUICE_UNSAFE_FAST_DATABASE": "1",
     }
 
     def run(*words, **changes):
@@ -88,7 +88,7 @@ def test_a_wrong_key_file_is_one_sentence(command, tmp_path):
     (tmp_path / "key").write_text("no key")
     (tmp_path / "key").chmod(0o600)
 
-    answer = command("up", "--services", "redis", "--roles", "", SLUICE_KEY_FILE=str(tmp_path / "key"))
+    answer = command("up", "--services", "redis", "--roles", "", SLUICE_ENCRYPTION_KEY_FILE=str(tmp_path / "key"))
 
     assert answer.returncode == 1
     assert answer.stderr.endswith("is not a credentials key: it must hold 32 bytes in base64\n")
@@ -174,7 +174,8 @@ def test_the_environment_of_the_system_is_given_to_a_shell(command):
     up(command)
 
     assert (
-        f"export SLUICE_REDIS=redis://127.0.0.1:{command.environment['SLUICE_REDIS_PORT']}/0" in command("env").stdout
+        f"export SLUICE_REDIS_URL=redis://127.0.0.1:{command.environment['SLUICE_REDIS_PORT']}/0"
+        in command("env").stdout
     )
 
 

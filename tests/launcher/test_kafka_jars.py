@@ -85,7 +85,7 @@ def test_a_file_with_a_wrong_hash_is_not_kept(repository, tmp_path):
 def test_what_cannot_be_fetched_names_the_choices(repository, tmp_path):
     repository.content = ConnectionError("no route to host")
 
-    with pytest.raises(SluiceError, match=r"no route to host.*SLUICE_MAVEN_MIRROR.*SLUICE_KAFKA"):
+    with pytest.raises(SluiceError, match=r"no route to host.*SLUICE_MAVEN_MIRROR.*SLUICE_KAFKA_BOOTSTRAP_SERVERS"):
         fetch_jars([a_jar()], tmp_path / "jars", repository, silent)
 
 

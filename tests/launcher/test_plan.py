@@ -39,7 +39,7 @@ def test_the_defaults_are_the_documented_ports(tmp_path):
         ("SLUICE_GATEWAY_PORT", "eighty"),
         ("SLUICE_KAFKA_PORT", "70000"),
         ("SLUICE_EMAIL_WORKER_PORT", "-1"),
-        ("SLUICE_ENGINE_TESTING", "perhaps"),
+        ("SLUICE_UNSAFE_FAST_DATABASE", "perhaps"),
     ],
 )
 def test_a_setting_without_meaning_is_named(name, value):
@@ -58,7 +58,11 @@ def test_the_cache_is_where_the_desktop_standard_says():
 
 @pytest.mark.parametrize(
     ("name", "address"),
-    [("SLUICE_POSTGRES", "localhost:5432"), ("SLUICE_REDIS", "localhost"), ("SLUICE_KAFKA", "localhost")],
+    [
+        ("SLUICE_POSTGRES_DSN", "localhost:5432"),
+        ("SLUICE_REDIS_URL", "localhost"),
+        ("SLUICE_KAFKA_BOOTSTRAP_SERVERS", "localhost"),
+    ],
 )
 def test_an_address_that_is_none_is_named(name, address, tmp_path):
     settings = read_settings({name: address, "SLUICE_DATA_DIR": str(tmp_path)})
@@ -84,7 +88,9 @@ def test_a_port_of_zero_becomes_a_free_one(taken_port):
 
 
 def test_a_service_that_somebody_else_runs_is_neither_looked_for_nor_given_a_port(tmp_path):
-    settings = read_settings({"SLUICE_KAFKA": "broker:9092", "SLUICE_DATA_DIR": str(tmp_path), "PATH": "/nonexistent"})
+    settings = read_settings(
+        {"SLUICE_KAFKA_BOOTSTRAP_SERVERS": "broker:9092", "SLUICE_DATA_DIR": str(tmp_path), "PATH": "/nonexistent"}
+    )
 
     plan = make_plan(settings, silent, services=["kafka"], roles=[])
 
@@ -116,8 +122,8 @@ def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path)
 
     found = environment(plan)
 
-    assert found["SLUICE_REDIS"] == f"redis://:{plan.redis_password}@127.0.0.1:{plan.ports['redis']}/0"
-    assert found["SLUICE_KEY_FILE"] == str(tmp_path / "credentials.key")
+    assert found["SLUICE_REDIS_URL"] == f"redis://:{plan.redis_password}@127.0.0.1:{plan.ports['redis']}/0"
+    assert found["SLUICE_ENCRYPTION_KEY_FILE"] == str(tmp_path / "credentials.key")
 
 
 @pytest.mark.parametrize(

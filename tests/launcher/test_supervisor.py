@@ -139,7 +139,7 @@ def test_a_service_of_somebody_else_is_not_ours_to_stop(engine, tmp_path):
 def test_a_service_of_somebody_else_that_does_not_answer_is_named(data_dir):
     nowhere = {"redis": f"redis://:secret@127.0.0.1:{free_port()}/0"}
 
-    with pytest.raises(SluiceError, match=r"SLUICE_REDIS names redis://127\.0\.0\.1:\d+/0, where nobody answers"):
+    with pytest.raises(SluiceError, match=r"SLUICE_REDIS_URL names redis://127\.0\.0\.1:\d+/0, which is not reachable"):
         LocalStack(data_dir, services=["redis"], external=nowhere).start()
 
 
@@ -226,7 +226,7 @@ def test_a_role_that_cannot_start_ends_the_start_with_its_last_words(data_dir, g
 
 
 def test_a_role_is_told_where_everything_is(data_dir, gateway_that):
-    gateway_that("from os import environ; raise SystemExit('{SLUICE_ROLE} {SLUICE_REDIS}'.format(**environ))")
+    gateway_that("from os import environ; raise SystemExit('{SLUICE_ROLE} {SLUICE_REDIS_URL}'.format(**environ))")
 
     with pytest.raises(SluiceError, match=r"is: gateway redis://127\.0\.0\.1:\d+/0"):
         LocalStack(data_dir, services=["redis"], roles=["gateway"]).start()

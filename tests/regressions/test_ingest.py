@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import IdempotencyConflict, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
-from sluice.store import configuration
+from sluice.store import api_keys, projects
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
 from tests.examples import a_body
@@ -24,9 +24,9 @@ async def gateway(database):
     """An acceptance on a real record, a key of its project, and the number of messages it has made."""
     async with open_pool(database, size=4, name="test") as pool:
         now = datetime.now(UTC)
-        project = await configuration.create_project(pool, organization="O", slug="p", name="P", now=now)
-        await configuration.create_key(pool, project.id, name="k", is_test=False, now=now)
-        (key,) = await configuration.list_keys(pool)
+        project = await projects.create_project(pool, organization="O", slug="p", name="P", now=now)
+        await api_keys.create_key(pool, project.id, name="k", is_test=False, now=now)
+        (key,) = await api_keys.list_keys(pool)
         async with (
             ConfigCache().subscribed(database) as known,
             MessageIngest(
@@ -55,36 +55,36 @@ def request(**changes):
 
 async def test_a_repeat_after_send_at_gets_the_first_answer(gateway):
     body = request(idempotency_key="k", send_at=in_a_moment(0.3))
-    first = await gateway.acceptance.accept(body, gateway.key, door="http")
+    first = await gateway.acceptance.accept(body, gateway.key, source="http")
     await asyncio.sleep(0.4)
 
-    again = await gateway.acceptance.accept(body, gateway.key, door="http")
+    again = await gateway.acceptance.accept(body, gateway.key, source="http")
 
     assert (again.message_id, again.replayed) == (first.message_id, True)
 
 
 async def test_another_body_after_send_at_is_still_a_conflict(gateway):
     when = in_a_moment(0.3)
-    await gateway.acceptance.accept(request(idempotency_key="k", send_at=when), gateway.key, door="http")
+    await gateway.acceptance.accept(request(idempotency_key="k", send_at=when), gateway.key, source="http")
     await asyncio.sleep(0.4)
 
     with pytest.raises(IdempotencyConflict):
         await gateway.acceptance.accept(
-            request(idempotency_key="k", send_at=when, subject="Other"), gateway.key, door="http"
+            request(idempotency_key="k", send_at=when, subject="Other"), gateway.key, source="http"
         )
 
 
 async def test_a_first_request_with_a_past_send_at_is_refused(gateway):
     with pytest.raises(ValidationFailed):
-        await gateway.acceptance.accept(request(idempotency_key="k", send_at=in_a_moment(-1)), gateway.key, door="http")
+        await gateway.acceptance.accept(request(idempotency_key="k", send_at=in_a_moment(-1)), gateway.key, source="http")
 
 
 @pytest.mark.parametrize("field", ["send_at", "expires_at"])
 async def test_a_record_that_is_read_late_is_judged_by_when_it_was_written(gateway, field):
-    asked_at = datetime.now(UTC) - timedelta(seconds=60)
+    submitted_at = datetime.now(UTC) - timedelta(seconds=60)
 
     await gateway.acceptance.accept(
-        request(**{field: in_a_moment(-30)}), gateway.key, door="bus", own_key="r", asked_at=asked_at
+        request(**{field: in_a_moment(-30)}), gateway.key, source="bus", fallback_key="r", submitted_at=submitted_at
     )
 
     assert await gateway.count() == 1
@@ -146,6 +146,6 @@ async def test_no_time_that_a_producer_writes_breaks_the_intake(gateway, intake)
 
 async def test_the_record_is_the_only_judge_of_a_key(gateway):
     body = request(idempotency_key="k")
-    answers = await asyncio.gather(*(gateway.acceptance.accept(body, gateway.key, door="http") for _ in range(50)))
+    answers = await asyncio.gather(*(gateway.acceptance.accept(body, gateway.key, source="http") for _ in range(50)))
 
     assert len({answer.message_id for answer in answers}) == await gateway.count() == 1

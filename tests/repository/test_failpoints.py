@@ -30,48 +30,48 @@ GUARDED = [
 
 # What changes something outside the process, as it is called in the code: module.function of the store, and methods.
 STORE_WRITES = {
-    "ingest.accept",
-    "ingest.forget_keys",
-    "outbox.forget",
-    "outbox.take_overdue",
+    "backlog.dequeue",
     "cancellation.cancel",
-    "cancellation.withdraw",
+    "cancellation.revoke_in_doubt",
     "deliveries.claim",
     "deliveries.renew",
-    "deliveries.take_fallen",
     "deliveries.transition",
+    "ingest.delete_expired_keys",
+    "ingest.insert_batch",
+    "outbox.claim_overdue",
+    "outbox.delete",
     "partitions.ensure",
     "receipts.apply",
+    "recovery.requeue_lost",
     "sandbox.capture",
-    "backlog.take",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
+    "api_keys.create_key",
     "ingest._write",
     "ingest._write_attachments",
-    "configuration.change_provider",
-    "configuration.create_key",
-    "configuration.create_project",
-    "configuration.create_provider",
     "migrations._apply_one",
     "migrations.apply",
     "partitions._make",
+    "projects.create_project",
+    "providers.create_provider",
+    "providers.update_provider",
 }
 WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")
 METHOD_WRITES = {"publish", "commit", "send", "send_and_wait", "set"}
-CALLS = {"call", "park", "publish"}
+CALLS = {"call_provider", "publish_dead_letter", "publish"}
 # Receivers whose methods only carry the names above.
-HARMLESS = {"BEHIND_SECONDS", "HEALTH", "IN_FLIGHT", "stopped", "loaded", "self._stopping", "self._room", "self._some"}
+HARMLESS = {"OLDEST_DUE_AGE", "PROVIDERS", "IN_FLIGHT", "stopped", "loaded", "self._stopping", "self._capacity", "self._nonempty"}
 
 # Functions that change something and need no point of their own, with the reason.
 EXEMPT = {
-    "libs/common/src/sluice/bus/dead_letters.py:set_aside": "park, which it calls, has points",
-    "libs/common/src/sluice/delivery/outbox.py:announce_again": "its only caller has points before and after it",
-    "libs/common/src/sluice/delivery/worker.py:_tell_late": "dying there is dying between two settled attempts",
-    "libs/common/src/sluice/delivery/worker.py:_tell_silence": "evidence about a provider; it moves no delivery",
+    "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
+    "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
+    "libs/common/src/sluice/delivery/worker.py:_record_late_acceptance": "dying there is dying between two settled attempts",
+    "libs/common/src/sluice/delivery/worker.py:_report_unresponsive": "evidence about a provider; it moves no delivery",
     "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",
-    "services/router/src/router/recovery.py:_drive": "its only caller has points before and after it",
-    "services/gateway/src/gateway/ingest/ingest.py:_drive": "its only caller has points before and after it",
+    "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
+    "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }
 
 
@@ -85,7 +85,7 @@ def names_of_points(node):
         call.args[0].value
         for call in ast.walk(node)
         if isinstance(call, ast.Call)
-        and ast.unparse(call.func) == "failpoints.at"
+        and ast.unparse(call.func) == "failpoints.hit"
         and isinstance(call.args[0], ast.Constant)
     ]
 

@@ -16,7 +16,7 @@ from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
 from sluice.runtime.clock import utc_now
-from sluice.store import configuration
+from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from tests.examples import a_body, as_json, seconds
@@ -59,8 +59,8 @@ class Gateway:
     async def new_project(self, slug="shop"):
         """The key of a new project."""
         now = utc_now()
-        project = await configuration.create_project(self.pool, organization="Shop", slug=slug, name=slug, now=now)
-        return await configuration.create_key(self.pool, project.id, name="test", is_test=False, now=now)
+        project = await projects.create_project(self.pool, organization="Shop", slug=slug, name=slug, now=now)
+        return await api_keys.create_key(self.pool, project.id, name="test", is_test=False, now=now)
 
     async def ask(self, method, path, *, key=None, **request):
         headers = {"x-sendpipe-key": self.key if key is None else key} | request.pop("headers", {})
@@ -122,7 +122,7 @@ async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_
     assert [answer.status_code for answer in answers] == [201] * (CONVEYOR + 6)
     assert len(gateway.bus.on("deliveries.accepted")) == CONVEYOR + 1
     waiting = await gateway.pool.fetch(
-        "SELECT due_at <= $1 AS due FROM deliveries WHERE published_at IS NULL AND due_at IS NOT NULL", utc_now()
+        "SELECT due_at <= $1 AS due FROM deliveries WHERE enqueued_at IS NULL AND due_at IS NOT NULL", utc_now()
     )
     assert [row["due"] for row in waiting] == [True] * 5
 
@@ -130,7 +130,7 @@ async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_
 async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
     for _ in range(CONVEYOR):
         await gateway.post()
-    await gateway.pool.execute("UPDATE deliveries SET due_at = NULL, published_at = NULL, state = 'SENT'")
+    await gateway.pool.execute("UPDATE deliveries SET due_at = NULL, enqueued_at = NULL, state = 'SENT'")
 
     async def goes():
         before = len(gateway.bus.on("deliveries.accepted"))
@@ -150,15 +150,15 @@ async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_a
     assert await gateway.count() == 0
 
 
-@pytest.mark.parametrize(("class_", "status"), [("standard", 429), ("urgent", 201)])
+@pytest.mark.parametrize(("delivery_class", "status"), [("standard", 429), ("urgent", 201)])
 async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_while_answers_are_late(
-    gateway, monkeypatch, class_, status
+    gateway, monkeypatch, delivery_class, status
 ):
     monkeypatch.setattr("gateway.ingest.dispatch_quota.Room.piles", lambda *_: True)
     monkeypatch.setattr("gateway.ingest.admission.Crowd.enter", lambda *_, piles: None if piles else 1.0)
     monkeypatch.setattr("gateway.ingest.admission.Crowd.leave", lambda *_: None)
 
-    answer = await gateway.post(as_json(a_body(**{"class": class_})))
+    answer = await gateway.post(as_json(a_body(**{"class": delivery_class})))
 
     assert answer.status_code == status
 
@@ -283,7 +283,7 @@ ROUTES = [
     ("GET", "/v1/messages/msg_00000000000000000000000000"),
     ("DELETE", "/v1/messages/msg_00000000000000000000000000/cancel"),
 ]
-OTHER_KEY, _ = configuration.generate_key(is_test=False)
+OTHER_KEY, _ = api_keys.generate_key(is_test=False)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -45,7 +45,7 @@ async def routing(bus, settlements, providers, verdicts):
         health=verdicts,
         publisher=bus,
         settlements=settlements,
-        policy=a_policy(retry_rounds=(5.0,)),
+        policy=a_policy(retry_schedule=(5.0,)),
     )
     yield routing
     await routing.join()
@@ -60,12 +60,12 @@ async def route(routing, task, **fields):
     return record
 
 
-def a_live_drive(**changes):
+def a_live_task(**changes):
     return a_task(**{"expires_at": LATER} | changes)
 
 
 async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, providers):
-    task = a_live_drive()
+    task = a_live_task()
 
     await route(routing, task)
 
@@ -78,20 +78,20 @@ async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, provid
 async def test_the_ids_of_a_decision_may_be_of_the_database_clients_own_kind(routing, bus, providers):
     providers[:] = [dataclasses.replace(row, id=asyncpg.pgproto.pgproto.UUID(row.id.bytes)) for row in providers]
 
-    await route(routing, a_live_drive())
+    await route(routing, a_live_task())
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == providers[0].id
 
 
 async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
-    bad = a_live_drive(project_id=an_id())
+    bad = a_live_task(project_id=an_id())
     candidates = routing._configuration.candidates
     routing._configuration.candidates = lambda project_id, channel: (
         1 / 0 if project_id == bad.project_id else candidates(project_id, channel)
     )
 
     await route(routing, bad)
-    await route(routing, a_live_drive())
+    await route(routing, a_live_task())
 
     (letter,) = bus.on("dead.letters")
     assert "ZeroDivisionError" in json.loads(letter)["reason"]
@@ -99,7 +99,7 @@ async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
 
 
 async def test_an_assignment_says_why(routing, bus, providers):
-    await route(routing, a_live_drive(tried=(providers[0].id,), attempt=2))
+    await route(routing, a_live_task(attempted_providers=(providers[0].id,), attempt=2))
 
     decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).routing_decision)
     assert decision["chosen"] == str(providers[1].id)
@@ -107,13 +107,13 @@ async def test_an_assignment_says_why(routing, bus, providers):
 
 
 async def test_a_repeat_keeps_its_reference(routing, bus, providers):
-    await route(routing, a_live_drive(attempt=2, ambiguous=1, repeat=a_retry_handle(providers[0], "att_old_1")))
+    await route(routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1")))
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
 
 async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, providers):
-    task = a_live_drive()
+    task = a_live_task()
     newer = task.encode()[:-1] + b',"of_a_newer_writer":[1]}'
     await routing.take([FakeRecord(newer)])
 
@@ -125,7 +125,7 @@ async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, provi
 async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers):
     providers.clear()
 
-    await route(routing, a_live_drive(sandbox=True))
+    await route(routing, a_live_task(sandbox=True))
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == SANDBOX_PROVIDER_ID
 
@@ -137,7 +137,7 @@ async def test_a_drive_that_comes_too_late_expires(routing, settlements, bus):
 
 
 async def test_when_all_were_tried_another_round_follows(routing, settlements, providers):
-    await route(routing, a_live_drive(attempt=3, tried=tuple(one.id for one in providers), last_reason="503"))
+    await route(routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503"))
 
     (settlement,) = settlements.settled
     assert settlement.conclusion.step.kind is EventType.POSTPONED
@@ -146,7 +146,7 @@ async def test_when_all_were_tried_another_round_follows(routing, settlements, p
 
 async def test_after_the_last_round_it_is_a_dead_letter(routing, settlements, bus, providers):
     providers.clear()
-    task = a_live_drive(round=2)
+    task = a_live_task(retry_round=2)
 
     await route(routing, task)
 
@@ -162,7 +162,7 @@ async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routin
     providers.clear()
     settlements.applied = False
 
-    await route(routing, a_live_drive(round=2))
+    await route(routing, a_live_task(retry_round=2))
 
     assert bus.taken == []
 
@@ -172,7 +172,7 @@ async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come
     verdicts[first.id] = health_of(first, "unhealthy", probe_at=utc_now())
 
     for _ in range(20):
-        await route(routing, a_live_drive())
+        await route(routing, a_live_task())
 
     assigned = [Assignment.model_validate_json(value) for value in bus.on("deliveries.email")]
     assert Counter(one.provider_id for one in assigned) == {
@@ -184,9 +184,9 @@ async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come
 
 async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, providers, verdicts):
     held = utc_now() + seconds(60)
-    verdicts.update({one.id: health_of(one, "healthy", hold_until=held) for one in providers})
+    verdicts.update({one.id: health_of(one, "healthy", suspended_until=held) for one in providers})
 
-    await route(routing, a_live_drive())
+    await route(routing, a_live_task())
 
     (settlement,) = settlements.settled
     assert (settlement.conclusion.step.kind, settlement.conclusion.step.due_at) == (EventType.POSTPONED, held)
@@ -201,7 +201,7 @@ async def test_what_is_no_drive_is_parked(routing, bus, value):
 
 
 async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bus):
-    records = [FakeRecord(b"{]"), FakeRecord(a_live_drive().encode()), FakeRecord(b"{]")]
+    records = [FakeRecord(b"{]"), FakeRecord(a_live_task().encode()), FakeRecord(b"{]")]
 
     await routing.take(records)
 
@@ -210,7 +210,7 @@ async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bu
 
 
 async def test_a_field_of_a_newer_writer_is_news_not_an_error(routing, bus):
-    newer = json.loads(a_live_drive().encode()) | {"priority_lane": True}
+    newer = json.loads(a_live_task().encode()) | {"priority_lane": True}
 
     await route(routing, json.dumps(newer).encode())
 
@@ -231,7 +231,7 @@ async def test_parking_waits_for_kafka(routing, bus):
 async def test_an_assignment_that_kafka_does_not_take_is_left_to_the_recovery(routing, bus):
     bus.away = True
 
-    record = await route(routing, a_live_drive())
+    record = await route(routing, a_live_task())
 
     assert record.ack_count == 1
 
@@ -246,6 +246,6 @@ async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partitio
 
 
 async def test_a_drive_survives_its_way_over_the_bus():
-    task = a_live_drive(attempt=3, round=2, tried=(a_provider().id,), ambiguous=1, repeat=a_retry_handle())
+    task = a_live_task(attempt=3, retry_round=2, attempted_providers=(a_provider().id,), unknown_attempts=1, retry_handle=a_retry_handle())
 
     assert DeliveryTask.model_validate_json(task.encode()) == task

@@ -58,7 +58,7 @@ def an_smtp(priority=1, **changes):
     """An SMTP server with credentials that open."""
     row = a_provider(priority, **changes)
     encrypted = VAULT.encrypt(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
-    return a_provider(priority, **changes | {"id": row.id, "credentials": encrypted})
+    return a_provider(priority, **changes | {"id": row.id, "encrypted_credentials": encrypted})
 
 
 class Working:
@@ -76,8 +76,8 @@ class Working:
         return a_task(
             delivery_id=message.deliveries[0].id,
             message_id=message.id,
-            class_=message.delivery_class,
-            driven_at=now,
+            delivery_class=message.delivery_class,
+            enqueued_at=now,
             expires_at=message.expires_at,
         )
 
@@ -147,7 +147,7 @@ async def a_worker(working, http=None, **settings):
 @pytest.fixture
 async def working(record, bus, provider, wire):
     working = Working(record, bus, Configured(provider), wire)
-    async with a_worker(working, lane_patience=0.4) as working.worker:
+    async with a_worker(working, provider_queue_timeout=0.4) as working.worker:
         yield working
 
 
@@ -155,7 +155,7 @@ async def working(record, bus, provider, wire):
 async def patient(record, bus, provider, wire):
     """As ``working``, with a patience that no test waits out."""
     working = Working(record, bus, Configured(provider), wire)
-    async with a_worker(working, lane_patience=60.0) as working.worker:
+    async with a_worker(working, provider_queue_timeout=60.0) as working.worker:
         yield working
 
 
@@ -244,7 +244,7 @@ async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire,
 )
 async def test_an_answer_that_was_not_understood_is_unknown(working, provider, wire, answer):
     wire.answer = answer
-    task = await working.a_delivery(class_=DeliveryClass.ONCE)
+    task = await working.a_delivery(delivery_class=DeliveryClass.ONCE)
 
     await working.take(working.handed_over(task, provider))
 
@@ -352,7 +352,7 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
     working.configuration.change(provider, settings={"concurrency": 1})
     wire.open.clear()
-    tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(class_=DeliveryClass.URGENT)]
+    tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(delivery_class=DeliveryClass.URGENT)]
     records = [working.handed_over(task, provider) for task in tasks]
     await working.worker.take(records[:3])
     await working.worker.take(records[3:])
@@ -408,7 +408,7 @@ async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider,
 
 def told_silent(working):
     told = [orjson.loads(value) for value in working.bus.on("delivery.events")]
-    return [event for event in told if event["kind"] == "provider_silent"]
+    return [event for event in told if event["kind"] == "provider_unresponsive"]
 
 
 async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(working, provider):
@@ -485,7 +485,7 @@ async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a
         await wait_until(lambda: wire.heard)
         await working.record.moved(
             a_transition(
-                task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", ambiguous=True, due_at=utc_now()
+                task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, due_at=utc_now()
             )
         )
 
@@ -530,7 +530,7 @@ def keeper():
 def a_resend():
     row = a_provider(1, package="provider-resend")
     encrypted = VAULT.encrypt(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
-    return replace(row, credentials=encrypted)
+    return replace(row, encrypted_credentials=encrypted)
 
 
 async def the_next_drive(working):

@@ -72,7 +72,7 @@ async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpTransp
 
         again = await customer.email()
 
-        assert again.json() == {"id": simulator.calls[0]["provider_ref"]}
+        assert again.json() == {"id": simulator.calls[0]["provider_message_id"]}
         assert simulator.endpoints["resend"].accepted == 1
 
 
@@ -216,7 +216,7 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport,
         "answered": True,
         "verdict": "accept",
         "status": 200,
-        "provider_ref": answer.json()["id"],
+        "provider_message_id": answer.json()["id"],
         "reference": "att_7",
         "key": "att_7",
         "message_id": "msg_7",

@@ -15,7 +15,7 @@ TABLES = (
     "attempts",
     "events",
     "receipts",
-    "announcements",
+    "event_outbox",
     "idempotency_keys",
     "attachments",
     "sandbox_messages",
@@ -46,14 +46,14 @@ async def store_pool(store_database):
 
 @pytest.fixture
 async def pool(store_pool):
-    """Connections to an empty record."""
+    """Connections to an empty store."""
     yield store_pool
     await store_pool.execute(";".join(f"DELETE FROM {table}" for table in TABLES))
 
 
 @pytest.fixture
-def record(pool):
-    """The verbs of the record, and what stands in it."""
+def store(pool):
+    """The verbs of the store, and what stands in it."""
     return StoreHarness(pool)
 
 

@@ -1,11 +1,11 @@
-"""The record as tests speak to it: short verbs, and questions about what stands there."""
+"""The store as tests use it: short verbs, and queries of the rows."""
 
 import asyncio
 from datetime import timedelta
 
 from sluice.model.message import Channel
 from sluice.model.state import EventType
-from sluice.store import backlog, cancellation, deliveries, ingest, outbox
+from sluice.store import backlog, cancellation, deliveries, ingest, outbox, recovery
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after
 
 LEASE = timedelta(seconds=12)
@@ -74,7 +74,7 @@ class StoreHarness:
             shares = dict.fromkeys(queues, limit)
             taken += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
         if marks is not None:
-            taken += await deliveries.requeue_lost(
+            taken += await recovery.requeue_lost(
                 self.pool, now=at, low_watermarks=marks, requeue_after=requeue_after, limit=limit
             )
         return taken
@@ -92,10 +92,10 @@ class StoreHarness:
     async def history(self, delivery_id):
         """The kinds of its events; their numbers must have no gap."""
         rows = await self.pool.fetch(
-            "SELECT number, kind FROM events WHERE delivery_id = $1 ORDER BY number", delivery_id
+            "SELECT sequence, type FROM events WHERE delivery_id = $1 ORDER BY sequence", delivery_id
         )
-        assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
-        return [row["kind"] for row in rows]
+        assert [row["sequence"] for row in rows] == list(range(1, len(rows) + 1))
+        return [row["type"] for row in rows]
 
     async def count(self, table):
         return await self.pool.fetchval(f"SELECT count(*) FROM {table}")

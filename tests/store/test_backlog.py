@@ -1,4 +1,4 @@
-"""What waits in the record: who is next, how many may go, and that nobody pays for another one's pile."""
+"""What waits in the store: who is next, how many may go, and that nobody pays for another one's pile."""
 
 import pytest
 from hypothesis import given
@@ -21,13 +21,13 @@ def a_waiting_message(**changes):
 NOW = after(60)
 
 
-async def queues(record, *, after=None, limit=100):
-    return await backlog.project_queues(record.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+async def queues(store, *, after=None, limit=100):
+    return await backlog.project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
 
 
-async def take(record, shares):
+async def take(store, shares):
     return [
-        one.id for one in await backlog.dequeue(record.pool, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
+        one.id for one in await backlog.dequeue(store.pool, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
     ]
 
 
@@ -36,28 +36,28 @@ URGENT = ProjectQueue(False, PROJECT)
 
 
 @store
-async def test_there_is_a_queue_for_each_project_and_one_for_its_urgent_ones(record):
-    await record.accept(
+async def test_there_is_a_queue_for_each_project_and_one_for_its_urgent_ones(store):
+    await store.accept(
         *[a_waiting_message() for _ in range(3)],
-        a_waiting_message(class_=DeliveryClass.URGENT),
-        a_waiting_message(project_id=OTHER_PROJECT, class_=DeliveryClass.ONCE),
+        a_waiting_message(delivery_class=DeliveryClass.URGENT),
+        a_waiting_message(project_id=OTHER_PROJECT, delivery_class=DeliveryClass.ONCE),
         a_waiting_message(channel=Channel.SMS),
     )
 
-    found = await queues(record)
+    found = await queues(store)
 
     assert found[0] == URGENT
     assert set(found[1:]) == {CALM, OTHERS}
 
 
 @store
-async def test_queues_are_found_page_by_page(record):
+async def test_queues_are_found_page_by_page(store):
     projects = [an_id() for _ in range(7)]
-    await record.accept(*[a_waiting_message(project_id=project) for project in projects for _ in range(2)])
+    await store.accept(*[a_waiting_message(project_id=project) for project in projects for _ in range(2)])
 
-    pages = [await queues(record, limit=3)]
+    pages = [await queues(store, limit=3)]
     while len(pages[-1]) == 3:
-        pages.append(await queues(record, after=pages[-1][-1], limit=3))
+        pages.append(await queues(store, after=pages[-1][-1], limit=3))
 
     assert [len(page) for page in pages] == [3, 3, 1]
     assert {queue.project_id for page in pages for queue in page} == set(projects)
@@ -67,57 +67,57 @@ async def test_queues_are_found_page_by_page(record):
 @pytest.mark.parametrize(
     "changes", [{"send_at": None}, {"due_at": after(61), "send_at": after(61)}], ids=["on the conveyor", "not due"]
 )
-async def test_who_is_on_the_conveyor_or_not_due_does_not_wait(record, changes):
-    await record.accept(a_waiting_message(**changes))
+async def test_who_is_on_the_conveyor_or_not_due_does_not_wait(store, changes):
+    await store.accept(a_waiting_message(**changes))
 
-    assert await queues(record) == []
-
-
-@store
-async def test_what_is_in_flight_does_not_wait(record):
-    await record.a_delivery_in_flight()
-
-    assert await queues(record) == []
+    assert await queues(store) == []
 
 
 @store
-async def test_each_queue_gives_its_share_the_longest_due_first(record):
+async def test_what_is_in_flight_does_not_wait(store):
+    await store.a_delivery_in_flight()
+
+    assert await queues(store) == []
+
+
+@store
+async def test_each_queue_gives_its_share_the_longest_due_first(store):
     own = [a_waiting_message(due_at=after(moment)) for moment in (3, 1, 2)]
     other = a_waiting_message(project_id=OTHER_PROJECT)
-    await record.accept(*own, other)
+    await store.accept(*own, other)
 
-    taken = await take(record, {CALM: 2, OTHERS: 2})
+    taken = await take(store, {CALM: 2, OTHERS: 2})
 
     wanted = [own[1], own[2], other]
     assert set(taken) == {message.deliveries[0].id for message in wanted}
 
 
 @store
-async def test_what_was_taken_is_on_the_conveyor(record):
-    await record.accept(a_waiting_message(), a_waiting_message(channel=Channel.SMS), a_message())
+async def test_what_was_taken_is_on_the_conveyor(store):
+    await store.accept(a_waiting_message(), a_waiting_message(channel=Channel.SMS), a_message())
 
-    await take(record, {CALM: 5})
+    await take(store, {CALM: 5})
 
-    assert await queues(record) == []
-    assert await backlog.count_enqueued(record.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
+    assert await queues(store) == []
+    assert await backlog.count_enqueued(store.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
 @store
-async def test_every_waiting_delivery_is_taken_by_one(record):
-    await record.accept(*[a_waiting_message() for _ in range(100)])
+async def test_every_waiting_delivery_is_taken_by_one(store):
+    await store.accept(*[a_waiting_message() for _ in range(100)])
 
-    found = await at_once(*[take(record, {CALM: 30}) for _ in range(8)])
+    found = await at_once(*[take(store, {CALM: 30}) for _ in range(8)])
 
     taken = [one for result in found for one in result]
     assert len(taken) == len(set(taken)) == 100
 
 
 @store
-async def test_finding_the_queues_does_not_read_the_piles(record):
-    await record.accept(*[a_waiting_message() for _ in range(2000)], a_waiting_message(project_id=OTHER_PROJECT))
-    await record.pool.execute("ANALYZE deliveries")
+async def test_finding_the_queues_does_not_read_the_piles(store):
+    await store.accept(*[a_waiting_message() for _ in range(2000)], a_waiting_message(project_id=OTHER_PROJECT))
+    await store.pool.execute("ANALYZE deliveries")
 
-    async with record.pool.acquire() as connection, connection.transaction():
+    async with store.pool.acquire() as connection, connection.transaction():
         found = await backlog.project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
         read = await connection.fetchval(
             "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"

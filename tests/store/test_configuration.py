@@ -6,10 +6,10 @@ import pytest
 
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
-from sluice.store import configuration
+from sluice.store import api_keys, projects, providers
+from sluice.store.api_keys import parse_key_prefix
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.configuration import parse_key_prefix
 from tests.examples import NOON, after, an_id
 from tests.polling import wait_until
 
@@ -31,12 +31,12 @@ async def memory(store_database, pool):
 
 
 async def a_project(pool, slug="shop"):
-    return await configuration.create_project(pool, organization="Shop", slug=slug, name="Shop", now=NOON)
+    return await projects.create_project(pool, organization="Shop", slug=slug, name="Shop", now=NOON)
 
 
 async def a_provider(pool, project, name="first", **changes):
     defaults = {"package": "provider-smtp", "channel": Channel.EMAIL, "credentials": {"host": "localhost"}}
-    return await configuration.create_provider(pool, VAULT, project.id, name=name, now=NOON, **defaults | changes)
+    return await providers.create_provider(pool, VAULT, project.id, name=name, now=NOON, **defaults | changes)
 
 
 def names(memory, project, channel=Channel.EMAIL):
@@ -45,7 +45,7 @@ def names(memory, project, channel=Channel.EMAIL):
 
 async def test_what_was_there_before_is_known(store_database, pool, project):
     provider_id = await a_provider(pool, project)
-    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
     async with ConfigCache().subscribed(store_database) as memory:
         assert memory.projects == {project.id: project}
@@ -84,7 +84,7 @@ async def test_a_provider_that_was_taken_away_is_no_candidate(memory, pool, proj
     provider_id = await a_provider(pool, project)
     await wait_until(lambda: names(memory, project) == ["first"])
 
-    await configuration.update_provider(pool, provider_id, now=after(1), **change)
+    await providers.update_provider(pool, provider_id, now=after(1), **change)
 
     await wait_until(lambda: names(memory, project) == [])
     assert provider_id in memory.providers  # for what is still in flight
@@ -94,38 +94,38 @@ async def test_new_credentials_are_a_new_version(memory, pool, project):
     provider_id = await a_provider(pool, project)
     encrypted = VAULT.encrypt(b"new", project_id=project.id, provider_id=provider_id)
 
-    await configuration.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
+    await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
 
     found = await wait_until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
-    assert VAULT.decrypt(found.credentials, project_id=project.id, provider_id=provider_id) == b"new"
+    assert VAULT.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
 
 
 async def test_credentials_of_another_row_do_not_open(memory, pool, project):
     first, second = await a_provider(pool, project), await a_provider(pool, project, "second")
     await pool.execute(
-        "UPDATE providers SET credentials = (SELECT credentials FROM providers WHERE id = $1) WHERE id = $2",
+        "UPDATE providers SET encrypted_credentials = (SELECT encrypted_credentials FROM providers WHERE id = $1) WHERE id = $2",
         first,
         second,
     )
 
-    rows = {row.id: row for row in await configuration.list_providers(pool)}
+    rows = {row.id: row for row in await providers.list_providers(pool)}
 
     with pytest.raises(SluiceError):
         VAULT.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
 
 
 async def test_a_key_that_was_switched_off_is_forgotten(memory, pool, project):
-    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
     await wait_until(lambda: memory.key(parse_key_prefix(key)))
 
     await pool.execute("UPDATE api_keys SET is_active = false")
 
     await wait_until(lambda: memory.key(parse_key_prefix(key)) is None)
-    assert await configuration.find_key_by_prefix(pool, parse_key_prefix(key)) is None
+    assert await api_keys.find_key_by_prefix(pool, parse_key_prefix(key)) is None
 
 
 async def test_the_record_does_not_hold_a_key(pool, project):
-    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
     row = await pool.fetchval("SELECT api_keys::text FROM api_keys")
 
@@ -134,7 +134,7 @@ async def test_the_record_does_not_hold_a_key(pool, project):
 
 async def test_a_project_that_is_gone_is_forgotten_with_all_it_had(memory, pool, project):
     await a_provider(pool, project)
-    key = await configuration.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
+    key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
     await wait_until(lambda: memory.key(parse_key_prefix(key)) and names(memory, project))
 
     await pool.execute("DELETE FROM projects")
@@ -191,7 +191,7 @@ async def test_while_the_connection_is_lost_the_last_state_is_served(memory, poo
 
 @pytest.mark.parametrize("payload", ["", "providers", "providers:", "providers:not-an-id", ":", "x" * 7000])
 async def test_a_strange_notification_is_survived(memory, pool, project, payload):
-    await pool.execute("SELECT pg_notify('sluice_changes', $1)", payload)
+    await pool.execute("SELECT pg_notify('sluice_config', $1)", payload)
 
     await a_provider(pool, project)
 
@@ -200,6 +200,6 @@ async def test_a_strange_notification_is_survived(memory, pool, project, payload
 
 async def test_a_provider_row_shows_no_credentials(memory, pool, project):
     await a_provider(pool, project, credentials={"api_key": "canary-secret"})
-    (row,) = await configuration.list_providers(pool)
+    (row,) = await providers.list_providers(pool)
 
     assert "canary" not in repr(replace(row, id=an_id()))

@@ -1,4 +1,4 @@
-"""The road of a delivery through the record: everything is compare-and-set, and everything may come twice."""
+"""The road of a delivery through the store: everything is compare-and-set, and everything may come twice."""
 
 from uuid import uuid4
 
@@ -7,7 +7,7 @@ import pytest
 
 from sluice.model.message import Channel
 from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType, fold
-from sluice.store import deliveries, outbox
+from sluice.store import deliveries, outbox, recovery
 from sluice.store.deliveries import Claimed
 from tests.examples import (
     NOON,
@@ -28,164 +28,164 @@ pytestmark = pytest.mark.store
 # -- claiming ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_claim_gives_what_the_call_needs(record):
+async def test_a_claim_gives_what_the_call_needs(store):
     message = a_message()
-    await record.accept(message)
+    await store.accept(message)
 
-    won = await deliveries.claim(record.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
+    won = await deliveries.claim(store.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
 
     reference = a_claim(message.deliveries[0].id).reference
     assert won == [Claimed(message.id, "ada@example.com", message.content, NOON, reference)]
 
 
-async def test_of_two_attempts_wished_at_once_the_one_that_is_next_is_won(record):
-    delivery_id = await record.a_delivery()
+async def test_of_two_attempts_wished_at_once_the_one_that_is_next_is_won(store):
+    delivery_id = await store.a_delivery()
     wishes = [a_claim(delivery_id, 2), a_claim(delivery_id, 1), a_claim(delivery_id, 3)]
 
-    won = await deliveries.claim(record.pool, wishes, now=NOON, lease=LEASE)
+    won = await deliveries.claim(store.pool, wishes, now=NOON, lease=LEASE)
 
     assert [claimed is not None for claimed in won] == [False, True, False]
-    attempts = await record.pool.fetch("SELECT number FROM attempts")
+    attempts = await store.pool.fetch("SELECT number FROM attempts")
     assert [row["number"] for row in attempts] == [1]
 
 
-async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(record):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(store):
+    delivery_id = await store.a_delivery_in_flight()
 
-    row = await record.standing(delivery_id)
-    assert (row["state"], row["in_flight"], row["attempts"]) == ("SENDING", True, 1)
+    row = await store.pending(delivery_id)
+    assert (row["state"], row["in_flight"], row["attempt_count"]) == ("SENDING", True, 1)
     assert (row["due_at"], row["provider_id"]) == (NOON + LEASE, PROVIDER)
 
 
-async def test_an_attempt_is_written_before_its_call(record):
-    delivery_id = await record.a_delivery()
-    claim = a_claim(delivery_id, decision='{"chosen": 1}')
+async def test_an_attempt_is_written_before_its_call(store):
+    delivery_id = await store.a_delivery()
+    claim = a_claim(delivery_id, routing_decision='{"chosen": 1}')
 
-    await record.claim(claim)
+    await store.claim(claim)
 
-    (attempt,) = await record.attempts(delivery_id)
-    assert (attempt["reference"], attempt["decision"], attempt["started_at"], attempt["outcome"]) == (
+    (attempt,) = await store.attempts(delivery_id)
+    assert (attempt["client_reference"], attempt["routing_decision"], attempt["started_at"], attempt["outcome"]) == (
         claim.reference,
         claim.routing_decision,
         NOON,
         None,
     )
-    assert await record.history(delivery_id) == ["accepted", "sending"]
+    assert await store.history(delivery_id) == ["accepted", "sending"]
 
 
-async def test_a_delivery_is_won_once(record):
-    delivery_id = await record.a_delivery()
+async def test_a_delivery_is_won_once(store):
+    delivery_id = await store.a_delivery()
 
-    results = await at_once(*[record.claim(a_claim(delivery_id)) for _ in range(20)])
+    results = await at_once(*[store.claim(a_claim(delivery_id)) for _ in range(20)])
 
     assert sorted(results) == [[]] * 19 + [[delivery_id]]
-    assert len(await record.attempts(delivery_id)) == 1
+    assert len(await store.attempts(delivery_id)) == 1
 
 
-async def test_batches_that_overlap_win_each_delivery_once(record):
+async def test_batches_that_overlap_win_each_delivery_once(store):
     messages = [a_message() for _ in range(30)]
-    await record.accept(*messages)
+    await store.accept(*messages)
     ids = [message.deliveries[0].id for message in messages]
 
-    results = await at_once(*[record.claim(*[a_claim(one) for one in order]) for order in (ids, ids[::-1]) * 4])
+    results = await at_once(*[store.claim(*[a_claim(one) for one in order]) for order in (ids, ids[::-1]) * 4])
 
     won = [one for result in results for one in result]
     assert len(won) == len(set(won))
-    assert await record.count("attempts") == len(won)
+    assert await store.count("attempts") == len(won)
 
 
-async def test_a_batch_wins_what_can_be_won(record):
-    free, taken = await record.a_delivery(), await record.a_delivery_in_flight()
+async def test_a_batch_wins_what_can_be_won(store):
+    free, taken = await store.a_delivery(), await store.a_delivery_in_flight()
 
-    assert await record.claim(a_claim(taken, 2), a_claim(free), a_claim(uuid4())) == [free]
+    assert await store.claim(a_claim(taken, 2), a_claim(free), a_claim(uuid4())) == [free]
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
-async def test_a_claim_of_another_attempt_is_lost(record, number):
-    delivery_id = await record.a_delivery()
+async def test_a_claim_of_another_attempt_is_lost(store, number):
+    delivery_id = await store.a_delivery()
 
-    assert await record.claim(a_claim(delivery_id, number)) == []
+    assert await store.claim(a_claim(delivery_id, number)) == []
 
 
-async def test_a_claim_of_another_project_is_lost(record):
-    delivery_id = await record.a_delivery()
+async def test_a_claim_of_another_project_is_lost(store):
+    delivery_id = await store.a_delivery()
 
-    assert await record.claim(a_claim(delivery_id, project_id=OTHER_PROJECT)) == []
+    assert await store.claim(a_claim(delivery_id, project_id=OTHER_PROJECT)) == []
 
 
 @pytest.mark.parametrize("moment", [3600, 3600.001, 9999])
-async def test_an_expired_delivery_is_not_claimed(record, moment):
-    delivery_id = await record.a_delivery(expires_at=after(3600))
+async def test_an_expired_delivery_is_not_claimed(store, moment):
+    delivery_id = await store.a_delivery(expires_at=after(3600))
 
-    assert await record.claim(a_claim(delivery_id), at=after(moment)) == []
+    assert await store.claim(a_claim(delivery_id), at=after(moment)) == []
 
 
-async def test_a_cancelled_delivery_is_not_claimed(record):
+async def test_a_cancelled_delivery_is_not_claimed(store):
     message = a_message()
-    await record.accept(message)
-    await record.cancel(message.id)
+    await store.accept(message)
+    await store.cancel(message.id)
 
-    assert await record.claim(a_claim(message.deliveries[0].id)) == []
+    assert await store.claim(a_claim(message.deliveries[0].id)) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
-async def test_a_settled_delivery_is_not_claimed(record, kind):
-    delivery_id = await record.a_delivery_that_was(kind)
+async def test_a_settled_delivery_is_not_claimed(store, kind):
+    delivery_id = await store.a_delivery_that_was(kind)
 
-    assert await record.claim(a_claim(delivery_id, 2)) == []
+    assert await store.claim(a_claim(delivery_id, 2)) == []
 
 
-async def test_a_locked_delivery_is_left_to_who_holds_it(record):
-    delivery_id = await record.a_delivery()
-    async with record.pool.acquire() as connection, connection.transaction():
+async def test_a_locked_delivery_is_left_to_who_holds_it(store):
+    delivery_id = await store.a_delivery()
+    async with store.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE", delivery_id)
 
-        assert await record.claim(a_claim(delivery_id)) == []
+        assert await store.claim(a_claim(delivery_id)) == []
 
-    assert await record.claim(a_claim(delivery_id)) == [delivery_id]
+    assert await store.claim(a_claim(delivery_id)) == [delivery_id]
 
 
-async def test_a_second_attempt_follows_a_failed_one(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
+async def test_a_second_attempt_follows_a_failed_one(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
     other = an_id()
 
-    assert await record.claim(a_claim(delivery_id, 2, provider_id=other)) == [delivery_id]
+    assert await store.claim(a_claim(delivery_id, 2, provider_id=other)) == [delivery_id]
 
-    assert [attempt["provider_id"] for attempt in await record.attempts(delivery_id)] == [PROVIDER, other]
+    assert [attempt["provider_id"] for attempt in await store.attempts(delivery_id)] == [PROVIDER, other]
 
 
-async def test_a_claim_with_text_that_cannot_be_stored_is_a_fault_of_the_data(record):
-    delivery_id = await record.a_delivery()
+async def test_a_claim_with_text_that_cannot_be_stored_is_a_fault_of_the_data(store):
+    delivery_id = await store.a_delivery()
 
     with pytest.raises(asyncpg.DataError):
-        await record.claim(a_claim(delivery_id, decision="NUL \x00"))
+        await store.claim(a_claim(delivery_id, routing_decision="NUL \x00"))
 
 
 # -- stepping ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", EventType)
-async def test_every_kind_of_step_leaves_the_state_that_its_history_folds_to(record, kind):
-    delivery_id = await record.a_delivery_that_was(kind, due_at=after(60), outcome="unknown")
+async def test_every_kind_of_step_leaves_the_state_that_its_history_folds_to(store, kind):
+    delivery_id = await store.a_delivery_that_was(kind, due_at=after(60), outcome="unknown")
 
-    row = await record.standing(delivery_id)
+    row = await store.pending(delivery_id)
     assert row["state"] == fold([EventType.ACCEPTED, EventType.SENDING, kind])
     assert (row["due_at"] is None) == (row["state"] in SETTLED)
     assert not row["in_flight"]
 
 
 @pytest.mark.parametrize("kind", EventType)
-async def test_every_kind_of_step_is_one_event_more(record, kind):
-    delivery_id = await record.a_delivery_that_was(kind)
+async def test_every_kind_of_step_is_one_event_more(store, kind):
+    delivery_id = await store.a_delivery_that_was(kind)
 
-    assert await record.history(delivery_id) == ["accepted", "sending", kind]
+    assert await store.history(delivery_id) == ["accepted", "sending", kind]
 
 
-async def test_a_step_settles_its_attempt(record):
-    delivery_id = await record.a_delivery_that_was(SENT, outcome="accepted", provider_ref="their-1", detail="fine")
+async def test_a_step_settles_its_attempt(store):
+    delivery_id = await store.a_delivery_that_was(SENT, outcome="accepted", provider_message_id="their-1", detail="fine")
 
-    (attempt,) = await record.attempts(delivery_id)
-    assert (attempt["outcome"], attempt["provider_ref"], attempt["reason"], attempt["finished_at"]) == (
+    (attempt,) = await store.attempts(delivery_id)
+    assert (attempt["outcome"], attempt["provider_message_id"], attempt["error"], attempt["finished_at"]) == (
         "accepted",
         "their-1",
         "fine",
@@ -193,13 +193,13 @@ async def test_a_step_settles_its_attempt(record):
     )
 
 
-async def test_a_step_without_an_outcome_leaves_the_attempt_alone(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="throttled")
+async def test_a_step_without_an_outcome_leaves_the_attempt_alone(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="throttled")
 
-    await record.step(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9), next_round=True))
+    await store.transition(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9), next_round=True))
 
-    (attempt,) = await record.attempts(delivery_id)
-    assert (attempt["outcome"], (await record.standing(delivery_id))["round"]) == ("throttled", 2)
+    (attempt,) = await store.attempts(delivery_id)
+    assert (attempt["outcome"], (await store.pending(delivery_id))["retry_round"]) == ("throttled", 2)
 
 
 @pytest.mark.parametrize(
@@ -207,102 +207,102 @@ async def test_a_step_without_an_outcome_leaves_the_attempt_alone(record):
     [{"attempt": 0}, {"attempt": 2}, {"in_flight": False}, {"delivery_id": uuid4()}],
     ids=["an earlier attempt", "a later one", "not in flight", "another delivery"],
 )
-async def test_a_step_that_lost_its_race_changes_nothing(record, changes):
-    delivery_id = await record.a_delivery_in_flight()
-    before = await record.standing(delivery_id)
+async def test_a_step_that_lost_its_race_changes_nothing(store, changes):
+    delivery_id = await store.a_delivery_in_flight()
+    before = await store.pending(delivery_id)
 
-    applied = await record.step(a_transition(**{"delivery_id": delivery_id, "kind": SENT} | changes))
+    applied = await store.transition(a_transition(**{"delivery_id": delivery_id, "kind": SENT} | changes))
 
-    assert (applied.numbers, applied.announcement) == ([None], None)
-    assert await record.standing(delivery_id) == before
-    assert [await record.count(table) for table in ("events", "announcements")] == [2, 0]
+    assert (applied.sequences, applied.outbox_id) == ([None], None)
+    assert await store.pending(delivery_id) == before
+    assert [await store.count(table) for table in ("events", "event_outbox")] == [2, 0]
 
 
-async def test_of_many_steps_at_once_one_takes_place(record):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_of_many_steps_at_once_one_takes_place(store):
+    delivery_id = await store.a_delivery_in_flight()
 
-    results = await at_once(*[record.moved(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5])
+    results = await at_once(*[store.transitioned(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5])
 
     assert results.count({delivery_id}) == 1
-    assert len(await record.history(delivery_id)) == 3
+    assert len(await store.history(delivery_id)) == 3
 
 
-async def test_nothing_steps_on_after_a_settled_state(record):
-    delivery_id = await record.a_delivery_that_was(SENT)
+async def test_nothing_steps_on_after_a_settled_state(store):
+    delivery_id = await store.a_delivery_that_was(SENT)
 
-    assert await record.moved(a_transition(delivery_id, EventType.EXPIRED, in_flight=False)) == set()
+    assert await store.transitioned(a_transition(delivery_id, EventType.EXPIRED, in_flight=False)) == set()
 
 
-async def test_a_receipt_that_came_first_keeps_the_higher_state(record):
-    delivery_id = await record.a_delivery_in_flight()
-    await record.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
+async def test_a_receipt_that_came_first_keeps_the_higher_state(store):
+    delivery_id = await store.a_delivery_in_flight()
+    await store.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
-    assert await record.moved(a_transition(delivery_id, SENT, outcome="accepted")) == {delivery_id}
+    assert await store.transitioned(a_transition(delivery_id, SENT, outcome="accepted")) == {delivery_id}
 
-    row = await record.standing(delivery_id)
+    row = await store.pending(delivery_id)
     assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
 
 
-async def test_a_failed_attempt_does_not_drive_on_what_a_receipt_has_settled(record):
-    delivery_id = await record.a_delivery_in_flight()
-    await record.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
+async def test_a_failed_attempt_does_not_drive_on_what_a_receipt_has_settled(store):
+    delivery_id = await store.a_delivery_in_flight()
+    await store.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
-    await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", due_at=after(60)))
+    await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", due_at=after(60)))
 
-    assert (await record.standing(delivery_id))["due_at"] is None
-    assert await record.claim(a_claim(delivery_id, 2)) == []
-
-
-async def test_ambiguous_attempts_are_counted(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", ambiguous=True)
-
-    assert (await record.standing(delivery_id))["ambiguous"] == 1
+    assert (await store.pending(delivery_id))["due_at"] is None
+    assert await store.claim(a_claim(delivery_id, 2)) == []
 
 
-async def test_a_batch_of_steps_is_covered_by_one_announcement(record):
-    ids = [await record.a_delivery_in_flight() for _ in range(3)]
+async def test_ambiguous_attempts_are_counted(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True)
 
-    applied = await record.step(a_transition(uuid4(), SENT), *[a_transition(one, SENT) for one in ids])
-
-    assert applied.numbers == [None, 3, 3, 3]
-    assert await record.count("announcements") == 1
+    assert (await store.pending(delivery_id))["unknown_attempts"] == 1
 
 
-async def test_acknowledged_announcements_are_forgotten_on_the_way(record):
-    first = await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
+async def test_a_batch_of_steps_is_covered_by_one_announcement(store):
+    ids = [await store.a_delivery_in_flight() for _ in range(3)]
 
-    second = await record.step(
-        a_transition(await record.a_delivery_in_flight(), SENT), acknowledged=[first.announcement]
+    applied = await store.transition(a_transition(uuid4(), SENT), *[a_transition(one, SENT) for one in ids])
+
+    assert applied.sequences == [None, 3, 3, 3]
+    assert await store.count("event_outbox") == 1
+
+
+async def test_acknowledged_announcements_are_forgotten_on_the_way(store):
+    first = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
+
+    second = await store.transition(
+        a_transition(await store.a_delivery_in_flight(), SENT), acknowledged=[first.outbox_id]
     )
 
-    left = await record.pool.fetch("SELECT id FROM announcements")
-    assert [row["id"] for row in left] == [second.announcement]
+    left = await store.pool.fetch("SELECT id FROM event_outbox")
+    assert [row["id"] for row in left] == [second.outbox_id]
 
 
-async def test_acknowledged_announcements_are_forgotten_though_every_step_was_lost(record):
-    first = await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
+async def test_acknowledged_announcements_are_forgotten_though_every_step_was_lost(store):
+    first = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
-    await record.step(a_transition(uuid4(), SENT), acknowledged=[first.announcement])
+    await store.transition(a_transition(uuid4(), SENT), acknowledged=[first.outbox_id])
 
-    assert await record.count("announcements") == 0
+    assert await store.count("event_outbox") == 0
 
 
-async def test_an_announcement_is_overdue_after_its_time(record):
-    applied = await record.step(a_transition(await record.a_delivery_in_flight(), SENT), at=NOON)
+async def test_an_announcement_is_overdue_after_its_time(store):
+    applied = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT), at=NOON)
 
     found = [
-        await outbox.claim_overdue(record.pool, now=after(moment), retry_after=seconds(10), limit=10)
+        await outbox.claim_overdue(store.pool, now=after(moment), retry_after=seconds(10), limit=10)
         for moment in (9.9, 10, 11, 20)
     ]
 
-    assert found == [[], [applied.announcement], [], [applied.announcement]]
+    assert found == [[], [applied.outbox_id], [], [applied.outbox_id]]
 
 
-async def test_an_overdue_announcement_is_taken_by_one(record):
-    await record.step(a_transition(await record.a_delivery_in_flight(), SENT))
+async def test_an_overdue_announcement_is_taken_by_one(store):
+    await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
     found = await at_once(
-        *[outbox.claim_overdue(record.pool, now=after(60), retry_after=seconds(10), limit=10) for _ in range(8)]
+        *[outbox.claim_overdue(store.pool, now=after(60), retry_after=seconds(10), limit=10) for _ in range(8)]
     )
 
     assert sorted(len(one) for one in found) == [0] * 7 + [1]
@@ -311,167 +311,167 @@ async def test_an_overdue_announcement_is_taken_by_one(record):
 # -- leases ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_renewed_lease_ends_later(record):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_a_renewed_lease_ends_later(store):
+    delivery_id = await store.a_delivery_in_flight()
 
-    await deliveries.renew(record.pool, [(delivery_id, 1)], until=after(100))
+    await deliveries.renew(store.pool, [(delivery_id, 1)], until=after(100))
 
-    assert await deliveries.expired_leases(record.pool, now=after(99), limit=10) == []
+    assert await recovery.expired_leases(store.pool, now=after(99), limit=10) == []
 
 
-async def test_only_the_attempt_in_flight_is_renewed(record):
-    flying, settled = await record.a_delivery_in_flight(), await record.a_delivery_that_was(SENT)
+async def test_only_the_attempt_in_flight_is_renewed(store):
+    flying, settled = await store.a_delivery_in_flight(), await store.a_delivery_that_was(SENT)
 
-    await deliveries.renew(record.pool, [(flying, 2), (settled, 1)], until=after(100))
+    await deliveries.renew(store.pool, [(flying, 2), (settled, 1)], until=after(100))
 
-    dues = [(await record.standing(one))["due_at"] for one in (flying, settled)]
+    dues = [(await store.pending(one))["due_at"] for one in (flying, settled)]
     assert dues == [NOON + LEASE, None]
 
 
-async def test_a_lease_that_ended_without_an_outcome_is_found(record):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_a_lease_that_ended_without_an_outcome_is_found(store):
+    delivery_id = await store.a_delivery_in_flight()
 
-    (pending,) = await deliveries.expired_leases(record.pool, now=NOON + LEASE, limit=10)
+    (pending,) = await recovery.expired_leases(store.pool, now=NOON + LEASE, limit=10)
 
     assert (pending.id, pending.attempt_count, pending.provider_id) == (delivery_id, 1, PROVIDER)
     assert pending.last_outcome is None
 
 
-async def test_a_lease_that_holds_is_left_alone(record):
-    await record.a_delivery_in_flight()
+async def test_a_lease_that_holds_is_left_alone(store):
+    await store.a_delivery_in_flight()
 
-    assert await deliveries.expired_leases(record.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
+    assert await recovery.expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
 
 
 # -- falling due -------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_conveyor_lost_falls_due(record):
-    delivery_id = await record.a_delivery()
+async def test_what_the_conveyor_lost_falls_due(store):
+    delivery_id = await store.a_delivery()
 
-    found = [await record.due(after(moment), low_watermarks=after(moment)) for moment in (7.9, 8, 8.1, 16.1)]
+    found = [await store.due(after(moment), low_watermarks=after(moment)) for moment in (7.9, 8, 8.1, 16.1)]
 
     assert found == [[], [delivery_id], [], [delivery_id]]
 
 
-async def test_what_is_still_on_the_conveyor_is_left_alone(record):
-    await record.a_delivery()
+async def test_what_is_still_on_the_conveyor_is_left_alone(store):
+    await store.a_delivery()
 
-    assert await record.due(after(3600), low_watermarks=NOON) == []
+    assert await store.due(after(3600), low_watermarks=NOON) == []
 
 
-async def test_what_was_driven_again_is_on_the_conveyor_again(record):
-    delivery_id = await record.a_delivery()
-    await record.due(after(10), low_watermarks=after(10))
+async def test_what_was_driven_again_is_on_the_conveyor_again(store):
+    delivery_id = await store.a_delivery()
+    await store.due(after(10), low_watermarks=after(10))
 
-    found = [await record.due(after(60), low_watermarks=after(water)) for water in (10, 10.1)]
+    found = [await store.due(after(60), low_watermarks=after(water)) for water in (10, 10.1)]
 
     assert found == [[], [delivery_id]]
 
 
-async def test_a_backlog_does_not_hide_what_is_not_on_the_conveyor(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
+async def test_a_backlog_does_not_hide_what_is_not_on_the_conveyor(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
-    assert await record.due(after(60), low_watermarks=NOON) == [delivery_id]
+    assert await store.due(after(60), low_watermarks=NOON) == [delivery_id]
 
 
-async def test_a_backlog_of_one_channel_holds_no_other(record):
+async def test_a_backlog_of_one_channel_holds_no_other(store):
     mail, text = a_message(), a_message(channel=Channel.SMS)
-    await record.accept(mail, text)
+    await store.accept(mail, text)
 
-    found = await record.due(after(60), low_watermarks={Channel.EMAIL: after(60), Channel.SMS: NOON})
+    found = await store.due(after(60), low_watermarks={Channel.EMAIL: after(60), Channel.SMS: NOON})
 
     assert found == [mail.deliveries[0].id]
 
 
-async def test_without_a_low_water_only_what_is_not_on_the_conveyor_falls_due(record):
-    await record.a_delivery()
-    waiting = await record.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
+async def test_without_a_low_water_only_what_is_not_on_the_conveyor_falls_due(store):
+    await store.a_delivery()
+    waiting = await store.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
-    assert await record.due(after(3600), low_watermarks=None) == [waiting]
+    assert await store.due(after(3600), low_watermarks=None) == [waiting]
 
 
-async def test_a_scheduled_message_falls_due_at_its_time(record):
-    delivery_id = await record.a_delivery(send_at=after(60), due_at=after(60))
+async def test_a_scheduled_message_falls_due_at_its_time(store):
+    delivery_id = await store.a_delivery(send_at=after(60), due_at=after(60))
 
-    found = [await record.due(after(moment), low_watermarks=NOON) for moment in (59.9, 60)]
+    found = [await store.due(after(moment), low_watermarks=NOON) for moment in (59.9, 60)]
 
     assert found == [[], [delivery_id]]
 
 
-async def test_what_is_in_flight_is_not_driven(record):
-    await record.a_delivery_in_flight()
+async def test_what_is_in_flight_is_not_driven(store):
+    await store.a_delivery_in_flight()
 
-    assert await record.due(after(3600), low_watermarks=after(3600)) == []
+    assert await store.due(after(3600), low_watermarks=after(3600)) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
-async def test_what_is_settled_is_never_driven(record, kind):
-    await record.a_delivery_that_was(kind, due_at=after(60))
+async def test_what_is_settled_is_never_driven(store, kind):
+    await store.a_delivery_that_was(kind, due_at=after(60))
 
-    assert await record.due(after(9999), low_watermarks=after(9999)) == []
+    assert await store.due(after(9999), low_watermarks=after(9999)) == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"send_at": after(8)}], ids=["fallen off the conveyor", "scheduled"])
-async def test_every_due_delivery_is_taken_by_one(record, changes):
+async def test_every_due_delivery_is_taken_by_one(store, changes):
     messages = [a_message(**changes) for _ in range(100)]
-    await record.accept(*messages)
+    await store.accept(*messages)
 
-    found = await at_once(*[record.due(after(10), low_watermarks=after(10), limit=30) for _ in range(8)])
+    found = await at_once(*[store.due(after(10), low_watermarks=after(10), limit=30) for _ in range(8)])
 
     taken = [one for result in found for one in result]
     assert len(taken) == len(set(taken)) == 100
 
 
-async def test_no_more_are_taken_than_asked_for(record):
-    await record.accept(*[a_message() for _ in range(30)])
+async def test_no_more_are_taken_than_asked_for(store):
+    await store.accept(*[a_message() for _ in range(30)])
 
-    assert len(await record.due(after(10), low_watermarks=after(10), limit=10)) == 10
+    assert len(await store.due(after(10), low_watermarks=after(10), limit=10)) == 10
 
 
-async def test_the_record_knows_what_was_tried_in_the_round(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
+async def test_the_record_knows_what_was_tried_in_the_round(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
     other = an_id()
-    await record.claim(a_claim(delivery_id, 2, provider_id=other))
-    await record.step(
-        a_transition(delivery_id, FAILED_ATTEMPT, attempt=2, outcome="unknown", ambiguous=True, due_at=after(60))
+    await store.claim(a_claim(delivery_id, 2, provider_id=other))
+    await store.transition(
+        a_transition(delivery_id, FAILED_ATTEMPT, attempt=2, outcome="unknown", unknown=True, due_at=after(60))
     )
 
-    (pending,) = await record.taken(after(60))
+    (pending,) = await store.dequeued(after(60))
 
-    assert (pending.attempts, pending.round, pending.ambiguous) == (2, 1, 1)
-    assert (pending.tried, pending.provider_id) == ((PROVIDER, other), other)
+    assert (pending.attempt_count, pending.retry_round, pending.unknown_attempts) == (2, 1, 1)
+    assert (pending.attempted_providers, pending.provider_id) == ((PROVIDER, other), other)
     assert (pending.last_outcome, pending.last_reference) == ("unknown", a_claim(delivery_id, 2).reference)
 
 
-async def test_a_new_round_begins_with_nobody_tried(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
-    await record.step(
+async def test_a_new_round_begins_with_nobody_tried(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
+    await store.transition(
         a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(60), next_round=True)
     )
 
-    (pending,) = await record.taken(after(60))
+    (pending,) = await store.dequeued(after(60))
 
-    assert (pending.tried, pending.round) == ((), 2)
+    assert (pending.attempted_providers, pending.retry_round) == ((), 2)
 
 
-async def test_an_expired_delivery_that_nobody_sends_is_found(record):
-    delivery_id = await record.a_delivery(expires_at=after(60))
+async def test_an_expired_delivery_that_nobody_sends_is_found(store):
+    delivery_id = await store.a_delivery(expires_at=after(60))
 
-    assert await record.due(after(60), low_watermarks=after(60)) == [delivery_id]
+    assert await store.due(after(60), low_watermarks=after(60)) == [delivery_id]
 
 
 # -- the cost of it ----------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between(record):
+async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between(store):
     """Statistics are from before: the ids of a batch span the whole pile, and the planner does not know of it."""
-    oldest = await record.a_delivery()
-    await record.pool.execute("ANALYZE deliveries, messages, attempts")
-    await record.accept(*[a_message() for _ in range(3000)])
-    newest = [await record.a_delivery() for _ in range(3)]
+    oldest = await store.a_delivery()
+    await store.pool.execute("ANALYZE deliveries, messages, attempts")
+    await store.accept(*[a_message() for _ in range(3000)])
+    newest = [await store.a_delivery() for _ in range(3)]
 
-    async with record.pool.acquire() as connection, connection.transaction():
+    async with store.pool.acquire() as connection, connection.transaction():
         before = await rows_read(connection)
         won = await deliveries.claim(connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE)
         steps = [a_transition(id_, EventType.SENT) for id_ in (oldest, *newest)]

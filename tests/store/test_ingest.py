@@ -24,113 +24,113 @@ from tests.store.harness import at_once
 pytestmark = pytest.mark.store
 
 
-async def test_a_message_is_recorded_with_all_that_belongs_to_it(record):
+async def test_a_message_is_recorded_with_all_that_belongs_to_it(store):
     message = a_message(to=("a@example.com", "b@example.com"), tags=("one", "two"), metadata='{"order": 7}')
 
-    assert await record.accept(message) == [Created()]
+    assert await store.accept(message) == [Created()]
 
-    row = await record.pool.fetchrow("SELECT * FROM messages")
-    assert (row["id"], row["tags"], row["metadata"], row["class"]) == (
+    row = await store.pool.fetchrow("SELECT * FROM messages")
+    assert (row["id"], row["tags"], row["metadata"], row["delivery_class"]) == (
         message.id,
         ["one", "two"],
         '{"order": 7}',
         DeliveryClass.STANDARD,
     )
-    assert [await record.state(delivery.id) for delivery in message.deliveries] == ["QUEUED", "QUEUED"]
-    assert [await record.history(delivery.id) for delivery in message.deliveries] == [["accepted"], ["accepted"]]
+    assert [await store.state(delivery.id) for delivery in message.deliveries] == ["QUEUED", "QUEUED"]
+    assert [await store.history(delivery.id) for delivery in message.deliveries] == [["accepted"], ["accepted"]]
 
 
-async def test_a_batch_is_recorded_as_a_whole(record):
+async def test_a_batch_is_recorded_as_a_whole(store):
     batch = [a_message(after(number), tags=("t",) * (number % 3)) for number in range(50)]
 
-    await record.accept(*batch)
+    await store.accept(*batch)
 
-    tags = {row["id"]: row["tags"] for row in await record.pool.fetch("SELECT id, tags FROM messages")}
+    tags = {row["id"]: row["tags"] for row in await store.pool.fetch("SELECT id, tags FROM messages")}
     assert tags == {message.id: list(message.tags) for message in batch}
 
 
-async def test_a_batch_that_fails_leaves_nothing(record):
+async def test_a_batch_that_fails_leaves_nothing(store):
     bad = a_keyed_message(metadata="NUL \x00")
 
     with pytest.raises(asyncpg.DataError):
-        await record.accept(a_message(), a_keyed_message("other"), bad)
+        await store.accept(a_message(), a_keyed_message("other"), bad)
 
-    assert [await record.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
+    assert [await store.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
 
 
-async def test_bad_text_is_not_taken_for_an_outage(record):
+async def test_bad_text_is_not_taken_for_an_outage(store):
     with pytest.raises(asyncpg.DataError) as caught:
-        await record.accept(a_message(metadata="NUL \x00"))
+        await store.accept(a_message(metadata="NUL \x00"))
 
     assert not isinstance(caught.value, UNAVAILABLE_ERRORS)
 
 
-async def test_a_new_message_is_on_the_conveyor_until_its_due_time(record):
-    delivery_id = await record.a_delivery()
+async def test_a_new_message_is_on_the_conveyor_until_its_due_time(store):
+    delivery_id = await store.a_delivery()
 
-    row = await record.standing(delivery_id)
-    assert (row["published_at"], row["due_at"]) == (NOON, after(8))
-
-
-async def test_a_scheduled_message_is_not_on_the_conveyor(record):
-    delivery_id = await record.a_delivery(send_at=after(60), due_at=after(60))
-
-    row = await record.standing(delivery_id)
-    assert (row["published_at"], row["due_at"]) == (None, after(60))
+    row = await store.pending(delivery_id)
+    assert (row["enqueued_at"], row["due_at"]) == (NOON, after(8))
 
 
-async def test_the_same_request_again_is_answered_with_the_first_message(record):
+async def test_a_scheduled_message_is_not_on_the_conveyor(store):
+    delivery_id = await store.a_delivery(send_at=after(60), due_at=after(60))
+
+    row = await store.pending(delivery_id)
+    assert (row["enqueued_at"], row["due_at"]) == (None, after(60))
+
+
+async def test_the_same_request_again_is_answered_with_the_first_message(store):
     first = a_keyed_message()
-    await record.accept(first)
+    await store.accept(first)
 
-    verdicts = await record.accept(a_keyed_message())
+    verdicts = await store.accept(a_keyed_message())
 
     assert verdicts == [Replayed(first.id)]
-    assert await record.count("messages") == 1
+    assert await store.count("messages") == 1
 
 
-async def test_another_request_with_the_key_is_refused(record):
+async def test_another_request_with_the_key_is_refused(store):
     first = a_keyed_message()
-    await record.accept(first)
+    await store.accept(first)
 
-    verdicts = await record.accept(a_keyed_message(fingerprint=b"another body"))
+    verdicts = await store.accept(a_keyed_message(fingerprint=b"another body"))
 
     assert verdicts == [Conflict(first.id)]
-    assert await record.count("messages") == 1
+    assert await store.count("messages") == 1
 
 
-async def test_a_key_of_another_project_is_another_key(record):
-    await record.accept(a_keyed_message())
+async def test_a_key_of_another_project_is_another_key(store):
+    await store.accept(a_keyed_message())
 
-    assert await record.accept(a_keyed_message(project_id=OTHER_PROJECT)) == [Created()]
+    assert await store.accept(a_keyed_message(project_id=OTHER_PROJECT)) == [Created()]
 
 
-async def test_a_key_that_comes_twice_in_a_batch_makes_one_message(record):
+async def test_a_key_that_comes_twice_in_a_batch_makes_one_message(store):
     first, again, other = a_keyed_message(), a_keyed_message(), a_keyed_message(fingerprint=b"another body")
 
-    verdicts = await record.accept(a_message(), first, again, other)
+    verdicts = await store.accept(a_message(), first, again, other)
 
     assert verdicts == [Created(), Created(), Replayed(first.id), Conflict(first.id)]
-    assert await record.count("messages") == 2
+    assert await store.count("messages") == 2
 
 
-async def test_verdicts_come_in_the_order_of_the_batch(record):
+async def test_verdicts_come_in_the_order_of_the_batch(store):
     old = a_keyed_message("m")
-    await record.accept(old)
+    await store.accept(old)
 
-    verdicts = await record.accept(a_keyed_message("z"), a_keyed_message("m"), a_message(), a_keyed_message("a"))
+    verdicts = await store.accept(a_keyed_message("z"), a_keyed_message("m"), a_message(), a_keyed_message("a"))
 
     assert verdicts == [Created(), Replayed(old.id), Created(), Created()]
 
 
-async def test_fifty_requests_at_once_make_one_message(record):
+async def test_fifty_requests_at_once_make_one_message(store):
     requests = [a_keyed_message() for _ in range(50)]
 
-    verdicts = await at_once(*[record.accept(request) for request in requests])
+    verdicts = await at_once(*[store.accept(request) for request in requests])
 
     (winner,) = [request.id for request, [verdict] in zip(requests, verdicts, strict=True) if verdict == Created()]
     assert [verdict for [verdict] in verdicts].count(Replayed(winner)) == 49
-    assert await record.count("messages") == 1
+    assert await store.count("messages") == 1
 
 
 def outcomes(requests, verdicts):
@@ -139,52 +139,52 @@ def outcomes(requests, verdicts):
     return [request for request, verdict in judged if verdict == Created()], Counter(verdict for _, verdict in judged)
 
 
-async def test_batches_at_once_that_hold_a_key_twice_make_one_message(record):
+async def test_batches_at_once_that_hold_a_key_twice_make_one_message(store):
     batches = [[a_message(), a_keyed_message(), a_keyed_message()] for _ in range(10)]
 
-    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
 
     winners, counted = outcomes(batches, verdicts)
     (winner,) = [request.id for request in winners if request.idempotency_key]
     assert counted == {Created(): 11, Replayed(winner): 19}
-    assert await record.count("messages") == 11
+    assert await store.count("messages") == 11
 
 
-async def test_other_bodies_with_one_key_at_once_make_one_message(record):
+async def test_other_bodies_with_one_key_at_once_make_one_message(store):
     batches = [[a_keyed_message(fingerprint=b"body %d" % (number % 2))] for number in range(20)]
 
-    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
 
     [winner], counted = outcomes(batches, verdicts)
     assert counted == {Created(): 1, Replayed(winner.id): 9, Conflict(winner.id): 10}
-    assert await record.count("messages") == 1
+    assert await store.count("messages") == 1
 
 
-async def test_an_expired_key_that_is_used_anew_by_many_at_once_makes_one_more_message(record):
-    await record.accept(a_keyed_message())
+async def test_an_expired_key_that_is_used_anew_by_many_at_once_makes_one_more_message(store):
+    await store.accept(a_keyed_message())
     batches = [[a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")] for _ in range(20)]
 
-    verdicts = await at_once(*[record.accept(*batch) for batch in batches])
+    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
 
     [winner], counted = outcomes(batches, verdicts)
     assert counted == {Created(): 1, Replayed(winner.id): 19}
-    assert await record.count("messages") == 2
+    assert await store.count("messages") == 2
 
 
-async def test_a_key_that_is_forgotten_meanwhile_is_free(record):
-    await record.accept(a_keyed_message())
-    async with record.pool.acquire() as connection, connection.transaction():
+async def test_a_key_that_is_forgotten_meanwhile_is_free(store):
+    await store.accept(a_keyed_message())
+    async with store.pool.acquire() as connection, connection.transaction():
         await delete_expired_keys(connection, now=NOON + IDEMPOTENCY_TTL, limit=10)
-        waiting = asyncio.create_task(record.accept(a_keyed_message()))
+        waiting = asyncio.create_task(store.accept(a_keyed_message()))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
 
     assert await waiting == [Created()]
 
 
-async def at_once_after(record, held, *tasks):
+async def at_once_after(store, held, *tasks):
     """Start the tasks one after the other while ``held`` stands uncommitted, then let it go."""
-    async with record.pool.acquire() as connection:
+    async with store.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute(held)
@@ -196,22 +196,22 @@ async def at_once_after(record, held, *tasks):
         return await asyncio.gather(*started)
 
 
-async def test_batches_that_want_the_same_keys_in_other_orders_do_not_block_each_other(record):
+async def test_batches_that_want_the_same_keys_in_other_orders_do_not_block_each_other(store):
     m_is_held = f"INSERT INTO idempotency_keys VALUES ('{PROJECT}', 'm', '', '{PROJECT}', now())"
 
     await at_once_after(
-        record,
+        store,
         m_is_held,
-        record.accept(*[a_keyed_message(key) for key in "zmx"]),
-        record.accept(*[a_keyed_message(key) for key in "xz"]),
+        store.accept(*[a_keyed_message(key) for key in "zmx"]),
+        store.accept(*[a_keyed_message(key) for key in "xz"]),
     )
 
-    assert await record.count("messages") == 3
+    assert await store.count("messages") == 3
 
 
-async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(record):
+async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(store):
     first, duplicate = a_keyed_message(), a_keyed_message()
-    async with record.pool.acquire() as connection, connection.transaction():
+    async with store.pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "INSERT INTO idempotency_keys VALUES ($1, $2, $3, $4, $5)",
             first.project_id,
@@ -220,21 +220,21 @@ async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(record):
             first.id,
             NOON + IDEMPOTENCY_TTL,
         )
-        waiting = asyncio.create_task(record.accept(duplicate))
+        waiting = asyncio.create_task(store.accept(duplicate))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
 
     assert await waiting == [Replayed(first.id)]
 
 
-async def test_a_duplicate_takes_over_when_the_first_dies(record):
-    async with record.pool.acquire() as connection:
+async def test_a_duplicate_takes_over_when_the_first_dies(store):
+    async with store.pool.acquire() as connection:
         first = connection.transaction()
         await first.start()
         await connection.execute(
             "INSERT INTO idempotency_keys VALUES ($1, 'order-7', 'x', $1, now())", a_message().project_id
         )
-        waiting = asyncio.create_task(record.accept(a_keyed_message()))
+        waiting = asyncio.create_task(store.accept(a_keyed_message()))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
         await first.rollback()
@@ -242,83 +242,83 @@ async def test_a_duplicate_takes_over_when_the_first_dies(record):
     assert await waiting == [Created()]
 
 
-async def test_a_key_is_kept_for_a_day(record):
+async def test_a_key_is_kept_for_a_day(store):
     first = a_keyed_message()
-    await record.accept(first)
+    await store.accept(first)
 
-    verdicts = await record.accept(a_keyed_message(when=NOON + timedelta(hours=23, minutes=59)))
+    verdicts = await store.accept(a_keyed_message(when=NOON + timedelta(hours=23, minutes=59)))
 
     assert verdicts == [Replayed(first.id)]
 
 
-async def test_an_expired_key_may_be_used_anew(record):
-    await record.accept(a_keyed_message())
+async def test_an_expired_key_may_be_used_anew(store):
+    await store.accept(a_keyed_message())
     second = a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")
 
-    assert await record.accept(second) == [Created()]
+    assert await store.accept(second) == [Created()]
 
     third = a_keyed_message(when=NOON + IDEMPOTENCY_TTL + timedelta(hours=1), fingerprint=b"another body")
-    assert await record.accept(third) == [Replayed(second.id)]
+    assert await store.accept(third) == [Replayed(second.id)]
 
 
-async def test_keys_that_are_over_are_forgotten_and_no_others(record):
-    await record.accept(a_keyed_message())
+async def test_keys_that_are_over_are_forgotten_and_no_others(store):
+    await store.accept(a_keyed_message())
     kept = a_keyed_message(key="another", when=after(60))
-    await record.accept(kept)
+    await store.accept(kept)
 
-    forgotten = await delete_expired_keys(record.pool, now=NOON + IDEMPOTENCY_TTL, limit=10)
+    forgotten = await delete_expired_keys(store.pool, now=NOON + IDEMPOTENCY_TTL, limit=10)
 
     assert forgotten == 1
-    assert await find_by_idempotency_key(record.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
+    assert await find_by_idempotency_key(store.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
 
 
-async def test_a_conflict_does_not_prolong_a_key(record):
-    await record.accept(a_keyed_message())
-    await record.accept(a_keyed_message(when=NOON + timedelta(hours=20), fingerprint=b"another body"))
+async def test_a_conflict_does_not_prolong_a_key(store):
+    await store.accept(a_keyed_message())
+    await store.accept(a_keyed_message(when=NOON + timedelta(hours=20), fingerprint=b"another body"))
 
-    assert await record.accept(a_keyed_message(when=NOON + IDEMPOTENCY_TTL)) == [Created()]
+    assert await store.accept(a_keyed_message(when=NOON + IDEMPOTENCY_TTL)) == [Created()]
 
 
 def with_file(content, **changes):
     return a_message(attachments=((hashlib.sha256(content).hexdigest(), content),), **changes)
 
 
-async def test_an_attachment_is_stored_once(record):
-    await record.accept(with_file(b"hello"), with_file(b"hello"))
-    await record.accept(with_file(b"hello"), with_file(b"other"))
+async def test_an_attachment_is_stored_once(store):
+    await store.accept(with_file(b"hello"), with_file(b"hello"))
+    await store.accept(with_file(b"hello"), with_file(b"other"))
 
-    assert await record.count("attachments") == 2
-
-
-async def test_a_project_has_its_own_attachments(record):
-    await record.accept(with_file(b"hello"), with_file(b"hello", project_id=OTHER_PROJECT))
-
-    assert await record.count("attachments") == 2
+    assert await store.count("attachments") == 2
 
 
-async def test_a_replayed_request_stores_no_attachment(record):
-    await record.accept(a_keyed_message())
+async def test_a_project_has_its_own_attachments(store):
+    await store.accept(with_file(b"hello"), with_file(b"hello", project_id=OTHER_PROJECT))
 
-    await record.accept(a_keyed_message(attachments=(("digest", b"hello"),)))
-
-    assert await record.count("attachments") == 0
+    assert await store.count("attachments") == 2
 
 
-async def test_a_batch_whose_file_fails_leaves_nothing(record):
+async def test_a_replayed_request_stores_no_attachment(store):
+    await store.accept(a_keyed_message())
+
+    await store.accept(a_keyed_message(attachments=(("digest", b"hello"),)))
+
+    assert await store.count("attachments") == 0
+
+
+async def test_a_batch_whose_file_fails_leaves_nothing(store):
     with pytest.raises(asyncpg.DataError):
-        await record.accept(a_keyed_message(), a_message(attachments=(("NUL \x00", b""),)))
+        await store.accept(a_keyed_message(), a_message(attachments=(("NUL \x00", b""),)))
 
-    assert [await record.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
+    assert [await store.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
 
 
-async def test_files_that_come_in_other_orders_do_not_block_each_other(record):
+async def test_files_that_come_in_other_orders_do_not_block_each_other(store):
     m_is_held = f"INSERT INTO attachments VALUES ('{PROJECT}', 'm', '', now())"
 
     await at_once_after(
-        record,
+        store,
         m_is_held,
-        record.accept(a_message(attachments=tuple((digest, b"") for digest in "zmx"))),
-        record.accept(a_message(attachments=tuple((digest, b"") for digest in "xz"))),
+        store.accept(a_message(attachments=tuple((digest, b"") for digest in "zmx"))),
+        store.accept(a_message(attachments=tuple((digest, b"") for digest in "xz"))),
     )
 
-    assert await record.count("attachments") == 3
+    assert await store.count("attachments") == 3

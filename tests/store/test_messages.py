@@ -12,14 +12,14 @@ from tests.store.harness import FAILED_ATTEMPT, SENT
 pytestmark = pytest.mark.store
 
 
-async def test_a_message_is_found_with_its_deliveries_and_their_history(record):
+async def test_a_message_is_found_with_its_deliveries_and_their_history(store):
     message = a_message(to=("a@example.com", "b@example.com"), tags=("t",), metadata="{}")
-    await record.accept(message)
+    await store.accept(message)
     first = message.deliveries[0].id
-    await record.claim(a_claim(first), at=after(1))
-    await record.step(a_transition(first, SENT, outcome="accepted", at=after(2)))
+    await store.claim(a_claim(first), at=after(1))
+    await store.transition(a_transition(first, SENT, outcome="accepted", occurred_at=after(2)))
 
-    found = await messages.find(record.pool, PROJECT, message.id)
+    found = await messages.find(store.pool, PROJECT, message.id)
 
     assert {(one.recipient, one.state) for one in found.deliveries} == {
         ("a@example.com", State.SENT),
@@ -33,62 +33,62 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(record):
     assert (found.state, found.tags, found.metadata) == (State.QUEUED, ("t",), "{}")
 
 
-async def test_the_events_of_a_delivery_come_in_the_order_of_their_numbers(record):
-    delivery_id = await record.a_delivery()
-    await record.claim(a_claim(delivery_id), at=after(5))
+async def test_the_events_of_a_delivery_come_in_the_order_of_their_numbers(store):
+    delivery_id = await store.a_delivery()
+    await store.claim(a_claim(delivery_id), at=after(5))
     # The clock of the worker that settles is behind that of the one that claimed.
-    await record.step(a_transition(delivery_id, SENT, outcome="accepted", at=after(3)))
-    (message,) = await record.pool.fetch("SELECT id FROM messages")
+    await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=after(3)))
+    (message,) = await store.pool.fetch("SELECT id FROM messages")
 
-    found = await messages.find(record.pool, PROJECT, message["id"])
+    found = await messages.find(store.pool, PROJECT, message["id"])
 
     assert [event.type for event in found.events] == ["accepted", "sending", "sent"]
 
 
-async def test_another_projects_message_is_not_found(record):
+async def test_another_projects_message_is_not_found(store):
     message = a_message()
-    await record.accept(message)
+    await store.accept(message)
 
-    assert await messages.find(record.pool, OTHER_PROJECT, message.id) is None
+    assert await messages.find(store.pool, OTHER_PROJECT, message.id) is None
 
 
-async def test_messages_of_one_millisecond_keep_their_deliveries_apart(record):
+async def test_messages_of_one_millisecond_keep_their_deliveries_apart(store):
     one, other = a_message(to=("one@example.com",)), a_message(to=("other@example.com",))
-    await record.accept(one, other)
+    await store.accept(one, other)
 
-    found = await messages.find(record.pool, PROJECT, other.id)
+    found = await messages.find(store.pool, PROJECT, other.id)
 
     assert [delivery.recipient for delivery in found.deliveries] == ["other@example.com"]
 
 
-async def test_attachments_are_read_by_their_hash(record):
-    await record.accept(a_message(attachments=(("digest", b"hello"),)))
+async def test_attachments_are_read_by_their_hash(store):
+    await store.accept(a_message(attachments=(("digest", b"hello"),)))
 
-    assert await messages.attachments(record.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
-    assert await messages.attachments(record.pool, OTHER_PROJECT, ["digest"]) == {}
-
-
-async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
-
-    applied = await record.step(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9)))
-
-    (event,) = await events_for(record.pool, applied.announcement)
-    assert (event["kind"], event["attempt"], event["outcome"], event["started_at"]) == ("postponed", 1, None, None)
+    assert await messages.attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
+    assert await messages.attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
 
 
-async def test_an_event_that_ends_an_attempt_is_announced_with_its_outcome(record):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
 
-    applied = await record.step(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
+    applied = await store.transition(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9)))
 
-    (event,) = await events_for(record.pool, applied.announcement)
+    (event,) = await events_for(store.pool, applied.outbox_id)
+    assert (event["type"], event["attempt"], event["outcome"], event["started_at"]) == ("postponed", 1, None, None)
+
+
+async def test_an_event_that_ends_an_attempt_is_announced_with_its_outcome(store):
+    delivery_id = await store.a_delivery_in_flight()
+
+    applied = await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
+
+    (event,) = await events_for(store.pool, applied.outbox_id)
     assert (event["outcome"], event["started_at"], event["finished_at"]) == ("provider_fault", NOON, after(2))
 
 
-async def capture(record, message, reference):
+async def capture(store, message, reference):
     await sandbox.capture(
-        record.pool,
+        store.pool,
         reference=reference,
         message_id=message.id,
         recipient="ada@example.com",
@@ -98,21 +98,21 @@ async def capture(record, message, reference):
     )
 
 
-async def test_the_sandbox_captures_a_repeat_once(record):
+async def test_the_sandbox_captures_a_repeat_once(store):
     message = a_message()
-    await record.accept(message)
+    await store.accept(message)
     reference = ids.attempt_reference(message.deliveries[0].id, 1)
 
-    await capture(record, message, reference)
-    await capture(record, message, reference)
+    await capture(store, message, reference)
+    await capture(store, message, reference)
 
-    (captured,) = await sandbox.list_captured(record.pool, project_id=PROJECT, limit=10)
+    (captured,) = await sandbox.list_captured(store.pool, project_id=PROJECT, limit=10)
     assert (captured.reference, captured.message_id, captured.content) == (reference, message.id, message.content)
 
 
-async def test_a_project_sees_its_own_captures_only(record):
+async def test_a_project_sees_its_own_captures_only(store):
     message = a_message()
-    await record.accept(message)
-    await capture(record, message, "att_1")
+    await store.accept(message)
+    await capture(store, message, "att_1")
 
-    assert await sandbox.list_captured(record.pool, project_id=OTHER_PROJECT, limit=10) == []
+    assert await sandbox.list_captured(store.pool, project_id=OTHER_PROJECT, limit=10) == []

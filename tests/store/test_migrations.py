@@ -45,7 +45,7 @@ async def test_an_empty_database_gets_everything(empty):
     applied = await migrations.apply(empty)
 
     assert applied == [migration.name for migration in migrations.load_migrations()]
-    assert {"messages", "deliveries", "attempts", "events", "messages_rest"} <= await tables_of(empty)
+    assert {"messages", "deliveries", "attempts", "events", "messages_default"} <= await tables_of(empty)
 
 
 async def test_a_second_time_changes_nothing(empty):

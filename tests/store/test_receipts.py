@@ -1,4 +1,4 @@
-"""Receipts into the record: each counts once, for an attempt that was made, in any order."""
+"""Receipts into the store: each counts once, for an attempt that was made, in any order."""
 
 from itertools import permutations
 from uuid import uuid4
@@ -22,97 +22,97 @@ def a_statement(delivery_id, kind=DELIVERED, **changes):
         "attempt": 1,
         "provider_id": PROVIDER,
         "receipt_id": f"receipt of {kind}",
-        "kind": kind,
-        "at": after(5),
+        "type": kind,
+        "occurred_at": after(5),
     }
     return ReceiptEntry(**defaults | changes)
 
 
-async def hear(record, *statements):
-    return await receipts.apply(record.pool, statements, now=after(6), outbox_retry_after=seconds(10))
+async def hear(store, *statements):
+    return await receipts.apply(store.pool, statements, now=after(6), outbox_retry_after=seconds(10))
 
 
-async def a_sent_delivery(record):
-    return await record.a_delivery_that_was(SENT, outcome="accepted", provider_ref="their-1")
+async def a_sent_delivery(store):
+    return await store.a_delivery_that_was(SENT, outcome="accepted", provider_message_id="their-1")
 
 
-async def test_a_receipt_moves_its_delivery(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_a_receipt_moves_its_delivery(store):
+    delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(record, a_statement(delivery_id, detail="250 ok"))
+    heard = await hear(store, a_statement(delivery_id, detail="250 ok"))
 
     assert heard.known == [True]
-    assert await record.state(delivery_id) == "DELIVERED"
-    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+    assert await store.state(delivery_id) == "DELIVERED"
+    assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
-async def test_a_note_moves_nothing(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_a_note_moves_nothing(store):
+    delivery_id = await a_sent_delivery(store)
 
-    await hear(record, a_statement(delivery_id, OPENED))
+    await hear(store, a_statement(delivery_id, OPENED))
 
-    assert (await record.state(delivery_id), (await record.history(delivery_id))[-1]) == ("SENT", "opened")
+    assert (await store.state(delivery_id), (await store.history(delivery_id))[-1]) == ("SENT", "opened")
 
 
-async def test_a_repeated_receipt_changes_nothing(record):
-    delivery_id = await a_sent_delivery(record)
-    await hear(record, a_statement(delivery_id))
+async def test_a_repeated_receipt_changes_nothing(store):
+    delivery_id = await a_sent_delivery(store)
+    await hear(store, a_statement(delivery_id))
 
-    heard = await hear(record, a_statement(delivery_id))
+    heard = await hear(store, a_statement(delivery_id))
 
     assert (heard.known, heard.events, heard.outbox_id) == ([True], [], None)
-    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+    assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
-async def test_a_receipt_that_comes_a_hundred_times_at_once_counts_once(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_a_receipt_that_comes_a_hundred_times_at_once_counts_once(store):
+    delivery_id = await a_sent_delivery(store)
 
-    await at_once(*[hear(record, *[a_statement(delivery_id)] * 10) for _ in range(10)])
+    await at_once(*[hear(store, *[a_statement(delivery_id)] * 10) for _ in range(10)])
 
-    assert await record.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+    assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
 KINDS = [DELIVERED, BOUNCED, OPENED, EventType.COMPLAINED]
 
 
 @pytest.mark.parametrize("order", list(permutations(KINDS)), ids=lambda order: " ".join(order))
-async def test_receipts_in_any_order_end_in_one_state(record, order):
-    delivery_id = await a_sent_delivery(record)
+async def test_receipts_in_any_order_end_in_one_state(store, order):
+    delivery_id = await a_sent_delivery(store)
 
     for kind in order:
-        await hear(record, a_statement(delivery_id, kind))
+        await hear(store, a_statement(delivery_id, kind))
 
-    assert await record.state(delivery_id) == "COMPLAINED"
-    assert sorted(await record.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
+    assert await store.state(delivery_id) == "COMPLAINED"
+    assert sorted(await store.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
 
 
 @pytest.mark.parametrize("order", list(permutations(KINDS)), ids=lambda order: " ".join(order))
-async def test_receipts_in_one_batch_end_in_the_same_state(record, order):
-    delivery_id = await a_sent_delivery(record)
+async def test_receipts_in_one_batch_end_in_the_same_state(store, order):
+    delivery_id = await a_sent_delivery(store)
 
-    await hear(record, *[a_statement(delivery_id, kind) for kind in order])
+    await hear(store, *[a_statement(delivery_id, kind) for kind in order])
 
-    assert await record.state(delivery_id) == "COMPLAINED"
-    assert sorted(await record.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
+    assert await store.state(delivery_id) == "COMPLAINED"
+    assert sorted(await store.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
 
 
 @pytest.mark.parametrize("kind", sorted(set(EventType) - {"accepted", "sending"}))
-async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(record, kind):
-    delivery_id = await record.a_delivery_in_flight()
+async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(store, kind):
+    delivery_id = await store.a_delivery_in_flight()
 
-    await hear(record, a_statement(delivery_id, kind))
+    await hear(store, a_statement(delivery_id, kind))
 
-    row = await record.standing(delivery_id)
+    row = await store.pending(delivery_id)
     assert (row["state"], row["in_flight"]) == (fold([EventType.SENDING, kind]), True)
 
 
-async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(record):
-    delivery_id = await record.a_delivery_in_flight()
-    await hear(record, a_statement(delivery_id))
+async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(store):
+    delivery_id = await store.a_delivery_in_flight()
+    await hear(store, a_statement(delivery_id))
 
-    await record.step(a_transition(delivery_id, SENT, outcome="accepted"))
+    await store.transition(a_transition(delivery_id, SENT, outcome="accepted"))
 
-    row = await record.standing(delivery_id)
+    row = await store.pending(delivery_id)
     assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
 
 
@@ -121,21 +121,21 @@ async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(record):
     [{"delivery_id": uuid4()}, {"attempt": 2}, {"attempt": 0}, {"provider_id": an_id()}],
     ids=["another delivery", "no such attempt", "attempt 0", "another provider"],
 )
-async def test_a_receipt_about_no_attempt_of_that_provider_is_not_known(record, changes):
-    delivery_id = await a_sent_delivery(record)
+async def test_a_receipt_about_no_attempt_of_that_provider_is_not_known(store, changes):
+    delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(record, a_statement(**{"delivery_id": delivery_id} | changes))
+    heard = await hear(store, a_statement(**{"delivery_id": delivery_id} | changes))
 
     assert heard.known == [False]
-    assert await record.state(delivery_id) == "SENT"
-    assert [await record.count("receipts"), len(await record.history(delivery_id))] == [0, 3]
+    assert await store.state(delivery_id) == "SENT"
+    assert [await store.count("receipts"), len(await store.history(delivery_id))] == [0, 3]
 
 
-async def test_the_known_ones_of_a_batch_are_told_in_its_order(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_the_known_ones_of_a_batch_are_told_in_its_order(store):
+    delivery_id = await a_sent_delivery(store)
 
     heard = await hear(
-        record,
+        store,
         a_statement(uuid4()),
         a_statement(delivery_id),
         a_statement(delivery_id, attempt=9),
@@ -145,85 +145,85 @@ async def test_the_known_ones_of_a_batch_are_told_in_its_order(record):
     assert heard.known == [False, True, False, True]
 
 
-async def test_two_deliveries_in_one_batch_keep_their_own_numbers(record):
-    one, other = await a_sent_delivery(record), await a_sent_delivery(record)
+async def test_two_deliveries_in_one_batch_keep_their_own_numbers(store):
+    one, other = await a_sent_delivery(store), await a_sent_delivery(store)
 
     await hear(
-        record, a_statement(one), a_statement(other, OPENED), a_statement(other, BOUNCED), a_statement(one, OPENED)
+        store, a_statement(one), a_statement(other, OPENED), a_statement(other, BOUNCED), a_statement(one, OPENED)
     )
 
-    assert sorted((await record.history(one))[3:]) == ["delivered", "opened"]
-    assert sorted((await record.history(other))[3:]) == ["bounced", "opened"]
+    assert sorted((await store.history(one))[3:]) == ["delivered", "opened"]
+    assert sorted((await store.history(other))[3:]) == ["bounced", "opened"]
 
 
-async def test_a_receipt_settles_what_waits_after_an_ambiguous_attempt(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60))
+async def test_a_receipt_settles_what_waits_after_an_ambiguous_attempt(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60))
 
-    await hear(record, a_statement(delivery_id))
+    await hear(store, a_statement(delivery_id))
 
-    row = await record.standing(delivery_id)
+    row = await store.pending(delivery_id)
     assert (row["state"], row["due_at"]) == ("DELIVERED", None)
-    assert await record.due(after(9999), low_watermarks=after(9999)) == []
+    assert await store.due(after(9999), low_watermarks=after(9999)) == []
 
 
-async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_once(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", ambiguous=True, due_at=after(60))
+async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_once(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60))
 
-    await hear(record, a_statement(delivery_id, FAILED))
+    await hear(store, a_statement(delivery_id, FAILED))
 
-    assert (await record.state(delivery_id), await record.due(after(6))) == ("SENDING", [delivery_id])
+    assert (await store.state(delivery_id), await store.due(after(6))) == ("SENDING", [delivery_id])
 
 
 @pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventType.SOFT_BOUNCE])
-async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing(record, kind):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
-    await record.claim(a_claim(delivery_id, 2))
-    await record.step(a_transition(delivery_id, SENT, attempt=2, outcome="accepted"))
+async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing(store, kind):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
+    await store.claim(a_claim(delivery_id, 2))
+    await store.transition(a_transition(delivery_id, SENT, attempt=2, outcome="accepted"))
 
-    await hear(record, a_statement(delivery_id, kind))
+    await hear(store, a_statement(delivery_id, kind))
 
-    assert (await record.state(delivery_id), (await record.history(delivery_id))[-1]) == ("SENT", kind)
-
-
-async def test_good_news_of_an_earlier_attempt_counts(record):
-    delivery_id = await record.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
-    await record.claim(a_claim(delivery_id, 2))
-    await record.step(a_transition(delivery_id, FAILED, attempt=2, outcome="rejected"))
-
-    await hear(record, a_statement(delivery_id))
-
-    assert await record.state(delivery_id) == "DELIVERED"
+    assert (await store.state(delivery_id), (await store.history(delivery_id))[-1]) == ("SENT", kind)
 
 
-async def test_the_events_of_receipts_are_announced(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_good_news_of_an_earlier_attempt_counts(store):
+    delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
+    await store.claim(a_claim(delivery_id, 2))
+    await store.transition(a_transition(delivery_id, FAILED, attempt=2, outcome="rejected"))
 
-    heard = await hear(record, a_statement(delivery_id, OPENED), a_statement(delivery_id))
+    await hear(store, a_statement(delivery_id))
 
-    covered = await record.announced(heard.outbox_id)
-    told = {(event["delivery_id"], event["number"], event["kind"]) for event in heard.events}
-    assert {(event["delivery_id"], event["number"], event["kind"]) for event in covered} == told
+    assert await store.state(delivery_id) == "DELIVERED"
+
+
+async def test_the_events_of_receipts_are_announced(store):
+    delivery_id = await a_sent_delivery(store)
+
+    heard = await hear(store, a_statement(delivery_id, OPENED), a_statement(delivery_id))
+
+    covered = await store.outbox_rows(heard.outbox_id)
+    told = {(event["delivery_id"], event["sequence"], event["type"]) for event in heard.events}
+    assert {(event["delivery_id"], event["sequence"], event["type"]) for event in covered} == told
     assert {kind for _, _, kind in told} == {"opened", "delivered"}
 
 
-async def test_what_was_told_at_once_and_what_is_told_later_agree(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_what_was_told_at_once_and_what_is_told_later_agree(store):
+    delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(record, a_statement(delivery_id, BOUNCED, detail="550"))
+    heard = await hear(store, a_statement(delivery_id, BOUNCED, detail="550"))
 
-    (told,), (covered,) = heard.events, await record.announced(heard.outbox_id)
+    (told,), (covered,) = heard.events, await store.outbox_rows(heard.outbox_id)
     assert {name: covered[name] for name in told} == told
     assert covered["outcome"] is None  # a receipt is no attempt: health must not count it
 
 
-async def test_a_state_never_goes_backwards_under_racing_receipts(record):
-    delivery_id = await a_sent_delivery(record)
+async def test_a_state_never_goes_backwards_under_racing_receipts(store):
+    delivery_id = await a_sent_delivery(store)
     kinds = [DELIVERED, OPENED, BOUNCED, EventType.READ, EventType.CLICKED, EventType.DEFERRED, FAILED]
 
-    await at_once(*[hear(record, a_statement(delivery_id, kind)) for kind in kinds * 3])
+    await at_once(*[hear(store, a_statement(delivery_id, kind)) for kind in kinds * 3])
 
-    history = [EventType(kind) for kind in await record.history(delivery_id)]
-    assert await record.state(delivery_id) == fold(history)
+    history = [EventType(kind) for kind in await store.history(delivery_id)]
+    assert await store.state(delivery_id) == fold(history)
     assert len(history) == 3 + len(kinds)
 
 
@@ -233,11 +233,11 @@ async def test_every_kind_of_receipt_is_an_event_that_the_fold_knows():
     assert {EventType(kind.value) for kind in ReceiptKind} <= set(STATE_ASSERTED_BY)
 
 
-async def test_a_receipt_lies_in_its_own_project(record):
-    delivery_id = await record.a_delivery(project_id=OTHER_PROJECT)
-    await record.claim(a_claim(delivery_id, project_id=OTHER_PROJECT))
+async def test_a_receipt_lies_in_its_own_project(store):
+    delivery_id = await store.a_delivery(project_id=OTHER_PROJECT)
+    await store.claim(a_claim(delivery_id, project_id=OTHER_PROJECT))
 
-    await hear(record, a_statement(delivery_id))
+    await hear(store, a_statement(delivery_id))
 
-    rows = await record.pool.fetch("SELECT project_id FROM receipts UNION ALL SELECT project_id FROM events")
+    rows = await store.pool.fetch("SELECT project_id FROM receipts UNION ALL SELECT project_id FROM events")
     assert {row["project_id"] for row in rows} == {OTHER_PROJECT}

@@ -25,7 +25,9 @@ def calls_by_message(simulator):
 
 
 async def ambiguous_of(testbed):
-    return await testbed.db.fetchval("SELECT sum(ambiguous) FROM deliveries WHERE project_id = $1", testbed.project.id)
+    return await testbed.db.fetchval(
+        "SELECT sum(unknown_attempts) FROM deliveries WHERE project_id = $1", testbed.project.id
+    )
 
 
 async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns(testbed, fake_provider):

@@ -17,7 +17,7 @@ from sluice.model.message import Channel
 from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
-from sluice.store import configuration
+from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_simulator.mailbox import list_mails
 from tests.examples import a_body
@@ -38,7 +38,7 @@ class Testbed:
 
     system: object
     db: asyncpg.Pool
-    project: configuration.Project
+    project: projects.Project
     key: str
     sandbox_key: str
     api: httpx.AsyncClient
@@ -47,8 +47,8 @@ class Testbed:
 
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
         """A provider, after those that are there; returns once the gateway could have heard of it."""
-        cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_KEY_FILE"])))
-        return await configuration.create_provider(
+        cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
+        return await providers.create_provider(
             self.db,
             cipher,
             self.project.id,
@@ -181,9 +181,9 @@ async def a_testbed(system):
         httpx.AsyncClient(base_url=system.addresses["gateway"], timeout=5, trust_env=False) as api,
     ):
         slug = f"test-{uuid.uuid4().hex[:12]}"
-        project = await configuration.create_project(db, organization="Test", slug=slug, name="Test", now=utc_now())
+        project = await projects.create_project(db, organization="Test", slug=slug, name="Test", now=utc_now())
         keys = [
-            await configuration.create_key(db, project.id, name="test", is_test=sandbox, now=utc_now())
+            await api_keys.create_key(db, project.id, name="test", is_test=sandbox, now=utc_now())
             for sandbox in (False, True)
         ]
         yield Testbed(system, db, project, *keys, api)

@@ -12,7 +12,7 @@ from sluice.health.breaker import Attempt, ProviderStats, Thresholds, decay, obs
 from tests.examples import NOON, after, seconds
 
 LIMITS = Thresholds()
-GOOD, BAD, UNSURE, SILENT = "accepted", "provider_fault", "unknown", "silent"
+GOOD, BAD, UNSURE, UNRESPONSIVE = "accepted", "provider_fault", "unknown", "unresponsive"
 
 
 def watched(*outcomes, limits=LIMITS, record=None, start=0.0):
@@ -65,32 +65,32 @@ def test_an_unknown_outcome_counts_more_than_a_fault():
 
 
 def test_a_provider_that_answers_nobody_is_degraded_at_once():
-    record = watched(*[GOOD] * 30, SILENT)
+    record = watched(*[GOOD] * 30, UNRESPONSIVE)
     assert (record.status, record.reason) == ("degraded", "no call is answered")
 
 
 @pytest.mark.parametrize("answer", [GOOD, "rejected", "throttled"])
 def test_the_first_answer_ends_the_silence(answer):
-    assert watched(*[GOOD] * 30, SILENT, SILENT, answer).status == "healthy"
+    assert watched(*[GOOD] * 30, UNRESPONSIVE, UNRESPONSIVE, answer).status == "healthy"
 
 
 def test_an_answer_from_before_the_silence_does_not_end_it():
-    record = watched(SILENT, start=5.0)
+    record = watched(UNRESPONSIVE, start=5.0)
     assert observe(record, Attempt(after(4.9), GOOD), LIMITS).status == "degraded"
 
 
 def test_an_answer_that_did_not_come_does_not_end_the_silence():
-    assert [watched(SILENT, *[UNSURE] * count).status for count in (1, 4, 5)] == ["degraded", "degraded", "unhealthy"]
+    assert [watched(UNRESPONSIVE, *[UNSURE] * count).status for count in (1, 4, 5)] == ["degraded", "degraded", "unhealthy"]
 
 
 def test_silence_of_which_no_more_is_heard_is_forgotten():
-    record = watched(SILENT)
+    record = watched(UNRESPONSIVE)
     times = [LIMITS.unresponsive_ttl - 1, LIMITS.unresponsive_ttl]
     assert [decay(record, after(time), LIMITS).status for time in times] == ["degraded", "healthy"]
 
 
 def test_who_is_out_comes_back_by_probes_whatever_silence_ended():
-    record = watched(SILENT, record=out(), start=1.0)
+    record = watched(UNRESPONSIVE, record=out(), start=1.0)
     assert (record.status, decay(record, after(1 + LIMITS.unresponsive_ttl), LIMITS).status) == (
         "unhealthy",
         "unhealthy",
@@ -256,17 +256,17 @@ def test_an_attempt_that_comes_late_wipes_nothing():
 
 
 @dataclass
-class Slow:
+class NaiveModel:
     """The rule as one would write it down: everything is counted anew from the attempts that are remembered."""
 
     limits: Thresholds
-    recent: list[tuple[datetime, float]] = field(default_factory=list)
-    verdict: str = "healthy"
-    trips: int = 0
-    good_probes: int = 0
-    refusals: int = 0
+    samples: list[tuple[datetime, float]] = field(default_factory=list)
+    status: str = "healthy"
+    openings: int = 0
+    probe_successes: int = 0
+    auth_failures: int = 0
     probe_at: datetime | None = None
-    hold_until: datetime | None = None
+    suspended_until: datetime | None = None
 
     def observe(self, at, outcome):
         if outcome == "throttled":
@@ -274,72 +274,72 @@ class Slow:
         elif outcome == "auth_failed":
             self.refused(at)
         elif outcome in ("accepted", "provider_fault", "unknown"):
-            newest = max((when for when, _ in self.recent), default=at)
+            newest = max((when for when, _ in self.samples), default=at)
             if newest - at < seconds(self.limits.evidence_ttl):
                 self.count(max(at, newest), outcome)
                 self.judge(at, failed=outcome != "accepted")
 
     def pass_time(self, now):
-        before = self.recent
+        before = self.samples
         self.forget(now)
-        if self.recent != before and self.verdict != "unhealthy":
+        if self.samples != before and self.status != "unhealthy":
             self.by_share()
 
     def forget(self, now):
-        remembered = [entry for entry in self.recent if now - entry[0] < seconds(self.limits.evidence_ttl)]
-        self.recent = remembered[-self.limits.window :]
+        remembered = [entry for entry in self.samples if now - entry[0] < seconds(self.limits.evidence_ttl)]
+        self.samples = remembered[-self.limits.window :]
 
     def count(self, at, outcome):
-        self.refusals = 0
-        self.recent = [*self.recent, (at, {"accepted": 0.0, "provider_fault": 1.0, "unknown": 1.5}[outcome])]
+        self.auth_failures = 0
+        self.samples = [*self.samples, (at, {"accepted": 0.0, "provider_fault": 1.0, "unknown": 1.5}[outcome])]
         self.forget(at)
 
     def judge(self, at, *, failed):
-        if self.verdict == "unhealthy":
+        if self.status == "unhealthy":
             if at < self.probe_at:
                 return
-            self.good_probes += not failed
+            self.probe_successes += not failed
             if failed:
                 self.trip(at)
-            elif self.good_probes >= self.limits.probe_successes:
-                self.verdict, self.recent, self.trips, self.good_probes, self.probe_at = "healthy", [], 0, 0, None
+            elif self.probe_successes >= self.limits.probe_successes:
+                self.status, self.samples, self.openings, self.probe_successes, self.probe_at = "healthy", [], 0, 0, None
         elif failed and (
             self.in_a_row() >= self.limits.consecutive_failures
-            or (len(self.recent) >= self.limits.min_samples and self.share() > self.limits.unhealthy_error_rate)
+            or (len(self.samples) >= self.limits.min_samples and self.share() > self.limits.unhealthy_error_rate)
         ):
             self.trip(at)
         else:
             self.by_share()
 
     def by_share(self):
-        bad = len(self.recent) >= self.limits.min_samples and self.share() >= self.limits.degraded_error_rate
-        self.verdict = "degraded" if bad else "healthy"
+        bad = len(self.samples) >= self.limits.min_samples and self.share() >= self.limits.degraded_error_rate
+        self.status = "degraded" if bad else "healthy"
 
     def share(self):
-        return min(1.0, sum(weight for _, weight in self.recent) / len(self.recent)) if self.recent else 0.0
+        return min(1.0, sum(weight for _, weight in self.samples) / len(self.samples)) if self.samples else 0.0
 
     def in_a_row(self):
-        weights = [weight for _, weight in self.recent]
+        weights = [weight for _, weight in self.samples]
         return next((n for n, weight in enumerate(reversed(weights)) if weight == 0), len(weights))
 
     def trip(self, at):
-        pause = min(self.limits.max_backoff, self.limits.initial_backoff * 2**self.trips)
-        self.verdict, self.good_probes, self.probe_at = "unhealthy", 0, at + seconds(pause)
-        self.trips = min(self.trips + 1, 16)
+        pause = min(self.limits.max_backoff, self.limits.initial_backoff * 2**self.openings)
+        self.status, self.probe_successes, self.probe_at = "unhealthy", 0, at + seconds(pause)
+        self.openings = min(self.openings + 1, 16)
 
     def refused(self, at):
-        worked = any(when > at - seconds(self.limits.auth_grace) and weight == 0 for when, weight in self.recent)
-        self.refusals += 1
-        if worked and self.refusals < self.limits.auth_failures_to_suspend:
+        worked = any(when > at - seconds(self.limits.auth_grace) and weight == 0 for when, weight in self.samples)
+        self.auth_failures += 1
+        if worked and self.auth_failures < self.limits.auth_failures_to_suspend:
             return
-        doubled = self.refusals - (self.limits.auth_failures_to_suspend if worked else 1)
+        doubled = self.auth_failures - (self.limits.auth_failures_to_suspend if worked else 1)
         pause = min(3600.0, self.limits.auth_suspension * 2**doubled)
-        self.refusals = min(self.refusals, 16)
-        self.verdict, self.good_probes, self.probe_at = "unhealthy", 0, at + seconds(pause)
+        self.auth_failures = min(self.auth_failures, 16)
+        self.status, self.probe_successes, self.probe_at = "unhealthy", 0, at + seconds(pause)
         self.hold(at, pause)
 
     def hold(self, at, pause):
-        self.hold_until = max(self.hold_until or at, at + seconds(pause))
+        self.suspended_until = max(self.suspended_until or at, at + seconds(pause))
 
 
 FEW = Thresholds(
@@ -356,7 +356,7 @@ def test_the_sums_that_are_kept_give_the_verdicts_that_counting_gives(limits, st
     now = 0.0
     for which, step, outcome in steps:
         now += step
-        record, reference = fast.get(which, ProviderStats()), slow.setdefault(which, Slow(limits))
+        record, reference = fast.get(which, ProviderStats()), slow.setdefault(which, NaiveModel(limits))
         if outcome == "time passes":
             fast[which] = decay(record, after(now), limits)
             reference.pass_time(after(now))
@@ -364,9 +364,9 @@ def test_the_sums_that_are_kept_give_the_verdicts_that_counting_gives(limits, st
             fast[which] = observe(record, Attempt(after(now), outcome), limits)
             reference.observe(after(now), outcome)
         assert seen(fast[which]) == seen(reference)
-        assert (fast[which].in_a_row, fast[which].error_rate) == (reference.in_a_row(), reference.share())
+        assert (fast[which].consecutive_failures, fast[which].error_rate) == (reference.in_a_row(), reference.share())
 
 
 def seen(known):
-    names = ("verdict", "probe_at", "hold_until", "trips", "good_probes", "refusals")
-    return {name: getattr(known, name) for name in names} | {"recent": list(known.recent)}
+    names = ("status", "probe_at", "suspended_until", "openings", "probe_successes", "auth_failures")
+    return {name: getattr(known, name) for name in names} | {"samples": list(known.samples)}

@@ -10,9 +10,9 @@ from tests.examples import an_id
 LOUD, QUIET = an_id(), an_id()
 
 
-def put(room, project, count=1, *, channel=Channel.EMAIL, class_=DeliveryClass.STANDARD):
+def put(room, project, count=1, *, channel=Channel.EMAIL, delivery_class=DeliveryClass.STANDARD):
     """How many of ``count`` single deliveries go."""
-    return sum(room.take(project, channel, class_, 1) for _ in range(count))
+    return sum(room.try_reserve(project, channel, delivery_class, 1) for _ in range(count))
 
 
 def test_a_project_alone_has_the_whole_conveyor():
@@ -45,7 +45,7 @@ def test_the_urgent_ones_of_a_project_do_not_wait_behind_its_pile():
     room = DispatchQuota(100)
     put(room, LOUD, 150)
 
-    assert put(room, LOUD, 150, class_=DeliveryClass.URGENT) == 100
+    assert put(room, LOUD, 150, delivery_class=DeliveryClass.URGENT) == 100
 
 
 def test_a_project_that_found_no_room_piles_up_for_a_while():
@@ -63,7 +63,7 @@ def test_a_project_that_found_no_room_piles_up_for_a_while():
 
 def test_urgent_messages_without_room_say_nothing_about_the_others():
     room = DispatchQuota(10)
-    put(room, LOUD, 20, class_=DeliveryClass.URGENT)
+    put(room, LOUD, 20, delivery_class=DeliveryClass.URGENT)
 
     assert not room.is_backlogged(LOUD)
 

@@ -17,12 +17,12 @@ from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
 def an_event(**changes):
     defaults = {
         "delivery_id": an_id(),
-        "number": 3,
+        "sequence": 3,
         "message_id": an_id(),
         "project_id": PROJECT,
         "channel": "email",
-        "kind": "attempt_failed",
-        "at": NOON,
+        "type": "attempt_failed",
+        "occurred_at": NOON,
         "attempt": 1,
         "provider_id": PROVIDER,
         "outcome": "provider_fault",
@@ -37,7 +37,7 @@ def a_watch(*events):
 
 
 def verdicts(watch, now=NOON):
-    return {one.provider_id: one.verdict for one in watch.verdicts(now)}
+    return {one.provider_id: one.status for one in watch.statuses(now)}
 
 
 def test_attempts_are_counted_for_their_provider():
@@ -105,7 +105,7 @@ def test_a_silent_provider_is_not_looked_at_once_its_evidence_is_forgotten(monke
     watch.changed_statuses(after(601))
     watch.changed_statuses(after(610))
     looked = []
-    monkeypatch.setattr("health.monitor.at_time", lambda record, *_: looked.append(record) or record)
+    monkeypatch.setattr("health.monitor.decay", lambda record, *_: looked.append(record) or record)
 
     watch.record_attempts([an_event()], after(700))
     watch.changed_statuses(after(700))
@@ -114,7 +114,7 @@ def test_a_silent_provider_is_not_looked_at_once_its_evidence_is_forgotten(monke
 
 
 def test_an_event_from_the_future_wipes_nothing():
-    watch = a_watch(*[an_event()] * 4, an_event(at=after(7 * 3600)))
+    watch = a_watch(*[an_event()] * 4, an_event(occurred_at=after(7 * 3600)))
 
     assert verdicts(watch) == {PROVIDER: "unhealthy"}
 
@@ -122,7 +122,7 @@ def test_an_event_from_the_future_wipes_nothing():
 def test_an_event_from_long_ago_wipes_nothing():
     watch = a_watch(*[an_event(outcome="accepted")] * 10)
 
-    watch.record_attempts([an_event(at=after(-7 * 3600))] * 200, NOON)
+    watch.record_attempts([an_event(occurred_at=after(-7 * 3600))] * 200, NOON)
     watch.record_attempts([an_event()] * 4, NOON)
 
     assert [(one.status, one.effective_samples) for one in watch.statuses(NOON)] == [("healthy", 14)]
@@ -130,13 +130,13 @@ def test_an_event_from_long_ago_wipes_nothing():
 
 def test_attempts_count_in_the_order_of_their_times_however_they_are_read():
     outcomes = [*["provider_fault"] * 3, "accepted", *["provider_fault"] * 3]
-    events = [an_event(outcome=outcome, at=after(-10 + n)) for n, outcome in enumerate(outcomes)]
+    events = [an_event(outcome=outcome, occurred_at=after(-10 + n)) for n, outcome in enumerate(outcomes)]
 
     assert verdicts(a_watch(*events[::2], *events[1::2])) == {PROVIDER: "healthy"}
 
 
 def kept(watch, most=100):
-    return {str(key).encode(): value for key, value in watch.changes(most).items()}
+    return {str(key).encode(): value for key, value in watch.pending_snapshots(most).items()}
 
 
 def test_what_is_known_survives_a_restart():
@@ -218,10 +218,10 @@ HOSTILE = [
     {"retry_after_s": float("nan"), "outcome": "throttled"},
     {"retry_after_s": -1e300, "outcome": "throttled"},
     {"retry_after_s": -3600.0, "outcome": "throttled"},
-    {"at": "0001-01-01T00:00:00Z"},
-    {"at": "9999-12-31T23:59:59Z"},
-    {"at": "9999-12-31T23:59:59Z", "outcome": "auth_failed"},
-    {"at": "0001-01-01T00:00:00+14:00"},
+    {"occurred_at": "0001-01-01T00:00:00Z"},
+    {"occurred_at": "9999-12-31T23:59:59Z"},
+    {"occurred_at": "9999-12-31T23:59:59Z", "outcome": "auth_failed"},
+    {"occurred_at": "0001-01-01T00:00:00+14:00"},
 ]
 
 
@@ -247,6 +247,6 @@ def test_after_an_odd_event_verdicts_can_still_be_told(oddity):
 def test_odd_events_of_one_provider_do_not_stop_its_counting(oddities):
     watch = a_watch(*[an_event(**oddity) for oddity in oddities])
 
-    watch.record_attempts([an_event(at=after(n)) for n in range(5)], after(5))
+    watch.record_attempts([an_event(occurred_at=after(n)) for n in range(5)], after(5))
 
     assert PROVIDER in verdicts(watch, after(5))

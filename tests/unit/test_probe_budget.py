@@ -23,22 +23,22 @@ def spent():
 
 
 def test_a_few_go_and_then_none_until_they_have_had_their_time(spent):
-    assert [spent.may(out(), after(time)) for time in (0, 9.9, 10)] == [False, False, True]
+    assert [spent.allow(out(), after(time)) for time in (0, 9.9, 10)] == [False, False, True]
 
 
 def test_every_span_has_its_own(spent):
     for _ in range(PROBES_PER_WINDOW):
-        spent.went(out(), after(10))
+        spent.consume(out(), after(10))
 
-    assert [spent.may(out(), after(time)) for time in (10, 20)] == [False, True]
+    assert [spent.allow(out(), after(time)) for time in (10, 20)] == [False, True]
 
 
 def test_a_new_verdict_allows_new_ones(spent):
-    assert spent.may(out(after(5)), after(5))
+    assert spent.allow(out(after(5)), after(5))
 
 
 def test_each_provider_has_its_own(spent):
-    assert spent.may(out(provider=OTHER), NOON)
+    assert spent.allow(out(provider=OTHER), NOON)
 
 
 @pytest.mark.parametrize("probe_at", [None, after(0.1)])

@@ -28,40 +28,40 @@ OUTCOMES = [
     Unknown("no answer"),
 ]
 DEFINITE = [Throttled("slow down"), AuthFailed("bad key"), ProviderFault("503")]
-TIMING = a_policy(requeue_after=8, receipt_wait=60, repeat_after=2, retry_rounds=(5.0, 30.0))
+TIMING = a_policy(requeue_after=8, unknown_outcome_wait=60, same_key_retry_delay=2, retry_schedule=(5.0, 30.0))
 
 
-def concluded(task, outcome, *, idempotent=False, repeat=None):
-    return resolve(task, repeat or a_retry_handle(), outcome, idempotent=idempotent, at=NOON, policy=TIMING)
+def concluded(task, outcome, *, idempotent=False, retry_handle=None):
+    return resolve(task, retry_handle or a_retry_handle(), outcome, idempotent=idempotent, at=NOON, policy=TIMING)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=outcome_name)
-@pytest.mark.parametrize("class_", DeliveryClass)
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_every_attempt_either_ends_its_delivery_or_leaves_it_due(outcome, class_, idempotent):
-    step = concluded(a_task(class_=class_), outcome, idempotent=idempotent).transition
+def test_every_attempt_either_ends_its_delivery_or_leaves_it_due(outcome, delivery_class, idempotent):
+    step = concluded(a_task(delivery_class=delivery_class), outcome, idempotent=idempotent).transition
 
     ends = STATE_ASSERTED_BY[step.type] in SETTLED
     assert ends == (step.due_at is None)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=outcome_name)
-@pytest.mark.parametrize("class_", DeliveryClass)
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_every_step_is_a_compare_and_set_on_the_attempt_in_flight(outcome, class_, idempotent):
-    task, repeat = a_task(class_=class_, attempt=3), a_retry_handle()
+def test_every_step_is_a_compare_and_set_on_the_attempt_in_flight(outcome, delivery_class, idempotent):
+    task, repeat = a_task(delivery_class=delivery_class, attempt=3), a_retry_handle()
 
-    step = concluded(task, outcome, idempotent=idempotent, repeat=repeat).transition
+    step = concluded(task, outcome, idempotent=idempotent, retry_handle=repeat).transition
 
     assert (step.delivery_id, step.attempt, step.in_flight) == (task.delivery_id, 3, True)
     assert (step.provider_id, step.outcome) == (repeat.provider_id, outcome_name(outcome))
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=outcome_name)
-@pytest.mark.parametrize("class_", DeliveryClass)
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_only_an_unknown_outcome_is_counted_as_ambiguous(outcome, class_, idempotent):
-    resolution = concluded(a_task(class_=class_, ambiguous=1), outcome, idempotent=idempotent)
+def test_only_an_unknown_outcome_is_counted_as_ambiguous(outcome, delivery_class, idempotent):
+    resolution = concluded(a_task(delivery_class=delivery_class, unknown_attempts=1), outcome, idempotent=idempotent)
 
     unknown = isinstance(outcome, Unknown)
     assert resolution.transition.unknown == unknown
@@ -85,11 +85,11 @@ def test_a_rejected_message_fails_at_once():
 
 
 @pytest.mark.parametrize("outcome", DEFINITE, ids=outcome_name)
-@pytest.mark.parametrize("class_", DeliveryClass)
-def test_a_definite_failure_goes_to_another_provider_at_once(outcome, class_):
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
+def test_a_definite_failure_goes_to_another_provider_at_once(outcome, delivery_class):
     repeat = a_retry_handle()
 
-    resolution = concluded(a_task(class_=class_, attempt=2), outcome, repeat=repeat)
+    resolution = concluded(a_task(delivery_class=delivery_class, attempt=2), outcome, retry_handle=repeat)
 
     assert (resolution.next_task.attempt, resolution.next_task.attempted_providers) == (3, (repeat.provider_id,))
     assert (resolution.transition.due_at, resolution.transition.enqueued_at) == (after(8), NOON)
@@ -98,21 +98,21 @@ def test_a_definite_failure_goes_to_another_provider_at_once(outcome, class_):
 def test_what_was_tried_in_the_round_is_remembered():
     earlier, repeat = an_id(), a_retry_handle()
 
-    resolution = concluded(a_task(tried=(earlier,)), ProviderFault("503"), repeat=repeat)
+    resolution = concluded(a_task(attempted_providers=(earlier,)), ProviderFault("503"), retry_handle=repeat)
 
     assert resolution.next_task.attempted_providers == (earlier, repeat.provider_id)
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_class_once_is_never_repeated(idempotent):
-    resolution = concluded(a_task(class_=DeliveryClass.ONCE), Unknown("no answer"), idempotent=idempotent)
+    resolution = concluded(a_task(delivery_class=DeliveryClass.ONCE), Unknown("no answer"), idempotent=idempotent)
 
     assert (resolution.transition.type, resolution.next_task) == (EventType.UNCONFIRMED, None)
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_class_urgent_is_repeated_at_once(idempotent):
-    resolution = concluded(a_task(class_=DeliveryClass.URGENT), Unknown("no answer"), idempotent=idempotent)
+    resolution = concluded(a_task(delivery_class=DeliveryClass.URGENT), Unknown("no answer"), idempotent=idempotent)
 
     assert resolution.next_task is not None
     assert resolution.transition.enqueued_at == NOON
@@ -122,7 +122,7 @@ def test_class_urgent_carries_the_old_reference_only_for_an_idempotent_provider(
     repeat = a_retry_handle()
 
     tasks = [
-        concluded(a_task(class_=DeliveryClass.URGENT), Unknown("?"), idempotent=idempotent, repeat=repeat).next_task
+        concluded(a_task(delivery_class=DeliveryClass.URGENT), Unknown("?"), idempotent=idempotent, retry_handle=repeat).next_task
         for idempotent in (True, False)
     ]
 
@@ -146,20 +146,20 @@ def test_class_standard_repeats_soon_where_a_repeat_cannot_double():
 
 
 def test_repeats_under_one_key_have_an_end():
-    resolution = concluded(a_task(ambiguous=MAX_SAME_KEY_RETRIES), Unknown("no answer"), idempotent=True)
+    resolution = concluded(a_task(unknown_attempts=MAX_SAME_KEY_RETRIES), Unknown("no answer"), idempotent=True)
 
     assert resolution.transition.due_at == after(60)
 
 
-@pytest.mark.parametrize("class_", DeliveryClass)
-def test_an_unknown_outcome_says_that_a_duplicate_is_possible(class_):
-    step = concluded(a_task(class_=class_), Unknown("no answer")).transition
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
+def test_an_unknown_outcome_says_that_a_duplicate_is_possible(delivery_class):
+    step = concluded(a_task(delivery_class=delivery_class), Unknown("no answer")).transition
 
     assert step.detail == "no answer; the message may have been sent: a duplicate is possible"
 
 
 def test_another_round_follows_while_there_is_one():
-    step = exhaust_round(a_task(round=2, attempt=5), reason="all down", at=NOON, policy=TIMING).transition
+    step = exhaust_round(a_task(retry_round=2, attempt=5), reason="all down", at=NOON, policy=TIMING).transition
 
     assert (step.type, step.due_at, step.next_round) == (EventType.POSTPONED, after(30), True)
     assert (step.attempt, step.in_flight) == (4, False)
@@ -167,13 +167,13 @@ def test_another_round_follows_while_there_is_one():
 
 @pytest.mark.parametrize(("ambiguous", "kind"), [(0, EventType.FAILED), (1, EventType.UNCONFIRMED)])
 def test_after_the_last_round_it_is_over(ambiguous, kind):
-    step = exhaust_round(a_task(round=3, ambiguous=ambiguous), reason="all down", at=NOON, policy=TIMING).transition
+    step = exhaust_round(a_task(retry_round=3, unknown_attempts=ambiguous), reason="all down", at=NOON, policy=TIMING).transition
 
     assert (step.type, step.due_at, step.next_round) == (kind, None, False)
 
 
 def test_without_retry_rounds_the_first_round_is_the_last():
-    step = exhaust_round(a_task(), reason="all down", at=NOON, policy=a_policy(retry_rounds=())).transition
+    step = exhaust_round(a_task(), reason="all down", at=NOON, policy=a_policy(retry_schedule=())).transition
 
     assert step.type is EventType.FAILED
 
@@ -186,7 +186,7 @@ def test_a_wait_costs_no_round():
 
 @pytest.mark.parametrize(("ambiguous", "kind"), [(0, EventType.EXPIRED), (2, EventType.UNCONFIRMED)])
 def test_an_expired_delivery_says_honestly_whether_it_may_have_been_sent(ambiguous, kind):
-    assert expire(a_task(ambiguous=ambiguous), at=NOON).transition.type is kind
+    assert expire(a_task(unknown_attempts=ambiguous), at=NOON).transition.type is kind
 
 
 @pytest.mark.parametrize(

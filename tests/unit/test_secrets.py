@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.api_keys import ApiKey, generate_key, parse_key_prefix
 from sluice.store.cipher import CredentialCipher
-from sluice.store.configuration import ApiKey, generate_key, parse_key_prefix
 from tests.examples import OTHER_PROJECT, PROJECT, PROVIDER, an_id
 
 KEY, OTHER_KEY = bytes(32), bytes([1] * 32)

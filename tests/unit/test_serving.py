@@ -6,19 +6,19 @@ import sys
 
 ROLE = """
 import asyncio
-from sluice.runtime.http_server import run_role, set_up_logs, stop_event
-from sluice.runtime.tasks import end, lasting
+from sluice.runtime.http_server import run_role, configure_logging, shutdown_event
+from sluice.runtime.tasks import cancel_and_wait, supervised
 
 async def dying():
     raise LookupError("gone")
 
 async def main():
-    set_up_logs("info", "role")
-    stopped = stop_event({grace})
-    task = lasting(dying(), name="keeper")
+    configure_logging("info", "role")
+    stopped = shutdown_event({grace})
+    task = supervised(dying(), name="keeper")
     await {work}
     print("stopping", flush=True)
-    await end(task)
+    await cancel_and_wait(task)
 
 run_role(main)
 """
@@ -37,7 +37,7 @@ async def test_a_role_whose_task_has_died_stops_and_says_why():
     code, (line, *rest) = await run(grace=60, work="stopped.wait()")
 
     said = json.loads(line)
-    assert (said["level"], said["event"], said["task"]) == ("critical", "lasting_task_died", "keeper")
+    assert (said["level"], said["event"], said["task"]) == ("critical", "supervised_task_died", "keeper")
     assert "LookupError: gone" in said["exception"]
     assert (code, rest) == (1, ["stopping"])
 

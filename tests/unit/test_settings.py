@@ -18,9 +18,9 @@ SECRET = "canary-secret-in-the-environment"
 @pytest.fixture
 def environment(monkeypatch):
     """Sets variables; the two that every role needs are there already."""
-    monkeypatch.setenv("SLUICE_POSTGRES", "postgresql://localhost/sluice")
-    monkeypatch.setenv("SLUICE_KAFKA", "localhost:9092")
-    for name in ("SLUICE_KEY", "SLUICE_KEY_FILE", "SLUICE_REDIS"):
+    monkeypatch.setenv("SLUICE_POSTGRES_DSN", "postgresql://localhost/sluice")
+    monkeypatch.setenv("SLUICE_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
+    for name in ("SLUICE_ENCRYPTION_KEY", "SLUICE_ENCRYPTION_KEY_FILE", "SLUICE_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -32,19 +32,19 @@ def sentence_of(kind):
 
 
 def test_a_missing_setting_is_named(environment):
-    environment.delenv("SLUICE_POSTGRES")
+    environment.delenv("SLUICE_POSTGRES_DSN")
 
-    assert sentence_of(Settings) == "settings are wrong: SLUICE_POSTGRES: is not set"
+    assert sentence_of(Settings) == "settings are wrong: SLUICE_POSTGRES_DSN: is not set"
 
 
 def test_two_missing_settings_are_both_named(environment):
-    environment.delenv("SLUICE_POSTGRES")
-    environment.delenv("SLUICE_KAFKA")
+    environment.delenv("SLUICE_POSTGRES_DSN")
+    environment.delenv("SLUICE_KAFKA_BOOTSTRAP_SERVERS")
 
     sentence = sentence_of(Settings)
 
-    assert "SLUICE_POSTGRES: is not set" in sentence
-    assert "SLUICE_KAFKA: is not set" in sentence
+    assert "SLUICE_POSTGRES_DSN: is not set" in sentence
+    assert "SLUICE_KAFKA_BOOTSTRAP_SERVERS: is not set" in sentence
 
 
 @pytest.mark.parametrize(
@@ -52,22 +52,22 @@ def test_two_missing_settings_are_both_named(environment):
     [
         (Settings, "SLUICE_PORT", "eighty"),
         (Settings, "SLUICE_PORT", "65536"),
-        (Settings, "SLUICE_POOL_SIZE", "0"),
-        (Settings, "SLUICE_STOP_GRACE", "-1"),
-        (Settings, "SLUICE_STOP_GRACE", "nan"),
-        (RecoverySettings, "SLUICE_LEASE", "soon"),
-        (RecoverySettings, "SLUICE_LEASE", "nan"),
-        (RecoverySettings, "SLUICE_LEASE", "1"),  # leaves no time for a call
-        (RecoverySettings, "SLUICE_REDRIVE", "inf"),
-        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "5,30"),
-        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "[5, -30]"),
-        (RecoverySettings, "SLUICE_RETRY_ROUNDS", "[5, NaN]"),
-        (RecoverySettings, "SLUICE_RECOVERY_EVERY", "0"),
-        (WorkerSettings, "SLUICE_PROVIDER_SLOTS", "0"),
-        (WorkerSettings, "SLUICE_CALL_DEADLINE", ""),
-        (GatewaySettings, "SLUICE_LARGEST_BODY", "25 MB"),
-        (HealthSettings, "SLUICE_THRESHOLDS", "low"),
-        (HealthSettings, "SLUICE_THRESHOLDS", '{"window": 0}'),
+        (Settings, "SLUICE_POSTGRES_POOL_SIZE", "0"),
+        (Settings, "SLUICE_SHUTDOWN_TIMEOUT", "-1"),
+        (Settings, "SLUICE_SHUTDOWN_TIMEOUT", "nan"),
+        (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "soon"),
+        (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "nan"),
+        (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "1"),  # leaves no time for a call
+        (RecoverySettings, "SLUICE_REQUEUE_AFTER", "inf"),
+        (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "5,30"),
+        (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "[5, -30]"),
+        (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "[5, NaN]"),
+        (RecoverySettings, "SLUICE_RECOVERY_INTERVAL", "0"),
+        (WorkerSettings, "SLUICE_PROVIDER_CONCURRENCY", "0"),
+        (WorkerSettings, "SLUICE_PROVIDER_TIMEOUT", ""),
+        (GatewaySettings, "SLUICE_MAX_REQUEST_BYTES", "25 MB"),
+        (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", "low"),
+        (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", '{"window": 0}'),
         (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", "sms"),
         (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", '["pigeon"]'),
     ],
@@ -82,17 +82,17 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(environment, kind, name, 
 
 
 def test_a_secret_is_not_repeated_in_a_complaint(environment):
-    environment.setenv("SLUICE_KEY", SECRET)
+    environment.setenv("SLUICE_ENCRYPTION_KEY", SECRET)
 
     with pytest.raises(SluiceError) as caught:
         load(EncryptionSettings).read_encryption_key()
 
     assert SECRET not in str(caught.value)
-    assert "SLUICE_KEY" in str(caught.value)
+    assert "SLUICE_ENCRYPTION_KEY" in str(caught.value)
 
 
 def test_no_key_at_all_is_said(environment):
-    with pytest.raises(SluiceError, match="SLUICE_KEY_FILE"):
+    with pytest.raises(SluiceError, match="SLUICE_ENCRYPTION_KEY_FILE"):
         load(EncryptionSettings).read_encryption_key()
 
 
@@ -100,7 +100,7 @@ def test_a_key_file_is_read(environment, tmp_path):
     path = tmp_path / "key"
     path.write_text(base64.b64encode(bytes(range(32))).decode() + "\n")
     path.chmod(0o600)
-    environment.setenv("SLUICE_KEY_FILE", str(path))
+    environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
     assert load(EncryptionSettings).read_encryption_key() == bytes(range(32))
 
@@ -109,7 +109,7 @@ def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
     path = tmp_path / "key"
     path.write_text(base64.b64encode(bytes(32)).decode())
     path.chmod(0o640)
-    environment.setenv("SLUICE_KEY_FILE", str(path))
+    environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="chmod 600"):
         load(EncryptionSettings).read_encryption_key()
@@ -120,7 +120,7 @@ def test_a_file_that_holds_no_key_is_refused_without_showing_it(environment, tmp
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
-    environment.setenv("SLUICE_KEY_FILE", str(path))
+    environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="key file"):
         load(EncryptionSettings).read_encryption_key()
@@ -128,13 +128,13 @@ def test_a_file_that_holds_no_key_is_refused_without_showing_it(environment, tmp
 
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_a_key_file_that_cannot_be_read_is_named(environment, tmp_path, name):
-    environment.setenv("SLUICE_KEY_FILE", str(tmp_path / name))
+    environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(tmp_path / name))
 
     with pytest.raises(SluiceError, match="cannot be read"):
         load(EncryptionSettings).read_encryption_key()
 
 
 def test_settings_do_not_show_the_key(environment):
-    environment.setenv("SLUICE_KEY", SECRET)
+    environment.setenv("SLUICE_ENCRYPTION_KEY", SECRET)
 
     assert SECRET not in repr(load(EncryptionSettings))

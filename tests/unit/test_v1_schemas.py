@@ -17,7 +17,8 @@ from gateway.ingest.ingest import MessageIngest, _parsed
 from gateway.messages import v1_schemas
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
-from sluice.store.configuration import ApiKey, Project
+from sluice.store.api_keys import ApiKey
+from sluice.store.projects import Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
 
 KEY = ApiKey(an_id(), PROJECT, "shop", "lookup", b"", is_test=False)
@@ -414,11 +415,11 @@ def test_a_scheduled_message_falls_due_at_its_time():
     assert message.expires_at == later + v1_schemas.DEFAULT_LIFETIME[DeliveryClass.STANDARD]
 
 
-@pytest.mark.parametrize("class_", DeliveryClass)
-def test_a_message_lives_as_long_as_its_class(class_):
-    message = accepted(as_json(a_body(**{"class": class_.value})))
+@pytest.mark.parametrize("delivery_class", DeliveryClass)
+def test_a_message_lives_as_long_as_its_class(delivery_class):
+    message = accepted(as_json(a_body(**{"class": delivery_class.value})))
 
-    assert message.expires_at - message.created_at == v1_schemas.DEFAULT_LIFETIME[class_]
+    assert message.expires_at - message.created_at == v1_schemas.DEFAULT_LIFETIME[delivery_class]
 
 
 HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.sha256(b"hello").hexdigest(), size=5)

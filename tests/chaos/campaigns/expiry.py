@@ -28,9 +28,9 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
 
         async def send(number: int) -> None:
             lives = dice.uniform(2, 8)
-            class_ = dice.choice(("urgent", "standard", "once"))
+            delivery_class = dice.choice(("urgent", "standard", "once"))
             reply = await balancer.send(
-                body(tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": class_})
+                body(tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": delivery_class})
             )
             answers[str(reply.status)] += 1
 

@@ -169,7 +169,7 @@ async def messages(cluster: Cluster, tag: str) -> int:
 async def ambiguous(cluster: Cluster, tag: str) -> int:
     async with record(cluster) as db:
         found: int = await db.fetchval(
-            "SELECT coalesce(sum(d.ambiguous), 0) FROM deliveries d JOIN messages m ON m.id = d.message_id"
+            "SELECT coalesce(sum(d.unknown_attempts), 0) FROM deliveries d JOIN messages m ON m.id = d.message_id"
             " WHERE m.tags[1] = $1",
             tag,
         )

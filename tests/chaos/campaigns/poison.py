@@ -77,8 +77,8 @@ def hostile(topic: Topic) -> list[bytes | None]:
         "message_id": "00000000-0000-7000-8000-00000000beef",
         "project_id": "00000000-0000-7000-8000-000000000001",
         "channel": "email",
-        "class_": "standard",
-        "driven_at": "2026-01-01T00:00:00Z",
+        "delivery_class": "standard",
+        "enqueued_at": "2026-01-01T00:00:00Z",
         "expires_at": "2099-01-01T00:00:00Z",
     }
     foreign: dict[str, Any] = task
@@ -92,7 +92,7 @@ def hostile(topic: Topic) -> list[bytes | None]:
         b"[]",
         b"\xff\xfe",
         b"[" * 100_000,
-        json.dumps({**foreign, "driven_at": "soon", "drive": {**task, "driven_at": "soon"}}).encode(),
+        json.dumps({**foreign, "enqueued_at": "soon", "drive": {**task, "enqueued_at": "soon"}}).encode(),
         json.dumps({**foreign, "drive": 7, "delivery_id": 7}).encode(),
         json.dumps({**task, "attempt": 10**30, "drive": {**task, "attempt": 10**30}}).encode(),
     ]

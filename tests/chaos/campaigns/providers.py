@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from sluice.runtime.settings import read_key_file
-from sluice.store import configuration
+from sluice.store import providers
 from sluice.store.cipher import CredentialCipher
 from tests.chaos.campaigns.load import Tell, balanced, faults, record, sender, settled, states, steadily
 from tests.chaos.cluster import Cluster, account, add_provider
@@ -39,7 +39,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
                     json.dumps(credentials).encode(), project_id=cluster.project.id, provider_id=provider_id
                 )
                 async with change:
-                    await configuration.update_provider(db, provider_id, now=now(), encrypted_credentials=encrypted)
+                    await providers.update_provider(db, provider_id, now=now(), encrypted_credentials=encrypted)
                 changes["edited"] += 1
                 await asyncio.sleep(EDIT_EVERY)
 
@@ -48,7 +48,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
                 for source in ("twilio-a", "smtp-a"):
                     for enabled in (False, True):
                         async with change:
-                            await configuration.update_provider(
+                            await providers.update_provider(
                                 db, cluster.project.providers[source], now=now(), enabled=enabled
                             )
                         changes["switched"] += 1
@@ -63,7 +63,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
                         )
                     await asyncio.sleep(0.5)
                     async with change:
-                        await configuration.update_provider(db, made, now=now(), deleted=True)
+                        await providers.update_provider(db, made, now=now(), deleted=True)
                     changes["deleted"] += 1
 
         async def end() -> None:
@@ -72,7 +72,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
 
         sent, *_ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), edit(), switch(), delete(), end())
         for source in ("twilio-a", "smtp-a"):
-            await configuration.update_provider(db, cluster.project.providers[source], now=now(), enabled=True)
+            await providers.update_provider(db, cluster.project.providers[source], now=now(), enabled=True)
     quiet = await settled(cluster, tag, within=120, tell=tell)
     found = await states(cluster, tag)
     broken = faults(answers, quiet, found)

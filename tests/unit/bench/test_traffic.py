@@ -15,10 +15,10 @@ def request(shape: Shape, number: int) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("channel", ["email", "sms"])
-@pytest.mark.parametrize("class_", ["standard", "urgent"])
+@pytest.mark.parametrize("delivery_class", ["standard", "urgent"])
 @pytest.mark.parametrize("number", [0, 123_456_789])
-def test_the_announced_length_is_the_bodys(channel, class_, number):
-    head, body = request(Shape(7, channel, class_), number)
+def test_the_announced_length_is_the_bodys(channel, delivery_class, number):
+    head, body = request(Shape(7, channel, delivery_class), number)
 
     assert f"content-length: {len(body)}" in head.lower()
     assert f"idempotency-key: {key_of(7, number)}" in head

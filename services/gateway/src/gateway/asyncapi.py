@@ -18,7 +18,7 @@ _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers
 
 _EVENTS = """Every step of every delivery, announced after it was recorded; at least once. (delivery_id, number) is
 the identity of an event. The key of a record is the message's id. Two more kinds say what is no delivery's step:
-`request_rejected` and `provider_silent`."""
+`request_rejected` and `provider_unresponsive`."""
 
 
 def document() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def document() -> dict[str, Any]:
     async def send_request(body: SendRequest) -> None:
         """A send request."""
 
-    broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-intake", title="send", description=_SEND)(
+    broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-ingest", title="send", description=_SEND)(
         send_request
     )
     schema = DeliveryEvent | RequestRejected | ProviderUnresponsive

@@ -45,7 +45,9 @@ _SNAPSHOT_KEY = "sluice:health:providers"  # a hash: what is known of each, by i
 class HealthSettings(Settings):
     """Settings of the health service."""
 
-    thresholds: Thresholds = Field(default_factory=lambda: Thresholds(), description="JSON; see sluice.health.breaker")
+    health_thresholds: Thresholds = Field(
+        default_factory=lambda: Thresholds(), description="JSON; see sluice.health.breaker"
+    )
 
 
 class HealthService:
@@ -59,7 +61,7 @@ class HealthService:
 
     async def on_events(self, bodies: list[bytes]) -> None:
         """A batch of raw events. It never raises: what cannot be read is no evidence."""
-        assert failpoints.hit("health.heard")
+        assert failpoints.hit("health.received")
         self._monitor.record_attempts((event for body in bodies if (event := _parse(body)) is not None), utc_now())
         self._publish_changes()
 
@@ -71,9 +73,9 @@ class HealthService:
 
     def _publish_changes(self) -> None:
         for verdict in self._monitor.changed_statuses(utc_now()):
-            assert failpoints.hit("health.before_tell")
+            assert failpoints.hit("health.before_publish")
             self._publisher.publish(Topic.HEALTH, verdict.provider_id.bytes, verdict.encode())
-            assert failpoints.hit("health.told")
+            assert failpoints.hit("health.published")
 
     async def snapshot_loop(self) -> None:
         """Keep what is known where the next process finds it; without Redis it starts from nothing."""
@@ -114,7 +116,7 @@ class HealthService:
                 log.warning("snapshot_unreadable", providers=len(unreadable))
                 await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("no_snapshot", error=type(error).__name__)
+            log.warning("snapshot_unavailable", error=type(error).__name__)
 
     def statuses(self) -> list[ProviderHealth]:
         """Every provider's verdict now."""
@@ -171,7 +173,7 @@ async def main() -> None:
         if redis is not None:
             stack.push_async_callback(redis.aclose)
         publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name="health"))
-        service = HealthService(HealthMonitor(settings.thresholds), publisher, redis)
+        service = HealthService(HealthMonitor(settings.health_thresholds), publisher, redis)
         await service.restore()
         broker = create_broker(settings.kafka_bootstrap_servers)
         # ACK commits after the handler; on_events raises nothing, so nothing is skipped by an error.

@@ -78,7 +78,7 @@ class HealthMonitor:
             known = self._providers.pop(provider_id)
             known.last_seen = now
             jitter = random.uniform(0.5, 1.0)  # noqa: S311
-            for attempt in sorted(attempts, key=attrgetter("at")):
+            for attempt in sorted(attempts, key=attrgetter("occurred_at")):
                 known.stats = observe(known.stats, attempt, self._thresholds, jitter)
             self._providers[provider_id] = known
             self._dirty[provider_id] = self._unsaved[provider_id] = None
@@ -133,7 +133,7 @@ class HealthMonitor:
                 found.append(_SNAPSHOT.validate_json(value))
             except ValidationError:
                 unreadable.append(key)
-        for known in sorted(found, key=attrgetter("heard_at")):
+        for known in sorted(found, key=attrgetter("last_seen")):
             self._providers[known.provider_id] = known
             self._evaluated_at[known.provider_id] = now
             _move_gauge(None, known.published)

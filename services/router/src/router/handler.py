@@ -31,7 +31,7 @@ from sluice.store.config_cache import ConfigCache
 log = structlog.get_logger()
 
 _SANDBOX_DECISION = orjson.dumps(
-    {"chosen": str(SANDBOX_PROVIDER_ID), "why": "the key is a test key", "left_out": {}}
+    {"provider": str(SANDBOX_PROVIDER_ID), "reason": "the key is a test key", "excluded": {}}
 ).decode()
 
 
@@ -69,7 +69,7 @@ class RoutingHandler:
             try:
                 self._route(record, task, now)
             except Exception as error:  # a bug must not stop the others; the delivery falls due and comes again
-                log.exception("not_decided", delivery=str(task.delivery_id))
+                log.exception("routing_failed", delivery=str(task.delivery_id))
                 self._tasks.spawn(dead_letter(self._publisher, record, f"no decision: {type(error).__name__}"))
 
     async def join(self) -> None:
@@ -117,13 +117,13 @@ class RoutingHandler:
 
     async def _settle(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
         try:
-            assert failpoints.hit("route.before_conclude")
+            assert failpoints.hit("route.before_settle")
             applied = await self._settler.settle(Settlement(task, resolution))
-            assert failpoints.hit("route.concluded")
+            assert failpoints.hit("route.settled")
             if applied and resolution.transition.type is EventType.FAILED:
                 await self._dead_letter(task, resolution)
         except Exception:
-            log.exception("conclusion_not_written", delivery=str(task.delivery_id))  # it falls due and comes again
+            log.exception("resolution_not_written", delivery=str(task.delivery_id))  # it falls due and comes again
         finally:
             record.ack()
 
@@ -151,13 +151,13 @@ def _assignment(
         provider_id=provider_id,
         package=package,
         reference=reference or attempt_reference(task.delivery_id, task.attempt),
-        decision=decision,
+        routing_decision=decision,
     )
 
 
 def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str]) -> str:
     reasons = {str(id_): reason for id_, reason in excluded.items()}
-    return orjson.dumps({"chosen": str(provider_id), "why": reason, "left_out": reasons}).decode()
+    return orjson.dumps({"provider": str(provider_id), "reason": reason, "excluded": reasons}).decode()
 
 
 def _exhausted(task: DeliveryTask, any_provider: bool) -> str:

@@ -29,10 +29,10 @@ from sluice.providers import registry
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import DispatchSettings
-from sluice.store import backlog, deliveries, ingest, outbox, partitions
+from sluice.store import backlog, ingest, outbox, partitions, recovery
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
-from sluice.store.deliveries import PendingDelivery
+from sluice.store.recovery import PendingDelivery
 
 log = structlog.get_logger()
 
@@ -86,9 +86,9 @@ class Recovery:
                 if await self.run_once():
                     pause = min(pause, self._settings.dispatch_interval)
             except UNAVAILABLE_ERRORS as error:
-                log.warning("recovery_waits", missing="postgres", error=type(error).__name__)
+                log.warning("recovery_retrying", missing="postgres", error=type(error).__name__)
             except KafkaError as error:
-                log.warning("recovery_waits", missing="kafka", error=type(error).__name__)
+                log.warning("recovery_retrying", missing="kafka", error=type(error).__name__)
             except asyncpg.PostgresError:
                 log.exception("recovery_failed")
             await asyncio.sleep(pause)
@@ -97,7 +97,7 @@ class Recovery:
         """One look at everything that may stand still; true if somebody still waits for room on the conveyor."""
         now = utc_now()
         await self._maintain(now)
-        oldest = await deliveries.queue_ages(self._pool)
+        oldest = await recovery.queue_ages(self._pool)
         metrics.OLDEST_DUE_AGE.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
         crowded = False
         if oldest.due_at is not None and oldest.due_at <= now:
@@ -105,7 +105,7 @@ class Recovery:
             crowded = await self._dispatch_backlog(now)
         if oldest.enqueued_at is not None and oldest.enqueued_at <= now - self._requeue_after:
             low_watermarks = await self._conveyor.low_watermarks()
-            assert failpoints.hit("recovery.low_water")
+            assert failpoints.hit("recovery.low_watermarks")
             await self._requeue_lost(now, low_watermarks)
         await self._republish_overdue(now)
         return crowded
@@ -129,7 +129,7 @@ class Recovery:
                 if found
                 else []
             )
-            assert failpoints.hit("recovery.taken")
+            assert failpoints.hit("recovery.dequeued")
             if not await self._enqueue_all(due, now):
                 break
             free -= len(due)
@@ -142,10 +142,10 @@ class Recovery:
 
     async def _requeue_lost(self, now: datetime, low_watermarks: Mapping[Channel, datetime]) -> None:
         while True:
-            due = await deliveries.requeue_lost(
+            due = await recovery.requeue_lost(
                 self._pool, now=now, low_watermarks=low_watermarks, requeue_after=self._requeue_after, limit=_BATCH
             )
-            assert failpoints.hit("recovery.taken_again")
+            assert failpoints.hit("recovery.requeued")
             if not await self._enqueue_all(due, now) or len(due) < _BATCH:
                 return
 
@@ -153,18 +153,18 @@ class Recovery:
         """Publish what was taken; false if Kafka does not take it now, and it falls due again."""
         self._end_expired([pending for pending in due if pending.expires_at <= now], now)
         published = [self._enqueue(pending, now) for pending in due if pending.expires_at > now]
-        assert failpoints.hit("recovery.driven")
+        assert failpoints.hit("recovery.enqueued")
         return await wait_for_acks(published)
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
-        metrics.REQUEUED_DELIVERIES.labels("first attempt" if pending.attempt_count == 0 else "next attempt").inc()
+        metrics.REQUEUED_DELIVERIES.labels("never_attempted" if pending.attempt_count == 0 else "between_attempts").inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
         topic = Topic.ACCEPTED if pending.attempt_count == 0 else Topic.REROUTE
         return self._publisher.publish(topic, None, task.encode())
 
     async def _expire_leases(self, now: datetime) -> None:
         """A lease without an outcome: the worker died after its claim, so nobody knows whether it had called."""
-        for pending in await deliveries.expired_leases(self._pool, now=now, limit=_BATCH):
+        for pending in await recovery.expired_leases(self._pool, now=now, limit=_BATCH):
             task = task_for(pending, now, attempt=pending.attempt_count)
             repeat = RetryHandle(
                 provider_id=pending.provider_id or SANDBOX_PROVIDER_ID, reference=pending.last_reference or ""
@@ -177,8 +177,8 @@ class Recovery:
                 at=now,
                 policy=self._settings,
             )
-            metrics.REQUEUED_DELIVERIES.labels("lease ended").inc()
-            assert failpoints.hit("recovery.before_lapsed")
+            metrics.REQUEUED_DELIVERIES.labels("lease_expired").inc()
+            assert failpoints.hit("recovery.before_lease_expired")
             self._settler.settle(Settlement(task, resolution))
 
     def _end_expired(self, over: list[PendingDelivery], now: datetime) -> None:
@@ -200,12 +200,12 @@ class Recovery:
 
     async def _republish_overdue(self, now: datetime) -> None:
         late = await outbox.claim_overdue(self._pool, now=now, retry_after=timedelta(seconds=10), limit=50)
-        assert failpoints.hit("recovery.before_announce")
+        assert failpoints.hit("recovery.before_republish")
         heard = [number for number in late if await republish(self._pool, self._publisher, number)]
-        assert failpoints.hit("recovery.announced")
+        assert failpoints.hit("recovery.republished")
         if heard:
             await outbox.delete(self._pool, heard)
-            assert failpoints.hit("recovery.forgotten")
+            assert failpoints.hit("recovery.outbox_deleted")
 
     async def _maintain(self, now: datetime) -> None:
         """Make the coming weeks' partitions, and forget idempotency keys that are over."""

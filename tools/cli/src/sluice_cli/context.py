@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 
 
 def address(name: str) -> str:
-    """One address, such as ``SLUICE_POSTGRES``.
+    """One address, such as ``SLUICE_POSTGRES_DSN``.
 
     Raises:
         SluiceError: it is not set and nothing is running here.
@@ -40,7 +40,7 @@ def address(name: str) -> str:
 
 def api_url() -> str:
     """Base URL of the gateway."""
-    named = os.environ.get("SLUICE_API")
+    named = os.environ.get("SLUICE_API_URL")
     if named:
         return named.rstrip("/")
     row = SupervisorClient(read_settings(os.environ).data_dir).process("gateway")

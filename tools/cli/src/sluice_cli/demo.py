@@ -62,16 +62,16 @@ async def _create() -> Any:
     from sluice.model.message import Channel
     from sluice.runtime.clock import utc_now
     from sluice.runtime.settings import EncryptionSettings, load
-    from sluice.store import configuration
+    from sluice.store import api_keys, projects, providers
     from sluice.store.cipher import CredentialCipher
     from sluice_cli.context import Demo, address, environment
     from sluice_launcher.roles import MAILBOX, port_setting
 
     settings = load(
         EncryptionSettings,
-        postgres=address("SLUICE_POSTGRES"),
-        kafka=address("SLUICE_KAFKA"),
-        key_file=environment().get("SLUICE_KEY_FILE"),
+        postgres=address("SLUICE_POSTGRES_DSN"),
+        kafka=address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"),
+        key_file=environment().get("SLUICE_ENCRYPTION_KEY_FILE"),
     )
     cipher = CredentialCipher(settings.read_encryption_key())
     mailbox = int(environment().get(port_setting(MAILBOX.name)) or MAILBOX.port)
@@ -83,11 +83,9 @@ async def _create() -> Any:
     try:
         async with connection.transaction():
             slug = await _free_slug(connection)
-            project = await configuration.create_project(
-                connection, organization="Demo", slug=slug, name="Demo", now=now
-            )
+            project = await projects.create_project(connection, organization="Demo", slug=slug, name="Demo", now=now)
             for name, port in (("dead-smtp", 1), ("mailbox-smtp", mailbox)):
-                await configuration.create_provider(
+                await providers.create_provider(
                     connection,
                     cipher,
                     project.id,
@@ -97,8 +95,8 @@ async def _create() -> Any:
                     credentials={"host": "127.0.0.1", "port": port, "secure": False},
                     now=now,
                 )
-            key = await configuration.create_key(connection, project.id, name="demo", is_test=False, now=now)
-            sandbox = await configuration.create_key(connection, project.id, name="demo test", is_test=True, now=now)
+            key = await api_keys.create_key(connection, project.id, name="demo", is_test=False, now=now)
+            sandbox = await api_keys.create_key(connection, project.id, name="demo test", is_test=True, now=now)
     finally:
         await connection.close()
     return Demo(project.slug, key, sandbox)
@@ -106,7 +104,7 @@ async def _create() -> Any:
 
 async def _free_slug(db: Any) -> str:
     """``demo``, or the next number: its keys may be lost while the database still has the project."""
-    from sluice.store.configuration import project_by_slug
+    from sluice.store.projects import project_by_slug
 
     number = 1
     while await project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:

@@ -24,7 +24,7 @@ def run_migrate(_: argparse.Namespace) -> int:
     from sluice_cli.context import address
 
     try:
-        applied = asyncio.run(apply(address("SLUICE_POSTGRES")))
+        applied = asyncio.run(apply(address("SLUICE_POSTGRES_DSN")))
     except (OSError, asyncpg.PostgresError) as error:
         raise SluiceError(f"the database cannot be migrated: {error or type(error).__name__}") from error
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
@@ -36,6 +36,6 @@ def run_create_topics(_: argparse.Namespace) -> int:
     from sluice.bus.topic_admin import ensure_topics
     from sluice_cli.context import address
 
-    done = asyncio.run(ensure_topics(address("SLUICE_KAFKA")))
+    done = asyncio.run(ensure_topics(address("SLUICE_KAFKA_BOOTSTRAP_SERVERS")))
     print("\n".join(done) or "all topics exist")
     return 0

@@ -159,7 +159,7 @@ def run_publish(options: argparse.Namespace) -> int:
     from sluice_cli.context import address, api_key
 
     key = api_key(options.key, is_test=options.sandbox)
-    asyncio.run(_publish(address("SLUICE_KAFKA"), key, request_body(options)))
+    asyncio.run(_publish(address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"), key, request_body(options)))
     print("published to send.requests; see `sluice outbox`")
     return 0
 
@@ -188,7 +188,7 @@ def run_captured(options: argparse.Namespace) -> int:
     """List what was captured."""
     from sluice_cli.context import address
 
-    shown = [*_mailbox(options.limit), *asyncio.run(_captured(address("SLUICE_POSTGRES"), options.limit))]
+    shown = [*_mailbox(options.limit), *asyncio.run(_captured(address("SLUICE_POSTGRES_DSN"), options.limit))]
     for when, line, content in sorted(shown, reverse=True)[: options.limit]:
         print(f"{when}  {line}")
         if options.full:

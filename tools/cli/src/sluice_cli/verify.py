@@ -40,7 +40,7 @@ def run_verify(options: argparse.Namespace) -> int:
     """Check, tell, and exit with 1 when something is wrong."""
     from sluice_cli.context import address
 
-    report = asyncio.run(_verify(address("SLUICE_POSTGRES"), options))
+    report = asyncio.run(_verify(address("SLUICE_POSTGRES_DSN"), options))
     print(json.dumps(report.as_json(), indent=2) if options.json else _format_report(report))
     return 1 if report.violations else 0
 

@@ -74,7 +74,7 @@ def maven_download(jar: Jar, directory: Path, *, mirror: str | None = None) -> P
     except ImportError as missing:
         raise SluiceError(
             "Kafka's jars are fetched by the package jgo, which is not installed: "
-            "run `make setup`, or give a broker's address in SLUICE_KAFKA"
+            "run `make setup`, or give a broker's address in SLUICE_KAFKA_BOOTSTRAP_SERVERS"
         ) from missing
     repositories = {"mirror": mirror.rstrip("/")} if mirror else None
     maven = MavenContext(repo_cache=directory, remote_repos=repositories, timeout=30)
@@ -142,7 +142,7 @@ def _download_with_retries(jar: Jar, fetching: Path, download: Download) -> Path
                 raise SluiceError(
                     f"Kafka's jar {jar.coordinate} could not be fetched ({_first_line(fault)}): "
                     "connect to the network, name a Maven mirror in SLUICE_MAVEN_MIRROR, "
-                    "or give a broker's address in SLUICE_KAFKA"
+                    "or give a broker's address in SLUICE_KAFKA_BOOTSTRAP_SERVERS"
                 ) from fault
     raise AssertionError("unreachable")
 

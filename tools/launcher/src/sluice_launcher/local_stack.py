@@ -20,7 +20,7 @@ class LocalStack:
     """Everything that `sluice up` starts, or a part of it, in a directory of its own.
 
     It ends with the process that started it, however that ends. Addresses in the environment
-    (`SLUICE_KAFKA` and so on) are not heeded: what somebody else runs is given in `external`.
+    (`SLUICE_KAFKA_BOOTSTRAP_SERVERS` and so on) are not heeded: what somebody else runs is given in `external`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LocalStack:
 
     def start(self) -> Self:
         """Returns when everything is ready; raises SluiceError with nothing left behind."""
-        own = {"SLUICE_DATA_DIR": str(self._data_dir), "SLUICE_KEY_FILE": ""}
+        own = {"SLUICE_DATA_DIR": str(self._data_dir), "SLUICE_ENCRYPTION_KEY_FILE": ""}
         settings = read_settings({**os.environ, **own})
         wanted = replace(
             settings,

@@ -18,7 +18,7 @@ from sluice.runtime.paths import deploy_dir
 from sluice_launcher import kafka_jars, programs
 from sluice_launcher.kafka_jars import Progress
 from sluice_launcher.ports import choose_ports
-from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, port_setting
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
 
@@ -120,8 +120,8 @@ def environment(plan: Plan) -> dict[str, str]:
     """What every role, and every command that works on the running system, finds in its environment."""
     where = addresses(plan)
     return {
-        **{f"SLUICE_{name.upper()}": where[name] for name in plan.services},
-        "SLUICE_KEY_FILE": str(plan.key_file),
+        **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services},
+        "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
         **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
     }
@@ -149,9 +149,11 @@ def _check_addresses(external: Mapping[str, str]) -> None:
     for service, address in external.items():
         wanted = schemes.get(service)
         if wanted and urlsplit(address).scheme not in wanted:
-            raise SluiceError(f"SLUICE_{service.upper()} must begin with {wanted[0]}:// to be an address")
+            raise SluiceError(f"{ADDRESS_SETTINGS[service]} must begin with {wanted[0]}:// to be an address")
         if service == "kafka" and not all(part.rpartition(":")[2].isdecimal() for part in address.split(",")):
-            raise SluiceError(f"SLUICE_KAFKA is {address!r}: it must be host:port, or several with commas between")
+            raise SluiceError(
+                f"SLUICE_KAFKA_BOOTSTRAP_SERVERS is {address!r}: it must be host:port, or several with commas between"
+            )
 
 
 def make_directories(settings: LauncherSettings) -> None:

@@ -77,7 +77,7 @@ def wrapper_for_root(data: Path) -> Sequence[str]:
         return nobody
     raise SluiceError(
         "PostgreSQL refuses to run as root, and there are no user namespaces here: run as another user, "
-        "set SLUICE_DATA_DIR to a directory that every user can reach, or give an address in SLUICE_POSTGRES"
+        "set SLUICE_DATA_DIR to a directory that every user can reach, or give an address in SLUICE_POSTGRES_DSN"
     )
 
 

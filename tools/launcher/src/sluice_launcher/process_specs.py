@@ -34,7 +34,7 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
             "SLUICE_PORT": str(port),
             "SLUICE_ROLE": name,
             # Providers' receipts come to the gateway; behind a proxy the operator says under which address.
-            "SLUICE_CALLBACK_BASE": os.environ.get("SLUICE_CALLBACK_BASE") or addresses(plan).get("gateway", ""),
+            "SLUICE_PUBLIC_URL": os.environ.get("SLUICE_PUBLIC_URL") or addresses(plan).get("gateway", ""),
             # What it says last before a crash is what one wants to read.
             "PYTHONUNBUFFERED": "1",
         },
@@ -44,4 +44,4 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
 
 def _optimised() -> list[str]:
     """Without the crash points, as an image runs it; a test that wants to arm them says so."""
-    return [] if "SLUICE_CRASH_FILE" in os.environ else ["-O"]
+    return [] if "SLUICE_FAILPOINTS_FILE" in os.environ else ["-O"]

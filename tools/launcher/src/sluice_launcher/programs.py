@@ -36,7 +36,7 @@ def find_java(named: str | None, search_path: str) -> Program:
             return Program(candidate, str(version))
     raise SluiceError(
         f"Kafka needs Java {OLDEST_JAVA} or newer: install one, name one in SLUICE_JAVA, "
-        "run `make setup` to get the pinned one, or give a broker's address in SLUICE_KAFKA"
+        "run `make setup` to get the pinned one, or give a broker's address in SLUICE_KAFKA_BOOTSTRAP_SERVERS"
     )
 
 
@@ -47,7 +47,7 @@ def find_redis(search_path: str) -> Program:
             return Program(candidate, ".".join(map(str, version)))
     raise SluiceError(
         "Redis 6.2 or newer is needed: install redis-server, run `make setup` to get the pinned one, "
-        "or give an address in SLUICE_REDIS"
+        "or give an address in SLUICE_REDIS_URL"
     )
 
 
@@ -66,7 +66,7 @@ def find_postgres(search_path: str, data: Path) -> Program:
         )
     raise SluiceError(
         f"PostgreSQL {OLDEST_POSTGRES} or newer is needed: install one, "
-        "run `make setup` to get the pinned one, or give an address in SLUICE_POSTGRES"
+        "run `make setup` to get the pinned one, or give an address in SLUICE_POSTGRES_DSN"
     )
 
 

@@ -37,6 +37,14 @@ def role(name: str) -> Role:
     return next(role for role in ALL_ROLES if role.name == name)
 
 
+ADDRESS_SETTINGS = {
+    "postgres": "SLUICE_POSTGRES_DSN",
+    "redis": "SLUICE_REDIS_URL",
+    "kafka": "SLUICE_KAFKA_BOOTSTRAP_SERVERS",
+}
+"""The environment variable with the address of each service."""
+
+
 def port_setting(name: str) -> str:
     """The environment variable that sets the port of a service or role."""
     return f"SLUICE_{name.upper().replace('-', '_')}_PORT"

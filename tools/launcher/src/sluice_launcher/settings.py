@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
-from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -31,13 +31,13 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
     return LauncherSettings(
         data_dir=data_dir,
         cache_dir=_directory(environment, "SLUICE_CACHE_DIR") or _user_cache(environment) / "sluice",
-        encryption_key_file=_directory(environment, "SLUICE_KEY_FILE") or data_dir / "credentials.key",
+        encryption_key_file=_directory(environment, "SLUICE_ENCRYPTION_KEY_FILE") or data_dir / "credentials.key",
         ports=_ports(environment),
-        external={name: environment[key] for name in SERVICES if environment.get(key := f"SLUICE_{name.upper()}")},
+        external={name: environment[key] for name in SERVICES if environment.get(key := ADDRESS_SETTINGS[name])},
         search_path=environment.get("PATH", ""),
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
-        unsafe_fast_database=_flag(environment, "SLUICE_ENGINE_TESTING"),
+        unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),
     )
 
 

@@ -21,6 +21,7 @@ from sluice_launcher.managed_process import ManagedProcess
 from sluice_launcher.plan import Plan, endpoints_of, environment, redact_password
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
+from sluice_launcher.roles import ADDRESS_SETTINGS
 from sluice_launcher.state import write_state
 from sluice_launcher.status import rows
 
@@ -123,7 +124,7 @@ class Supervisor:
         shown = redact_password(address)
         places = endpoints_of(name, address)
         if places and not any([await probes.anything(host, port) for host, port in places]):
-            raise SluiceError(f"SLUICE_{name.upper()} names {shown}, where nobody answers")
+            raise SluiceError(f"{ADDRESS_SETTINGS[name]} names {shown}, which is not reachable")
         self._progress(f"{name} is the one at {shown}")
 
     async def _command(self, name: str, done: str) -> None:

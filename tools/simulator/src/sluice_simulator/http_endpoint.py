@@ -91,7 +91,7 @@ def _finish(
         answered=answered,
         decision=decision.behaviour,
         status=status,
-        provider_ref=send.provider_message_id if decision.behaviour.takes else None,
+        provider_message_id=send.provider_message_id if decision.behaviour.takes else None,
         **about,
     )
 

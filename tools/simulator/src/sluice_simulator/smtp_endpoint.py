@@ -102,20 +102,20 @@ class SmtpEndpoint:
     def _end_of_data(self, decision: Decision, envelope: Envelope) -> Reply:
         if not decision.behaviour.takes:
             return self._reject_early(decision, Phase.END_OF_DATA, envelope, _DOWN)
-        provider_ref = uuid4().hex[:16].upper()
+        provider_message_id = uuid4().hex[:16].upper()
         return Reply(
-            f"250 2.0.0 Ok: queued as {provider_ref}",
+            f"250 2.0.0 Ok: queued as {provider_message_id}",
             DELIVERY_MODES.get(decision.behaviour, ReplyMode.SEND),
             decision.delay,
-            lambda said: self._record(decision, Phase.END_OF_DATA, envelope, said, provider_ref),
+            lambda said: self._record(decision, Phase.END_OF_DATA, envelope, said, provider_message_id),
         )
 
     def _record(
-        self, decision: Decision, phase: Phase, envelope: Envelope, said: bool, provider_ref: str | None
+        self, decision: Decision, phase: Phase, envelope: Envelope, said: bool, provider_message_id: str | None
     ) -> None:
         message_id = _MESSAGE_ID.search(envelope.message[:16384])
         self._endpoint.record(
-            accepted=provider_ref is not None,
+            accepted=provider_message_id is not None,
             answered=said,
             decision=decision.behaviour,
             status=phase,
@@ -125,7 +125,7 @@ class SmtpEndpoint:
             recipient=envelope.recipients[0] if envelope.recipients else None,
             recipients=len(envelope.recipients),
             body=sha256(envelope.message).hexdigest() if envelope.message else None,
-            provider_ref=provider_ref,
+            provider_message_id=provider_message_id,
         )
 
 

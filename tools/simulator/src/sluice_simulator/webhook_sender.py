@@ -92,7 +92,7 @@ class WebhookSender:
             "statement": statement_id,
             "forged": forgery,
             "reference": send.reference,
-            "provider_ref": send.provider_message_id,
+            "provider_message_id": send.provider_message_id,
         }
         self._due.spawn(self._send(speaks, payload, forgery, wait, about))
 

@@ -77,7 +77,9 @@ class InFlightRecord(RawRecord, Protocol):
 
 async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str) -> None:
     """Park a bad record, however long the broker is away, and let its partition move on."""
-    log.info("record_parked", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason)
+    log.info(
+        "record_dead_lettered", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
+    )
     metrics.DEAD_LETTERED_RECORDS.labels(record.topic).inc()
     while record.owned and not await publish_dead_letter(publisher, record, reason, at=utc_now()):
         await asyncio.sleep(_RETRY_DELAY)
@@ -86,10 +88,10 @@ async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str)
 
 async def publish_dead_letter(publisher: Publisher, record: RawRecord, reason: str, *, at: datetime) -> bool:
     """Put a bad record on ``dead.letters``; True once the broker has it, so that its partition may move on."""
-    assert failpoints.hit("park.before_publish")
+    assert failpoints.hit("dead_letter.before_publish")
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
     parked_now = await wait_for_acks(
         [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at))]
     )
-    assert failpoints.hit("park.published")
+    assert failpoints.hit("dead_letter.published")
     return parked_now

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import EventType, State
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_HEADER = "schema-version"
 
 
@@ -79,7 +79,7 @@ class Assignment(BusMessage):
     @classmethod
     def encode_with_raw_task(cls, raw_task: bytes, **fields: object) -> bytes:
         """As :meth:`encoded`, with a drive that came as these bytes; they go on as they are."""
-        return b'{"drive":%b,%b' % (raw_task, cls.encode_unchecked(**fields)[1:])
+        return b'{"task":%b,%b' % (raw_task, cls.encode_unchecked(**fields)[1:])
 
 
 class AttemptReport(BusMessage):
@@ -135,8 +135,8 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     Told before any of those attempts has an outcome, and again as long as it lasts.
     """
 
-    type: str = "provider_silent"
-    outcome: str | None = "silent"  # of none of the attempts: for readers of :class:`AttemptMade`
+    type: str = "provider_unresponsive"
+    outcome: str | None = "unresponsive"  # of none of the attempts: for readers of :class:`AttemptMade`
     concurrency: int  # calls that are without an answer
     unresponsive_for_s: float  # since the last one that ended, or began
 

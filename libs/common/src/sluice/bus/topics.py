@@ -32,7 +32,7 @@ def delivery_topic(channel: Channel) -> Topic:
 class Group(StrEnum):
     """Consumer groups; one for each job, shared by the replicas of a role."""
 
-    INGEST = "gateway-intake"
+    INGEST = "gateway-ingest"
     ROUTER = "router"
     EMAIL_WORKER = "email-worker"
     SMS_WORKER = "sms-worker"

@@ -50,7 +50,7 @@ class OutboxPublisher:
         Nobody waits for it.
         """
         published = [self._publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events]
-        assert failpoints.hit("announce.published")
+        assert failpoints.hit("outbox.published")
         self._publishing.spawn(self._acknowledge(outbox_id, published))
 
     def take_acknowledged(self) -> list[int]:
@@ -64,7 +64,7 @@ class OutboxPublisher:
 
     async def _acknowledge(self, announcement: int, published: Sequence[PublishResult]) -> None:
         if await wait_for_acks(published):
-            assert failpoints.hit("announce.acknowledged")
+            assert failpoints.hit("outbox.acknowledged")
             self._acknowledged.append(announcement)
 
     async def _delete_regularly(self) -> None:
@@ -78,7 +78,7 @@ class OutboxPublisher:
             return
         try:
             await outbox.delete(self._db, taken)
-            assert failpoints.hit("announce.forgotten")
+            assert failpoints.hit("outbox.deleted")
         except UNAVAILABLE_ERRORS:
             self.restore(taken)
 
@@ -89,7 +89,7 @@ async def republish(db: Db, publisher: Publisher, outbox_id: int) -> bool:
     for row in await outbox.events_for(db, outbox_id):
         started, finished = row.pop("started_at"), row.pop("finished_at")
         took = int((finished - started).total_seconds() * 1000) if started and finished else None
-        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "took_ms": took})))
+        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "duration_ms": took})))
     return await wait_for_acks(published)
 
 

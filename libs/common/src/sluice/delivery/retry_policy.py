@@ -73,9 +73,9 @@ def resolve(
 ) -> Resolution:
     """What follows when the attempt ``drive.attempt`` at ``repeat.provider_id`` ended in ``outcome``."""
     match outcome:
-        case Accepted(provider_ref):
+        case Accepted(provider_message_id):
             return Resolution(
-                _attempt_transition(task, handle, EventType.SENT, outcome, at, provider_message_id=provider_ref)
+                _attempt_transition(task, handle, EventType.SENT, outcome, at, provider_message_id=provider_message_id)
             )
         case Rejected():
             return Resolution(_attempt_transition(task, handle, EventType.FAILED, outcome, at))
@@ -138,12 +138,12 @@ def next_task(
     return task.model_copy(
         update={
             "attempt": task.attempt + 1,
-            "tried": attempted_providers,
-            "avoid": (),
-            "driven_at": at,
-            "last_reason": reason[:200],
-            "ambiguous": task.unknown_attempts + unknown_attempts,
-            "repeat": None,
+            "attempted_providers": attempted_providers,
+            "deprioritized": (),
+            "enqueued_at": at,
+            "last_error": reason[:200],
+            "unknown_attempts": task.unknown_attempts + unknown_attempts,
+            "retry_handle": None,
         }
     )
 
@@ -190,7 +190,7 @@ def _after_unknown(
             )
             tried = (*task.attempted_providers, handle.provider_id)
             after = next_task(task, attempted_providers=tried, reason=outcome.reason, at=at, unknown_attempts=1)
-            return Resolution(step, after.model_copy(update={"repeat": handle}) if idempotent else after)
+            return Resolution(step, after.model_copy(update={"retry_handle": handle}) if idempotent else after)
         case DeliveryClass.STANDARD:
             # Under the same key a repeat cannot double, so there is nothing to wait for but the provider's recovery.
             wait = (
@@ -204,7 +204,7 @@ def _after_unknown(
                 )
             )
         case _:
-            assert_never(task.class_)
+            assert_never(task.delivery_class)
 
 
 def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy) -> Resolution:

@@ -102,7 +102,7 @@ class SettlementWriter:
                 assert failpoints.hit("settle.written")
                 break
             except UNAVAILABLE_ERRORS as error:
-                log.warning("settle_waits", error=type(error).__name__, waiting=len(batch))
+                log.warning("settle_retrying", error=type(error).__name__, waiting=len(batch))
                 await asyncio.sleep(_RETRY_DELAY)
             except BaseException:
                 self._outbox.restore(carried)
@@ -131,17 +131,17 @@ def _event(settlement: Settlement, number: int) -> dict[str, Any]:
     )
     return {
         "delivery_id": task.delivery_id,
-        "number": number,
+        "sequence": number,
         "message_id": task.message_id,
         "project_id": task.project_id,
         "channel": task.channel,
-        "kind": step.type,
+        "type": step.type,
         "state": STATE_ASSERTED_BY[step.type],
-        "at": step.occurred_at,
+        "occurred_at": step.occurred_at,
         "attempt": step.attempt or None,
         "provider_id": step.provider_id,
         "outcome": step.outcome,
-        "took_ms": took,
+        "duration_ms": took,
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
         "detail": step.detail,
     }

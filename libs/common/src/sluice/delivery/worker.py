@@ -44,9 +44,9 @@ from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store import deliveries, messages, receipts
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.configuration import ProviderRow
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
+from sluice.store.providers import ProviderRow
 from sluice.store.receipts import ReceiptEntry
 from sluice.transports.provider_call import Transports, call_provider
 
@@ -278,7 +278,7 @@ class Worker:
             # Nothing is lost: an attempt without an outcome lapses (its lease is renewed no more), an unclaimed
             # delivery falls due.
             self._in_flight_jobs.discard(job)
-            log.exception("delivery_interrupted", delivery=str(job.assignment.task.delivery_id))
+            log.exception("delivery_failed_unexpectedly", delivery=str(job.assignment.task.delivery_id))
             if isinstance(error, asyncpg.DataError | ValueError):
                 self._tasks.spawn(dead_letter(self._publisher, job.record, f"{type(error).__name__}: {error}"[:300]))
                 return
@@ -293,7 +293,7 @@ class Worker:
     async def _settle_and_ack(self, job: _Job, settlement: Settlement | None) -> None:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
-                log.warning("settled_by_another", delivery=str(settlement.task.delivery_id))
+                log.warning("late_outcome_ignored", delivery=str(settlement.task.delivery_id))
                 await self._record_late_acceptance(settlement.resolution.transition)
         finally:
             self._in_flight_jobs.discard(job)
@@ -352,7 +352,7 @@ class Worker:
                 )
                 break
             except UNAVAILABLE_ERRORS as error:
-                log.warning("claim_waits", error=type(error).__name__, waiting=len(jobs))
+                log.warning("claim_retrying", error=type(error).__name__, waiting=len(jobs))
                 await asyncio.sleep(_RETRY_DELAY)
                 if not any(job.record.owned for job in jobs):
                     return [None] * len(jobs)
@@ -420,12 +420,12 @@ class Worker:
         await asyncio.sleep(after)
         task = job.assignment.task
         avoided = task.model_copy(
-            update={"avoid": (*task.deprioritized, job.assignment.provider_id), "last_reason": reason}
+            update={"deprioritized": (*task.deprioritized, job.assignment.provider_id), "last_error": reason}
         )
-        assert failpoints.hit("hand_back.before_publish")
+        assert failpoints.hit("reroute.before_publish")
         if not await wait_for_acks([self._publisher.publish(Topic.REROUTE, None, avoided.encode())]):
-            log.warning("hand_back_failed", delivery=str(task.delivery_id))  # it falls due and is driven again
-        assert failpoints.hit("hand_back.published")
+            log.warning("reroute_failed", delivery=str(task.delivery_id))  # it falls due and is driven again
+        assert failpoints.hit("reroute.published")
         job.record.ack()
 
     async def _monitor_bulkheads(self) -> None:
@@ -464,7 +464,10 @@ class Worker:
         )
         bulkhead.last_reported = now
         log.warning(
-            "provider_silent", provider=str(provider_id), slots=silent.concurrency, seconds=silent.unresponsive_for_s
+            "provider_unresponsive",
+            provider=str(provider_id),
+            slots=silent.concurrency,
+            seconds=silent.unresponsive_for_s,
         )
         self._publisher.publish(Topic.EVENTS, provider_id.bytes, silent.encode())
 

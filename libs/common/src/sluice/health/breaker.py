@@ -89,11 +89,11 @@ def observe(stats: ProviderStats, attempt: Attempt, limits: Thresholds, jitter: 
     if (
         stats.unresponsive_at is not None
         and attempt.occurred_at > stats.unresponsive_at
-        and attempt.outcome not in ("silent", "unknown")
+        and attempt.outcome not in ("unresponsive", "unknown")
     ):
         stats = _with_status(stats._replace(unresponsive_at=None), limits)
     match attempt.outcome:
-        case "silent":
+        case "unresponsive":
             return _with_status(
                 stats._replace(unresponsive_at=_latest(stats.unresponsive_at, attempt.occurred_at)), limits
             )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has taken the message over; ``provider_ref`` is its own id for it ("" when it gives none)."""
+    """The provider has taken the message over; ``provider_message_id`` is its own id for it ("" when it gives none)."""
 
     provider_message_id: str
 

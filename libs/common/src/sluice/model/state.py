@@ -32,7 +32,12 @@ class State(StrEnum):
 RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
 
 SETTLED: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
-"""States in which a delivery waits for nobody: settled, with no ``due_at``."""
+"""States of a delivery whose routing has ended: ``due_at`` is null."""
+
+RANKED_STATES = [state.value for state in State]
+"""All states in ascending rank, as SQL statements take them."""
+
+SETTLED_STATES = [state.value for state in SETTLED]
 
 
 class EventType(StrEnum):
@@ -79,16 +84,16 @@ STATE_ASSERTED_BY: dict[EventType, State | None] = {
 
 
 def apply_event(state: State, event_type: EventType) -> State:
-    """The state once an event of ``kind`` has been added."""
+    """The state after one more event."""
     asserted = STATE_ASSERTED_BY[event_type]
     return state if asserted is None or RANK[asserted] < RANK[state] else asserted
 
 
-def fold(kinds: Iterable[EventType]) -> State:
+def fold(types: Iterable[EventType]) -> State:
     """The state of a history; the same for every order of it."""
     state = State.QUEUED
-    for kind in kinds:
-        state = apply_event(state, kind)
+    for event_type in types:
+        state = apply_event(state, event_type)
     return state
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sluice.bus.messages import DeliveryTask, ProviderHealth
 from sluice.model.message import DeliveryClass
-from sluice.store.configuration import ProviderRow
+from sluice.store.providers import ProviderRow
 
 MAX_SAME_KEY_RETRIES = 3  # ambiguous attempts at one idempotent provider before another way is tried
 

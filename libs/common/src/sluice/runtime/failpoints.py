@@ -2,7 +2,7 @@
 
 Each is written ``assert crash.at("role.step")``: with ``python -O``, which is how releases run, the compiler leaves
 asserts out, so the points are absent there (tests/repository checks it). Everywhere else they cost a look into a dict and
-do nothing unless ``SLUICE_CRASH_FILE`` names a file. While that file holds ``name:n``, the n-th pass through the
+do nothing unless ``SLUICE_FAILPOINTS_FILE`` names a file. While that file holds ``name:n``, the n-th pass through the
 point of that name, in whichever process makes it first, ends that process as ``kill -9`` would. It takes the file
 away (to ``….fired``), so that one arming kills once and a restarted process runs on.
 """
@@ -24,7 +24,7 @@ def hit(name: str) -> bool:
     """Always true; ends the process when this is the pass that was asked for."""
     if name in _remaining:
         _remaining[name] -= 1
-        if _remaining[name] == 0 and _consume(Path(os.environ["SLUICE_CRASH_FILE"])):
+        if _remaining[name] == 0 and _consume(Path(os.environ["SLUICE_FAILPOINTS_FILE"])):
             os._exit(_EXIT_CODE)
     return True
 
@@ -54,7 +54,7 @@ def _watch_file(file: Path) -> None:
         time.sleep(_CHECK_INTERVAL)
 
 
-if "SLUICE_CRASH_FILE" in os.environ:
+if "SLUICE_FAILPOINTS_FILE" in os.environ:
     threading.Thread(
-        target=_watch_file, args=(Path(os.environ["SLUICE_CRASH_FILE"]),), name="crash", daemon=True
+        target=_watch_file, args=(Path(os.environ["SLUICE_FAILPOINTS_FILE"]),), name="crash", daemon=True
     ).start()

@@ -89,7 +89,7 @@ def shutdown_event(timeout: float) -> asyncio.Event:
         if SUPERVISED not in context:
             loop.default_exception_handler(context)
             return
-        log.critical("lasting_task_died", task=context[SUPERVISED], exc_info=context["exception"])
+        log.critical("supervised_task_died", task=context[SUPERVISED], exc_info=context["exception"])
         stopped.set()
         loop.call_later(timeout, os._exit, 1)
 

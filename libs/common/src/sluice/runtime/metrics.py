@@ -9,19 +9,25 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "door"])
-REQUESTS_REJECTED = Counter("sluice_requests_refused_total", "Requests refused, by the error's code", ["code", "door"])
-ACCEPT_DURATION = Histogram("sluice_accept_seconds", "From a request's arrival to its commit", buckets=_CALL_BUCKETS)
-ROUTING_DECISIONS = Counter("sluice_routed_total", "Routing decisions", ["channel", "decision"])
-DELIVERY_ATTEMPTS = Counter("sluice_attempts_total", "Provider calls by outcome", ["package", "outcome"])
+MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "source"])
+REQUESTS_REJECTED = Counter("sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"])
+ACCEPT_DURATION = Histogram(
+    "sluice_accept_duration_seconds", "From a request's arrival to its commit", buckets=_CALL_BUCKETS
+)
+ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
+DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Provider calls by outcome", ["package", "outcome"])
 PROVIDER_REQUEST_DURATION = Histogram(
-    "sluice_provider_call_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
+    "sluice_provider_request_duration_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
 RECEIPTS = Counter("sluice_receipts_total", "Receipts taken in, by what they were", ["package", "result"])
-DEAD_LETTERED_RECORDS = Counter("sluice_parked_total", "Records set aside because they could not be read", ["topic"])
-REQUEUED_DELIVERIES = Counter("sluice_redriven_total", "Deliveries driven again by the recovery loop", ["why"])
-OLDEST_DUE_AGE = Gauge("sluice_behind_seconds", "Age of the oldest due time that nobody has driven")
-PROVIDERS = Gauge("sluice_providers", "Providers by verdict", ["channel", "verdict"])
+DEAD_LETTERED_RECORDS = Counter(
+    "sluice_dead_lettered_records_total", "Records set aside because they could not be read", ["topic"]
+)
+REQUEUED_DELIVERIES = Counter(
+    "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
+)
+OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time that nobody has driven")
+PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
 IN_FLIGHT = Gauge("sluice_in_flight", "Records this process has taken and not finished")
 
 M = TypeVar("M", Counter, Gauge, Histogram)

@@ -46,9 +46,11 @@ class EncryptionSettings(Settings):
             SluiceError: there is none, it is not 32 bytes of base64, or others may read its file.
         """
         if self.encryption_key is not None:
-            return decode_key(self.encryption_key.get_secret_value(), "SLUICE_KEY")
+            return decode_key(self.encryption_key.get_secret_value(), "SLUICE_ENCRYPTION_KEY")
         if self.encryption_key_file is None:
-            raise SluiceError("no credentials key: set SLUICE_KEY or SLUICE_KEY_FILE (`sluice up` makes a key file)")
+            raise SluiceError(
+                "no credentials key: set SLUICE_ENCRYPTION_KEY or SLUICE_ENCRYPTION_KEY_FILE (`sluice up` makes a key file)"
+            )
         return read_key_file(self.encryption_key_file)
 
 

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from sluice.model.message import Channel
 from sluice.store.db import Db
-from sluice.store.deliveries import PendingDelivery, from_row, pending_query
+from sluice.store.recovery import PendingDelivery, from_row, pending_query
 
 # As the index deliveries_waiting has it.
-_BACKLOGGED = "due_at IS NOT NULL AND published_at IS NULL AND NOT in_flight"
+_BACKLOGGED = "due_at IS NOT NULL AND enqueued_at IS NULL AND NOT in_flight"
 _MAX_COUNTED = 50_000  # rows of the conveyor; a fuller one has no room whatever its exact length
 
 
@@ -41,9 +41,9 @@ async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
     """How many deliveries are on the conveyor, and whose."""
     rows = await db.fetch(
         """
-        SELECT project_id, channel, class = 'urgent' AS urgent, count(*) AS held
-          FROM (SELECT project_id, channel, class FROM deliveries
-                 WHERE due_at IS NOT NULL AND published_at IS NOT NULL LIMIT $1) AS conveyor
+        SELECT project_id, channel, delivery_class = 'urgent' AS urgent, count(*) AS held
+          FROM (SELECT project_id, channel, delivery_class FROM deliveries
+                 WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL LIMIT $1) AS dispatch_queue
          GROUP BY 1, 2, 3
         """,
         _MAX_COUNTED,
@@ -62,25 +62,26 @@ async def project_queues(
     rows = await db.fetch(
         f"""
         WITH RECURSIVE head AS (
-            ({_NEXT_QUEUE.format(calm="$2::boolean", project="$3::uuid")})
+            ({_NEXT_QUEUE.format(standard="$2::boolean", project="$3::uuid")})
             UNION ALL
-            SELECT following.*
-              FROM head CROSS JOIN LATERAL ({_NEXT_QUEUE.format(calm="head.calm", project="head.project_id")}) AS following
+            SELECT next_queue.*
+              FROM head CROSS JOIN LATERAL (
+                   {_NEXT_QUEUE.format(standard="head.standard", project="head.project_id")}) AS next_queue
         )
-        SELECT calm, project_id FROM head WHERE due_at <= $4 LIMIT $5
+        SELECT standard, project_id FROM head WHERE due_at <= $4 LIMIT $5
         """,  # noqa: S608  constants of this file
         channel.value,
         *start,
         now,
         limit,
     )
-    return [ProjectQueue(row["calm"], row["project_id"]) for row in rows]
+    return [ProjectQueue(row["standard"], row["project_id"]) for row in rows]
 
 
 _NEXT_QUEUE = f"""
-    SELECT class <> 'urgent' AS calm, project_id, due_at FROM deliveries
-     WHERE {_BACKLOGGED} AND channel = $1 AND (class <> 'urgent', project_id) > ({{calm}}, {{project}})
-     ORDER BY class <> 'urgent', project_id, due_at
+    SELECT delivery_class <> 'urgent' AS standard, project_id, due_at FROM deliveries
+     WHERE {_BACKLOGGED} AND channel = $1 AND (delivery_class <> 'urgent', project_id) > ({{standard}}, {{project}})
+     ORDER BY delivery_class <> 'urgent', project_id, due_at
      LIMIT 1
 """  # noqa: S608  constants of this file
 
@@ -96,18 +97,18 @@ async def dequeue(
         f"""
         WITH due AS (
             SELECT first.id
-              FROM unnest($2::boolean[], $3::uuid[], $4::int[]) AS queue (calm, project_id, share)
+              FROM unnest($2::boolean[], $3::uuid[], $4::int[]) AS queue (standard, project_id, share)
              CROSS JOIN LATERAL (
                    SELECT id FROM deliveries
                     WHERE {_BACKLOGGED} AND due_at <= $5 AND channel = $1
-                      AND (class <> 'urgent') = queue.calm AND project_id = queue.project_id
+                      AND (delivery_class <> 'urgent') = queue.standard AND project_id = queue.project_id
                     ORDER BY due_at
                     LIMIT queue.share
                       FOR UPDATE SKIP LOCKED) AS first
-        ), taken AS (
-            UPDATE deliveries d SET published_at = $5, due_at = $6 FROM due WHERE d.id = due.id RETURNING d.*
+        ), dequeued AS (
+            UPDATE deliveries d SET enqueued_at = $5, due_at = $6 FROM due WHERE d.id = due.id RETURNING d.*
         )
-        {pending_query("taken")}
+        {pending_query("dequeued")}
         """,  # noqa: S608  constants
         channel.value,
         [queue.standard for queue in shares],

@@ -1,4 +1,4 @@
-"""Taking messages back, while nothing of them was handed to a provider."""
+"""Cancellation of messages that no provider has received."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.store.db import Db
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """All deliveries of the message are cancelled now; ``events`` are fields of DeliveryEvents that say so."""
+    """All deliveries of the message are cancelled; ``events`` holds the fields of their DeliveryEvents."""
 
     events: list[dict[str, Any]]
     outbox_id: int | None
@@ -23,39 +23,39 @@ class Cancelled:
 async def cancel(
     db: Db, project_id: UUID, message_id: UUID, *, now: datetime, outbox_retry_after: timedelta
 ) -> Cancelled | None:
-    """Cancel every delivery of a message, or none: None when one was handed over, or may have been.
+    """Cancel every delivery of a message, or none: None when a provider received one of them, or may have.
 
-    The rows are locked first, so that a claim and a cancel of one delivery exclude each other. Cancelling what is
-    cancelled already succeeds and adds nothing.
+    The rows are locked first, so that a claim and a cancellation of one delivery exclude each other. Cancelling a
+    cancelled message succeeds and adds no event.
     """
     rows = await db.fetch(
         """
-        WITH mine AS (
-            SELECT id, state, in_flight, ambiguous
+        WITH locked AS (
+            SELECT id, state, in_flight, unknown_attempts
               FROM deliveries
              WHERE id BETWEEN $3 AND $4 AND message_id = $1 AND project_id = $2
              ORDER BY id
                FOR UPDATE
-        ), verdict AS (
+        ), decided AS (
             SELECT bool_and(state = 'CANCELLED'
-                            OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND ambiguous = 0)) AS possible
-              FROM mine
-        ), moved AS (
+                            OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND unknown_attempts = 0)) AS possible
+              FROM locked
+        ), changed AS (
             UPDATE deliveries d
-               SET state = 'CANCELLED', due_at = NULL, events = d.events + 1
-              FROM mine m, verdict v
-             WHERE d.id = m.id AND d.id BETWEEN $3 AND $4 AND v.possible AND m.state <> 'CANCELLED'
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.events AS number
-        ), history AS (
-            INSERT INTO events (delivery_id, number, project_id, kind, state, at)
-            SELECT id, number, project_id, 'cancelled', 'CANCELLED', $5 FROM moved
-        ), covered AS (
-            INSERT INTO announcements (due_at, delivery_ids, numbers)
-            SELECT $6, array_agg(id), array_agg(number) FROM moved HAVING count(*) > 0
+               SET state = 'CANCELLED', due_at = NULL, last_event_sequence = d.last_event_sequence + 1
+              FROM locked l, decided v
+             WHERE d.id = l.id AND d.id BETWEEN $3 AND $4 AND v.possible AND l.state <> 'CANCELLED'
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence AS sequence
+        ), new_events AS (
+            INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
+            SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $5 FROM changed
+        ), outbox AS (
+            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
+            SELECT $6, array_agg(id), array_agg(sequence) FROM changed HAVING count(*) > 0
             RETURNING id
         )
-        SELECT v.possible, m.id AS delivery_id, m.number, m.message_id, m.project_id, m.channel, c.id AS announcement
-          FROM verdict v LEFT JOIN moved m ON true LEFT JOIN covered c ON true
+        SELECT v.possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel, o.id AS outbox_id
+          FROM decided v LEFT JOIN changed c ON true LEFT JOIN outbox o ON true
         """,
         message_id,
         project_id,
@@ -65,37 +65,38 @@ async def cancel(
     )
     if not rows or not rows[0]["possible"]:
         return None
-    moved = [dict(row) for row in rows if row["delivery_id"] is not None]
-    announcement = moved[0]["announcement"] if moved else None
+    cancelled = [dict(row) for row in rows if row["delivery_id"] is not None]
+    outbox_id = cancelled[0]["outbox_id"] if cancelled else None
     events = [
-        {name: fields[name] for name in ("delivery_id", "number", "message_id", "project_id", "channel")}
-        | {"kind": "cancelled", "state": "CANCELLED", "at": now}
-        for fields in moved
+        {name: fields[name] for name in ("delivery_id", "sequence", "message_id", "project_id", "channel")}
+        | {"type": "cancelled", "state": "CANCELLED", "occurred_at": now}
+        for fields in cancelled
     ]
-    return Cancelled(events, announcement)
+    return Cancelled(events, outbox_id)
 
 
 async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int:
-    """Cancel messages whose caller was told that nothing was accepted, if they exist after all; returns how many.
+    """Cancel messages that exist although their caller got 503; returns how many deliveries were cancelled.
 
-    Only for messages without an idempotency key: with one, the caller's repeat finds what was recorded.
+    Only for messages without an idempotency key: with one, the caller's repeat finds the first message.
     """
-    moved = await db.fetch(
+    revoked = await db.fetch(
         """
-        WITH moved AS (
-            UPDATE deliveries SET state = 'CANCELLED', due_at = NULL, events = events + 1
+        WITH changed AS (
+            UPDATE deliveries SET state = 'CANCELLED', due_at = NULL, last_event_sequence = last_event_sequence + 1
              WHERE message_id = ANY($1::uuid[]) AND id BETWEEN $2 AND $3
-               AND state = 'QUEUED' AND NOT in_flight AND attempts = 0
-            RETURNING id, project_id, events
-        ), history AS (
-            INSERT INTO events (delivery_id, number, project_id, kind, state, at, detail)
-            SELECT id, events, project_id, 'cancelled', 'CANCELLED', $4, 'withdrawn: the caller was told 503' FROM moved
+               AND state = 'QUEUED' AND NOT in_flight AND attempt_count = 0
+            RETURNING id, project_id, last_event_sequence
+        ), new_events AS (
+            INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, detail)
+            SELECT id, last_event_sequence, project_id, 'cancelled', 'CANCELLED', $4, 'revoked: the caller got 503'
+              FROM changed
         )
-        SELECT id FROM moved
+        SELECT id FROM changed
         """,
         list(message_ids),
         millisecond_range(min(message_ids))[0],
         millisecond_range(max(message_ids))[1],
         now,
     )
-    return len(moved)
+    return len(revoked)

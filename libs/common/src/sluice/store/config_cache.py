@@ -12,13 +12,15 @@ import structlog
 
 from sluice.model.message import Channel
 from sluice.runtime.tasks import cancel_and_wait, supervised
-from sluice.store import configuration
-from sluice.store.configuration import ApiKey, Project, ProviderRow
+from sluice.store import api_keys, projects, providers
+from sluice.store.api_keys import ApiKey
 from sluice.store.db import UNAVAILABLE_ERRORS
+from sluice.store.projects import Project
+from sluice.store.providers import ProviderRow
 
 log = structlog.get_logger()
 
-_CHANNEL = "sluice_changes"
+_CHANNEL = "sluice_config"
 _PROBE = 5.0  # seconds between signs of life on the listening connection
 _RETRY_DELAY = 0.5  # seconds before the next try after the connection was lost
 
@@ -69,9 +71,9 @@ class ConfigCache:
                 finally:
                     connection.terminate()
             except UNAVAILABLE_ERRORS as error:
-                log.warning("configuration_connection_lost", error=type(error).__name__)
+                log.warning("config_connection_lost", error=type(error).__name__)
             except asyncpg.PostgresError as error:
-                log.error("configuration_unreadable", error=str(error))
+                log.error("config_unreadable", error=str(error))
             await asyncio.sleep(_RETRY_DELAY)
 
     async def _listen(self, connection: asyncpg.Connection) -> None:
@@ -100,25 +102,25 @@ class ConfigCache:
         self._changed.put_nowait(None)
 
     async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:
-        projects = await configuration.list_projects(connection, project_id)
-        keys = await configuration.list_keys(connection, project_id)
-        providers = await configuration.list_providers(connection, project_id)
+        project_rows = await projects.list_projects(connection, project_id)
+        key_rows = await api_keys.list_keys(connection, project_id)
+        provider_rows = await providers.list_providers(connection, project_id)
         self._drop(project_id)
-        self.projects.update((project.id, project) for project in projects)
-        self._keys.update((key.key_prefix, key) for key in keys)
-        self.providers.update((provider.id, provider) for provider in providers)
-        routable: dict[tuple[UUID, Channel], list[ProviderRow]] = {}
-        for provider in providers:
+        self.projects.update((project.id, project) for project in project_rows)
+        self._keys.update((key.key_prefix, key) for key in key_rows)
+        self.providers.update((provider.id, provider) for provider in provider_rows)
+        enabled: dict[tuple[UUID, Channel], list[ProviderRow]] = {}
+        for provider in provider_rows:
             if provider.enabled and not provider.deleted:
-                routable.setdefault((provider.project_id, provider.channel), []).append(provider)
-        self._enabled_providers.update((scope, tuple(rows)) for scope, rows in routable.items())
+                enabled.setdefault((provider.project_id, provider.channel), []).append(provider)
+        self._enabled_providers.update((scope, tuple(rows)) for scope, rows in enabled.items())
 
     def _drop(self, project_id: UUID | None) -> None:
         if project_id is None:
             self.projects, self._keys, self.providers, self._enabled_providers = {}, {}, {}, {}
             return
         self.projects.pop(project_id, None)
-        self._keys = {lookup: key for lookup, key in self._keys.items() if key.project_id != project_id}
+        self._keys = {prefix: key for prefix, key in self._keys.items() if key.project_id != project_id}
         self.providers = {id_: row for id_, row in self.providers.items() if row.project_id != project_id}
         self._enabled_providers = {
             scope: rows for scope, rows in self._enabled_providers.items() if scope[0] != project_id

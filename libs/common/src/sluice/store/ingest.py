@@ -133,8 +133,8 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                                  $8::text[], $9::text[], $10::bytea[], $11::uuid[], $12::boolean[], $13::timestamptz[],
                                  $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::boolean[])
-                AS n (id, project_id, channel, class, sender, content, tags, metadata, key, fingerprint, preferred,
-                      sandbox, send_at, due_at, expires_at, created_at, waits)
+                AS n (id, project_id, channel, delivery_class, sender, content, tags, metadata, key, fingerprint,
+                      preferred_provider_id, sandbox, send_at, due_at, expires_at, created_at, backlogged)
         ), claimed AS (
             INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
             SELECT project_id, key, fingerprint, id, created_at + $21::interval FROM new WHERE key IS NOT NULL
@@ -148,27 +148,30 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
             RETURNING project_id, key, message_id, fingerprint
         ), fresh AS (
             SELECT * FROM new WHERE key IS NULL OR id IN (SELECT message_id FROM claimed)
-        ), recorded AS (
-            INSERT INTO messages (id, project_id, channel, class, sender, content, tags, metadata, idempotency_key,
+        ), new_messages AS (
+            INSERT INTO messages (id, project_id, channel, delivery_class, sender, content, tags, metadata,
+                                  idempotency_key,
                                   sandbox, send_at, expires_at, created_at)
-            SELECT id, project_id, channel, class, sender, content, coalesce(string_to_array(tags, E'\\x1f'), '{}'),
+            SELECT id, project_id, channel, delivery_class, sender, content,
+                   coalesce(string_to_array(tags, E'\\x1f'), '{}'),
                    metadata, key, coalesce(sandbox, false), send_at, expires_at, created_at
               FROM fresh
-        ), addressed AS (
-            SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.class, f.preferred,
+        ), new_deliveries AS (
+            SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.delivery_class, f.preferred_provider_id,
                    coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
-                   f.waits
+                   f.backlogged
               FROM unnest($18::uuid[], $19::uuid[], $20::text[]) AS d (id, message_id, recipient)
               JOIN fresh f ON f.id = d.message_id
-        ), queued AS (
-            INSERT INTO deliveries (id, message_id, project_id, channel, class, recipient, preferred, sandbox, state,
-                                    due_at, published_at, expires_at)
-            SELECT id, message_id, project_id, channel, class, recipient, preferred, sandbox, 'QUEUED', due_at,
-                   CASE WHEN send_at IS NULL AND waits IS NULL THEN created_at END, expires_at
-              FROM addressed
-        ), history AS (
-            INSERT INTO events (delivery_id, number, project_id, kind, state, at)
-            SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM addressed
+        ), inserted AS (
+            INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient,
+                                    preferred_provider_id, sandbox, state, due_at, enqueued_at, expires_at)
+            SELECT id, message_id, project_id, channel, delivery_class, recipient, preferred_provider_id, sandbox,
+                   'QUEUED', due_at,
+                   CASE WHEN send_at IS NULL AND backlogged IS NULL THEN created_at END, expires_at
+              FROM new_deliveries
+        ), new_events AS (
+            INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
+            SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM new_deliveries
         )
         SELECT project_id, key, message_id, fingerprint FROM claimed
         """,

@@ -1,4 +1,4 @@
-"""The invariants as queries: what the record says of itself, in windows that lock nobody out."""
+"""The invariants as queries over the database, in windows that block no other statement."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from uuid import UUID
 import asyncpg
 
 from sluice.model.ids import millisecond_range
-from sluice.model.state import State
+from sluice.model.state import RANKED_STATES
 from sluice.store.db import Db
 
 WINDOW = 20_000  # deliveries looked at by one statement
 
-_RANKED_STATES = [state.value for state in State]
 _LAST = UUID(int=(1 << 128) - 1)
 
 
@@ -79,37 +78,37 @@ async def check_window(db: Db, window: Window) -> WindowReport:
         WITH d AS (
             SELECT * FROM deliveries WHERE id BETWEEN $1 AND $2
         ), e AS (
-            SELECT delivery_id, count(*) AS n, max(number) AS top, max(array_position($3::text[], state)) AS rank
+            SELECT delivery_id, count(*) AS n, max(sequence) AS top, max(array_position($3::text[], state)) AS rank
               FROM events WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
         ), a AS (
             SELECT delivery_id, count(*) AS n, max(number) AS top,
                    count(*) FILTER (WHERE outcome IS NULL) AS open,
                    count(*) FILTER (WHERE outcome IN ('provider_fault', 'throttled', 'auth_failed')) AS definite,
-                   count(*) FILTER (WHERE outcome = 'unknown') AS ambiguous,
-                   min(number) FILTER (WHERE outcome = 'unknown') AS first_ambiguous
+                   count(*) FILTER (WHERE outcome = 'unknown') AS unknown_attempts,
+                   min(number) FILTER (WHERE outcome = 'unknown') AS first_unknown
               FROM attempts WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
         ), m AS (
             SELECT id FROM messages WHERE id BETWEEN $1 AND $2
         ), checked AS (
-            SELECT coalesce(d.id, m.id) AS id, d.message_id, d.state, d.attempts, d.ambiguous,
+            SELECT coalesce(d.id, m.id) AS id, d.message_id, d.state, d.attempt_count, d.unknown_attempts,
                    array_remove(ARRAY[
                        CASE WHEN d.id IS NULL THEN 'I1: the message has no delivery' END,
                        CASE WHEN m.id IS NULL THEN 'I1: the delivery has no message' END,
                        CASE WHEN d.state IN ('QUEUED', 'SENDING') AND d.due_at IS NULL
-                            THEN 'I1: not settled and nobody will drive it' END,
+                            THEN 'I1: not settled and never due' END,
                        CASE WHEN d.state NOT IN ('QUEUED', 'SENDING') AND NOT d.in_flight AND d.due_at IS NOT NULL
                             THEN 'I1: settled and still due' END,
-                       CASE WHEN coalesce(a.n, 0) <> d.attempts OR coalesce(a.top, 0) <> d.attempts
+                       CASE WHEN coalesce(a.n, 0) <> d.attempt_count OR coalesce(a.top, 0) <> d.attempt_count
                             THEN 'I2: the attempts are not numbered from 1 without a gap' END,
                        CASE WHEN coalesce(a.open, 0) <> d.in_flight::int
                             THEN 'I2: an attempt without an outcome does not match what is in flight' END,
-                       CASE WHEN a.n > 1 + a.definite + a.ambiguous
-                            THEN 'I3: more attempts than failures and ambiguous ones allow' END,
-                       CASE WHEN d.class = 'once' AND a.top > a.first_ambiguous
+                       CASE WHEN a.n > 1 + a.definite + a.unknown_attempts
+                            THEN 'I3: more attempts than failures and unknown outcomes allow' END,
+                       CASE WHEN d.delivery_class = 'once' AND a.top > a.first_unknown
                             THEN 'I3: class once was tried again after an unknown outcome' END,
-                       CASE WHEN d.ambiguous <> coalesce(a.ambiguous, 0)
-                            THEN 'I3: the ambiguous attempts are miscounted' END,
-                       CASE WHEN e.n IS DISTINCT FROM d.events::bigint OR e.top IS DISTINCT FROM d.events
+                       CASE WHEN d.unknown_attempts <> coalesce(a.unknown_attempts, 0)
+                            THEN 'I3: the unknown attempts are miscounted' END,
+                       CASE WHEN e.n IS DISTINCT FROM d.last_event_sequence::bigint OR e.top IS DISTINCT FROM d.last_event_sequence
                             THEN 'I5: the events are not numbered from 1 without a gap' END,
                        CASE WHEN e.rank IS DISTINCT FROM array_position($3::text[], d.state)
                             THEN 'I5: the state is not the fold of the events' END
@@ -124,7 +123,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
             SELECT x.delivery_id, ARRAY['I5: an event without a delivery']
               FROM e x WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.id = x.delivery_id)
         )
-        SELECT 'total' AS row, state, count(*) AS n, sum(attempts) AS attempts, sum(ambiguous) AS ambiguous,
+        SELECT 'total' AS row, state, count(*) AS n, sum(attempt_count) AS attempts, sum(unknown_attempts) AS unknown_attempts,
                NULL::uuid AS id, NULL::text[] AS faults
           FROM checked WHERE state IS NOT NULL GROUP BY state
          UNION ALL
@@ -134,7 +133,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
         """,
         window.first,
         window.last,
-        _RANKED_STATES,
+        RANKED_STATES,
         timeout=300.0,
     )
     totals = [row for row in rows if row["row"] == "total"]
@@ -142,7 +141,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
     return WindowReport(
         deliveries=sum(states.values()),
         attempts=sum(int(row["attempts"]) for row in totals),
-        unknown_attempts=sum(int(row["ambiguous"]) for row in totals),
+        unknown_attempts=sum(int(row["unknown_attempts"]) for row in totals),
         unsettled=states.get("QUEUED", 0) + states.get("SENDING", 0),
         states=states,
         violations=[{"id": row["id"], "state": row["state"], "faults": row["faults"]} for row in rows if row["faults"]],
@@ -152,7 +151,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
 async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
     """Deliveries that have been due since ``before`` and that nobody has driven."""
     rows = await db.fetch(
-        "SELECT id FROM deliveries WHERE due_at < $1 AND published_at IS NULL ORDER BY due_at LIMIT $2",
+        "SELECT id FROM deliveries WHERE due_at < $1 AND enqueued_at IS NULL ORDER BY due_at LIMIT $2",
         before,
         limit,
         timeout=60.0,
@@ -162,7 +161,7 @@ async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
 
 async def count_stale_outbox(db: Db, *, before: datetime) -> int:
     """Announcements that should have been acknowledged by ``before``."""
-    found: int = await db.fetchval("SELECT count(*) FROM announcements WHERE due_at < $1", before, timeout=60.0)
+    found: int = await db.fetchval("SELECT count(*) FROM event_outbox WHERE retry_at < $1", before, timeout=60.0)
     return found
 
 
@@ -178,7 +177,7 @@ async def attempts_of(db: Db, ids: list[UUID]) -> dict[UUID, DeliveryAttempts]:
     """The attempts of deliveries, by delivery."""
     rows = await db.fetch(
         """
-        SELECT d.id, d.class, a.number, a.started_at, a.outcome, a.reference
+        SELECT d.id, d.delivery_class, a.number, a.started_at, a.outcome, a.client_reference
           FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id AND a.delivery_id BETWEEN $2 AND $3
          WHERE d.id = ANY($1::uuid[]) AND d.id BETWEEN $2 AND $3
         """,
@@ -189,7 +188,7 @@ async def attempts_of(db: Db, ids: list[UUID]) -> dict[UUID, DeliveryAttempts]:
     )
     found: dict[UUID, DeliveryAttempts] = {}
     for row in rows:
-        one = found.setdefault(row["id"], DeliveryAttempts(row["class"], {}))
+        one = found.setdefault(row["id"], DeliveryAttempts(row["delivery_class"], {}))
         if row["number"] is not None:
-            one.attempts[row["number"]] = (row["started_at"], row["outcome"], row["reference"])
+            one.attempts[row["number"]] = (row["started_at"], row["outcome"], row["client_reference"])
     return found

@@ -65,7 +65,7 @@ async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None
     """The message, if it is this project's."""
     row = await db.fetchrow(
         """
-        SELECT id, project_id, channel, class, sender, content, tags, metadata, created_at
+        SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, created_at
           FROM messages WHERE id = $1 AND project_id = $2
         """,
         message_id,
@@ -75,7 +75,6 @@ async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None
         return None
     deliveries = await _deliveries(db, message_id)
     fields = dict(row)
-    fields["class_"] = fields.pop("class")
     fields["tags"] = tuple(fields["tags"])
     return MessageView(
         **fields,
@@ -88,7 +87,7 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
     # Ids of deliveries are made in the millisecond of their message: the primary key finds them.
     rows = await db.fetch(
         """
-        SELECT id, recipient, state, attempts, provider_id, due_at
+        SELECT id, recipient, state, attempt_count, provider_id, due_at
           FROM deliveries WHERE id BETWEEN $2 AND $3 AND message_id = $1 ORDER BY id
         """,
         message_id,
@@ -100,9 +99,9 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
 async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
-        SELECT delivery_id, number, kind, state, at, attempt, provider_id, detail
+        SELECT delivery_id, sequence, type, state, occurred_at, attempt, provider_id, detail
           FROM events WHERE delivery_id = ANY($1::uuid[])
-         ORDER BY max(at) OVER (PARTITION BY delivery_id ORDER BY number), delivery_id, number
+         ORDER BY max(occurred_at) OVER (PARTITION BY delivery_id ORDER BY sequence), delivery_id, sequence
         """,
         list(recipients),
     )

@@ -1,4 +1,4 @@
-"""Events that were settled and that the broker has not acknowledged yet."""
+"""The event outbox: settled events that Kafka has not acknowledged yet. One row covers a batch of events."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sluice.store.db import Db
 
 
 async def delete(db: Db, acknowledged: Sequence[int]) -> None:
-    """The broker has them."""
-    await db.execute("DELETE FROM announcements WHERE id = ANY($1::bigint[])", list(acknowledged))
+    """Delete outbox rows whose events Kafka has acknowledged."""
+    await db.execute("DELETE FROM event_outbox WHERE id = ANY($1::bigint[])", list(acknowledged))
 
 
 async def claim_overdue(db: Db, *, now: datetime, retry_after: timedelta, limit: int) -> list[int]:
-    """Announcements whose acknowledgement did not come in time; the next one may try after ``again``."""
+    """Ids of outbox rows whose ``retry_at`` has passed; another process may retry them after ``retry_after``."""
     rows = await db.fetch(
         """
-        WITH late AS (
-            SELECT id FROM announcements WHERE due_at <= $1 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+        WITH overdue AS (
+            SELECT id FROM event_outbox WHERE retry_at <= $1 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
         )
-        UPDATE announcements a SET due_at = $2 FROM late WHERE a.id = late.id RETURNING a.id
+        UPDATE event_outbox o SET retry_at = $2 FROM overdue WHERE o.id = overdue.id RETURNING o.id
         """,
         now,
         now + retry_after,
@@ -31,18 +31,19 @@ async def claim_overdue(db: Db, *, now: datetime, retry_after: timedelta, limit:
 
 
 async def events_for(db: Db, outbox_id: int) -> list[dict[str, Any]]:
-    """The events that an announcement covers, with what the bus says of them."""
+    """The events that an outbox row covers, with the fields of a :class:`~sluice.bus.messages.DeliveryEvent`."""
     rows = await db.fetch(
         """
-        SELECT e.delivery_id, e.number, e.kind, e.state, e.at, e.attempt, e.provider_id, e.detail, e.project_id,
-               d.message_id, d.channel, a.outcome, a.started_at, a.finished_at
-          FROM announcements n
-         CROSS JOIN LATERAL unnest(n.delivery_ids, n.numbers) AS k (delivery_id, number)
-          JOIN events e ON e.delivery_id = k.delivery_id AND e.number = k.number
+        SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.detail,
+               e.project_id, d.message_id, d.channel, a.outcome, a.started_at, a.finished_at
+          FROM event_outbox o
+         CROSS JOIN LATERAL unnest(o.delivery_ids, o.sequences) AS k (delivery_id, sequence)
+          JOIN events e ON e.delivery_id = k.delivery_id AND e.sequence = k.sequence
           JOIN deliveries d ON d.id = e.delivery_id
-          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt AND a.finished_at = e.at
-                              AND e.kind IN ('sent', 'attempt_failed', 'failed', 'unconfirmed')
-         WHERE n.id = $1
+          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt
+                              AND a.finished_at = e.occurred_at
+                              AND e.type IN ('sent', 'attempt_failed', 'failed', 'unconfirmed')
+         WHERE o.id = $1
         """,
         outbox_id,
     )

@@ -64,4 +64,4 @@ def _wanted(table: str, now: datetime) -> list[tuple[str, str]]:
         )
         for start in weeks
     ]
-    return [*named, (f"{table}_rest", "DEFAULT")]
+    return [*named, (f"{table}_default", "DEFAULT")]

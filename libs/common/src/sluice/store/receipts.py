@@ -1,4 +1,4 @@
-"""Receipts into the record: each counts once, only for an attempt that was made at that provider."""
+"""Receipts: each counts once, and only for an attempt that was made at that provider."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType, State
+from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
 from sluice.store.db import Db
-
-_RANKED_STATES = [state.value for state in State]
-_SETTLED_STATES = [state.value for state in SETTLED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class ReceiptEntry:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What became of a batch: which statements were about an attempt that exists, and the events they made."""
+    """The result of a batch: which receipts belong to an existing attempt, and the new events."""
 
     known: list[bool]  # in the batch's order
     events: list[dict[str, Any]]  # fields of a DeliveryEvent
@@ -46,74 +43,75 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
     """
     rows = await db.fetch(
         """
-        WITH got AS (
+        WITH received AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::text[])
                      WITH ORDINALITY
-                AS g (delivery_id, attempt, provider_id, receipt_id, kind, state, at, detail, position)
+                AS r (delivery_id, attempt, provider_id, receipt_id, type, state, occurred_at, detail, position)
              LIMIT cardinality($1)  -- see sluice.store.db
-        ), known AS (
-            SELECT g.*, a.project_id
-              FROM got g
-              JOIN attempts a ON a.delivery_id = g.delivery_id AND a.number = g.attempt
-                             AND a.provider_id = g.provider_id
-        ), fresh AS (
-            INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, kind, received_at)
+        ), known AS (  -- receipts whose attempt exists
+            SELECT r.*, a.project_id
+              FROM received r
+              JOIN attempts a ON a.delivery_id = r.delivery_id AND a.number = r.attempt
+                             AND a.provider_id = r.provider_id
+        ), fresh AS (  -- and that are not repeats
+            INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, type, received_at)
             SELECT DISTINCT ON (delivery_id, provider_id, receipt_id)
-                   delivery_id, provider_id, receipt_id, project_id, attempt, kind, $11
+                   delivery_id, provider_id, receipt_id, project_id, attempt, type, $11
               FROM known ORDER BY delivery_id, provider_id, receipt_id, position
             ON CONFLICT DO NOTHING
             RETURNING r.delivery_id, r.provider_id, r.receipt_id
         ), locked AS (
-            SELECT d.id, d.attempts, d.state, d.in_flight, d.ambiguous
+            SELECT d.id, d.attempt_count, d.state, d.in_flight, d.unknown_attempts
               FROM deliveries d
              WHERE d.id IN (SELECT delivery_id FROM fresh)
              ORDER BY d.id
                FOR UPDATE
-        ), counted AS (
+        ), counted AS (  -- ``counts`` is the state that the receipt asserts, null if it asserts none
             SELECT DISTINCT ON (k.delivery_id, k.provider_id, k.receipt_id)
-                   k.*, l.attempts, l.in_flight,
-                   l.state NOT IN ('QUEUED', 'SENDING') AS was_quiet,
-                   CASE WHEN k.kind IN ('failed', 'bounced', 'soft_bounce')
-                             AND (k.attempt < l.attempts
-                                  OR (k.kind = 'failed' AND l.state = 'SENDING' AND NOT l.in_flight))
+                   k.*, l.attempt_count, l.in_flight,
+                   l.state NOT IN ('QUEUED', 'SENDING') AS was_settled,
+                   CASE WHEN k.type IN ('failed', 'bounced', 'soft_bounce')
+                             AND (k.attempt < l.attempt_count
+                                  OR (k.type = 'failed' AND l.state = 'SENDING' AND NOT l.in_flight))
                         THEN NULL ELSE k.state END AS counts
               FROM known k
               JOIN fresh USING (delivery_id, provider_id, receipt_id)
               JOIN locked l ON l.id = k.delivery_id
              ORDER BY k.delivery_id, k.provider_id, k.receipt_id, k.position
         ), numbered AS (
-            SELECT c.*, row_number() OVER (PARTITION BY delivery_id ORDER BY at, position) AS nth FROM counted c
-        ), per AS (
+            SELECT c.*, row_number() OVER (PARTITION BY delivery_id ORDER BY occurred_at, position) AS nth FROM counted c
+        ), per_delivery AS (
             SELECT delivery_id, count(*) AS n, max(array_position($9::text[], counts)) AS rank,
-                   bool_or(kind = 'failed' AND counts IS NULL AND attempt = attempts AND NOT in_flight
-                           AND NOT was_quiet) AS dropped
+                   bool_or(type = 'failed' AND counts IS NULL AND attempt = attempt_count AND NOT in_flight
+                           AND NOT was_settled) AS dropped
               FROM numbered GROUP BY delivery_id
-        ), moved AS (
+        ), changed AS (
             UPDATE deliveries d
                SET state = CASE WHEN p.rank > array_position($9::text[], d.state) THEN ($9::text[])[p.rank]
                                 ELSE d.state END,
-                   events = d.events + p.n,
+                   last_event_sequence = d.last_event_sequence + p.n,
                    due_at = CASE WHEN d.in_flight THEN d.due_at
                                  WHEN ($9::text[])[p.rank] = ANY($10::text[]) OR d.state = ANY($10::text[]) THEN NULL
                                  WHEN p.dropped THEN $11
                                  ELSE d.due_at END
-              FROM per p
+              FROM per_delivery p
              WHERE d.id = p.delivery_id
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.events - p.n AS before
-        ), history AS (
-            INSERT INTO events (delivery_id, number, project_id, kind, state, at, attempt, provider_id, detail)
-            SELECT n.delivery_id, m.before + n.nth, m.project_id, n.kind, n.counts, n.at, n.attempt, n.provider_id,
-                   n.detail
-              FROM numbered n JOIN moved m ON m.id = n.delivery_id
-            RETURNING delivery_id, number, kind, state, at, attempt, provider_id, detail
-        ), covered AS (
-            INSERT INTO announcements (due_at, delivery_ids, numbers)
-            SELECT $12, array_agg(delivery_id), array_agg(number) FROM history HAVING count(*) > 0
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence - p.n AS before
+        ), new_events AS (
+            INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
+                                detail)
+            SELECT n.delivery_id, c.before + n.nth, c.project_id, n.type, n.counts, n.occurred_at, n.attempt,
+                   n.provider_id, n.detail
+              FROM numbered n JOIN changed c ON c.id = n.delivery_id
+            RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, detail
+        ), outbox AS (
+            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
+            SELECT $12, array_agg(delivery_id), array_agg(sequence) FROM new_events HAVING count(*) > 0
             RETURNING id
         )
-        SELECT NULL::bigint AS position, h.*, m.message_id, m.project_id, m.channel, c.id AS announcement
-          FROM history h JOIN moved m ON m.id = h.delivery_id CROSS JOIN covered c
+        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, o.id AS outbox_id
+          FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
         SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
         """,
@@ -125,14 +123,14 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         [STATE_ASSERTED_BY[one.type] for one in batch],
         [one.occurred_at for one in batch],
         [one.detail for one in batch],
-        _RANKED_STATES,
-        _SETTLED_STATES,
+        RANKED_STATES,
+        SETTLED_STATES,
         now,
         now + outbox_retry_after,
     )
     known = {row["position"] for row in rows if row["position"] is not None}
     made = [dict(row) for row in rows if row["position"] is None]
-    announcement = made[0]["announcement"] if made else None
+    outbox_id = made[0]["outbox_id"] if made else None
     for fields in made:
-        del fields["position"], fields["announcement"]
-    return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, announcement)
+        del fields["position"], fields["outbox_id"]
+    return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, outbox_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from gateway.errors import Unauthorized, Unavailable
-from sluice.store import configuration
+from sluice.store import api_keys
+from sluice.store.api_keys import ApiKey, key_prefix, parse_key_prefix
 from sluice.store.config_cache import ConfigCache
-from sluice.store.configuration import ApiKey, key_prefix, parse_key_prefix
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 
 KEY_HEADER = "x-sendpipe-key"
@@ -40,7 +40,7 @@ class ApiKeyAuthenticator:
             return None
         try:
             async with asyncio.timeout(_DB_TIMEOUT):
-                found = await configuration.find_key_by_prefix(self._pool, lookup)
+                found = await api_keys.find_key_by_prefix(self._pool, lookup)
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable("the API key could not be checked; try again") from error
         if found is not None:

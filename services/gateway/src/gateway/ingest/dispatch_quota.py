@@ -40,17 +40,17 @@ class DispatchQuota:
         self._exhausted_at: dict[UUID, float] = {}  # project, and when it last found no room
         self._dirty = False
 
-    def try_reserve(self, project_id: UUID, channel: Channel, class_: DeliveryClass, count: int) -> bool:
+    def try_reserve(self, project_id: UUID, channel: Channel, delivery_class: DeliveryClass, count: int) -> bool:
         """Whether ``count`` deliveries go on the conveyor now; if so they are counted as being there.
 
         Urgent ones have shares of their own: a project's pile does not hold up what it calls urgent.
         """
-        bulkhead = (channel, class_ is DeliveryClass.URGENT)
+        bulkhead = (channel, delivery_class is DeliveryClass.URGENT)
         held = self._enqueued[project_id, *bulkhead]
         share = self._limit // (self._projects[bulkhead] + (held == 0))
         # Alone, even a message to more recipients than there is room for must be able to go.
         if held and held + count > share:
-            if class_ is not DeliveryClass.URGENT:
+            if delivery_class is not DeliveryClass.URGENT:
                 self._exhausted_at[project_id] = self._clock()
             return False
         self._dirty = True
@@ -70,7 +70,7 @@ class DispatchQuota:
                 try:
                     await self.refresh(db)
                 except UNAVAILABLE_ERRORS as error:
-                    log.warning("conveyor_unknown", error=type(error).__name__)
+                    log.warning("dispatch_queue_unreadable", error=type(error).__name__)
 
     async def refresh(self, db: Db) -> None:
         """Count what is on the conveyor now."""

@@ -29,10 +29,11 @@ from sluice.runtime.clock import utc_now
 from sluice.runtime.fail_after import FutureTimeout
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import cancellation, ingest
+from sluice.store.api_keys import ApiKey
 from sluice.store.config_cache import ConfigCache
-from sluice.store.configuration import ApiKey, Project
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
+from sluice.store.projects import Project
 
 log = structlog.get_logger()
 
@@ -110,8 +111,8 @@ class MessageIngest:
     ) -> AcceptedMessage:
         """Record one send request of the key's project and put it on the conveyor.
 
-        ``own_key``: the idempotency key of a request that brings none, from a door through which one may come twice.
-        ``asked_at``: when its caller let go of it, if that is not now; its times are judged by that.
+        ``fallback_key``: the idempotency key of a request that brings none, from a door through which one may come twice.
+        ``submitted_at``: when its caller let go of it, if that is not now; its times are judged by that.
 
         Raises:
             ApiError: Invalid, IdempotencyConflict, or Unavailable; in each case nothing was recorded.
@@ -232,14 +233,14 @@ class MessageIngest:
             if not self._in_doubt:
                 continue
             try:
-                assert failpoints.hit("withdraw.before_write")
+                assert failpoints.hit("revoke.before_write")
                 withdrawn = await cancellation.revoke_in_doubt(self._pool, list(self._in_doubt), now=utc_now())
             except UNAVAILABLE_ERRORS:
                 self._in_doubt = dict.fromkeys(self._in_doubt, time.monotonic() + _IN_DOUBT_TTL)
                 continue
-            assert failpoints.hit("withdraw.written")
+            assert failpoints.hit("revoke.written")
             if withdrawn:
-                log.info("withdrawn", deliveries=withdrawn)
+                log.info("in_doubt_message_revoked", deliveries=withdrawn)
             now = time.monotonic()
             self._in_doubt = {id_: until for id_, until in self._in_doubt.items() if until > now}
 
@@ -255,10 +256,10 @@ class MessageIngest:
                 message_id=message.id,
                 project_id=message.project_id,
                 channel=message.channel,
-                class_=message.delivery_class,
-                driven_at=message.created_at,
+                delivery_class=message.delivery_class,
+                enqueued_at=message.created_at,
                 expires_at=message.expires_at,
-                preferred=message.preferred_provider_id,
+                preferred_provider_id=message.preferred_provider_id,
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)

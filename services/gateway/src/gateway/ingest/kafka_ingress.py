@@ -22,7 +22,7 @@ from sluice.bus.topics import Topic
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
-from sluice.store.configuration import ApiKey
+from sluice.store.api_keys import ApiKey
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class SendRequestConsumer:
             except Unavailable:
                 await asyncio.sleep(_RETRY_DELAY)
             except Exception as error:
-                log.exception("intake_failed", partition=record.partition, offset=record.offset)
+                log.exception("ingress_failed", partition=record.partition, offset=record.offset)
                 await dead_letter(self._publisher, record, f"it broke the intake: {type(error).__name__}")
                 break
         record.ack()
@@ -68,7 +68,7 @@ class SendRequestConsumer:
         key: ApiKey | None = None
         try:
             key = await self._keys.authenticate(_text(headers.get(KEY_HEADER)))
-            assert failpoints.hit("intake.before_accept")
+            assert failpoints.hit("ingress.before_accept")
             await self._ingest.accept(
                 record.value or b"",
                 key,
@@ -77,7 +77,7 @@ class SendRequestConsumer:
                 fallback_key=_positional_key(record),
                 submitted_at=_producer_time(record),
             )
-            assert failpoints.hit("intake.accepted")
+            assert failpoints.hit("ingress.accepted")
         except Unavailable:
             raise
         except ApiError as error:
@@ -108,9 +108,9 @@ class SendRequestConsumer:
             offset=record.offset,
             occurred_at=utc_now(),
         )
-        assert failpoints.hit("intake.before_reject")
+        assert failpoints.hit("ingress.before_reject")
         await wait_for_acks([self._publisher.publish(Topic.EVENTS, key.project_id.bytes, rejected.encode())])
-        assert failpoints.hit("intake.rejected")
+        assert failpoints.hit("ingress.rejected")
 
 
 def _producer_time(record: Record) -> datetime | None:

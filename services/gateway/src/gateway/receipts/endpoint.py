@@ -26,8 +26,8 @@ from sluice.runtime.errors import SluiceError
 from sluice.store import receipts
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.configuration import ProviderRow
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.providers import ProviderRow
 from sluice.store.receipts import ReceiptEntry
 
 log = structlog.get_logger()

@@ -164,9 +164,9 @@ QUOTA_ERRORS = {"daily_quota_exceeded": MAX_RETRY_AFTER, "monthly_quota_exceeded
 def classify(response: httpx.Response) -> Outcome:
     """Accepted only by a 2xx that carries an id."""
     body = json_body(response)
-    name, provider_ref = body.get("name"), body.get("id")
-    if response.is_success and isinstance(provider_ref, str) and 0 < len(provider_ref) <= 200:
-        return Accepted(provider_ref)
+    name, provider_message_id = body.get("name"), body.get("id")
+    if response.is_success and isinstance(provider_message_id, str) and 0 < len(provider_message_id) <= 200:
+        return Accepted(provider_message_id)
     name = name if isinstance(name, str) else ""
     kind = ERROR_CODES.get((response.status_code, name)) or STATUS_FALLBACK.get(response.status_code, Unknown)
     return make_outcome(

@@ -1,0 +1,102 @@
+"""API keys: ``sp_live_`` or ``sp_test_``, a public prefix, a secret, a checksum. Only a hash of the key is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sluice.model.ids import uuid7
+from sluice.store.db import Db
+
+_LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_HEAD, _LOOKUP, _SECRET, _CHECK = 8, 12, 30, 6  # letters; the secret carries 170 random bits
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key; the key itself is not."""
+
+    id: UUID
+    project_id: UUID
+    name: str
+    key_prefix: str
+    key_hash: bytes
+    is_test: bool
+
+    def matches(self, key: str) -> bool:
+        """Whether ``key`` is this key, in constant time."""
+        return hmac.compare_digest(self.key_hash, hashlib.sha256(key.encode()).digest())
+
+
+def generate_key(*, is_test: bool) -> tuple[str, str]:
+    """A new key and its public look-up part: ``sp_live_`` (or ``sp_test_``), look-up, secret, checksum."""
+    lookup = "".join(secrets.choice(_LETTERS) for _ in range(_LOOKUP))
+    secret = "".join(secrets.choice(_LETTERS) for _ in range(_SECRET))
+    head = f"sp_{'test' if is_test else 'live'}_{lookup}{secret}"
+    return head + _checksum(head), lookup
+
+
+def key_prefix(key: str) -> str:
+    """Where a key has its look-up part; of a text that is no key, anything."""
+    return key[_HEAD : _HEAD + _LOOKUP]
+
+
+def parse_key_prefix(key: str) -> str | None:
+    """The public part of a well-formed key; None for what cannot be one, without asking anybody."""
+    if key[:_HEAD] not in ("sp_live_", "sp_test_") or not key.isascii():
+        return None
+    if len(key) != _HEAD + _LOOKUP + _SECRET + _CHECK:
+        return None
+    if not hmac.compare_digest(key[-_CHECK:], _checksum(key[:-_CHECK])):
+        return None
+    return key_prefix(key)
+
+
+def _checksum(head: str) -> str:
+    value = zlib.crc32(head.encode())
+    letters = []
+    for _ in range(_CHECK):
+        value, digit = divmod(value, len(_LETTERS))
+        letters.append(_LETTERS[digit])
+    return "".join(letters)
+
+
+async def create_key(db: Db, project_id: UUID, *, name: str, is_test: bool, now: datetime) -> str:
+    """A new API key; this is the only time its text exists."""
+    key, lookup = generate_key(is_test=is_test)
+    await db.execute(
+        "INSERT INTO api_keys (id, project_id, name, key_prefix, key_hash, is_test, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        uuid7(),
+        project_id,
+        name,
+        lookup,
+        hashlib.sha256(key.encode()).digest(),
+        is_test,
+        now,
+    )
+    return key
+
+
+async def list_keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
+    """All active keys, or those of one project."""
+    rows = await db.fetch(
+        "SELECT id, project_id, name, key_prefix, key_hash, is_test FROM api_keys"
+        " WHERE is_active AND ($1::uuid IS NULL OR project_id = $1)",
+        project_id,
+    )
+    return [ApiKey(**row) for row in rows]
+
+
+async def find_key_by_prefix(db: Db, prefix: str) -> ApiKey | None:
+    """The active key with this public part."""
+    row = await db.fetchrow(
+        "SELECT id, project_id, name, key_prefix, key_hash, is_test FROM api_keys WHERE is_active AND key_prefix = $1",
+        prefix,
+    )
+    return None if row is None else ApiKey(**row)

@@ -1,0 +1,53 @@
+"""Projects: the scope of everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sluice.model.ids import uuid7
+from sluice.store.db import Db
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project: the scope of everything else."""
+
+    id: UUID
+    organization_id: UUID
+    slug: str
+    name: str
+    default_sender: str | None
+
+
+async def create_project(db: Db, *, organization: str, slug: str, name: str, now: datetime) -> Project:
+    """A new organization with a first project."""
+    organization_id, project_id = uuid7(), uuid7()
+    await db.execute("INSERT INTO organizations VALUES ($1, $2, $3)", organization_id, organization, now)
+    await db.execute(
+        "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $2, $3, $4, $5)",
+        project_id,
+        organization_id,
+        slug,
+        name,
+        now,
+    )
+    return Project(project_id, organization_id, slug, name, None)
+
+
+async def project_by_slug(db: Db, slug: str) -> Project | None:
+    """The project of that slug."""
+    row = await db.fetchrow(
+        "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE slug = $1", slug
+    )
+    return None if row is None else Project(**row)
+
+
+async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
+    """All projects, or the one named."""
+    rows = await db.fetch(
+        "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE $1::uuid IS NULL OR id = $1",
+        project_id,
+    )
+    return [Project(**row) for row in rows]

@@ -1,0 +1,117 @@
+"""Providers: the configured accounts of provider packages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sluice.model.ids import uuid7
+from sluice.model.message import Channel
+from sluice.store.cipher import CredentialCipher
+from sluice.store.db import Db
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One configured account of a provider package."""
+
+    id: UUID
+    project_id: UUID
+    package: str
+    channel: Channel
+    name: str
+    priority: int
+    enabled: bool
+    encrypted_credentials: bytes  # sealed
+    settings: Mapping[str, Any]
+    version: int
+    deleted: bool
+
+
+async def create_provider(
+    db: Db,
+    cipher: CredentialCipher,
+    project_id: UUID,
+    *,
+    package: str,
+    channel: Channel,
+    name: str,
+    credentials: Mapping[str, Any],
+    now: datetime,
+    priority: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> UUID:
+    """A new provider, last in its channel unless ``priority`` says otherwise. The credentials are already checked."""
+    provider_id = uuid7()
+    encrypted = cipher.encrypt(json.dumps(credentials).encode(), project_id=project_id, provider_id=provider_id)
+    await db.execute(
+        """
+        INSERT INTO providers (id, project_id, package, channel, name, priority, encrypted_credentials, settings,
+                               created_at, updated_at)
+        SELECT $1, $2, $3, $4, $5,
+               coalesce($6, (SELECT coalesce(max(priority), 0) + 1 FROM providers
+                              WHERE project_id = $2 AND channel = $4 AND deleted_at IS NULL)),
+               $7, $8, $9, $9
+        """,
+        provider_id,
+        project_id,
+        package,
+        channel.value,
+        name,
+        priority,
+        encrypted,
+        json.dumps(dict(settings or {})),
+        now,
+    )
+    return provider_id
+
+
+async def list_providers(db: Db, project_id: UUID | None = None) -> list[ProviderRow]:
+    """All providers in routing order, or those of one project; deleted ones too, for what is still in flight."""
+    rows = await db.fetch(
+        """
+        SELECT id, project_id, package, channel, name, priority, enabled, encrypted_credentials, settings, version,
+               deleted_at IS NOT NULL AS deleted
+          FROM providers
+         WHERE $1::uuid IS NULL OR project_id = $1
+         ORDER BY project_id, channel, priority, id
+        """,
+        project_id,
+    )
+    return [_provider(row) for row in rows]
+
+
+def _provider(row: Any) -> ProviderRow:
+    fields = dict(row)
+    fields["channel"] = Channel(fields["channel"])
+    fields["settings"] = json.loads(fields["settings"])
+    return ProviderRow(**fields)
+
+
+async def update_provider(
+    db: Db,
+    provider_id: UUID,
+    *,
+    now: datetime,
+    enabled: bool | None = None,
+    encrypted_credentials: bytes | None = None,
+    deleted: bool = False,
+) -> None:
+    """Change what is given; every change is a new version."""
+    await db.execute(
+        """
+        UPDATE providers
+           SET enabled = coalesce($2, enabled), encrypted_credentials = coalesce($3, encrypted_credentials),
+               deleted_at = CASE WHEN $4 THEN $5 ELSE deleted_at END, version = version + 1, updated_at = $5
+         WHERE id = $1
+        """,
+        provider_id,
+        enabled,
+        encrypted_credentials,
+        deleted,
+        now,
+    )
