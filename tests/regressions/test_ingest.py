@@ -112,7 +112,7 @@ async def intake(gateway):
     async def read(*records):
         await made.handle_batch(list(records))
         async with asyncio.timeout(10):
-            while not all(record.finished for record in records):
+            while not all(record.acked for record in records):
                 await asyncio.sleep(0.01)
 
     return read

@@ -65,7 +65,7 @@ class FakeSettlementWriter:
 
     @property
     def kinds(self):
-        return [settlement.conclusion.step.kind for settlement in self.settled]
+        return [settlement.resolution.transition.type for settlement in self.settled]
 
 
 class FakeTransport:

@@ -402,7 +402,7 @@ def a_record(gateway, value=None, **changes):
 
 async def take(gateway, *records):
     await gateway.intake.take(list(records))
-    await wait_until(lambda: all(record.finished for record in records))
+    await wait_until(lambda: all(record.acked for record in records))
 
 
 def parked(gateway):

@@ -140,7 +140,7 @@ async def test_when_all_were_tried_another_round_follows(routing, settlements, p
     await route(routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503"))
 
     (settlement,) = settlements.settled
-    assert settlement.conclusion.step.kind is EventType.POSTPONED
+    assert settlement.resolution.transition.type is EventType.POSTPONED
     assert settlement.conclusion.step.detail == "every provider was tried in round 1; the last said: 503"
 
 
@@ -189,7 +189,7 @@ async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, 
     await route(routing, a_live_task())
 
     (settlement,) = settlements.settled
-    assert (settlement.conclusion.step.kind, settlement.conclusion.step.due_at) == (EventType.POSTPONED, held)
+    assert (settlement.resolution.transition.type, settlement.conclusion.step.due_at) == (EventType.POSTPONED, held)
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])

@@ -12,19 +12,19 @@ from tests.examples import a_message, a_task, seconds
 
 
 @pytest.fixture
-async def settlements(record, bus):
-    async with SettlementWriter(record.pool, bus).running() as settlements:
+async def settlements(store, bus):
+    async with SettlementWriter(store.pool, bus).running() as settlements:
         yield settlements
 
 
-async def tasks(record, count):
+async def tasks(store, count):
     """A drive for each of so many deliveries that were just accepted."""
     messages = [a_message(utc_now()) for _ in range(count)]
-    await record.accept(*messages)
+    await store.accept(*messages)
     return [a_task(delivery_id=one.deliveries[0].id, message_id=one.id) for one in messages]
 
 
-async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_first(record, bus, settlements):
+async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_first(store, bus, settlements):
     one, other = await tasks(record, 2)
     now = utc_now()
     steps = [
@@ -35,8 +35,8 @@ async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_fi
 
     assert await asyncio.gather(*map(settlements.settle, steps)) == [True, True, True]
 
-    assert await record.history(one.delivery_id) == ["accepted", "postponed", "expired"]
-    assert await record.history(other.delivery_id) == ["accepted", "expired"]
+    assert await store.history(one.delivery_id) == ["accepted", "postponed", "expired"]
+    assert await store.history(other.delivery_id) == ["accepted", "expired"]
     told = [DeliveryEvent.model_validate_json(value) for value in bus.on("delivery.events")]
     assert {(event.delivery_id, event.sequence, event.type.value) for event in told} == {
         (one.delivery_id, 2, "postponed"),
@@ -45,7 +45,7 @@ async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_fi
     }
 
 
-async def test_each_step_of_a_batch_is_told_what_became_of_it(record, settlements):
+async def test_each_step_of_a_batch_is_told_what_became_of_it(store, settlements):
     one, other = await tasks(record, 2)
     now = utc_now()
     steps = [Settlement(task, expire(task, at=now)) for task in (one, one, other)]

@@ -41,7 +41,7 @@ REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
 VAULT = CredentialCipher(bytes(32))
 
 
-class Configured:
+class StubConfig:
     """The configuration in memory, as far as a worker and a router ask it."""
 
     def __init__(self, *rows):
@@ -61,18 +61,18 @@ def an_smtp(priority=1, **changes):
     return a_provider(priority, **changes | {"id": row.id, "encrypted_credentials": encrypted})
 
 
-class Working:
+class WorkerHarness:
     """A worker, what surrounds it, and one way to give it work."""
 
-    def __init__(self, record, bus, config, wire):
-        self.record, self.bus, self.configuration, self.wire = record, bus, config, wire
+    def __init__(self, store, bus, config, transport):
+        self.store, self.bus, self.config, self.transport = store, bus, config, transport
         self.worker = None
 
     async def a_delivery(self, **changes):
         """A drive for a delivery that was just accepted."""
         now = utc_now()
         message = a_message(now, **{"expires_at": now + seconds(3600)} | changes)
-        await self.record.accept(message)
+        await self.store.accept(message)
         return a_task(
             delivery_id=message.deliveries[0].id,
             message_id=message.id,
@@ -95,17 +95,17 @@ class Working:
         return [self.handed_over(await self.a_delivery(), provider) for _ in range(count)]
 
     async def take(self, *records):
-        await self.worker.take(list(records))
-        await wait_until(lambda: all(one.finished for one in records))
+        await self.worker.handle_batch(list(records))
+        await wait_until(lambda: all(one.acked for one in records))
 
     @asynccontextmanager
     async def unanswered(self, *records):
         """Taken over, and while the block runs the far end answers nobody; after it all are finished."""
-        self.wire.open.clear()
-        await self.worker.take(list(records))
+        self.transport.gate.clear()
+        await self.worker.handle_batch(list(records))
         yield
-        self.wire.open.set()
-        await wait_until(lambda: all(one.finished for one in records))
+        self.transport.gate.set()
+        await wait_until(lambda: all(one.acked for one in records))
 
     @property
     def events(self):
@@ -128,12 +128,12 @@ def wire():
 
 @asynccontextmanager
 async def a_worker(working, http=None, **settings):
-    async with SettlementWriter(working.record.pool, working.bus).running() as settlements:
+    async with SettlementWriter(working.store.pool, working.bus).running() as settlements:
         worker = Worker(
-            db=working.record.pool,
-            config=working.configuration,
+            db=working.store.pool,
+            config=working.config,
             cipher=VAULT,
-            transports={TransportKind.SMTP: working.wire, TransportKind.HTTP: http},
+            transports={TransportKind.SMTP: working.transport, TransportKind.HTTP: http},
             publisher=working.bus,
             settlements=settlements,
             settings=WorkerSettings(
@@ -145,16 +145,16 @@ async def a_worker(working, http=None, **settings):
 
 
 @pytest.fixture
-async def working(record, bus, provider, wire):
-    working = Working(record, bus, Configured(provider), wire)
+async def working(store, bus, provider, wire):
+    working = WorkerHarness(store, bus, StubConfig(provider), wire)
     async with a_worker(working, provider_queue_timeout=0.4) as working.worker:
         yield working
 
 
 @pytest.fixture
-async def patient(record, bus, provider, wire):
+async def patient(store, bus, provider, wire):
     """As ``working``, with a patience that no test waits out."""
-    working = Working(record, bus, Configured(provider), wire)
+    working = WorkerHarness(store, bus, StubConfig(provider), wire)
     async with a_worker(working, provider_queue_timeout=60.0) as working.worker:
         yield working
 
@@ -164,8 +164,8 @@ async def test_an_assignment_is_sent_and_settled(working, provider, wire):
 
     await working.take(working.handed_over(task, provider))
 
-    (attempt,) = await working.record.attempts(task.delivery_id)
-    assert (await working.record.state(task.delivery_id), attempt["outcome"], len(wire.heard)) == (
+    (attempt,) = await working.store.attempts(task.delivery_id)
+    assert (await working.store.state(task.delivery_id), attempt["outcome"], len(wire.heard)) == (
         "SENT",
         "accepted",
         1,
@@ -191,7 +191,7 @@ async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(wor
 
     await working.take(working.handed_over(task, provider), working.handed_over(following, provider))
 
-    assert await working.record.history(task.delivery_id) == [
+    assert await working.store.history(task.delivery_id) == [
         "accepted",
         "sending",
         "attempt_failed",
@@ -203,11 +203,11 @@ async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(wor
 
 async def test_a_cancelled_message_is_not_sent(working, provider, wire):
     task = await working.a_delivery()
-    await working.record.cancel(task.message_id)
+    await working.store.cancel(task.message_id)
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "CANCELLED")
+    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "CANCELLED")
 
 
 async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
@@ -215,7 +215,7 @@ async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "EXPIRED")
+    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "EXPIRED")
 
 
 async def test_a_refused_message_fails_without_another_attempt(working, provider, wire):
@@ -224,7 +224,7 @@ async def test_a_refused_message_fails_without_another_attempt(working, provider
 
     await working.take(working.handed_over(task, provider))
 
-    assert (await working.record.state(task.delivery_id), working.rerouted) == ("FAILED", [])
+    assert (await working.store.state(task.delivery_id), working.rerouted) == ("FAILED", [])
 
 
 @pytest.mark.parametrize("answer", [DOWN, NotSentError("connection refused")], ids=["451", "refused"])
@@ -236,7 +236,7 @@ async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire,
 
     (following,) = working.rerouted
     assert (following.attempt, following.tried) == (2, (provider.id,))
-    assert await working.record.state(task.delivery_id) == "SENDING"
+    assert await working.store.state(task.delivery_id) == "SENDING"
 
 
 @pytest.mark.parametrize(
@@ -248,23 +248,23 @@ async def test_an_answer_that_was_not_understood_is_unknown(working, provider, w
 
     await working.take(working.handed_over(task, provider))
 
-    (attempt,) = await working.record.attempts(task.delivery_id)
-    assert (attempt["outcome"], await working.record.state(task.delivery_id)) == ("unknown", "UNCONFIRMED")
+    (attempt,) = await working.store.attempts(task.delivery_id)
+    assert (attempt["outcome"], await working.store.state(task.delivery_id)) == ("unknown", "UNCONFIRMED")
 
 
 async def test_a_disabled_provider_is_not_called(working, provider, wire):
-    working.configuration.change(provider, enabled=False)
+    working.config.change(provider, enabled=False)
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
 
     (back,) = working.rerouted
     assert (wire.heard, back.attempt, back.avoid) == ([], 1, (provider.id,))
-    assert await working.record.attempts(task.delivery_id) == []
+    assert await working.store.attempts(task.delivery_id) == []
 
 
 async def test_a_provider_of_another_project_is_not_called(working, provider, wire):
-    working.configuration.change(provider, project_id=ids.uuid7())
+    working.config.change(provider, project_id=ids.uuid7())
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
@@ -273,7 +273,7 @@ async def test_a_provider_of_another_project_is_not_called(working, provider, wi
 
 
 async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, provider, wire):
-    working.configuration.change(provider, credentials=b"\x01short")
+    working.config.change(provider, credentials=b"\x01short")
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
@@ -284,7 +284,7 @@ async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, p
 async def test_new_credentials_are_used_for_the_next_attempt(working, provider, wire):
     await working.take(working.handed_over(await working.a_delivery(), provider))
     encrypted = VAULT.encrypt(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
-    working.configuration.change(provider, credentials=encrypted, version=2)
+    working.config.change(provider, credentials=encrypted, version=2)
 
     await working.take(working.handed_over(await working.a_delivery(), provider))
 
@@ -304,7 +304,7 @@ async def test_an_assignment_that_the_record_cannot_hold_is_parked_and_harms_no_
     await working.take(working.handed_over(bad, provider, reference="NUL \x00"), working.handed_over(good, provider))
 
     assert len(working.bus.on("dead.letters")) == 1
-    assert await working.record.state(good.delivery_id) == "SENT"
+    assert await working.store.state(good.delivery_id) == "SENT"
 
 
 async def test_content_that_cannot_be_read_is_parked_and_lets_its_lease_end(working, provider, wire):
@@ -320,26 +320,26 @@ async def test_a_record_that_was_taken_away_is_left_to_the_other(working, provid
 
     await working.take(working.handed_over(task, provider, alive=False))
 
-    assert (wire.heard, await working.record.state(task.delivery_id)) == ([], "QUEUED")
+    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "QUEUED")
 
 
 async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire):
     other = an_smtp(2, settings={"concurrency": 1})
-    working.configuration.change(provider, settings={"concurrency": 1})
-    working.configuration.providers[other.id] = other
+    working.config.change(provider, settings={"concurrency": 1})
+    working.config.providers[other.id] = other
     async with working.unanswered(*await working.some(3, provider)):
         await wait_until(lambda: len(wire.heard) == 1)
 
-        await working.worker.take(await working.some(1, other))
+        await working.worker.handle_batch(await working.some(1, other))
 
         await wait_until(lambda: len(wire.heard) == 2)
 
 
 @pytest.mark.parametrize(("slots", "afterwards"), [(3, 3), (1, 1)])
 async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, provider, wire, slots, afterwards):
-    working.configuration.change(provider, settings={"concurrency": 2})
+    working.config.change(provider, settings={"concurrency": 2})
     await working.take(working.handed_over(await working.a_delivery(), provider))
-    working.configuration.change(provider, settings={"concurrency": slots}, version=provider.version + 1)
+    working.config.change(provider, settings={"concurrency": slots}, version=provider.version + 1)
     wire.heard.clear()
 
     async with working.unanswered(*await working.some(5, provider)):
@@ -350,25 +350,25 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
 
 
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
-    working.configuration.change(provider, settings={"concurrency": 1})
+    working.config.change(provider, settings={"concurrency": 1})
     wire.open.clear()
     tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(delivery_class=DeliveryClass.URGENT)]
     records = [working.handed_over(task, provider) for task in tasks]
-    await working.worker.take(records[:3])
-    await working.worker.take(records[3:])
+    await working.worker.handle_batch(records[:3])
+    await working.worker.handle_batch(records[3:])
 
     wire.open.set()
 
-    await wait_until(lambda: all(one.finished for one in records))
-    begun = [(await working.record.attempts(task.delivery_id))[0]["started_at"] for task in tasks]
+    await wait_until(lambda: all(one.acked for one in records))
+    begun = [(await working.store.attempts(task.delivery_id))[0]["started_at"] for task in tasks]
     assert begun[0] < begun[3] < begun[1] < begun[2]
 
 
 async def test_nothing_is_handed_back_while_the_others_are_as_busy(working, provider):
     other = an_smtp(2)
-    working.configuration.providers[other.id] = other
+    working.config.providers[other.id] = other
     for row in (provider, other):
-        working.configuration.change(row, settings={"concurrency": 1})
+        working.config.change(row, settings={"concurrency": 1})
 
     async with working.unanswered(*await working.some(2, provider), *await working.some(2, other)):
         await asyncio.sleep(1.0)  # the patience here is 0.4 s
@@ -377,9 +377,9 @@ async def test_nothing_is_handed_back_while_the_others_are_as_busy(working, prov
 
 
 async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(working, provider):
-    working.configuration.change(provider, settings={"concurrency": 1})
+    working.config.change(provider, settings={"concurrency": 1})
     other = an_smtp(2)
-    working.configuration.providers[other.id] = other
+    working.config.providers[other.id] = other
 
     async with working.unanswered(*await working.some(3, provider)):
         await wait_until(lambda: len(working.rerouted) == 2)
@@ -389,14 +389,14 @@ async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(wo
 
 
 async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider, wire):
-    working.configuration.change(provider, settings={"concurrency": 1})
+    working.config.change(provider, settings={"concurrency": 1})
     other = an_smtp(2)
-    working.configuration.providers[other.id] = other
+    working.config.providers[other.id] = other
     first, second, third = await working.some(3, provider)
     async with working.unanswered(first):
         await asyncio.sleep(0.6)  # patience is 0.4 s
 
-        await working.worker.take([second])
+        await working.worker.handle_batch([second])
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -408,11 +408,11 @@ async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider,
 
 def told_silent(working):
     told = [orjson.loads(value) for value in working.bus.on("delivery.events")]
-    return [event for event in told if event["kind"] == "provider_unresponsive"]
+    return [event for event in told if event["type"] == "provider_unresponsive"]
 
 
 async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(working, provider):
-    working.configuration.change(provider, settings={"concurrency": 2})
+    working.config.change(provider, settings={"concurrency": 2})
 
     async with working.unanswered(*await working.some(2, provider)):
         await wait_until(lambda: len(told_silent(working)) == 2)
@@ -447,7 +447,7 @@ async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_ov
 
 
 async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provider):
-    working.configuration.change(provider, settings={"concurrency": 2})
+    working.config.change(provider, settings={"concurrency": 2})
 
     async with working.unanswered(*await working.some(1, provider)):
         await asyncio.sleep(1.0)  # the patience here is 0.4 s
@@ -456,11 +456,11 @@ async def test_a_provider_with_a_free_slot_is_not_called_silent(working, provide
 
 
 async def test_a_provider_is_not_called_silent_because_the_record_is_slow(working, provider, wire):
-    working.configuration.change(provider, settings={"concurrency": 1})
+    working.config.change(provider, settings={"concurrency": 1})
     record = working.handed_over(await working.a_delivery(), provider)
-    async with working.record.pool.acquire() as connection, connection.transaction():
+    async with working.store.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE deliveries")
-        await working.worker.take([record])
+        await working.worker.handle_batch([record])
         await asyncio.sleep(1.0)  # the patience here is 0.4 s
 
     await wait_until(lambda: record.finished)
@@ -468,13 +468,13 @@ async def test_a_provider_is_not_called_silent_because_the_record_is_slow(workin
 
 
 async def test_what_nobody_else_could_take_keeps_its_place(working, provider):
-    working.configuration.change(provider, settings={"concurrency": 1})
+    working.config.change(provider, settings={"concurrency": 1})
     tasks = [await working.a_delivery() for _ in range(3)]
 
     async with working.unanswered(*[working.handed_over(task, provider) for task in tasks]):
         await asyncio.sleep(1.0)  # patience is 0.4 s
 
-    assert [await working.record.state(task.delivery_id) for task in tasks] == ["SENT"] * 3
+    assert [await working.store.state(task.delivery_id) for task in tasks] == ["SENT"] * 3
     assert working.rerouted == []
 
 
@@ -489,8 +489,8 @@ async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a
             )
         )
 
-    assert await working.record.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
-    assert await working.record.state(task.delivery_id) == "SENT"
+    assert await working.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
+    assert await working.store.state(task.delivery_id) == "SENT"
 
 
 async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, provider, wire):
@@ -499,9 +499,9 @@ async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, pro
 
     async with working.unanswered(working.handed_over(task, provider)):
         await wait_until(lambda: wire.heard)
-        await working.record.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", task.delivery_id)
+        await working.store.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", task.delivery_id)
 
-    assert await working.record.history(task.delivery_id) == ["accepted", "sending"]
+    assert await working.store.history(task.delivery_id) == ["accepted", "sending"]
 
 
 # -- a repeat under the provider's own idempotency key -----------------------------------------------------------
@@ -536,13 +536,13 @@ def a_resend():
 async def the_next_drive(working):
     """As the recovery loop makes it from the record once the delivery is due."""
     later = utc_now() + seconds(1000)
-    (pending,) = await working.record.taken(later)
+    (pending,) = await working.store.taken(later)
     return task_for(pending, utc_now(), idempotent=True)
 
 
-async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_taken(record, bus, wire, keeper):
+async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_taken(store, bus, wire, keeper):
     resend, smtp = a_resend(), an_smtp(2)
-    working = Working(record, bus, Configured(resend, smtp), wire)
+    working = WorkerHarness(store, bus, StubConfig(resend, smtp), wire)
     keeper.answers = [NoAnswerError("timed out"), httpx.Response(200, json={"id": "their-1"})]
     wire.answer = DOWN
     async with a_worker(working, http=keeper) as working.worker:
@@ -552,7 +552,7 @@ async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_ta
 
         await working.take(working.handed_over(working.rerouted[-1], resend))
 
-    assert [attempt["outcome"] for attempt in await record.attempts(task.delivery_id)] == [
+    assert [attempt["outcome"] for attempt in await store.attempts(task.delivery_id)] == [
         "unknown",
         "provider_fault",
         "accepted",
@@ -560,9 +560,9 @@ async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_ta
     assert keeper.references == [ids.attempt_reference(task.delivery_id, 1)] * 2
 
 
-async def test_after_a_definite_failure_an_idempotent_provider_gets_a_new_reference(record, bus, wire, keeper):
+async def test_after_a_definite_failure_an_idempotent_provider_gets_a_new_reference(store, bus, wire, keeper):
     resend = a_resend()
-    working = Working(record, bus, Configured(resend), wire)
+    working = WorkerHarness(store, bus, StubConfig(resend), wire)
     keeper.answers = [NotSentError("connection refused"), httpx.Response(200, json={"id": "their-1"})]
     async with a_worker(working, http=keeper) as working.worker:
         task = await working.a_delivery()
