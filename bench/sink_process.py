@@ -72,7 +72,7 @@ async def _serve(folder: Path, counted: Counters) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     # Peers have no receipts, so nobody's providers send any.
-    simulator = Simulator(Scenario(default=Rule(receipts=Receipts(kinds=()))), endpoints=DOORS, call_log=folder)
+    simulator = Simulator(Scenario(default=Rule(receipts=Receipts(kinds=()))), endpoints=DOORS, log_dir=folder)
     simulator.endpoints = {
         name: TimedEndpoint(name, DIALECTS[kind], simulator.call_log, simulator.webhook_sender)
         for name, kind in DOORS.items()

@@ -33,7 +33,7 @@ def resend_credentials(simulator: Simulator, endpoint: str = "resend") -> Resend
 
 
 def twilio_credentials(simulator: Simulator) -> TwilioCredentials:
-    return TwilioCredentials.model_validate({**ACCOUNT, "baseUrl": simulator.twilio_url})
+    return TwilioCredentials.model_validate({**ACCOUNT, "baseUrl": simulator.url("twilio")})
 
 
 class SimulatorClient:

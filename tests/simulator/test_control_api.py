@@ -40,17 +40,17 @@ async def test_the_script_can_be_changed_while_it_runs(http: HttpTransport) -> N
     async with Simulator() as simulator:
         customer = SimulatorClient(simulator, http)
 
-        put = await control(http, simulator, "PUT", "/script", {"default": {"do": "fault"}})
+        put = await control(http, simulator, "PUT", "/scenario", {"default": {"behaviour": "fault"}})
 
         assert put.status_code == 200
         assert (await customer.email()).status_code == 500
-        assert (await control(http, simulator, "GET", "/script")).json() == {"default": {"do": "fault"}}
+        assert (await control(http, simulator, "GET", "/scenario")).json() == {"default": {"behaviour": "fault"}}
 
 
-@pytest.mark.parametrize("body", [{"default": {"do": "explode"}}, [], {"nonsense": 1}])
+@pytest.mark.parametrize("body", [{"default": {"behaviour": "explode"}}, [], {"nonsense": 1}])
 async def test_a_wrong_script_changes_nothing(http: HttpTransport, body: Any) -> None:
     async with Simulator() as simulator:
-        assert (await control(http, simulator, "PUT", "/script", body)).status_code == 422
+        assert (await control(http, simulator, "PUT", "/scenario", body)).status_code == 422
         assert (await SimulatorClient(simulator, http).email()).status_code == 200
 
 
@@ -60,7 +60,7 @@ async def test_the_calls_can_be_looked_at(http: HttpTransport) -> None:
 
         found = (await control(http, simulator, "GET", "/calls")).json()
 
-        assert found["doors"]["resend"] == {"port": simulator.endpoints["resend"].port, "calls": 1, "accepted": 1}
+        assert found["endpoints"]["resend"] == {"port": simulator.endpoints["resend"].port, "calls": 1, "accepted": 1}
         assert [line["message_id"] for line in found["calls"]] == ["msg_01HX"]
 
 
@@ -89,15 +89,15 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 
 async def test_the_command_serves_until_it_is_told_to_stop(http: HttpTransport, tmp_path: Path) -> None:
-    (tmp_path / "script.toml").write_text('[doors.bad]\ndo = "fault"\nphase = "dot"\n')
-    endpoints = ["--door", "good=smtp", "--door", "bad=smtp"]
-    options = ["--script", str(tmp_path / "script.toml"), "--ledger", str(tmp_path), "--control-port", "0"]
+    (tmp_path / "script.toml").write_text('[endpoints.bad]\nbehaviour = "fault"\nphase = "end_of_data"\n')
+    endpoints = ["--endpoint", "good=smtp", "--endpoint", "bad=smtp"]
+    options = ["--scenario", str(tmp_path / "script.toml"), "--log-dir", str(tmp_path), "--control-port", "0"]
     with process(*SLUICE, *endpoints, *options) as program:
         assert program.stdout is not None
         where = json.loads(program.stdout.readline())
         async with open_transports() as transports:
             outcomes = {}
-            for name, endpoint in where["doors"].items():
+            for name, endpoint in where["endpoints"].items():
                 account = SmtpCredentials(host=where["host"], port=endpoint["port"])
                 outcomes[name] = await call_provider(SMTP, outbound(an_email()), account, transports, deadline=10)
         program.send_signal(signal.SIGTERM)
@@ -107,21 +107,21 @@ async def test_the_command_serves_until_it_is_told_to_stop(http: HttpTransport, 
     assert isinstance(outcomes["good"], Accepted)
     assert not isinstance(outcomes["bad"], Accepted)
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
-    assert [(line["door"], line["accepted"]) for line in lines] == [("good", True), ("bad", False)]
+    assert [(line["endpoint"], line["accepted"]) for line in lines] == [("good", True), ("bad", False)]
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--script", "/nowhere.toml"],
-        ["--door", "x=nonsense"],
-        ["--door", "smtp"],
-        ["--door", "x=smtp:port"],
+        ["--scenario", "/nowhere.toml"],
+        ["--endpoint", "x=nonsense"],
+        ["--endpoint", "smtp"],
+        ["--endpoint", "x=smtp:port"],
         ["--host", "192.0.2.1"],
     ],
 )
 def test_a_wrong_option_is_one_sentence(options: list[str], tmp_path: Path) -> None:
-    with process(*SLUICE, "--ledger", str(tmp_path), *options) as program:
+    with process(*SLUICE, "--log-dir", str(tmp_path), *options) as program:
         out, err = program.communicate(timeout=20)
 
         assert program.returncode == 1

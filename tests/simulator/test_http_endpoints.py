@@ -36,7 +36,7 @@ async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mai
 
         assert first.json() == again.json()
         assert [line["accepted"] for line in simulator.calls] == [True, False]
-        assert [line["verdict"] for line in simulator.calls] == ["accept", "repeat"]
+        assert [line["behaviour"] for line in simulator.calls] == ["accept", "repeat"]
 
 
 async def test_the_same_key_over_other_bytes_is_refused(http: HttpTransport) -> None:
@@ -122,7 +122,7 @@ async def test_resend_refuses_what_resend_refuses(
         good = RESEND.build(outbound(an_email()), resend_credentials(simulator))
         request = httpx.Request(
             change.get("method", "POST"),
-            simulator.resend_url + change.get("url", "/emails"),
+            simulator.url("resend") + change.get("url", "/emails"),
             headers=change.get("headers", good.headers),
             content=change.get("content", good.content),
         )
@@ -197,7 +197,7 @@ async def test_a_rule_may_name_the_providers_error(http: HttpTransport) -> None:
 
 async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport, tmp_path: Path) -> None:
     message = outbound(an_email(), reference="att_7", message_id="msg_7")
-    async with Simulator(call_log=tmp_path) as simulator:
+    async with Simulator(log_dir=tmp_path) as simulator:
         answer = await SimulatorClient(simulator, http).email(message)
         port = simulator.endpoints["resend"].port
         body = RESEND.build(message, resend_credentials(simulator)).content
@@ -209,12 +209,12 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport,
     assert line.pop("at").endswith("+00:00")
     assert line == {
         "n": 1,
-        "door": "resend",
-        "far_end": "resend",
+        "endpoint": "resend",
+        "dialect": "resend",
         "port": port,
         "accepted": True,
         "answered": True,
-        "verdict": "accept",
+        "behaviour": "accept",
         "status": 200,
         "provider_message_id": answer.json()["id"],
         "reference": "att_7",
@@ -247,7 +247,7 @@ async def test_the_ledger_knows_what_was_taken_and_what_was_answered(
         await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
 
         (line,) = simulator.calls
-        assert (line["verdict"], line["accepted"], line["answered"]) == (do, accepted, answered)
+        assert (line["behaviour"], line["accepted"], line["answered"]) == (do, accepted, answered)
 
 
 async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: HttpTransport) -> None:
@@ -265,11 +265,11 @@ async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: Htt
 def test_a_ledger_is_continued_and_never_rewritten(tmp_path: Path) -> None:
     for verdict in ("a", "b"):
         call_log = CallLog(tmp_path / "x" / "calls.jsonl")
-        call_log.write(verdict=verdict)
+        call_log.write(behaviour=verdict)
         call_log.close()
 
     lines = (tmp_path / "x" / "calls.jsonl").read_text().splitlines()
-    assert [json.loads(line)["verdict"] for line in lines] == ["a", "b"]
+    assert [json.loads(line)["behaviour"] for line in lines] == ["a", "b"]
 
 
 async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpTransport) -> None:
@@ -295,4 +295,4 @@ async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: 
             await transport.exchange(request, deadline=0.3)
         await asyncio.sleep(0.05)
 
-        assert [line["verdict"] for line in simulator.calls] == [do]
+        assert [line["behaviour"] for line in simulator.calls] == [do]

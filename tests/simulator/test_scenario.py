@@ -119,11 +119,11 @@ TOML = """
 seed = 7
 [default]
 fail = 2.5
-slow = { median = 0.05, sigma = 0.5 }
+latency = { median = 0.05, sigma = 0.5 }
 [prefixes."slow+"]
-slow = { median = 3 }
-[doors.smtp]
-do = "fault"
+latency = { median = 3 }
+[endpoints.smtp]
+behaviour = "fault"
 phase = "greeting"
 """
 
@@ -140,10 +140,10 @@ def test_a_script_is_read_from_toml_or_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"default": {"do": "explode"}},
+        {"default": {"behaviour": "explode"}},
         {"default": {"fail": 101}},
         {"default": {"surprise": 1}},
-        {"doors": {"smtp": {"slow": {"median": -1}}}},
+        {"endpoints": {"smtp": {"latency": {"median": -1}}}},
         {"prefixes": {"a": {"limit": 0}}},
     ],
 )

@@ -13,7 +13,7 @@ from sluice_simulator import Behaviour, Receipts, Rule, Scenario, Simulator
 
 
 def submission(simulator: Simulator, message: bytes, *recipients: str) -> Submission:
-    host, port = simulator.smtp_address
+    host, port = simulator.address("smtp")
     return Submission(SmtpServer(host, port), "a@example.com", recipients or ("ana@example.org",), message)
 
 
@@ -27,7 +27,7 @@ async def test_the_message_is_taken_byte_for_byte(message: bytes) -> None:
 
 async def say(simulator: Simulator, *lines: bytes) -> bytes:
     """All replies to these lines, until the server hangs up."""
-    reader, writer = await asyncio.open_connection(*simulator.smtp_address)
+    reader, writer = await asyncio.open_connection(*simulator.address("smtp"))
     try:
         writer.write(b"".join(line + b"\r\n" for line in lines))
         return await reader.read()

@@ -33,7 +33,7 @@ from tests.unit.providers.examples import an_email, an_sms, outbound
 def a_script(inbox: WebhookInbox, do: Behaviour = Behaviour.ACCEPT, **plan: Any) -> Scenario:
     webhook = Webhook(url=inbox.url, secret=WEBHOOK_SECRET)
     return Scenario(
-        default=Rule(behaviour=do, receipts=Receipts.model_validate({"after": 0, "apart": 0.001, **plan})),
+        default=Rule(behaviour=do, receipts=Receipts.model_validate({"delay": 0, "interval": 0.001, **plan})),
         endpoints={"resend": EndpointScenario(webhooks={"*": webhook})},
     )
 
@@ -123,7 +123,7 @@ async def test_duplicates_are_the_same_statement(http: HttpTransport, inbox: Web
 async def test_a_receipt_is_repeated_until_it_is_taken(
     http: HttpTransport, inbox: WebhookInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postal, "RETRIES", (0.001,) * 5)
+    monkeypatch.setattr(postal, "RETRY_DELAYS", (0.001,) * 5)
     inbox.statuses = [500, 503, 302]
     async with Simulator(a_script(inbox, kinds=("delivered",))) as simulator:
         await SimulatorClient(simulator, http).email()
@@ -137,7 +137,7 @@ async def test_a_receipt_is_repeated_until_it_is_taken(
 
 async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpTransport, inbox: WebhookInbox) -> None:
     inbox.statuses = [204, 204]
-    plan: dict[str, Any] = {"kinds": ("sent", "delivered"), "forged": ("wrong-key",), "apart": 0.05}
+    plan: dict[str, Any] = {"kinds": ("sent", "delivered"), "forged": ("wrong-key",), "interval": 0.05}
     async with Simulator(a_script(inbox, **plan)) as simulator:
         await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
@@ -151,7 +151,7 @@ async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpTr
 
 async def test_receipts_may_come_in_any_order(http: HttpTransport, inbox: WebhookInbox) -> None:
     orders = set()
-    plan: dict[str, Any] = {"kinds": ("sent", "delivered", "opened", "clicked"), "shuffle": True, "apart": 0.01}
+    plan: dict[str, Any] = {"kinds": ("sent", "delivered", "opened", "clicked"), "shuffle": True, "interval": 0.01}
     async with Simulator(a_script(inbox, **plan)) as simulator:
         for number in range(4):
             to = f"{number}@example.org"
@@ -166,7 +166,7 @@ async def test_receipts_may_come_in_any_order(http: HttpTransport, inbox: Webhoo
 async def test_a_receipt_may_come_before_the_answer(http: HttpTransport, inbox: WebhookInbox) -> None:
     scenario = a_script(inbox, kinds=("delivered",), before_answer=True)
     slow = scenario.model_copy(
-        update={"default": Rule.model_validate({**scenario.default.model_dump(), "slow": {"median": 5}})}
+        update={"default": Rule.model_validate({**scenario.default.model_dump(), "latency": {"median": 5}})}
     )
     async with Simulator(slow) as simulator:
         call = asyncio.create_task(SimulatorClient(simulator, http).email())

@@ -39,7 +39,7 @@ async def simulator():
 @pytest.fixture
 async def fake_provider(testbed, simulator):
     """The simulator as the project's only provider."""
-    await testbed.add_provider("simulator", smtp_at(*simulator.smtp_address))
+    await testbed.add_provider("simulator", smtp_at(*simulator.address("smtp")))
     return simulator
 
 

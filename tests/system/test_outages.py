@@ -164,7 +164,7 @@ async def test_after_an_answer_that_never_came_another_provider_sends_it_and_say
 
 
 async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(testbed, simulator, mailbox):
-    fake_provider = smtp_at(*simulator.smtp_address)
+    fake_provider = smtp_at(*simulator.address("smtp"))
     silent = await testbed.add_provider("silent", fake_provider, priority=-1, settings={"concurrency": 2})
     held = [await testbed.send(to=["hang+ada@example.com"]) for _ in range(2)]
 

@@ -38,7 +38,7 @@ async def send(
     deadline: float = 10,
     **fields: Any,
 ) -> Outcome:
-    account = credentials(simulator.smtp_address, **fields)
+    account = credentials(simulator.address("smtp"), **fields)
     return await call_provider(SMTP, message or outbound(an_email()), account, transports, deadline=deadline)
 
 
@@ -323,7 +323,7 @@ def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         opened.append(arguments[0])
         return await genuine(*arguments)
 
-    monkeypatch.setattr(wire_module, "log_in", counted)
+    monkeypatch.setattr(wire_module, "open_session", counted)
     return opened
 
 
@@ -360,7 +360,7 @@ async def test_a_refused_mail_leaves_a_clean_connection(transports: Transports, 
 async def test_a_pooled_connection_that_died_costs_nothing(
     transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch, fresh: float
 ) -> None:
-    monkeypatch.setattr(wire_module, "FRESH", fresh)
+    monkeypatch.setattr(wire_module, "PROBE_AFTER", fresh)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Takes one mail; to whatever comes next on the same connection it answers by hanging up."""
@@ -399,7 +399,7 @@ async def test_a_pooled_connection_that_is_told_to_go_costs_nothing(
 async def test_an_old_connection_is_not_used_again(
     transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire_module, "IDLE", 0.0)
+    monkeypatch.setattr(wire_module, "MAX_IDLE", 0.0)
     async with Simulator() as simulator:
         for _ in range(3):
             assert isinstance(await send(transports, simulator), Accepted)
@@ -496,7 +496,7 @@ SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<ana@example.org>\r\nDATA\r
 async def test_no_message_can_smuggle_in_a_second_one(independent: tuple[Kept, tuple[str, int]], end: bytes) -> None:
     kept, address = independent
     async with Simulator() as simulator, open_smtp() as wire:
-        for port in (address[1], simulator.smtp_address[1]):
+        for port in (address[1], simulator.endpoints["smtp"].port):
             message = b"Subject: x\r\n\r\nhello" + end + SMUGGLED
             reply = await wire.exchange(submission(port, message), deadline=10)
             assert reply.code == 250
@@ -528,7 +528,7 @@ async def test_every_line_end_on_the_wire_is_a_whole_one() -> None:
 async def test_no_command_can_smuggle_in_a_second_one(recipient: str) -> None:
     async with Simulator() as simulator, open_smtp() as wire:
         with pytest.raises(NotSentError):
-            await wire.exchange(submission(simulator.smtp_address[1], b"hi", recipients=(recipient,)), deadline=10)
+            await wire.exchange(submission(simulator.endpoints["smtp"].port, b"hi", recipients=(recipient,)), deadline=10)
 
         assert simulator.calls == []
 

@@ -1,4 +1,4 @@
-"""``sluice simulate``: the far ends of the providers, on loopback, well or badly behaved."""
+"""``sluice simulate``: fake providers on loopback, behaving well or badly."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from sluice.runtime.errors import SluiceError
 if TYPE_CHECKING:
     from sluice_simulator import Scenario, Simulator
 
-PORTS = {"smtp": 2526, "resend": 2580, "twilio": 2581}
 CONTROL_PORT = 2590
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser("simulate", help="serve stand-ins for the providers, for tests and demonstrations")
+    parser = subparsers.add_parser("simulate", help="serve fake providers, for tests and demonstrations")
     parser.add_argument(
-        "--script", type=Path, metavar="FILE", help="how they behave: .toml or .json, see docs/simulator.md"
+        "--scenario", type=Path, metavar="FILE", help="how they behave: .toml or .json, see docs/simulator.md"
     )
-    parser.add_argument("--seed", type=int, help="replays the same throws of the dice (default: the script's)")
+    parser.add_argument("--seed", type=int, help="seed of the random decisions (default: the scenario's)")
     parser.add_argument(
-        "--ledger",
+        "--log-dir",
         type=Path,
         metavar="FOLDER",
         default=Path(".sluice/simulator"),
-        help="where calls.jsonl and receipts.jsonl are written (default: %(default)s)",
+        help="folder of calls.jsonl and receipts.jsonl (default: %(default)s)",
     )
     parser.add_argument(
-        "--door",
+        "--endpoint",
         action="append",
         default=[],
-        metavar="NAME=KIND[:PORT]",
-        help="serve this instead of one of each kind; may be repeated",
+        metavar="NAME=DIALECT[:PORT]",
+        help="serve this endpoint instead of one for each dialect; may be repeated",
     )
     parser.add_argument(
         "--control-port", type=int, default=CONTROL_PORT, help="default: %(default)s; 0 takes a free one"
@@ -60,56 +59,57 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     from sluice_simulator import Simulator
 
-    endpoints, ports = _doors(options.door)
+    endpoints, ports = _endpoints(options.endpoint)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     simulator = Simulator(
-        _script(options),
+        _scenario(options),
         endpoints=endpoints,
         ports=ports,
-        call_log=options.ledger,
+        log_dir=options.log_dir,
         host=options.host,
         control_port=options.control_port,
     )
     async with simulator:
-        print(json.dumps(_where(simulator)), flush=True)
+        print(json.dumps(_addresses(simulator)), flush=True)
         await stop.wait()
 
 
-def _script(options: argparse.Namespace) -> Scenario:
+def _scenario(options: argparse.Namespace) -> Scenario:
     from pydantic import ValidationError
 
     from sluice_simulator.scenario import Scenario, read_scenario
 
     try:
-        scenario = read_scenario(options.script) if options.script else Scenario()
+        scenario = read_scenario(options.scenario) if options.scenario else Scenario()
     except (OSError, ValueError, ValidationError) as error:
-        raise SluiceError(f"the script {options.script} cannot be used: {error}") from error
+        raise SluiceError(f"the scenario {options.scenario} cannot be used: {error}") from error
     return scenario if options.seed is None else scenario.model_copy(update={"seed": options.seed})
 
 
-def _doors(stated: list[str]) -> tuple[dict[str, str], dict[str, int]]:
-    """Door names with their kinds, and with their ports."""
+def _endpoints(options: list[str]) -> tuple[dict[str, str], dict[str, int]]:
+    """Endpoint names with their dialects, and with their ports."""
     from sluice_simulator.registry import DIALECTS
 
-    if not stated:
-        return {name: name for name in DIALECTS}, PORTS
+    if not options:
+        return {name: name for name in DIALECTS}, {name: dialect.default_port for name, dialect in DIALECTS.items()}
     endpoints: dict[str, str] = {}
     ports: dict[str, int] = {}
-    for text in stated:
+    for text in options:
         name, _, rest = text.partition("=")
-        kind, _, port = rest.partition(":")
-        if not name or kind not in DIALECTS or not (port or "0").isdecimal():
-            raise SluiceError(f"--door {text}: say NAME=KIND or NAME=KIND:PORT, with a KIND of {', '.join(DIALECTS)}")
-        endpoints[name], ports[name] = kind, int(port or 0)
+        dialect, _, port = rest.partition(":")
+        if not name or dialect not in DIALECTS or not (port or "0").isdecimal():
+            form = f"NAME=DIALECT or NAME=DIALECT:PORT, with a DIALECT of {', '.join(DIALECTS)}"
+            raise SluiceError(f"--endpoint {text}: the form is {form}")
+        endpoints[name], ports[name] = dialect, int(port or 0)
     return endpoints, ports
 
 
-def _where(simulator: Simulator) -> dict[str, object]:
-    """One line of JSON for whoever started us: where everything is."""
+def _addresses(simulator: Simulator) -> dict[str, object]:
+    """The line of JSON that is printed when the simulator is ready."""
     endpoints = {
-        name: {"kind": endpoint.dialect.name, "port": endpoint.port} for name, endpoint in simulator.endpoints.items()
+        name: {"dialect": endpoint.dialect.name, "port": endpoint.port} for name, endpoint in simulator.endpoints.items()
     }
-    return {"host": simulator.host, "doors": endpoints, "control": simulator.control_url}
+    return {"host": simulator.host, "endpoints": endpoints, "control": simulator.control_url}

@@ -34,15 +34,15 @@ def _respond(simulator: SimulatorApi, request: FakeRequest) -> FakeResponse:
     match request.method, request.path:
         case "GET", "/healthz":
             return json_response(200, {"ok": True})
-        case "GET", "/script":
+        case "GET", "/scenario":
             return json_response(200, simulator.scenario.model_dump(mode="json", exclude_unset=True))
-        case "PUT", "/script":
+        case "PUT", "/scenario":
             return _put_scenario(simulator, request.body)
         case "GET", "/calls":
-            return json_response(200, {"doors": _counters(simulator), "calls": list(simulator.call_log.lines)})
+            return json_response(200, {"endpoints": _counters(simulator), "calls": list(simulator.call_log.lines)})
         case "GET", "/receipts":
             return json_response(200, {"receipts": list(simulator.webhook_log.lines)})
-    return json_response(404, {"message": "there is PUT and GET /script, GET /calls, /receipts and /healthz"})
+    return json_response(404, {"message": "there is PUT and GET /scenario, GET /calls, /receipts and /healthz"})
 
 
 def _put_scenario(simulator: SimulatorApi, body: bytes) -> FakeResponse:

@@ -83,6 +83,7 @@ class Dialect:
     name: str
     package: str
     transport: TransportKind
+    default_port: int = 0  # of ``sluice simulate``; 0: a free one
     read: Callable[[FakeRequest], ParsedSend | FakeResponse] | None = (
         None  # HttpAnswer: refused before the script is asked
     )

@@ -26,14 +26,14 @@ def handle_request(endpoint: Endpoint, request: FakeRequest, connection: HttpCon
     if isinstance(send, FakeResponse):
         answered = connection.respond(send)
         endpoint.record(
-            accepted=False, answered=answered, decision="unreadable", status=send.status, **_request_fields(request)
+            accepted=False, answered=answered, behaviour="unreadable", status=send.status, **_request_fields(request)
         )
         return
     entry, known = endpoint.lookup(send, request.body)
     if known is not None:
         answered = connection.respond(known)
         endpoint.record(
-            accepted=False, answered=answered, decision="repeat", status=known.status, **_call_fields(send, request)
+            accepted=False, answered=answered, behaviour="repeat", status=known.status, **_call_fields(send, request)
         )
         return
     if send.forced_response is not None:
@@ -41,7 +41,7 @@ def handle_request(endpoint: Endpoint, request: FakeRequest, connection: HttpCon
         endpoint.record(
             accepted=False,
             answered=answered,
-            decision="test",
+            behaviour="test",
             status=send.forced_response.status,
             **_call_fields(send, request),
         )
@@ -89,7 +89,7 @@ def _finish(
     endpoint.record(
         accepted=decision.behaviour.takes,
         answered=answered,
-        decision=decision.behaviour,
+        behaviour=decision.behaviour,
         status=status,
         provider_message_id=send.provider_message_id if decision.behaviour.takes else None,
         **about,

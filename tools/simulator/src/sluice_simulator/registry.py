@@ -9,6 +9,6 @@ from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.twilio_sms import TWILIO
 
-SMTP = Dialect(name="smtp", package="provider-smtp", transport=TransportKind.SMTP)
+SMTP = Dialect(name="smtp", package="provider-smtp", transport=TransportKind.SMTP, default_port=2526)
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (SMTP, RESEND, TWILIO)}

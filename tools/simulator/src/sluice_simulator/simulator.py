@@ -36,15 +36,15 @@ class Simulator:
         *,
         endpoints: Mapping[str, str] | None = None,
         ports: Mapping[str, int] | None = None,
-        call_log: Path | None = None,
+        log_dir: Path | None = None,
         host: str = "127.0.0.1",
         control_port: int = 0,
         smtp: SmtpSettings | Mapping[str, SmtpSettings] | None = None,
     ) -> None:
         self.scenario = scenario or Scenario()
         self.host = host
-        self.call_log = CallLog(call_log / CALLS if call_log else None)
-        self.webhook_log = CallLog(call_log / RECEIPTS if call_log else None)
+        self.call_log = CallLog(log_dir / CALLS if log_dir else None)
+        self.webhook_log = CallLog(log_dir / RECEIPTS if log_dir else None)
         self.webhook_sender = WebhookSender(self.webhook_log)
         kinds = endpoints if endpoints is not None else {name: name for name in DIALECTS}
         self.endpoints = {
@@ -98,18 +98,6 @@ class Simulator:
     def url(self, endpoint: str) -> str:
         """The ``baseUrl`` of an HTTP door."""
         return f"http://{self.host}:{self.endpoints[endpoint].port}"
-
-    @property
-    def smtp_address(self) -> tuple[str, int]:
-        return self.address("smtp")
-
-    @property
-    def resend_url(self) -> str:
-        return self.url("resend")
-
-    @property
-    def twilio_url(self) -> str:
-        return self.url("twilio")
 
     @property
     def control_url(self) -> str:

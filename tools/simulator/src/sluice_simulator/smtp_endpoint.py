@@ -117,7 +117,7 @@ class SmtpEndpoint:
         self._endpoint.record(
             accepted=provider_message_id is not None,
             answered=said,
-            decision=decision.behaviour,
+            behaviour=decision.behaviour,
             status=phase,
             reference=envelope.envelope_id,
             key=None,

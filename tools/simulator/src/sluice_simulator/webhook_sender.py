@@ -87,9 +87,9 @@ class WebhookSender:
         if payload is None:
             return
         about: dict[str, object] = {
-            "door": endpoint.name,
+            "endpoint": endpoint.name,
             "kind": kind,
-            "statement": statement_id,
+            "receipt_id": statement_id,
             "forged": forgery,
             "reference": send.reference,
             "provider_message_id": send.provider_message_id,

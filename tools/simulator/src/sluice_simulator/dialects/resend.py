@@ -182,6 +182,7 @@ RESEND = Dialect(
     name="resend",
     package="provider-resend",
     transport=TransportKind.HTTP,
+    default_port=2580,
     read=read,
     respond=respond,
     conflicts=(_error("invalid_idempotent_request"), _error("concurrent_idempotent_requests")),

@@ -215,6 +215,7 @@ TWILIO = Dialect(
     name="twilio",
     package="provider-twilio",
     transport=TransportKind.HTTP,
+    default_port=2581,
     read=read,
     respond=respond,
     receipts=ReceiptDialect(_statement, _sign, "x-twilio-signature"),

@@ -18,7 +18,7 @@ class Phase(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    END_OF_DATA = "dot"  # the whole message was sent; only here can it be accepted
+    END_OF_DATA = "end_of_data"  # the whole message was sent; only here can it be accepted
 
 
 @dataclass(frozen=True, slots=True)
