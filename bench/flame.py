@@ -22,8 +22,8 @@ STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("metrics", ("prometheus_client/", "sluice/runtime/metrics.py")),
     ("logging", ("structlog/", "/logging/")),
     ("sharing commits (batching)", ("sluice/runtime/batching.py",)),
-    ("deciding (gateway, router, delivery, health)", ("sluice/delivery/", "sluice/routing/", "sluice/health/", "gateway/",
-                                                      "router/", "health/", "_worker/")),
+    ("deciding (gateway, router, delivery, health)", ("sluice/delivery/", "sluice/routing/", "sluice/health/",
+                                                      "gateway/", "router/", "health/", "_worker/")),
     ("the event loop", ("asyncio/", "uvloop", "/selectors.py")),
 )  # fmt: skip
 OTHER = "everything else"

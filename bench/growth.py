@@ -225,7 +225,7 @@ async def fill(env: Environment, dsn: str, size: int) -> None:
         monday = datetime.combine(now.date() - timedelta(days=now.weekday()), datetime.min.time(), UTC)
         start = max(now - SPREAD, monday)
         decision = json.dumps(
-            {"chosen": str(first), "why": "healthy, priority 1", "left_out": {str(second): "after the chosen one"}},
+            {"provider": str(first), "reason": "healthy, priority 1", "excluded": {str(second): "lower priority"}},
             separators=(",", ":"),
         )
         content = Email(
@@ -271,20 +271,20 @@ _FILL = """
         SELECT $6, 'old-' || i, sha256(recipient::bytea), message_id, at + interval '24 hours' FROM ids
          WHERE at > $5 - interval '23 hours'  -- older ones would have been forgotten
     ), deliveries_written AS (
-        INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, preferred_provider_id, sandbox, state,
-                                attempts, events, retry_round, unknown_attempts, in_flight, provider_id, due_at, enqueued_at,
-                                expires_at)
+        INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, preferred_provider_id,
+                                sandbox, state, attempt_count, last_event_sequence, retry_round, unknown_attempts,
+                                in_flight, provider_id, due_at, enqueued_at, expires_at)
         SELECT id, message_id, $6, 'email', 'standard', recipient, NULL, false, 'SENT', 1, 3, 1, 0, false, $7::uuid,
                NULL, at, at + interval '72 hours'
           FROM ids
     ), attempts_written AS (
-        INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, reference, routing_decision, started_at,
-                              finished_at, outcome, reason, provider_message_id)
+        INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
+                              routing_decision, started_at, finished_at, outcome, error, provider_message_id)
         SELECT id, 1, $6, $7, 1, 'att_' || replace(id::text, '-', '') || '_1', $8::text, at + interval '20 ms',
                at + interval '70 ms', 'accepted', '', md5('ref' || i)
           FROM ids
     )
-    INSERT INTO events (delivery_id, number, project_id, type, state, at, attempt, provider_id, detail)
+    INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id, detail)
     SELECT id, step.number, $6, step.type, step.state, at + step.after, step.attempt,
            CASE WHEN step.number > 1 THEN $7 END, ''
       FROM ids, (VALUES (1, 'accepted', 'QUEUED', interval '0 ms', NULL), (2, 'sending', 'SENDING', '20 ms', 1),

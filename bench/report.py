@@ -99,9 +99,9 @@ class Report:
             for fault in run["faults"]
         ]
         found += [
-            f"scenario {scenario}: sluice verify found {said['broken']} faults"
+            f"scenario {scenario}: sluice verify found {said['violations']} faults"
             for scenario, said in self._verified.items()
-            if said["broken"]
+            if said["violations"]
         ]
         return found
 
@@ -155,10 +155,10 @@ class Report:
         )
 
     def _verify_row(self, scenario: str, said: Mapping[str, Any]) -> str:
-        verdict = "every invariant holds" if not said["broken"] else f"**{said['broken']} faults**"
+        verdict = "every invariant holds" if not said["violations"] else f"**{said['violations']} faults**"
         return (
             f"- after scenario {scenario}: {said['deliveries']} deliveries, {said['attempts']} attempts, "
-            f"{said['calls']} calls, taken twice {said['doubled']}: {verdict}"
+            f"{said['calls']} calls, taken twice {said['duplicates']}: {verdict}"
         )
 
     def write(self, name: str) -> list[Path]:

@@ -29,7 +29,7 @@ async def messages(dsn: str, run: int, since: float) -> list[Settled]:
     try:
         rows = await connection.fetch(
             """
-            SELECT m.idempotency_key AS key, d.state, d.attempt_count, e.at
+            SELECT m.idempotency_key AS key, d.state, d.attempt_count, e.occurred_at
               FROM messages m
               JOIN deliveries d ON d.message_id = m.id AND d.id >= $1
               LEFT JOIN events e ON e.delivery_id = d.id AND e.type = 'sent' AND e.delivery_id >= $1
@@ -42,7 +42,12 @@ async def messages(dsn: str, run: int, since: float) -> list[Settled]:
     finally:
         await connection.close()
     return [
-        Settled(int(row["key"][7:]), row["state"], row["attempts"], row["at"].timestamp() if row["at"] else None)
+        Settled(
+            int(row["key"][7:]),
+            row["state"],
+            row["attempt_count"],
+            row["occurred_at"].timestamp() if row["occurred_at"] else None,
+        )
         for row in rows
     ]
 
@@ -71,7 +76,7 @@ async def announced(dsn: str, *, seconds: float) -> bool:
     connection = await asyncpg.connect(dsn)
     deadline = time.monotonic() + seconds
     try:
-        while await connection.fetchval("SELECT count(*) FROM event_outbox WHERE due_at < now()", timeout=60):
+        while await connection.fetchval("SELECT count(*) FROM event_outbox WHERE retry_at < now()", timeout=60):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.2)

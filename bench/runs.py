@@ -383,7 +383,7 @@ async def verify(env: Environment, system: Sluice, call_log: int) -> dict[str, A
     path = env.folder / "verify.jsonl"
     path.write_bytes(env.sink.lines(call_log))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sluice_cli.main", "verify", "--quiet", "--json", "--ledger", str(path)),
+        *(sys.executable, "-m", "sluice_cli.main", "verify", "--at-rest", "--json", "--call-log", str(path)),
         env={"SLUICE_POSTGRES_DSN": system.dsn, "PATH": "/usr/bin:/bin"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

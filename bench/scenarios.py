@@ -31,8 +31,8 @@ LITTLE_SLOTS = (64, 256)
 LITTLE_SECONDS = 0.200
 LITTLE_WINDOW = 6  # messages under way for each slot: enough on the road that no slot waits for one
 OVERLOAD_CONNECTIONS = 400  # of each stream and generator
-REFUSED_503 = {"do": "fault", "code": "service_unavailable", "slow": {"median": 0.0}}
-HANGING = {"do": "hang", "slow": {"median": 3600.0}}
+REFUSED_503 = {"behaviour": "fault", "code": "service_unavailable", "latency": {"median": 0.0}}
+HANGING = {"behaviour": "hang", "latency": {"median": 3600.0}}
 
 
 class Bench:
@@ -102,7 +102,7 @@ class Bench:
         """`sluice verify` over the whole record of this Sluice."""
         found = await verify(self.world, self.ours, self._ledger)
         self.report.verified(scenario, found)
-        if found["broken"]:
+        if found["violations"]:
             self.world.say(f"scenario {scenario}: verify found {found['broken']} faults: {found['faults'][:2]}")
 
     # -- runs
@@ -470,7 +470,7 @@ async def gray_failure(bench: Bench) -> None:
     ours = bench.sluice or await bench.start_sluice()
     variants: dict[str, tuple[int, dict[str, Any]]] = {"hang": (profile.gray_pairs, HANGING)}
     if profile.step is not None:
-        variants["20 x slower"] = 1, {"slow": {"median": 1.0, "sigma": 0.35}}
+        variants["20 x slower"] = 1, {"latency": {"median": 1.0, "sigma": 0.35}}
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
     # Calm and fault come again and again in one run, each time for a tenant whose providers nobody has used.
     for name, (spells, rule) in variants.items():

@@ -17,9 +17,9 @@ from bench.traffic import number_of
 
 Rule = Mapping[str, Any]
 
-FAST: Rule = {"slow": {"median": 0.001}}
-MODEL: Rule = {"slow": {"median": 0.050, "sigma": 0.35}}
-SLOW: Rule = {"slow": {"median": 0.200}}
+FAST: Rule = {"latency": {"median": 0.001}}
+MODEL: Rule = {"latency": {"median": 0.050, "sigma": 0.35}}
+SLOW: Rule = {"latency": {"median": 0.200}}
 SILENT: Rule = {"kinds": []}
 
 
@@ -63,12 +63,12 @@ class Sink:
         """All doors by ``rule``, from the next call on; those in ``doors`` by their own."""
         script = {
             "default": {**rule, "receipts": SILENT},
-            "doors": {name: {**rule, **own, "receipts": SILENT} for name, own in (endpoints or {}).items()},
+            "endpoints": {name: {**rule, **own, "receipts": SILENT} for name, own in (endpoints or {}).items()},
         }
         await asyncio.to_thread(self._put, json.dumps(script).encode())
 
     def _put(self, script: bytes) -> None:
-        request = urllib.request.Request(f"{self._control}/script", data=script, method="PUT")  # noqa: S310
+        request = urllib.request.Request(f"{self._control}/scenario", data=script, method="PUT")  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
                 answer.read()
@@ -99,5 +99,5 @@ def calls(lines: bytes) -> list[Call]:
         numbered = number_of(line.get("recipient") or "")
         if numbered is not None:
             mono = line["mono"]
-            found.append(Call(*numbered, line["door"], line.get("came", mono), mono, line["accepted"]))
+            found.append(Call(*numbered, line["endpoint"], line.get("came", mono), mono, line["accepted"]))
     return found

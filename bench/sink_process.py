@@ -32,20 +32,20 @@ class TimedEndpoint(Endpoint):
 
     counted: Counters
 
-    def judge(self, recipient: str) -> Decision:
+    def decide(self, recipient: str) -> Decision:
         """As the script says; this is the moment at which the call was read."""
         self._came.setdefault(recipient, []).append(now())
         self.counted[counters.CALLS] += 1
         return super().decide(recipient)
 
-    def follow(self, script: Scenario) -> None:
+    def apply_scenario(self, scenario: Scenario) -> None:
         """Take over a script."""
         self._came: dict[str, list[float]] = getattr(self, "_came", {})
-        super().apply_scenario(script)
+        super().apply_scenario(scenario)
 
-    def remember(self, taken: ParsedSend, memory: IdempotencyEntry) -> None:
+    def store(self, send: ParsedSend, entry: IdempotencyEntry) -> None:
         """Keep it under its key, and forget the oldest: a benchmark has no end of keys."""
-        super().store(taken, memory)
+        super().store(send, entry)
         if len(self._keys) > KEYS_KEPT:
             del self._keys[next(iter(self._keys))]
 

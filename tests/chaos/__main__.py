@@ -101,13 +101,13 @@ def _end(name: str, command: str, figures: dict[str, Any], folder: Path, options
     evidence, table = figures.pop("evidence", []), figures.pop("table", "")
     for line in evidence:
         tell(f"BROKEN {line}")
-    if figures["broken"]:
-        (folder / "broken").touch()
+    if figures["violations"]:
+        (folder / "violations").touch()
         tell(f"the ledgers, logs and data are kept in {folder}")
     if not options.no_report:
         report.write(name, command=command, figures=figures, table=table)
     print(json.dumps(figures), flush=True)
-    return 1 if figures["broken"] else 0
+    return 1 if figures["violations"] else 0
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
     except BaseException:
         print(f"the ledgers, logs and data are kept in {folder}", file=sys.stderr, flush=True)
         raise
-    if wanted is None and not (folder / "broken").exists():
+    if wanted is None and not (folder / "violations").exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 

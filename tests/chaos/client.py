@@ -18,6 +18,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import Ledger, now
@@ -171,7 +172,7 @@ class Client:
         self._ledger.write(**about, stage="done", result=answer.result, status=answer.status)
 
     async def _publish(self, planned: PlannedRequest, request: bytes) -> Answer:
-        headers = [("schema-version", b"1"), ("x-sendpipe-key", self._key(planned).encode())]
+        headers = [(VERSION_HEADER, str(SCHEMA_VERSION).encode()), ("x-sendpipe-key", self._key(planned).encode())]
         producer = None
         try:
             async with asyncio.timeout(20):

@@ -12,6 +12,7 @@ import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from sluice.model.state import SETTLED
 from tests.chaos.cluster import Cluster
@@ -113,7 +114,7 @@ class ClientSession:
 
     async def put(self, value: bytes | None, **headers: str) -> None:
         """Any record at all on send.requests; with our project's key unless the headers say otherwise."""
-        named = {"schema-version": "1", "x-sendpipe-key": self.cluster.project.key, **headers}
+        named = {VERSION_HEADER: str(SCHEMA_VERSION), "x-sendpipe-key": self.cluster.project.key, **headers}
         await self.producer.send_and_wait(
             Topic.SEND_REQUESTS.value, value, headers=[(name, text.encode()) for name, text in named.items() if text]
         )

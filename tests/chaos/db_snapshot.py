@@ -54,7 +54,7 @@ async def load(cluster: Cluster) -> DbSnapshot:
             """
         )
         attempts = await connection.fetch("SELECT * FROM attempts ORDER BY delivery_id, number")
-        events = await connection.fetch("SELECT * FROM events ORDER BY delivery_id, number")
+        events = await connection.fetch("SELECT * FROM events ORDER BY delivery_id, sequence")
         messages = await connection.fetchval("SELECT count(*) FROM messages")
     finally:
         await connection.close()
@@ -76,7 +76,7 @@ def _delivery(row: Any) -> Delivery:
         tag=row["tags"][0] if row["tags"] else "",
         key=row["idempotency_key"],
         channel=row["channel"],
-        delivery_class=row["class"],
+        delivery_class=row["delivery_class"],
         state=row["state"],
         sandbox=row["sandbox"],
         changed=row["changed"],

@@ -206,13 +206,13 @@ class Nemesis:
                 connection = await asyncpg.connect(self._machine.postgres)
                 try:
                     rows = await connection.fetch(
-                        "SELECT id, attempts FROM deliveries WHERE due_at IS NOT NULL AND in_flight"
+                        "SELECT id, attempt_count FROM deliveries WHERE due_at IS NOT NULL AND in_flight"
                     )
                 finally:
                     connection.terminate()
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return None
-        return {"n": len(rows), "some": [f"{row['id']}/{row['attempts']}" for row in rows[:50]]}
+        return {"n": len(rows), "some": [f"{row['id']}/{row['attempt_count']}" for row in rows[:50]]}
 
 
 def _signal_all(victim: Identity, number: signal.Signals) -> list[Identity]:

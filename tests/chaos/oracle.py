@@ -20,7 +20,7 @@ from tests.chaos.ledgers import moment, read
 
 LOST_WORKER = "the worker was lost"  # how an attempt ends whose worker never reported
 LATEST_CALL = timedelta(seconds=13)  # the lease and a second: a call may still be under way so long after its claim
-AMBIGUOUS_VERDICTS = {
+UNKNOWN_BEHAVIOURS = {
     "accept-then-never-answer",
     "accept-then-500",
     "accept-then-reset",
@@ -38,11 +38,11 @@ class Findings:
     """What was counted, and what was broken."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    broken: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def add(self, invariant: str, what: str) -> None:
-        self.broken[invariant] += 1
+        self.violations[invariant] += 1
         if len(self.faults) < _LISTED:
             self.faults.append(f"{invariant}: {what}")
 
@@ -186,7 +186,7 @@ def _check_refusals(
         return
     sent = [delivery for delivery in found if delivery.state != "CANCELLED" or delivery.attempts]
     if not sent:
-        findings.counts["in_doubt_message_revoked"] += len(found)
+        findings.counts["revoked"] += len(found)
         return
     told = moment(refused[-1]["at"])
     # The gateway holds its doubts in memory: if it dies before it could take the message back, both have happened.
@@ -246,7 +246,7 @@ def _check_expiry(findings: Findings, delivery: Delivery, made: list[dict[str, A
 def _check_doubles(findings: Findings, delivery: Delivery, made: list[dict[str, Any]]) -> None:
     """A message that was taken twice must be one of which the record says that it may have been."""
     taken = sum(bool(line["accepted"]) for line in made)
-    findings.counts["doubled"] += taken > 1
+    findings.counts["duplicates"] += taken > 1
     ambiguous = [attempt for attempt in delivery.attempts if attempt["outcome"] in ("unknown", None)]
     findings.counts["possible_doubles"] += bool(ambiguous)
     if taken > 1 and not ambiguous:
@@ -285,9 +285,9 @@ def check_receipts(path: Path, record: DbSnapshot) -> Findings:
     heard: Counter[tuple[str, int, str]] = Counter()
     for delivery in record.by_id.values():
         for event in delivery.events:
-            if event["kind"] in ("sent", "delivered", "bounced"):  # "sent" is said by the worker as well
-                heard[delivery.id, event["attempt"], event["kind"]] += 1
-            if event["kind"] == "bounced":
+            if event["type"] in ("sent", "delivered", "bounced"):  # "sent" is said by the worker as well
+                heard[delivery.id, event["attempt"], event["type"]] += 1
+            if event["type"] == "bounced":
                 findings.add("I10", f"{delivery.id}: a bounce that only a forged receipt claims")
     findings.counts["receipts"] = len(told)
     for one in told:
@@ -302,16 +302,16 @@ def check_receipts(path: Path, record: DbSnapshot) -> Findings:
 def check_ambiguity(path: Path, record: DbSnapshot, faults: list[Span]) -> Findings:
     """Every ambiguous attempt has a cause that a ledger names: the provider's script, or a fault of the nemesis."""
     findings = Findings()
-    scripted = {line["reference"] for line in read(path) if line["verdict"] in AMBIGUOUS_VERDICTS}
+    scripted = {line["reference"] for line in read(path) if line["behaviour"] in UNKNOWN_BEHAVIOURS}
     for delivery in record.by_id.values():
         for attempt in delivery.attempts:
             if attempt["outcome"] not in ("unknown", None):
                 continue
-            findings.counts["ambiguous"] += 1
-            if attempt["reference"] in scripted:
-                findings.counts["ambiguous_by_script"] += 1
+            findings.counts["unknown_attempts"] += 1
+            if attempt["client_reference"] in scripted:
+                findings.counts["unknown_by_scenario"] += 1
             elif _hit(attempt, faults):
-                findings.counts["ambiguous_by_fault"] += 1
+                findings.counts["unknown_by_fault"] += 1
             else:
                 findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is ambiguous without a cause")
     return findings

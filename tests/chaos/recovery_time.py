@@ -71,27 +71,31 @@ def _concerns(fault: Span, channel: str) -> bool:
 
 def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[Stalled]:
     for before, after in pairwise(delivery.events):
-        if before["kind"] not in STANDING or not _stood(before, after):
+        if before["type"] not in STANDING or not _stood(before, after):
             continue
-        due = waits.get((delivery.id, before["number"]), before["at"])
-        if before["kind"] == "accepted" and delivery.send_at:
+        due = waits.get((delivery.id, before["sequence"]), before["occurred_at"])
+        if before["type"] == "accepted" and delivery.send_at:
             due = delivery.send_at
         hit = [
             fault
             for fault in faults
-            if fault.start < after["at"]
+            if fault.start < after["occurred_at"]
             and fault.end > due
-            and (before["kind"] == "accepted" or not fault.target.startswith("gateway"))
+            and (before["type"] == "accepted" or not fault.target.startswith("gateway"))
         ]
         if hit:
-            healed = max((fault.end for fault in hit if fault.end <= after["at"]), default=after["at"])
+            healed = max(
+                (fault.end for fault in hit if fault.end <= after["occurred_at"]), default=after["occurred_at"]
+            )
             first = max(due, min(fault.start for fault in hit))
-            yield Stalled((after["at"] - max(due, healed)).total_seconds(), healthy(first, after["at"], hit))
+            yield Stalled(
+                (after["occurred_at"] - max(due, healed)).total_seconds(), healthy(first, after["occurred_at"], hit)
+            )
 
 
 def _stood(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """In flight it stands still only when its worker is gone."""
-    return before["kind"] != "sending" or LOST_WORKER in after["detail"]
+    return before["type"] != "sending" or LOST_WORKER in after["detail"]
 
 
 def healthy(start: datetime, end: datetime, faults: Iterable[Span]) -> float:

@@ -13,10 +13,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 def write(name: str, *, command: str, figures: Mapping[str, Any], table: str = "", page: Path = PAGE) -> None:
     """Put the result of a run into the block ``name`` of the page."""
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    broken = figures.get("broken")
-    verdict = "every invariant held" if not broken else f"**broken**: {broken}"
+    violations = figures.get("violations")
+    result = "every invariant held" if not violations else f"**violated**: {violations}"
     shown = json.dumps(figures, indent=2, default=str)
-    block = f"`{command}`, {when}: {verdict}.\n\n{table}\n```json\n{shown}\n```\n"
+    block = f"`{command}`, {when}: {result}.\n\n{table}\n```json\n{shown}\n```\n"
     text = page.read_text("utf-8")
     begin, end = f"<!-- {name}: written by the command -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

@@ -104,10 +104,10 @@ async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
             try:
                 while True:
                     for row in await connection.fetch(
-                        "SELECT id, events, due_at FROM deliveries"
+                        "SELECT id, last_event_sequence, due_at FROM deliveries"
                         " WHERE due_at IS NOT NULL AND NOT in_flight AND enqueued_at IS NULL"
                     ):
-                        waits[row["id"].hex, row["events"]] = row["due_at"]
+                        waits[row["id"].hex, row["last_event_sequence"]] = row["due_at"]
                     await asyncio.sleep(_SAMPLE_EVERY)
             finally:
                 connection.terminate()
@@ -144,9 +144,9 @@ async def _receipts_at_rest(running: Cluster) -> None:
 async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     clients, faults = running.folder / "client.jsonl", running.folder / "nemesis.jsonl"
     verified = await asyncio.to_thread(
-        running.command, "verify", "--quiet", "--json", "--ledger", str(running.simulation.calls)
+        running.command, "verify", "--at-rest", "--json", "--call-log", str(running.simulation.calls)
     )
-    report = json.loads(verified.stdout) if verified.stdout.startswith("{") else {"broken": 1, "faults": []}
+    report = json.loads(verified.stdout) if verified.stdout.startswith("{") else {"violations": 1, "faults": []}
     spans = oracle.spans(faults)
     known = await db_snapshot.load(running)
     checked = [
@@ -156,10 +156,10 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_ambiguity(running.simulation.calls, known, spans),
         _check_end(seen, report),
     ]
-    measured, pending = recovery_time.recovery_times(known, spans, seen.waits)
+    measured, stalled = recovery_time.recovery_times(known, spans, seen.waits)
     checked.append(_check_redrive(measured))
     counts: Counter[str] = sum((one.counts for one in checked), Counter())
-    broken: Counter[str] = sum((one.broken for one in checked), Counter())
+    violations: Counter[str] = sum((one.violations for one in checked), Counter())
     return {
         "messages": known.messages,
         "kills": seen.faults["kill"],
@@ -167,34 +167,34 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         "lost": counts["lost"],
         "terminal": counts["terminal"],
         "calls": counts["calls"],
-        "ambiguous": report.get("ambiguous"),
+        "unknown_attempts": report.get("unknown_attempts"),
         "extra_calls": report.get("extra_calls"),
-        "doubled_once": report.get("doubled_once"),
-        "doubled_idempotent": report.get("doubled_idempotent"),
-        "redrive_p99_s": measured.p99,
+        "duplicates_once": report.get("duplicates_once"),
+        "duplicates_idempotent": report.get("duplicates_idempotent"),
+        "recovery_p99_s": measured.p99,
         "seconds": 0.0,
-        "ordered": size.messages,
+        "planned": size.messages,
         "acknowledged": counts["ok"],
         "faults": dict(seen.faults),
         "answers": dict(seen.counts),
         "states": report.get("states"),
         "attempts": report.get("attempts"),
-        "doubled": counts["doubled"],
-        "ambiguous_by_script": counts["ambiguous_by_script"],
-        "ambiguous_by_fault": counts["ambiguous_by_fault"],
-        "in_doubt_message_revoked": counts["in_doubt_message_revoked"],
+        "duplicates": counts["duplicates"],
+        "unknown_by_scenario": counts["unknown_by_scenario"],
+        "unknown_by_fault": counts["unknown_by_fault"],
+        "revoked": counts["revoked"],
         "refused_yet_sent": counts["refused_yet_sent"],
         "wiped_before_read": counts["wiped_before_read"],
         "receipts": counts["receipts"],
         "forged": counts["forged"],
         "conflicts": counts["conflicts"],
         "cancels": {name[7:]: number for name, number in counts.items() if name.startswith("cancel ")},
-        "redriven": measured.n,
-        "redrive_p50_s": measured.p50,
-        "redrive_longest_s": measured.longest,
-        "standing_p99_s": pending.p99,
-        "quiet_s": round(seen.quiet_s, 1),
-        "broken": dict(broken),
+        "recovered": measured.n,
+        "recovery_p50_s": measured.p50,
+        "recovery_max_s": measured.longest,
+        "stalled_p99_s": stalled.p99,
+        "quiescence_s": round(seen.quiet_s, 1),
+        "violations": dict(violations),
         "evidence": [fault for one in checked for fault in one.faults],
     }
 
@@ -210,8 +210,8 @@ def _check_end(seen: Seen, report: dict[str, Any]) -> Findings:
     findings = Findings()
     for fault in report["faults"]:
         findings.add("verify", f"{fault['id']}: {fault['fault']}")
-    if report["broken"] > len(report["faults"]):
-        findings.add("verify", f"{report['broken']} faults in all")
+    if report["violations"] > len(report["faults"]):
+        findings.add("verify", f"{report['violations']} faults in all")
     if not seen.left.none:
         findings.add("I12", f"not quiet {QUIET_WITHIN:.0f} s after the heal: {seen.left}")
     for name in seen.unhealed:

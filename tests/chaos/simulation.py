@@ -33,7 +33,7 @@ FAULTS = {
     "throttle": 0.008,
     "hang": 0.002,
 }
-RECEIPTS = {"kinds": ["sent", "delivered"], "after": 0.3, "apart": 0.2, "copies": 2, "forged": ["wrong-key"]}
+RECEIPTS = {"kinds": ["sent", "delivered"], "delay": 0.3, "interval": 0.2, "copies": 2, "forged": ["wrong-key"]}
 
 
 class Simulation:
@@ -57,7 +57,7 @@ class Simulation:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stated = [word for name, kind in self._doors.items() for word in ("--door", f"{name}={kind}")]
+        stated = [word for name, kind in self._doors.items() for word in ("--endpoint", f"{name}={kind}")]
         command = [
             sys.executable,
             "-m",
@@ -78,11 +78,11 @@ class Simulation:
         ]
         with (self.folder / "simulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*on_leash, *command, "--ledger", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
+                [*on_leash, *command, "--log-dir", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
             )
         assert self._process.stdout is not None
         where = json.loads(self._process.stdout.readline())
-        self.ports = {name: source["port"] for name, source in where["doors"].items()}
+        self.ports = {name: source["port"] for name, source in where["endpoints"].items()}
         self._control = where["control"]
         return self
 
@@ -97,19 +97,19 @@ class Simulation:
 
     def scenario(self, scenario: Mapping[str, Any]) -> None:
         """Behave so from the next call on."""
-        answer = httpx.put(f"{self._control}/script", json=scenario, trust_env=False, timeout=10)
+        answer = httpx.put(f"{self._control}/scenario", json=scenario, trust_env=False, timeout=10)
         answer.raise_for_status()
 
     def counters(self) -> dict[str, dict[str, int]]:
         answer = httpx.get(f"{self._control}/calls", trust_env=False, timeout=10)
-        found: dict[str, dict[str, int]] = answer.json()["doors"]
+        found: dict[str, dict[str, int]] = answer.json()["endpoints"]
         return found
 
 
 def faulty(webhooks: Mapping[str, str], secrets: Mapping[str, str], *, seed: int) -> dict[str, Any]:
     """The script of a chaos run: mostly good, a little slow, sometimes bad; receipts twice, and a false one each."""
-    own = {"odds": FAULTS, "retry_after": 1, "slow": {"median": 0.03, "sigma": 1.0}, "receipts": RECEIPTS}
-    return {"seed": seed, "default": own, "doors": hooked(webhooks, secrets)}
+    own = {"probabilities": FAULTS, "retry_after": 1, "latency": {"median": 0.03, "sigma": 1.0}, "receipts": RECEIPTS}
+    return {"seed": seed, "default": own, "endpoints": hooked(webhooks, secrets)}
 
 
 def hooked(webhooks: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:

@@ -100,11 +100,11 @@ def run(wanted: Sequence[Step], folder: Path, tell: Tell) -> dict[str, Any]:
 
 
 def _script(running: Cluster) -> dict[str, Any]:
-    slow = {"do": "accept", "slow": {"median": 1.5}}
+    slow = {"behaviour": "accept", "latency": {"median": 1.5}}
     return {
-        "default": {"receipts": {"kinds": ["sent", "delivered"], "after": 0.1, "apart": 0.1}},
+        "default": {"receipts": {"kinds": ["sent", "delivered"], "delay": 0.1, "interval": 0.1}},
         "prefixes": {"slow+": slow, "+1777": slow},
-        "doors": hooked(*webhooks(running, DOORS)),
+        "endpoints": hooked(*webhooks(running, DOORS)),
     }
 
 
@@ -263,7 +263,7 @@ def _figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "passed": len(outcomes) - len(failed),
         "seconds": round(seconds, 1),
         "slowest_s": max((outcome.seconds for outcome in outcomes), default=0.0),
-        "broken": {outcome.step.name: outcome.faults for outcome in failed},
+        "violations": {outcome.step.name: outcome.faults for outcome in failed},
         "table": _table(outcomes),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncpg
 
+from sluice.bus.messages import VERSION_HEADER
 from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
 from tests.chaos.client_session import ClientSession, in_future
@@ -37,7 +38,7 @@ async def bus(client: ClientSession, channel: str) -> None:
 async def bad_record(client: ClientSession, channel: str) -> None:
     """Records that no version reads."""
     for _ in range(3):
-        await client.put(b"{", **{"schema-version": "99"})
+        await client.put(b"{", **{VERSION_HEADER: "99"})
         await asyncio.sleep(0.05)
 
 
@@ -137,8 +138,8 @@ async def unannounced(client: ClientSession, channel: str) -> None:
     connection = await asyncpg.connect(client.cluster.postgres)
     try:
         await connection.execute(
-            "INSERT INTO event_outbox (due_at, delivery_ids, numbers)"
-            " SELECT now(), ARRAY[delivery_id], ARRAY[number] FROM events ORDER BY at DESC LIMIT 1"
+            "INSERT INTO event_outbox (retry_at, delivery_ids, sequences)"
+            " SELECT now(), ARRAY[delivery_id], ARRAY[sequence] FROM events ORDER BY occurred_at DESC LIMIT 1"
         )
     finally:
         await connection.close()

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.key_file import ensure_key_file
 from sluice_launcher.plan import Plan, addresses, endpoints_of, environment, make_plan, redact_password
 from sluice_launcher.ports import choose_ports
-from sluice_launcher.secret_files import ensure_key_file
 from sluice_launcher.settings import read_settings
 
 

@@ -112,7 +112,9 @@ def test_redis_is_configured_as_the_launcher_configures_it():
 
 
 def test_the_roles_wait_for_the_schema_and_the_topics():
-    assert SERVICES_OF_COMPOSE["setup"]["command"][-1] == "sluice key && sluice migrate && sluice topics"
+    assert (
+        SERVICES_OF_COMPOSE["setup"]["command"][-1] == "sluice generate-key && sluice migrate && sluice create-topics"
+    )
     for role in ALL_ROLES:
         needed = SERVICES_OF_COMPOSE[role.name]["depends_on"]["setup"]
         assert needed == {"condition": "service_completed_successfully"}, role.name

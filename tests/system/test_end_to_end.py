@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from sluice.bus.messages import SCHEMA_VERSION
 from sluice.runtime.clock import utc_now
 from tests.examples import a_body, as_json
 from tests.system.testbed import parsed
@@ -76,7 +77,7 @@ BAD = {
     "no JSON": (b"{]", {}, "VALIDATION_ERROR"),
     "no key": (as_json(a_body()), {"x_sendpipe_key": None}, "UNAUTHORIZED"),
     "a wrong key": (as_json(a_body()), {"x_sendpipe_key": "sp_live_" + "a" * 48}, "UNAUTHORIZED"),
-    "an unknown version": (as_json(a_body()), {"schema_version": "2"}, "schema version"),
+    "an unknown version": (as_json(a_body()), {"schema_version": str(SCHEMA_VERSION + 1)}, "schema version"),
     "nothing": (None, {}, "empty"),
     "a wrong field": (as_json(a_body(to=["nobody"])), {}, "to.0"),
     "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "number"),
@@ -95,7 +96,7 @@ async def test_a_bad_record_is_parked_and_the_next_good_one_delivered(
     await testbed.publish(as_json(a_body(subject=subject)), partition=3)
 
     letter = await testbed.dead_letter(3, offset)
-    assert (letter["topic"], letter["kind"]) == ("send.requests", "unreadable")
+    assert (letter["topic"], letter["kind"]) == ("send.requests", "invalid_record")
     assert reason in letter["reason"]
     assert len(await testbed.mails_about(subject)) == 1
 

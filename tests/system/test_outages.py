@@ -31,10 +31,10 @@ async def ambiguous_of(testbed):
 
 
 async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns(testbed, fake_provider):
-    await testbed.operate("stop", "kafka")
+    await testbed.run_command("stop", "kafka")
 
     answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
-    await testbed.operate("start", "kafka")
+    await testbed.run_command("start", "kafka")
 
     assert [answer.status_code for answer in answers] == [201] * 30
     assert await testbed.all_settled(answers) == {"SENT": 30}
@@ -42,10 +42,10 @@ async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns
 
 
 async def test_without_postgres_requests_are_refused_and_nothing_is_accepted(testbed, fake_provider):
-    await testbed.operate("stop", "postgres")
+    await testbed.run_command("stop", "postgres")
 
     answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
-    await testbed.operate("start", "postgres")
+    await testbed.run_command("start", "postgres")
 
     assert [answer.status_code for answer in answers] == [503] * 30
     assert {answer.json()["error"]["code"] for answer in answers} == {"UNAVAILABLE"}
@@ -88,7 +88,7 @@ def processes_of(pid):
 
 @pytest.mark.parametrize("role", ["email-worker", "router"])
 async def test_a_role_killed_among_two_hundred_messages_loses_none(testbed, fake_provider, role):
-    fake_provider.follow(SLOWLY)
+    fake_provider.apply_scenario(SLOWLY)
     ids = await testbed.send_many(200)
     await wait_until(lambda: len(fake_provider.calls) >= 30)
 
@@ -125,30 +125,30 @@ async def test_a_gateway_killed_while_it_accepts_makes_one_message_for_each_key(
 
 
 async def test_a_wiped_kafka_loses_nothing(testbed, fake_provider):
-    fake_provider.follow(SLOWLY)
+    fake_provider.apply_scenario(SLOWLY)
     ids = await testbed.send_many(100)
 
-    await testbed.operate("restart", "kafka", wipe=True)
+    await testbed.run_command("restart", "kafka", wipe=True)
 
     assert await testbed.all_settled(ids, within=90) == {"SENT": 100}
     assert set(calls_by_message(fake_provider)) == set(ids)
 
 
 async def test_without_redis_messages_are_delivered(testbed, fake_provider):
-    await testbed.operate("stop", "redis")
+    await testbed.run_command("stop", "redis")
 
     message = await testbed.settled(await testbed.send())
-    await testbed.operate("start", "redis")
+    await testbed.run_command("start", "redis")
 
     assert message["status"] == "SENT"
 
 
 async def test_a_worker_that_is_restarted_under_load_leaves_no_attempt_in_doubt(testbed, fake_provider):
-    fake_provider.follow(SLOWLY)
+    fake_provider.apply_scenario(SLOWLY)
     ids = await testbed.send_many(100)
     await wait_until(lambda: len(fake_provider.calls) >= 20)
 
-    await testbed.operate("restart", "email-worker")
+    await testbed.run_command("restart", "email-worker")
 
     assert await testbed.all_settled(ids) == {"SENT": 100}
     assert await ambiguous_of(testbed) == 0
@@ -170,7 +170,7 @@ async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(t
 
     async def degraded():
         answer = await asyncio.to_thread(httpx.get, f"{testbed.system.addresses['health']}/v1/health/providers")
-        return [one for one in answer.json() if one["provider_id"] == str(silent) and one["verdict"] == "degraded"]
+        return [one for one in answer.json() if one["provider_id"] == str(silent) and one["status"] == "degraded"]
 
     (verdict,) = await wait_until(degraded, within=9)  # a call has 10 s
     message = await testbed.settled(await testbed.send())

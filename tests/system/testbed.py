@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from sluice.bus.messages import SCHEMA_VERSION
 from sluice.model.message import Channel
 from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
@@ -96,7 +97,7 @@ class Testbed:
 
     async def publish(self, value, *, partition=0, **headers):
         """A record on send.requests; returns its offset. A header of None is left out."""
-        defaults = {"x_sendpipe_key": self.key, "schema_version": "1"}
+        defaults = {"x_sendpipe_key": self.key, "schema_version": str(SCHEMA_VERSION)}
         named = {name.replace("_", "-"): text for name, text in (defaults | headers).items() if text is not None}
         async with self.producer() as producer:
             record = await producer.send_and_wait(

@@ -43,17 +43,17 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     total = {topic: sum(each.values()) for topic, each in published.items()}
     made = await messages(cluster, tag)
     found = await states(cluster, tag)
-    broken = [f"{topic}: a delivery was published {most} times" for topic, most in worst.items() if most > 2]
-    broken += faults(answers, seconds, found)
+    violations = [f"{topic}: a delivery was published {most} times" for topic, most in worst.items() if most > 2]
+    violations += faults(answers, seconds, found)
     return {
         "backlog": made,
-        "stood_s": STANDING,
-        "published_while_standing": {topic: sum(each.values()) for topic, each in pending.items()},
+        "stalled_s": STANDING,
+        "published_while_stalled": {topic: sum(each.values()) for topic, each in pending.items()},
         "published": total,
         "most_for_one_delivery": worst,
         "drained_s": None if seconds is None else round(seconds, 1),
         "states": dict(found),
-        "broken": broken,
+        "violations": violations,
     }
 
 
@@ -88,7 +88,7 @@ async def _published(cluster: Cluster, starts: Mapping[TopicPartition, int], ids
     async with _reading(cluster) as reader:
         for topic, value in await reader.read(starts):
             task = json.loads(value)
-            task = task.get("drive", task)
+            task = task.get("task", task)
             if task["delivery_id"] in ids:
                 found[topic][task["delivery_id"]] += 1
     return found

@@ -38,10 +38,10 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
         await at_once(IN_FLIGHT, size, race)
     await settled(cluster, tag, within=120, tell=tell)
     await asyncio.sleep(1)
-    broken = await _sent_after_all(cluster, cancelled)
+    violations = await _sent_after_all(cluster, cancelled)
     if not cancelled or not answers["409"]:
-        broken.append(f"no race was run: {dict(answers)}")
-    return {"races": size, "answers": dict(answers), "sent_after_200": len(broken), "broken": broken[:20]}
+        violations.append(f"no race was run: {dict(answers)}")
+    return {"races": size, "answers": dict(answers), "sent_after_200": len(violations), "violations": violations[:20]}
 
 
 async def _sent_after_all(cluster: Cluster, cancelled: dict[str, Any]) -> list[str]:
@@ -51,12 +51,12 @@ async def _sent_after_all(cluster: Cluster, cancelled: dict[str, Any]) -> list[s
             [ids.decode_id("msg", shown) for shown in cancelled],
         )
     owner = {row["id"].hex: ids.encode_id("msg", row["message_id"]) for row in rows}
-    broken = [f"{row['id']}: cancelled with 200, and {row['state']}" for row in rows if row["state"] != "CANCELLED"]
+    violations = [f"{row['id']}: cancelled with 200, and {row['state']}" for row in rows if row["state"] != "CANCELLED"]
     for line in read(cluster.simulation.calls):
         if not line["reference"]:
             continue
         delivery_id, _ = ids.parse_attempt_reference(line["reference"])
         shown = owner.get(delivery_id.hex)
         if shown and (line["accepted"] or moment(line["at"]) > cancelled[shown]):
-            broken.append(f"{delivery_id}: cancelled with 200, and called ({line['verdict']})")
-    return broken
+            violations.append(f"{delivery_id}: cancelled with 200, and called ({line['behaviour']})")
+    return violations

@@ -48,17 +48,17 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     quiet = await settled(cluster, tag, within=180, tell=tell)
     drained = round(time.monotonic() - returned, 1)
     made, found = await messages(cluster, tag), await states(cluster, tag)
-    broken = faults(answers, quiet, found)
-    broken += [f"{made} messages for {len(accepted)} accepted"] if made != len(accepted) else []
-    broken += [f"the backlog took {drained} s"] if quiet is None or drained > DRAINED_WITHIN else []
+    violations = faults(answers, quiet, found)
+    violations += [f"{made} messages for {len(accepted)} accepted"] if made != len(accepted) else []
+    violations += [f"the backlog took {drained} s"] if quiet is None or drained > DRAINED_WITHIN else []
     return {
         "wipes": size,
         "away_s": away,
         "messages": made,
         "lost": len(accepted) - made,
         "backlog_0_after_s": drained,
-        "ambiguous": await ambiguous(cluster, tag),
+        "unknown_attempts": await ambiguous(cluster, tag),
         "states": dict(found),
         "sent": sent,
-        "broken": broken,
+        "violations": violations,
     }

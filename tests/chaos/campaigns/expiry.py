@@ -21,8 +21,8 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` messages that live two to eight seconds, while all providers fail for ten."""
     tag, dice = "i", Random("expiry")
     answers: Counter[str] = Counter()
-    good = {"doors": hooked(*webhooks(cluster))}
-    cluster.simulation.scenario({**good, "default": {"do": "fault", "slow": {"median": 0.05, "sigma": 0.5}}})
+    good = {"endpoints": hooked(*webhooks(cluster))}
+    cluster.simulation.scenario({**good, "default": {"behaviour": "fault", "latency": {"median": 0.05, "sigma": 0.5}}})
 
     async with balanced(cluster) as balancer:
 
@@ -30,7 +30,9 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             lives = dice.uniform(2, 8)
             delivery_class = dice.choice(("urgent", "standard", "once"))
             reply = await balancer.send(
-                body(tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": delivery_class})
+                body(
+                    tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": delivery_class}
+                )
             )
             answers[str(reply.status)] += 1
 
@@ -42,14 +44,14 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     quiet = await settled(cluster, tag, within=120, tell=tell)
     found = await states(cluster, tag)
     late = await _late(cluster, tag)
-    broken = faults(answers, quiet)
-    broken += late[:20]
-    broken += ["nothing expired: the campaign proved nothing"] if not found["EXPIRED"] else []
+    violations = faults(answers, quiet)
+    violations += late[:20]
+    violations += ["nothing expired: the campaign proved nothing"] if not found["EXPIRED"] else []
     return {
         "messages": sum(found.values()),
         "states": dict(found),
         "called_after_expiry": len(late),
-        "broken": broken,
+        "violations": violations,
     }
 
 
@@ -65,12 +67,13 @@ async def _late(cluster: Cluster, tag: str) -> list[str]:
             tag,
         )
     until = {row["id"].hex: row["expires_at"] for row in rows}
-    broken = [f"{row['delivery_id']}: claimed after expires_at" for row in claimed]
+    violations = [f"{row['delivery_id']}: claimed after expires_at" for row in claimed]
     for line in read(cluster.simulation.calls):
         if not line["reference"]:
             continue
         delivery_id, _ = ids.parse_attempt_reference(line["reference"])
         expires_at = until.get(delivery_id.hex)
         if expires_at is not None and moment(line["at"]) > expires_at + LATEST:
-            broken.append(f"{delivery_id}: called {(moment(line['at']) - expires_at).total_seconds():.1f} s too late")
-    return broken
+            late = moment(line["at"]) - expires_at
+            violations.append(f"{delivery_id}: called {late.total_seconds():.1f} s too late")
+    return violations

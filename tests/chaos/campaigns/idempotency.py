@@ -13,7 +13,7 @@ IN_FLIGHT = 20  # keys at a time: 400 requests
 
 async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     """``size`` keys with Redis, and as many without."""
-    figures: dict[str, Any] = {"keys": size, "copies": COPIES, "broken": []}
+    figures: dict[str, Any] = {"keys": size, "copies": COPIES, "violations": []}
     for redis in ("up", "down"):
         if redis == "down":
             cluster.engine.control.stop("redis")
@@ -23,13 +23,13 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             if redis == "down":
                 cluster.engine.control.start("redis")
         figures[f"redis_{redis}"] = found
-        figures["broken"] += [f"Redis {redis}: {fault}" for fault in found.pop("broken")]
+        figures["violations"] += [f"Redis {redis}: {fault}" for fault in found.pop("violations")]
     return figures
 
 
 async def _keys(cluster: Cluster, size: int, tag: str, tell: Tell) -> dict[str, Any]:
     answers: Counter[str] = Counter()
-    broken: list[str] = []
+    violations: list[str] = []
     async with balanced(cluster, answer=30.0) as balancer:
 
         async def ask(key: str, number: int, copy: int, changed: bool = False) -> str | None:
@@ -50,16 +50,16 @@ async def _keys(cluster: Cluster, size: int, tag: str, tell: Tell) -> dict[str, 
             key = f"{tag}-{number}"
             found = set(await asyncio.gather(*(ask(key, number, copy) for copy in range(COPIES))))
             if len(found) != 1 or None in found:
-                broken.append(f"{key}: {len(found)} ids")
+                violations.append(f"{key}: {len(found)} ids")
             await ask(key, number, number, changed=True)
             if number % 1000 == 999:
                 tell(f"{tag}: {number + 1} keys")
 
         await at_once(IN_FLIGHT, size, one)
     if (made := await messages(cluster, tag)) != size:
-        broken.append(f"{made} messages for {size} keys")
+        violations.append(f"{made} messages for {size} keys")
     if answers["changed 409"] != size:
-        broken.append(f"changed bodies: {dict(answers)}")
+        violations.append(f"changed bodies: {dict(answers)}")
     if await settled(cluster, tag, within=180, tell=tell) is None:
-        broken.append("not settled")
-    return {"messages": made, "answers": dict(answers), "broken": broken}
+        violations.append("not settled")
+    return {"messages": made, "answers": dict(answers), "violations": violations}

@@ -202,10 +202,10 @@ def faults(answers: Mapping[str, int], seconds: float | None, found: Mapping[str
     """What is wrong where every message was to be accepted (``answers``), to be settled (``seconds``, see
     :func:`settled`), and, when its final states are given, to be taken by a provider.
     """
-    broken = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
-    broken += ["not settled"] if seconds is None else []
+    violations = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
+    violations += ["not settled"] if seconds is None else []
     bad = {state: number for state, number in (found or {}).items() if state not in ("SENT", "DELIVERED")}
-    return broken + ([f"ended as {bad}"] if bad else [])
+    return violations + ([f"ended as {bad}"] if bad else [])
 
 
 def processes(cluster: Cluster) -> dict[str, int | None]:

@@ -9,19 +9,21 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from tests.chaos.campaigns.load import Tell, body, messages, processes, settled
 from tests.chaos.cluster import Cluster
 from tests.chaos.quiescence import lag
 
 Headers = list[tuple[str, bytes]]
+VERSION = (VERSION_HEADER, str(SCHEMA_VERSION).encode())
 HOSTILE = (Topic.ACCEPTED, Topic.REROUTE, Topic.EMAIL, Topic.SMS, Topic.PUSH)
 
 
 def bad(key: bytes) -> Mapping[str, tuple[bytes | None, Headers]]:
     """What a record on ``send.requests`` can be that is no request; by kind: value, headers."""
     good = json.dumps(body("c-bad", 1, "email")).encode()
-    ours: Headers = [("schema-version", b"1"), ("x-sendpipe-key", key)]
+    ours: Headers = [VERSION, ("x-sendpipe-key", key)]
 
     def with_(**fields: Any) -> bytes:
         return json.dumps(body("c-bad", 1, "email") | fields).encode()
@@ -59,12 +61,12 @@ def bad(key: bytes) -> Mapping[str, tuple[bytes | None, Headers]]:
         ),
         "an attachment that is not base64": (with_(attachments=[{"filename": "a", "content": "%%"}]), ours),
         "an unknown provider": (with_(preferred_provider="prv_none"), ours),
-        "no key": (good, [("schema-version", b"1")]),
-        "a key that is none": (good, [("schema-version", b"1"), ("x-sendpipe-key", b"sp_live_x")]),
-        "somebody else's key": (good, [("schema-version", b"1"), ("x-sendpipe-key", other_key)]),
-        "a key that is no text": (good, [("schema-version", b"1"), ("x-sendpipe-key", b"\xff\xfe")]),
-        "a newer schema": (good, [("schema-version", b"2"), ("x-sendpipe-key", key)]),
-        "a schema that is no number": (good, [("schema-version", b"\xff"), ("x-sendpipe-key", key)]),
+        "no key": (good, [VERSION]),
+        "a key that is none": (good, [VERSION, ("x-sendpipe-key", b"sp_live_x")]),
+        "somebody else's key": (good, [VERSION, ("x-sendpipe-key", other_key)]),
+        "a key that is no text": (good, [VERSION, ("x-sendpipe-key", b"\xff\xfe")]),
+        "a newer schema": (good, [(VERSION_HEADER, str(SCHEMA_VERSION + 1).encode()), ("x-sendpipe-key", key)]),
+        "a schema that is no number": (good, [(VERSION_HEADER, b"\xff"), ("x-sendpipe-key", key)]),
         "a key of control characters": (good, [*ours, ("idempotency-key", b"\x00\x1f")]),
         "a thousand headers": (b"{", [*ours, *[(f"h{n}", b"x" * 20) for n in range(1000)]]),
     }
@@ -84,7 +86,7 @@ def hostile(topic: Topic) -> list[bytes | None]:
     foreign: dict[str, Any] = task
     if topic not in (Topic.ACCEPTED, Topic.REROUTE):
         provider = {"provider_id": "00000000-0000-7000-8000-000000000002", "package": "provider-smtp"}
-        foreign = {"drive": task, **provider, "reference": "att_x_1", "decision": "{}"}
+        foreign = {"task": task, **provider, "reference": "att_x_1", "routing_decision": "{}"}
     unreadable: list[bytes | None] = [
         None,
         b"",
@@ -92,9 +94,9 @@ def hostile(topic: Topic) -> list[bytes | None]:
         b"[]",
         b"\xff\xfe",
         b"[" * 100_000,
-        json.dumps({**foreign, "enqueued_at": "soon", "drive": {**task, "enqueued_at": "soon"}}).encode(),
-        json.dumps({**foreign, "drive": 7, "delivery_id": 7}).encode(),
-        json.dumps({**task, "attempt": 10**30, "drive": {**task, "attempt": 10**30}}).encode(),
+        json.dumps({**foreign, "enqueued_at": "soon", "task": {**task, "enqueued_at": "soon"}}).encode(),
+        json.dumps({**foreign, "task": 7, "delivery_id": 7}).encode(),
+        json.dumps({**task, "attempt": 10**30, "task": {**task, "attempt": 10**30}}).encode(),
     ]
     return [*unreadable, json.dumps(foreign).encode()]
 
@@ -108,7 +110,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     producer = AIOKafkaProducer(bootstrap_servers=cluster.kafka, max_request_size=2_000_000, linger_ms=5)
     await producer.start()
     try:
-        good: Headers = [("schema-version", b"1"), ("x-sendpipe-key", cluster.project.key.encode())]
+        good: Headers = [VERSION, ("x-sendpipe-key", cluster.project.key.encode())]
         sending = []
         for number in range(size):
             if number % 10 == 0:
@@ -141,7 +143,7 @@ async def _check(
     before: Mapping[str, int | None],
     tell: Tell,
 ) -> dict[str, Any]:
-    broken: list[str] = []
+    violations: list[str] = []
     left: Any = None
     for _ in range(600):
         left = {topic: number for topic, number in (await lag(cluster.kafka)).items() if number}
@@ -150,28 +152,28 @@ async def _check(
         tell(f"{tag}: unread {left}") if sum(left.values()) % 7 == 0 else None
         await asyncio.sleep(0.5)
     if left:
-        broken.append(f"not read: {left}")
+        violations.append(f"not read: {left}")
     if await settled(cluster, tag, within=300, tell=tell) is None:
-        broken.append("good ones are not settled")
+        violations.append("good ones are not settled")
     made = await messages(cluster, tag)
     if made != size:
-        broken.append(f"{made} messages for {size} good records")
+        violations.append(f"{made} messages for {size} good records")
     if await messages(cluster, "c-bad"):
-        broken.append("a bad record became a message")
+        violations.append("a bad record became a message")
     parked = await letters(cluster)
     missing = {place: kind for place, kind in wanted.items() if not parked.get(place)}
-    broken += [f"not parked: {kind} at {place}" for place, kind in list(missing.items())[:20]]
+    violations += [f"not parked: {kind} at {place}" for place, kind in list(missing.items())[:20]]
     restarted = [name for name, pid in processes(cluster).items() if before.get(name) != pid]
     if restarted:
-        broken.append(f"restarted: {restarted}")
+        violations.append(f"restarted: {restarted}")
     kinds = Counter(wanted.values())
     return {
         "good": made,
         "bad": len(wanted),
         "kinds": len(kinds),
-        "parked": len(wanted) - len(missing),
+        "dead_lettered": len(wanted) - len(missing),
         "restarts": len(restarted),
-        "broken": broken,
+        "violations": violations,
     }
 
 
@@ -188,7 +190,7 @@ async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
         while await reader.position(partition) < end:
             for record in (await reader.getmany(partition, timeout_ms=1000)).get(partition, []):
                 letter = json.loads(record.value)
-                if letter["kind"] == "unreadable":
+                if letter["kind"] == "invalid_record":
                     found[letter["topic"], letter["partition"], letter["offset"]] = letter["reason"]
     finally:
         await reader.stop()

@@ -75,16 +75,16 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             await providers.update_provider(db, cluster.project.providers[source], now=now(), enabled=True)
     quiet = await settled(cluster, tag, within=120, tell=tell)
     found = await states(cluster, tag)
-    broken = faults(answers, quiet, found)
+    violations = faults(answers, quiet, found)
     refused = _refused(cluster) - unauthorised
-    broken += [f"{refused} calls were refused for their credentials"] if refused else []
+    violations += [f"{refused} calls were refused for their credentials"] if refused else []
     return {
         "seconds": size,
         "messages": sent,
         "changes": dict(changes),
         "states": dict(found),
         "refused_credentials": refused,
-        "broken": broken,
+        "violations": violations,
     }
 
 

@@ -43,17 +43,17 @@ async def rolling(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
         errors = dict(balancer.errors)
     quiet = await settled(cluster, tag, within=120, tell=tell)
     doubtful = await ambiguous(cluster, tag)
-    broken = faults(answers, quiet)
-    broken += [f"errors {errors}"] if errors else []
-    broken += [f"{doubtful} ambiguous attempts"] if doubtful else []
-    broken += [f"{name} did not come back" for name in nemesis.unhealed]
+    violations = faults(answers, quiet)
+    violations += [f"errors {errors}"] if errors else []
+    violations += [f"{doubtful} ambiguous attempts"] if doubtful else []
+    violations += [f"{name} did not come back" for name in nemesis.unhealed]
     return {
         "restarts": size,
         "messages": sent,
         "client_errors": sent - answers["201"],
-        "ambiguous": doubtful,
+        "unknown_attempts": doubtful,
         "states": dict(await states(cluster, tag)),
-        "broken": broken,
+        "violations": violations,
     }
 
 
@@ -84,14 +84,14 @@ async def storm(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     calls = sorted(moment(line["at"]).timestamp() for line in read(cluster.simulation.calls))
     calls = [began, *(at for at in calls if at > began)]
     still = max((later - earlier for earlier, later in pairwise(calls)), default=0.0)
-    broken = faults(answers, quiet)
-    broken += [f"no call for {still:.0f} s"] if still > LONGEST_STILL else []
+    violations = faults(answers, quiet)
+    violations += [f"no call for {still:.0f} s"] if still > LONGEST_STILL else []
     return {
         "seconds": size,
         "changes": changes,
         "messages": sent,
         "longest_standstill_s": round(still, 1),
         "states": dict(await states(cluster, tag)),
-        "ambiguous": await ambiguous(cluster, tag),
-        "broken": broken,
+        "unknown_attempts": await ambiguous(cluster, tag),
+        "violations": violations,
     }

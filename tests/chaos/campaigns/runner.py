@@ -61,22 +61,26 @@ async def _run(running: Cluster, sizes: Mapping[str, int], tell: Tell) -> dict[s
     async with doubled(running):
         await Nemesis(running, running.ledger("start.jsonl")).heal()
         for name, size in sizes.items():
-            running.simulation.scenario({"doors": hooked(*webhooks(running)), "default": {"receipts": {"kinds": []}}})
+            running.simulation.scenario(
+                {"endpoints": hooked(*webhooks(running)), "default": {"receipts": {"kinds": []}}}
+            )
             tell(f"{name}: {size} {CAMPAIGNS[name].unit}")
             began = time.monotonic()
             results[name] = await _one(CAMPAIGNS[name], running, size, tell)
             results[name]["took_s"] = round(time.monotonic() - began, 1)
             tell(f"{name}: {json.dumps(results[name])}")
         _, left = await wait_until_quiescent(running, within=180, tell=tell)
-    verified = running.command("verify", "--quiet", "--json", "--ledger", str(running.simulation.calls))
+    verified = running.command("verify", "--at-rest", "--json", "--call-log", str(running.simulation.calls))
     report = json.loads(verified.stdout)
-    broken = {name: result["broken"] for name, result in results.items() if result["broken"]}
-    if report["broken"]:
-        broken["verify"] = report["faults"]
+    violations = {name: result["violations"] for name, result in results.items() if result["violations"]}
+    if report["violations"]:
+        violations["verify"] = report["faults"]
     if not left.none:
-        broken["quiet"] = [str(left)]
-    verify = {name: report[name] for name in ("deliveries", "attempts", "ambiguous", "calls", "states", "broken")}
-    return {"campaigns": results, "verify": verify, "broken": broken}
+        violations["quiet"] = [str(left)]
+    verify = {
+        name: report[name] for name in ("deliveries", "attempts", "unknown_attempts", "calls", "states", "violations")
+    }
+    return {"campaigns": results, "verify": verify, "violations": violations}
 
 
 async def _one(campaign: Campaign, running: Cluster, size: int, tell: Tell) -> dict[str, Any]:
@@ -84,7 +88,7 @@ async def _one(campaign: Campaign, running: Cluster, size: int, tell: Tell) -> d
         return await campaign.run(running, size, tell)
     except Exception as error:  # the others are to run all the same
         tell(traceback.format_exc())
-        return {"size": size, "broken": [f"{type(error).__name__}: {error}"]}
+        return {"size": size, "violations": [f"{type(error).__name__}: {error}"]}
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -92,6 +96,6 @@ def table(results: Mapping[str, Any]) -> str:
     lines = ["| campaign | size | held | seconds |", "| --- | --- | --- | --- |"]
     for name, result in results.items():
         size = next(value for key, value in result.items() if isinstance(value, int))
-        held = "yes" if not result["broken"] else "**no**"
+        held = "yes" if not result["violations"] else "**no**"
         lines.append(f"| {name} | {size} {CAMPAIGNS[name].unit} | {held} | {result['took_s']} |")
     return "\n".join(lines) + "\n"

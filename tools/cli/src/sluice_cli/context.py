@@ -1,29 +1,50 @@
-"""Where a command finds the installation it speaks to: the environment first, then the running launcher."""
+"""Finds the installation that a command works on: the environment first, then the running launcher, if installed."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import NotRunning, SupervisorClient
-from sluice_launcher.settings import read_settings
 
+if TYPE_CHECKING:
+    import asyncpg
+
+    from sluice_launcher.control import SupervisorClient
+
+GATEWAY_PORT = "8080"
 DEMO_FILE = "demo.json"
+KEY_FILE = "credentials.key"
 
 
 def environment() -> dict[str, str]:
-    """What a role would find in its environment. Addresses of the caller win over the launcher's; its ports do not:
-    a port that was asked for as 0 is known to the launcher only.
+    """The settings of a role of this installation. The caller's win over the launcher's, except ports: a port that
+    was requested as 0 is known to the launcher only.
     """
-    try:
-        running = SupervisorClient(read_settings(os.environ).data_dir).environment()
-    except NotRunning:
-        running = {}
+    supervisor = _supervisor()
+    running: dict[str, str] = {}
+    if supervisor is not None:
+        from sluice_launcher.control import NotRunning
+
+        with suppress(NotRunning):
+            running = supervisor.environment()
     own = {name: value for name, value in os.environ.items() if name.startswith("SLUICE_") and value}
     return own | {name: value for name, value in running.items() if name not in own or name.endswith("_PORT")}
+
+
+def _supervisor() -> SupervisorClient | None:
+    """None where the launcher is not installed, as in the image."""
+    try:
+        from sluice_launcher.control import SupervisorClient
+        from sluice_launcher.settings import read_settings
+    except ModuleNotFoundError:
+        return None
+    return SupervisorClient(read_settings(os.environ).data_dir)
 
 
 def address(name: str) -> str:
@@ -39,17 +60,62 @@ def address(name: str) -> str:
 
 
 def api_url() -> str:
-    """Base URL of the gateway."""
+    """Base URL of the gateway: ``SLUICE_API_URL``, the running launcher's, or the default port of this machine.
+
+    Raises:
+        SluiceError: the launcher is installed and nothing is running.
+    """
     named = os.environ.get("SLUICE_API_URL")
     if named:
         return named.rstrip("/")
-    row = SupervisorClient(read_settings(os.environ).data_dir).process("gateway")
-    return str(row["address"])
+    supervisor = _supervisor()
+    if supervisor is None:
+        return f"http://127.0.0.1:{os.environ.get('SLUICE_GATEWAY_PORT') or GATEWAY_PORT}"
+    return str(supervisor.process("gateway")["address"])
+
+
+def data_dir() -> Path:
+    """``SLUICE_DATA_DIR``, the launcher's data directory, or ``.sluice`` in the working directory."""
+    supervisor = _supervisor()
+    if supervisor is not None:
+        return supervisor.data_dir
+    return Path(os.environ.get("SLUICE_DATA_DIR") or ".sluice").expanduser().absolute()
+
+
+def key_file() -> Path:
+    """The file of the encryption key: ``SLUICE_ENCRYPTION_KEY_FILE``, or ``credentials.key`` in the data directory."""
+    named = environment().get("SLUICE_ENCRYPTION_KEY_FILE")
+    return Path(named).expanduser().absolute() if named else data_dir() / KEY_FILE
+
+
+@asynccontextmanager
+async def database() -> AsyncIterator[asyncpg.Connection]:
+    """A connection to PostgreSQL.
+
+    Raises:
+        SluiceError: its address is not known, or it cannot be reached.
+    """
+    import asyncpg
+
+    dsn = address("SLUICE_POSTGRES_DSN")
+    try:
+        connection = await asyncpg.connect(dsn, timeout=5)
+    except (OSError, asyncpg.PostgresError) as error:
+        raise no_database(error) from None
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def no_database(error: Exception) -> SluiceError:
+    """The error of a command whose database cannot be used."""
+    return SluiceError(f"cannot connect to PostgreSQL: {error or type(error).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the first contact made: kept beside the data, mode 600, so that commands need no key."""
+    """The demo project and its API keys: stored in the data directory, mode 600, so that commands need no key."""
 
     project: str
     key: str
@@ -57,12 +123,16 @@ class Demo:
 
 
 def demo_file() -> Path:
-    """Where the demo's keys are kept."""
-    return read_settings(os.environ).data_dir / DEMO_FILE
+    """The file with the demo's keys."""
+    return data_dir() / DEMO_FILE
 
 
 def read_demo() -> Demo | None:
-    """The demo of this data directory, if it was made."""
+    """The demo of this data directory; None if there is none.
+
+    Raises:
+        SluiceError: its file cannot be read.
+    """
     try:
         return Demo(**json.loads(demo_file().read_text("utf-8")))
     except FileNotFoundError:
@@ -74,7 +144,7 @@ def read_demo() -> Demo | None:
 
 
 def api_key(given: str | None, *, is_test: bool = False) -> str:
-    """The key to use: the one given, ``SLUICE_API_KEY``, or the demo's.
+    """The API key of a command: the given one, ``SLUICE_API_KEY``, or the demo's.
 
     Raises:
         SluiceError: there is none.

@@ -1,4 +1,4 @@
-"""demo: the first contact."""
+"""demo: a project, two providers and a first message."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import argparse
 import asyncio
 import json
 import os
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
+
+if TYPE_CHECKING:
+    from sluice_cli.context import Demo
+
+MAILBOX_HOST, MAILBOX_PORT = "127.0.0.1", "1025"
 
 _SUBJECT = "Grüße aus der Schleuse ✓"
 _TEXT = "It works: this mail took the second provider, because the first one is dead.\n\nŽluťoučký kůň, 日本語.\n"
@@ -18,20 +24,24 @@ _HTML = "<p>It works: this mail took the <b>second</b> provider, because the fir
 def register(subparsers: Any) -> None:
     """Add the subcommand."""
     demo = subparsers.add_parser(
-        "demo", help="make a demo project (once), send one e-mail with a failover on the way, and show what to try next"
+        "demo", help="make a demo project (once) and send an e-mail whose first provider is dead"
     )
     demo.set_defaults(run=run_demo)
 
 
 def run_demo(_: argparse.Namespace) -> int:
-    """Make what is missing, send, and tell."""
+    """Make the demo project if there is none, send a message, print its history.
+
+    Raises:
+        SluiceError: the message is not sent within 30 s.
+    """
     from sluice_cli.context import api_url, demo_file, read_demo
     from sluice_cli.send import api_request, format_timeline, wait_until_settled
 
     demo = read_demo()
     if demo is None:
         demo = asyncio.run(_create())
-        _write_secret_file(json.dumps(to_dict(demo)))
+        _write_secret_file(json.dumps(asdict(demo)))
     body = {
         "channel": "email",
         "from": "Sluice <demo@sluice.example>",
@@ -51,55 +61,50 @@ def run_demo(_: argparse.Namespace) -> int:
     return 0
 
 
-def to_dict(demo: Any) -> dict[str, str]:
-    """The demo's fields, for its file."""
-    return {name: getattr(demo, name) for name in demo.__slots__}
-
-
-async def _create() -> Any:
-    import asyncpg
-
-    from sluice.model.message import Channel
+async def _create() -> Demo:
     from sluice.runtime.clock import utc_now
     from sluice.runtime.settings import EncryptionSettings, load
-    from sluice.store import api_keys, projects, providers
+    from sluice.store import api_keys, projects
     from sluice.store.cipher import CredentialCipher
-    from sluice_cli.context import Demo, address, environment
-    from sluice_launcher.roles import MAILBOX, port_setting
+    from sluice_cli.context import Demo, address, database, environment
 
     settings = load(
         EncryptionSettings,
-        postgres=address("SLUICE_POSTGRES_DSN"),
-        kafka=address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"),
-        key_file=environment().get("SLUICE_ENCRYPTION_KEY_FILE"),
+        postgres_dsn=address("SLUICE_POSTGRES_DSN"),
+        kafka_bootstrap_servers=address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"),
+        encryption_key_file=environment().get("SLUICE_ENCRYPTION_KEY_FILE"),
     )
     cipher = CredentialCipher(settings.read_encryption_key())
-    mailbox = int(environment().get(port_setting(MAILBOX.name)) or MAILBOX.port)
     now = utc_now()
-    try:
-        connection = await asyncpg.connect(settings.postgres_dsn, timeout=5)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise SluiceError(f"the record does not answer: {error}") from None
-    try:
-        async with connection.transaction():
-            slug = await _free_slug(connection)
-            project = await projects.create_project(connection, organization="Demo", slug=slug, name="Demo", now=now)
-            for name, port in (("dead-smtp", 1), ("mailbox-smtp", mailbox)):
-                await providers.create_provider(
-                    connection,
-                    cipher,
-                    project.id,
-                    package="provider-smtp",
-                    channel=Channel.EMAIL,
-                    name=name,
-                    credentials={"host": "127.0.0.1", "port": port, "secure": False},
-                    now=now,
-                )
-            key = await api_keys.create_key(connection, project.id, name="demo", is_test=False, now=now)
-            sandbox = await api_keys.create_key(connection, project.id, name="demo test", is_test=True, now=now)
-    finally:
-        await connection.close()
-    return Demo(project.slug, key, sandbox)
+    async with database() as connection, connection.transaction():
+        slug = await _free_slug(connection)
+        project = await projects.create_project(connection, organization="Demo", slug=slug, name="Demo", now=now)
+        await _create_providers(connection, cipher, project.id)
+        key = await api_keys.create_key(connection, project.id, name="demo", is_test=False, now=now)
+        test_key = await api_keys.create_key(connection, project.id, name="demo test", is_test=True, now=now)
+    return Demo(project.slug, key, test_key)
+
+
+async def _create_providers(connection: Any, cipher: Any, project_id: Any) -> None:
+    """A dead SMTP server, and the demo's mailbox behind it."""
+    from sluice.model.message import Channel
+    from sluice.runtime.clock import utc_now
+    from sluice.store import providers
+    from sluice_cli.context import environment
+
+    settings = environment()
+    mailbox = settings.get("SLUICE_MAILBOX_HOST", MAILBOX_HOST), int(settings.get("SLUICE_MAILBOX_PORT", MAILBOX_PORT))
+    for name, (host, port) in {"dead-smtp": ("127.0.0.1", 1), "mailbox-smtp": mailbox}.items():
+        await providers.create_provider(
+            connection,
+            cipher,
+            project_id,
+            package="provider-smtp",
+            channel=Channel.EMAIL,
+            name=name,
+            credentials={"host": host, "port": port, "secure": False},
+            now=utc_now(),
+        )
 
 
 async def _free_slug(db: Any) -> str:
@@ -115,6 +120,7 @@ async def _free_slug(db: Any) -> str:
 def _write_secret_file(text: str) -> None:
     from sluice_cli.context import demo_file
 
+    demo_file().parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(demo_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -124,7 +130,7 @@ def _next_steps(url: str, key: str, file: str) -> str:
     body = '{"channel":"email","from":"you@example.com","to":["friend@example.com"],"subject":"Hi","text":"Hello"}'
     return f"""
 API      {url}
-key      {key}   (kept in {file})
+key      {key}   (stored in {file})
 
 Try next:
 
@@ -132,5 +138,5 @@ Try next:
 
   .venv/bin/sluice publish --to friend@example.com --subject 'Through Kafka' --text 'Hello from the bus'
 
-  .venv/bin/sluice outbox
+  .venv/bin/sluice captured
 """

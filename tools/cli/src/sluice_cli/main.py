@@ -13,12 +13,13 @@ from importlib.metadata import entry_points
 from sluice.runtime.errors import SluiceError
 
 COMMANDS = "sluice.commands"
-"""The entry point group: each names a module with `register(subparsers)`."""
+"""The entry point group; each entry names a module with `register(subparsers)`."""
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
     options = build_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -28,16 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # `sluice logs | head`: whoever read us has seen enough. Python's own flush at exit must not complain.
+        # `sluice logs | head`: the reader has closed the pipe. Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser with the subcommands of every installed package."""
     parser = argparse.ArgumentParser(
         prog="sluice",
-        description="Sends messages through whichever provider works, and proves what became of them.",
+        description="Sends messages through the provider that works, and proves the outcome of each.",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):

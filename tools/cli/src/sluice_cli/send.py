@@ -1,4 +1,4 @@
-"""send, publish, message, outbox: the product by hand."""
+"""send, publish, message, captured: requests by hand."""
 
 from __future__ import annotations
 
@@ -12,26 +12,15 @@ from typing import Any
 from sluice.model.state import SETTLED
 from sluice.runtime.errors import SluiceError
 
-_SETTLED = {
-    "SENT",
-    "DELIVERED",
-    "FAILED",
-    "BOUNCED",
-    "SOFT_BOUNCE",
-    "COMPLAINED",
-    "CANCELLED",
-    "EXPIRED",
-    "UNCONFIRMED",
-}
 _POLL_INTERVAL = 0.1  # seconds
 
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
-    send = subparsers.add_parser("send", help="send a message through the API and show what became of it")
+    send = subparsers.add_parser("send", help="send a message through the API and show its history")
     _message_arguments(send)
     send.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the end (default %(default)s)")
-    send.add_argument("--json", action="store_true", help="print the message as the API shows it")
+    send.add_argument("--json", action="store_true", help="print the API's JSON")
     send.set_defaults(run=run_send)
     publish = subparsers.add_parser("publish", help="publish a send request to Kafka, to the topic send.requests")
     _message_arguments(publish)
@@ -39,24 +28,24 @@ def register(subparsers: Any) -> None:
     message = subparsers.add_parser("message", help="show a message and its history")
     message.add_argument("id", help="msg_…")
     message.add_argument("--key", help="API key (default: SLUICE_API_KEY or the demo's)")
-    message.add_argument("--json", action="store_true", help="as the API shows it")
+    message.add_argument("--json", action="store_true", help="print the API's JSON")
     message.set_defaults(run=run_message)
-    outbox = subparsers.add_parser("outbox", help="what the demo mailbox and the sandbox have taken, newest first")
-    outbox.add_argument("-n", "--limit", type=int, default=10, help="how many (default %(default)s)")
-    outbox.add_argument("--full", action="store_true", help="with their whole content")
-    outbox.set_defaults(run=run_captured)
+    captured = subparsers.add_parser("captured", help="list sandbox messages and mails of the demo mailbox")
+    captured.add_argument("-n", "--limit", type=int, default=10, help="number of entries (default %(default)s)")
+    captured.add_argument("--full", action="store_true", help="print their whole content")
+    captured.set_defaults(run=run_captured)
 
 
 def _message_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channel", default="email", help="email, sms, whatsapp, telegram, signal, push")
     parser.add_argument("--to", action="append", default=[], help="recipient; may be given more than once")
-    parser.add_argument("--from", dest="sender", help="sender (default for e-mail: the demo's)")
+    parser.add_argument("--from", dest="sender", help="sender (default for e-mail: demo@sluice.example)")
     parser.add_argument("--subject", help="subject or title")
     parser.add_argument("--text", help="text part or body")
     parser.add_argument("--html", help="HTML part")
-    parser.add_argument("--body", help="the whole request as JSON instead ('-' reads it from standard input)")
-    parser.add_argument("--idempotency-key", help="a repeat with the same key makes no second message")
-    parser.add_argument("--sandbox", action="store_true", help="with the demo's test key: captured, not sent")
+    parser.add_argument("--body", help="the whole request as JSON ('-' reads it from standard input)")
+    parser.add_argument("--idempotency-key", help="a repeated request with the same key creates no second message")
+    parser.add_argument("--sandbox", action="store_true", help="use the demo's test key: captured, not sent")
     parser.add_argument("--key", help="API key (default: SLUICE_API_KEY or the demo's)")
 
 
@@ -65,7 +54,7 @@ def request_body(options: argparse.Namespace) -> bytes:
     if options.body is not None:
         return (sys.stdin.read() if options.body == "-" else options.body).encode()
     if not options.to:
-        raise SluiceError("nobody to send to: give --to (or the whole request with --body)")
+        raise SluiceError("no recipient: give --to, or the whole request with --body")
     fields = {
         "channel": options.channel,
         "from": options.sender or ("demo@sluice.example" if options.channel == "email" else None),
@@ -79,7 +68,7 @@ def request_body(options: argparse.Namespace) -> bytes:
 
 
 def run_send(options: argparse.Namespace) -> int:
-    """POST it, then watch it until it is settled."""
+    """POST the request, wait until the message is settled, print its history."""
     from sluice_cli.context import api_key
 
     key = api_key(options.key, is_test=options.sandbox)
@@ -102,7 +91,7 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None) -> 
     """One API call.
 
     Raises:
-        SluiceError: the gateway does not answer, or what it answered, in its own words.
+        SluiceError: the gateway cannot be reached, or it rejected the request.
     """
     import httpx
 
@@ -119,7 +108,7 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None) -> 
             trust_env=False,
         )
     except httpx.HTTPError as error:
-        raise SluiceError(f"the gateway at {url} does not answer: {error}") from None
+        raise SluiceError(f"cannot connect to the gateway at {url}: {error}") from None
     if answer.status_code >= 400:
         raise SluiceError(_error_text(answer.status_code, answer.text))
     return answer.json()
@@ -128,13 +117,13 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None) -> 
 def _error_text(status: int, text: str) -> str:
     try:
         error = json.loads(text)["error"]
-        return f"refused with {status} {error['code']}: {error['message']}"
+        return f"rejected with {status} {error['code']}: {error['message']}"
     except (ValueError, KeyError, TypeError):
-        return f"refused with {status}"
+        return f"rejected with {status}"
 
 
 def wait_until_settled(message_id: str, key: str, *, seconds: float) -> Any:
-    """The message once it is settled, or as it is when the time is over."""
+    """The message once it is settled, or its last state after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         message = api_request("GET", f"/v1/messages/{message_id}", key)
@@ -144,7 +133,7 @@ def wait_until_settled(message_id: str, key: str, *, seconds: float) -> Any:
 
 
 def format_timeline(message: Any) -> str:
-    """A message and its history, for people."""
+    """A message and its history, one line per event."""
     lines = [f"{message['id']}  {message['status']}  ({message['channel']} to {', '.join(message['to'])})"]
     for event in message["events"]:
         provider = f" via {event['provider']['name']}" if event["provider"] else ""
@@ -155,12 +144,12 @@ def format_timeline(message: Any) -> str:
 
 
 def run_publish(options: argparse.Namespace) -> int:
-    """Put the request on the bus, as any other program would."""
+    """Publish the request to ``send.requests``."""
     from sluice_cli.context import address, api_key
 
     key = api_key(options.key, is_test=options.sandbox)
     asyncio.run(_publish(address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"), key, request_body(options)))
-    print("published to send.requests; see `sluice outbox`")
+    print("published to send.requests; see `sluice captured`")
     return 0
 
 
@@ -168,6 +157,7 @@ async def _publish(servers: str, key: str, body: bytes) -> None:
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
+    from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
     from sluice.bus.topics import Topic
 
     producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", request_timeout_ms=10_000)
@@ -176,57 +166,51 @@ async def _publish(servers: str, key: str, body: bytes) -> None:
         await producer.send_and_wait(
             Topic.SEND_REQUESTS.value,
             body,
-            headers=[("schema-version", b"1"), ("x-sendpipe-key", key.encode())],
+            headers=[(VERSION_HEADER, str(SCHEMA_VERSION).encode()), ("x-sendpipe-key", key.encode())],
         )
     except (KafkaError, OSError) as error:
-        raise SluiceError(f"Kafka at {servers} did not take the record: {error or type(error).__name__}") from None
+        raise SluiceError(f"cannot publish to Kafka at {servers}: {error or type(error).__name__}") from None
     finally:
         await producer.stop()
 
 
 def run_captured(options: argparse.Namespace) -> int:
-    """List what was captured."""
-    from sluice_cli.context import address
-
-    shown = [*_mailbox(options.limit), *asyncio.run(_captured(address("SLUICE_POSTGRES_DSN"), options.limit))]
+    """Print the captured messages."""
+    shown = [*_mailbox(options.limit), *asyncio.run(_captured(options.limit))]
     for when, line, content in sorted(shown, reverse=True)[: options.limit]:
         print(f"{when}  {line}")
         if options.full:
             print(content + "\n")
     if not shown:
-        print("nothing was captured yet")
+        print("no captured messages")
     return 0
 
 
 def _mailbox(limit: int) -> list[tuple[str, str, str]]:
-    import os
+    """The newest mails of the demo's mailbox; none where the simulator is not installed."""
+    from sluice_cli.context import data_dir
 
-    from sluice_launcher.settings import read_settings
-    from sluice_simulator.mailbox import list_mails
-
+    try:
+        from sluice_simulator.mailbox import list_mails
+    except ModuleNotFoundError:
+        return []
     return [
         (
             mail.received_at.isoformat(timespec="seconds"),
             f"mailbox  {', '.join(mail.recipients)}: {mail.subject}",
             mail.path.read_text("utf-8", "replace"),
         )
-        for mail in list_mails(read_settings(os.environ).data_dir, limit)
+        for mail in list_mails(data_dir(), limit)
     ]
 
 
-async def _captured(dsn: str, limit: int) -> list[tuple[str, str, str]]:
-    import asyncpg
-
+async def _captured(limit: int) -> list[tuple[str, str, str]]:
+    """The newest messages of the sandbox."""
     from sluice.store import sandbox
+    from sluice_cli.context import database
 
-    try:
-        connection = await asyncpg.connect(dsn, timeout=5)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise SluiceError(f"the record does not answer: {error}") from None
-    try:
+    async with database() as connection:
         captures = await sandbox.list_captured(connection, project_id=None, limit=limit)
-    finally:
-        await connection.close()
     return [
         (
             capture.captured_at.isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""verify: prove it."""
+"""verify: check the invariants on a live database."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def register(subparsers: Any) -> None:
     """Add the subcommand."""
     verify = subparsers.add_parser(
         "verify",
-        help="check on the live database that nothing is lost, doubled in silence, or standing still",
-        description="Checks the invariants I1, I2, I3 and I5 of docs/architecture.md; exits with 1 when one is broken.",
+        help="check the database for lost, duplicated and stalled deliveries",
+        description="Checks the invariants I1, I2, I3 and I5 of docs/architecture.md; exits with 1 if one is violated.",
     )
     verify.add_argument(
-        "--ledger",
+        "--call-log",
         type=Path,
         action="append",
         default=[],
-        help="calls.jsonl of `sluice simulate`: compare with what providers saw; may be repeated",
+        help="calls.jsonl of `sluice simulate`, to compare with; may be repeated",
     )
-    verify.add_argument("--quiet", action="store_true", help="the system is at rest: anything unsettled is a fault")
+    verify.add_argument("--at-rest", action="store_true", help="report every unsettled delivery")
     verify.add_argument(
-        "--grace", type=float, default=60.0, help="seconds that something may be overdue (default %(default)s)"
+        "--grace", type=float, default=60.0, help="seconds that a delivery may be overdue (default %(default)s)"
     )
-    verify.add_argument("--json", action="store_true", help="for machines")
+    verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=run_verify)
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Check, tell, and exit with 1 when something is wrong."""
+    """Print the report; the exit code is 1 when an invariant is violated."""
     from sluice_cli.context import address
 
     report = asyncio.run(_verify(address("SLUICE_POSTGRES_DSN"), options))
@@ -49,8 +49,8 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
     import asyncpg
 
     from sluice.runtime.clock import utc_now
-    from sluice.runtime.errors import SluiceError
     from sluice.store.invariants import verification_connection
+    from sluice_cli.context import no_database
     from sluice_cli.verification import verify
 
     def progress(text: str) -> None:
@@ -62,13 +62,13 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
             return await verify(
                 connection,
                 now=utc_now(),
-                at_rest=options.quiet,
+                at_rest=options.at_rest,
                 grace=timedelta(seconds=options.grace),
-                call_logs=options.ledger,
+                call_logs=options.call_log,
                 progress=progress,
             )
     except (OSError, asyncpg.PostgresError) as error:
-        raise SluiceError(f"the record does not answer: {error or type(error).__name__}") from None
+        raise no_database(error) from None
     finally:
         if sys.stderr.isatty():
             print(file=sys.stderr)
@@ -78,14 +78,14 @@ def _format_report(report: Report) -> str:
     states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none"
     lines = [
         f"deliveries  {report.deliveries} ({states})",
-        f"attempts    {report.attempts}, of which ambiguous {report.unknown_attempts}",
+        f"attempts    {report.attempts}, of which unknown {report.unknown_attempts}",
     ]
     if report.calls:
         lines.append(
-            f"calls       {report.calls}, beyond the first {report.extra_calls}, taken twice {report.duplicates}"
+            f"calls       {report.calls}, beyond the first {report.extra_calls}, duplicates {report.duplicates}"
         )
     lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
     if report.violations > len(report.faults):
         lines.append(f"  … and {report.violations - len(report.faults)} more")
-    lines.append(f"{report.violations} faults" if report.violations else "every invariant holds")
+    lines.append(f"{report.violations} violations" if report.violations else "every invariant holds")
     return "\n".join(lines)

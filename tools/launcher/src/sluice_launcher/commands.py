@@ -1,4 +1,4 @@
-"""up, down, status, logs, restart, stop, start, env, key."""
+"""up, down, status, logs, restart, stop, start, env."""
 
 import argparse
 import json
@@ -42,7 +42,6 @@ def register(subparsers: "Subparsers") -> None:
     for command in (restart, stop, start):
         command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     _command(subparsers, "env", run_env, "the running system's addresses, as a shell's export lines")
-    _command(subparsers, "key", run_generate_key, "make the credentials key where there is none, and check it")
 
 
 def run_up(options: argparse.Namespace) -> int:
@@ -101,15 +100,6 @@ def run_start(options: argparse.Namespace) -> int:
 def run_env(options: argparse.Namespace) -> int:
     for name, value in _control().environment().items():
         print(f"export {name}={shlex.quote(value)}")
-    return 0
-
-
-def run_generate_key(options: argparse.Namespace) -> int:
-    from sluice_launcher.secret_files import ensure_key_file
-
-    path = read_settings(os.environ).encryption_key_file
-    ensure_key_file(path)
-    print(f"the credentials key is in {path}")
     return 0
 
 

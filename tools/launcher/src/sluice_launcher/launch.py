@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.key_file import ensure_key_file
 from sluice_launcher import parent_death_signal
 from sluice_launcher.control import LOCK, NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import open_log
 from sluice_launcher.plan import Plan
-from sluice_launcher.secret_files import ensure_key_file
 from sluice_launcher.state import kill_orphans
 from sluice_launcher.supervisor import Supervisor
 

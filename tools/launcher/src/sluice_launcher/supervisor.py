@@ -107,7 +107,7 @@ class Supervisor:
     async def _bus(self) -> None:
         await self._bring_up("kafka")
         if "kafka" in self.plan.services and self.plan.roles:
-            await self._command("topics", "the topics are there")
+            await self._command("create-topics", "the topics are there")
 
     async def _bring_up(self, name: str) -> None:
         process = self.processes.get(name)
@@ -169,7 +169,7 @@ class Supervisor:
             process.start()
             await process.wait_ready()
             if wipe and process.spec.name == "kafka" and self.plan.roles:
-                await self._command("topics", "the topics are there again")
+                await self._command("create-topics", "the topics are there again")
 
     def _find(self, name: str) -> ManagedProcess:
         if name in self.plan.external:

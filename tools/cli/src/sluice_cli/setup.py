@@ -1,4 +1,4 @@
-"""migrate, topics."""
+"""generate-key, migrate, create-topics: an installation before its first start."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from typing import Any
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
-    migrate = subparsers.add_parser("migrate", help="bring the database up to date; safe to run twice and at once")
+    key = subparsers.add_parser("generate-key", help="create the encryption key if there is none, and check it")
+    key.set_defaults(run=run_generate_key)
+    migrate = subparsers.add_parser("migrate", help="update the database schema; safe to run twice and concurrently")
     migrate.set_defaults(run=run_migrate)
-    topics = subparsers.add_parser("topics", help="create the topics of deploy/topics.yml that are missing")
+    topics = subparsers.add_parser("create-topics", help="create the missing topics of deploy/topics.yml")
     topics.set_defaults(run=run_create_topics)
 
 
+def run_generate_key(_: argparse.Namespace) -> int:
+    """Create the key file if there is none, and check it."""
+    from sluice.runtime.key_file import ensure_key_file
+    from sluice_cli.context import key_file
+
+    path = key_file()
+    ensure_key_file(path)
+    print(f"the encryption key is in {path}")
+    return 0
+
+
 def run_migrate(_: argparse.Namespace) -> int:
-    """Apply what is missing."""
+    """Apply the missing migrations."""
     import asyncpg
 
     from sluice.runtime.errors import SluiceError
@@ -32,7 +45,7 @@ def run_migrate(_: argparse.Namespace) -> int:
 
 
 def run_create_topics(_: argparse.Namespace) -> int:
-    """Create what is missing."""
+    """Create the missing topics."""
     from sluice.bus.topic_admin import ensure_topics
     from sluice_cli.context import address
 
