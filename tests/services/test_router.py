@@ -107,7 +107,9 @@ async def test_an_assignment_says_why(routing, bus, providers):
 
 
 async def test_a_repeat_keeps_its_reference(routing, bus, providers):
-    await route(routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1")))
+    await route(
+        routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1"))
+    )
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
@@ -137,7 +139,9 @@ async def test_a_drive_that_comes_too_late_expires(routing, settlements, bus):
 
 
 async def test_when_all_were_tried_another_round_follows(routing, settlements, providers):
-    await route(routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503"))
+    await route(
+        routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503")
+    )
 
     (settlement,) = settlements.settled
     assert settlement.resolution.transition.type is EventType.POSTPONED
@@ -189,7 +193,10 @@ async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, 
     await route(routing, a_live_task())
 
     (settlement,) = settlements.settled
-    assert (settlement.resolution.transition.type, settlement.resolution.transition.due_at) == (EventType.POSTPONED, held)
+    assert (settlement.resolution.transition.type, settlement.resolution.transition.due_at) == (
+        EventType.POSTPONED,
+        held,
+    )
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])
@@ -246,6 +253,12 @@ async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partitio
 
 
 async def test_a_drive_survives_its_way_over_the_bus():
-    task = a_live_task(attempt=3, retry_round=2, attempted_providers=(a_provider().id,), unknown_attempts=1, retry_handle=a_retry_handle())
+    task = a_live_task(
+        attempt=3,
+        retry_round=2,
+        attempted_providers=(a_provider().id,),
+        unknown_attempts=1,
+        retry_handle=a_retry_handle(),
+    )
 
     assert DeliveryTask.model_validate_json(task.encode()) == task

@@ -10,8 +10,9 @@ import pytest
 
 from router.recovery import task_for
 from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
+from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
-from sluice.delivery.worker import Worker, WorkerSettings
+from sluice.delivery.worker import Worker
 from sluice.model import ids
 from sluice.model.message import DeliveryClass
 from sluice.model.state import EventType
@@ -127,7 +128,7 @@ def wire():
 
 
 @asynccontextmanager
-async def a_worker(working, http=None, **settings):
+async def a_worker(working, http=None, **policy):
     async with SettlementWriter(working.store.pool, working.bus).running() as settlements:
         worker = Worker(
             db=working.store.pool,
@@ -136,9 +137,7 @@ async def a_worker(working, http=None, **settings):
             transports={TransportKind.SMTP: working.transport, TransportKind.HTTP: http},
             publisher=working.bus,
             settlements=settlements,
-            settings=WorkerSettings(
-                postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", **settings
-            ),
+            policy=WorkerPolicy(**policy),
         )
         async with worker.running():
             yield worker
@@ -352,7 +351,9 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
     working.config.change(provider, settings={"concurrency": 1})
     wire.gate.clear()
-    tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(delivery_class=DeliveryClass.URGENT)]
+    tasks = [await working.a_delivery() for _ in range(3)] + [
+        await working.a_delivery(delivery_class=DeliveryClass.URGENT)
+    ]
     records = [working.handed_over(task, provider) for task in tasks]
     await working.worker.handle_batch(records[:3])
     await working.worker.handle_batch(records[3:])
@@ -484,9 +485,7 @@ async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a
     async with working.unanswered(working.handed_over(task, provider)):
         await wait_until(lambda: wire.requests)
         await working.store.transitioned(
-            a_transition(
-                task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, due_at=utc_now()
-            )
+            a_transition(task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, due_at=utc_now())
         )
 
     assert await working.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
