@@ -94,7 +94,7 @@ def health_of(provider: ProviderRow, status: str, **changes: Any) -> ProviderHea
 
 
 def a_policy(**changes: Any) -> RetryPolicy:
-    return RetryPolicy(postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", **changes)
+    return RetryPolicy(**changes)
 
 
 def an_email(**changes: Any) -> Email:

@@ -67,8 +67,8 @@ HARMLESS = {"OLDEST_DUE_AGE", "PROVIDERS", "IN_FLIGHT", "stopped", "loaded", "se
 EXEMPT = {
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
-    "libs/common/src/sluice/delivery/worker.py:_record_late_acceptance": "dying there is dying between two settled attempts",
-    "libs/common/src/sluice/delivery/worker.py:_report_unresponsive": "evidence about a provider; it moves no delivery",
+    "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "dying there is dying between two settled attempts",
+    "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "evidence about a provider; it moves no delivery",
     "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",

@@ -55,7 +55,7 @@ async def route(routing, task, **fields):
     """The record of that drive once the router is done with it."""
     value = task if isinstance(task, bytes | None) else task.encode()
     record = FakeRecord(value, topic="deliveries.accepted", **fields)
-    await routing.take([record])
+    await routing.handle_batch([record])
     await wait_until(lambda: record.acked)
     return record
 
@@ -102,12 +102,14 @@ async def test_an_assignment_says_why(routing, bus, providers):
     await route(routing, a_live_task(attempted_providers=(providers[0].id,), attempt=2))
 
     decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).routing_decision)
-    assert decision["chosen"] == str(providers[1].id)
-    assert decision["left_out"] == {str(providers[0].id): "tried in this round"}
+    assert decision["provider"] == str(providers[1].id)
+    assert decision["excluded"] == {str(providers[0].id): "tried in this round"}
 
 
 async def test_a_repeat_keeps_its_reference(routing, bus, providers):
-    await route(routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1")))
+    await route(
+        routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1"))
+    )
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
@@ -115,11 +117,11 @@ async def test_a_repeat_keeps_its_reference(routing, bus, providers):
 async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, providers):
     task = a_live_task()
     newer = task.encode()[:-1] + b',"of_a_newer_writer":[1]}'
-    await routing.take([FakeRecord(newer)])
+    await routing.handle_batch([FakeRecord(newer)])
 
     (value,) = bus.on("deliveries.email")
     assert Assignment.model_validate_json(value).task == task
-    assert json.loads(value)["drive"] == json.loads(newer)
+    assert json.loads(value)["task"] == json.loads(newer)
 
 
 async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers):
@@ -133,15 +135,17 @@ async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers
 async def test_a_drive_that_comes_too_late_expires(routing, settlements, bus):
     await route(routing, a_task(expires_at=NOON))
 
-    assert (settlements.kinds, bus.taken) == ([EventType.EXPIRED], [])
+    assert (settlements.kinds, bus.published) == ([EventType.EXPIRED], [])
 
 
 async def test_when_all_were_tried_another_round_follows(routing, settlements, providers):
-    await route(routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503"))
+    await route(
+        routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503")
+    )
 
     (settlement,) = settlements.settled
     assert settlement.resolution.transition.type is EventType.POSTPONED
-    assert settlement.conclusion.step.detail == "every provider was tried in round 1; the last said: 503"
+    assert settlement.resolution.transition.detail == "every provider was tried in round 1; the last said: 503"
 
 
 async def test_after_the_last_round_it_is_a_dead_letter(routing, settlements, bus, providers):
@@ -164,7 +168,7 @@ async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routin
 
     await route(routing, a_live_task(retry_round=2))
 
-    assert bus.taken == []
+    assert bus.published == []
 
 
 async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come(routing, bus, providers, verdicts):
@@ -179,7 +183,7 @@ async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come
         first.id: PROBES_PER_WINDOW,
         second.id: 20 - PROBES_PER_WINDOW,
     }
-    assert {json.loads(one.routing_decision)["why"] for one in assigned[:PROBES_PER_WINDOW]} == {"probe"}
+    assert {json.loads(one.routing_decision)["reason"] for one in assigned[:PROBES_PER_WINDOW]} == {"probe"}
 
 
 async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, providers, verdicts):
@@ -189,7 +193,10 @@ async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, 
     await route(routing, a_live_task())
 
     (settlement,) = settlements.settled
-    assert (settlement.resolution.transition.type, settlement.conclusion.step.due_at) == (EventType.POSTPONED, held)
+    assert (settlement.resolution.transition.type, settlement.resolution.transition.due_at) == (
+        EventType.POSTPONED,
+        held,
+    )
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])
@@ -203,7 +210,7 @@ async def test_what_is_no_drive_is_parked(routing, bus, value):
 async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bus):
     records = [FakeRecord(b"{]"), FakeRecord(a_live_task().encode()), FakeRecord(b"{]")]
 
-    await routing.take(records)
+    await routing.handle_batch(records)
 
     await wait_until(lambda: all(record.acked for record in records))
     assert len(bus.on("deliveries.email")) == 1
@@ -218,18 +225,18 @@ async def test_a_field_of_a_newer_writer_is_news_not_an_error(routing, bus):
 
 
 async def test_parking_waits_for_kafka(routing, bus):
-    bus.away = True
+    bus.unavailable = True
     record = FakeRecord(b"{]")
-    await routing.take([record])
+    await routing.handle_batch([record])
 
-    bus.away = False
+    bus.unavailable = False
 
     await wait_until(lambda: record.acked)
     assert len(bus.on("dead.letters")) == 1
 
 
 async def test_an_assignment_that_kafka_does_not_take_is_left_to_the_recovery(routing, bus):
-    bus.away = True
+    bus.unavailable = True
 
     record = await route(routing, a_live_task())
 
@@ -246,6 +253,12 @@ async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partitio
 
 
 async def test_a_drive_survives_its_way_over_the_bus():
-    task = a_live_task(attempt=3, retry_round=2, attempted_providers=(a_provider().id,), unknown_attempts=1, retry_handle=a_retry_handle())
+    task = a_live_task(
+        attempt=3,
+        retry_round=2,
+        attempted_providers=(a_provider().id,),
+        unknown_attempts=1,
+        retry_handle=a_retry_handle(),
+    )
 
     assert DeliveryTask.model_validate_json(task.encode()) == task

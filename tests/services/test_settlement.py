@@ -25,7 +25,7 @@ async def tasks(store, count):
 
 
 async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_first(store, bus, settlements):
-    one, other = await tasks(record, 2)
+    one, other = await tasks(store, 2)
     now = utc_now()
     steps = [
         Settlement(one, defer(one, until=now + seconds(60), reason="held", at=now)),
@@ -46,7 +46,7 @@ async def test_of_two_steps_of_a_delivery_in_one_batch_the_second_follows_the_fi
 
 
 async def test_each_step_of_a_batch_is_told_what_became_of_it(store, settlements):
-    one, other = await tasks(record, 2)
+    one, other = await tasks(store, 2)
     now = utc_now()
     steps = [Settlement(task, expire(task, at=now)) for task in (one, one, other)]
 

@@ -10,8 +10,9 @@ import pytest
 
 from router.recovery import task_for
 from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
+from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
-from sluice.delivery.worker import Worker, WorkerSettings
+from sluice.delivery.worker import Worker
 from sluice.model import ids
 from sluice.model.message import DeliveryClass
 from sluice.model.state import EventType
@@ -127,7 +128,7 @@ def wire():
 
 
 @asynccontextmanager
-async def a_worker(working, http=None, **settings):
+async def a_worker(working, http=None, **policy):
     async with SettlementWriter(working.store.pool, working.bus).running() as settlements:
         worker = Worker(
             db=working.store.pool,
@@ -136,9 +137,7 @@ async def a_worker(working, http=None, **settings):
             transports={TransportKind.SMTP: working.transport, TransportKind.HTTP: http},
             publisher=working.bus,
             settlements=settlements,
-            settings=WorkerSettings(
-                postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1", **settings
-            ),
+            policy=WorkerPolicy(**policy),
         )
         async with worker.running():
             yield worker
@@ -165,12 +164,12 @@ async def test_an_assignment_is_sent_and_settled(working, provider, wire):
     await working.take(working.handed_over(task, provider))
 
     (attempt,) = await working.store.attempts(task.delivery_id)
-    assert (await working.store.state(task.delivery_id), attempt["outcome"], len(wire.heard)) == (
+    assert (await working.store.state(task.delivery_id), attempt["outcome"], len(wire.requests)) == (
         "SENT",
         "accepted",
         1,
     )
-    assert [(event.kind, event.outcome) for event in working.events] == [("sent", "accepted")]
+    assert [(event.type, event.outcome) for event in working.events] == [("sent", "accepted")]
 
 
 async def test_an_assignment_that_comes_twice_is_sent_once(working, provider, wire):
@@ -179,14 +178,14 @@ async def test_an_assignment_that_comes_twice_is_sent_once(working, provider, wi
     await working.take(*[working.handed_over(task, provider) for _ in range(5)])
     await working.take(working.handed_over(task, provider))
 
-    assert len(wire.heard) == 1
+    assert len(wire.requests) == 1
 
 
 async def test_an_old_assignment_beside_the_next_one_does_not_take_its_place(working, provider, wire):
-    wire.answer = DOWN
+    wire.response = DOWN
     task = await working.a_delivery()
     await working.take(working.handed_over(task, provider))
-    wire.answer = TAKEN
+    wire.response = TAKEN
     following = task.model_copy(update={"attempt": 2})
 
     await working.take(working.handed_over(task, provider), working.handed_over(following, provider))
@@ -207,7 +206,7 @@ async def test_a_cancelled_message_is_not_sent(working, provider, wire):
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "CANCELLED")
+    assert (wire.requests, await working.store.state(task.delivery_id)) == ([], "CANCELLED")
 
 
 async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
@@ -215,11 +214,11 @@ async def test_a_message_that_has_expired_is_not_sent(working, provider, wire):
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "EXPIRED")
+    assert (wire.requests, await working.store.state(task.delivery_id)) == ([], "EXPIRED")
 
 
 async def test_a_refused_message_fails_without_another_attempt(working, provider, wire):
-    wire.answer = REFUSED
+    wire.response = REFUSED
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
@@ -229,13 +228,13 @@ async def test_a_refused_message_fails_without_another_attempt(working, provider
 
 @pytest.mark.parametrize("answer", [DOWN, NotSentError("connection refused")], ids=["451", "refused"])
 async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire, answer):
-    wire.answer = answer
+    wire.response = answer
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
 
     (following,) = working.rerouted
-    assert (following.attempt, following.tried) == (2, (provider.id,))
+    assert (following.attempt, following.attempted_providers) == (2, (provider.id,))
     assert await working.store.state(task.delivery_id) == "SENDING"
 
 
@@ -243,7 +242,7 @@ async def test_a_failed_attempt_goes_back_to_the_router(working, provider, wire,
     "answer", [NoAnswerError("timed out"), RuntimeError("a bug of the wire"), "no answer of this wire"], ids=str
 )
 async def test_an_answer_that_was_not_understood_is_unknown(working, provider, wire, answer):
-    wire.answer = answer
+    wire.response = answer
     task = await working.a_delivery(delivery_class=DeliveryClass.ONCE)
 
     await working.take(working.handed_over(task, provider))
@@ -259,7 +258,7 @@ async def test_a_disabled_provider_is_not_called(working, provider, wire):
     await working.take(working.handed_over(task, provider))
 
     (back,) = working.rerouted
-    assert (wire.heard, back.attempt, back.avoid) == ([], 1, (provider.id,))
+    assert (wire.requests, back.attempt, back.deprioritized) == ([], 1, (provider.id,))
     assert await working.store.attempts(task.delivery_id) == []
 
 
@@ -269,26 +268,26 @@ async def test_a_provider_of_another_project_is_not_called(working, provider, wi
 
     await working.take(working.handed_over(task, provider))
 
-    assert wire.heard == []
+    assert wire.requests == []
 
 
 async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, provider, wire):
-    working.config.change(provider, credentials=b"\x01short")
+    working.config.change(provider, encrypted_credentials=b"\x01short")
     task = await working.a_delivery()
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, len(working.rerouted)) == ([], 1)
+    assert (wire.requests, len(working.rerouted)) == ([], 1)
 
 
 async def test_new_credentials_are_used_for_the_next_attempt(working, provider, wire):
     await working.take(working.handed_over(await working.a_delivery(), provider))
     encrypted = VAULT.encrypt(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
-    working.config.change(provider, credentials=encrypted, version=2)
+    working.config.change(provider, encrypted_credentials=encrypted, version=2)
 
     await working.take(working.handed_over(await working.a_delivery(), provider))
 
-    assert [request.server.host for request in wire.heard] == ["localhost", "elsewhere"]
+    assert [request.server.host for request in wire.requests] == ["localhost", "elsewhere"]
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000])
@@ -312,15 +311,15 @@ async def test_content_that_cannot_be_read_is_parked_and_lets_its_lease_end(work
 
     await working.take(working.handed_over(task, provider))
 
-    assert (wire.heard, working.worker.in_flight, len(working.bus.on("dead.letters"))) == ([], 0, 1)
+    assert (wire.requests, working.worker.in_flight, len(working.bus.on("dead.letters"))) == ([], 0, 1)
 
 
 async def test_a_record_that_was_taken_away_is_left_to_the_other(working, provider, wire):
     task = await working.a_delivery()
 
-    await working.take(working.handed_over(task, provider, alive=False))
+    await working.take(working.handed_over(task, provider, owned=False))
 
-    assert (wire.heard, await working.store.state(task.delivery_id)) == ([], "QUEUED")
+    assert (wire.requests, await working.store.state(task.delivery_id)) == ([], "QUEUED")
 
 
 async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire):
@@ -328,11 +327,11 @@ async def test_a_slow_provider_holds_only_its_own_slots(working, provider, wire)
     working.config.change(provider, settings={"concurrency": 1})
     working.config.providers[other.id] = other
     async with working.unanswered(*await working.some(3, provider)):
-        await wait_until(lambda: len(wire.heard) == 1)
+        await wait_until(lambda: len(wire.requests) == 1)
 
         await working.worker.handle_batch(await working.some(1, other))
 
-        await wait_until(lambda: len(wire.heard) == 2)
+        await wait_until(lambda: len(wire.requests) == 2)
 
 
 @pytest.mark.parametrize(("slots", "afterwards"), [(3, 3), (1, 1)])
@@ -340,24 +339,26 @@ async def test_a_provider_may_get_more_slots_or_fewer_while_it_works(working, pr
     working.config.change(provider, settings={"concurrency": 2})
     await working.take(working.handed_over(await working.a_delivery(), provider))
     working.config.change(provider, settings={"concurrency": slots}, version=provider.version + 1)
-    wire.heard.clear()
+    wire.requests.clear()
 
     async with working.unanswered(*await working.some(5, provider)):
-        await wait_until(lambda: len(wire.heard) >= afterwards)
+        await wait_until(lambda: len(wire.requests) >= afterwards)
         await asyncio.sleep(0.2)  # more would come meanwhile
 
-        assert len(wire.heard) == afterwards
+        assert len(wire.requests) == afterwards
 
 
 async def test_an_urgent_message_takes_the_next_free_slot(working, provider, wire):
     working.config.change(provider, settings={"concurrency": 1})
-    wire.open.clear()
-    tasks = [await working.a_delivery() for _ in range(3)] + [await working.a_delivery(delivery_class=DeliveryClass.URGENT)]
+    wire.gate.clear()
+    tasks = [await working.a_delivery() for _ in range(3)] + [
+        await working.a_delivery(delivery_class=DeliveryClass.URGENT)
+    ]
     records = [working.handed_over(task, provider) for task in tasks]
     await working.worker.handle_batch(records[:3])
     await working.worker.handle_batch(records[3:])
 
-    wire.open.set()
+    wire.gate.set()
 
     await wait_until(lambda: all(one.acked for one in records))
     begun = [(await working.store.attempts(task.delivery_id))[0]["started_at"] for task in tasks]
@@ -384,8 +385,8 @@ async def test_what_waits_too_long_is_handed_back_where_another_could_take_it(wo
     async with working.unanswered(*await working.some(3, provider)):
         await wait_until(lambda: len(working.rerouted) == 2)
 
-        assert {back.avoid for back in working.rerouted} == {(provider.id,)}
-        assert {back.tried for back in working.rerouted} == {()}
+        assert {back.deprioritized for back in working.rerouted} == {(provider.id,)}
+        assert {back.attempted_providers for back in working.rerouted} == {()}
 
 
 async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider, wire):
@@ -400,10 +401,10 @@ async def test_where_nothing_comes_back_nobody_begins_to_wait(working, provider,
         for _ in range(5):
             await asyncio.sleep(0)
 
-        assert [back.avoid for back in working.rerouted] == [(provider.id,)]
-    await wait_until(lambda: second.finished)
+        assert [back.deprioritized for back in working.rerouted] == [(provider.id,)]
+    await wait_until(lambda: second.acked)
     await working.take(third)
-    assert (len(wire.heard), len(working.rerouted)) == (2, 1)
+    assert (len(wire.requests), len(working.rerouted)) == (2, 1)
 
 
 def told_silent(working):
@@ -427,9 +428,9 @@ async def test_a_provider_that_answers_nobody_is_told_as_long_as_it_lasts(workin
 
 
 async def test_who_answered_quickly_is_called_silent_early_and_passed_by(patient, provider):
-    patient.configuration.change(provider, settings={"concurrency": 12})
+    patient.config.change(provider, settings={"concurrency": 12})
     other = an_smtp(2)
-    patient.configuration.providers[other.id] = other
+    patient.config.providers[other.id] = other
     await patient.take(*await patient.some(12, provider))
 
     async with patient.unanswered(*await patient.some(14, provider)):
@@ -437,7 +438,7 @@ async def test_who_answered_quickly_is_called_silent_early_and_passed_by(patient
 
 
 async def test_few_calls_without_an_answer_say_nothing_before_the_patience_is_over(patient, provider):
-    patient.configuration.change(provider, settings={"concurrency": 2})
+    patient.config.change(provider, settings={"concurrency": 2})
     await patient.take(*await patient.some(2, provider))
 
     async with patient.unanswered(*await patient.some(2, provider)):
@@ -463,8 +464,8 @@ async def test_a_provider_is_not_called_silent_because_the_record_is_slow(workin
         await working.worker.handle_batch([record])
         await asyncio.sleep(1.0)  # the patience here is 0.4 s
 
-    await wait_until(lambda: record.finished)
-    assert (told_silent(working), len(wire.heard)) == ([], 1)
+    await wait_until(lambda: record.acked)
+    assert (told_silent(working), len(wire.requests)) == ([], 1)
 
 
 async def test_what_nobody_else_could_take_keeps_its_place(working, provider):
@@ -482,11 +483,9 @@ async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a
     task = await working.a_delivery()
 
     async with working.unanswered(working.handed_over(task, provider)):
-        await wait_until(lambda: wire.heard)
-        await working.record.moved(
-            a_transition(
-                task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, due_at=utc_now()
-            )
+        await wait_until(lambda: wire.requests)
+        await working.store.transitioned(
+            a_transition(task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, due_at=utc_now())
         )
 
     assert await working.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
@@ -494,11 +493,11 @@ async def test_an_acceptance_that_comes_after_the_lease_settles_what_waits_for_a
 
 
 async def test_a_failure_that_comes_after_the_lease_changes_nothing(working, provider, wire):
-    wire.answer = DOWN
+    wire.response = DOWN
     task = await working.a_delivery()
 
     async with working.unanswered(working.handed_over(task, provider)):
-        await wait_until(lambda: wire.heard)
+        await wait_until(lambda: wire.requests)
         await working.store.pool.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", task.delivery_id)
 
     assert await working.store.history(task.delivery_id) == ["accepted", "sending"]
@@ -536,7 +535,7 @@ def a_resend():
 async def the_next_drive(working):
     """As the recovery loop makes it from the record once the delivery is due."""
     later = utc_now() + seconds(1000)
-    (pending,) = await working.store.taken(later)
+    (pending,) = await working.store.dequeued(later)
     return task_for(pending, utc_now(), idempotent=True)
 
 
@@ -544,7 +543,7 @@ async def test_an_idempotent_provider_gets_one_reference_for_what_it_may_have_ta
     resend, smtp = a_resend(), an_smtp(2)
     working = WorkerHarness(store, bus, StubConfig(resend, smtp), wire)
     keeper.answers = [NoAnswerError("timed out"), httpx.Response(200, json={"id": "their-1"})]
-    wire.answer = DOWN
+    wire.response = DOWN
     async with a_worker(working, http=keeper) as working.worker:
         task = await working.a_delivery()
         await working.take(working.handed_over(task, resend))

@@ -182,7 +182,9 @@ async def test_every_kind_of_step_is_one_event_more(store, kind):
 
 
 async def test_a_step_settles_its_attempt(store):
-    delivery_id = await store.a_delivery_that_was(SENT, outcome="accepted", provider_message_id="their-1", detail="fine")
+    delivery_id = await store.a_delivery_that_was(
+        SENT, outcome="accepted", provider_message_id="their-1", detail="fine"
+    )
 
     (attempt,) = await store.attempts(delivery_id)
     assert (attempt["outcome"], attempt["provider_message_id"], attempt["error"], attempt["finished_at"]) == (
@@ -196,7 +198,9 @@ async def test_a_step_settles_its_attempt(store):
 async def test_a_step_without_an_outcome_leaves_the_attempt_alone(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="throttled")
 
-    await store.transition(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9), next_round=True))
+    await store.transition(
+        a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9), next_round=True)
+    )
 
     (attempt,) = await store.attempts(delivery_id)
     assert (attempt["outcome"], (await store.pending(delivery_id))["retry_round"]) == ("throttled", 2)
@@ -221,7 +225,9 @@ async def test_a_step_that_lost_its_race_changes_nothing(store, changes):
 async def test_of_many_steps_at_once_one_takes_place(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    results = await at_once(*[store.transitioned(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5])
+    results = await at_once(
+        *[store.transitioned(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5]
+    )
 
     assert results.count({delivery_id}) == 1
     assert len(await store.history(delivery_id)) == 3

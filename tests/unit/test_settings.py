@@ -7,7 +7,7 @@ import pytest
 from gateway.app import GatewaySettings
 from health.app import HealthSettings
 from router.recovery import RecoverySettings
-from sluice.delivery.worker import WorkerSettings
+from sluice.delivery.settings import WorkerSettings
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import EncryptionSettings, Settings, load
 from sms_worker.app import SmsWorkerSettings

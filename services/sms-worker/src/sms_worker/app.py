@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sluice.bus.topics import Group
 from sluice.delivery.bootstrap import run_worker
-from sluice.delivery.worker import WorkerSettings
+from sluice.delivery.settings import WorkerSettings
 from sluice.model.message import Channel
 from sluice.runtime.settings import load
 

@@ -10,8 +10,9 @@ from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, delivery_topic
 from sluice.delivery.sandbox import SandboxTransport
+from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
-from sluice.delivery.worker import Worker, WorkerSettings
+from sluice.delivery.worker import Worker
 from sluice.model.message import Channel
 from sluice.providers.contract import TransportKind
 from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
@@ -49,7 +50,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
                 },
                 publisher=publisher,
                 settlements=settlements,
-                settings=settings,
+                policy=settings,
             ).running()
         )
         consumer = Consumer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple, assert_never
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from sluice.bus.messages import DeliveryTask, RetryHandle
 from sluice.model.message import DeliveryClass
@@ -20,25 +20,28 @@ from sluice.model.outcome import (
 )
 from sluice.model.state import EventType
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES
-from sluice.runtime.settings import Settings
 from sluice.store.deliveries import Transition
 
 MAX_THROTTLE = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
 _MAX_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
 
 
-class RetryPolicy(Settings):
-    """How long things may take. Durations are seconds."""
+class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Timeouts and pauses of attempts: a group of settings that a role combines with others. Durations are seconds."""
 
     attempt_lease: float = Field(
-        12.0, gt=1, description="an attempt whose worker shows no sign of life for so long is over"
+        12.0, gt=1, description="an attempt whose worker does not renew its lease for this long is settled as unknown"
     )
-    provider_timeout: float = Field(10.0, gt=0, description="longest provider call; must be shorter than the lease")
-    requeue_after: float = Field(8.0, gt=0, description="how long the conveyor may take before the recovery loop looks")
-    unknown_outcome_wait: float = Field(60.0, ge=0, description="class standard: wait for a receipt before repeating")
-    same_key_retry_delay: float = Field(2.0, ge=0, description="pause before a repeat under the same idempotency key")
+    provider_timeout: float = Field(
+        10.0, gt=0, description="longest provider call; must be shorter than the attempt lease"
+    )
+    requeue_after: float = Field(
+        8.0, gt=0, description="time after which an enqueued delivery may be requeued if its record is lost"
+    )
+    unknown_outcome_wait: float = Field(60.0, ge=0, description="class standard: wait for a receipt before a retry")
+    same_key_retry_delay: float = Field(2.0, ge=0, description="pause before a retry under the same idempotency key")
     retry_schedule: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        (5.0, 30.0, 120.0, 600.0), description="pauses between rounds over all providers; after the last: FAILED"
+        (5.0, 30.0, 120.0, 600.0), description="pauses between retry rounds; after the last round a delivery fails"
     )
 
 

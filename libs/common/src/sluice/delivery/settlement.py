@@ -6,6 +6,7 @@ Steps from many tasks are written together. The drives that follow need no cover
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
@@ -20,12 +21,14 @@ from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
-from sluice.model.state import STATE_ASSERTED_BY
+from sluice.model.state import STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
-from sluice.store import deliveries
+from sluice.store import deliveries, receipts
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.deliveries import Transition
+from sluice.store.receipts import ReceiptEntry
 
 log = structlog.get_logger()
 
@@ -145,3 +148,25 @@ def _event(settlement: Settlement, number: int) -> dict[str, Any]:
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
         "detail": step.detail,
     }
+
+
+async def record_late_acceptance(db: Db, transition: Transition) -> None:
+    """Record an acceptance whose attempt was settled as unknown because its lease had expired.
+
+    It counts like a receipt: a delivery that waits for its next attempt is settled as sent instead.
+    """
+    if transition.type is not EventType.SENT or transition.provider_id is None:
+        return
+    receipt = ReceiptEntry(
+        delivery_id=transition.delivery_id,
+        attempt=transition.attempt,
+        provider_id=transition.provider_id,
+        receipt_id=f"late answer to attempt {transition.attempt}",
+        type=transition.type,
+        occurred_at=transition.occurred_at,
+        detail="the answer came after the lease had expired",
+    )
+    # If PostgreSQL is unavailable, the delivery class decides, as for any unknown outcome. The recovery loop publishes
+    # the event: the outbox row is due at once.
+    with contextlib.suppress(*UNAVAILABLE_ERRORS):
+        await receipts.apply(db, [receipt], now=utc_now(), outbox_retry_after=timedelta(0))

@@ -1,0 +1,151 @@
+"""The bulkhead of one provider: its concurrency limit and the jobs that wait for a slot.
+
+Pure: no clock, no I/O. Times are seconds of a monotonic clock that the caller reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Generic, TypeVar
+
+# A provider is unresponsive when none of its calls has ended for this multiple of its average latency. With fewer
+# calls than the minimum the average says too little, and the full queue timeout applies.
+_MIN_SAMPLE = 10
+_LATENCY_MULTIPLE = 5.0
+_MIN_QUEUE_TIMEOUT = 0.25  # seconds
+_LATENCY_WEIGHT = 0.1  # of the newest call in the average
+
+J = TypeVar("J")
+
+
+class Bulkhead(Generic[J]):
+    """Bounds the calls in flight at one provider, so that a slow provider delays only its own jobs.
+
+    A job is enqueued, acquires a slot, starts its call, and releases the slot. Urgent jobs acquire slots first;
+    within a rank the order is that of arrival.
+    """
+
+    def __init__(self, concurrency: int, *, version: int = 0) -> None:
+        self._concurrency = concurrency
+        self._available = concurrency
+        self._version = version
+        self._urgent: deque[tuple[float, J]] = deque()  # (enqueued at, job)
+        self._standard: deque[tuple[float, J]] = deque()
+        self._calls: dict[J, float] = {}  # the start of each call
+        self._throttled_until = 0.0
+        self._saturated_since = inf
+        self._unresponsive = False
+        self._reported_at = -inf
+        self._average_latency = inf
+
+    @property
+    def concurrency(self) -> int:
+        """The number of slots."""
+        return self._concurrency
+
+    @property
+    def version(self) -> int:
+        """The version of the configuration that set the concurrency."""
+        return self._version
+
+    @property
+    def saturated(self) -> bool:
+        """Whether every slot is taken."""
+        return self._available <= 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether a slot is free and no job waits."""
+        return self._available > 0 and not self._urgent and not self._standard
+
+    @property
+    def unresponsive(self) -> bool:
+        """The result of the last :meth:`check`; reset when a slot is released."""
+        return self._unresponsive
+
+    def resize(self, concurrency: int, *, version: int) -> None:
+        """Change the number of slots. Calls in flight beyond it finish normally."""
+        self._available += concurrency - self._concurrency
+        self._concurrency, self._version = concurrency, version
+        if self._available > 0:
+            self._saturated_since, self._unresponsive = inf, False
+
+    def enqueue(self, job: J, now: float, *, urgent: bool) -> None:
+        """Add a job behind those of its rank."""
+        (self._urgent if urgent else self._standard).append((now, job))
+
+    def acquire(self, now: float) -> J | None:
+        """Take a slot for the next job; None if no slot is free, no job waits, or the provider is throttled."""
+        if self._available <= 0 or self._throttled_until > now:
+            return None
+        queue = self._urgent or self._standard
+        if not queue:
+            return None
+        self._available -= 1
+        if self._available <= 0:
+            self._saturated_since = now
+        return queue.popleft()[1]
+
+    def start_call(self, job: J, now: float) -> None:
+        """Note that the job's call starts. Until then its slot is no evidence against the provider."""
+        self._calls[job] = now
+
+    def release(self, job: J, now: float) -> None:
+        """Return the job's slot, whether its call started or not."""
+        self._calls.pop(job, None)
+        self._available += 1
+        # After a resize to fewer slots, a released one may still leave none.
+        self._saturated_since = inf if self._available > 0 else now
+        self._unresponsive = False
+
+    def record_latency(self, seconds: float) -> None:
+        """Add the duration of an answered call to the average."""
+        previous = seconds if self._average_latency == inf else self._average_latency
+        self._average_latency = (1 - _LATENCY_WEIGHT) * previous + _LATENCY_WEIGHT * seconds
+
+    def throttle(self, until: float) -> None:
+        """Start no call before ``until``, or before an earlier request's later time."""
+        self._throttled_until = max(self._throttled_until, until)
+
+    def throttled_for(self, now: float) -> float:
+        """Seconds until a call may start; negative if it may start now."""
+        return self._throttled_until - now
+
+    def check(self, now: float, limit: float) -> None:
+        """Determine whether the provider is unresponsive; ``limit`` is the full queue timeout, seconds.
+
+        It is when every slot has a call and none of them has ended for longer than the queue timeout. Slots that
+        still wait for their claim do not count: that latency is PostgreSQL's.
+        """
+        if self._unresponsive or len(self._calls) < self._concurrency:
+            return
+        timeout = self._latency_timeout(limit)
+        self._unresponsive = now - self._saturated_since > timeout and all(
+            now - started > timeout for started in self._calls.values()
+        )
+
+    def expired(self, now: float, limit: float) -> list[J]:
+        """Remove and return the jobs that have waited longer than the queue timeout: ``limit`` seconds, or less if
+        the provider is unresponsive.
+        """
+        timeout = self._latency_timeout(limit) if self._unresponsive else limit
+        jobs = []
+        for queue in (self._urgent, self._standard):
+            while queue and now - queue[0][0] > timeout:
+                jobs.append(queue.popleft()[1])
+        return jobs
+
+    def report(self, now: float, interval: float) -> float | None:
+        """Seconds of saturation to report for an unresponsive provider; None if there is nothing to report, or if the
+        last report is less than ``interval`` seconds old.
+        """
+        if not self._unresponsive or now - self._reported_at <= interval:
+            return None
+        self._reported_at = now
+        return now - self._saturated_since
+
+    def _latency_timeout(self, limit: float) -> float:
+        if self._concurrency < _MIN_SAMPLE:
+            return limit
+        return min(limit, max(_MIN_QUEUE_TIMEOUT, _LATENCY_MULTIPLE * self._average_latency))

@@ -1,0 +1,138 @@
+"""The bulkheads of a worker and the loop that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import structlog
+
+from sluice.bus.messages import ProviderUnresponsive
+from sluice.bus.publisher import Publisher
+from sluice.bus.topics import Topic
+from sluice.delivery.bulkhead import Bulkhead
+from sluice.delivery.job import Job
+from sluice.providers import registry
+from sluice.runtime import metrics
+from sluice.runtime.clock import utc_now
+from sluice.store.config_cache import ConfigCache
+from sluice.store.providers import ProviderRow
+
+log = structlog.get_logger()
+
+_CHECK_INTERVAL = 0.1  # seconds
+_LATE = 0.25  # seconds; after a longer pause of the event loop, answers may be there that no task has read yet
+
+
+class Bulkheads:
+    """One bulkhead per provider, as large as the provider's configuration says."""
+
+    def __init__(self, config: ConfigCache, default_concurrency: int) -> None:
+        self._config = config
+        self._default = default_concurrency
+        self._bulkheads: dict[UUID, Bulkhead[Job]] = {}
+
+    def __iter__(self) -> Iterator[tuple[UUID, Bulkhead[Job]]]:
+        return iter(list(self._bulkheads.items()))
+
+    def get(self, provider_id: UUID) -> Bulkhead[Job]:
+        """The provider's bulkhead, resized if the configuration has changed."""
+        row = self._config.providers.get(provider_id)
+        version = 0 if row is None else row.version
+        bulkhead = self._bulkheads.get(provider_id)
+        if bulkhead is None:
+            bulkhead = self._bulkheads[provider_id] = Bulkhead(self._concurrency(row), version=version)
+        elif bulkhead.version != version:
+            bulkhead.resize(self._concurrency(row), version=version)
+        return bulkhead
+
+    def _concurrency(self, row: ProviderRow | None) -> int:
+        if row is None:
+            return self._default
+        configured = row.settings.get("concurrency") or registry.get_package(row.package).concurrency
+        return configured if isinstance(configured, int) and configured > 0 else self._default
+
+
+class BulkheadMonitor:
+    """Reroutes jobs that wait too long, reports unresponsive providers, and restarts throttled bulkheads.
+
+    ``queue_timeout`` is the longest wait for a slot, seconds. ``reroute`` returns a job to the router with a reason;
+    ``dispatch`` starts the jobs of a bulkhead that can acquire a slot.
+    """
+
+    def __init__(
+        self,
+        bulkheads: Bulkheads,
+        *,
+        config: ConfigCache,
+        publisher: Publisher,
+        queue_timeout: float,
+        reroute: Callable[[Job, str], None],
+        dispatch: Callable[[Bulkhead[Job]], None],
+    ) -> None:
+        self._bulkheads = bulkheads
+        self._config = config
+        self._publisher = publisher
+        self._queue_timeout = queue_timeout
+        self._reroute = reroute
+        self._dispatch = dispatch
+
+    async def run(self) -> None:
+        """Check all bulkheads in short intervals, forever."""
+        interval = min(_CHECK_INTERVAL, self._queue_timeout / 4)
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(interval)
+            now = time.monotonic()
+            busy = [(provider_id, bulkhead) for provider_id, bulkhead in self._bulkheads if not bulkhead.idle]
+            metrics.SATURATED_PROVIDERS.set(sum(bulkhead.saturated for _, bulkhead in busy))
+            for provider_id, bulkhead in busy:
+                self._check(provider_id, bulkhead, now, late=now - before > _LATE)
+
+    def _check(self, provider_id: UUID, bulkhead: Bulkhead[Job], now: float, *, late: bool) -> None:
+        if not late:
+            bulkhead.check(now, self._queue_timeout)
+        for job in bulkhead.expired(now, self._queue_timeout):
+            self.on_queue_timeout(bulkhead, job, now)
+        self._dispatch(bulkhead)
+        saturated_for = bulkhead.report(now, self._queue_timeout)
+        if saturated_for is not None:
+            self._report_unresponsive(provider_id, bulkhead.concurrency, saturated_for)
+
+    def on_queue_timeout(self, bulkhead: Bulkhead[Job], job: Job, now: float) -> None:
+        """Handle a job that has waited too long for a slot.
+
+        The job is rerouted if another provider has a free slot, or if this one is throttled for longer than the queue
+        timeout. Otherwise it is enqueued again with a new wait.
+        """
+        task = job.task
+        excluded = {job.provider_id, *task.attempted_providers, *task.deprioritized}
+        candidates = self._config.candidates(task.project_id, task.channel)
+        free = any(not self._bulkheads.get(one.id).saturated for one in candidates if one.id not in excluded)
+        if free or bulkhead.throttled_for(now) > self._queue_timeout:
+            self._reroute(job, "provider concurrency limit reached")
+        else:
+            bulkhead.enqueue(job, now, urgent=job.urgent)
+
+    def _report_unresponsive(self, provider_id: UUID, concurrency: int, saturated_for: float) -> None:
+        """Publish the finding for the health service, before the first timeout shows it."""
+        row = self._config.providers.get(provider_id)
+        if row is None:
+            return
+        report = ProviderUnresponsive(
+            provider_id=provider_id,
+            project_id=row.project_id,
+            channel=row.channel,
+            concurrency=concurrency,
+            unresponsive_for_s=round(saturated_for, 1),
+            occurred_at=utc_now(),
+        )
+        log.warning(
+            "provider_unresponsive",
+            provider=str(provider_id),
+            concurrency=concurrency,
+            seconds=report.unresponsive_for_s,
+        )
+        self._publisher.publish(Topic.EVENTS, provider_id.bytes, report.encode())

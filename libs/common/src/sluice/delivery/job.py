@@ -1,0 +1,75 @@
+"""One assignment on its way through a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from sluice.bus.consumer import Record
+from sluice.bus.messages import Assignment, DeliveryTask
+from sluice.bus.publisher import Publisher, wait_for_acks
+from sluice.bus.topics import Topic
+from sluice.model.message import DeliveryClass
+from sluice.runtime import failpoints
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """An assignment that is read and not acknowledged."""
+
+    record: Record
+    assignment: Assignment
+    idempotent: bool = False  # the provider's package promises idempotency
+    reference: str = ""  # the attempt reference of the claim
+    claimed_at: float = 0.0  # monotonic time at which the claim was requested: the lease counts from it
+
+    @property
+    def task(self) -> DeliveryTask:
+        """The delivery task of the assignment."""
+        return self.assignment.task
+
+    @property
+    def provider_id(self) -> UUID:
+        """The assigned provider."""
+        return self.assignment.provider_id
+
+    @property
+    def attempt(self) -> tuple[UUID, int]:
+        """Delivery id and attempt number."""
+        return self.task.delivery_id, self.task.attempt
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the delivery precedes those of other classes."""
+        return self.task.delivery_class is DeliveryClass.URGENT
+
+
+def parse_job(record: Record) -> Job | None:
+    """The job of a record; None if the record is no assignment of a readable schema version."""
+    try:
+        return Job(record, Assignment.model_validate_json(record.value or b""))
+    except ValidationError:
+        return None
+
+
+async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float = 0.0) -> None:
+    """Return an unclaimed delivery to the router, which selects this provider last; no attempt was made.
+
+    ``delay`` (seconds) avoids a reroute loop while the router's configuration is behind the worker's. If Kafka does not
+    store the task, the delivery falls due and is requeued.
+    """
+    await asyncio.sleep(delay)
+    task = job.task.model_copy(
+        update={"deprioritized": (*job.task.deprioritized, job.provider_id), "last_error": reason}
+    )
+    assert failpoints.hit("reroute.before_publish")
+    if not await wait_for_acks([publisher.publish(Topic.REROUTE, None, task.encode())]):
+        log.warning("reroute_failed", delivery=str(task.delivery_id))
+    assert failpoints.hit("reroute.published")
+    job.record.ack()

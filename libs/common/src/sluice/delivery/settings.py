@@ -1,0 +1,26 @@
+"""Settings of the workers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sluice.delivery.retry_policy import RetryPolicy
+from sluice.runtime.settings import EncryptionSettings
+
+
+class WorkerPolicy(RetryPolicy):
+    """Limits and timeouts of a worker: plain data, without addresses and keys. Durations are seconds."""
+
+    provider_concurrency: int = Field(
+        256, ge=1, description="calls in flight at one provider, unless its package or its settings say otherwise"
+    )
+    # Large enough that the jobs of one saturated provider do not keep other assignments from being read.
+    prefetch: int = Field(5000, ge=1, description="assignments read and not acknowledged")
+    provider_queue_timeout: float = Field(
+        2.0, gt=0, description="longest wait for a slot of a provider before the delivery is rerouted"
+    )
+    public_url: str | None = Field(None, description="public address of the gateway, for the receipts of providers")
+
+
+class WorkerSettings(WorkerPolicy, EncryptionSettings):
+    """Settings that every worker reads."""
