@@ -108,7 +108,7 @@ def test_two_lists_never_share_a_directory(tmp_path):
 
 
 def test_the_list_of_the_repository_pins_kafka_with_every_hash():
-    jars = read_jar_list(deploy_dir() / "engine/kafka.jars")
+    jars = read_jar_list(deploy_dir() / "kafka/kafka.jars")
 
     assert len(jars) == 46
     assert {jar.version for jar in jars if jar.group == "org.apache.kafka"} == {"4.3.1"}

@@ -56,7 +56,7 @@ async def _format(plan: Plan, data: Path, run: Run) -> None:
 
 
 def _java(plan: Plan, heap: tuple[str, ...]) -> list[str | Path]:
-    logging = f"-Dlog4j2.configurationFile={deploy_dir() / 'engine/log4j2.properties'}"
+    logging = f"-Dlog4j2.configurationFile={deploy_dir() / 'kafka/log4j2.properties'}"
     # Nothing of ours in the machine's own /tmp.
     scratch = ("-XX:-UsePerfData", f"-Djava.io.tmpdir={_scratch(plan)}")
     return [plan.programs["java"], *heap, *scratch, logging, f"@{_class_path(plan)}"]
@@ -81,7 +81,7 @@ def _class_path(plan: Plan) -> Path:
 
 
 def _write_properties(plan: Plan, data: Path) -> None:
-    template = Template((deploy_dir() / "engine/server.properties").read_text())
+    template = Template((deploy_dir() / "kafka/server.properties").read_text())
     text = template.substitute(
         host=HOST,
         port=plan.ports["kafka"],
@@ -95,6 +95,6 @@ def _write_properties(plan: Plan, data: Path) -> None:
 def _write_class_path(plan: Plan) -> None:
     """An argument file for java: the pinned jars by name, so that nothing else there is ever loaded."""
     directory = plan.programs["kafka"]
-    jars = [str(directory / jar.filename) for jar in read_jar_list(deploy_dir() / "engine/kafka.jars")]
+    jars = [str(directory / jar.filename) for jar in read_jar_list(deploy_dir() / "kafka/kafka.jars")]
     quoted = ":".join(jars).replace("\\", "\\\\").replace('"', '\\"')
     _class_path(plan).write_text(f'-cp "{quoted}"\n')

@@ -181,7 +181,7 @@ def _find_programs(settings: LauncherSettings, own: Collection[str], progress: P
 
 def _kafka(settings: LauncherSettings, progress: Progress) -> programs.Program:
     """The directory with the jars, complete."""
-    jars = kafka_jars.read_jar_list(deploy_dir() / "engine/kafka.jars")
+    jars = kafka_jars.read_jar_list(deploy_dir() / "kafka/kafka.jars")
     directory = kafka_jars.jar_directory(settings.cache_dir, jars)
     try:
         kafka_jars.fetch_jars(
