@@ -67,7 +67,7 @@ class Handler:
             raise self.fault
         if self.finish:
             for record in records:
-                record.done()
+                record.ack()
 
     @property
     def values(self):

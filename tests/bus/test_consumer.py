@@ -52,10 +52,10 @@ async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_boo
     async with consuming(kafka_bootstrap, topic, group, handler):
         await handler.has(10)
         for number in (9, 1, 0, 2, 8, 7, 4):
-            handler[number].done()
+            handler[number].ack()
         await wait_until(lambda: is_committed(admin, group, topic, 3))
         for number in (3, 5, 6):
-            handler[number].done()
+            handler[number].ack()
         await wait_until(lambda: is_committed(admin, group, topic, 10))
 
 
@@ -65,11 +65,11 @@ async def test_finishing_twice_changes_nothing(kafka_bootstrap, topic, group):
 
     async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
         await handler.has(2)
-        handler[0].done()
-        handler[0].done()
+        handler[0].ack()
+        handler[0].ack()
 
         assert consumer.in_flight == 1
-        handler[1].done()
+        handler[1].ack()
 
 
 async def test_what_was_not_finished_is_seen_by_the_next_one(kafka_bootstrap, topic, group):
@@ -78,7 +78,7 @@ async def test_what_was_not_finished_is_seen_by_the_next_one(kafka_bootstrap, to
     async with consuming(kafka_bootstrap, topic, group, first, drain=0.1):
         await first.has(10)
         for number in (0, 1, 2, 5):
-            first[number].done()
+            first[number].ack()
 
     async with consuming(kafka_bootstrap, topic, group, second):
         await second.has(7)
@@ -94,7 +94,7 @@ async def test_a_stop_waits_for_what_is_in_flight(kafka_bootstrap, admin, topic,
         consumer.stop()
         for number in (4, 3, 2, 1, 0):
             await asyncio.sleep(0)
-            handler[number].done()
+            handler[number].ack()
 
     assert await committed(admin, group, topic) == 5
 
@@ -106,12 +106,12 @@ async def test_a_handler_that_raises_sees_its_unfinished_records_again(kafka_boo
 
     async with consuming(kafka_bootstrap, topic, group, handler):
         await handler.has(3)
-        handler[1].done()
+        handler[1].ack()
         handler.fault = None
         await handler.has(5)
         assert handler.values[3:] == [0, 2]
-        handler[0].done()
-        handler[2].done()
+        handler[0].ack()
+        handler[2].ack()
         await wait_until(lambda: is_committed(admin, group, topic, 3))
 
 
@@ -146,7 +146,7 @@ async def finish_all(handler, count):
 
     def finish():
         for record in handler.records:
-            record.done()
+            record.ack()
         return len(handler.records) >= count
 
     await wait_until(finish)
@@ -198,7 +198,7 @@ async def test_what_is_finished_during_a_rebalance_is_not_seen_again(kafka_boots
             # The second can have nothing before the first has let go.
             await wait_until(lambda: second._client is not None or first._client._subscription.reassignment_in_progress)
             for record in one.records:
-                record.done()
+                record.ack()
             await wait_until(lambda: len(assignment(first)) == len(assignment(second)) == 1)
 
     assert (len(one.records), len(other.records)) == (20, 0)
@@ -213,9 +213,9 @@ async def test_what_is_not_finished_in_time_is_seen_by_the_other(kafka_bootstrap
         await one.has(10)
         async with consuming(kafka_bootstrap, topic, group, other):
             await other.has(5)
-            late = [record for record in one.records if not record.alive]
+            late = [record for record in one.records if not record.owned]
             for record in one.records:
-                record.done()
+                record.ack()
             await wait_until(lambda: first.in_flight == 0)
 
     assert len(late) >= 5
@@ -247,7 +247,7 @@ async def test_a_late_finish_of_a_lost_record_commits_nothing(kafka_bootstrap, a
         await other.has(5)
 
         for record in one.records:
-            record.done()
+            record.ack()
 
     assert await committed(admin, group, topic) is None
 
@@ -342,7 +342,7 @@ async def test_a_stop_while_records_come_in_waits_for_nobody(kafka_bootstrap, to
     begun = await stopped_amid(kafka_bootstrap, topic, group, handler)
     streaming.cancel()
 
-    assert all(record.finished for record in handler.records)
+    assert all(record.acked for record in handler.records)
     assert begun.in_flight == 0
 
 

@@ -22,7 +22,7 @@ async def test_a_published_record_arrives(kafka_bootstrap, publisher, topic):
 
     (record,) = await read_all(kafka_bootstrap, topic, 1)
     assert (record.key, record.value) == (b"key", b"value")
-    assert dict(record.headers) == {"schema-version": b"1", "name": b"text"}
+    assert dict(record.headers) == {"schema-version": b"2", "name": b"text"}
 
 
 async def test_records_of_one_key_stay_in_order(kafka_bootstrap, publisher, make_topic):
@@ -118,10 +118,10 @@ async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_boot
 async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(publisher, topic):
     results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(3)]
     seen = []
-    results[0].then(lambda _: 1 / 0)
-    results[1].then(seen.append)
+    results[0].on_done(lambda _: 1 / 0)
+    results[1].on_done(seen.append)
 
     assert await wait_for_acks(results[2:])
     assert seen == [results[1]]
-    results[2].then(seen.append)  # over already
+    results[2].on_done(seen.append)  # over already
     assert seen == results[1:]

@@ -138,20 +138,20 @@ async def read_by(bootstrap, admin, group, topic, count):
 async def test_an_empty_conveyor_has_been_read_until_now(stages, conveyor):
     before = utc_now()
 
-    assert all(before <= mark <= utc_now() for mark in (await conveyor.low_water()).values())
+    assert all(before <= mark <= utc_now() for mark in (await conveyor.low_watermarks()).values())
 
 
 async def test_an_unread_drive_holds_the_mark_at_its_time(kafka_bootstrap, stages, conveyor):
     await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(1)).encode(), a_task().encode())
 
-    assert (await conveyor.low_water())[Channel.EMAIL] == after(1)
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] == after(1)
 
 
 async def test_an_unread_assignment_holds_it_at_the_time_of_its_drive(kafka_bootstrap, stages, conveyor):
     assignment = an_assignment(task=a_task(enqueued_at=after(2)))
     await put(kafka_bootstrap, Topic.SMS, assignment.encode(), partition=1)
 
-    assert (await conveyor.low_water())[Channel.SMS] == after(2)
+    assert (await conveyor.low_watermarks())[Channel.SMS] == after(2)
 
 
 async def test_the_oldest_of_all_stages_counts(kafka_bootstrap, stages, conveyor):
@@ -159,14 +159,14 @@ async def test_the_oldest_of_all_stages_counts(kafka_bootstrap, stages, conveyor
     await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(5)).encode(), partition=1)
     await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(enqueued_at=after(7))).encode())
 
-    assert (await conveyor.low_water())[Channel.EMAIL] == after(5)
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] == after(5)
 
 
 async def test_a_channel_whose_workers_are_away_holds_no_other(kafka_bootstrap, stages, conveyor):
     before = utc_now()
     await put(kafka_bootstrap, Topic.SMS, an_assignment(task=a_task(enqueued_at=after(1))).encode())
 
-    marks = await conveyor.low_water()
+    marks = await conveyor.low_watermarks()
 
     assert [channel for channel, mark in marks.items() if mark < before] == [Channel.SMS]
 
@@ -176,7 +176,7 @@ async def test_what_was_read_does_not_hold_it(kafka_bootstrap, admin, stages, co
     await read_by(kafka_bootstrap, admin, Group.EMAIL_WORKER, Topic.EMAIL, 1)
     before = utc_now()
 
-    assert (await conveyor.low_water())[Channel.EMAIL] >= before
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] >= before
 
 
 async def test_the_first_that_was_not_read_holds_it(kafka_bootstrap, admin, stages, conveyor):
@@ -185,7 +185,7 @@ async def test_the_first_that_was_not_read_holds_it(kafka_bootstrap, admin, stag
 
     await put(kafka_bootstrap, Topic.ACCEPTED, a_task(enqueued_at=after(3)).encode())
 
-    assert (await conveyor.low_water())[Channel.EMAIL] == after(3)
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] == after(3)
 
 
 @pytest.mark.parametrize("value", [b"{]", b"", None, b"{}"])
@@ -195,7 +195,7 @@ async def test_what_cannot_be_read_counts_from_when_it_was_written(kafka_bootstr
         moment = int(written.timestamp() * 1000)
         await producer.send_and_wait(Topic.ACCEPTED, value, key=b"k", partition=0, timestamp_ms=moment)
 
-    assert (await conveyor.low_water())[Channel.EMAIL] == written
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] == written
 
 
 async def test_a_conveyor_that_was_wiped_is_read_anew(kafka_bootstrap, admin, stages, conveyor, make_topic):
@@ -207,7 +207,7 @@ async def test_a_conveyor_that_was_wiped_is_read_anew(kafka_bootstrap, admin, st
 
     await put(kafka_bootstrap, Topic.EMAIL, an_assignment(task=a_task(enqueued_at=after(4))).encode())
 
-    assert (await conveyor.low_water())[Channel.EMAIL] == after(4)
+    assert (await conveyor.low_watermarks())[Channel.EMAIL] == after(4)
 
 
 async def test_without_a_broker_nothing_is_concluded():

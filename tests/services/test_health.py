@@ -81,7 +81,7 @@ async def test_of_a_snapshot_of_another_version_nothing_is_taken_up(service, red
 
     await service.restore()
 
-    assert (service.verdicts(), await redis.exists(KEY)) == ([], 0)
+    assert (service.statuses(), await redis.exists(KEY)) == ([], 0)
 
 
 async def test_a_key_of_another_kind_stops_nothing(service, redis):
@@ -89,7 +89,7 @@ async def test_a_key_of_another_kind_stops_nothing(service, redis):
 
     await service.restore()
 
-    assert service.verdicts() == []
+    assert service.statuses() == []
 
 
 async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
