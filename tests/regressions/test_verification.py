@@ -21,14 +21,14 @@ KEPT = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 SOME_STEPS = (
     "accept.committed:1:email",
     "accept.published:2:sms",
-    "intake.accepted:1:email",
+    "ingress.accepted:1:email",
     "cancel.written:1:sms",
     "route.published:1:sms",
-    "recovery.taken:1:email",
+    "recovery.dequeued:1:email",
     "claim.written:1:sms",
     "call.answered:1:email",
     "settle.written:2:sms",
-    "announce.published:1:email",
+    "outbox.published:1:email",
 )
 SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry")
 
