@@ -93,12 +93,12 @@ async def test_a_record_that_is_read_late_is_judged_by_when_it_was_written(gatew
 def a_record(value, offset=7, timestamp=1_700_000_000_000):
     headers = [("x-sendpipe-key", b"k")]
     record = SimpleNamespace(value=value, headers=headers, topic="send.requests", partition=1, offset=offset)
-    record.timestamp, record.alive, record.finished = timestamp, True, 0
+    record.timestamp, record.owned, record.acked = timestamp, True, 0
 
-    def done():
-        record.finished += 1
+    def ack():
+        record.acked += 1
 
-    record.done = done
+    record.ack = ack
     return record
 
 
@@ -107,7 +107,7 @@ async def intake(gateway):
     async def check(_):
         return gateway.key
 
-    made = SendRequestConsumer(SimpleNamespace(check=check), gateway.acceptance, FakePublisher(), max_body=100_000)
+    made = SendRequestConsumer(SimpleNamespace(authenticate=check), gateway.acceptance, FakePublisher(), max_body=100_000)
 
     async def read(*records):
         await made.handle_batch(list(records))

@@ -114,7 +114,7 @@ async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_
     async def not_now(*_):
         """A look would forget the request that is being recorded at that moment."""
 
-    monkeypatch.setattr("gateway.ingest.dispatch_quota.Room.look", not_now)
+    monkeypatch.setattr("gateway.ingest.dispatch_quota.DispatchQuota.refresh", not_now)
     answers = [await gateway.post() for _ in range(CONVEYOR + 5)]
     other = await gateway.new_project("other")
     answers.append(await gateway.post(key=other))
@@ -141,7 +141,7 @@ async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
 
 
 async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
-    monkeypatch.setattr("gateway.ingest.admission.Crowd.enter", lambda *_, **__: None)
+    monkeypatch.setattr("gateway.ingest.admission.AdmissionController.acquire", lambda *_, **__: None)
 
     refused = await gateway.post()
 
@@ -154,9 +154,9 @@ async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_a
 async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_while_answers_are_late(
     gateway, monkeypatch, delivery_class, status
 ):
-    monkeypatch.setattr("gateway.ingest.dispatch_quota.Room.piles", lambda *_: True)
-    monkeypatch.setattr("gateway.ingest.admission.Crowd.enter", lambda *_, piles: None if piles else 1.0)
-    monkeypatch.setattr("gateway.ingest.admission.Crowd.leave", lambda *_: None)
+    monkeypatch.setattr("gateway.ingest.dispatch_quota.DispatchQuota.is_backlogged", lambda *_: True)
+    monkeypatch.setattr("gateway.ingest.admission.AdmissionController.acquire", lambda *_, backlogged: None if backlogged else 1.0)
+    monkeypatch.setattr("gateway.ingest.admission.AdmissionController.release", lambda *_: None)
 
     answer = await gateway.post(as_json(a_body(**{"class": delivery_class})))
 
@@ -181,11 +181,11 @@ async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):
 async def test_what_travels_on_the_bus_holds_no_content(gateway):
     await gateway.post(as_json(a_body(text="canary-text", to=["canary@example.com"], metadata={"a": "canary"})))
 
-    assert not [value for _, value in gateway.bus.taken if b"canary" in value]
+    assert not [value for _, value in gateway.bus.published if b"canary" in value]
 
 
 async def test_a_request_succeeds_although_kafka_is_away(gateway):
-    gateway.bus.away = True
+    gateway.bus.unavailable = True
 
     answer = await gateway.post()
 
@@ -197,7 +197,7 @@ async def test_a_scheduled_message_is_not_put_on_the_conveyor(gateway):
 
     answer = await gateway.post(as_json(a_body(send_at=later)))
 
-    assert (answer.status_code, gateway.bus.taken) == (201, [])
+    assert (answer.status_code, gateway.bus.published) == (201, [])
 
 
 async def test_the_same_request_again_gets_the_same_answer(gateway):
@@ -384,7 +384,7 @@ async def test_a_bug_of_ours_is_an_answer_in_the_envelope_that_tells_nothing(gat
     async def broken(text):
         raise RuntimeError("canary of the inside")
 
-    gateway.keys.check = broken
+    gateway.keys.authenticate = broken
 
     answer = await gateway.ask(method, path)
 
@@ -401,7 +401,7 @@ def a_record(gateway, value=None, **changes):
 
 
 async def take(gateway, *records):
-    await gateway.intake.take(list(records))
+    await gateway.intake.handle_batch(list(records))
     await wait_until(lambda: all(record.acked for record in records))
 
 
@@ -459,7 +459,7 @@ async def test_a_refused_record_is_told_to_its_project(gateway):
         ((("x-sendpipe-key", b"\xff\xfe"),), "UNAUTHORIZED"),
         ((("schema-version", b"\xff"),), "schema version"),
         ((("schema-version", b"9" * 100_000),), "schema version"),
-        ((("name", None), ("schema-version", b"2")), "schema version"),
+        ((("name", None), ("schema-version", b"1")), "schema version"),
     ],
 )
 async def test_a_record_with_odd_headers_is_parked(gateway, headers, reason):
@@ -471,18 +471,18 @@ async def test_a_record_with_odd_headers_is_parked(gateway, headers, reason):
 
 
 async def test_a_bad_record_waits_for_kafka_to_be_parked(gateway):
-    gateway.bus.away = True
+    gateway.bus.unavailable = True
     record = a_record(gateway, b"{]")
-    await gateway.intake.take([record])
+    await gateway.intake.handle_batch([record])
 
-    gateway.bus.away = False
+    gateway.bus.unavailable = False
 
     await wait_until(lambda: record.acked)
     assert len(parked(gateway)) == 1
 
 
 async def test_a_record_that_was_taken_away_is_left_to_the_other(gateway):
-    record = a_record(gateway, alive=False)
+    record = a_record(gateway, owned=False)
 
     await take(gateway, record)
 
