@@ -122,7 +122,9 @@ def test_class_urgent_carries_the_old_reference_only_for_an_idempotent_provider(
     repeat = a_retry_handle()
 
     tasks = [
-        concluded(a_task(delivery_class=DeliveryClass.URGENT), Unknown("?"), idempotent=idempotent, retry_handle=repeat).next_task
+        concluded(
+            a_task(delivery_class=DeliveryClass.URGENT), Unknown("?"), idempotent=idempotent, retry_handle=repeat
+        ).next_task
         for idempotent in (True, False)
     ]
 
@@ -167,7 +169,9 @@ def test_another_round_follows_while_there_is_one():
 
 @pytest.mark.parametrize(("ambiguous", "kind"), [(0, EventType.FAILED), (1, EventType.UNCONFIRMED)])
 def test_after_the_last_round_it_is_over(ambiguous, kind):
-    step = exhaust_round(a_task(retry_round=3, unknown_attempts=ambiguous), reason="all down", at=NOON, policy=TIMING).transition
+    step = exhaust_round(
+        a_task(retry_round=3, unknown_attempts=ambiguous), reason="all down", at=NOON, policy=TIMING
+    ).transition
 
     assert (step.type, step.due_at, step.next_round) == (kind, None, False)
 

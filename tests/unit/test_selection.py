@@ -85,7 +85,9 @@ def test_when_only_held_ones_are_left_the_earliest_end_is_waited_for():
 
 
 def test_a_held_one_is_waited_for_though_the_others_were_tried():
-    choice = chosen(a_task(attempted_providers=(FIRST.id,)), [FIRST, SECOND], health_of(SECOND, "healthy", suspended_until=after(9)))
+    choice = chosen(
+        a_task(attempted_providers=(FIRST.id,)), [FIRST, SECOND], health_of(SECOND, "healthy", suspended_until=after(9))
+    )
 
     assert isinstance(choice, Deferred)
 
@@ -148,7 +150,9 @@ def test_an_ambiguous_attempt_is_repeated_under_its_reference():
 
 
 def test_an_ambiguous_attempt_is_not_repeated_for_ever():
-    task = a_task(retry_handle=a_retry_handle(SECOND), unknown_attempts=MAX_SAME_KEY_RETRIES + 1, attempted_providers=(SECOND.id,))
+    task = a_task(
+        retry_handle=a_retry_handle(SECOND), unknown_attempts=MAX_SAME_KEY_RETRIES + 1, attempted_providers=(SECOND.id,)
+    )
 
     assert chosen(task).provider is FIRST
 
@@ -162,7 +166,12 @@ def test_an_ambiguous_attempt_is_not_repeated_during_a_hold():
 
 
 def test_class_urgent_goes_elsewhere_instead_of_repeating():
-    task = a_task(delivery_class=DeliveryClass.URGENT, retry_handle=a_retry_handle(FIRST), unknown_attempts=1, attempted_providers=(FIRST.id,))
+    task = a_task(
+        delivery_class=DeliveryClass.URGENT,
+        retry_handle=a_retry_handle(FIRST),
+        unknown_attempts=1,
+        attempted_providers=(FIRST.id,),
+    )
 
     choice = chosen(task)
 
@@ -234,7 +243,9 @@ def test_an_old_reference_is_used_only_where_it_is_known(situation):
 
     choice = select_provider(*situation)
 
-    led_back = isinstance(choice, Selected) and task.retry_handle and choice.provider.id == task.retry_handle.provider_id
+    led_back = (
+        isinstance(choice, Selected) and task.retry_handle and choice.provider.id == task.retry_handle.provider_id
+    )
     assert not isinstance(choice, Selected) or choice.same_key == bool(led_back)
 
 
