@@ -1,4 +1,4 @@
-"""The gateway in process: who may ask, what is answered, and in which words."""
+"""The gateway in process: authentication, responses, and the text of errors."""
 
 import asyncio
 import json
@@ -6,54 +6,59 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
-from gateway.app import create_app
+from gateway.asgi import create_asgi
 from gateway.auth.api_keys import ApiKeyAuthenticator
+from gateway.auth.permissions import Role
+from gateway.auth.principal import UserPrincipal
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.services import Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
+from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
+from tests.services import openapi_check
 from tests.services.fakes import FakeRecord
 
 pytestmark = pytest.mark.store
 
-LARGEST = 100_000
-CONVEYOR = 20
+MAX_BODY = 100_000  # bytes
+QUEUE_LIMIT = 20  # deliveries
+
+
+async def check_documented(response):
+    await response.aread()
+    openapi_check.check(response)
 
 
 class Gateway:
-    """The parts of a gateway, and a client on its app."""
+    """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
-    def __init__(self, pool, memory, bus):
+    def __init__(self, pool, config, bus):
         self.pool, self.bus = pool, bus
-        self.acceptance = MessageIngest(
-            pool, memory, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=CONVEYOR
+        self.ingest = MessageIngest(
+            pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
-        self.announcer = OutboxPublisher(pool, bus)
-        self.receipts = ReceiptEndpoint(pool, memory, CredentialCipher(bytes(32)), self.announcer, public_url=None)
-        self.keys = ApiKeyAuthenticator(memory, pool)
-        self.intake = SendRequestConsumer(self.keys, self.acceptance, bus, max_body=LARGEST)
-        self.app = create_app(
-            authenticator=self.keys,
-            ingest=self.acceptance,
-            receipts=self.receipts,
-            outbox=self.announcer,
-            config=memory,
-            pool=pool,
-            max_request_bytes=LARGEST,
-            ready=lambda: None,
-        )
+        self.outbox = OutboxPublisher(pool, bus)
+        self.receipts = ReceiptEndpoint(pool, config, CredentialCipher(bytes(32)), self.outbox, public_url=None)
+        self.authenticator = ApiKeyAuthenticator(config, pool)
+        self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=MAX_BODY)
+        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox)
+        self.app = create_asgi(services, max_request_bytes=MAX_BODY, ready=lambda: None)
         self.key = ""
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://gateway"
+            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
+            base_url="http://gateway",
+            event_hooks={"response": [check_documented]},
         )
 
     async def new_project(self, slug="shop"):
@@ -82,16 +87,16 @@ class Gateway:
 
 @pytest.fixture
 async def gateway(pool, store_database, bus):
-    async with ConfigCache().subscribed(store_database) as memory:
-        gateway = Gateway(pool, memory, bus)
+    async with ConfigCache().subscribed(store_database) as config:
+        gateway = Gateway(pool, config, bus)
         gateway.key = await gateway.new_project()
-        async with gateway.acceptance.running(), gateway.announcer.running(), gateway.receipts.running():
+        async with gateway.ingest.running(), gateway.outbox.running(), gateway.receipts.running():
             yield gateway
         await gateway.client.aclose()
 
 
 def error_of(answer, status, code):
-    """The error, if the answer is one in the envelope."""
+    """The error, if the response is one in the envelope of ``/v1``."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     error = answer.json()["error"]
     assert (error["code"], set(error) - {"field"}) == (code, {"code", "message", "docs"})
@@ -110,37 +115,39 @@ async def test_every_error_points_to_a_place_on_the_error_page(gateway):
     assert f'id="{place}"' in found.text
 
 
-async def test_what_is_beyond_a_projects_share_waits_in_the_record_and_no_other_project_notices(gateway, monkeypatch):
+async def test_deliveries_above_a_projects_quota_enter_the_backlog_and_do_not_delay_another_project(
+    gateway, monkeypatch
+):
     async def not_now(*_):
-        """A look would forget the request that is being recorded at that moment."""
+        """A refresh would not count the request that is being stored at that moment."""
 
     monkeypatch.setattr("gateway.ingest.dispatch_quota.DispatchQuota.refresh", not_now)
-    answers = [await gateway.post() for _ in range(CONVEYOR + 5)]
+    answers = [await gateway.post() for _ in range(QUEUE_LIMIT + 5)]
     other = await gateway.new_project("other")
     answers.append(await gateway.post(key=other))
 
-    assert [answer.status_code for answer in answers] == [201] * (CONVEYOR + 6)
-    assert len(gateway.bus.on("deliveries.accepted")) == CONVEYOR + 1
+    assert [answer.status_code for answer in answers] == [201] * (QUEUE_LIMIT + 6)
+    assert len(gateway.bus.on("deliveries.accepted")) == QUEUE_LIMIT + 1
     waiting = await gateway.pool.fetch(
         "SELECT due_at <= $1 AS due FROM deliveries WHERE enqueued_at IS NULL AND due_at IS NOT NULL", utc_now()
     )
     assert [row["due"] for row in waiting] == [True] * 5
 
 
-async def test_when_the_conveyor_has_emptied_there_is_room_again(gateway):
-    for _ in range(CONVEYOR):
+async def test_when_the_dispatch_queue_is_empty_the_quota_is_available_again(gateway):
+    for _ in range(QUEUE_LIMIT):
         await gateway.post()
     await gateway.pool.execute("UPDATE deliveries SET due_at = NULL, enqueued_at = NULL, state = 'SENT'")
 
-    async def goes():
+    async def is_enqueued():
         before = len(gateway.bus.on("deliveries.accepted"))
         await gateway.post()
         return len(gateway.bus.on("deliveries.accepted")) > before
 
-    await wait_until(goes)
+    await wait_until(is_enqueued)
 
 
-async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_again(gateway, monkeypatch):
+async def test_a_project_with_too_many_concurrent_requests_gets_429_with_retry_after(gateway, monkeypatch):
     monkeypatch.setattr("gateway.ingest.admission.AdmissionController.acquire", lambda *_, **__: None)
 
     refused = await gateway.post()
@@ -151,11 +158,13 @@ async def test_who_has_too_many_requests_open_is_refused_and_told_when_to_come_a
 
 
 @pytest.mark.parametrize(("delivery_class", "status"), [("standard", 429), ("urgent", 201)])
-async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_while_answers_are_late(
+async def test_a_project_above_its_quota_sends_only_urgent_messages_while_latency_is_degraded(
     gateway, monkeypatch, delivery_class, status
 ):
     monkeypatch.setattr("gateway.ingest.dispatch_quota.DispatchQuota.is_backlogged", lambda *_: True)
-    monkeypatch.setattr("gateway.ingest.admission.AdmissionController.acquire", lambda *_, backlogged: None if backlogged else 1.0)
+    monkeypatch.setattr(
+        "gateway.ingest.admission.AdmissionController.acquire", lambda *_, backlogged: None if backlogged else 1.0
+    )
     monkeypatch.setattr("gateway.ingest.admission.AdmissionController.release", lambda *_: None)
 
     answer = await gateway.post(as_json(a_body(**{"class": delivery_class})))
@@ -163,7 +172,7 @@ async def test_of_a_project_that_has_a_pile_only_urgent_messages_are_let_in_whil
     assert answer.status_code == status
 
 
-async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):
+async def test_a_request_is_stored_enqueued_and_answered(gateway):
     answer = await gateway.post()
 
     assert answer.status_code == 201
@@ -178,13 +187,13 @@ async def test_a_request_is_recorded_put_on_the_conveyor_and_answered(gateway):
     assert await gateway.pool.fetchval("SELECT id FROM deliveries") == task.delivery_id
 
 
-async def test_what_travels_on_the_bus_holds_no_content(gateway):
+async def test_delivery_tasks_contain_no_content(gateway):
     await gateway.post(as_json(a_body(text="canary-text", to=["canary@example.com"], metadata={"a": "canary"})))
 
     assert not [value for _, value in gateway.bus.published if b"canary" in value]
 
 
-async def test_a_request_succeeds_although_kafka_is_away(gateway):
+async def test_a_request_succeeds_while_kafka_is_unavailable(gateway):
     gateway.bus.unavailable = True
 
     answer = await gateway.post()
@@ -192,7 +201,7 @@ async def test_a_request_succeeds_although_kafka_is_away(gateway):
     assert (answer.status_code, await gateway.count()) == (201, 1)
 
 
-async def test_a_scheduled_message_is_not_put_on_the_conveyor(gateway):
+async def test_a_scheduled_message_is_not_enqueued(gateway):
     later = (utc_now() + seconds(3600)).isoformat()
 
     answer = await gateway.post(as_json(a_body(send_at=later)))
@@ -200,7 +209,7 @@ async def test_a_scheduled_message_is_not_put_on_the_conveyor(gateway):
     assert (answer.status_code, gateway.bus.published) == (201, [])
 
 
-async def test_the_same_request_again_gets_the_same_answer(gateway):
+async def test_the_same_request_again_gets_the_same_response(gateway):
     first, again = [await gateway.post(idempotency_key="order-7") for _ in range(2)]
 
     assert (again.status_code, again.json()) == (201, first.json())
@@ -216,7 +225,7 @@ async def test_the_key_in_the_body_is_the_key_in_the_header(gateway):
     assert again.json() == first.json()
 
 
-async def test_another_request_with_the_key_is_a_conflict(gateway):
+async def test_another_request_with_the_same_key_is_a_conflict(gateway):
     await gateway.post(idempotency_key="order-7")
 
     answer = await gateway.post(as_json(a_body(subject="Another")), idempotency_key="order-7")
@@ -229,54 +238,81 @@ async def test_a_repeat_is_answered_although_its_time_has_passed(gateway):
     body = as_json(a_body(send_at=(utc_now() + seconds(0.5)).isoformat()))
     first = await gateway.post(body, idempotency_key="order-7")
 
-    async def once_it_is_past():
+    async def after_send_at():
         return await gateway.post(body) if (await gateway.post(body)).status_code == 400 else None
 
-    await wait_until(once_it_is_past)
+    await wait_until(after_send_at)
     again = await gateway.post(body, idempotency_key="order-7")
 
     assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
 
 
 async def test_a_body_that_is_too_large_is_refused(gateway):
-    error_of(await gateway.post(b"x" * (LARGEST + 1)), 413, "PAYLOAD_TOO_LARGE")
+    error_of(await gateway.post(b"x" * (MAX_BODY + 1)), 413, "PAYLOAD_TOO_LARGE")
 
 
-async def test_a_body_that_turns_out_too_large_is_refused(gateway):
-    async def drip():
-        for _ in range(LARGEST // 1000 + 1):
+async def test_a_body_of_undeclared_length_that_is_too_large_is_refused(gateway):
+    async def chunks():
+        for _ in range(MAX_BODY // 1000 + 1):
             yield b"x" * 1000
 
-    error_of(await gateway.post(drip()), 413, "PAYLOAD_TOO_LARGE")
+    error_of(await gateway.post(chunks()), 413, "PAYLOAD_TOO_LARGE")
 
 
 async def test_a_compressed_body_is_refused(gateway):
     error_of(await gateway.post(content_encoding="gzip"), 400, "VALIDATION_ERROR")
 
 
-async def test_a_wrong_field_is_named(gateway):
+async def test_the_field_at_fault_is_named(gateway):
     error = error_of(await gateway.post(as_json(a_body(to=["nobody"]))), 400, "VALIDATION_ERROR")
 
     assert error["field"] == "to.0"
 
 
-async def test_fifty_requests_at_once_share_a_commit_and_keep_their_answers(gateway):
+async def test_fifty_concurrent_requests_share_a_commit_and_get_their_own_responses(gateway):
     bodies = [as_json(a_body(subject=f"Number {number}")) for number in range(50)]
 
     answers = await asyncio.gather(*[gateway.post(body) for body in bodies])
 
     subjects = [
-        json.loads(await gateway.pool.fetchval("SELECT content FROM messages WHERE id = $1", read(answer)))["subject"]
+        json.loads(await gateway.pool.fetchval("SELECT content FROM messages WHERE id = $1", message_id_of(answer)))[
+            "subject"
+        ]
         for answer in answers
     ]
     assert subjects == [f"Number {number}" for number in range(50)]
 
 
-def read(answer):
+def message_id_of(answer):
     return ids.decode_id("msg", answer.json()["id"])
 
 
-# -- who asks ----------------------------------------------------------------------------------------------------
+async def test_a_request_is_refused_while_too_many_wait_for_the_database(gateway, monkeypatch):
+    def full(_):
+        raise QueueFullError
+
+    monkeypatch.setattr(gateway.ingest._batcher, "submit", full)
+
+    answer = await gateway.post()
+
+    error_of(answer, 503, "UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_the_duration_of_an_accepted_request_is_measured(gateway):
+    def count(source):
+        return REGISTRY.get_sample_value("sluice_accept_duration_seconds_count", {"source": source}) or 0
+
+    before = [count(source) for source in ("http", "kafka")]
+
+    await gateway.post()
+    await gateway.post(b"{]")
+    await consume(gateway, a_record(gateway))
+
+    assert [count(source) for source in ("http", "kafka")] == [number + 1 for number in before]
+
+
+# -- authentication ----------------------------------------------------------------------------------------------------
 
 ROUTES = [
     ("POST", "/v1/messages/channel"),
@@ -288,32 +324,32 @@ OTHER_KEY, _ = api_keys.generate_key(is_test=False)
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("key", ["", "nonsense", "sp_live_" + "a" * 48, OTHER_KEY, "schl\u00fcssel"])
-async def test_nobody_gets_in_without_a_key(gateway, method, path, key):
+async def test_a_request_without_a_valid_key_is_refused(gateway, method, path, key):
     error = error_of(await gateway.ask(method, path, key=key.encode("latin-1")), 401, "UNAUTHORIZED")
 
     assert not key or key not in error["message"]
 
 
-async def test_a_new_key_works_at_once(gateway):
+async def test_a_new_key_is_valid_immediately(gateway):
     assert (await gateway.post(key=await gateway.new_project("other"))).status_code == 201
 
 
-async def test_a_switched_off_key_stops_working(gateway):
+async def test_a_deactivated_key_is_refused(gateway):
     await gateway.pool.execute("UPDATE api_keys SET is_active = false")
 
-    async def refused():
+    async def is_refused():
         return (await gateway.post()).status_code == 401
 
-    await wait_until(refused)
+    await wait_until(is_refused)
 
 
-async def test_the_message_of_another_project_does_not_exist(gateway):
+async def test_the_message_of_another_project_is_not_found(gateway):
     message_id = (await gateway.post()).json()["id"]
-    stranger = await gateway.new_project("other")
+    other_key = await gateway.new_project("other")
 
     answers = [
-        await gateway.ask("GET", f"/v1/messages/{message_id}", key=stranger),
-        await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel", key=stranger),
+        await gateway.ask("GET", f"/v1/messages/{message_id}", key=other_key),
+        await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel", key=other_key),
     ]
 
     for answer in answers:
@@ -321,7 +357,22 @@ async def test_the_message_of_another_project_does_not_exist(gateway):
     assert (await gateway.ask("GET", f"/v1/messages/{message_id}")).json()["status"] == "QUEUED"
 
 
-# -- reading and taking back -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("role", "statuses"), [(Role.VIEWER, [403, 404, 403]), (Role.DEVELOPER, [201, 404, 404])])
+async def test_a_principal_needs_the_permission_of_the_route(gateway, role, statuses):
+    project_id = await gateway.pool.fetchval("SELECT id FROM projects")
+
+    async def user(_):
+        return UserPrincipal(ids.uuid7(1), project_id, role)
+
+    gateway.authenticator.authenticate = user
+
+    answers = [await gateway.ask(method, path, content=as_json(a_body())) for method, path in ROUTES]
+
+    assert [answer.status_code for answer in answers] == statuses
+    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 403} <= {"FORBIDDEN"}
+
+
+# -- reading and cancelling -------------------------------------------------------------------------------------
 
 
 async def test_a_message_is_shown_with_its_history(gateway):
@@ -344,10 +395,11 @@ async def test_a_message_is_shown_with_its_history(gateway):
         "/v1/messages/%00",
         "/v1/messages/%F0%9F%98%80",
         "/v1/nothing",
-        "/",
+        "/v1",
+        "/v1/",
     ],
 )
-async def test_what_does_not_exist_is_said_in_the_envelope(gateway, path):
+async def test_not_found_is_answered_in_the_envelope(gateway, path):
     error_of(await gateway.ask("GET", path), 404, "NOT_FOUND")
 
 
@@ -355,13 +407,13 @@ async def test_what_does_not_exist_is_said_in_the_envelope(gateway, path):
     ("method", "path"),
     [("GET", "/v1/messages/channel"), ("PUT", "/v1/messages/channel"), ("POST", "/v1/messages/msg_x/cancel")],
 )
-async def test_a_wrong_method_is_said_in_the_envelope(gateway, method, path):
+async def test_method_not_allowed_is_answered_in_the_envelope(gateway, method, path):
     answer = await gateway.ask(method, path)
 
     assert (answer.status_code, set(answer.json())) == (405, {"error"})
 
 
-async def test_a_message_is_taken_back_once(gateway):
+async def test_a_message_is_cancelled_once(gateway):
     message_id = (await gateway.post()).json()["id"]
 
     answers = [await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel") for _ in range(2)]
@@ -370,7 +422,7 @@ async def test_a_message_is_taken_back_once(gateway):
     assert len(gateway.bus.on("delivery.events")) == 1
 
 
-async def test_a_message_on_its_way_is_not_taken_back(gateway):
+async def test_a_message_in_flight_is_not_cancelled(gateway):
     message_id = (await gateway.post()).json()["id"]
     await gateway.pool.execute("UPDATE deliveries SET state = 'SENDING', in_flight = true")
 
@@ -380,11 +432,11 @@ async def test_a_message_on_its_way_is_not_taken_back(gateway):
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_a_bug_of_ours_is_an_answer_in_the_envelope_that_tells_nothing(gateway, method, path):
+async def test_an_unexpected_error_is_answered_in_the_envelope_without_its_text(gateway, method, path):
     async def broken(text):
         raise RuntimeError("canary of the inside")
 
-    gateway.keys.authenticate = broken
+    gateway.authenticator.authenticate = broken
 
     answer = await gateway.ask(method, path)
 
@@ -392,7 +444,28 @@ async def test_a_bug_of_ours_is_an_answer_in_the_envelope_that_tells_nothing(gat
     assert "canary" not in answer.text
 
 
-# -- the second door ---------------------------------------------------------------------------------------------
+# -- the other applications ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/email/send", "/v2/messages", "/v1messages"])
+async def test_a_path_outside_v1_belongs_to_the_project_api(gateway, path):
+    answer = await gateway.ask("GET", path)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+    assert answer.json() == {"message": "Not found", "error": "Not Found", "statusCode": 404}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/errors"])
+async def test_the_pages_of_no_api_need_no_key(gateway, path):
+    assert (await gateway.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "api"), [("/openapi.json", "v1"), ("/project.openapi.json", "project")])
+async def test_each_api_serves_its_published_document(gateway, path, api):
+    assert (await gateway.client.get(path)).json() == openapi_check.document(api)
+
+
+# -- Kafka ingress ---------------------------------------------------------------------------------------------
 
 
 def a_record(gateway, value=None, **changes):
@@ -400,55 +473,55 @@ def a_record(gateway, value=None, **changes):
     return FakeRecord(as_json(a_body()) if value is None else value, headers, topic="send.requests", **changes)
 
 
-async def take(gateway, *records):
-    await gateway.intake.handle_batch(list(records))
+async def consume(gateway, *records):
+    await gateway.ingress.handle_batch(list(records))
     await wait_until(lambda: all(record.acked for record in records))
 
 
-def parked(gateway):
+def dead_letters(gateway):
     return [json.loads(value) for value in gateway.bus.on("dead.letters")]
 
 
 async def test_a_record_is_accepted_like_a_request(gateway):
-    await take(gateway, a_record(gateway))
+    await consume(gateway, a_record(gateway))
 
-    assert (await gateway.count(), len(gateway.bus.on("deliveries.accepted")), parked(gateway)) == (1, 1, [])
+    assert (await gateway.count(), len(gateway.bus.on("deliveries.accepted")), dead_letters(gateway)) == (1, 1, [])
 
 
-async def test_a_record_that_is_read_twice_is_one_message(gateway):
+async def test_a_record_that_is_consumed_twice_is_one_message(gateway):
     for _ in range(2):
-        await take(gateway, a_record(gateway, offset=17))
+        await consume(gateway, a_record(gateway, offset=17))
 
     assert await gateway.count() == 1
 
 
-async def test_two_records_alike_are_two_messages(gateway):
-    await take(gateway, a_record(gateway, offset=17), a_record(gateway, offset=18))
+async def test_two_equal_records_are_two_messages(gateway):
+    await consume(gateway, a_record(gateway, offset=17), a_record(gateway, offset=18))
 
     assert await gateway.count() == 2
 
 
-async def test_a_record_at_the_same_place_of_a_wiped_topic_is_another_message(gateway):
-    await take(gateway, a_record(gateway, offset=17, timestamp=1_000))
-    await take(gateway, a_record(gateway, offset=17, timestamp=2_000))
+async def test_a_record_at_the_same_offset_of_a_recreated_topic_is_another_message(gateway):
+    await consume(gateway, a_record(gateway, offset=17, timestamp=1_000))
+    await consume(gateway, a_record(gateway, offset=17, timestamp=2_000))
 
-    assert (await gateway.count(), parked(gateway)) == (2, [])
+    assert (await gateway.count(), dead_letters(gateway)) == (2, [])
 
 
-async def test_a_key_counts_through_both_doors(gateway):
+async def test_an_idempotency_key_is_shared_by_http_and_kafka(gateway):
     await gateway.post(idempotency_key="order-7")
 
-    await take(gateway, a_record(gateway, as_json(a_body(idempotency_key="order-7"))))
+    await consume(gateway, a_record(gateway, as_json(a_body(idempotency_key="order-7"))))
 
-    assert (await gateway.count(), parked(gateway)) == (1, [])
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
 
 
-async def test_a_refused_record_is_told_to_its_project(gateway):
-    await take(gateway, a_record(gateway, as_json(a_body(to=["nobody"])), offset=17, partition=3))
+async def test_a_rejected_record_is_published_as_an_event_of_its_project(gateway):
+    await consume(gateway, a_record(gateway, as_json(a_body(to=["nobody"])), offset=17, partition=3))
 
     (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
     assert (rejected.code, rejected.field, rejected.partition, rejected.offset) == ("VALIDATION_ERROR", "to.0", 3, 17)
-    assert len(parked(gateway)) == 1
+    assert len(dead_letters(gateway)) == 1
 
 
 @pytest.mark.parametrize(
@@ -462,28 +535,28 @@ async def test_a_refused_record_is_told_to_its_project(gateway):
         ((("name", None), ("schema-version", b"1")), "schema version"),
     ],
 )
-async def test_a_record_with_odd_headers_is_parked(gateway, headers, reason):
-    await take(gateway, a_record(gateway, headers=headers))
+async def test_a_record_with_invalid_headers_is_dead_lettered(gateway, headers, reason):
+    await consume(gateway, a_record(gateway, headers=headers))
 
-    (letter,) = parked(gateway)
+    (letter,) = dead_letters(gateway)
     assert letter["reason"].startswith(reason)
     assert await gateway.count() == 0
 
 
-async def test_a_bad_record_waits_for_kafka_to_be_parked(gateway):
+async def test_an_invalid_record_waits_until_kafka_accepts_its_dead_letter(gateway):
     gateway.bus.unavailable = True
     record = a_record(gateway, b"{]")
-    await gateway.intake.handle_batch([record])
+    await gateway.ingress.handle_batch([record])
 
     gateway.bus.unavailable = False
 
     await wait_until(lambda: record.acked)
-    assert len(parked(gateway)) == 1
+    assert len(dead_letters(gateway)) == 1
 
 
-async def test_a_record_that_was_taken_away_is_left_to_the_other(gateway):
+async def test_a_record_of_a_revoked_partition_is_not_processed(gateway):
     record = a_record(gateway, owned=False)
 
-    await take(gateway, record)
+    await consume(gateway, record)
 
     assert await gateway.count() == 0

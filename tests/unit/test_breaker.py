@@ -80,7 +80,11 @@ def test_an_answer_from_before_the_silence_does_not_end_it():
 
 
 def test_an_answer_that_did_not_come_does_not_end_the_silence():
-    assert [watched(UNRESPONSIVE, *[UNSURE] * count).status for count in (1, 4, 5)] == ["degraded", "degraded", "unhealthy"]
+    assert [watched(UNRESPONSIVE, *[UNSURE] * count).status for count in (1, 4, 5)] == [
+        "degraded",
+        "degraded",
+        "unhealthy",
+    ]
 
 
 def test_silence_of_which_no_more_is_heard_is_forgotten():
@@ -302,7 +306,13 @@ class NaiveModel:
             if failed:
                 self.trip(at)
             elif self.probe_successes >= self.limits.probe_successes:
-                self.status, self.samples, self.openings, self.probe_successes, self.probe_at = "healthy", [], 0, 0, None
+                self.status, self.samples, self.openings, self.probe_successes, self.probe_at = (
+                    "healthy",
+                    [],
+                    0,
+                    0,
+                    None,
+                )
         elif failed and (
             self.in_a_row() >= self.limits.consecutive_failures
             or (len(self.samples) >= self.limits.min_samples and self.share() > self.limits.unhealthy_error_rate)

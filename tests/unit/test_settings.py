@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from gateway.app import GatewaySettings
+from gateway.settings import GatewaySettings
 from health.app import HealthSettings
 from router.recovery import RecoverySettings
 from sluice.delivery.settings import WorkerSettings

@@ -10,21 +10,23 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from gateway.apis.rendering import render_v1
+from gateway.auth.principal import KeyPrincipal
 from gateway.errors import ApiError, ValidationFailed
-from gateway.ingest.ingest import MessageIngest, _parsed
-from gateway.messages import v1_schemas
+from gateway.ingest import command
+from gateway.ingest.ingest import MessageIngest
+from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import parse, to_command
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
-from sluice.store.api_keys import ApiKey
 from sluice.store.projects import Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
 
-KEY = ApiKey(an_id(), PROJECT, "shop", "lookup", b"", is_test=False)
+KEY = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
 
-def an_acceptance(sender=None):
+def an_ingest(sender=None):
     config = SimpleNamespace(
         projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender)},
         providers={},
@@ -36,10 +38,8 @@ def an_acceptance(sender=None):
 
 
 def accepted(body, *, header_key=None, sender=None):
-    """The message that these bytes become, up to the record's door."""
-    request, document, key = _parsed(body, header_key)
-    fingerprint = v1_schemas.fingerprint(document) if key else b""
-    return an_acceptance(sender)._to_new_message(request, KEY, key, fingerprint, None)
+    """The message that these bytes become, just before it is stored."""
+    return an_ingest(sender)._to_new_message(to_command(body, header_key=header_key), KEY)
 
 
 def refusal_of(body, **options):
@@ -49,7 +49,7 @@ def refusal_of(body, **options):
 
 
 def refusal_or_none(body, header_key):
-    """None when it was taken; anything but a refusal goes through."""
+    """None if the body was accepted; anything but an ApiError propagates."""
     try:
         accepted(body, header_key=header_key)
     except ApiError as refusal:
@@ -89,7 +89,7 @@ def a_whatsapp(**changes):
     ],
     ids=lambda body: body["channel"],
 )
-def test_a_request_of_the_contract_is_taken(body):
+def test_a_request_of_the_contract_is_accepted(body):
     message = accepted(as_json(body))
 
     assert message.channel.value == body["channel"]
@@ -228,11 +228,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("header_key", [None, "order-7"])
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
-def test_whatever_comes_is_taken_or_refused_clearly(body, header_key):
+def test_hostile_bytes_are_accepted_or_refused_with_400(body, header_key):
     refusal = refusal_or_none(body, header_key)
 
     assert refusal is None or refusal.status == 400
-    assert refusal is None or 0 < len(json.dumps(refusal.envelope())) < 2_000
+    assert refusal is None or 0 < len(json.dumps(render_v1(refusal))) < 2_000
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_whatever_comes_is_taken_or_refused_clearly(body, header_key):
     ],
 )
 @pytest.mark.parametrize("header_key", [None, "order-7"])
-def test_what_two_readers_could_read_in_two_ways_is_refused(name, header_key):
+def test_json_that_two_parsers_may_read_differently_is_refused(name, header_key):
     assert refusal_of(HOSTILE[name], header_key=header_key).code == "VALIDATION_ERROR"
 
 
@@ -280,13 +280,13 @@ FIELDS = sorted({*a_body(), "cc", "attachments", "channel_options", "metadata", 
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.booleans())
-def test_any_value_in_any_field_is_taken_or_refused_clearly(changes, keyed):
+def test_any_value_in_any_field_is_accepted_or_refused_with_400(changes, keyed):
     refusal = refusal_or_none(as_json(a_body() | changes), "k" if keyed else None)
 
     assert refusal is None or refusal.status == 400
 
 
-def test_what_was_taken_can_be_stored():
+def test_an_accepted_message_can_be_stored():
     message = accepted(as_json(a_body(metadata={"a": "\x00", "b": [1.5, "ü", (1 << 63) - 1]})))
 
     assert json.loads(message.metadata) == {"a": "\x00", "b": [1.5, "ü", (1 << 63) - 1]}
@@ -294,7 +294,7 @@ def test_what_was_taken_can_be_stored():
 
 
 @given(JSON.filter(lambda value: "\x00" not in repr(value)))
-def test_metadata_comes_back_as_it_was_given(value):
+def test_metadata_is_stored_unchanged(value):
     body = as_json(a_body(metadata={"a": value}))
     try:
         message = accepted(body)
@@ -305,27 +305,27 @@ def test_metadata_comes_back_as_it_was_given(value):
 
 
 def fingerprint(document, **style):
-    return v1_schemas.fingerprint(v1_schemas.strict_json(json.dumps(document, **style).encode()))
+    return command.fingerprint(strict_json(json.dumps(document, **style).encode()))
 
 
 DOCUMENTS = st.dictionaries(st.text(max_size=5), JSON, max_size=5).filter(lambda document: is_plain(document))
 
 
 def is_plain(document):
-    """Nothing in it that the parser refuses before a fingerprint is taken."""
+    """It contains nothing that the parser refuses before the fingerprint."""
     text = repr(document)
     return not any(part in text for part in ("nan", "inf", "\\ud")) and not re.search(r"\d{19}", text)
 
 
 @given(DOCUMENTS, st.randoms())
-def test_white_space_and_order_do_not_count(document, dice):
+def test_white_space_and_key_order_do_not_change_the_fingerprint(document, dice):
     shuffled = dict(dice.sample(list(document.items()), len(document)))
 
     assert fingerprint(shuffled, indent=3, ensure_ascii=False) == fingerprint(document, separators=(",", ":"))
 
 
 @given(DOCUMENTS, st.text(max_size=5), JSON)
-def test_any_other_value_counts(document, name, value):
+def test_any_other_value_changes_the_fingerprint(document, name, value):
     changed = document | {name: value}
     if not is_plain(changed):
         return
@@ -334,7 +334,7 @@ def test_any_other_value_counts(document, name, value):
     assert (fingerprint(changed) == fingerprint(document)) == (same or name == "idempotency_key")
 
 
-def test_the_key_itself_does_not_count():
+def test_the_idempotency_key_does_not_change_the_fingerprint():
     assert fingerprint(a_body(idempotency_key="order-7")) == fingerprint(a_body())
 
 
@@ -377,15 +377,12 @@ def test_everything_of_a_message_lies_in_one_millisecond():
     assert {delivery.id.int >> 80 for delivery in message.deliveries} == {message.id.int >> 80}
 
 
-def recorded_at(now):
-    request, _ = v1_schemas.parse(as_json(a_body()))
-    return v1_schemas.to_new_message(
-        request,
+def a_message_at(now):
+    return command.to_new_message(
+        to_command(as_json(a_body())),
         project_id=PROJECT,
         sender=None,
         sandbox=False,
-        key=None,
-        fingerprint=b"",
         preferred_provider_id=None,
         now=now,
         requeue_after=timedelta(seconds=8),
@@ -395,13 +392,13 @@ def recorded_at(now):
 def test_the_time_of_a_message_is_the_time_in_its_id():
     moments = [NOON + timedelta(milliseconds=random.randrange(10**9)) for _ in range(500)]
 
-    found = [recorded_at(moment).id.int >> 80 for moment in moments]
+    found = [a_message_at(moment).id.int >> 80 for moment in moments]
 
     assert found == [round(moment.timestamp() * 1000) for moment in moments]
 
 
-def test_a_message_falls_due_when_the_conveyor_had_its_time():
-    message = recorded_at(NOON)
+def test_a_message_falls_due_after_the_requeue_delay():
+    message = a_message_at(NOON)
 
     assert (message.due_at, message.send_at) == (after(8), None)
 
@@ -412,14 +409,14 @@ def test_a_scheduled_message_falls_due_at_its_time():
     message = accepted(as_json(a_body(send_at=later.isoformat())))
 
     assert message.due_at == message.send_at == later
-    assert message.expires_at == later + v1_schemas.DEFAULT_LIFETIME[DeliveryClass.STANDARD]
+    assert message.expires_at == later + command.DEFAULT_LIFETIME[DeliveryClass.STANDARD]
 
 
 @pytest.mark.parametrize("delivery_class", DeliveryClass)
 def test_a_message_lives_as_long_as_its_class(delivery_class):
     message = accepted(as_json(a_body(**{"class": delivery_class.value})))
 
-    assert message.expires_at - message.created_at == v1_schemas.DEFAULT_LIFETIME[delivery_class]
+    assert message.expires_at - message.created_at == command.DEFAULT_LIFETIME[delivery_class]
 
 
 HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.sha256(b"hello").hexdigest(), size=5)
@@ -456,7 +453,7 @@ HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.s
     ],
     ids=["email", "sms", "whatsapp text", "whatsapp template", "telegram", "push"],
 )
-def test_a_worker_reads_what_was_asked_for(body, content):
+def test_a_worker_reads_the_requested_content(body, content):
     assert content_adapter.validate_json(accepted(as_json(body)).content) == content
 
 
@@ -469,12 +466,12 @@ def test_an_attachment_is_stored_by_its_content():
     assert len({digest for digest, _ in message.attachments}) == 1
 
 
-def test_a_text_attachment_is_taken_as_it_is():
+def test_a_text_attachment_is_stored_as_utf_8():
     message = accepted(as_json(a_body(attachments=[{"filename": "a.txt", "content": "Grüße", "encoding": "utf-8"}])))
 
     assert message.attachments[0][1] == "Grüße".encode()
 
 
-def test_the_parser_itself_refuses_what_is_no_request():
-    with pytest.raises(ValidationError):
-        v1_schemas.parse(b"{}")
+def test_the_parser_itself_refuses_a_body_that_is_no_request():
+    with pytest.raises(ValidationFailed):
+        parse(b"{}")

@@ -1,92 +1,54 @@
-"""The gateway's wiring."""
+"""The wiring of the gateway."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-from fastapi import FastAPI
-from pydantic import Field
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp
-
+from gateway.asgi import create_asgi
 from gateway.auth.api_keys import ApiKeyAuthenticator
-from gateway.error_page import create_error_page
-from gateway.errors import ApiError, MethodNotAllowed, NotFound, ValidationFailed
-from gateway.ingest.fast_path import SendFastPath, error_response
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
-from gateway.messages.v1 import create_messages
 from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.services import Services
+from gateway.settings import GatewaySettings
 from sluice.bus.consumer import Consumer, Limits
-from sluice.bus.publisher import open_publisher
+from sluice.bus.publisher import Publisher, open_publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
-from sluice.delivery.retry_policy import RetryPolicy
-from sluice.runtime.http_server import Readiness, configure_logging, ops_routes, serve_http, shutdown_event
-from sluice.runtime.settings import DispatchSettings, EncryptionSettings, load
+from sluice.runtime.http_server import configure_logging, serve_http, shutdown_event
+from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool, open_pool
 
 
-class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
-    """Settings of the gateway."""
-
-    max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
-    public_url: str | None = Field(None, description="public address of this gateway, as providers call it")
-    max_pending_writes: int = Field(5_000, gt=0, description="requests waiting to be recorded before 503")
-
-
-def create_app(
-    *,
-    authenticator: ApiKeyAuthenticator,
-    ingest: MessageIngest,
-    receipts: ReceiptEndpoint,
-    outbox: OutboxPublisher,
-    config: ConfigCache,
-    pool: Pool,
-    max_request_bytes: int,
-    ready: Readiness,
-) -> ASGIApp:
-    """The HTTP API."""
-    app = FastAPI(title="Sluice", version="1", docs_url=None, redoc_url=None)
-    app.router.routes.append(receipts.route())
-    app.router.routes.append(create_error_page())
-    app.router.routes.extend(ops_routes(ready))
-    app.include_router(create_messages(authenticator, config, pool, outbox))
-
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        return error_response(error)
-
-    @app.exception_handler(Exception)
-    async def bug(_: Request, error: Exception) -> Response:
-        return error_response(ApiError("something is wrong on our side"))
-
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        match error.status_code:
-            case 404:
-                return error_response(NotFound("there is nothing at this path"))
-            case 405:
-                return error_response(MethodNotAllowed("this path does not know the method"))
-            case _:
-                answer = error_response(ValidationFailed(str(error.detail)))
-                answer.status_code = error.status_code
-                return answer
-
-    return SendFastPath(authenticator, ingest, max_body=max_request_bytes, next_app=app)
+@asynccontextmanager
+async def open_services(
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher
+) -> AsyncIterator[Services]:
+    """The services of one gateway process, running until the block ends."""
+    cipher = CredentialCipher(settings.read_encryption_key())
+    outbox = OutboxPublisher(pool, publisher)
+    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url)
+    ingest = MessageIngest(
+        pool,
+        config,
+        publisher,
+        requeue_after=timedelta(seconds=settings.requeue_after),
+        max_pending=settings.max_pending_writes,
+        dispatch_queue_limit=settings.dispatch_queue_limit,
+    )
+    async with ingest.running(), outbox.running(), receipts.running():
+        yield Services(pool, config, ApiKeyAuthenticator(config, pool), ingest, receipts, outbox)
 
 
 async def main() -> None:
-    """Accept until asked to stop."""
+    """Run the gateway until it is asked to stop."""
     settings = load(GatewaySettings)
     configure_logging(settings.log_level, "gateway")
-    cipher = CredentialCipher(settings.read_encryption_key())
     stopped = shutdown_event(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
@@ -94,42 +56,25 @@ async def main() -> None:
         )
         config = await stack.enter_async_context(ConfigCache().subscribed(settings.postgres_dsn))
         publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name="gateway"))
-        acceptance = await stack.enter_async_context(
-            MessageIngest(
-                pool,
-                config,
-                publisher,
-                requeue_after=timedelta(seconds=settings.requeue_after),
-                max_pending=settings.max_pending_writes,
-                dispatch_queue_limit=settings.dispatch_queue_limit,
-            ).running()
+        services = await stack.enter_async_context(open_services(settings, pool, config, publisher))
+        ingress = SendRequestConsumer(
+            services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )
-        announcer = await stack.enter_async_context(OutboxPublisher(pool, publisher).running())
-        receipts = await stack.enter_async_context(
-            ReceiptEndpoint(pool, config, cipher, announcer, public_url=settings.public_url).running()
-        )
-        keys = ApiKeyAuthenticator(config, pool)
-        intake = SendRequestConsumer(keys, acceptance, publisher, max_body=settings.max_request_bytes)
         consumer = Consumer(
             [Topic.SEND_REQUESTS],
-            intake.handle_batch,
+            ingress.handle_batch,
             servers=settings.kafka_bootstrap_servers,
             group=Group.INGEST,
             limits=Limits(in_flight=1000, window=500),
             drain=settings.shutdown_timeout - 5,
         )
-        app = create_app(
-            authenticator=keys,
-            ingest=acceptance,
-            receipts=receipts,
-            outbox=announcer,
-            config=config,
-            pool=pool,
+        app = create_asgi(
+            services,
             max_request_bytes=settings.max_request_bytes,
             ready=lambda: "stopping" if stopped.is_set() else None,
         )
         await stack.enter_async_context(serve_http(app, settings, grace=10.0))
-        consuming = asyncio.create_task(consumer.run(), name="intake")
+        consuming = asyncio.create_task(consumer.run(), name="ingress")
         await asyncio.wait([consuming, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
         consumer.stop()
         await consuming

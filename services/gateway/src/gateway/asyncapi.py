@@ -13,16 +13,16 @@ from sluice.bus.messages import SCHEMA_VERSION, DeliveryEvent, ProviderUnrespons
 from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,
-`x-sendpipe-key: sp_live_…` (the project's API key), optional `idempotency-key`. What cannot be read is parked on
-`dead.letters` with topic, partition, offset and reason; what is refused is told on `delivery.events` as well."""
+`x-sendpipe-key: sp_live_…` (the project's API key), optional `idempotency-key`. A record that cannot be processed is
+published on `dead.letters` with topic, partition, offset and reason; a rejected request also on `delivery.events`."""
 
-_EVENTS = """Every step of every delivery, announced after it was recorded; at least once. (delivery_id, number) is
-the identity of an event. The key of a record is the message's id. Two more kinds say what is no delivery's step:
+_EVENTS = """The events of every delivery, published after they are stored, at least once. (delivery_id, sequence) is
+the identity of an event. The key of a record is the message's id. Two more types are no delivery's event:
 `request_rejected` and `provider_unresponsive`."""
 
 
 def document() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document of what other programs may publish and read."""
+    """The AsyncAPI 3.0 document of the topics that other programs may publish to and consume."""
     broker = KafkaBroker("localhost:9092", allow_auto_create_topics=False)
 
     async def send_request(body: SendRequest) -> None:

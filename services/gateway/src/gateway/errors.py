@@ -1,42 +1,34 @@
-"""What a caller may be told, and the one envelope it is told in.
+"""The errors of the HTTP APIs, without a shape: each API renders them (:mod:`gateway.apis.rendering`).
 
 ApiError
-├── Invalid                 400  a field is wrong; it is named
-├── Unauthorized            401
-├── NotFound                404  also for another project's things
-├── NotAllowed              405
-├── IdempotencyConflict     409
-├── NotCancellable          409
-├── TooLarge                413
-├── TooMany                 429  nothing was recorded
-└── Unavailable             503  nothing was recorded
+├── ValidationFailed     400  a field is wrong; it is named
+├── Unauthorized         401
+├── Forbidden            403
+├── NotFound             404  also for what belongs to another project
+├── MethodNotAllowed     405
+├── IdempotencyConflict  409
+├── NotCancellable       409
+├── PayloadTooLarge      413
+├── TooManyRequests      429  nothing was stored
+├── InternalError        500
+└── Unavailable          503  nothing was stored
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
-
-from pydantic import ValidationError
-
-DOCS = "/errors"  # on this gateway, see gateway.error_page
 
 
 class ApiError(Exception):
-    """An answer to the caller; its text is shown."""
+    """An error that is shown to the caller: status, code, text, and the dotted path of the field at fault."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: ClassVar[int]
+    code: ClassVar[str]
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
-
-    def envelope(self) -> dict[str, Any]:
-        """The body of the answer."""
-        error = {"code": self.code, "message": str(self), "docs": f"{DOCS}#{self.code.lower()}"}
-        if self.field is not None:
-            error["field"] = self.field
-        return {"error": error}
 
 
 class ValidationFailed(ApiError):
@@ -46,45 +38,57 @@ class ValidationFailed(ApiError):
 
 
 class Unauthorized(ApiError):
-    """No key, or one that is not valid."""
+    """The request has no valid credentials."""
 
     status, code = 401, "UNAUTHORIZED"
 
 
+class Forbidden(ApiError):
+    """The credentials are valid and do not include the permission that the request needs."""
+
+    status, code = 403, "FORBIDDEN"
+
+
 class NotFound(ApiError):
-    """There is no such thing in this project."""
+    """The project has no such thing."""
 
     status, code = 404, "NOT_FOUND"
 
 
 class MethodNotAllowed(ApiError):
-    """The path knows other methods only."""
+    """The path exists and does not support the method."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
 
 
 class IdempotencyConflict(ApiError):
-    """The key was used for another body."""
+    """The idempotency key was used for another body."""
 
     status, code = 409, "IDEMPOTENCY_CONFLICT"
 
 
 class NotCancellable(ApiError):
-    """Too late to take it back."""
+    """The message was already handed to a provider, or may have been."""
 
     status, code = 409, "MESSAGE_NOT_CANCELLABLE"
 
 
 class PayloadTooLarge(ApiError):
-    """The body is larger than this installation takes."""
+    """The body is larger than this installation accepts."""
 
     status, code = 413, "PAYLOAD_TOO_LARGE"
 
 
 class TooManyRequests(ApiError):
-    """More requests are open than can be answered in time, and this project has more than its share of them."""
+    """The project has more than its share of the concurrent requests that this gateway can answer in time."""
 
     status, code = 429, "RATE_LIMIT_EXCEEDED"
+
+
+class InternalError(ApiError):
+    """A fault of this gateway. A send request may or may not have been accepted."""
+
+    status, code = 500, "INTERNAL_ERROR"
 
 
 class Unavailable(ApiError):
@@ -99,21 +103,19 @@ _MESSAGES = {
     "string_type": "must be a string",
     "list_type": "must be a list",
     "dict_type": "must be an object",
-    "json_invalid": "the body is not valid JSON",
+    "json_invalid": "The body is not valid JSON.",
 }
 
 
-def from_validation_error(error: ValidationError) -> ValidationFailed:
-    """The first fault of a request, with the dotted path of its field."""
-    fault = error.errors(include_url=False, include_input=False)[0]
+def from_faults(faults: Sequence[Mapping[str, Any]], *, without: Collection[str]) -> ValidationFailed:
+    """The first of pydantic's ``faults``, with the dotted path of its field.
+
+    ``without``: first parts of a path that are no field (the member of a union, or FastAPI's ``body`` and ``query``).
+    """
+    fault = faults[0]
     path = [str(part)[:100] for part in fault["loc"]]
-    if path and path[0] in _CHANNEL_TAGS:
-        del path[0]  # which member of the union it was, no field
+    if path and path[0] in without:
+        del path[0]
     field = ".".join(path) or None
-    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return ValidationFailed("channel must be one of email, sms, whatsapp, telegram, signal, push", field="channel")
-    words = _MESSAGES.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
-    return ValidationFailed(words if field is None else f"{field}: {words}", field=field)
-
-
-_CHANNEL_TAGS = {"email", "sms", "whatsapp", "telegram", "signal", "push"}
+    text = _MESSAGES.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    return ValidationFailed(text if field is None else f"{field}: {text}", field=field)

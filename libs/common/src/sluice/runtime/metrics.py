@@ -7,12 +7,25 @@ from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
+_ACCEPT_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "source"])
-REQUESTS_REJECTED = Counter("sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"])
+REQUESTS_REJECTED = Counter(
+    "sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"]
+)
 ACCEPT_DURATION = Histogram(
-    "sluice_accept_duration_seconds", "From a request's arrival to its commit", buckets=_CALL_BUCKETS
+    "sluice_accept_duration_seconds",
+    "From a send command to its commit, of accepted requests",
+    ["source"],
+    buckets=_ACCEPT_BUCKETS,
+)
+ADMISSION_LIMIT = Gauge("sluice_admission_limit", "Concurrent send requests that this gateway admits")
+ADMISSION_REJECTIONS = Counter(
+    "sluice_admission_rejections_total", "Send requests that admission control refused", ["reason"]
+)
+BACKLOGGED_PROJECTS = Gauge(
+    "sluice_backlogged_projects", "Projects above their dispatch quota: their deliveries enter the backlog"
 )
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
 DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Provider calls by outcome", ["package", "outcome"])

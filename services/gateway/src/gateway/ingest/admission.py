@@ -1,13 +1,11 @@
-"""Who is asked to come again when more requests come than this gateway can answer in time.
+"""Admission control: an adaptive concurrency limit (AIMD) with fair shares per project.
 
-A gateway that lets everybody in while it cannot keep up answers everybody late. So when for a while not even the
-quickest request was answered in time, the number of open requests is limited, and each project that was here lately has
-a share of it: who has more open than his share hears 429, the others notice nothing. A project alone is never refused:
-it waits behind itself only. The limit falls while answers stay late and rises again while they come in time (additive
-increase, multiplicative decrease), and nobody has to guess it.
+When even the fastest request of the last 100 ms took longer than 50 ms, the limit is multiplied by 0.8; otherwise it
+grows by 10 %. Above the limit, a project with more open requests than ``limit / active projects`` is refused with 429.
+A single active project is never refused: its requests delay only one another.
 
-Before that, where answers only begin to come late, whoever has deliveries waiting in the record for room on the
-conveyor is asked to come again: accepting more of them would take from delivering those that are there.
+Before that, when latency begins to rise (three times the baseline), a project above its dispatch quota is refused:
+accepting more of its deliveries would slow down the delivery of those that are in the backlog.
 """
 
 from __future__ import annotations
@@ -18,13 +16,15 @@ from collections.abc import Callable
 from math import inf
 from uuid import UUID
 
+from sluice.runtime import metrics
+
 _ADJUST_INTERVAL = 0.1  # seconds
-_TARGET_LATENCY = 0.05  # seconds in which at least the quickest request of a look must have been answered
-_DEGRADED_FACTOR = 3.0  # times the quickest answer in quiet times: then answers begin to come late
+_TARGET_LATENCY = 0.05  # seconds that the fastest request of an interval may take
+_DEGRADED_FACTOR = 3.0  # times the baseline latency from which the gateway counts as degraded
 _MIN_DEGRADED_LATENCY = 0.012  # seconds
-_BASELINE_DECAY = 1.0002  # per look: what was quick is forgotten by and by, in ten minutes three times
-_RECENT = 5.0  # seconds
-_MIN_LIMIT = 64  # open requests that are always allowed: fewer do not fill the commits that they share
+_BASELINE_DECAY = 1.0002  # per interval: the baseline triples in about ten minutes without a faster request
+_RECENT = 5.0  # seconds for which a project without a new request counts as active
+_MIN_LIMIT = 64  # concurrent requests that are always admitted: fewer do not fill the commits that they share
 _MAX_LIMIT = 100_000.0
 
 
@@ -38,20 +38,23 @@ class AdmissionController:
         self._open_total = 0
         self._limit = _MAX_LIMIT
         self._min_latency = inf
-        self._baseline_latency = inf  # what it is in quiet times
+        self._baseline_latency = inf  # without load
         self._degraded = False
         self._adjust_at = clock() + _ADJUST_INTERVAL
+        metrics.ADMISSION_LIMIT.set(self._limit)
 
     def acquire(self, project_id: UUID, *, backlogged: bool = False) -> float | None:
-        """Open a request; the time to give to :meth:`leave`, or None if it must be refused.
+        """Open a request; the time to pass to :meth:`release`, or None if the request must be refused.
 
-        ``piles``: what the project sends would only wait in the record now.
+        ``backlogged``: the deliveries of the request would enter the backlog.
         """
         now = self._clock()
         self._recent_projects[project_id] = now
         if backlogged and self._degraded and self._open_total and len(self._recent_projects) > 1:
+            metrics.series(metrics.ADMISSION_REJECTIONS, "backlogged").inc()
             return None
         if self._open_total >= self._limit and self._open[project_id] >= max(1.0, self._fair_share()):
+            metrics.series(metrics.ADMISSION_REJECTIONS, "over_limit").inc()
             return None
         self._open[project_id] += 1
         self._open_total += 1
@@ -77,6 +80,7 @@ class AdmissionController:
             self._limit = max(_MIN_LIMIT, 0.8 * min(self._limit, self._open_total))
         else:
             self._limit = min(_MAX_LIMIT, self._limit * 1.1 + 8)
+        metrics.ADMISSION_LIMIT.set(self._limit)
         self._baseline_latency = min(self._baseline_latency * _BASELINE_DECAY, self._min_latency)
         self._degraded = self._min_latency > min(
             _TARGET_LATENCY, max(_MIN_DEGRADED_LATENCY, _DEGRADED_FACTOR * self._baseline_latency)

@@ -1,19 +1,14 @@
-"""The body of ``POST /v1/messages/channel``, one model a channel, and what it becomes in the record."""
+"""The bodies of ``/v1/messages``: requests, one model a channel, their command, and the responses."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-import json
-import math
 import mimetypes
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import orjson
 from pydantic import (
@@ -25,78 +20,29 @@ from pydantic import (
     Discriminator,
     Field,
     TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
-from gateway.errors import ValidationFailed
-from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
-from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
-from sluice.store.ingest import NewDelivery, NewMessage
+from gateway.errors import ValidationFailed, from_faults
+from gateway.ingest.command import SendCommand, fingerprint
+from gateway.kit.fields import (
+    Line,
+    NamedAddress,
+    Number,
+    Short,
+    Text,
+    Timestamp,
+    as_list,
+    empty_list,
+    one_line,
+    storable,
+)
+from gateway.kit.strict_json import strict_json
+from sluice.model.message import Channel, DeliveryClass
+from sluice.model.state import State
 
 MAX_RECIPIENTS = 1000
-DEFAULT_LIFETIME = {
-    DeliveryClass.URGENT: timedelta(minutes=10),
-    DeliveryClass.STANDARD: timedelta(hours=72),
-    DeliveryClass.ONCE: timedelta(hours=72),
-}
-MAX_LIFETIME = timedelta(days=30)
-
-# Linear patterns: no repetition inside a repetition, so that no text can make them slow.
-_ADDRESS = re.compile(r"[^\s@<>\"(),:;\\\x00-\x1f\x7f]{1,64}@[^\s@<>\"(),:;\\\x00-\x1f\x7f]{1,253}")
-_NAMED_ADDRESS = re.compile(r"[^<>\x00-\x1f\x7f]{0,200}<([^<>]{3,320})>")
-_E164 = re.compile(r"\+[1-9][0-9]{5,14}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-def _address(text: str) -> str:
-    if not _ADDRESS.fullmatch(text) or ".." in text.rpartition("@")[2] or text.endswith("."):
-        raise ValueError("is not an e-mail address")
-    return text
-
-
-def _named_address(text: str) -> str:
-    named = _NAMED_ADDRESS.fullmatch(_one_line(text))
-    _address(named[1] if named else text)
-    return text
-
-
-def _number(text: str) -> str:
-    if not _E164.fullmatch(text):
-        raise ValueError("is not a phone number in E.164 format, such as +14155551234")
-    return text
-
-
-def _one_line(text: str) -> str:
-    if text.isprintable():  # nearly always, and told far sooner than by a pattern
-        return text
-    if _CONTROL.search(text):
-        raise ValueError("must not contain line breaks or control characters")
-    return _storable(text)
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text or (not text.isascii() and _SURROGATE.search(text)):
-        raise ValueError("contains a character that is no text (NUL or half of a surrogate pair)")
-    return text
-
-
-def as_list(value: Any) -> Any:
-    """A single recipient may be written without the list."""
-    return [value] if isinstance(value, str) else value
-
-
-def empty_list() -> Any:
-    """An empty list as default: made anew each time, where a literal one would be copied deep, which costs far more."""
-    return Field(default_factory=list, json_schema_extra={"default": []})
-
-
-Address = Annotated[str, Field(max_length=320), AfterValidator(_address)]
-NamedAddress = Annotated[str, Field(max_length=520), AfterValidator(_named_address)]
-Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
-Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(_one_line)]
-Text = Annotated[str, Field(min_length=1, max_length=5_000_000), AfterValidator(_storable)]
-Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_line)]
 
 
 class _SendRequest(BaseModel):
@@ -135,7 +81,7 @@ class AttachmentRequest(BaseModel):
     def decoded(self) -> bytes:
         """The file's bytes."""
         if self.encoding == "utf-8":
-            return _storable(self.content).encode()
+            return storable(self.content).encode()
         try:
             return base64.b64decode(self.content, validate=True)
         except (binascii.Error, ValueError):
@@ -220,7 +166,7 @@ class PushRequest(_SendRequest):
 
     channel: Literal["push"]
     to: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_one_line)]],
+        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line)]],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]
@@ -236,121 +182,94 @@ class PushRequest(_SendRequest):
 
 
 SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRequest
-_ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(Annotated[SendRequest, Discriminator("channel")])
+AnySendRequest = Annotated[SendRequest, Discriminator("channel")]
+_ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(AnySendRequest)
+_CHANNELS = frozenset(Channel)
 
 
 def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
-    """The validated request, and the document that it is.
+    """The validated request, and the JSON object that it was read from.
 
     Raises:
-        ValidationError: see :func:`gateway.errors.invalid`.
-        Invalid: see :func:`document_of`.
-    """
-    return _ADAPTER.validate_json(body), strict_json(body)
-
-
-def strict_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes.
-
-    Raises:
-        Invalid: another reader could find something else in them, or no number where one stands.
+        ValidationFailed: the body is not a request of the contract, or not the same JSON to every reader.
     """
     try:
-        document: dict[str, Any] = _STRICT.decode(body.decode())
-    except ValueError as error:
-        raise ValidationFailed(str(error)) from None
-    return document
+        return _ADAPTER.validate_json(body), strict_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    except RecursionError:
+        raise ValidationFailed("The body is not valid JSON.") from None
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the body has the name {twice[:100]!r} more than once in one object")
-    return found
+def _refusal(error: ValidationError) -> ValidationFailed:
+    faults = error.errors(include_url=False, include_input=False)
+    if faults[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return ValidationFailed(f"channel: must be one of {', '.join(Channel)}", field="channel")
+    return from_faults(faults, without=_CHANNELS)
 
 
-def _int64(digits: str) -> int:
-    if not -(1 << 63) <= int(digits) < 1 << 64:
-        raise ValueError(f"the body has an integer that does not fit into 64 bits: {digits[:40]}")
-    return int(digits)
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"the body has a number that is none: {text[:40]}")
-    return number
-
-
-_STRICT = json.JSONDecoder(
-    object_pairs_hook=_no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
-)
-
-
-def fingerprint(document: Mapping[str, Any]) -> bytes:
-    """SHA-256 of what the request means: white space, order of keys and the idempotency key itself do not count."""
-    means = {name: value for name, value in document.items() if name != "idempotency_key"}
-    return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-def to_new_message(
-    request: SendRequest,
+def to_command(
+    body: bytes,
     *,
-    project_id: UUID,
-    sender: str | None,
-    sandbox: bool,
-    key: str | None,
-    fingerprint: bytes,
-    preferred_provider_id: UUID | None,
-    now: datetime,
-    requeue_after: timedelta,
-) -> NewMessage:
-    """The message that a request becomes. ``sender`` is the project's default, used where the request names none."""
-    message_id = uuid7(milliseconds_of(now))
-    content, files = _CONTENT[type(request)](request, sender)
-    return NewMessage(
-        id=message_id,
-        project_id=project_id,
+    header_key: str | None = None,
+    fallback_key: str | None = None,
+    submitted_at: datetime | None = None,
+) -> SendCommand:
+    """The command in the body of ``POST /v1/messages/channel``.
+
+    ``header_key`` is the ``Idempotency-Key`` header; ``fallback_key`` the idempotency key of a request without one;
+    ``submitted_at`` when the caller let go of the request, if that is not now.
+
+    Raises:
+        ValidationFailed: see :func:`parse`; or body and header have different idempotency keys.
+    """
+    request, document = parse(body)
+    if header_key and request.idempotency_key and header_key != request.idempotency_key:
+        raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
+    key = request.idempotency_key or _checked(header_key) or fallback_key
+    sender, recipients, content, attachments = _PARTS[type(request)](request)
+    return SendCommand(
         channel=Channel(request.channel),
         delivery_class=request.delivery_class,
-        sender=content.get("sender"),
-        content=encode_content_unchecked({"channel": request.channel, **content}),
-        deliveries=tuple(NewDelivery(uuid7_like(message_id), recipient) for recipient in _recipients(request)),
-        created_at=now,
-        expires_at=request.expires_at or (request.send_at or now) + DEFAULT_LIFETIME[request.delivery_class],
-        due_at=request.send_at or now + requeue_after,
-        send_at=request.send_at,
-        tags=tuple(request.tags),
+        sender=sender,
+        recipients=recipients,
+        content=content,
+        attachments=attachments,
+        tags=request.tags,
         metadata=None if request.metadata is None else orjson.dumps(request.metadata).decode(),
-        preferred_provider_id=preferred_provider_id,
-        sandbox=sandbox,
+        preferred_provider=request.preferred_provider,
+        send_at=request.send_at,
+        expires_at=request.expires_at,
         idempotency_key=key,
-        fingerprint=fingerprint,
-        attachments=files,
+        fingerprint=fingerprint(document) if key else b"",
+        submitted_at=submitted_at,
     )
 
 
-def _recipients(body: SendRequest) -> list[str]:
-    """A mail is one envelope and so one delivery; everywhere else each recipient gets one."""
-    return [", ".join(body.to)[:2000]] if isinstance(body, EmailRequest) else list(dict.fromkeys(body.to))
+def _checked(header_key: str | None) -> str | None:
+    if header_key is not None and (not 0 < len(header_key) <= 255 or not header_key.isprintable()):
+        raise ValidationFailed(
+            "The Idempotency-Key header must have 1 to 255 printable characters.", field="idempotency_key"
+        )
+    return header_key
 
 
-# Fields of the channel's content in :mod:`sluice.model.message`, and the files that it refers to by their hash.
-_Content = tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]
+# Sender, recipients, content and attachments of a command.
+_Parts = tuple[str | None, list[str], dict[str, Any], tuple[tuple[str, bytes], ...]]
 
 
-def _email(body: EmailRequest, sender: str | None) -> _Content:
-    files = [(attachment, attachment.decoded()) for attachment in body.attachments]
+def _email(request: EmailRequest) -> _Parts:
+    """One envelope, and so one delivery."""
+    files = [(attachment, attachment.decoded()) for attachment in request.attachments]
     hashed = [(attachment, content, hashlib.sha256(content).hexdigest()) for attachment, content in files]
-    return {
-        "sender": body.from_ or sender,
-        "to": body.to,
-        "cc": body.cc,
-        "bcc": body.bcc,
-        "reply_to": body.reply_to,
-        "subject": body.subject,
-        "html": body.html,
-        "text": body.text,
+    content = {
+        "to": request.to,
+        "cc": request.cc,
+        "bcc": request.bcc,
+        "reply_to": request.reply_to,
+        "subject": request.subject,
+        "html": request.html,
+        "text": request.text,
         "attachments": [
             {
                 "filename": attachment.filename,
@@ -360,31 +279,91 @@ def _email(body: EmailRequest, sender: str | None) -> _Content:
             }
             for attachment, content, digest in hashed
         ],
-    }, tuple((digest, content) for _, content, digest in hashed)
+    }
+    recipient = ", ".join(request.to)[:2000]
+    return request.from_, [recipient], content, tuple([(digest, content) for _, content, digest in hashed])
 
 
 def _guess(filename: str) -> str:
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
-def _text(body: SmsRequest | ChatRequest, _: str | None) -> _Content:
-    return {"sender": body.from_, "text": body.text}, ()
+def _distinct(recipients: list[str]) -> list[str]:
+    return list(dict.fromkeys(recipients))
 
 
-def _whatsapp(body: WhatsappRequest, _: str | None) -> _Content:
-    options = body.channel_options
-    return {"text": body.text} if options is None else options.model_dump(), ()
+def _text(request: SmsRequest | ChatRequest) -> _Parts:
+    return request.from_, _distinct(request.to), {"text": request.text}, ()
 
 
-def _push(body: PushRequest, _: str | None) -> _Content:
-    options = body.channel_options
-    return {"title": body.subject, "text": body.text, "image": options.image, "data": options.data}, ()
+def _whatsapp(request: WhatsappRequest) -> _Parts:
+    options = request.channel_options
+    return None, _distinct(request.to), {"text": request.text} if options is None else options.model_dump(), ()
 
 
-_CONTENT: dict[type[Any], Callable[[Any, str | None], _Content]] = {
+def _push(request: PushRequest) -> _Parts:
+    options = request.channel_options
+    content = {"title": request.subject, "text": request.text, "image": options.image, "data": options.data}
+    return None, _distinct(request.to), content, ()
+
+
+_PARTS: dict[type[Any], Callable[[Any], _Parts]] = {
     EmailRequest: _email,
     SmsRequest: _text,
     WhatsappRequest: _whatsapp,
     ChatRequest: _text,
     PushRequest: _push,
 }
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class AcceptedResponse(_Response):
+    """A send request was accepted."""
+
+    id: str
+    project_id: str
+    status: Literal["queued"]
+    channel: Channel
+    created_at: Timestamp
+
+
+class ProviderReference(_Response):
+    """A provider by id and name."""
+
+    id: str
+    name: str
+
+
+class EventResponse(_Response):
+    """One entry of a message's history."""
+
+    id: str
+    type: str
+    status: State | None
+    provider: ProviderReference | None
+    recipient: str
+    attempt: int | None
+    detail: str
+    created_at: Timestamp
+
+
+class MessageResponse(_Response):
+    """A message with its history."""
+
+    id: str
+    project_id: str
+    status: State
+    channel: Channel
+    delivery_class: DeliveryClass = Field(alias="class")
+    from_: str | None = Field(alias="from")
+    to: list[str]
+    subject: str | None
+    tags: list[str]
+    metadata: dict[str, Any] | None
+    provider: ProviderReference | None
+    attempts: int
+    created_at: Timestamp
+    events: list[EventResponse]

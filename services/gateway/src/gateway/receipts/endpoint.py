@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.apis.rendering import error_response
 from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
-from gateway.ingest.fast_path import error_response, headers_of, read_body
+from gateway.kit.responses import headers_of, read_body
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.model import ids
 from sluice.model.state import EventType

@@ -1,4 +1,4 @@
-"""The page that ``docs`` in an error points to: every code there is, in the words of its class."""
+"""The page that ``docs`` in an error points to: every code, explained by the docstring of its class."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from gateway.errors import DOCS, ApiError
+from gateway.errors import ApiError
+
+PATH = "/errors"
 
 
-def create_error_page() -> Route:
-    """``/errors``; it needs no key, so that a link in a log opens."""
-
-    async def errors(_: Request) -> HTMLResponse:
-        return HTMLResponse(_PAGE)
-
-    return Route(DOCS, errors)
+async def _show(_: Request) -> HTMLResponse:
+    return HTMLResponse(_PAGE)
 
 
 def _row(error: type[ApiError]) -> str:
-    words = escape(inspect.getdoc(error) or "")
+    text = escape(inspect.getdoc(error) or "")
     return (
-        f'<tr id="{error.code.lower()}"><td>{error.status}</td><td><code>{error.code}</code></td><td>{words}</td></tr>'
+        f'<tr id="{error.code.lower()}"><td>{error.status}</td><td><code>{error.code}</code></td><td>{text}</td></tr>'
     )
 
 
@@ -34,3 +31,6 @@ _PAGE = (
     + "".join(_row(error) for error in sorted(ApiError.__subclasses__(), key=lambda error: (error.status, error.code)))
     + "</table>"
 )
+
+error_page = Route(PATH, _show)
+"""``/errors``; it needs no key, so that a link in a log opens."""

@@ -1,0 +1,31 @@
+"""The ``/v1`` API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
+from gateway.messages import v1 as messages
+
+
+class _V1Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document of the API, with the routes that the fast path answers."""
+        if self.openapi_schema is None:
+            self.openapi_schema = get_openapi(
+                title=self.title,
+                version=self.version,
+                routes=[*messages.documented.routes, *self.routes],
+            )
+        return self.openapi_schema
+
+
+def create_v1_api() -> FastAPI:
+    """The application; ``state.services`` is set before its first request."""
+    app = _V1Api(title="Sluice", version="1", docs_url=None, redoc_url=None, generate_unique_id_function=operation_id)
+    app.include_router(messages.router)
+    add_error_handlers(app, render_v1)
+    return app

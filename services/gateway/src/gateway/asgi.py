@@ -1,0 +1,42 @@
+"""The HTTP side of the gateway: the hot path, then one application per API, chosen by the path."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.apis.error_page import error_page
+from gateway.apis.project_api import create_project_api
+from gateway.apis.v1 import create_v1_api
+from gateway.ingest.fast_path import SendFastPath
+from gateway.services import Services
+from sluice.runtime.http_server import Readiness, ops_app
+
+
+class Apis:
+    """``/v1`` and its document, the pages that belong to no API, and the project API at every other path."""
+
+    def __init__(self, services: Services, ready: Readiness) -> None:
+        self.v1 = create_v1_api()
+        self.v1.router.routes.append(services.receipts.route())
+        self.project_api = create_project_api()
+        for app in (self.v1, self.project_api):
+            app.state.services = services
+        self.ops = ops_app(ready, error_page)
+        self._ops_paths = {route.path for route in self.ops.routes if isinstance(route, Route)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        await self._choose(scope["path"])(scope, receive, send)
+
+    def _choose(self, path: str) -> ASGIApp:
+        if path.startswith("/v1/") or path in ("/v1", self.v1.openapi_url):
+            return self.v1
+        return self.ops if path in self._ops_paths else self.project_api
+
+
+def create_asgi(services: Services, *, max_request_bytes: int, ready: Readiness) -> ASGIApp:
+    """The whole HTTP side."""
+    return SendFastPath(
+        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, ready)
+    )

@@ -1,0 +1,49 @@
+"""The principal of a request: the project it acts in and what it may do there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from gateway.auth.permissions import KEY_ROLE, ROLE_PERMISSIONS, Permission, Role
+from gateway.errors import Forbidden
+
+
+class KeyPrincipal(NamedTuple):
+    """A program with an API key of its project. ``is_test``: its messages go to the sandbox."""
+
+    key_id: UUID
+    project_id: UUID
+    is_test: bool
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the key may do."""
+        return ROLE_PERMISSIONS[KEY_ROLE]
+
+
+class UserPrincipal(NamedTuple):
+    """A person, in the project that the request names."""
+
+    user_id: UUID
+    project_id: UUID
+    role: Role
+    is_test: bool = False
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the person's role in the project includes."""
+        return ROLE_PERMISSIONS[self.role]
+
+
+Principal = KeyPrincipal | UserPrincipal
+
+
+def require(principal: Principal, permission: Permission) -> None:
+    """Return if ``principal`` has ``permission``.
+
+    Raises:
+        Forbidden: it has not.
+    """
+    if permission not in principal.permissions:
+        raise Forbidden(f"The permission {permission.value} is required.")

@@ -1,0 +1,83 @@
+"""A send request without the shape of an API: every API parses its own body into a :class:`SendCommand`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
+from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
+from sluice.store.ingest import NewDelivery, NewMessage
+
+DEFAULT_LIFETIME = {
+    DeliveryClass.URGENT: timedelta(minutes=10),
+    DeliveryClass.STANDARD: timedelta(hours=72),
+    DeliveryClass.ONCE: timedelta(hours=72),
+}
+MAX_LIFETIME = timedelta(days=30)
+
+
+class SendCommand(NamedTuple):
+    """One message to send. The texts are validated; what depends on the project and on the time is not yet."""
+
+    channel: Channel
+    delivery_class: DeliveryClass
+    sender: str | None  # None: the project's default sender, where the channel has one
+    recipients: Sequence[str]  # one delivery each
+    content: Mapping[str, Any]  # the fields of the channel's content in sluice.model.message, except the sender
+    attachments: tuple[tuple[str, bytes], ...]  # (sha256, content) of the files that the content refers to
+    tags: Sequence[str]
+    metadata: str | None  # JSON
+    preferred_provider: str | None  # the id of a provider, or the name of a package
+    send_at: datetime | None
+    expires_at: datetime | None
+    idempotency_key: str | None
+    fingerprint: bytes  # see fingerprint(); empty without an idempotency key
+    submitted_at: datetime | None = None  # when the caller let go of the request, if that is not now
+
+
+def fingerprint(document: Mapping[str, Any]) -> bytes:
+    """SHA-256 of the meaning of a request: white space, the order of keys and the idempotency key do not count."""
+    means = {name: value for name, value in document.items() if name != "idempotency_key"}
+    return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def to_new_message(
+    command: SendCommand,
+    *,
+    project_id: UUID,
+    sender: str | None,
+    sandbox: bool,
+    preferred_provider_id: UUID | None,
+    now: datetime,
+    requeue_after: timedelta,
+) -> NewMessage:
+    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds."""
+    message_id = uuid7(milliseconds_of(now))
+    content = {"channel": command.channel.value, "sender": sender, **command.content}
+    lifetime = DEFAULT_LIFETIME[command.delivery_class]
+    return NewMessage(
+        id=message_id,
+        project_id=project_id,
+        channel=command.channel,
+        delivery_class=command.delivery_class,
+        sender=sender,
+        content=encode_content_unchecked(content),
+        deliveries=tuple([NewDelivery(uuid7_like(message_id), recipient) for recipient in command.recipients]),
+        created_at=now,
+        expires_at=command.expires_at or (command.send_at or now) + lifetime,
+        due_at=command.send_at or now + requeue_after,
+        send_at=command.send_at,
+        tags=tuple(command.tags),
+        metadata=command.metadata,
+        preferred_provider_id=preferred_provider_id,
+        sandbox=sandbox,
+        idempotency_key=command.idempotency_key,
+        fingerprint=command.fingerprint,
+        attachments=command.attachments,
+    )

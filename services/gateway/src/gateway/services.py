@@ -1,0 +1,24 @@
+"""What the routes of both APIs work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.auth.api_keys import ApiKeyAuthenticator
+from gateway.ingest.ingest import MessageIngest
+from gateway.receipts.endpoint import ReceiptEndpoint
+from sluice.delivery.outbox import OutboxPublisher
+from sluice.store.config_cache import ConfigCache
+from sluice.store.db import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one gateway process, as ``app.state.services``."""
+
+    pool: Pool
+    config: ConfigCache
+    authenticator: ApiKeyAuthenticator
+    ingest: MessageIngest
+    receipts: ReceiptEndpoint
+    outbox: OutboxPublisher

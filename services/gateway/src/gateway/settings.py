@@ -1,0 +1,16 @@
+"""The settings of the gateway."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sluice.delivery.retry_policy import RetryPolicy
+from sluice.runtime.settings import DispatchSettings, EncryptionSettings
+
+
+class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
+    """Settings of the gateway."""
+
+    max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
+    public_url: str | None = Field(None, description="public address of this gateway, as providers call it")
+    max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")

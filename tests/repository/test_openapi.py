@@ -1,0 +1,26 @@
+"""The published OpenAPI documents are those in the code."""
+
+import json
+
+import pytest
+
+from gateway.openapi import APIS, document
+from tests.repository.files import ROOT
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_published_document_is_the_one_in_the_code(api: str) -> None:
+    """Renew it with ``python -m gateway.openapi v1 > docs/api/v1.openapi.json`` (and ``project``)."""
+    published = json.loads((ROOT / "docs" / "api" / f"{api}.openapi.json").read_text("utf-8"))
+
+    assert published == document(api)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_operation_documents_its_responses(api: str) -> None:
+    operations = [operation for path in document(api)["paths"].values() for operation in path.values()]
+
+    for operation in operations:
+        for status, response in operation["responses"].items():
+            schema = response["content"]["application/json"]["schema"]
+            assert schema, f"{operation['operationId']} {status} has no schema"

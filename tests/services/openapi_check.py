@@ -1,0 +1,52 @@
+"""Compares responses with the published OpenAPI document of their API."""
+
+import json
+import re
+from functools import cache
+
+from jsonschema import Draft202012Validator
+
+from tests.repository.files import ROOT
+
+TRANSPORT_HEADERS = {"content-type", "content-length"}
+
+
+@cache
+def document(api):
+    return json.loads((ROOT / "docs" / "api" / f"{api}.openapi.json").read_text("utf-8"))
+
+
+@cache
+def paths(api):
+    """Pattern and operations of every documented path; paths without parameters first, as OpenAPI matches them."""
+    items = sorted(document(api)["paths"].items(), key=lambda pair: "{" in pair[0])
+    return [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), item) for path, item in items]
+
+
+def closed(schema):
+    """The schema, with every object limited to its documented properties."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    limits = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return {name: closed(part) for name, part in schema.items()} | limits
+
+
+def documented(api, method, path):
+    """The operation that the document has for this request, or None."""
+    item = next((item for pattern, item in paths(api) if pattern.fullmatch(path)), {})
+    return item.get(method.lower())
+
+
+def check(response, api="v1"):
+    """Fail if the response to a documented operation is not documented: its status, its headers, its body."""
+    operation = documented(api, response.request.method, response.request.url.path)
+    if operation is None:
+        return
+    declared = operation["responses"].get(str(response.status_code))
+    assert declared is not None, f"{response.status_code} is not documented for {operation['operationId']}"
+    undocumented = set(response.headers) - TRANSPORT_HEADERS - {name.lower() for name in declared.get("headers", {})}
+    assert not undocumented
+    schema = closed(declared["content"][response.headers["content-type"]]["schema"])
+    Draft202012Validator(schema | {"components": closed(document(api)["components"])}).validate(response.json())

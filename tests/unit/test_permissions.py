@@ -1,0 +1,54 @@
+"""Roles, their permissions, and the role names of both APIs."""
+
+import pytest
+
+from gateway.auth.permissions import PROJECT_API_ROLES, ROLE_PERMISSIONS, V1_ROLES, Permission, Role
+from gateway.auth.principal import KeyPrincipal, UserPrincipal, require
+from gateway.errors import Forbidden
+from tests.examples import PROJECT, an_id
+
+MESSAGES = {Permission.MESSAGES_READ, Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_role_has_permissions(role):
+    assert Permission.MESSAGES_READ in ROLE_PERMISSIONS[role]
+
+
+@pytest.mark.parametrize(
+    ("name", "permissions"),
+    [("ADMIN", set(Permission)), ("DEVELOPER", MESSAGES), ("VIEWER", {Permission.MESSAGES_READ})],
+)
+def test_the_roles_of_v1_have_the_permissions_of_the_contract(name, permissions):
+    assert ROLE_PERMISSIONS[V1_ROLES[name]] == permissions
+
+
+@pytest.mark.parametrize(
+    ("name", "permissions"),
+    [("project_admin", MESSAGES | {Permission.PROJECT_ADMIN}), ("team_member", MESSAGES)],
+)
+def test_the_roles_of_the_project_api_have_the_permissions_of_the_contract(name, permissions):
+    assert ROLE_PERMISSIONS[PROJECT_API_ROLES[name]] == permissions
+
+
+def test_only_the_owner_deletes_a_project():
+    assert [role for role in Role if Permission.PROJECT_DELETE in ROLE_PERMISSIONS[role]] == [Role.OWNER]
+
+
+@pytest.mark.parametrize("permission", Permission)
+def test_an_api_key_handles_messages_only(permission):
+    key = KeyPrincipal(an_id(), PROJECT, is_test=False)
+
+    assert (permission in key.permissions) == (permission in MESSAGES)
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("permission", Permission)
+def test_a_missing_permission_is_forbidden(role, permission):
+    user = UserPrincipal(an_id(), PROJECT, role)
+
+    if permission in ROLE_PERMISSIONS[role]:
+        require(user, permission)
+    else:
+        with pytest.raises(Forbidden, match=permission.value):
+            require(user, permission)
