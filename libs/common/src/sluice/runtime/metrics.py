@@ -10,7 +10,9 @@ from prometheus_client import Counter, Gauge, Histogram
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "source"])
-REQUESTS_REJECTED = Counter("sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"])
+REQUESTS_REJECTED = Counter(
+    "sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"]
+)
 ACCEPT_DURATION = Histogram(
     "sluice_accept_duration_seconds", "From a request's arrival to its commit", buckets=_CALL_BUCKETS
 )
@@ -27,9 +29,7 @@ REQUEUED_DELIVERIES = Counter(
     "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
 )
 OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time outside the dispatch queue")
-BACKLOG_SIZE = Gauge(
-    "sluice_backlog_size", "Deliveries that are due and not enqueued, counted to 50,000 per channel", ["channel"]
-)
+BACKLOG_SIZE = Gauge("sluice_backlog_size", "Deliveries that are due and not enqueued, counted up to 50,000")
 OUTBOX_OLDEST_AGE = Gauge("sluice_outbox_oldest_age_seconds", "Age of the oldest unacknowledged outbox row")
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])

@@ -208,9 +208,9 @@ class MessageIngest:
             row = self._config.providers.get(wanted)
             if row and row.project_id == project_id and row.channel == request.channel and not row.deleted:
                 return wanted
-        for row in self._config.candidates(project_id, Channel(request.channel)):
-            if row.package == named:
-                return row.id
+        for candidate in self._config.candidates(project_id, Channel(request.channel)):
+            if candidate.package == named:
+                return candidate.id
         raise ValidationFailed(
             "preferred_provider: the project has no such provider for this channel", field="preferred_provider"
         )
