@@ -8,6 +8,7 @@ from uuid import UUID
 from sluice.bus.messages import Assignment, DeliveryTask, ProviderHealth, RetryHandle
 from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
+from sluice.model.candidate import Candidate
 from sluice.model.message import Channel, DeliveryClass, Email
 from sluice.store.deliveries import Claim, Transition
 from sluice.store.ingest import NewDelivery, NewMessage
@@ -61,7 +62,7 @@ def an_assignment(**changes: Any) -> Assignment:
     return Assignment(**defaults | changes)
 
 
-def a_retry_handle(provider: ProviderRow | None = None, reference: str = "att_before") -> RetryHandle:
+def a_retry_handle(provider: Candidate | ProviderRow | None = None, reference: str = "att_before") -> RetryHandle:
     return RetryHandle(provider_id=provider.id if provider else an_id(), reference=reference)
 
 
@@ -82,11 +83,15 @@ def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
     return ProviderRow(**defaults | changes)
 
 
-def health_of(provider: ProviderRow, status: str, **changes: Any) -> ProviderHealth:
+def a_candidate(priority: int = 1, **changes: Any) -> Candidate:
+    return Candidate(**{"id": an_id(), "package": "provider-smtp", "priority": priority} | changes)
+
+
+def health_of(provider: Candidate | ProviderRow, status: str, **changes: Any) -> ProviderHealth:
     defaults: dict[str, Any] = {
         "provider_id": provider.id,
-        "project_id": provider.project_id,
-        "channel": provider.channel,
+        "project_id": PROJECT,
+        "channel": Channel.EMAIL,
         "status": status,
         "updated_at": NOON,
     }

@@ -161,6 +161,7 @@ CREATE TABLE receipts (
 -- The recovery loop publishes the events again once retry_at has passed.
 CREATE TABLE event_outbox (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    created_at   timestamptz NOT NULL DEFAULT now(),
     retry_at     timestamptz NOT NULL,
     delivery_ids uuid[] NOT NULL,
     sequences    smallint[] NOT NULL

@@ -1,6 +1,5 @@
-"""The router's handler: every record ends in an assignment, a conclusion or a dead letter, and is finished."""
+"""The router's handler: every record becomes an assignment, a settlement or a dead letter, and is acknowledged."""
 
-import dataclasses
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.routing.probe_budget import PROBES_PER_WINDOW
 from sluice.runtime.clock import utc_now
-from tests.examples import NOON, a_policy, a_provider, a_retry_handle, a_task, an_id, health_of, seconds
+from tests.examples import NOON, a_candidate, a_policy, a_retry_handle, a_task, an_id, health_of, seconds
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeSettlementWriter
 
@@ -24,12 +23,12 @@ LATER = utc_now() + seconds(3600)
 
 @pytest.fixture
 def providers():
-    """The candidates of the only project, in order."""
-    return [a_provider(1), a_provider(2)]
+    """The candidates of the only project, in priority order."""
+    return [a_candidate(1), a_candidate(2)]
 
 
 @pytest.fixture
-def verdicts():
+def health():
     return {}
 
 
@@ -39,10 +38,10 @@ def settlements():
 
 
 @pytest.fixture
-async def routing(bus, settlements, providers, verdicts):
+async def routing(bus, settlements, providers, health):
     routing = RoutingHandler(
         config=SimpleNamespace(candidates=lambda *_: tuple(providers)),
-        health=verdicts,
+        health=health,
         publisher=bus,
         settlements=settlements,
         policy=a_policy(retry_schedule=(5.0,)),
@@ -52,7 +51,7 @@ async def routing(bus, settlements, providers, verdicts):
 
 
 async def route(routing, task, **fields):
-    """The record of that drive once the router is done with it."""
+    """The record of a delivery task, once it is acknowledged."""
     value = task if isinstance(task, bytes | None) else task.encode()
     record = FakeRecord(value, topic="deliveries.accepted", **fields)
     await routing.handle_batch([record])
@@ -64,7 +63,7 @@ def a_live_task(**changes):
     return a_task(**{"expires_at": LATER} | changes)
 
 
-async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, providers):
+async def test_a_task_becomes_an_assignment_on_its_channels_topic(routing, bus, providers):
     task = a_live_task()
 
     await route(routing, task)
@@ -75,18 +74,18 @@ async def test_a_drive_becomes_an_assignment_of_its_channel(routing, bus, provid
     assert assignment.reference == attempt_reference(task.delivery_id, 1)
 
 
-async def test_the_ids_of_a_decision_may_be_of_the_database_clients_own_kind(routing, bus, providers):
-    providers[:] = [dataclasses.replace(row, id=asyncpg.pgproto.pgproto.UUID(row.id.bytes)) for row in providers]
+async def test_ids_of_asyncpgs_own_type_can_be_encoded(routing, bus, providers):
+    providers[:] = [row._replace(id=asyncpg.pgproto.pgproto.UUID(row.id.bytes)) for row in providers]
 
     await route(routing, a_live_task())
 
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == providers[0].id
 
 
-async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
+async def test_a_bug_in_one_decision_does_not_stop_the_other_records(routing, bus, providers):
     bad = a_live_task(project_id=an_id())
-    candidates = routing._configuration.candidates
-    routing._configuration.candidates = lambda project_id, channel: (
+    candidates = routing._config.candidates
+    routing._config.candidates = lambda project_id, channel: (
         1 / 0 if project_id == bad.project_id else candidates(project_id, channel)
     )
 
@@ -98,15 +97,15 @@ async def test_a_bug_in_one_decision_stops_no_other(routing, bus, providers):
     assert len(bus.on("deliveries.email")) == 1
 
 
-async def test_an_assignment_says_why(routing, bus, providers):
+async def test_an_assignment_contains_the_routing_decision(routing, bus, providers):
     await route(routing, a_live_task(attempted_providers=(providers[0].id,), attempt=2))
 
     decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).routing_decision)
     assert decision["provider"] == str(providers[1].id)
-    assert decision["excluded"] == {str(providers[0].id): "tried in this round"}
+    assert decision["excluded"] == {str(providers[0].id): "attempted in this retry round"}
 
 
-async def test_a_repeat_keeps_its_reference(routing, bus, providers):
+async def test_a_same_key_retry_keeps_its_reference(routing, bus, providers):
     await route(
         routing, a_live_task(attempt=2, unknown_attempts=1, retry_handle=a_retry_handle(providers[0], "att_old_1"))
     )
@@ -114,7 +113,7 @@ async def test_a_repeat_keeps_its_reference(routing, bus, providers):
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).reference == "att_old_1"
 
 
-async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, providers):
+async def test_an_assignment_contains_the_task_as_it_was_received(routing, bus, providers):
     task = a_live_task()
     newer = task.encode()[:-1] + b',"of_a_newer_writer":[1]}'
     await routing.handle_batch([FakeRecord(newer)])
@@ -124,7 +123,7 @@ async def test_an_assignment_carries_the_drive_on_as_it_came(routing, bus, provi
     assert json.loads(value)["task"] == json.loads(newer)
 
 
-async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers):
+async def test_a_task_of_a_test_key_goes_to_the_sandbox(routing, bus, providers):
     providers.clear()
 
     await route(routing, a_live_task(sandbox=True))
@@ -132,23 +131,23 @@ async def test_a_drive_of_a_test_key_goes_to_the_sandbox(routing, bus, providers
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == SANDBOX_PROVIDER_ID
 
 
-async def test_a_drive_that_comes_too_late_expires(routing, settlements, bus):
+async def test_a_task_after_its_expiry_settles_as_expired(routing, settlements, bus):
     await route(routing, a_task(expires_at=NOON))
 
     assert (settlements.kinds, bus.published) == ([EventType.EXPIRED], [])
 
 
-async def test_when_all_were_tried_another_round_follows(routing, settlements, providers):
+async def test_when_all_providers_were_attempted_the_next_round_is_scheduled(routing, settlements, providers):
     await route(
         routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503")
     )
 
     (settlement,) = settlements.settled
     assert settlement.resolution.transition.type is EventType.POSTPONED
-    assert settlement.resolution.transition.detail == "every provider was tried in round 1; the last said: 503"
+    assert settlement.resolution.transition.detail == "all providers failed in retry round 1; last error: 503"
 
 
-async def test_after_the_last_round_it_is_a_dead_letter(routing, settlements, bus, providers):
+async def test_after_the_last_round_a_dead_letter_is_published(routing, settlements, bus, providers):
     providers.clear()
     task = a_live_task(retry_round=2)
 
@@ -162,7 +161,7 @@ async def test_after_the_last_round_it_is_a_dead_letter(routing, settlements, bu
     )
 
 
-async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routing, settlements, bus, providers):
+async def test_a_failure_that_was_not_applied_is_no_dead_letter(routing, settlements, bus, providers):
     providers.clear()
     settlements.applied = False
 
@@ -171,9 +170,9 @@ async def test_a_failure_that_somebody_else_had_settled_is_no_dead_letter(routin
     assert bus.published == []
 
 
-async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come(routing, bus, providers, verdicts):
+async def test_an_unhealthy_provider_receives_a_few_probes_only(routing, bus, providers, health):
     first, second = providers
-    verdicts[first.id] = health_of(first, "unhealthy", probe_at=utc_now())
+    health[first.id] = health_of(first, "unhealthy", probe_at=utc_now())
 
     for _ in range(20):
         await route(routing, a_live_task())
@@ -186,28 +185,28 @@ async def test_a_provider_that_is_out_is_tried_by_a_few_and_not_by_all_that_come
     assert {json.loads(one.routing_decision)["reason"] for one in assigned[:PROBES_PER_WINDOW]} == {"probe"}
 
 
-async def test_what_is_held_waits_for_the_end_of_the_hold(routing, settlements, providers, verdicts):
-    held = utc_now() + seconds(60)
-    verdicts.update({one.id: health_of(one, "healthy", suspended_until=held) for one in providers})
+async def test_a_delivery_is_deferred_until_the_suspension_ends(routing, settlements, providers, health):
+    until = utc_now() + seconds(60)
+    health.update({one.id: health_of(one, "healthy", suspended_until=until) for one in providers})
 
     await route(routing, a_live_task())
 
     (settlement,) = settlements.settled
     assert (settlement.resolution.transition.type, settlement.resolution.transition.due_at) == (
         EventType.POSTPONED,
-        held,
+        until,
     )
 
 
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])
-async def test_what_is_no_drive_is_parked(routing, bus, value):
+async def test_an_unreadable_record_is_dead_lettered(routing, bus, value):
     await route(routing, value, offset=17)
 
     (letter,) = [json.loads(value) for value in bus.on("dead.letters")]
     assert (letter["topic"], letter["offset"]) == ("deliveries.accepted", 17)
 
 
-async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bus):
+async def test_an_unreadable_record_does_not_stop_the_records_beside_it(routing, bus):
     records = [FakeRecord(b"{]"), FakeRecord(a_live_task().encode()), FakeRecord(b"{]")]
 
     await routing.handle_batch(records)
@@ -216,15 +215,15 @@ async def test_a_bad_record_does_not_hold_up_the_good_ones_beside_it(routing, bu
     assert len(bus.on("deliveries.email")) == 1
 
 
-async def test_a_field_of_a_newer_writer_is_news_not_an_error(routing, bus):
-    newer = json.loads(a_live_task().encode()) | {"priority_lane": True}
+async def test_an_unknown_field_of_a_newer_writer_is_ignored(routing, bus):
+    newer = json.loads(a_live_task().encode()) | {"of_a_newer_writer": True}
 
     await route(routing, json.dumps(newer).encode())
 
     assert len(bus.on("deliveries.email")) == 1
 
 
-async def test_parking_waits_for_kafka(routing, bus):
+async def test_a_dead_letter_waits_for_kafka(routing, bus):
     bus.unavailable = True
     record = FakeRecord(b"{]")
     await routing.handle_batch([record])
@@ -235,7 +234,7 @@ async def test_parking_waits_for_kafka(routing, bus):
     assert len(bus.on("dead.letters")) == 1
 
 
-async def test_an_assignment_that_kafka_does_not_take_is_left_to_the_recovery(routing, bus):
+async def test_an_assignment_that_kafka_does_not_store_is_left_to_the_recovery_loop(routing, bus):
     bus.unavailable = True
 
     record = await route(routing, a_live_task())
@@ -244,7 +243,7 @@ async def test_an_assignment_that_kafka_does_not_take_is_left_to_the_recovery(ro
 
 
 @pytest.mark.parametrize("fault", [ValueError("bad data"), RuntimeError("a bug")])
-async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partition(routing, settlements, fault):
+async def test_a_resolution_that_cannot_be_written_does_not_stop_its_partition(routing, settlements, fault):
     settlements.fault = fault
 
     record = await route(routing, a_task(expires_at=NOON))
@@ -252,11 +251,11 @@ async def test_a_conclusion_that_cannot_be_written_does_not_hold_up_its_partitio
     assert record.acked
 
 
-async def test_a_drive_survives_its_way_over_the_bus():
+async def test_a_task_survives_encoding_and_decoding():
     task = a_live_task(
         attempt=3,
         retry_round=2,
-        attempted_providers=(a_provider().id,),
+        attempted_providers=(a_candidate().id,),
         unknown_attempts=1,
         retry_handle=a_retry_handle(),
     )

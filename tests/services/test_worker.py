@@ -14,6 +14,7 @@ from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.model import ids
+from sluice.model.candidate import Candidate
 from sluice.model.message import DeliveryClass
 from sluice.model.state import EventType
 from sluice.providers.contract import TransportKind
@@ -49,7 +50,7 @@ class StubConfig:
         self.providers = {row.id: row for row in rows}
 
     def candidates(self, project_id, channel):
-        return tuple(row for row in self.providers.values() if row.enabled)
+        return tuple(Candidate(row.id, row.package, row.priority) for row in self.providers.values() if row.enabled)
 
     def change(self, row, **changes):
         self.providers[row.id] = replace(row, **changes)

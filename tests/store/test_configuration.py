@@ -40,7 +40,7 @@ async def a_provider(pool, project, name="first", **changes):
 
 
 def names(memory, project, channel=Channel.EMAIL):
-    return [provider.name for provider in memory.candidates(project.id, channel)]
+    return [memory.providers[candidate.id].name for candidate in memory.candidates(project.id, channel)]
 
 
 async def test_what_was_there_before_is_known(store_database, pool, project):

@@ -1,46 +1,46 @@
-"""How often a provider that is out is tried."""
+"""The budget of half-open budget."""
 
 import pytest
 
 from sluice.routing.probe_budget import PROBES_PER_WINDOW, ProbeBudget
 from tests.examples import NOON, a_provider, after, health_of
 
-OUT, OTHER = a_provider(1), a_provider(2)
+UNHEALTHY, OTHER = a_provider(1), a_provider(2)
 
 
-def out(probe_at=NOON, provider=OUT):
+def unhealthy(probe_at=NOON, provider=UNHEALTHY):
     return health_of(provider, "unhealthy", probe_at=probe_at)
 
 
 @pytest.fixture
 def spent():
-    """All probes of noon have gone."""
-    probes = ProbeBudget()
+    """A budget whose probes of noon are consumed."""
+    budget = ProbeBudget()
     for _ in range(PROBES_PER_WINDOW):
-        assert probes.allow(out(), NOON)
-        probes.consume(out(), NOON)
-    return probes
+        assert budget.allow(unhealthy(), NOON)
+        budget.consume(unhealthy(), NOON)
+    return budget
 
 
-def test_a_few_go_and_then_none_until_they_have_had_their_time(spent):
-    assert [spent.allow(out(), after(time)) for time in (0, 9.9, 10)] == [False, False, True]
+def test_a_window_allows_a_few_probes_only(spent):
+    assert [spent.allow(unhealthy(), after(time)) for time in (0, 9.9, 10)] == [False, False, True]
 
 
-def test_every_span_has_its_own(spent):
+def test_each_window_has_its_own_budget(spent):
     for _ in range(PROBES_PER_WINDOW):
-        spent.consume(out(), after(10))
+        spent.consume(unhealthy(), after(10))
 
-    assert [spent.allow(out(), after(time)) for time in (10, 20)] == [False, True]
-
-
-def test_a_new_verdict_allows_new_ones(spent):
-    assert spent.allow(out(after(5)), after(5))
+    assert [spent.allow(unhealthy(), after(time)) for time in (10, 20)] == [False, True]
 
 
-def test_each_provider_has_its_own(spent):
-    assert spent.allow(out(provider=OTHER), NOON)
+def test_a_new_probe_time_starts_a_new_budget(spent):
+    assert spent.allow(unhealthy(after(5)), after(5))
+
+
+def test_each_provider_has_its_own_budget(spent):
+    assert spent.allow(unhealthy(provider=OTHER), NOON)
 
 
 @pytest.mark.parametrize("probe_at", [None, after(0.1)])
-def test_none_goes_before_its_time(probe_at):
-    assert not ProbeBudget().allow(out(probe_at), NOON)
+def test_no_probe_is_allowed_before_its_time(probe_at):
+    assert not ProbeBudget().allow(unhealthy(probe_at), NOON)

@@ -45,7 +45,7 @@ async def main() -> None:
             config=config,
             publisher=publisher,
             settlements=settlements,
-            conveyor=QueueProgress(settings.kafka_bootstrap_servers),
+            progress=QueueProgress(settings.kafka_bootstrap_servers),
             settings=settings,
         )
         consumer = Consumer(
@@ -56,12 +56,12 @@ async def main() -> None:
             drain=settings.shutdown_timeout - 5,
         )
         await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
-        looking = asyncio.create_task(recovery.run(), name="recovery")
+        recovering = asyncio.create_task(recovery.run(), name="recovery")
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         await asyncio.wait(
-            [consuming, looking, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED
+            [consuming, recovering, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED
         )
         consumer.stop()
-        await cancel_and_wait(looking)
+        await cancel_and_wait(recovering)
         await consuming
         await routing.join()

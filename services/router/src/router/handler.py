@@ -1,4 +1,4 @@
-"""Drives in, assignments out; what nobody can take now is postponed or ends."""
+"""The router's handler: a delivery task becomes an assignment, a deferral, or the end of a retry round."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from sluice.store.config_cache import ConfigCache
 log = structlog.get_logger()
 
 _SANDBOX_DECISION = orjson.dumps(
-    {"provider": str(SANDBOX_PROVIDER_ID), "reason": "the key is a test key", "excluded": {}}
+    {"provider": str(SANDBOX_PROVIDER_ID), "reason": "the API key is a test key", "excluded": {}}
 ).decode()
 
 
 class RoutingHandler:
-    """Decides about drives and hands them on."""
+    """Selects a provider for each delivery task and publishes the assignment."""
 
     def __init__(
         self,
@@ -47,87 +47,84 @@ class RoutingHandler:
         settlements: SettlementWriter,
         policy: RetryPolicy,
     ) -> None:
-        self._configuration = config
+        self._config = config
         self._health = health
         self._publisher = publisher
-        self._settler = settlements
-        self._timing = policy
+        self._settlements = settlements
+        self._policy = policy
         self._probes = ProbeBudget()
         self._tasks = TaskSet()
 
     async def handle_batch(self, records: list[Record]) -> None:
-        """Take a batch over; each record is finished once what follows from it is on the bus or in the record."""
+        """Route a batch. A record is acknowledged once its result is in Kafka or in PostgreSQL."""
         now = utc_now()
         for record in records:
             try:
                 task = DeliveryTask.model_validate_json(record.value or b"")
             except ValidationError:
-                self._tasks.spawn(
-                    dead_letter(self._publisher, record, "not a drive of a schema that this version reads")
-                )
+                self._dead_letter(record, "not a delivery task of a schema version that this router reads")
                 continue
             try:
                 self._route(record, task, now)
-            except Exception as error:  # a bug must not stop the others; the delivery falls due and comes again
+            except Exception as error:  # a bug must not stop the other records; the delivery falls due again
                 log.exception("routing_failed", delivery=str(task.delivery_id))
-                self._tasks.spawn(dead_letter(self._publisher, record, f"no decision: {type(error).__name__}"))
+                self._dead_letter(record, f"routing failed: {type(error).__name__}")
 
     async def join(self) -> None:
-        """Return when everything taken over is finished."""
+        """Return when all handled records are acknowledged."""
         await self._tasks.join()
 
     def _route(self, record: Record, task: DeliveryTask, now: datetime) -> None:
-        if task.expires_at <= now:
-            self._tasks.spawn(self._settle(record, task, expire(task, at=now)))
+        result = expire(task, at=now) if task.expires_at <= now else self._select(task, record.value or b"", now)
+        if isinstance(result, Resolution):
+            self._tasks.spawn(self._settle_and_ack(record, task, result))
             return
-        assignment = self._select(task, record.value or b"", now)
-        if isinstance(assignment, Resolution):
-            self._tasks.spawn(self._settle(record, task, assignment))
-            return
-        metrics.series(metrics.ROUTING_DECISIONS, task.channel, "route").inc()
+        metrics.series(metrics.ROUTING_DECISIONS, task.channel, "selected").inc()
         assert failpoints.hit("route.before_publish")
-        sent = self._publisher.publish(delivery_topic(task.channel), None, assignment)
-        sent.on_done(lambda publication: self._published(publication, record, task))
+        published = self._publisher.publish(delivery_topic(task.channel), None, result)
+        published.on_done(lambda done: self._ack_published(done, record, task))
 
-    def _published(self, publication: PublishResult, record: Record, task: DeliveryTask) -> None:
-        # An assignment that Kafka did not take is not lost: the delivery falls due and is driven again.
-        if publication.error:
-            log.warning("assignment_not_published", delivery=str(task.delivery_id), error=publication.error)
+    def _ack_published(self, published: PublishResult, record: Record, task: DeliveryTask) -> None:
+        # An assignment that Kafka has not stored is not lost: the delivery falls due and is requeued.
+        if published.error:
+            log.warning("assignment_not_published", delivery=str(task.delivery_id), error=published.error)
         assert failpoints.hit("route.published")
         record.ack()
 
     def _select(self, task: DeliveryTask, raw_task: bytes, now: datetime) -> bytes | Resolution:
+        """The encoded assignment, or the resolution if no provider can be called now."""
         if task.sandbox:
-            return _assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
-        candidates = self._configuration.candidates(task.project_id, task.channel)
-        choice = select_provider(task, candidates, self._health, now, self._probes.allow)
-        match choice:
-            case Selected(provider, why, excluded, repeats, probes):
-                if probes:
+            return _encode_assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
+        candidates = self._config.candidates(task.project_id, task.channel)
+        selection = select_provider(task, candidates, self._health, now, self._probes.allow)
+        match selection:
+            case Selected(provider, reason, excluded, same_key, is_probe):
+                if is_probe:
                     self._probes.consume(self._health[provider.id], now)
-                decision = _encode_decision(provider.id, why, excluded)
-                reference = task.retry_handle.reference if repeats and task.retry_handle else None
-                return _assignment(task, raw_task, provider.id, provider.package, decision, reference)
+                decision = _encode_decision(provider.id, reason, excluded)
+                reference = task.retry_handle.reference if same_key and task.retry_handle else None
+                return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
             case Deferred(until, _):
-                metrics.series(metrics.ROUTING_DECISIONS, task.channel, "wait").inc()
-                return defer(task, until=until, reason=f"no provider may be called before {until:%H:%M:%S}", at=now)
+                metrics.series(metrics.ROUTING_DECISIONS, task.channel, "deferred").inc()
+                return defer(task, until=until, reason=f"all providers suspended until {until:%H:%M:%S}", at=now)
             case Exhausted():
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
-                return exhaust_round(task, reason=_exhausted(task, bool(candidates)), at=now, policy=self._timing)
+                reason = _describe_exhaustion(task, any_candidate=bool(candidates))
+                return exhaust_round(task, reason=reason, at=now, policy=self._policy)
 
-    async def _settle(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
+    async def _settle_and_ack(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
         try:
             assert failpoints.hit("route.before_settle")
-            applied = await self._settler.settle(Settlement(task, resolution))
+            applied = await self._settlements.settle(Settlement(task, resolution))
             assert failpoints.hit("route.settled")
             if applied and resolution.transition.type is EventType.FAILED:
-                await self._dead_letter(task, resolution)
+                await self._publish_failed_delivery(task, resolution)
         except Exception:
-            log.exception("resolution_not_written", delivery=str(task.delivery_id))  # it falls due and comes again
+            log.exception("resolution_not_written", delivery=str(task.delivery_id))  # the delivery falls due again
         finally:
             record.ack()
 
-    async def _dead_letter(self, task: DeliveryTask, resolution: Resolution) -> None:
+    async def _publish_failed_delivery(self, task: DeliveryTask, resolution: Resolution) -> None:
         letter = {
             "kind": "failed_delivery",
             "delivery_id": str(task.delivery_id),
@@ -142,8 +139,11 @@ class RoutingHandler:
             log.warning("dead_letter_not_published", delivery=str(task.delivery_id))
         assert failpoints.hit("route.dead_letter")
 
+    def _dead_letter(self, record: Record, reason: str) -> None:
+        self._tasks.spawn(dead_letter(self._publisher, record, reason))
 
-def _assignment(
+
+def _encode_assignment(
     task: DeliveryTask, raw_task: bytes, provider_id: UUID, package: str, decision: str, reference: str | None = None
 ) -> bytes:
     return Assignment.encode_with_raw_task(
@@ -156,11 +156,11 @@ def _assignment(
 
 
 def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str]) -> str:
-    reasons = {str(id_): reason for id_, reason in excluded.items()}
+    reasons = {str(id_): text for id_, text in excluded.items()}
     return orjson.dumps({"provider": str(provider_id), "reason": reason, "excluded": reasons}).decode()
 
 
-def _exhausted(task: DeliveryTask, any_provider: bool) -> str:
-    if not any_provider:
+def _describe_exhaustion(task: DeliveryTask, *, any_candidate: bool) -> str:
+    if not any_candidate:
         return f"the project has no enabled provider for {task.channel.value}"
-    return f"every provider was tried in round {task.retry_round}; the last said: {task.last_error or 'nothing'}"
+    return f"all providers failed in retry round {task.retry_round}; last error: {task.last_error or 'none'}"

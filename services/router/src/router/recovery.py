@@ -1,7 +1,8 @@
-"""Nothing stands still: what is due and not on the conveyor is driven again.
+"""The recovery loop: every delivery that is due and not in the dispatch queue is enqueued.
 
-One loop is the outbox relay, the retry scheduler, the scheduled send, the crash recovery, and the recovery from a
-wiped Kafka. Any number of routers may run it: rows are taken with SKIP LOCKED, and every step is compare-and-set.
+One loop is the retry scheduler, the scheduled send, the recovery from crashes and from lost Kafka data, and the outbox
+relay of processes that ended. Any number of routers may run it: rows are claimed with SKIP LOCKED, and every transition
+is a compare-and-set.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sluice.bus.messages import DeliveryTask, RetryHandle
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topic_admin import QueueProgress
 from sluice.bus.topics import Topic
-from sluice.delivery.outbox import republish
+from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, republish
 from sluice.delivery.retry_policy import RetryPolicy, expire, resolve
 from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settlement import Settlement, SettlementWriter
@@ -36,25 +37,27 @@ from sluice.store.recovery import PendingDelivery
 
 log = structlog.get_logger()
 
-_BATCH = 500
-_MAX_QUEUES = 200  # looked at at once
-_MAX_KEYS = 5_000  # idempotency keys that one look forgets at the most
+_BATCH = 500  # deliveries enqueued by one statement
+_MAX_QUEUES = 200  # project queues read by one statement
+_MAX_KEYS = 5_000  # idempotency keys deleted in one pass
+_MEASURE_INTERVAL = timedelta(seconds=5)  # between measurements of backlog and outbox
+_OUTBOX_BATCH = 50  # outbox rows republished in one pass
 
 
 class RecoverySettings(RetryPolicy, DispatchSettings):
     """Settings of the recovery loop."""
 
-    recovery_interval: float = Field(1.0, gt=0, description="pause between looks for what is due, seconds")
+    recovery_interval: float = Field(1.0, gt=0, description="pause between passes, seconds")
     dispatch_interval: float = Field(
-        0.1, gt=0, description="the same while somebody waits for room on the conveyor, seconds"
+        0.1, gt=0, description="pause while the backlog waits for capacity in the dispatch queue, seconds"
     )
     partition_maintenance_interval: float = Field(
-        3600.0, gt=0, description="pause between looks for missing partitions, seconds"
+        3600.0, gt=0, description="pause between checks for missing table partitions, seconds"
     )
 
 
 class Recovery:
-    """The loop. ``round`` does one look and can be called by itself in tests."""
+    """The recovery loop."""
 
     def __init__(
         self,
@@ -63,23 +66,24 @@ class Recovery:
         config: ConfigCache,
         publisher: Publisher,
         settlements: SettlementWriter,
-        conveyor: QueueProgress,
+        progress: QueueProgress,
         settings: RecoverySettings,
     ) -> None:
         self._pool = pool
-        self._configuration = config
+        self._config = config
         self._publisher = publisher
-        self._settler = settlements
-        self._conveyor = conveyor
+        self._settlements = settlements
+        self._progress = progress
         self._settings = settings
-        self._cursor: dict[Channel, backlog.ProjectQueue] = {}  # up to whom, where there were too many for one look
+        self._cursor: dict[Channel, backlog.ProjectQueue] = {}  # the last queue served, if there are more
         self._maintained_at: datetime | None = None
-        self._expired_keys_left = True  # keys that are over may still be there
+        self._measured_at: datetime | None = None
+        self._expired_keys_left = True
         self._requeue_after = timedelta(seconds=settings.requeue_after)
         self._maintenance_interval = timedelta(seconds=settings.partition_maintenance_interval)
 
     async def run(self) -> None:
-        """Look, pause, look again, for ever; an outage of Postgres or Kafka is waited out."""
+        """Run passes forever; while PostgreSQL or Kafka is unavailable, they are retried."""
         while True:
             pause = self._settings.recovery_interval
             try:
@@ -94,46 +98,45 @@ class Recovery:
             await asyncio.sleep(pause)
 
     async def run_once(self) -> bool:
-        """One look at everything that may stand still; true if somebody still waits for room on the conveyor."""
+        """One pass; true if a part of the backlog still waits for capacity in the dispatch queue."""
         now = utc_now()
         await self._maintain(now)
         oldest = await recovery.queue_ages(self._pool)
         metrics.OLDEST_DUE_AGE.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
-        crowded = False
+        await self._measure(now)
+        more_waiting = False
         if oldest.due_at is not None and oldest.due_at <= now:
             await self._expire_leases(now)
-            crowded = await self._dispatch_backlog(now)
+            more_waiting = await self._dispatch_backlog(now)
         if oldest.enqueued_at is not None and oldest.enqueued_at <= now - self._requeue_after:
-            low_watermarks = await self._conveyor.low_watermarks()
+            low_watermarks = await self._progress.low_watermarks()
             assert failpoints.hit("recovery.low_watermarks")
             await self._requeue_lost(now, low_watermarks)
         await self._republish_overdue(now)
-        return crowded
+        return more_waiting
 
     async def _dispatch_backlog(self, now: datetime) -> bool:
-        """Fill the conveyor with what is due; true if there was no room for all of it."""
-        room = dict.fromkeys(Channel, self._settings.dispatch_queue_limit)
-        for part, held in (await backlog.count_enqueued(self._pool)).items():
-            room[part.channel] -= held
-        left = [await self._fill_channel(channel, free, now) for channel, free in room.items()]
+        """Enqueue due deliveries up to the dispatch queue limit; true if a channel has reached it."""
+        capacity = dict.fromkeys(Channel, self._settings.dispatch_queue_limit)
+        for part, enqueued in (await backlog.count_enqueued(self._pool)).items():
+            capacity[part.channel] -= enqueued
+        left = [await self._fill_channel(channel, free, now) for channel, free in capacity.items()]
         return min(left) <= 0
 
     async def _fill_channel(self, channel: Channel, free: int, now: datetime) -> int:
-        """Put what is due on one channel's conveyor, in turns; how much room is left."""
+        """Enqueue one channel's backlog round-robin by project; returns the capacity that is left."""
         after = self._cursor.pop(channel, None)
         while free > 0:
-            found = await backlog.project_queues(self._pool, channel, now=now, after=after, limit=_MAX_QUEUES)
-            shares = backlog.fair_shares(found, min(free, _BATCH))
-            due = (
-                await backlog.dequeue(self._pool, channel, shares, now=now, requeue_after=self._requeue_after)
-                if found
-                else []
-            )
+            queues = await backlog.project_queues(self._pool, channel, now=now, after=after, limit=_MAX_QUEUES)
+            due: list[PendingDelivery] = []
+            if queues:
+                shares = backlog.fair_shares(queues, min(free, _BATCH))
+                due = await backlog.dequeue(self._pool, channel, shares, now=now, requeue_after=self._requeue_after)
             assert failpoints.hit("recovery.dequeued")
             if not await self._enqueue_all(due, now):
                 break
             free -= len(due)
-            after = found[-1] if len(found) == _MAX_QUEUES else None
+            after = queues[-1] if len(queues) == _MAX_QUEUES else None
             if not due and after is None:
                 break
         if after is not None:
@@ -150,47 +153,47 @@ class Recovery:
                 return
 
     async def _enqueue_all(self, due: Sequence[PendingDelivery], now: datetime) -> bool:
-        """Publish what was taken; false if Kafka does not take it now, and it falls due again."""
-        self._end_expired([pending for pending in due if pending.expires_at <= now], now)
+        """Publish the tasks of dequeued deliveries; false if Kafka has not stored them all, and they fall due again."""
+        self._settle_expired([pending for pending in due if pending.expires_at <= now], now)
         published = [self._enqueue(pending, now) for pending in due if pending.expires_at > now]
         assert failpoints.hit("recovery.enqueued")
         return await wait_for_acks(published)
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
-        metrics.REQUEUED_DELIVERIES.labels("never_attempted" if pending.attempt_count == 0 else "between_attempts").inc()
+        first = pending.attempt_count == 0
+        metrics.series(metrics.REQUEUED_DELIVERIES, "never_attempted" if first else "between_attempts").inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
-        topic = Topic.ACCEPTED if pending.attempt_count == 0 else Topic.REROUTE
-        return self._publisher.publish(topic, None, task.encode())
+        return self._publisher.publish(Topic.ACCEPTED if first else Topic.REROUTE, None, task.encode())
 
     async def _expire_leases(self, now: datetime) -> None:
-        """A lease without an outcome: the worker died after its claim, so nobody knows whether it had called."""
+        """Settle the attempts of expired leases as unknown: the worker may have called the provider before it ended."""
         for pending in await recovery.expired_leases(self._pool, now=now, limit=_BATCH):
             task = task_for(pending, now, attempt=pending.attempt_count)
-            repeat = RetryHandle(
+            handle = RetryHandle(
                 provider_id=pending.provider_id or SANDBOX_PROVIDER_ID, reference=pending.last_reference or ""
             )
             resolution = resolve(
                 task,
-                repeat,
-                Unknown("the worker was lost before it could report"),
+                handle,
+                Unknown("the worker was lost before it reported an outcome"),
                 idempotent=self._idempotent(pending),
                 at=now,
                 policy=self._settings,
             )
-            metrics.REQUEUED_DELIVERIES.labels("lease_expired").inc()
+            metrics.series(metrics.REQUEUED_DELIVERIES, "lease_expired").inc()
             assert failpoints.hit("recovery.before_lease_expired")
-            self._settler.settle(Settlement(task, resolution))
+            self._settlements.settle(Settlement(task, resolution))
 
-    def _end_expired(self, over: list[PendingDelivery], now: datetime) -> None:
-        for pending in over:
+    def _settle_expired(self, expired: list[PendingDelivery], now: datetime) -> None:
+        for pending in expired:
             task = task_for(pending, now)
             assert failpoints.hit("recovery.before_expired")
-            self._settler.settle(Settlement(task, expire(task, at=now)))
+            self._settlements.settle(Settlement(task, expire(task, at=now)))
 
     def _idempotent(self, pending: PendingDelivery) -> bool:
         if pending.provider_id == SANDBOX_PROVIDER_ID:
             return True
-        row = self._configuration.providers.get(pending.provider_id) if pending.provider_id else None
+        row = self._config.providers.get(pending.provider_id) if pending.provider_id else None
         if row is None:
             return False
         try:
@@ -199,16 +202,16 @@ class Recovery:
             return False
 
     async def _republish_overdue(self, now: datetime) -> None:
-        late = await outbox.claim_overdue(self._pool, now=now, retry_after=timedelta(seconds=10), limit=50)
+        overdue = await outbox.claim_overdue(self._pool, now=now, retry_after=OUTBOX_RETRY_AFTER, limit=_OUTBOX_BATCH)
         assert failpoints.hit("recovery.before_republish")
-        heard = [number for number in late if await republish(self._pool, self._publisher, number)]
+        acknowledged = [row for row in overdue if await republish(self._pool, self._publisher, row)]
         assert failpoints.hit("recovery.republished")
-        if heard:
-            await outbox.delete(self._pool, heard)
+        if acknowledged:
+            await outbox.delete(self._pool, acknowledged)
             assert failpoints.hit("recovery.outbox_deleted")
 
     async def _maintain(self, now: datetime) -> None:
-        """Make the coming weeks' partitions, and forget idempotency keys that are over."""
+        """Create the coming weeks' table partitions, and delete expired idempotency keys."""
         if self._maintained_at is None or now - self._maintained_at > self._maintenance_interval:
             assert failpoints.hit("recovery.before_partitions")
             await partitions.ensure(self._pool, now)
@@ -219,14 +222,24 @@ class Recovery:
                 await ingest.delete_expired_keys(self._pool, now=now, limit=_MAX_KEYS) == _MAX_KEYS
             )
 
+    async def _measure(self, now: datetime) -> None:
+        if self._measured_at is not None and now - self._measured_at < _MEASURE_INTERVAL:
+            return
+        self._measured_at = now
+        metrics.BACKLOG_SIZE.set(await backlog.count_due(self._pool, now=now))
+        metrics.OUTBOX_OLDEST_AGE.set(await outbox.oldest_age(self._pool))
+
 
 def task_for(
     pending: PendingDelivery, now: datetime, *, attempt: int | None = None, idempotent: bool = False
 ) -> DeliveryTask:
-    """The drive for a delivery's next attempt (or for the one named), as the record knows it."""
-    repeat = None
+    """The task for a delivery's next attempt, or for attempt number ``attempt``.
+
+    It carries a retry handle if the last outcome was unknown and its provider is ``idempotent``.
+    """
+    handle = None
     if idempotent and pending.last_outcome == "unknown" and pending.provider_id and pending.last_reference:
-        repeat = RetryHandle(provider_id=pending.provider_id, reference=pending.last_reference)
+        handle = RetryHandle(provider_id=pending.provider_id, reference=pending.last_reference)
     return DeliveryTask(
         delivery_id=pending.id,
         message_id=pending.message_id,
@@ -241,5 +254,5 @@ def task_for(
         unknown_attempts=pending.unknown_attempts,
         preferred_provider_id=pending.preferred_provider_id,
         sandbox=pending.sandbox,
-        retry_handle=repeat,
+        retry_handle=handle,
     )

@@ -1,7 +1,7 @@
-"""Who is tried again while it is out, and how often: a few messages at a time, whatever the traffic.
+"""Half-open probe budget: at most five probes per provider and 10 s window, independent of traffic.
 
-A share of the traffic would be too much where a provider hangs (each of its probes waits for the deadline) and too
-little where there is one message a minute.
+A share of the traffic would be too many where a provider hangs (each probe waits for its timeout), and too few at one
+message a minute.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from uuid import UUID
 
 from sluice.bus.messages import ProviderHealth
 
-PROBES_PER_WINDOW = 5  # more than it takes to come back, because a rejected recipient proves nothing
-_WINDOW_LENGTH = timedelta(seconds=10)  # as long as a call may take
+PROBES_PER_WINDOW = 5  # more than a recovery needs, because a rejected recipient proves nothing
+_WINDOW_LENGTH = timedelta(seconds=10)  # the longest call
 
 
 class _Window(NamedTuple):
-    probe_at: datetime | None  # of the verdict that allowed them
+    probe_at: datetime | None  # of the health status that allowed the probes
     started_at: datetime
     used: int
 
 
 class ProbeBudget:
-    """The probes that this router has sent."""
+    """The probes that this router has sent, by provider."""
 
     def __init__(self) -> None:
         self._windows: dict[UUID, _Window] = {}
 
     def allow(self, health: ProviderHealth, now: datetime) -> bool:
-        """Whether one more message may try this provider, which is out."""
+        """Whether one more delivery may probe this unhealthy provider."""
         if health.probe_at is None or health.probe_at > now:
             return False
         return self._window(health, now).used < PROBES_PER_WINDOW
 
     def consume(self, health: ProviderHealth, now: datetime) -> None:
-        """A message is on its way to it."""
-        sent = self._window(health, now)
-        self._windows[health.provider_id] = sent._replace(used=sent.used + 1)
+        """Count a probe."""
+        window = self._window(health, now)
+        self._windows[health.provider_id] = window._replace(used=window.used + 1)
 
     def _window(self, health: ProviderHealth, now: datetime) -> _Window:
-        sent = self._windows.get(health.provider_id)
-        if sent is None or sent.probe_at != health.probe_at or now - sent.started_at >= _WINDOW_LENGTH:
+        window = self._windows.get(health.provider_id)
+        if window is None or window.probe_at != health.probe_at or now - window.started_at >= _WINDOW_LENGTH:
             return _Window(health.probe_at, now, 0)
-        return sent
+        return window

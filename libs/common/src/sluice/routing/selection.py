@@ -1,7 +1,7 @@
-"""Which provider carries a delivery next: a pure function of its arguments.
+"""The provider for a delivery's next attempt: a pure function of its arguments, so that every decision can be replayed.
 
-No clock and no I/O, so that every decision can be replayed. The rule is the seed's: preferred, then healthy by
-priority, then degraded by priority; unhealthy ones only for a few probes, or when all are unhealthy.
+The order is: the preferred provider, half-open probes, healthy providers by priority, degraded ones by priority.
+Unhealthy providers are selected as probes only, or when every candidate is unhealthy or suspended.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeGuard
+from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from sluice.bus.messages import DeliveryTask, ProviderHealth
+from sluice.model.candidate import Candidate
 from sluice.model.message import DeliveryClass
-from sluice.store.providers import ProviderRow
 
-MAX_SAME_KEY_RETRIES = 3  # ambiguous attempts at one idempotent provider before another way is tried
+MAX_SAME_KEY_RETRIES = 3  # unknown attempts at one idempotent provider before another provider is selected
 
 Health = Mapping[UUID, ProviderHealth]
 AllowProbe = Callable[[ProviderHealth, datetime], bool]
@@ -24,18 +25,18 @@ AllowProbe = Callable[[ProviderHealth, datetime], bool]
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Send through ``provider``; ``left_out`` says for each other candidate why not."""
+    """The next attempt goes to ``provider``; ``excluded`` has the reason for each other candidate."""
 
-    provider: ProviderRow
+    provider: Candidate
     reason: str
     excluded: Mapping[UUID, str] = field(default_factory=dict)
-    same_key: bool = False  # the ambiguous attempt before, under its reference
-    is_probe: bool = False  # the provider is out, and this is to show whether it still is
+    same_key: bool = False  # retries the unknown attempt at this provider under its reference
+    is_probe: bool = False  # the provider is unhealthy, and the attempt tests whether it still is
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Somebody can, but nobody may before ``until``."""
+    """All eligible providers are suspended; retry at ``until``."""
 
     until: datetime
     excluded: Mapping[UUID, str]
@@ -43,7 +44,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """Nobody is left in this round."""
+    """Every provider was attempted in this retry round."""
 
     excluded: Mapping[UUID, str]
 
@@ -51,83 +52,79 @@ class Exhausted:
 Selection = Selected | Deferred | Exhausted
 
 
+_NOT_ELIGIBLE = (9, True, True)  # a rank above all others
+
+
+class _Assessment(NamedTuple):
+    """One candidate for one task: eligible with a rank, unhealthy, suspended, or already attempted."""
+
+    candidate: Candidate
+    exclusion: str  # the reason to record if another candidate is selected
+    rank: tuple[int, bool, bool] = _NOT_ELIGIBLE  # the lowest is selected
+    is_probe: bool = False
+    unhealthy: bool = False  # and not to be probed now
+    suspended_until: datetime | None = None
+
+
+_rank = attrgetter("rank")
+
+
 def select_provider(
-    task: DeliveryTask, candidates: Sequence[ProviderRow], health: Health, now: datetime, allow_probe: AllowProbe
+    task: DeliveryTask, candidates: Sequence[Candidate], health: Health, now: datetime, allow_probe: AllowProbe
 ) -> Selection:
-    """Choose among ``candidates``, the enabled providers of the delivery's channel in priority order.
+    """Select among ``candidates``, the enabled providers of the delivery's channel in priority order.
 
-    ``may_probe`` says of a provider that is out whether this delivery may try it.
+    ``allow_probe`` decides whether this delivery may probe an unhealthy provider.
     """
-    repeated = _same_key_retry(task, candidates, health, now)
-    if repeated is not None:
-        return Selected(repeated, "repeat under the same idempotency key", same_key=True)
-    excluded: dict[UUID, str] = {}
-    eligible, out, held = _partition(task, candidates, health, now, allow_probe, excluded)
-    # Stable: who could not take it just now comes after everybody else of the same rank.
-    eligible.sort(key=lambda provider: provider.id in task.deprioritized)
-    for wanted in (_is_preferred(task), _has_status(health, "healthy"), _has_status(health, "degraded")):
-        for provider in eligible:
-            if wanted(provider):
-                why = _reason(provider, task, health)
-                probes = _is_open(health.get(provider.id))
-                return _selected(task, provider, why, excluded, [*eligible, *out], is_probe=probes)
-    # Everybody bad at once is more likely our own fault than theirs.
-    if out and len(out) + len(held) == len(candidates):
-        least_bad = min(out, key=lambda provider: health[provider.id].error_rate)
-        return _selected(task, least_bad, "all providers look bad: the least bad one", excluded, out)
-    if held:
-        return Deferred(min(until for _, until in held), excluded)
-    return Exhausted(excluded)
+    same_key = _same_key_candidate(task, candidates, health, now)
+    if same_key is not None:
+        return Selected(same_key, "same-key retry", same_key=True)
+    assessments = [_assess(task, one, health.get(one.id), now, allow_probe) for one in candidates]
+    best = min(assessments, key=_rank, default=None)
+    if best is not None and best.rank is not _NOT_ELIGIBLE:
+        return _selected(task, best, _reason(task, best.candidate, health), assessments)
+    unhealthy = [one for one in assessments if one.unhealthy]
+    suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
+    # All providers unhealthy at once is more likely a fault on this side than on theirs.
+    if unhealthy and len(unhealthy) + len(suspended) == len(candidates):
+        best = min(unhealthy, key=lambda one: health[one.candidate.id].error_rate)
+        return _selected(task, best, "all providers unhealthy: least unhealthy chosen", assessments)
+    excluded = {one.candidate.id: one.exclusion for one in assessments}
+    return Deferred(min(suspended), excluded) if suspended else Exhausted(excluded)
 
 
-def _same_key_retry(
-    task: DeliveryTask, candidates: Sequence[ProviderRow], health: Health, now: datetime
-) -> ProviderRow | None:
-    if (
-        task.retry_handle is None
-        or task.delivery_class is DeliveryClass.URGENT
-        or task.unknown_attempts > MAX_SAME_KEY_RETRIES
-    ):
+def _same_key_candidate(
+    task: DeliveryTask, candidates: Sequence[Candidate], health: Health, now: datetime
+) -> Candidate | None:
+    handle = task.retry_handle
+    if handle is None or task.delivery_class is DeliveryClass.URGENT or task.unknown_attempts > MAX_SAME_KEY_RETRIES:
         return None
-    for provider in candidates:
-        verdict = health.get(provider.id)
-        if provider.id == task.retry_handle.provider_id and not _suspension(verdict, now):
-            return provider
+    for candidate in candidates:
+        if candidate.id == handle.provider_id and not _suspension(health.get(candidate.id), now):
+            return candidate
     return None
 
 
-def _partition(
-    task: DeliveryTask,
-    candidates: Sequence[ProviderRow],
-    health: Health,
-    now: datetime,
-    allow_probe: AllowProbe,
-    excluded: dict[UUID, str],
-) -> tuple[list[ProviderRow], list[ProviderRow], list[tuple[ProviderRow, datetime]]]:
-    """Who may be called, who is out as unhealthy, and who must not be called before a time; reasons are noted."""
-    eligible: list[ProviderRow] = []
-    out: list[ProviderRow] = []
-    held: list[tuple[ProviderRow, datetime]] = []
-    for provider in candidates:
-        verdict = health.get(provider.id)
-        hold = _suspension(verdict, now)
-        if provider.id in task.attempted_providers:
-            excluded[provider.id] = "tried in this round"
-        elif hold is not None:
-            excluded[provider.id] = f"held until {hold.isoformat(timespec='seconds')}"
-            held.append((provider, hold))
-        elif not _is_open(verdict):
-            eligible.append(provider)
-        elif allow_probe(verdict, now):
-            eligible.insert(0, provider)
-        else:
-            excluded[provider.id] = f"unhealthy: {verdict.reason}"
-            out.append(provider)
-    return eligible, out, held
-
-
-def _is_open(health: ProviderHealth | None) -> TypeGuard[ProviderHealth]:
-    return health is not None and health.status == "unhealthy"
+def _assess(
+    task: DeliveryTask, candidate: Candidate, health: ProviderHealth | None, now: datetime, allow_probe: AllowProbe
+) -> _Assessment:
+    if candidate.id in task.attempted_providers:
+        return _Assessment(candidate, "attempted in this retry round")
+    suspended_until = _suspension(health, now)
+    if suspended_until is not None:
+        text = f"suspended until {suspended_until.isoformat(timespec='seconds')}"
+        return _Assessment(candidate, text, suspended_until=suspended_until)
+    is_probe = health is not None and health.status == "unhealthy"
+    if health is not None and is_probe and not allow_probe(health, now):
+        return _Assessment(candidate, f"unhealthy: {health.reason}", unhealthy=True)
+    deprioritized = candidate.id in task.deprioritized
+    if candidate.id == task.preferred_provider_id and not deprioritized:
+        order = 0
+    elif health is None or is_probe or health.status == "healthy":
+        order = 1
+    else:  # degraded, or a status of a newer health service
+        order = 2
+    return _Assessment(candidate, "lower priority", (order, deprioritized, not is_probe), is_probe)
 
 
 def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:
@@ -136,45 +133,22 @@ def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None
     return health.suspended_until
 
 
-def _is_preferred(task: DeliveryTask) -> Callable[[ProviderRow], bool]:
-    return lambda provider: provider.id == task.preferred_provider_id and provider.id not in task.deprioritized
-
-
-def _has_status(health: Health, word: str) -> Callable[[ProviderRow], bool]:
-    def fits(provider: ProviderRow) -> bool:
-        known = health.get(provider.id)
-        # An unhealthy one among the eligible is there as a probe, and a probe goes first or not at all.
-        if known is None or known.status == "healthy" or _is_open(known):
-            return word == "healthy"
-        return word == "degraded"  # also for a word of a newer health service
-
-    return fits
-
-
-def _reason(provider: ProviderRow, task: DeliveryTask, health: Health) -> str:
-    if provider.id == task.preferred_provider_id:
+def _reason(task: DeliveryTask, candidate: Candidate, health: Health) -> str:
+    known = health.get(candidate.id)
+    if candidate.id == task.preferred_provider_id:
         return "preferred"
-    known = health.get(provider.id)
     if known is None:
-        return f"priority {provider.priority}"
-    if _is_open(known):
-        return "probe"
-    return f"{known.status}, priority {provider.priority}"
+        return f"priority {candidate.priority}"
+    return "probe" if known.status == "unhealthy" else f"{known.status}, priority {candidate.priority}"
 
 
-def _selected(
-    task: DeliveryTask,
-    chosen: ProviderRow,
-    reason: str,
-    excluded: dict[UUID, str],
-    others: Sequence[ProviderRow],
-    *,
-    is_probe: bool = False,
-) -> Selected:
-    for provider in others:
-        if provider.id != chosen.id:
-            excluded.setdefault(provider.id, "after the chosen one")
-    excluded.pop(chosen.id, None)
-    # An idempotent provider that may already have it gets the old reference, whatever led back to it.
-    repeats = task.retry_handle is not None and task.retry_handle.provider_id == chosen.id
-    return Selected(chosen, reason, excluded, repeats, is_probe)
+def _selected(task: DeliveryTask, best: _Assessment, reason: str, assessments: Sequence[_Assessment]) -> Selected:
+    handle = task.retry_handle
+    return Selected(
+        best.candidate,
+        reason,
+        {one.candidate.id: one.exclusion for one in assessments if one is not best},
+        # An idempotent provider that may have the message gets the old reference, however it was selected.
+        same_key=handle is not None and handle.provider_id == best.candidate.id,
+        is_probe=best.is_probe,
+    )

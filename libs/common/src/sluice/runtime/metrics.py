@@ -40,9 +40,7 @@ REQUEUED_DELIVERIES = Counter(
     "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
 )
 OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time outside the dispatch queue")
-BACKLOG_SIZE = Gauge(
-    "sluice_backlog_size", "Deliveries that are due and not enqueued, counted to 50,000 per channel", ["channel"]
-)
+BACKLOG_SIZE = Gauge("sluice_backlog_size", "Deliveries that are due and not enqueued, counted up to 50,000")
 OUTBOX_OLDEST_AGE = Gauge("sluice_outbox_oldest_age_seconds", "Age of the oldest unacknowledged outbox row")
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])

@@ -1,7 +1,6 @@
-"""What waits in the record: for its time, and then for room on the conveyor.
+"""Backlog queries: deliveries that wait in PostgreSQL until they are due, and then for the dispatch queue.
 
-The conveyor is kept short, and the record is the queue: whoever brings more than his share of the conveyor waits here,
-and is taken from here in turns, so that he waits behind himself and not before others.
+Each project has its own queue, so that one project's backlog never delays another project.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from sluice.model.message import Channel
 from sluice.store.db import Db
 from sluice.store.recovery import PendingDelivery, from_row, pending_query
 
-# As the index deliveries_waiting has it.
+# The condition of the index deliveries_backlog_idx.
 _BACKLOGGED = "due_at IS NOT NULL AND enqueued_at IS NULL AND NOT in_flight"
-_MAX_COUNTED = 50_000  # rows of the conveyor; a fuller one has no room whatever its exact length
+_MAX_COUNTED = 50_000  # rows; nothing is decided by a larger number
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectQueue:
-    """Deliveries of one project that wait together; its urgent ones have a queue of their own."""
+    """The backlog of one project on one channel; urgent deliveries have a queue of their own."""
 
-    standard: bool  # not urgent
+    standard: bool  # every class except urgent
     project_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSlice:
-    """A part of the conveyor."""
+    """The deliveries of one project, channel and rank in the dispatch queue."""
 
     project_id: UUID
     channel: Channel
@@ -38,25 +37,38 @@ class QueueSlice:
 
 
 async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
-    """How many deliveries are on the conveyor, and whose."""
+    """Count the deliveries in the dispatch queue."""
     rows = await db.fetch(
         """
-        SELECT project_id, channel, delivery_class = 'urgent' AS urgent, count(*) AS held
+        SELECT project_id, channel, delivery_class = 'urgent' AS urgent, count(*) AS size
           FROM (SELECT project_id, channel, delivery_class FROM deliveries
                  WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL LIMIT $1) AS dispatch_queue
          GROUP BY 1, 2, 3
         """,
         _MAX_COUNTED,
     )
-    return {QueueSlice(row["project_id"], Channel(row["channel"]), row["urgent"]): row["held"] for row in rows}
+    return {QueueSlice(row["project_id"], Channel(row["channel"]), row["urgent"]): row["size"] for row in rows}
+
+
+async def count_due(db: Db, *, now: datetime) -> int:
+    """Count the deliveries that are due and not enqueued, up to 50,000."""
+    size: int = await db.fetchval(
+        """
+        SELECT count(*) FROM (
+            SELECT FROM deliveries WHERE due_at <= $1 AND due_at IS NOT NULL AND enqueued_at IS NULL LIMIT $2) AS due
+        """,
+        now,
+        _MAX_COUNTED,
+    )
+    return size
 
 
 async def project_queues(
     db: Db, channel: Channel, *, now: datetime, after: ProjectQueue | None, limit: int
 ) -> list[ProjectQueue]:
-    """Up to ``limit`` queues in which somebody is due, in a fixed order from ``after`` on (None: from the first).
+    """Up to ``limit`` queues with a due delivery, in a fixed order, from the one behind ``after`` (None: the first).
 
-    Costs one look at an index for each queue, however long it is.
+    Costs one index lookup per queue, whatever its length.
     """
     start = (False, UUID(int=0)) if after is None else (after.standard, after.project_id)
     rows = await db.fetch(
@@ -89,13 +101,14 @@ _NEXT_QUEUE = f"""
 async def dequeue(
     db: Db, channel: Channel, shares: Mapping[ProjectQueue, int], *, now: datetime, requeue_after: timedelta
 ) -> list[PendingDelivery]:
-    """Put up to so many of each queue on the conveyor, the longest due first; expired ones are among them.
+    """Mark deliveries as enqueued and return them, up to the given number per queue, the longest due first.
 
-    Each delivery is taken by one caller.
+    Each delivery is returned to one caller; expired deliveries are among them. A delivery whose task is not published
+    is requeued after ``requeue_after``.
     """
     rows = await db.fetch(
         f"""
-        WITH due AS (
+        WITH due AS (  -- the first of each queue, locked
             SELECT first.id
               FROM unnest($2::boolean[], $3::uuid[], $4::int[]) AS queue (standard, project_id, share)
              CROSS JOIN LATERAL (
@@ -120,10 +133,10 @@ async def dequeue(
     return [from_row(row) for row in rows]
 
 
-def fair_shares(waiting: Sequence[ProjectQueue], capacity: int) -> dict[ProjectQueue, int]:
-    """How many of each queue may go: the urgent ones first, equal shares within a rank.
+def fair_shares(queues: Sequence[ProjectQueue], capacity: int) -> dict[ProjectQueue, int]:
+    """Divide ``capacity`` equally among the urgent queues, or among all if none is urgent.
 
-    Nobody gets less than one, so that all together may exceed ``free`` by their number.
+    Each share is at least one, so that the sum may exceed ``capacity``.
     """
-    served = [queue for queue in waiting if not queue.standard] or waiting
+    served = [queue for queue in queues if not queue.standard] or queues
     return dict.fromkeys(served, max(1, capacity // len(served))) if served else {}

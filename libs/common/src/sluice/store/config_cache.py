@@ -1,4 +1,4 @@
-"""Configuration in memory, kept fresh by LISTEN/NOTIFY: no look-up per message."""
+"""The configuration in memory, kept current by LISTEN/NOTIFY, so that no message needs a query for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from sluice.model.candidate import Candidate
 from sluice.model.message import Channel
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import api_keys, projects, providers
@@ -21,46 +22,46 @@ from sluice.store.providers import ProviderRow
 log = structlog.get_logger()
 
 _CHANNEL = "sluice_config"
-_PROBE = 5.0  # seconds between signs of life on the listening connection
-_RETRY_DELAY = 0.5  # seconds before the next try after the connection was lost
+_KEEPALIVE = 5.0  # seconds without a notification after which the connection is tested
+_RETRY_DELAY = 0.5  # seconds between connection attempts
 
 
 class ConfigCache:
-    """Projects, keys and providers as they are in Postgres, at most a notification behind.
+    """Projects, keys and providers, at most one notification behind PostgreSQL.
 
-    While the connection is down the last known state is served; on reconnect all is read again, because
-    notifications are not kept for those who are away.
+    While the connection is down, the last state is served. After a reconnection everything is read again, because
+    PostgreSQL does not store notifications.
     """
 
     def __init__(self) -> None:
         self.projects: dict[UUID, Project] = {}
         self.providers: dict[UUID, ProviderRow] = {}
         self._keys: dict[str, ApiKey] = {}
-        self._enabled_providers: dict[tuple[UUID, Channel], tuple[ProviderRow, ...]] = {}
+        self._enabled_providers: dict[tuple[UUID, Channel], tuple[Candidate, ...]] = {}
         self.loaded = asyncio.Event()
-        self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: look at the connection
+        self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: the connection was closed
 
-    def candidates(self, project_id: UUID, channel: Channel) -> tuple[ProviderRow, ...]:
+    def candidates(self, project_id: UUID, channel: Channel) -> tuple[Candidate, ...]:
         """The enabled providers of a project's channel, in priority order."""
         return self._enabled_providers.get((project_id, channel), ())
 
     def key(self, prefix: str) -> ApiKey | None:
-        """The active key with this public part."""
+        """The active key with this public prefix."""
         return self._keys.get(prefix)
 
     def add_key(self, key: ApiKey) -> None:
-        """Remember a key that was found in the database before its notification came."""
+        """Add a key that a query found before its notification arrived."""
         self._keys[key.key_prefix] = key
 
     @asynccontextmanager
     async def subscribed(self, dsn: str) -> AsyncIterator[ConfigCache]:
-        """Read everything once, then follow the changes until the block ends."""
-        follower = supervised(self._listen_forever(dsn), name="configuration")
+        """Read everything once, then apply changes until the block ends."""
+        listener = supervised(self._listen_forever(dsn), name="configuration")
         try:
             await self.loaded.wait()
             yield self
         finally:
-            await cancel_and_wait(follower)
+            await cancel_and_wait(listener)
 
     async def _listen_forever(self, dsn: str) -> None:
         while True:
@@ -83,7 +84,7 @@ class ConfigCache:
         self.loaded.set()
         while True:
             try:
-                async with asyncio.timeout(_PROBE):
+                async with asyncio.timeout(_KEEPALIVE):
                     changed = {await self._changed.get()}
                 if connection.is_closed():
                     raise ConnectionResetError("the connection was lost")
@@ -109,11 +110,12 @@ class ConfigCache:
         self.projects.update((project.id, project) for project in project_rows)
         self._keys.update((key.key_prefix, key) for key in key_rows)
         self.providers.update((provider.id, provider) for provider in provider_rows)
-        enabled: dict[tuple[UUID, Channel], list[ProviderRow]] = {}
-        for provider in provider_rows:
-            if provider.enabled and not provider.deleted:
-                enabled.setdefault((provider.project_id, provider.channel), []).append(provider)
-        self._enabled_providers.update((scope, tuple(rows)) for scope, rows in enabled.items())
+        enabled: dict[tuple[UUID, Channel], list[Candidate]] = {}
+        for row in provider_rows:
+            if row.enabled and not row.deleted:
+                candidate = Candidate(row.id, row.package, row.priority)
+                enabled.setdefault((row.project_id, row.channel), []).append(candidate)
+        self._enabled_providers.update((scope, tuple(candidates)) for scope, candidates in enabled.items())
 
     def _drop(self, project_id: UUID | None) -> None:
         if project_id is None:

@@ -30,6 +30,14 @@ async def claim_overdue(db: Db, *, now: datetime, retry_after: timedelta, limit:
     return [row["id"] for row in rows]
 
 
+async def oldest_age(db: Db) -> float:
+    """Seconds since the oldest row was written; 0 if there is none."""
+    age: float | None = await db.fetchval(
+        "SELECT extract(epoch FROM now() - created_at)::float8 FROM event_outbox ORDER BY id LIMIT 1"
+    )
+    return max(0.0, age or 0.0)
+
+
 async def events_for(db: Db, outbox_id: int) -> list[dict[str, Any]]:
     """The events that an outbox row covers, with the fields of a :class:`~sluice.bus.messages.DeliveryEvent`."""
     rows = await db.fetch(

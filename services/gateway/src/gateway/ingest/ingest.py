@@ -202,9 +202,9 @@ class MessageIngest:
             row = self._config.providers.get(provider_id)
             if row and row.project_id == project_id and row.channel == command.channel and not row.deleted:
                 return provider_id
-        for row in self._config.candidates(project_id, command.channel):
-            if row.package == name:
-                return row.id
+        for candidate in self._config.candidates(project_id, command.channel):
+            if candidate.package == name:
+                return candidate.id
         raise ValidationFailed(
             "preferred_provider: the project has no such provider for this channel", field="preferred_provider"
         )
