@@ -1,4 +1,4 @@
-"""A request that comes again is one request, whatever has become of the world in between."""
+"""A repeated request is one request, whatever happened between the two."""
 
 import asyncio
 import json
@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.auth.principal import KeyPrincipal
 from gateway.errors import IdempotencyConflict, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.messages.v1_schemas import to_command
 from sluice.store import api_keys, projects
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
@@ -21,28 +23,32 @@ pytestmark = pytest.mark.store
 
 @pytest.fixture
 async def gateway(database):
-    """An acceptance on a real record, a key of its project, and the number of messages it has made."""
+    """An ingest on a real database, a principal of its project, and the number of its messages."""
     async with open_pool(database, size=4, name="test") as pool:
         now = datetime.now(UTC)
         project = await projects.create_project(pool, organization="O", slug="p", name="P", now=now)
         await api_keys.create_key(pool, project.id, name="k", is_test=False, now=now)
         (key,) = await api_keys.list_keys(pool)
+        principal = KeyPrincipal(key.id, project.id, is_test=False)
         async with (
-            ConfigCache().subscribed(database) as known,
+            ConfigCache().subscribed(database) as config,
             MessageIngest(
                 pool,
-                known,
+                config,
                 FakePublisher(),
                 requeue_after=timedelta(seconds=8),
                 max_pending=100,
                 dispatch_queue_limit=4000,
-            ).running() as acceptance,
+            ).running() as ingest,
         ):
 
             async def count():
                 return await pool.fetchval("SELECT count(*) FROM messages")
 
-            yield SimpleNamespace(acceptance=acceptance, key=key, count=count, pool=pool)
+            async def accept(body, source="http", **options):
+                return await ingest.accept(to_command(body, **options), principal, source=source)
+
+            yield SimpleNamespace(ingest=ingest, accept=accept, principal=principal, count=count)
 
 
 def in_a_moment(seconds):
@@ -53,38 +59,36 @@ def request(**changes):
     return json.dumps(a_body(**changes)).encode()
 
 
-async def test_a_repeat_after_send_at_gets_the_first_answer(gateway):
+async def test_a_repeat_after_send_at_gets_the_first_response(gateway):
     body = request(idempotency_key="k", send_at=in_a_moment(0.3))
-    first = await gateway.acceptance.accept(body, gateway.key, source="http")
+    first = await gateway.accept(body)
     await asyncio.sleep(0.4)
 
-    again = await gateway.acceptance.accept(body, gateway.key, source="http")
+    again = await gateway.accept(body)
 
     assert (again.message_id, again.replayed) == (first.message_id, True)
 
 
 async def test_another_body_after_send_at_is_still_a_conflict(gateway):
     when = in_a_moment(0.3)
-    await gateway.acceptance.accept(request(idempotency_key="k", send_at=when), gateway.key, source="http")
+    await gateway.accept(request(idempotency_key="k", send_at=when))
     await asyncio.sleep(0.4)
 
     with pytest.raises(IdempotencyConflict):
-        await gateway.acceptance.accept(
-            request(idempotency_key="k", send_at=when, subject="Other"), gateway.key, source="http"
-        )
+        await gateway.accept(request(idempotency_key="k", send_at=when, subject="Other"))
 
 
 async def test_a_first_request_with_a_past_send_at_is_refused(gateway):
     with pytest.raises(ValidationFailed):
-        await gateway.acceptance.accept(request(idempotency_key="k", send_at=in_a_moment(-1)), gateway.key, source="http")
+        await gateway.accept(request(idempotency_key="k", send_at=in_a_moment(-1)))
 
 
 @pytest.mark.parametrize("field", ["send_at", "expires_at"])
-async def test_a_record_that_is_read_late_is_judged_by_when_it_was_written(gateway, field):
+async def test_a_record_that_is_consumed_late_is_judged_by_the_time_it_was_written(gateway, field):
     submitted_at = datetime.now(UTC) - timedelta(seconds=60)
 
-    await gateway.acceptance.accept(
-        request(**{field: in_a_moment(-30)}), gateway.key, source="bus", fallback_key="r", submitted_at=submitted_at
+    await gateway.accept(
+        request(**{field: in_a_moment(-30)}), source="kafka", fallback_key="r", submitted_at=submitted_at
     )
 
     assert await gateway.count() == 1
@@ -103,49 +107,51 @@ def a_record(value, offset=7, timestamp=1_700_000_000_000):
 
 
 @pytest.fixture
-async def intake(gateway):
-    async def check(_):
-        return gateway.key
+async def consume(gateway):
+    async def authenticate(_):
+        return gateway.principal
 
-    made = SendRequestConsumer(SimpleNamespace(authenticate=check), gateway.acceptance, FakePublisher(), max_body=100_000)
+    ingress = SendRequestConsumer(
+        SimpleNamespace(authenticate=authenticate), gateway.ingest, FakePublisher(), max_body=100_000
+    )
 
-    async def read(*records):
-        await made.handle_batch(list(records))
+    async def process(*records):
+        await ingress.handle_batch(list(records))
         async with asyncio.timeout(10):
             while not all(record.acked for record in records):
                 await asyncio.sleep(0.01)
 
-    return read
+    return process
 
 
-async def test_a_record_without_a_key_that_is_read_twice_is_one_message(gateway, intake):
-    await intake(a_record(request()))
-    await intake(a_record(request()))
-
-    assert await gateway.count() == 1
-
-
-async def test_equal_records_at_two_places_are_two_messages(gateway, intake):
-    await intake(a_record(request(), offset=1), a_record(request(), offset=2))
-    await intake(a_record(request(), offset=1, timestamp=1_700_000_000_001))
-
-    assert await gateway.count() == 3
-
-
-async def test_a_callers_key_comes_before_the_records_own(gateway, intake):
-    await intake(a_record(request(idempotency_key="k"), offset=1), a_record(request(idempotency_key="k"), offset=2))
+async def test_a_record_without_a_key_that_is_consumed_twice_is_one_message(gateway, consume):
+    await consume(a_record(request()))
+    await consume(a_record(request()))
 
     assert await gateway.count() == 1
 
 
-async def test_no_time_that_a_producer_writes_breaks_the_intake(gateway, intake):
-    await intake(*(a_record(request(), offset=n, timestamp=when) for n, when in enumerate((-1, 0, 2**62))))
+async def test_equal_records_at_different_offsets_are_two_messages(gateway, consume):
+    await consume(a_record(request(), offset=1), a_record(request(), offset=2))
+    await consume(a_record(request(), offset=1, timestamp=1_700_000_000_001))
 
     assert await gateway.count() == 3
 
 
-async def test_the_record_is_the_only_judge_of_a_key(gateway):
+async def test_the_callers_key_has_priority_over_the_positional_key(gateway, consume):
+    await consume(a_record(request(idempotency_key="k"), offset=1), a_record(request(idempotency_key="k"), offset=2))
+
+    assert await gateway.count() == 1
+
+
+async def test_no_timestamp_of_a_producer_breaks_the_ingress(gateway, consume):
+    await consume(*(a_record(request(), offset=n, timestamp=when) for n, when in enumerate((-1, 0, 2**62))))
+
+    assert await gateway.count() == 3
+
+
+async def test_only_one_of_many_concurrent_requests_with_a_key_is_stored(gateway):
     body = request(idempotency_key="k")
-    answers = await asyncio.gather(*(gateway.acceptance.accept(body, gateway.key, source="http") for _ in range(50)))
+    answers = await asyncio.gather(*(gateway.accept(body) for _ in range(50)))
 
     assert len({answer.message_id for answer in answers}) == await gateway.count() == 1

@@ -1,4 +1,4 @@
-"""The small forms of the runs that prove that nothing is lost; the whole ones are `make chaos` and its sisters."""
+"""Small forms of `make chaos`, `make crash-sweep` and `make campaigns`, which prove that nothing is lost."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from tests.repository.files import ROOT
 
 pytestmark = pytest.mark.system
 
-# It ends with us, and everything that it has started ends with it.
-ON_LEASH = (sys.executable, "-I", "-S", parent_death_signal.__file__, str(int(signal.SIGKILL)))
-KEPT = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
+# The run and everything that it starts end with this process.
+WITH_PARENT = (sys.executable, "-I", "-S", parent_death_signal.__file__, str(int(signal.SIGKILL)))
+INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 
-# One point of each kind, on either channel: before and after a commit, a publication, a call, a settlement.
+# One failpoint of each kind, on either channel: before and after a commit, a publication, a call, a settlement.
 SOME_STEPS = (
     "accept.committed:1:email",
     "accept.published:2:sms",
@@ -33,25 +33,35 @@ SOME_STEPS = (
 SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry")
 
 
-def proof(tmp_path, *words):
-    """Run the proof in a process of its own; its figures. What it tells is shown when it fails."""
-    answer = subprocess.run(
-        [*ON_LEASH, str(os.getpid()), sys.executable, "-m", "tests.chaos", *words, "--no-report", "--folder", tmp_path],
+def run_chaos(tmp_path, *arguments):
+    """The figures of a run in a process of its own; its output is shown when it fails."""
+    finished = subprocess.run(
+        [
+            *WITH_PARENT,
+            str(os.getpid()),
+            sys.executable,
+            "-m",
+            "tests.chaos",
+            *arguments,
+            "--no-report",
+            "--folder",
+            tmp_path,
+        ],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("SLUICE_")},
+        env={name: value for name, value in os.environ.items() if name in INHERITED or not name.startswith("SLUICE_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    lines = answer.stdout.splitlines()
-    assert answer.returncode == 0, "\n".join(lines[-40:])
+    lines = finished.stdout.splitlines()
+    assert finished.returncode == 0, "\n".join(lines[-40:])
     return json.loads(lines[-1])
 
 
 @pytest.mark.timeout(420)
-def test_nothing_is_lost_and_nothing_doubled_in_silence(tmp_path):
-    figures = proof(tmp_path, "chaos", "--messages", "1500", "--kills", "30", "--seed", "7")
+def test_nothing_is_lost_and_no_duplicate_is_unrecorded(tmp_path):
+    figures = run_chaos(tmp_path, "chaos", "--messages", "1500", "--kills", "30", "--seed", "7")
 
     assert figures["kills"] == 30
     assert figures["lost"] == 0
@@ -60,15 +70,15 @@ def test_nothing_is_lost_and_nothing_doubled_in_silence(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_a_death_at_a_named_point_costs_nothing(tmp_path):
-    figures = proof(tmp_path, "sweep", "--steps", *SOME_STEPS)
+def test_a_kill_at_a_failpoint_loses_nothing(tmp_path):
+    figures = run_chaos(tmp_path, "sweep", "--steps", *SOME_STEPS)
 
     assert figures["passed"] == figures["steps"] == len(SOME_STEPS)
 
 
 @pytest.mark.timeout(300)
-def test_each_kind_of_trouble_is_borne_in_quantity(tmp_path):
-    figures = proof(tmp_path, "campaigns", *SOME_CAMPAIGNS, "--small")
+def test_each_campaign_loses_nothing(tmp_path):
+    figures = run_chaos(tmp_path, "campaigns", *SOME_CAMPAIGNS, "--small")
 
     assert set(figures["campaigns"]) == set(SOME_CAMPAIGNS)
     assert figures["verify"]["violations"] == 0

@@ -147,6 +147,23 @@ async def test_when_the_dispatch_queue_is_empty_the_quota_is_available_again(gat
     await wait_until(is_enqueued)
 
 
+async def test_projects_above_their_quota_are_counted_while_they_send(gateway):
+    for _ in range(QUEUE_LIMIT):
+        await gateway.post()
+
+    async def is_counted():
+        await gateway.post()
+        return backlogged_projects() == 1
+
+    await wait_until(is_counted)
+    await gateway.pool.execute("UPDATE deliveries SET due_at = NULL, enqueued_at = NULL, state = 'SENT'")
+    await wait_until(lambda: backlogged_projects() == 0)
+
+
+def backlogged_projects():
+    return REGISTRY.get_sample_value("sluice_backlogged_projects")
+
+
 async def test_a_project_with_too_many_concurrent_requests_gets_429_with_retry_after(gateway, monkeypatch):
     monkeypatch.setattr("gateway.ingest.admission.AdmissionController.acquire", lambda *_, **__: None)
 

@@ -1,6 +1,7 @@
-"""Who is refused when the gateway cannot keep up: those with more than their share, and only for as long."""
+"""Admission control: while the gateway is too slow, only projects above their fair share are refused."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from gateway.ingest.admission import AdmissionController
 from tests.examples import an_id
@@ -9,7 +10,7 @@ LOUD, QUIET = an_id(), an_id()
 
 
 class Clock:
-    """A time that stands until it is moved."""
+    """A clock that a test advances."""
 
     def __init__(self):
         self.now = 1000.0
@@ -18,158 +19,172 @@ class Clock:
         return self.now
 
 
-class Door:
-    """A crowd, and the requests that are open in it."""
+class LoadDriver:
+    """An admission controller, and the requests that are open in it."""
 
     def __init__(self):
         self.clock = Clock()
-        self.crowd = AdmissionController(self.clock)
+        self.admission = AdmissionController(self.clock)
         self.open = []
 
-    def come(self, project, count=1, *, piles=False):
-        """How many of ``count`` are let in."""
-        entered = [self.crowd.acquire(project, backlogged=piles) for _ in range(count)]
-        self.open += [(project, at) for at in entered if at is not None]
-        return sum(at is not None for at in entered)
+    def arrive(self, project, count=1, *, backlogged=False):
+        """The number of ``count`` requests that are admitted."""
+        admitted = [self.admission.acquire(project, backlogged=backlogged) for _ in range(count)]
+        self.open += [(project, at) for at in admitted if at is not None]
+        return sum(at is not None for at in admitted)
 
-    def answer(self, count):
+    def finish(self, count):
         for _ in range(count):
-            self.crowd.release(*self.open.pop(0))
+            self.admission.release(*self.open.pop(0))
 
     def pass_time(self, seconds):
         self.clock.now += seconds
 
-    def be_late(self, looks=1):
-        """So many looks at which nobody was answered in time, 10 answers each, replaced by as many of the same."""
-        for _ in range(looks):
+    def slow_down(self, intervals=1):
+        """Intervals of 10 late responses each; each finished request is replaced by one of the same project."""
+        for _ in range(intervals):
             self.pass_time(0.2)
             for _ in range(10):
                 project = self.open[0][0]
-                self.answer(1)
-                self.come(project)
+                self.finish(1)
+                self.arrive(project)
 
-    def be_quick(self, looks=1, *, answer_after=0.0):
-        for _ in range(looks):
+    def speed_up(self, intervals=1, *, latency=0.0):
+        for _ in range(intervals):
             self.pass_time(0.11)
-            assert self.come(QUIET)
-            self.pass_time(answer_after)
-            self.crowd.release(*self.open.pop())
+            assert self.arrive(QUIET)
+            self.pass_time(latency)
+            self.admission.release(*self.open.pop())
 
-    def see(self, project):
-        """It was here lately."""
-        self.come(project)
-        self.crowd.release(*self.open.pop())
+    def activate(self, project):
+        """Send one request, so that the project counts as active."""
+        self.arrive(project)
+        self.admission.release(*self.open.pop())
 
 
 @pytest.fixture
-def door():
-    return Door()
+def driver():
+    return LoadDriver()
 
 
-def test_a_burst_is_let_in(door):
-    assert door.come(LOUD, 5000) == 5000
+def test_a_burst_is_admitted(driver):
+    assert driver.arrive(LOUD, 5000) == 5000
 
 
-def test_who_floods_a_late_gateway_is_refused(door):
-    door.come(LOUD, 500)
-    door.be_late(20)
-    door.see(QUIET)
+def test_a_project_that_floods_a_slow_gateway_is_refused(driver):
+    driver.arrive(LOUD, 500)
+    driver.slow_down(20)
+    driver.activate(QUIET)
 
-    assert door.come(LOUD, 500) == 0
-
-
-def test_a_project_alone_waits_behind_itself_and_is_not_refused(door):
-    door.come(LOUD, 500)
-    door.be_late(20)
-
-    assert door.come(LOUD, 500) == 500
+    assert driver.arrive(LOUD, 500) == 0
 
 
-def test_the_quiet_one_is_let_in_whatever_the_loud_one_does(door):
-    door.come(LOUD, 500)
-    door.be_late(20)
+def test_a_single_active_project_is_never_refused(driver):
+    driver.arrive(LOUD, 500)
+    driver.slow_down(20)
 
-    assert door.come(QUIET, 8) == 8
-
-
-def test_who_was_not_here_lately_has_no_share(door):
-    door.see(QUIET)
-    door.come(LOUD, 500)
-    door.be_late(30)
-
-    assert door.come(LOUD, 500) == 500
+    assert driver.arrive(LOUD, 500) == 500
 
 
-def test_both_have_half_when_both_are_loud(door):
+def test_a_quiet_project_is_admitted_beside_a_loud_one(driver):
+    driver.arrive(LOUD, 500)
+    driver.slow_down(20)
+
+    assert driver.arrive(QUIET, 8) == 8
+
+
+def test_an_inactive_project_has_no_share(driver):
+    driver.activate(QUIET)
+    driver.arrive(LOUD, 500)
+    driver.slow_down(30)
+
+    assert driver.arrive(LOUD, 500) == 500
+
+
+def test_two_loud_projects_have_half_the_limit_each(driver):
     for _ in range(200):
-        door.come(LOUD)
-        door.come(QUIET)
-    door.be_late(10)
-    door.answer(len(door.open))
+        driver.arrive(LOUD)
+        driver.arrive(QUIET)
+    driver.slow_down(10)
+    driver.finish(len(driver.open))
 
-    let_in = [0, 0]
+    counts = [0, 0]
     for _ in range(1000):
         for number, project in enumerate((LOUD, QUIET)):
-            let_in[number] += door.come(project)
+            counts[number] += driver.arrive(project)
 
-    assert let_in[0] == pytest.approx(let_in[1], abs=1)
-    assert sum(let_in) < 400
-
-
-def test_a_few_are_always_let_in(door):
-    door.come(LOUD, 1000)
-    door.be_late(20)
-    door.see(QUIET)
-    door.answer(len(door.open))
-
-    assert 20 < door.come(LOUD, 1000) < 100
+    assert counts[0] == pytest.approx(counts[1], abs=1)
+    assert sum(counts) < 400
 
 
-def test_when_answers_come_in_time_again_the_limit_is_forgotten(door):
-    door.come(LOUD, 500)
-    door.be_late(20)
-    door.answer(len(door.open))
+def test_a_minimum_is_always_admitted(driver):
+    driver.arrive(LOUD, 1000)
+    driver.slow_down(20)
+    driver.activate(QUIET)
+    driver.finish(len(driver.open))
 
-    door.be_quick(100)
-
-    assert door.come(LOUD, 5000) == 5000
-
-
-def test_a_project_without_open_requests_takes_no_share(door):
-    door.come(LOUD, 400)
-    door.be_late(20)
-    door.come(QUIET, 5)
-    door.answer(len(door.open))
-
-    assert door.crowd._open == {}
+    assert 20 < driver.arrive(LOUD, 1000) < 100
 
 
-@pytest.mark.parametrize(("late", "let_in"), [(0.008, 5), (0.02, 0)])
-def test_who_piles_up_is_refused_when_answers_begin_to_come_late(door, late, let_in):
-    door.be_quick(answer_after=0.004)
-    door.be_quick(answer_after=late)
-    door.come(QUIET)
+def test_the_limit_grows_again_while_responses_are_in_time(driver):
+    driver.arrive(LOUD, 500)
+    driver.slow_down(20)
+    driver.finish(len(driver.open))
 
-    assert door.come(LOUD, 5, piles=True) == let_in
-    assert door.come(LOUD, 5) == 5
+    driver.speed_up(100)
 
-
-def test_where_answers_always_take_long_they_are_not_late(door):
-    door.be_quick(20, answer_after=0.02)
-    door.come(QUIET)
-
-    assert door.come(LOUD, 5, piles=True) == 5
+    assert driver.arrive(LOUD, 5000) == 5000
 
 
-def test_a_project_alone_may_pile_up(door):
-    door.come(LOUD, 500)
-    door.be_late(5)
+def test_a_project_without_open_requests_is_not_counted(driver):
+    driver.arrive(LOUD, 400)
+    driver.slow_down(20)
+    driver.arrive(QUIET, 5)
+    driver.finish(len(driver.open))
 
-    assert door.come(LOUD, 5, piles=True) == 5
+    assert driver.admission._open == {}
 
 
-def test_who_piles_up_is_let_in_when_nobody_else_has_a_request_open(door):
-    door.be_quick(answer_after=0.004)
-    door.be_quick(answer_after=0.02)
+@pytest.mark.parametrize(("latency", "expected"), [(0.008, 5), (0.02, 0)])
+def test_a_backlogged_project_is_refused_when_latency_begins_to_rise(driver, latency, expected):
+    driver.speed_up(latency=0.004)
+    driver.speed_up(latency=latency)
+    driver.arrive(QUIET)
 
-    assert door.come(LOUD, piles=True) == 1
+    assert driver.arrive(LOUD, 5, backlogged=True) == expected
+    assert driver.arrive(LOUD, 5) == 5
+
+
+def test_a_constant_latency_is_not_degraded(driver):
+    driver.speed_up(20, latency=0.02)
+    driver.arrive(QUIET)
+
+    assert driver.arrive(LOUD, 5, backlogged=True) == 5
+
+
+def test_a_single_active_project_may_have_a_backlog(driver):
+    driver.arrive(LOUD, 500)
+    driver.slow_down(5)
+
+    assert driver.arrive(LOUD, 5, backlogged=True) == 5
+
+
+def test_a_backlogged_project_is_admitted_while_no_request_is_open(driver):
+    driver.speed_up(latency=0.004)
+    driver.speed_up(latency=0.02)
+
+    assert driver.arrive(LOUD, backlogged=True) == 1
+
+
+def test_limit_and_rejections_are_measured(driver):
+    def rejections():
+        return REGISTRY.get_sample_value("sluice_admission_rejections_total", {"reason": "over_limit"}) or 0
+
+    before = rejections()
+    driver.arrive(LOUD, 500)
+    driver.slow_down(20)
+    driver.activate(QUIET)
+    driver.arrive(LOUD, 7)
+
+    assert rejections() == before + 7
+    assert REGISTRY.get_sample_value("sluice_admission_limit") == driver.admission._limit < 500

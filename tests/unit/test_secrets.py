@@ -15,68 +15,68 @@ KEY, OTHER_KEY = bytes(32), bytes([1] * 32)
 PLAINTEXT = b'{"api_key": "canary-secret"}'
 
 
-def a_sealed_value():
+def an_encrypted_value():
     return CredentialCipher(KEY).encrypt(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
 
 
-def opened(encrypted, key=KEY, project_id=PROJECT, provider_id=PROVIDER):
+def decrypted(encrypted, key=KEY, project_id=PROJECT, provider_id=PROVIDER):
     return CredentialCipher(key).decrypt(encrypted, project_id=project_id, provider_id=provider_id)
 
 
 @given(st.binary(max_size=4_000))
-def test_what_was_sealed_opens(plaintext):
+def test_an_encrypted_value_is_decrypted(plaintext):
     encrypted = CredentialCipher(KEY).encrypt(plaintext, project_id=PROJECT, provider_id=PROVIDER)
 
-    assert opened(encrypted) == plaintext
+    assert decrypted(encrypted) == plaintext
 
 
-def test_a_sealed_value_shows_nothing():
-    assert b"canary" not in a_sealed_value()
+def test_an_encrypted_value_does_not_contain_the_plaintext():
+    assert b"canary" not in an_encrypted_value()
 
 
-def test_no_value_is_sealed_twice_alike():
-    assert a_sealed_value() != a_sealed_value()
+def test_two_encryptions_of_a_value_differ():
+    assert an_encrypted_value() != an_encrypted_value()
 
 
-def test_a_value_copied_to_another_provider_does_not_open():
+def test_a_value_copied_to_another_provider_is_not_decrypted():
     with pytest.raises(SluiceError, match="do not open"):
-        opened(a_sealed_value(), provider_id=an_id())
+        decrypted(an_encrypted_value(), provider_id=an_id())
 
 
-def test_a_value_copied_to_another_project_does_not_open():
+def test_a_value_copied_to_another_project_is_not_decrypted():
     with pytest.raises(SluiceError, match="do not open"):
-        opened(a_sealed_value(), project_id=OTHER_PROJECT)
+        decrypted(an_encrypted_value(), project_id=OTHER_PROJECT)
 
 
-def test_a_value_of_another_key_does_not_open():
+def test_a_value_of_another_key_is_not_decrypted():
     with pytest.raises(SluiceError, match="another key"):
-        opened(a_sealed_value(), key=OTHER_KEY)
+        decrypted(an_encrypted_value(), key=OTHER_KEY)
 
 
-SIZE = len(a_sealed_value())
+SIZE = len(an_encrypted_value())
 
 
 @pytest.mark.parametrize("position", range(SIZE))
-def test_a_value_with_one_flipped_bit_does_not_open(position):
-    changed = bytearray(a_sealed_value())
+def test_a_value_with_one_flipped_bit_is_not_decrypted(position):
+    changed = bytearray(an_encrypted_value())
     changed[position] ^= 1
 
     with pytest.raises(SluiceError):
-        opened(bytes(changed))
+        decrypted(bytes(changed))
 
 
 @pytest.mark.parametrize("length", range(SIZE))
-def test_a_value_that_was_cut_off_does_not_open(length):
+def test_a_truncated_value_is_not_decrypted(length):
     with pytest.raises(SluiceError):
-        opened(a_sealed_value()[:length])
+        decrypted(an_encrypted_value()[:length])
 
 
-@pytest.mark.parametrize("sandbox", [True, False])
-def test_a_new_key_is_well_formed(sandbox):
-    key, lookup = generate_key(is_test=sandbox)
+@pytest.mark.parametrize("is_test", [True, False])
+def test_a_new_key_is_well_formed(is_test):
+    key, prefix = generate_key(is_test=is_test)
 
-    assert key.startswith("sp_test_" if sandbox else "sp_live_")
-    assert parse_key_prefix(key) == lookup
+    assert key.startswith("sp_test_" if is_test else "sp_live_")
+    assert parse_key_prefix(key) == prefix
 
 
 def test_keys_differ():
@@ -87,7 +87,7 @@ KEY_TEXT, _ = generate_key(is_test=False)
 
 
 @pytest.mark.parametrize("position", range(len(KEY_TEXT)))
-def test_a_mistyped_key_is_seen_without_asking_anybody(position):
+def test_a_mistyped_key_is_detected_by_its_checksum(position):
     other = "b" if KEY_TEXT[position] != "b" else "c"
 
     assert parse_key_prefix(KEY_TEXT[:position] + other + KEY_TEXT[position + 1 :]) is None
@@ -96,12 +96,12 @@ def test_a_mistyped_key_is_seen_without_asking_anybody(position):
 @pytest.mark.parametrize(
     "text", ["", "sp_live_", KEY_TEXT[:-1], KEY_TEXT + "a", KEY_TEXT.upper(), " " + KEY_TEXT, KEY_TEXT[:-1] + "é"]
 )
-def test_what_is_no_key_has_no_lookup(text):
+def test_a_text_that_is_no_key_has_no_prefix(text):
     assert parse_key_prefix(text) is None
 
 
 @given(st.text())
-def test_any_text_is_a_key_or_none(text):
+def test_arbitrary_text_is_no_key(text):
     assert parse_key_prefix(text) is None
 
 
@@ -109,13 +109,13 @@ def test_a_live_key_is_no_test_key():
     assert parse_key_prefix("sp_test_" + KEY_TEXT[8:]) is None
 
 
-def test_a_key_admits_only_its_own_text():
-    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
+def test_a_key_matches_only_its_own_text():
+    key = ApiKey(an_id(), PROJECT, "shop", "prefix", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
 
     assert (key.matches(KEY_TEXT), key.matches(generate_key(is_test=False)[0])) == (True, False)
 
 
-def test_a_key_record_does_not_hold_the_key():
-    key = ApiKey(an_id(), PROJECT, "shop", "lookup", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
+def test_the_stored_key_does_not_contain_its_text():
+    key = ApiKey(an_id(), PROJECT, "shop", "prefix", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
 
     assert KEY_TEXT not in repr(key)

@@ -1,4 +1,4 @@
-"""What a route asks for in its signature: the services, and a principal with a permission."""
+"""Dependencies in the signatures of routes: the services, and a principal with a permission."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Unavailable(ApiError):
 
 _MESSAGES = {
     "missing": "is required",
-    "extra_forbidden": "is not a field of this channel",
+    "extra_forbidden": "is not a field of this request",
     "string_type": "must be a string",
     "list_type": "must be a list",
     "dict_type": "must be an object",

@@ -1,4 +1,4 @@
-"""What the routes of both APIs work with."""
+"""The services that the routes of both APIs use."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class DispatchQuota:
         """Refresh until cancelled; while nothing is enqueued no query is made."""
         while True:
             await asyncio.sleep(_REFRESH_INTERVAL)
-            if self._dirty or self._enqueued:
+            if self._dirty or self._enqueued or self._exhausted_at:
                 try:
                     await self.refresh(db)
                 except UNAVAILABLE_ERRORS as error:
