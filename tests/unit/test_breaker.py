@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.breaker import Attempt, ProviderStats, Thresholds, decay, observe
+from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
 from tests.examples import NOON, after, seconds
 
-LIMITS = Thresholds()
+LIMITS = HealthThresholds()
 GOOD, BAD, UNSURE, UNRESPONSIVE = "accepted", "provider_fault", "unknown", "unresponsive"
 
 
@@ -66,7 +66,7 @@ def test_an_unknown_outcome_counts_more_than_a_fault():
 
 def test_a_provider_that_answers_nobody_is_degraded_at_once():
     record = watched(*[GOOD] * 30, UNRESPONSIVE)
-    assert (record.status, record.reason) == ("degraded", "no call is answered")
+    assert (record.status, record.reason) == ("degraded", "unresponsive: no call ends")
 
 
 @pytest.mark.parametrize("answer", [GOOD, "rejected", "throttled"])
@@ -80,7 +80,11 @@ def test_an_answer_from_before_the_silence_does_not_end_it():
 
 
 def test_an_answer_that_did_not_come_does_not_end_the_silence():
-    assert [watched(UNRESPONSIVE, *[UNSURE] * count).status for count in (1, 4, 5)] == ["degraded", "degraded", "unhealthy"]
+    assert [watched(UNRESPONSIVE, *[UNSURE] * count).status for count in (1, 4, 5)] == [
+        "degraded",
+        "degraded",
+        "unhealthy",
+    ]
 
 
 def test_silence_of_which_no_more_is_heard_is_forgotten():
@@ -259,7 +263,7 @@ def test_an_attempt_that_comes_late_wipes_nothing():
 class NaiveModel:
     """The rule as one would write it down: everything is counted anew from the attempts that are remembered."""
 
-    limits: Thresholds
+    limits: HealthThresholds
     samples: list[tuple[datetime, float]] = field(default_factory=list)
     status: str = "healthy"
     openings: int = 0
@@ -302,7 +306,13 @@ class NaiveModel:
             if failed:
                 self.trip(at)
             elif self.probe_successes >= self.limits.probe_successes:
-                self.status, self.samples, self.openings, self.probe_successes, self.probe_at = "healthy", [], 0, 0, None
+                self.status, self.samples, self.openings, self.probe_successes, self.probe_at = (
+                    "healthy",
+                    [],
+                    0,
+                    0,
+                    None,
+                )
         elif failed and (
             self.in_a_row() >= self.limits.consecutive_failures
             or (len(self.samples) >= self.limits.min_samples and self.share() > self.limits.unhealthy_error_rate)
@@ -342,7 +352,7 @@ class NaiveModel:
         self.suspended_until = max(self.suspended_until or at, at + seconds(pause))
 
 
-FEW = Thresholds(
+FEW = HealthThresholds(
     window=8, evidence_ttl=60, min_samples=4, degraded_error_rate=0.2, unhealthy_error_rate=0.5, auth_grace=20
 )
 STEPS = st.one_of(st.integers(0, 3), st.integers(-30, 30), st.sampled_from([-70, -60, 59, 60, 61]))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.runtime.fail_after import FutureTimeout
+from sluice.runtime.deadline import fail_after
 
 
 def a_future():
@@ -12,8 +12,8 @@ def a_future():
 
 
 async def test_what_comes_in_time_is_left_alone():
-    patience, future = FutureTimeout(0.05), a_future()
-    limited = patience.apply(future)
+    future = a_future()
+    limited = fail_after(future, 0.05)
 
     future.set_result("in time")
     await asyncio.sleep(0.1)
@@ -22,7 +22,6 @@ async def test_what_comes_in_time_is_left_alone():
 
 
 async def test_what_is_late_ends_by_its_own_time():
-    patience = FutureTimeout(0.2)
     loop = asyncio.get_running_loop()
     took = []
 
@@ -30,7 +29,7 @@ async def test_what_is_late_ends_by_its_own_time():
         await asyncio.sleep(delay)
         began = loop.time()
         with pytest.raises(TimeoutError):
-            await patience.apply(a_future())
+            await fail_after(a_future(), 0.2)
         took.append(loop.time() - began)
 
     await asyncio.gather(*[wait(number * 0.05) for number in range(5)])
@@ -39,24 +38,23 @@ async def test_what_is_late_ends_by_its_own_time():
 
 
 async def test_one_that_is_done_does_not_hide_the_late_one_behind_it():
-    patience, first, second = FutureTimeout(0.05), a_future(), a_future()
-    patience.apply(first)
+    first, second = a_future(), a_future()
+    fail_after(first, 0.05)
     first.set_result(None)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(patience.apply(second), 5.0)
+        await asyncio.wait_for(fail_after(second, 0.05), 5.0)
 
 
 async def test_it_works_again_after_a_quiet_time():
-    patience = FutureTimeout(0.02)
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(patience.apply(a_future()), 5.0)
+            await asyncio.wait_for(fail_after(a_future(), 0.02), 5.0)
 
 
 async def test_one_that_nobody_waits_for_any_more_is_forgotten():
-    patience, future = FutureTimeout(0.02), a_future()
-    patience.apply(future)
+    future = a_future()
+    fail_after(future, 0.02)
     future.cancel()
 
     await asyncio.sleep(0.05)

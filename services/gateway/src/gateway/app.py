@@ -26,8 +26,10 @@ from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.retry_policy import RetryPolicy
-from sluice.runtime.http_server import Readiness, configure_logging, ops_routes, serve_http, shutdown_event
+from sluice.runtime.http_server import Readiness, ops_routes, serve_http
+from sluice.runtime.logs import configure_logging
 from sluice.runtime.settings import DispatchSettings, EncryptionSettings, load
+from sluice.runtime.signals import shutdown_event
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool, open_pool

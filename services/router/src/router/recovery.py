@@ -16,8 +16,8 @@ from aiokafka.errors import KafkaError
 from pydantic import Field
 
 from sluice.bus.messages import DeliveryTask, RetryHandle
+from sluice.bus.progress import QueueProgress
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
-from sluice.bus.topic_admin import QueueProgress
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import republish
 from sluice.delivery.retry_policy import RetryPolicy, expire, resolve
@@ -157,7 +157,9 @@ class Recovery:
         return await wait_for_acks(published)
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
-        metrics.REQUEUED_DELIVERIES.labels("never_attempted" if pending.attempt_count == 0 else "between_attempts").inc()
+        metrics.REQUEUED_DELIVERIES.labels(
+            "never_attempted" if pending.attempt_count == 0 else "between_attempts"
+        ).inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
         topic = Topic.ACCEPTED if pending.attempt_count == 0 else Topic.REROUTE
         return self._publisher.publish(topic, None, task.encode())

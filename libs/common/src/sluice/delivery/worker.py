@@ -20,11 +20,11 @@ import asyncpg
 import structlog
 from pydantic import Field, ValidationError
 
-from sluice.bus.consumer import Record
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import Assignment, ProviderUnresponsive, RetryHandle
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
+from sluice.bus.window import Record
 from sluice.delivery.retry_policy import RetryPolicy, expire, outcome_name, resolve, throttle_duration
 from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settlement import Settlement, SettlementWriter

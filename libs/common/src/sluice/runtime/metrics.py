@@ -1,4 +1,4 @@
-"""Every metric, declared and explained. Durations are seconds; no identifier is ever a label."""
+"""All metrics. Durations are seconds; no identifier is a label, so that the number of series stays small."""
 
 from __future__ import annotations
 
@@ -9,31 +9,36 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "source"])
-REQUESTS_REJECTED = Counter("sluice_requests_rejected_total", "Requests refused, by the error's code", ["code", "source"])
+MESSAGES_ACCEPTED = Counter(
+    "sluice_messages_accepted_total", "Messages committed, by source (http or kafka)", ["channel", "source"]
+)
+REQUESTS_REJECTED = Counter(
+    "sluice_requests_rejected_total", "Requests rejected, by error code and source (http or kafka)", ["code", "source"]
+)
 ACCEPT_DURATION = Histogram(
-    "sluice_accept_duration_seconds", "From a request's arrival to its commit", buckets=_CALL_BUCKETS
+    "sluice_accept_duration_seconds", "From the arrival of a request to its commit", buckets=_CALL_BUCKETS
 )
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
-DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Provider calls by outcome", ["package", "outcome"])
+DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Attempts by outcome", ["package", "outcome"])
 PROVIDER_REQUEST_DURATION = Histogram(
     "sluice_provider_request_duration_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
-RECEIPTS = Counter("sluice_receipts_total", "Receipts taken in, by what they were", ["package", "result"])
+RECEIPTS = Counter("sluice_receipts_total", "Receipts by result (known, ignored or forged)", ["package", "result"])
+EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event-worker consumed, by type", ["type"])
 DEAD_LETTERED_RECORDS = Counter(
-    "sluice_dead_lettered_records_total", "Records set aside because they could not be read", ["topic"]
+    "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]
 )
 REQUEUED_DELIVERIES = Counter(
     "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
 )
-OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time that nobody has driven")
-PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
-IN_FLIGHT = Gauge("sluice_in_flight", "Records this process has taken and not finished")
+OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time of a delivery in the backlog")
+PROVIDERS = Gauge("sluice_providers", "Providers by health status", ["channel", "status"])
+IN_FLIGHT = Gauge("sluice_in_flight", "Records that this process has consumed and not acknowledged")
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 @lru_cache(maxsize=4096)
 def series(metric: M, *labels: str) -> M:
-    """The series of ``metric`` with these label values; asking the library each time costs more than counting."""
+    """The series of ``metric`` with these label values, cached: the library's look-up costs more than counting."""
     return metric.labels(*labels)

@@ -26,7 +26,7 @@ from sluice.model.message import Channel
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
-from sluice.runtime.fail_after import FutureTimeout
+from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import cancellation, ingest
 from sluice.store.api_keys import ApiKey
@@ -70,7 +70,6 @@ class MessageIngest:
         self._publisher = publisher
         self._requeue_after = requeue_after
         self._quota = DispatchQuota(dispatch_queue_limit)
-        self._timeout = FutureTimeout(_DB_TIMEOUT)
         self._in_doubt: dict[UUID, float] = {}  # message, and the monotonic time until which it is looked for
         self._batcher: Batcher[NewMessage, InsertResult] = Batcher(
             self._insert,
@@ -129,7 +128,7 @@ class MessageIngest:
                 raise
             return before
         try:
-            verdict = await self._timeout.apply(self._batcher.submit(message))
+            verdict = await fail_after(self._batcher.submit(message), _DB_TIMEOUT)
         except QueueFullError:
             raise Unavailable("too many requests are waiting to be recorded; try again") from None
         except UNAVAILABLE_ERRORS as error:
