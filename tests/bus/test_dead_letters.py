@@ -41,7 +41,7 @@ def test_a_dead_letter_says_where_and_why():
     letter = letter_of(Bad())
 
     assert (letter["topic"], letter["partition"], letter["offset"]) == ("send.requests", 3, 17)
-    assert (letter["kind"], letter["reason"], letter["at"]) == ("unreadable", "no JSON", NOON.isoformat())
+    assert (letter["kind"], letter["reason"], letter["at"]) == ("invalid_record", "no JSON", NOON.isoformat())
 
 
 def test_a_dead_letter_keeps_the_bytes():

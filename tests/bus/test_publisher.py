@@ -97,7 +97,7 @@ async def test_a_full_queue_refuses_at_once():
     results = [publisher.publish("any", b"key", b"value") for _ in range(4)]
 
     assert [result.done for result in results] == [False, False, False, True]
-    assert results[3].error == "the queue to Kafka is full"
+    assert results[3].error == "the publisher's queue is full"
 
 
 async def test_nobody_is_left_waiting_when_the_broker_never_came(nowhere):

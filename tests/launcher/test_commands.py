@@ -98,7 +98,7 @@ def test_a_wrong_key_file_is_one_sentence(command, tmp_path):
     answer = command("up", "--services", "redis", "--roles", "", SLUICE_ENCRYPTION_KEY_FILE=str(tmp_path / "key"))
 
     assert answer.returncode == 1
-    assert answer.stderr.endswith("is not a credentials key: it must hold 32 bytes in base64\n")
+    assert answer.stderr.endswith("is not an encryption key: it must contain 32 bytes in base64\n")
     assert answer.stderr.count("\n") == 1
 
 

@@ -5,10 +5,10 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from health.app import HealthService
 from health.monitor import HealthMonitor
+from health.service import HealthService
 from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
-from sluice.health.breaker import Thresholds
+from sluice.health.breaker import HealthThresholds
 from sluice.runtime.clock import utc_now
 from tests.examples import PROJECT, PROVIDER, an_id
 
@@ -29,7 +29,7 @@ def service(bus, redis):
 
 
 def a_service(bus, redis):
-    return HealthService(HealthMonitor(Thresholds()), bus, redis)
+    return HealthService(HealthMonitor(HealthThresholds()), bus, redis)
 
 
 def an_attempt(outcome="provider_fault", provider_id=PROVIDER):
@@ -51,7 +51,7 @@ def told(bus):
 
 
 async def test_a_batch_of_failures_is_told_at_once(service, bus):
-    await service.on_events([an_attempt()] * 5)
+    service.on_events([an_attempt()] * 5)
 
     assert told(bus) == ["unhealthy"]
 
@@ -61,13 +61,13 @@ async def test_what_cannot_be_read_is_no_evidence(service, bus):
         project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=utc_now()
     )
 
-    await service.on_events([b"", b"{", refused.encode(), an_attempt("accepted")])
+    service.on_events([b"", b"{", refused.encode(), an_attempt("accepted")])
 
     assert told(bus) == ["healthy"]
 
 
 async def test_the_next_process_knows_what_this_one_knew(service, bus, redis):
-    await service.on_events([an_attempt()] * 5)
+    service.on_events([an_attempt()] * 5)
     await service.snapshot(redis)
 
     following = a_service(bus, redis)
@@ -94,7 +94,7 @@ async def test_a_key_of_another_kind_stops_nothing(service, redis):
 
 async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
     others = [uuid4() for _ in range(3)]
-    await service.on_events([an_attempt(provider_id=one) for one in others])
+    service.on_events([an_attempt(provider_id=one) for one in others])
     await service.snapshot(redis)
     await redis.delete(KEY)
 
@@ -105,7 +105,7 @@ async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
 
 
 async def test_what_redis_did_not_take_is_kept_later(service, redis):
-    await service.on_events([an_attempt()])
+    service.on_events([an_attempt()])
     async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2) as nobody:
         await service.snapshot(nobody)
 
@@ -115,6 +115,6 @@ async def test_what_redis_did_not_take_is_kept_later(service, redis):
 
 
 async def test_an_attempt_counts_whatever_a_newer_version_calls_its_event(service, bus):
-    await service.on_events([an_attempt().replace(b"attempt_failed", b"of_a_newer_version")] * 5)
+    service.on_events([an_attempt().replace(b"attempt_failed", b"of_a_newer_version")] * 5)
 
     assert told(bus) == ["unhealthy"]

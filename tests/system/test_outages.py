@@ -175,7 +175,7 @@ async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(t
     (verdict,) = await wait_until(degraded, within=9)  # a call has 10 s
     message = await testbed.settled(await testbed.send())
 
-    assert verdict["reason"] == "no call is answered"
+    assert verdict["reason"] == "unresponsive: no call ends"
     assert message["provider"]["name"] == "mailbox-smtp"
     assert [(await testbed.message(one))["status"] for one in held] == ["SENDING"] * 2
 

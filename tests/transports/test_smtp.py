@@ -528,7 +528,9 @@ async def test_every_line_end_on_the_wire_is_a_whole_one() -> None:
 async def test_no_command_can_smuggle_in_a_second_one(recipient: str) -> None:
     async with Simulator() as simulator, open_smtp() as wire:
         with pytest.raises(NotSentError):
-            await wire.exchange(submission(simulator.endpoints["smtp"].port, b"hi", recipients=(recipient,)), deadline=10)
+            await wire.exchange(
+                submission(simulator.endpoints["smtp"].port, b"hi", recipients=(recipient,)), deadline=10
+            )
 
         assert simulator.calls == []
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.breaker import Attempt, ProviderStats, Thresholds, decay, observe
+from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
 from tests.examples import NOON, after, seconds
 
-LIMITS = Thresholds()
+LIMITS = HealthThresholds()
 GOOD, BAD, UNSURE, UNRESPONSIVE = "accepted", "provider_fault", "unknown", "unresponsive"
 
 
@@ -66,7 +66,7 @@ def test_an_unknown_outcome_counts_more_than_a_fault():
 
 def test_a_provider_that_answers_nobody_is_degraded_at_once():
     record = watched(*[GOOD] * 30, UNRESPONSIVE)
-    assert (record.status, record.reason) == ("degraded", "no call is answered")
+    assert (record.status, record.reason) == ("degraded", "unresponsive: no call ends")
 
 
 @pytest.mark.parametrize("answer", [GOOD, "rejected", "throttled"])
@@ -263,7 +263,7 @@ def test_an_attempt_that_comes_late_wipes_nothing():
 class NaiveModel:
     """The rule as one would write it down: everything is counted anew from the attempts that are remembered."""
 
-    limits: Thresholds
+    limits: HealthThresholds
     samples: list[tuple[datetime, float]] = field(default_factory=list)
     status: str = "healthy"
     openings: int = 0
@@ -352,7 +352,7 @@ class NaiveModel:
         self.suspended_until = max(self.suspended_until or at, at + seconds(pause))
 
 
-FEW = Thresholds(
+FEW = HealthThresholds(
     window=8, evidence_ttl=60, min_samples=4, degraded_error_rate=0.2, unhealthy_error_rate=0.5, auth_grace=20
 )
 STEPS = st.one_of(st.integers(0, 3), st.integers(-30, 30), st.sampled_from([-70, -60, 59, 60, 61]))

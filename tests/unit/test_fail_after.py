@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sluice.runtime.fail_after import FutureTimeout
+from sluice.runtime.deadline import fail_after
 
 
 def a_future():
@@ -12,8 +12,8 @@ def a_future():
 
 
 async def test_a_future_that_is_done_in_time_is_unchanged():
-    timeout, future = FutureTimeout(0.05), a_future()
-    limited = timeout.apply(future)
+    future = a_future()
+    limited = fail_after(future, 0.05)
 
     future.set_result("in time")
     await asyncio.sleep(0.1)
@@ -22,14 +22,13 @@ async def test_a_future_that_is_done_in_time_is_unchanged():
 
 
 async def test_no_future_fails_before_its_own_time():
-    timeout = FutureTimeout(0.2)
     loop = asyncio.get_running_loop()
 
     async def wait(delay):
         await asyncio.sleep(delay)
         began = loop.time()
         with pytest.raises(TimeoutError):
-            await timeout.apply(a_future())
+            await fail_after(a_future(), 0.2)
         return loop.time() - began
 
     durations = await asyncio.gather(*[wait(number * 0.05) for number in range(5)])
@@ -38,24 +37,23 @@ async def test_no_future_fails_before_its_own_time():
 
 
 async def test_a_done_future_does_not_hide_a_later_one():
-    timeout, first, second = FutureTimeout(0.05), a_future(), a_future()
-    timeout.apply(first)
+    first, second = a_future(), a_future()
+    fail_after(first, 0.05)
     first.set_result(None)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(timeout.apply(second), 5.0)
+        await asyncio.wait_for(fail_after(second, 0.05), 5.0)
 
 
 async def test_the_timeout_works_again_after_a_pause():
-    timeout = FutureTimeout(0.02)
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(timeout.apply(a_future()), 5.0)
+            await asyncio.wait_for(fail_after(a_future(), 0.02), 5.0)
 
 
 async def test_a_cancelled_future_stays_cancelled():
-    timeout, future = FutureTimeout(0.02), a_future()
-    timeout.apply(future)
+    future = a_future()
+    fail_after(future, 0.02)
     future.cancel()
 
     await asyncio.sleep(0.05)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive
-from sluice.health.breaker import Thresholds
+from sluice.health.breaker import HealthThresholds
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
 
@@ -31,7 +31,7 @@ def an_event(**changes):
 
 
 def a_watch(*events):
-    watch = HealthMonitor(Thresholds())
+    watch = HealthMonitor(HealthThresholds())
     watch.record_attempts(events, NOON)
     return watch
 

@@ -34,7 +34,7 @@ def sentence_of(kind):
 def test_a_missing_setting_is_named(environment):
     environment.delenv("SLUICE_POSTGRES_DSN")
 
-    assert sentence_of(Settings) == "settings are wrong: SLUICE_POSTGRES_DSN: is not set"
+    assert sentence_of(Settings) == "invalid settings: SLUICE_POSTGRES_DSN: is not set"
 
 
 def test_two_missing_settings_are_both_named(environment):

@@ -1,4 +1,4 @@
 from email_worker.app import main
-from sluice.runtime.http_server import run_role
+from sluice.bootstrap import run_role
 
 run_role(main)

@@ -1,4 +1,4 @@
 from health.app import main
-from sluice.runtime.http_server import run_role
+from sluice.bootstrap import run_role
 
 run_role(main)

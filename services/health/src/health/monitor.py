@@ -1,15 +1,14 @@
-"""The health of all providers: fed with events, asked for verdicts, told to the bus when something changed.
+"""The health of all providers: attempts in, changed statuses out.
 
-What a look costs depends on what happened, not on how many providers are known: it visits those that had attempts
-since the last one, and every few seconds those whose evidence grows old. Nobody visits a provider that is silent for
-longer than the memory.
+The cost is proportional to activity: each pass evaluates providers with new attempts, and every few seconds those whose
+evidence is about to expire. A provider without attempts is not evaluated once its evidence has expired.
 
-An event that comes twice counts twice: after the death of this process its last batch, after the death of a worker
-what is announced again. That moves a share by at most as many attempts, and only until they are forgotten.
+A repeated event counts twice: the last batch after a crash of this process, and republished events after a crash of a
+worker. That changes an error rate by at most as many attempts, until they expire.
 
-There may be one such process. Events are keyed by message, so a second one in the group would see its own part of
-every provider's attempts, and both would tell verdicts under one key. More than one needs a topic of attempts that is
-keyed by provider.
+The service runs as one process. Events are keyed by message, so a second process would consume a part of every
+provider's attempts, and both would publish statuses under one key. More than one process needs a topic of attempts
+that is keyed by provider.
 """
 
 from __future__ import annotations
@@ -26,44 +25,44 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from sluice.bus.messages import AttemptReport, ProviderHealth
-from sluice.health.breaker import Attempt, ProviderStats, Thresholds, decay, observe
+from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
 from sluice.model.message import Channel
 from sluice.runtime import metrics
 
-_REPUBLISH_INTERVAL = timedelta(seconds=5)  # a verdict that stands is told again at most this often, for its numbers
-_PROVIDER_TTL = timedelta(days=1)  # a provider without attempts for so long may be gone
+_REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
+_PROVIDER_TTL = timedelta(days=1)  # without attempts; the provider may be deleted
 
 _MAX_THROTTLE = 3600.0  # seconds
 
 
 @dataclass(slots=True)
 class MonitoredProvider:
-    """A provider and what is known of it."""
+    """A provider, its statistics, and the status that was published last."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
-    last_seen: datetime  # when its last attempt was read
+    last_seen: datetime  # time at which its last attempt was read
     stats: ProviderStats = field(default_factory=ProviderStats)
     published: ProviderHealth | None = None
 
 
 class HealthMonitor:
-    """What every provider's attempts add up to."""
+    """The statistics of all providers."""
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: HealthThresholds) -> None:
         self._thresholds = thresholds
-        self._providers: dict[UUID, MonitoredProvider] = {}  # the one that is silent for longest first
-        self._dirty: dict[UUID, None] = {}  # had attempts since the last look
-        self._evaluated_at: dict[UUID, datetime] = {}  # those that time will change, the longest ago first
-        self._unsaved: dict[UUID, None] = {}  # since the last snapshot, the longest ago first
+        self._providers: dict[UUID, MonitoredProvider] = {}  # least recently seen first
+        self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
+        self._evaluated_at: dict[UUID, datetime] = {}  # providers that time will change, oldest evaluation first
+        self._unsaved: dict[UUID, None] = {}  # changed since the last snapshot, oldest change first
 
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
-        """Count the attempts among ``events``, in the order of their times: a batch holds one partition after another.
+        """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.
 
-        What claims to come from the future is as of ``now``: a clock that is ahead must not age everybody's evidence.
+        A time in the future counts as ``now``: a clock that is ahead must not expire other evidence.
         """
-        made: dict[UUID, list[Attempt]] = defaultdict(list)
+        attempts_by_provider: dict[UUID, list[Attempt]] = defaultdict(list)
         for event in events:
             if event.outcome is None or event.provider_id is None:
                 continue
@@ -71,79 +70,79 @@ class HealthMonitor:
                 self._providers[event.provider_id] = MonitoredProvider(
                     event.provider_id, event.project_id, event.channel, now
                 )
-            made[event.provider_id].append(
+            attempts_by_provider[event.provider_id].append(
                 Attempt(min(event.occurred_at, now), event.outcome, _throttle_duration(event.retry_after_s))
             )
-        for provider_id, attempts in made.items():
-            known = self._providers.pop(provider_id)
-            known.last_seen = now
+        for provider_id, attempts in attempts_by_provider.items():
+            provider = self._providers.pop(provider_id)
+            provider.last_seen = now
             jitter = random.uniform(0.5, 1.0)  # noqa: S311
             for attempt in sorted(attempts, key=attrgetter("occurred_at")):
-                known.stats = observe(known.stats, attempt, self._thresholds, jitter)
-            self._providers[provider_id] = known
+                provider.stats = observe(provider.stats, attempt, self._thresholds, jitter)
+            self._providers[provider_id] = provider
             self._dirty[provider_id] = self._unsaved[provider_id] = None
 
     def changed_statuses(self, now: datetime) -> list[ProviderHealth]:
-        """The verdicts that have changed since they were last told; each is told once."""
-        found = []
+        """The statuses that have changed since they were last returned; each change is returned once."""
+        changed = []
         for provider_id in self._due_for_evaluation(now):
-            known = self._providers[provider_id]
-            known.stats = decay(known.stats, now, self._thresholds)
-            if _has_changed(known, now):
-                verdict = _status_of(known, now)
-                _move_gauge(known.published, verdict)
-                known.published = verdict
+            provider = self._providers[provider_id]
+            provider.stats = decay(provider.stats, now, self._thresholds)
+            if _has_changed(provider, now):
+                health = _health_of(provider, now)
+                _move_gauge(provider.published, health)
+                provider.published = health
                 self._unsaved[provider_id] = None
-                found.append(verdict)
-            if _decays(known):
+                changed.append(health)
+            if _decays(provider):
                 self._evaluated_at[provider_id] = now
         self._drop_stale(now)
-        return found
+        return changed
 
     def statuses(self, now: datetime) -> list[ProviderHealth]:
-        """All of them, as they are now."""
-        return [_status_of(known, now) for known in self._providers.values()]
+        """The current status of every provider."""
+        return [_health_of(provider, now) for provider in self._providers.values()]
 
     def pending_snapshots(self, limit: int) -> dict[UUID, bytes | None]:
-        """What became of ``most`` providers at most, for :meth:`restore`; None of one that is forgotten.
+        """Snapshots of up to ``limit`` changed providers, for :meth:`restore`; None for a provider that was dropped.
 
-        Each change is handed out once, the oldest first: :meth:`give_back` what could not be kept.
+        Each change is returned once, the oldest first; :meth:`restore_pending` takes back those that were not written.
         """
-        taken = list(islice(self._unsaved, limit))
-        for provider_id in taken:
+        changed = list(islice(self._unsaved, limit))
+        for provider_id in changed:
             del self._unsaved[provider_id]
         return {
-            provider_id: _SNAPSHOT.dump_json(known) if (known := self._providers.get(provider_id)) else None
-            for provider_id in taken
+            provider_id: _SNAPSHOT.dump_json(provider) if (provider := self._providers.get(provider_id)) else None
+            for provider_id in changed
         }
 
-    def restore_pending(self, taken: Iterable[UUID]) -> None:
-        """These changes have not been kept."""
-        self._unsaved |= dict.fromkeys(taken)
+    def restore_pending(self, provider_ids: Iterable[UUID]) -> None:
+        """The snapshots of these providers were not written."""
+        self._unsaved |= dict.fromkeys(provider_ids)
 
     def mark_all_dirty(self) -> None:
-        """Nothing of what was handed out is kept any more."""
+        """All snapshots are lost."""
         self.restore_pending(self._providers)
 
     def restore(self, kept: Mapping[bytes, bytes], now: datetime) -> list[bytes]:
-        """Take up what another process knew; return the keys of what is not of this version."""
-        unreadable, found = [], []
+        """Restore the snapshots of an earlier process; returns the keys of those that this version cannot read."""
+        unreadable, providers = [], []
         for key, value in kept.items():
             try:
-                found.append(_SNAPSHOT.validate_json(value))
+                providers.append(_SNAPSHOT.validate_json(value))
             except ValidationError:
                 unreadable.append(key)
-        for known in sorted(found, key=attrgetter("last_seen")):
-            self._providers[known.provider_id] = known
-            self._evaluated_at[known.provider_id] = now
-            _move_gauge(None, known.published)
+        for provider in sorted(providers, key=attrgetter("last_seen")):
+            self._providers[provider.provider_id] = provider
+            self._evaluated_at[provider.provider_id] = now
+            _move_gauge(None, provider.published)
         return unreadable
 
     def _due_for_evaluation(self, now: datetime) -> dict[UUID, None]:
-        """Whom to look at: they had attempts, or were not looked at for a while."""
+        """Providers with new attempts, and those whose last evaluation is long ago."""
         due, self._dirty = self._dirty, {}
-        for provider_id, looked_at in self._evaluated_at.items():
-            if now - looked_at < _REPUBLISH_INTERVAL:
+        for provider_id, evaluated_at in self._evaluated_at.items():
+            if now - evaluated_at < _REPUBLISH_INTERVAL:
                 break
             due[provider_id] = None
         for provider_id in due:
@@ -152,60 +151,64 @@ class HealthMonitor:
 
     def _drop_stale(self, now: datetime) -> None:
         while self._providers:
-            provider_id, known = next(iter(self._providers.items()))
-            if now - known.last_seen < _PROVIDER_TTL:
+            provider_id, provider = next(iter(self._providers.items()))
+            if now - provider.last_seen < _PROVIDER_TTL:
                 return
             del self._providers[provider_id]
             self._evaluated_at.pop(provider_id, None)
             self._unsaved[provider_id] = None
-            _move_gauge(known.published, None)
+            _move_gauge(provider.published, None)
 
 
 _SNAPSHOT = TypeAdapter(MonitoredProvider)
 
 
 def _throttle_duration(seconds: float | None) -> timedelta | None:
-    """What a throttling provider asked for; None for what cannot be meant."""
+    """The pause that a throttling provider asked for, at most an hour; None without a positive number."""
     return timedelta(seconds=min(seconds, _MAX_THROTTLE)) if seconds and seconds > 0 else None
 
 
-def _status_of(provider: MonitoredProvider, now: datetime) -> ProviderHealth:
-    record = provider.stats
+def _health_of(provider: MonitoredProvider, now: datetime) -> ProviderHealth:
+    stats = provider.stats
     return ProviderHealth(
         provider_id=provider.provider_id,
         project_id=provider.project_id,
         channel=provider.channel,
-        status=record.status,
-        reason=record.reason,
-        probe_at=record.probe_at,
-        suspended_until=record.suspended_until,
-        error_rate=_error_rate(record),
-        effective_samples=len(record.samples),
+        status=stats.status,
+        reason=stats.reason,
+        probe_at=stats.probe_at,
+        suspended_until=stats.suspended_until,
+        error_rate=_error_rate(stats),
+        effective_samples=len(stats.samples),
         updated_at=now,
     )
 
 
-def _error_rate(record: ProviderStats) -> float:
-    return round(record.error_rate, 4)
+def _error_rate(stats: ProviderStats) -> float:
+    return round(stats.error_rate, 4)
 
 
 def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
-    told, record = provider.published, provider.stats
-    if told is None:
+    published, stats = provider.published, provider.stats
+    if published is None:
         return True
-    if (told.status, told.probe_at, told.suspended_until) != (record.status, record.probe_at, record.suspended_until):
+    if (published.status, published.probe_at, published.suspended_until) != (
+        stats.status,
+        stats.probe_at,
+        stats.suspended_until,
+    ):
         return True
-    return told.error_rate != _error_rate(record) and now - told.updated_at >= _REPUBLISH_INTERVAL
+    return published.error_rate != _error_rate(stats) and now - published.updated_at >= _REPUBLISH_INTERVAL
 
 
 def _decays(provider: MonitoredProvider) -> bool:
-    """Whether evidence will be forgotten, or numbers are still to be told."""
+    """Whether evidence will expire, or changed numbers are not published yet."""
     evidence = provider.stats.samples or provider.stats.unresponsive_at
     return bool(evidence) or provider.published is None or provider.published.error_rate != _error_rate(provider.stats)
 
 
 def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> None:
-    """Keep the gauge: a provider moves from one verdict to another."""
+    """Keep the gauge of providers by status."""
     if before is not None:
         metrics.PROVIDERS.labels(before.channel.value, before.status).dec()
     if after is not None:

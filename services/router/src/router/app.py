@@ -1,67 +1,47 @@
-"""The router's wiring."""
+"""The wiring of the router."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
-
 from router.handler import RoutingHandler
 from router.recovery import Recovery, RecoverySettings
+from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer
-from sluice.bus.publisher import open_publisher
-from sluice.bus.topic_admin import QueueProgress
+from sluice.bus.progress import QueueProgress
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.settlement import SettlementWriter
 from sluice.health.view import HealthView
-from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
+from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
-from sluice.runtime.tasks import cancel_and_wait
-from sluice.store.config_cache import ConfigCache
-from sluice.store.db import open_pool
 
 
 async def main() -> None:
-    """Route and recover until asked to stop."""
+    """Route and recover until the shutdown."""
     settings = load(RecoverySettings)
-    configure_logging(settings.log_level, "router")
-    stopped = shutdown_event(settings.shutdown_timeout)
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(
-            open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name="router")
-        )
-        config = await stack.enter_async_context(ConfigCache().subscribed(settings.postgres_dsn))
-        view = await stack.enter_async_context(HealthView().subscribed(settings.kafka_bootstrap_servers))
-        publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name="router"))
-        settlements = await stack.enter_async_context(SettlementWriter(pool, publisher).running())
+    servers = settings.kafka_bootstrap_servers
+    async with role("router", settings) as router:
+        pool = await router.open_pool()
+        config = await router.open_config()
+        view = await router.enter(HealthView().subscribed(servers))
+        publisher = await router.open_publisher()
+        settlements = await router.enter(SettlementWriter(pool, publisher).running())
         routing = RoutingHandler(
-            config=config,
-            health=view.statuses,
-            publisher=publisher,
-            settlements=settlements,
-            policy=settings,
+            config=config, health=view.statuses, publisher=publisher, settlements=settlements, policy=settings
         )
         recovery = Recovery(
             pool=pool,
             config=config,
             publisher=publisher,
             settlements=settlements,
-            progress=QueueProgress(settings.kafka_bootstrap_servers),
+            progress=QueueProgress(servers),
             settings=settings,
         )
         consumer = Consumer(
             [Topic.ACCEPTED, Topic.REROUTE],
             routing.handle_batch,
-            servers=settings.kafka_bootstrap_servers,
+            servers=servers,
             group=Group.ROUTER,
-            drain=settings.shutdown_timeout - 5,
+            drain=router.drain_timeout,
         )
-        await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
-        recovering = asyncio.create_task(recovery.run(), name="recovery")
-        consuming = asyncio.create_task(consumer.run(), name="consumer")
-        await asyncio.wait(
-            [consuming, recovering, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED
-        )
-        consumer.stop()
-        await cancel_and_wait(recovering)
-        await consuming
+        await router.serve(ops_app(consumer.readiness))
+        await router.run(consumer, recovery.run())
         await routing.join()

@@ -10,11 +10,11 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from sluice.bus.consumer import Record
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic, delivery_topic
+from sluice.bus.window import Record
 from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire
 from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settlement import Settlement, SettlementWriter

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 from pydantic import Field
 
 from sluice.bus.messages import DeliveryTask, RetryHandle
+from sluice.bus.progress import QueueProgress
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
-from sluice.bus.topic_admin import QueueProgress
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, republish
 from sluice.delivery.retry_policy import RetryPolicy, expire, resolve

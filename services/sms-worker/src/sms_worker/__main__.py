@@ -1,4 +1,4 @@
-from sluice.runtime.http_server import run_role
+from sluice.bootstrap import run_role
 from sms_worker.app import main
 
 run_role(main)

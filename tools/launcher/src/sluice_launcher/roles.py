@@ -25,6 +25,7 @@ ROLES = (
     Role("sms-worker", "sms_worker", 8083),
     Role("push-worker", "push_worker", 8084),
     Role("health", "health", 8085),
+    Role("event-worker", "event_worker", 8086),
 )
 
 # A real SMTP server that keeps what it gets: the demo's far end, no part of an installation.

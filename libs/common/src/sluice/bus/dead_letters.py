@@ -1,4 +1,4 @@
-"""What becomes of a record that cannot be read: set aside whole, with where it was and why."""
+"""Dead letters: unreadable records, published on ``dead.letters`` with their coordinates and a reason."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sluice.runtime.clock import utc_now
 
 log = structlog.get_logger()
 
-# What is kept of a bad record: more would not fit into a record of its own, which a broker takes up to 1 MiB.
-_MAX_VALUE = 256 * 1024  # bytes of its value
-_MAX_TEXT = 1024  # bytes of its key and of each header, characters of the reason
+# Limits of what a dead letter keeps of its record: the broker accepts records of at most 1 MiB.
+_MAX_VALUE = 256 * 1024  # bytes of the value
+_MAX_TEXT = 1024  # bytes of the key and of each header, characters of the reason
 _MAX_HEADERS = 32
-_RETRY_DELAY = 0.5  # seconds before it is tried again while Kafka is away
+_RETRY_DELAY = 0.5  # seconds before the next try while Kafka is unavailable
 
 
 class RawRecord(Protocol):
-    """A record as the consumer gives it."""
+    """A record as it was read."""
 
     @property
     def topic(self) -> str: ...
@@ -43,32 +43,32 @@ _SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
 
 
 def encode_dead_letter(record: RawRecord, reason: str, *, at: datetime) -> bytes:
-    """The dead letter of a bad record: its coordinates, the reason, and its bytes in base64 (keys left out)."""
+    """The dead letter of a record: its coordinates, the reason, and its bytes in base64, without API keys."""
     key, value, headers = record.key or b"", record.value or b"", list(record.headers)
     return json.dumps(
         {
-            "kind": "unreadable",
+            "kind": "invalid_record",
             "topic": record.topic,
             "partition": record.partition,
             "offset": record.offset,
             "reason": reason[:_MAX_TEXT],
             "at": at.isoformat(),
             "key": base64.b64encode(key[:_MAX_TEXT]).decode(),
-            "headers": {name[:_MAX_TEXT]: _shown(name, text) for name, text in headers[:_MAX_HEADERS]},
+            "headers": {name[:_MAX_TEXT]: _redact_header(name, text) for name, text in headers[:_MAX_HEADERS]},
             "value": base64.b64encode(value[:_MAX_VALUE]).decode(),
             "truncated": len(value) > _MAX_VALUE or len(key) > _MAX_TEXT or len(headers) > _MAX_HEADERS,
         }
     ).encode()
 
 
-def _shown(name: str, text: bytes | None) -> str | None:
+def _redact_header(name: str, text: bytes | None) -> str | None:
     if text is None:
         return None
     return "***" if name.lower() in _SECRET_HEADERS else text[:_MAX_TEXT].decode("utf-8", "replace")
 
 
 class InFlightRecord(RawRecord, Protocol):
-    """A record in flight."""
+    """A record in flight (:class:`sluice.bus.window.Record`)."""
 
     @property
     def owned(self) -> bool: ...
@@ -76,22 +76,22 @@ class InFlightRecord(RawRecord, Protocol):
 
 
 async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str) -> None:
-    """Park a bad record, however long the broker is away, and let its partition move on."""
-    log.info(
-        "record_dead_lettered", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
-    )
-    metrics.DEAD_LETTERED_RECORDS.labels(record.topic).inc()
+    """Publish an unreadable record as a dead letter, retried until the broker has it, then acknowledge the record."""
     while record.owned and not await publish_dead_letter(publisher, record, reason, at=utc_now()):
         await asyncio.sleep(_RETRY_DELAY)
     record.ack()
 
 
 async def publish_dead_letter(publisher: Publisher, record: RawRecord, reason: str, *, at: datetime) -> bool:
-    """Put a bad record on ``dead.letters``; True once the broker has it, so that its partition may move on."""
+    """Publish the dead letter of an unreadable record; false if the broker did not acknowledge it."""
     assert failpoints.hit("dead_letter.before_publish")
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
-    parked_now = await wait_for_acks(
+    published = await wait_for_acks(
         [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at))]
     )
     assert failpoints.hit("dead_letter.published")
-    return parked_now
+    if published:
+        coordinates = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        log.info("record_dead_lettered", reason=reason, **coordinates)
+        metrics.DEAD_LETTERED_RECORDS.labels(record.topic).inc()
+    return published

@@ -1,7 +1,7 @@
-"""Everything that travels on the bus between roles. Add fields with defaults; never rename or remove one.
+"""The values of all records on the bus. New fields have defaults; a field is never renamed or removed.
 
-Records carry identifiers and facts: no content, no recipient, no credential. What a worker needs of those it reads
-from the record when it claims.
+Records carry identifiers and facts: no content, no recipient, no credential. A worker reads those from the database
+when it claims a delivery (docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ VERSION_HEADER = "schema-version"
 
 
 class BusMessage(BaseModel):
-    """Base: frozen; a field that is not known yet is news from a newer writer, not an error."""
+    """Base of all records. Unknown fields are ignored: a newer version may have written them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def encode(self) -> bytes:
-        """The record's value on the bus: JSON without what is at its default."""
+        """The value of the record: JSON without the fields that have their default."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
     @classmethod
     def encode_unchecked(cls, **fields: object) -> bytes:
-        """The value of a record with these fields, which are not looked at: for those who make one for each message.
+        """The value of a record with these fields, without validation, for the hot path.
 
-        Making a model and dumping it costs three times as much. What is None or an empty text is left out.
+        A model and its dump cost three times as much. Fields that are None or an empty text are omitted.
         """
-        told = {name: value for name, value in fields.items() if value is not None and value != ""}
-        return orjson.dumps(told, default=str)  # str: the UUIDs that asyncpg makes
+        present = {name: value for name, value in fields.items() if value is not None and value != ""}
+        return orjson.dumps(present, default=str)  # str: asyncpg's subclass of UUID
 
 
 class RetryHandle(BaseModel):
-    """An ambiguous attempt that may be made again at the same provider under the same reference."""
+    """An unknown attempt that may be retried at the same provider under the same attempt reference."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -47,57 +47,57 @@ class RetryHandle(BaseModel):
 
 
 class DeliveryTask(BusMessage):
-    """``deliveries.accepted`` and ``deliveries.reroute``: a delivery wants its next attempt."""
+    """``deliveries.accepted`` and ``deliveries.reroute``: the request for the next attempt of a delivery."""
 
     delivery_id: UUID
     message_id: UUID
     project_id: UUID
     channel: Channel
     delivery_class: DeliveryClass
-    enqueued_at: AwareDatetime  # when the record put it on the conveyor, unchanged from topic to topic
+    enqueued_at: AwareDatetime  # when it entered the dispatch queue, unchanged from topic to topic
     expires_at: AwareDatetime
-    attempt: int = Field(1, ge=1, le=30_000)  # the number that the next attempt will have
+    attempt: int = Field(1, ge=1, le=30_000)  # number of the next attempt
     retry_round: int = Field(1, ge=1, le=30_000)
     attempted_providers: tuple[UUID, ...] = ()  # in this round
-    deprioritized: tuple[UUID, ...] = ()  # could not take it just now: only if nobody else can
+    deprioritized: tuple[UUID, ...] = ()  # had no free slot for it: selected after all others
     unknown_attempts: int = 0
     preferred_provider_id: UUID | None = None
     sandbox: bool = False
     retry_handle: RetryHandle | None = None
-    last_error: str = ""  # of the attempt before
+    last_error: str = ""  # of the previous attempt
 
 
 class Assignment(BusMessage):
-    """``deliveries.<channel>``: make this attempt at this provider."""
+    """``deliveries.<channel>``: the next attempt of a delivery is made at this provider."""
 
     task: DeliveryTask
     provider_id: UUID
     package: str
     reference: str
-    routing_decision: str  # JSON: every candidate and why it was taken or left out
+    routing_decision: str  # JSON: the selected provider, the reason, and the excluded candidates with theirs
 
     @classmethod
     def encode_with_raw_task(cls, raw_task: bytes, **fields: object) -> bytes:
-        """As :meth:`encoded`, with a drive that came as these bytes; they go on as they are."""
+        """As :meth:`encode_unchecked`, with a delivery task that is already encoded."""
         return b'{"task":%b,%b' % (raw_task, cls.encode_unchecked(**fields)[1:])
 
 
 class AttemptReport(BusMessage):
-    """The part of a :class:`DeliveryEvent` that says how a provider did, for readers of that alone."""
+    """The part of a :class:`DeliveryEvent` about the provider, all that the health service reads."""
 
     project_id: UUID
     channel: Channel
     occurred_at: AwareDatetime
     provider_id: UUID | None = None
-    outcome: str | None = None  # of the attempt: accepted, rejected, throttled, auth_failed, provider_fault, unknown
-    retry_after_s: float | None = None  # throttled: how long the provider asks not to be called
+    outcome: str | None = None  # of the attempt: see sluice.model.outcome
+    retry_after_s: float | None = None  # throttled: the pause that the provider asked for
 
 
 class DeliveryEvent(AttemptReport):
-    """``delivery.events``: one line of a delivery's history, announced after it was settled."""
+    """``delivery.events``: one event of a delivery, published after it was committed; at least once."""
 
     delivery_id: UUID
-    sequence: int  # with the delivery: the identity of the event; repeats are equal
+    sequence: int  # with delivery_id the identity of the event; repeats are equal
     message_id: UUID
     type: EventType
     state: State | None = None
@@ -107,15 +107,15 @@ class DeliveryEvent(AttemptReport):
 
 
 class _NonDeliveryEvent(BusMessage):
-    """Also on ``delivery.events``, and of another kind than a :class:`DeliveryEvent`."""
+    """An event on ``delivery.events`` that belongs to no delivery."""
 
     def encode(self) -> bytes:
-        """With ``kind``, by which readers tell it from a :class:`DeliveryEvent`."""
+        """JSON with ``type``, which distinguishes it from a :class:`DeliveryEvent`, although it is a default."""
         return self.model_dump_json().encode()
 
 
 class RequestRejected(_NonDeliveryEvent):
-    """``delivery.events``: a request on ``send.requests`` whose sender is known was refused."""
+    """``delivery.events``: a request on ``send.requests`` with a valid API key was rejected."""
 
     type: str = "request_rejected"
     project_id: UUID
@@ -130,27 +130,27 @@ class RequestRejected(_NonDeliveryEvent):
 
 
 class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
-    """``delivery.events``: a worker has all its slots at a provider taken, and for a while no call has ended.
+    """``delivery.events``: all slots of a provider in one worker are taken, and no call has ended for a while.
 
-    Told before any of those attempts has an outcome, and again as long as it lasts.
+    Published before any of those attempts has an outcome, and again every two seconds while it lasts.
     """
 
     type: str = "provider_unresponsive"
-    outcome: str | None = "unresponsive"  # of none of the attempts: for readers of :class:`AttemptMade`
-    concurrency: int  # calls that are without an answer
-    unresponsive_for_s: float  # since the last one that ended, or began
+    outcome: str | None = "unresponsive"  # not of an attempt: for readers of :class:`AttemptReport`
+    concurrency: int  # calls without a response
+    unresponsive_for_s: float  # since the last call that ended, or started
 
 
 class ProviderHealth(BusMessage):
-    """``provider.health``: the newest verdict about one provider; the key is the provider's id."""
+    """``provider.health``: the newest health status of a provider; the record key is the provider's id."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
     status: str  # healthy, degraded, unhealthy
     reason: str = ""
-    probe_at: AwareDatetime | None = None  # unhealthy: a few messages may try it again from then on
-    suspended_until: AwareDatetime | None = None  # throttled or parked: no call at all before
+    probe_at: AwareDatetime | None = None  # unhealthy: the time of the first half-open probe
+    suspended_until: AwareDatetime | None = None  # throttled or suspended: no call before
     error_rate: float = 0.0
     effective_samples: float = 0.0  # effective number of attempts behind the rate
     updated_at: AwareDatetime

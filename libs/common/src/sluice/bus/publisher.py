@@ -1,9 +1,9 @@
 """Publishing without waiting for each record.
 
-Callers hand records over and go on; one task makes batches of what has come together, one for a partition, and gives
-them to the client. (Batches of our own: the client's cost a coroutine, a future and its callbacks for each record.)
-The queue is bounded: when the broker is away long enough to fill it, records are refused at once, and the recovery
-loop drives from the record later.
+Callers enqueue records and continue; one task groups the queue into one batch per partition and passes the batches to
+the client. The batches are built here, because the client's own batching costs a coroutine, a future and callbacks per
+record. The queue is bounded: while the broker is unavailable and the queue is full, records are refused at once, and
+the recovery loop requeues their deliveries from the database later.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connect import connected
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.runtime.batching import BatchPacer
 from sluice.runtime.tasks import cancel_and_wait, supervised
@@ -27,18 +28,17 @@ from sluice.runtime.tasks import cancel_and_wait, supervised
 log = structlog.get_logger()
 
 _HEADERS = [(VERSION_HEADER, str(SCHEMA_VERSION).encode())]
-# Seconds between two batches: a record that comes alone goes at once, under load records travel together. A batch costs
-# us, the broker and every reader the same whatever is in it.
+# Seconds between two batches: a single record is sent at once, under load records share a batch. The cost of a batch
+# for producer, broker and consumers hardly depends on its content.
 _PACE = 0.020
 _BATCH = 256 * 1024  # bytes before compression
-_LARGEST = 1_000_000  # bytes of one record; the broker takes 1 MiB, and a little of that is not the record's
-_RECONNECT_DELAY = 0.5  # seconds between tries to reach the broker at start
+_MAX_RECORD = 1_000_000  # bytes of key and value; the broker accepts 1 MiB with headers and framing
 
 
 class PublishResult:
-    """A record that was handed over, until the broker has it or it is known that it will not.
+    """The result of one publication: ``done`` once the broker acknowledged the record or it failed with ``error``.
 
-    No future of its own: most are only asked about together with others, and a future each was most of their cost.
+    Not a future: most results are awaited together (:func:`wait_for_acks`), and futures were most of their cost.
     """
 
     __slots__ = ("_then", "done", "error", "headers", "key", "topic", "value")
@@ -49,63 +49,63 @@ class PublishResult:
         self.value = value
         self.headers = headers
         self.done = False
-        self.error: str | None = None  # over, and why it was not published
+        self.error: str | None = None  # why the record was not published
         self._then: Callable[[PublishResult], None] | None = None
 
     def on_done(self, callback: Callable[[PublishResult], None]) -> None:
-        """Call it once it is over, at once if it is; there is room for one."""
+        """Call ``callback`` when the result is done, at once if it is; a result has at most one callback."""
         if self.done:
             callback(self)
         else:
             self._then = callback
 
     def resolve(self, error: str | None = None) -> None:
-        """It is over."""
+        """Set the result; the first call counts."""
         if not self.done:
             self.done, self.error = True, error
             if self._then is not None:
                 try:
                     self._then(self)
-                except Exception:  # a bug there must not leave the others without an end
+                except Exception:  # the other results of the batch must still be resolved
                     log.exception("publication_callback_failed", topic=self.topic)
 
 
 class Publisher:
-    """Hands records to Kafka: all replicas acknowledge, lz4.
+    """Publishes records with ``acks=all`` and lz4.
 
-    Not the idempotent producer: every reader of ours drops repeats by itself, and a plain batch fails after the
-    request time-out instead of staying pending for as long as the broker is away (docs/decisions/0005).
+    Not with an idempotent producer: all consumers tolerate repeats, and a plain batch fails after the request timeout
+    instead of staying pending while the broker is unavailable (docs/decisions/0005).
     """
 
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._queue: deque[PublishResult] = deque()
         self._nonempty = asyncio.Event()
-        self._in_hand: Sequence[PublishResult] = ()  # out of the queue, on the way into the client
-        self._sent: dict[asyncio.Future[object], Sequence[PublishResult]] = {}  # by the answer to their batch
+        self._in_hand: Sequence[PublishResult] = ()  # taken from the queue, not yet passed to the client
+        self._sent: dict[asyncio.Future[object], Sequence[PublishResult]] = {}  # by the response to their batch
 
     def publish(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str] | None = None
     ) -> PublishResult:
-        """Hand a record over; nobody needs to look at what becomes of it.
+        """Enqueue a record; the result may be ignored.
 
-        Records with one key stay in order. Without a key, records that come together travel together: a few large
-        batches instead of one small one for each partition, which costs us, the broker and the reader less.
+        Records with one key stay in order. Records without a key that are enqueued together share a partition: a few
+        large batches instead of a small one for each partition.
         """
-        with_own = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
-        publication = PublishResult(topic, key, value, with_own)
+        all_headers = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
+        result = PublishResult(topic, key, value, all_headers)
         if len(self._queue) >= self._limit:
-            publication.resolve("the queue to Kafka is full")
-        elif len(value or b"") + len(key or b"") > _LARGEST:
-            publication.resolve(f"the record is larger than {_LARGEST} bytes")
+            result.resolve("the publisher's queue is full")
+        elif len(value or b"") + len(key or b"") > _MAX_RECORD:
+            result.resolve(f"the record is larger than {_MAX_RECORD} bytes")
         else:
-            self._queue.append(publication)
+            self._queue.append(result)
             self._nonempty.set()
-        return publication
+        return result
 
     async def run(self, servers: str, name: str) -> None:
-        """Connect, then give the client what comes together, until cancelled."""
-        producer = await _started(servers, name)
+        """Connect, then send the queue in batches, until cancelled."""
+        producer = await connected(lambda: _create_producer(servers, name), client=name)
         pace = BatchPacer(_PACE)
         try:
             while True:
@@ -114,8 +114,8 @@ class Publisher:
                 self._nonempty.clear()
                 self._in_hand, self._queue = self._queue, deque()
                 by_topic: dict[str, list[PublishResult]] = {}
-                for waiting in self._in_hand:
-                    by_topic.setdefault(waiting.topic, []).append(waiting)
+                for result in self._in_hand:
+                    by_topic.setdefault(result.topic, []).append(result)
                 for topic, records in by_topic.items():
                     await self._send_topic(producer, topic, records)
                 self._in_hand = ()
@@ -129,13 +129,13 @@ class Publisher:
         except _SEND_ERRORS as error:
             _fail_all(records, error)
             return
-        led = producer.client.cluster.available_partitions_for_topic(topic)
-        anywhere = random.choice(tuple(led or partitions))  # noqa: S311  spreading load, no secret
+        with_leader = producer.client.cluster.available_partitions_for_topic(topic)
+        keyless = random.choice(tuple(with_leader or partitions))  # noqa: S311  spreading load, no secret
         shares: dict[int, list[PublishResult]] = {}
-        for waiting in records:
-            # CRC-32 as librdkafka has it by default; the client's own choice is computed in Python.
-            where = anywhere if waiting.key is None else partitions[crc32(waiting.key) % len(partitions)]
-            shares.setdefault(where, []).append(waiting)
+        for result in records:
+            # CRC-32, the default of librdkafka; the client's own partitioner is pure Python.
+            partition = keyless if result.key is None else partitions[crc32(result.key) % len(partitions)]
+            shares.setdefault(partition, []).append(result)
         for partition, share in shares.items():
             try:
                 await self._send(producer, topic, partition, share)
@@ -148,8 +148,8 @@ class Publisher:
         while records:
             batch = producer.create_batch()
             fits = 0
-            for waiting in records:
-                if not batch.append(timestamp=None, key=waiting.key, value=waiting.value, headers=waiting.headers):
+            for result in records:
+                if not batch.append(timestamp=None, key=result.key, value=result.value, headers=result.headers):
                     break
                 fits += 1
             batch.close()
@@ -164,52 +164,52 @@ class Publisher:
         if error is not None:
             _fail_all(records, error)
             return
-        for waiting in records:
-            waiting.resolve()
+        for result in records:
+            result.resolve()
 
     def fail_pending(self) -> None:
-        """Tell those who still wait that it was not published."""
+        """Resolve all results that are not done with an error."""
         for records in (self._queue, self._in_hand, *self._sent.values()):
             _fail_all(records, RuntimeError("the publisher was closed"))
 
     async def flush(self) -> None:
-        """Return when all that was handed over so far is acknowledged or has failed."""
+        """Wait until every record that was enqueued is acknowledged or has failed."""
         while self._queue or self._in_hand or self._sent:
             await asyncio.sleep(0.005)
 
 
-_SEND_ERRORS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that it knows the partition
+_SEND_ERRORS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka asserts that the partition exists
 
 
 def _fail_all(records: Iterable[PublishResult], error: BaseException) -> None:
-    for waiting in records:
-        waiting.resolve(f"{type(error).__name__}: {error}")
+    for result in records:
+        result.resolve(f"{type(error).__name__}: {error}")
 
 
-async def wait_for_acks(publications: Sequence[PublishResult]) -> bool:
-    """Whether the broker has acknowledged every one of them, once that is known."""
-    under_way = [one for one in publications if not one.done]
-    if under_way:
-        left = len(under_way)
-        all_over = asyncio.get_running_loop().create_future()
+async def wait_for_acks(results: Sequence[PublishResult]) -> bool:
+    """Wait until all results are done; true if the broker acknowledged every record."""
+    pending = [result for result in results if not result.done]
+    if pending:
+        missing = len(pending)
+        all_done = asyncio.get_running_loop().create_future()
 
         def count(_: PublishResult) -> None:
-            nonlocal left
-            left -= 1
-            if not left and not all_over.done():
-                all_over.set_result(None)
+            nonlocal missing
+            missing -= 1
+            if not missing and not all_done.done():
+                all_done.set_result(None)
 
-        for one in under_way:
-            one.on_done(count)
-        await all_over
-    return not any(one.error for one in publications)
+        for result in pending:
+            result.on_done(count)
+        await all_done
+    return not any(result.error for result in results)
 
 
 @asynccontextmanager
 async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> AsyncIterator[Publisher]:
-    """A publisher that may be used at once; what is handed over before the broker answers waits in the queue.
+    """A publisher, usable at once: records that are published before the broker responds wait in the queue.
 
-    At the end what was handed over is given five seconds to be acknowledged.
+    At the end, the records in the queue have five seconds to be acknowledged.
     """
     publisher = Publisher(limit=limit)
     feeder = supervised(publisher.run(servers, name), name="publisher")
@@ -222,26 +222,14 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
         publisher.fail_pending()
 
 
-async def _started(servers: str, name: str) -> AIOKafkaProducer:
-    """A connected client, however long that takes."""
-    while True:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=servers,
-            client_id=f"sluice-{name}",
-            acks="all",
-            max_batch_size=_BATCH,
-            compression_type="lz4",
-            request_timeout_ms=10_000,
-            retry_backoff_ms=100,
-            metadata_max_age_ms=60_000,
-        )
-        try:
-            await producer.start()
-            return producer
-        except (KafkaError, OSError) as error:
-            log.warning("kafka_unreachable", error=type(error).__name__)
-            await producer.stop()
-            await asyncio.sleep(_RECONNECT_DELAY)
-        except BaseException:
-            await producer.stop()
-            raise
+def _create_producer(servers: str, name: str) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        bootstrap_servers=servers,
+        client_id=f"sluice-{name}",
+        acks="all",
+        max_batch_size=_BATCH,
+        compression_type="lz4",
+        request_timeout_ms=10_000,
+        retry_backoff_ms=100,
+        metadata_max_age_ms=60_000,
+    )

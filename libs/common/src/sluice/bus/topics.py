@@ -1,4 +1,4 @@
-"""Every topic name. Partitions and retention are in deploy/topics.yml; a test compares the two."""
+"""The names of all topics and consumer groups. Partitions and retention are in deploy/topics.yml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sluice.model.message import Channel
 
 
 class Topic(StrEnum):
-    """A topic of Sluice."""
+    """A Kafka topic."""
 
     SEND_REQUESTS = "send.requests"
     ACCEPTED = "deliveries.accepted"
@@ -25,12 +25,12 @@ class Topic(StrEnum):
 
 
 def delivery_topic(channel: Channel) -> Topic:
-    """The topic that feeds a channel's workers."""
+    """The topic of a channel's assignments, which its workers consume."""
     return Topic(f"deliveries.{channel.value}")
 
 
 class Group(StrEnum):
-    """Consumer groups; one for each job, shared by the replicas of a role."""
+    """Consumer groups: one per role, shared by its replicas."""
 
     INGEST = "gateway-ingest"
     ROUTER = "router"
@@ -38,3 +38,4 @@ class Group(StrEnum):
     SMS_WORKER = "sms-worker"
     PUSH_WORKER = "push-worker"
     HEALTH = "health"
+    EVENT_WORKER = "event-worker"

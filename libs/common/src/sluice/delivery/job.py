@@ -9,10 +9,10 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from sluice.bus.consumer import Record
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
+from sluice.bus.window import Record
 from sluice.model.message import DeliveryClass
 from sluice.runtime import failpoints
 

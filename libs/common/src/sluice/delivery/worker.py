@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 import asyncpg
 import structlog
 
-from sluice.bus.consumer import Record
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import RetryHandle
 from sluice.bus.publisher import Publisher
+from sluice.bus.window import Record
 from sluice.delivery.attempt import Account, AttemptCaller, UnusableProviderError, why_unusable
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads

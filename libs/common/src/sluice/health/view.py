@@ -1,4 +1,4 @@
-"""The newest verdict about every provider, read from the compacted topic into memory."""
+"""The newest health status of every provider, read from the compacted topic into memory."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from sluice.bus.connect import connected
 from sluice.bus.messages import ProviderHealth
+from sluice.bus.reader import create_reader
 from sluice.bus.topics import Topic
 from sluice.runtime.tasks import cancel_and_wait, supervised
 
 log = structlog.get_logger()
 
-_RETRY_DELAY = 1.0  # seconds before the next try after the broker was lost
+_RETRY_DELAY = 1.0  # seconds before the next connection after one was lost
 
 
 class HealthView:
-    """What the health service last said; empty means: nothing bad is known of anybody."""
+    """The statuses that the health service published last; a provider without one counts as healthy."""
 
     def __init__(self) -> None:
         self.statuses: dict[UUID, ProviderHealth] = {}
 
     @asynccontextmanager
     async def subscribed(self, servers: str) -> AsyncIterator[HealthView]:
-        """Read the whole topic from its beginning and then follow it until the block ends.
+        """Read the topic from its beginning and follow it until the block ends.
 
-        Routing does not wait for it: with nothing known the priorities alone decide, which is right at a cold start.
+        Routing does not wait for it: without statuses the priorities alone decide, as at a cold start.
         """
-        follower = supervised(self._listen(servers), name="health-view")
+        follower = supervised(self._follow(servers), name="health-view")
         try:
             yield self
         finally:
             await cancel_and_wait(follower)
 
-    async def _listen(self, servers: str) -> None:
+    async def _follow(self, servers: str) -> None:
         while True:
-            reader = AIOKafkaConsumer(
-                bootstrap_servers=servers, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-            )
+            reader = await connected(lambda: create_reader(servers), client="health-view")
             try:
-                await reader.start()
                 partitions = [TopicPartition(Topic.HEALTH.value, 0)]  # one partition, so that its order is total
                 reader.assign(partitions)
                 await reader.seek_to_beginning(*partitions)
@@ -62,8 +61,8 @@ class HealthView:
             if value is None:
                 self.statuses.pop(UUID(bytes=key or b""), None)
                 return
-            verdict = ProviderHealth.model_validate_json(value)
+            health = ProviderHealth.model_validate_json(value)
         except (ValidationError, ValueError):
             log.warning("health_record_unreadable")
             return
-        self.statuses[verdict.provider_id] = verdict
+        self.statuses[health.provider_id] = health

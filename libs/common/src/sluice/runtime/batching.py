@@ -1,4 +1,4 @@
-"""Shared commits: what many tasks want done one by one is done in batches, each task waiting for its own result."""
+"""Batching: items that many tasks submit are flushed together, and each task awaits its own result."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ R = TypeVar("R")
 
 
 class QueueFullError(Exception):
-    """Too many are waiting already; nothing was done."""
+    """The queue is full; the item was not taken."""
 
 
 class BatchPacer:
-    """Lets the next batch begin ``seconds`` after the one before at the earliest: what comes alone goes at once, and
-    under load the number of batches, and with it their cost, is bounded.
+    """Starts batches at least ``seconds`` apart: a single item is flushed at once, and under load the number of
+    batches, and with it their cost, is bounded.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun = 0.0  # monotonic
+        self._started_at = 0.0  # monotonic
 
     async def wait(self, *, immediate: bool = False) -> None:
-        """Return when a batch may begin; with ``hurry`` at once."""
-        left = 0.0 if immediate else self._begun + self._seconds - monotonic()
-        # What the loop has still to do in this turn belongs to the same batch.
-        await asyncio.sleep(max(0.0, left))
-        self._begun = monotonic()
+        """Return when a batch may start; with ``immediate`` at once."""
+        pause = 0.0 if immediate else self._started_at + self._seconds - monotonic()
+        # Even a pause of zero lets the loop finish its turn: items submitted in it belong to this batch.
+        await asyncio.sleep(max(0.0, pause))
+        self._started_at = monotonic()
 
 
 class Batcher(Generic[T, R]):
-    """Collects items and gives them to ``flush``, which returns one result an item, in order.
+    """Collects items and passes them to ``flush``, which returns one result per item, in order.
 
-    A batch is whatever has come together while the ones before it were under way, and within ``pace`` seconds of the
-    beginning of the one before: alone an item goes at once, under load batches grow. ``parallel`` flushes run at once.
-    If a batch fails with one of ``split_on``, its items are flushed one by one, so that one bad item spoils no other.
+    A batch contains the items submitted while earlier batches were flushing, and within ``pace`` seconds of the start
+    of the previous one: a single item is flushed at once, under load batches grow to ``size``. Up to ``parallel``
+    flushes run concurrently. If a batch fails with one of ``split_on``, its items are flushed one by one, so that one
+    bad item fails alone.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Batcher(Generic[T, R]):
         self._flushing: set[asyncio.Task[None]] = set()
 
     def submit(self, item: T) -> asyncio.Future[R]:
-        """The result of ``item``, or the exception its batch ended in. Only while :meth:`running`.
+        """A future of the result of ``item``, or of the exception of its batch. Only inside :meth:`running`.
 
         Raises:
-            OverloadedError: ``limit`` items are waiting already.
+            QueueFullError: ``limit`` items are waiting.
         """
         if len(self._waiting) >= self._limit:
-            raise QueueFullError(f"{self._name}: {self._limit} are waiting")
+            raise QueueFullError(f"{self._name}: {self._limit} items are waiting")
         result: asyncio.Future[R] = self._loop.create_future()
         self._waiting.append((item, result))
         self._nonempty.set()
@@ -81,7 +82,7 @@ class Batcher(Generic[T, R]):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Batcher[T, R]]:
-        """Flush until the block ends; what still waits then is flushed before this returns."""
+        """Flush until the block ends; items that still wait then are flushed before the exit."""
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         collector = supervised(self._collect(), name=self._name)
         try:
@@ -106,7 +107,7 @@ class Batcher(Generic[T, R]):
             task.add_done_callback(self._flushed)
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        """Up to ``size`` items; those whose task has stopped waiting are left undone."""
+        """Up to ``size`` items, without those whose future is cancelled."""
         batch: list[tuple[T, asyncio.Future[R]]] = []
         while self._waiting and len(batch) < self._size:
             pair = self._waiting.popleft()

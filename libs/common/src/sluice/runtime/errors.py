@@ -1,8 +1,8 @@
-"""What is explained to the person at the terminal: one sentence and an exit code, never a traceback."""
+"""Expected errors: printed at the terminal as one sentence with an exit code, never as a traceback."""
 
 
 class SluiceError(Exception):
-    """An expected fault. Its message is one clear sentence that names the remedy where there is one."""
+    """An expected error. Its message is one sentence that names the remedy where there is one."""
 
     def __init__(self, sentence: str, *, exit_code: int = 1) -> None:
         super().__init__(sentence)

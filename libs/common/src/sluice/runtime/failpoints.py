@@ -1,10 +1,10 @@
-"""Named places where a test can make a process die, to see what becomes of the messages it held.
+"""Failpoints: named points in the code at which a test can kill the process.
 
-Each is written ``assert crash.at("role.step")``: with ``python -O``, which is how releases run, the compiler leaves
-asserts out, so the points are absent there (tests/repository checks it). Everywhere else they cost a look into a dict and
-do nothing unless ``SLUICE_FAILPOINTS_FILE`` names a file. While that file holds ``name:n``, the n-th pass through the
-point of that name, in whichever process makes it first, ends that process as ``kill -9`` would. It takes the file
-away (to ``….fired``), so that one arming kills once and a restarted process runs on.
+Each is written ``assert failpoints.hit("role.step")``. Releases run with ``python -O``, whose compiler drops asserts,
+so they contain no failpoints (tests/repository checks it). Elsewhere a failpoint costs one look-up in a dict, and does
+nothing unless ``SLUICE_FAILPOINTS_FILE`` names a file. While that file contains ``name:n``, the n-th hit of that
+failpoint, in the first process that makes it, ends the process as ``kill -9`` does. The process renames the file to
+``….fired`` first, so that one arming kills once and the restarted process continues.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import threading
 import time
 from pathlib import Path
 
-_EXIT_CODE = 137  # the exit code of a process that was killed with signal 9
+_EXIT_CODE = 137  # of a process killed with signal 9
 _CHECK_INTERVAL = 0.05  # seconds
 
 _remaining: dict[str, int] = {}
 
 
 def hit(name: str) -> bool:
-    """Always true; ends the process when this is the pass that was asked for."""
+    """Always true; ends the process at the armed hit."""
     if name in _remaining:
         _remaining[name] -= 1
         if _remaining[name] == 0 and _consume(Path(os.environ["SLUICE_FAILPOINTS_FILE"])):
@@ -30,7 +30,7 @@ def hit(name: str) -> bool:
 
 
 def _consume(file: Path) -> bool:
-    """Whether this process is the one that dies: a rename succeeds once."""
+    """Whether this process is the one to end: the rename succeeds in one process only."""
     try:
         file.rename(f"{file}.fired")
     except FileNotFoundError:
@@ -56,5 +56,5 @@ def _watch_file(file: Path) -> None:
 
 if "SLUICE_FAILPOINTS_FILE" in os.environ:
     threading.Thread(
-        target=_watch_file, args=(Path(os.environ["SLUICE_FAILPOINTS_FILE"]),), name="crash", daemon=True
+        target=_watch_file, args=(Path(os.environ["SLUICE_FAILPOINTS_FILE"]),), name="failpoints", daemon=True
     ).start()

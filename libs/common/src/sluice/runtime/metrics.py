@@ -1,4 +1,4 @@
-"""Every metric, declared and explained. Durations are seconds; no identifier is ever a label."""
+"""All metrics. Durations are seconds; no identifier is a label, so that the number of series stays small."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ BACKLOGGED_PROJECTS = Gauge(
     "sluice_backlogged_projects", "Projects above their dispatch quota: their deliveries enter the backlog"
 )
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
-DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Provider calls by outcome", ["package", "outcome"])
+DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Attempts by outcome", ["package", "outcome"])
 PROVIDER_REQUEST_DURATION = Histogram(
     "sluice_provider_request_duration_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
-RECEIPTS = Counter("sluice_receipts_total", "Receipts taken in, by what they were", ["package", "result"])
+RECEIPTS = Counter("sluice_receipts_total", "Receipts by result (known, ignored or forged)", ["package", "result"])
+EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event-worker consumed, by type", ["type"])
 DEAD_LETTERED_RECORDS = Counter(
-    "sluice_dead_lettered_records_total", "Records set aside because they could not be read", ["topic"]
+    "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]
 )
 REQUEUED_DELIVERIES = Counter(
     "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
@@ -51,5 +52,5 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 @lru_cache(maxsize=4096)
 def series(metric: M, *labels: str) -> M:
-    """The series of ``metric`` with these label values; asking the library each time costs more than counting."""
+    """The series of ``metric`` with these label values, cached: the library's look-up costs more than counting."""
     return metric.labels(*labels)

@@ -1,4 +1,4 @@
-"""Where the files of ``deploy/`` are: in a checkout or an image, never in the wheel."""
+"""The location of ``deploy/``: in a checkout or an image, never in the wheel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def deploy_dir() -> Path:
     """The ``deploy`` folder: ``SLUICE_DEPLOY_DIR``, or the nearest one above this file or the working directory.
 
     Raises:
-        SluiceError: there is none.
+        SluiceError: no such folder exists.
     """
     named = os.environ.get("SLUICE_DEPLOY_DIR")
     if named:

@@ -1,22 +1,24 @@
-"""Beginning, keeping and ending background tasks."""
+"""Starting, keeping and ending background tasks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-SUPERVISED = "lasting"
-"""In the context of the event loop's exception handler: the name of a task of :func:`lasting` that has died."""
+T = TypeVar("T")
 
-_RETRY_DELAY = 1.0  # seconds before a cancellation that got lost is repeated
+SUPERVISED = "supervised"
+"""In the context of the event loop's exception handler: the name of a :func:`supervised` task that failed."""
+
+_RETRY_DELAY = 1.0  # seconds before a cancellation that was lost is repeated
 
 
 def supervised(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-    """Begin ``work`` that is to last until :func:`end`.
+    """Start a background task that runs until :func:`cancel_and_wait`.
 
-    When it dies before, of a fault that it does not handle, the event loop's exception handler hears of it at once: a
-    role stops then (:func:`sluice.runtime.http_server.stop_event`), for nobody would miss the work before the role ends.
+    If it fails, the event loop's exception handler shuts the role down
+    (:func:`sluice.runtime.signals.shutdown_event`), so that a dead background task is never ignored.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     task.add_done_callback(_report_death)
@@ -30,15 +32,27 @@ def _report_death(task: asyncio.Task[None]) -> None:
         task.get_loop().call_exception_handler(context)
 
 
+async def run_unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of ``work``, or None if ``event`` is set first; ``work`` is cancelled then."""
+    working = asyncio.ensure_future(work)
+    setting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([working, setting], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        setting.cancel()
+        await cancel_and_wait(working)
+
+
 class TaskSet:
-    """Tasks that nobody awaits one by one. They are kept here, for the event loop alone would let them be collected."""
+    """Tasks that are not awaited one by one. The set keeps them: the event loop alone holds weak references."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None  # asking for it costs a system call each time
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin ``work``."""
+        """Start ``work``."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         task = self._loop.create_task(work)
@@ -46,20 +60,20 @@ class TaskSet:
         task.add_done_callback(self._tasks.discard)
 
     async def join(self) -> None:
-        """Return when all has ended, well or not, and what was begun meanwhile too."""
+        """Wait until all tasks have ended, with or without an error, including those that start meanwhile."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def cancel(self) -> None:
-        """Cancel what is under way, and return when it has ended."""
+        """Cancel all tasks and wait until they have ended."""
         await cancel_and_wait(*self._tasks)
 
 
-async def cancel_and_wait(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait for their end; what one of them had failed with before is raised.
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended; an error with which one of them failed is raised.
 
-    A cancellation can get lost: ``asyncio.wait_for`` of Python 3.11 swallows it when what it waits for finishes at the
-    same moment, here and inside libraries. So it is repeated until the task has ended.
+    A cancellation can be lost: ``asyncio.wait_for`` of Python 3.11 swallows it when its inner future finishes at the
+    same moment, here and inside libraries. Therefore it is repeated until the task has ended.
     """
     while running := [task for task in tasks if not task.done()]:
         for task in running:

@@ -1,7 +1,7 @@
-"""Timers that cost little: those that end within the same hundredth of a second share one of the event loop.
+"""A timer wheel: timers that expire within the same hundredth of a second share one timer of the event loop.
 
-For time limits that are nearly always cancelled: making and cancelling a timer of the loop for each took longer than
-what the limit was put on.
+For time limits that are nearly always cancelled: starting and cancelling a timer of the loop for each took longer than
+the work that it limited.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _TICKS = 100  # per second
 
 
 def _noop() -> None:
-    """What a cancelled timer does."""
+    """The callback of a cancelled timer."""
 
 
 class Timer:
-    """Something that will be done, unless it is cancelled before."""
+    """A callback that runs once, unless it is cancelled first."""
 
     __slots__ = ("_slot", "callback")
 
@@ -27,49 +27,49 @@ class Timer:
         self._slot = slot
 
     def cancel(self) -> None:
-        """Leave it undone, if there is still time."""
+        """Do not run the callback, unless it has already run."""
         self._slot.discard(self)
-        # Whoever cancels is mostly what the callback belongs to: kept, the two would be garbage that only the cyclic
-        # collector finds. With the task of each call behind them that took a tenth of a worker's time.
+        # The callback mostly belongs to the object that holds this timer: without this line the two would be a cycle
+        # that only the garbage collector frees. With the tasks that they hold that took a tenth of a worker's time.
         self.callback = _noop
 
 
 class TimerWheel:
-    """The timers of one event loop, by the tick at which they end."""
+    """The timers of one event loop, by the tick at which they expire."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._due: dict[int, set[Timer]] = {}
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback`` after ``seconds``, at most a tick later."""
+        """Call ``callback`` after ``seconds``, at most one tick (10 ms) later."""
         now = time.monotonic()
         tick = int((now + seconds) * _TICKS) + 1
-        together = self._due.get(tick)
-        if together is None:
-            together = self._due[tick] = set()
+        slot = self._due.get(tick)
+        if slot is None:
+            slot = self._due[tick] = set()
             self.loop.call_later(tick / _TICKS - now, self._fire, tick)
-        timer = Timer(callback, together)
-        together.add(timer)
+        timer = Timer(callback, slot)
+        slot.add(timer)
         return timer
 
     def _fire(self, tick: int) -> None:
-        together = self._due.pop(tick)
-        while together:
-            timer = together.pop()
+        slot = self._due.pop(tick)
+        while slot:
+            timer = slot.pop()
             try:
                 timer.callback()
-            except Exception as error:  # the others have their time too
+            except Exception as error:  # the other timers of this tick must run
                 self.loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
 
 
-_wheels: TimerWheel | None = None  # of the loop that asked last; a process has one, tests have many
+_wheel: TimerWheel | None = None  # of the loop that asked last; a process has one loop, tests have many
 
 
 def timer_wheel(loop: asyncio.AbstractEventLoop) -> TimerWheel:
-    """The loop's timers."""
-    global _wheels
-    timers = _wheels
-    if timers is None or timers.loop is not loop:
-        timers = _wheels = TimerWheel(loop)
-    return timers
+    """The timer wheel of ``loop``."""
+    global _wheel
+    wheel = _wheel
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheel = TimerWheel(loop)
+    return wheel

@@ -26,7 +26,7 @@ from sluice.model.message import Channel
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
-from sluice.runtime.fail_after import FutureTimeout
+from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
@@ -65,7 +65,6 @@ class MessageIngest:
         self._publisher = publisher
         self._requeue_after = requeue_after
         self._quota = DispatchQuota(dispatch_queue_limit)
-        self._timeout = FutureTimeout(_DB_TIMEOUT)
         self._in_doubt = InDoubtMessages(pool)
         self._batcher: Batcher[NewMessage, InsertResult] = Batcher(
             self._insert,
@@ -149,7 +148,7 @@ class MessageIngest:
 
     async def _store(self, message: NewMessage) -> InsertResult:
         try:
-            return await self._timeout.apply(self._batcher.submit(message))
+            return await fail_after(self._batcher.submit(message), _DB_TIMEOUT)
         except QueueFullError:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:

@@ -17,11 +17,11 @@ from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, Unavailable
 from gateway.ingest.ingest import MessageIngest
 from gateway.messages.v1_schemas import to_command
-from sluice.bus.consumer import Record
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
+from sluice.bus.window import Record
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet

@@ -1,0 +1,12 @@
+"""Reading without a consumer group: no partition assignment by the broker, no commits."""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaConsumer
+
+
+def create_reader(servers: str, **options: int) -> AIOKafkaConsumer:
+    """A client, not started, that reads assigned partitions from their beginning; ``options`` are aiokafka's."""
+    return AIOKafkaConsumer(
+        bootstrap_servers=servers, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
+    )

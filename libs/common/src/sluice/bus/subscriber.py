@@ -1,0 +1,108 @@
+"""FastStream as the roles run it: for every consumer that is not on the hot path (docs/decisions/0004).
+
+A service declares its subscriber on a broker of :func:`create_broker`, with its acknowledgement policy written out,
+and runs it with :class:`SubscriberRunner`. FastStream is installed with the extra ``sluice-common[faststream]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from aiokafka import ConsumerRecord
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+from sluice.bus.connect import connected
+from sluice.runtime.tasks import run_unless
+
+_CHECK_INTERVAL = 1.0  # seconds between two looks at the subscriber's task
+
+
+Records: TypeAlias = "tuple[ConsumerRecord, ...]"
+
+Declare: TypeAlias = Callable[[KafkaBroker], BatchSubscriber]
+"""Declares a service's subscriber, with its handler, on a broker."""
+
+
+def create_broker(servers: str, *, name: str, drain: float) -> KafkaBroker:
+    """A FastStream broker that creates no topics and passes batches of the client's records to handlers as they are.
+
+    Handlers parse the bytes themselves: about a batch with a record that FastStream cannot parse or decode, the
+    acknowledgement policy alone would decide. ``drain`` is the time a handler has to finish at shutdown, in seconds.
+    """
+    return KafkaBroker(
+        servers,
+        client_id=f"sluice-{name}",
+        allow_auto_create_topics=False,
+        metadata_max_age_ms=3_000,  # a topic may be created after the first connection
+        parser=_parse,
+        decoder=_undecoded,
+        graceful_timeout=drain,
+        logger=None,
+        apply_types=False,
+    )
+
+
+async def _parse(records: Records, original: Callable[[Records], Awaitable[KafkaMessage]]) -> KafkaMessage:
+    try:
+        return await original(records)
+    except (UnicodeDecodeError, AttributeError):  # a header without a text; no handler reads headers
+        return await original(tuple(replace(record, headers=()) for record in records))
+
+
+async def _undecoded(message: KafkaMessage) -> Any:
+    return message.raw_message
+
+
+class SubscriberRunner:
+    """Runs one FastStream subscriber with the interface of :class:`sluice.bus.consumer.Consumer`."""
+
+    def __init__(self, declare: Declare, *, servers: str, group: str, drain: float = 10.0) -> None:
+        self._declare = declare
+        self._servers = servers
+        self._group = group
+        self._drain = drain
+        self._subscriber: BatchSubscriber | None = None
+        self._stopping = asyncio.Event()
+        self._started = False
+
+    async def run(self) -> None:
+        """Consume until :meth:`stop`; then finish the handler that runs, commit, and leave the group.
+
+        Returns early if the subscriber's task ends: FastStream restarts it after an error, but not when it is
+        cancelled from inside the Kafka client, and then nothing would be consumed any more.
+        """
+        broker = await run_unless(self._stopping, connected(self._new_broker, client=self._group))
+        if broker is None:
+            return
+        self._started = True
+        try:
+            while self._is_consuming() and not self._stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _CHECK_INTERVAL)
+        finally:
+            await broker.stop()
+
+    def stop(self) -> None:
+        """Read nothing more; :meth:`run` returns after the handler that runs."""
+        self._stopping.set()
+
+    def readiness(self) -> str | None:
+        """None while the subscriber consumes; otherwise the reason why it does not."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self._started:
+            return "not in the consumer group yet"
+        return None if self._is_consuming() else "the subscriber has ended"
+
+    def _new_broker(self) -> KafkaBroker:
+        broker = create_broker(self._servers, name=self._group, drain=self._drain)
+        self._subscriber = self._declare(broker)
+        return broker
+
+    def _is_consuming(self) -> bool:
+        return self._subscriber is not None and any(not task.done() for task in self._subscriber.tasks)

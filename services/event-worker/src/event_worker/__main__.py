@@ -1,0 +1,4 @@
+from event_worker.app import main
+from sluice.bootstrap import run_role
+
+run_role(main)

@@ -1,0 +1,105 @@
+"""Consumes ``delivery.events``, publishes ``provider.health``, and keeps snapshots in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from redis.typing import FieldT
+
+from health.monitor import HealthMonitor
+from sluice.bus.messages import AttemptReport, ProviderHealth
+from sluice.bus.publisher import Publisher
+from sluice.bus.topics import Topic
+from sluice.runtime import failpoints
+from sluice.runtime.clock import utc_now
+
+log = structlog.get_logger()
+
+_EVALUATION_INTERVAL = 1.0  # seconds; for statuses that change by time alone
+_SNAPSHOT_INTERVAL = 2.0  # seconds
+_SNAPSHOT_BATCH = 500  # providers in one snapshot; the others follow in the next
+_SNAPSHOT_TTL = 3600  # seconds
+_SNAPSHOT_KEY = "sluice:health:providers"  # a hash: the statistics of each provider by its id
+
+
+class HealthService:
+    """The monitor with its surroundings: events in, statuses and snapshots out."""
+
+    def __init__(self, monitor: HealthMonitor, publisher: Publisher, redis: Redis | None) -> None:
+        self._monitor = monitor
+        self._publisher = publisher
+        self._redis = redis
+
+    def on_events(self, values: Sequence[bytes]) -> None:
+        """Record the attempts of a batch of events and publish what changed; unreadable values are ignored."""
+        assert failpoints.hit("health.received")
+        self._monitor.record_attempts((event for value in values if (event := _parse(value)) is not None), utc_now())
+        self._publish_changes()
+
+    async def publish_loop(self) -> None:
+        """Publish statuses that time has changed, for ever."""
+        while True:
+            self._publish_changes()
+            await asyncio.sleep(_EVALUATION_INTERVAL)
+
+    def _publish_changes(self) -> None:
+        for health in self._monitor.changed_statuses(utc_now()):
+            assert failpoints.hit("health.before_publish")
+            self._publisher.publish(Topic.HEALTH, health.provider_id.bytes, health.encode())
+            assert failpoints.hit("health.published")
+
+    async def snapshot_loop(self) -> None:
+        """Write snapshots for ever; without Redis there are none, and a new process starts without evidence."""
+        while True:
+            await asyncio.sleep(_SNAPSHOT_INTERVAL)
+            if self._redis is not None:
+                assert failpoints.hit("health.before_snapshot")
+                await self.snapshot(self._redis)
+
+    async def snapshot(self, redis: Redis) -> None:
+        """Write the changed statistics; all if Redis has lost its copy, and again those that it did not take."""
+        changes = self._monitor.pending_snapshots(_SNAPSHOT_BATCH)
+        written: dict[FieldT, bytes] = {str(key): value for key, value in changes.items() if value is not None}
+        deleted = [str(key) for key, value in changes.items() if value is None]
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.expire(_SNAPSHOT_KEY, _SNAPSHOT_TTL)
+        if written:
+            pipeline.hset(_SNAPSHOT_KEY, mapping=written)
+        if deleted:
+            pipeline.hdel(_SNAPSHOT_KEY, *deleted)
+        try:
+            existed, *_ = await pipeline.execute()
+        except (RedisError, OSError, TimeoutError):
+            self._monitor.restore_pending(changes)
+            return
+        if not existed:
+            self._monitor.mark_all_dirty()
+
+    async def restore(self) -> None:
+        """Restore the statistics of the last snapshot, if there is one; delete those that cannot be read."""
+        if self._redis is None:
+            return
+        try:
+            kept = {key: value async for key, value in self._redis.hscan_iter(_SNAPSHOT_KEY, count=100)}
+            unreadable = self._monitor.restore(kept, utc_now())
+            if unreadable:
+                log.warning("snapshot_unreadable", providers=len(unreadable))
+                await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("snapshot_unavailable", error=type(error).__name__)
+
+    def statuses(self) -> list[ProviderHealth]:
+        """The current status of every provider."""
+        return self._monitor.statuses(utc_now())
+
+
+def _parse(value: bytes) -> AttemptReport | None:
+    try:
+        return AttemptReport.model_validate_json(value)
+    except ValidationError:
+        return None  # no attempt: a rejected request, or an event of a newer version
