@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,17 +40,9 @@ class Child:
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, pipes: bool = False
     ) -> None:
         self.log = log
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603
-                [*on_leash, *command],
+                [*parent_death_signal.prefix(signal.SIGKILL), *command],
                 stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else errors,
                 stderr=errors,

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -73,17 +72,9 @@ class Replica:
                 await asyncio.sleep(PAUSE)
 
     async def _run_once(self) -> None:
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *on_leash,
+                *parent_death_signal.prefix(signal.SIGKILL),
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -1,7 +1,6 @@
 """The providers' far ends: a simulator process of our own, which nobody kills."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -68,17 +67,10 @@ class Simulation:
             "--seed",
             str(self._seed),
         ]
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
+        with_parent = parent_death_signal.prefix(signal.SIGKILL)
         with (self.folder / "simulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*on_leash, *command, "--log-dir", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
+                [*with_parent, *command, "--log-dir", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
             )
         assert self._process.stdout is not None
         where = json.loads(self._process.stdout.readline())

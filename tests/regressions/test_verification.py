@@ -13,8 +13,6 @@ from tests.repository.files import ROOT
 
 pytestmark = pytest.mark.system
 
-# It ends with us, and everything that it has started ends with it.
-ON_LEASH = (sys.executable, "-I", "-S", parent_death_signal.__file__, str(int(signal.SIGKILL)))
 KEPT = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 
 # One point of each kind, on either channel: before and after a commit, a publication, a call, a settlement.
@@ -36,7 +34,16 @@ SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "prov
 def proof(tmp_path, *words):
     """Run the proof in a process of its own; its figures. What it tells is shown when it fails."""
     answer = subprocess.run(
-        [*ON_LEASH, str(os.getpid()), sys.executable, "-m", "tests.chaos", *words, "--no-report", "--folder", tmp_path],
+        [
+            *parent_death_signal.prefix(signal.SIGKILL),
+            sys.executable,
+            "-m",
+            "tests.chaos",
+            *words,
+            "--no-report",
+            "--folder",
+            tmp_path,
+        ],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("SLUICE_")},
         stdout=subprocess.PIPE,

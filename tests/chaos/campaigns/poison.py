@@ -190,7 +190,7 @@ async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
         while await reader.position(partition) < end:
             for record in (await reader.getmany(partition, timeout_ms=1000)).get(partition, []):
                 letter = json.loads(record.value)
-                if letter["kind"] == "invalid_record":
+                if letter["kind"] == "unreadable":
                     found[letter["topic"], letter["partition"], letter["offset"]] = letter["reason"]
     finally:
         await reader.stop()
