@@ -42,13 +42,12 @@ BANNED = {
 """What is not written, as a pattern of whole words, and what is written instead."""
 
 ALLOWED = {
-    "docs/glossary.md": r"false friends?|SQS",
+    "docs/glossary.md": r".*SQS.*",
     "docs/decisions/0016-the-project-uses-the-fields-standard-terms.md": r".*",
     "tests/repository/test_plain_english.py": r".*",
-    "tools/launcher/src/sluice_launcher/postgres.py": r"the user `nobody`|belong to `nobody`",
-    "tests/chaos/client_session.py": r"",
+    "tools/launcher/src/sluice_launcher/postgres.py": r"`nobody`",
 }
-"""Texts that are taken out before a file is checked: another sense of a word, by file."""
+"""By file: texts with another sense of a word, which are not checked."""
 
 PATTERN = re.compile(rf"\b({'|'.join(BANNED)})\b", re.IGNORECASE)
 FILES = [path for path in checked_files() if path.suffix in {".py", ".md", ".sh", ".sql", ".yml", ".toml", ".in"}]
