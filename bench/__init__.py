@@ -1,1 +1,1 @@
-"""The measurement: open loop, floors and peers in the same run, ratios. `python -m bench --help` tells the rest."""
+"""The benchmark: open loop, baselines and peers in the same run, ratios. See `python -m bench --help`."""

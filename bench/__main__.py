@@ -17,7 +17,7 @@ from bench.measures import MEASURES
 from bench.plots import draw
 from bench.processes import Failed, bench_program
 from bench.profiles import FULL, QUICK, Profile, paced
-from bench.report import DOCS, Report, peer_versions, tell
+from bench.report import DOCS, Report, peer_versions, print_line
 from bench.scenarios import QUICK_SCENARIOS, SCENARIOS, Bench
 from sluice.runtime.errors import SluiceError
 
@@ -60,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser, limit: float) -> None:
-    parser.add_argument("--limit", type=float, default=limit, help="seconds after which it gives up (%(default)s)")
+    parser.add_argument("--limit", type=float, default=limit, help="time limit in seconds (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the temporary directory")
     parser.add_argument(
-        "--provisional", action="store_true", help="mark the figures as not to be quoted: the machine is not quiet"
+        "--provisional", action="store_true", help="mark the figures as not to be quoted: the machine is busy"
     )
     parser.add_argument("--no-docs", action="store_true", help="write nothing into docs/benchmarks")
 
@@ -79,12 +79,12 @@ def _scenario_command(
     parser = commands.add_parser(name, help=f"scenarios {', '.join(chosen)}", description=about)
     _common(parser, limit)
     parser.add_argument(
-        "--only", type=lambda text: tuple(text.split(",")), default=chosen, help="scenarios, with commas between"
+        "--only", type=lambda text: tuple(text.split(",")), default=chosen, help="scenarios, separated by commas"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write every run of the measurement there, as JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every run to this file, as JSON")
     parser.add_argument("--pace", type=float, default=1.0, help="factor for every duration; not 1: not to be quoted")
     parser.add_argument("--pairs", type=int, help=f"pairs of ours and Floor K (default {profile.pairs})")
-    parser.add_argument("--saturation", type=float, help="messages per second, when scenario 1 is left out")
+    parser.add_argument("--saturation", type=float, help="messages per second, if scenario 1 does not run")
 
     async def run(options: argparse.Namespace) -> int:
         unknown = [each for each in options.only if each not in SCENARIOS]
@@ -99,7 +99,7 @@ async def _scenarios(name: str, profile: Profile, options: argparse.Namespace) -
     if options.pairs:
         profile = replace(profile, pairs=options.pairs, peer_pairs=min(profile.peer_pairs, options.pairs))
     report = Report(profile.name, provisional=options.provisional or options.pace != 1.0)
-    report.knows(peer_versions(bench_program("python")))
+    report.add_versions(peer_versions(bench_program("python")))
     with Environment(keep=options.keep, limit=options.limit) as env:
         bench = Bench(env, profile, report)
         bench.saturation = options.saturation
@@ -113,14 +113,14 @@ async def _scenarios(name: str, profile: Profile, options: argparse.Namespace) -
                     if bench.sluice is not None:
                         await bench.check(number)
                 except Exception as error:
-                    # An hour of figures is not thrown away for one scenario; but it counts as failed.
+                    # One failed scenario does not discard an hour of figures; the run counts as failed.
                     traceback.print_exc()
                     report.failures.append(f"scenario {number} failed: {type(error).__name__}: {error}")
                     bench.end_sluice()
                 report.seconds = env.took
         finally:
             bench.end_sluice()
-            bench.end_rivals()
+            bench.end_competitors()
         report.seconds = env.took
     if options.out:
         options.out.write_text(json.dumps(report.whole(), indent=2) + "\n")
@@ -129,7 +129,7 @@ async def _scenarios(name: str, profile: Profile, options: argparse.Namespace) -
             print(f"written: {path.relative_to(DOCS.parent.parent)}", file=sys.stderr)
         draw(DOCS / f"{name}.json", report.whole(), name)
     print(report.markdown() if name != "quick" else _short_table(report), file=sys.stderr)
-    tell(json.dumps(report.short()))
+    print_line(json.dumps(report.short()))
     return 1 if report.short()["faults"] else 0
 
 
@@ -145,15 +145,17 @@ def _short_table(report: Report) -> str:
 
 
 def _growth_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("growth", help="cost per message as record, age, configuration and pile grow")
+    parser = commands.add_parser(
+        "growth", help="cost per message as the database, the configuration and the backlog grow"
+    )
     _common(parser, 2 * 3600)
-    parser.add_argument("--rows", type=_numbers, default=(10**4, 10**5, 10**6), help="deliveries in the record")
+    parser.add_argument("--rows", type=_numbers, default=(10**4, 10**5, 10**6), help="deliveries in the database")
     parser.add_argument("--accounts", type=_numbers, default=(1, 100, 10_000), help="projects, with providers each")
     parser.add_argument("--weeks", type=_numbers, default=(1, 10, 100), help="weekly partitions of every table")
     parser.add_argument("--backlogs", type=_numbers, default=(10**3, 10**4, 10**5), help="messages that wait")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each size of the record is measured")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each size is measured")
     parser.add_argument("--seconds", type=float, default=8.0, help="measured part of a run")
-    parser.add_argument("--rate", type=float, help="messages per second; by default half of what goes through")
+    parser.add_argument("--rate", type=float, help="messages per second; by default half the saturation")
 
     async def run(options: argparse.Namespace) -> int:
         from bench.growth import grow
@@ -166,9 +168,9 @@ def _growth_command(commands: argparse._SubParsersAction[argparse.ArgumentParser
 def _profile_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("profile", help="flame graph of each role under load, and the budget per step")
     _common(parser, 1800)
-    parser.add_argument("--rate", type=float, default=0.0, help="messages per second; 0: as many as go through")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each role is looked at")
-    parser.add_argument("--roles", type=lambda text: tuple(text.split(",")), help="only these, with commas between")
+    parser.add_argument("--rate", type=float, default=0.0, help="messages per second; 0: the saturation")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of each recording")
+    parser.add_argument("--roles", type=lambda text: tuple(text.split(",")), help="only these, separated by commas")
     parser.add_argument("--native", action="store_true", help="show C extensions, too (slower)")
 
     async def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""When requests are due: drawn before the run, so that no answer can delay a question."""
+"""Arrival times of requests: drawn before the run, so that no response can delay a request."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _MONOTONIC = 1
 _ABSOLUTE = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
-# All processes of one machine share it, and nobody sets it.
+# All processes of a machine share it, and it is never set.
 now = time.monotonic
 
 
@@ -47,14 +47,14 @@ class Timer:
             return
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self.fd)
 
 
 def first_in_line(*, real_time: bool) -> str:
     """Let the kernel run this process before the system under test, as if it were on a machine of its own.
 
-    Returns what could be had: without root's rights nothing can, and a run on a busy machine is then void more often.
+    Returns the granted priority: none without root's rights, and runs on a busy machine are void more often then.
     """
     if real_time:
         try:

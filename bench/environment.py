@@ -1,4 +1,4 @@
-"""Everything a measurement needs around the systems it measures: servers, sink, generators, a folder, clean ends."""
+"""The environment of the measured systems: servers, sink, generators, a folder, and their clean end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOCK = "bench.lock"
 
 
 class Environment:
-    """``with World() as world``: PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports."""
+    """``with Environment() as env``: PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports."""
 
     def __init__(self, *, keep: bool = False, limit: float | None = None) -> None:
         self._keep = keep
@@ -79,7 +79,7 @@ class Environment:
         print(f"{time.monotonic() - self._began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     def time_left(self, seconds: float) -> bool:
-        """Whether so many seconds are left of the time that was allowed."""
+        """Whether ``seconds`` are left before the limit."""
         return self._limit is None or time.monotonic() - self._began + seconds < self._limit
 
     @property
@@ -88,13 +88,13 @@ class Environment:
         return time.monotonic() - self._began
 
     def next_run(self) -> int:
-        """A number that no run before had: it makes keys and recipients unique."""
+        """The next run number: it makes keys and recipients unique."""
         self._run += 1
         return self._run
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Of postgres, kafka and redis."""
+        """The addresses of postgres, kafka and redis."""
         return self.services.addresses
 
     def roots(self) -> dict[str, int]:
@@ -105,7 +105,7 @@ class Environment:
 
 @contextmanager
 def environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while the block runs; an empty text takes one away."""
+    """Set variables while the block runs; an empty text unsets one."""
     before = {name: os.environ.get(name) for name in changes}
     try:
         _set(changes)
@@ -123,7 +123,7 @@ def _set(changes: Mapping[str, str]) -> None:
 
 
 def wait_for_port(port: int, alive: Callable[[], bool], *, seconds: float = 30.0) -> bool:
-    """Until somebody listens on a port; False when ``alive`` turns false or the time is over."""
+    """Wait until a port is open; False when ``alive`` turns false or the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and alive():
         with socket.socket() as probe:
@@ -135,7 +135,7 @@ def wait_for_port(port: int, alive: Callable[[], bool], *, seconds: float = 30.0
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """A lock that ends with us, however we end."""
+    """A lock that is released with this process, however it ends."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,12 +145,12 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what a measurement that was killed outright has left behind."""
+    """Delete the folders of measurements that were killed."""
     for path in folder.glob(f"{_PREFIX}*/{_LOCK}"):
         try:
             with _held(path):
                 shutil.rmtree(path.parent, ignore_errors=True)
-        except OSError:  # somebody else's, or still in use
+        except OSError:  # of another user, or in use
             continue
 
 

@@ -10,7 +10,7 @@ from zlib import crc32
 
 Stacks = Mapping[tuple[str, ...], int]
 
-# The innermost frame that one of these knows decides what a sample was spent on.
+# The innermost frame that matches one of these decides the step of a sample.
 STEPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("the database (asyncpg, store)", ("asyncpg/", "sluice/store/")),
     ("the bus (aiokafka, bus)", ("aiokafka/", "sluice/bus/", "cramjam")),
@@ -30,7 +30,7 @@ OTHER = "everything else"
 
 HEIGHT = 16
 WIDTH = 1200
-LEAST = 0.001  # share below which a frame is not drawn
+MIN_SHARE = 0.001  # share below which a frame is not drawn
 
 
 def parse(folded: str) -> Counter[tuple[str, ...]]:
@@ -92,7 +92,7 @@ def _tree(stacks: Stacks) -> _Node:
 
 
 def svg(stacks: Stacks, title: str) -> str:
-    """A flame graph: width is time, callers are below; a frame tells its name and share when pointed at."""
+    """A flame graph: width is time, callers are below; a frame shows its name and share on hover."""
     root = _tree(stacks)
     boxes: list[str] = []
     depth = _draw(root, 0.0, 0, max(1, root.count), boxes)
@@ -109,7 +109,7 @@ def _draw(node: _Node, left: float, level: int, total: int, boxes: list[str]) ->
     deepest = level
     for name, child in sorted(node.children.items()):
         width = WIDTH * child.count / total
-        if child.count / total >= LEAST:
+        if child.count / total >= MIN_SHARE:
             boxes.append(f"{level}\t{left:.1f}\t{width:.1f}\t{child.count / total:.2%}\t{name}")
             deepest = max(deepest, _draw(child, left, level + 1, total, boxes))
         left += width

@@ -127,7 +127,7 @@ class _Run:
         gc.disable()
         self._timer.set(self._due[0][0] if self._due else offer.start)
         try:
-            async with asyncio.timeout(max(0.0, offer.start - now()) + offer.seconds + offer.patience):
+            async with asyncio.timeout(max(0.0, offer.start - now()) + offer.seconds + offer.response_timeout):
                 await self._finished.wait()
         except TimeoutError:
             pass
@@ -293,7 +293,7 @@ class _Run:
                 return
         pool.size -= 1
         if pool.waiting:
-            # Nobody listens: this request was not taken by anybody.
+            # The connection was refused: the request was not taken.
             self.broken(pool.waiting.popleft()[0])
 
 

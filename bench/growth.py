@@ -1,4 +1,4 @@
-"""What a message costs as the record, the configuration and the pile grow."""
+"""The cost of a message as the database, the configuration and the backlog grow."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bench.environment import Environment
 from bench.plots import draw
 from bench.processes import Failed
 from bench.profiles import FULL
-from bench.report import DOCS, Report, tell
+from bench.report import DOCS, Report, print_line
 from bench.runs import Load, Run, perform, verify
-from bench.scenarios import Bench, pile_and_drain
+from bench.scenarios import Bench, drain_backlog
 from bench.statistics import Spread, ratios, slope
 from bench.systems import Sluice, Tenant, make_tenants
 from bench.traffic import Shape, Stream
@@ -34,23 +34,23 @@ Point = dict[str, Any]
 
 
 async def grow(options: argparse.Namespace) -> int:
-    """Measure all kinds of growth, draw them, and write them down."""
+    """Measure all kinds of growth, draw and store them."""
     report = Report("growth", provisional=options.provisional)
     found: dict[str, list[Point]] = {}
     sizes: list[dict[str, float]] = []
     with Environment(keep=options.keep, limit=options.limit) as env:
         await env.sink.behave(sink_client.FAST)
-        rate = options.rate or await _half_of_what_goes_through(env, report)
-        env.say(f"everything is measured at {rate:.0f} messages/s, except the piles")
-        found["deliveries in the record"] = await _levels(env, report, "rows", options.rows, rate, options, sizes)
-        _cost_ratio(report, found["deliveries in the record"])
+        rate = options.rate or await _half_of_saturation(env, report)
+        env.say(f"everything is measured at {rate:.0f} messages/s, except the backlogs")
+        found["deliveries in the database"] = await _levels(env, report, "rows", options.rows, rate, options, sizes)
+        _cost_ratio(report, found["deliveries in the database"])
         found["projects, with two providers each"] = await _levels(
             env, report, "accounts", options.accounts, rate, options, []
         )
-        found["weeks of the record, each a partition of every table"] = await _levels(
+        found["weeks of data, each a partition of every table"] = await _levels(
             env, report, "weeks", options.weeks, rate, options, []
         )
-        found["messages that wait"] = await _piles(env, report, options.backlogs, 2 * rate)
+        found["messages that wait"] = await _backlogs(env, report, options.backlogs, 2 * rate)
         report.seconds = env.took
     for name, points in found.items():
         report.figure("growth", name, _shown(points))
@@ -64,13 +64,13 @@ async def grow(options: argparse.Namespace) -> int:
         (DOCS / "growth.md").write_text(_page(report, found))
         draw(DOCS / "growth.json", {"growth": found, "provisional": options.provisional}, "growth")
     print(_page(report, found), file=sys.stderr)
-    tell(
+    print_line(
         json.dumps({name: document[name] for name in ("slopes", "bytes_per_message", "ratios", "faults")}, default=str)
     )
     return 1 if document["faults"] else 0
 
 
-async def _half_of_what_goes_through(env: Environment, report: Report) -> float:
+async def _half_of_saturation(env: Environment, report: Report) -> float:
     bench = Bench(env, FULL, report)
     try:
         ours = await bench.start_sluice(tenants=1)
@@ -79,11 +79,11 @@ async def _half_of_what_goes_through(env: Environment, report: Report) -> float:
     finally:
         bench.end_sluice()
     if not made.rate:
-        raise Failed("nothing goes through")
+        raise Failed("no message was delivered")
     return made.rate / 2
 
 
-# -- the record and the configuration ------------------------------------------------------------------------------
+# -- the database and the configuration ----------------------------------------------------------------------------
 
 
 async def _levels(
@@ -127,7 +127,7 @@ async def _prepare(env: Environment, kind: str, size: int) -> list[Tenant]:
 
 
 async def _age(dsn: str, weeks: int) -> None:
-    """The partitions of a record that was begun so many weeks ago; they are empty, for statements prepare them all."""
+    """Add empty partitions for ``weeks`` weeks: every statement plans over all partitions."""
     connection = await asyncpg.connect(dsn)
     try:
         for ago in range(1, weeks + 1):
@@ -148,7 +148,7 @@ async def _measure(
     call_log = env.sink.position()
     ours = await Sluice.start(env, database, existing=tenants)
     try:
-        # The first run fills caches and makes connections.
+        # The first run fills caches and opens connections.
         for length, warm in ((2.0, 0.0), (seconds + 1.0, 1.0)):
             run = env.next_run()
             stream = Stream("all", Shape(run).template(), rate, keys=ours.keys)
@@ -157,7 +157,7 @@ async def _measure(
         after = await _footprint(env, ours.dsn)
         footprint.append({name: round((after[name] - before[name]) / max(1, made.accepted)) for name in after})
         report.ran(database, made)
-        # The filled part was never sent to this sink, and need not be read again and again.
+        # The filled rows were not sent to this sink, so one verification is enough.
         if len(report.whole()["runs"][database]) == 1:
             report.verified(database, await verify(env, ours, call_log))
     finally:
@@ -174,7 +174,7 @@ async def _footprint(env: Environment, dsn: str) -> dict[str, float]:
     finally:
         await connection.close()
     kafka = (env.folder / "services/kafka").rglob("*.log")
-    # A segment is made at its full size only in its index files, which are left out.
+    # A segment is made at its full size only in its index files, which are not counted.
     return {
         "WAL": float(log),
         "tables and indexes": float(tables),
@@ -208,15 +208,15 @@ def _cost_ratio(report: Report, points: Sequence[Point]) -> None:
 
 
 async def fill(env: Environment, dsn: str, size: int) -> None:
-    """Write ``size`` sent deliveries, with all that belongs to each, as if they had come since two days ago.
+    """Write ``size`` sent deliveries with their rows in every table, as if sent during the last two days.
 
     Raises:
-        Failed: there is no room for them.
+        Failed: the disk is too small.
     """
     import shutil
 
     if shutil.disk_usage(env.folder).free < size * BYTES_EACH + 2**31:
-        raise Failed(f"there is no room for {size} deliveries in {env.folder}: name another directory in TMPDIR")
+        raise Failed(f"the disk is too small for {size} deliveries in {env.folder}: name another directory in TMPDIR")
     connection = await asyncpg.connect(dsn)
     try:
         project = await connection.fetchval("SELECT id FROM projects")
@@ -292,28 +292,28 @@ _FILL = """
 """
 
 
-# -- the pile ------------------------------------------------------------------------------------------------------
+# -- the backlog ---------------------------------------------------------------------------------------------------
 
 
-async def _piles(env: Environment, report: Report, sizes: Sequence[int], whole: float) -> list[Point]:
+async def _backlogs(env: Environment, report: Report, sizes: Sequence[int], whole: float) -> list[Point]:
     points = []
     bench = Bench(env, FULL, report)
     try:
         await bench.start_sluice(tenants=len(sizes) + 1)
         for size in sizes:
             tenant = bench.next_tenant()
-            _, drained, _ = await pile_and_drain(bench, f"pile of {size}", tenant, whole, 0.0, most=size)
-            env.say(f"a pile of {size}: {drained}")
+            _, drained, _ = await drain_backlog(bench, f"backlog of {size}", tenant, whole, 0.0, most=size)
+            env.say(f"a backlog of {size}: {drained}")
             point: Point = {"size": size, "rate_per_s": drained["drain rate per s"]}
             point |= {name: _spread([drained[name]]) for name in ("python", "postgres") if name in drained}
             points.append(point)
-        await bench.check("piles")
+        await bench.check("backlogs")
     finally:
         bench.end_sluice()
     return points
 
 
-# -- telling -------------------------------------------------------------------------------------------------------
+# -- the report ----------------------------------------------------------------------------------------------------
 
 
 def _slopes(points: Sequence[Point]) -> dict[str, float | None]:

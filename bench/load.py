@@ -1,4 +1,4 @@
-"""Our side of the generator: two processes that are told what to offer, and what came of each request."""
+"""Our side of the generator: two processes that are shown what to offer, and what came of each request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROCESSES = 2
 
 @dataclass(slots=True)
 class Sent:
-    """One request: times are those of bench.clock, ``answered`` is 0 when no answer came, ``status`` then too."""
+    """One request: times are those of bench.clock, ``answered`` and ``status`` are 0 without a response."""
 
     number: int
     intended: float
@@ -43,20 +43,20 @@ class Generators:
             )
             for index in range(PROCESSES)
         ]
-        self.priority = self._children[0].hear()["priority"]
+        self.priority = self._children[0].receive()["priority"]
         for child in self._children[1:]:
-            child.hear()
+            child.receive()
 
     @property
     def roots(self) -> dict[str, int]:
         return {f"generator-{index}": child.pid for index, child in enumerate(self._children)}
 
     async def make(self, offer: Offer) -> tuple[list[Sent], list[dict[str, Any]]]:
-        """Offer it; what was sent, by number, and what each process says of itself."""
+        """Make an offer; the requests sent, by number, and the summary of each process."""
         paths = [self._folder / f"sent-{index}" for index in range(PROCESSES)]
         for index, (child, path) in enumerate(zip(self._children, paths, strict=True)):
-            child.tell(replace(offer, index=index, of=PROCESSES, result=str(path)).line())
-        words = await asyncio.gather(*(asyncio.to_thread(child.hear) for child in self._children))
+            child.send(replace(offer, index=index, of=PROCESSES, result=str(path)).line())
+        words = await asyncio.gather(*(asyncio.to_thread(child.receive) for child in self._children))
         return sorted((one for path in paths for one in _read(path)), key=lambda one: one.number), words
 
     def end(self) -> None:

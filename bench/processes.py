@@ -1,4 +1,4 @@
-"""Child processes that end with us, however we end."""
+"""Child processes that end with this process, however it ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ BENCH_BIN = ROOT / ".venv-bench/bin"
 
 
 class Failed(Exception):
-    """The measurement cannot go on; the text says why."""
+    """The measurement cannot continue; the text has the reason."""
 
 
 def bench_program(name: str) -> str:
@@ -35,23 +34,15 @@ def bench_program(name: str) -> str:
 
 
 class Child:
-    """A process in a session of its own, killed by the kernel when we die. Made in the main thread only."""
+    """A process in a session of its own, killed by the kernel when this one dies. Create it in the main thread."""
 
     def __init__(
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, pipes: bool = False
     ) -> None:
         self.log = log
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603
-                [*on_leash, *command],
+                [*parent_death_signal.prefix(signal.SIGKILL), *command],
                 stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else errors,
                 stderr=errors,
@@ -68,14 +59,14 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Write a line to its stdin."""
         pipe: IO[bytes] | None = self._process.stdin
         assert pipe is not None
         pipe.write(line.encode() + b"\n")
         pipe.flush()
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """Its next line, a JSON object.
 
         Raises:
@@ -84,18 +75,18 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise Failed(f"{self.log.stem} ended: {self.last_words()}")
+            raise Failed(f"{self.log.stem} ended: {self.log_tail()}")
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The last lines of its log."""
         with suppress(OSError):
             return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
         return "it left no log"
 
     def end(self, seconds: float = 5.0) -> None:
-        """Ask it to end, and kill what is left of it and its children."""
+        """Stop it, and kill it and its children after ``seconds``."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)

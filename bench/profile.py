@@ -1,4 +1,4 @@
-"""Where each role's time goes: py-spy under load, a flame graph and a budget per step."""
+"""The CPU time of each role: py-spy under load, a flame graph and a budget per step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from bench import flame, sink_client
 from bench.environment import Environment
 from bench.processes import ROOT, Failed, bench_program
-from bench.report import DOCS, Report, tell
+from bench.report import DOCS, Report, print_line
 from bench.runs import Load, Run, perform
 from bench.scenarios import WINDOW
 from bench.systems import ROLE_NAMES, Competitor, Sluice, Subject, start_floor_k
@@ -57,7 +57,7 @@ async def record_profiles(options: argparse.Namespace) -> int:
     if not options.no_docs:
         (FOLDER / "budget.md").write_text(page)
         (FOLDER / "budget.json").write_text(json.dumps({**report.short(), "roles": found}, indent=2) + "\n")
-    tell(page)
+    print_line(page)
     return 0
 
 
@@ -76,7 +76,7 @@ async def _record(
 ) -> dict[str, Any]:
     path = env.folder / f"{system.name}-{role}.folded"
     pid = system.roots()[role]
-    # Its cost is taken without the profiler, its shares with it.
+    # The cost is measured without the profiler, the shares with it.
     plain = await _load(env, system, options.rate, max(4.0, options.seconds / 2))
 
     async def spy() -> None:
@@ -89,7 +89,7 @@ async def _record(
         )
         _, errors = await process.communicate()
         if process.returncode or not path.exists():
-            raise Failed(f"py-spy could not look at {role}: {errors.decode(errors='replace').strip()[-300:]}")
+            raise Failed(f"py-spy could not record {role}: {errors.decode(errors='replace').strip()[-300:]}")
 
     await _load(env, system, options.rate, options.seconds + 2.0, [(1.0, spy)])
     stacks = flame.parse(_anonymous(path.read_text()))
@@ -128,14 +128,14 @@ def _page(report: Report, found: dict[str, dict[str, Any]]) -> str:
         "| role | messages/s | CPU-s per 1,000 |",
         "|---|---|---|",
     ]
-    for role, told in found.items():
-        lines.append(f"| [{role}]({role}.svg) | {told['messages_per_s']:g} | {told['cpu_s_per_1000']:.3f} |")
-    steps = list(dict.fromkeys(step for told in found.values() for step in told["steps"]))
+    for role, shown in found.items():
+        lines.append(f"| [{role}]({role}.svg) | {shown['messages_per_s']:g} | {shown['cpu_s_per_1000']:.3f} |")
+    steps = list(dict.fromkeys(step for shown in found.values() for step in shown["steps"]))
     lines += ["", "| step | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
     for step in steps:
-        cells = [f"{told['steps'].get(step, 0.0):.3f}" for told in found.values()]
+        cells = [f"{shown['steps'].get(step, 0.0):.3f}" for shown in found.values()]
         lines.append(f"| {step} | " + " | ".join(cells) + " |")
-    for role, told in found.items():
+    for role, shown in found.items():
         lines += ["", f"## {role}: where the samples ended", ""]
-        lines += [f"- {share:.1%} `{frame}`" for frame, share in told["hottest"]]
+        lines += [f"- {share:.1%} `{frame}`" for frame, share in shown["hottest"]]
     return "\n".join([*lines, ""])

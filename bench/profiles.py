@@ -1,4 +1,4 @@
-"""How long everything takes: the quick form, the full form, and any other by a factor."""
+"""Durations: the quick form, the full form, and any other by a factor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Durations in seconds; pairs are A B, again and again, in one run."""
+    """Durations in seconds; pairs alternate A B in one run."""
 
     name: str
     pairs: int  # of ours and Floor K
@@ -24,7 +24,7 @@ class Profile:
     gray_pairs: int  # of calm and fault in scenario 5, while a provider hangs
     gray_steady: float
     gray_fault: float
-    backlog: float  # seconds of saturation that pile up
+    backlog: float  # of the load at saturation
     crash_every: float
     receipt_wait: float | None  # None: the default
     drain: float  # how long to wait for the last message
@@ -75,7 +75,7 @@ FULL = Profile(
 
 
 def paced(profile: Profile, factor: float) -> Profile:
-    """The same with other durations, for trying things out: what it finds is not to be quoted."""
+    """The same with other durations, for experiments: its results are not to be quoted."""
     if factor == 1.0:
         return profile
     return replace(

@@ -1,4 +1,4 @@
-"""What a measurement found: JSON for machines, Markdown for people."""
+"""The report of a measurement, as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Report:
     """Grows while scenarios run; can be written at any time."""
 
     def __init__(self, profile: str, *, provisional: bool) -> None:
-        self.form = profile
+        self.profile = profile
         self.provisional = provisional
         self.seconds = 0.0
         self._began = datetime.now(UTC)
@@ -40,38 +40,38 @@ class Report:
         self.failures: list[str] = []
 
     def measure(self, name: str, values: Sequence[float]) -> None:
-        """A measure of the table that decides; of no values nothing is said."""
+        """A measure of the result table; no effect without values."""
         assert name in BY_NAME, name
         spread = Spread.of(values)
         if spread is not None:
             self._measures[name] = spread
 
     def figure(self, scenario: str, name: str, value: Any) -> None:
-        """Anything else worth telling."""
+        """Any other figure."""
         self._figures.setdefault(scenario, {})[name] = value
 
     def ran(self, scenario: str, run: Run) -> None:
-        """One run, for the JSON."""
+        """Add a run, for the JSON."""
         self._runs.setdefault(scenario, []).append(run.summary())
 
     def verified(self, scenario: str, found: dict[str, Any]) -> None:
-        """What `sluice verify` said after a scenario."""
+        """Add the report of `sluice verify` after a scenario."""
         self._verified[scenario] = found
 
-    def knows(self, versions: Mapping[str, str]) -> None:
-        """Versions of what was measured."""
+    def add_versions(self, versions: Mapping[str, str]) -> None:
+        """Add versions of measured systems."""
         self._versions.update(versions)
 
     @property
     def ratios(self) -> dict[str, float | None]:
-        """Every measure under its stable name; None for what was not measured."""
+        """Every measure under its stable name; None if it was not measured."""
         found = {name: self._measures.get(name) for name in BY_NAME}
         return {name: None if spread is None else round(spread.median, 4) for name, spread in found.items()}
 
     def short(self) -> dict[str, Any]:
-        """The ratios with what one must know to read them."""
+        """The ratios, with their spread and circumstances."""
         return {
-            "form": self.form,
+            "form": self.profile,
             "provisional": self.provisional,
             "at": self._began.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 1),
@@ -85,7 +85,7 @@ class Report:
         }
 
     def whole(self) -> dict[str, Any]:
-        """Everything."""
+        """The short report with all figures and runs."""
         return {**self.short(), "scenarios": self._figures, "verify": self._verified, "runs": self._runs}
 
     def _open_loop(self) -> Iterable[list[dict[str, Any]]]:
@@ -99,7 +99,7 @@ class Report:
             for fault in run["faults"]
         ]
         found += [
-            f"scenario {scenario}: sluice verify found {said['violations']} faults"
+            f"scenario {scenario}: sluice verify found {said['violations']} violations"
             for scenario, said in self._verified.items()
             if said["violations"]
         ]
@@ -110,9 +110,9 @@ class Report:
         short = self.short()
         about = short["machine"]
         lines = [
-            f"# Benchmark: the {self.form} form",
+            f"# Benchmark: the {self.profile} form",
             "",
-            *(["**Provisional: the machine was not quiet, or durations were shortened. Not to be quoted.**", ""]
+            *(["**Provisional: the machine was busy, or durations were shortened. Not to be quoted.**", ""]
               if self.provisional else []),
             f"Made by `python -m bench` at {short['at']} in {short['seconds']:.0f} s on {about['cores']} cores "
             f"({about['processor']}), {about['memory_gb']:.0f} GB, load {about['load_before']:.1f} before the start. "
@@ -128,7 +128,7 @@ class Report:
             "## Conservation",
             "",
             *(self._verify_row(scenario, said) for scenario, said in self._verified.items()),
-            *([f"- **{fault}**" for fault in short["faults"]] or ["- nothing lost, nothing left over, in any run"]),
+            *([f"- **{fault}**" for fault in short["faults"]] or ["- nothing lost and nothing unsettled in any run"]),
             "",
         ]  # fmt: skip
         for scenario, figures in sorted(self._figures.items()):
@@ -140,8 +140,8 @@ class Report:
 
     @property
     def _decides(self) -> bool:
-        """Whether this is the form that must have every measure."""
-        return self.form == "full"
+        """Whether this form must have every measure."""
+        return self.profile == "full"
 
     def _row(self, name: str) -> str:
         measure, spread = BY_NAME[name], self._measures.get(name)
@@ -155,10 +155,10 @@ class Report:
         )
 
     def _verify_row(self, scenario: str, said: Mapping[str, Any]) -> str:
-        verdict = "every invariant holds" if not said["violations"] else f"**{said['violations']} faults**"
+        result = "every invariant holds" if not said["violations"] else f"**{said['violations']} violations**"
         return (
             f"- after scenario {scenario}: {said['deliveries']} deliveries, {said['attempts']} attempts, "
-            f"{said['calls']} calls, taken twice {said['duplicates']}: {verdict}"
+            f"{said['calls']} calls, {said['duplicates']} duplicates: {result}"
         )
 
     def write(self, name: str) -> list[Path]:
@@ -199,7 +199,7 @@ def _cell(value: Any) -> str:
 
 
 def machine(load_before: float) -> dict[str, Any]:
-    """What it ran on."""
+    """The machine of the run."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -235,7 +235,7 @@ def peer_versions(python: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Which state of the repository was measured; marked when files were changed since."""
+    """The measured commit; marked if files differ from it."""
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
@@ -250,6 +250,6 @@ def commit() -> str:
     return f"{head} and changes" if changed else head
 
 
-def tell(text: str) -> None:
-    """A line for the reader of stdout."""
+def print_line(text: str) -> None:
+    """Print a line to stdout."""
     print(text, file=sys.stdout, flush=True)

@@ -1,4 +1,4 @@
-"""What the record says of a run: when each message was settled, and whether anything is missing."""
+"""The results of a run in the database: each message's state and the time of its event ``sent``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.model.ids import min_id_at
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One message of the record; ``at`` is its event ``sent`` (or None), by the time of day."""
+    """One message; ``at``: the wall-clock time of its event ``sent``, or None."""
 
     number: int
     state: str
@@ -23,7 +23,7 @@ class Settled:
 
 
 async def messages(dsn: str, run: int, since: float) -> list[Settled]:
-    """Every delivery that a run made; ``since`` is the time of day at which it began."""
+    """Every delivery of a run; ``since``: the wall-clock time of its start."""
     first = min_id_at(datetime.fromtimestamp(since - 2, UTC))
     connection = await asyncpg.connect(dsn)
     try:
@@ -52,8 +52,8 @@ async def messages(dsn: str, run: int, since: float) -> list[Settled]:
     ]
 
 
-async def wait_until_quiet(dsn: str, *, seconds: float) -> tuple[bool, float]:
-    """Until nothing is due and every event is announced: whether that came, and the time of day when it did."""
+async def wait_until_settled(dsn: str, *, seconds: float) -> tuple[bool, float]:
+    """Wait until nothing is due; whether that is so within ``seconds``, and the wall-clock time then."""
     connection = await asyncpg.connect(dsn)
     deadline = time.monotonic() + seconds
     try:
@@ -71,7 +71,7 @@ async def wait_until_quiet(dsn: str, *, seconds: float) -> tuple[bool, float]:
         await connection.close()
 
 
-async def announced(dsn: str, *, seconds: float) -> bool:
+async def outbox_empty(dsn: str, *, seconds: float) -> bool:
     """Wait until every batch of events has been acknowledged by the broker."""
     connection = await asyncpg.connect(dsn)
     deadline = time.monotonic() + seconds
@@ -86,7 +86,7 @@ async def announced(dsn: str, *, seconds: float) -> bool:
 
 
 async def count_deliveries(dsn: str) -> int:
-    """How many deliveries the record has."""
+    """The number of deliveries."""
     connection = await asyncpg.connect(dsn)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM deliveries", timeout=300))
@@ -95,7 +95,7 @@ async def count_deliveries(dsn: str) -> int:
 
 
 async def queued(dsn: str) -> int:
-    """How many deliveries wait."""
+    """The number of unsettled deliveries."""
     connection = await asyncpg.connect(dsn)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL", timeout=60))

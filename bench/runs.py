@@ -1,4 +1,4 @@
-"""One run: offer a load to a subject, watch, wait until everything is settled, and tell what happened."""
+"""One run: offer a load to a subject, measure, wait until everything is settled, and collect the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.sink_client import Call, calls
 from bench.statistics import percentile
 from bench.systems import Sluice, Subject
 from bench.traffic import STREAM_SPAN, Offer, Stream
-from bench.validity import why_behind, why_void
+from bench.validity import invalid_reasons, lag_reasons
 
 LEAD = 0.4  # seconds in which the generators draw their arrivals and connect
 LATE = 5.0  # seconds after which a message is late
@@ -38,13 +38,13 @@ class Load:
     run: int
     window: int = 0
     connections: int = 64
-    patience: float = 5.0
+    response_timeout: float = 5.0
     rest: float = 60.0  # seconds to wait for everything to be settled
 
 
 @dataclass(slots=True)
 class Message:
-    """All that is known of one message; times are seconds from the start of the run."""
+    """One message; times are seconds from the start of the run."""
 
     stream: str
     intended: float
@@ -62,13 +62,13 @@ class Message:
 
 @dataclass(slots=True)
 class Run:
-    """What came of a run."""
+    """The results of a run."""
 
     system: str
     load: Load
     start: float  # of bench.clock
     offset: float  # what makes the time of day of it
-    call_log: int  # where the sink's ledger ended before
+    call_log: int  # position in the sink's call log
     answers: list[Sent]
     cpu: dict[str, float]  # CPU seconds by process within the measured span
     memory: dict[str, int]  # largest PSS by process, bytes
@@ -138,12 +138,12 @@ class Run:
         ]
 
     def recorded_times(self, *streams: str) -> list[float]:
-        """Intended send to the event ``sent`` in the record."""
+        """Intended send to the event ``sent`` in the database."""
         return [
             one.recorded - one.intended for one in self.measured(*streams) if one.accepted and one.recorded is not None
         ]
 
-    # -- what it is worth
+    # -- validity
 
     @property
     def lag_p99(self) -> float | None:
@@ -152,13 +152,13 @@ class Run:
     @property
     def void(self) -> list[str]:
         """Why no percentile may be quoted."""
-        return why_void(self.lag_p99, self.drawn, self.sent)
+        return invalid_reasons(self.lag_p99, self.drawn, self.sent)
 
     @property
     def behind(self) -> list[str]:
         """Why the subject did not keep up."""
         expected = len(self.measured())
-        return why_behind(expected, self.delivered(), self.provider_times(), self.rest)
+        return lag_reasons(expected, self.delivered(), self.provider_times(), self.rest)
 
     @property
     def accepted(self) -> int:
@@ -252,37 +252,22 @@ def _rounded(value: float | None) -> float | None:
 async def perform(
     env: Environment, system: Subject, load: Load, actions: Iterable[Action] = (), *, settle: bool = True
 ) -> Run:
-    """Make one run, with everything that happens meanwhile, and check that nothing was lost.
-
-    ``settle``: wait until everything is settled; otherwise :func:`collect` must be called when that is so.
-    """
+    """Make one run with its actions; unless ``settle``, call :func:`collect` when everything is settled."""
     python = tuple(system.roots())
     call_log = env.sink.position()
     before = env.counters[counters.ACCEPTED]
     start = now() + LEAD
     offset = wall_offset()
-    offer = Offer(
-        host="127.0.0.1",
-        port=system.port,
-        start=start,
-        seconds=load.seconds,
-        streams=load.streams,
-        result="",
-        seed=load.run,
-        connections=load.connections,
-        window=load.window,
-        patience=load.patience,
-    )
     watch = asyncio.create_task(_watch(env, system, start, load))
-    script = [asyncio.create_task(_act(start, action)) for action in actions]
+    acting = [asyncio.create_task(_act(start, action)) for action in actions]
     try:
-        sent, words = await env.generators.make(offer)
+        sent, summaries = await env.generators.make(_offer(system, load, start))
         cpu, memory = await watch
-        for task in script:
+        for task in acting:
             await task
     finally:
         watch.cancel()
-        for task in script:
+        for task in acting:
             task.cancel()
     run = Run(
         system=system.name,
@@ -294,8 +279,8 @@ async def perform(
         cpu=cpu,
         memory=memory,
         python=python,
-        drawn=sum(word["drawn"] for word in words),
-        sent=sum(word["sent"] for word in words if word["drawn"]),
+        drawn=sum(summary["drawn"] for summary in summaries),
+        sent=sum(summary["sent"] for summary in summaries if summary["drawn"]),
     )
     if settle:
         run.quiet, at = await system.rest(sum(one.accepted for one in sent), before, seconds=load.rest)
@@ -304,8 +289,23 @@ async def perform(
     return run
 
 
+def _offer(system: Subject, load: Load, start: float) -> Offer:
+    return Offer(
+        host="127.0.0.1",
+        port=system.port,
+        start=start,
+        seconds=load.seconds,
+        streams=load.streams,
+        result="",
+        seed=load.run,
+        connections=load.connections,
+        window=load.window,
+        response_timeout=load.response_timeout,
+    )
+
+
 async def collect(env: Environment, system: Subject, run: Run) -> None:
-    """Find out what became of a run's messages, and check that nothing was lost."""
+    """Collect the results of a run's messages, and check that nothing was lost."""
     found = {
         one.number: Message(
             stream=run.load.streams[one.number // STREAM_SPAN].name,
@@ -352,7 +352,7 @@ async def _watch(
 
 
 def conservation(run: Run, *, record: bool) -> list[str]:
-    """What is wrong: accepted and not recorded, recorded and refused, not settled, taken and not accepted."""
+    """Faults: accepted and not stored, stored and rejected, not settled, delivered and not stored."""
     faults = []
     if run.lost:
         faults.append(f"{run.lost} accepted messages were lost")
@@ -364,10 +364,10 @@ def conservation(run: Run, *, record: bool) -> list[str]:
         open_ = sum(one.settled is not None and one.settled.state in ("QUEUED", "SENDING") for one in run.messages)
         unrecorded = sum(one.settled is None and bool(one.calls) for one in run.messages)
         for count, words in (
-            (missing, "were accepted and are not in the record"),
-            (refused, "were refused and are in the record"),
+            (missing, "were accepted and are not in the database"),
+            (refused, "were refused and are in the database"),
             (open_, "are not settled"),
-            (unrecorded, "reached a provider and are not in the record"),
+            (unrecorded, "reached a provider and are not in the database"),
         ):
             if count:
                 faults.append(f"{count} messages {words}")
@@ -375,7 +375,7 @@ def conservation(run: Run, *, record: bool) -> list[str]:
 
 
 async def verify(env: Environment, system: Sluice, call_log: int) -> dict[str, Any]:
-    """`sluice verify --quiet` on the record and on what the sink saw since ``ledger``.
+    """Run `sluice verify --at-rest` with the sink's call log from the position ``call_log`` on.
 
     Raises:
         Failed: it could not be run.

@@ -1,10 +1,10 @@
-"""Looking for the highest rate that a system keeps up with: a ladder, up while it does, down until it does. Pure."""
+"""Search for the highest sustained rate: a ladder, up while it is sustained, down until it is. Pure."""
 
 from __future__ import annotations
 
 
 class Ladder:
-    """Ask for ``rate``, tell whether it was kept up with, until ``done``; then ``best`` is the last good rate.
+    """Run at ``rate``, record whether it was sustained, until ``done``; then ``best`` is the last good rate.
 
     From the first guess it goes up by ``step`` while the rate is good. If the first is bad already it goes down
     until one is good; the rate above that one is known to be bad, so the search is over.
@@ -20,8 +20,8 @@ class Ladder:
         self._step = step
         self._most = most
 
-    def tell(self, good: bool) -> None:
-        """The result of the rate that was asked for."""
+    def record(self, good: bool) -> None:
+        """Record the result of ``rate``."""
         went_down = bool(self.tried) and not self.tried[-1][1]
         self.tried.append((self.rate, good))
         if good:

@@ -1,4 +1,4 @@
-"""The eight scenarios. Each adds its figures to the report: ratios to a floor or to itself, never a bare number."""
+"""The eight benchmark scenarios. Each adds its figures to the report: ratios to a baseline or to itself."""
 
 from __future__ import annotations
 
@@ -23,69 +23,69 @@ from bench.traffic import Shape, Stream
 from sluice.bus.topics import Topic, delivery_topic
 from sluice.model.message import Channel
 
-WINDOW = 1000  # messages under way when we and Floor K are at their limit
-PEER_WINDOW = 200  # the peers reach theirs with fewer, and take seconds to fill a larger one
-TENANTS = 16  # each fault takes one whose providers nobody has used
+WINDOW = 1000  # messages in flight that saturate Sluice and Floor K
+PEER_WINDOW = 200  # saturates the peers, which need seconds to fill a larger window
+TENANTS = 16  # each fault uses one with unused providers
 LITTLE_PARTITIONS = (1, 8)
 LITTLE_SLOTS = (64, 256)
 LITTLE_SECONDS = 0.200
-LITTLE_WINDOW = 6  # messages under way for each slot: enough on the road that no slot waits for one
+LITTLE_WINDOW = 6  # messages in flight for each slot, so that no slot is idle
 OVERLOAD_CONNECTIONS = 400  # of each stream and generator
 REFUSED_503 = {"behaviour": "fault", "code": "service_unavailable", "latency": {"median": 0.0}}
 HANGING = {"behaviour": "hang", "latency": {"median": 3600.0}}
 
 
 class Bench:
-    """A measurement under way: the world, the systems in it, and the report that grows."""
+    """A running measurement: the environment, the systems in it, and the report."""
 
     def __init__(self, env: Environment, profile: Profile, report: Report) -> None:
-        self.world = env
-        self.form = profile
+        self.env = env
+        self.profile = profile
         self.report = report
         self.sluice: Sluice | None = None
-        self.rivals: dict[str, Competitor] = {}
-        self.saturation: float | None = None  # of ours, messages per second
-        self.limit: float | None = None  # what went through at a full window in the same minutes
+        self.competitors: dict[str, Competitor] = {}
+        self.saturation: float | None = None  # of Sluice, messages per second
+        self.limit: float | None = None  # throughput of a full window in the same minutes
         self._tenants: Iterator[Tenant] = iter(())
-        self._ledger = 0
+        self._call_log_position = 0
 
     # -- systems
 
     async def start_sluice(self, *, settings: dict[str, str] | None = None, tenants: int = TENANTS) -> Sluice:
-        """Sluice on a new record."""
+        """Start Sluice on an empty database."""
         self.end_sluice()
         chosen = dict(settings or {})
-        if self.form.receipt_wait is not None:
-            chosen.setdefault("SLUICE_UNKNOWN_OUTCOME_WAIT", f"{self.form.receipt_wait:g}")
-        self._ledger = self.world.sink.position()
-        database = f"bench_{self.world.next_run()}"
-        self.sluice = await Sluice.start(self.world, database, tenants=tenants, settings=chosen)
+        if self.profile.receipt_wait is not None:
+            chosen.setdefault("SLUICE_UNKNOWN_OUTCOME_WAIT", f"{self.profile.receipt_wait:g}")
+        self._call_log_position = self.env.sink.position()
+        database = f"bench_{self.env.next_run()}"
+        self.sluice = await Sluice.start(self.env, database, tenants=tenants, settings=chosen)
         self._tenants = iter(self.sluice.tenants[1:])
-        self.world.say("Sluice runs" + (f" with {settings}" if settings else ""))
+        self.env.say("Sluice runs" + (f" with {settings}" if settings else ""))
         return self.sluice
 
     def end_sluice(self) -> None:
-        """Stop it, if it runs."""
+        """Stop Sluice, if it runs."""
         if self.sluice is not None:
             self.sluice.end()
             self.sluice = None
 
     async def competitor(self, name: str) -> Competitor:
-        """A floor or a peer, started when first asked for."""
-        if name not in self.rivals:
+        """A baseline or a peer, started on first use."""
+        if name not in self.competitors:
             start = {
                 "floor-k": systems.start_floor_k,
                 "floor-c": systems.start_floor_c,
                 "celery": systems.start_celery,
             }[name]
-            self.rivals[name] = await start(self.world)
-            self.world.say(f"{name} runs")
-        return self.rivals[name]
+            self.competitors[name] = await start(self.env)
+            self.env.say(f"{name} runs")
+        return self.competitors[name]
 
-    def end_rivals(self, *names: str) -> None:
-        """Stop those named, or all."""
-        for name in names or tuple(self.rivals):
-            competitor = self.rivals.pop(name, None)
+    def end_competitors(self, *names: str) -> None:
+        """Stop the named ones, or all."""
+        for name in names or tuple(self.competitors):
+            competitor = self.competitors.pop(name, None)
             if competitor is not None:
                 competitor.end()
 
@@ -95,15 +95,15 @@ class Bench:
         return self.sluice
 
     def next_tenant(self) -> Tenant:
-        """A project whose providers nobody has used: their health is unknown."""
+        """A project with unused providers, whose health is unknown."""
         return next(self._tenants)
 
     async def check(self, scenario: str) -> None:
-        """`sluice verify` over the whole record of this Sluice."""
-        found = await verify(self.world, self.ours, self._ledger)
+        """Run `sluice verify` over the whole database."""
+        found = await verify(self.env, self.ours, self._call_log_position)
         self.report.verified(scenario, found)
         if found["violations"]:
-            self.world.say(f"scenario {scenario}: verify found {found['broken']} faults: {found['faults'][:2]}")
+            self.env.say(f"scenario {scenario}: verify found {found['broken']} faults: {found['faults'][:2]}")
 
     # -- runs
 
@@ -124,27 +124,27 @@ class Bench:
         return Stream(name, Shape(run, channel, delivery_class).template(), rate, kind, keys, **more)
 
     async def run(self, scenario: str, system: Subject, load: Load, actions: Sequence[Action] = ()) -> Run:
-        """Make a run and put it into the report."""
-        made = await perform(self.world, system, load, actions)
+        """Make a run and add it to the report."""
+        made = await perform(self.env, system, load, actions)
         self.note(scenario, made)
         return made
 
     def note(self, scenario: str, run: Run) -> None:
-        """Put a run into the report, and tell of it."""
+        """Add a run to the report, and print a line about it."""
         self.report.ran(scenario, run)
-        told = run.summary()
-        words = [
-            f"scenario {scenario}  {run.system:<8} {told['offered_per_s']:>7} /s offered, "
-            f"{told['delivered_per_s']:>7} /s delivered",
-            f"accept p99 {told['accept_p99_ms']} ms, provider p99 {told['provider_p99_ms']} ms",
+        shown = run.summary()
+        parts = [
+            f"scenario {scenario}  {run.system:<8} {shown['offered_per_s']:>7} /s offered, "
+            f"{shown['delivered_per_s']:>7} /s delivered",
+            f"accept p99 {shown['accept_p99_ms']} ms, provider p99 {shown['provider_p99_ms']} ms",
         ]
-        words += [f"VOID: {reason}" for reason in run.void if not run.load.window]
-        words += [f"FAULT: {fault}" for fault in run.faults]
-        self.world.say("; ".join(words))
+        parts += [f"VOID: {reason}" for reason in run.void if not run.load.window]
+        parts += [f"FAULT: {fault}" for fault in run.faults]
+        self.env.say("; ".join(parts))
 
     async def at_limit(self, scenario: str, system: Subject, *, warm: float, seconds: float) -> Run:
-        """As fast as the sink takes: a bounded number of messages under way over the whole pipeline."""
-        run = self.world.next_run()
+        """As fast as the sink accepts: a bounded number of messages in flight over the whole pipeline."""
+        run = self.env.next_run()
         tenant = self.ours.tenants[0] if isinstance(system, Sluice) else None
         window = WINDOW if system.name in ("sluice", "floor-k") else PEER_WINDOW
         load = Load(
@@ -153,52 +153,52 @@ class Bench:
             warm=warm,
             run=run,
             window=window,
-            rest=self.form.drain,
+            rest=self.profile.drain,
         )
         return await self.run(scenario, system, load)
 
     async def at_rate(
         self, scenario: str, system: Subject, rate: float, *, warm: float, seconds: float, urgent: float = 0.0
     ) -> Run:
-        """Open loop, Poisson."""
-        run = self.world.next_run()
+        """Open loop, Poisson arrivals."""
+        run = self.env.next_run()
         tenant = self.ours.tenants[0] if isinstance(system, Sluice) else None
         streams = [self.stream(run, tenant, rate * (1 - urgent), name="standard")]
         if urgent:
             streams.append(self.stream(run, tenant, rate * urgent, name="urgent", delivery_class="urgent"))
-        load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.form.drain)
+        load = Load(tuple(streams), seconds=warm + seconds, warm=warm, run=run, rest=self.profile.drain)
         return await self.run(scenario, system, load)
 
     async def search(self, scenario: str, system: Subject, guess: float) -> float | None:
-        """The highest open-loop rate that a subject keeps up with."""
-        assert self.form.step is not None
+        """The highest open-loop rate that a subject sustains."""
+        assert self.profile.step is not None
         ladder = Ladder(guess)
         while not ladder.done:
             made = await self.at_rate(
-                scenario, system, ladder.rate, warm=min(3.0, self.form.warm), seconds=self.form.step
+                scenario, system, ladder.rate, warm=min(3.0, self.profile.warm), seconds=self.profile.step
             )
             reasons = [*made.behind, *made.faults]
             if reasons:
-                self.world.say(f"    {ladder.rate:.0f} /s is too much: {'; '.join(reasons)}")
-            ladder.tell(not reasons)
+                self.env.say(f"    {ladder.rate:.0f} /s is too much: {'; '.join(reasons)}")
+            ladder.record(not reasons)
         return ladder.best
 
     def need_saturation(self) -> float:
-        """Our saturation, as scenario 1 found it.
+        """The saturation of Sluice, from scenario 1.
 
         Raises:
-            Failed: nobody knows it.
+            Failed: scenario 1 did not run.
         """
         if self.saturation is None:
             raise Failed("the saturation is not known: run scenario 1 as well, or give --saturation")
         return self.saturation
 
     async def saturation_now(self) -> float:
-        """What scenario 1 would find at this moment: the machine drifts by tens of percent within the hour between."""
+        """The saturation now: the machine drifts by tens of per cent within the hour since scenario 1."""
         whole = self.need_saturation()
         if self.limit is None:
             return whole
-        made = await self.at_limit("drift", self.ours, warm=min(2.0, self.form.warm), seconds=self.form.burst)
+        made = await self.at_limit("drift", self.ours, warm=min(2.0, self.profile.warm), seconds=self.profile.burst)
         return whole * made.rate / self.limit
 
 
@@ -206,57 +206,66 @@ class Bench:
 
 
 async def saturation(bench: Bench) -> None:
-    """1: how much goes through, against the floors and the baseline."""
-    profile, report = bench.form, bench.report
-    await bench.world.sink.behave(sink_client.FAST)
+    """1: throughput, against the baselines and the peers."""
+    profile, report = bench.profile, bench.report
+    await bench.env.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     await asyncio.sleep(2.0)
     supervisor = ours.supervisor_memory()
-    idle = ours.memory() + supervisor
-    report.measure("memory_idle_mb", [idle])
+    report.measure("memory_idle_mb", [ours.memory() + supervisor])
     competitors = [await bench.competitor(name) for name in ("floor-k", "floor-c", "celery")]
-    everybody: list[Subject] = [ours, *competitors]
-    for system in everybody:
+    systems: list[Subject] = [ours, *competitors]
+    for system in systems:
         await bench.at_limit("1 warm-up", system, warm=0.5, seconds=min(2.0, profile.burst))
-    found: dict[str, list[list[float]]] = {"sluice": []}
+    found: dict[str, list[list[float]]] = {"sluice": []}  # pairs of Sluice's rate and the named system's
     at_limit: list[tuple[Run, Run]] = []
     most_memory = 0.0
     for number in range(max(profile.pairs, profile.peer_pairs)):
-        round_: dict[str, float | None] = {}
-        runs: dict[str, Run] = {}
         wanted: list[Subject] = [ours]
-        wanted += [bench.rivals["floor-k"]] if number < profile.pairs else []
+        wanted += competitors[:1] if number < profile.pairs else []
         wanted += competitors[1:] if number < profile.peer_pairs else []
-        for system in wanted:
-            runs[system.name] = made = await bench.at_limit("1", system, warm=profile.warm, seconds=profile.burst)
-            round_[system.name] = made.rate
-            if profile.step is not None and made.rate:
-                round_[system.name] = await bench.search("1", system, 0.9 * made.rate)
+        runs, rates = await _round(bench, wanted)
         most_memory = max(most_memory, runs["sluice"].python_memory)
-        for name, rate in round_.items():
-            found.setdefault(name, []).append([round_["sluice"] or 0.0, rate or 0.0])
+        for name, rate in rates.items():
+            found.setdefault(name, []).append([rates["sluice"] or 0.0, rate or 0.0])
         if "floor-k" in runs:
             at_limit.append((runs["sluice"], runs["floor-k"]))
     own = [pair[0] for pair in found["sluice"] if pair[0]]
     if own:
         bench.saturation = median(own)
         bench.limit = median([mine.rate for mine, _ in at_limit])
+    report.measure("memory_saturation_mb", [most_memory + supervisor])
+    _report_saturation(report, found, at_limit)
+    bench.end_competitors("celery", "floor-c")
+
+
+async def _round(bench: Bench, systems: Sequence[Subject]) -> tuple[dict[str, Run], dict[str, float | None]]:
+    """One run of each system at a full window, and its highest sustained rate."""
+    profile = bench.profile
+    runs: dict[str, Run] = {}
+    rates: dict[str, float | None] = {}
+    for system in systems:
+        runs[system.name] = made = await bench.at_limit("1", system, warm=profile.warm, seconds=profile.burst)
+        rates[system.name] = made.rate
+        if profile.step is not None and made.rate:
+            rates[system.name] = await bench.search("1", system, 0.9 * made.rate)
+    return runs, rates
+
+
+def _report_saturation(
+    report: Report, found: dict[str, list[list[float]]], at_limit: Sequence[tuple[Run, Run]]
+) -> None:
     report.figure("1", "saturation_per_s", {name: _spread([p[1] for p in pairs]) for name, pairs in found.items()})
-    for name, measure in (
-        ("floor-k", "saturation_over_floor_k"),
-        ("floor-c", "saturation_over_floor_c"),
-        ("celery", "saturation_over_celery"),
-    ):
+    for name in ("floor-k", "floor-c", "celery"):
+        measure = f"saturation_over_{name.replace('-', '_')}"
         report.measure(measure, ratios([(pair[0], pair[1]) for pair in found.get(name, [])]))
     report.measure(
         "python_cpu_over_floor_k",
         ratios([(a.per_thousand(a.python_cpu), b.per_thousand(b.python_cpu)) for a, b in at_limit]),
     )
     report.measure("postgres_cpu_over_python", ratios([(a.cpu["postgres"], a.python_cpu) for a, _ in at_limit]))
-    report.measure("memory_saturation_mb", [most_memory + supervisor])
     report.figure("1", "cpu_s_per_1000", _costs([a for a, _ in at_limit]))
     report.figure("1", "cpu_s_per_1000_floor_k", _costs([b for _, b in at_limit]))
-    bench.end_rivals("celery", "floor-c")
 
 
 def _costs(runs: Sequence[Run]) -> dict[str, Any]:
@@ -278,16 +287,16 @@ def _spread(values: Sequence[float]) -> dict[str, float | int] | None:
 
 
 async def latency(bench: Bench) -> None:
-    """2: how long it takes at a fixed load, against Floor K at the same rate."""
-    profile, report = bench.form, bench.report
+    """2: latency at fixed loads, against Floor K at the same rate."""
+    profile, report = bench.profile, bench.report
     whole = bench.need_saturation()
-    await bench.world.sink.behave(sink_client.MODEL)
+    await bench.env.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
     floor = await bench.competitor("floor-k")
     for share in profile.shares:
         pairs: list[tuple[Run, Run]] = []
         for attempt in range(profile.pairs + profile.spare_pairs):
-            if len(pairs) == profile.pairs or (attempt >= profile.pairs and not bench.world.time_left(60)):
+            if len(pairs) == profile.pairs or (attempt >= profile.pairs and not bench.env.time_left(60)):
                 break
             made = []
             for system in (ours, floor):
@@ -336,8 +345,8 @@ def _latencies(pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
 
 
 async def concurrency(bench: Bench) -> None:
-    """3: a slow provider is waited for by many at once, not partition by partition."""
-    profile, report, env = bench.form, bench.report, bench.world
+    """3: calls of a slow provider overlap within a partition."""
+    profile, report, env = bench.profile, bench.report, bench.env
     await env.sink.behave(sink_client.SLOW)
     topics = [Topic.ACCEPTED.value, delivery_topic(Channel.EMAIL).value]
     whole = bench.saturation
@@ -377,7 +386,7 @@ async def concurrency(bench: Bench) -> None:
 
 async def failover(bench: Bench) -> None:
     """4: a provider answers 503 at once, and later works again."""
-    profile, report, env = bench.form, bench.report, bench.world
+    profile, report, env = bench.profile, bench.report, bench.env
     rate = 0.5 * bench.need_saturation()
     ours = bench.sluice or await bench.start_sluice()
     subjects_: list[Subject] = [ours]
@@ -400,13 +409,13 @@ async def failover(bench: Bench) -> None:
             (end, partial(env.sink.behave, sink_client.MODEL)),
         ]
         made = await bench.run("4", system, load, actions)
-        told = _failover_figures(made, begin, end)
-        report.figure("4", system.name, told)
+        shown = _failover_figures(made, begin, end)
+        report.figure("4", system.name, shown)
         if system is ours:
-            report.measure("failover_throughput_over_before", [told["throughput in fault / before"]])
-            report.measure("failover_late_percent", [told["late, per cent"]])
+            report.measure("failover_throughput_over_before", [shown["throughput in fault / before"]])
+            report.measure("failover_late_percent", [shown["late, per cent"]])
             report.measure("failover_lost", [float(made.lost)])
-    bench.end_rivals("floor-c")
+    bench.end_competitors("floor-c")
 
 
 def _failover_figures(run: Run, begin: float, end: float) -> dict[str, Any]:
@@ -423,19 +432,19 @@ def _failover_figures(run: Run, begin: float, end: float) -> dict[str, Any]:
         "refused calls": refused,
         "provider p99 before, ms": _milliseconds(_p99(run.provider_times(end=begin))),
         "provider p99 in fault, ms": _milliseconds(_p99(run.provider_times(begin=begin, end=end))),
-        "seconds until the provider was left alone": _left_alone(a_calls, begin, end, run),
+        "seconds until the provider was abandoned": _abandoned_after(a_calls, begin, end, run),
         "seconds from the repair until it was used again": _used_again(a_calls, end, run),
-        "answers to the refused": "503 at once",
+        "responses of the failing provider": "503 at once",
     }
 
 
 def _kept(run: Run, begin: float, end: float) -> float:
-    """Delivered within a span over due within it: at a steady state about 1, whatever the dice said."""
+    """Delivered within a span over due within it: about 1 in a steady state."""
     due = len(run.measured(begin=begin, end=end))
     return run.delivered(begin, end) / due if due else 0.0
 
 
-def _left_alone(calls: Sequence[float], begin: float, end: float, run: Run) -> float | None:
+def _abandoned_after(calls: Sequence[float], begin: float, end: float, run: Run) -> float | None:
     """From the fault until the provider gets less than a tenth of the traffic (in quarter seconds)."""
     rate = len(run.measured(begin=begin, end=end)) / (end - begin)
     moment = begin
@@ -463,59 +472,71 @@ def _milliseconds(seconds: float | None) -> float | None:
 # -- 5 -----------------------------------------------------------------------------------------------------------
 
 
+Spell = tuple[float, float, float]
+"""Start of the calm, start and end of the fault, in seconds from the start of the run."""
+
+
 async def gray_failure(bench: Bench) -> None:
-    """5: an SMS provider takes calls and never answers (in the full form also: is slow; fails at times)."""
-    profile, report, env = bench.form, bench.report, bench.world
+    """5: an SMS provider never responds (in the full form also: is slow; fails sometimes)."""
+    profile, report = bench.profile, bench.report
     rate = 0.5 * bench.need_saturation()
-    ours = bench.sluice or await bench.start_sluice()
+    if bench.sluice is None:
+        await bench.start_sluice()
     variants: dict[str, tuple[int, dict[str, Any]]] = {"hang": (profile.gray_pairs, HANGING)}
     if profile.step is not None:
         variants["20 x slower"] = 1, {"latency": {"median": 1.0, "sigma": 0.35}}
         variants["15 % 503"] = 1, {"fail": 15.0, "code": "20503"}
-    # Calm and fault come again and again in one run, each time for a tenant whose providers nobody has used.
-    for name, (spells, rule) in variants.items():
-        await env.sink.behave(sink_client.MODEL)
-        run = env.next_run()
-        streams: list[Stream] = []
-        actions: list[Action] = []
-        faults: list[tuple[float, float, float]] = []  # begin of the calm, begin and end of the fault
-        for spell in range(spells):
-            first = spell * (profile.warm + profile.gray_steady + profile.gray_fault)
-            calm = first + profile.warm
-            begin, end = calm + profile.gray_steady, calm + profile.gray_steady + profile.gray_fault
-            faults.append((calm, begin, end))
-            tenant = bench.next_tenant()
-            for channel in ("email", "sms"):
-                streams.append(bench.stream(run, tenant, rate / 2, name=channel, channel=channel, begin=first, end=end))
-            actions += [
-                (begin, partial(env.sink.behave, sink_client.MODEL, {"sms-a": rule})),
-                (end, partial(env.sink.behave, sink_client.MODEL)),
-            ]
-        load = Load(tuple(streams), seconds=faults[-1][2], warm=profile.warm, run=run, rest=profile.drain)
-        made = await bench.run("5", ours, load, actions)
-        due = [one for _, begin, end in faults for one in made.measured("sms", begin=begin, end=end)]
-        late = [one for _, begin, end in faults for one in made.late("sms", begin=begin, end=end)]
-        before = [made.provider_times("email", begin=calm, end=begin) for calm, begin, _ in faults]
-        during = [made.provider_times("email", begin=begin, end=end) for _, begin, end in faults]
-        report.figure(
-            "5",
-            name,
-            {
-                "e-mail p99 before, ms": [_milliseconds(_p99(times)) for times in before],
-                "e-mail p99 during, ms": [_milliseconds(_p99(times)) for times in during],
-                "e-mail p50 before, ms": [_milliseconds(percentile(times, 0.5)) for times in before],
-                "e-mail p50 during, ms": [_milliseconds(percentile(times, 0.5)) for times in during],
-                "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
-                "sms lost": sum(one.accepted and first_taken(one) is None for one in made.measured("sms")),
-                "most calls held by the provider": _most_held(
-                    [call for one in made.messages for call in one.calls if call.endpoint == "sms-a"]
-                ),
-                "duplicates": made.duplicates,
-            },
-        )
+    for name, (count, rule) in variants.items():
+        made, spells = await _spells(bench, rate, count, rule)
+        before = [made.provider_times("email", begin=calm, end=begin) for calm, begin, _ in spells]
+        during = [made.provider_times("email", begin=begin, end=end) for _, begin, end in spells]
+        report.figure("5", name, _gray_figures(made, spells, before, during))
         if name == "hang":
-            pairs = [(_p99(held), _p99(calm)) for held, calm in zip(during, before, strict=True)]
+            pairs = [(_p99(faulty), _p99(calm)) for faulty, calm in zip(during, before, strict=True)]
             report.measure("hang_email_p99_over_before", ratios(pairs))
+
+
+async def _spells(bench: Bench, rate: float, count: int, rule: dict[str, Any]) -> tuple[Run, list[Spell]]:
+    """One run of ``count`` spells of calm and fault, each for a tenant with unused providers."""
+    profile, env = bench.profile, bench.env
+    await env.sink.behave(sink_client.MODEL)
+    run = env.next_run()
+    streams: list[Stream] = []
+    actions: list[Action] = []
+    spells: list[Spell] = []
+    for spell in range(count):
+        first = spell * (profile.warm + profile.gray_steady + profile.gray_fault)
+        calm = first + profile.warm
+        begin, end = calm + profile.gray_steady, calm + profile.gray_steady + profile.gray_fault
+        spells.append((calm, begin, end))
+        tenant = bench.next_tenant()
+        for channel in ("email", "sms"):
+            streams.append(bench.stream(run, tenant, rate / 2, name=channel, channel=channel, begin=first, end=end))
+        actions += [
+            (begin, partial(env.sink.behave, sink_client.MODEL, {"sms-a": rule})),
+            (end, partial(env.sink.behave, sink_client.MODEL)),
+        ]
+    load = Load(tuple(streams), seconds=spells[-1][2], warm=profile.warm, run=run, rest=profile.drain)
+    return await bench.run("5", bench.ours, load, actions), spells
+
+
+def _gray_figures(
+    run: Run, spells: Sequence[Spell], before: Sequence[Sequence[float]], during: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    due = [one for _, begin, end in spells for one in run.measured("sms", begin=begin, end=end)]
+    late = [one for _, begin, end in spells for one in run.late("sms", begin=begin, end=end)]
+    return {
+        "e-mail p99 before, ms": [_milliseconds(_p99(times)) for times in before],
+        "e-mail p99 during, ms": [_milliseconds(_p99(times)) for times in during],
+        "e-mail p50 before, ms": [_milliseconds(percentile(times, 0.5)) for times in before],
+        "e-mail p50 during, ms": [_milliseconds(percentile(times, 0.5)) for times in during],
+        "sms late, per cent": round(100 * len(late) / len(due), 2) if due else None,
+        "sms lost": sum(one.accepted and first_taken(one) is None for one in run.measured("sms")),
+        "most unanswered calls at the provider": _most_held(
+            [call for one in run.messages for call in one.calls if call.endpoint == "sms-a"]
+        ),
+        "duplicates": run.duplicates,
+    }
 
 
 def _most_held(calls: Sequence[Any]) -> int:
@@ -531,8 +552,8 @@ def _most_held(calls: Sequence[Any]) -> int:
 
 
 async def backlog(bench: Bench) -> None:
-    """6: the workers were away; how fast the pile is worked off, and what urgent messages feel of it."""
-    profile, report, env = bench.form, bench.report, bench.world
+    """6: the e-mail worker was stopped: drain rate of the backlog, latency of urgent messages meanwhile."""
+    profile, report, env = bench.profile, bench.report, bench.env
     await env.sink.behave(sink_client.FAST)
     ours = bench.sluice or await bench.start_sluice()
     tenant = bench.next_tenant()
@@ -540,34 +561,36 @@ async def backlog(bench: Bench) -> None:
     alone = await bench.at_rate(
         "6 alone", ours, 0.1 * whole, warm=min(2.0, profile.warm), seconds=max(4.0, profile.warm)
     )
-    filled, drained, urgent = await pile_and_drain(bench, "6", tenant, whole, profile.backlog)
+    filled, drained, urgent = await drain_backlog(bench, "6", tenant, whole, profile.backlog)
     around = mean([whole, await bench.saturation_now()])
     report.figure("6", "drain", {"saturation before and after, mean, per s": round(around, 1), **drained})
     if drained["drain rate per s"]:
         report.measure("drain_over_saturation", [drained["drain rate per s"] / around])
-    # What came before the worker was there waited for it, not for the pile.
+    # A message before the worker's start waited for the start, not for the backlog.
     beside = urgent.provider_times(begin=drained["first call after, s"], end=drained["last call after, s"])
     report.figure(
         "6",
         "urgent",
         {
             "p99 alone, ms": _milliseconds(_p99(alone.provider_times())),
-            "p99 while the pile is worked off, ms": _milliseconds(_p99(beside)),
+            "p99 while the backlog drains, ms": _milliseconds(_p99(beside)),
         },
     )
     if filled.faults:
         env.say(f"    {filled.faults}")
 
 
-async def pile_and_drain(
+async def drain_backlog(
     bench: Bench, scenario: str, tenant: Tenant, whole: float, seconds: float, *, most: int | None = None
 ) -> tuple[Run, dict[str, Any], Run]:
-    """Stop the e-mail worker, let a pile grow, start it again; urgent messages come at 0.1 S meanwhile."""
-    env, ours = bench.world, bench.ours
-    control = ours.engine.control
+    """Stop the e-mail worker, let a backlog grow, start it again; urgent messages arrive at 0.1 S meanwhile.
+
+    Returns the run that filled the backlog, the figures of the drain, and the run of the urgent messages.
+    """
+    env, ours = bench.env, bench.ours
+    control = ours.stack.control
     await asyncio.to_thread(control.stop, "email-worker")
     run = env.next_run()
-    # At the rate at which the whole keeps up, and never slower than the pile is wanted.
     rate = 0.9 * whole
     length = seconds if most is None else most / rate
     load = Load((bench.stream(run, tenant, rate, kind="constant"),), seconds=length, warm=0.0, run=run)
@@ -576,7 +599,7 @@ async def pile_and_drain(
     env.say(f"    {size} messages wait")
     run = env.next_run()
     stream = bench.stream(run, tenant, 0.1 * whole, name="urgent", delivery_class="urgent")
-    load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.form.drain)
+    load = Load((stream,), seconds=max(3.0, 1.2 * size / whole), warm=0.0, run=run, rest=bench.profile.drain)
 
     async def start() -> None:
         await asyncio.to_thread(control.start, "email-worker")
@@ -585,25 +608,24 @@ async def pile_and_drain(
     filled.quiet = urgent.quiet
     await collect(env, ours, filled)
     bench.note(scenario, filled)
+    return filled, {"messages": size, **_drain_figures(filled, urgent)}, urgent
+
+
+def _drain_figures(filled: Run, urgent: Run) -> dict[str, Any]:
+    """The drain rate, and the first and last call in seconds from the start of the worker."""
     moments = sorted(moment for one in filled.messages if (moment := first_taken(one)) is not None)
     took = moments[-1] - moments[0] if len(moments) > 1 else 0.0
-    # From the start of the worker.
     first, last = (round(moments[at] - urgent.start, 2) if moments else None for at in (0, -1))
-    return (
-        filled,
-        {
-            "messages": size,
-            "drain rate per s": round(len(moments) / took, 1) if took else None,
-            "first call after, s": first,
-            "last call after, s": last,
-            **_drain_costs(urgent, filled),
-        },
-        urgent,
-    )
+    return {
+        "drain rate per s": round(len(moments) / took, 1) if took else None,
+        "first call after, s": first,
+        "last call after, s": last,
+        **_drain_costs(urgent, filled),
+    }
 
 
 def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
-    """CPU per message while both were delivered; the worker's start is in it."""
+    """CPU seconds per 1,000 messages while both were delivered, the worker's start included."""
     begin, end = urgent.start - filled.start, urgent.start - filled.start + urgent.load.seconds
     count = filled.delivered(begin, end) + urgent.delivered(0.0)
     if not count:
@@ -618,61 +640,59 @@ def _drain_costs(urgent: Run, filled: Run) -> dict[str, float | None]:
 
 
 async def overload(bench: Bench) -> None:
-    """7: one tenant offers twice what we can carry, another one little."""
-    profile, report, env = bench.form, bench.report, bench.world
-    await env.sink.behave(sink_client.FAST)
-    ours = bench.sluice or await bench.start_sluice()
+    """7: one tenant offers twice the saturation, another one a tenth."""
+    profile, report = bench.profile, bench.report
+    await bench.env.sink.behave(sink_client.FAST)
+    if bench.sluice is None:
+        await bench.start_sluice()
     whole = await bench.saturation_now()
-    loud, quiet = bench.next_tenant(), bench.next_tenant()
-
-    async def beside(scenario: str, factor: float, seconds: float) -> Run:
-        run = env.next_run()
-        streams = [bench.stream(run, quiet, 0.1 * whole, name="quiet")]
-        if factor:
-            streams.insert(0, bench.stream(run, loud, factor * whole, name="loud"))
-        load = Load(
-            tuple(streams),
-            seconds=profile.warm + seconds,
-            warm=profile.warm,
-            run=run,
-            # Opened while the load is on, a thousand connections cost retransmissions of seconds.
-            connections=OVERLOAD_CONNECTIONS,
-            rest=profile.drain,
-        )
-        return await bench.run(scenario, ours, load)
-
-    alone = await beside("7 alone", 0.0, profile.fixed)
-    # What the machine leaves to anybody at the goodput that is asked for, when nobody is refused; and at its limit.
-    within = await beside("7 without overload", 0.75, profile.fixed)
-    limit = await beside("7 at the limit", 1.1, profile.fixed)
-    both = await beside("7", 2.0, profile.fault)
+    tenants = bench.next_tenant(), bench.next_tenant()
+    alone = await _two_tenants(bench, "7 alone", tenants, whole, 0.0, profile.fixed)
+    # For comparison: the same goodput without rejections, and the limit.
+    within = await _two_tenants(bench, "7 without overload", tenants, whole, 0.75, profile.fixed)
+    limit = await _two_tenants(bench, "7 at the limit", tenants, whole, 1.1, profile.fixed)
+    both = await _two_tenants(bench, "7", tenants, whole, 2.0, profile.fault)
     around = mean([whole, await bench.saturation_now()])
-    refusals = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
-    report.figure(
-        "7",
-        "overload",
-        {
-            "saturation before and after, mean, per s": round(around, 1),
-            "goodput per s at 0.85, 1.2, 2.1 S": [round(run.rate, 1) for run in (within, limit, both)],
-            "refused": len(refusals),
-            "refused of the quiet tenant": sum(one.stream == "quiet" for one in refusals),
-            "p99 of a refusal, ms": _milliseconds(
-                _p99([one.answered - one.intended for one in refusals if one.answered])
-            ),
-            "quiet tenant p99 alone and at 0.85, 1.2, 2.1 S, ms": [
-                _milliseconds(_p99(run.provider_times("quiet"))) for run in (alone, within, limit, both)
-            ],
-            "CPU-s per s": {name: round(used / profile.fault, 3) for name, used in both.cpu.items()},
-            "seconds until the pile was gone": round(both.rest, 1),
-            "memory MB alone": round(alone.python_memory, 1),
-            "memory MB": round(both.python_memory, 1),
-        },
-    )
+    p99s = [_p99(run.provider_times("quiet")) for run in (alone, within, limit, both)]
+    rejections = [one for one in both.measured() if one.status in (429, 503) and one.answered is not None]
+    figures = {
+        "saturation before and after, mean, per s": round(around, 1),
+        "goodput per s at 0.85, 1.2, 2.1 S": [round(run.rate, 1) for run in (within, limit, both)],
+        "rejected": len(rejections),
+        "rejected of the quiet tenant": sum(one.stream == "quiet" for one in rejections),
+        "p99 of a rejection, ms": _milliseconds(
+            _p99([one.answered - one.intended for one in rejections if one.answered])
+        ),
+        "quiet tenant p99 alone and at 0.85, 1.2, 2.1 S, ms": [_milliseconds(p99) for p99 in p99s],
+        "CPU-s per s": {name: round(used / profile.fault, 3) for name, used in both.cpu.items()},
+        "seconds until the backlog was empty": round(both.rest, 1),
+        "memory MB alone": round(alone.python_memory, 1),
+        "memory MB": round(both.python_memory, 1),
+    }
+    report.figure("7", "overload", figures)
     report.measure("overload_goodput_over_saturation", [both.rate / around])
-    report.measure(
-        "overload_quiet_tenant_p99_over_alone",
-        ratios([(_p99(both.provider_times("quiet")), _p99(alone.provider_times("quiet")))]),
+    report.measure("overload_quiet_tenant_p99_over_alone", ratios([(p99s[3], p99s[0])]))
+
+
+async def _two_tenants(
+    bench: Bench, scenario: str, tenants: tuple[Tenant, Tenant], whole: float, factor: float, seconds: float
+) -> Run:
+    """A loud tenant at ``factor`` S (none at 0) beside a quiet one at 0.1 S."""
+    loud, quiet = tenants
+    run = bench.env.next_run()
+    streams = [bench.stream(run, quiet, 0.1 * whole, name="quiet")]
+    if factor:
+        streams.insert(0, bench.stream(run, loud, factor * whole, name="loud"))
+    load = Load(
+        tuple(streams),
+        seconds=bench.profile.warm + seconds,
+        warm=bench.profile.warm,
+        run=run,
+        # A thousand connections opened under load would cost seconds of retransmissions.
+        connections=OVERLOAD_CONNECTIONS,
+        rest=bench.profile.drain,
     )
+    return await bench.run(scenario, bench.ours, load)
 
 
 # -- 8 -----------------------------------------------------------------------------------------------------------
@@ -680,7 +700,7 @@ async def overload(bench: Bench) -> None:
 
 async def crashes(bench: Bench) -> None:
     """8: kill -9 the worker, the router, the gateway; restart the broker."""
-    profile, report, env = bench.form, bench.report, bench.world
+    profile, report, env = bench.profile, bench.report, bench.env
     rate = 0.5 * bench.need_saturation()
     await env.sink.behave(sink_client.MODEL)
     ours = bench.sluice or await bench.start_sluice()
@@ -693,45 +713,40 @@ async def crashes(bench: Bench) -> None:
     async def restart_broker() -> None:
         await asyncio.to_thread(env.services.control.restart, "kafka")
 
-    happenings: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-        ("email-worker", partial(kill, "email-worker")),
-        ("router", partial(kill, "router")),
-        ("gateway", partial(kill, "gateway")),
-        ("broker", restart_broker),
-    ]
-    moments = {name: profile.warm + every * (number + 1) for number, (name, _) in enumerate(happenings)}
+    faults: dict[str, Callable[[], Awaitable[None]]] = {
+        **{name: partial(kill, name) for name in ("email-worker", "router", "gateway")},
+        "broker": restart_broker,
+    }
+    moments = {name: profile.warm + every * (number + 1) for number, name in enumerate(faults)}
     run = env.next_run()
     load = Load(
         (bench.stream(run, tenant, rate),),
-        seconds=profile.warm + every * (len(happenings) + 2),
+        seconds=profile.warm + every * (len(faults) + 2),
         warm=profile.warm,
         run=run,
         rest=profile.drain,
     )
-    made = await bench.run("8", ours, load, [(moments[name], action) for name, action in happenings])
-    came = [call.came - made.start for one in made.messages for call in one.calls]
-    in_flight = {
-        name: sum(
-            call.came - made.start < moment < call.ended - made.start for one in made.messages for call in one.calls
-        )
-        for name, moment in moments.items()
-    }
-    report.figure(
-        "8",
-        "crashes",
-        {
-            "lost": made.lost,
-            "duplicates": made.duplicates,
-            "calls repeated under the same key": sum(max(0, len(one.calls) - 1) for one in made.messages),
-            "calls in flight at the kill": in_flight,
-            "longest gap between calls, s": {
-                name: round(longest_gap(came, moment, moment + every), 2) for name, moment in moments.items()
-            },
-            "requests without an answer": sum(one.status == 0 for one in made.messages),
-            "requests refused": sum(one.status >= 400 for one in made.messages),
-            "seconds until everything was settled": round(made.rest, 1),
+    made = await bench.run("8", ours, load, [(moments[name], fault) for name, fault in faults.items()])
+    report.figure("8", "crashes", _crash_figures(made, moments, every))
+
+
+def _crash_figures(run: Run, moments: dict[str, float], every: float) -> dict[str, Any]:
+    calls = [(call.came - run.start, call.ended - run.start) for one in run.messages for call in one.calls]
+    came = [begin for begin, _ in calls]
+    return {
+        "lost": run.lost,
+        "duplicates": run.duplicates,
+        "calls repeated under the same key": sum(max(0, len(one.calls) - 1) for one in run.messages),
+        "calls in flight at the kill": {
+            name: sum(begin < moment < end for begin, end in calls) for name, moment in moments.items()
         },
-    )
+        "longest gap between calls, s": {
+            name: round(longest_gap(came, moment, moment + every), 2) for name, moment in moments.items()
+        },
+        "requests without a response": sum(one.status == 0 for one in run.messages),
+        "requests rejected": sum(one.status >= 400 for one in run.messages),
+        "seconds until everything was settled": round(run.rest, 1),
+    }
 
 
 Scenario = Callable[[Bench], Awaitable[None]]

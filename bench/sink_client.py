@@ -1,4 +1,4 @@
-"""Our side of the sink: its doors, how they behave, and what they saw."""
+"""The client of the sink: its endpoints, their scenario, and its call log."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Rule = Mapping[str, Any]
 FAST: Rule = {"latency": {"median": 0.001}}
 MODEL: Rule = {"latency": {"median": 0.050, "sigma": 0.35}}
 SLOW: Rule = {"latency": {"median": 0.200}}
-SILENT: Rule = {"kinds": []}
+NO_RECEIPTS: Rule = {"kinds": []}
 
 
 @dataclass(slots=True)
 class Call:
-    """One call at a door: when it was read and when it was over, by bench.clock."""
+    """One call at an endpoint: read at ``came``, over at ``ended``, by bench.clock."""
 
     run: int
     number: int
@@ -36,17 +36,17 @@ class Call:
 
 
 class Sink:
-    """The far ends, in a process of their own, with one ledger."""
+    """The fake providers, in a process of their own, with one call log."""
 
     def __init__(self, folder: Path, python: str) -> None:
-        self.ledger = folder / "sink/calls.jsonl"
+        self.call_log = folder / "sink/calls.jsonl"
         self._folder = folder
         self._child = Child(
             [python, "-m", "bench.sink_process", str(folder / "sink"), str(folder / "counters")],
             log=folder / "sink.log",
             pipes=True,
         )
-        found = self._child.hear()
+        found = self._child.receive()
         self.ports: dict[str, int] = found["ports"]
         self.priority: str = found["priority"]
         self._control: str = found["control"]
@@ -56,32 +56,32 @@ class Sink:
         return {"sink": self._child.pid}
 
     def url(self, endpoint: str) -> str:
-        """The base URL of a door."""
+        """The base URL of an endpoint."""
         return f"http://127.0.0.1:{self.ports[endpoint]}"
 
     async def behave(self, rule: Rule, endpoints: Mapping[str, Rule] | None = None) -> None:
-        """All doors by ``rule``, from the next call on; those in ``doors`` by their own."""
-        script = {
-            "default": {**rule, "receipts": SILENT},
-            "endpoints": {name: {**rule, **own, "receipts": SILENT} for name, own in (endpoints or {}).items()},
+        """Apply ``rule`` to all endpoints, from the next call on; ``endpoints``: additional rules of single ones."""
+        scenario = {
+            "default": {**rule, "receipts": NO_RECEIPTS},
+            "endpoints": {name: {**rule, **own, "receipts": NO_RECEIPTS} for name, own in (endpoints or {}).items()},
         }
-        await asyncio.to_thread(self._put, json.dumps(script).encode())
+        await asyncio.to_thread(self._put, json.dumps(scenario).encode())
 
-    def _put(self, script: bytes) -> None:
-        request = urllib.request.Request(f"{self._control}/scenario", data=script, method="PUT")  # noqa: S310
+    def _put(self, scenario: bytes) -> None:
+        request = urllib.request.Request(f"{self._control}/scenario", data=scenario, method="PUT")  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
                 answer.read()
         except OSError as error:
-            raise Failed(f"the sink does not take its script: {error}") from error
+            raise Failed(f"the sink rejects the scenario: {error}") from error
 
     def position(self) -> int:
-        """Where the ledger ends now."""
-        return self.ledger.stat().st_size if self.ledger.exists() else 0
+        """The current end of the call log, in bytes."""
+        return self.call_log.stat().st_size if self.call_log.exists() else 0
 
     def lines(self, start: int) -> bytes:
-        """The ledger's whole lines from a position on."""
-        with self.ledger.open("rb") as file:
+        """The complete lines of the call log from a position on."""
+        with self.call_log.open("rb") as file:
             file.seek(start)
             written = file.read()
         return written[: written.rfind(b"\n") + 1]
@@ -92,7 +92,7 @@ class Sink:
 
 
 def calls(lines: bytes) -> list[Call]:
-    """The calls of ledger lines that belong to a run of ours."""
+    """The calls that belong to a run."""
     found = []
     for text in lines.splitlines():
         line = orjson.loads(text)

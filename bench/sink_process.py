@@ -1,6 +1,6 @@
-"""The providers' far ends in a process of their own: `python -m bench.sink_process FOLDER COUNTERS`.
+"""The fake providers in a process of their own: `python -m bench.sink_process FOLDER COUNTERS`.
 
-The simulator's doors, which also note when a call came in: its ledger alone knows when it was answered.
+Endpoints of the simulator that also log the arrival of each call: the call log has only the time of the response.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from sluice_simulator.dialect import ParsedSend
 from sluice_simulator.endpoint import Decision, Endpoint, IdempotencyEntry
 from sluice_simulator.registry import DIALECTS
 
-DOORS = {"email-a": "resend", "email-b": "resend", "sms-a": "twilio", "sms-b": "twilio"}
-KEYS_KEPT = 100_000  # idempotency keys of a door; a repeat comes within seconds
+ENDPOINTS = {"email-a": "resend", "email-b": "resend", "sms-a": "twilio", "sms-b": "twilio"}
+MAX_KEYS = 100_000  # idempotency keys of an endpoint; a repeat comes within seconds
 
 
 class TimedEndpoint(Endpoint):
-    """A door that notes when each call came in, and counts where the generator can see it."""
+    """An endpoint that logs the arrival of each call, and counts calls in memory shared with the generator."""
 
     counted: Counters
 
     def decide(self, recipient: str) -> Decision:
-        """As the script says; this is the moment at which the call was read."""
+        """The scenario's decision; called when the call has been read."""
         self._came.setdefault(recipient, []).append(now())
         self.counted[counters.CALLS] += 1
         return super().decide(recipient)
 
     def apply_scenario(self, scenario: Scenario) -> None:
-        """Take over a script."""
+        """Apply a scenario."""
         self._came: dict[str, list[float]] = getattr(self, "_came", {})
         super().apply_scenario(scenario)
 
     def store(self, send: ParsedSend, entry: IdempotencyEntry) -> None:
-        """Keep it under its key, and forget the oldest: a benchmark has no end of keys."""
+        """Store it, and delete the oldest: the number of keys is unlimited."""
         super().store(send, entry)
-        if len(self._keys) > KEYS_KEPT:
+        if len(self._keys) > MAX_KEYS:
             del self._keys[next(iter(self._keys))]
 
     def record(self, *, accepted: bool, answered: bool, **fields: Any) -> None:
-        """One call is over."""
+        """Log a finished call with its arrival."""
         came = self._came.get(fields.get("recipient", ""))
         if came:
             fields["came"] = came.pop(0)
@@ -62,8 +62,8 @@ class TimedEndpoint(Endpoint):
 
 
 async def _serve(folder: Path, counted: Counters) -> None:
-    # A collection of everything stopped all providers for a quarter of a second, for a whole one in a long run that
-    # remembers hundreds of thousands of calls, and was measured as somebody else's delay. Rings here are young ones.
+    # A full garbage collection stops all providers for up to a second in a long run, and counts as delay of the system
+    # under test. Cycles here are young ones.
     gc.freeze()
     gc.set_threshold(50_000, 20, 1_000_000)
     TimedEndpoint.counted = counted
@@ -71,14 +71,14 @@ async def _serve(folder: Path, counted: Counters) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    # Peers have no receipts, so nobody's providers send any.
-    simulator = Simulator(Scenario(default=Rule(receipts=Receipts(kinds=()))), endpoints=DOORS, log_dir=folder)
+    # Peers handle no receipts, so none are sent.
+    simulator = Simulator(Scenario(default=Rule(receipts=Receipts(kinds=()))), endpoints=ENDPOINTS, log_dir=folder)
     simulator.endpoints = {
         name: TimedEndpoint(name, DIALECTS[kind], simulator.call_log, simulator.webhook_sender)
-        for name, kind in DOORS.items()
+        for name, kind in ENDPOINTS.items()
     }
     simulator.apply_scenario(simulator.scenario)
-    # The outside world has machines of its own: how fast a provider answers does not depend on our load.
+    # Providers have machines of their own: their latency does not depend on the load here.
     priority = first_in_line(real_time=False)
     async with simulator:
         ports = {name: endpoint.port for name, endpoint in simulator.endpoints.items()}

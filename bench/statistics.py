@@ -47,7 +47,7 @@ class Spread:
 
 
 def ratios(pairs: Sequence[tuple[float | None, float | None]]) -> list[float]:
-    """Ours over theirs, pair by pair; a pair that lacks one side, or divides by nothing, is left out."""
+    """Ours over theirs, pair by pair; a pair that lacks one side, or divides by nothing, is omitted."""
     return [ours / theirs for ours, theirs in pairs if ours is not None and theirs]
 
 

@@ -1,4 +1,4 @@
-"""What is measured: Sluice, the two floors and the Celery baseline, behind one face."""
+"""The measured systems behind one protocol: Sluice, the two floors and the Celery peer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Subject(Protocol):
         ...
 
     async def settled(self, run: int, since: float) -> list[Settled] | None:
-        """What its record has of a run; None where there is no record to ask."""
+        """The deliveries of a run in its database; None if it has none."""
         ...
 
 
@@ -62,25 +62,25 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A project with its key, and its providers by door."""
+    """A project with its key, and its providers by endpoint."""
 
     key: str
     providers: Mapping[str, str]
 
 
 class Sluice:
-    """The roles, as `sluice up` starts them, on the world's servers and a database of their own."""
+    """The roles, as `sluice up` starts them, on the environment's servers and a database of their own."""
 
     name = "sluice"
 
-    def __init__(self, env: Environment, folder: Path, engine: LocalStack, dsn: str, tenants: Sequence[Tenant]) -> None:
-        self._world = env
+    def __init__(self, env: Environment, folder: Path, stack: LocalStack, dsn: str, tenants: Sequence[Tenant]) -> None:
+        self._env = env
         self._folder = folder
-        self.engine = engine
+        self.stack = stack
         self.dsn = dsn
         self.tenants = tuple(tenants)
         self.keys = tuple(tenant.key for tenant in tenants)
-        self.port = int(engine.addresses["gateway"].rpartition(":")[2])
+        self.port = int(stack.addresses["gateway"].rpartition(":")[2])
 
     @classmethod
     async def start(
@@ -105,28 +105,28 @@ class Sluice:
         else:
             dsn = results_db.with_database(env.addresses["postgres"], database)
         with environment({"SLUICE_FAILPOINTS_FILE": "", "SLUICE_PUBLIC_URL": "", **(settings or {})}):
-            engine = LocalStack(
+            stack = LocalStack(
                 folder,
                 services=SERVICES,
                 roles=ROLE_NAMES,
                 external={**env.addresses, "postgres": dsn},
                 testing=False,
             )
-            engine.start()
-        return cls(env, folder, engine, dsn, existing)
+            stack.start()
+        return cls(env, folder, stack, dsn, existing)
 
     def roots(self) -> dict[str, int]:
-        """The roles. The supervisor above them does nothing while they run; its memory is told apart."""
+        """The roles. The supervisor is idle while they run; its memory is reported separately."""
         found = read_state(self._folder)
         return {name: found[name].pid for name in ROLE_NAMES if name in found}
 
     async def rest(self, accepted: int, before: int, *, seconds: float) -> tuple[bool, float]:
-        """Until nothing is due in the record."""
-        quiet, at = await results_db.wait_until_quiet(self.dsn, seconds=seconds)
+        """Until nothing is due in the database."""
+        quiet, at = await results_db.wait_until_settled(self.dsn, seconds=seconds)
         return quiet, at - wall_offset()
 
     async def settled(self, run: int, since: float) -> list[Settled] | None:
-        """From the record."""
+        """From the database."""
         return await results_db.messages(self.dsn, run, since)
 
     def memory(self) -> float:
@@ -135,11 +135,11 @@ class Sluice:
 
     def supervisor_memory(self) -> float:
         """PSS of the process above the roles, in MB."""
-        return float(self.engine.control.process("supervisor")["memory"]) / 1e6
+        return float(self.stack.control.process("supervisor")["memory"]) / 1e6
 
     def end(self) -> None:
         """Stop the roles; the database stays."""
-        self.engine.stop()
+        self.stack.stop()
 
 
 async def make_tenants(
@@ -197,33 +197,33 @@ class Competitor:
         self.name = name
         self.port = port
         self.keys: tuple[str, ...] = ("none",)
-        self._world = env
+        self._env = env
         self._children: dict[str, Child] = {}
 
     def spawn(self, part: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         """Start one of its processes."""
-        log = self._world.folder / f"{self.name}-{part}.log"
+        log = self._env.folder / f"{self.name}-{part}.log"
         self._children[part] = Child(command, log=log, environment=variables)
 
     async def wait(self) -> None:
-        """Until a first message has come through: a worker may need longer than the door.
+        """Until a first message is delivered: a worker may start later than the HTTP server.
 
         Raises:
             Failed: none does.
         """
-        before = self._world.counters[counters.ACCEPTED]
+        before = self._env.counters[counters.ACCEPTED]
         deadline = time.monotonic() + 30.0
         if wait_for_port(self.port, self._alive):
-            request = (Shape(self._world.next_run()).template() % {"n": f"{0:09d}", "key": self.keys[0]}).encode()
+            request = (Shape(self._env.next_run()).template() % {"n": f"{0:09d}", "key": self.keys[0]}).encode()
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(request)
             await reader.read(1)
             writer.close()
             while time.monotonic() < deadline and self._alive():
-                if self._world.counters[counters.ACCEPTED] > before:
+                if self._env.counters[counters.ACCEPTED] > before:
                     return
                 await asyncio.sleep(0.1)
-        words = " ".join(f"{part}: {child.last_words()}" for part, child in self._children.items())
+        words = " ".join(f"{part}: {child.log_tail()}" for part, child in self._children.items())
         self.end()
         raise Failed(f"{self.name} does not start: {words}")
 
@@ -235,8 +235,8 @@ class Competitor:
         return {part: child.pid for part, child in self._children.items()}
 
     async def rest(self, accepted: int, before: int, *, seconds: float) -> tuple[bool, float]:
-        """Until the sink has accepted everything; a rival that has lost something never gets there."""
-        counted = self._world.counters
+        """Until the sink has accepted everything; a competitor that lost a message never returns True."""
+        counted = self._env.counters
         deadline = time.monotonic() + seconds
         seen, moved = -1, now()
         while True:
@@ -250,7 +250,7 @@ class Competitor:
             await asyncio.sleep(0.05)
 
     async def settled(self, run: int, since: float) -> list[Settled] | None:
-        """The sink's ledger is the only witness."""
+        """It has no database: only the sink's call log counts."""
         return None
 
     def end(self) -> None:
@@ -270,7 +270,7 @@ async def create_topic(servers: str, name: str, partitions: int) -> None:
 
 
 async def remake_topics(servers: str, names: Sequence[str], partitions: int) -> None:
-    """Delete topics and make them again, empty, with another number of partitions. Nobody may use them meanwhile."""
+    """Recreate topics, empty, with another number of partitions. They must not be in use."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:

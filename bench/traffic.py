@@ -40,7 +40,7 @@ class Offer:
     connections: int = 64  # of each stream, open before the start
     most_connections: int = 2000  # of each stream
     window: int = 0  # calls that may be under way in all, for the window kind
-    patience: float = 5.0  # seconds to wait for answers after the last request
+    response_timeout: float = 5.0  # seconds to wait for answers after the last request
 
     def line(self) -> str:
         """As it goes through the pipe."""

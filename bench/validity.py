@@ -1,4 +1,4 @@
-"""When a run may be quoted, and whether a system has kept up. Pure."""
+"""Whether a run is valid, and whether a system sustained its load. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ LARGEST_GROWTH = 0.5  # seconds that messages may take longer at the end of a ru
 LONGEST_REST = 2.0  # seconds after the last arrival until nothing is left to do
 
 
-def why_void(lag_p99: float | None, drawn: int, sent: int) -> list[str]:
-    """Why no percentile of this run may be quoted; nothing when it may."""
+def invalid_reasons(lag_p99: float | None, drawn: int, sent: int) -> list[str]:
+    """The reasons why no percentile of this run is valid; empty if all are."""
     reasons = []
     if lag_p99 is None:
         reasons.append("nothing was sent")
@@ -24,8 +24,8 @@ def why_void(lag_p99: float | None, drawn: int, sent: int) -> list[str]:
     return reasons
 
 
-def why_behind(offered: float, delivered: float, latencies: Sequence[float], rest: float) -> list[str]:
-    """Why a system did not keep up with what was offered; nothing when it did.
+def lag_reasons(offered: float, delivered: float, latencies: Sequence[float], rest: float) -> list[str]:
+    """The reasons why a system did not sustain the offered load; empty if it did.
 
     ``offered`` and ``delivered`` are counts of the same span, ``latencies`` in the order of sending (intended send to
     delivery, seconds), ``rest`` is how long the system went on after the last arrival.

@@ -55,7 +55,7 @@ class Floor:
 
 
 def main(port: int, servers: str, topic: str) -> None:
-    """Serve until told to end."""
+    """Serve until shown to end."""
     uvicorn.run(
         Floor(servers, topic),
         host="127.0.0.1",

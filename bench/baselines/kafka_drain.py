@@ -2,7 +2,7 @@
 
 Read a batch, POST it with 256 calls in flight, commit after the batch. As many calls as one of our workers may have at
 a provider: with 64, a provider that takes 50 ms would bound the floor at 1,280 messages a second, and its latency at
-half of our load would be that of its own pile.
+half of its load would be that of its own backlog.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEADERS = {"Authorization": "Bearer re_floor", "Content-Type": "application/json
 
 
 async def drain(servers: str, topic: str, url: str) -> None:
-    """Until told to end."""
+    """Until shown to end."""
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

@@ -1,4 +1,4 @@
-"""The proof: load, faults, and a check over ledgers that no part of the system under test writes.
+"""Load, faults, and a check over ledgers that no part of the system under test writes.
 
-``python -m tests.chaos chaos|sweep|campaigns``; see docs/reliability.md for what is promised and what was measured.
+``python -m tests.chaos chaos|sweep|campaigns``; see docs/reliability.md for the guarantee and the results.
 """

@@ -1,4 +1,4 @@
-"""The command line of the proof."""
+"""The command line: `python -m tests.chaos chaos|sweep|campaigns`."""
 
 import argparse
 import json
@@ -21,12 +21,14 @@ from tests.chaos.workloads import POINTS
 _BEGAN = time.monotonic()
 
 
-def tell(text: str) -> None:
+def progress(text: str) -> None:
+    """Print a line with the seconds since the start."""
     print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", flush=True)
 
 
 def main() -> int:
-    # During an outage aiokafka repeats each connection error several times a second; asyncio tells of the sockets.
+    """Run a command; the exit code is 1 when an invariant was violated."""
+    # During an outage aiokafka repeats each connection error several times a second; asyncio reports the sockets.
     for name in ("aiokafka", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options = _parser().parse_args()
@@ -44,27 +46,27 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--seconds", type=float, help="of load and faults (default: three a kill)")
     _common(chaos)
     chaos.set_defaults(run=_chaos)
-    sweeping = subparsers.add_parser("sweep", help="die at every named point, n-th pass, on both channels")
+    sweeping = subparsers.add_parser("sweep", help="kill a process at every failpoint, n-th hit, on both channels")
     sweeping.add_argument("--points", nargs="*", default=list(POINTS), help="default: all")
     sweeping.add_argument("--passes", nargs="*", type=int, default=[1, 2, 3])
     sweeping.add_argument("--channels", nargs="*", default=["email", "sms"])
     sweeping.add_argument("--steps", nargs="*", metavar="POINT:N:CHANNEL", help="exactly these instead")
     _common(sweeping)
     sweeping.set_defaults(run=_sweep)
-    campaigns = subparsers.add_parser("campaigns", help="one kind of trouble each, in quantity")
+    campaigns = subparsers.add_parser("campaigns", help="one kind of fault each, in quantity")
     campaigns.add_argument(
         "names", nargs="*", choices=[*CAMPAIGNS, []], metavar="name", help=f"default: all of {', '.join(CAMPAIGNS)}"
     )
     campaigns.add_argument("--size", type=int, help="of each (default: in full)")
-    campaigns.add_argument("--small", action="store_true", help="as large as in CI")
+    campaigns.add_argument("--small", action="store_true", help="the sizes of CI")
     _common(campaigns)
     campaigns.set_defaults(run=_campaigns)
     return parser
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, help="where to work; kept (default: a temporary one, kept on failure)")
-    parser.add_argument("--no-report", action="store_true", help="leave docs/reliability.md alone")
+    parser.add_argument("--folder", type=Path, help="working folder, kept (default: a temporary one, kept on failure)")
+    parser.add_argument("--no-report", action="store_true", help="do not write docs/reliability.md")
 
 
 def _chaos(options: argparse.Namespace) -> int:
@@ -72,7 +74,7 @@ def _chaos(options: argparse.Namespace) -> int:
     size = Size(options.messages, options.kills, options.seed, seconds)
     command = f"make chaos MESSAGES={size.messages} KILLS={size.kills} SEED={size.seed}"
     with _folder(options.folder) as folder:
-        figures = run(size, folder, tell)
+        figures = run(size, folder, progress)
         return _end("chaos", command, figures, folder, options)
 
 
@@ -82,7 +84,7 @@ def _sweep(options: argparse.Namespace) -> int:
         parts = [text.split(":") for text in options.steps]
         wanted = [sweep.Step(point, int(n), channel) for point, n, channel in parts]
     with _folder(options.folder) as folder:
-        figures = sweep.run(wanted, folder, tell)
+        figures = sweep.run(wanted, folder, progress)
         return _end("crash-sweep", "make crash-sweep", figures, folder, options)
 
 
@@ -90,20 +92,20 @@ def _campaigns(options: argparse.Namespace) -> int:
     chosen = [CAMPAIGNS[name] for name in options.names or CAMPAIGNS]
     sizes = {one.name: options.size or (one.small if options.small else one.full) for one in chosen}
     with _folder(options.folder) as folder:
-        figures = runner.run(sizes, folder, tell)
+        figures = runner.run(sizes, folder, progress)
         figures["table"] = runner.table(figures["campaigns"])
         command = f"make campaigns NAMES='{' '.join(sizes)}'" if options.names else "make campaigns"
         return _end("campaigns", command, figures, folder, options)
 
 
 def _end(name: str, command: str, figures: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:
-    """Say what came of it; the last line is for machines."""
+    """Print and store the result; the last line is one JSON object."""
     evidence, table = figures.pop("evidence", []), figures.pop("table", "")
     for line in evidence:
-        tell(f"BROKEN {line}")
+        progress(f"VIOLATED {line}")
     if figures["violations"]:
         (folder / "violations").touch()
-        tell(f"the ledgers, logs and data are kept in {folder}")
+        progress(f"the ledgers, logs and data are kept in {folder}")
     if not options.no_report:
         report.write(name, command=command, figures=figures, table=table)
     print(json.dumps(figures), flush=True)
@@ -112,7 +114,7 @@ def _end(name: str, command: str, figures: dict[str, Any], folder: Path, options
 
 @contextmanager
 def _folder(wanted: Path | None) -> Iterator[Path]:
-    """A folder to work in; a temporary one is deleted unless something was broken."""
+    """The working folder; a temporary one is deleted unless an invariant was violated."""
     folder = wanted.absolute() if wanted else Path(tempfile.mkdtemp(prefix="sluice-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:

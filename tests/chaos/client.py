@@ -1,9 +1,9 @@
-"""The client: places its orders on time whatever the system answers, and writes down what it was promised.
+"""The client: sends its requests on time, independent of responses, and logs every request and response.
 
-A result is ``ok`` (201: the message exists), ``bus`` (Kafka took the record), ``fail`` (a definite refusal),
-``refused`` (503: nothing was accepted), ``unreached`` (nobody listened), or ``info`` (nobody knows: time-out, reset).
-A request with an idempotency key is repeated until it is answered, as a careful caller would; one without is repeated
-only while nobody listens.
+A result is ``ok`` (201: the message exists), ``bus`` (Kafka acknowledged the record), ``fail`` (a definite rejection),
+``refused`` (503: nothing was accepted), ``unreached`` (no gateway listened), or ``info`` (unknown: time-out, reset).
+A request with an idempotency key is repeated until it has a response, as a careful caller would; one without is
+repeated only while no gateway listens.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import Ledger, now
 from tests.chaos.workload_plan import PlannedRequest, body, digest
 
-ANSWER = 5.0  # seconds a caller waits
-TRIES = 40  # of a request with a key
-LONGEST_PAUSE = 3.0  # seconds between two tries
+ANSWER = 5.0  # seconds that the client waits for a response
+MAX_TRIES = 40  # of a request with a key
+MAX_PAUSE = 3.0  # seconds between two tries
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one request."""
+    """The result of one request."""
 
     result: str
     status: int | None = None
@@ -40,10 +40,10 @@ class Answer:
 
 
 class Client:
-    """Places orders. ``counts`` tells how it goes."""
+    """Sends planned requests. ``counts`` has the results so far."""
 
     def __init__(self, cluster: Cluster, ledger: Ledger, *, seed: int) -> None:
-        self._machine = cluster
+        self._cluster = cluster
         self._ledger = ledger
         self._dice = Random(f"client {seed}")
         self._session: aiohttp.ClientSession | None = None
@@ -52,7 +52,7 @@ class Client:
         self.counts: Counter[str] = Counter()
 
     async def run(self, planned_requests: list[PlannedRequest]) -> None:
-        """Place every order at its moment; returns when all are answered or given up."""
+        """Send every request at its time; returns when each has a response or was given up."""
         began = asyncio.get_running_loop().time()
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=ANSWER)
@@ -63,7 +63,7 @@ class Client:
                     group.create_task(self._place(planned))
             await self._drop_producer(self._producer)
 
-    # -- one order ----------------------------------------------------------------------------------------------
+    # -- one planned request -------------------------------------------------------------------------------------------
 
     async def _place(self, planned: PlannedRequest) -> None:
         self.counts["placed"] += 1
@@ -75,7 +75,7 @@ class Client:
             after.append(self._cancel(planned, found))
         if planned.late_copy is not None:
             after.append(self._copy_late(planned, request))
-        # A key is taken only by a request that was: one that came too late for its own send_at left it free.
+        # Only an accepted request uses its key: one that was late for its own send_at did not.
         timed = planned.send_in is not None or planned.expires_in is not None
         if planned.conflict and any(one.result == "ok" or (one.result == "bus" and not timed) for one in answers):
             after.append(self._until_answered(planned, "conflict", self._request(planned, other=True)))
@@ -88,30 +88,30 @@ class Client:
                 times[field] = _rfc3339(moment + timedelta(seconds=ahead + (planned.send_in or 0)))
         if planned.send_in is not None:
             times["send_at"] = _rfc3339(moment + timedelta(seconds=planned.send_in))
-        preferred = self._machine.project.named(planned.preferred) if planned.preferred else None
+        preferred = self._cluster.project.named(planned.preferred) if planned.preferred else None
         return body(planned, preferred=preferred, times=times, other=other)
 
     async def _copy_late(self, planned: PlannedRequest, request: bytes) -> None:
         await asyncio.sleep(planned.late_copy or 0)
-        # Through the other door than the first time: the key is the same.
+        # Through HTTP, also if the first one went through Kafka: the key is the same.
         await self._until_answered(replace(planned, source="http"), "copy", request)
 
     async def _until_answered(self, planned: PlannedRequest, what: str, request: bytes) -> Answer:
         pause = 0.1
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, MAX_TRIES + 1):
             answer = await self._once(planned, what, request, attempt)
             if answer.result in ("ok", "bus", "fail") or (planned.key is None and answer.result != "unreached"):
                 break
             await asyncio.sleep(pause * self._dice.uniform(0.5, 1))
-            pause = min(LONGEST_PAUSE, pause * 2)
+            pause = min(MAX_PAUSE, pause * 2)
         return answer
 
     async def _once(self, planned: PlannedRequest, what: str, request: bytes, attempt: int) -> Answer:
         began = now()
         about = {
-            "order": planned.number,
+            "request": planned.number,
             "what": what,
-            "door": planned.source,
+            "source": planned.source,
             "key": planned.key,
             "body": digest(request),
         }
@@ -135,22 +135,22 @@ class Client:
     def _count(self, what: str, answer: Answer) -> None:
         self.counts[answer.result if what == "send" else f"{what} {answer.result}"] += 1
 
-    # -- the two doors ------------------------------------------------------------------------------------------
+    # -- HTTP and Kafka -----------------------------------------------------------------------------------------
 
     def _key(self, planned: PlannedRequest) -> str:
-        return self._machine.project.sandbox_key if planned.sandbox else self._machine.project.key
+        return self._cluster.project.sandbox_key if planned.sandbox else self._cluster.project.key
 
     async def _post(self, planned: PlannedRequest, request: bytes) -> Answer:
         headers = {"x-sendpipe-key": self._key(planned), "content-type": "application/json"}
         return await self._http("POST", "/v1/messages/channel", headers, request)
 
     async def _http(self, method: str, path: str, headers: dict[str, str], request: bytes | None = None) -> Answer:
-        gateways = self._dice.sample(self._machine.gateways, k=len(self._machine.gateways))
+        gateways = self._dice.sample(self._cluster.gateways, k=len(self._cluster.gateways))
         for gateway in gateways:
             try:
                 return await self._exchange(method, gateway + path, headers, request)
             except aiohttp.ClientConnectorError:
-                continue  # nobody listens there: nothing was sent, and the next one may be asked
+                continue  # nothing was sent, so the next gateway may be tried
         return Answer("unreached")
 
     async def _exchange(self, method: str, url: str, headers: dict[str, str], request: bytes | None) -> Answer:
@@ -165,7 +165,7 @@ class Client:
 
     async def _cancel(self, planned: PlannedRequest, message_id: str) -> None:
         await asyncio.sleep(planned.cancel_after or 0)
-        about = {"order": planned.number, "what": "cancel", "id": message_id}
+        about = {"request": planned.number, "what": "cancel", "id": message_id}
         self._ledger.write(**about, stage="invoke")
         answer = await self._http("DELETE", f"/v1/messages/{message_id}/cancel", {"x-sendpipe-key": self._key(planned)})
         self._count("cancel", answer)
@@ -186,9 +186,9 @@ class Client:
     async def _open_producer(self) -> Any:
         async with self._producer_lock:
             if self._producer is None:
-                # Idempotent, so that its own retries cannot put a record there twice.
+                # Idempotent, so that its own retries cannot write a record twice.
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._machine.kafka, enable_idempotence=True, request_timeout_ms=8_000
+                    bootstrap_servers=self._cluster.kafka, enable_idempotence=True, request_timeout_ms=8_000
                 )
                 try:
                     await producer.start()
@@ -199,7 +199,7 @@ class Client:
             return self._producer
 
     async def _drop_producer(self, producer: Any) -> None:
-        """After an error (and a wiped broker) its sequence numbers are of no use any more."""
+        """After an error (and a wiped broker) its sequence numbers are invalid."""
         if producer is None or producer is not self._producer:
             return
         self._producer = None

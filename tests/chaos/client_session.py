@@ -1,4 +1,4 @@
-"""A customer of the sweep and the campaigns: a few requests by hand, and a memory of what was promised."""
+"""The client of the sweep and the campaigns: single requests, remembered with their responses."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ from sluice.model.state import SETTLED
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import now
 
-ANSWER = 5.0  # seconds a caller waits
-TIMEOUT = 30.0  # seconds that a careful caller goes on
+ANSWER = 5.0  # seconds that the client waits for a response
+TIMEOUT = 30.0  # seconds until the client gives a request up
 
 
 @dataclass(slots=True)
 class TrackedRequest:
-    """What was asked for, and the last answer."""
+    """A request and its last response."""
 
     tag: str
     key: str | None
@@ -37,7 +37,7 @@ class TrackedRequest:
 
 @dataclass(slots=True)
 class ClientSession:
-    """Asks through both doors; ``promises`` keeps what came of it."""
+    """Sends through HTTP and Kafka; ``requests`` has every request."""
 
     cluster: Cluster
     session: aiohttp.ClientSession
@@ -49,7 +49,7 @@ class ClientSession:
     def request(
         self, channel: str, recipient: str | None = None, *, delivery_class: str = "standard", **fields: Any
     ) -> tuple[str, dict[str, Any]]:
-        """A tag of its own and the body of a request; ``recipient`` in the words of the simulator's script."""
+        """A unique tag and the body of a request; ``recipient``: a prefix that selects a behaviour of the simulator."""
         number = next(self._numbers)
         tag = f"{self.name}-{number}"
         document = {"channel": channel, "text": f"{tag}: hello", "tags": [tag], "class": delivery_class, **fields}
@@ -65,21 +65,21 @@ class ClientSession:
     async def send(
         self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any
     ) -> TrackedRequest:
-        """Through HTTP; with a key again and again until it is answered."""
+        """Send through HTTP; with a key, repeat until there is a response."""
         tag, document = self.request(channel, recipient, **fields)
-        promise = TrackedRequest(tag, f"key-{tag}" if key else None, "http")
-        self.requests.append(promise)
+        request = TrackedRequest(tag, f"key-{tag}" if key else None, "http")
+        self.requests.append(request)
         if key:
-            document["idempotency_key"] = promise.key
+            document["idempotency_key"] = request.key
         deadline = asyncio.get_running_loop().time() + TIMEOUT
         while True:
-            await self._post(promise, json.dumps(document).encode())
+            await self._post(request, json.dumps(document).encode())
             over = asyncio.get_running_loop().time() > deadline
-            if promise.result in ("ok", "fail") or over or (not key and promise.result != "unreached"):
-                return promise
+            if request.result in ("ok", "fail") or over or (not key and request.result != "unreached"):
+                return request
             await asyncio.sleep(0.2)
 
-    async def _post(self, promise: TrackedRequest, body: bytes) -> None:
+    async def _post(self, request: TrackedRequest, body: bytes) -> None:
         try:
             async with self.session.post(
                 f"{self.cluster.gateways[0]}/v1/messages/channel",
@@ -87,53 +87,53 @@ class ClientSession:
                 headers={"x-sendpipe-key": self.cluster.project.key, "content-type": "application/json"},
             ) as response:
                 content = await response.read()
-                promise.status = response.status
+                request.status = response.status
         except aiohttp.ClientConnectorError:
-            promise.result = "unreached"
+            request.result = "unreached"
             return
         except (aiohttp.ClientError, OSError, TimeoutError):
-            promise.result = "info"
+            request.result = "info"
             return
         results = {201: "ok", 503: "refused", 500: "info"}
-        promise.result = results.get(promise.status, "fail")
-        if promise.result == "ok":
-            promise.id = json.loads(content)["id"]
+        request.result = results.get(request.status, "fail")
+        if request.result == "ok":
+            request.id = json.loads(content)["id"]
 
     async def publish(
         self, channel: str, recipient: str | None = None, *, key: bool = False, **fields: Any
     ) -> TrackedRequest:
-        """Through Kafka."""
+        """Publish to Kafka."""
         tag, document = self.request(channel, recipient, **fields)
-        promise = TrackedRequest(tag, f"key-{tag}" if key else None, "bus")
-        self.requests.append(promise)
+        request = TrackedRequest(tag, f"key-{tag}" if key else None, "bus")
+        self.requests.append(request)
         if key:
-            document["idempotency_key"] = promise.key
+            document["idempotency_key"] = request.key
         await self.put(json.dumps(document).encode())
-        promise.result = "bus"
-        return promise
+        request.result = "bus"
+        return request
 
     async def put(self, value: bytes | None, **headers: str) -> None:
-        """Any record at all on send.requests; with our project's key unless the headers say otherwise."""
+        """Publish any record to send.requests, with the project's key unless the headers contain another."""
         named = {VERSION_HEADER: str(SCHEMA_VERSION), "x-sendpipe-key": self.cluster.project.key, **headers}
         await self.producer.send_and_wait(
             Topic.SEND_REQUESTS.value, value, headers=[(name, text.encode()) for name, text in named.items() if text]
         )
 
-    async def cancel(self, promise: TrackedRequest) -> None:
-        """Take it back; a promise only when the answer is 200."""
-        if promise.id is None:
+    async def cancel(self, request: TrackedRequest) -> None:
+        """Cancel it; ``cancelled`` is set when the response is 200."""
+        if request.id is None:
             return
-        url = f"{self.cluster.gateways[0]}/v1/messages/{promise.id}/cancel"
+        url = f"{self.cluster.gateways[0]}/v1/messages/{request.id}/cancel"
         try:
             async with self.session.delete(url, headers={"x-sendpipe-key": self.cluster.project.key}) as response:
-                promise.cancelled = response.status == 200
+                request.cancelled = response.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return
 
-    async def settled(self, *promises: TrackedRequest, within: float = TIMEOUT) -> bool:
-        """Wait until every one of them has come to its end."""
+    async def settled(self, *requests: TrackedRequest, within: float = TIMEOUT) -> bool:
+        """Wait until every one of them is settled."""
         deadline = asyncio.get_running_loop().time() + within
-        tags = [promise.tag for promise in promises]
+        tags = [request.tag for request in requests]
         while True:
             states = await self.states(tags)
             if all(tag in states and set(states[tag]) <= SETTLED for tag in tags):
@@ -143,7 +143,7 @@ class ClientSession:
             await asyncio.sleep(0.1)
 
     async def states(self, tags: list[str]) -> dict[str, list[str]]:
-        """The states of the deliveries of each tag that the record has."""
+        """The states of the deliveries of each tag that the database has."""
         try:
             connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -160,24 +160,24 @@ class ClientSession:
 
 
 def in_future(seconds: float, since: datetime | None = None) -> str:
-    """A time in a request."""
+    """A time ``seconds`` ahead, as a request has it."""
     when = (since or now()) + timedelta(seconds=seconds)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def check(promises: list[TrackedRequest], found: dict[str, list[str]]) -> list[str]:
-    """What was not kept: one message for each that was promised, none for what was refused, a cancel that holds."""
+def check(requests: list[TrackedRequest], found: dict[str, list[str]]) -> list[str]:
+    """Violations: one message for each accepted request, none for a rejected one, none sent after a cancel with 200."""
     faults = []
-    for promise in promises:
-        states = found.get(promise.tag, [])
-        if promise.result in ("ok", "bus") and len(states) != 1:
-            faults.append(f"{promise.tag}: promised by {promise.source}, and there are {len(states)} deliveries")
-        if promise.result == "fail" and states:
-            faults.append(f"{promise.tag}: refused with {promise.status}, and it exists")
+    for request in requests:
+        states = found.get(request.tag, [])
+        if request.result in ("ok", "bus") and len(states) != 1:
+            faults.append(f"{request.tag}: accepted through {request.source}, and there are {len(states)} deliveries")
+        if request.result == "fail" and states:
+            faults.append(f"{request.tag}: rejected with {request.status}, and it exists")
         if len(states) > 1:
-            faults.append(f"{promise.tag}: {len(states)} deliveries for one request")
+            faults.append(f"{request.tag}: {len(states)} deliveries for one request")
         if any(state not in SETTLED for state in states):
-            faults.append(f"{promise.tag}: ends {states}")
-        if promise.cancelled and states != ["CANCELLED"]:
-            faults.append(f"{promise.tag}: cancelled with 200, and {states}")
+            faults.append(f"{request.tag}: ends {states}")
+        if request.cancelled and states != ["CANCELLED"]:
+            faults.append(f"{request.tag}: cancelled with 200, and {states}")
     return faults

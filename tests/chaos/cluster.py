@@ -1,10 +1,10 @@
-"""A whole system of one's own: services, roles, second replicas, a simulator, a project with its providers."""
+"""A whole system: services, roles, second replicas, a simulator, a project with its providers."""
 
 import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,40 +20,41 @@ from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
+from sluice_launcher.progress import Progress
 from sluice_launcher.roles import role
 from tests.chaos.ledgers import Ledger, now
 from tests.chaos.replicas import Replica
-from tests.chaos.simulation import DOORS, Simulation
+from tests.chaos.simulation import ENDPOINTS, Simulation
 
 ROLES = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "health")
-DOUBLED = ("gateway", "router", "email-worker", "sms-worker")
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # any; the simulator signs with it
+REPLICATED = ("gateway", "router", "email-worker", "sms-worker")
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the simulator signs with it
 ACCOUNT = "AC" + "0" * 32
 
-# Shorter than in a real installation, so that a run ends in minutes; everything else is at its default.
+# Shorter than by default, so that a run ends in minutes; everything else is at its default.
 TIMING = {"SLUICE_UNKNOWN_OUTCOME_WAIT": "5", "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]"}
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a client needs."""
+    """A project with its keys and providers."""
 
     id: UUID
     key: str
     sandbox_key: str
-    providers: Mapping[str, UUID]  # by the name of their door
+    providers: Mapping[str, UUID]  # by the name of their endpoint
 
     def named(self, source: str) -> str:
-        """The provider behind a door as the API shows it."""
+        """The provider of an endpoint, as the API shows its id."""
         return ids.encode_id("prv", self.providers[source])
 
 
 @dataclass(slots=True)
 class Cluster:
-    """Everything that runs, and where it answers."""
+    """Everything that runs, with its addresses."""
 
     folder: Path
-    engine: LocalStack
+    stack: LocalStack
     simulation: Simulation
     project: Project
     replicas: dict[str, Replica] = field(default_factory=dict)
@@ -62,19 +63,23 @@ class Cluster:
 
     @property
     def postgres(self) -> str:
-        return self.engine.addresses["postgres"]
+        """The DSN."""
+        return self.stack.addresses["postgres"]
 
     @property
     def kafka(self) -> str:
-        return self.engine.addresses["kafka"]
+        """The bootstrap servers."""
+        return self.stack.addresses["kafka"]
 
     @property
     def data_dir(self) -> Path:
+        """The data directory of the local stack."""
         return self.folder / "system"
 
     @property
     def key_file(self) -> Path:
-        return Path(self.engine.environment["SLUICE_ENCRYPTION_KEY_FILE"])
+        """The file of the encryption key."""
+        return Path(self.stack.environment["SLUICE_ENCRYPTION_KEY_FILE"])
 
     def ledger(self, name: str) -> Ledger:
         """A new ledger in the folder of the run."""
@@ -84,7 +89,7 @@ class Cluster:
         """Run ``sluice`` against this system."""
         return subprocess.run(
             [sys.executable, "-m", "sluice_cli.main", *words],
-            env={**os.environ, **self.engine.environment},
+            env={**os.environ, **self.stack.environment},
             capture_output=True,
             text=True,
             timeout=600,
@@ -92,39 +97,36 @@ class Cluster:
         )
 
 
-Tell = Callable[[str], None]
-
-
 @contextmanager
 def cluster(
     folder: Path,
-    tell: Tell,
+    progress: Progress,
     *,
     seed: int = 0,
     environment: Mapping[str, str] = TIMING,
     roles: Collection[str] = ROLES,
-    endpoints: Mapping[str, str] = DOORS,
+    endpoints: Mapping[str, str] = ENDPOINTS,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Cluster]:
     """Start everything but the second replicas; it ends with the block, or with this process.
 
-    Must be called from the main thread: what is started is on its leash.
+    Call it from the main thread: the parent-death signal of the processes follows it.
     """
     os.environ.update(environment)
-    with ExitStack() as stack:
-        simulation = stack.enter_context(Simulation(folder / "simulator", seed=seed, endpoints=endpoints))
-        engine = LocalStack(folder / "system", roles=roles, testing=False, progress=tell)
-        stack.callback(engine.stop)
-        engine.start()
-        project = asyncio.run(_configure(engine, simulation, endpoints, settings))
-        running = Cluster(folder, engine, simulation, project)
-        running.ports = {name: int(engine.addresses[name].rpartition(":")[2]) for name in roles}
-        running.gateways = [engine.addresses["gateway"]] if "gateway" in roles else []
+    with ExitStack() as exits:
+        simulation = exits.enter_context(Simulation(folder / "simulator", seed=seed, endpoints=endpoints))
+        stack = LocalStack(folder / "system", roles=roles, testing=False, progress=progress)
+        exits.callback(stack.stop)
+        stack.start()
+        project = asyncio.run(_configure(stack, simulation, endpoints, settings))
+        running = Cluster(folder, stack, simulation, project)
+        running.ports = {name: int(stack.addresses[name].rpartition(":")[2]) for name in roles}
+        running.gateways = [stack.addresses["gateway"]] if "gateway" in roles else []
         yield running
 
 
 @asynccontextmanager
-async def doubled(cluster: Cluster, roles: Sequence[str] = DOUBLED) -> AsyncIterator[None]:
+async def with_replicas(cluster: Cluster, roles: Sequence[str] = REPLICATED) -> AsyncIterator[None]:
     """Run a second replica of some roles while the block runs."""
     for name in roles:
         port = free_port()
@@ -154,20 +156,20 @@ def replica_of(cluster: Cluster, name: str, port: int, called: str) -> Replica:
 def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
     return {
         **os.environ,
-        **cluster.engine.environment,
+        **cluster.stack.environment,
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
         "SLUICE_ROLE": name,
-        "SLUICE_PUBLIC_URL": cluster.engine.addresses["gateway"],
+        "SLUICE_PUBLIC_URL": cluster.stack.addresses["gateway"],
         "PYTHONUNBUFFERED": "1",
     }
 
 
 async def _configure(
-    engine: LocalStack, simulation: Simulation, endpoints: Mapping[str, str], settings: Mapping[str, Any] | None
+    stack: LocalStack, simulation: Simulation, endpoints: Mapping[str, str], settings: Mapping[str, Any] | None
 ) -> Project:
-    cipher = CredentialCipher(read_key_file(Path(engine.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
-    connection = await asyncpg.connect(engine.addresses["postgres"])
+    cipher = CredentialCipher(read_key_file(Path(stack.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
+    connection = await asyncpg.connect(stack.addresses["postgres"])
     try:
         project = await projects.create_project(connection, organization="Chaos", slug="chaos", name="Chaos", now=now())
         providers = {
@@ -192,7 +194,7 @@ async def add_provider(
     settings: Mapping[str, Any] | None = None,
     priority: int | None = None,
 ) -> UUID:
-    """An account at a door of the simulator."""
+    """An account at an endpoint of the simulator."""
     package, channel, credentials = account(kind, simulation.ports[source], source)
     return await providers.create_provider(
         connection,
@@ -209,7 +211,7 @@ async def add_provider(
 
 
 def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, Any]]:
-    """Package, channel and credentials of an account at a door."""
+    """Package, channel and credentials of an account at an endpoint."""
     url = f"http://127.0.0.1:{port}"
     match kind:
         case "resend":
@@ -225,8 +227,8 @@ def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, 
             return "provider-smtp", Channel.EMAIL, {"host": "127.0.0.1", "port": port, "secure": False}
 
 
-def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = DOORS) -> tuple[dict[str, str], dict[str, str]]:
-    """URL and secret for the dashboards of the Resend doors."""
+def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = ENDPOINTS) -> tuple[dict[str, str], dict[str, str]]:
+    """URLs and secrets of the webhooks of the Resend endpoints."""
     base = cluster.gateways[0]
     resend = [source for source, kind in endpoints.items() if kind == "resend"]
     return (

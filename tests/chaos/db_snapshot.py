@@ -1,4 +1,4 @@
-"""The record after the run, as plain values in memory."""
+"""The database after the run, as plain values in memory."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.chaos.cluster import Cluster
 
 @dataclass(slots=True)
 class Delivery:
-    """A delivery with everything that happened to it."""
+    """A delivery with its attempts and events."""
 
     id: str  # hex
     message_id: str  # public
@@ -23,7 +23,7 @@ class Delivery:
     delivery_class: str
     state: str
     sandbox: bool
-    changed: bool  # it is the other body of its order
+    changed: bool  # the body of a conflicting request
     created_at: datetime
     expires_at: datetime
     send_at: datetime | None
@@ -34,7 +34,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class DbSnapshot:
-    """All deliveries, by their id and by the tag of their order."""
+    """All deliveries, by their id and by the tag of their request."""
 
     by_id: dict[str, Delivery]
     by_tag: dict[str, list[Delivery]]
@@ -42,7 +42,7 @@ class DbSnapshot:
 
 
 async def load(cluster: Cluster) -> DbSnapshot:
-    """Everything: a run is small enough."""
+    """Read everything: a run is small enough."""
     connection = await asyncpg.connect(cluster.postgres, command_timeout=120)
     try:
         rows = await connection.fetch(

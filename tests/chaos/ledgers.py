@@ -1,4 +1,4 @@
-"""Append-only ledgers: one JSON object a line, on disk before the next step is taken."""
+"""Append-only ledgers: one JSON object a line, on disk before the next step."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from typing import Any
 
 
 def now() -> datetime:
+    """The wall clock, UTC."""
     return datetime.now(UTC)
 
 
 class Ledger:
-    """Written by one process. A line that ``write`` has returned from survives every kill and every crash."""
+    """A file with one writing process; a line survives every crash once ``write`` has returned."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,16 +22,18 @@ class Ledger:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, **fields: Any) -> None:
+        """Append a line with the time and sync it."""
         line = {"at": now().isoformat(), **fields}
         os.write(self._file, json.dumps(line, default=str).encode() + b"\n")
         os.fdatasync(self._file)
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a ledger; none when nothing was ever written."""
+    """The lines of a ledger; none if the file does not exist."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:
@@ -39,4 +42,5 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def moment(text: str) -> datetime:
+    """A time of a ledger."""
     return datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""The nemesis: a schedule of faults made from a seed, carried out against everything that runs, and written down."""
+"""The nemesis: injects faults into every process, by a schedule that follows from a seed, and logs them."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,15 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import Ledger
 from tests.chaos.oracle import SERVICES
 
-# Kafka takes five to fifteen seconds to come back: killed as often as the others it would hardly ever be there.
+# Kafka needs five to fifteen seconds to restart: killed as often as the others it would hardly ever run.
 WEIGHT = {"postgres": 0.7, "kafka": 0.2, "redis": 0.7, "health": 0.7, "push-worker": 0.5}
-PATIENCE = 90.0  # seconds until a process must work again
-_LOOK_EVERY = 0.1  # seconds
+TIMEOUT = 90.0  # seconds until a process must be ready again
+_POLL_INTERVAL = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is done to one process. Times are seconds."""
+    """One fault of one process. Times are seconds."""
 
     number: int
     at: float
@@ -38,10 +38,10 @@ class Fault:
 
 
 def schedule(seed: int, *, kills: int, seconds: float, targets: Sequence[str]) -> list[Fault]:
-    """``kills`` times signal 9, a third as many pauses and a sixth as many restarts, and Kafka and Redis wiped."""
+    """``kills`` kills, a third as many pauses, a sixth as many restarts, and wipes of Kafka and Redis."""
     dice = Random(f"nemesis {seed}")
     drafts: list[tuple[str, str, float]] = []
-    # Everything is killed at least once before anything is killed by chance.
+    # Every process is killed at least once; the other victims are random.
     victims = [*targets][:kills]
     victims += dice.choices(targets, [WEIGHT.get(target, 1.0) for target in targets], k=kills - len(victims))
     drafts += [("kill", target, 0.0) for target in victims]
@@ -60,7 +60,7 @@ def schedule(seed: int, *, kills: int, seconds: float, targets: Sequence[str]) -
 
 
 def _pause(target: str, dice: Random) -> float:
-    """Mostly a hiccup; one in four workers and routers is stopped for longer than its lease and its membership."""
+    """Mostly short; one in four pauses of a worker or router is longer than its lease and its consumer session."""
     if target in SERVICES:
         return dice.choice((0.5, 2.0, dice.uniform(2, 9)))
     return dice.choice((0.5, 1.0, dice.uniform(1, 6), dice.uniform(12, 18)))
@@ -68,7 +68,7 @@ def _pause(target: str, dice: Random) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A process as the nemesis sees it."""
+    """A process that the nemesis can stop and restart."""
 
     name: str
     identity: Callable[[], Identity | None]
@@ -77,8 +77,8 @@ class Target:
 
 
 def targets_of(cluster: Cluster) -> dict[str, Target]:
-    """Everything that can be killed: services, roles, second replicas; not the simulator, not the supervisor."""
-    where = cluster.engine.addresses
+    """All targets: services, roles, second replicas; not the simulator, not the supervisor."""
+    where = cluster.stack.addresses
     found: dict[str, Target] = {}
     for name in SERVICES:
         port = int(where[name].rpartition(":")[2].partition("/")[0])
@@ -91,7 +91,7 @@ def targets_of(cluster: Cluster) -> dict[str, Target]:
 
 def _managed(cluster: Cluster, name: str, ready: Callable[[], Awaitable[bool]]) -> Target:
     async def restart(wipe: bool) -> None:
-        await asyncio.to_thread(cluster.engine.control.restart, name, wipe=wipe)
+        await asyncio.to_thread(cluster.stack.control.restart, name, wipe=wipe)
 
     return Target(name, lambda: read_state(cluster.data_dir).get(name), ready, restart)
 
@@ -106,10 +106,10 @@ def _replica(cluster: Cluster, name: str, ready: Callable[[], Awaitable[bool]]) 
 
 
 class Nemesis:
-    """Carries out a schedule. ``counts`` tells what was done, ``unhealed`` what did not come back."""
+    """Carries out a schedule. ``counts``: faults by kind; ``unhealed``: targets that did not become ready again."""
 
     def __init__(self, cluster: Cluster, ledger: Ledger) -> None:
-        self._machine = cluster
+        self._cluster = cluster
         self._ledger = ledger
         self._targets = targets_of(cluster)
         self._locks = {name: asyncio.Lock() for name in self._targets}
@@ -119,10 +119,11 @@ class Nemesis:
 
     @property
     def names(self) -> list[str]:
+        """The targets."""
         return list(self._targets)
 
     async def run(self, faults: Sequence[Fault]) -> None:
-        """Every fault at its moment, or as soon as its target has come back from the one before."""
+        """Inject every fault at its time, or as soon as its target is ready after the fault before."""
         began = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for fault in faults:
@@ -130,7 +131,7 @@ class Nemesis:
                 group.create_task(self.inflict(fault))
 
     async def inflict(self, fault: Fault) -> None:
-        """One fault, and its end: the target works again."""
+        """Inject one fault and wait until the target is ready again."""
         target = self._targets[fault.target]
         async with self._locks[fault.target]:
             victim = await self._alive(target)
@@ -144,7 +145,7 @@ class Nemesis:
             try:
                 await self._act(fault, target, victim)
             except SluiceError as error:
-                # The supervisor gave up waiting; it goes on starting it, and we go on waiting for it.
+                # The supervisor stopped waiting but continues to start the target, so the wait below continues.
                 self._ledger.write(stage="trouble", number=fault.number, error=str(error))
             self.counts[fault.kind] += 1
             if fault.kind != "pause":
@@ -156,7 +157,7 @@ class Nemesis:
                 self.unhealed.append(f"{fault.target} after {fault.kind} {fault.number}")
 
     async def heal(self) -> None:
-        """Nothing is stopped, and everything works."""
+        """Continue what is paused and wait until everything is ready."""
         for target in self._targets.values():
             victim = target.identity()
             if victim is not None:
@@ -182,28 +183,28 @@ class Nemesis:
                 await target.restart(fault.kind == "wipe")
 
     async def _alive(self, target: Target, *, other_than: Identity | None = None) -> Identity | None:
-        """Its process; one that is just being started is waited for."""
-        for _ in range(int(PATIENCE / _LOOK_EVERY)):
+        """Its process; waits for one that is being started."""
+        for _ in range(int(TIMEOUT / _POLL_INTERVAL)):
             found = target.identity()
             if found is not None and found != other_than and found.alive():
                 return found
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_POLL_INTERVAL)
         self.unhealed.append(f"{target.name} has no process")
         return None
 
     async def _ready(self, target: Target) -> bool:
-        deadline = asyncio.get_running_loop().time() + PATIENCE
+        deadline = asyncio.get_running_loop().time() + TIMEOUT
         while not await target.ready():
             if asyncio.get_running_loop().time() > deadline:
                 return False
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_POLL_INTERVAL)
         return True
 
     async def _in_flight(self) -> dict[str, Any] | None:
-        """The attempts that are under way at this moment; None when the record does not tell in time."""
+        """The attempts in flight now; None if the database does not respond in time."""
         try:
             async with asyncio.timeout(1.0):
-                connection = await asyncpg.connect(self._machine.postgres)
+                connection = await asyncpg.connect(self._cluster.postgres)
                 try:
                     rows = await connection.fetch(
                         "SELECT id, attempt_count FROM deliveries WHERE due_at IS NOT NULL AND in_flight"
@@ -216,7 +217,7 @@ class Nemesis:
 
 
 def _signal_all(victim: Identity, number: signal.Signals) -> list[Identity]:
-    """The process first, so that it makes no new children, then everything below it."""
+    """The process first, so that it creates no children, then its descendants."""
     victim.kill(number)
     members = [victim]
     for pid in process_tree(victim.pid)[1:]:

@@ -1,7 +1,7 @@
-"""The check: what was promised, what left, what was told later, what was broken, against the record.
+"""The oracle: compares responses, calls, receipts and faults with the database.
 
-Five ledgers: the client's, the providers' (calls and receipts, by the simulator), the nemesis', and the record itself,
-which ``sluice verify`` checks first. Customer webhooks join them when there are any.
+Five ledgers: the client's, the providers' (calls and receipts, by the simulator), the nemesis', and the database, which
+``sluice verify`` checks first. Customer webhooks will be the sixth.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sluice.model.state import SETTLED
 from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.ledgers import moment, read
 
-LOST_WORKER = "the worker was lost"  # how an attempt ends whose worker never reported
-LATEST_CALL = timedelta(seconds=13)  # the lease and a second: a call may still be under way so long after its claim
+LOST_WORKER = "the worker was lost"  # error of an attempt whose worker did not report an outcome
+LATEST_CALL = timedelta(seconds=13)  # from the claim: the lease and a second
 UNKNOWN_BEHAVIOURS = {
     "accept-then-never-answer",
     "accept-then-500",
@@ -35,21 +35,22 @@ _LISTED = 50
 
 @dataclass(slots=True)
 class Findings:
-    """What was counted, and what was broken."""
+    """Counters, and the violations by invariant."""
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def add(self, invariant: str, what: str) -> None:
+        """Count a violation; the first fifty are listed."""
         self.violations[invariant] += 1
         if len(self.faults) < _LISTED:
             self.faults.append(f"{invariant}: {what}")
 
 
 @dataclass(slots=True)
-class Promises:
-    """What the client was told about one order."""
+class Responses:
+    """The client's ledger lines of one planned request."""
 
     results: list[dict[str, Any]] = field(default_factory=list)  # of the request itself and its copies
     conflicts: list[dict[str, Any]] = field(default_factory=list)
@@ -59,8 +60,8 @@ class Promises:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A fault from its start to its heal: when a role's process runs again (what it then needs to work again is the
-    system's own time), and when a backing service answers again. ``ready``: when its target worked again."""
+    """A fault from its start to its heal: until a role's process runs again (its time to readiness is the system's),
+    or until a backing service responds again. ``ready``: the target's readiness."""
 
     kind: str
     target: str
@@ -86,11 +87,11 @@ def spans(path: Path) -> list[Span]:
     return found
 
 
-def promises(path: Path) -> dict[int, Promises]:
-    """The client's ledger by order."""
-    found: dict[int, Promises] = defaultdict(Promises)
+def responses(path: Path) -> dict[int, Responses]:
+    """The client's ledger by planned request."""
+    found: dict[int, Responses] = defaultdict(Responses)
     for line in read(path):
-        planned = found[line["order"]]
+        planned = found[line["request"]]
         if line["what"] == "cancel":
             if line["stage"] == "done":
                 planned.cancels.append(line)
@@ -101,24 +102,24 @@ def promises(path: Path) -> dict[int, Promises]:
     return found
 
 
-def check_client(path: Path, record: DbSnapshot, faults: Iterable[Span]) -> Findings:
-    """Every promise is kept: I1 and I4 (and I6 for what was cancelled)."""
+def check_client(path: Path, snapshot: DbSnapshot, faults: Iterable[Span]) -> Findings:
+    """Every response holds: I1 and I4."""
     findings = Findings()
     wiped = [fault for fault in faults if (fault.kind, fault.target) == ("wipe", "kafka")]
     killed = [fault for fault in faults if fault.target.startswith("gateway") and fault.kind in ("kill", "restart")]
-    known = promises(path)
+    known = responses(path)
     for number, planned in known.items():
-        _check_order(findings, number, planned, record.by_tag.get(f"o{number}", []), wiped, killed)
-    strangers = [tag for tag in record.by_tag if int(tag[1:] or -1) not in known]
+        _check_request(findings, number, planned, snapshot.by_tag.get(f"o{number}", []), wiped, killed)
+    strangers = [tag for tag in snapshot.by_tag if int(tag[1:] or -1) not in known]
     for tag in strangers:
-        findings.add("I1", f"the record has a message {tag} that nobody ordered")
+        findings.add("I1", f"the database has a message {tag} that was not requested")
     return findings
 
 
-def _check_order(
+def _check_request(
     findings: Findings,
     number: int,
-    planned: Promises,
+    planned: Responses,
     found: list[Delivery],
     wiped: list[Span],
     killed: list[Span],
@@ -130,31 +131,31 @@ def _check_order(
     findings.counts["ok"] += bool(promised)
     for message_id in promised - messages:
         findings.counts["lost"] += 1
-        findings.add("I1", f"order {number}: {message_id} was acknowledged and does not exist")
+        findings.add("I1", f"request {number}: {message_id} was acknowledged and does not exist")
     if keyed and len(promised | messages) > 1:
-        findings.add("I4", f"order {number}: one key made {sorted(promised | messages)}")
+        findings.add("I4", f"request {number}: one key made {sorted(promised | messages)}")
     if not keyed and len(messages) > planned.invoked - _definite(planned):
-        findings.add("I1", f"planned {number}: {len(messages)} messages for {planned.invoked} requests")
+        findings.add("I1", f"request {number}: {len(messages)} messages for {planned.invoked} requests")
     _check_bus(findings, number, planned, messages, wiped)
     _check_refusals(findings, number, planned, found, keyed, killed)
     _check_conflicts(findings, number, planned, found)
     for delivery in found:
         if delivery.state not in SETTLED or not delivery.settled:
             findings.counts["lost"] += 1
-            findings.add("I1", f"order {number}: {delivery.id} ends {delivery.state}")
+            findings.add("I1", f"request {number}: {delivery.id} ends {delivery.state}")
         else:
             findings.counts["terminal"] += 1
 
 
-def _definite(planned: Promises) -> int:
-    """Requests that certainly left nothing behind: never delivered to anybody, or refused for what they say."""
+def _definite(planned: Responses) -> int:
+    """Requests that certainly created nothing: not sent, or rejected."""
     return sum(line["result"] in ("unreached", "fail") for line in planned.results)
 
 
-def _check_bus(findings: Findings, number: int, planned: Promises, messages: set[str], wiped: list[Span]) -> None:
-    """What Kafka took is there, unless Kafka's data were wiped before it was read.
+def _check_bus(findings: Findings, number: int, planned: Responses, messages: set[str], wiped: list[Span]) -> None:
+    """A record that Kafka acknowledged is stored, unless Kafka's data were wiped before it was consumed.
 
-    A request that was put there after its own send_at or expires_at is rightly refused.
+    A request that was published after its own send_at or expires_at is rightly rejected.
     """
     taken = [
         line
@@ -168,67 +169,67 @@ def _check_bus(findings: Findings, number: int, planned: Promises, messages: set
         findings.counts["wiped_before_read"] += 1
         return
     findings.counts["lost"] += 1
-    findings.add("I1", f"order {number}: Kafka acknowledged the request and there is no message")
+    findings.add("I1", f"request {number}: Kafka acknowledged the request and there is no message")
 
 
 def _check_refusals(
-    findings: Findings, number: int, planned: Promises, found: list[Delivery], keyed: bool, killed: list[Span]
+    findings: Findings, number: int, planned: Responses, found: list[Delivery], keyed: bool, killed: list[Span]
 ) -> None:
-    """A definite refusal left nothing; a 503 left nothing, or something that was taken back before it was sent."""
+    """A 4xx stored nothing; a 503 stored nothing, or a message that was revoked before it was sent."""
     refused = [line for line in planned.results if line["result"] == "refused"]
     for line in planned.results:
-        # What was made later was made by another request of the order: a copy that came too late for its own send_at
-        # is refused while the first one still waits on the topic.
+        # A later message belongs to another copy: one that was late for its own send_at is rejected while the first
+        # one still waits on the topic.
         existed = [delivery for delivery in found if delivery.created_at <= moment(line["at"])]
         if line["result"] == "fail" and existed and not (line["status"] == 409 and existed[0].changed):
-            findings.add("I1", f"order {number}: refused with {line['status']} {line['code']}, and it exists")
+            findings.add("I1", f"request {number}: rejected with {line['status']} {line['code']}, and it exists")
     if keyed or not refused or {line["result"] for line in planned.results} - {"refused", "unreached"}:
         return
     sent = [delivery for delivery in found if delivery.state != "CANCELLED" or delivery.attempts]
     if not sent:
         findings.counts["revoked"] += len(found)
         return
-    told = moment(refused[-1]["at"])
-    # The gateway holds its doubts in memory: if it dies before it could take the message back, both have happened.
-    if any(told - timedelta(seconds=1) < fault.start < told + timedelta(seconds=40) for fault in killed):
+    answered = moment(refused[-1]["at"])
+    # In-doubt messages are in the gateway's memory: if it dies before it revoked the message, the message is sent.
+    if any(answered - timedelta(seconds=1) < fault.start < answered + timedelta(seconds=40) for fault in killed):
         findings.counts["refused_yet_sent"] += 1
     else:
-        findings.add("I1", f"order {number}: told 503, and it was sent ({sent[0].state})")
+        findings.add("I1", f"request {number}: answered 503, and it was sent ({sent[0].state})")
 
 
-def _check_conflicts(findings: Findings, number: int, planned: Promises, found: list[Delivery]) -> None:
-    """Under one key only one body is ever accepted, whichever came first; the other is told so, with 409."""
+def _check_conflicts(findings: Findings, number: int, planned: Responses, found: list[Delivery]) -> None:
+    """Under one key only one body is accepted; another one is rejected with 409."""
     for line in [*planned.results, *planned.conflicts]:
         changed = line["what"] == "conflict"
         if line["result"] == "ok" and found and found[0].changed != changed:
-            findings.add("I4", f"order {number}: a request was accepted under the key of another body")
+            findings.add("I4", f"request {number}: a request was accepted under the key of another body")
     for line in planned.conflicts:
         findings.counts["conflicts"] += line["status"] == 409
         if line["result"] == "fail" and line["status"] != 409:
-            findings.add("I4", f"order {number}: a changed body was refused with {line['status']}, not 409")
+            findings.add("I4", f"request {number}: a changed body was rejected with {line['status']}, not 409")
 
 
-def check_calls(path: Path, clients: Path, record: DbSnapshot) -> Findings:
-    """What left, against what was promised: I2, I3, I6, I7 (the bounds of each delivery are ``sluice verify``'s)."""
+def check_calls(path: Path, clients: Path, snapshot: DbSnapshot) -> Findings:
+    """The calls against the responses: I2, I3, I6, I7 (``sluice verify`` checks each delivery's bounds)."""
     findings = Findings()
-    known = promises(clients)
+    known = responses(clients)
     calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in read(path):
         findings.counts["calls"] += 1
         try:
             found, _ = ids.parse_attempt_reference(line.get("reference") or "")
         except ids.InvalidIdError:
-            findings.add("I2", f"call {line['n']} at {line['door']} carries none of our references")
+            findings.add("I2", f"call {line['n']} at {line['endpoint']} has no attempt reference")
             continue
         calls[found.hex].append(line)
     for delivery_id, made in calls.items():
-        delivery = record.by_id.get(delivery_id)
+        delivery = snapshot.by_id.get(delivery_id)
         if delivery is None:
-            findings.add("I2", f"a call for {delivery_id}, which is not in the record")
+            findings.add("I2", f"a call for {delivery_id}, which is not in the database")
             continue
         _check_expiry(findings, delivery, made)
-        _check_doubles(findings, delivery, made)
-    _check_cancels(findings, known, calls, record)
+        _check_duplicates(findings, delivery, made)
+    _check_cancels(findings, known, calls, snapshot)
     return findings
 
 
@@ -243,36 +244,36 @@ def _check_expiry(findings: Findings, delivery: Delivery, made: list[dict[str, A
         findings.add("I7", f"{delivery.id}: a call before send_at")
 
 
-def _check_doubles(findings: Findings, delivery: Delivery, made: list[dict[str, Any]]) -> None:
-    """A message that was taken twice must be one of which the record says that it may have been."""
+def _check_duplicates(findings: Findings, delivery: Delivery, made: list[dict[str, Any]]) -> None:
+    """A message that was accepted twice must have an unknown attempt."""
     taken = sum(bool(line["accepted"]) for line in made)
     findings.counts["duplicates"] += taken > 1
-    ambiguous = [attempt for attempt in delivery.attempts if attempt["outcome"] in ("unknown", None)]
-    findings.counts["possible_doubles"] += bool(ambiguous)
-    if taken > 1 and not ambiguous:
-        findings.add("I3", f"{delivery.id}: taken {taken} times and no attempt says that a duplicate is possible")
+    unknown = [attempt for attempt in delivery.attempts if attempt["outcome"] in ("unknown", None)]
+    findings.counts["possible_duplicates"] += bool(unknown)
+    if taken > 1 and not unknown:
+        findings.add("I3", f"{delivery.id}: accepted {taken} times, and no attempt is unknown")
 
 
 def _check_cancels(
-    findings: Findings, known: dict[int, Promises], calls: dict[str, list[dict[str, Any]]], record: DbSnapshot
+    findings: Findings, known: dict[int, Responses], calls: dict[str, list[dict[str, Any]]], snapshot: DbSnapshot
 ) -> None:
     for number, planned in known.items():
         for line in planned.cancels:
             findings.counts[f"cancel {line['status'] or line['result']}"] += 1
             if line["result"] != "ok":
                 continue
-            for delivery in record.by_tag.get(f"o{number}", []):
+            for delivery in snapshot.by_tag.get(f"o{number}", []):
                 if delivery.state != "CANCELLED":
-                    findings.add("I6", f"order {number}: cancelled with 200, and {delivery.state}")
+                    findings.add("I6", f"request {number}: cancelled with 200, and {delivery.state}")
                 made = calls.get(delivery.id, [])
                 if any(one["accepted"] or moment(one["at"]) > moment(line["at"]) for one in made):
-                    findings.add("I6", f"order {number}: cancelled with 200, and sent")
+                    findings.add("I6", f"request {number}: cancelled with 200, and sent")
 
 
-def check_receipts(path: Path, record: DbSnapshot) -> Findings:
-    """Genuine ones that we acknowledged are in the history once, forged ones nowhere: I10."""
+def check_receipts(path: Path, snapshot: DbSnapshot) -> Findings:
+    """Acknowledged genuine receipts are in the history once, forged ones are not: I10."""
     findings = Findings()
-    told: set[tuple[str, int, str]] = set()
+    acknowledged: set[tuple[str, int, str]] = set()
     for line in read(path):
         status = line["status"]
         if line["forged"]:
@@ -281,29 +282,29 @@ def check_receipts(path: Path, record: DbSnapshot) -> Findings:
                 findings.add("I10", f"a forged receipt ({line['forged']}) was answered {status}")
         elif status is not None and status < 300:
             delivery_id, number = ids.parse_attempt_reference(line["reference"])
-            told.add((delivery_id.hex, number, line["kind"]))
-    heard: Counter[tuple[str, int, str]] = Counter()
-    for delivery in record.by_id.values():
+            acknowledged.add((delivery_id.hex, number, line["kind"]))
+    recorded: Counter[tuple[str, int, str]] = Counter()
+    for delivery in snapshot.by_id.values():
         for event in delivery.events:
-            if event["type"] in ("sent", "delivered", "bounced"):  # "sent" is said by the worker as well
-                heard[delivery.id, event["attempt"], event["type"]] += 1
+            if event["type"] in ("sent", "delivered", "bounced"):  # the worker reports "sent", too
+                recorded[delivery.id, event["attempt"], event["type"]] += 1
             if event["type"] == "bounced":
-                findings.add("I10", f"{delivery.id}: a bounce that only a forged receipt claims")
-    findings.counts["receipts"] = len(told)
-    for one in told:
-        if not heard[one]:
+                findings.add("I10", f"{delivery.id}: a bounce that only a forged receipt contains")
+    findings.counts["receipts"] = len(acknowledged)
+    for one in acknowledged:
+        if not recorded[one]:
             findings.add("I10", f"{one}: acknowledged and not in the history")
-    for one, times in heard.items():
+    for one, times in recorded.items():
         if one[2] == "delivered" and times > 1:
             findings.add("I10", f"{one}: {times} events for one receipt")
     return findings
 
 
-def check_ambiguity(path: Path, record: DbSnapshot, faults: list[Span]) -> Findings:
-    """Every ambiguous attempt has a cause that a ledger names: the provider's script, or a fault of the nemesis."""
+def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span]) -> Findings:
+    """Every unknown attempt has a cause in a ledger: the simulator's scenario, or a fault of the nemesis."""
     findings = Findings()
     scripted = {line["reference"] for line in read(path) if line["behaviour"] in UNKNOWN_BEHAVIOURS}
-    for delivery in record.by_id.values():
+    for delivery in snapshot.by_id.values():
         for attempt in delivery.attempts:
             if attempt["outcome"] not in ("unknown", None):
                 continue
@@ -313,12 +314,12 @@ def check_ambiguity(path: Path, record: DbSnapshot, faults: list[Span]) -> Findi
             elif _hit(attempt, faults):
                 findings.counts["unknown_by_fault"] += 1
             else:
-                findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is ambiguous without a cause")
+                findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is unknown without a cause")
     return findings
 
 
 def _hit(attempt: dict[str, Any], faults: list[Span]) -> bool:
-    """Whether a fault lay over the attempt's life; a graceful restart of a role is no excuse."""
+    """Whether a fault overlaps the attempt; a graceful restart of a role is no excuse."""
     finished = attempt["finished_at"] or datetime.max.replace(tzinfo=attempt["started_at"].tzinfo)
     return any(
         fault.start <= finished and fault.ready >= attempt["started_at"] - timedelta(seconds=1)

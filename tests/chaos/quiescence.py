@@ -1,4 +1,4 @@
-"""Waiting for quiet: nothing unsettled, nothing unannounced, nothing unread."""
+"""Waiting for quiescence: nothing unsettled, no outbox row, nothing unread."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ READERS: dict[str, Group] = {
     Topic.SMS: Group.SMS_WORKER,
     Topic.PUSH: Group.PUSH_WORKER,
 }
-_LOOK_EVERY = 0.25  # seconds
+_POLL_INTERVAL = 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is still to be done. None: it could not be told."""
+    """The remaining work. None: unknown."""
 
     unsettled: int | None
     stale_outbox: int | None
@@ -34,13 +34,14 @@ class Backlog:
 
     @property
     def none(self) -> bool:
+        """Whether nothing remains."""
         return (self.unsettled, self.stale_outbox, self.unread) == (0, 0, 0)
 
 
 async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
-    """One look at the record and (``bus``) at the bus."""
-    unsettled = unannounced = unread = None
-    # The bus first: what is read from it between the two questions is in the record when that is asked.
+    """The remaining work in the database and (``bus``) on the bus, now."""
+    unsettled = outbox_rows = unread = None
+    # The bus first: a record that is consumed between the two queries is in the database at the second.
     if bus:
         with contextlib.suppress(OSError, TimeoutError, KafkaError):
             async with asyncio.timeout(15):
@@ -50,34 +51,35 @@ async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
             connection = await asyncpg.connect(cluster.postgres)
             try:
                 unsettled = await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL")
-                unannounced = await connection.fetchval("SELECT count(*) FROM event_outbox")
+                outbox_rows = await connection.fetchval("SELECT count(*) FROM event_outbox")
             finally:
                 connection.terminate()
-    return Backlog(unsettled, unannounced, unread if bus else 0)
+    return Backlog(unsettled, outbox_rows, unread if bus else 0)
 
 
 async def wait_until_quiescent(
-    cluster: Cluster, *, within: float, tell: Callable[[str], None]
+    cluster: Cluster, *, within: float, progress: Callable[[str], None]
 ) -> tuple[float, Backlog]:
-    """Wait for quiet; the seconds it took and what was left at the end of them."""
+    """Wait until nothing remains or ``within`` seconds are over; the seconds and the remaining work."""
     loop = asyncio.get_running_loop()
-    began = told = loop.time()
+    began = reported = loop.time()
     while True:
         left = await backlog(cluster, bus=False)
         if left.none:
             left = await backlog(cluster)
         if left.none or loop.time() - began > within:
             return loop.time() - began, left if left.none else await backlog(cluster)
-        if loop.time() - told > 5:
-            told = loop.time()
-            tell(
-                f"waiting for quiet: {left.unsettled} unsettled, {left.stale_outbox} unannounced, {left.unread} unread"
+        if loop.time() - reported > 5:
+            reported = loop.time()
+            progress(
+                f"waiting for quiescence: {left.unsettled} unsettled, {left.stale_outbox} in the outbox, "
+                f"{left.unread} unread"
             )
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
 async def lag(servers: str) -> dict[Topic, int]:
-    """Records that the group of each topic has not committed."""
+    """Records that the consumer group of each topic has not committed."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=8_000)
     await admin.start()
     try:
@@ -101,7 +103,7 @@ async def lag(servers: str) -> dict[Topic, int]:
     found = {Topic(name): 0 for name in READERS}
     for tp in partitions:
         first = committed.get(tp, -1)
-        # An offset beyond the end belongs to a topic that was made anew.
+        # An offset beyond the end belongs to a topic that was recreated.
         start = first if begins[tp] <= first <= ends[tp] else begins[tp]
         found[Topic(tp.topic)] += ends[tp] - start
     return found

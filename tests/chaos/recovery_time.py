@@ -1,13 +1,13 @@
-"""How long what stood still over a fault was left standing after the fault had healed.
+"""Recovery times: how long stalled deliveries waited after a fault had healed.
 
-A delivery stands still between two lines of its history when nobody works on it: it waits on the conveyor, or its
-worker is gone. Its redrive time runs from the last heal of what it needs (its worker, a router, Kafka, PostgreSQL; for
-one that was just accepted its gateway too), or from the moment it fell due if that is later, to its next line.
-Waiting that is policy (a scheduled send, the pause between rounds, the wait for a receipt) is not counted, nor is a
-provider call that a living worker has under way.
+A delivery is stalled between two events of its history when no process works on it: it waits in the dispatch queue, or
+its worker is dead. Its recovery time runs from the last heal of a dependency (its worker, a router, Kafka, PostgreSQL;
+just after acceptance its gateway too), or from its due time if that is later, to its next event. Waiting by policy (a
+scheduled send, the pause between rounds, the wait for a receipt) is not counted, nor is a provider call that a living
+worker has in flight.
 
-Where faults follow each other closely the last heal flatters. So there is a second figure, ``standing``: all the time
-in which everything that the delivery needed was healthy and it still stood, from the first fault that hit it.
+Where faults follow each other closely, the last heal flatters. Therefore the second figure: the total time during which
+the delivery was stalled although every dependency was healthy, from the first fault that affected it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,18 +20,18 @@ from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.oracle import LOST_WORKER, Span
 
 WORKER = {"email": "email-worker", "sms": "sms-worker", "push": "push-worker"}
-STANDING = ("accepted", "sending", "attempt_failed", "postponed")
+STALLING = ("accepted", "sending", "attempt_failed", "postponed")
 
 Waits = dict[tuple[str, int], datetime]
-"""Until when a delivery waits by policy, by its id and the number of its newest event."""
+"""The end of a delivery's wait by policy, by its id and the sequence of its newest event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """One standstill, in seconds."""
+    """One delivery between two events, in seconds."""
 
-    requeue_after: float
-    pending: float
+    recovery: float
+    stalled: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,18 @@ class Spread:
     longest: float
 
 
-def recovery_times(record: DbSnapshot, faults: Sequence[Span], waits: Waits) -> tuple[Spread, Spread]:
-    """Both measures over a whole run: redrive times, standing times."""
+def recovery_times(snapshot: DbSnapshot, faults: Sequence[Span], waits: Waits) -> tuple[Spread, Spread]:
+    """Both figures of a run: recovery times, stalled times."""
     found = [
-        stood
-        for delivery in record.by_id.values()
-        for stood in _of(delivery, [fault for fault in faults if _concerns(fault, delivery.channel)], waits)
+        one
+        for delivery in snapshot.by_id.values()
+        for one in _of(delivery, [fault for fault in faults if _concerns(fault, delivery.channel)], waits)
     ]
-    return spread([stood.requeue_after for stood in found]), spread([stood.pending for stood in found])
+    return spread([one.recovery for one in found]), spread([one.stalled for one in found])
 
 
 def spread(found: Sequence[float]) -> Spread:
-    """Of any number of seconds."""
+    """The distribution of any number of seconds."""
     ordered = sorted(found) or [0.0]
     return Spread(len(found), _quantile(ordered, 0.5), _quantile(ordered, 0.99), round(ordered[-1], 2))
 
@@ -71,7 +71,7 @@ def _concerns(fault: Span, channel: str) -> bool:
 
 def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[Stalled]:
     for before, after in pairwise(delivery.events):
-        if before["type"] not in STANDING or not _stood(before, after):
+        if before["type"] not in STALLING or not _is_stalled(before, after):
             continue
         due = waits.get((delivery.id, before["sequence"]), before["occurred_at"])
         if before["type"] == "accepted" and delivery.send_at:
@@ -93,13 +93,13 @@ def _of(delivery: Delivery, faults: Sequence[Span], waits: Waits) -> Iterator[St
             )
 
 
-def _stood(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """In flight it stands still only when its worker is gone."""
+def _is_stalled(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """A delivery in flight is stalled only if its worker was lost."""
     return before["type"] != "sending" or LOST_WORKER in after["detail"]
 
 
 def healthy(start: datetime, end: datetime, faults: Iterable[Span]) -> float:
-    """The seconds between two moments in which no fault lay over them."""
+    """The seconds between two times without any of the faults."""
     seconds = timedelta()
     reached = start
     for fault in sorted(faults, key=lambda one: one.start):

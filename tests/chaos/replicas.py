@@ -1,8 +1,7 @@
-"""Second replicas: the launcher keeps one process of each role, this keeps the others."""
+"""Second replicas: the launcher runs one process of each role, this module runs the others."""
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -12,11 +11,11 @@ from sluice_launcher import parent_death_signal
 from sluice_launcher.process_info import Identity
 
 PAUSE = 0.5  # seconds between a death and the next start, as the launcher's first
-GRACE = 30.0  # seconds that a process has to end when asked
+GRACE = 30.0  # seconds from SIGTERM to SIGKILL
 
 
 class Replica:
-    """A process that is started again whenever it dies, until :meth:`stop`."""
+    """A process that is restarted whenever it dies, until :meth:`stop`."""
 
     def __init__(self, name: str, module: str, environment: Mapping[str, str], log: Path, *, optimised: bool) -> None:
         self.name = name
@@ -30,14 +29,16 @@ class Replica:
 
     @property
     def identity(self) -> Identity | None:
+        """The process; None while there is none."""
         return None if self._process is None else Identity.of(self._process.pid)
 
     def start(self) -> None:
+        """Begin to keep it running."""
         self._ending = False
         self._task = asyncio.create_task(self._keep_alive(), name=self.name)
 
     async def stop(self) -> int | None:
-        """Ask it to end, wait, kill what is left; returns its exit code."""
+        """Stop it gracefully, kill it after ``GRACE``; returns its exit code."""
         self._ending = True
         process = self._process
         if process is not None:
@@ -53,7 +54,7 @@ class Replica:
         return None if process is None else process.returncode
 
     async def kill(self) -> None:
-        """End it for good, without a word."""
+        """Kill it, without a restart."""
         self._ending = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -62,6 +63,7 @@ class Replica:
             await self._task
 
     async def restart(self) -> int | None:
+        """Stop and start it; returns the exit code."""
         code = await self.stop()
         self.start()
         return code
@@ -73,17 +75,9 @@ class Replica:
                 await asyncio.sleep(PAUSE)
 
     async def _run_once(self) -> None:
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *on_leash,
+                *parent_death_signal.prefix(signal.SIGKILL),
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -1,4 +1,4 @@
-"""docs/reliability.md: each command replaces its own block, everything else is written by people."""
+"""docs/reliability.md: each command replaces its own block of results."""
 
 import json
 import re
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
 def write(name: str, *, command: str, figures: Mapping[str, Any], table: str = "", page: Path = PAGE) -> None:
-    """Put the result of a run into the block ``name`` of the page."""
+    """Replace the block ``name`` of the page by the result of a run."""
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     violations = figures.get("violations")
     result = "every invariant held" if not violations else f"**violated**: {violations}"

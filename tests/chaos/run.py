@@ -1,11 +1,10 @@
-"""``python -m tests.chaos chaos``: load, faults, heal, quiet, check."""
+"""``python -m tests.chaos chaos``: load, faults, heal, quiescence, check."""
 
 import asyncio
 import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,80 +12,86 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from sluice_launcher.progress import Progress
 from tests.chaos import db_snapshot, oracle, recovery_time
 from tests.chaos.client import Client
-from tests.chaos.cluster import Cluster, cluster, doubled, webhooks
+from tests.chaos.cluster import Cluster, cluster, webhooks, with_replicas
 from tests.chaos.ledgers import Ledger
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
 from tests.chaos.quiescence import Backlog, backlog, wait_until_quiescent
-from tests.chaos.simulation import DOORS, faulty
+from tests.chaos.simulation import ENDPOINTS, faulty
 from tests.chaos.workload_plan import plan
 
-Tell = Callable[[str], None]
-QUIET_WITHIN = 180.0  # seconds from the heal until nothing may be left to do
-REDRIVEN_WITHIN = 15.0  # seconds from the heal, for 99 of 100
+QUIESCENT_WITHIN = 180.0  # seconds from the heal
+RECOVERED_WITHIN = 15.0  # seconds from the heal, for 99 of 100
 _SAMPLE_EVERY = 0.4  # seconds
+# Figures of the oracle, and of `sluice verify`.
+COUNTED = (
+    *("lost", "terminal", "calls", "duplicates", "unknown_by_scenario", "unknown_by_fault", "revoked"),
+    *("refused_yet_sent", "wiped_before_read", "receipts", "forged", "conflicts"),
+)
+VERIFIED = ("states", "attempts", "unknown_attempts", "extra_calls", "duplicates_once", "duplicates_idempotent")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. The same seed makes the same orders, the same faults and the same dice at the doors."""
+    """The size of a run. Equal seeds give equal requests, faults and simulator decisions."""
 
     messages: int
     kills: int
     seed: int
-    seconds: float  # that the load and the faults take
+    seconds: float  # duration of load and faults
 
 
 @dataclass(slots=True)
 class Seen:
-    """What the run itself saw, beside the ledgers."""
+    """Observations of the run itself, beside the ledgers."""
 
     waits: recovery_time.Waits = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     unhealed: list[str] = field(default_factory=list)
-    quiet_s: float = 0.0
+    quiescence_s: float = 0.0
     left: Backlog = field(default_factory=lambda: Backlog(None, None, None))
 
 
-def run(size: Size, folder: Path, tell: Tell) -> dict[str, Any]:
-    """One whole run; the figures, with what was broken."""
+def run(size: Size, folder: Path, progress: Progress) -> dict[str, Any]:
+    """One whole run; returns its figures and violations."""
     began = time.monotonic()
-    with cluster(folder, tell, seed=size.seed) as running:
+    with cluster(folder, progress, seed=size.seed) as running:
         running.simulation.scenario(faulty(*webhooks(running), seed=size.seed))
-        figures = uvloop.run(_run(running, size, tell))
+        figures = uvloop.run(_run(running, size, progress))
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures
 
 
-async def _run(running: Cluster, size: Size, tell: Tell) -> dict[str, Any]:
-    async with doubled(running):
-        seen = await _load_and_faults(running, size, tell)
-        tell(f"quiet after {seen.quiet_s:.1f} s; checking")
+async def _run(running: Cluster, size: Size, progress: Progress) -> dict[str, Any]:
+    async with with_replicas(running):
+        seen = await _load_and_faults(running, size, progress)
+        progress(f"quiescent after {seen.quiescence_s:.1f} s; checking")
         return await _check(running, size, seen)
 
 
 # -- load and faults ---------------------------------------------------------------------------------------------
 
 
-async def _load_and_faults(running: Cluster, size: Size, tell: Tell) -> Seen:
+async def _load_and_faults(running: Cluster, size: Size, progress: Progress) -> Seen:
     seen = Seen()
     clients, faults = Ledger(running.folder / "client.jsonl"), Ledger(running.folder / "nemesis.jsonl")
     client = Client(running, clients, seed=size.seed)
     nemesis = Nemesis(running, faults)
     await nemesis.heal()  # everything is up before the first fault
-    planned_requests = plan(size.seed, messages=size.messages, seconds=size.seconds, endpoints=list(DOORS))
+    planned_requests = plan(size.seed, messages=size.messages, seconds=size.seconds, endpoints=list(ENDPOINTS))
     planned = schedule(size.seed, kills=size.kills, seconds=size.seconds, targets=nemesis.names)
     faults.write(stage="begin", seed=size.seed, faults=len(planned))
     sampling = asyncio.create_task(_sample(running, seen.waits))
-    showing = asyncio.create_task(_show(running, size, client, nemesis, tell))
+    showing = asyncio.create_task(_show(running, size, client, nemesis, progress))
     try:
         await asyncio.gather(client.run(planned_requests), nemesis.run(planned))
         await nemesis.heal()
-        tell("healed; waiting for quiet")
-        seen.quiet_s, seen.left = await wait_until_quiescent(running, within=QUIET_WITHIN, tell=tell)
+        progress("healed; waiting for quiescence")
+        seen.quiescence_s, seen.left = await wait_until_quiescent(running, within=QUIESCENT_WITHIN, progress=progress)
         await _receipts_at_rest(running)
     finally:
         for task in (sampling, showing):
@@ -97,7 +102,7 @@ async def _load_and_faults(running: Cluster, size: Size, tell: Tell) -> Seen:
 
 
 async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
-    """Learn until when deliveries wait by policy: their history does not say it."""
+    """Sample the due times of deliveries that wait by policy: their history does not contain them."""
     while True:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection = await asyncpg.connect(running.postgres, timeout=2, command_timeout=2)
@@ -114,21 +119,21 @@ async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
         await asyncio.sleep(_SAMPLE_EVERY)
 
 
-async def _show(running: Cluster, size: Size, client: Client, nemesis: Nemesis, tell: Tell) -> None:
+async def _show(running: Cluster, size: Size, client: Client, nemesis: Nemesis, progress: Progress) -> None:
     began = time.monotonic()
     while True:
         await asyncio.sleep(5)
         left = await backlog(running, bus=False)
         done = ", ".join(f"{number} {kind}s" for kind, number in sorted(nemesis.counts.items()))
         unsettled = "?" if left.unsettled is None else left.unsettled
-        tell(
+        progress(
             f"{time.monotonic() - began:4.0f} s  {client.counts['placed']}/{size.messages} messages, "
             f"{done or 'no fault yet'} (newest: {nemesis.newest}), {unsettled} unsettled"
         )
 
 
 async def _receipts_at_rest(running: Cluster) -> None:
-    """The simulator says what it has to say within a second or so of an acceptance, and repeats what we refused."""
+    """Wait until the simulator sends no receipt any more: it repeats those that were not answered 2xx."""
     size = -1
     for _ in range(30):
         found = running.simulation.receipts.stat().st_size if running.simulation.receipts.exists() else 0
@@ -143,66 +148,56 @@ async def _receipts_at_rest(running: Cluster) -> None:
 
 async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     clients, faults = running.folder / "client.jsonl", running.folder / "nemesis.jsonl"
-    verified = await asyncio.to_thread(
-        running.command, "verify", "--at-rest", "--json", "--call-log", str(running.simulation.calls)
-    )
-    report = json.loads(verified.stdout) if verified.stdout.startswith("{") else {"violations": 1, "faults": []}
+    report = await asyncio.to_thread(_verify, running)
     spans = oracle.spans(faults)
     known = await db_snapshot.load(running)
-    checked = [
+    recovered, stalled = recovery_time.recovery_times(known, spans, seen.waits)
+    findings = [
         oracle.check_client(clients, known, spans),
         oracle.check_calls(running.simulation.calls, clients, known),
         oracle.check_receipts(running.simulation.receipts, known),
-        oracle.check_ambiguity(running.simulation.calls, known, spans),
+        oracle.check_unknown_attempts(running.simulation.calls, known, spans),
         _check_end(seen, report),
+        _check_recovery(recovered),
     ]
-    measured, stalled = recovery_time.recovery_times(known, spans, seen.waits)
-    checked.append(_check_redrive(measured))
-    counts: Counter[str] = sum((one.counts for one in checked), Counter())
-    violations: Counter[str] = sum((one.violations for one in checked), Counter())
+    counts: Counter[str] = sum((one.counts for one in findings), Counter())
+    violations: Counter[str] = sum((one.violations for one in findings), Counter())
     return {
         "messages": known.messages,
         "kills": seen.faults["kill"],
         "seed": size.seed,
-        "lost": counts["lost"],
-        "terminal": counts["terminal"],
-        "calls": counts["calls"],
-        "unknown_attempts": report.get("unknown_attempts"),
-        "extra_calls": report.get("extra_calls"),
-        "duplicates_once": report.get("duplicates_once"),
-        "duplicates_idempotent": report.get("duplicates_idempotent"),
-        "recovery_p99_s": measured.p99,
         "seconds": 0.0,
         "planned": size.messages,
         "acknowledged": counts["ok"],
+        **{name: counts[name] for name in COUNTED},
+        **{name: report.get(name) for name in VERIFIED},
         "faults": dict(seen.faults),
         "answers": dict(seen.counts),
-        "states": report.get("states"),
-        "attempts": report.get("attempts"),
-        "duplicates": counts["duplicates"],
-        "unknown_by_scenario": counts["unknown_by_scenario"],
-        "unknown_by_fault": counts["unknown_by_fault"],
-        "revoked": counts["revoked"],
-        "refused_yet_sent": counts["refused_yet_sent"],
-        "wiped_before_read": counts["wiped_before_read"],
-        "receipts": counts["receipts"],
-        "forged": counts["forged"],
-        "conflicts": counts["conflicts"],
         "cancels": {name[7:]: number for name, number in counts.items() if name.startswith("cancel ")},
-        "recovered": measured.n,
-        "recovery_p50_s": measured.p50,
-        "recovery_max_s": measured.longest,
+        "recovered": recovered.n,
+        "recovery_p50_s": recovered.p50,
+        "recovery_p99_s": recovered.p99,
+        "recovery_max_s": recovered.longest,
         "stalled_p99_s": stalled.p99,
-        "quiescence_s": round(seen.quiet_s, 1),
+        "quiescence_s": round(seen.quiescence_s, 1),
         "violations": dict(violations),
-        "evidence": [fault for one in checked for fault in one.faults],
+        "evidence": [fault for one in findings for fault in one.faults],
     }
 
 
-def _check_redrive(measured: recovery_time.Spread) -> Findings:
+def _verify(running: Cluster) -> dict[str, Any]:
+    """The report of ``sluice verify``, or its error as a violation."""
+    done = running.command("verify", "--at-rest", "--json", "--call-log", str(running.simulation.calls))
+    if done.stdout.startswith("{"):
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+    return {"violations": 1, "faults": [{"id": "sluice verify", "fault": done.stderr[-500:]}]}
+
+
+def _check_recovery(measured: recovery_time.Spread) -> Findings:
     findings = Findings()
-    if measured.p99 > REDRIVEN_WITHIN:
-        findings.add("I12", f"one delivery in a hundred was driven again only {measured.p99} s after the heal")
+    if measured.p99 > RECOVERED_WITHIN:
+        findings.add("I12", f"the 99th percentile of the recovery times is {measured.p99} s")
     return findings
 
 
@@ -211,9 +206,9 @@ def _check_end(seen: Seen, report: dict[str, Any]) -> Findings:
     for fault in report["faults"]:
         findings.add("verify", f"{fault['id']}: {fault['fault']}")
     if report["violations"] > len(report["faults"]):
-        findings.add("verify", f"{report['violations']} faults in all")
+        findings.add("verify", f"{report['violations']} violations in all")
     if not seen.left.none:
-        findings.add("I12", f"not quiet {QUIET_WITHIN:.0f} s after the heal: {seen.left}")
+        findings.add("I12", f"not quiescent {QUIESCENT_WITHIN:.0f} s after the heal: {seen.left}")
     for name in seen.unhealed:
-        findings.add("I12", f"{name} did not come back")
+        findings.add("I12", f"{name} is not ready again")
     return findings

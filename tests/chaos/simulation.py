@@ -1,7 +1,6 @@
-"""The providers' far ends: a simulator process of our own, which nobody kills."""
+"""The fake providers: a simulator process that the nemesis does not kill."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import httpx
 
 from sluice_launcher import parent_death_signal
 
-DOORS = {
+ENDPOINTS = {
     "resend-a": "resend",
     "resend-b": "resend",
     "smtp-a": "smtp",
@@ -23,7 +22,7 @@ DOORS = {
     "twilio-b": "twilio",
 }
 
-# The share of calls that end badly, on every door. The first four are taken or may be taken, and no answer says so.
+# The share of calls that fail, at every endpoint. After the first four the message was or may have been taken.
 FAULTS = {
     "accept-then-never-answer": 0.004,
     "accept-then-500": 0.008,
@@ -37,27 +36,29 @@ RECEIPTS = {"kinds": ["sent", "delivered"], "delay": 0.3, "interval": 0.2, "copi
 
 
 class Simulation:
-    """``sluice simulate`` as a child process; ``with Simulation(folder, seed) as simulation``."""
+    """``sluice simulate`` as a child process: ``with Simulation(folder, seed=7) as simulation``."""
 
-    def __init__(self, folder: Path, *, seed: int, endpoints: Mapping[str, str] = DOORS) -> None:
+    def __init__(self, folder: Path, *, seed: int, endpoints: Mapping[str, str] = ENDPOINTS) -> None:
         self.folder = folder
         self._seed = seed
-        self._doors = dict(endpoints)
+        self._endpoints = dict(endpoints)
         self._process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, int] = {}
         self._control = ""
 
     @property
     def calls(self) -> Path:
+        """The call log."""
         return self.folder / "calls.jsonl"
 
     @property
     def receipts(self) -> Path:
+        """The log of receipts."""
         return self.folder / "receipts.jsonl"
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stated = [word for name, kind in self._doors.items() for word in ("--endpoint", f"{name}={kind}")]
+        options = [word for name, kind in self._endpoints.items() for word in ("--endpoint", f"{name}={kind}")]
         command = [
             sys.executable,
             "-m",
@@ -68,17 +69,10 @@ class Simulation:
             "--seed",
             str(self._seed),
         ]
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(signal.SIGKILL)),
-            str(os.getpid()),
-        ]
+        with_parent = parent_death_signal.prefix(signal.SIGKILL)
         with (self.folder / "simulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*on_leash, *command, "--log-dir", str(self.folder), *stated], stdout=subprocess.PIPE, stderr=log
+                [*with_parent, *command, "--log-dir", str(self.folder), *options], stdout=subprocess.PIPE, stderr=log
             )
         assert self._process.stdout is not None
         where = json.loads(self._process.stdout.readline())
@@ -96,7 +90,7 @@ class Simulation:
             self._process.stdout.close()
 
     def scenario(self, scenario: Mapping[str, Any]) -> None:
-        """Behave so from the next call on."""
+        """Apply a scenario, from the next call on."""
         answer = httpx.put(f"{self._control}/scenario", json=scenario, trust_env=False, timeout=10)
         answer.raise_for_status()
 
@@ -107,11 +101,11 @@ class Simulation:
 
 
 def faulty(webhooks: Mapping[str, str], secrets: Mapping[str, str], *, seed: int) -> dict[str, Any]:
-    """The script of a chaos run: mostly good, a little slow, sometimes bad; receipts twice, and a false one each."""
+    """The scenario of a chaos run: a few per cent of failures, latency, receipts twice and a forged one for each."""
     own = {"probabilities": FAULTS, "retry_after": 1, "latency": {"median": 0.03, "sigma": 1.0}, "receipts": RECEIPTS}
     return {"seed": seed, "default": own, "endpoints": hooked(webhooks, secrets)}
 
 
 def hooked(webhooks: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
-    """What the dashboards of the Resend doors would hold."""
+    """The webhooks of the Resend endpoints, as their dashboards would have them."""
     return {source: {"webhooks": {"*": {"url": url, "secret": secrets[source]}}} for source, url in webhooks.items()}

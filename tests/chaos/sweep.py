@@ -1,10 +1,10 @@
-"""``python -m tests.chaos sweep``: die at every named point, at the first, second and third pass, on both channels."""
+"""``python -m tests.chaos sweep``: kill a process at every failpoint, at the first to third hit, on both channels."""
 
 import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,7 @@ from sluice.bus.topics import Group
 from sluice.runtime.errors import SluiceError
 from sluice_cli.verification import verify
 from sluice_launcher.process_info import Identity
+from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.client_session import ANSWER, ClientSession, check
 from tests.chaos.cluster import Cluster, cluster, webhooks
@@ -30,10 +31,8 @@ from tests.chaos.ledgers import now
 from tests.chaos.simulation import hooked
 from tests.chaos.workloads import POINTS
 
-Tell = Callable[[str], None]
-
 ROLES = ("gateway", "router", "email-worker", "sms-worker", "health")
-DOORS = {"resend-a": "resend", "smtp-a": "smtp", "twilio-a": "twilio", "twilio-b": "twilio"}
+ENDPOINTS = {"resend-a": "resend", "smtp-a": "smtp", "twilio-a": "twilio", "twilio-b": "twilio"}
 GROUPS = {
     "gateway": Group.INGEST,
     "router": Group.ROUTER,
@@ -41,7 +40,7 @@ GROUPS = {
     "sms-worker": Group.SMS_WORKER,
     "health": Group.HEALTH,
 }
-# Everything shorter than in an installation: a step waits for leases, rounds and receipts to be over.
+# Shorter than by default: a step waits for leases, rounds and receipts.
 TIMING = {
     "SLUICE_ATTEMPT_LEASE": "3",
     "SLUICE_PROVIDER_TIMEOUT": "1.9",
@@ -54,12 +53,12 @@ TIMING = {
     "SLUICE_PROVIDER_QUEUE_TIMEOUT": "0.4",
 }
 REACHED_WITHIN = 40.0  # seconds
-QUIET_WITHIN = 60.0  # seconds
+QUIESCENT_WITHIN = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Die at ``point`` at the ``n``-th pass of one process, while ``channel`` is used."""
+    """Kill a process at the ``n``-th hit of ``point``, while ``channel`` is used."""
 
     point: str
     n: int
@@ -72,10 +71,10 @@ class Step:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a step."""
+    """The result of a step."""
 
     step: Step
-    role: str | None = None  # that died
+    role: str | None = None  # of the killed process
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
@@ -84,18 +83,18 @@ def steps(points: Sequence[str], passes: Sequence[int], channels: Sequence[str])
     return [Step(point, n, channel) for n in passes for point in points for channel in channels]
 
 
-def run(wanted: Sequence[Step], folder: Path, tell: Tell) -> dict[str, Any]:
-    """Every step on one system; the figures, with what was broken."""
+def run(wanted: Sequence[Step], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Every step on one system; returns figures and violations."""
     began = time.monotonic()
     crash_file = folder / "crash"
     folder.mkdir(parents=True, exist_ok=True)
     crash_file.unlink(missing_ok=True)
     os.environ["SLUICE_FAILPOINTS_FILE"] = str(crash_file)
     with cluster(
-        folder, tell, environment=TIMING, roles=ROLES, endpoints=DOORS, settings={"concurrency": 2}
+        folder, progress, environment=TIMING, roles=ROLES, endpoints=ENDPOINTS, settings={"concurrency": 2}
     ) as running:
         running.simulation.scenario(_script(running))
-        outcomes = uvloop.run(_run(running, wanted, crash_file, tell))
+        outcomes = uvloop.run(_run(running, wanted, crash_file, progress))
     return _figures(outcomes, time.monotonic() - began)
 
 
@@ -104,11 +103,11 @@ def _script(running: Cluster) -> dict[str, Any]:
     return {
         "default": {"receipts": {"kinds": ["sent", "delivered"], "delay": 0.1, "interval": 0.1}},
         "prefixes": {"slow+": slow, "+1777": slow},
-        "endpoints": hooked(*webhooks(running, DOORS)),
+        "endpoints": hooked(*webhooks(running, ENDPOINTS)),
     }
 
 
-async def _run(running: Cluster, wanted: Sequence[Step], crash_file: Path, tell: Tell) -> list[Outcome]:
+async def _run(running: Cluster, wanted: Sequence[Step], crash_file: Path, progress: Progress) -> list[Outcome]:
     outcomes: list[Outcome] = []
     known: set[str] = set()
     for number, step in enumerate(wanted, start=1):
@@ -116,8 +115,10 @@ async def _run(running: Cluster, wanted: Sequence[Step], crash_file: Path, tell:
         outcome = await _step(running, step, crash_file, known)
         outcome.seconds = round(time.monotonic() - began, 1)
         outcomes.append(outcome)
-        verdict = "; ".join(outcome.faults) or "ok"
-        tell(f"{number}/{len(wanted)}  {step.name}: {outcome.role or 'nobody'} died, {outcome.seconds} s, {verdict}")
+        result = "; ".join(outcome.faults) or "ok"
+        progress(
+            f"{number}/{len(wanted)}  {step.name}: {outcome.role or 'no process'} died, {outcome.seconds} s, {result}"
+        )
     return outcomes
 
 
@@ -131,7 +132,7 @@ async def _step(running: Cluster, step: Step, crash_file: Path, known: set[str])
         fired = crash_file.with_name("crash.fired")
         _disarm(fired)
         _arm(crash_file, f"{step.point}:{step.n}")
-        watching = asyncio.create_task(_bring_back(running, before, fired, outcome))
+        watching = asyncio.create_task(_restart_role(running, before, fired, outcome))
         try:
             if not await _reach(asking, step, fired):
                 outcome.faults.append(f"not reached within {REACHED_WITHIN:.0f} s")
@@ -143,7 +144,7 @@ async def _step(running: Cluster, step: Step, crash_file: Path, known: set[str])
 
 
 def _arm(path: Path, text: str) -> None:
-    """At once: a half-written file would arm another point."""
+    """Atomically: a half-written file would arm another failpoint."""
     draft = path.with_name("crash.new")
     draft.write_text(text)
     draft.replace(path)
@@ -158,9 +159,9 @@ def _exists(path: Path) -> bool:
 
 
 async def _reach(asking: ClientSession, step: Step, fired: Path) -> bool:
-    """Repeat the workload until the point was passed often enough."""
+    """Repeat the workload until the failpoint was hit often enough."""
     deadline = time.monotonic() + REACHED_WITHIN
-    await asyncio.sleep(0.15)  # the processes look at the file twenty times a second
+    await asyncio.sleep(0.15)  # the processes read the file twenty times a second
     while not _exists(fired):
         if time.monotonic() > deadline:
             return False
@@ -169,11 +170,11 @@ async def _reach(asking: ClientSession, step: Step, fired: Path) -> bool:
     return True
 
 
-async def _bring_back(running: Cluster, before: dict[str, Identity | None], fired: Path, outcome: Outcome) -> None:
-    """Wait for the death, take the dead member out of its group, and have the role started at once.
+async def _restart_role(running: Cluster, before: dict[str, Identity | None], fired: Path, outcome: Outcome) -> None:
+    """Wait for the death, remove the dead member from its consumer group, and restart the role.
 
-    Both only save time, which make chaos does not: the group would wait for the dead member's session to lapse, and
-    the supervisor pauses longer with every crash of one process.
+    Both only save time (`make chaos` does neither): otherwise the group waits for the session timeout of the dead
+    member, and the supervisor's pause grows with every crash.
     """
     while not _exists(fired):
         await asyncio.sleep(0.02)
@@ -187,7 +188,7 @@ async def _bring_back(running: Cluster, before: dict[str, Identity | None], fire
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await _leave_group(running.kafka, GROUPS[role])
         with contextlib.suppress(SluiceError):
-            await asyncio.to_thread(running.engine.control.restart, role)
+            await asyncio.to_thread(running.stack.control.restart, role)
 
 
 async def _leave_group(servers: str, group: Group) -> None:
@@ -203,12 +204,12 @@ async def _leave_group(servers: str, group: Group) -> None:
 
 
 async def _check(running: Cluster, asking: ClientSession, known: set[str]) -> list[str]:
-    """Quiet, then the invariants, then what was promised. ``known``: faults that an earlier step has reported."""
+    """Quiescence, then the invariants, then the responses. ``known``: violations that an earlier step has reported."""
     faults = []
     connection = await asyncpg.connect(running.postgres, timeout=10, command_timeout=60)
     try:
         if not await _quiet(connection, asking):
-            faults.append(f"not quiet within {QUIET_WITHIN:.0f} s")
+            faults.append(f"not quiescent within {QUIESCENT_WITHIN:.0f} s")
         report = await verify(
             connection,
             now=now(),
@@ -217,22 +218,22 @@ async def _check(running: Cluster, asking: ClientSession, known: set[str]) -> li
             call_logs=[running.simulation.calls] if running.simulation.calls.exists() else [],
             progress=lambda _: None,
         )
-        found = await asking.states([promise.tag for promise in asking.requests])
+        found = await asking.states([request.tag for request in asking.requests])
     finally:
         await connection.close()
-    told = [f"{fault['id']}: {fault['fault']}" for fault in report.faults]
-    faults += [text for text in told if text not in known] + check(asking.requests, found)
-    known.update(told)
+    reported = [f"{fault['id']}: {fault['fault']}" for fault in report.faults]
+    faults += [text for text in reported if text not in known] + check(asking.requests, found)
+    known.update(reported)
     return faults
 
 
 async def _quiet(connection: Any, asking: ClientSession) -> bool:
-    """Nothing due, nothing unannounced, and everything that Kafka took is there."""
-    deadline = time.monotonic() + QUIET_WITHIN
-    promised = [promise.tag for promise in asking.requests if promise.result in ("ok", "bus")]
+    """Nothing due, no outbox row, and every accepted request is stored."""
+    deadline = time.monotonic() + QUIESCENT_WITHIN
+    accepted = [request.tag for request in asking.requests if request.result in ("ok", "bus")]
     while time.monotonic() < deadline:
-        # In this order: what arrives between the two questions is seen by the second.
-        there = len(await asking.states(promised)) == len(promised)
+        # In this order: a message that arrives between the two queries is seen by the second.
+        there = len(await asking.states(accepted)) == len(accepted)
         left = await connection.fetchval(
             "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM event_outbox)"
         )
@@ -244,7 +245,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
 
 @asynccontextmanager
 async def client(running: Cluster, name: str) -> AsyncIterator[ClientSession]:
-    """A customer with a session and a producer of its own."""
+    """A client with a session and a producer of its own."""
     producer = AIOKafkaProducer(bootstrap_servers=running.kafka, enable_idempotence=True)
     await producer.start()
     timeout = aiohttp.ClientTimeout(total=ANSWER)

@@ -1,4 +1,4 @@
-"""What the client will ask for, and when: a pure function of the seed."""
+"""The requests of a run and their times: a pure function of the seed."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ CLASSES = ("urgent", "standard", "once")
 
 @dataclass(frozen=True, slots=True)
 class PlannedRequest:
-    """One message that somebody wants sent, and how they go about it. Times are seconds."""
+    """One request and its repetitions, conflict or cancel. Times are seconds."""
 
     number: int
     at: float  # from the start of the run
@@ -20,29 +20,29 @@ class PlannedRequest:
     delivery_class: str
     source: str  # http, bus
     key: str | None = None
-    copies: int = 1  # requests at once, all with the same key
-    late_copy: float | None = None  # after the first answer, the same request again
+    copies: int = 1  # concurrent requests with the same key
+    late_copy: float | None = None  # after the first response, the same request again
     conflict: bool = False  # and then another body under the same key
     cancel_after: float | None = None
     send_in: float | None = None
     expires_in: float | None = None
-    preferred: str | None = None  # a door
+    preferred: str | None = None  # name of an endpoint
     sandbox: bool = False
 
     @property
     def tag(self) -> str:
-        """How the order is found in the record."""
+        """Identifies the request in the database."""
         return f"o{self.number}"
 
 
 def plan(seed: int, *, messages: int, seconds: float, endpoints: Sequence[str]) -> list[PlannedRequest]:
-    """``messages`` orders at random moments of the run: an open loop, which does not wait for answers."""
+    """``messages`` requests at random times of the run: an open loop, independent of responses."""
     dice = Random(f"orders {seed}")
     moments = sorted(dice.uniform(0, seconds) for _ in range(messages))
-    return [_order(number, at, dice, endpoints) for number, at in enumerate(moments)]
+    return [_planned(number, at, dice, endpoints) for number, at in enumerate(moments)]
 
 
-def _order(number: int, at: float, dice: Random, endpoints: Sequence[str]) -> PlannedRequest:
+def _planned(number: int, at: float, dice: Random, endpoints: Sequence[str]) -> PlannedRequest:
     channel = dice.choices(("email", "sms", "push"), (58, 38, 4))[0]
     keyed = dice.random() < 0.5
     copied = keyed and dice.random() < 0.15
@@ -72,7 +72,7 @@ def _carries(source: str, channel: str) -> bool:
 
 
 def body(planned: PlannedRequest, *, preferred: str | None, times: dict[str, str], other: bool = False) -> bytes:
-    """The request as JSON; ``other`` is a changed one, for a conflict."""
+    """The request as JSON; ``other``: with a changed text, for a conflict."""
     fields: dict[str, Any] = {
         "channel": planned.channel,
         "class": planned.delivery_class,
@@ -96,4 +96,5 @@ def body(planned: PlannedRequest, *, preferred: str | None, times: dict[str, str
 
 
 def digest(request: bytes) -> str:
+    """Identifies a body in the client's ledger."""
     return hashlib.sha256(request).hexdigest()[:16]

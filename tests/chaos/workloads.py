@@ -1,4 +1,4 @@
-"""What makes the roles pass their crash points: small workloads, and the table that says which point needs which."""
+"""Small workloads that make the roles hit their failpoints, and the table of the workload of each failpoint."""
 
 import asyncio
 import signal
@@ -12,13 +12,13 @@ from sluice_launcher.state import read_state
 from tests.chaos.client_session import ClientSession, in_future
 
 Workload = Callable[[ClientSession, str], Awaitable[None]]
-"""Does one round of something on a channel; repeated until the point was reached."""
+"""One round of work on a channel; repeated until the failpoint was hit."""
 
-# The simulator's own prefixes: how a recipient says what is to be done.
+# Recipient prefixes that select a behaviour of the simulator.
 FAULT = {"email": "fault+", "sms": "+1999004"}
 HANG = {"email": "hang+", "sms": "+1999005"}
-SILENT = {"email": "accept-then-never-answer+", "sms": "+1999009"}
-SLOW = {"email": "slow+", "sms": "+1777"}  # of the sweep's script
+NO_RESPONSE = {"email": "accept-then-never-answer+", "sms": "+1999009"}
+SLOW = {"email": "slow+", "sms": "+1777"}  # of the sweep's scenario
 
 
 async def http(client: ClientSession, channel: str) -> None:
@@ -36,14 +36,14 @@ async def bus(client: ClientSession, channel: str) -> None:
 
 
 async def bad_record(client: ClientSession, channel: str) -> None:
-    """Records that no version reads."""
+    """Records of an unknown schema version."""
     for _ in range(3):
         await client.put(b"{", **{VERSION_HEADER: "99"})
         await asyncio.sleep(0.05)
 
 
 async def bad_request(client: ClientSession, channel: str) -> None:
-    """Records of a known project that ask for what cannot be."""
+    """Invalid requests of a known project."""
     for _ in range(3):
         _, document = client.request(channel)
         await client.put(b'{"channel":"%s","to":[]}' % document["channel"].encode())
@@ -51,14 +51,14 @@ async def bad_request(client: ClientSession, channel: str) -> None:
 
 
 async def cancel(client: ClientSession, channel: str) -> None:
-    """Messages for later, taken back."""
+    """Scheduled messages, cancelled."""
     for _ in range(2):
         await client.cancel(await client.send(channel, send_at=in_future(8)))
     await client.cancel(await client.send(channel))
 
 
 async def receipt(client: ClientSession, channel: str) -> None:
-    """Messages through the providers that tell what became of them."""
+    """Messages through the providers that progress what became of them."""
     preferred = client.cluster.project.named("resend-a" if channel == "email" else "twilio-a")
     for _ in range(3):
         await client.send(channel, preferred_provider=preferred)
@@ -66,14 +66,14 @@ async def receipt(client: ClientSession, channel: str) -> None:
 
 
 async def scheduled(client: ClientSession, channel: str) -> None:
-    """Messages that only the recovery loop can drive."""
+    """Messages that only the recovery loop can enqueue."""
     for wait in (0.3, 0.8, 1.3):
         await client.send(channel, send_at=in_future(wait))
     await asyncio.sleep(1.5)
 
 
 async def overtaken(client: ClientSession, channel: str) -> None:
-    """Assignments that their worker does not read in time, because it is held up."""
+    """Assignments that their paused worker does not read in time."""
     worker = read_state(client.cluster.data_dir).get(f"{channel}-worker")
     if worker is None:
         return
@@ -85,23 +85,23 @@ async def overtaken(client: ClientSession, channel: str) -> None:
 
 
 async def exhausted(client: ClientSession, channel: str) -> None:
-    """Messages that every provider fails, until no round is left."""
+    """Messages that fail at every provider, until no round is left."""
     for _ in range(3):
         await client.send(channel, FAULT[channel])
     await asyncio.sleep(0.5)
 
 
 async def expiry(client: ClientSession, channel: str) -> None:
-    """Messages whose time is over as soon as they fall due."""
+    """Messages that expire as soon as they are due."""
     for wait in (0.5, 0.9, 1.3):
         await client.send(channel, send_at=in_future(wait), expires_at=in_future(wait + 0.02))
     await asyncio.sleep(1.8)
 
 
-async def lapse(client: ClientSession, channel: str) -> None:
-    """Calls under way whose worker is killed."""
+async def expired_lease(client: ClientSession, channel: str) -> None:
+    """Calls in flight whose worker is killed."""
     for _ in range(3):
-        await client.send(channel, SILENT[channel])
+        await client.send(channel, NO_RESPONSE[channel])
     await asyncio.sleep(0.6)
     worker = read_state(client.cluster.data_dir).get(f"{channel}-worker")
     if worker is not None:
@@ -110,13 +110,13 @@ async def lapse(client: ClientSession, channel: str) -> None:
 
 
 async def slow(client: ClientSession, channel: str) -> None:
-    """Calls that take so long that leases are renewed and others wait for a slot."""
+    """Calls that outlast a lease renewal, so that others wait for a slot."""
     await asyncio.gather(*(client.send(channel, SLOW[channel]) for _ in range(5)))
     await asyncio.sleep(1.0)
 
 
-async def doubt(client: ClientSession, channel: str) -> None:
-    """Requests whose commit is in doubt, because PostgreSQL is held up while they are made."""
+async def in_doubt(client: ClientSession, channel: str) -> None:
+    """Requests whose commit is in doubt, because PostgreSQL is paused meanwhile."""
     postgres = read_state(client.cluster.data_dir).get("postgres")
     if postgres is None:
         return
@@ -132,8 +132,8 @@ async def doubt(client: ClientSession, channel: str) -> None:
     await asyncio.sleep(1.5)
 
 
-async def unannounced(client: ClientSession, channel: str) -> None:
-    """Events of which nobody remembers that the broker has them."""
+async def stale_outbox(client: ClientSession, channel: str) -> None:
+    """An outbox row whose events the broker has already."""
     await client.send(channel)
     connection = await asyncpg.connect(client.cluster.postgres)
     try:
@@ -147,7 +147,7 @@ async def unannounced(client: ClientSession, channel: str) -> None:
 
 
 async def mixed(client: ClientSession, channel: str) -> None:
-    """Good and bad outcomes, so that verdicts change."""
+    """Good and bad outcomes, so that the health status changes."""
     await client.send(channel)
     await client.send(channel, FAULT[channel])
     await asyncio.sleep(1.0)
@@ -158,8 +158,8 @@ POINTS: Mapping[str, Workload] = {
     "accept.committed": http,
     "accept.before_publish": http,
     "accept.published": http,
-    "revoke.before_write": doubt,
-    "revoke.written": doubt,
+    "revoke.before_write": in_doubt,
+    "revoke.written": in_doubt,
     "ingress.before_accept": bus,
     "ingress.accepted": bus,
     "ingress.before_reject": bad_request,
@@ -182,11 +182,11 @@ POINTS: Mapping[str, Workload] = {
     "recovery.dequeued": scheduled,
     "recovery.requeued": overtaken,
     "recovery.enqueued": scheduled,
-    "recovery.before_lease_expired": lapse,
+    "recovery.before_lease_expired": expired_lease,
     "recovery.before_expired": expiry,
-    "recovery.before_republish": unannounced,
-    "recovery.republished": unannounced,
-    "recovery.outbox_deleted": unannounced,
+    "recovery.before_republish": stale_outbox,
+    "recovery.republished": stale_outbox,
+    "recovery.outbox_deleted": stale_outbox,
     "recovery.before_partitions": http,
     "recovery.partitions_made": http,
     "claim.before_write": http,

@@ -1,4 +1,4 @@
-"""What several of these tests use."""
+"""Fixtures of these tests."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def gateway_that(tmp_path, monkeypatch):
-    """Puts a gateway of one line before the real one, for every process that is started from here."""
+    """Replaces the gateway by a program of one line, for every process that the test starts."""
 
     def does(program):
         package = tmp_path / "stand-in" / "gateway"

@@ -1,4 +1,4 @@
-"""The command line: each fault one sentence on standard error, no traceback, an exit code."""
+"""The command line: each error is one sentence on standard error, without a traceback, and an exit code."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import pytest
 from sluice_launcher.control import supervisor_running
 from sluice_launcher.process_info import Identity, free_port
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @pytest.fixture
 def command(tmp_path):
-    """Runs `sluice` with a data directory of its own and no roles; ends what it started."""
+    """Runs `sluice` with a data directory of its own and no roles; stops what it started."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_DATA_DIR": str(tmp_path / "data"),
@@ -57,7 +57,7 @@ def test_help_names_every_command(command):
     )
 
 
-def test_the_command_line_is_built_without_what_is_heavy():
+def test_the_command_line_is_built_without_heavy_libraries():
     program = "import sys, sluice_cli.main; sluice_cli.main.build_parser(); print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
@@ -67,14 +67,14 @@ def test_the_command_line_is_built_without_what_is_heavy():
 
 
 @pytest.mark.parametrize("words", [("status",), ("restart", "kafka"), ("env",)])
-def test_what_needs_a_running_system_says_that_there_is_none(command, words):
+def test_a_command_on_a_running_system_reports_that_there_is_none(command, words):
     answer = command(*words)
 
     assert answer.returncode == 1
     assert answer.stderr == "sluice: nothing is running: `sluice up` starts everything\n"
 
 
-def test_down_without_a_system_is_no_fault(command):
+def test_down_without_a_system_is_no_error(command):
     answer = command("down")
 
     assert (answer.returncode, answer.stdout) == (0, "nothing was running\n")
@@ -113,7 +113,7 @@ def test_a_java_that_is_too_old_is_one_sentence(command, tmp_path):
 
 
 def test_jars_that_cannot_be_fetched_are_one_sentence(command, tmp_path):
-    nobody = f"http://127.0.0.1:{free_port()}/maven"
+    unreachable = f"http://127.0.0.1:{free_port()}/maven"
 
     answer = command(
         "up",
@@ -121,7 +121,7 @@ def test_jars_that_cannot_be_fetched_are_one_sentence(command, tmp_path):
         "kafka",
         "--roles",
         "",
-        SLUICE_MAVEN_MIRROR=nobody,
+        SLUICE_MAVEN_MIRROR=unreachable,
         SLUICE_CACHE_DIR=str(tmp_path / "cache"),
     )
 
@@ -130,7 +130,7 @@ def test_jars_that_cannot_be_fetched_are_one_sentence(command, tmp_path):
     assert answer.stderr.count("\n") == 1
 
 
-def test_what_runs_is_shown_as_a_table(command):
+def test_status_is_a_table(command):
     up(command)
 
     heading, *rows = command("status").stdout.splitlines()
@@ -139,7 +139,7 @@ def test_what_runs_is_shown_as_a_table(command):
     assert [row.split()[0] for row in rows] == ["supervisor", "redis"]
 
 
-def test_the_second_up_says_that_it_runs(command):
+def test_a_second_up_reports_that_it_runs(command):
     up(command)
     before = command("status", "--json").stdout
 
@@ -153,7 +153,7 @@ def test_the_second_up_says_that_it_runs(command):
     assert pids[0] == pids[1]
 
 
-def test_the_second_up_starts_what_was_stopped(command):
+def test_a_second_up_starts_a_stopped_process(command):
     up(command)
     command("stop", "redis")
 
@@ -168,16 +168,16 @@ def test_logs_are_shown_by_name(command):
     assert "Ready to accept connections" in command("logs", "redis").stdout
 
 
-def test_the_log_of_nobody_is_refused_with_the_names_there_are(command):
+def test_an_unknown_log_is_an_error_with_the_known_names(command):
     up(command)
 
     answer = command("logs", "toaster")
 
     assert answer.returncode == 1
-    assert "there are redis, supervisor" in answer.stderr
+    assert "there are: redis, supervisor" in answer.stderr
 
 
-def test_the_environment_of_the_system_is_given_to_a_shell(command):
+def test_the_environment_of_the_system_is_printed_for_a_shell(command):
     up(command)
 
     assert (
@@ -189,11 +189,11 @@ def test_the_environment_of_the_system_is_given_to_a_shell(command):
 def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
     program = [sys.executable, "-m", "sluice_cli.main", "up", "--foreground", "--services", "redis", "--roles", ""]
     foreground = subprocess.Popen(program, env=command.environment, stdout=subprocess.PIPE, text=True)
-    assert any("everything runs" in line for line in iter(foreground.stdout.readline, ""))
+    assert any("all services are up" in line for line in iter(foreground.stdout.readline, ""))
     redis = redis_of(command)
 
     foreground.send_signal(signal.SIGINT)
-    foreground.communicate(timeout=PATIENCE)
+    foreground.communicate(timeout=TIMEOUT)
 
     assert foreground.returncode == 0
     assert not redis.alive()
@@ -208,7 +208,7 @@ def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gatewa
     redis = redis_of(command)
 
     starting.send_signal(signal.SIGINT)
-    starting.communicate(timeout=PATIENCE)
+    starting.communicate(timeout=TIMEOUT)
 
     assert starting.returncode == 130
     assert not redis.alive()
@@ -216,7 +216,7 @@ def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gatewa
 
 
 def redis_of(command):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         answer = command("status", "--json")
         rows = json.loads(answer.stdout)["processes"] if answer.returncode == 0 else []

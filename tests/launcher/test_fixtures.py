@@ -1,10 +1,10 @@
-"""The servers that the fixtures give: real, ours alone, and as empty as they say."""
+"""The servers of the fixtures: real, not shared with other programs, and empty."""
 
 import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
 
-async def test_a_database_of_a_test_has_our_schema(database):
+async def test_a_database_of_a_test_has_the_schema(database):
     import asyncpg
 
     connection = await asyncpg.connect(database)
@@ -14,7 +14,7 @@ async def test_a_database_of_a_test_has_our_schema(database):
     await connection.close()
 
 
-async def test_redis_keeps_what_it_is_given(redis_url):
+async def test_redis_stores_values(redis_url):
     client = redis.asyncio.from_url(redis_url)
 
     await client.set("word", "kept")
@@ -24,7 +24,7 @@ async def test_redis_keeps_what_it_is_given(redis_url):
     await client.aclose()
 
 
-async def test_kafka_makes_no_topic_by_itself(kafka_bootstrap):
+async def test_kafka_creates_no_topic_by_itself(kafka_bootstrap):
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     await admin.start()
 

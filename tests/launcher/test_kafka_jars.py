@@ -1,4 +1,4 @@
-"""Jars: what is pinned is fetched once, and what is not what was pinned is not used."""
+"""Jars: a pinned one is fetched once, and a file with another hash is not used."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ CONTENT = b"the very bytes"
 
 
 class Repository:
-    """A far end that serves one content for every jar, and remembers what it was asked for."""
+    """A Maven repository with the same content for every jar, which remembers the requests."""
 
     def __init__(self) -> None:
         self.content: bytes | Exception = CONTENT
@@ -40,13 +40,13 @@ def silent(text: str) -> None:
     pass
 
 
-def test_what_is_missing_is_fetched(repository, tmp_path):
+def test_a_missing_jar_is_fetched(repository, tmp_path):
     fetch_jars([a_jar("one"), a_jar("two")], tmp_path / "jars", repository, silent)
 
     assert sorted(path.name for path in (tmp_path / "jars").iterdir()) == ["one-1.0.jar", "two-1.0.jar"]
 
 
-def test_what_is_there_is_not_fetched_again(repository, tmp_path):
+def test_an_existing_jar_is_not_fetched_again(repository, tmp_path):
     fetch_jars([a_jar()], tmp_path / "jars", repository, silent)
 
     fetch_jars([a_jar()], tmp_path / "jars", repository, silent)
@@ -54,7 +54,7 @@ def test_what_is_there_is_not_fetched_again(repository, tmp_path):
     assert len(repository.asked) == 1
 
 
-def test_a_jar_that_was_cut_short_is_fetched_again(repository, tmp_path):
+def test_a_truncated_jar_is_fetched_again(repository, tmp_path):
     (tmp_path / "jars").mkdir()
     (tmp_path / "jars" / a_jar().filename).write_bytes(CONTENT[:3])
 
@@ -82,14 +82,14 @@ def test_a_file_with_a_wrong_hash_is_not_kept(repository, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_what_cannot_be_fetched_names_the_choices(repository, tmp_path):
+def test_a_failed_download_names_the_remedies(repository, tmp_path):
     repository.content = ConnectionError("no route to host")
 
     with pytest.raises(SluiceError, match=r"no route to host.*SLUICE_MAVEN_MIRROR.*SLUICE_KAFKA_BOOTSTRAP_SERVERS"):
         fetch_jars([a_jar()], tmp_path / "jars", repository, silent)
 
 
-def test_a_download_that_stumbles_is_tried_again(repository, tmp_path):
+def test_a_failed_download_is_retried(repository, tmp_path):
     stumbled = iter([ConnectionError("reset"), CONTENT])
 
     def download(jar, directory):

@@ -1,4 +1,4 @@
-"""One supervised process: crashes come back, the hopeless is said, the stopped stays stopped."""
+"""A managed process: restarted after a crash, given up during a failing start, stopped when requested."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPE
 
 @pytest.fixture
 def managed(tmp_path):
-    """Keeps a line of Python alive; ends it with the test."""
+    """Manages a line of Python; stops it with the test."""
 
     @asynccontextmanager
     async def keep(program, **changes):
@@ -55,7 +55,7 @@ async def until(condition):
             await asyncio.sleep(0.02)
 
 
-async def test_a_crashed_process_comes_back(managed):
+async def test_a_crashed_process_is_restarted(managed):
     async with managed(SLEEPER) as subject:
         subject.start()
         await subject.wait_ready()
@@ -91,7 +91,7 @@ async def test_a_stopped_process_can_be_started_again(managed):
         assert subject.identity.alive()
 
 
-async def test_what_crashes_again_and_again_is_said_with_its_last_line(managed):
+async def test_repeated_crashes_are_an_error_with_the_last_line(managed):
     async with managed("import sys; sys.exit('I cannot work like this')", probe=never_ready) as subject:
         subject.start()
 
@@ -99,7 +99,7 @@ async def test_what_crashes_again_and_again_is_said_with_its_last_line(managed):
             await subject.wait_ready()
 
 
-async def test_what_does_not_become_ready_is_said(managed):
+async def test_a_process_that_does_not_become_ready_is_an_error(managed):
     async with managed(SLEEPER, probe=never_ready, ready_seconds=0.3) as subject:
         subject.start()
 
@@ -107,7 +107,7 @@ async def test_what_does_not_become_ready_is_said(managed):
             await subject.wait_ready()
 
 
-async def test_a_program_that_is_not_there_is_said(managed):
+async def test_a_missing_program_is_an_error(managed):
     async with managed(SLEEPER, command=["/nonexistent/program"], probe=never_ready) as subject:
         subject.start()
 
@@ -115,7 +115,7 @@ async def test_a_program_that_is_not_there_is_said(managed):
             await subject.wait_ready()
 
 
-async def test_what_does_not_heed_the_signal_is_killed(managed, tmp_path):
+async def test_a_process_that_ignores_the_signal_is_killed(managed, tmp_path):
     async with managed(STUBBORN, stop_seconds=0.2) as subject:
         subject.start()
         await subject.wait_ready()
@@ -126,7 +126,7 @@ async def test_what_does_not_heed_the_signal_is_killed(managed, tmp_path):
         assert subject.last_exit == "SIGKILL"
 
 
-async def test_what_a_process_started_ends_with_it(managed):
+async def test_the_children_of_a_process_end_with_it(managed):
     from sluice_launcher.process_info import Identity, process_tree
 
     async with managed(PARENT) as subject:
@@ -140,7 +140,7 @@ async def test_what_a_process_started_ends_with_it(managed):
         assert child.wait_exit(5)
 
 
-async def test_a_stop_while_it_waits_to_come_back_ends_the_waiting(managed):
+async def test_a_stop_ends_the_pause_before_a_restart(managed):
     async with managed("raise SystemExit(3)") as subject:
         subject.start()
         await until(lambda: subject.state is ProcessState.CRASHED)

@@ -1,4 +1,4 @@
-"""Settings, ports, keys: whatever is wrong is said in one sentence before anything starts."""
+"""Settings, ports, keys: every error is one sentence before any process starts."""
 
 import os
 import socket
@@ -42,17 +42,17 @@ def test_the_defaults_are_the_documented_ports(tmp_path):
         ("SLUICE_UNSAFE_FAST_DATABASE", "perhaps"),
     ],
 )
-def test_a_setting_without_meaning_is_named(name, value):
+def test_an_invalid_setting_is_named(name, value):
     with pytest.raises(SluiceError, match=f"{name} is '{value}'"):
         read_settings({name: value})
 
 
-def test_two_services_on_one_port_are_refused():
+def test_two_services_on_one_port_are_an_error():
     with pytest.raises(SluiceError, match="SLUICE_GATEWAY_PORT and SLUICE_ROUTER_PORT are both 9000"):
         read_settings({"SLUICE_GATEWAY_PORT": "9000", "SLUICE_ROUTER_PORT": "9000"})
 
 
-def test_the_cache_is_where_the_desktop_standard_says():
+def test_the_cache_follows_the_desktop_standard():
     assert str(read_settings({"XDG_CACHE_HOME": "/elsewhere"}).cache_dir) == "/elsewhere/sluice"
 
 
@@ -64,14 +64,14 @@ def test_the_cache_is_where_the_desktop_standard_says():
         ("SLUICE_KAFKA_BOOTSTRAP_SERVERS", "localhost"),
     ],
 )
-def test_an_address_that_is_none_is_named(name, address, tmp_path):
+def test_an_invalid_address_is_named(name, address, tmp_path):
     settings = read_settings({name: address, "SLUICE_DATA_DIR": str(tmp_path)})
 
     with pytest.raises(SluiceError, match=name):
         make_plan(settings, silent, services=[], roles=[])
 
 
-def test_a_port_in_use_is_named_with_its_setting_and_its_holder(taken_port):
+def test_a_port_in_use_is_named_with_its_setting_and_its_owner(taken_port):
     with pytest.raises(SluiceError) as refused:
         choose_ports({"gateway": taken_port}, own=[], roles=["gateway"])
 
@@ -87,7 +87,7 @@ def test_a_port_of_zero_becomes_a_free_one(taken_port):
     assert len({*chosen.values(), 0, taken_port}) == 4
 
 
-def test_a_service_that_somebody_else_runs_is_neither_looked_for_nor_given_a_port(tmp_path):
+def test_an_external_service_needs_no_program_and_no_port(tmp_path):
     settings = read_settings(
         {"SLUICE_KAFKA_BOOTSTRAP_SERVERS": "broker:9092", "SLUICE_DATA_DIR": str(tmp_path), "PATH": "/nonexistent"}
     )
@@ -136,7 +136,7 @@ def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path)
         ("kafka", "one:9092,two:9093", [("one", 9092), ("two", 9093)]),
     ],
 )
-def test_an_address_tells_where_to_knock(service, address, places):
+def test_the_endpoints_of_an_address(service, address, places):
     assert endpoints_of(service, address) == places
 
 
@@ -167,7 +167,7 @@ def test_a_key_file_is_made_once(tmp_path):
     assert (tmp_path / "key").read_bytes() == before
 
 
-def test_a_key_file_that_others_may_read_is_refused(tmp_path):
+def test_a_key_file_that_others_may_read_is_an_error(tmp_path):
     ensure_key_file(tmp_path / "key")
     (tmp_path / "key").chmod(0o640)
 
@@ -175,7 +175,7 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path):
         ensure_key_file(tmp_path / "key")
 
 
-def test_a_key_file_without_a_key_is_refused(tmp_path):
+def test_a_key_file_without_a_key_is_an_error(tmp_path):
     (tmp_path / "key").touch(mode=0o600)
 
     with pytest.raises(SluiceError, match="32 bytes in base64"):

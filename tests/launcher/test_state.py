@@ -1,4 +1,4 @@
-"""What is written down about processes: enough to end what was left behind, and never anybody else's."""
+"""The state file: orphans are killed, and no other process."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def start():
-    """Starts a line of Python and returns when it has said that it is there; ends it with the test."""
+    """Starts a line of Python, returns when it has printed a line, and stops it with the test."""
     started = []
 
     def run(first="pass"):
@@ -40,7 +40,7 @@ def stranger(start):
     return start()
 
 
-def test_what_was_left_behind_is_ended(data_dir, stranger):
+def test_orphans_are_killed(data_dir, stranger):
     write_state(data_dir, {"redis": Identity.of(stranger.pid)})
 
     ended = kill_orphans(data_dir)
@@ -49,7 +49,7 @@ def test_what_was_left_behind_is_ended(data_dir, stranger):
     assert stranger.wait(5) == -9
 
 
-def test_a_postgres_that_was_left_behind_is_told_so_that_it_can_tell_its_backends(data_dir, start):
+def test_an_orphaned_postgres_gets_a_signal_at_which_it_stops_its_backends(data_dir, start):
     postgres = start("signal.signal(signal.SIGQUIT, lambda *_: sys.exit(7))")
     write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
 
@@ -58,7 +58,7 @@ def test_a_postgres_that_was_left_behind_is_told_so_that_it_can_tell_its_backend
     assert postgres.wait(5) == 7
 
 
-def test_what_does_not_listen_is_killed_in_the_end(data_dir, start, monkeypatch):
+def test_a_process_that_ignores_the_signal_is_killed(data_dir, start, monkeypatch):
     monkeypatch.setattr(state, "GRACE_SECONDS", 0.2)
     postgres = start("signal.signal(signal.SIGQUIT, signal.SIG_IGN)")
     write_state(data_dir, {"postgres": Identity.of(postgres.pid)})
@@ -68,7 +68,7 @@ def test_what_does_not_listen_is_killed_in_the_end(data_dir, start, monkeypatch)
     assert postgres.wait(5) == -9
 
 
-def test_a_process_that_only_has_the_pid_is_left_alone(data_dir, stranger):
+def test_another_process_with_the_same_pid_is_not_killed(data_dir, stranger):
     former = replace(Identity.of(stranger.pid), started=1)
     write_state(data_dir, {"redis": former})
 
@@ -78,7 +78,7 @@ def test_a_process_that_only_has_the_pid_is_left_alone(data_dir, stranger):
     assert stranger.poll() is None
 
 
-def test_a_process_of_before_the_reboot_is_left_alone(data_dir, stranger):
+def test_a_pid_of_before_the_reboot_is_not_killed(data_dir, stranger):
     former = replace(Identity.of(stranger.pid), boot="another")
     write_state(data_dir, {"redis": former})
 
@@ -86,7 +86,7 @@ def test_a_process_of_before_the_reboot_is_left_alone(data_dir, stranger):
 
 
 @pytest.mark.parametrize("written", ["", "{", '{"redis": 12}', '{"redis": {"pid": 1}}'])
-def test_a_state_that_cannot_be_read_is_none(data_dir, written):
+def test_an_unreadable_state_is_empty(data_dir, written):
     (data_dir / FILE).write_text(written)
 
     assert read_state(data_dir) == {}

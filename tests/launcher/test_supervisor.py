@@ -1,4 +1,4 @@
-"""The supervisor over a real Redis, the smallest of its servers: what holds for one holds for all."""
+"""The supervisor with a real Redis, its smallest server."""
 
 import signal
 import socket
@@ -21,8 +21,8 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from sluice_launcher.local_stack import Engine
-engine = Engine(Path(sys.argv[1]), services=["redis"]).start()
-print(engine.control.pid("redis"), engine.control.pid("supervisor"), flush=True)
+stack = Engine(Path(sys.argv[1]), services=["redis"]).start()
+print(stack.control.pid("redis"), stack.control.pid("supervisor"), flush=True)
 time.sleep(600)
 """
 
@@ -33,13 +33,13 @@ def data_dir(tmp_path):
 
 
 @pytest.fixture
-def engine(data_dir):
-    with LocalStack(data_dir, services=["redis"]) as engine:
-        yield engine
+def stack(data_dir):
+    with LocalStack(data_dir, services=["redis"]) as stack:
+        yield stack
 
 
-def identity(engine, name):
-    found = Identity.of(engine.control.pid(name))
+def identity(stack, name):
+    found = Identity.of(stack.control.pid(name))
     assert found
     return found
 
@@ -51,15 +51,15 @@ def until(condition):
         time.sleep(0.02)
 
 
-def ask_redis(engine, command):
-    place = urlsplit(engine.addresses["redis"])
+def ask_redis(stack, command):
+    place = urlsplit(stack.addresses["redis"])
     with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
         connection.sendall(command.encode() + b"\r\n")
         return connection.recv(4096).decode().strip()
 
 
-def test_status_says_of_each_process_what_was_promised(engine):
-    rows = {row["name"]: row for row in engine.control.status()["processes"]}
+def test_status_has_a_row_for_each_process(stack):
+    rows = {row["name"]: row for row in stack.control.status()["processes"]}
 
     assert set(rows) == {"supervisor", "redis"}
     assert set(rows["redis"]) == {
@@ -76,58 +76,58 @@ def test_status_says_of_each_process_what_was_promised(engine):
     assert rows["redis"]["memory"] > 500_000
 
 
-def test_a_crash_is_repaired_and_shown(engine):
-    before = identity(engine, "redis")
+def test_a_crash_is_shown_and_followed_by_a_restart(stack):
+    before = identity(stack, "redis")
 
     before.kill(signal.SIGKILL)
-    until(lambda: engine.control.process("redis")["restarts"] == 1)
-    until(lambda: engine.control.process("redis")["state"] == "ready")
+    until(lambda: stack.control.process("redis")["restarts"] == 1)
+    until(lambda: stack.control.process("redis")["state"] == "ready")
 
-    assert engine.control.process("redis")["last_exit"] == "SIGKILL"
-    assert identity(engine, "redis") != before
+    assert stack.control.process("redis")["last_exit"] == "SIGKILL"
+    assert identity(stack, "redis") != before
 
 
-def test_what_is_stopped_is_gone_until_it_is_started(engine):
-    engine.control.stop("redis")
-    stopped = engine.control.process("redis")
+def test_a_stopped_process_stays_stopped_until_it_is_started(stack):
+    stack.control.stop("redis")
+    stopped = stack.control.process("redis")
 
-    engine.control.start("redis")
+    stack.control.start("redis")
 
     assert (stopped["state"], stopped["pid"]) == ("stopped", None)
-    assert ask_redis(engine, "PING") == "+PONG"
+    assert ask_redis(stack, "PING") == "+PONG"
 
 
-def test_data_survives_a_restart(engine):
-    ask_redis(engine, "SET word kept")
+def test_data_survives_a_restart(stack):
+    ask_redis(stack, "SET word kept")
 
-    engine.control.restart("redis")
+    stack.control.restart("redis")
 
-    assert ask_redis(engine, "EXISTS word") == ":1"
+    assert ask_redis(stack, "EXISTS word") == ":1"
 
 
-def test_a_wipe_deletes_the_data(engine):
-    ask_redis(engine, "SET word lost")
+def test_a_wipe_deletes_the_data(stack):
+    ask_redis(stack, "SET word lost")
 
-    engine.control.restart("redis", wipe=True)
+    stack.control.restart("redis", wipe=True)
 
-    assert ask_redis(engine, "EXISTS word") == ":0"
+    assert ask_redis(stack, "EXISTS word") == ":0"
 
 
 def test_data_survives_down_and_up(data_dir):
-    with LocalStack(data_dir, services=["redis"]) as engine:
-        ask_redis(engine, "SET word kept")
+    with LocalStack(data_dir, services=["redis"]) as stack:
+        ask_redis(stack, "SET word kept")
 
-    with LocalStack(data_dir, services=["redis"]) as engine:
-        assert ask_redis(engine, "EXISTS word") == ":1"
+    with LocalStack(data_dir, services=["redis"]) as stack:
+        assert ask_redis(stack, "EXISTS word") == ":1"
 
 
-def test_an_unknown_process_is_refused(engine):
+def test_an_unknown_process_is_an_error(stack):
     with pytest.raises(SluiceError, match="there is no process called toaster"):
-        engine.control.stop("toaster")
+        stack.control.stop("toaster")
 
 
-def test_a_service_of_somebody_else_is_not_ours_to_stop(engine, tmp_path):
-    theirs = {"redis": engine.addresses["redis"]}
+def test_an_external_service_cannot_be_stopped(stack, tmp_path):
+    theirs = {"redis": stack.addresses["redis"]}
 
     with (
         LocalStack(tmp_path / "second", services=["redis"], external=theirs) as second,
@@ -136,25 +136,25 @@ def test_a_service_of_somebody_else_is_not_ours_to_stop(engine, tmp_path):
         second.control.stop("redis")
 
 
-def test_a_service_of_somebody_else_that_does_not_answer_is_named(data_dir):
+def test_an_unreachable_external_service_is_named(data_dir):
     nowhere = {"redis": f"redis://:secret@127.0.0.1:{free_port()}/0"}
 
     with pytest.raises(SluiceError, match=r"SLUICE_REDIS_URL names redis://127\.0\.0\.1:\d+/0, which is not reachable"):
         LocalStack(data_dir, services=["redis"], external=nowhere).start()
 
 
-def test_nonsense_is_answered_and_survived(engine, data_dir):
+def test_an_invalid_command_is_an_error(stack, data_dir):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(data_dir / SOCKET))
         connection.sendall(b"\xff\n")
         answer = connection.recv(4096)
 
     assert b"error" in answer
-    assert engine.control.status()["phase"] == "running"
+    assert stack.control.status()["phase"] == "running"
 
 
-def test_down_ends_everything(engine, data_dir):
-    processes = [identity(engine, name) for name in ("supervisor", "redis")]
+def test_down_ends_everything(stack, data_dir):
+    processes = [identity(stack, name) for name in ("supervisor", "redis")]
 
     stop_all(data_dir)
 
@@ -163,17 +163,17 @@ def test_down_ends_everything(engine, data_dir):
         SupervisorClient(data_dir).status()
 
 
-def test_the_children_of_a_killed_supervisor_end_with_it(engine):
-    redis = identity(engine, "redis")
+def test_the_children_of_a_killed_supervisor_end_with_it(stack):
+    redis = identity(stack, "redis")
 
-    identity(engine, "supervisor").kill(signal.SIGKILL)
+    identity(stack, "supervisor").kill(signal.SIGKILL)
 
     assert redis.wait_exit(PATIENCE)
 
 
-def test_down_after_the_supervisor_was_killed_leaves_nothing(engine, data_dir):
-    supervisor, redis = identity(engine, "supervisor"), identity(engine, "redis")
-    # Stopped, it cannot obey the kernel's signal at once: what is left for `down` to find.
+def test_down_after_the_supervisor_was_killed_leaves_nothing(stack, data_dir):
+    supervisor, redis = identity(stack, "supervisor"), identity(stack, "redis")
+    # Paused, it cannot end at the kernel's signal: `down` finds it.
     redis.kill(signal.SIGSTOP)
     supervisor.kill(signal.SIGKILL)
     supervisor.wait_exit(PATIENCE)
@@ -183,22 +183,22 @@ def test_down_after_the_supervisor_was_killed_leaves_nothing(engine, data_dir):
     assert not redis.alive()
 
 
-def test_a_killed_supervisor_does_not_stand_in_the_way_of_the_next(engine, data_dir):
-    identity(engine, "supervisor").kill(signal.SIGKILL)
+def test_a_supervisor_starts_after_another_was_killed(stack, data_dir):
+    identity(stack, "supervisor").kill(signal.SIGKILL)
     until(lambda: not supervisor_running(data_dir))
 
     with LocalStack(data_dir, services=["redis"]) as second:
         assert ask_redis(second, "PING") == "+PONG"
 
 
-def test_a_second_supervisor_of_the_same_directory_is_refused(engine, data_dir):
+def test_a_second_supervisor_of_the_same_directory_is_an_error(stack, data_dir):
     with pytest.raises(SluiceError, match="another supervisor has"):
         LocalStack(data_dir, services=["redis"]).start()
 
-    assert ask_redis(engine, "PING") == "+PONG"
+    assert ask_redis(stack, "PING") == "+PONG"
 
 
-def test_an_engine_ends_with_the_process_that_started_it(data_dir):
+def test_a_local_stack_ends_with_the_process_that_started_it(data_dir):
     starter = subprocess.Popen([sys.executable, "-c", STARTER, str(data_dir)], stdout=subprocess.PIPE, text=True)
     pids = [int(word) for word in starter.stdout.readline().split()]
     processes = [Identity.of(pid) for pid in pids]
@@ -209,14 +209,14 @@ def test_an_engine_ends_with_the_process_that_started_it(data_dir):
     assert all(process.wait_exit(PATIENCE) for process in processes)
 
 
-def test_a_directory_deeper_than_a_socket_name_may_be_long_works(tmp_path):
+def test_a_directory_may_be_longer_than_a_socket_name(tmp_path):
     deep = tmp_path / ("d" * 100) / ("e" * 100)
 
-    with LocalStack(deep, services=["redis"]) as engine:
-        assert ask_redis(engine, "PING") == "+PONG"
+    with LocalStack(deep, services=["redis"]) as stack:
+        assert ask_redis(stack, "PING") == "+PONG"
 
 
-def test_a_role_that_cannot_start_ends_the_start_with_its_last_words(data_dir, gateway_that):
+def test_a_role_that_cannot_start_fails_the_start_with_its_last_line(data_dir, gateway_that):
     gateway_that("raise SystemExit('SLUICE_SOMETHING is not set')")
 
     with pytest.raises(SluiceError, match=r"gateway ended with exit 1; .* is: SLUICE_SOMETHING is not set"):
@@ -225,7 +225,7 @@ def test_a_role_that_cannot_start_ends_the_start_with_its_last_words(data_dir, g
     assert not supervisor_running(data_dir)
 
 
-def test_a_role_is_told_where_everything_is(data_dir, gateway_that):
+def test_the_environment_of_a_role_has_all_addresses(data_dir, gateway_that):
     gateway_that("from os import environ; raise SystemExit('{SLUICE_ROLE} {SLUICE_REDIS_URL}'.format(**environ))")
 
     with pytest.raises(SluiceError, match=r"is: gateway redis://127\.0\.0\.1:\d+/0"):

@@ -9,7 +9,7 @@ from sluice_launcher.roles import ROLES, SERVICES
 
 pytestmark = pytest.mark.system
 
-LARGEST_KAFKA = 512_000_000
+MAX_KAFKA_BYTES = 512_000_000
 
 
 async def topics_of(bootstrap):
@@ -29,10 +29,10 @@ def test_every_service_and_role_is_ready(system):
 
 
 def test_kafka_stays_within_its_memory(system):
-    assert 0 < system.control.process("kafka")["memory"] < LARGEST_KAFKA
+    assert 0 < system.control.process("kafka")["memory"] < MAX_KAFKA_BYTES
 
 
-def test_what_is_down_is_not_ready(system):
+def test_a_stopped_process_is_not_ready(system):
     system.control.stop("push-worker")
     missing = system.control.not_ready()
 
@@ -42,8 +42,8 @@ def test_what_is_down_is_not_ready(system):
 
 
 async def test_a_wiped_kafka_has_its_topics_again(tmp_path):
-    # One of its own: the tests that share the system need not find it without its data.
-    with LocalStack(tmp_path, roles=["health"]) as engine:
-        engine.control.restart("kafka", wipe=True)
+    # A system of its own: other tests share theirs.
+    with LocalStack(tmp_path, roles=["health"]) as stack:
+        stack.control.restart("kafka", wipe=True)
 
-        assert await topics_of(engine.addresses["kafka"]) >= {topic.value for topic in Topic}
+        assert await topics_of(stack.addresses["kafka"]) >= {topic.value for topic in Topic}

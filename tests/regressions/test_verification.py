@@ -13,8 +13,6 @@ from tests.repository.files import ROOT
 
 pytestmark = pytest.mark.system
 
-# The run and everything that it starts end with this process.
-WITH_PARENT = (sys.executable, "-I", "-S", parent_death_signal.__file__, str(int(signal.SIGKILL)))
 INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 
 # One failpoint of each kind, on either channel: before and after a commit, a publication, a call, a settlement.
@@ -37,8 +35,7 @@ def run_chaos(tmp_path, *arguments):
     """The figures of a run in a process of its own; its output is shown when it fails."""
     finished = subprocess.run(
         [
-            *WITH_PARENT,
-            str(os.getpid()),
+            *parent_death_signal.prefix(signal.SIGKILL),
             sys.executable,
             "-m",
             "tests.chaos",

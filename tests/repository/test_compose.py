@@ -1,4 +1,4 @@
-"""docker-compose.yml runs what `sluice up` runs, configured the same, and shows it to this machine only."""
+"""docker-compose.yml runs what `sluice up` runs, configured the same, and publishes it on this machine only."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setti
 from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
-# Said otherwise in a container: names instead of 127.0.0.1, a listener for the host, a volume.
+# Different in a container: names instead of 127.0.0.1, a listener for the host, a volume.
 PLACES = {
     "listeners",
     "advertised.listeners",
@@ -40,7 +40,7 @@ def compose_kafka_properties() -> dict[str, str]:
 
 def launcher_environment(tmp_path) -> set[str]:
     plan = Plan(tmp_path, tmp_path, False, SERVICES, (), {}, SERVICE_PORTS)
-    # Where the image keeps its data is said by the image.
+    # The image sets its own data directory.
     return set(environment(plan)) - {"SLUICE_DATA_DIR"}
 
 
@@ -59,10 +59,10 @@ def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
-def test_a_role_is_told_what_the_launcher_tells_it(role, tmp_path):
-    told = set(SERVICES_OF_COMPOSE[role.name]["environment"])
+def test_a_role_has_the_environment_of_the_launcher(role, tmp_path):
+    found = set(SERVICES_OF_COMPOSE[role.name]["environment"])
 
-    assert told == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
+    assert found == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
 
 
 def test_everything_is_published_on_this_machine_only():

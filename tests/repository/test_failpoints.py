@@ -1,4 +1,4 @@
-"""The crash points: absent from a release, all in the sweep's table, one beside every step that changes something."""
+"""Failpoints: absent from a release, all in the sweep's table, one beside every state-changing step."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ CORE = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if "__pycache__" not in path.parts
 )
-# Where state is changed by the rules of the record and the bus.
+# Modules that change state in the database or on the bus.
 GUARDED = [
     path
     for path in CORE
@@ -79,7 +79,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "dying there is dying between two settled attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "evidence about a provider; it moves no delivery",
-    "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's wire, between call.before and call.answered",
+    "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's transport, between call.before and call.answered",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

@@ -1,4 +1,4 @@
-"""The lock files: complete, hashed, and silent about where the packages came from."""
+"""The lock files: complete, with hashes, without the host of a package index."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The repository tells nothing of where it was written, and sends nobody to a registry by name."""
+"""The repository contains no path of the machine it was written on and no host of a package registry."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.repository.files import ROOT, tracked_files
 
-# In pieces, or this file would be its own first finding.
+# In pieces, so that this file is no finding itself.
 REGISTRIES = [
     ("pypi", "org"),
     ("pythonhosted", "org"),

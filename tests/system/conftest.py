@@ -1,4 +1,4 @@
-"""A project of the test's own on the one running system, and far ends for its providers."""
+"""A project of the test's own on the running system, and fake providers for it."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.system.testbed import DEAD, a_testbed, smtp_at
 
 @pytest.fixture
 async def testbed(system):
-    # The test before may have left a role on its way back.
+    # A role may still be restarting after the test before.
     await wait_until(lambda: asyncio.to_thread(lambda: not system.control.not_ready()), within=60)
     async with a_testbed(system) as testbed:
         yield testbed
@@ -31,7 +31,7 @@ async def mailbox(testbed):
 
 @pytest.fixture
 async def simulator():
-    """A scripted SMTP server; it lives in the process of the tests."""
+    """A fake SMTP provider in the process of the tests."""
     async with Simulator(endpoints={"smtp": "smtp"}) as simulator:
         yield simulator
 
@@ -45,7 +45,7 @@ async def fake_provider(testbed, simulator):
 
 @pytest.fixture
 async def proven(testbed):
-    """After the test: the record keeps every promise."""
+    """After the test: every invariant holds in the database."""
     yield
     async with testbed.db.acquire() as connection:
         report = await verify(

@@ -1,4 +1,4 @@
-"""One message, all the way: both doors, the failover, and a real mailbox at the end."""
+"""Messages from the request to the mailbox: HTTP, Kafka, failover."""
 
 import asyncio
 from datetime import timedelta
@@ -20,7 +20,7 @@ def about(test):
     return f"{test}: Grüße aus Köln \U0001f600 und noch ein wenig mehr, damit die Zeile lang wird"
 
 
-async def test_a_mail_is_in_the_mailbox_as_it_was_asked_for(testbed, mailbox):
+async def test_a_mail_in_the_mailbox_equals_the_request(testbed, mailbox):
     await testbed.send(subject=about("HTTP"), text=TEXT, html=HTML, to=["Ada Lövelace <ada@example.com>"])
 
     (raw,) = await testbed.mails_about(about("HTTP"))
@@ -32,9 +32,9 @@ async def test_a_mail_is_in_the_mailbox_as_it_was_asked_for(testbed, mailbox):
     assert same(mail.get_body(["html"]).get_content(), HTML)
 
 
-def same(found, asked):
-    """Byte for byte; mail has its own line ends, and always one at the end."""
-    return found.replace("\r\n", "\n").removesuffix("\n") == asked.removesuffix("\n")
+def same(found, requested):
+    """Byte for byte, except that mail has CRLF and a final line end."""
+    return found.replace("\r\n", "\n").removesuffix("\n") == requested.removesuffix("\n")
 
 
 async def test_a_message_goes_through_the_second_provider_when_the_first_is_dead(testbed, mailbox):
@@ -79,15 +79,15 @@ BAD = {
     "a wrong key": (as_json(a_body()), {"x_sendpipe_key": "sp_live_" + "a" * 48}, "UNAUTHORIZED"),
     "an unknown version": (as_json(a_body()), {"schema_version": str(SCHEMA_VERSION + 1)}, "schema version"),
     "nothing": (None, {}, "empty"),
-    "a wrong field": (as_json(a_body(to=["nobody"])), {}, "to.0"),
+    "a wrong field": (as_json(a_body(to=["not-an-address"])), {}, "to.0"),
     "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "number"),
     "100,000 brackets": (b"[" * 100_000, {}, "VALIDATION_ERROR"),
-    "a header full of anything": (b"{]", {"name": "\x00" * 300_000}, "VALIDATION_ERROR"),
+    "a header of control characters": (b"{]", {"name": "\x00" * 300_000}, "VALIDATION_ERROR"),
 }
 
 
 @pytest.mark.parametrize(("value", "headers", "reason"), BAD.values(), ids=BAD)
-async def test_a_bad_record_is_parked_and_the_next_good_one_delivered(
+async def test_a_bad_record_is_dead_lettered_and_the_next_good_one_delivered(
     testbed, mailbox, value, headers, reason, request
 ):
     subject = about(request.node.callspec.id)
@@ -96,12 +96,12 @@ async def test_a_bad_record_is_parked_and_the_next_good_one_delivered(
     await testbed.publish(as_json(a_body(subject=subject)), partition=3)
 
     letter = await testbed.dead_letter(3, offset)
-    assert (letter["topic"], letter["kind"]) == ("send.requests", "invalid_record")
+    assert (letter["topic"], letter["kind"]) == ("send.requests", "unreadable")
     assert reason in letter["reason"]
     assert len(await testbed.mails_about(subject)) == 1
 
 
-async def test_a_parked_record_does_not_show_its_key(testbed):
+async def test_a_dead_letter_does_not_contain_the_api_key(testbed):
     offset = await testbed.publish(b"{]")
 
     letter = await testbed.dead_letter(0, offset)
@@ -158,7 +158,7 @@ async def test_a_project_without_a_provider_fails_with_that_reason(testbed):
     assert message["events"][-1]["detail"] == "the project has no enabled provider for email"
 
 
-async def test_what_was_cancelled_in_time_is_never_sent(testbed, fake_provider):
+async def test_a_message_that_was_cancelled_in_time_is_never_sent(testbed, fake_provider):
     soon = (utc_now() + timedelta(seconds=2)).isoformat()
     message_id = await testbed.send(send_at=soon)
 

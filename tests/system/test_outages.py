@@ -1,4 +1,4 @@
-"""Whatever dies: what was acknowledged is delivered, and what was not is not there."""
+"""Outages: an acknowledged message is delivered, a rejected one does not exist."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def calls_by_message(simulator):
     return counts
 
 
-async def ambiguous_of(testbed):
+async def unknown_attempts_of(testbed):
     return await testbed.db.fetchval(
         "SELECT sum(unknown_attempts) FROM deliveries WHERE project_id = $1", testbed.project.id
     )
@@ -41,7 +41,7 @@ async def test_without_kafka_requests_succeed_and_are_delivered_after_it_returns
     assert len(calls_by_message(fake_provider)) == 30
 
 
-async def test_without_postgres_requests_are_refused_and_nothing_is_accepted(testbed, fake_provider):
+async def test_without_postgres_requests_are_rejected_and_nothing_is_accepted(testbed, fake_provider):
     await testbed.run_command("stop", "postgres")
 
     answers = await asyncio.gather(*[testbed.post(subject=f"Number {number}") for number in range(30)])
@@ -62,7 +62,7 @@ async def accepted_again(testbed):
     return answer.json().get("id")
 
 
-async def test_while_postgres_hangs_requests_are_refused_and_nothing_is_sent(testbed, fake_provider):
+async def test_while_postgres_hangs_requests_are_rejected_and_nothing_is_sent(testbed, fake_provider):
     await testbed.settled(await testbed.send())
     frozen = await asyncio.to_thread(processes_of, await testbed.pid("postgres"))
     for process in frozen:
@@ -77,7 +77,7 @@ async def test_while_postgres_hangs_requests_are_refused_and_nothing_is_sent(tes
     after = await wait_until(lambda: accepted_again(testbed))
     counts = await testbed.all_settled([after])
     assert counts.pop("SENT") == 2
-    assert set(counts) <= {"CANCELLED"}  # a commit that was under way is taken back
+    assert set(counts) <= {"CANCELLED"}  # an in-doubt message is revoked
     assert len(fake_provider.calls) == 2
 
 
@@ -97,12 +97,12 @@ async def test_a_role_killed_among_two_hundred_messages_loses_none(testbed, fake
     assert await testbed.all_settled(ids) == {"SENT": 200}
     calls = calls_by_message(fake_provider)
     assert set(calls) == set(ids)
-    assert sum(calls.values()) <= 200 + await ambiguous_of(testbed)
+    assert sum(calls.values()) <= 200 + await unknown_attempts_of(testbed)
 
 
 async def test_a_gateway_killed_while_it_accepts_makes_one_message_for_each_key(testbed, fake_provider):
     async def insist(number):
-        """The answer that a client gets who asks until he is answered."""
+        """The response to a request that is repeated until it has one."""
 
         async def ask():
             try:
@@ -143,7 +143,7 @@ async def test_without_redis_messages_are_delivered(testbed, fake_provider):
     assert message["status"] == "SENT"
 
 
-async def test_a_worker_that_is_restarted_under_load_leaves_no_attempt_in_doubt(testbed, fake_provider):
+async def test_a_graceful_restart_of_a_worker_leaves_no_unknown_attempt(testbed, fake_provider):
     fake_provider.apply_scenario(SLOWLY)
     ids = await testbed.send_many(100)
     await wait_until(lambda: len(fake_provider.calls) >= 20)
@@ -151,36 +151,38 @@ async def test_a_worker_that_is_restarted_under_load_leaves_no_attempt_in_doubt(
     await testbed.run_command("restart", "email-worker")
 
     assert await testbed.all_settled(ids) == {"SENT": 100}
-    assert await ambiguous_of(testbed) == 0
+    assert await unknown_attempts_of(testbed) == 0
     assert calls_by_message(fake_provider) == dict.fromkeys(ids, 1)
 
 
-async def test_after_an_answer_that_never_came_another_provider_sends_it_and_says_so(testbed, fake_provider, mailbox):
+async def test_after_an_unknown_outcome_another_provider_sends_it_and_the_history_shows_it(
+    testbed, fake_provider, mailbox
+):
     message = await testbed.settled(await testbed.send(to=["accept-then-never-answer+ada@example.com"]))
 
-    (doubtful,) = [event for event in message["events"] if "a duplicate is possible" in event["detail"]]
-    assert (message["status"], doubtful["provider"]["name"]) == ("SENT", "simulator")
-    assert (message["provider"]["name"], await ambiguous_of(testbed)) == ("mailbox-smtp", 1)
+    (unknown,) = [event for event in message["events"] if "a duplicate is possible" in event["detail"]]
+    assert (message["status"], unknown["provider"]["name"]) == ("SENT", "simulator")
+    assert (message["provider"]["name"], await unknown_attempts_of(testbed)) == ("mailbox-smtp", 1)
 
 
-async def test_a_provider_that_answers_nobody_is_passed_by_before_any_deadline(testbed, simulator, mailbox):
+async def test_an_unresponsive_provider_is_degraded_before_the_timeout(testbed, simulator, mailbox):
     fake_provider = smtp_at(*simulator.address("smtp"))
-    silent = await testbed.add_provider("silent", fake_provider, priority=-1, settings={"concurrency": 2})
-    held = [await testbed.send(to=["hang+ada@example.com"]) for _ in range(2)]
+    unresponsive = await testbed.add_provider("unresponsive", fake_provider, priority=-1, settings={"concurrency": 2})
+    hanging = [await testbed.send(to=["hang+ada@example.com"]) for _ in range(2)]
 
     async def degraded():
         answer = await asyncio.to_thread(httpx.get, f"{testbed.system.addresses['health']}/v1/health/providers")
-        return [one for one in answer.json() if one["provider_id"] == str(silent) and one["status"] == "degraded"]
+        return [one for one in answer.json() if one["provider_id"] == str(unresponsive) and one["status"] == "degraded"]
 
-    (verdict,) = await wait_until(degraded, within=9)  # a call has 10 s
+    (health,) = await wait_until(degraded, within=9)  # a call has 10 s
     message = await testbed.settled(await testbed.send())
 
-    assert verdict["reason"] == "unresponsive: no call ends"
+    assert health["reason"] == "unresponsive: no call ends"
     assert message["provider"]["name"] == "mailbox-smtp"
-    assert [(await testbed.message(one))["status"] for one in held] == ["SENDING"] * 2
+    assert [(await testbed.message(one))["status"] for one in hanging] == ["SENDING"] * 2
 
 
-async def test_class_once_is_not_repeated_after_doubt(testbed, fake_provider):
+async def test_class_once_is_not_retried_after_an_unknown_outcome(testbed, fake_provider):
     body = {"to": ["accept-then-never-answer+ada@example.com"], "class": "once"}
 
     message = await testbed.settled(await testbed.send(**body))

@@ -1,4 +1,4 @@
-"""The running system as its users and operators see it."""
+"""The running system as users and operators see it."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.polling import wait_until
 
 
 def smtp_at(host, port):
-    """The credentials of an SMTP server without any."""
+    """The credentials of an SMTP server without authentication."""
     return {"host": host, "port": port, "secure": False}
 
 
@@ -47,7 +47,7 @@ class Testbed:
     # -- setting up ----------------------------------------------------------------------------------------------
 
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
-        """A provider, after those that are there; returns once the gateway could have heard of it."""
+        """Add a provider behind the existing ones."""
         cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
         return await providers.create_provider(
             self.db,
@@ -61,23 +61,23 @@ class Testbed:
             **options,
         )
 
-    # -- the doors -----------------------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------------------
 
     async def post(self, key=None, *, idempotency_key=None, **changes):
-        """The answer to a send request."""
+        """The response to a send request."""
         headers = {"x-sendpipe-key": key or self.key}
         if idempotency_key:
             headers["idempotency-key"] = idempotency_key
         return await self.api.post("/v1/messages/channel", headers=headers, json=a_body(**changes))
 
     async def send(self, key=None, **changes):
-        """The id of a message that was accepted."""
+        """The id of an accepted message."""
         answer = await self.post(key, **changes)
         assert answer.status_code == 201, answer.text
         return answer.json()["id"]
 
     async def send_many(self, count, **changes):
-        """The ids of many messages, a few at a time."""
+        """The ids of many messages, twenty requests at a time."""
         room = asyncio.Semaphore(20)
 
         async def one(number):
@@ -96,7 +96,7 @@ class Testbed:
             await producer.stop()
 
     async def publish(self, value, *, partition=0, **headers):
-        """A record on send.requests; returns its offset. A header of None is left out."""
+        """Publish a record to send.requests; returns its offset. A header of None is omitted."""
         defaults = {"x_sendpipe_key": self.key, "schema_version": str(SCHEMA_VERSION)}
         named = {name.replace("_", "-"): text for name, text in (defaults | headers).items() if text is not None}
         async with self.producer() as producer:
@@ -109,7 +109,7 @@ class Testbed:
             )
             return record.offset
 
-    # -- what became of it ---------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------
 
     async def message(self, message_id):
         answer = await self.api.get(f"/v1/messages/{message_id}", headers={"x-sendpipe-key": self.key})
@@ -117,7 +117,7 @@ class Testbed:
         return answer.json()
 
     async def settled(self, message_id, within=30.0):
-        """The message once nobody works on it any more."""
+        """The message once it is settled."""
 
         async def look():
             found = await self.message(message_id)
@@ -126,7 +126,7 @@ class Testbed:
         return await wait_until(look, within)
 
     async def all_settled(self, message_ids, within=60.0):
-        """The final states of these messages, counted."""
+        """The final states of these messages, with their numbers."""
 
         async def look():
             rows = await self.db.fetch(
@@ -139,7 +139,7 @@ class Testbed:
         return await wait_until(look, within)
 
     async def mails_about(self, subject, count=1):
-        """The raw mails with that subject, once so many have come."""
+        """The raw mails with that subject, once there are ``count``."""
 
         async def look():
             found = await asyncio.to_thread(
@@ -150,7 +150,7 @@ class Testbed:
         return await wait_until(look, 30)
 
     async def dead_letter(self, partition, offset):
-        """What was parked of that record of send.requests, once it is."""
+        """The dead letter of a record of send.requests, once it exists."""
         reader = AIOKafkaConsumer(
             "dead.letters", bootstrap_servers=self.system.addresses["kafka"], auto_offset_reset="earliest"
         )
@@ -164,10 +164,10 @@ class Testbed:
         finally:
             await reader.stop()
 
-    # -- what goes wrong -----------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------
 
     async def run_command(self, verb, name, **options):
-        """``stop``, ``start`` or ``restart`` a process, without holding up the far ends that live in this one."""
+        """``stop``, ``start`` or ``restart`` a process, without blocking the fake providers in this one."""
         await asyncio.to_thread(getattr(self.system.control, verb), name, **options)
 
     async def pid(self, name):

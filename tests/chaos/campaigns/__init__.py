@@ -1,1 +1,1 @@
-"""Campaigns: one kind of trouble each, in quantity. ``python -m tests.chaos campaigns [NAME ...] [--size N]``."""
+"""Campaigns: one kind of fault each, in quantity. ``python -m tests.chaos campaigns [NAME ...] [--size N]``."""

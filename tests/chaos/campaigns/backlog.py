@@ -1,4 +1,4 @@
-"""(e) A backlog on the conveyor is left alone: no delivery is published more than once again."""
+"""(e) A backlog in the dispatch queue: no delivery is published more than twice."""
 
 import asyncio
 import json
@@ -10,17 +10,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from sluice.bus.topic_admin import read_topic_specs
 from sluice.bus.topics import Topic
-from tests.chaos.campaigns.load import Tell, at_once, balanced, body, faults, messages, record, settled, states
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import at_once, balanced, body, database, faults, messages, settled, states
 from tests.chaos.cluster import Cluster
 
 IN_FLIGHT = 100
 PARTITIONS = read_topic_specs()[Topic.EMAIL.value].partitions
-STANDING = 16.0  # seconds that the backlog stands: twice the time after which the recovery loop looks
+STALLED = 16.0  # seconds without a worker: twice the time after which the recovery loop requeues
 WORKERS = ("email-worker", "email-worker-2")
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
-    """``size`` mails while no worker runs, a while longer, and then the workers."""
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
+    """``size`` mails while no worker runs, 16 s more, and then the workers."""
     tag = "e"
     answers: Counter[str] = Counter()
     starts = await _ends(cluster)
@@ -32,12 +33,12 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
                 answers[str((await balancer.send(body(tag, number, "email"))).status)] += 1
 
             await at_once(IN_FLIGHT, size, send)
-        tell(f"{tag}: {dict(answers)}; standing for {STANDING:.0f} s")
-        await asyncio.sleep(STANDING)
+        progress(f"{tag}: {dict(answers)}; stalled for {STALLED:.0f} s")
+        await asyncio.sleep(STALLED)
         pending = await _published(cluster, starts, await _ids(cluster, tag))
     finally:
         await _workers(cluster, run=True)
-    seconds = await settled(cluster, tag, within=600, tell=tell)
+    seconds = await settled(cluster, tag, within=600, progress=progress)
     published = await _published(cluster, starts, await _ids(cluster, tag))
     worst = {topic: max(each.values(), default=0) for topic, each in published.items()}
     total = {topic: sum(each.values()) for topic, each in published.items()}
@@ -47,7 +48,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
     violations += faults(answers, seconds, found)
     return {
         "backlog": made,
-        "stalled_s": STANDING,
+        "stalled_s": STALLED,
         "published_while_stalled": {topic: sum(each.values()) for topic, each in pending.items()},
         "published": total,
         "most_for_one_delivery": worst,
@@ -62,12 +63,12 @@ async def _workers(cluster: Cluster, *, run: bool) -> None:
         if name in cluster.replicas:
             cluster.replicas[name].start() if run else await cluster.replicas[name].stop()
         else:
-            control = cluster.engine.control
+            control = cluster.stack.control
             await asyncio.to_thread(control.start if run else control.stop, name)
 
 
 async def _ids(cluster: Cluster, tag: str) -> set[str]:
-    async with record(cluster) as db:
+    async with database(cluster) as db:
         rows = await db.fetch(
             "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
         )
@@ -83,7 +84,7 @@ async def _ends(cluster: Cluster) -> dict[TopicPartition, int]:
 
 
 async def _published(cluster: Cluster, starts: Mapping[TopicPartition, int], ids: set[str]) -> dict[str, Counter[str]]:
-    """How often each delivery was put on each topic since ``starts``."""
+    """How often each delivery was published to each topic since ``starts``."""
     found: dict[str, Counter[str]] = {topic.value: Counter() for topic in TOPICS}
     async with _reading(cluster) as reader:
         for topic, value in await reader.read(starts):
@@ -110,7 +111,7 @@ class _reading:
         await self._consumer.stop()
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """Of every partition; all topics of deliveries have eight."""
+        """The end of every partition; all delivery topics have eight."""
         partitions = [TopicPartition(topic.value, number) for topic in TOPICS for number in range(PARTITIONS)]
         found: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
         return found

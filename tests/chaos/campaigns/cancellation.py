@@ -1,4 +1,4 @@
-"""(b) Cancels that race with the send: after a 200 nothing is sent."""
+"""(b) Cancels that race with the send: nothing is sent after a 200."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,8 @@ from random import Random
 from typing import Any
 
 from sluice.model import ids
-from tests.chaos.campaigns.load import Tell, at_once, balanced, body, record, settled
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import at_once, balanced, body, database, settled
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import moment, now, read
 
@@ -14,7 +15,7 @@ IN_FLIGHT = 60
 LONGEST = 0.12  # seconds between the acceptance and the cancel
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """``size`` races on both channels."""
     dice = Random("cancel races")
     tag = "b"
@@ -33,10 +34,10 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             if reply.status == 200:
                 cancelled[accepted.id] = now()
             if number % 2000 == 1999:
-                tell(f"{tag}: {number + 1} races, {dict(answers)}")
+                progress(f"{tag}: {number + 1} races, {dict(answers)}")
 
         await at_once(IN_FLIGHT, size, race)
-    await settled(cluster, tag, within=120, tell=tell)
+    await settled(cluster, tag, within=120, progress=progress)
     await asyncio.sleep(1)
     violations = await _sent_after_all(cluster, cancelled)
     if not cancelled or not answers["409"]:
@@ -45,7 +46,7 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
 
 
 async def _sent_after_all(cluster: Cluster, cancelled: dict[str, Any]) -> list[str]:
-    async with record(cluster) as db:
+    async with database(cluster) as db:
         rows = await db.fetch(
             "SELECT id, message_id, state FROM deliveries WHERE message_id = ANY($1::uuid[])",
             [ids.decode_id("msg", shown) for shown in cancelled],

@@ -1,11 +1,12 @@
-"""(f) Kafka's data and Redis's vanish in the middle of a run: nothing is lost."""
+"""(f) The data of Kafka and Redis are wiped during a run: nothing is lost."""
 
 import asyncio
 import time
 from collections import Counter
 from typing import Any
 
-from tests.chaos.campaigns.load import Tell, ambiguous, balanced, body, faults, messages, settled, states, steadily
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import balanced, body, faults, messages, settled, states, steadily, unknown_attempts
 from tests.chaos.cluster import Cluster
 
 RATE = 50.0  # messages a second
@@ -13,12 +14,11 @@ BEFORE, AFTER = 6.0, 6.0  # seconds of load before the wipe, and after the retur
 DRAINED_WITHIN = 60.0  # seconds from the return of Kafka
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """``size`` wipes of both, at 50 messages a second."""
     tag = "f"
     answers: Counter[str] = Counter()
     accepted: set[str] = set()
-    away: list[float] = []
     over = asyncio.Event()
 
     async with balanced(cluster) as balancer:
@@ -29,36 +29,41 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             if reply.id:
                 accepted.add(reply.id)
 
-        async def wipe() -> float:
-            for _ in range(size):
-                await asyncio.sleep(BEFORE)
-                began = time.monotonic()
-                await asyncio.gather(
-                    asyncio.to_thread(cluster.engine.control.restart, "redis", wipe=True),
-                    asyncio.to_thread(cluster.engine.control.restart, "kafka", wipe=True),
-                )
-                away.append(round(time.monotonic() - began, 1))
-                tell(f"{tag}: wiped, away for {away[-1]} s, {dict(answers)}")
-            returned = time.monotonic()
-            await asyncio.sleep(AFTER)
-            over.set()
-            return returned
-
-        sent, returned = await asyncio.gather(steadily(RATE, 10**6, send, until=over), wipe())
-    quiet = await settled(cluster, tag, within=180, tell=tell)
+        sent, (away, returned) = await asyncio.gather(
+            steadily(RATE, 10**6, send, until=over), _wipe(cluster, size, over, progress)
+        )
+    quiescent = await settled(cluster, tag, within=180, progress=progress)
     drained = round(time.monotonic() - returned, 1)
     made, found = await messages(cluster, tag), await states(cluster, tag)
-    violations = faults(answers, quiet, found)
+    violations = faults(answers, quiescent, found)
     violations += [f"{made} messages for {len(accepted)} accepted"] if made != len(accepted) else []
-    violations += [f"the backlog took {drained} s"] if quiet is None or drained > DRAINED_WITHIN else []
+    violations += [f"the backlog took {drained} s"] if quiescent is None or drained > DRAINED_WITHIN else []
     return {
         "wipes": size,
         "away_s": away,
         "messages": made,
         "lost": len(accepted) - made,
         "backlog_0_after_s": drained,
-        "unknown_attempts": await ambiguous(cluster, tag),
+        "unknown_attempts": await unknown_attempts(cluster, tag),
         "states": dict(found),
         "sent": sent,
         "violations": violations,
     }
+
+
+async def _wipe(cluster: Cluster, times: int, over: asyncio.Event, progress: Progress) -> tuple[list[float], float]:
+    """Wipe both ``times`` times; the seconds of each outage, and the monotonic time of the last return."""
+    away = []
+    for _ in range(times):
+        await asyncio.sleep(BEFORE)
+        began = time.monotonic()
+        await asyncio.gather(
+            asyncio.to_thread(cluster.stack.control.restart, "redis", wipe=True),
+            asyncio.to_thread(cluster.stack.control.restart, "kafka", wipe=True),
+        )
+        away.append(round(time.monotonic() - began, 1))
+        progress(f"wipe: away for {away[-1]} s")
+    returned = time.monotonic()
+    await asyncio.sleep(AFTER)
+    over.set()
+    return away, returned

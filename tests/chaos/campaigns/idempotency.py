@@ -4,30 +4,31 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from tests.chaos.campaigns.load import Tell, at_once, balanced, body, messages, settled
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import at_once, balanced, body, messages, settled
 from tests.chaos.cluster import Cluster
 
 COPIES = 20
 IN_FLIGHT = 20  # keys at a time: 400 requests
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """``size`` keys with Redis, and as many without."""
     figures: dict[str, Any] = {"keys": size, "copies": COPIES, "violations": []}
     for redis in ("up", "down"):
         if redis == "down":
-            cluster.engine.control.stop("redis")
+            cluster.stack.control.stop("redis")
         try:
-            found = await _keys(cluster, size, f"a-{redis}", tell)
+            found = await _keys(cluster, size, f"a-{redis}", progress)
         finally:
             if redis == "down":
-                cluster.engine.control.start("redis")
+                cluster.stack.control.start("redis")
         figures[f"redis_{redis}"] = found
         figures["violations"] += [f"Redis {redis}: {fault}" for fault in found.pop("violations")]
     return figures
 
 
-async def _keys(cluster: Cluster, size: int, tag: str, tell: Tell) -> dict[str, Any]:
+async def _keys(cluster: Cluster, size: int, tag: str, progress: Progress) -> dict[str, Any]:
     answers: Counter[str] = Counter()
     violations: list[str] = []
     async with balanced(cluster, answer=30.0) as balancer:
@@ -53,13 +54,13 @@ async def _keys(cluster: Cluster, size: int, tag: str, tell: Tell) -> dict[str, 
                 violations.append(f"{key}: {len(found)} ids")
             await ask(key, number, number, changed=True)
             if number % 1000 == 999:
-                tell(f"{tag}: {number + 1} keys")
+                progress(f"{tag}: {number + 1} keys")
 
         await at_once(IN_FLIGHT, size, one)
     if (made := await messages(cluster, tag)) != size:
         violations.append(f"{made} messages for {size} keys")
     if answers["changed 409"] != size:
         violations.append(f"changed bodies: {dict(answers)}")
-    if await settled(cluster, tag, within=180, tell=tell) is None:
+    if await settled(cluster, tag, within=180, progress=progress) is None:
         violations.append("not settled")
     return {"messages": made, "answers": dict(answers), "violations": violations}

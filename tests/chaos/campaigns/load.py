@@ -1,4 +1,4 @@
-"""What the campaigns share: a steady load behind a load balancer, and a look into the record afterwards."""
+"""Shared by the campaigns: a steady load behind a load balancer, and queries on the database afterwards."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ import aiohttp
 import asyncpg
 
 from sluice_launcher import probes
+from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.cluster import Cluster
 
-Tell = Callable[[str], None]
-PROBE_EVERY = 0.1  # seconds between a balancer's looks at /readyz
+PROBE_EVERY = 0.1  # seconds between a balancer's probes of /readyz
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A status (None: no answer) and the document that came with it."""
+    """A status (None: no response) and its document."""
 
     status: int | None
     document: Mapping[str, Any] = field(default_factory=dict)
@@ -35,25 +35,25 @@ class Reply:
 
 
 class Balancer:
-    """Sends each request to a gateway that says it is ready, as any load balancer does."""
+    """Sends each request to a gateway that is ready, as a load balancer does."""
 
     def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
-        self._machine = cluster
+        self._cluster = cluster
         self._session = session
         self._ready = list(cluster.gateways)
         self._dice = Random("balancer")
         self.errors: Counter[str] = Counter()
 
     async def watch(self) -> None:
-        """Ask every gateway whether it is ready, for ever."""
+        """Probe every gateway, for ever."""
         while True:
-            ports = {url: int(url.rpartition(":")[2]) for url in self._machine.gateways}
+            ports = {url: int(url.rpartition(":")[2]) for url in self._cluster.gateways}
             answers = await asyncio.gather(*(probes.http("127.0.0.1", port) for port in ports.values()))
             self._ready = [url for url, ready in zip(ports, answers, strict=True) if ready] or list(ports)
             await asyncio.sleep(PROBE_EVERY)
 
     async def send(self, body: Mapping[str, Any], *, sandbox: bool = False, gateway: str | None = None) -> Reply:
-        project = self._machine.project
+        project = self._cluster.project
         return await self.ask(
             "POST",
             "/v1/messages/channel",
@@ -69,7 +69,7 @@ class Balancer:
         self, method: str, path: str, body: bytes | None, *, key: str | None = None, gateway: str | None = None
     ) -> Reply:
         url = (gateway or self._dice.choice(self._ready)) + path
-        headers = {"x-sendpipe-key": key or self._machine.project.key, "content-type": "application/json"}
+        headers = {"x-sendpipe-key": key or self._cluster.project.key, "content-type": "application/json"}
         try:
             async with self._session.request(method, url, data=body, headers=headers) as response:
                 content = await response.read()
@@ -95,7 +95,7 @@ async def balanced(cluster: Cluster, *, answer: float = 10.0) -> AsyncIterator[B
 
 
 def sender(balancer: Balancer, tag: str, answers: Counter[str]) -> Callable[[int], Awaitable[None]]:
-    """Sends request ``number``, mail and text in turn, and counts the answers by status."""
+    """Sends request ``number``, e-mail and SMS in turn, and counts the responses by status."""
 
     async def send(number: int) -> None:
         reply = await balancer.send(body(tag, number, ("email", "sms")[number % 2]))
@@ -115,7 +115,7 @@ def body(tag: str, number: int, channel: str, **fields: Any) -> dict[str, Any]:
 async def steadily(
     rate: float, count: int, act: Callable[[int], Awaitable[None]], *, until: asyncio.Event | None = None
 ) -> int:
-    """Begin ``act(n)`` ``rate`` times a second whatever becomes of the ones before; returns how many."""
+    """Start ``act(n)`` ``rate`` times a second, independent of the ones before; returns their number."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     acting = []
@@ -141,7 +141,7 @@ async def at_once(limit: int, count: int, act: Callable[[int], Awaitable[None]])
 
 
 @asynccontextmanager
-async def record(cluster: Cluster) -> AsyncIterator[Any]:
+async def database(cluster: Cluster) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(cluster.postgres, command_timeout=120)
     try:
         yield connection
@@ -151,7 +151,7 @@ async def record(cluster: Cluster) -> AsyncIterator[Any]:
 
 async def states(cluster: Cluster, tag: str) -> Counter[str]:
     """The deliveries of a campaign by state."""
-    async with record(cluster) as db:
+    async with database(cluster) as db:
         rows = await db.fetch(
             "SELECT d.state, count(*) AS n FROM deliveries d JOIN messages m ON m.id = d.message_id"
             " WHERE m.tags[1] = $1 GROUP BY 1",
@@ -161,13 +161,13 @@ async def states(cluster: Cluster, tag: str) -> Counter[str]:
 
 
 async def messages(cluster: Cluster, tag: str) -> int:
-    async with record(cluster) as db:
+    async with database(cluster) as db:
         found: int = await db.fetchval("SELECT count(*) FROM messages WHERE tags[1] = $1", tag)
     return found
 
 
-async def ambiguous(cluster: Cluster, tag: str) -> int:
-    async with record(cluster) as db:
+async def unknown_attempts(cluster: Cluster, tag: str) -> int:
+    async with database(cluster) as db:
         found: int = await db.fetchval(
             "SELECT coalesce(sum(d.unknown_attempts), 0) FROM deliveries d JOIN messages m ON m.id = d.message_id"
             " WHERE m.tags[1] = $1",
@@ -176,13 +176,13 @@ async def ambiguous(cluster: Cluster, tag: str) -> int:
     return found
 
 
-async def settled(cluster: Cluster, tag: str, *, within: float, tell: Tell) -> float | None:
+async def settled(cluster: Cluster, tag: str, *, within: float, progress: Progress) -> float | None:
     """Seconds until nothing of the campaign is due; None when it took longer than ``within``."""
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     while True:
         left = None
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
-            async with record(cluster) as db:
+            async with database(cluster) as db:
                 left = await db.fetchval(
                     "SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id"
                     " WHERE m.tags[1] = $1 AND d.due_at IS NOT NULL",
@@ -192,15 +192,15 @@ async def settled(cluster: Cluster, tag: str, *, within: float, tell: Tell) -> f
             return time.monotonic() - began
         if time.monotonic() - began > within:
             return None
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
-            tell(f"{tag}: {left} are not settled")
+        if time.monotonic() - reported > 5:
+            reported = time.monotonic()
+            progress(f"{tag}: {left} are not settled")
         await asyncio.sleep(0.2)
 
 
 def faults(answers: Mapping[str, int], seconds: float | None, found: Mapping[str, int] | None = None) -> list[str]:
-    """What is wrong where every message was to be accepted (``answers``), to be settled (``seconds``, see
-    :func:`settled`), and, when its final states are given, to be taken by a provider.
+    """Violations where every message should be accepted (``answers``), settled (``seconds``, see :func:`settled`) and,
+    if its final states are given, taken by a provider.
     """
     violations = [f"{number} answers {status}" for status, number in answers.items() if status != "201"]
     violations += ["not settled"] if seconds is None else []
@@ -209,7 +209,7 @@ def faults(answers: Mapping[str, int], seconds: float | None, found: Mapping[str
 
 
 def processes(cluster: Cluster) -> dict[str, int | None]:
-    """The pid of every role: what was restarted has another one."""
+    """The pid of every role; a restarted one has another."""
     managed = {name: found.pid for name, found in read_state(cluster.data_dir).items()}
     return managed | {
         name: replica.identity.pid if replica.identity else None for name, replica in cluster.replicas.items()

@@ -1,4 +1,4 @@
-"""(c) Bad records among good ones: each is parked with its place and a reason, and nobody falls over."""
+"""(c) Bad records among good ones: each is dead-lettered with its position and a reason, and no process dies."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
-from tests.chaos.campaigns.load import Tell, body, messages, processes, settled
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import body, messages, processes, settled
 from tests.chaos.cluster import Cluster
 from tests.chaos.quiescence import lag
 
@@ -21,49 +22,63 @@ HOSTILE = (Topic.ACCEPTED, Topic.REROUTE, Topic.EMAIL, Topic.SMS, Topic.PUSH)
 
 
 def bad(key: bytes) -> Mapping[str, tuple[bytes | None, Headers]]:
-    """What a record on ``send.requests`` can be that is no request; by kind: value, headers."""
-    good = json.dumps(body("c-bad", 1, "email")).encode()
+    """Records on ``send.requests`` that are no request, by kind: value and headers."""
     ours: Headers = [VERSION, ("x-sendpipe-key", key)]
+    values = _not_requests() | _invalid_requests()
+    return {kind: (value, ours) for kind, value in values.items()} | _bad_headers(key)
 
-    def with_(**fields: Any) -> bytes:
-        return json.dumps(body("c-bad", 1, "email") | fields).encode()
 
+def _good(**fields: Any) -> bytes:
+    return json.dumps(body("c-bad", 1, "email") | fields).encode()
+
+
+def _not_requests() -> dict[str, bytes | None]:
+    good = _good()
+    return {
+        "no value": None,
+        "empty value": b"",
+        "not JSON": b"{nonsense",
+        "cut off": good[: len(good) // 2],
+        "a list": b"[]",
+        "a number": b"7",
+        "a text": b'"hello"',
+        "null": b"null",
+        "no text at all": bytes(range(128, 256)),
+        "deep nesting": b"[" * 100_000,
+        "a number of 5,000 digits": b'{"channel":' + b"9" * 5000 + b"}",
+        "NaN": good[:-1] + b',"metadata":{"x":NaN}}',
+    }
+
+
+def _invalid_requests() -> dict[str, bytes | None]:
+    return {
+        "NUL in a text": _good(subject="a\x00b"),
+        "half a surrogate pair": _good(subject="\ud800"),
+        "a line break in the subject": _good(subject="a\r\nBcc: b@example.com"),
+        "an unknown channel": _good(channel="pigeon"),
+        "no channel": json.dumps({"text": "x"}).encode(),
+        "no recipient": _good(to=[]),
+        "a recipient that is none": _good(to=["not-an-address"]),
+        "a recipient of the wrong type": _good(to=[7]),
+        "too many recipients": _good(to=[f"r{n}@example.com" for n in range(1001)]),
+        "an unknown field": _good(colour="red"),
+        "an unknown class": _good(**{"class": "sometimes"}),
+        "a send_at that is no time": _good(send_at="soon"),
+        "a send_at in the past": _good(send_at="2001-01-01T00:00:00Z"),
+        "expires before it is sent": _good(send_at="2099-01-02T00:00:00Z", expires_at="2099-01-01T00:00:00Z"),
+        "an attachment that is not base64": _good(attachments=[{"filename": "a", "content": "%%"}]),
+        "an unknown provider": _good(preferred_provider="prv_none"),
+    }
+
+
+def _bad_headers(key: bytes) -> dict[str, tuple[bytes | None, Headers]]:
+    good = _good()
+    ours: Headers = [VERSION, ("x-sendpipe-key", key)]
     other_key = key[:-1] + (b"a" if key[-1:] != b"a" else b"b")
     return {
-        "no value": (None, ours),
-        "empty value": (b"", ours),
-        "not JSON": (b"{nonsense", ours),
-        "cut off": (good[: len(good) // 2], ours),
-        "a list": (b"[]", ours),
-        "a number": (b"7", ours),
-        "a text": (b'"hello"', ours),
-        "null": (b"null", ours),
-        "no text at all": (bytes(range(128, 256)), ours),
-        "deep nesting": (b"[" * 100_000, ours),
-        "a number of 5,000 digits": (b'{"channel":' + b"9" * 5000 + b"}", ours),
-        "NaN": (good[:-1] + b',"metadata":{"x":NaN}}', ours),
-        "NUL in a text": (with_(subject="a\x00b"), ours),
-        "half a surrogate pair": (with_(subject="\ud800"), ours),
-        "a line break in the subject": (with_(subject="a\r\nBcc: b@example.com"), ours),
-        "an unknown channel": (with_(channel="pigeon"), ours),
-        "no channel": (json.dumps({"text": "x"}).encode(), ours),
-        "no recipient": (with_(to=[]), ours),
-        "a recipient that is none": (with_(to=["nobody"]), ours),
-        "a recipient of the wrong type": (with_(to=[7]), ours),
-        "too many recipients": (with_(to=[f"r{n}@example.com" for n in range(1001)]), ours),
-        "an unknown field": (with_(colour="red"), ours),
-        "an unknown class": (with_(**{"class": "sometimes"}), ours),
-        "a send_at that is no time": (with_(send_at="soon"), ours),
-        "a send_at in the past": (with_(send_at="2001-01-01T00:00:00Z"), ours),
-        "expires before it is sent": (
-            with_(send_at="2099-01-02T00:00:00Z", expires_at="2099-01-01T00:00:00Z"),
-            ours,
-        ),
-        "an attachment that is not base64": (with_(attachments=[{"filename": "a", "content": "%%"}]), ours),
-        "an unknown provider": (with_(preferred_provider="prv_none"), ours),
         "no key": (good, [VERSION]),
         "a key that is none": (good, [VERSION, ("x-sendpipe-key", b"sp_live_x")]),
-        "somebody else's key": (good, [VERSION, ("x-sendpipe-key", other_key)]),
+        "another project's key": (good, [VERSION, ("x-sendpipe-key", other_key)]),
         "a key that is no text": (good, [VERSION, ("x-sendpipe-key", b"\xff\xfe")]),
         "a newer schema": (good, [(VERSION_HEADER, str(SCHEMA_VERSION + 1).encode()), ("x-sendpipe-key", key)]),
         "a schema that is no number": (good, [(VERSION_HEADER, b"\xff"), ("x-sendpipe-key", key)]),
@@ -73,7 +88,7 @@ def bad(key: bytes) -> Mapping[str, tuple[bytes | None, Headers]]:
 
 
 def hostile(topic: Topic) -> list[bytes | None]:
-    """What nobody but us should write on a topic of deliveries, and somebody does."""
+    """Records on a delivery topic that Sluice did not write."""
     task = {
         "delivery_id": "00000000-0000-7000-8000-00000000dead",
         "message_id": "00000000-0000-7000-8000-00000000beef",
@@ -101,8 +116,8 @@ def hostile(topic: Topic) -> list[bytes | None]:
     return [*unreadable, json.dumps(foreign).encode()]
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
-    """``size`` good records with a tenth as many bad ones among them, and hostile ones on every other topic."""
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
+    """``size`` good records, a tenth as many bad ones, and hostile ones on every delivery topic."""
     dice, tag = Random("poison"), "c"
     before = processes(cluster)
     kinds = list(bad(cluster.project.key.encode()).items())
@@ -125,14 +140,14 @@ async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             values = hostile(topic)
             for place, value in enumerate(values):
                 sent = await producer.send(topic.value, value, key=b"k")
-                if place < len(values) - 1:  # the last one can be read: it is about nothing that exists
+                if place < len(values) - 1:  # the last one is valid, but its delivery does not exist
                     sending.append((f"hostile {place} on {topic.value}", sent))
         for kind, sent in sending:
             place = await sent
             wanted[place.topic, place.partition, place.offset] = kind
     finally:
         await producer.stop()
-    return await _check(cluster, size, tag, wanted, before, tell)
+    return await _check(cluster, size, tag, wanted, before, progress)
 
 
 async def _check(
@@ -141,7 +156,7 @@ async def _check(
     tag: str,
     wanted: Mapping[tuple[str, int, int], str],
     before: Mapping[str, int | None],
-    tell: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
     violations: list[str] = []
     left: Any = None
@@ -149,20 +164,20 @@ async def _check(
         left = {topic: number for topic, number in (await lag(cluster.kafka)).items() if number}
         if not left:
             break
-        tell(f"{tag}: unread {left}") if sum(left.values()) % 7 == 0 else None
+        progress(f"{tag}: unread {left}") if sum(left.values()) % 7 == 0 else None
         await asyncio.sleep(0.5)
     if left:
         violations.append(f"not read: {left}")
-    if await settled(cluster, tag, within=300, tell=tell) is None:
+    if await settled(cluster, tag, within=300, progress=progress) is None:
         violations.append("good ones are not settled")
     made = await messages(cluster, tag)
     if made != size:
         violations.append(f"{made} messages for {size} good records")
     if await messages(cluster, "c-bad"):
         violations.append("a bad record became a message")
-    parked = await letters(cluster)
-    missing = {place: kind for place, kind in wanted.items() if not parked.get(place)}
-    violations += [f"not parked: {kind} at {place}" for place, kind in list(missing.items())[:20]]
+    dead_lettered = await letters(cluster)
+    missing = {place: kind for place, kind in wanted.items() if not dead_lettered.get(place)}
+    violations += [f"not dead-lettered: {kind} at {place}" for place, kind in list(missing.items())[:20]]
     restarted = [name for name, pid in processes(cluster).items() if before.get(name) != pid]
     if restarted:
         violations.append(f"restarted: {restarted}")
@@ -178,7 +193,7 @@ async def _check(
 
 
 async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
-    """Everything on ``dead.letters``: the reason by place."""
+    """The records on ``dead.letters``: the reason by position."""
     reader = AIOKafkaConsumer(bootstrap_servers=cluster.kafka, group_id=None, auto_offset_reset="earliest")
     await reader.start()
     found: dict[tuple[str, int, int], str] = {}
@@ -190,7 +205,7 @@ async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
         while await reader.position(partition) < end:
             for record in (await reader.getmany(partition, timeout_ms=1000)).get(partition, []):
                 letter = json.loads(record.value)
-                if letter["kind"] == "invalid_record":
+                if letter["kind"] == "unreadable":
                     found[letter["topic"], letter["partition"], letter["offset"]] = letter["reason"]
     finally:
         await reader.stop()

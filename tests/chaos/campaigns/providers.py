@@ -4,88 +4,107 @@ import asyncio
 import json
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 from sluice.runtime.settings import read_key_file
 from sluice.store import providers
 from sluice.store.cipher import CredentialCipher
-from tests.chaos.campaigns.load import Tell, balanced, faults, record, sender, settled, states, steadily
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import balanced, database, faults, sender, settled, states, steadily
 from tests.chaos.cluster import Cluster, account, add_provider
 from tests.chaos.ledgers import now, read
-from tests.chaos.simulation import DOORS
+from tests.chaos.simulation import ENDPOINTS
 
 RATE = 60.0  # messages a second
 EDIT_EVERY = 0.1  # seconds
 
 
-async def run(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
-    """For ``size`` seconds: one provider edited ten times a second, one switched off and on, ones made and deleted."""
+async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
+    """For ``size`` seconds: one provider is edited ten times a second, others are switched, added, deleted."""
     tag = "h"
     answers: Counter[str] = Counter()
-    changes: Counter[str] = Counter()
     over = asyncio.Event()
-    cipher = CredentialCipher(read_key_file(cluster.key_file))
-    unauthorised = _refused(cluster)
+    refused_before = _refused(cluster)
 
-    async with balanced(cluster) as balancer, record(cluster) as db:
-        change = asyncio.Lock()
-        send = sender(balancer, tag, answers)
+    async def end() -> None:
+        await asyncio.sleep(size)
+        over.set()
 
-        async def edit() -> None:
-            source = "resend-a"
-            provider_id = cluster.project.providers[source]
-            while not over.is_set():
-                _, _, credentials = account(DOORS[source], cluster.simulation.ports[source], source)
-                encrypted = cipher.encrypt(
-                    json.dumps(credentials).encode(), project_id=cluster.project.id, provider_id=provider_id
-                )
-                async with change:
-                    await providers.update_provider(db, provider_id, now=now(), encrypted_credentials=encrypted)
-                changes["edited"] += 1
-                await asyncio.sleep(EDIT_EVERY)
-
-        async def switch() -> None:
-            while not over.is_set():
-                for source in ("twilio-a", "smtp-a"):
-                    for enabled in (False, True):
-                        async with change:
-                            await providers.update_provider(
-                                db, cluster.project.providers[source], now=now(), enabled=enabled
-                            )
-                        changes["switched"] += 1
-                        await asyncio.sleep(0.4)
-
-        async def delete() -> None:
-            while not over.is_set():
-                for source in ("smtp-b", "twilio-b"):
-                    async with change:
-                        made = await add_provider(
-                            db, cipher, cluster.project.id, cluster.simulation, source, DOORS[source], priority=0
-                        )
-                    await asyncio.sleep(0.5)
-                    async with change:
-                        await providers.update_provider(db, made, now=now(), deleted=True)
-                    changes["deleted"] += 1
-
-        async def end() -> None:
-            await asyncio.sleep(size)
-            over.set()
-
-        sent, *_ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), edit(), switch(), delete(), end())
-        for source in ("twilio-a", "smtp-a"):
-            await providers.update_provider(db, cluster.project.providers[source], now=now(), enabled=True)
-    quiet = await settled(cluster, tag, within=120, tell=tell)
+    async with balanced(cluster) as balancer, database(cluster) as db:
+        changes = _Changes(cluster, db, over)
+        sent, *_ = await asyncio.gather(
+            steadily(RATE, 10**6, sender(balancer, tag, answers), until=over),
+            changes.edit("resend-a"),
+            changes.switch("twilio-a", "smtp-a"),
+            changes.add_and_delete("smtp-b", "twilio-b"),
+            end(),
+        )
+        for name in ("twilio-a", "smtp-a"):
+            await changes.update(cluster.project.providers[name], enabled=True)
+    quiescent = await settled(cluster, tag, within=120, progress=progress)
     found = await states(cluster, tag)
-    violations = faults(answers, quiet, found)
-    refused = _refused(cluster) - unauthorised
+    violations = faults(answers, quiescent, found)
+    refused = _refused(cluster) - refused_before
     violations += [f"{refused} calls were refused for their credentials"] if refused else []
     return {
         "seconds": size,
         "messages": sent,
-        "changes": dict(changes),
+        "changes": dict(changes.counts),
         "states": dict(found),
         "refused_credentials": refused,
         "violations": violations,
     }
+
+
+class _Changes:
+    """Changes of providers until ``over``, on one connection. ``counts``: changes by kind."""
+
+    def __init__(self, cluster: Cluster, db: Any, over: asyncio.Event) -> None:
+        self._cluster = cluster
+        self._db = db
+        self._over = over
+        self._cipher = CredentialCipher(read_key_file(cluster.key_file))
+        self._lock = asyncio.Lock()
+        self.counts: Counter[str] = Counter()
+
+    async def update(self, provider_id: UUID, **fields: Any) -> None:
+        async with self._lock:
+            await providers.update_provider(self._db, provider_id, now=now(), **fields)
+
+    async def edit(self, name: str) -> None:
+        """Store the same credentials, encrypted again."""
+        project = self._cluster.project
+        provider_id = project.providers[name]
+        while not self._over.is_set():
+            _, _, credentials = account(ENDPOINTS[name], self._cluster.simulation.ports[name], name)
+            encrypted = self._cipher.encrypt(
+                json.dumps(credentials).encode(), project_id=project.id, provider_id=provider_id
+            )
+            await self.update(provider_id, encrypted_credentials=encrypted)
+            self.counts["edited"] += 1
+            await asyncio.sleep(EDIT_EVERY)
+
+    async def switch(self, *names: str) -> None:
+        """Disable and enable each in turn."""
+        while not self._over.is_set():
+            for name in names:
+                for enabled in (False, True):
+                    await self.update(self._cluster.project.providers[name], enabled=enabled)
+                    self.counts["switched"] += 1
+                    await asyncio.sleep(0.4)
+
+    async def add_and_delete(self, *names: str) -> None:
+        """Add a second account at each endpoint with the best priority, and delete it half a second later."""
+        project, simulation = self._cluster.project, self._cluster.simulation
+        while not self._over.is_set():
+            for name in names:
+                async with self._lock:
+                    made = await add_provider(
+                        self._db, self._cipher, project.id, simulation, name, ENDPOINTS[name], priority=0
+                    )
+                await asyncio.sleep(0.5)
+                await self.update(made, deleted=True)
+                self.counts["deleted"] += 1
 
 
 def _refused(cluster: Cluster) -> int:

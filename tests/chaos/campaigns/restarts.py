@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from sluice_launcher.process_info import free_port
-from tests.chaos.campaigns.load import Tell, ambiguous, balanced, faults, sender, settled, states, steadily
+from sluice_launcher.progress import Progress
+from tests.chaos.campaigns.load import balanced, faults, sender, settled, states, steadily, unknown_attempts
 from tests.chaos.cluster import Cluster, replica_of
 from tests.chaos.ledgers import moment, read
 from tests.chaos.nemesis import Fault, Nemesis
@@ -15,10 +16,10 @@ from tests.chaos.nemesis import Fault, Nemesis
 RATE = 100.0  # messages a second
 STORM_RATE = 40.0
 EVERY = 2.0  # seconds between a join and the next leave
-LONGEST_STILL = 30.0  # seconds without a call
+MAX_STANDSTILL = 30.0  # seconds without a call
 
 
-async def rolling(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
+async def rolling(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """``size`` restarts, of every process in turn, at 100 messages a second."""
     tag = "d"
     answers: Counter[str] = Counter()
@@ -35,29 +36,29 @@ async def rolling(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
                 name = names[number % len(names)]
                 began = time.monotonic()
                 await nemesis.inflict(Fault(number, 0.0, "restart", name))
-                tell(f"{tag}: {name} restarted and ready in {time.monotonic() - began:.1f} s, {dict(answers)}")
+                progress(f"{tag}: {name} restarted and ready in {time.monotonic() - began:.1f} s, {dict(answers)}")
             await asyncio.sleep(2)
             over.set()
 
         sent, _ = await asyncio.gather(steadily(RATE, 10**6, send, until=over), restart())
         errors = dict(balancer.errors)
-    quiet = await settled(cluster, tag, within=120, tell=tell)
-    doubtful = await ambiguous(cluster, tag)
+    quiet = await settled(cluster, tag, within=120, progress=progress)
+    unknown = await unknown_attempts(cluster, tag)
     violations = faults(answers, quiet)
     violations += [f"errors {errors}"] if errors else []
-    violations += [f"{doubtful} ambiguous attempts"] if doubtful else []
-    violations += [f"{name} did not come back" for name in nemesis.unhealed]
+    violations += [f"{unknown} unknown attempts"] if unknown else []
+    violations += [f"{name} is not ready again" for name in nemesis.unhealed]
     return {
         "restarts": size,
         "messages": sent,
         "client_errors": sent - answers["201"],
-        "unknown_attempts": doubtful,
+        "unknown_attempts": unknown,
         "states": dict(await states(cluster, tag)),
         "violations": violations,
     }
 
 
-async def storm(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
+async def storm(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """For ``size`` seconds a third worker of each channel joins, and leaves two seconds later."""
     tag = "g"
     answers: Counter[str] = Counter()
@@ -80,18 +81,18 @@ async def storm(cluster: Cluster, size: int, tell: Tell) -> dict[str, Any]:
             return changes
 
         sent, changes = await asyncio.gather(steadily(STORM_RATE, 10**6, send, until=over), rage())
-    quiet = await settled(cluster, tag, within=120, tell=tell)
+    quiet = await settled(cluster, tag, within=120, progress=progress)
     calls = sorted(moment(line["at"]).timestamp() for line in read(cluster.simulation.calls))
     calls = [began, *(at for at in calls if at > began)]
     still = max((later - earlier for earlier, later in pairwise(calls)), default=0.0)
     violations = faults(answers, quiet)
-    violations += [f"no call for {still:.0f} s"] if still > LONGEST_STILL else []
+    violations += [f"no call for {still:.0f} s"] if still > MAX_STANDSTILL else []
     return {
         "seconds": size,
         "changes": changes,
         "messages": sent,
         "longest_standstill_s": round(still, 1),
         "states": dict(await states(cluster, tag)),
-        "unknown_attempts": await ambiguous(cluster, tag),
+        "unknown_attempts": await unknown_attempts(cluster, tag),
         "violations": violations,
     }

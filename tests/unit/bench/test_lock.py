@@ -1,4 +1,4 @@
-"""What only the benchmark needs is pinned like everything else, and never differs from what the product runs on."""
+"""The benchmark's own packages are pinned with hashes; shared ones have the version of the product."""
 
 import re
 

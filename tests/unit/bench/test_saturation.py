@@ -9,7 +9,7 @@ from bench.saturation import Ladder
 
 def climb(ladder: Ladder, limit: float) -> Ladder:
     while not ladder.done:
-        ladder.tell(ladder.rate <= limit)
+        ladder.record(ladder.rate <= limit)
     return ladder
 
 

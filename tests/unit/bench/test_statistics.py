@@ -28,7 +28,7 @@ def test_a_percentile_is_one_of_the_values_and_covers_its_share(values, share):
     assert sum(value <= found for value in values) >= share * len(values) - 1e-9
 
 
-def test_a_spread_tells_how_often_and_how_far():
+def test_a_spread_has_count_and_range():
     assert Spread.of([3, 1, 2]).as_json() == {"median": 2, "min": 1, "max": 3, "pairs": 3}
 
 

@@ -1,4 +1,4 @@
-"""Requests are bytes with two holes: their length is right, and the far end finds their number again."""
+"""Requests are bytes with two gaps: their length is right, and a fake provider can read their number."""
 
 import json
 
@@ -17,7 +17,7 @@ def request(shape: Shape, number: int) -> tuple[str, bytes]:
 @pytest.mark.parametrize("channel", ["email", "sms"])
 @pytest.mark.parametrize("delivery_class", ["standard", "urgent"])
 @pytest.mark.parametrize("number", [0, 123_456_789])
-def test_the_announced_length_is_the_bodys(channel, delivery_class, number):
+def test_the_content_length_is_the_length_of_the_body(channel, delivery_class, number):
     head, body = request(Shape(7, channel, delivery_class), number)
 
     assert f"content-length: {len(body)}" in head.lower()
@@ -25,7 +25,7 @@ def test_the_announced_length_is_the_bodys(channel, delivery_class, number):
 
 
 @pytest.mark.parametrize("channel", ["email", "sms"])
-def test_the_gateway_takes_the_body_and_the_sink_finds_its_number(channel):
+def test_the_gateway_accepts_the_body_and_the_sink_reads_its_number(channel):
     _, body = request(Shape(7, channel, "urgent"), 42)
 
     read, _ = v1_schemas.parse(body)

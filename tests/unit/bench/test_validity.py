@@ -2,11 +2,11 @@
 
 import pytest
 
-from bench.validity import why_behind, why_void
+from bench.validity import invalid_reasons, lag_reasons
 
 
 def test_a_punctual_run_may_be_quoted():
-    assert why_void(0.0019, drawn=1000, sent=1000) == []
+    assert invalid_reasons(0.0019, drawn=1000, sent=1000) == []
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,11 @@ def test_a_punctual_run_may_be_quoted():
     [(0.0021, 1000, 1000, "2.1 ms late"), (0.001, 1000, 989, "989 of 1000"), (None, 0, 0, "nothing was sent")],
 )
 def test_a_run_is_void_when_its_generator_failed(lag, drawn, sent, word):
-    assert any(word in reason for reason in why_void(lag, drawn, sent))
+    assert any(word in reason for reason in invalid_reasons(lag, drawn, sent))
 
 
 def test_a_system_that_delivers_everything_at_a_steady_delay_keeps_up():
-    assert why_behind(1000, 995, [0.1] * 1000, rest=0.3) == []
+    assert lag_reasons(1000, 995, [0.1] * 1000, rest=0.3) == []
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_system_that_delivers_everything_at_a_steady_delay_keeps_up():
     ],
 )
 def test_a_system_is_behind(delivered, latencies, rest, word):
-    assert any(word in reason for reason in why_behind(1000, delivered, latencies, rest))
+    assert any(word in reason for reason in lag_reasons(1000, delivered, latencies, rest))

@@ -1,4 +1,4 @@
-"""``sluice verify``: the invariants I1, I2, I3 and I5 on a live database, and against what providers saw."""
+"""``sluice verify``: the invariants I1, I2, I3 and I5 on a live database, and against the call log of the simulator."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sluice.store import invariants
 from sluice.store.db import Db
 from sluice.store.invariants import DeliveryAttempts, WindowReport
 
-_LISTED = 100  # faults that are told by id; all are counted
-_CHUNK = 5_000  # deliveries of a ledger that are looked up at once
+_LISTED = 100  # violations that are listed by id; all are counted
+_CHUNK = 5_000  # deliveries of a call log per query
 _DEFINITE = ("provider_fault", "throttled", "auth_failed")
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found; ``faults`` by id, at most a hundred of them."""
+    """The result: totals, and at most a hundred violations with their ids (``faults``)."""
 
     deliveries: int = 0
     attempts: int = 0
@@ -33,7 +33,7 @@ class Report:
     stale_outbox: int = 0
     calls: int = 0
     extra_calls: int = 0  # beyond the first of each delivery
-    duplicates: int = 0  # deliveries that providers took more than once
+    duplicates: int = 0  # deliveries that providers accepted more than once
     duplicates_once: int = 0
     duplicates_idempotent: int = 0
     states: Counter[str] = field(default_factory=Counter)
@@ -41,37 +41,43 @@ class Report:
     faults: list[dict[str, str]] = field(default_factory=list)
 
     def add_violation(self, identifier: object, fault: str) -> None:
-        """Count a fault, and keep it while there is room."""
+        """Count a violation, and list it if fewer than a hundred are listed."""
         self.violations += 1
         if len(self.faults) < _LISTED:
             self.faults.append({"id": str(identifier), "fault": fault})
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """The report as JSON."""
         return {name: getattr(self, name) for name in self.__slots__} | {"states": dict(self.states)}
 
 
-Progress = Callable[[str], None]
-
-
 async def verify(
-    db: Db, *, now: datetime, at_rest: bool, grace: timedelta, call_logs: Iterable[Path], progress: Progress
+    db: Db,
+    *,
+    now: datetime,
+    at_rest: bool,
+    grace: timedelta,
+    call_logs: Iterable[Path],
+    progress: Callable[[str], None],
 ) -> Report:
-    """Check everything.
+    """Check every delivery.
 
-    ``quiet``: the system is at rest, so that anything unsettled or unannounced is a fault. Otherwise only what has
-    been due for longer than ``grace`` is.
+    ``at_rest``: every unsettled delivery and every outbox row is a violation; otherwise only what has been due for
+    longer than ``grace``. ``call_logs``: files of the simulator to compare with. ``progress`` receives lines of text.
+
+    Raises:
+        SluiceError: a call log cannot be read.
     """
     report = Report()
     async for window in invariants.id_windows(db):
         facts = await invariants.check_window(db, window)
         _add_window(report, facts)
-        progress(f"{report.deliveries} deliveries, {report.violations} faults")
+        progress(f"{report.deliveries} deliveries, {report.violations} violations")
     for delivery_id in await invariants.overdue(db, before=now - grace):
-        report.add_violation(delivery_id, f"I1: due for more than {grace.total_seconds():.0f} s and not driven")
+        report.add_violation(delivery_id, f"I1: due for more than {grace.total_seconds():.0f} s and not enqueued")
     report.stale_outbox = await invariants.count_stale_outbox(db, before=now if at_rest else now - grace)
     if report.stale_outbox:
-        report.add_violation("announcements", f"{report.stale_outbox} batches of events were not announced in time")
+        report.add_violation("event_outbox", f"{report.stale_outbox} batches of events were not acknowledged in time")
     if at_rest and report.unsettled:
         report.add_violation("deliveries", f"I1: {report.unsettled} are not settled although the system is at rest")
     calls = _by_delivery(call_logs)
@@ -91,23 +97,23 @@ def _add_window(report: Report, facts: WindowReport) -> None:
             report.add_violation(broken["id"], fault)
 
 
-# -- the ledger of a provider's far end --------------------------------------------------------------------------
+# -- the call log of the fake providers --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One line of the simulator's ledger."""
+    """One line of the call log."""
 
     reference: str
     occurred_at: datetime
     accepted: bool
     endpoint: str
-    has_idempotency_key: bool  # the far end honours an idempotency key
+    has_idempotency_key: bool  # the fake provider honours it
 
 
-def _by_delivery(ledgers: Iterable[Path]) -> dict[UUID, list[Call]]:
+def _by_delivery(call_logs: Iterable[Path]) -> dict[UUID, list[Call]]:
     calls: dict[UUID, list[Call]] = {}
-    for path in ledgers:
+    for path in call_logs:
         for line in _lines(path):
             reference = line.get("reference")
             if not reference:
@@ -121,7 +127,7 @@ def _by_delivery(ledgers: Iterable[Path]) -> dict[UUID, list[Call]]:
                     reference,
                     datetime.fromisoformat(line["at"]),
                     bool(line["accepted"]),
-                    line["door"],
+                    line["endpoint"],
                     bool(line.get("key")),
                 )
             )
@@ -135,52 +141,50 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 try:
                     yield json.loads(text)
                 except ValueError:
-                    raise SluiceError(f"line {number} of ledger {path} is not JSON") from None
+                    raise SluiceError(f"line {number} of call log {path} is not JSON") from None
     except OSError as error:
-        raise SluiceError(f"ledger {path} cannot be read: {error.strerror}") from None
+        raise SluiceError(f"call log {path} cannot be read: {error.strerror}") from None
 
 
-async def _check_calls(db: Db, report: Report, calls: dict[UUID, list[Call]], progress: Progress) -> None:
+async def _check_calls(db: Db, report: Report, calls: dict[UUID, list[Call]], progress: Callable[[str], None]) -> None:
     wanted = sorted(calls)
     for start in range(0, len(wanted), _CHUNK):
         chunk = wanted[start : start + _CHUNK]
         known = await invariants.attempts_of(db, chunk)
         for delivery_id in chunk:
             _check_delivery_calls(report, delivery_id, calls[delivery_id], known.get(delivery_id))
-        progress(f"{report.calls} calls compared, {report.violations} faults")
+        progress(f"{report.calls} calls compared, {report.violations} violations")
 
 
 def _check_delivery_calls(report: Report, delivery_id: UUID, calls: list[Call], known: DeliveryAttempts | None) -> None:
     report.calls += len(calls)
     report.extra_calls += len(calls) - 1
     if known is None:
-        report.add_violation(delivery_id, "I2: a provider was called for a delivery that is not in the record")
+        report.add_violation(delivery_id, "I2: a provider was called for a delivery that is not in the database")
         return
     for call in calls:
         started = [at for at, _, reference in known.attempts.values() if reference == call.reference]
         if not started or min(started) > call.occurred_at:
             report.add_violation(
-                delivery_id, f"I2: the call {call.reference} has no attempt that was written before it"
+                delivery_id, f"I2: the call {call.reference} has no attempt that was committed before it"
             )
     outcomes = [outcome for _, outcome, _ in known.attempts.values()]
-    ambiguous = outcomes.count("unknown") + outcomes.count(None)
+    unknown = outcomes.count("unknown") + outcomes.count(None)
     definite = sum(outcome in _DEFINITE for outcome in outcomes)
-    if len(calls) > 1 + definite + ambiguous:
-        report.add_violation(
-            delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {ambiguous} ambiguous"
-        )
+    if len(calls) > 1 + definite + unknown:
+        report.add_violation(delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {unknown} unknown")
     _check_duplicates(report, delivery_id, calls, known)
 
 
 def _check_duplicates(report: Report, delivery_id: UUID, calls: list[Call], known: DeliveryAttempts) -> None:
-    taken = Counter(call.endpoint for call in calls if call.accepted)
-    if taken.total() <= 1:
+    accepted = Counter(call.endpoint for call in calls if call.accepted)
+    if accepted.total() <= 1:
         return
     report.duplicates += 1
     if known.delivery_class == "once":
         report.duplicates_once += 1
-        report.add_violation(delivery_id, "I3: class once was taken more than once")
+        report.add_violation(delivery_id, "I3: a delivery of class once was accepted more than once")
     keyed = {call.endpoint for call in calls if call.has_idempotency_key}
-    if any(count > 1 for door, count in taken.items() if door in keyed):
+    if any(count > 1 for endpoint, count in accepted.items() if endpoint in keyed):
         report.duplicates_idempotent += 1
-        report.add_violation(delivery_id, "I3: a provider with an idempotency key took it more than once")
+        report.add_violation(delivery_id, "I3: a provider with an idempotency key accepted it more than once")

@@ -28,28 +28,28 @@ FOLLOW_SECONDS = 0.2
 
 def register(subparsers: "Subparsers") -> None:
     _register_up(subparsers)
-    _command(subparsers, "down", run_down, "end everything that `sluice up` started, and nothing else")
-    status = _command(subparsers, "status", run_status, "each process: pid, address, state, memory, restarts")
-    status.add_argument("--json", action="store_true", help="for programs")
-    logs = _command(subparsers, "logs", run_logs, "what the processes wrote")
-    logs.add_argument("name", nargs="?", metavar="NAME", help="only this one: a process, supervisor or setup")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
-    logs.add_argument("-n", "--lines", type=int, default=20, help="how many lines of each (default %(default)s)")
+    _command(subparsers, "down", run_down, "stop everything that `sluice up` started, and nothing else")
+    status = _command(subparsers, "status", run_status, "list the processes: pid, address, state, memory, restarts")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    logs = _command(subparsers, "logs", run_logs, "print the output of the processes")
+    logs.add_argument("name", nargs="?", metavar="NAME", help="only this log: a process, supervisor or setup")
+    logs.add_argument("-f", "--follow", action="store_true", help="continue until Ctrl-C")
+    logs.add_argument("-n", "--lines", type=int, default=20, help="lines of each (default %(default)s)")
     restart = _command(subparsers, "restart", run_restart, "stop one process and start it again")
-    restart.add_argument("--wipe", action="store_true", help="delete its data in between (kafka and redis only)")
+    restart.add_argument("--wipe", action="store_true", help="delete its data before the start (kafka and redis only)")
     stop = _command(subparsers, "stop", run_stop, "stop one process and leave it stopped")
     start = _command(subparsers, "start", run_start, "start a stopped process")
     for command in (restart, stop, start):
         command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
-    _command(subparsers, "env", run_env, "the running system's addresses, as a shell's export lines")
+    _command(subparsers, "env", run_env, "print the addresses of the running system as export lines")
 
 
 def run_up(options: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
-    say = _Progress()
+    progress = _Progress()
     if supervisor_running(settings.data_dir):
-        return _already_up(SupervisorClient(settings.data_dir), say)
-    return _bring_up(settings, options, say)
+        return _already_up(SupervisorClient(settings.data_dir), progress)
+    return _bring_up(settings, options, progress)
 
 
 def run_down(options: argparse.Namespace) -> int:
@@ -104,12 +104,12 @@ def run_env(options: argparse.Namespace) -> int:
 
 
 def _register_up(subparsers: "Subparsers") -> None:
-    up = _command(subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and keep them running")
-    up.add_argument("--foreground", action="store_true", help="stay; Ctrl-C ends everything")
+    up = _command(subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and supervise them")
+    up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C stops everything")
     names = partial(_names, allowed=SERVICES)
-    up.add_argument("--services", type=names, default=SERVICES, help="only these, with commas between")
+    up.add_argument("--services", type=names, default=SERVICES, help="only these, separated by commas")
     names = partial(_names, allowed=tuple(role.name for role in ALL_ROLES))
-    up.add_argument("--roles", type=names, default=None, help="only these, with commas between; '' for none")
+    up.add_argument("--roles", type=names, default=None, help="only these, separated by commas; '' for none")
 
 
 def _command(subparsers: "Subparsers", name: str, run: Any, help: str) -> argparse.ArgumentParser:
@@ -122,7 +122,7 @@ def _names(text: str, *, allowed: Collection[str]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(allowed)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is not one of {', '.join(allowed)}")
     return names
 
 
@@ -134,7 +134,7 @@ def _control() -> SupervisorClient:
 
 
 class _Progress:
-    """Prints one line a step, with the seconds since the command was typed."""
+    """Prints one line per step, with the seconds since the start of the command."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -143,48 +143,48 @@ class _Progress:
         print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
 
 
-def _bring_up(settings: LauncherSettings, options: argparse.Namespace, say: _Progress) -> int:
+def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress: _Progress) -> int:
     from sluice_launcher.launch import exclusive_lock, launch, supervise
     from sluice_launcher.plan import make_directories, make_plan
 
     make_directories(settings)
     with exclusive_lock(settings.data_dir / "run/up.lock"):
         if supervisor_running(settings.data_dir):
-            return _already_up(SupervisorClient(settings.data_dir), say)
-        plan = make_plan(settings, say, services=options.services, roles=options.roles)
+            return _already_up(SupervisorClient(settings.data_dir), progress)
+        plan = make_plan(settings, progress, services=options.services, roles=options.roles)
         if not options.foreground:
-            launch(plan, say)
+            launch(plan, progress)
             return 0
-    supervise(plan, say)
+    supervise(plan, progress)
     return 0
 
 
-def _already_up(control: SupervisorClient, say: _Progress) -> int:
-    """Wait out a start that is under way, start what was stopped, and make sure that everything answers."""
+def _already_up(control: SupervisorClient, progress: _Progress) -> int:
+    """Wait for a start in progress, start what was stopped, and wait until everything is ready."""
     _wait_until_started(control)
     for row in control.status()["processes"]:
         if row["state"] == "stopped":
             control.start(row["name"])
-            say(f"{row['name']} was stopped and is started again")
+            progress(f"{row['name']} was stopped and is started again")
     deadline = time.monotonic() + READY_SECONDS
     while missing := control.not_ready():
         if time.monotonic() > deadline:
-            raise SluiceError(f"it runs, but {', '.join(missing)} does not answer: see `sluice logs {missing[0]}`")
+            raise SluiceError(f"running, but {', '.join(missing)} is not ready: see `sluice logs {missing[0]}`")
         time.sleep(0.2)
-    say("already running, and everything answers")
+    progress("already running, and everything is ready")
     return 0
 
 
 def _wait_until_started(control: SupervisorClient) -> None:
-    """Raises NotRunning when the start comes to nothing."""
-    patience = time.monotonic() + READY_SECONDS
+    """Raises NotRunning if the start fails."""
+    deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
             if control.status()["phase"] == "running":
                 return
         except NotRunning:
-            # It holds its lock a moment before it listens.
-            if time.monotonic() > patience or not supervisor_running(control.data_dir):
+            # The supervisor holds its lock shortly before it listens.
+            if time.monotonic() > deadline or not supervisor_running(control.data_dir):
                 raise
         time.sleep(0.2)
 
@@ -216,7 +216,7 @@ def _log_paths(directory: Path, name: str | None) -> list[Path]:
         return paths
     if directory / f"{name}.log" not in paths:
         known = ", ".join(path.stem for path in paths) or "none yet"
-        raise SluiceError(f"there is no log of {name} in {directory}: there are {known}")
+        raise SluiceError(f"there is no log of {name} in {directory}; there are: {known}")
     return [directory / f"{name}.log"]
 
 
@@ -225,7 +225,7 @@ def _log_line(path: Path, line: str, several: bool) -> str:
 
 
 def _follow(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """Every line that is written from now on."""
+    """Every line that is written after this call."""
     positions = {path: path.stat().st_size for path in paths}
     while True:
         for path, position in positions.items():
@@ -235,7 +235,7 @@ def _follow(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def _lines_since(path: Path, position: int) -> tuple[list[str], int]:
-    """The whole lines after a position, and where they end; from the start when the file was cut off."""
+    """The complete lines after a position, and the position after them; from the start if the file was truncated."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) < position:
             position = 0

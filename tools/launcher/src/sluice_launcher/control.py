@@ -1,4 +1,4 @@
-"""Talking to a running supervisor: one JSON line there, one back, over a socket in the data directory."""
+"""The client of a running supervisor: one JSON line each way, over a socket in the data directory."""
 
 import fcntl
 import json
@@ -15,30 +15,34 @@ from sluice.runtime.errors import SluiceError
 SOCKET = "run/control.sock"
 LOCK = "run/supervisor.lock"
 
-# Longer than the slowest honest answer: a role may take 25 s to stop, and Kafka a while to start.
+# Longer than the slowest command: a role may take 25 s to stop, and Kafka longer to start.
 ANSWER_SECONDS = 240.0
 
 
 class NotRunning(SluiceError):
-    """No supervisor has this data directory."""
+    """No supervisor runs in this data directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorClient:
-    """The supervisor of one data directory. Every call raises NotRunning when there is none,
-    and SluiceError with the supervisor's own sentence when it refuses."""
+    """The supervisor of one data directory.
+
+    Every call raises NotRunning if there is none, and SluiceError with the supervisor's message if it fails.
+    """
 
     data_dir: Path
 
     def status(self) -> dict[str, Any]:
+        """Phase, uptime and one row per process, see `status.rows`."""
         return self._request(command="status")
 
     def environment(self) -> dict[str, str]:
-        """What a role has in its environment: addresses, key file, data directory."""
+        """The environment of a role: addresses, key file, data directory."""
         found: dict[str, str] = self._request(command="environment")["environment"]
         return found
 
     def stop(self, name: str) -> None:
+        """Returns when it has ended."""
         self._request(command="stop", name=name)
 
     def start(self, name: str) -> None:
@@ -50,12 +54,12 @@ class SupervisorClient:
         self._request(command="restart", name=name, wipe=wipe)
 
     def not_ready(self) -> list[str]:
-        """The processes that do not answer just now."""
+        """The processes whose probe fails now."""
         found: list[str] = self._request(command="verify")["not_ready"]
         return found
 
     def down(self) -> None:
-        """Returns when everything has ended and the supervisor is about to."""
+        """Returns when all processes have ended; the supervisor ends next."""
         self._request(command="down")
 
     def process(self, name: str) -> dict[str, Any]:
@@ -67,7 +71,7 @@ class SupervisorClient:
         return found
 
     def pid(self, name: str) -> int:
-        """Raises SluiceError when it has none just now."""
+        """Its pid; raises SluiceError if it does not run."""
         pid = self.process(name)["pid"]
         if pid is None:
             raise SluiceError(f"{name} is not running")
@@ -81,9 +85,9 @@ class SupervisorClient:
         except (FileNotFoundError, ConnectionError) as absent:
             raise NotRunning("nothing is running: `sluice up` starts everything") from absent
         except TimeoutError as late:
-            raise SluiceError(f"the supervisor did not answer within {ANSWER_SECONDS:.0f} s") from late
+            raise SluiceError(f"the supervisor did not respond within {ANSWER_SECONDS:.0f} s") from late
         if not answer:
-            raise NotRunning("the supervisor ended before it answered")
+            raise NotRunning("the supervisor ended before it responded")
         found: dict[str, Any] = json.loads(answer)
         if "error" in found:
             raise SluiceError(found["error"])
@@ -91,7 +95,7 @@ class SupervisorClient:
 
 
 def supervisor_running(data_dir: Path) -> bool:
-    """Is there a supervisor? Its lock ends with its process, whatever killed it."""
+    """Whether a supervisor runs: its lock is released with its process, however that ends."""
     try:
         handle = os.open(data_dir / LOCK, os.O_RDWR)
     except FileNotFoundError:
@@ -107,7 +111,7 @@ def supervisor_running(data_dir: Path) -> bool:
 
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """A name for a socket below the 107 bytes that the kernel takes, however deep its directory lies."""
+    """A name for a socket of at most 107 bytes, the kernel's limit, however long its directory's path is."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

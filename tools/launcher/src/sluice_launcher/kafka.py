@@ -13,14 +13,15 @@ from sluice_launcher.kafka_jars import read_jar_list
 from sluice_launcher.plan import HOST, Plan, addresses
 from sluice_launcher.process_spec import ProcessSpec, Run
 
-# The first compiler only: the second one made a new broker cost twice the CPU for its first minutes (measured at 1,500
-# messages a second on two cores: 0.40 CPU-s per 1,000 against 0.18), and no less afterwards (0.17).
+# Only the first JIT compiler: with the second one a new broker uses twice the CPU in its first minutes (measured at
+# 1,500 messages a second on two cores: 0.40 CPU-s per 1,000 against 0.18), and no less afterwards (0.17).
 _FRUGAL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 HEAP = ("-Xms128m", "-Xmx384m", *_FRUGAL)
 FORMAT_HEAP = ("-Xms64m", "-Xmx128m", *_FRUGAL)
 
 
 def spec(plan: Plan) -> ProcessSpec:
+    """The process as the plan wants it."""
     data = plan.data_dir / "kafka"
     return ProcessSpec(
         name="kafka",
@@ -35,7 +36,7 @@ def spec(plan: Plan) -> ProcessSpec:
 
 
 async def _format(plan: Plan, data: Path, run: Run) -> None:
-    """Write the configuration, which names today's ports, and give a new data directory its identity."""
+    """Write the configuration with the current ports, and format a new data directory."""
     _empty_scratch(plan)
     _write_properties(plan, data)
     _write_class_path(plan)
@@ -57,7 +58,7 @@ async def _format(plan: Plan, data: Path, run: Run) -> None:
 
 def _java(plan: Plan, heap: tuple[str, ...]) -> list[str | Path]:
     logging = f"-Dlog4j2.configurationFile={deploy_dir() / 'kafka/log4j2.properties'}"
-    # Nothing of ours in the machine's own /tmp.
+    # No files in the machine's /tmp.
     scratch = ("-XX:-UsePerfData", f"-Djava.io.tmpdir={_scratch(plan)}")
     return [plan.programs["java"], *heap, *scratch, logging, f"@{_class_path(plan)}"]
 
@@ -67,7 +68,7 @@ def _scratch(plan: Plan) -> Path:
 
 
 def _empty_scratch(plan: Plan) -> None:
-    """The jars unpack native libraries there, and one that was killed leaves them behind."""
+    """The jars unpack native libraries there, which remain after a kill."""
     shutil.rmtree(_scratch(plan), ignore_errors=True)
     _scratch(plan).mkdir(mode=0o700)
 
@@ -93,7 +94,7 @@ def _write_properties(plan: Plan, data: Path) -> None:
 
 
 def _write_class_path(plan: Plan) -> None:
-    """An argument file for java: the pinned jars by name, so that nothing else there is ever loaded."""
+    """An argument file for java: the pinned jars by name, so that no other jar of the directory is loaded."""
     directory = plan.programs["kafka"]
     jars = [str(directory / jar.filename) for jar in read_jar_list(deploy_dir() / "kafka/kafka.jars")]
     quoted = ":".join(jars).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""Kafka's jars: a pinned list, fetched once into a cache, and nothing used whose sha256 differs."""
+"""Kafka's jars: a pinned list, fetched once into a cache; a jar with another sha256 is not used."""
 
 import hashlib
 import os
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
+from sluice_launcher.progress import Progress
 
-Progress = Callable[[str], None]
-# Puts the file that a coordinate names somewhere below the directory and returns its path.
 Download = Callable[["Jar", Path], Path]
+"""Downloads a jar to somewhere below the directory and returns its path."""
 
 PARALLEL_DOWNLOADS = 8
 ATTEMPTS = 3
@@ -23,6 +23,8 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Jar:
+    """One pinned jar; ``size`` in bytes."""
+
     group: str
     artifact: str
     version: str
@@ -31,10 +33,12 @@ class Jar:
 
     @property
     def filename(self) -> str:
+        """Its name in the cache."""
         return f"{self.artifact}-{self.version}.jar"
 
     @property
     def coordinate(self) -> str:
+        """Its Maven coordinate."""
         return f"{self.group}:{self.artifact}:{self.version}"
 
 
@@ -45,9 +49,12 @@ def read_jar_list(path: Path) -> list[Jar]:
 
 
 def fetch_jars(jars: Sequence[Jar], directory: Path, download: Download, progress: Progress) -> None:
-    """Leave every jar in the directory; any number of processes may do this at once.
+    """Fetch the missing jars into the directory; several processes may do so concurrently.
 
-    What is there with the right size was checked when it was fetched and is not read again.
+    A file of the right size was checked when it was fetched and is not read again.
+
+    Raises:
+        SluiceError: a jar cannot be fetched, or its sha256 is not the pinned one.
     """
     missing = [jar for jar in jars if _size(directory / jar.filename) != jar.size]
     if not missing:
@@ -62,13 +69,13 @@ def fetch_jars(jars: Sequence[Jar], directory: Path, download: Download, progres
 
 
 def jar_directory(cache_dir: Path, jars: Sequence[Jar]) -> Path:
-    """One directory for each list, so that two checkouts with different pins never mix."""
+    """The cache directory of a list: two checkouts with different pins share no file."""
     fingerprint = hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:12]
     return cache_dir / f"kafka-{fingerprint}"
 
 
 def maven_download(jar: Jar, directory: Path, *, mirror: str | None = None) -> Path:
-    """Downloads from Maven's central repository, or from the mirror of it that is named."""
+    """Download from Maven's central repository or a mirror of it."""
     try:
         from jgo.maven import MavenContext
     except ImportError as missing:
@@ -106,7 +113,7 @@ def _fetch_all(missing: Sequence[Jar], directory: Path, fetching: Path, download
 
 @contextmanager
 def _system_certificates() -> Iterator[None]:
-    """jgo's HTTP client trusts a list of its own; a machine behind a proxy has the proxy's in the system's."""
+    """jgo's HTTP client trusts its own list of certificates; a proxy's certificate is in the system's list."""
     paths = ssl.get_default_verify_paths()
     trusted = paths.cafile or paths.capath
     if trusted is None or os.environ.get("REQUESTS_CA_BUNDLE"):
@@ -125,7 +132,7 @@ def _fetch(jar: Jar, directory: Path, fetching: Path, download: Download) -> Non
     if found != jar.sha256:
         raise SluiceError(
             f"{jar.filename} is not the file that deploy/kafka/kafka.jars pins: "
-            f"expected sha256 {jar.sha256}, got {found}; it was thrown away"
+            f"expected sha256 {jar.sha256}, got {found}; it was deleted"
         )
     os.replace(fetched, directory / jar.filename)
 
@@ -136,7 +143,7 @@ def _download_with_retries(jar: Jar, fetching: Path, download: Download) -> Path
             return download(jar, Path(tempfile.mkdtemp(dir=fetching)))
         except SluiceError:
             raise
-        # Whatever a downloader raises (no route, a proxy's refusal, a broken answer) means one thing here.
+        # Every error of a downloader (no route, a proxy's refusal, a broken response) has the same remedy.
         except Exception as fault:
             if attempt == ATTEMPTS:
                 raise SluiceError(

@@ -1,4 +1,4 @@
-"""Starting the supervisor, detached or here, and hearing from it how the start goes."""
+"""Starts the supervisor, detached or in the foreground, and reports the progress of its start."""
 
 import asyncio
 import fcntl
@@ -18,10 +18,9 @@ from sluice_launcher import parent_death_signal
 from sluice_launcher.control import LOCK, NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import open_log
 from sluice_launcher.plan import Plan
+from sluice_launcher.progress import Progress
 from sluice_launcher.state import kill_orphans
 from sluice_launcher.supervisor import Supervisor
-
-Progress = Callable[[str], None]
 
 PLAN = "run/plan.json"
 
@@ -29,7 +28,8 @@ PLAN = "run/plan.json"
 def launch(plan: Plan, progress: Progress, *, terminate_with_parent: bool = False) -> subprocess.Popen[bytes]:
     """Start a supervisor in the background and return it when everything is ready.
 
-    Raises SluiceError when it could not be; then nothing is left running. A Ctrl-C ends it all, too.
+    Raises:
+        SluiceError: the start failed; everything is stopped then, as after Ctrl-C.
     """
     _preflight(plan)
     reading, writing = os.pipe()
@@ -47,14 +47,18 @@ def launch(plan: Plan, progress: Progress, *, terminate_with_parent: bool = Fals
 
 
 def supervise(plan: Plan, progress: Progress) -> None:
-    """Be the supervisor, until told to end. Raises SluiceError when start-up fails."""
+    """Run the supervisor in this process until it is stopped.
+
+    Raises:
+        SluiceError: the start failed.
+    """
     _preflight(plan)
     _run(plan, progress)
 
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file; wait for whoever holds it."""
+    """Hold a lock file; wait until it is free."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -64,7 +68,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def _preflight(plan: Plan) -> None:
-    # What a living supervisor keeps is not left over.
+    # The processes of a running supervisor are no orphans.
     if supervisor_running(plan.data_dir):
         raise _already_supervised(plan)
     kill_orphans(plan.data_dir)
@@ -73,14 +77,10 @@ def _preflight(plan: Plan) -> None:
 
 def _spawn(plan: Plan, report: int, *, terminate_with_parent: bool) -> subprocess.Popen[bytes]:
     plan.write(plan.data_dir / PLAN)
-    on_leash = (
-        [sys.executable, parent_death_signal.__file__, str(int(signal.SIGTERM)), str(os.getpid())]
-        if terminate_with_parent
-        else []
-    )
+    with_parent = parent_death_signal.prefix(signal.SIGTERM) if terminate_with_parent else []
     with open_log(plan.log_dir / "supervisor.log") as output:
         return subprocess.Popen(  # noqa: S603
-            [*on_leash, sys.executable, "-m", "sluice_launcher.launch", str(plan.data_dir), str(report)],
+            [*with_parent, sys.executable, "-m", "sluice_launcher.launch", str(plan.data_dir), str(report)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -114,26 +114,26 @@ def _run(plan: Plan, progress: Progress, *, ready: Callable[[], None] = lambda: 
 
 
 def _already_supervised(plan: Plan) -> SluiceError:
-    return SluiceError(f"another supervisor has {plan.data_dir}: `sluice down` ends it")
+    return SluiceError(f"another supervisor uses {plan.data_dir}: `sluice down` stops it")
 
 
 def main(data_dir: Path, report: int) -> int:
-    """The detached supervisor: tells its story to the pipe and to its log."""
+    """The detached supervisor: reports progress to the pipe and to its log; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     log = logging.getLogger("sluice_launcher")
 
-    def tell(**words: object) -> None:
-        # Whoever started us may have gone away; the log has it anyway.
+    def send(**fields: object) -> None:
+        # The calling command may have ended; the log has the same lines.
         with suppress(BrokenPipeError):
-            os.write(report, json.dumps(words).encode() + b"\n")
+            os.write(report, json.dumps(fields).encode() + b"\n")
 
     def progress(text: str) -> None:
         log.info("%s", text)
-        tell(progress=text)
+        send(progress=text)
 
     def ready() -> None:
         nonlocal report
-        tell(ready=True)
+        send(ready=True)
         os.close(report)
         report = os.open(os.devnull, os.O_WRONLY)
 
@@ -141,11 +141,11 @@ def main(data_dir: Path, report: int) -> int:
         _run(Plan.read(data_dir / PLAN), progress, ready=ready)
     except SluiceError as fault:
         log.error("%s", fault)
-        tell(error=str(fault))
+        send(error=str(fault))
         return 1
     except BaseException as fault:
         log.exception("the supervisor failed")
-        tell(error=f"the supervisor failed ({type(fault).__name__}): see {data_dir / 'logs/supervisor.log'}")
+        send(error=f"the supervisor failed ({type(fault).__name__}): see {data_dir / 'logs/supervisor.log'}")
         return 1
     return 0
 

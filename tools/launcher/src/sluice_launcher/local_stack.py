@@ -1,4 +1,4 @@
-"""A system of one's own for a test or a tool: chosen services and roles, on free ports."""
+"""A local stack for a test or a tool: chosen services and roles, on free ports."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ class LocalStack:
     """Everything that `sluice up` starts, or a part of it, in a directory of its own.
 
     It ends with the process that started it, however that ends. Addresses in the environment
-    (`SLUICE_KAFKA_BOOTSTRAP_SERVERS` and so on) are not heeded: what somebody else runs is given in `external`.
+    (`SLUICE_KAFKA_BOOTSTRAP_SERVERS` and so on) are ignored: external services are given in `external`.
     """
 
     def __init__(
@@ -46,20 +46,25 @@ class LocalStack:
 
     @property
     def control(self) -> SupervisorClient:
+        """The client of its supervisor."""
         return SupervisorClient(self._data_dir)
 
     @property
     def addresses(self) -> dict[str, str]:
-        """`postgres`, `redis`, `kafka` as their clients take them; each role as a URL."""
+        """`postgres`, `redis`, `kafka` as their clients expect them; each role as a URL."""
         return addresses(self._started)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command that works on this system needs in its environment."""
+        """The environment of a command that works on this system."""
         return environment(self._started)
 
     def start(self) -> Self:
-        """Returns when everything is ready; raises SluiceError with nothing left behind."""
+        """Returns when everything is ready.
+
+        Raises:
+            SluiceError: the start failed; everything is stopped.
+        """
         own = {"SLUICE_DATA_DIR": str(self._data_dir), "SLUICE_ENCRYPTION_KEY_FILE": ""}
         settings = read_settings({**os.environ, **own})
         wanted = replace(
@@ -73,7 +78,7 @@ class LocalStack:
         return self
 
     def stop(self) -> None:
-        """Returns when everything has ended; nothing when it has already."""
+        """Returns when everything has ended; no effect if it has already."""
         with suppress(NotRunning):
             self.control.down()
         if self._supervisor is not None:
@@ -91,5 +96,5 @@ class LocalStack:
     @property
     def _started(self) -> Plan:
         if self._plan is None:
-            raise RuntimeError("the engine was not started")
+            raise RuntimeError("the local stack was not started")
         return self._plan

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -22,10 +21,10 @@ log = logging.getLogger("sluice_launcher")
 
 INITIAL_BACKOFF = 0.5
 MAX_BACKOFF = 10.0
-# Up for so long: the next crash is a new one and not the last one again.
+# Seconds of uptime after which the next crash begins with the shortest pause again.
 STABLE_AFTER = 30.0
 PROBE_SECONDS = 0.05
-# So many crashes before it was ever ready: start-up has failed.
+# Crashes before the first readiness after which the start has failed.
 MAX_STARTUP_CRASHES = 3
 
 
@@ -33,13 +32,13 @@ class ProcessState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
-    CRASHED = "crashed"  # waits out its pause before the next start
+    CRASHED = "crashed"  # waits for its next start
     STOPPING = "stopping"
 
 
 class ManagedProcess:
-    """Keeps what a spec describes alive from `start` to `stop`. All methods belong to one event loop,
-    which runs in the main thread: the leash of a child is held by the thread that made it."""
+    """Keeps the process of a spec running from `start` to `stop`. All methods belong to one event loop, which runs in
+    the main thread: the parent-death signal of a child follows the thread that created it."""
 
     def __init__(
         self,
@@ -68,14 +67,18 @@ class ManagedProcess:
         return self._log_path
 
     def start(self) -> None:
-        """Begin to keep it alive; nothing when that is so already."""
+        """Begin to keep it running; no effect if that is so already."""
         if self._task is None or self._task.done():
             self._ending.clear()
             self._set_state(ProcessState.STARTING)
             self._task = asyncio.create_task(self._keep_alive(), name=f"keep {self.spec.name} alive")
 
     async def wait_ready(self) -> None:
-        """Raises SluiceError, with the last line of its log, when it does not become ready."""
+        """Wait until it is ready.
+
+        Raises:
+            SluiceError: it does not become ready; with the last line of its log.
+        """
         assert self._task is not None
         crashes = self.restarts
         deadline = time.monotonic() + self.spec.ready_seconds
@@ -86,7 +89,7 @@ class ManagedProcess:
                 await asyncio.wait_for(self._ready.wait(), 0.1)
 
     async def stop(self) -> None:
-        """Ask it to end, wait, and kill what is left."""
+        """Stop it: the stop signal first, SIGKILL after ``stop_seconds``."""
         if self._task is None:
             return
         self._ending.set()
@@ -98,14 +101,22 @@ class ManagedProcess:
         self._set_state(ProcessState.STOPPED)
 
     def wipe(self) -> None:
-        """Delete its data. It must be stopped."""
+        """Delete its data. It must be stopped.
+
+        Raises:
+            SluiceError: it has no data that may be deleted.
+        """
         assert self.state is ProcessState.STOPPED
         if self.spec.data is None:
-            raise SluiceError(f"the data of {self.spec.name} is not to be wiped")
+            raise SluiceError(f"the data of {self.spec.name} must not be wiped")
         shutil.rmtree(self.spec.data, ignore_errors=True)
 
     async def run_to_end(self, command: Sequence[str | Path]) -> None:
-        """A short command under the same leash, into the same log."""
+        """Run a short command with the same parent-death signal and log.
+
+        Raises:
+            SluiceError: it fails.
+        """
         process = await self._spawn(command)
         try:
             code = await process.wait()
@@ -137,20 +148,20 @@ class ManagedProcess:
             pause = min(2 * pause, MAX_BACKOFF)
 
     async def _run_once(self) -> None:
-        """From start to exit; the exit is a crash unless it was asked for."""
+        """From start to exit; the exit is a crash unless it was requested."""
         self._set_state(ProcessState.STARTING)
         self._process = process = await self._spawn(self.spec.command)
         self._set_identity(Identity.of(process.pid))
         watch = asyncio.create_task(self._watch_readiness())
         if self._ending.is_set():
-            # Asked to stop while it was being made.
+            # A stop was requested while it was being created.
             await self._end_process()
         try:
             code = await process.wait()
         finally:
             watch.cancel()
             self._ready.clear()
-            # Whatever it started must not outlive it.
+            # Its children must not outlive it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             self._process = None
@@ -173,24 +184,16 @@ class ManagedProcess:
         self._ready.set()
 
     async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
-        on_leash = [
-            sys.executable,
-            "-I",
-            "-S",
-            parent_death_signal.__file__,
-            str(int(self.spec.parent_death_signal)),
-            str(os.getpid()),
-        ]
         with open_log(self._log_path) as output:
             return await asyncio.create_subprocess_exec(
                 *self.spec.wrapper,
-                *on_leash,
+                *parent_death_signal.prefix(self.spec.parent_death_signal),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=self._environment,
-                # A Ctrl-C at the terminal is for the supervisor, which then ends everything in order.
+                # A Ctrl-C at the terminal reaches the supervisor only, which stops everything in order.
                 start_new_session=True,
             )
 

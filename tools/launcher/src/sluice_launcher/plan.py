@@ -1,6 +1,6 @@
-"""Everything a supervisor must know before it starts anything: programs found, jars fetched, ports chosen.
+"""The plan of a supervisor: programs found, jars fetched, ports chosen.
 
-Made in the foreground, so that whatever is wrong is said at once by the command that the person typed.
+Made in the foreground, so that the command itself reports what is wrong.
 """
 
 import importlib.util
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice_launcher import kafka_jars, programs
-from sluice_launcher.kafka_jars import Progress
 from sluice_launcher.ports import choose_ports
+from sluice_launcher.progress import Progress
 from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, port_setting
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """The input of a supervisor; stored as JSON in the run directory."""
+
     data_dir: Path
     key_file: Path
     testing: bool
@@ -41,22 +43,26 @@ class Plan:
 
     @property
     def run_dir(self) -> Path:
+        """Sockets, pids, generated configuration."""
         return self.data_dir / "run"
 
     @property
     def log_dir(self) -> Path:
+        """The log files."""
         return self.data_dir / "logs"
 
     def is_managed(self, service: str) -> bool:
-        """Is this service ours to start, and not one that an address in the environment names?"""
+        """Whether the supervisor starts this service; an address in the environment makes it external."""
         return service in self.services and service not in self.external
 
     def write(self, path: Path) -> None:
+        """Store it, mode 600: it holds passwords."""
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(asdict(self), file, default=str)
 
     @classmethod
     def read(cls, path: Path) -> Self:
+        """Load it."""
         values = json.loads(path.read_text())
         return cls(
             **values
@@ -77,7 +83,11 @@ def make_plan(
     services: Collection[str] = SERVICES,
     roles: Collection[str] | None = None,
 ) -> Plan:
-    """Find or fetch whatever is needed, and refuse with one sentence what cannot work."""
+    """Find or fetch what the services and roles need.
+
+    Raises:
+        SluiceError: one sentence with the reason why they cannot run.
+    """
     chosen_roles = default_roles() if roles is None else tuple(roles)
     own = [service for service in SERVICES if service in services and service not in settings.external]
     _check_addresses(settings.external)
@@ -99,13 +109,13 @@ def make_plan(
 
 
 def default_roles() -> tuple[str, ...]:
-    """Every role, and the mailbox where the simulator is installed."""
+    """Every role, and the mailbox if the simulator is installed."""
     extra = [role.name for role in ALL_ROLES if role not in ROLES and importlib.util.find_spec(role.module)]
     return (*(role.name for role in ROLES), *extra)
 
 
 def addresses(plan: Plan) -> dict[str, str]:
-    """Where each service and role of the plan answers."""
+    """The address of each service and role of the plan."""
     own = {
         "postgres": f"postgresql://sluice{_secret(plan.postgres_password)}@{HOST}:{plan.ports.get('postgres')}/sluice",
         "redis": f"redis://{_secret(plan.redis_password)}{'@' if plan.redis_password else ''}"
@@ -117,7 +127,7 @@ def addresses(plan: Plan) -> dict[str, str]:
 
 
 def environment(plan: Plan) -> dict[str, str]:
-    """What every role, and every command that works on the running system, finds in its environment."""
+    """The environment of every role, and of every command that works on the running system."""
     where = addresses(plan)
     return {
         **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services},
@@ -128,7 +138,7 @@ def environment(plan: Plan) -> dict[str, str]:
 
 
 def redact_password(address: str) -> str:
-    """An address as it may be shown."""
+    """The address without its password."""
     if "://" not in address or "@" not in address:
         return address
     parts = urlsplit(address)
@@ -137,7 +147,7 @@ def redact_password(address: str) -> str:
 
 
 def endpoints_of(service: str, address: str) -> list[tuple[str, int]]:
-    """The hosts and ports that an address names; none where it means a socket in the file system."""
+    """The hosts and ports of an address; none for a socket in the file system."""
     default = {"postgres": 5432, "redis": 6379, "kafka": 9092}[service]
     urls = [f"//{part}" for part in address.split(",")] if service == "kafka" else [address]
     parts = [urlsplit(url) for url in urls]
@@ -152,11 +162,16 @@ def _check_addresses(external: Mapping[str, str]) -> None:
             raise SluiceError(f"{ADDRESS_SETTINGS[service]} must begin with {wanted[0]}:// to be an address")
         if service == "kafka" and not all(part.rpartition(":")[2].isdecimal() for part in address.split(",")):
             raise SluiceError(
-                f"SLUICE_KAFKA_BOOTSTRAP_SERVERS is {address!r}: it must be host:port, or several with commas between"
+                f"SLUICE_KAFKA_BOOTSTRAP_SERVERS is {address!r}: it must be host:port, or several, separated by commas"
             )
 
 
 def make_directories(settings: LauncherSettings) -> None:
+    """Create the data directory.
+
+    Raises:
+        SluiceError: it cannot be created.
+    """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("run", "logs"):
@@ -180,7 +195,7 @@ def _find_programs(settings: LauncherSettings, own: Collection[str], progress: P
 
 
 def _kafka(settings: LauncherSettings, progress: Progress) -> programs.Program:
-    """The directory with the jars, complete."""
+    """The directory with all jars."""
     jars = kafka_jars.read_jar_list(deploy_dir() / "kafka/kafka.jars")
     directory = kafka_jars.jar_directory(settings.cache_dir, jars)
     try:

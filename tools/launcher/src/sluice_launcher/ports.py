@@ -1,4 +1,4 @@
-"""Which ports to listen on: as set, or free ones; one that somebody else holds is refused with its holder."""
+"""Selects ports: the configured ones, or free ones; a port in use is an error that names its owner."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,6 +8,11 @@ from sluice_launcher.roles import port_setting
 
 
 def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collection[str]) -> dict[str, int]:
+    """The port of each own service and role.
+
+    Raises:
+        SluiceError: a configured port is in use.
+    """
     names = [*own, *(["kafka-controller"] if "kafka" in own else []), *roles]
     chosen: dict[str, int] = {}
     for name in names:
@@ -24,4 +29,4 @@ def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collect
 def _port_in_use(name: str, port: int) -> str:
     holder = port_owner(port)
     by = f" by {holder}" if holder else ""
-    return f"port {port}, which {name} needs, is in use{by}: end that, or set another in {port_setting(name)}"
+    return f"port {port}, which {name} needs, is in use{by}: stop it, or set another in {port_setting(name)}"

@@ -16,8 +16,8 @@ from sluice_launcher.process_spec import ProcessSpec, Run
 USER = "sluice"
 NOBODY = 65534
 
-# Megabytes. Whose commit needs a new segment fills it with zeroes, and all others wait: with the usual 16, each 3 to 10
-# seconds under load, 50 to 80 ms instead of 20.
+# Megabytes. A commit that needs a new segment fills it with zeroes while all others wait: 50 to 80 ms every 3 to 10
+# seconds under load with the usual 16, 20 ms with 4.
 WAL_SEGMENT = 4
 SETTINGS = {
     "listen_addresses": HOST,
@@ -31,7 +31,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "jit": "off",
 }
-# A test's data need not survive the machine.
+# The data of a test need not survive a crash of the machine.
 TESTING = {
     "shared_buffers": "64MB",
     "fsync": "off",
@@ -41,6 +41,7 @@ TESTING = {
 
 
 def spec(plan: Plan) -> ProcessSpec:
+    """The process as the plan wants it."""
     data = plan.data_dir / "postgres"
     settings = SETTINGS | (TESTING if plan.testing else {}) | {"port": str(plan.ports["postgres"])}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -52,19 +53,22 @@ def spec(plan: Plan) -> ProcessSpec:
         address=addresses(plan)["postgres"],
         probe=partial(probes.postgres, HOST, plan.ports["postgres"]),
         prepare=partial(_initialize, plan, data),
-        # Fast shutdown: tell the clients, write a checkpoint, end.
+        # Fast shutdown: disconnect the clients, write a checkpoint, end.
         stop_signal=signal.SIGINT,
-        # Its backends are processes of their own: it must live long enough to tell them.
+        # Its backends are processes of their own: it must be able to stop them.
         parent_death_signal=signal.SIGQUIT,
     )
 
 
 @cache
 def wrapper_for_root(data: Path) -> Sequence[str]:
-    """What must stand before PostgreSQL's commands when we are root, whom it refuses.
+    """The words before PostgreSQL's commands under root, which it refuses; none otherwise.
 
-    In a user namespace it sees another uid while its files stay root's; where namespaces are forbidden it
-    becomes nobody, and must be able to reach its files as nobody.
+    In a user namespace it sees another uid while its files stay root's; where namespaces are forbidden it runs as the
+    user `nobody`, who must be able to reach the files.
+
+    Raises:
+        SluiceError: neither works.
     """
     if os.getuid() != 0:
         return ()
@@ -82,7 +86,7 @@ def wrapper_for_root(data: Path) -> Sequence[str]:
 
 
 async def _initialize(plan: Plan, data: Path, run: Run) -> None:
-    """Make the cluster and its database, once: what was cut short is begun again."""
+    """Create the cluster and its database once; an interrupted creation starts again."""
     made = data.with_name("postgres.made")
     if made.exists():
         return
@@ -116,7 +120,7 @@ async def _initialize(plan: Plan, data: Path, run: Run) -> None:
 
 
 def _empty(data: Path) -> None:
-    """Not deleted itself: it may be nobody's in a directory that is root's."""
+    """The directory itself stays: it may belong to `nobody` in a directory of root."""
     for entry in data.iterdir() if data.exists() else ():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -130,7 +134,7 @@ def _give_to_nobody(data: Path) -> None:
 
 
 def _belongs_to_nobody(data: Path) -> bool:
-    """Was it made while there were no namespaces?"""
+    """Whether it was created without namespaces."""
     return data.exists() and data.stat().st_uid == NOBODY
 
 

@@ -1,5 +1,5 @@
-"""Is it ready? One short conversation in each server's own protocol, without a client library:
-the supervisor stays small, and a half-started server says so."""
+"""Readiness probes: one short exchange in each server's own protocol, without a client library, so that the
+supervisor stays small. A probe returns False for a server that listens and is not ready yet."""
 
 import asyncio
 import struct
@@ -12,7 +12,7 @@ SECONDS = 2.0
 
 
 def _over_tcp(conversation: Conversation) -> Callable[[str, int], Awaitable[bool]]:
-    """False instead of an error: nobody there, a hang, nonsense."""
+    """False instead of an error: refused, timed out, not the protocol."""
 
     @wraps(conversation)
     async def probe(host: str, port: int) -> bool:
@@ -32,18 +32,20 @@ def _over_tcp(conversation: Conversation) -> Callable[[str, int], Awaitable[bool
 
 @_over_tcp
 async def anything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Somebody listens there."""
+    """The port is open."""
     return True
 
 
 @_over_tcp
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """``GET /readyz`` returns 200."""
     writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return b" 200 " in await reader.readline()
 
 
 @_over_tcp
 async def smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """The greeting is 220."""
     greeting = await reader.readline()
     writer.write(b"QUIT\r\n")
     return greeting.startswith(b"220")
@@ -51,7 +53,7 @@ async def smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 @_over_tcp
 async def postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """It asks who we are, or lets us in; while it starts up or recovers it answers with an error instead."""
+    """It requests or grants authentication; while it starts up or recovers it returns an error instead."""
     parameters = b"user\0sluice\0database\0sluice\0\0"
     writer.write(struct.pack("!ii", 8 + len(parameters), 196608) + parameters)
     answer = await reader.readexactly(1)
@@ -60,14 +62,14 @@ async def postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @_over_tcp
 async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """A server that wants a password first is ready, too; one that loads its data answers LOADING."""
+    """A server that requires a password is ready, too; one that loads its data returns LOADING."""
     writer.write(b"PING\r\n")
     return (await reader.readline()).startswith((b"+PONG", b"-NOAUTH"))
 
 
 @_over_tcp
 async def kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """Its metadata names a broker: it answers earlier than that, but cannot be worked with yet."""
+    """Its metadata contains a broker; before that it responds but is not usable."""
     # Metadata, version 1, correlation 1, client "sluice", no topics
     request = struct.pack("!hhih6si", 3, 1, 1, 6, b"sluice", 0)
     writer.write(struct.pack("!i", len(request)) + request)

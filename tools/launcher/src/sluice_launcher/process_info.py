@@ -1,4 +1,4 @@
-"""What the kernel knows about processes: identity beyond the recyclable pid, children, memory."""
+"""Processes as the kernel shows them: identity beyond the recycled pid, children, memory, ports."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ LISTEN = "0A"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process for ever: a pid comes again, a pid with its start time and boot does not."""
+    """Identifies one process for ever: a pid is reused, a pid with its start time and boot is not."""
 
     pid: int
     started: int
@@ -25,23 +25,24 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """None when there is no such process, or only its zombie."""
+        """None if there is no such process, or only its zombie."""
         fields = _stat(pid)
         if fields is None or fields[0] in "ZX":
             return None
         return cls(pid, int(fields[19]), (PROC / "sys/kernel/random/boot_id").read_text().strip())
 
     def alive(self) -> bool:
+        """Whether it still runs."""
         return Identity.of(self.pid) == self
 
     def kill(self, number: int) -> None:
-        """Signal this process, and never another that got its pid."""
+        """Send a signal to this process, and never to another one with the same pid."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
-            # The handle pins whoever has the pid now, so the question and the signal mean the same process.
+            # The handle pins the process that has the pid now: check and signal concern the same one.
             if self.alive():
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, number)
@@ -49,6 +50,7 @@ class Identity:
             os.close(handle)
 
     def wait_exit(self, seconds: float) -> bool:
+        """Whether it ends within ``seconds``."""
         deadline = time.monotonic() + seconds
         while self.alive():
             if time.monotonic() > deadline:
@@ -58,7 +60,7 @@ class Identity:
 
 
 def process_tree(pid: int) -> list[int]:
-    """The process and everything below it."""
+    """The process and all its descendants."""
     children: dict[int, list[int]] = {}
     for other in _pids():
         fields = _stat(other)
@@ -71,14 +73,13 @@ def process_tree(pid: int) -> list[int]:
 
 
 def memory(pid: int, *, alone: bool = False) -> int:
-    """Bytes of a process and (unless alone) everything below it: its fair share of shared pages where
-    that may be read."""
+    """Memory in bytes of a process and (unless ``alone``) its descendants: PSS if readable, otherwise RSS."""
     members = [pid] if alone else process_tree(pid)
     return sum(_proportional(member) or _resident(member) for member in members)
 
 
 def port_owner(port: int) -> str | None:
-    """Who listens on a TCP port: `name (pid 12)`; None where nobody does or it cannot be known."""
+    """The process that listens on a TCP port, as `name (pid 12)`; None if there is none or it is not visible."""
     inodes = _listening_inodes(port)
     for pid in _pids() if inodes else ():
         if inodes & set(_socket_inodes(pid)):
@@ -87,16 +88,17 @@ def port_owner(port: int) -> str | None:
 
 
 def free_port() -> int:
-    """A port nobody listens on, below the range from which the kernel serves outgoing connections:
-    one from that range could be taken between our look and the server's."""
+    """A free port below the kernel's range for outgoing connections: one from that range could be taken between
+    this check and the server's start."""
     while not port_is_free(port := random.randrange(20000, 32000)):  # noqa: S311
         pass
     return port
 
 
 def port_is_free(port: int) -> bool:
+    """Whether a server could listen on it."""
     with socket.socket() as probe:
-        # As servers do it: a port that only has connections in TIME_WAIT is free.
+        # As servers do: a port whose connections are all in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

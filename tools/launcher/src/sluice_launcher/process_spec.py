@@ -1,4 +1,4 @@
-"""What the supervisor must know to run one process: the command, when it is ready, how it ends."""
+"""The description of a managed process: its command, its readiness probe, its end."""
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,32 +6,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-# Runs a short command to its end; raises SluiceError when it fails.
 Run = Callable[[Sequence[str | Path]], Awaitable[None]]
+"""Runs a short command to its end; raises SluiceError if it fails."""
 Probe = Callable[[], Awaitable[bool]]
 
 
 async def no_preparation(run: Run) -> None:
-    """For what starts from nothing."""
+    """For processes that need none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
+    """One process for the supervisor to run. Times are seconds."""
+
     name: str
     kind: Literal["service", "role"]
     command: Sequence[str | Path]
     address: str
     probe: Probe
     environment: Mapping[str, str] = field(default_factory=dict)
-    # Put before the command, and before the leash: what drops root's identity.
+    # Words before the command and its parent-death signal: drop root's identity.
     wrapper: Sequence[str] = ()
-    # Before each start: makes what is missing, and leaves alone what is there.
+    # Runs before each start: creates what is missing, changes nothing else.
     prepare: Callable[[Run], Awaitable[None]] = no_preparation
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 25.0
-    # Sent by the kernel when the supervisor dies. What survives a crash anyway is killed outright:
-    # a polite signal could leave behind a process that waits for a service that is gone, too.
+    # Sent by the kernel when the supervisor dies. SIGKILL by default, since every process survives a crash: after
+    # SIGTERM a process could remain that waits for a service that has ended, too.
     parent_death_signal: signal.Signals = signal.SIGKILL
     ready_seconds: float = 120.0
-    # What `restart --wipe` deletes; None for what must not be wiped.
+    # Deleted by `restart --wipe`; None: must not be wiped.
     data: Path | None = None

@@ -15,6 +15,7 @@ PROBES = {"http": probes.http, "smtp": probes.smtp}
 
 
 def specs(plan: Plan) -> Iterator[ProcessSpec]:
+    """The managed services first, then the roles."""
     yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.is_managed(name))
     yield from (_role_spec(plan, name) for name in plan.roles)
 
@@ -33,9 +34,9 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
             "SLUICE_HOST": HOST,
             "SLUICE_PORT": str(port),
             "SLUICE_ROLE": name,
-            # Providers' receipts come to the gateway; behind a proxy the operator says under which address.
+            # The address for providers' receipts; an operator sets it behind a proxy.
             "SLUICE_PUBLIC_URL": os.environ.get("SLUICE_PUBLIC_URL") or addresses(plan).get("gateway", ""),
-            # What it says last before a crash is what one wants to read.
+            # The last lines before a crash must reach the log.
             "PYTHONUNBUFFERED": "1",
         },
         ready_seconds=60.0,
@@ -43,5 +44,5 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
 
 
 def _optimised() -> list[str]:
-    """Without the crash points, as an image runs it; a test that wants to arm them says so."""
+    """Without failpoints, as in an image, unless the environment names a failpoints file."""
     return [] if "SLUICE_FAILPOINTS_FILE" in os.environ else ["-O"]

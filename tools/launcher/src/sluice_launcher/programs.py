@@ -1,4 +1,4 @@
-"""Which PostgreSQL, Redis and Java to run: an installed one that is new enough, else the pinned wheel's."""
+"""Selects PostgreSQL, Redis and Java: an installed one that is new enough, otherwise the pinned wheel's."""
 
 import importlib.util
 import os
@@ -20,14 +20,18 @@ DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to run and the version that it said it was."""
+    """A program and its reported version."""
 
     path: Path
     version: str
 
 
 def find_java(named: str | None, search_path: str) -> Program:
-    """The Java that was named, else one on the PATH, else the wheel's; a named one must do."""
+    """The named Java, otherwise one on the PATH, otherwise the wheel's.
+
+    Raises:
+        SluiceError: the named one is not suitable, or there is none.
+    """
     if named:
         return _named_java(named)
     for candidate in _java_candidates(search_path):
@@ -41,6 +45,11 @@ def find_java(named: str | None, search_path: str) -> Program:
 
 
 def find_redis(search_path: str) -> Program:
+    """The redis-server on the PATH, otherwise the wheel's.
+
+    Raises:
+        SluiceError: there is none that is new enough.
+    """
     for candidate in _redis_candidates(search_path):
         version = _version(candidate, r"v=(\d+)\.(\d+)")
         if version is not None and version >= OLDEST_REDIS:
@@ -52,7 +61,11 @@ def find_redis(search_path: str) -> Program:
 
 
 def find_postgres(search_path: str, data: Path) -> Program:
-    """The folder with initdb and postgres; where data exists already, of the version that made it."""
+    """The folder with initdb and postgres; for existing data, of the version that created it.
+
+    Raises:
+        SluiceError: there is none.
+    """
     made_by = _major_that_made(data)
     for candidate in _postgres_candidates(search_path):
         version = _version(candidate / "postgres", r"(\d+)(?:\.(\d+))?") if (candidate / "initdb").exists() else None
@@ -61,8 +74,8 @@ def find_postgres(search_path: str, data: Path) -> Program:
         return Program(candidate, ".".join(map(str, version)))
     if made_by is not None:
         raise SluiceError(
-            f"{data} was made by PostgreSQL {made_by}, which is not here any more: "
-            f"install it again, or move that directory away to begin with an empty record"
+            f"{data} was made by PostgreSQL {made_by}, which is not installed any more: "
+            f"install it again, or move that directory away to begin with an empty database"
         )
     raise SluiceError(
         f"PostgreSQL {OLDEST_POSTGRES} or newer is needed: install one, "
@@ -74,7 +87,7 @@ def _named_java(named: str) -> Program:
     found = shutil.which(named)
     version = _java_version(Path(found)) if found else None
     if found is None or version is None:
-        raise SluiceError(f"SLUICE_JAVA names {named}, which is no Java that can be run")
+        raise SluiceError(f"SLUICE_JAVA names {named}, which cannot be run as Java")
     if version < OLDEST_JAVA:
         raise SluiceError(f"SLUICE_JAVA names Java {version}, which is too old: Kafka needs {OLDEST_JAVA} or newer")
     return Program(Path(found), str(version))
@@ -95,7 +108,7 @@ def _redis_candidates(search_path: str) -> Iterator[Path]:
 
 
 def _postgres_candidates(search_path: str) -> Iterator[Path]:
-    # Debian keeps the servers off the PATH; what is on it may be a link: look beside the real file.
+    # Debian installs the servers outside the PATH; an entry on the PATH may be a link: resolve it.
     if found := shutil.which("postgres", path=search_path):
         yield Path(found).resolve().parent
     installed = [path for path in DEBIAN_POSTGRES.glob("*/bin") if path.parent.name.isdecimal()]
@@ -105,7 +118,7 @@ def _postgres_candidates(search_path: str) -> Iterator[Path]:
 
 
 def _package(name: str) -> Path | None:
-    """Where a package's files are, without importing it."""
+    """The folder of a package, without importing it."""
     found = importlib.util.find_spec(name)
     return Path(found.origin).parent if found is not None and found.origin else None
 
@@ -121,12 +134,12 @@ def _java_version(java: Path) -> int | None:
     version = _version(java, r'version "(\d+)(?:\.(\d+))?', options=("-XX:-UsePerfData", "-version"))
     if version is None:
         return None
-    # Java 8 and older say 1.8
+    # Java 8 and older report 1.8
     return version[1] if version[0] == 1 else version[0]
 
 
 def _version(program: Path, pattern: str, *, options: Sequence[str] = ("--version",)) -> tuple[int, int] | None:
-    """Major and minor; None when the program cannot be run or says something else."""
+    """Major and minor; None if the program cannot be run or its output does not match."""
     try:
         answer = subprocess.run(  # noqa: S603
             [program, *options],

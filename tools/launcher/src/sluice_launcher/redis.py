@@ -1,4 +1,4 @@
-"""Redis as a child process, with an append-only file; its configuration holds the password."""
+"""Redis as a child process, with an append-only file; its configuration contains the password."""
 
 import os
 from functools import partial
@@ -21,6 +21,7 @@ save ""
 
 
 def spec(plan: Plan) -> ProcessSpec:
+    """The process as the plan wants it."""
     data = plan.data_dir / "redis"
     config = plan.run_dir / "redis.conf"
     return ProcessSpec(

@@ -28,7 +28,7 @@ ROLES = (
     Role("event-worker", "event_worker", 8086),
 )
 
-# A real SMTP server that keeps what it gets: the demo's far end, no part of an installation.
+# The demo's SMTP server, which stores every mail; no part of an installation.
 MAILBOX = Role("mailbox", "sluice_simulator.mailbox", 1025, probe="smtp")
 
 ALL_ROLES = (*ROLES, MAILBOX)

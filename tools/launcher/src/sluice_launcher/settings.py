@@ -14,11 +14,13 @@ FALSE_WORDS = {"", "0", "false", "no", "off"}
 
 @dataclass(frozen=True, slots=True)
 class LauncherSettings:
+    """Directories, ports and programs of a local stack."""
+
     data_dir: Path
     cache_dir: Path
     encryption_key_file: Path
     ports: Mapping[str, int]  # 0: any free one
-    external: Mapping[str, str]  # service -> address that somebody else keeps alive
+    external: Mapping[str, str]  # service -> address of one that the launcher does not start
     search_path: str
     java: str | None = None
     maven_mirror: str | None = None
@@ -26,7 +28,11 @@ class LauncherSettings:
 
 
 def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
-    """Raises SluiceError that names the variable when one has no meaning."""
+    """Read the settings.
+
+    Raises:
+        SluiceError: a variable has no valid value; it is named.
+    """
     data_dir = _directory(environment, "SLUICE_DATA_DIR") or _beside_the_checkout() / ".sluice"
     return LauncherSettings(
         data_dir=data_dir,

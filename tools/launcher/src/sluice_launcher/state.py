@@ -1,4 +1,4 @@
-"""What is written down about the running processes, for the day the supervisor dies without a word."""
+"""The state file: the running processes, so that they can be stopped after the supervisor was killed."""
 
 import json
 import os
@@ -14,6 +14,7 @@ GRACE_SECONDS = 5.0
 
 
 def write_state(data_dir: Path, children: Mapping[str, Identity]) -> None:
+    """Replace the file atomically."""
     path = data_dir / FILE
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps({name: asdict(identity) for name, identity in children.items()}))
@@ -21,7 +22,7 @@ def write_state(data_dir: Path, children: Mapping[str, Identity]) -> None:
 
 
 def read_state(data_dir: Path) -> dict[str, Identity]:
-    """Empty when there is none, or none that can be read."""
+    """The processes by name; empty if the file is missing or unreadable."""
     try:
         written = json.loads((data_dir / FILE).read_text())
         return {name: Identity(**fields) for name, fields in written.items()}
@@ -30,11 +31,11 @@ def read_state(data_dir: Path) -> dict[str, Identity]:
 
 
 def kill_orphans(data_dir: Path) -> list[str]:
-    """End what a dead supervisor left behind, and nothing that merely has its pid; returns the names."""
+    """Kill the processes of a dead supervisor, and no other process that has one of their pids; returns their names."""
     left = {name: identity for name, identity in read_state(data_dir).items() if identity.alive()}
     families = [member for identity in left.values() for member in _members(identity)]
     for name, identity in left.items():
-        # PostgreSQL tells its backends at this signal; everything else is safe to kill.
+        # At SIGQUIT PostgreSQL stops its backends; every other process may be killed.
         identity.kill(signal.SIGQUIT if name == "postgres" else signal.SIGKILL)
     _ensure_dead(families)
     return list(left)

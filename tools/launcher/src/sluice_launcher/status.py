@@ -11,7 +11,7 @@ from sluice_launcher.process_info import memory
 
 
 def rows(plan: Plan, phase: str, processes: Iterable[ManagedProcess]) -> list[dict[str, Any]]:
-    """One for the supervisor, one for each service that somebody else runs, one for each process."""
+    """One row for the supervisor, one for each external service, one for each process. Memory in bytes."""
     own = _row(
         "supervisor",
         "supervisor",

@@ -1,4 +1,4 @@
-"""The process above all others of one data directory: starts them, keeps them, ends them, in order."""
+"""The supervisor of one data directory: starts, watches, restarts and stops its processes, in order."""
 
 import asyncio
 import contextlib
@@ -21,20 +21,22 @@ from sluice_launcher.managed_process import ManagedProcess
 from sluice_launcher.plan import Plan, endpoints_of, environment, redact_password
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
+from sluice_launcher.progress import Progress
 from sluice_launcher.roles import ADDRESS_SETTINGS
 from sluice_launcher.state import write_state
 from sluice_launcher.status import rows
 
 log = logging.getLogger("sluice_launcher")
 
-Progress = Callable[[str], None]
 
-# Roles first, together; then these, one after the other: Kafka takes the longest to give up its clients.
+# Roles stop first, together; then these, one after the other: Kafka takes the longest to disconnect its clients.
 STOP_ORDER = ("kafka", "redis", "postgres")
 ROTATE_SECONDS = 60.0
 
 
 class Supervisor:
+    """One per data directory; commands arrive over a socket, see `control`."""
+
     def __init__(self, plan: Plan, progress: Progress, ready: Callable[[], None]) -> None:
         self.plan = plan
         self.phase = "starting"
@@ -47,7 +49,11 @@ class Supervisor:
         self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
 
     async def run(self) -> None:
-        """Until somebody says down, or sends SIGTERM or SIGINT. Raises SluiceError when start-up fails."""
+        """Run until the command `down`, SIGTERM or SIGINT.
+
+        Raises:
+            SluiceError: the start failed; everything is stopped then.
+        """
         self._install_signal_handlers()
         starting = asyncio.create_task(self._start_everything())
         over = asyncio.create_task(self._over.wait())
@@ -63,7 +69,11 @@ class Supervisor:
             raise _root_cause(fault)
 
     async def handle_command(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises SluiceError for what cannot be done."""
+        """Carry out one command of a client; returns its response.
+
+        Raises:
+            SluiceError: it cannot be carried out.
+        """
         match command:
             case {"command": "status"}:
                 return await asyncio.to_thread(self._status)
@@ -81,25 +91,25 @@ class Supervisor:
                 self._over.set()
                 await self._ended.wait()
             case _:
-                raise SluiceError(f"the supervisor does not know {command!r}")
+                raise SluiceError(f"unknown supervisor command {command!r}")
         return {"done": True}
 
     # starting
 
     async def _start_everything(self) -> None:
-        """Kafka takes seconds and the record is needed only by the roles: both at once."""
+        """The services first, concurrently, then the roles."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._record())
+            group.create_task(self._database())
             group.create_task(self._bus())
             group.create_task(self._bring_up("redis"))
         async with asyncio.TaskGroup() as group:
             for name in self.plan.roles:
                 group.create_task(self._bring_up(name))
         self.phase = "running"
-        self._progress(f"everything runs ({time.monotonic() - self._began:.1f} s)")
+        self._progress(f"all services are up ({time.monotonic() - self._began:.1f} s)")
         self._ready()
 
-    async def _record(self) -> None:
+    async def _database(self) -> None:
         await self._bring_up("postgres")
         if "postgres" in self.plan.services and self.plan.roles:
             await self._command("migrate", "the schema is up to date")
@@ -107,7 +117,7 @@ class Supervisor:
     async def _bus(self) -> None:
         await self._bring_up("kafka")
         if "kafka" in self.plan.services and self.plan.roles:
-            await self._command("create-topics", "the topics are there")
+            await self._command("create-topics", "the topics exist")
 
     async def _bring_up(self, name: str) -> None:
         process = self.processes.get(name)
@@ -125,10 +135,10 @@ class Supervisor:
         places = endpoints_of(name, address)
         if places and not any([await probes.anything(host, port) for host, port in places]):
             raise SluiceError(f"{ADDRESS_SETTINGS[name]} names {shown}, which is not reachable")
-        self._progress(f"{name} is the one at {shown}")
+        self._progress(f"{name} is external, at {shown}")
 
     async def _command(self, name: str, done: str) -> None:
-        """Run `sluice NAME` to its end, with the environment that a role has."""
+        """Run `sluice NAME` to its end, in the environment of a role."""
         began = time.monotonic()
         path = self.plan.log_dir / "setup.log"
         with open_log(path) as output:
@@ -161,7 +171,7 @@ class Supervisor:
 
     async def _restart(self, process: ManagedProcess, *, wipe: bool) -> None:
         if wipe and process.spec.data is None:
-            raise SluiceError(f"{process.spec.name} has no data that may be wiped: only kafka and redis have")
+            raise SluiceError(f"{process.spec.name} has no data to wipe: only kafka and redis have")
         async with self._change_lock:
             await process.stop()
             if wipe:
@@ -169,17 +179,19 @@ class Supervisor:
             process.start()
             await process.wait_ready()
             if wipe and process.spec.name == "kafka" and self.plan.roles:
-                await self._command("create-topics", "the topics are there again")
+                await self._command("create-topics", "the topics exist again")
 
     def _find(self, name: str) -> ManagedProcess:
         if name in self.plan.external:
-            raise SluiceError(f"{name} is not ours to stop or start: the environment named its address")
+            raise SluiceError(
+                f"{name} is external (its address is in the environment): it is not started or stopped here"
+            )
         if name not in self.processes:
             raise SluiceError(f"there is no process called {name}: there are {', '.join(self.processes)}")
         return self.processes[name]
 
     async def _not_ready(self) -> list[str]:
-        """Asked anew, not remembered: a process may live and not work."""
+        """Probes every process: a running process need not be ready."""
         names = list(self.processes)
         answers = await asyncio.gather(*(self.processes[name].spec.probe() for name in names))
         return [name for name, ready in zip(names, answers, strict=True) if not ready]
@@ -199,7 +211,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._over.set)
 
-    # telling
+    # control socket
 
     @asynccontextmanager
     async def _control(self) -> AsyncIterator[None]:
@@ -210,7 +222,7 @@ class Supervisor:
             path.chmod(0o600)
         try:
             yield
-            # Let the one who said down hear that it is done.
+            # The response to `down` must leave before the socket closes.
             await asyncio.sleep(0.05)
         finally:
             server.close()
@@ -222,7 +234,7 @@ class Supervisor:
         except SluiceError as refused:
             answer = {"error": str(refused)}
         except ValueError:
-            answer = {"error": "the supervisor was asked something that is not JSON"}
+            answer = {"error": "the command is not JSON"}
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(answer).encode())
             await writer.drain()
@@ -257,12 +269,12 @@ class Supervisor:
 
 
 def _root_cause(fault: BaseException) -> BaseException:
-    """Out of the groups that task groups wrap around a fault; the first one is the cause of the others."""
+    """The first fault inside nested exception groups: it caused the others."""
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
     return fault
 
 
 def _place(spec: ProcessSpec) -> str:
-    """Host and port of its address, however that is written."""
+    """Host and port of its address."""
     return urlsplit(spec.address).netloc.rpartition("@")[2] or spec.address

@@ -1,4 +1,4 @@
-"""Ending everything that was started in a data directory, with its supervisor or without."""
+"""Stops everything that was started in a data directory, with or without its supervisor."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,11 @@ SHUTDOWN_SECONDS = 10.0
 
 
 def stop_all(data_dir: Path) -> list[str]:
-    """Returns the names of what was running."""
+    """Stop it; returns the names of the processes that ran.
+
+    Raises:
+        SluiceError: its supervisor does not respond.
+    """
     if not supervisor_running(data_dir):
         return kill_orphans(data_dir)
     return _ask_to_end(SupervisorClient(data_dir))
@@ -26,7 +30,7 @@ def _ask_to_end(control: SupervisorClient) -> list[str]:
             supervisor = Identity.of(rows[0]["pid"])
             control.down()
         except NotRunning:
-            # It holds its lock a moment before it listens, and a moment after it has ended everything.
+            # The supervisor holds its lock shortly before it listens and after it has stopped everything.
             if not supervisor_running(control.data_dir):
                 return kill_orphans(control.data_dir)
             if time.monotonic() > deadline:
