@@ -1,4 +1,4 @@
-"""Faithful far ends of the providers, scripted to behave well or badly."""
+"""Fake providers that follow a scenario, well or badly behaved."""
 
 from sluice_simulator.scenario import Behaviour, EndpointScenario, Forgery, Latency, Receipts, Rule, Scenario, Webhook
 from sluice_simulator.simulator import Simulator

@@ -110,6 +110,7 @@ def _endpoints(options: list[str]) -> tuple[dict[str, str], dict[str, int]]:
 def _addresses(simulator: Simulator) -> dict[str, object]:
     """The line of JSON that is printed when the simulator is ready."""
     endpoints = {
-        name: {"dialect": endpoint.dialect.name, "port": endpoint.port} for name, endpoint in simulator.endpoints.items()
+        name: {"dialect": endpoint.dialect.name, "port": endpoint.port}
+        for name, endpoint in simulator.endpoints.items()
     }
     return {"host": simulator.host, "endpoints": endpoints, "control": simulator.control_url}

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import open_publisher
 from sluice.bus.topics import Group, delivery_topic
-from sluice.delivery.sandbox import SandboxTransport
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker, WorkerSettings
 from sluice.model.message import Channel
-from sluice.providers.contract import TransportKind
 from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
 from sluice.runtime.settings import load
+from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
-from sluice.transports.http import open_http
-from sluice.transports.smtp import open_smtp
+from sluice.transports.opening import open_transports
 
 
 async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> None:
@@ -36,17 +35,16 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         config = await stack.enter_async_context(ConfigCache().subscribed(settings.postgres_dsn))
         publisher = await stack.enter_async_context(open_publisher(settings.kafka_bootstrap_servers, name=name))
         settlements = await stack.enter_async_context(SettlementWriter(pool, publisher).running())
+        # The bulkheads bound the calls; a second bound would make them wait on their deadline.
+        transports = await stack.enter_async_context(
+            open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0)
+        )
         worker = await stack.enter_async_context(
             Worker(
                 db=pool,
                 config=config,
                 cipher=cipher,
-                transports={
-                    # The lanes bound the calls; a second bound would make them wait on their deadline.
-                    TransportKind.HTTP: await stack.enter_async_context(open_http(connections_per_origin=0)),
-                    TransportKind.SMTP: await stack.enter_async_context(open_smtp()),
-                    TransportKind.SANDBOX: SandboxTransport(pool),
-                },
+                transports=transports,
                 publisher=publisher,
                 settlements=settlements,
                 settings=settings,

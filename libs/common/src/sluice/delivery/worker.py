@@ -25,20 +25,20 @@ from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import Assignment, ProviderUnresponsive, RetryHandle
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
-from sluice.delivery.retry_policy import RetryPolicy, expire, outcome_name, resolve, throttle_duration
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
+from sluice.delivery.retry_policy import RetryPolicy, expire, resolve, throttle_duration
 from sluice.delivery.settlement import Settlement, SettlementWriter
+from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
 from sluice.model.message import DeliveryClass, Email, content_adapter
-from sluice.model.outcome import AuthFailed, Outcome, ProviderFault, Throttled, Unknown
+from sluice.model.outcome import AuthFailed, Declined, Outcome, ProviderFault, Throttled, Unknown, outcome_name
 from sluice.model.state import EventType
 from sluice.providers import registry
-from sluice.providers.adapters.sandbox import SANDBOX
-from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage
+from sluice.providers.account import Account, UnusableAccountError, open_account
+from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
+from sluice.providers.contract import AnyPackage, OutboundMessage
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
-from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import EncryptionSettings
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store import deliveries, messages, receipts
@@ -48,7 +48,7 @@ from sluice.store.db import UNAVAILABLE_ERRORS, Db
 from sluice.store.deliveries import Claim, Claimed, Transition
 from sluice.store.providers import ProviderRow
 from sluice.store.receipts import ReceiptEntry
-from sluice.transports.provider_call import Transports, call_provider
+from sluice.transports.provider_call import Transports
 
 log = structlog.get_logger()
 
@@ -61,6 +61,7 @@ _MIN_SAMPLE = 10
 _LATENCY_MULTIPLE = 5.0
 _MIN_QUEUE_TIMEOUT = 0.25  # seconds
 _CHECK_INTERVAL = 0.1  # seconds
+_SANDBOX_ACCOUNT = Account(SANDBOX_PROVIDER_ID, 0, SANDBOX, SandboxCredentials())
 
 
 class WorkerSettings(RetryPolicy, EncryptionSettings):
@@ -94,7 +95,7 @@ class Bulkhead:
     concurrency: int
     version: int = 0  # of the provider's row that says how many
     callback_url: str | None = None  # where the provider may tell what became of a message
-    account: tuple[int, AnyPackage, Credentials] | None = None  # as opened, with the version of the row it is from
+    account: Account | None = None  # as opened
     available: int = 0
     urgent_queue: deque[_Job] = field(default_factory=deque)
     standard_queue: deque[_Job] = field(default_factory=deque)
@@ -164,7 +165,7 @@ class Worker:
         self._db = db
         self._config = config
         self._cipher = cipher
-        self._transports = transports
+        self._calls = TokenCache(transports)
         self._publisher = publisher
         self._settlements = settlements
         self._settings = settings
@@ -263,7 +264,7 @@ class Worker:
             if isinstance(ready, str):
                 await self._reroute(job, ready)
                 return
-            job.idempotent = ready[0].idempotent
+            job.idempotent = ready.package.idempotent
             claimed = await self._claims.submit(job)
             if claimed is None:
                 job.record.ack()
@@ -272,8 +273,8 @@ class Worker:
             self._in_flight_jobs.add(job)
             started = utc_now()
             bulkhead.in_flight.add(job)
-            outcome = await self._attempt(job, claimed, bulkhead.callback_url, *ready)
-            settlement = self._resolve(bulkhead, job, ready[0], outcome, started)
+            outcome = await self._attempt(job, claimed, bulkhead.callback_url, ready)
+            settlement = self._resolve(bulkhead, job, ready.package, outcome, started)
         except Exception as error:
             # Nothing is lost: an attempt without an outcome lapses (its lease is renewed no more), an unclaimed
             # delivery falls due.
@@ -318,24 +319,21 @@ class Worker:
             # The recovery loop announces it.
             await receipts.apply(self._db, [statement], now=utc_now(), outbox_retry_after=timedelta(0))
 
-    def _open_account(self, bulkhead: Bulkhead, assignment: Assignment) -> tuple[AnyPackage, Credentials] | str:
-        """The package and the opened credentials; or, in words, why this provider cannot be used now."""
+    def _open_account(self, bulkhead: Bulkhead, assignment: Assignment) -> Account | str:
+        """The opened account; or, in words, why this provider cannot be used now."""
         row = self._config.providers.get(assignment.provider_id)
         unusable = _why_unusable(assignment, row)
         if unusable is not None:
             return unusable
         if row is None:  # and usable: the sandbox
-            return SANDBOX, SANDBOX.credentials()
-        if bulkhead.account is None or bulkhead.account[0] != row.version:
+            return _SANDBOX_ACCOUNT
+        if bulkhead.account is None or bulkhead.account.version != row.version:
             try:
-                package = registry.get_package(row.package)
-                opened = self._cipher.decrypt(row.encrypted_credentials, project_id=row.project_id, provider_id=row.id)
-                bulkhead.account = row.version, package, package.credentials.model_validate_json(opened)
-            except (SluiceError, ValidationError, LookupError) as error:
-                # The text of a ValidationError would show the credentials.
-                log.error("provider_unusable", provider=str(row.id), error=type(error).__name__)
+                bulkhead.account = open_account(row, self._cipher)
+            except UnusableAccountError as error:
+                log.error("provider_unusable", provider=str(row.id), error=str(error))
                 return "the provider's credentials cannot be used"
-        return bulkhead.account[1:]
+        return bulkhead.account
 
     async def _claim(self, jobs: Sequence[_Job]) -> list[Claimed | None]:
         # A record may be here twice, and with a later attempt of the same delivery: a claim belongs to one job.
@@ -362,9 +360,7 @@ class Worker:
         won_by = dict(zip(owners.values(), won, strict=True))
         return [won_by.get(job) for job in jobs]
 
-    async def _attempt(
-        self, job: _Job, claimed: Claimed, callback_url: str | None, package: AnyPackage, credentials: Credentials
-    ) -> Outcome:
+    async def _attempt(self, job: _Job, claimed: Claimed, callback_url: str | None, account: Account) -> Outcome:
         content = content_adapter.validate_json(claimed.content)
         blobs: Mapping[str, bytes] = {}
         if isinstance(content, Email) and content.attachments:
@@ -376,6 +372,7 @@ class Worker:
             reference=job.reference,
             message_id=ids.encode_id("msg", claimed.message_id),
             created_at=claimed.created_at,
+            attempted_at=utc_now(),
             attachments=blobs,
             callback_url=callback_url,
         )
@@ -385,7 +382,7 @@ class Worker:
             return ProviderFault("not called: the worker was held up until its lease was over")
         assert failpoints.hit("call.before")
         deadline = min(left, self._settings.provider_timeout)
-        outcome = await call_provider(package, outbound, credentials, self._transports, deadline=deadline)
+        outcome = await self._calls.call(account, outbound, deadline=deadline)
         assert failpoints.hit("call.answered")
         return outcome
 
@@ -398,7 +395,7 @@ class Worker:
             hold = throttle_duration(outcome) or timedelta(seconds=1)
             bulkhead.throttled_until = max(bulkhead.throttled_until, time.monotonic() + hold.total_seconds())
         elif isinstance(outcome, AuthFailed):
-            log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.reason)
+            log.error("provider_auth_failed", provider=str(job.assignment.provider_id), reason=outcome.detail)
         metrics.series(metrics.DELIVERY_ATTEMPTS, package.name, outcome_name(outcome)).inc()
         took = (now - started).total_seconds()
         metrics.series(metrics.PROVIDER_REQUEST_DURATION, package.name).observe(took)
@@ -408,7 +405,8 @@ class Worker:
         resolution = resolve(
             job.assignment.task, repeat, outcome, idempotent=package.idempotent, at=now, policy=self._settings
         )
-        return Settlement(job.assignment.task, resolution, started, hold)
+        scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
+        return Settlement(job.assignment.task, resolution, started, hold, scope)
 
     # -- lanes and leases -----------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.errors import NotCancellable, NotFound, Unavailable
 from gateway.ingest.fast_path import json_response, rfc3339
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.model import ids
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import cancellation, messages
