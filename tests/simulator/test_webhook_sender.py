@@ -48,7 +48,7 @@ def as_request(inbox: WebhookInbox, call: FakeRequest, *, query: str = "") -> We
 
 
 def of_resend(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[DeliveryReceipt]:
-    return list(resend.parse_webhook(as_request(inbox, call), resend_credentials(simulator), {}).events)
+    return resend.parse_webhook(as_request(inbox, call), resend_credentials(simulator), {}).receipts
 
 
 def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[DeliveryReceipt]:

@@ -265,7 +265,7 @@ def event(kind: str, **data: Any) -> bytes:
 
 
 def receipts(body: bytes, headers: dict[str, str] | None = None, at: datetime = SIGNED_AT) -> list[DeliveryReceipt]:
-    return list(parse_webhook(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS, {}).events)
+    return parse_webhook(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS, {}).receipts
 
 
 def test_the_vector_of_the_fact_sheet_is_genuine() -> None:

@@ -277,7 +277,7 @@ JSON_BODY = b'{"property": "value", "boolean": true}'
 
 def read(url: str, signature: str | None, body: bytes, **headers: str) -> list[DeliveryReceipt]:
     signed = {"x-twilio-signature": signature} if signature is not None else {}
-    return list(parse_webhook(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS, {}).events)
+    return parse_webhook(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS, {}).receipts
 
 
 def signature_of(url: str, fields: dict[str, str], token: str = TOKEN) -> str:

@@ -153,6 +153,11 @@ class WebhookReply:
     answer: WebhookAnswer | None = None
     fetch: str | None = None
 
+    @property
+    def receipts(self) -> list[DeliveryReceipt]:
+        """The events that are receipts."""
+        return [event for event in self.events if isinstance(event, DeliveryReceipt)]
+
 
 # The package -----------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class ReceiptEndpoint:
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         original = self._original_request(request, body)
         reply = await self._parse(row, original)
-        found = [event for event in reply.events if isinstance(event, DeliveryReceipt)]
+        found = reply.receipts
         known = await self._write(row, found, original)
         for event in reply.events:
             if not isinstance(event, DeliveryReceipt):
