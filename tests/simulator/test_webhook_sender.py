@@ -52,11 +52,8 @@ def of_resend(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> l
 
 
 def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[DeliveryReceipt]:
-    return list(
-        twilio_sms.parse_webhook(
-            as_request(inbox, call, query="?ref=att_01HX"), twilio_credentials(simulator), {}
-        ).events
-    )
+    request = as_request(inbox, call, query="?ref=att_01HX")
+    return twilio_sms.parse_webhook(request, twilio_credentials(simulator), {}).receipts
 
 
 KINDS = ("sent", "delivered", "bounced", "soft_bounce", "failed")

@@ -31,12 +31,13 @@ from tests.examples import NOON, a_policy, a_retry_handle, a_task, after, an_id,
 OUTCOMES = [
     Accepted("their-1"),
     RecipientRejected(Reason.UNKNOWN_RECIPIENT, "no such mailbox"),
+    Declined(Reason.TOO_LARGE, "too large"),
     Throttled("slow down", seconds(30)),
     AuthFailed("bad key"),
     ProviderFault("503"),
     Unknown("no answer"),
 ]
-DEFINITE = [Throttled("slow down"), AuthFailed("bad key"), ProviderFault("503")]
+DEFINITE = [Declined(Reason.SENDER, "not here"), Throttled("slow down"), AuthFailed("bad key"), ProviderFault("503")]
 TIMING = a_policy(requeue_after=8, unknown_outcome_wait=60, same_key_retry_delay=2, retry_schedule=(5.0, 30.0))
 
 
@@ -81,6 +82,17 @@ def test_an_accepted_message_is_sent_under_the_providers_own_id():
     step = concluded(a_task(), Accepted("their-1")).transition
 
     assert (step.type, step.provider_message_id) == (EventType.SENT, "their-1")
+
+
+def test_the_ids_of_later_receipts_are_kept_with_the_attempt():
+    step = concluded(a_task(), Accepted("part-1", ("part-1", "part-2"))).transition
+
+    assert step.receipt_ids == ("part-1", "part-2")
+
+
+@pytest.mark.parametrize("outcome", [RecipientRejected(Reason.FULL, "x"), Declined(Reason.FULL, "x")], ids=outcome_name)
+def test_a_refusal_keeps_its_reason(outcome):
+    assert concluded(a_task(), outcome).transition.reason is Reason.FULL
 
 
 def test_a_rejected_message_fails_at_once():
