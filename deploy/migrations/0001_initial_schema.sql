@@ -1,7 +1,7 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
--- The tables that grow (messages, deliveries, attempts, events, receipts) are partitioned by id range, and an id begins
--- with its time: a week is one partition of each, and retention is a DROP. Attempts, events and receipts lie by the id
+-- The tables that grow (messages, deliveries, attempts, events, receipts, receipt_ids) are partitioned by id range, and an id begins
+-- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
 -- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
 -- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
 
@@ -140,6 +140,7 @@ CREATE TABLE events (
     occurred_at timestamptz NOT NULL,
     attempt     smallint,
     provider_id uuid,
+    reason      text,               -- of a refusal or a negative receipt: a word of sluice.model.reasons
     detail      text NOT NULL DEFAULT '',
     PRIMARY KEY (delivery_id, sequence)
 ) PARTITION BY RANGE (delivery_id);
@@ -154,8 +155,20 @@ CREATE TABLE receipts (
     attempt     smallint NOT NULL,
     type        text NOT NULL,
     received_at timestamptz NOT NULL,
+    payload     text NOT NULL DEFAULT '',  -- as the provider sent it, at most 8 KiB
     PRIMARY KEY (delivery_id, provider_id, receipt_id)
 ) PARTITION BY RANGE (delivery_id);
+
+-- The provider message ids by which receipts are found that do not carry our reference: several for a message in parts.
+-- A table of its own, so that attempts at all other providers pay for no index.
+CREATE TABLE receipt_ids (
+    delivery_id         uuid NOT NULL,
+    attempt             smallint NOT NULL,
+    provider_id         uuid NOT NULL,
+    provider_message_id text NOT NULL,
+    PRIMARY KEY (delivery_id, attempt, provider_message_id)
+) PARTITION BY RANGE (delivery_id);
+CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
 
 -- Settled events that Kafka has not acknowledged yet: a row covers a batch and is deleted after the acknowledgement.
 -- The recovery loop publishes the events again once retry_at has passed.

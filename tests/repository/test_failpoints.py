@@ -79,7 +79,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "dying there is dying between two settled attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "evidence about a provider; it moves no delivery",
-    "libs/common/src/sluice/delivery/sandbox.py:exchange": "a provider's transport, between call.before and call.answered",
+    "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

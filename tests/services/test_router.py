@@ -9,9 +9,9 @@ import pytest
 
 from router.handler import RoutingHandler
 from sluice.bus.messages import Assignment, DeliveryTask
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.routing.probe_budget import PROBES_PER_WINDOW
 from sluice.runtime.clock import utc_now
 from tests.examples import NOON, a_candidate, a_policy, a_retry_handle, a_task, an_id, health_of, seconds

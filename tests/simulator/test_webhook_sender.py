@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from sluice.model.state import EventType
 from sluice.providers.adapters import resend, twilio_sms
 from sluice.providers.contract import (
+    DeliveryReceipt,
     InvalidReceiptSignatureError,
     OutboundMessage,
-    Receipt,
-    ReceiptKind,
-    ReceiptRequest,
+    WebhookRequest,
 )
 from sluice.runtime.clock import utc_now
 from sluice.transports.http import HttpTransport
@@ -42,17 +42,18 @@ def an_sms_to_us(inbox: WebhookInbox, **changes: str) -> OutboundMessage:
     return outbound(an_sms(), callback_url=inbox.url, **changes)
 
 
-def as_request(inbox: WebhookInbox, call: FakeRequest, *, query: str = "") -> ReceiptRequest:
+def as_request(inbox: WebhookInbox, call: FakeRequest, *, query: str = "") -> WebhookRequest:
     headers = {name.decode(): value.decode("latin-1") for name, value in call.headers.items()}
-    return ReceiptRequest(call.method, inbox.url + query, headers, call.body, utc_now())
+    return WebhookRequest(call.method, inbox.url + query, headers, call.body, utc_now())
 
 
-def of_resend(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[Receipt]:
-    return resend.parse_receipts(as_request(inbox, call), resend_credentials(simulator))
+def of_resend(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[DeliveryReceipt]:
+    return resend.parse_webhook(as_request(inbox, call), resend_credentials(simulator), {}).receipts
 
 
-def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[Receipt]:
-    return twilio_sms.parse_receipts(as_request(inbox, call, query="?ref=att_01HX"), twilio_credentials(simulator))
+def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> list[DeliveryReceipt]:
+    request = as_request(inbox, call, query="?ref=att_01HX")
+    return twilio_sms.parse_webhook(request, twilio_credentials(simulator), {}).receipts
 
 
 KINDS = ("sent", "delivered", "bounced", "soft_bounce", "failed")
@@ -66,7 +67,7 @@ async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTrans
 
         found = [receipt for call in inbox.calls for receipt in of_resend(simulator, inbox, call)]
 
-    assert sorted(receipt.kind for receipt in found) == sorted(ReceiptKind(kind) for kind in kinds)
+    assert sorted(receipt.type for receipt in found) == sorted(EventType(kind) for kind in kinds)
     assert {receipt.reference for receipt in found} == {"att_01HX"}
     assert {receipt.provider_message_id for receipt in found} == {answer.json()["id"]}
 
@@ -78,7 +79,7 @@ async def test_twilios_receipts_are_genuine_and_name_the_attempt(http: HttpTrans
 
         found = [receipt for call in inbox.calls for receipt in of_twilio(simulator, inbox, call)]
 
-    assert sorted(receipt.kind for receipt in found) == sorted(ReceiptKind(kind) for kind in KINDS)
+    assert sorted(receipt.type for receipt in found) == sorted(EventType(kind) for kind in KINDS)
     assert {receipt.reference for receipt in found} == {"att_01HX"}
     assert {receipt.provider_message_id for receipt in found} == {answer.json()["sid"]}
 

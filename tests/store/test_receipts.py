@@ -5,7 +5,9 @@ from uuid import uuid4
 
 import pytest
 
+from sluice.model.reasons import Reason
 from sluice.model.state import STATE_ASSERTED_BY, EventType, fold
+from sluice.providers.contract import RECEIPT_TYPES
 from sluice.store import receipts
 from sluice.store.receipts import ReceiptEntry
 from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_transition, after, an_id, seconds
@@ -131,6 +133,74 @@ async def test_a_receipt_about_no_attempt_of_that_provider_is_not_known(store, c
     assert [await store.count("receipts"), len(await store.history(delivery_id))] == [0, 3]
 
 
+def by_message_id(provider_message_id, **changes):
+    return a_statement(None, attempt=None, provider_message_id=provider_message_id, **changes)
+
+
+async def sent_with_ids(store, *receipt_ids):
+    return await store.a_delivery_that_was(SENT, outcome="accepted", provider_id=PROVIDER, receipt_ids=receipt_ids)
+
+
+@pytest.fixture
+def one_id():
+    return uuid4().hex
+
+
+@pytest.mark.parametrize("part", [0, 1])
+async def test_a_receipt_is_found_by_any_message_id_of_its_attempt(store, part):
+    parts = (uuid4().hex, uuid4().hex)
+    delivery_id = await sent_with_ids(store, *parts)
+
+    applied = await hear(store, by_message_id(parts[part]))
+
+    assert applied.known == [True]
+    assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
+
+
+async def test_a_message_id_of_another_provider_leads_nowhere(store, one_id):
+    await sent_with_ids(store, one_id)
+
+    applied = await hear(store, by_message_id(one_id, provider_id=an_id()), by_message_id(uuid4().hex))
+
+    assert applied.known == [False, False]
+
+
+async def test_a_message_id_that_was_used_again_leads_to_the_newest_attempt(store, one_id):
+    old, new = await sent_with_ids(store, one_id), await sent_with_ids(store, one_id)
+
+    await hear(store, by_message_id(one_id))
+
+    assert (await store.state(min(old, new)), await store.state(max(old, new))) == ("SENT", "DELIVERED")
+
+
+async def test_our_reference_comes_before_a_message_id(store, one_id):
+    one, other = await sent_with_ids(store, one_id), await a_sent_delivery(store)
+
+    await hear(store, a_statement(other, provider_message_id=one_id))
+
+    assert (await store.state(one), await store.state(other)) == ("SENT", "DELIVERED")
+
+
+async def test_a_step_that_lost_its_race_leaves_no_message_id(store, one_id):
+    delivery_id = await sent_with_ids(store, uuid4().hex)
+
+    lost = a_transition(delivery_id, SENT, provider_id=PROVIDER, receipt_ids=(one_id,))
+
+    assert await store.transitioned(lost) == set()
+    assert (await hear(store, by_message_id(one_id))).known == [False]
+
+
+async def test_a_receipt_keeps_its_reason_and_its_payload(store):
+    delivery_id = await a_sent_delivery(store)
+
+    applied = await hear(store, a_statement(delivery_id, BOUNCED, reason=Reason.FULL, payload='{"a": 1}'))
+
+    assert [event["reason"] for event in applied.events] == ["full"]
+    assert [event["reason"] for event in await store.outbox_rows(applied.outbox_id)] == ["full"]
+    kept = await store.pool.fetchval("SELECT payload FROM receipts WHERE delivery_id = $1", delivery_id)
+    assert kept == '{"a": 1}'
+
+
 async def test_the_known_ones_of_a_batch_are_told_in_its_order(store):
     delivery_id = await a_sent_delivery(store)
 
@@ -227,10 +297,8 @@ async def test_a_state_never_goes_backwards_under_racing_receipts(store):
     assert len(history) == 3 + len(kinds)
 
 
-async def test_every_kind_of_receipt_is_an_event_that_the_fold_knows():
-    from sluice.providers.contract import ReceiptKind
-
-    assert {EventType(kind.value) for kind in ReceiptKind} <= set(STATE_ASSERTED_BY)
+async def test_every_event_type_of_a_receipt_is_one_that_the_fold_knows():
+    assert set(STATE_ASSERTED_BY) >= RECEIPT_TYPES
 
 
 async def test_a_receipt_lies_in_its_own_project(store):

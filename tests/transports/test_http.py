@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvloop
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import AnyPackage, Credentials
@@ -38,7 +38,7 @@ def twilio(url: str) -> tuple[AnyPackage, Credentials]:
 
 OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
     (Behaviour.ACCEPT, Accepted),
-    (Behaviour.REJECT, Rejected),
+    (Behaviour.REJECT, RecipientRejected),
     (Behaviour.THROTTLE, Throttled),
     (Behaviour.AUTH, AuthFailed),
     (Behaviour.FAULT, ProviderFault),
@@ -80,7 +80,7 @@ async def test_what_never_connected_was_not_sent(transports: Transports, url: st
     outcome = await call_provider(*swapped(resend(url)), transports, deadline=5)
 
     assert isinstance(outcome, ProviderFault)
-    assert outcome.reason.startswith("not sent")
+    assert outcome.detail.startswith("not sent")
 
 
 def swapped(account: tuple[AnyPackage, Credentials]) -> tuple[Any, Any, Any]:

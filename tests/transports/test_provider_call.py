@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Unknown
+from sluice.model.reasons import Reason
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
 from sluice.providers.contract import AnyPackage, TransportKind, UnsupportedMessageError
@@ -54,7 +55,7 @@ def failing(error: Exception) -> Callable[..., Any]:
         (httpx.Response(200, json={"id": "x"}), Accepted("x")),
         (NotSentError("refused"), ProviderFault("not sent: refused")),
         (NoAnswerError("reset"), Unknown("no answer: reset")),
-        (RuntimeError(f"bug with {SECRET}"), Unknown("the wire failed (RuntimeError)")),
+        (RuntimeError(f"bug with {SECRET}"), Unknown("the transport failed (RuntimeError)")),
     ],
 )
 async def test_what_the_wire_says_becomes_the_outcome(answer: Any, outcome: Outcome) -> None:
@@ -67,20 +68,22 @@ async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_wire_is
 
     outcome = await call_provider(refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: wire}, deadline=1)
 
-    assert outcome == Rejected("no text")
+    assert outcome == RecipientRejected(Reason.UNSUPPORTED, "no text")
     assert wire.heard == []
 
 
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
     broken = replace(RESEND, build=failing(KeyError("ana@example.org")))
 
-    assert await outcome_of(None, broken) == Rejected("the message could not be built (KeyError)")
+    assert await outcome_of(None, broken) == RecipientRejected(
+        Reason.INVALID_CONTENT, "the message could not be built (KeyError)"
+    )
 
 
 async def test_a_bug_in_classify_leaves_the_outcome_unknown() -> None:
     broken = replace(RESEND, classify=failing(TypeError(SECRET)))
 
-    assert await outcome_of(httpx.Response(200), broken) == Unknown("the answer could not be read (TypeError)")
+    assert await outcome_of(httpx.Response(200), broken) == Unknown("the response could not be read (TypeError)")
 
 
 async def test_a_reason_names_neither_recipient_nor_secret() -> None:
@@ -90,8 +93,8 @@ async def test_a_reason_names_neither_recipient_nor_secret() -> None:
     outcome = await outcome_of(answer)
 
     assert isinstance(outcome, AuthFailed)
-    assert "may not write to" in outcome.reason
-    assert not [word for word in (SECRET, "ana@", "other@") if word in outcome.reason]
+    assert "may not write to" in outcome.detail
+    assert not [word for word in (SECRET, "ana@", "other@") if word in outcome.detail]
 
 
 async def test_a_wire_that_keeps_no_deadline_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

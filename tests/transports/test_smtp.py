@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
 from sluice.providers.contract import OutboundMessage
 from sluice.providers.kit.smtp_types import Phase, SmtpServer, Submission
@@ -44,7 +44,7 @@ async def send(
 
 OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
     (Behaviour.ACCEPT, Accepted),
-    (Behaviour.REJECT, Rejected),
+    (Behaviour.REJECT, RecipientRejected),
     (Behaviour.THROTTLE, Throttled),
     (Behaviour.AUTH, AuthFailed),
     (Behaviour.FAULT, ProviderFault),
@@ -142,9 +142,9 @@ def submission(port: int, message: bytes, **changes: Any) -> Submission:
         (Rule(behaviour=Behaviour.FAULT, phase=Phase.GREETING), ProviderFault),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.GREETING), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.MAIL), AuthFailed),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), Rejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), Rejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), Rejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), RecipientRejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), RecipientRejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), RecipientRejected),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.END_OF_DATA), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.END_OF_DATA), AuthFailed),
         (Rule(behaviour=Behaviour.REJECT, code="550 5.7.1 Relaying denied"), AuthFailed),
@@ -164,8 +164,8 @@ async def test_when_one_recipient_is_refused_nobody_gets_the_mail(transports: Tr
     async with Simulator() as simulator:
         outcome = await send(transports, simulator, outbound(mail))
 
-        assert isinstance(outcome, Rejected | Throttled)
-        assert outcome.reason.startswith("rcpt 2: ")
+        assert isinstance(outcome, RecipientRejected | Throttled)
+        assert outcome.detail.startswith("rcpt 2: ")
         assert not any(line["accepted"] for line in simulator.calls)
 
 
@@ -173,12 +173,12 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(transports
     async with Simulator(smtp=SmtpSettings(size=2000)) as simulator:
         outcome = await send(transports, simulator, outbound(an_email(text="x" * 3000)))
 
-        assert isinstance(outcome, Rejected)
-        assert outcome.reason.startswith("mail: 552 5.3.4 ")
+        assert isinstance(outcome, RecipientRejected)
+        assert outcome.detail.startswith("mail: 552 5.3.4 ")
         assert simulator.calls == []
 
 
-@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, Rejected)])
+@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, RecipientRejected)])
 async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
     transports: Transports, utf8: bool, outcome: type[Outcome]
 ) -> None:
@@ -223,7 +223,7 @@ async def test_nothing_secret_is_said_where_starttls_is_missing(transports: Tran
         outcome = await send(transports, simulator, **fields)
 
         assert isinstance(outcome, AuthFailed)
-        assert "STARTTLS" in outcome.reason
+        assert "STARTTLS" in outcome.detail
         assert simulator.calls == []
 
 
@@ -351,7 +351,7 @@ async def test_a_refused_mail_leaves_a_clean_connection(transports: Transports, 
         refused = await send(transports, simulator, outbound(an_email(to=("a@x.org", "reject+b@x.org"))))
         accepted = await send(transports, simulator)
 
-        assert (type(refused), type(accepted)) == (Rejected, Accepted)
+        assert (type(refused), type(accepted)) == (RecipientRejected, Accepted)
         assert len(greetings) == 1
         assert simulator.calls[-1]["recipients"] == 1
 

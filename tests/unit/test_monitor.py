@@ -48,6 +48,13 @@ def test_attempts_are_counted_for_their_provider():
     assert verdicts(watch) == {PROVIDER: "unhealthy", other: "healthy"}
 
 
+@pytest.mark.parametrize(("scope", "status"), [("account", "unhealthy"), ("message", "healthy"), (None, "healthy")])
+def test_an_account_that_declines_every_message_is_at_fault(scope, status):
+    watch = a_watch(an_event(outcome="accepted"), *[an_event(outcome="declined", scope=scope)] * 9)
+
+    assert verdicts(watch) == {PROVIDER: status}
+
+
 def test_an_event_without_an_attempt_is_no_evidence():
     assert verdicts(a_watch(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
 

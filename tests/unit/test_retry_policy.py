@@ -9,25 +9,35 @@ from sluice.delivery.retry_policy import (
     defer,
     exhaust_round,
     expire,
-    outcome_name,
     resolve,
     throttle_duration,
 )
 from sluice.model.message import DeliveryClass
-from sluice.model.outcome import Accepted, AuthFailed, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    ProviderFault,
+    RecipientRejected,
+    Throttled,
+    Unknown,
+    outcome_name,
+)
+from sluice.model.reasons import Reason
 from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from tests.examples import NOON, a_policy, a_retry_handle, a_task, after, an_id, seconds
 
 OUTCOMES = [
     Accepted("their-1"),
-    Rejected("no such mailbox"),
+    RecipientRejected(Reason.UNKNOWN_RECIPIENT, "no such mailbox"),
+    Declined(Reason.TOO_LARGE, "too large"),
     Throttled("slow down", seconds(30)),
     AuthFailed("bad key"),
     ProviderFault("503"),
     Unknown("no answer"),
 ]
-DEFINITE = [Throttled("slow down"), AuthFailed("bad key"), ProviderFault("503")]
+DEFINITE = [Declined(Reason.SENDER, "not here"), Throttled("slow down"), AuthFailed("bad key"), ProviderFault("503")]
 TIMING = a_policy(requeue_after=8, unknown_outcome_wait=60, same_key_retry_delay=2, retry_schedule=(5.0, 30.0))
 
 
@@ -74,8 +84,19 @@ def test_an_accepted_message_is_sent_under_the_providers_own_id():
     assert (step.type, step.provider_message_id) == (EventType.SENT, "their-1")
 
 
+def test_the_ids_of_later_receipts_are_kept_with_the_attempt():
+    step = concluded(a_task(), Accepted("part-1", ("part-1", "part-2"))).transition
+
+    assert step.receipt_ids == ("part-1", "part-2")
+
+
+@pytest.mark.parametrize("outcome", [RecipientRejected(Reason.FULL, "x"), Declined(Reason.FULL, "x")], ids=outcome_name)
+def test_a_refusal_keeps_its_reason(outcome):
+    assert concluded(a_task(), outcome).transition.reason is Reason.FULL
+
+
 def test_a_rejected_message_fails_at_once():
-    resolution = concluded(a_task(), Rejected("no such mailbox"))
+    resolution = concluded(a_task(), RecipientRejected(Reason.UNKNOWN_RECIPIENT, "no such mailbox"))
 
     assert (resolution.transition.type, resolution.transition.detail, resolution.next_task) == (
         EventType.FAILED,
@@ -208,7 +229,7 @@ def test_a_providers_wish_is_kept_within_reason(asked, kept):
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "with \x00 in it", "two\nlines"])
-@pytest.mark.parametrize("outcome", [Rejected, ProviderFault, AuthFailed, Unknown])
+@pytest.mark.parametrize("outcome", [RecipientRejected, ProviderFault, AuthFailed, Unknown])
 def test_whatever_a_provider_says_fits_into_the_record_and_an_event(outcome, text):
     step = concluded(a_task(), outcome(text)).transition
 

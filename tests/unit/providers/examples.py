@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from sluice.model.message import Attachment, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.providers.contract import OutboundMessage, ReceiptRequest
+from sluice.providers.contract import OutboundMessage, WebhookRequest
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -57,5 +57,5 @@ def a_receipt(
     *,
     at: datetime = NOON,
     method: str = "POST",
-) -> ReceiptRequest:
-    return ReceiptRequest(method=method, url=url, headers=headers, body=body, received_at=at)
+) -> WebhookRequest:
+    return WebhookRequest(method=method, url=url, headers=headers, body=body, received_at=at)

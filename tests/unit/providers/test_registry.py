@@ -103,13 +103,13 @@ def test_no_answer_whatsoever_upsets_a_package_or_passes_for_an_acceptance(
     ),
     body=st.binary(max_size=80),
 )
-@pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.parse_receipts], ids=lambda p: p.name)
+@pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.parse_webhook], ids=lambda p: p.name)
 def test_no_receipt_whatsoever_upsets_a_package_or_passes_for_a_genuine_one(
     package: AnyPackage, headers: dict[str, str], body: bytes
 ) -> None:
-    assert package.parse_receipts is not None
+    assert package.parse_webhook is not None
     with pytest.raises(InvalidReceiptSignatureError):
-        package.parse_receipts(a_receipt("https://h.test/r?ref=1", headers, body), credentials_of(package))
+        package.parse_webhook(a_receipt("https://h.test/r?ref=1", headers, body), credentials_of(package), {})
 
 
 # Third parties

@@ -13,9 +13,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_receipts
-from sluice.providers.contract import InvalidReceiptSignatureError, Receipt, ReceiptKind, UnsupportedMessageError
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.state import EventType
+from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
+from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from tests.unit.providers.examples import a_receipt, an_attachment, an_email, an_sms, outbound
 
@@ -138,41 +139,41 @@ def test_a_200_with_an_id_is_accepted() -> None:
 
 
 ROWS: list[tuple[int, str | None, type[Outcome]]] = [
-    (400, "validation_error", Rejected),
-    (400, "invalid_idempotency_key", Rejected),
+    (400, "validation_error", RecipientRejected),
+    (400, "invalid_idempotency_key", RecipientRejected),
     (401, "missing_api_key", AuthFailed),
     (401, "restricted_api_key", AuthFailed),
     (403, "invalid_api_key", AuthFailed),
     (403, "suspended_api_key", AuthFailed),
     (403, "invalid_permission", AuthFailed),
     (403, "validation_error", AuthFailed),
-    (403, "invalid_from_address", Rejected),
-    (422, "invalid_from_address", Rejected),
+    (403, "invalid_from_address", RecipientRejected),
+    (422, "invalid_from_address", RecipientRejected),
     (404, "not_found", AuthFailed),
     (405, "method_not_allowed", AuthFailed),
     (409, "invalid_idempotent_request", Unknown),
     (409, "concurrent_idempotent_requests", Unknown),
-    (413, None, Rejected),
-    (422, "missing_required_field", Rejected),
-    (422, "missing_required_parameter", Rejected),
-    (422, "invalid_parameter", Rejected),
-    (422, "invalid_attachment", Rejected),
-    (422, "validation_error", Rejected),
+    (413, None, RecipientRejected),
+    (422, "missing_required_field", RecipientRejected),
+    (422, "missing_required_parameter", RecipientRejected),
+    (422, "invalid_parameter", RecipientRejected),
+    (422, "invalid_attachment", RecipientRejected),
+    (422, "validation_error", RecipientRejected),
     (422, "invalid_access", AuthFailed),
     (422, "invalid_region", AuthFailed),
     (429, "rate_limit_exceeded", Throttled),
     (429, "daily_quota_exceeded", Throttled),
     (429, "monthly_quota_exceeded", Throttled),
-    (451, "security_error", Rejected),
+    (451, "security_error", RecipientRejected),
     (500, "application_error", ProviderFault),
     (500, "internal_server_error", ProviderFault),
     (503, "service_unavailable", ProviderFault),
     # unknown names, other speakers
-    (400, "something_new", Rejected),
+    (400, "something_new", RecipientRejected),
     (401, None, AuthFailed),
     (403, "something_new", AuthFailed),
     (409, None, Unknown),
-    (422, "something_new", Rejected),
+    (422, "something_new", RecipientRejected),
     (429, None, Throttled),
     (500, None, Unknown),
     (502, None, Unknown),
@@ -263,16 +264,16 @@ def event(kind: str, **data: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-def receipts(body: bytes, headers: dict[str, str] | None = None, at: datetime = SIGNED_AT) -> list[Receipt]:
-    return parse_receipts(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS)
+def receipts(body: bytes, headers: dict[str, str] | None = None, at: datetime = SIGNED_AT) -> list[DeliveryReceipt]:
+    return parse_webhook(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS, {}).receipts
 
 
 def test_the_vector_of_the_fact_sheet_is_genuine() -> None:
     (receipt,) = receipts(BODY, HEADERS)
 
-    assert receipt == Receipt(
+    assert receipt == DeliveryReceipt(
         receipt_id="msg_2test0000000000000000000",
-        kind=ReceiptKind.DELIVERED,
+        type=EventType.DELIVERED,
         reference=None,
         provider_message_id="0b5a7f3e-6c1d-4d55-9f5a-2f1d5b0c9a11",
         recipient="ana@example.org",
@@ -355,40 +356,40 @@ def test_five_minutes_of_clock_skew_are_allowed(seconds: int) -> None:
 
 def test_without_a_secret_nothing_is_believed() -> None:
     with pytest.raises(InvalidReceiptSignatureError):
-        parse_receipts(
-            a_receipt(URL, HEADERS, BODY, at=SIGNED_AT), ResendCredentials.model_validate({"apiKey": "re_1"})
+        parse_webhook(
+            a_receipt(URL, HEADERS, BODY, at=SIGNED_AT), ResendCredentials.model_validate({"apiKey": "re_1"}), {}
         )
 
 
 @pytest.mark.parametrize(
     ("kind", "data", "expected"),
     [
-        ("email.sent", {}, ReceiptKind.SENT),
-        ("email.delivered", {}, ReceiptKind.DELIVERED),
-        ("email.delivery_delayed", {}, ReceiptKind.DEFERRED),
-        ("email.bounced", {"bounce": {"type": "Permanent", "subType": "General"}}, ReceiptKind.BOUNCED),
-        ("email.bounced", {"bounce": {"type": "Permanent", "subType": "Suppressed"}}, ReceiptKind.FAILED),
+        ("email.sent", {}, EventType.SENT),
+        ("email.delivered", {}, EventType.DELIVERED),
+        ("email.delivery_delayed", {}, EventType.DEFERRED),
+        ("email.bounced", {"bounce": {"type": "Permanent", "subType": "General"}}, EventType.BOUNCED),
+        ("email.bounced", {"bounce": {"type": "Permanent", "subType": "Suppressed"}}, EventType.FAILED),
         (
             "email.bounced",
             {"bounce": {"type": "Permanent", "subType": "OnAccountSuppressionList"}},
-            ReceiptKind.FAILED,
+            EventType.FAILED,
         ),
-        ("email.bounced", {"bounce": {"type": "Transient"}}, ReceiptKind.SOFT_BOUNCE),
-        ("email.bounced", {"bounce": {"type": "Undetermined"}}, ReceiptKind.SOFT_BOUNCE),
-        ("email.bounced", {"bounce": {"type": "Brandnew"}}, ReceiptKind.SOFT_BOUNCE),
-        ("email.bounced", {}, ReceiptKind.SOFT_BOUNCE),
-        ("email.bounced", {"bounce": "odd"}, ReceiptKind.SOFT_BOUNCE),
-        ("email.suppressed", {"suppressed": {"reason": "previous_bounce"}}, ReceiptKind.FAILED),
-        ("email.failed", {"failed": {"reason": "reached_daily_quota"}}, ReceiptKind.FAILED),
-        ("email.complained", {}, ReceiptKind.COMPLAINED),
-        ("email.opened", {}, ReceiptKind.OPENED),
-        ("email.clicked", {"click": {"link": "https://example.com"}}, ReceiptKind.CLICKED),
+        ("email.bounced", {"bounce": {"type": "Transient"}}, EventType.SOFT_BOUNCE),
+        ("email.bounced", {"bounce": {"type": "Undetermined"}}, EventType.SOFT_BOUNCE),
+        ("email.bounced", {"bounce": {"type": "Brandnew"}}, EventType.SOFT_BOUNCE),
+        ("email.bounced", {}, EventType.SOFT_BOUNCE),
+        ("email.bounced", {"bounce": "odd"}, EventType.SOFT_BOUNCE),
+        ("email.suppressed", {"suppressed": {"reason": "previous_bounce"}}, EventType.FAILED),
+        ("email.failed", {"failed": {"reason": "reached_daily_quota"}}, EventType.FAILED),
+        ("email.complained", {}, EventType.COMPLAINED),
+        ("email.opened", {}, EventType.OPENED),
+        ("email.clicked", {"click": {"link": "https://example.com"}}, EventType.CLICKED),
     ],
 )
-def test_an_event_says_what_became_of_the_mail(kind: str, data: dict[str, Any], expected: ReceiptKind) -> None:
+def test_an_event_says_what_became_of_the_mail(kind: str, data: dict[str, Any], expected: EventType) -> None:
     (receipt,) = receipts(event(kind, **data))
 
-    assert receipt.kind is expected
+    assert receipt.type is expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.reasons import Reason
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials, build, classify
 from sluice.providers.contract import UnsupportedMessageError
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
@@ -49,39 +50,39 @@ ROWS: list[tuple[Phase, int, str, type[Outcome]]] = [
     (MAIL, 553, "5.1.7 Bad sender syntax", AuthFailed),
     (MAIL, 530, "5.7.0 Must issue a STARTTLS command first", AuthFailed),
     (MAIL, 403, "You are not authorized to send from that email address", AuthFailed),
-    (MAIL, 552, "Message is too long.", Rejected),
-    (MAIL, 552, "5.3.4 Message size exceeds fixed limit", Rejected),
-    (MAIL, 500, "5.3.4 too big", Rejected),
-    (MAIL, 553, "5.6.7 the server does not take non-ASCII addresses", Rejected),
+    (MAIL, 552, "Message is too long.", RecipientRejected),
+    (MAIL, 552, "5.3.4 Message size exceeds fixed limit", RecipientRejected),
+    (MAIL, 500, "5.3.4 too big", RecipientRejected),
+    (MAIL, 553, "5.6.7 the server does not take non-ASCII addresses", RecipientRejected),
     (MAIL, 451, "4.3.0 busy", ProviderFault),
     (MAIL, 450, "4.7.1 slow down", Throttled),
     # RCPT
-    (RCPT, 550, "5.1.1 User unknown", Rejected),
-    (RCPT, 551, "User not local", Rejected),
-    (RCPT, 553, "5.1.3 Bad address syntax", Rejected),
-    (RCPT, 501, "5.1.3 Bad recipient address syntax", Rejected),
-    (RCPT, 550, "5.1.6 Mailbox has moved", Rejected),
-    (RCPT, 556, "5.1.10 Recipient has a null MX", Rejected),
-    (RCPT, 550, "5.2.1 Mailbox disabled", Rejected),
-    (RCPT, 554, "5.7.1 Recipient address rejected: policy", Rejected),
+    (RCPT, 550, "5.1.1 User unknown", RecipientRejected),
+    (RCPT, 551, "User not local", RecipientRejected),
+    (RCPT, 553, "5.1.3 Bad address syntax", RecipientRejected),
+    (RCPT, 501, "5.1.3 Bad recipient address syntax", RecipientRejected),
+    (RCPT, 550, "5.1.6 Mailbox has moved", RecipientRejected),
+    (RCPT, 556, "5.1.10 Recipient has a null MX", RecipientRejected),
+    (RCPT, 550, "5.2.1 Mailbox disabled", RecipientRejected),
+    (RCPT, 554, "5.7.1 Recipient address rejected: policy", RecipientRejected),
     (RCPT, 550, "5.7.1 Relaying denied", AuthFailed),
     (RCPT, 554, "5.7.1 Relay access denied", AuthFailed),
     (RCPT, 550, "Please authenticate first", AuthFailed),
     (RCPT, 530, "Authentication required", AuthFailed),
-    (RCPT, 521, "does not accept mail", Rejected),
+    (RCPT, 521, "does not accept mail", RecipientRejected),
     (RCPT, 452, "4.5.3 Too many recipients", Throttled),
     (RCPT, 450, "4.2.1 Mailbox receives too fast", Throttled),
     (RCPT, 451, "4.7.1 Greylisted", Throttled),
     (RCPT, 452, "4.3.1 Insufficient system storage", ProviderFault),
     # DATA and the final dot
-    (DOT, 552, "5.3.4 too big", Rejected),
-    (DOT, 554, "5.2.3 message length exceeds administrative limit", Rejected),
-    (DOT, 554, "5.6.0 malformed content", Rejected),
-    (DOT, 550, "5.7.1 looks like spam", Rejected),
+    (DOT, 552, "5.3.4 too big", RecipientRejected),
+    (DOT, 554, "5.2.3 message length exceeds administrative limit", RecipientRejected),
+    (DOT, 554, "5.6.0 malformed content", RecipientRejected),
+    (DOT, 550, "5.7.1 looks like spam", RecipientRejected),
     (DOT, 554, "Message rejected: Email address is not verified.", AuthFailed),
     (DOT, 554, "Access denied: User is not authorized", AuthFailed),
-    (DATA, 554, "5.5.1 No valid recipients", Rejected),
-    (DOT, 500, "no", Rejected),
+    (DATA, 554, "5.5.1 No valid recipients", RecipientRejected),
+    (DOT, 500, "no", RecipientRejected),
     # anywhere before acceptance
     (DOT, 421, "4.4.2 timeout", ProviderFault),
     (DOT, 451, "Temporary service failure", ProviderFault),
@@ -95,7 +96,7 @@ ROWS: list[tuple[Phase, int, str, type[Outcome]]] = [
     (MAIL, 421, "4.7.28 rate limited: too many messages", Throttled),
     # the enhanced code's class contradicts the basic code: the basic code is believed
     (DOT, 451, "5.7.1 odd", ProviderFault),
-    (RCPT, 550, "4.2.2 odd", Rejected),
+    (RCPT, 550, "4.2.2 odd", RecipientRejected),
     # outside the protocol
     (MAIL, 299, "odd", ProviderFault),
     (DOT, 354, "again?", Unknown),
@@ -145,7 +146,7 @@ def test_a_daily_quota_is_a_long_pause() -> None:
 def test_the_reason_names_the_recipient_by_number() -> None:
     outcome = classify(SmtpReply(Phase.RCPT, 550, "5.1.1 unknown", recipient=1))
 
-    assert outcome == Rejected("rcpt 2: 550 5.1.1 unknown")
+    assert outcome == RecipientRejected(Reason.UNKNOWN_RECIPIENT, "rcpt 2: 550 5.1.1 unknown")
 
 
 # Credentials

@@ -13,9 +13,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
-from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_receipts
-from sluice.providers.contract import InvalidReceiptSignatureError, Receipt, ReceiptKind, UnsupportedMessageError
+from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
+from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
+from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
 from tests.unit.providers.examples import a_receipt, an_email, an_sms, outbound
 
 SID = "AC" + "0" * 31 + "1"
@@ -144,7 +146,7 @@ SYNCHRONOUS: dict[type[Outcome], list[int]] = {
         *[21701, 21702, 21703, 21704, 21705, 21708, 21709, 21711, 21712],
         *[63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035],
     ],
-    Rejected: [
+    RecipientRejected: [
         *[20001, 20422, 21211, 21214, 21217, 21401, 21421, 21602, 21604, 21605, 21617],
         *[21610, 21614, 21635, 21618, 21620, 21624, 90007, 30045, 21653, 21910],
         *[63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, 63026, 63027, 63028, 63029, 63030],
@@ -171,7 +173,7 @@ def test_the_code_decides_whatever_the_status(code: int, outcome: type[Outcome],
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
-        *[(400, Rejected), (422, Rejected), (401, AuthFailed), (403, AuthFailed), (404, AuthFailed)],
+        *[(400, RecipientRejected), (422, RecipientRejected), (401, AuthFailed), (403, AuthFailed), (404, AuthFailed)],
         *[(409, Unknown), (429, Throttled), (500, Unknown), (502, Unknown), (503, Unknown), (504, Unknown)],
         *[(302, Unknown), (418, Unknown)],
     ],
@@ -184,7 +186,7 @@ def test_without_a_known_code_the_status_decides(status: int, outcome: type[Outc
 def test_the_newer_form_of_an_error_is_read_too() -> None:
     body = {"type": "https://x", "title": "Opted out", "status": 400, "code": "21610", "detail": "said STOP"}
 
-    assert classify(httpx.Response(400, json=body)) == Rejected("400 21610 said STOP")
+    assert classify(httpx.Response(400, json=body)) == RecipientRejected(Reason.UNSUBSCRIBED, "400 21610 said STOP")
 
 
 def created(**changes: Any) -> dict[str, Any]:
@@ -199,9 +201,9 @@ def test_a_201_with_a_sid_is_accepted(status: str) -> None:
 @pytest.mark.parametrize(
     ("code", "outcome"),
     [
-        (30005, Rejected),
-        (21610, Rejected),
-        (30007, Rejected),
+        (30005, RecipientRejected),
+        (21610, RecipientRejected),
+        (30007, RecipientRejected),
         (30002, AuthFailed),
         (30034, AuthFailed),
         (30022, Throttled),
@@ -273,9 +275,9 @@ JSON_URL = (
 JSON_BODY = b'{"property": "value", "boolean": true}'
 
 
-def read(url: str, signature: str | None, body: bytes, **headers: str) -> list[Receipt]:
+def read(url: str, signature: str | None, body: bytes, **headers: str) -> list[DeliveryReceipt]:
     signed = {"x-twilio-signature": signature} if signature is not None else {}
-    return parse_receipts(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS)
+    return parse_webhook(a_receipt(url, {**FORM, **headers, **signed}, body), CREDENTIALS, {}).receipts
 
 
 def signature_of(url: str, fields: dict[str, str], token: str = TOKEN) -> str:
@@ -284,7 +286,7 @@ def signature_of(url: str, fields: dict[str, str], token: str = TOKEN) -> str:
     return base64.b64encode(hmac.new(token.encode(), text.encode(), sha1).digest()).decode()
 
 
-def said(status: str, **fields: str) -> list[Receipt]:
+def said(status: str, **fields: str) -> list[DeliveryReceipt]:
     form = {"MessageSid": "SM1", "MessageStatus": status, **fields}
     return read(OURS, signature_of(OURS, form), urlencode(form).encode())
 
@@ -331,15 +333,16 @@ def test_the_port_may_be_in_the_signed_url_or_not(signed: str, arrived: str) -> 
 def test_a_get_is_signed_over_its_url_alone() -> None:
     request = a_receipt(OURS, {"x-twilio-signature": signature_of(OURS, {})}, b"", method="GET")
 
-    assert parse_receipts(request, CREDENTIALS) == []
+    assert parse_webhook(request, CREDENTIALS, {}).events == []
 
 
 def test_the_receipt_of_the_fact_sheet_is_understood() -> None:
     (receipt,) = read(OURS, "rewKeDCWVPN7FV7Dp7sLXICvVCk=", urlencode(UNDELIVERED).encode())
 
-    assert receipt == Receipt(
+    assert receipt == DeliveryReceipt(
         receipt_id="SM" + "0" * 31 + "1:undelivered",
-        kind=ReceiptKind.SOFT_BOUNCE,
+        type=EventType.SOFT_BOUNCE,
+        reason=Reason.UNREACHABLE,
         reference="msg-42",
         provider_message_id="SM" + "0" * 31 + "1",
         recipient="+15005550100",
@@ -398,13 +401,13 @@ def test_without_the_auth_token_nothing_is_believed() -> None:
     credentials = TwilioCredentials.model_validate({"accountSid": SID, **key})
 
     with pytest.raises(InvalidReceiptSignatureError):
-        parse_receipts(a_receipt(OURS, {**FORM, "x-twilio-signature": GOOD}, BODY), credentials)
+        parse_webhook(a_receipt(OURS, {**FORM, "x-twilio-signature": GOOD}, BODY), credentials, {})
 
 
-UNDELIVERED_CODES: dict[ReceiptKind, list[str]] = {
-    ReceiptKind.SOFT_BOUNCE: ["30003", "30017", "30036"],
-    ReceiptKind.BOUNCED: ["30004", "30005", "30006", "30019", "21610"],
-    ReceiptKind.FAILED: [
+UNDELIVERED_CODES: dict[EventType, list[str]] = {
+    EventType.SOFT_BOUNCE: ["30003", "30017", "30036"],
+    EventType.BOUNCED: ["30004", "30005", "30006", "30019", "21610"],
+    EventType.FAILED: [
         *["30001", "30002", "30007", "30008", "30009", "30010", "30011", "30012", "30013", "30014", "30015"],
         *["30016", "30018", "30024", "30032", "30034", "30035", "30020", "30021", "30022", "30023", "30027"],
         *["30033", "30410", "30450", "99999", ""],
@@ -415,10 +418,10 @@ UNDELIVERED_CODES: dict[ReceiptKind, list[str]] = {
 @pytest.mark.parametrize(
     ("code", "kind"), [(code, kind) for kind, codes in UNDELIVERED_CODES.items() for code in codes]
 )
-def test_an_undelivered_message_ends_as_its_code_says(code: str, kind: ReceiptKind) -> None:
+def test_an_undelivered_message_ends_as_its_code_says(code: str, kind: EventType) -> None:
     (receipt,) = said("undelivered", ErrorCode=code)
 
-    assert receipt.kind is kind
+    assert receipt.type is kind
 
 
 @pytest.mark.parametrize(
@@ -431,19 +434,17 @@ def test_an_undelivered_message_ends_as_its_code_says(code: str, kind: ReceiptKi
         ("receiving", {}, []),
         ("received", {}, []),
         ("brand-new", {}, []),
-        ("sent", {}, [ReceiptKind.SENT]),
-        ("delivered", {}, [ReceiptKind.DELIVERED]),
-        ("read", {}, [ReceiptKind.DELIVERED, ReceiptKind.READ]),
-        ("partially_delivered", {}, [ReceiptKind.SENT]),
-        ("failed", {"ErrorCode": "30008"}, [ReceiptKind.FAILED]),
-        ("failed", {"ErrorCode": "21610"}, [ReceiptKind.BOUNCED]),
-        ("canceled", {}, [ReceiptKind.FAILED]),
+        ("sent", {}, [EventType.SENT]),
+        ("delivered", {}, [EventType.DELIVERED]),
+        ("read", {}, [EventType.DELIVERED, EventType.READ]),
+        ("partially_delivered", {}, [EventType.SENT]),
+        ("failed", {"ErrorCode": "30008"}, [EventType.FAILED]),
+        ("failed", {"ErrorCode": "21610"}, [EventType.BOUNCED]),
+        ("canceled", {}, [EventType.FAILED]),
     ],
 )
-def test_a_status_says_what_became_of_the_message(
-    status: str, fields: dict[str, str], kinds: list[ReceiptKind]
-) -> None:
-    assert [receipt.kind for receipt in said(status, **fields)] == kinds
+def test_a_status_says_what_became_of_the_message(status: str, fields: dict[str, str], kinds: list[EventType]) -> None:
+    assert [receipt.type for receipt in said(status, **fields)] == kinds
 
 
 def test_repeats_are_equal_and_later_states_are_not() -> None:

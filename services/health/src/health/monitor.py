@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from sluice.bus.messages import AttemptReport, ProviderHealth
 from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
 from sluice.model.message import Channel
+from sluice.model.outcome import Scope
 from sluice.runtime import metrics
 
 _REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
@@ -71,7 +72,7 @@ class HealthMonitor:
                     event.provider_id, event.project_id, event.channel, now
                 )
             attempts_by_provider[event.provider_id].append(
-                Attempt(min(event.occurred_at, now), event.outcome, _throttle_duration(event.retry_after_s))
+                Attempt(min(event.occurred_at, now), _health_outcome(event), _throttle_duration(event.retry_after_s))
             )
         for provider_id, attempts in attempts_by_provider.items():
             provider = self._providers.pop(provider_id)
@@ -213,3 +214,10 @@ def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> 
         metrics.PROVIDERS.labels(before.channel.value, before.status).dec()
     if after is not None:
         metrics.PROVIDERS.labels(after.channel.value, after.status).inc()
+
+
+def _health_outcome(event: AttemptReport) -> str:
+    """The outcome as the breaker counts it: an account that declines every message is at fault."""
+    if event.outcome == "declined" and event.scope == Scope.ACCOUNT:
+        return "provider_fault"
+    return event.outcome or ""

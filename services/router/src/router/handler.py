@@ -16,11 +16,10 @@ from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
 from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
-from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
 from sluice.routing.probe_budget import ProbeBudget
 from sluice.routing.selection import Deferred, Exhausted, Health, Selected, select_provider
 from sluice.runtime import failpoints, metrics

@@ -22,11 +22,11 @@ from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, republish
 from sluice.delivery.retry_policy import RetryPolicy, expire, resolve
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import DispatchSettings

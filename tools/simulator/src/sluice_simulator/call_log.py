@@ -1,4 +1,4 @@
-"""The append-only ledger: what really happened at the far end, one JSON object a line."""
+"""The call log: the calls that a fake provider received, one JSON object a line, only ever appended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_LINES = 10_000  # lines kept in memory, for the control port and for tests
 
 
 class CallLog:
-    """Lines to a file (none without ``path``), each handed to the operating system before ``write`` returns.
+    """Lines to a file (none without ``path``), each passed to the operating system before ``write`` returns.
 
-    It survives the death of this process and of every other one; only the machine's own death can cost lines.
+    The file survives the end of this and every other process; only a crash of the machine can lose lines.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The control port: look at the simulator and change its script while it runs. Loopback only, no authentication."""
+"""The control port: read the simulator's logs and change its scenario. Loopback only, without authentication."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice_simulator.scenario import Scenario
 
 
 class SimulatorApi(Protocol):
-    """What the control port needs of the simulator."""
+    """The part of the simulator that the control port uses."""
 
     scenario: Scenario
     call_log: CallLog
@@ -42,15 +42,15 @@ def _respond(simulator: SimulatorApi, request: FakeRequest) -> FakeResponse:
             return json_response(200, {"endpoints": _counters(simulator), "calls": list(simulator.call_log.lines)})
         case "GET", "/receipts":
             return json_response(200, {"receipts": list(simulator.webhook_log.lines)})
-    return json_response(404, {"message": "there is PUT and GET /scenario, GET /calls, /receipts and /healthz"})
+    return json_response(404, {"message": "the paths are PUT and GET /scenario, GET /calls, /receipts and /healthz"})
 
 
 def _put_scenario(simulator: SimulatorApi, body: bytes) -> FakeResponse:
     try:
         scenario = Scenario.model_validate(orjson.loads(body))
+        simulator.apply_scenario(scenario)
     except (orjson.JSONDecodeError, ValidationError) as error:
         return json_response(422, {"message": str(error)})
-    simulator.apply_scenario(scenario)
     return json_response(200, {"ok": True})
 
 

@@ -1,4 +1,4 @@
-"""What a far end is: a record of pure functions, the mirror image of a provider package."""
+"""A dialect: how one provider's API reads a call and writes responses and receipts. Pure functions in a value."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
+from pydantic import BaseModel
 
 from sluice.providers.contract import TransportKind
+from sluice.providers.kit.smtp_types import Phase
 from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
-    """A request as it came in; header names in lower case."""
+    """A request as received; header names in lower case."""
 
     method: str
     path: str  # without query
     headers: Mapping[bytes, bytes]
     body: bytes
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +35,43 @@ class FakeResponse:
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
-    """An answer in JSON."""
+    """A response in JSON."""
     return FakeResponse(status, orjson.dumps(body), tuple((headers or {}).items()))
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedSend:
-    """What the far end understood of a call that it could read."""
+    """A call that sends a message."""
 
     recipient: str
-    provider_message_id: str  # the id it would give
-    reference: str | None = None  # ours, wherever this provider carries it
-    idempotency_key: str | None = None  # idempotency key
-    message_id: str | None = None  # our public id, when it travels too
-    account: str = ""  # whose call: API key or account sid
-    secret: str = ""  # what signs this account's receipts, when the call itself tells
-    callback: str | None = None  # where receipts go, when the call itself tells
-    forced_response: FakeResponse | None = (
-        None  # the provider's own test numbers: this answer, whatever the script says
-    )
-    fields: Mapping[str, str] = field(default_factory=dict)  # what the answer and the receipts repeat
+    provider_message_id: str  # the id that the provider assigns
+    reference: str | None = None  # our attempt reference, wherever this provider carries it
+    idempotency_key: str | None = None
+    message_id: str | None = None  # our public id, when the call carries it
+    account: str = ""  # API key or account id
+    secret: str = ""  # signs this account's receipts, when the call carries it
+    callback: str | None = None  # URL for receipts, when the call carries it
+    forced_response: FakeResponse | None = None  # of the provider's own test numbers, whatever the scenario says
+    fields: Mapping[str, str] = field(default_factory=dict)  # repeated in the response and in receipts
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A call that the provider refuses before the scenario decides: unauthenticated, malformed, unknown path."""
+
+    response: FakeResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call of another kind than a send: a token exchange, a look-up, an upload."""
+
+    response: FakeResponse
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptPayload:
-    """One receipt before it is signed. ``statement_id`` stays the same over repeats."""
+    """One receipt before it is signed. ``receipt_id`` stays the same over repeats."""
 
     receipt_id: str
     url: str
@@ -66,28 +81,55 @@ class ReceiptPayload:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptDialect:
-    """How a far end speaks about a message later."""
+class ReceiptContext:
+    """What a receipt is written from. ``kind``: an event type, ``inbound`` or ``opt_out``."""
 
-    state: Callable[
-        [ParsedSend, str, str, datetime, EndpointScenario], ReceiptPayload | None
-    ]  # kind, id; None: nowhere to send
+    send: ParsedSend
+    kind: str
+    receipt_id: str
+    at: datetime
+    scenario: EndpointScenario
+    dashboard: BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptDialect:
+    """How a provider writes and signs receipts.
+
+    ``other_key`` and ``other_body`` make a false receipt: another key of the same form, other bytes that still parse.
+    """
+
+    write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
     sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
-    signature: str  # the header that holds the signature
+    signature_header: str
+    other_key: Callable[[str], str] = lambda secret: secret + "x"
+    other_body: Callable[[bytes], bytes] = lambda body: body + b" "
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpDialect:
+    """Replies of an SMTP server: by behaviour and phase, "" for all other phases; and the phase of each behaviour."""
+
+    replies: Mapping[Behaviour, Mapping[Phase | str, str]]
+    phases: Mapping[Behaviour, Phase]
+
+
+class NoDashboard(BaseModel, extra="forbid"):
+    """A provider without settings that matter to the simulator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One kind of far end. ``read`` and ``answer`` are None for SMTP, whose dialogue has its own server."""
+    """One kind of fake provider. HTTP dialects have ``read`` and ``respond``, SMTP dialects ``smtp``."""
 
     name: str
     package: str
     transport: TransportKind
     default_port: int = 0  # of ``sluice simulate``; 0: a free one
-    read: Callable[[FakeRequest], ParsedSend | FakeResponse] | None = (
-        None  # HttpAnswer: refused before the script is asked
-    )
+    read: Callable[[FakeRequest], ParsedSend | Refused | Answered] | None = None
     respond: Callable[[Behaviour, ParsedSend, Rule], FakeResponse] | None = None
-    # Takes an idempotency key: (the answer when other bytes come under it, the answer while it is being worked on)
+    # Of a provider with idempotency keys: the response to other bytes under a key, and to a call in progress.
     conflicts: tuple[FakeResponse, FakeResponse] | None = None
     receipts: ReceiptDialect | None = None
+    dashboard: type[BaseModel] = NoDashboard  # the settings that an account has in the provider's dashboard
+    smtp: SmtpDialect | None = None

@@ -1,4 +1,4 @@
-"""A door: one far end on one port, with its rules, its memory and its counters."""
+"""An endpoint: one fake provider on one port, with its rules, its idempotency keys and its counters."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from random import Random
 from time import monotonic
 from typing import Any
 
+from pydantic import BaseModel
+
 from sluice_simulator.call_log import CallLog
 from sluice_simulator.dialect import Dialect, FakeResponse, ParsedSend
 from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule, RuleSet, Scenario, draw
 from sluice_simulator.webhook_sender import WebhookSender
 
-IDEMPOTENCY_TTL = 24 * 3600.0  # seconds an idempotency key is honoured
+IDEMPOTENCY_TTL = 24 * 3600.0  # seconds that an idempotency key is honoured
 
 
 @dataclass(slots=True)
 class IdempotencyEntry:
-    """What happened under an idempotency key. ``answer`` is None while the first call is being worked on."""
+    """The call under an idempotency key. ``response`` is None while the first call is in progress."""
 
     body: bytes  # digest
     since: float
@@ -28,15 +30,15 @@ class IdempotencyEntry:
 
 @dataclass(slots=True)
 class Decision:
-    """What is done to one call."""
+    """The treatment of one call."""
 
     behaviour: Behaviour
-    delay: float  # seconds before the answer
+    delay: float  # seconds before the response
     rule: Rule
 
 
 class Endpoint:
-    """The part of a far end that remembers."""
+    """The stateful part of a fake provider."""
 
     def __init__(self, name: str, dialect: Dialect, call_log: CallLog, webhook_sender: WebhookSender) -> None:
         self.name = name
@@ -50,29 +52,35 @@ class Endpoint:
         self.apply_scenario(Scenario())
 
     def apply_scenario(self, scenario: Scenario) -> None:
-        """Take over a script from the next call on; what was remembered stays."""
+        """Follow a scenario from the next call on; idempotency keys and counters stay."""
         self._seed = scenario.seed
         self._rules: RuleSet = scenario.rules(self.name)
-        self.script = scenario.endpoints.get(self.name, EndpointScenario())
+        self.scenario = scenario.endpoints.get(self.name, EndpointScenario())
+        self.dashboard = self.read_dashboard(scenario)
         self._times: Counter[str] = Counter()
         self._allowed: dict[float, tuple[float, float]] = {}  # limit -> (tokens, when counted)
 
+    def read_dashboard(self, scenario: Scenario) -> BaseModel:
+        """The account's dashboard settings in this scenario; ValidationError when the dialect has no such setting."""
+        stated = scenario.endpoints.get(self.name, EndpointScenario()).dashboard
+        return self.dialect.dashboard.model_validate(stated)
+
     @property
     def idempotency_count(self) -> int:
-        """How many idempotency keys are remembered."""
+        """The number of stored idempotency keys."""
         return len(self._keys)
 
     @property
     def default_rule(self) -> Rule:
-        """What holds before a recipient is known."""
+        """The rule that applies before a recipient is known."""
         return self._rules.default
 
     def has_rule(self, recipient: str) -> bool:
-        """Whether a prefix rule is meant for this recipient."""
+        """Whether a prefix rule matches this recipient."""
         return self._rules.match(recipient) is not self._rules.default
 
     def decide(self, recipient: str) -> Decision:
-        """What is done to a call for this recipient: the same for every run with the same seed."""
+        """The treatment of a call for this recipient: the same in every run with the same seed."""
         rule = self._rules.match(recipient)
         if rule.limit and not self._within(rule.limit):
             return Decision(Behaviour.THROTTLE, 0.0, rule)
@@ -84,7 +92,7 @@ class Endpoint:
         return Decision(behaviour, delay, rule)
 
     def _within(self, limit: float) -> bool:
-        """A token bucket that holds one second's worth."""
+        """A token bucket with the size of one second."""
         now = monotonic()
         tokens, counted_at = self._allowed.get(limit, (max(limit, 1.0), now))
         tokens = min(max(limit, 1.0), tokens + (now - counted_at) * limit)
@@ -92,7 +100,7 @@ class Endpoint:
         return tokens >= 1
 
     def lookup(self, send: ParsedSend, body: bytes) -> tuple[IdempotencyEntry, FakeResponse | None]:
-        """The memory of this call's key, and the answer that follows from it (None: do the work)."""
+        """The entry of this call's key, and the response that follows from it (None: the call is processed)."""
         digest = sha256(body).digest()
         found = self._keys.get(f"{send.account}/{send.idempotency_key}") if send.idempotency_key else None
         if found is None or monotonic() - found.since > IDEMPOTENCY_TTL:
@@ -104,12 +112,12 @@ class Endpoint:
         return found, found.response or in_progress
 
     def store(self, send: ParsedSend, entry: IdempotencyEntry) -> None:
-        """Keep it under the call's key, when the call has one and this provider looks at it."""
+        """Store the entry under the call's key, when it has one and this provider honours keys."""
         if send.idempotency_key and self.dialect.conflicts:
             self._keys[f"{send.account}/{send.idempotency_key}"] = entry
 
     def record(self, *, accepted: bool, answered: bool, **fields: Any) -> None:
-        """One call is over: count it and write it down."""
+        """Count a finished call and log it."""
         self.calls += 1
         self.accepted += accepted
         self.call_log.write(

@@ -1,4 +1,4 @@
-"""Serving an HTTP far end: read the call, ask the script, take the message or not, answer or not."""
+"""Serving an HTTP dialect: read the call, decide by the scenario, take the message or not, respond or not."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from sluice_simulator.dialect import FakeRequest, FakeResponse, ParsedSend
+from sluice_simulator.dialect import FakeRequest, FakeResponse, ParsedSend, Refused
 from sluice_simulator.endpoint import Decision, Endpoint, IdempotencyEntry
-from sluice_simulator.http_server import HttpConnection
+from sluice_simulator.http_server import HttpConnection, listen_http
+from sluice_simulator.listener import Listener
 from sluice_simulator.scenario import Behaviour
+from sluice_simulator.smtp_server import SmtpSettings
 
-# What something in front of a provider says when the provider itself did not: nobody can tell whether it took
-# the message.
+# A response of something in front of a provider: it does not say whether the provider took the message.
 PROXY_ERROR = FakeResponse(500, b"<html><h1>Internal Server Error</h1></html>", (("Content-Type", "text/html"),))
 GARBAGE = FakeResponse(200, b"<html>Welcome to the hotel's network</html>", (("Content-Type", "text/html"),))
 
 
 def handle_request(endpoint: Endpoint, request: FakeRequest, connection: HttpConnection) -> None:
-    """The handler of an HTTP door."""
+    """The handler of an HTTP endpoint."""
     dialect = endpoint.dialect
     assert dialect.read is not None
     send = dialect.read(request)
-    if isinstance(send, FakeResponse):
-        answered = connection.respond(send)
+    if not isinstance(send, ParsedSend):
+        answered = connection.respond(send.response)
+        behaviour = "unreadable" if isinstance(send, Refused) else "other"
+        status = send.response.status
         endpoint.record(
-            accepted=False, answered=answered, behaviour="unreadable", status=send.status, **_request_fields(request)
+            accepted=False, answered=answered, behaviour=behaviour, status=status, **_request_fields(request)
         )
         return
     entry, known = endpoint.lookup(send, request.body)
@@ -65,7 +68,7 @@ def _process(
 
 
 def _client_gone(timer: asyncio.TimerHandle, finish: partial[None]) -> None:
-    """The client went before its answer was due: its fate is known now, so is what the ledger says."""
+    """The client disconnected before its response was due: the line is written now."""
     timer.cancel()
     finish()
 
@@ -78,26 +81,25 @@ def _finish(
     entry: IdempotencyEntry,
     decision: Decision,
 ) -> None:
-    """Answer as the verdict says, and write the call down."""
+    """Respond as decided, and log the call."""
     assert endpoint.dialect.respond is not None
-    connection.on_lost = None  # a connection that ends from here on has no call left to give up
+    connection.on_lost = None  # the call is over: the end of the connection no longer concerns it
     response = endpoint.dialect.respond(decision.behaviour, send, decision.rule)
     if decision.behaviour.takes:
         entry.response = response
     status, answered = _respond(connection, decision.behaviour, response)
-    about = _call_fields(send, request)
     endpoint.record(
         accepted=decision.behaviour.takes,
         answered=answered,
         behaviour=decision.behaviour,
         status=status,
         provider_message_id=send.provider_message_id if decision.behaviour.takes else None,
-        **about,
+        **_call_fields(send, request),
     )
 
 
 def _respond(connection: HttpConnection, behaviour: Behaviour, response: FakeResponse) -> tuple[int | None, bool]:
-    """The status that was meant, and whether the whole answer went out."""
+    """The intended status, and whether the whole response was written."""
     match behaviour:
         case Behaviour.HANG | Behaviour.ACCEPT_SILENT:
             return None, False
@@ -127,3 +129,8 @@ def _call_fields(send: ParsedSend, request: FakeRequest) -> dict[str, Any]:
         "recipient": send.recipient,
         "body": sha256(request.body).hexdigest(),
     }
+
+
+async def serve(endpoint: Endpoint, host: str, port: int, _: SmtpSettings) -> Listener:
+    """Serve until the listener is closed; ``port`` 0 takes a free one."""
+    return await listen_http(partial(handle_request, endpoint), host, port)

@@ -1,7 +1,7 @@
-"""A bare HTTP/1.1 server: enough for a far end, fast enough to be the sink of a benchmark.
+"""A minimal HTTP/1.1 server, fast enough for the fake providers of a benchmark.
 
-A handler is called with the complete request and answers through the connection, at once or later, whole, slowly
-or with a TCP reset. No task is made for a request.
+A handler is called with the complete request and responds through the connection, at once or later, whole, slowly
+or with a TCP reset. A request creates no task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client. Requests are handled one after the other, as they came."""
+    """One client. Requests are handled one after the other, in their order."""
 
     def __init__(self, handler: Handler, clients: set[asyncio.Transport]) -> None:
         self._handler = handler
@@ -40,12 +40,12 @@ class HttpConnection(asyncio.Protocol):
         self._size = 0
         self._waiting: list[FakeRequest] = []
         self._busy = False
-        self.on_lost: Callable[[], None] | None = None  # called once when the client goes before it is answered
+        self.on_lost: Callable[[], None] | None = None  # called once when the client disconnects before its response
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, without declaring it
         self._clients.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class HttpConnection(asyncio.Protocol):
             lost, self.on_lost = self.on_lost, None
             lost()
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         self._target, self._headers, self._body, self._size = b"", {}, [], 0
@@ -82,8 +82,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         method = self._parser.get_method().decode("ascii")
-        path = self._target.partition(b"?")[0].decode("latin-1")
-        self._waiting.append(FakeRequest(method, path, self._headers, b"".join(self._body)))
+        path, _, query = self._target.decode("latin-1").partition("?")
+        self._waiting.append(FakeRequest(method, path, self._headers, b"".join(self._body), query))
         self._next()
 
     def _next(self) -> None:
@@ -91,14 +91,14 @@ class HttpConnection(asyncio.Protocol):
             self._busy = True
             self._handler(self._waiting.pop(0), self)
 
-    # What the handler calls.
+    # Called by the handler.
 
     @property
     def lost(self) -> bool:
         return self._transport is None
 
     def respond(self, response: FakeResponse) -> bool:
-        """Write the whole answer; False when the client is no longer there."""
+        """Write the whole response; False when the client has disconnected."""
         if self._transport is None or self._transport.is_closing():
             return False
         self._transport.write(encode_response(response))
@@ -106,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def drip(self, response: FakeResponse) -> None:
-        """Write the answer a byte a second."""
+        """Write the response, one byte a second."""
         self._drip(memoryview(encode_response(response)))
 
     def _drip(self, rest: memoryview) -> None:
@@ -128,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close so that the other side sees a reset, not an end: unsent data is thrown away."""
+    """Close with a TCP RST instead of a FIN; unsent data is discarded."""
     client = transport.get_extra_info("socket")
     if client is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -136,7 +136,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def encode_response(response: FakeResponse) -> bytes:
-    """The answer as it goes over the wire."""
+    """The response in bytes."""
     lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
     if not any(name.lower() == "content-type" for name, _ in response.headers):
         lines.append("Content-Type: application/json")

@@ -1,4 +1,4 @@
-"""A listening socket together with everybody who came in through it, so that both can be closed."""
+"""A listening socket together with its connections, so that both can be closed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-CLOSE_TURNS = 20  # turns of the loop that closing connections get to say that they are closed
+CLOSE_TURNS = 20  # turns of the loop that closing connections have to report it
 
 
 class Listener:
-    """Serves from ``open`` to ``close``. A session adds its transport to ``clients`` and takes it out again."""
+    """Serves from ``open`` to ``close``. A session adds its transport to ``clients`` and removes it."""
 
     def __init__(self) -> None:
         self.clients: set[asyncio.Transport] = set()
@@ -31,7 +31,7 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stop listening and cut everybody off."""
+        """Stop listening and abort every connection."""
         if self._server is not None:
             self._server.close()
         for transport in list(self.clients):

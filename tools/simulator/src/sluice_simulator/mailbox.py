@@ -44,7 +44,7 @@ class StoredMail:
 
 
 class Mailbox:
-    """A Maildir. A mail is complete in ``new/`` or not there at all."""
+    """A Maildir. A mail in ``new/`` is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Mailbox:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def store(self, envelope: Envelope) -> str:
-        """Keep the mail with its envelope in front, as a local delivery agent does; the file's name."""
+        """Keep the mail with its envelope in front, as a local delivery agent does; returns the file's name."""
         name = f"{time_ns()}.{uuid4().hex[:8]}.sluice"
         head = f"Return-Path: <{envelope.sender}>\r\n"
         head += "".join(f"Delivered-To: {recipient}\r\n" for recipient in envelope.recipients)
@@ -60,13 +60,13 @@ class Mailbox:
         (self.folder / "tmp" / name).rename(self.folder / "new" / name)
         return name
 
-    def reply(self, phase: Phase, envelope: Envelope, usual: str) -> Reply:
-        """The desk of the SMTP server: everything is welcome."""
-        return Reply(f"250 2.0.0 Ok: queued as {self.store(envelope)}" if phase is Phase.END_OF_DATA else usual)
+    def reply(self, phase: Phase, envelope: Envelope, default: str) -> Reply:
+        """The handler of the SMTP server: accepts every mail."""
+        return Reply(f"250 2.0.0 Ok: queued as {self.store(envelope)}" if phase is Phase.END_OF_DATA else default)
 
 
 def list_mails(data_dir: Path, limit: int | None = None) -> Iterator[StoredMail]:
-    """The mails of the demo's mailbox, newest first; none when it was never started."""
+    """The mails of the demo's mailbox, newest first; none if the mailbox was never started."""
     folder = data_dir / FOLDER
     paths = [path for name in ("new", "cur") for path in (folder / name).glob("*.sluice*")]
     yield from islice(map(_stored, sorted(paths, key=lambda path: path.name, reverse=True)), limit)

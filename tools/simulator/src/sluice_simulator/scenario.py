@@ -1,4 +1,4 @@
-"""What the far ends do, as data: rules by recipient prefix, by door, and one default."""
+"""What fake providers do, as data: rules by recipient prefix, by endpoint, and one default."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sluice.providers.kit.smtp_types import Phase
 
 
 class Behaviour(StrEnum):
-    """What happens to one call. Only those that begin with ``accept``, and ``drip``, take the message."""
+    """The treatment of one call. Only those that begin with ``accept``, and ``drip``, take the message."""
 
     ACCEPT = "accept"
     REJECT = "reject"  # the provider's own refusal of this message
     THROTTLE = "throttle"  # with the provider's own headers
     AUTH = "auth"  # the account is refused
     FAULT = "fault"  # a definite 5xx: not taken
-    HANG = "hang"  # read everything, answer nothing
-    DRIP = "drip"  # take it, and answer one byte a second
+    HANG = "hang"  # read everything, send no response
+    DRIP = "drip"  # take it, and respond one byte a second
     RESET = "reset"  # cut the connection (TCP RST) before anything is taken
     GARBAGE = "garbage"  # a 200 that is not the provider's: nothing taken
     ACCEPT_SILENT = "accept-then-never-answer"
@@ -35,12 +35,12 @@ class Behaviour(StrEnum):
 
     @property
     def takes(self) -> bool:
-        """Whether the message is in the provider's hands afterwards."""
+        """Whether the provider has the message afterwards."""
         return self.startswith("accept") or self is Behaviour.DRIP
 
 
 class Forgery(StrEnum):
-    """How a false receipt is false."""
+    """What is false about a false receipt."""
 
     MISSING = "missing"  # no signature
     EMPTY = "empty"
@@ -55,38 +55,36 @@ class _Part(BaseModel):
 
 
 class Latency(_Part):
-    """Answer times: lognormal. ``median`` in seconds, ``sigma`` of the logarithm (0: always the median)."""
+    """Response times: lognormal. ``median`` in seconds, ``sigma`` of the logarithm (0: always the median)."""
 
     median: float = Field(ge=0, le=3600)
     sigma: float = Field(default=0.0, ge=0, le=5)
 
 
 class Receipts(_Part):
-    """What is said later about a message that was taken."""
+    """The receipts of a message that was taken."""
 
-    kinds: tuple[str, ...] = ("sent", "delivered")  # in true order; words of ReceiptKind
+    kinds: tuple[str, ...] = ("sent", "delivered")  # in this order: event types, ``inbound``, ``opt_out``
     delay: float = Field(default=0.1, ge=0)  # seconds from the acceptance to the first
     interval: float = Field(default=0.05, ge=0)  # seconds between two
     copies: int = Field(default=1, ge=0, le=1000)  # each one this many times
     shuffle: bool = False  # in any order
-    before_answer: bool = False  # the first leaves before the call is answered
-    forged: tuple[Forgery, ...] = ()  # one false statement each, besides the true ones
-    forged_kind: str = "bounced"  # what the false ones claim
+    before_answer: bool = False  # the first is sent before the response to the call
+    forged: tuple[Forgery, ...] = ()  # one false receipt each, besides the genuine ones
+    forged_kind: str = "bounced"  # the kind that the false ones claim
 
 
 class Rule(_Part):
-    """How calls are treated. What a rule for a prefix leaves out is taken from the door's own rule."""
+    """How calls are treated. A field that a prefix rule omits is taken from the endpoint's own rule."""
 
     behaviour: Behaviour = Behaviour.ACCEPT
-    probabilities: Mapping[Behaviour, float] = Field(
-        default_factory=dict
-    )  # instead of ``do``, with these probabilities
+    probabilities: Mapping[Behaviour, float] = Field(default_factory=dict)  # of other behaviours
     fail: float = Field(default=0.0, ge=0, le=100)  # per cent that end in ``fault``
     code: str | None = None  # which of the provider's documented errors, where several fit
-    retry_after: float = Field(default=1.0, ge=0)  # seconds, what a throttled caller is told
+    retry_after: float = Field(default=1.0, ge=0)  # seconds, sent to a throttled caller
     limit: float | None = Field(default=None, gt=0)  # calls per second; those above are throttled
     latency: Latency | None = None
-    phase: Phase | None = None  # SMTP: where in the dialogue it happens
+    phase: Phase | None = None  # SMTP: where in the dialogue it takes effect
     receipts: Receipts = Receipts()
 
     @cached_property
@@ -96,21 +94,21 @@ class Rule(_Part):
 
 
 class Webhook(_Part):
-    """Where receipts of an account go, for providers that are told so in a dashboard."""
+    """Where receipts of an account go, for providers whose dashboard holds the URL."""
 
     url: str
     secret: str
 
 
 class EndpointScenario(Rule):
-    """One door: its own rule, rules by recipient prefix, and what the provider's dashboard would hold."""
+    """One endpoint: its own rule, rules by recipient prefix, and the account's settings at the provider."""
 
     prefixes: Mapping[str, Rule] = Field(default_factory=dict)
     webhooks: Mapping[str, Webhook] = Field(default_factory=dict)  # by API key; "*" for all others
-    auth_token: str | None = None  # signs receipts when the caller used an API key, which cannot
+    dashboard: Mapping[str, Any] = Field(default_factory=dict)  # the dialect's own settings
 
 
-# Always there, unless a script says otherwise for the same prefix: a demonstration needs no script.
+# Built in, unless a scenario has a rule for the same prefix: a demonstration needs no scenario.
 BUILT_IN: Mapping[str, Rule] = {
     **{f"{behaviour}+": Rule(behaviour=behaviour) for behaviour in Behaviour},
     **{f"+1999{number:03}": Rule(behaviour=behaviour) for number, behaviour in enumerate(Behaviour)},
@@ -118,7 +116,7 @@ BUILT_IN: Mapping[str, Rule] = {
 
 
 class Scenario(_Part):
-    """The whole script. ``seed``: equal seeds treat equal calls equally, in whatever order they come."""
+    """The whole scenario. ``seed``: equal seeds treat equal calls equally, in any order."""
 
     seed: int = 0
     default: Rule = Rule()
@@ -126,7 +124,7 @@ class Scenario(_Part):
     endpoints: Mapping[str, EndpointScenario] = Field(default_factory=dict)
 
     def rules(self, endpoint: str) -> RuleSet:
-        """The rules of one door, ready for look-up."""
+        """The rules of one endpoint, ready for look-up."""
         scenario = self.endpoints.get(endpoint, EndpointScenario())
         own = _merge(self.default, scenario)
         prefixes = {**BUILT_IN, **self.prefixes, **scenario.prefixes}
@@ -136,7 +134,7 @@ class Scenario(_Part):
 
 @dataclass(frozen=True)
 class RuleSet:
-    """A door's rules: the first prefix that fits, longest first, else the door's own."""
+    """An endpoint's rules: the longest prefix that matches, else the endpoint's own rule."""
 
     default: Rule
     by_prefix: tuple[tuple[str, Rule], ...]
@@ -153,28 +151,28 @@ class RuleSet:
 
 
 def _merge(below: Rule, above: Rule) -> Rule:
-    """``above`` where it says something, ``below`` elsewhere."""
+    """``above`` where it sets a field, ``below`` elsewhere."""
     said = {name: getattr(above, name) for name in above.model_fields_set if name in Rule.model_fields}
     return Rule.model_construct(**{**{name: getattr(below, name) for name in Rule.model_fields}, **said})
 
 
 def draw(rule: Rule, dice: Random) -> tuple[Behaviour, float]:
-    """What is done to a call, and after how many seconds. Two throws always, so that runs stay comparable."""
+    """A call's behaviour and delay in seconds. Always two random numbers, so that runs stay comparable."""
     throw, delay = dice.random(), 0.0
     if rule.latency:
         delay = rule.latency.median * dice.lognormvariate(0, rule.latency.sigma)
-    for behaviour, odds in {
+    for behaviour, probability in {
         **rule.probabilities,
         Behaviour.FAULT: rule.probabilities.get(Behaviour.FAULT, 0) + rule.fail / 100,
     }.items():
-        throw -= odds
+        throw -= probability
         if throw < 0:
             return behaviour, delay
     return rule.behaviour, delay
 
 
 def read_scenario(path: Path) -> Scenario:
-    """A script from a ``.toml`` or ``.json`` file. ValueError says what is wrong with it."""
+    """A scenario from a ``.toml`` or ``.json`` file. ValueError names what is wrong with it."""
     text = path.read_bytes()
     parsed: Any = tomllib.loads(text.decode()) if path.suffix == ".toml" else orjson.loads(text)
     return Scenario.model_validate(parsed)

@@ -1,33 +1,40 @@
-"""The simulator: far ends behind doors, two ledgers, a postman, and a control port."""
+"""The simulator: fake providers on their endpoints, two logs, a webhook sender, and a control port."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from sluice.providers.contract import TransportKind
+from sluice_simulator import http_endpoint, smtp_endpoint
 from sluice_simulator.call_log import CallLog
 from sluice_simulator.control_api import handle_control
 from sluice_simulator.endpoint import Endpoint
-from sluice_simulator.http_endpoint import handle_request
 from sluice_simulator.http_server import listen_http
+from sluice_simulator.listener import Listener
 from sluice_simulator.registry import DIALECTS
 from sluice_simulator.scenario import Scenario
-from sluice_simulator.smtp_endpoint import SmtpEndpoint
-from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
+from sluice_simulator.smtp_server import SmtpSettings
 from sluice_simulator.webhook_sender import WebhookSender
 
-CALLS, RECEIPTS = "calls.jsonl", "receipts.jsonl"  # in the ledger folder
+CALLS, RECEIPTS = "calls.jsonl", "receipts.jsonl"  # in the log folder
+
+Serve = Callable[[Endpoint, str, int, SmtpSettings], Awaitable[Listener]]
+SERVERS: Mapping[TransportKind, Serve] = {
+    TransportKind.HTTP: http_endpoint.serve,
+    TransportKind.SMTP: smtp_endpoint.serve,
+}
 
 
 class Simulator:
     """``async with Simulator() as simulator``: serves on free loopback ports until the block ends.
 
-    ``doors``: name -> kind of far end, so that there can be two SMTP servers; by default one of each kind, named
-    after it. ``ports``: door name -> port, 0 or none for a free one. ``ledger``: the folder for both ledgers.
+    ``endpoints``: name -> dialect, so that there can be two SMTP servers; by default one for each dialect, named after
+    it. ``ports``: endpoint -> port, 0 or none for a free one. ``log_dir``: the folder of both logs. ``smtp``: for all
+    SMTP endpoints, or by endpoint.
     """
 
     def __init__(
@@ -46,9 +53,10 @@ class Simulator:
         self.call_log = CallLog(log_dir / CALLS if log_dir else None)
         self.webhook_log = CallLog(log_dir / RECEIPTS if log_dir else None)
         self.webhook_sender = WebhookSender(self.webhook_log)
-        kinds = endpoints if endpoints is not None else {name: name for name in DIALECTS}
+        dialects = endpoints if endpoints is not None else {name: name for name in DIALECTS}
         self.endpoints = {
-            name: Endpoint(name, DIALECTS[kind], self.call_log, self.webhook_sender) for name, kind in kinds.items()
+            name: Endpoint(name, DIALECTS[dialect], self.call_log, self.webhook_sender)
+            for name, dialect in dialects.items()
         }
         self._ports = dict(ports or {})
         self._smtp = smtp or SmtpSettings()
@@ -75,28 +83,25 @@ class Simulator:
 
     async def _listen(self, stack: AsyncExitStack, endpoint: Endpoint) -> int:
         port = self._ports.get(endpoint.name, 0)
-        if endpoint.dialect.transport is TransportKind.SMTP:
-            listener = await listen_smtp(SmtpEndpoint(endpoint), self._smtp_settings(endpoint.name), self.host, port)
-        else:
-            listener = await listen_http(partial(handle_request, endpoint), self.host, port)
+        settings = self._smtp if isinstance(self._smtp, SmtpSettings) else self._smtp.get(endpoint.name, SmtpSettings())
+        listener = await SERVERS[endpoint.dialect.transport](endpoint, self.host, port, settings)
         stack.push_async_callback(listener.close)
         return listener.port
 
-    def _smtp_settings(self, endpoint: str) -> SmtpSettings:
-        return self._smtp if isinstance(self._smtp, SmtpSettings) else self._smtp.get(endpoint, SmtpSettings())
-
     def apply_scenario(self, scenario: Scenario) -> None:
-        """Take over another script, from the next call on."""
+        """Follow another scenario from the next call on; ValidationError, and no change, when it does not fit."""
+        for endpoint in self.endpoints.values():
+            endpoint.read_dashboard(scenario)
         self.scenario = scenario
         for endpoint in self.endpoints.values():
             endpoint.apply_scenario(scenario)
 
     def address(self, endpoint: str) -> tuple[str, int]:
-        """Host and port of a door."""
+        """Host and port of an endpoint."""
         return self.host, self.endpoints[endpoint].port
 
     def url(self, endpoint: str) -> str:
-        """The ``baseUrl`` of an HTTP door."""
+        """The ``baseUrl`` of an HTTP endpoint."""
         return f"http://{self.host}:{self.endpoints[endpoint].port}"
 
     @property
@@ -105,5 +110,5 @@ class Simulator:
 
     @property
     def calls(self) -> list[dict[str, object]]:
-        """The last calls, as they are in the ledger."""
+        """The last calls, as they are in the call log."""
         return list(self.call_log.lines)

@@ -1,7 +1,7 @@
 """A small SMTP server (RFC 5321) that can go wrong at any point of the dialogue.
 
-A desk decides what is said at each phase; the session says it: at once, late, byte by byte, never, or with a TCP
-reset. Used by the simulator's SMTP doors and by the demo's mailbox.
+A handler decides the reply at each phase; the session sends it: at once, late, byte by byte, never, or as a TCP reset.
+Used by the simulator's SMTP endpoints and by the demo's mailbox.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATH = re.compile(r"\s*<([^<>]*)>\s*(.*)\Z")
 
 @dataclass(frozen=True, slots=True)
 class SmtpSettings:
-    """What the server offers. ``implicit``: TLS from the first byte, else STARTTLS when there is a context."""
+    """The server's features. ``implicit``: TLS from the first byte, else STARTTLS when there is a context."""
 
     tls: ssl.SSLContext | None = None
     implicit: bool = False
@@ -38,17 +38,17 @@ class SmtpSettings:
 
 
 class ReplyMode(StrEnum):
-    """How a reply leaves."""
+    """How a reply is sent."""
 
-    SEND = "say"
+    SEND = "send"
     DRIP = "drip"  # a byte a second
-    HANG = "hang"  # not at all, and nothing after it either
+    HANG = "hang"  # not at all, and no later one either
     RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply. ``done`` learns whether it was said in full, once that is known."""
+    """One reply. ``on_sent`` is called with whether it was sent in full, once that is known."""
 
     text: str
     mode: ReplyMode = ReplyMode.SEND
@@ -58,23 +58,23 @@ class Reply:
 
 @dataclass(slots=True)
 class Envelope:
-    """What the dialogue has brought so far."""
+    """The state of the transaction."""
 
     sender: str = ""
     recipients: list[str] = field(default_factory=list)
     envelope_id: str | None = None
     message: bytes = b""
     encrypted: bool = False
-    user: str | None = None  # what AUTH brought, undecoded
+    user: str | None = None  # of AUTH, undecoded
     in_transaction: bool = False  # MAIL was taken: only RSET or the final dot end the transaction
-    handler_state: object = None  # the desk's own
+    handler_state: object = None  # the handler's own
 
 
 class SmtpHandler(Protocol):
-    """Decides. Anything but a 2xx (3xx for DATA) means: not this sender, not this recipient, not this mail."""
+    """Decides replies. Any but a 2xx (3xx for DATA) refuses the sender, the recipient or the mail."""
 
     def reply(self, phase: Phase, envelope: Envelope, default: str) -> Reply:
-        """The reply at this phase; ``usual`` is what a server says when all is well."""
+        """The reply at this phase; ``default`` is the positive one."""
 
 
 class SmtpSession(asyncio.Protocol):
@@ -95,10 +95,10 @@ class SmtpSession(asyncio.Protocol):
         self._user: str | None = None
         self._envelope = Envelope()
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, without declaring it
         self._clients.add(self._transport)
         self._start_over()
         self._respond(Phase.GREETING, "220 simulator ESMTP")
@@ -111,7 +111,7 @@ class SmtpSession(asyncio.Protocol):
         if self._transport is not None:
             self._clients.discard(self._transport)
         self._transport = None
-        self._notify_sent(said=False)
+        self._notify_sent(sent=False)
 
     def _read(self) -> None:
         while not self._quiet and self._transport is not None:
@@ -129,7 +129,7 @@ class SmtpSession(asyncio.Protocol):
         return True
 
     def _read_message(self) -> bool:
-        """The message up to the final dot; dots are taken off again."""
+        """Read the message up to the final dot, and undo the dot stuffing."""
         if self._buffer.startswith(_DOT_END[2:]):
             end, after = 0, 3
         else:
@@ -181,7 +181,7 @@ class SmtpSession(asyncio.Protocol):
             self._reply("502 5.5.1 Not available")
         elif self._respond(Phase.TLS, "220 2.0.0 Go ahead"):
             self._quiet = True
-            self._buffer.clear()  # what came in the clear after STARTTLS is forgotten
+            self._buffer.clear()  # bytes in the clear after STARTTLS are discarded
             self._upgrade = asyncio.create_task(self._encrypt(self._settings.tls))
 
     async def _encrypt(self, context: ssl.SSLContext) -> None:
@@ -189,7 +189,7 @@ class SmtpSession(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             transport = await loop.start_tls(self._transport, self, context, server_side=True)
-        except (OSError, ssl.SSLError):  # the client did not like the certificate, or went
+        except (OSError, ssl.SSLError):  # the client refused the certificate, or disconnected
             self._clients.discard(self._transport)  # asyncio reports no lost connection in a handshake
             self._abort()
             self.connection_lost(None)
@@ -214,7 +214,7 @@ class SmtpSession(asyncio.Protocol):
             self._reply("504 5.5.4 Mechanism not known")
 
     def _ask(self, questions: int) -> None:
-        """The client sends so many lines; any will do."""
+        """Read ``questions`` lines; any content is accepted."""
 
         def answered(line: bytes) -> None:
             if questions > 1:
@@ -291,35 +291,35 @@ class SmtpSession(asyncio.Protocol):
     def _start_over(self) -> None:
         self._envelope = Envelope(encrypted=self._encrypted, user=self._user)
 
-    # Saying it.
+    # Replies.
 
-    def _respond(self, phase: Phase, usual: str) -> bool:
-        """Ask the desk and say what it decides; True when that was the usual, positive reply."""
-        turn = self._handler.reply(phase, self._envelope, usual)
-        self._done = turn.on_sent
-        match turn.mode:
+    def _respond(self, phase: Phase, default: str) -> bool:
+        """Send the handler's reply; True when it is a positive one."""
+        reply = self._handler.reply(phase, self._envelope, default)
+        self._done = reply.on_sent
+        match reply.mode:
             case ReplyMode.HANG:
                 self._quiet = True
-                self._notify_sent(said=False)
+                self._notify_sent(sent=False)
             case ReplyMode.RESET:
-                self._notify_sent(said=False)
+                self._notify_sent(sent=False)
                 self._abort()
             case ReplyMode.DRIP:
                 self._quiet = True
-                self._notify_sent(said=False)
-                self._drip(memoryview(f"{turn.text}\r\n".encode()))
-            case ReplyMode.SEND if turn.delay:
+                self._notify_sent(sent=False)
+                self._drip(memoryview(f"{reply.text}\r\n".encode()))
+            case ReplyMode.SEND if reply.delay:
                 self._quiet = True
-                asyncio.get_running_loop().call_later(turn.delay, self._send_late, turn.text)
+                asyncio.get_running_loop().call_later(reply.delay, self._send_late, reply.text)
             case ReplyMode.SEND:
-                self._reply(turn.text)
-                self._notify_sent(said=True)
-        return turn.text == usual or turn.text[:1] in "23"
+                self._reply(reply.text)
+                self._notify_sent(sent=True)
+        return reply.text == default or reply.text[:1] in "23"
 
     def _send_late(self, text: str) -> None:
         self._quiet = False
         self._reply(text)
-        self._notify_sent(said=self._transport is not None)
+        self._notify_sent(sent=self._transport is not None)
         self._read()
 
     def _drip(self, rest: memoryview) -> None:
@@ -336,10 +336,10 @@ class SmtpSession(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(f"{text}\r\n".encode())
 
-    def _notify_sent(self, *, said: bool) -> None:
+    def _notify_sent(self, *, sent: bool) -> None:
         done, self._done = self._done, None
         if done is not None:
-            done(said)
+            done(sent)
 
     def _abort(self) -> None:
         if self._transport is not None:

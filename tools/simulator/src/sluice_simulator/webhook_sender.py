@@ -1,4 +1,4 @@
-"""The postman: sends the receipts that the script promises, and writes down what came of each."""
+"""The webhook sender: sends the receipts that the scenario asks for, and logs each with its response."""
 
 from __future__ import annotations
 
@@ -14,25 +14,19 @@ import aiohttp
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice_simulator.call_log import CallLog
-from sluice_simulator.dialect import ParsedSend, ReceiptDialect, ReceiptPayload
+from sluice_simulator.dialect import ParsedSend, ReceiptContext, ReceiptDialect, ReceiptPayload
 from sluice_simulator.scenario import Forgery, Rule
 
 if TYPE_CHECKING:
     from sluice_simulator.endpoint import Endpoint
 
-RETRY_DELAYS = (
-    0.2,
-    1.0,
-    5.0,
-    15.0,
-    60.0,
-)  # seconds before each repeat of a genuine statement that was not answered 2xx
-RESPONSE_TIMEOUT = 15.0  # seconds the receiver has
-MAX_CONCURRENT = 64  # sendings in flight; more would measure the sockets of one machine
+RETRY_DELAYS = (0.2, 1.0, 5.0, 15.0, 60.0)  # seconds before each repeat of a genuine receipt without a 2xx response
+RESPONSE_TIMEOUT = 15.0  # seconds
+MAX_CONCURRENT = 64  # requests in flight; more would measure the sockets of one machine
 
 
 class WebhookSender:
-    """Sends receipts until it is closed; what is still due then is dropped."""
+    """Sends receipts until it is closed; receipts that are still due then are dropped."""
 
     def __init__(self, call_log: CallLog) -> None:
         self.call_log = call_log
@@ -41,7 +35,7 @@ class WebhookSender:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def open(self) -> None:
-        """Make the session; the loop must be running."""
+        """Open the HTTP session; the loop must be running."""
         connector = aiohttp.TCPConnector(limit=MAX_CONCURRENT, keepalive_timeout=10)
         timeout = aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT)
         self._session = aiohttp.ClientSession(
@@ -49,19 +43,19 @@ class WebhookSender:
         )
 
     async def close(self) -> None:
-        """Stop everything that is still due."""
+        """Cancel every receipt that is still due."""
         await self._due.cancel()
         if self._session is not None:
             await self._session.close()
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is due any more."""
+        """Wait until no receipt is due any more."""
         await self._due.join()
 
     def schedule_receipts(self, endpoint: Endpoint, send: ParsedSend, rule: Rule) -> None:
-        """A message was taken: plan everything that will be said about it."""
-        plan, speaks = rule.receipts, endpoint.dialect.receipts
-        if speaks is None or not (plan.kinds or plan.forged):
+        """Plan the receipts of a message that was taken."""
+        plan, dialect = rule.receipts, endpoint.dialect.receipts
+        if dialect is None or not (plan.kinds or plan.forged):
             return
         planned: list[tuple[str, str, Forgery | None]] = []
         for kind in plan.kinds:
@@ -70,50 +64,32 @@ class WebhookSender:
         if plan.shuffle:
             Random(send.recipient).shuffle(planned)  # noqa: S311
         wait = 0.0 if plan.before_answer else plan.delay
-        for number, (kind, statement_id, forgery) in enumerate(planned):
-            self._plan(endpoint, speaks, send, kind, statement_id, forgery, wait + number * plan.interval)
-
-    def _plan(
-        self,
-        endpoint: Endpoint,
-        speaks: ReceiptDialect,
-        send: ParsedSend,
-        kind: str,
-        statement_id: str,
-        forgery: Forgery | None,
-        wait: float,
-    ) -> None:
-        payload = speaks.state(send, kind, statement_id, utc_now() + timedelta(seconds=wait), endpoint.script)
-        if payload is None:
-            return
-        about: dict[str, object] = {
-            "endpoint": endpoint.name,
-            "kind": kind,
-            "receipt_id": statement_id,
-            "forged": forgery,
-            "reference": send.reference,
-            "provider_message_id": send.provider_message_id,
-        }
-        self._due.spawn(self._send(speaks, payload, forgery, wait, about))
+        for number, (kind, receipt_id, forgery) in enumerate(planned):
+            delay = wait + number * plan.interval
+            at = utc_now() + timedelta(seconds=delay)
+            context = ReceiptContext(send, kind, receipt_id, at, endpoint.scenario, endpoint.dashboard)
+            payload = dialect.write(context)
+            if payload is not None:
+                self._due.spawn(self._send(dialect, payload, forgery, delay, _log_fields(endpoint, context)))
 
     async def _send(
         self,
-        speaks: ReceiptDialect,
+        dialect: ReceiptDialect,
         payload: ReceiptPayload,
         forgery: Forgery | None,
         wait: float,
-        about: dict[str, object],
+        fields: dict[str, object],
     ) -> None:
-        """Send until it is answered 2xx; a forged one once."""
+        """Send until a 2xx response; a forged one once."""
         for attempt, pause in enumerate((wait, *(RETRY_DELAYS if forgery is None else ())), start=1):
             await asyncio.sleep(pause)
-            status = await self._post(*signed(speaks, payload, forgery), url=payload.url)
-            self.call_log.write(**about, attempt=attempt, status=status)
+            status = await self._post(*signed(dialect, payload, forgery), url=payload.url)
+            self.call_log.write(**fields, forged=forgery, attempt=attempt, status=status)
             if status is not None and 200 <= status < 300:
                 return
 
     async def _post(self, headers: dict[str, str], body: bytes, *, url: str) -> int | None:
-        """The status of the answer; None when there was none."""
+        """The status of the response; None when there was none."""
         assert self._session is not None
         try:
             async with (
@@ -125,37 +101,40 @@ class WebhookSender:
             return None
 
 
+def _log_fields(endpoint: Endpoint, context: ReceiptContext) -> dict[str, object]:
+    return {
+        "endpoint": endpoint.name,
+        "kind": context.kind,
+        "receipt_id": context.receipt_id,
+        "reference": context.send.reference,
+        "provider_message_id": context.send.provider_message_id,
+    }
+
+
 def signed(
-    speaks: ReceiptDialect, payload: ReceiptPayload, forgery: Forgery | None = None
+    dialect: ReceiptDialect, payload: ReceiptPayload, forgery: Forgery | None = None
 ) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one sending, genuine or false in one way."""
+    """Headers and body of one sending, genuine or false in one way.
+
+    Where signatures carry no time, or do not cover the body, the matching forgeries use another key instead.
+    """
     now = utc_now()
     then = now - timedelta(hours=1)
-    timeless = speaks.sign(payload, now) == speaks.sign(payload, then)
-    if forgery is Forgery.WRONG_KEY or (forgery is Forgery.OLD and timeless):
-        payload = replace(payload, secret=_other_secret(payload.secret))
-    headers = speaks.sign(payload, then if forgery is Forgery.OLD else now)
+    other = replace(payload, body=dialect.other_body(payload.body))
+    genuine = dialect.sign(payload, now)
+    timeless = forgery is Forgery.OLD and genuine == dialect.sign(payload, then)
+    bodyless = forgery is Forgery.OTHER_BODY and genuine == dialect.sign(other, now)
+    if forgery is Forgery.WRONG_KEY or timeless or bodyless:
+        payload = replace(payload, secret=dialect.other_key(payload.secret))
+    headers = dialect.sign(payload, then if forgery is Forgery.OLD else now)
     headers["content-type"] = payload.content_type
-    signature = headers.pop(speaks.signature)
     match forgery:
         case Forgery.MISSING:
-            return headers, payload.body
+            del headers[dialect.signature_header]
         case Forgery.EMPTY:
-            signature = ""
+            headers[dialect.signature_header] = ""
         case Forgery.TRUNCATED:
-            signature = signature[:-4]
-        case Forgery.OTHER_BODY:
-            return {**headers, speaks.signature: signature}, _other_body(payload)
+            headers[dialect.signature_header] = headers[dialect.signature_header][:-4]
         case _:
             pass
-    return {**headers, speaks.signature: signature}, payload.body
-
-
-def _other_secret(secret: str) -> str:
-    """A key of the same form that is not this one."""
-    return "whsec_b3RoZXIta2V5LW90aGVyLWtleS1vdGhlcg==" if secret.startswith("whsec_") else secret + "x"
-
-
-def _other_body(payload: ReceiptPayload) -> bytes:
-    """Other bytes that still mean something."""
-    return payload.body + (b"&Extra=1" if b"=" in payload.body[:40] else b" ")
+    return headers, other.body if forgery is Forgery.OTHER_BODY else payload.body

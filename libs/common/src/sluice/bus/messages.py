@@ -89,7 +89,8 @@ class AttemptReport(BusMessage):
     channel: Channel
     occurred_at: AwareDatetime
     provider_id: UUID | None = None
-    outcome: str | None = None  # of the attempt: see sluice.model.outcome
+    outcome: str | None = None  # of the attempt: see sluice.model.outcome.outcome_name
+    scope: str | None = None  # declined, throttled: message, recipient, pair, sender, account
     retry_after_s: float | None = None  # throttled: the pause that the provider asked for
 
 
@@ -103,6 +104,7 @@ class DeliveryEvent(AttemptReport):
     state: State | None = None
     attempt: int | None = None
     duration_ms: int | None = None  # the attempt's duration
+    reason: str | None = None  # of a refusal or a negative receipt: a word of sluice.model.reasons
     detail: str = ""
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from sluice.bus.messages import Assignment
 from sluice.delivery.job import Job
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.delivery.settings import WorkerPolicy
+from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
 from sluice.model.message import Email, content_adapter
 from sluice.model.outcome import Outcome, ProviderFault
 from sluice.providers import registry
-from sluice.providers.adapters.sandbox import SANDBOX
-from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage
+from sluice.providers.account import Account, UnusableAccountError, open_account
+from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
+from sluice.providers.contract import OutboundMessage
 from sluice.runtime import failpoints
+from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.store import messages
 from sluice.store.cipher import CredentialCipher
@@ -28,24 +28,16 @@ from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Db
 from sluice.store.deliveries import Claimed
 from sluice.store.providers import ProviderRow
-from sluice.transports.provider_call import Transports, call_provider
+from sluice.transports.provider_call import Transports
 
 log = structlog.get_logger()
 
 _LEASE_MARGIN = 1.0  # seconds between the deadline of a call and the end of its lease
+_SANDBOX_ACCOUNT = Account(SANDBOX_PROVIDER_ID, 0, SANDBOX, SandboxCredentials())
 
 
 class UnusableProviderError(SluiceError):
     """The assigned provider cannot be used now; the text is the reason."""
-
-
-class Account(NamedTuple):
-    """A provider account, ready for calls."""
-
-    version: int  # of the provider's row
-    package: AnyPackage
-    credentials: Credentials
-    callback_url: str | None  # for receipts
 
 
 class AttemptCaller:
@@ -63,9 +55,10 @@ class AttemptCaller:
         self._db = db
         self._config = config
         self._cipher = cipher
-        self._transports = transports
+        self._calls = TokenCache(transports)
         self._policy = policy
         self._accounts: dict[UUID, Account] = {}
+        self._callback_urls: dict[UUID, str] = {}
 
     def account(self, assignment: Assignment) -> Account:
         """The account of the assigned provider, decrypted once per version of its row.
@@ -77,25 +70,31 @@ class AttemptCaller:
         reason = why_unusable(assignment, row)
         if reason is not None:
             raise UnusableProviderError(reason)
-        account = self._accounts.get(assignment.provider_id)
-        if account is None or (row is not None and account.version != row.version):
-            account = self._accounts[assignment.provider_id] = self._open(assignment.provider_id, row)
+        if row is None:  # usable without a row: the sandbox
+            return _SANDBOX_ACCOUNT
+        account = self._accounts.get(row.id)
+        if account is None or account.version != row.version:
+            account = self._accounts[row.id] = self._open(row)
         return account
 
-    def _open(self, provider_id: UUID, row: ProviderRow | None) -> Account:
-        base = self._policy.public_url
-        callback_url = f"{base.rstrip('/')}/v1/receipts/{ids.encode_id('prv', provider_id)}" if base else None
-        if row is None:  # usable without a row: the sandbox
-            return Account(0, SANDBOX, SANDBOX.credentials(), callback_url)
+    def _open(self, row: ProviderRow) -> Account:
         try:
-            package = registry.get_package(row.package)
-            decrypted = self._cipher.decrypt(row.encrypted_credentials, project_id=row.project_id, provider_id=row.id)
-            credentials = package.credentials.model_validate_json(decrypted)
-        except (SluiceError, ValidationError, LookupError) as error:
-            # Only the type: the text of a ValidationError contains the credentials.
-            log.error("provider_unusable", provider=str(row.id), error=type(error).__name__)
+            return open_account(row, self._cipher)
+        except UnusableAccountError as error:
+            log.error("provider_unusable", provider=str(row.id), error=str(error))
             raise UnusableProviderError("the provider's credentials cannot be used") from None
-        return Account(row.version, package, credentials, callback_url)
+
+    def _callback_url(self, provider_id: UUID) -> str | None:
+        """The address for the provider's receipts; None without a public URL."""
+        base = self._policy.public_url
+        if base is None:
+            return None
+        url = self._callback_urls.get(provider_id)
+        if url is None:
+            url = self._callback_urls[provider_id] = (
+                f"{base.rstrip('/')}/v1/receipts/{ids.encode_id('prv', provider_id)}"
+            )
+        return url
 
     async def call(self, job: Job, claimed: Claimed, account: Account) -> Outcome:
         """Call the provider once.
@@ -114,8 +113,9 @@ class AttemptCaller:
             reference=job.reference,
             message_id=ids.encode_id("msg", claimed.message_id),
             created_at=claimed.created_at,
+            attempted_at=utc_now(),
             attachments=attachments,
-            callback_url=account.callback_url,
+            callback_url=self._callback_url(account.provider_id),
         )
         # If the process was paused after the claim, the lease may be almost over: a call must not outlive it.
         left = job.claimed_at + self._policy.attempt_lease - time.monotonic() - _LEASE_MARGIN
@@ -123,9 +123,7 @@ class AttemptCaller:
             return ProviderFault("not called: the worker was paused until the lease had almost expired")
         assert failpoints.hit("call.before")
         deadline = min(left, self._policy.provider_timeout)
-        outcome = await call_provider(
-            account.package, outbound, account.credentials, self._transports, deadline=deadline
-        )
+        outcome = await self._calls.call(account, outbound, deadline=deadline)
         assert failpoints.hit("call.answered")
         return outcome
 

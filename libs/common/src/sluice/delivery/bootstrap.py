@@ -1,23 +1,22 @@
-"""The wiring of a worker: the worker services differ only in their arguments."""
+"""The wiring of a worker: the services differ only in what they pass here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.topics import Group, delivery_topic
-from sluice.delivery.sandbox import SandboxTransport
 from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.model.message import Channel
-from sluice.providers.contract import TransportKind
 from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
+from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
-from sluice.transports.http import open_http
-from sluice.transports.smtp import open_smtp
+from sluice.transports.opening import open_transports
 
 
 async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> None:
@@ -29,16 +28,15 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         config = await process.open_config()
         publisher = await process.open_publisher()
         settlements = await process.enter(SettlementWriter(pool, publisher).running())
+        # The bulkheads bound the calls; a second bound would make calls wait after their deadline began.
+        transports = await process.enter(
+            open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0)
+        )
         worker = Worker(
             db=pool,
             config=config,
             cipher=cipher,
-            transports={
-                # The bulkheads bound the calls; a second bound would make calls wait after their deadline began.
-                TransportKind.HTTP: await process.enter(open_http(connections_per_origin=0)),
-                TransportKind.SMTP: await process.enter(open_smtp()),
-                TransportKind.SANDBOX: SandboxTransport(pool),
-            },
+            transports=transports,
             publisher=publisher,
             settlements=settlements,
             policy=settings,

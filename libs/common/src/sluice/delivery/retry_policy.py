@@ -12,11 +12,13 @@ from sluice.model.message import DeliveryClass
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Outcome,
     ProviderFault,
-    Rejected,
+    RecipientRejected,
     Throttled,
     Unknown,
+    outcome_name,
 )
 from sluice.model.state import EventType
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES
@@ -52,25 +54,6 @@ class Resolution(NamedTuple):
     next_task: DeliveryTask | None = None
 
 
-def outcome_name(outcome: Outcome) -> str:
-    """The outcome's word in SQL, events and metrics."""
-    match outcome:
-        case Accepted():
-            return "accepted"
-        case Rejected():
-            return "rejected"
-        case Throttled():
-            return "throttled"
-        case AuthFailed():
-            return "auth_failed"
-        case ProviderFault():
-            return "provider_fault"
-        case Unknown():
-            return "unknown"
-        case _:
-            assert_never(outcome)
-
-
 def resolve(
     task: DeliveryTask, handle: RetryHandle, outcome: Outcome, *, idempotent: bool, at: datetime, policy: RetryPolicy
 ) -> Resolution:
@@ -80,9 +63,9 @@ def resolve(
             return Resolution(
                 _attempt_transition(task, handle, EventType.SENT, outcome, at, provider_message_id=provider_message_id)
             )
-        case Rejected():
+        case RecipientRejected():
             return Resolution(_attempt_transition(task, handle, EventType.FAILED, outcome, at))
-        case Throttled() | AuthFailed() | ProviderFault():
+        case Declined() | Throttled() | AuthFailed() | ProviderFault():
             return _fail_over(task, handle, outcome, at, policy)
         case Unknown():
             return _after_unknown(task, handle, outcome, idempotent=idempotent, at=at, policy=policy)
@@ -101,20 +84,22 @@ def _attempt_transition(
     due_at: datetime | None = None,
     enqueued_at: datetime | None = None,
 ) -> Transition:
-    reason = "" if isinstance(outcome, Accepted) else outcome.reason
+    detail = "" if isinstance(outcome, Accepted) else outcome.detail
     return Transition(
         delivery_id=task.delivery_id,
         attempt=task.attempt,
         in_flight=True,
         type=type_,
         occurred_at=at,
-        detail=_truncate(_describe(outcome, reason)),
+        detail=_truncate(_describe(outcome, detail)),
         provider_id=handle.provider_id,
         due_at=due_at,
         enqueued_at=enqueued_at,
         outcome=outcome_name(outcome),
         provider_message_id=None if provider_message_id is None else _truncate(provider_message_id),
+        receipt_ids=tuple(map(_truncate, outcome.receipt_ids)) if isinstance(outcome, Accepted) else (),
         unknown=isinstance(outcome, Unknown),
+        reason=outcome.reason if isinstance(outcome, RecipientRejected | Declined) else None,
     )
 
 
@@ -123,10 +108,10 @@ def _truncate(text: str) -> str:
     return text[:_MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
-def _describe(outcome: Outcome, reason: str) -> str:
+def _describe(outcome: Outcome, detail: str) -> str:
     if isinstance(outcome, Unknown):
-        return f"{reason}; the message may have been sent: a duplicate is possible"
-    return reason
+        return f"{detail}; the message may have been sent: a duplicate is possible"
+    return detail
 
 
 def next_task(
@@ -154,7 +139,7 @@ def next_task(
 def _fail_over(
     task: DeliveryTask,
     handle: RetryHandle,
-    outcome: Throttled | AuthFailed | ProviderFault,
+    outcome: Declined | Throttled | AuthFailed | ProviderFault,
     at: datetime,
     policy: RetryPolicy,
 ) -> Resolution:
@@ -170,7 +155,7 @@ def _fail_over(
     return Resolution(
         step,
         next_task(
-            task, attempted_providers=(*task.attempted_providers, handle.provider_id), reason=outcome.reason, at=at
+            task, attempted_providers=(*task.attempted_providers, handle.provider_id), reason=outcome.detail, at=at
         ),
     )
 
@@ -192,7 +177,7 @@ def _after_unknown(
                 enqueued_at=at,
             )
             tried = (*task.attempted_providers, handle.provider_id)
-            after = next_task(task, attempted_providers=tried, reason=outcome.reason, at=at, unknown_attempts=1)
+            after = next_task(task, attempted_providers=tried, reason=outcome.detail, at=at, unknown_attempts=1)
             return Resolution(step, after.model_copy(update={"retry_handle": handle}) if idempotent else after)
         case DeliveryClass.STANDARD:
             # Under the same key a repeat cannot double, so there is nothing to wait for but the provider's recovery.

@@ -21,6 +21,7 @@ from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
+from sluice.model.outcome import Scope
 from sluice.model.state import STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
@@ -42,6 +43,7 @@ class Settlement(NamedTuple):
     resolution: Resolution
     started_at: datetime | None = None
     retry_after: timedelta | None = None  # what a throttling provider asked for
+    scope: Scope | None = None  # of a declined or throttled attempt
 
 
 class SettlementWriter:
@@ -144,8 +146,10 @@ def _event(settlement: Settlement, number: int) -> dict[str, Any]:
         "attempt": step.attempt or None,
         "provider_id": step.provider_id,
         "outcome": step.outcome,
+        "scope": settlement.scope,
         "duration_ms": took,
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
+        "reason": step.reason,
         "detail": step.detail,
     }
 

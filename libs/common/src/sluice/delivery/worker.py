@@ -14,16 +14,17 @@ from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import RetryHandle
 from sluice.bus.publisher import Publisher
 from sluice.bus.window import Record
-from sluice.delivery.attempt import Account, AttemptCaller, UnusableProviderError, why_unusable
+from sluice.delivery.attempt import AttemptCaller, UnusableProviderError, why_unusable
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads
 from sluice.delivery.claims import ClaimWriter
 from sluice.delivery.job import Job, parse_job, reroute
 from sluice.delivery.leases import renew_leases
-from sluice.delivery.retry_policy import expire, outcome_name, resolve, throttle_duration
+from sluice.delivery.retry_policy import expire, resolve, throttle_duration
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import Settlement, SettlementWriter, record_late_acceptance
-from sluice.model.outcome import AuthFailed, Outcome, Throttled, Unknown
+from sluice.model.outcome import AuthFailed, Declined, Outcome, Throttled, Unknown, outcome_name
+from sluice.providers.account import Account
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
@@ -34,9 +35,7 @@ from sluice.transports.provider_call import Transports
 
 log = structlog.get_logger()
 
-_REROUTE_DELAY = (
-    0.3  # seconds until an unusable provider's delivery is rerouted: the router's configuration may be behind
-)
+_REROUTE_DELAY = 0.3  # seconds, for an unusable provider: the router's configuration may be behind
 _DEFAULT_THROTTLE = timedelta(seconds=1)  # if the provider names no time
 
 
@@ -169,7 +168,7 @@ class Worker:
             retry_after = throttle_duration(outcome) or _DEFAULT_THROTTLE
             bulkhead.throttle(time.monotonic() + retry_after.total_seconds())
         elif isinstance(outcome, AuthFailed):
-            log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.reason)
+            log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
         if not isinstance(outcome, Unknown):
             bulkhead.record_latency(duration)
         metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcome)).inc()
@@ -178,7 +177,8 @@ class Worker:
         resolution = resolve(
             job.task, handle, outcome, idempotent=account.package.idempotent, at=now, policy=self._policy
         )
-        return Settlement(job.task, resolution, started_at, retry_after)
+        scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
+        return Settlement(job.task, resolution, started_at, retry_after, scope)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:

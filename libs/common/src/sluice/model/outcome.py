@@ -1,52 +1,102 @@
-"""What one attempt ended in: a closed union. Each member makes the worker do something different."""
+"""The result of one attempt: a closed union. Each member makes the worker do something different.
+
+``reason`` is the normalised cause, ``detail`` the provider's own words after redaction.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
+
+from sluice.model.reasons import Reason
+
+
+class Scope(StrEnum):
+    """The extent of a refusal: which later calls would meet it as well."""
+
+    MESSAGE = "message"  # this message only
+    RECIPIENT = "recipient"  # every message to this recipient
+    PAIR = "pair"  # every message of this sender to this recipient
+    SENDER = "sender"  # every message of this sender
+    ACCOUNT = "account"  # every message through this account
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has taken the message over; ``provider_message_id`` is its own id for it ("" when it gives none)."""
+    """The provider took the message.
+
+    ``provider_message_id`` is its own id for the message ("" when it gives none). ``receipt_ids`` are the ids that
+    its receipts carry where they do not carry our reference: several for a message in parts.
+    """
 
     provider_message_id: str
+    receipt_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """This message will never be taken by any provider (bad recipient, bad content): no retry, no failover."""
+class RecipientRejected:
+    """No provider will deliver to this recipient: final. ``gone``: the address or device will not come back."""
 
-    reason: str
+    reason: Reason = Reason.OTHER
+    detail: str = ""
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """This account or server does not take the message; another provider may. ``scope``: MESSAGE or ACCOUNT."""
+
+    reason: Reason = Reason.OTHER
+    detail: str = ""
+    scope: Scope = Scope.MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Not taken, because of a rate or a quota; ``retry_after`` is the provider's own wish, None when it named none."""
+    """Not taken because of a rate or a quota; ``retry_after`` is the provider's wait, None when it names none."""
 
-    reason: str
+    detail: str = ""
     retry_after: timedelta | None = None
+    scope: Scope = Scope.ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
 class AuthFailed:
-    """Our account or its configuration is at fault, not the message: park the account, try the next provider."""
+    """The account's credentials or configuration are refused, whatever the message: suspend the account."""
 
-    reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderFault:
-    """Definitely not taken, and it is the provider's fault: the next provider may be tried safely."""
+    """Not taken, through the provider's own fault: the next provider may be tried safely."""
 
-    reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Bytes were sent and no answer came: the message may or may not have been taken."""
+    """Bytes were sent and no response came: the message may or may not have been taken."""
 
-    reason: str
+    detail: str = ""
 
 
-Outcome = Accepted | Rejected | Throttled | AuthFailed | ProviderFault | Unknown
+Refusal = RecipientRejected | Declined | Throttled | AuthFailed | ProviderFault | Unknown
+Outcome = Accepted | Refusal
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """The outcome's word in SQL, events and metrics."""
+    return _NAMES[type(outcome)]
+
+
+_NAMES: dict[type[Outcome], str] = {
+    Accepted: "accepted",
+    RecipientRejected: "recipient_rejected",
+    Declined: "declined",
+    Throttled: "throttled",
+    AuthFailed: "auth_failed",
+    ProviderFault: "provider_fault",
+    Unknown: "unknown",
+}

@@ -1,22 +1,24 @@
-"""What a provider package is: a record of pure functions. No sockets, no clock, no settings in here.
+"""The provider contract, version 2: a package is a value made of pure functions. No sockets, no clock, no settings.
 
-A package says how a message becomes a request of one *wire* (HTTP, SMTP, the sandbox), how that wire's
-answer becomes an :data:`~sluice.model.outcome.Outcome`, and how the provider's receipts are checked and read.
+A package says how a message becomes a request of one *transport* (HTTP, SMTP, the sandbox), how that transport's
+response becomes an :data:`~sluice.model.outcome.Outcome`, and how the provider's webhook requests are verified and
+read. docs/adding-a-provider.md is the guide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import Outcome
-from sluice.runtime.clock import utc_now
+from sluice.model.outcome import AuthFailed, Outcome, ProviderFault
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
 
 
 class Credentials(BaseModel):
@@ -27,59 +29,49 @@ class Credentials(BaseModel):
 
 
 class TransportKind(StrEnum):
-    """How a request leaves the house; the worker has one transport for each."""
+    """The protocol of a request; the worker has one transport for each."""
 
     HTTP = "http"
     SMTP = "smtp"
     SANDBOX = "sandbox"
 
 
+# Sending ---------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """One delivery on its way to one provider."""
+    """One delivery, as one attempt sends it."""
 
     content: Email | Sms | Whatsapp | ChatMessage | Push
     recipient: str  # number, chat id or device token; for e-mail the first ``to``, the rest is in the content
-    reference: str  # "att_…": unique per attempt, kept when an ambiguous one is repeated at its provider
+    reference: str  # "att_…": unique per attempt, and the same in a same-key retry
     message_id: str  # public id, "msg_…", the same over all attempts
-    created_at: datetime  # when the message was accepted; the Date of a mail, so that repeats are identical
+    created_at: datetime  # when the message was accepted; the Date of a mail, so that retries are identical
+    attempted_at: datetime  # the only clock of ``build``: dated signatures
     attachments: Mapping[str, bytes] = field(default_factory=dict)  # content by sha256
-    callback_url: str | None = None  # where receipts should go; None when we have no public address
-    attempted_at: datetime = field(default_factory=utc_now)  # the only clock a package sees: dated signatures
+    callback_url: str | None = None  # where receipts should go; None without a public address
+    access_token: SecretStr | None = None  # of a package with a token exchange
 
 
-class ReceiptKind(StrEnum):
-    """What a receipt tells; the first group moves the state, the second only adds an event."""
-
-    SENT = "sent"
-    DELIVERED = "delivered"
-    BOUNCED = "bounced"
-    SOFT_BOUNCE = "soft_bounce"
-    COMPLAINED = "complained"
-    FAILED = "failed"
-
-    DEFERRED = "deferred"
-    OPENED = "opened"
-    CLICKED = "clicked"
-    READ = "read"
+class UnsupportedMessageError(ValueError):
+    """The package cannot express this message; the text is shown to the sender and names no recipient."""
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """One statement of a provider about one attempt."""
+class Token:
+    """An access token and the time from which the provider refuses it."""
 
-    receipt_id: str  # the provider's id of this statement, or one built from its content: repeats are equal
-    kind: ReceiptKind
-    reference: str | None = None  # our "att_…" when the provider gives it back
-    provider_message_id: str | None = None
-    recipient: str | None = None
-    occurred_at: datetime | None = None
-    detail: str = ""  # the provider's code and words, at most 500 characters
+    value: SecretStr
+    expires_at: datetime
+
+
+# Webhooks --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptRequest:
-    """A receipt as it came in. ``url``: the public one, with query; header names in lower case."""
+class WebhookRequest:
+    """A request on the receipt URL. ``url``: the public one, with query; header names in lower case."""
 
     method: str
     url: str
@@ -88,26 +80,120 @@ class ReceiptRequest:
     received_at: datetime
 
 
-class UnsupportedMessageError(ValueError):
-    """The package cannot express this message; the text is shown to the sender and names no recipient."""
-
-
 class InvalidReceiptSignatureError(Exception):
-    """The receipt does not carry a valid signature: nothing of it may be believed."""
+    """The request does not carry a valid signature: nothing of it may be believed."""
+
+
+RECEIPT_TYPES = frozenset(
+    {
+        *(EventType.SENT, EventType.DELIVERED, EventType.BOUNCED, EventType.SOFT_BOUNCE, EventType.COMPLAINED),
+        *(EventType.FAILED, EventType.DEFERRED, EventType.OPENED, EventType.CLICKED, EventType.READ),
+    }
+)
+"""The event types that a receipt may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReceipt:
+    """A provider's statement about one attempt, found by our reference or else by the provider's message id."""
+
+    receipt_id: str  # the provider's id of this statement, or one built from its content: repeats are equal
+    type: EventType  # one of RECEIPT_TYPES
+    reference: str | None = None  # our "att_…" when the provider returns it
+    provider_message_id: str | None = None
+    recipient: str | None = None
+    occurred_at: datetime | None = None
+    reason: Reason | None = None  # of a negative statement
+    detail: str = ""  # the provider's code and words, redacted, at most 500 characters
+    payload: bytes = b""  # this statement's part of a batch; empty: the whole request
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """A message from a recipient to one of the account's senders."""
+
+    inbound_id: str  # the provider's id: repeats are equal
+    sender: str
+    text: str = ""
+    recipient: str | None = None  # the account's sender that was written to
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """A recipient refuses further messages of this account."""
+
+    recipient: str
+    reason: Reason = Reason.UNSUBSCRIBED
+    occurred_at: datetime | None = None
+
+
+WebhookEvent = DeliveryReceipt | InboundMessage | OptOut
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookAnswer:
+    """A response that the provider expects word for word, for example to a handshake."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReply:
+    """What follows from a webhook request.
+
+    ``answer``: the response, 204 without a body when None. ``fetch``: a URL that has to be read first (a signing
+    certificate, a confirmation); the endpoint reads it once, if it matches the package's ``webhook_urls``, and calls
+    ``parse_webhook`` again with its content.
+    """
+
+    events: Sequence[WebhookEvent] = ()
+    answer: WebhookAnswer | None = None
+    fetch: str | None = None
+
+    @property
+    def receipts(self) -> list[DeliveryReceipt]:
+        """The events that are receipts."""
+        return [event for event in self.events if isinstance(event, DeliveryReceipt)]
+
+
+# The package -----------------------------------------------------------------------------------------------
+
+
+class ReceiptSource(StrEnum):
+    """How a provider's receipts arrive."""
+
+    NONE = "none"
+    WEBHOOK = "webhook"
+    SESSION = "session"  # on the connection that the transport keeps open
 
 
 C = TypeVar("C", bound=Credentials)
-Q = TypeVar("Q")  # the wire's request type
-A = TypeVar("A")  # the wire's answer type
+Q = TypeVar("Q")  # the transport's request type
+A = TypeVar("A")  # the transport's response type
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExchange(Generic[C, Q, A]):
+    """How an account's credentials become an access token: a request over the package's own transport, and its answer.
+
+    Nothing of a message is sent in an exchange, so a refused one is never an unknown outcome.
+    """
+
+    build_token_request: Callable[[C, datetime], Q]  # credentials, now
+    read_token: Callable[[A, datetime], Token | AuthFailed | ProviderFault]  # response, now
 
 
 @dataclass(frozen=True, slots=True)
 class Package(Generic[C, Q, A]):
-    """A provider package. ``idempotent``: a repeat with the same reference is accepted at most once.
+    """A provider package: its functions, and facts about the provider as data.
 
-    ``build`` raises :class:`UnsendableError`; ``classify`` never raises and never guesses: an answer that is
-    not the documented success nor a documented refusal is ``Unknown``. ``read_receipts`` raises
-    :class:`ForgedReceiptError`, and returns an empty list for a genuine statement that means nothing to us.
+    ``build`` raises :class:`UnsupportedMessageError`. ``classify`` never raises and never guesses: a response that is
+    neither the documented success nor a documented refusal is ``Unknown``. ``parse_webhook(request, credentials,
+    fetched)`` raises :class:`InvalidReceiptSignatureError`, and returns no events for a genuine request that says
+    nothing about a message; ``fetched`` is the content of fetched URLs by URL.
     """
 
     name: str  # "provider-resend"
@@ -117,9 +203,19 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome]
-    idempotent: bool = False
+    parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
+    token: TokenExchange[C, Q, A] | None = None
+
+    # Facts
+    docs_url: str = ""  # the provider's documentation of the API
+    receipts: ReceiptSource = ReceiptSource.NONE
+    idempotent: bool = False  # the provider accepts a retry under the same reference at most once
+    max_recipients: int = 1  # of one message
+    supports_attachments: bool = False
+    supports_html: bool = False
+    segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
-    parse_receipts: Callable[[ReceiptRequest, C], list[Receipt]] | None = None
+    webhook_urls: tuple[str, ...] = ()  # patterns (whole match) of the URLs that a webhook reply may fetch
 
 
 AnyPackage = Package[Any, Any, Any]

@@ -1,4 +1,4 @@
-"""Every provider package there is: the explicit list of ours, and what other distributions add."""
+"""Every provider package: the explicit list of ours, and those that other distributions add."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ PACKAGES: Mapping[str, AnyPackage] = {
 
 
 class UnknownPackageError(LookupError):
-    """There is no package of that name here."""
+    """No package of that name is installed."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"there is no provider package {name!r}; installed: {', '.join(sorted(known))}")
+        super().__init__(f"no provider package {name!r}; installed: {', '.join(sorted(known))}")
         self.name = name
 
 
 @lru_cache(maxsize=1)
 def installed() -> Mapping[str, AnyPackage]:
-    """Ours and third parties', by name; read from the entry points once per process."""
+    """Our packages and third parties', by name; read from the entry points once per process."""
     return {**load_entry_points(), **PACKAGES}
 
 
 def load_entry_points() -> dict[str, AnyPackage]:
-    """What the entry points offer. One that cannot be loaded is logged and left out; the rest goes on."""
+    """The packages of the entry points. One that cannot be loaded is logged and skipped."""
     found: dict[str, AnyPackage] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             package = entry.load()
-        except Exception as error:  # foreign code at import: anything can happen
+        except Exception as error:  # third-party code at import can raise anything
             _log().error("package_not_loaded", entry_point=entry.name, error=type(error).__name__)
             continue
         if not isinstance(package, Package) or package.name in PACKAGES:
-            # Not a package at all, or one that would take the place of ours.
+            # Not a package, or one with the name of ours.
             _log().error("package_refused", entry_point=entry.name)
             continue
         found[package.name] = package

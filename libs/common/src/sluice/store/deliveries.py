@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
 from sluice.store.db import Db, sparse_column
 
@@ -142,7 +143,9 @@ class Transition(NamedTuple):
     next_round: bool = False
     outcome: str | None = None  # of the attempt; None leaves the attempt's row unchanged
     provider_message_id: str | None = None
+    receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
     unknown: bool = False
+    reason: Reason | None = None  # of a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +174,9 @@ async def transition(
         WITH requested AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::text[], $6::timestamptz[],
                                  $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[], $11::boolean[],
-                                 $12::text[], $13::text[], $14::boolean[]) WITH ORDINALITY
+                                 $12::text[], $13::text[], $14::boolean[], $19::text[]) WITH ORDINALITY
                 AS r (delivery_id, attempt, in_flight, type, state, occurred_at, detail, provider_id, due_at,
-                      enqueued_at, next_round, outcome, provider_message_id, unknown, position)
+                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), changed AS (  -- the compare-and-set
             UPDATE deliveries d
@@ -191,7 +194,8 @@ async def transition(
                AND d.attempt_count = r.attempt AND d.in_flight = r.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING r.position, d.id, d.project_id, d.last_event_sequence AS sequence, r.attempt, r.type, r.state,
-                      r.occurred_at, coalesce(r.detail, '') AS detail, r.provider_id, r.outcome, r.provider_message_id
+                      r.occurred_at, coalesce(r.detail, '') AS detail, r.provider_id, r.outcome, r.provider_message_id,
+                      r.reason
         ), finished_attempts AS (
             UPDATE attempts a
                SET finished_at = c.occurred_at, outcome = c.outcome, error = c.detail,
@@ -200,9 +204,15 @@ async def transition(
              WHERE c.outcome IS NOT NULL AND a.delivery_id = c.id AND a.number = c.attempt
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
-                                detail)
-            SELECT id, sequence, project_id, type, state, occurred_at, nullif(attempt, 0), provider_id, detail
+                                reason, detail)
+            SELECT id, sequence, project_id, type, state, occurred_at, nullif(attempt, 0), provider_id, reason, detail
               FROM changed
+        ), new_receipt_ids AS (
+            INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
+            SELECT c.id, c.attempt, c.provider_id, i.provider_message_id
+              FROM unnest($20::int[], $21::text[]) AS i (position, provider_message_id)
+              JOIN changed c ON c.position = i.position
+            ON CONFLICT DO NOTHING
         ), deleted AS (
             DELETE FROM event_outbox WHERE id = ANY($17::bigint[])
         ), outbox AS (
@@ -230,6 +240,9 @@ async def transition(
         SETTLED_STATES,
         list(acknowledged),
         now + outbox_retry_after,
+        sparse_column(each.reason for each in transitions),
+        [position for position, each in enumerate(transitions, start=1) for _ in each.receipt_ids],
+        [receipt_id for each in transitions for receipt_id in each.receipt_ids],
     )
     sequences = _by_position(len(transitions), {row["position"]: row["sequence"] for row in rows})
     return TransitionResult(sequences, rows[0]["outbox_id"] if rows else None)

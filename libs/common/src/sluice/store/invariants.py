@@ -83,7 +83,8 @@ async def check_window(db: Db, window: Window) -> WindowReport:
         ), a AS (
             SELECT delivery_id, count(*) AS n, max(number) AS top,
                    count(*) FILTER (WHERE outcome IS NULL) AS open,
-                   count(*) FILTER (WHERE outcome IN ('provider_fault', 'throttled', 'auth_failed')) AS definite,
+                   count(*) FILTER (WHERE outcome IN ('declined', 'provider_fault', 'throttled', 'auth_failed'))
+                       AS definite,
                    count(*) FILTER (WHERE outcome = 'unknown') AS unknown_attempts,
                    min(number) FILTER (WHERE outcome = 'unknown') AS first_unknown
               FROM attempts WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id

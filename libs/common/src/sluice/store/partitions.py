@@ -12,11 +12,11 @@ from sluice.store.db import Db
 
 log = structlog.get_logger()
 
-TABLES = ("messages", "deliveries", "attempts", "events", "receipts")
+TABLES = ("messages", "deliveries", "attempts", "events", "receipts", "receipt_ids")
 WEEKS_AHEAD = 2
 
 # Rows that are updated in place need room on their page, or every update moves the row and grows every index.
-_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100, "receipts": 100}
+_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100, "receipts": 100, "receipt_ids": 100}
 
 
 async def ensure(db: Db, now: datetime) -> list[str]:

@@ -8,21 +8,25 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
 from sluice.store.db import Db
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptEntry:
-    """A genuine receipt about attempt ``attempt`` of a delivery at a provider."""
+    """A genuine receipt: about an attempt of a delivery, or about the attempt that ``provider_message_id`` leads to."""
 
-    delivery_id: UUID
-    attempt: int
+    delivery_id: UUID | None
+    attempt: int | None
     provider_id: UUID
     receipt_id: str
     type: EventType
     occurred_at: datetime
+    provider_message_id: str | None = None
+    reason: Reason | None = None
     detail: str = ""
+    payload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +41,40 @@ class ApplyResult:
 async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_retry_after: timedelta) -> ApplyResult:
     """Write a batch of receipts in one statement.
 
-    A negative statement about an attempt that has been followed by another moves nothing: the newer one decides.
-    A delivery that waits after an ambiguous attempt is settled by a statement that it was taken; a statement that the
-    provider dropped it makes it due at once, because now it is known that it may be sent again.
+    A negative receipt about an attempt that was followed by another moves nothing: the newer attempt decides. A
+    delivery that waits after an unknown outcome is settled by a receipt that the message was taken; a receipt that the
+    provider dropped it makes it due at once, because it may be sent again.
     """
     rows = await db.fetch(
         """
         WITH received AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[],
-                                 $7::timestamptz[], $8::text[])
+                                 $7::timestamptz[], $8::text[], $13::text[], $14::text[], $15::text[])
                      WITH ORDINALITY
-                AS r (delivery_id, attempt, provider_id, receipt_id, type, state, occurred_at, detail, position)
-             LIMIT cardinality($1)  -- see sluice.store.db
+                AS r (delivery_id, attempt, provider_id, receipt_id, type, state, occurred_at, detail,
+                      provider_message_id, reason, payload, position)
+             LIMIT cardinality($3)  -- see sluice.store.db
+        ), located AS (  -- with the attempt that they name, or that their message id leads to (the newest)
+            SELECT coalesce(r.delivery_id, i.delivery_id) AS delivery_id, coalesce(r.attempt, i.attempt) AS attempt,
+                   r.provider_id, r.receipt_id, r.type, r.state, r.occurred_at, r.detail, r.reason, r.payload,
+                   r.position
+              FROM received r
+              LEFT JOIN LATERAL (
+                   SELECT i.delivery_id, i.attempt
+                     FROM receipt_ids i
+                    WHERE r.delivery_id IS NULL AND i.provider_id = r.provider_id
+                      AND i.provider_message_id = r.provider_message_id
+                    ORDER BY i.delivery_id DESC, i.attempt DESC LIMIT 1) i ON true
         ), known AS (  -- receipts whose attempt exists
             SELECT r.*, a.project_id
-              FROM received r
+              FROM located r
               JOIN attempts a ON a.delivery_id = r.delivery_id AND a.number = r.attempt
                              AND a.provider_id = r.provider_id
         ), fresh AS (  -- and that are not repeats
-            INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, type, received_at)
+            INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, type, received_at,
+                                      payload)
             SELECT DISTINCT ON (delivery_id, provider_id, receipt_id)
-                   delivery_id, provider_id, receipt_id, project_id, attempt, type, $11
+                   delivery_id, provider_id, receipt_id, project_id, attempt, type, $11, payload
               FROM known ORDER BY delivery_id, provider_id, receipt_id, position
             ON CONFLICT DO NOTHING
             RETURNING r.delivery_id, r.provider_id, r.receipt_id
@@ -80,7 +97,8 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
               JOIN locked l ON l.id = k.delivery_id
              ORDER BY k.delivery_id, k.provider_id, k.receipt_id, k.position
         ), numbered AS (
-            SELECT c.*, row_number() OVER (PARTITION BY delivery_id ORDER BY occurred_at, position) AS nth FROM counted c
+            SELECT c.*, row_number() OVER (PARTITION BY delivery_id ORDER BY occurred_at, position) AS nth
+              FROM counted c
         ), per_delivery AS (
             SELECT delivery_id, count(*) AS n, max(array_position($9::text[], counts)) AS rank,
                    bool_or(type = 'failed' AND counts IS NULL AND attempt = attempt_count AND NOT in_flight
@@ -100,11 +118,11 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence - p.n AS before
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
-                                detail)
+                                reason, detail)
             SELECT n.delivery_id, c.before + n.nth, c.project_id, n.type, n.counts, n.occurred_at, n.attempt,
-                   n.provider_id, n.detail
+                   n.provider_id, n.reason, n.detail
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
-            RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, detail
+            RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
         ), outbox AS (
             INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
             SELECT $12, array_agg(delivery_id), array_agg(sequence) FROM new_events HAVING count(*) > 0
@@ -113,7 +131,7 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, o.id AS outbox_id
           FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
-        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
+        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
         """,
         [one.delivery_id for one in batch],
         [one.attempt for one in batch],
@@ -127,6 +145,9 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         SETTLED_STATES,
         now,
         now + outbox_retry_after,
+        [one.provider_message_id for one in batch],
+        [one.reason for one in batch],
+        [one.payload for one in batch],
     )
     known = {row["position"] for row in rows if row["position"] is not None}
     made = [dict(row) for row in rows if row["position"] is None]

@@ -1,7 +1,7 @@
-"""The HTTP wire: httpx's inert values outside, aiohttp's connection pool and parser inside.
+"""The HTTP transport: httpx's inert values outside, aiohttp's connection pool and parser inside.
 
-httpx itself is forty times slower under concurrency. What matters here is honesty about what left the house: up to
-the one line that hands a request to its connection nothing of it was sent, and after it we say "maybe".
+httpx itself is forty times slower under concurrency. This module distinguishes *definitely not sent* from *may have
+been sent*: an error before ``transport.write()`` raises NotSentError, an error after it raises NoAnswerError.
 """
 
 from __future__ import annotations
@@ -21,45 +21,48 @@ from yarl import URL
 
 from sluice.runtime.deadline import Deadline
 from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.reasons import describe_error
 
 MAX_RESPONSE_BYTES = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
 CONNECT_TIMEOUT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
 _LIMITS = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
-# Seconds an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
-# rarely meets a connection whose other end is closing at that moment, which could only be called Unknown.
+# Seconds that an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
+# rarely meets a connection whose other end is closing at that moment, which would be an unknown outcome.
 IDLE_TIMEOUT = 12.0
 
-_RESERVED_HEADERS = (b"host", b"content-length", b"transfer-encoding")  # headers that the wire sets
-_WITH_BODY = ("POST", "PUT", "PATCH")  # methods whose requests say how long their body is, even an empty one
+_RESERVED_HEADERS = (b"host", b"content-length", b"transfer-encoding")  # headers that this module sets
+_WITH_BODY = ("POST", "PUT", "PATCH")  # methods whose requests state a Content-Length, even of an empty body
 _CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # may not stand in a line of a request
 
 
 class HttpTransport:
     """One connection pool for the process; safe for any number of concurrent exchanges.
 
-    It uses aiohttp without its session and its request: what they add must not happen here (redirects, cookies,
-    repeats, headers of their own, the environment's proxies and passwords), and cost a third of a call.
+    It uses aiohttp without its session and its request. They would follow redirects, keep cookies, repeat requests, add
+    headers and read proxies and passwords from the environment, and they cost a third of a call.
     """
 
     def __init__(self, pool: aiohttp.BaseConnector) -> None:
         self._pool = pool
-        self._origins: dict[URL, aiohttp.ClientRequest] = {}  # by origin: how the pool wants to be asked
+        self._origins: dict[URL, aiohttp.ClientRequest] = {}  # by origin: the pool's key
 
     async def exchange(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
-        """Send the request exactly once, never follow a redirect, read at most 64 KiB of the answer."""
+        """Send the request exactly once, never follow a redirect, read at most 64 KiB of the response.
+
+        ``deadline``: seconds for everything. Raises NotSentError or NoAnswerError."""
         written = False
         try:
             with Deadline(deadline):
-                place = _target(str(request.url))
-                message = _message(request, place)
-                connection = await self._connect(place.origin)
+                target = _target(str(request.url))
+                message = _message(request, target)
+                connection = await self._connect(target.origin)
                 try:
                     protocol = connection.protocol
                     assert protocol is not None
                     protocol.set_response_params(
                         skip_payload=request.method == "HEAD", read_until_eof=True, auto_decompress=False
                     )
-                    # The other end may have closed it while it lay in the pool: the event loop hears of that now.
+                    # The server may have closed it while it was idle: this turn of the loop delivers that news.
                     await asyncio.sleep(0)
                     transport = connection.transport
                     if transport is None or transport.is_closing():
@@ -72,20 +75,20 @@ class HttpTransport:
                         connection.release()
                     return _RawResponse(status, headers, body)
                 finally:
-                    # What is still unwritten must not be sent after we have given up, and what is still to come
-                    # must not be taken for an answer to somebody else.
+                    # Unwritten bytes must not be sent after the deadline, and a late response must not be read as
+                    # the response to another request.
                     if connection.protocol is not None:
                         connection.protocol.abort()
                         connection.close()
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise (NoAnswerError if written else NotSentError)(_classify_error(error)) from error
+            raise (NoAnswerError if written else NotSentError)(describe_error(error)) from error
 
     async def _connect(self, origin: URL) -> aiohttp.connector.Connection:
-        asked = self._origins.get(origin)
-        if asked is None:
-            asked = self._origins[origin] = aiohttp.ClientRequest("POST", origin)
+        key = self._origins.get(origin)
+        if key is None:
+            key = self._origins[origin] = aiohttp.ClientRequest("POST", origin)
         try:
-            return await self._pool.connect(asked, [], _LIMITS)
+            return await self._pool.connect(key, [], _LIMITS)
         except TimeoutError as error:
             raise NotSentError("connecting took too long") from error
 
@@ -105,14 +108,14 @@ def _target(text: str) -> _Target:
     return _Target(origin, str(url.host_port_subcomponent).encode(), url.raw_path_qs.encode())
 
 
-def _message(request: httpx.Request, place: _Target) -> bytes:
-    """The request as it goes over the connection: its own headers and those that say where to and how long.
+def _message(request: httpx.Request, target: _Target) -> bytes:
+    """The request as it is written: its own headers, Host and Content-Length.
 
     Raises:
         ValueError: one of them would break a line.
     """
     content = request.content
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), place.path), b"Host: " + place.host]
+    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), target.path), b"Host: " + target.host]
     lines += [b"%s: %s" % (name, value) for name, value in request.headers.raw if name.lower() not in _RESERVED_HEADERS]
     if content or request.method in _WITH_BODY:
         lines.append(b"Content-Length: %d" % len(content))
@@ -122,7 +125,7 @@ def _message(request: httpx.Request, place: _Target) -> bytes:
 
 
 async def _read_head(protocol: ResponseHandler) -> tuple[int, Sequence[tuple[bytes, bytes]], aiohttp.StreamReader]:
-    """Status, headers and body to come of the answer proper; interim answers go before it."""
+    """Status, headers and body stream of the final response; interim responses are skipped."""
     while True:
         message, content = await protocol.read()
         if not 100 <= message.code <= 199 or message.code == 101:
@@ -130,10 +133,10 @@ async def _read_head(protocol: ResponseHandler) -> tuple[int, Sequence[tuple[byt
 
 
 class _RawResponse(httpx.Response):
-    """An answer with its body as it came.
+    """A response with its body as received.
 
-    httpx's own constructor would undo the coding that the headers name. We ask for none, and a compressed bomb must
-    not be unpacked because somebody sends one all the same.
+    httpx's own constructor would undo the content coding that the headers name. No coding was requested, and a
+    compressed bomb must not be unpacked.
     """
 
     def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
@@ -158,32 +161,11 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     return b"".join(pieces)
 
 
-# Reasons by kind of error, most special first: an exception's own text can hold the URL, and a URL a token.
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, "the host name was not found"),
-    (aiohttp.ClientConnectorCertificateError, "the server's certificate is not valid"),
-    (aiohttp.ClientSSLError, "TLS failed"),
-    (aiohttp.ClientConnectorError, "the connection was refused"),
-    (aiohttp.ServerDisconnectedError, "the server closed the connection"),
-    (aiohttp.ClientPayloadError, "the answer broke off"),
-    (HttpProcessingError, "the answer was not HTTP"),
-    (aiohttp.InvalidURL, "the address is not valid"),
-    (ConnectionResetError, "the connection was reset"),
-    (TimeoutError, "the deadline has passed"),
-    (OSError, "the connection broke"),
-    (ValueError, "the request cannot be written; is there a line break in the credentials?"),
-)
-
-
-def _classify_error(error: Exception) -> str:
-    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
-
-
 @asynccontextmanager
 async def open_http(
     *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None
 ) -> AsyncIterator[HttpTransport]:
-    """The pool, open while the block lasts. ``resolver``: turns names into addresses that may be dialled."""
+    """The pool, open while the block lasts. ``resolver``: resolves names to allowed addresses."""
     async with aiohttp.TCPConnector(
         limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE_TIMEOUT, resolver=resolver
     ) as pool:

@@ -1,4 +1,4 @@
-"""One provider call, from a message to an outcome. Nothing a provider can do leaves here as an exception."""
+"""One provider call, from a message to an outcome. No behaviour of a provider becomes an exception."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from sluice.model.message import Email
-from sluice.model.outcome import Accepted, Outcome, ProviderFault, Rejected, Unknown
+from sluice.model.outcome import Accepted, Outcome, ProviderFault, RecipientRejected, Unknown
+from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
 from sluice.providers.kit.redaction import redact
 from sluice.runtime.deadline import Deadline
 
-GRACE = 1.0  # seconds past the deadline after which a wire that does not keep it is cut off
+GRACE = 1.0  # seconds past the deadline after which a transport that does not keep it is cancelled
 
 
 class NotSentError(Exception):
-    """The message certainly did not leave: another provider may be tried. The text is a reason."""
+    """The message was definitely not sent: another provider may be tried. The text is a reason."""
 
 
 class NoAnswerError(Exception):
-    """The message was handed to the network and no answer came: it may be taken. The text is a reason."""
+    """The message was written and no response came: it may have been taken. The text is a reason."""
 
 
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -32,7 +33,10 @@ A_co = TypeVar("A_co", covariant=True)
 
 
 class Transport(Protocol[Q_contra, A_co]):
-    """A wire. ``deadline``: seconds from now for the exchange. Raises NotSentError or NoAnswerError only."""
+    """Sends a request and returns the response.
+
+    ``deadline``: seconds from now. Raises NotSentError or NoAnswerError only.
+    """
 
     async def exchange(self, request: Q_contra, *, deadline: float) -> A_co: ...
 
@@ -53,7 +57,7 @@ async def call_provider(
     if isinstance(outcome, Accepted):
         return outcome
     hide = chain(_recipients(message), secrets_of(credentials))
-    return replace(outcome, reason=redact(outcome.reason, secrets=hide))
+    return replace(outcome, detail=redact(outcome.detail, secrets=hide))
 
 
 async def _attempt(
@@ -62,25 +66,25 @@ async def _attempt(
     try:
         request = package.build(message, credentials)
     except UnsupportedMessageError as error:
-        return Rejected(str(error))
-    except Exception as error:  # a bug of the package; without the text, which may quote the message
+        return RecipientRejected(Reason.UNSUPPORTED, str(error))
+    except Exception as error:  # a bug of the package; its text may quote the message
         _log_adapter_bug("package_build_failed", package, message, error)
-        return Rejected(f"the message could not be built ({type(error).__name__})")
+        return RecipientRejected(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")
     try:
         with Deadline(deadline + GRACE):
-            answer = await transports[package.transport].exchange(request, deadline=deadline)
+            response = await transports[package.transport].exchange(request, deadline=deadline)
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")
     except NoAnswerError as error:
         return Unknown(f"no answer: {error}")
-    except Exception as error:  # a wire that breaks its promise: what it had written is not known
-        _log().exception("wire_failed", package=package.name, wire=package.transport)
-        return Unknown(f"the wire failed ({type(error).__name__})")
+    except Exception as error:  # a bug of the transport: how much it wrote is unknown
+        _log().exception("transport_failed", package=package.name, transport=package.transport)
+        return Unknown(f"the transport failed ({type(error).__name__})")
     try:
-        return package.classify(answer)
+        return package.classify(response)
     except Exception as error:
         _log_adapter_bug("package_classify_failed", package, message, error)
-        return Unknown(f"the answer could not be read ({type(error).__name__})")
+        return Unknown(f"the response could not be read ({type(error).__name__})")
 
 
 def _recipients(message: OutboundMessage) -> Iterator[str]:

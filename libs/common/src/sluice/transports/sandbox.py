@@ -1,13 +1,39 @@
-"""The sandbox's wire: whoever owns the outbox implements it."""
+"""The sandbox transport: hands a message to the function that keeps captures."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
+from sluice.model import ids
 from sluice.providers.adapters.sandbox import CaptureRequest, CaptureResult
+from sluice.runtime.clock import utc_now
 
 
-class SandboxStore(Protocol):
-    """Keeps a capture. A repeat with the same reference answers the first id and keeps nothing new."""
+class Capture(Protocol):
+    """``sluice.store.sandbox.capture`` with its database: keeps a message, and nothing new for the same reference."""
 
-    async def exchange(self, request: CaptureRequest, *, deadline: float) -> CaptureResult: ...
+    def __call__(
+        self, *, reference: str, message_id: UUID, recipient: str, content: str, at: datetime, timeout: float
+    ) -> Awaitable[None]: ...
+
+
+class SandboxTransport:
+    """Captures instead of sending."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+
+    async def exchange(self, request: CaptureRequest, *, deadline: float) -> CaptureResult:
+        """Keep the message; a retry keeps nothing new."""
+        await self._capture(
+            reference=request.reference,
+            message_id=ids.decode_id("msg", request.message_id),
+            recipient=request.recipient,
+            content=request.content.model_dump_json(exclude_defaults=True),
+            at=utc_now(),
+            timeout=deadline,
+        )
+        return CaptureResult(request.reference)

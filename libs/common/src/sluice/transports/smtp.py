@@ -1,7 +1,7 @@
-"""The SMTP wire: one submission in, the deciding reply out, over a small pool of open connections.
+"""The SMTP transport: one submission in, the deciding reply out, over a small pool of open connections.
 
-It stands on aiosmtplib's protocol, below its client, because only there the moment is visible that divides
-"not sent" from "no answer": the line with the final dot. The client's exceptions do not tell the phase.
+It uses aiosmtplib's protocol, below its client, because only there the moment is visible that divides "not sent" from
+"no answer": the line with the final dot. The client's exceptions do not name the phase.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected
+from aiosmtplib.errors import SMTPException, SMTPServerDisconnected
 
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.reasons import describe_error
 from sluice.transports.smtp_session import Connection, Progress, SmtpRefusedError, open_session, send_mail
 
-# Servers drop idle connections without a word (SES after some ten seconds). A younger one is used as it is,
-# an older one is asked first (RSET), one older still is not worth asking.
+# Servers drop idle connections without notice (SES after some ten seconds). A connection idle for less than PROBE_AFTER
+# is used as it is, one idle for longer is probed with RSET first, one idle for MAX_IDLE is closed.
 PROBE_AFTER = 1.0  # seconds
 MAX_IDLE = 15.0  # seconds
 MAX_IDLE_PER_SERVER = 16  # connections kept
@@ -36,7 +37,10 @@ class SmtpTransport:
         self._idle: dict[SmtpServer, deque[Connection]] = {}
 
     async def exchange(self, request: Submission, *, deadline: float) -> SmtpReply:
-        """Submit once. A reply decides; an accident before the dot is "not sent", after it "no answer"."""
+        """Submit once; ``deadline``: seconds for everything.
+
+        A reply decides. An error before the final dot raises NotSentError, after it NoAnswerError.
+        """
         progress = Progress()
         try:
             async with asyncio.timeout(deadline):
@@ -45,7 +49,7 @@ class SmtpTransport:
             return refusal.reply
         except (SMTPException, OSError, ValueError) as error:  # TimeoutError is an OSError
             kind = NoAnswerError if progress.end_of_data_sent else NotSentError
-            raise kind(f"{progress.phase}: {_reason(error)}") from error
+            raise kind(f"{progress.phase}: {describe_error(error)}") from error
 
     async def _submit(self, request: Submission, progress: Progress) -> SmtpReply:
         if pooled := self._acquire(request.server):
@@ -67,7 +71,7 @@ class SmtpTransport:
         return None if reply.phase is Phase.MAIL and reply.code == 421 else reply
 
     def _acquire(self, server: SmtpServer) -> Connection | None:
-        """The connection used last, if it is still worth trying."""
+        """The connection used last, if it is not idle for too long."""
         idle = self._idle.get(server)
         while idle:
             connection = idle.pop()
@@ -113,42 +117,26 @@ class SmtpTransport:
 
 
 async def _ensure_alive(connection: Connection) -> None:
-    """Make sure a pooled connection still answers, and that no half transaction is left on it."""
+    """Probe a pooled connection, and reset a transaction that was begun on it and refused."""
     if not connection.mails or (not connection.dirty and monotonic() - connection.used_at < PROBE_AFTER):
         return
     reply = await connection.protocol.execute_command(b"RSET")
     if reply.code != 250:
-        raise SMTPServerDisconnected("the server does not want this connection any more")
+        raise SMTPServerDisconnected("the server refused RSET")
     connection.dirty = False
 
 
-# Reasons by kind of error, most special first; an exception's own text can hold addresses.
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (SMTPServerDisconnected, "the server closed the connection"),
-    (SMTPResponseException, "the reply was not SMTP"),
-    (socket.gaierror, "the host name was not found"),
-    (ConnectionRefusedError, "the connection was refused"),
-    (ConnectionResetError, "the connection was reset"),
-    (TimeoutError, "the deadline has passed"),
-    (OSError, "the connection broke"),
-)
-
-
-def _reason(error: Exception) -> str:
-    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), type(error).__name__)
-
-
 def _host_name() -> str:
-    """What we say in EHLO: this machine's name, or an address literal when it has none that may be said."""
+    """The name in EHLO: this machine's, or an address literal when that is not a valid name."""
     name = socket.gethostname()
     return name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", name) else "[127.0.0.1]"
 
 
 @asynccontextmanager
 async def open_smtp(*, local_name: str | None = None) -> AsyncIterator[SmtpTransport]:
-    """The pool, open as long as the block lasts. ``local_name``: said in EHLO, ASCII."""
-    wire = SmtpTransport(local_name or _host_name())
+    """The pool, open as long as the block lasts. ``local_name``: the name in EHLO, ASCII."""
+    transport = SmtpTransport(local_name or _host_name())
     try:
-        yield wire
+        yield transport
     finally:
-        wire.close()
+        transport.close()

@@ -1,4 +1,4 @@
-"""The SMTP dialogue step by step: greeting, EHLO, TLS, AUTH, then MAIL, RCPT, DATA and the dot."""
+"""The SMTP dialogue step by step: greeting, EHLO, TLS, AUTH, then MAIL, RCPT, DATA and the final dot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONNECT_TIMEOUT = 10.0  # seconds for name look-up, TCP and, on an implicit-TLS 
 
 
 class SmtpRefusedError(Exception):
-    """The server (or the lack of something at it) ended the dialogue before a mail was on its way."""
+    """The dialogue ended before a mail was sent: the server refused, or it lacks something that is required."""
 
     def __init__(self, phase: Phase, code: int, text: str) -> None:
         super().__init__(phase)
@@ -32,14 +32,14 @@ class SmtpRefusedError(Exception):
 
 @dataclass(slots=True)
 class Progress:
-    """How far one mail has come. ``dotted``: the final dot was handed over, the server may have taken it."""
+    """How far one mail has come. ``end_of_data_sent``: the final dot was written; the server may have the mail."""
 
     phase: Phase = Phase.GREETING
     end_of_data_sent: bool = False
 
 
 class Protocol(SMTPProtocol):
-    """aiosmtplib's protocol, which can also wait until everything written has left our buffer."""
+    """aiosmtplib's protocol, which can also wait until its write buffer is empty."""
 
     async def write_all(self, data: bytes) -> None:
         """Return when the operating system has it all; OSError when the connection is lost before."""
@@ -51,7 +51,7 @@ class Protocol(SMTPProtocol):
 
 
 class Connection:
-    """One connection, logged in and ready for a mail."""
+    """One connection, authenticated and ready for a mail."""
 
     def __init__(self, protocol: Protocol, server: SmtpServer) -> None:
         self.protocol = protocol
@@ -66,20 +66,20 @@ class Connection:
         return self.protocol.is_connected
 
     def close(self) -> None:
-        """Say QUIT and go without waiting: the answer means nothing."""
+        """Send QUIT and close without waiting for the reply."""
         with suppress(SMTPServerDisconnected):
             self.protocol.write(b"QUIT\r\n")
         if self.protocol.transport is not None:
             self.protocol.transport.close()
 
     def drop(self) -> None:
-        """Cut it off: whatever is still unwritten (half a mail, perhaps) must not be sent."""
+        """Abort: unwritten bytes, perhaps half a mail, must not be sent."""
         if self.protocol.transport is not None:
             cast(asyncio.Transport, self.protocol.transport).abort()
 
 
 async def open_session(server: SmtpServer, local_name: str, progress: Progress) -> Connection:
-    """A fresh connection on which MAIL may be said. RefusalError, SMTPException or OSError otherwise."""
+    """A new connection, ready for MAIL. Raises SmtpRefusedError, SMTPException or OSError."""
     connection = Connection(await _connect(server), server)
     try:
         await _greeting(connection)
@@ -87,7 +87,7 @@ async def open_session(server: SmtpServer, local_name: str, progress: Progress) 
         await _greet(connection, local_name)
         progress.phase = Phase.TLS
         if await _start_tls(connection):
-            await _greet(connection, local_name)  # what was said in the clear is forgotten, RFC 3207
+            await _greet(connection, local_name)  # what was announced in the clear no longer holds, RFC 3207
         progress.phase = Phase.AUTH
         await _authenticate(connection)
     except BaseException:
@@ -137,7 +137,7 @@ async def _start_tls(connection: Connection) -> bool:
         return False
     if "STARTTLS" not in connection.features:
         if server.require_tls:
-            raise SmtpRefusedError(Phase.TLS, 0, "STARTTLS is not offered, and nothing secret may go in the clear")
+            raise SmtpRefusedError(Phase.TLS, 0, "STARTTLS is not offered, and TLS is required")
         return False
     name = server.servername or server.host
     try:
@@ -150,7 +150,7 @@ async def _start_tls(connection: Connection) -> bool:
 
 
 def _tls_refusal(error: ssl.SSLError) -> Exception:
-    """Certificate and version trouble is a matter of configuration; a connection that broke off is not."""
+    """A refusal for certificate and version errors, which are configuration; a broken connection stays one."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return SmtpRefusedError(Phase.TLS, 0, f"the certificate is not valid: {error.verify_message}")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
@@ -163,7 +163,7 @@ def _tls(server: SmtpServer) -> ssl.SSLContext:
         changed_at = os.stat(server.ca_file).st_mtime_ns if server.ca_file else 0
         return _tls_context(server.verify, server.ca_file, changed_at)
     except (OSError, ssl.SSLError) as error:
-        raise SmtpRefusedError(Phase.TLS, 0, "the file with our own authority cannot be read") from error
+        raise SmtpRefusedError(Phase.TLS, 0, "the file with the certificate authority cannot be read") from error
 
 
 @lru_cache(maxsize=64)
@@ -204,7 +204,7 @@ async def _expect(connection: Connection, phase: Phase, command: str, *, codes: 
 
 
 async def send_mail(connection: Connection, request: Submission, progress: Progress) -> SmtpReply:
-    """One transaction; the reply that decided it. The whole envelope or nothing (see the package)."""
+    """One transaction; returns the reply that decided it. The whole envelope or nothing (see adapters/smtp.py)."""
     connection.mails += 1
     progress.phase = Phase.MAIL
     refusal = await _envelope(connection, request, progress)
@@ -223,22 +223,22 @@ async def _envelope(connection: Connection, request: Submission, progress: Progr
     """MAIL, RCPT and DATA; the first refusal, or None when the server waits for the message."""
     if missing := _missing(connection, request):
         return missing
-    said = connection.protocol.execute_command
-    reply = await said(*_mail(connection, request))
+    execute = connection.protocol.execute_command
+    reply = await execute(*_mail(connection, request))
     if reply.code != 250:
         return _reply(Phase.MAIL, reply)
     progress.phase = Phase.RCPT
     for number, recipient in enumerate(request.recipients):
-        reply = await said(b"RCPT", f"TO:<{recipient}>".encode())
+        reply = await execute(b"RCPT", f"TO:<{recipient}>".encode())
         if reply.code not in (250, 251):
             return _reply(Phase.RCPT, reply, number if len(request.recipients) > 1 else None)
     progress.phase = Phase.DATA
-    reply = await said(b"DATA")
+    reply = await execute(b"DATA")
     return None if reply.code == 354 else _reply(Phase.DATA, reply)
 
 
 def _missing(connection: Connection, request: Submission) -> SmtpReply | None:
-    """What the server has said it does not take, in the words it would have used."""
+    """A refusal in the server's own form for what its EHLO response excludes."""
     limit = connection.features.get("SIZE", "")
     if limit.isdecimal() and 0 < int(limit) < len(request.message):
         return SmtpReply(Phase.MAIL, 552, f"5.3.4 the server takes {limit} bytes, not {len(request.message)}")

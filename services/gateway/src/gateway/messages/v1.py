@@ -32,9 +32,9 @@ from gateway.messages.v1_schemas import (
     MessageResponse,
     ProviderReference,
 )
-from sluice.delivery.sandbox import SANDBOX_PROVIDER_ID
 from sluice.model import ids
 from sluice.model.state import State
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.store.config_cache import ConfigCache
 from sluice.store.messages import Event, MessageView
 

@@ -1,13 +1,17 @@
-"""Receipts: what providers tell about messages they took, over HTTPS, signed in each provider's own way."""
+"""The receipt endpoint: providers' webhooks, each verified by the signature of its own provider.
+
+It also answers handshakes (a GET with a challenge), and reads the URLs that a webhook refers to (a signing
+certificate, a confirmation), each once and only where the provider's package allows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import asyncpg
+import httpx
 import structlog
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,82 +19,88 @@ from starlette.routing import Route
 from gateway.apis.rendering import error_response
 from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
 from gateway.kit.responses import headers_of, read_body
-from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
+from sluice.delivery.outbox import OutboxPublisher
+from sluice.delivery.receipts import ReceiptSink
 from sluice.model import ids
-from sluice.model.state import EventType
-from sluice.providers import registry
-from sluice.providers.contract import InvalidReceiptSignatureError, Receipt, ReceiptRequest
-from sluice.runtime import failpoints, metrics
-from sluice.runtime.batching import Batcher, QueueFullError
+from sluice.providers.account import Account, UnusableAccountError, open_account
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InboundMessage,
+    InvalidReceiptSignatureError,
+    OptOut,
+    WebhookEvent,
+    WebhookReply,
+    WebhookRequest,
+)
+from sluice.runtime import metrics
+from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
-from sluice.runtime.errors import SluiceError
-from sluice.store import receipts
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 from sluice.store.providers import ProviderRow
-from sluice.store.receipts import ReceiptEntry
+from sluice.transports.http import HttpTransport, open_http
+from sluice.transports.provider_call import NoAnswerError, NotSentError
 
 log = structlog.get_logger()
 
 _MAX_BODY = 1_048_576  # bytes; providers send batches of some hundred events at most
+_MAX_FETCHES = 3  # URLs read for one webhook request
+_FETCH_TIMEOUT = 5.0  # seconds
 
 
 class ReceiptEndpoint:
-    """Checks receipts and writes them in batches."""
+    """Verifies webhook requests and passes their receipts to the sink."""
 
     def __init__(
         self, db: Db, config: ConfigCache, cipher: CredentialCipher, outbox: OutboxPublisher, *, public_url: str | None
     ) -> None:
-        self._db = db
         self._config = config
         self._cipher = cipher
-        self._outbox = outbox
         self._public_url = public_url
-        self._batcher: Batcher[ReceiptEntry, bool] = Batcher(
-            self._write,
-            name="receipts",
-            size=200,
-            parallel=2,
-            pace=0.005,
-            limit=20_000,
-            split_on=(asyncpg.DataError, ValueError),
-        )
+        self._sink = ReceiptSink(db, outbox)
+        self._http: HttpTransport | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ReceiptEndpoint]:
-        """Write until the block ends."""
-        async with self._batcher.running():
+        """Accept receipts until the block ends."""
+        async with AsyncExitStack() as stack:
+            self._http = await stack.enter_async_context(open_http())
+            await stack.enter_async_context(self._sink.running())
             yield self
 
     def route(self) -> Route:
         """``/v1/receipts/{provider}``; its only authentication is the provider's signature."""
-        return Route("/v1/receipts/{provider}", self._respond, methods=["POST"])
+        return Route("/v1/receipts/{provider}", self._respond, methods=["GET", "POST"])
 
     async def _respond(self, request: Request) -> Response:
         try:
-            await self._handle(request)
+            reply = await self._handle(request)
         except ApiError as error:
             return error_response(error, "receipt")
-        return Response(status_code=204)
+        if reply.answer is None:
+            return Response(status_code=204)
+        answer = reply.answer
+        return Response(answer.body, status_code=answer.status, media_type=answer.content_type)
 
-    async def _handle(self, request: Request) -> None:
+    async def _handle(self, request: Request) -> WebhookReply:
         row = self._provider(request.path_params["provider"])
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
-        statements = self._entries(row, self._read(row, request, body))
-        try:
-            results = [self._batcher.submit(statement) for statement in statements]
-            known = [await result for result in results]
-        except QueueFullError:
-            raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
-        except UNAVAILABLE_ERRORS as error:
-            raise Unavailable("the receipt could not be recorded; send it again") from error
-        metrics.RECEIPTS.labels(row.package, "known" if any(known) else "ignored").inc()
-        if statements and not any(known):
+        original = self._original_request(request, body)
+        reply = await self._parse(row, original)
+        found = reply.receipts
+        known = await self._write(row, found, original)
+        for event in reply.events:
+            if not isinstance(event, DeliveryReceipt):
+                metrics.RECEIPTS.labels(row.package, _result(event)).inc()
+        if found or not reply.events:
+            metrics.RECEIPTS.labels(row.package, "known" if any(known) else "ignored").inc()
+        if found and not any(known):
             raise NotFound("there is nothing at this path")
+        return reply
 
     def _provider(self, text: str) -> ProviderRow:
-        """A deleted provider still hears about what was sent through it."""
+        """The provider's row. A deleted provider is found too: receipts of what it sent still come."""
         try:
             row = self._config.providers.get(ids.decode_id("prv", text))
         except ids.InvalidIdError:
@@ -99,61 +109,73 @@ class ReceiptEndpoint:
             raise NotFound("there is nothing at this path")
         return row
 
-    def _read(self, row: ProviderRow, request: Request, body: bytes) -> list[Receipt]:
+    async def _parse(self, row: ProviderRow, request: WebhookRequest) -> WebhookReply:
         try:
-            package = registry.get_package(row.package)
-            if package.parse_receipts is None:
-                raise NotFound("there is nothing at this path")
-            opened = self._cipher.decrypt(row.encrypted_credentials, project_id=row.project_id, provider_id=row.id)
-            credentials = package.credentials.model_validate_json(opened)
-            return package.parse_receipts(self._original_request(request, body), credentials)
+            account = open_account(row, self._cipher)
+        except UnusableAccountError as error:
+            log.error("receipt_unreadable", provider=str(row.id), error=str(error))
+            raise NotFound("there is nothing at this path") from None
+        if account.package.parse_webhook is None:
+            raise NotFound("there is nothing at this path")
+        fetched: dict[str, bytes] = {}
+        try:
+            reply = account.package.parse_webhook(request, account.credentials, fetched)
+            while reply.fetch is not None and len(fetched) < _MAX_FETCHES:
+                fetched[reply.fetch] = await self._fetch(account, reply.fetch)
+                reply = account.package.parse_webhook(request, account.credentials, fetched)
         except InvalidReceiptSignatureError:
             metrics.RECEIPTS.labels(row.package, "forged").inc()
             raise Unauthorized("the signature is not valid") from None
-        except (SluiceError, ValidationError, LookupError) as error:
-            log.error("receipt_unreadable", provider=str(row.id), error=type(error).__name__)
-            raise NotFound("there is nothing at this path") from None
+        return reply
 
-    def _original_request(self, request: Request, body: bytes) -> ReceiptRequest:
-        """The request as the provider made it: behind a proxy only our settings know the address it used."""
+    async def _fetch(self, account: Account, url: str) -> bytes:
+        """The content of a URL that a webhook request named."""
+        if not any(re.fullmatch(pattern, url) for pattern in account.package.webhook_urls):
+            # The request is not verified yet: without the list it could make the gateway read any address.
+            raise InvalidReceiptSignatureError("the request names a URL that the package does not allow")
+        assert self._http is not None
+        try:
+            response = await self._http.exchange(httpx.Request("GET", url), deadline=_FETCH_TIMEOUT)
+        except (NotSentError, NoAnswerError) as error:
+            raise Unavailable("a URL of the webhook request could not be read; send it again") from error
+        if not response.is_success:
+            raise Unavailable("a URL of the webhook request could not be read; send it again")
+        return response.content
+
+    async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
+        try:
+            return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
+        except QueueFullError:
+            raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
+        except UNAVAILABLE_ERRORS as error:
+            raise Unavailable("the receipt could not be recorded; send it again") from error
+
+    def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
+        """The request as the provider made it: behind a proxy only the settings name the address that it used."""
         query = f"?{request.url.query}" if request.url.query else ""
         base = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
-        headers: dict[str, str] = {}
-        for name, value in request.headers.items():
-            # A header that comes twice cannot be read in one way only; no provider sends its signature twice.
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
-        return ReceiptRequest(
+        return WebhookRequest(
             method=request.method,
             url=f"{base.rstrip('/')}{request.url.path}{query}",
-            headers=headers,
+            headers=_headers(request),
             body=body,
             received_at=utc_now(),
         )
 
-    def _entries(self, row: ProviderRow, found: list[Receipt]) -> list[ReceiptEntry]:
-        statements = []
-        for receipt in found:
-            try:
-                delivery_id, attempt = ids.parse_attempt_reference(receipt.reference or "")
-            except ids.InvalidIdError:
-                continue  # not of ours, or from before this installation
-            statements.append(
-                ReceiptEntry(
-                    delivery_id=delivery_id,
-                    attempt=attempt,
-                    provider_id=row.id,
-                    receipt_id=receipt.receipt_id[:255],
-                    type=EventType(receipt.kind.value),
-                    occurred_at=receipt.occurred_at or utc_now(),
-                    detail=receipt.detail.replace("\x00", "")[:500],
-                )
-            )
-        return statements
 
-    async def _write(self, batch: Sequence[ReceiptEntry]) -> list[bool]:
-        assert failpoints.hit("receipts.before_write")
-        heard = await receipts.apply(self._db, batch, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
-        assert failpoints.hit("receipts.written")
-        if heard.outbox_id is not None:
-            self._outbox.publish_events(heard.outbox_id, heard.events)
-        return heard.known
+def _headers(request: Request) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        # A repeated header cannot be read in one way only; no provider sends its signature twice.
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def _result(event: WebhookEvent) -> str:
+    match event:
+        case InboundMessage():
+            return "inbound"
+        case OptOut():
+            return "opt_out"
+        case DeliveryReceipt():
+            return "receipt"

@@ -1,4 +1,4 @@
-"""Resend's far end. The facts are those of the package: sluice/providers/email/resend.py."""
+"""Resend's dialect. The facts are those of sluice/providers/adapters/resend.py."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from uuid import uuid4
 
 import orjson
 
-from sluice.providers.adapters import resend
 from sluice.providers.contract import TransportKind
+from sluice.providers.kit.signatures import sign_svix
 from sluice_simulator.dialect import (
     Dialect,
     FakeRequest,
     FakeResponse,
     ParsedSend,
+    ReceiptContext,
     ReceiptDialect,
     ReceiptPayload,
+    Refused,
     json_response,
 )
-from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
+from sluice_simulator.scenario import Behaviour, Rule
 
-# name -> (status, words); which of them stands for which kind of refusal is below.
+# name -> (status, text)
 ERRORS: Mapping[str, tuple[int, str]] = {
     "validation_error": (422, "Invalid `to` field. The email address needs to follow the standard format."),
     "missing_required_field": (422, "Missing a required field."),
@@ -100,39 +102,39 @@ def _error(name: str, retry_after: float = 1) -> FakeResponse:
     return json_response(status, {"statusCode": status, "name": name, "message": words}, headers)
 
 
-def read(request: FakeRequest) -> ParsedSend | FakeResponse:
-    """A mail with its key, or the refusal Resend gives before it looks at anything else."""
+def read(request: FakeRequest) -> ParsedSend | Refused:
+    """A mail with its key, or Resend's refusal."""
     if request.path != "/emails":
-        return _error("not_found")
+        return Refused(_error("not_found"))
     if request.method != "POST":
-        return _error("method_not_allowed")
+        return Refused(_error("method_not_allowed"))
     scheme, _, api_key = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme != "Bearer" or not api_key:
-        return _error("missing_api_key")
+        return Refused(_error("missing_api_key"))
     if not api_key.startswith("re_"):
-        return _error("invalid_api_key")
+        return Refused(_error("invalid_api_key"))
     key = request.headers.get(b"idempotency-key")
     if key is not None and not 1 <= len(key) <= 256:
-        return _error("invalid_idempotency_key")
+        return Refused(_error("invalid_idempotency_key"))
     return _mail(request.body, api_key, key.decode("latin-1") if key else None)
 
 
-def _mail(body: bytes, api_key: str, key: str | None) -> ParsedSend | FakeResponse:
+def _mail(body: bytes, api_key: str, key: str | None) -> ParsedSend | Refused:
     try:
         mail = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return _error("validation_error")
+        return Refused(_error("validation_error"))
     if not isinstance(mail, dict) or not all(mail.get(name) for name in ("from", "to", "subject")):
-        return _error("missing_required_field")
+        return Refused(_error("missing_required_field"))
     if not (mail.get("html") or mail.get("text")):
-        return _error("missing_required_field")
+        return Refused(_error("missing_required_field"))
     to = mail["to"] if isinstance(mail["to"], list) else [mail["to"]]
     if len(to) > 50 or not all(isinstance(address, str) and "@" in address for address in to):
-        return _error("validation_error")
-    return _taken(mail, to, api_key, key)
+        return Refused(_error("validation_error"))
+    return _send(mail, to, api_key, key)
 
 
-def _taken(mail: dict[str, Any], to: list[str], api_key: str, key: str | None) -> ParsedSend:
+def _send(mail: dict[str, Any], to: list[str], api_key: str, key: str | None) -> ParsedSend:
     tags = {tag.get("name"): tag.get("value") for tag in mail.get("tags") or []}
     return ParsedSend(
         recipient=to[0].rpartition("<")[2].rstrip(">"),
@@ -146,35 +148,35 @@ def _taken(mail: dict[str, Any], to: list[str], api_key: str, key: str | None) -
 
 
 def respond(behaviour: Behaviour, send: ParsedSend, rule: Rule) -> FakeResponse:
-    """Resend's words for it."""
+    """Resend's response to a send."""
     name = rule.code if rule.code in ERRORS else REFUSALS.get(behaviour)
     if name is not None and behaviour in REFUSALS:
         return _error(name, rule.retry_after)
     return json_response(200, {"id": send.provider_message_id})
 
 
-def _statement(
-    send: ParsedSend, kind: str, statement_id: str, now: datetime, scenario: EndpointScenario
-) -> ReceiptPayload | None:
-    webhook = scenario.webhooks.get(send.account) or scenario.webhooks.get("*")
+def _write(context: ReceiptContext) -> ReceiptPayload | None:
+    send, kind = context.send, context.kind
+    webhook = context.scenario.webhooks.get(send.account) or context.scenario.webhooks.get("*")
     if webhook is None or kind not in EVENTS:
         return None
+    at = context.at.isoformat(timespec="milliseconds")
     data = {
         "email_id": send.provider_message_id,
-        "created_at": now.isoformat(timespec="milliseconds"),
+        "created_at": at,
         "from": send.fields["from"],
         "to": [send.fields["to"]],
         "subject": send.fields["subject"],
         "tags": {"msg": send.message_id, "ref": send.reference},
         **BLOCKS.get(kind, {}),
     }
-    event = {"type": EVENTS[kind], "created_at": now.isoformat(timespec="milliseconds"), "data": data}
-    return ReceiptPayload(statement_id, webhook.url, "application/json", orjson.dumps(event), webhook.secret)
+    event = {"type": EVENTS[kind], "created_at": at, "data": data}
+    return ReceiptPayload(context.receipt_id, webhook.url, "application/json", orjson.dumps(event), webhook.secret)
 
 
 def _sign(payload: ReceiptPayload, now: datetime) -> dict[str, str]:
     stamp = str(int(now.timestamp()))
-    signature = resend.sign(payload.secret, payload.receipt_id, stamp, payload.body)
+    signature = sign_svix(payload.secret, payload.receipt_id, stamp, payload.body)
     return {"svix-id": payload.receipt_id, "svix-timestamp": stamp, "svix-signature": signature}
 
 
@@ -186,5 +188,5 @@ RESEND = Dialect(
     read=read,
     respond=respond,
     conflicts=(_error("invalid_idempotent_request"), _error("concurrent_idempotent_requests")),
-    receipts=ReceiptDialect(_statement, _sign, "svix-signature"),
+    receipts=ReceiptDialect(_write, _sign, "svix-signature", other_key=lambda _: "whsec_b3RoZXIta2V5"),
 )

@@ -1,4 +1,4 @@
-"""Twilio's far end. The facts are those of the package: sluice/providers/sms/twilio.py."""
+"""Twilio's dialect for SMS. The facts are those of sluice/providers/adapters/twilio_sms.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from email.utils import format_datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
+from pydantic import BaseModel
+
 from sluice.providers.adapters import twilio_sms
 from sluice.providers.contract import TransportKind
 from sluice_simulator.dialect import (
@@ -17,13 +19,15 @@ from sluice_simulator.dialect import (
     FakeRequest,
     FakeResponse,
     ParsedSend,
+    ReceiptContext,
     ReceiptDialect,
     ReceiptPayload,
+    Refused,
     json_response,
 )
-from sluice_simulator.scenario import Behaviour, EndpointScenario, Rule
+from sluice_simulator.scenario import Behaviour, Rule
 
-# code -> (status, words)
+# code -> (status, text)
 ERRORS: Mapping[int, tuple[int, str]] = {
     20003: (401, "Authenticate"),
     20404: (404, "The requested resource was not found"),
@@ -54,7 +58,7 @@ REFUSALS: Mapping[Behaviour, int] = {
     Behaviour.AUTH: 20003,
     Behaviour.FAULT: 20503,
 }
-# Twilio's own test numbers: these always answer so.
+# Twilio's own test numbers, with their fixed errors.
 TEST_FROM: Mapping[str, int] = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
 TEST_TO: Mapping[str, int] = {
     "+15005550001": 21211,
@@ -71,6 +75,13 @@ STATUSES: Mapping[str, tuple[str, str | None]] = {
     "failed": ("failed", "30008"),
     "read": ("read", None),
 }
+
+
+class TwilioDashboard(BaseModel, extra="forbid"):
+    """``auth_token`` signs receipts when the caller used an API key, whose secret does not."""
+
+    auth_token: str | None = None
+
 
 _PATH = re.compile(r"/2010-04-01/Accounts/(AC[0-9a-fA-F]{32})/Messages\.json\Z")
 
@@ -89,19 +100,19 @@ def _error(code: int, retry_after: float | None = None) -> FakeResponse:
     return json_response(status, body, headers)
 
 
-def read(request: FakeRequest) -> ParsedSend | FakeResponse:
-    """A text with its callback, or the refusal Twilio gives before it looks at the numbers."""
+def read(request: FakeRequest) -> ParsedSend | Refused:
+    """A text with its callback, or Twilio's refusal."""
     path = _PATH.match(request.path)
     if path is None:
-        return _error(20404)
+        return Refused(_error(20404))
     if request.method != "POST":
-        return _error(20004)
+        return Refused(_error(20004))
     password = _password(request.headers.get(b"authorization", b""))
     if not password:
-        return _error(20003)
+        return Refused(_error(20003))
     form = dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
     problem = _problem(form)
-    return _error(problem) if problem else _taken(form, path[1], password)
+    return Refused(_error(problem)) if problem else _send(form, path[1], password)
 
 
 def _password(authorization: bytes) -> str:
@@ -127,7 +138,7 @@ def _problem(form: Mapping[str, str]) -> int | None:
     return next((code for wrong, code in checks if wrong), None)
 
 
-def _taken(form: Mapping[str, str], account: str, password: str) -> ParsedSend:
+def _send(form: Mapping[str, str], account: str, password: str) -> ParsedSend:
     callback = form.get("StatusCallback")
     test = TEST_FROM.get(form.get("From", "")) or TEST_TO.get(form["To"])
     return ParsedSend(
@@ -147,7 +158,7 @@ def _taken(form: Mapping[str, str], account: str, password: str) -> ParsedSend:
 
 
 def respond(behaviour: Behaviour, send: ParsedSend, rule: Rule) -> FakeResponse:
-    """Twilio's words for it."""
+    """Twilio's response to a send."""
     if behaviour in REFUSALS:
         code = int(rule.code) if rule.code and rule.code.isdecimal() else REFUSALS[behaviour]
         wait = rule.retry_after if behaviour is Behaviour.THROTTLE else None
@@ -183,12 +194,12 @@ def _created(send: ParsedSend) -> dict[str, object]:
     }
 
 
-def _statement(
-    send: ParsedSend, kind: str, statement_id: str, now: datetime, scenario: EndpointScenario
-) -> ReceiptPayload | None:
-    if not send.callback or kind not in STATUSES:
+def _write(context: ReceiptContext) -> ReceiptPayload | None:
+    send, dashboard = context.send, context.dashboard
+    assert isinstance(dashboard, TwilioDashboard)
+    if not send.callback or context.kind not in STATUSES:
         return None
-    status, code = STATUSES[kind]
+    status, code = STATUSES[context.kind]
     fields = {
         "AccountSid": send.account,
         "ApiVersion": "2010-04-01",
@@ -199,11 +210,11 @@ def _statement(
         "SmsStatus": status,
         "To": send.recipient,
         **({"ErrorCode": code} if code else {}),
-        **({"RawDlrDoneDate": now.strftime("%y%m%d%H%M")} if status in ("delivered", "undelivered") else {}),
+        **({"RawDlrDoneDate": context.at.strftime("%y%m%d%H%M")} if status in ("delivered", "undelivered") else {}),
     }
     body = urlencode(fields).encode("ascii")
-    secret = scenario.auth_token or send.secret
-    return ReceiptPayload(statement_id, send.callback, "application/x-www-form-urlencoded", body, secret)
+    secret = dashboard.auth_token or send.secret
+    return ReceiptPayload(context.receipt_id, send.callback, "application/x-www-form-urlencoded", body, secret)
 
 
 def _sign(payload: ReceiptPayload, _: datetime) -> dict[str, str]:
@@ -218,5 +229,6 @@ TWILIO = Dialect(
     default_port=2581,
     read=read,
     respond=respond,
-    receipts=ReceiptDialect(_statement, _sign, "x-twilio-signature"),
+    receipts=ReceiptDialect(_write, _sign, "x-twilio-signature", other_body=lambda body: body + b"&Extra=1"),
+    dashboard=TwilioDashboard,
 )

@@ -1,12 +1,16 @@
-"""The sandbox: takes everything, sends nothing. What it took can be read in the outbox."""
+"""The sandbox: accepts every message, sends none, and keeps each for ``sluice captured``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import Accepted, Outcome
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind
+
+SANDBOX_PROVIDER_ID = UUID("00000000-0000-7000-8000-000000000000")
+"""The provider id of the sandbox, which every project has and which has no row."""
 
 
 class SandboxCredentials(Credentials):
@@ -15,7 +19,7 @@ class SandboxCredentials(Credentials):
 
 @dataclass(frozen=True, slots=True)
 class CaptureRequest:
-    """A message for the outbox; ``reference`` is its key, so that a repeat captures nothing new."""
+    """A message to capture; ``reference`` is its key, so that a retry captures nothing new."""
 
     reference: str
     message_id: str
@@ -25,7 +29,7 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class CaptureResult:
-    """The outbox has it under this id."""
+    """The message is kept under this id."""
 
     capture_id: str
 
@@ -35,9 +39,9 @@ def build(message: OutboundMessage, _: SandboxCredentials) -> CaptureRequest:
     return CaptureRequest(message.reference, message.message_id, message.recipient, message.content)
 
 
-def classify(answer: CaptureResult) -> Outcome:
-    """Always accepted: an outbox that cannot write raises in the wire."""
-    return Accepted(answer.capture_id)
+def classify(result: CaptureResult) -> Outcome:
+    """Always accepted: a capture that cannot be written raises in the transport."""
+    return Accepted(result.capture_id)
 
 
 SANDBOX = Package(
@@ -49,4 +53,7 @@ SANDBOX = Package(
     build=build,
     classify=classify,
     idempotent=True,
+    max_recipients=50,
+    supports_attachments=True,
+    supports_html=True,
 )

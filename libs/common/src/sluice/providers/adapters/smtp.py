@@ -1,29 +1,38 @@
 """Any SMTP submission server (RFC 5321, 3463, 6409, 8314). Field names as Nodemailer's, read 2026-08.
 
-One delivery is one transaction and ends in one outcome, so the envelope goes whole or not at all: the first
-recipient the server refuses decides, and nothing is sent (the wire resets the transaction before DATA). Half
-an envelope could neither be told to the caller nor be repeated without sending the other half twice.
+One delivery is one transaction and has one outcome, so the envelope is sent whole or not at all: the first recipient
+that the server refuses decides, and nothing is sent (the transport resets the transaction before DATA). Half an
+envelope could neither be reported to the caller nor be retried without sending the other half twice.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from pydantic import Field, SecretStr
 
 from sluice.model.message import Channel, Email
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Outcome,
+    ProviderFault,
+    RecipientRejected,
+    Refusal,
+    Throttled,
+    Unknown,
+)
+from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.address import Address, parse_address
+from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 
 
 class SmtpAuth(Credentials):
-    """Log-in; leave the whole block out for an unauthenticated relay."""
+    """User and password; without this block the relay is used unauthenticated."""
 
     user: str = Field(min_length=1, max_length=320, title="User")
     password: SecretStr = Field(alias="pass", title="Password")
@@ -33,19 +42,19 @@ class SmtpTls(Credentials):
     """How much of the server's certificate is checked."""
 
     reject_unauthorized: bool = Field(default=True, alias="rejectUnauthorized", title="Check the certificate")
-    ca_file: str | None = Field(default=None, alias="caFile", title="File with our own authority")
+    ca_file: str | None = Field(default=None, alias="caFile", title="File with the certificate authority")
     servername: str | None = Field(default=None, title="Name in the certificate, when not the host")
 
 
 class SmtpCredentials(Credentials):
-    """A submission server. ``secure``: TLS from the first byte; left out, only port 465 means that."""
+    """A submission server. ``secure``: TLS from the first byte; by default on port 465 only."""
 
     host: str = Field(pattern=r"^[A-Za-z0-9._:\[\]-]{1,253}$", title="Host")
     port: int | None = Field(default=None, ge=1, le=65535, title="Port (465 with secure, otherwise 587)")
     secure: bool | None = Field(default=None, title="TLS from the first byte")
-    auth: SmtpAuth | None = Field(default=None, title="Log-in")
+    auth: SmtpAuth | None = Field(default=None, title="Authentication")
     tls: SmtpTls = Field(default_factory=SmtpTls, title="TLS")
-    require_tls: bool = Field(default=False, alias="requireTLS", title="Insist on STARTTLS")
+    require_tls: bool = Field(default=False, alias="requireTLS", title="Require STARTTLS")
     envelope_from: str | None = Field(default=None, alias="envelopeFrom", title="Address for bounces")
 
     @property
@@ -54,7 +63,7 @@ class SmtpCredentials(Credentials):
 
     @property
     def server(self) -> SmtpServer:
-        """Where the wire connects to. A password never travels in the clear: with ``auth``, TLS is a must."""
+        """Where the transport connects. A password is never sent in the clear: ``auth`` requires TLS."""
         return SmtpServer(
             host=self.host.strip("[]"),
             port=self.port or (465 if self.implicit_tls else 587),
@@ -92,81 +101,78 @@ def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
     return not all(address.ascii for address in [*addresses, *reply_to])
 
 
-# What a reply means. The first row that fits decides: enhanced codes and texts stand before basic codes,
-# because servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's pattern is
-# matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
+# What a reply means. The first row that matches decides: enhanced codes and texts stand before basic codes, because
+# servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's pattern is matched against
+# "<code> <enhanced code, when its class agrees with the code, else -> <text>".
 
 _ANY = frozenset(Phase)
 _CONTENT = frozenset({Phase.DATA, Phase.END_OF_DATA})
+_EARLY = frozenset({Phase.GREETING, Phase.EHLO, Phase.TLS})
+_TOO_LARGE = RecipientRejected(Reason.TOO_LARGE)
+_ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 
 
-def _throttled_long(reason: str) -> Outcome:
-    return Throttled(reason, MAX_RETRY_AFTER)
+Rule = tuple[frozenset[Phase], re.Pattern[str], Refusal]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    phases: frozenset[Phase]
-    pattern: re.Pattern[str]
-    outcome: Callable[[str], Outcome]
-
-
-def _row(phases: frozenset[Phase] | Phase, pattern: str, outcome: Callable[[str], Outcome]) -> Row:
+def _row(phases: frozenset[Phase] | Phase, pattern: str, refusal: Refusal) -> Rule:
     phases = frozenset({phases}) if isinstance(phases, Phase) else phases
-    return Row(phases, re.compile(pattern, re.IGNORECASE), outcome)
+    return phases, re.compile(pattern, re.IGNORECASE), refusal
 
-
-_SHAPE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 
 REPLY_RULES = (
-    # The wire's own findings, code 0: certificate, STARTTLS or AUTH missing, a TLS version nobody shares.
-    _row(frozenset({Phase.TLS, Phase.AUTH}), r"0 ", AuthFailed),
-    _row(Phase.TLS, r"5", AuthFailed),
+    # The transport's own findings, code 0: certificate, STARTTLS or AUTH missing, no common TLS version.
+    _row(frozenset({Phase.TLS, Phase.AUTH}), r"0 ", AuthFailed()),
+    _row(Phase.TLS, r"5", AuthFailed()),
     # SES limits connections in its greeting; everywhere else "too many" is a rate as well.
-    _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled),
-    _row(_ANY, r"4\d\d .*daily message quota exceeded", _throttled_long),
-    _row(_ANY, r"4\d\d .*throttling failure", Throttled),
-    _row(frozenset({Phase.GREETING, Phase.EHLO, Phase.TLS}), r"", ProviderFault),
-    # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a glitch.
-    _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed),
-    _row(Phase.AUTH, r"432 |4\d\d 4\.7\.12 ", AuthFailed),
-    _row(Phase.AUTH, r"4", ProviderFault),
-    _row(Phase.AUTH, r"5", AuthFailed),
-    _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3|5\.6\.\d+) ", Rejected),
-    _row(Phase.MAIL, r"5|403 ", AuthFailed),
-    _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed),
-    _row(Phase.RCPT, r"5", Rejected),
-    _row(_CONTENT, r"5\d\d .*(address is not verified|access denied)", AuthFailed),
-    _row(_CONTENT, r"5", Rejected),
-    _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault),
-    _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled),
-    _row(_ANY, r"450 |452 ", Throttled),
-    _row(_ANY, r"4", ProviderFault),
+    _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled()),
+    _row(_ANY, r"4\d\d .*daily message quota exceeded", Throttled(retry_after=MAX_RETRY_AFTER)),
+    _row(_ANY, r"4\d\d .*throttling failure", Throttled()),
+    _row(_EARLY, r"", ProviderFault()),
+    # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a fault.
+    _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed()),
+    _row(Phase.AUTH, r"432 |4\d\d 4\.7\.12 ", AuthFailed()),
+    _row(Phase.AUTH, r"4", ProviderFault()),
+    _row(Phase.AUTH, r"5", AuthFailed()),
+    _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
+    _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", RecipientRejected(Reason.UNSUPPORTED)),
+    _row(Phase.MAIL, r"5|403 ", AuthFailed()),
+    _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed()),
+    _row(Phase.RCPT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
+    _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
+    _row(Phase.RCPT, r"5\d\d 5\.1\.3 ", RecipientRejected(Reason.INVALID_ADDRESS)),
+    _row(Phase.RCPT, r"5", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(_CONTENT, r"5\d\d .*(address is not verified|access denied)", AuthFailed()),
+    _row(_CONTENT, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
+    _row(_CONTENT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
+    _row(_CONTENT, r"5", RecipientRejected(Reason.INVALID_CONTENT)),
+    _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
+    _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
+    _row(_ANY, r"450 |452 ", Throttled()),
+    _row(_ANY, r"4", ProviderFault()),
 )
 
 
 def classify(reply: SmtpReply) -> Outcome:
     """Accepted only by a 2xx to the final dot; every 4xx and 5xx anywhere is a definite "not taken"."""
-    reason = _reason(reply)
+    detail = _detail(reply)
     if 200 <= reply.code < 300 and reply.phase is Phase.END_OF_DATA:
         return Accepted(_queue_id(reply.text))
     line = f"{reply.code} {_enhanced(reply)} {reply.text}"
-    for row in REPLY_RULES:
-        if reply.phase in row.phases and row.pattern.match(line):
-            return row.outcome(reason)
-    # A reply outside the protocol: before the dot nothing was handed over, after it nobody knows.
-    return Unknown(reason) if reply.phase is Phase.END_OF_DATA else ProviderFault(reason)
+    for phases, pattern, refusal in REPLY_RULES:
+        if reply.phase in phases and pattern.match(line):
+            return fill(refusal, detail)
+    # A reply outside the protocol: before the final dot nothing was sent, after it the message may have been taken.
+    return Unknown(detail) if reply.phase is Phase.END_OF_DATA else ProviderFault(detail)
 
 
 def _enhanced(reply: SmtpReply) -> str:
     """The enhanced code in normal form; "-" when there is none or its class contradicts the basic code."""
-    found = _SHAPE.match(reply.text)
+    found = _ENHANCED_CODE.match(reply.text)
     return found[0] if found and found[1] == str(reply.code)[0] else "-"
 
 
-def _reason(reply: SmtpReply) -> str:
+def _detail(reply: SmtpReply) -> str:
     which = "" if reply.recipient is None else f" {reply.recipient + 1}"
     return f"{reply.phase}{which}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
 
@@ -185,5 +191,9 @@ SMTP = Package(
     transport=TransportKind.SMTP,
     build=build,
     classify=classify,
+    docs_url="https://www.rfc-editor.org/rfc/rfc6409",
+    max_recipients=100,  # RFC 5321, 4.5.3.1.8: the least that a server takes
+    supports_attachments=True,
+    supports_html=True,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )

@@ -1,7 +1,7 @@
 """Twilio SMS, REST API 2010-04-01, Messages (https://www.twilio.com/docs/messaging, OpenAPI of 2026-04-14).
 
-No idempotency key and no field for our reference: it rides in the query of the callback URL, which the
-signature of a receipt covers.
+No idempotency key and no field for our reference: it is in the query of the callback URL, which the signature of a
+receipt covers.
 """
 
 from __future__ import annotations
@@ -14,28 +14,42 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Self
-from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote_plus, urlsplit, urlunsplit
 
 import httpx
 from pydantic import Field, SecretStr, model_validator
 
 from sluice.model.message import Channel, Sms
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Rejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Outcome,
+    ProviderFault,
+    RecipientRejected,
+    Refusal,
+    Throttled,
+    Unknown,
+)
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
 from sluice.providers.contract import (
     Credentials,
+    DeliveryReceipt,
     InvalidReceiptSignatureError,
     OutboundMessage,
     Package,
-    Receipt,
-    ReceiptKind,
-    ReceiptRequest,
+    ReceiptSource,
     TransportKind,
     UnsupportedMessageError,
+    WebhookReply,
+    WebhookRequest,
 )
 from sluice.providers.kit.credentials import BASE_URL
+from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.requests import endpoint, post
-from sluice.providers.kit.responses import OutcomeType, describe, json_body, make_outcome
+from sluice.providers.kit.requests import endpoint, post_form
+from sluice.providers.kit.responses import json_object
+from sluice.providers.kit.signatures import require_match, require_secret
 
 _SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _CODE = re.compile(r"[0-9]{1,9}")
@@ -71,8 +85,8 @@ class TwilioCredentials(Credentials):
         if self.base_url:
             return self.base_url.rstrip("/")
         if self.edge or self.region:
-            places = [self.edge, self.region or "us1"]
-            return f"https://api.{'.'.join(place for place in places if place)}.twilio.com"
+            parts = [self.edge, self.region or "us1"]
+            return f"https://api.{'.'.join(part for part in parts if part)}.twilio.com"
         return "https://api.twilio.com"
 
     @property
@@ -98,18 +112,12 @@ def build(message: OutboundMessage, credentials: TwilioCredentials) -> httpx.Req
         "Body": message.content.text,
         **({"StatusCallback": _callback(message)} if message.callback_url else {}),
     }
-    headers = (
-        (b"Authorization", credentials.basic.encode()),
-        (b"Content-Type", b"application/x-www-form-urlencoded"),
-        (b"Accept", b"application/json"),
-        (b"User-Agent", b"sluice"),
-    )
     url = endpoint(credentials.address, f"/2010-04-01/Accounts/{credentials.account_sid}/Messages.json")
-    return post(url, headers, _form(fields))
+    return post_form(url, fields, authorization=credentials.basic)
 
 
 def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
-    """The account's service picks from its own pool; else the account's sender; else what the message says.
+    """The account's messaging service, else the account's sender, else the message's.
 
     The account's setting comes first because only a sender of that account can be used there, and a message
     must be able to fail over between accounts with different senders.
@@ -124,90 +132,108 @@ def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
 
 
 def _callback(message: OutboundMessage) -> str:
-    """The receipt address with our reference. Unreserved characters only: it is signed as it stands."""
+    """The receipt URL with our reference. Unreserved characters only: it is signed as it stands."""
     return _receipts_at(message.callback_url or "") + quote_plus(message.reference)
 
 
 @lru_cache(maxsize=4096)
 def _receipts_at(url: str) -> str:
-    """An account's receipt address up to the reference."""
+    """An account's receipt URL up to the reference."""
     parts = urlsplit(url)
     query = f"{parts.query}&ref=" if parts.query else "ref="
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
-def _form(fields: Mapping[str, str]) -> bytes:
-    try:
-        return urlencode(fields).encode("ascii")
-    except UnicodeEncodeError:
-        raise UnsupportedMessageError("the text holds half a character (a lone surrogate)") from None
+# Responses -------------------------------------------------------------------------------------------------
 
 
-# Answers. The code decides, the HTTP status only where the code is unknown or missing. ---------------------
+def _codes(refusal: Refusal, *codes: int) -> dict[int, Refusal]:
+    return dict.fromkeys(codes, refusal)
 
 
-def _codes(kind: OutcomeType, *codes: int) -> dict[int, OutcomeType]:
-    return dict.fromkeys(codes, kind)
+def _rejected(reason: Reason, *codes: int) -> dict[int, Refusal]:
+    return _codes(RecipientRejected(reason), *codes)
 
 
-ERROR_CODES: Mapping[int, OutcomeType] = {
-    **_codes(AuthFailed, 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
-    **_codes(AuthFailed, 10002, 21607, 21608, 21219),  # limits of a trial account
-    **_codes(AuthFailed, 20004, 21609),  # our own configuration
-    **_codes(Rejected, 20001, 20422),
-    **_codes(Unknown, 20409, 20500),
-    **_codes(ProviderFault, 20410, 20503, 21619, 21730),
-    **_codes(Throttled, 20429, 21611, 14107),
-    **_codes(Rejected, 21211, 21214, 21217, 21401, 21421),  # the number cannot be reached
-    **_codes(Rejected, 21602, 21604, 21605, 21617, 21618, 21620),
-    **_codes(Rejected, 21610),  # the recipient said STOP to this sender
-    **_codes(Rejected, 21614, 21635),  # not a mobile number
-    **_codes(Rejected, 21624, 90007, 30045, 21653, 21910),
-    # "Route": this account cannot reach this number this way. AuthFailed would park the account for every
+ERROR_CODES: Mapping[int, Refusal] = {
+    **_codes(AuthFailed(), 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
+    **_codes(AuthFailed(), 10002, 21607, 21608, 21219),  # limits of a trial account
+    **_codes(AuthFailed(), 20004, 21609),  # our own configuration
+    **_rejected(Reason.INVALID_CONTENT, 20001, 20422),
+    **_codes(Unknown(), 20409, 20500),
+    **_codes(ProviderFault(), 20410, 20503, 21619, 21730),
+    **_codes(Throttled(), 20429, 21611, 14107),
+    **_rejected(Reason.INVALID_ADDRESS, 21211, 21217, 21401, 21421, 21604),
+    **_rejected(Reason.UNREACHABLE, 21214),
+    **_rejected(Reason.TOO_LARGE, 21605, 21617),
+    **_rejected(Reason.INVALID_CONTENT, 21602, 21618, 21620),
+    **_rejected(Reason.UNSUBSCRIBED, 21610),  # the recipient sent STOP to this sender
+    **_rejected(Reason.UNKNOWN_RECIPIENT, 21614, 21635),  # not a mobile number
+    **_rejected(Reason.POLICY, 21624, 90007, 30045, 21653, 21910),
+    # "Route": this account cannot reach this number this way. AuthFailed would suspend the account for every
     # other country as well, so both rows only move the message on to the next provider.
-    **_codes(ProviderFault, 21408, 21612),
-    **_codes(AuthFailed, 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660),
-    **_codes(AuthFailed, 21701, 21702, 21703, 21704, 21705),
-    **_codes(AuthFailed, 21708, 21709, 21711, 21712),
+    **_codes(ProviderFault(), 21408, 21612),
+    **_codes(AuthFailed(), 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660),
+    **_codes(AuthFailed(), 21701, 21702, 21703, 21704, 21705),
+    **_codes(AuthFailed(), 21708, 21709, 21711, 21712),
     # Channels other than SMS; listed so that they are recognised.
-    **_codes(AuthFailed, 63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035),
-    **_codes(Rejected, 63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031)),
-    **_codes(Rejected, 63034, 63037, 63040, 63041, 63042, 63014, 63032, 63033, 63016),
-    **_codes(ProviderFault, 63009, 63010, 63011, 63012, 63023, 63036),
-    **_codes(Throttled, 63017, 63018, 63038, 63039),
+    **_codes(AuthFailed(), 63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035),
+    **_rejected(Reason.OTHER, 63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031)),
+    **_rejected(Reason.OTHER, 63034, 63037, 63040, 63041, 63042, 63014, 63032, 63033, 63016),
+    **_codes(ProviderFault(), 63009, 63010, 63011, 63012, 63023, 63036),
+    **_codes(Throttled(), 63017, 63018, 63038, 63039),
 }
-STATUS_FALLBACK: Mapping[int, OutcomeType] = {
-    400: Rejected,
-    401: AuthFailed,
-    403: AuthFailed,
-    404: AuthFailed,
-    409: Unknown,
-    422: Rejected,
-    429: Throttled,
+STATUS_FALLBACK: Mapping[int, Refusal] = {
+    400: RecipientRejected(Reason.INVALID_CONTENT),
+    401: AuthFailed(),
+    403: AuthFailed(),
+    404: AuthFailed(),
+    409: Unknown(),
+    422: RecipientRejected(Reason.INVALID_CONTENT),
+    429: Throttled(),
 }
+# Codes of a message that was created and then failed. What they say in a receipt ("undelivered"): an event type and a
+# reason, FAILED where none is given. What they say in the 201 itself: nothing was sent, so the next provider may be
+# tried, unless the code says otherwise.
+ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason, Refusal]] = {
+    30003: (EventType.SOFT_BOUNCE, Reason.UNREACHABLE, ProviderFault()),
+    30017: (EventType.SOFT_BOUNCE, Reason.NETWORK, ProviderFault()),
+    30036: (EventType.SOFT_BOUNCE, Reason.EXPIRED, ProviderFault()),
+    30004: (EventType.BOUNCED, Reason.BLOCKED, RecipientRejected(Reason.BLOCKED)),
+    30005: (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    30006: (EventType.BOUNCED, Reason.UNREACHABLE, RecipientRejected(Reason.UNREACHABLE)),
+    30019: (EventType.BOUNCED, Reason.FULL, RecipientRejected(Reason.FULL)),
+    21610: (EventType.BOUNCED, Reason.UNSUBSCRIBED, RecipientRejected(Reason.UNSUBSCRIBED)),
+    30007: (EventType.FAILED, Reason.SPAM, RecipientRejected(Reason.SPAM)),
+    **{
+        code: (EventType.FAILED, Reason.INVALID_CONTENT, RecipientRejected(Reason.INVALID_CONTENT))
+        for code in (30014, 30015, 30016)
+    },
+    **{
+        code: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed())
+        for code in (30002, 30018, 30024, 30032, 30033, 30034, 30035)
+    },
+    **{code: (EventType.FAILED, Reason.QUOTA, Throttled()) for code in (30022, 30023, 30027)},
+}
+_ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 
 
 def classify(response: httpx.Response) -> Outcome:
     """Accepted only by a 2xx that carries a message sid; a 5xx without a known code may have been a send."""
-    body = json_body(response)
+    body = json_object(response.content)
     sid = body.get("sid")
     if response.is_success and isinstance(sid, str) and _SID.fullmatch(sid):
         return _created(sid, body)
-    code = _number(body.get("code"))
-    # A 2xx is no refusal whatever it says: the message may be on its way.
-    kind = (
-        Unknown if response.is_success else ERROR_CODES.get(code) or STATUS_FALLBACK.get(response.status_code, Unknown)
-    )
-    words = describe(response, code, body.get("message") or body.get("detail"))
-    return make_outcome(kind, words, response)
+    return _ERRORS.outcome(response, _number(body.get("code")), body.get("message") or body.get("detail"))
 
 
 def _created(sid: str, body: Mapping[str, object]) -> Outcome:
-    """A message can be born failed: taken into the log, and never sent."""
+    """A message can be created as failed: it is in the provider's log, and never sent."""
     if body.get("status") not in ("failed", "undelivered"):
         return Accepted(sid)
     code = _number(body.get("error_code"))
-    return ASYNC_OUTCOMES.get(code, ProviderFault)(f"created as {body['status']}, error {code or 'unknown'}")
+    refusal = ASYNC_ERROR_CODES[code][2] if code in ASYNC_ERROR_CODES else ProviderFault()
+    return fill(refusal, f"created as {body['status']}, error {code or 'unknown'}")
 
 
 def _number(value: object) -> int:
@@ -217,60 +243,53 @@ def _number(value: object) -> int:
 
 # Receipts --------------------------------------------------------------------------------------------------
 
-# What an error after the 201 says about the delivery; a code not listed is FAILED.
-ASYNC_ERROR_CODES: Mapping[int, ReceiptKind] = {
-    **dict.fromkeys((30003, 30017, 30036), ReceiptKind.SOFT_BOUNCE),
-    **dict.fromkeys((30004, 30005, 30006, 30019, 21610), ReceiptKind.BOUNCED),
-}
-_ASYNC_REJECTED = (30004, 30005, 30006, 30007, 30014, 30015, 30016, 30019, 21610)
-_ASYNC_AUTH = (30002, 30018, 30024, 30032, 30033, 30034, 30035)
-_ASYNC_THROTTLED = (30022, 30023, 30027)
-# The same codes when they are already in the 201: nothing was sent, so the next provider may be tried.
-ASYNC_OUTCOMES: Mapping[int, type[Rejected] | type[AuthFailed] | type[Throttled] | type[ProviderFault]] = {
-    **dict.fromkeys(_ASYNC_REJECTED, Rejected),
-    **dict.fromkeys(_ASYNC_AUTH, AuthFailed),
-    **dict.fromkeys(_ASYNC_THROTTLED, Throttled),
-}
-
-EVENT_TYPES: Mapping[str, tuple[ReceiptKind, ...]] = {
-    "sent": (ReceiptKind.SENT,),
-    "delivered": (ReceiptKind.DELIVERED,),
-    "read": (ReceiptKind.DELIVERED, ReceiptKind.READ),
-    "partially_delivered": (ReceiptKind.SENT,),  # undocumented for SMS: an event, no new state
-    "failed": (ReceiptKind.FAILED,),
-    "undelivered": (ReceiptKind.FAILED,),
-    "canceled": (ReceiptKind.FAILED,),  # cancelled at Twilio's side; our own cancels never reach it
+EVENT_TYPES: Mapping[str, tuple[EventType, ...]] = {
+    "sent": (EventType.SENT,),
+    "delivered": (EventType.DELIVERED,),
+    "read": (EventType.DELIVERED, EventType.READ),
+    "partially_delivered": (EventType.SENT,),  # undocumented for SMS: an event, no new state
+    "failed": (EventType.FAILED,),
+    "undelivered": (EventType.FAILED,),
+    "canceled": (EventType.FAILED,),  # cancelled at Twilio's side; our own cancels never reach it
 }
 
 
-def parse_receipts(request: ReceiptRequest, credentials: TwilioCredentials) -> list[Receipt]:
-    """What a status callback says; empty for intermediate states (queued, sending …) and inbound messages."""
+def parse_webhook(
+    request: WebhookRequest, credentials: TwilioCredentials, _fetched: Mapping[str, bytes]
+) -> WebhookReply:
+    """The receipts of a status callback; none for intermediate states (queued, sending …) and inbound messages."""
     fields = _verify_signature(request, credentials.auth_token)
     status = fields.get("MessageStatus") or fields.get("SmsStatus") or ""
     sid = fields.get("MessageSid") or fields.get("SmsSid") or ""
     code = _number(fields.get("ErrorCode"))
-    reference = dict(parse_qsl(urlsplit(request.url).query)).get("ref")
     detail = " ".join(filter(None, [status, fields.get("ErrorCode"), fields.get("ErrorMessage")]))
-    return [
-        Receipt(
-            receipt_id=f"{sid}:{kind}" if status == "read" else f"{sid}:{status}",
-            kind=kind,
-            reference=reference,
-            provider_message_id=sid or None,
-            recipient=fields.get("To"),
-            occurred_at=_parse_time(fields.get("RawDlrDoneDate", "")),
-            detail=redact(detail, limit=500),
-        )
-        for kind in _event_types(status, code)
-    ]
+    return WebhookReply(
+        [
+            DeliveryReceipt(
+                receipt_id=f"{sid}:{event_type}" if status == "read" else f"{sid}:{status}",
+                type=event_type,
+                reference=dict(parse_qsl(urlsplit(request.url).query)).get("ref"),
+                provider_message_id=sid or None,
+                recipient=fields.get("To"),
+                occurred_at=_parse_time(fields.get("RawDlrDoneDate", "")),
+                reason=_reason(event_type, code),
+                detail=redact(detail, limit=500),
+            )
+            for event_type in _event_types(status, code)
+        ]
+    )
 
 
-def _event_types(status: str, code: int) -> Iterable[ReceiptKind]:
-    if status == "undelivered":
-        return (ASYNC_ERROR_CODES.get(code, ReceiptKind.FAILED),)
-    if status == "failed" and code == 21610:
-        return (ReceiptKind.BOUNCED,)
+def _event_types(status: str, code: int) -> Iterable[EventType]:
+    if code in ASYNC_ERROR_CODES and (status == "undelivered" or (status == "failed" and code == 21610)):
+        return (ASYNC_ERROR_CODES[code][0],)
     return EVENT_TYPES.get(status, ())
+
+
+def _reason(event_type: EventType, code: int) -> Reason | None:
+    if event_type not in (EventType.FAILED, EventType.BOUNCED, EventType.SOFT_BOUNCE):
+        return None
+    return ASYNC_ERROR_CODES[code][1] if code in ASYNC_ERROR_CODES else Reason.OTHER
 
 
 def _parse_time(value: str) -> datetime | None:
@@ -281,32 +300,24 @@ def _parse_time(value: str) -> datetime | None:
         return None
 
 
-def _verify_signature(request: ReceiptRequest, token: SecretStr | None) -> dict[str, str]:
-    """The callback's fields, once its signature holds. No timestamp: repeats are ours to recognise."""
-    if token is None:
-        raise InvalidReceiptSignatureError("no auth token is configured, so nothing can be verified")
-    offered = request.headers.get("x-twilio-signature", "").encode("utf-8", "replace")
+def _verify_signature(request: WebhookRequest, token: SecretStr | None) -> dict[str, str]:
+    """The callback's fields, once its signature matches. It has no timestamp: repeats are ours to recognise."""
+    key = require_secret(token)
     fields = _fields(request)
-    right = [
-        hmac.compare_digest(sign(token.get_secret_value(), url, fields).encode("ascii"), offered)
-        for url in _url_variants(request.url)
-    ]
-    if not any(right):
-        raise InvalidReceiptSignatureError("the signature does not fit")
+    expected = [sign(key, url, fields) for url in _url_variants(request.url)]
+    require_match([request.headers.get("x-twilio-signature", "")], expected)
     return dict(fields)
 
 
-def _fields(request: ReceiptRequest) -> list[tuple[str, str]]:
+def _fields(request: WebhookRequest) -> list[tuple[str, str]]:
     """The signed parameters: the form of a POST, none of a GET; any other body by its hash in the URL."""
     if request.method.upper() == "GET":
         return []
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded":
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type == "application/x-www-form-urlencoded":
         return _form_fields(request.body)
     query = dict(parse_qsl(urlsplit(request.url).query))
-    stated = query.get("bodySHA256", "").encode("utf-8", "replace")
-    if not hmac.compare_digest(stated, sha256(request.body).hexdigest().encode()):
-        raise InvalidReceiptSignatureError("the body does not fit its hash")
+    require_match([query.get("bodySHA256", "")], [sha256(request.body).hexdigest()])
     return []
 
 
@@ -314,12 +325,12 @@ def _form_fields(body: bytes) -> list[tuple[str, str]]:
     try:
         text = body.decode("utf-8")
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=200)
-    except ValueError:  # not UTF-8, or a flood of fields
+    except ValueError:  # not UTF-8, or more fields than any callback has
         raise InvalidReceiptSignatureError("the form cannot be read") from None
 
 
 def sign(token: str, url: str, fields: Iterable[tuple[str, str]]) -> str:
-    """Twilio's signature: base64 HMAC-SHA1 over the URL and the sorted, distinct fields, run together."""
+    """Twilio's signature: base64 HMAC-SHA1 over the URL and the sorted, distinct fields, concatenated."""
     signed = url + "".join(name + value for name, value in sorted(set(fields)))
     return base64.b64encode(hmac.digest(token.encode(), signed.encode("utf-8", "replace"), sha1)).decode("ascii")
 
@@ -346,5 +357,8 @@ TWILIO = Package(
     transport=TransportKind.HTTP,
     build=build,
     classify=classify,
-    parse_receipts=parse_receipts,
+    parse_webhook=parse_webhook,
+    docs_url="https://www.twilio.com/docs/messaging/api/message-resource",
+    receipts=ReceiptSource.WEBHOOK,
+    segments=True,
 )

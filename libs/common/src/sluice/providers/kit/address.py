@@ -1,4 +1,4 @@
-"""Mail addresses as they may stand in a header and in an SMTP command: parsed strictly, refused when odd."""
+"""Mail addresses for headers and SMTP commands: parsed strictly, refused when unusual."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Address:
 
 @lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
-    """``Name <local@domain>`` or a bare address; UnsendableError without repeating it when it is neither."""
+    """``Name <local@domain>`` or a bare address; UnsupportedMessageError, without the text, when it is neither."""
     name, bare = _split(text.strip())
     local, _, domain = bare.rpartition("@")
     if _FORBIDDEN.search(name) or not _LOCAL.match(local):

@@ -1,4 +1,4 @@
-"""Patterns that the credentials of several packages share, and the way to find every secret in one."""
+"""Field types that the credentials of several packages share, and a walk over all secrets of one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]*)?$"
 
 
 def _header_safe(secret: SecretStr) -> SecretStr:
-    """Without the blanks that pasting adds; refused when it could not stand in a header at all."""
+    """Without surrounding blanks; refused when it is not valid in a header."""
     value = secret.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]{1,1000}", value):
         raise ValueError("only printable ASCII characters, without blanks")
     return SecretStr(value)
 
 
-# A secret that travels in a header: what is wrong with it is said when it is entered, not by every message.
+# A secret that is sent in a header: an invalid one is refused when it is configured, not by every message.
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_safe)]
 
 
 def secrets_of(credentials: BaseModel) -> Iterator[str]:
-    """Every secret inside, nested blocks included: what must not be in any text that leaves the house."""
+    """Every secret inside, nested blocks included: none may be in a log, an event or an error text."""
     for name in type(credentials).model_fields:
         value = getattr(credentials, name)
         if isinstance(value, SecretStr):

@@ -1,8 +1,8 @@
 """A mail as bytes, the same bytes every time.
 
-Written out by hand because a repeat after an ambiguous attempt has to be byte-identical, over processes and
-versions of Python: no random boundary, no clock, no folding rules of a library. Everything that leaves is
-ASCII (unless an address itself is not) in CRLF lines below 998 characters, so that no 8BITMIME is needed.
+Written out by hand because a retry after an unknown outcome has to be byte-identical, over processes and versions of
+Python: no random boundary, no clock, no folding rules of a library. The mail is ASCII (unless an address itself is not)
+in CRLF lines below 998 characters, so that no 8BITMIME is needed.
 Tests parse it back with the standard library's parser, which shares no code with this module.
 """
 
@@ -29,7 +29,7 @@ _PARAMETER = 60  # characters of one RFC 2231 segment
 
 
 def write_mail(mail: Email, *, message_id: str, date: datetime, contents: Mapping[str, bytes]) -> bytes:
-    """The mail in CRLF lines. ``contents``: attachment bytes by sha256. Raises UnsendableError."""
+    """The mail in CRLF lines. ``contents``: attachment bytes by sha256. Raises UnsupportedMessageError."""
     body = _body(mail, contents, seed=message_id)
     return b"\r\n".join([*_headers(mail, message_id, date), body.removesuffix(b"\r\n"), b""])
 
@@ -51,7 +51,7 @@ def _headers(mail: Email, message_id: str, date: datetime) -> Iterator[bytes]:
 
 def _safe_id(message_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,120}", message_id):
-        raise UnsupportedMessageError("the message id cannot stand in a Message-ID")
+        raise UnsupportedMessageError("the message id is not valid in a Message-ID")
     return message_id
 
 
@@ -83,7 +83,7 @@ def encoded_text(text: str) -> bytes:
 
 
 def _words(text: str) -> Iterator[bytes]:
-    """UTF-8 in pieces that end between characters: a decoder may look at each encoded word alone."""
+    """UTF-8 in pieces that end between characters: a decoder may decode each encoded word alone."""
     piece = b""
     for character in _utf8_characters(text):
         if len(piece) + len(character) > _WORD_BYTES:
@@ -152,7 +152,7 @@ def _file_part(file: Attachment, content: bytes) -> bytes:
 
 
 def _mime_type(stated: str) -> str:
-    """Composite types may not be base64 (RFC 2046), and what is no type must not reach a header."""
+    """Composite types may not be base64 (RFC 2046), and an invalid type must not reach a header."""
     if not _MIME_TYPE.match(stated) or stated.lower().startswith(("message/", "multipart/")):
         return "application/octet-stream"
     return stated

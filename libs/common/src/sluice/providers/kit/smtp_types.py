@@ -1,4 +1,4 @@
-"""What passes over the SMTP wire: a submission out, one reply back. Inert, as httpx's types are for HTTP."""
+"""The request and response types of the SMTP transport: inert, as httpx's types are for HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
-    """Where to submit and as whom. Equal servers share connections, so everything that matters is here."""
+    """A submission server and the account on it. Equal servers share connections, so every difference is a field."""
 
     host: str
     port: int
@@ -45,12 +45,12 @@ class Submission:
     recipients: tuple[str, ...]  # RCPT TO, in this order, without doubles
     message: bytes = field(repr=False)  # CRLF lines, dots not yet doubled
     utf8: bool = False  # an address needs SMTPUTF8
-    envelope_id: str | None = None  # ours, told to a server that speaks DSN (RFC 3461): its bounces repeat it
+    envelope_id: str | None = None  # ours, for servers with DSN (RFC 3461): their bounces repeat it
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """The reply that decided. ``code`` 0: there was none, ``text`` is ours (TLS trouble, no AUTH)."""
+    """The reply that decided. ``code`` 0: there was none, and ``text`` is ours (TLS failed, no AUTH)."""
 
     phase: Phase
     code: int

@@ -1,0 +1,45 @@
+"""From a provider's error to an outcome: the code decides, the HTTP status only where the code is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import httpx
+
+from sluice.model.outcome import Refusal, Throttled, Unknown
+from sluice.providers.kit.responses import describe, retry_after
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable(Generic[K]):
+    """``codes`` and ``fallback`` (by HTTP status) name refusals as prototypes: outcomes without their detail."""
+
+    codes: Mapping[K, Refusal]
+    fallback: Mapping[int, Refusal]
+
+    def outcome(
+        self, response: httpx.Response, code: K | None, detail: object = None, *, wait: timedelta | None = None
+    ) -> Refusal:
+        """The refusal that ``response`` states; Unknown where nothing documented fits.
+
+        ``code`` is the table's key. ``wait``: what the body says about when to come back, before ``Retry-After`` and
+        before the table's own wait.
+        """
+        found = None if code is None else self.codes.get(code)
+        prototype: Refusal = found or self.fallback.get(response.status_code) or Unknown()
+        if response.is_success:  # a 2xx is no refusal whatever it says: the message may be on its way
+            prototype = Unknown()
+        named = code[-1] if isinstance(code, tuple) else code
+        return fill(prototype, describe(response, named, detail), wait or retry_after(response))
+
+
+def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refusal:
+    """The prototype with its detail; a throttled one with the provider's own wait, if it named one."""
+    if isinstance(prototype, Throttled):
+        return replace(prototype, detail=detail, retry_after=wait or prototype.retry_after)
+    return replace(prototype, detail=detail)

@@ -1,0 +1,67 @@
+"""Webhook signatures. Every comparison takes the same time whether it fits or not."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from hashlib import sha256
+
+from pydantic import SecretStr
+
+from sluice.providers.contract import InvalidReceiptSignatureError, WebhookRequest
+
+SVIX_TOLERANCE = timedelta(seconds=300)  # either way; repeats are signed afresh, so an old timestamp is a replay
+
+
+def require_secret(secret: SecretStr | None) -> str:
+    """The secret's value; InvalidReceiptSignatureError when none is configured."""
+    if secret is None:
+        raise InvalidReceiptSignatureError("no secret is configured, so nothing can be verified")
+    return secret.get_secret_value()
+
+
+def require_match(offered: Iterable[str], expected: Iterable[str]) -> None:
+    """Return when one of ``offered`` equals one of ``expected``; no early exit shows which one."""
+    pairs = [(_encoded(one), _encoded(other)) for other in expected for one in offered]
+    if not sum(hmac.compare_digest(one, other) for one, other in pairs):
+        raise InvalidReceiptSignatureError("the signature does not match")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def verify_svix(request: WebhookRequest, secret: SecretStr | None) -> str:
+    """The event's id, once the Svix signature over id, timestamp and raw body matches and is fresh.
+
+    ``webhook-…`` headers are the same thing in the Standard Webhooks spelling.
+    """
+    key = require_secret(secret)
+    event_id, timestamp, signatures = (_svix_header(request, name) for name in ("id", "timestamp", "signature"))
+    if not re.fullmatch(r"[0-9]{1,12}", timestamp):
+        raise InvalidReceiptSignatureError("the timestamp is not a number")
+    if abs(request.received_at.timestamp() - int(timestamp)) > SVIX_TOLERANCE.total_seconds():
+        raise InvalidReceiptSignatureError("the timestamp is too far from now")
+    offered = [entry for entry in signatures.split(" ") if entry.startswith("v1,")]
+    require_match(offered, [sign_svix(key, event_id, timestamp, request.body)])
+    return event_id
+
+
+def sign_svix(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
+    """The ``v1`` entry of a Svix signature header. ``secret``: ``whsec_`` and base64."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise InvalidReceiptSignatureError("the configured webhook secret is not base64") from None
+    signed = b".".join((_encoded(event_id), timestamp.encode(), body))
+    return "v1," + base64.b64encode(hmac.digest(key, signed, sha256)).decode("ascii")
+
+
+def _svix_header(request: WebhookRequest, name: str) -> str:
+    value = request.headers.get(f"svix-{name}") or request.headers.get(f"webhook-{name}")
+    if not value:
+        raise InvalidReceiptSignatureError(f"the header for the {name} is missing")
+    return value

@@ -1,0 +1,259 @@
+"""The receipt endpoint on real PostgreSQL with a package of the tests: signatures, look-ups, handshakes, fetches."""
+
+import json
+from collections.abc import Mapping
+from uuid import uuid4
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+
+from gateway.receipts.endpoint import ReceiptEndpoint
+from sluice.delivery.outbox import OutboxPublisher
+from sluice.delivery.receipts import MAX_PAYLOAD
+from sluice.model import ids
+from sluice.model.message import Channel
+from sluice.model.outcome import Unknown
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
+from sluice.providers import registry
+from sluice.providers.contract import (
+    Credentials,
+    DeliveryReceipt,
+    InboundMessage,
+    InvalidReceiptSignatureError,
+    OptOut,
+    Package,
+    TransportKind,
+    WebhookAnswer,
+    WebhookReply,
+    WebhookRequest,
+)
+from sluice.store.cipher import CredentialCipher
+from sluice_simulator.dialect import FakeResponse
+from sluice_simulator.http_server import listen_http
+from tests.examples import PROVIDER, a_provider
+from tests.store.harness import SENT
+
+pytestmark = pytest.mark.store
+
+KEY = bytes(32)
+REFERENCE_EVENT = {"type": "delivered", "id": "r-1"}
+
+
+class SignedCredentials(Credentials):
+    """The word that a request has to carry."""
+
+    signature: str
+
+
+def parse_webhook(
+    request: WebhookRequest, credentials: SignedCredentials, fetched: Mapping[str, bytes]
+) -> WebhookReply:
+    if request.method == "GET":
+        return WebhookReply(answer=WebhookAnswer(200, request.url.partition("challenge=")[2].encode()))
+    if request.headers.get("x-signature") != credentials.signature:
+        raise InvalidReceiptSignatureError
+    body = json.loads(request.body)
+    if "certificate" in body:
+        url = body["certificate"]
+        if url not in fetched:
+            return WebhookReply(fetch=url)
+        return WebhookReply(answer=WebhookAnswer(202, fetched[url]))
+    return WebhookReply([event_of(one) for one in body["events"]])
+
+
+def event_of(one):
+    match one["type"]:
+        case "inbound":
+            return InboundMessage("i-1", "+1999", "STOP")
+        case "opt_out":
+            return OptOut("+1999")
+    return DeliveryReceipt(
+        receipt_id=one["id"],
+        type=EventType(one["type"]),
+        reference=one.get("reference"),
+        provider_message_id=one.get("message"),
+        reason=Reason.FULL if one["type"] == "bounced" else None,
+    )
+
+
+def a_package(*allowed):
+    return Package(
+        name="provider-signed",
+        title="Signed",
+        channels=(Channel.EMAIL,),
+        credentials=SignedCredentials,
+        transport=TransportKind.HTTP,
+        build=lambda message, credentials: None,
+        classify=lambda response: Unknown(),
+        parse_webhook=parse_webhook,
+        webhook_urls=allowed,
+    )
+
+
+class Config:
+    """One provider, without a database."""
+
+    def __init__(self):
+        sealed = CredentialCipher(KEY).encrypt(
+            b'{"signature":"good"}', project_id=a_provider().project_id, provider_id=PROVIDER
+        )
+        self.row = a_provider(id=PROVIDER, package="provider-signed", encrypted_credentials=sealed)
+        self.providers = {PROVIDER: self.row}
+
+
+class Endpoint:
+    """A client of the endpoint, as the provider is one."""
+
+    def __init__(self, store, client):
+        self.store, self.client = store, client
+        self.path = f"/v1/receipts/{ids.encode_id('prv', PROVIDER)}"
+
+    async def post(self, body, signature="good"):
+        return await self.client.post(self.path, content=json.dumps(body), headers={"x-signature": signature})
+
+    async def post_events(self, *events):
+        return await self.post({"events": events})
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """The installed packages; the tests' own is one of them."""
+    found = {"provider-signed": a_package()}
+    monkeypatch.setattr(registry, "installed", lambda: found)
+    return found
+
+
+@pytest.fixture
+async def endpoint(store, bus, packages):
+    outbox = OutboxPublisher(store.pool, bus)
+    receipts = ReceiptEndpoint(store.pool, Config(), CredentialCipher(KEY), outbox, public_url="https://sluice.test")
+    async with outbox.running(), receipts.running():
+        transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:
+            yield Endpoint(store, client)
+
+
+def counted(result):
+    return REGISTRY.get_sample_value("sluice_receipts_total", {"package": "provider-signed", "result": result}) or 0
+
+
+async def test_a_receipt_with_our_reference_moves_its_delivery(endpoint, bus):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+
+    answer = await endpoint.post_events(REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1)})
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert await endpoint.store.state(delivery_id) == "DELIVERED"
+    assert [json.loads(event)["type"] for event in bus.on("delivery.events")] == ["delivered"]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+async def test_a_receipt_with_one_of_the_providers_message_ids_alone_moves_its_delivery(endpoint, part):
+    parts = (uuid4().hex, uuid4().hex)
+    delivery_id = await endpoint.store.a_delivery_that_was(
+        SENT, outcome="accepted", provider_id=PROVIDER, receipt_ids=parts, provider_message_id=parts[0]
+    )
+
+    answer = await endpoint.post_events(REFERENCE_EVENT | {"message": parts[part]})
+
+    assert answer.status_code == 204
+    assert await endpoint.store.state(delivery_id) == "DELIVERED"
+
+
+@pytest.mark.parametrize("event", [{"message": "no message of ours"}, {"reference": "att_1"}, {}])
+async def test_a_receipt_about_nothing_of_ours_is_not_found(endpoint, event):
+    await endpoint.store.a_delivery_that_was(SENT, outcome="accepted", provider_id=PROVIDER, receipt_ids=("some id",))
+
+    assert (await endpoint.post_events(REFERENCE_EVENT | event)).status_code == 404
+
+
+async def test_the_reason_and_the_raw_payload_of_a_receipt_are_kept(endpoint, bus):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+    reference = ids.attempt_reference(delivery_id, 1)
+    event = {"type": "bounced", "id": "r-2", "reference": reference, "extra": "\0é" * MAX_PAYLOAD}
+
+    await endpoint.post_events(event)
+
+    payload = await endpoint.store.pool.fetchval("SELECT payload FROM receipts WHERE delivery_id = $1", delivery_id)
+    assert payload.startswith('{"events": [{"type": "bounced"')
+    assert len(payload.encode()) <= MAX_PAYLOAD
+    assert [json.loads(told)["reason"] for told in bus.on("delivery.events")] == ["full"]
+    assert await endpoint.store.state(delivery_id) == "BOUNCED"
+
+
+async def test_a_forged_request_changes_nothing(endpoint):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+    before = counted("forged")
+
+    event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1)}
+    answer = await endpoint.post({"events": [event]}, signature="bad")
+
+    assert (answer.status_code, counted("forged") - before) == (401, 1)
+    assert await endpoint.store.state(delivery_id) == "SENT"
+
+
+async def test_a_handshake_is_answered_word_for_word(endpoint):
+    answer = await endpoint.client.get(f"{endpoint.path}?hub.challenge=4711")
+
+    assert (answer.status_code, answer.text, answer.headers["content-type"]) == (
+        200,
+        "4711",
+        "text/plain; charset=utf-8",
+    )
+
+
+async def test_inbound_messages_and_opt_outs_are_counted_by_kind(endpoint):
+    before = counted("inbound"), counted("opt_out")
+
+    answer = await endpoint.post_events({"type": "inbound"}, {"type": "opt_out"})
+
+    assert answer.status_code == 204
+    assert (counted("inbound") - before[0], counted("opt_out") - before[1]) == (1, 1)
+
+
+@pytest.fixture
+async def certificates():
+    """A server of certificates, and the paths that were read."""
+    paths = []
+
+    def serve(request, connection):
+        paths.append(request.path)
+        connection.respond(FakeResponse(200 if request.path == "/cert" else 404, b"certificate"))
+
+    listener = await listen_http(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{listener.port}", paths
+    await listener.close()
+
+
+async def test_a_url_that_the_package_allows_is_read_once(endpoint, packages, certificates):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(r"http://127\.0\.0\.1:\d+/cert")
+
+    answer = await endpoint.post({"certificate": f"{url}/cert"})
+
+    assert (answer.status_code, answer.content, paths) == (202, b"certificate", ["/cert"])
+
+
+@pytest.mark.parametrize("path", ["/other", "/cert?x", "/certx"])
+async def test_any_other_url_is_not_read(endpoint, packages, certificates, path):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(r"http://127\.0\.0\.1:\d+/cert")
+
+    answer = await endpoint.post({"certificate": url + path})
+
+    assert (answer.status_code, paths) == (401, [])
+
+
+async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, packages, certificates):
+    url, _ = certificates
+    packages["provider-signed"] = a_package(r"http://127\.0\.0\.1:\d+/missing")
+
+    assert (await endpoint.post({"certificate": f"{url}/missing"})).status_code == 503
+
+
+@pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())])
+async def test_an_unknown_provider_is_not_found(endpoint, provider):
+    assert (await endpoint.client.post(f"/v1/receipts/{provider}")).status_code == 404

@@ -1,0 +1,93 @@
+"""The kit: error tables, times, and the comparison of signatures."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from sluice.model.outcome import AuthFailed, Declined, ProviderFault, Refusal, Scope, Throttled, Unknown
+from sluice.model.reasons import Reason
+from sluice.providers.contract import InvalidReceiptSignatureError
+from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.signatures import require_match
+from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
+
+TABLE: ErrorTable[str] = ErrorTable(
+    {
+        "big": Declined(Reason.TOO_LARGE),
+        "account": Declined(Reason.QUOTA, scope=Scope.ACCOUNT),
+        "quota": Throttled(retry_after=timedelta(hours=1), scope=Scope.SENDER),
+        "rate": Throttled(),
+    },
+    {401: AuthFailed(), 503: ProviderFault()},
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (400, "big", Declined(Reason.TOO_LARGE, "400 big words")),
+        (503, "account", Declined(Reason.QUOTA, "503 account words", Scope.ACCOUNT)),
+        (401, "other", AuthFailed("401 other words")),
+        (401, None, AuthFailed("401 words")),
+        (503, None, ProviderFault("503 words")),
+        (418, "other", Unknown("418 other words")),
+        (200, "big", Unknown("200 big words")),
+    ],
+)
+def test_the_code_decides_and_then_the_status(status: int, code: str | None, outcome: Refusal) -> None:
+    assert TABLE.outcome(httpx.Response(status), code, "words") == outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "header", "wait", "expected"),
+    [
+        ("rate", None, None, None),
+        ("rate", "7", None, timedelta(seconds=7)),
+        ("rate", "7", timedelta(seconds=9), timedelta(seconds=9)),
+        ("quota", None, None, timedelta(hours=1)),
+        ("quota", "7", None, timedelta(seconds=7)),
+    ],
+)
+def test_the_providers_own_wait_comes_before_the_tables(
+    code: str, header: str | None, wait: timedelta | None, expected: timedelta | None
+) -> None:
+    response = httpx.Response(429, headers={"retry-after": header} if header else {})
+
+    outcome = TABLE.outcome(response, code, wait=wait)
+
+    assert isinstance(outcome, Throttled)
+    assert outcome.retry_after == expected
+
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (parse_iso_time("2026-05-04T12:00:00"), NOON),
+        (parse_iso_time("2026-05-04T14:00:00+02:00"), NOON),
+        (parse_iso_time("soon"), None),
+        (parse_iso_time(7), None),
+        (parse_http_date("Mon, 04 May 2026 12:00:00 GMT"), NOON),
+        (parse_http_date("soon"), None),
+        (parse_unix_time(int(NOON.timestamp())), NOON),
+        (parse_unix_time(10**30), None),
+        (parse_unix_time("7"), None),
+    ],
+)
+def test_times_are_aware_or_none(found: datetime | None, expected: datetime | None) -> None:
+    assert found == expected
+
+
+@pytest.mark.parametrize(("offered", "expected"), [([], ["a"]), (["a"], []), (["b", ""], ["a"]), (["ä"], ["a"])])
+def test_nothing_matches_unless_one_is_equal(offered: list[str], expected: list[str]) -> None:
+    with pytest.raises(InvalidReceiptSignatureError):
+        require_match(offered, expected)
+
+
+def test_one_equal_signature_is_enough() -> None:
+    require_match(["b", "a"], ["c", "a"])
