@@ -79,7 +79,7 @@ BAD = {
     "an unknown version": (as_json(a_body()), {"schema_version": "2"}, "schema version"),
     "nothing": (None, {}, "empty"),
     "a wrong field": (as_json(a_body(to=["nobody"])), {}, "to.0"),
-    "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "number"),
+    "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "Number"),
     "100,000 brackets": (b"[" * 100_000, {}, "VALIDATION_ERROR"),
     "a header full of anything": (b"{]", {"name": "\x00" * 300_000}, "VALIDATION_ERROR"),
 }
