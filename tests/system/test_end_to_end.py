@@ -80,7 +80,7 @@ BAD = {
     "an unknown version": (as_json(a_body()), {"schema_version": str(SCHEMA_VERSION + 1)}, "schema version"),
     "nothing": (None, {}, "empty"),
     "a wrong field": (as_json(a_body(to=["not-an-address"])), {}, "to.0"),
-    "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "number"),
+    "NaN": (as_json(a_body(metadata={"a": float("nan")})), {}, "Number"),
     "100,000 brackets": (b"[" * 100_000, {}, "VALIDATION_ERROR"),
     "a header of control characters": (b"{]", {"name": "\x00" * 300_000}, "VALIDATION_ERROR"),
 }

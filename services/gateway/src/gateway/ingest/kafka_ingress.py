@@ -95,7 +95,7 @@ class SendRequestConsumer:
         if version != str(SCHEMA_VERSION):
             return f"schema version {version[:32]!r} is not supported; this version reads {SCHEMA_VERSION}"
         if not record.value:
-            return "the record has no value"
+            return "the record is empty"
         if len(record.value) > self._max_body:
             return f"the record has more than {self._max_body} bytes"
         return None
