@@ -84,7 +84,8 @@ def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
 
 
 def a_candidate(priority: int = 1, **changes: Any) -> Candidate:
-    return Candidate(**{"id": an_id(), "package": "provider-smtp", "priority": priority} | changes)
+    defaults: dict[str, Any] = {"id": an_id(), "package": "provider-smtp", "priority": priority}
+    return Candidate(**defaults | changes)
 
 
 def health_of(provider: Candidate | ProviderRow, status: str, **changes: Any) -> ProviderHealth:

@@ -52,6 +52,7 @@ WITHIN = {
     "ingest._write_attachments",
     "migrations._apply_one",
     "migrations.apply",
+    "outbox.insert_cte",
     "partitions._make",
     "projects.create_project",
     "providers.create_provider",

@@ -40,7 +40,7 @@ TAKEN = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
 REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
 
-VAULT = CredentialCipher(bytes(32))
+CIPHER = CredentialCipher(bytes(32))
 
 
 class StubConfig:
@@ -59,7 +59,7 @@ class StubConfig:
 def an_smtp(priority=1, **changes):
     """An SMTP server with credentials that open."""
     row = a_provider(priority, **changes)
-    encrypted = VAULT.encrypt(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
+    encrypted = CIPHER.encrypt(b'{"host": "localhost", "port": 25}', project_id=row.project_id, provider_id=row.id)
     return a_provider(priority, **changes | {"id": row.id, "encrypted_credentials": encrypted})
 
 
@@ -134,7 +134,7 @@ async def a_worker(working, http=None, **policy):
         worker = Worker(
             db=working.store.pool,
             config=working.config,
-            cipher=VAULT,
+            cipher=CIPHER,
             transports={TransportKind.SMTP: working.transport, TransportKind.HTTP: http},
             publisher=working.bus,
             settlements=settlements,
@@ -283,7 +283,7 @@ async def test_a_provider_whose_credentials_do_not_open_is_not_called(working, p
 
 async def test_new_credentials_are_used_for_the_next_attempt(working, provider, wire):
     await working.take(working.handed_over(await working.a_delivery(), provider))
-    encrypted = VAULT.encrypt(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
+    encrypted = CIPHER.encrypt(b'{"host": "elsewhere", "port": 26}', project_id=PROJECT, provider_id=provider.id)
     working.config.change(provider, encrypted_credentials=encrypted, version=2)
 
     await working.take(working.handed_over(await working.a_delivery(), provider))
@@ -529,7 +529,7 @@ def keeper():
 
 def a_resend():
     row = a_provider(1, package="provider-resend")
-    encrypted = VAULT.encrypt(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
+    encrypted = CIPHER.encrypt(b'{"apiKey": "re_1"}', project_id=row.project_id, provider_id=row.id)
     return replace(row, encrypted_credentials=encrypted)
 
 

@@ -70,7 +70,7 @@ class StoreHarness:
         requeue_after = timedelta(seconds=8)
         taken = []
         for channel in Channel:
-            queues = await backlog.project_queues(self.pool, channel, now=at, after=None, limit=limit)
+            queues = await backlog.list_project_queues(self.pool, channel, now=at, after=None, limit=limit)
             shares = dict.fromkeys(queues, limit)
             taken += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
         if marks is not None:

@@ -22,7 +22,7 @@ NOW = after(60)
 
 
 async def queues(store, *, after=None, limit=100):
-    return await backlog.project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+    return await backlog.list_project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
 
 
 async def take(store, shares):
@@ -118,7 +118,7 @@ async def test_finding_the_queues_does_not_read_the_piles(store):
     await store.pool.execute("ANALYZE deliveries")
 
     async with store.pool.acquire() as connection, connection.transaction():
-        found = await backlog.project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
+        found = await backlog.list_project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
         read = await connection.fetchval(
             "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"
         )

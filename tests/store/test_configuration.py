@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
 from sluice.store import api_keys, projects, providers
@@ -15,7 +16,7 @@ from tests.polling import wait_until
 
 pytestmark = pytest.mark.store
 
-VAULT = CredentialCipher(bytes(32))
+CIPHER = CredentialCipher(bytes(32))
 
 
 @pytest.fixture
@@ -34,9 +35,17 @@ async def a_project(pool, slug="shop"):
     return await projects.create_project(pool, organization="Shop", slug=slug, name="Shop", now=NOON)
 
 
-async def a_provider(pool, project, name="first", **changes):
-    defaults = {"package": "provider-smtp", "channel": Channel.EMAIL, "credentials": {"host": "localhost"}}
-    return await providers.create_provider(pool, VAULT, project.id, name=name, now=NOON, **defaults | changes)
+async def a_provider(pool, project, name="first", *, credentials=None, **changes):
+    provider_id = uuid7()
+    defaults = {
+        "package": "provider-smtp",
+        "channel": Channel.EMAIL,
+        "encrypted_credentials": CIPHER.encrypt_credentials(
+            credentials or {"host": "localhost"}, project_id=project.id, provider_id=provider_id
+        ),
+    }
+    await providers.create_provider(pool, provider_id, project.id, name=name, now=NOON, **defaults | changes)
+    return provider_id
 
 
 def names(memory, project, channel=Channel.EMAIL):
@@ -92,18 +101,19 @@ async def test_a_provider_that_was_taken_away_is_no_candidate(memory, pool, proj
 
 async def test_new_credentials_are_a_new_version(memory, pool, project):
     provider_id = await a_provider(pool, project)
-    encrypted = VAULT.encrypt(b"new", project_id=project.id, provider_id=provider_id)
+    encrypted = CIPHER.encrypt(b"new", project_id=project.id, provider_id=provider_id)
 
     await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
 
     found = await wait_until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
-    assert VAULT.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
+    assert CIPHER.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
 
 
 async def test_credentials_of_another_row_do_not_open(memory, pool, project):
     first, second = await a_provider(pool, project), await a_provider(pool, project, "second")
     await pool.execute(
-        "UPDATE providers SET encrypted_credentials = (SELECT encrypted_credentials FROM providers WHERE id = $1) WHERE id = $2",
+        "UPDATE providers SET encrypted_credentials = (SELECT encrypted_credentials FROM providers WHERE id = $1)"
+        " WHERE id = $2",
         first,
         second,
     )
@@ -111,7 +121,7 @@ async def test_credentials_of_another_row_do_not_open(memory, pool, project):
     rows = {row.id: row for row in await providers.list_providers(pool)}
 
     with pytest.raises(SluiceError):
-        VAULT.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
+        CIPHER.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
 
 
 async def test_a_key_that_was_switched_off_is_forgotten(memory, pool, project):

@@ -322,7 +322,7 @@ async def test_a_renewed_lease_ends_later(store):
 
     await deliveries.renew(store.pool, [(delivery_id, 1)], until=after(100))
 
-    assert await recovery.expired_leases(store.pool, now=after(99), limit=10) == []
+    assert await recovery.list_expired_leases(store.pool, now=after(99), limit=10) == []
 
 
 async def test_only_the_attempt_in_flight_is_renewed(store):
@@ -337,7 +337,7 @@ async def test_only_the_attempt_in_flight_is_renewed(store):
 async def test_a_lease_that_ended_without_an_outcome_is_found(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    (pending,) = await recovery.expired_leases(store.pool, now=NOON + LEASE, limit=10)
+    (pending,) = await recovery.list_expired_leases(store.pool, now=NOON + LEASE, limit=10)
 
     assert (pending.id, pending.attempt_count, pending.provider_id) == (delivery_id, 1, PROVIDER)
     assert pending.last_outcome is None
@@ -346,7 +346,7 @@ async def test_a_lease_that_ended_without_an_outcome_is_found(store):
 async def test_a_lease_that_holds_is_left_alone(store):
     await store.a_delivery_in_flight()
 
-    assert await recovery.expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
+    assert await recovery.list_expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
 
 
 # -- falling due -------------------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ async def test_messages_of_one_millisecond_keep_their_deliveries_apart(store):
 async def test_attachments_are_read_by_their_hash(store):
     await store.accept(a_message(attachments=(("digest", b"hello"),)))
 
-    assert await messages.attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
-    assert await messages.attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
+    assert await messages.load_attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
+    assert await messages.load_attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
 
 
 async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(store):

@@ -72,7 +72,7 @@ async def test_a_changed_file_is_refused(empty, folder):
     await migrations.apply(empty, folder.path)
     folder.write(migrations.load_migrations()[0].name, "SELECT 1")
 
-    with pytest.raises(SluiceError, match="was changed after it had been applied"):
+    with pytest.raises(SluiceError, match="was changed after it was applied"):
         await migrations.apply(empty, folder.path)
 
 
@@ -80,7 +80,7 @@ async def test_a_database_that_is_newer_is_refused(empty, folder):
     folder.write(NEXT, "CREATE TABLE new_things (id int)")
     await migrations.apply(empty, folder.path)
 
-    with pytest.raises(SluiceError, match=f"{NEXT}, which this program does not know"):
+    with pytest.raises(SluiceError, match=f"{NEXT}, which this version does not have"):
         await migrations.apply(empty)
 
 

@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
@@ -48,17 +49,21 @@ class Testbed:
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
         """A provider, after those that are there; returns once the gateway could have heard of it."""
         cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
-        return await providers.create_provider(
+        provider_id = uuid7()
+        await providers.create_provider(
             self.db,
-            cipher,
+            provider_id,
             self.project.id,
             package=package,
             channel=channel,
             name=name,
-            credentials=credentials,
+            encrypted_credentials=cipher.encrypt_credentials(
+                credentials, project_id=self.project.id, provider_id=provider_id
+            ),
             now=utc_now(),
             **options,
         )
+        return provider_id
 
     # -- the doors -----------------------------------------------------------------------------------------------
 

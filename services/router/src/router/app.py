@@ -1,4 +1,4 @@
-"""The router's wiring."""
+"""The wiring of the router."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sluice.bus.topic_admin import QueueProgress
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.settlement import SettlementWriter
 from sluice.health.view import HealthView
+from sluice.runtime import metrics
 from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
 from sluice.runtime.settings import load
 from sluice.runtime.tasks import cancel_and_wait
@@ -21,7 +22,7 @@ from sluice.store.db import open_pool
 
 
 async def main() -> None:
-    """Route and recover until asked to stop."""
+    """Route deliveries and run the recovery loop until shutdown is requested."""
     settings = load(RecoverySettings)
     configure_logging(settings.log_level, "router")
     stopped = shutdown_event(settings.shutdown_timeout)
@@ -55,6 +56,7 @@ async def main() -> None:
             group=Group.ROUTER,
             drain=settings.shutdown_timeout - 5,
         )
+        metrics.IN_FLIGHT.set_function(lambda: consumer.in_flight)
         await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
         recovering = asyncio.create_task(recovery.run(), name="recovery")
         consuming = asyncio.create_task(consumer.run(), name="consumer")

@@ -59,6 +59,7 @@ def to_dict(demo: Any) -> dict[str, str]:
 async def _create() -> Any:
     import asyncpg
 
+    from sluice.model.ids import uuid7
     from sluice.model.message import Channel
     from sluice.runtime.clock import utc_now
     from sluice.runtime.settings import EncryptionSettings, load
@@ -85,14 +86,18 @@ async def _create() -> Any:
             slug = await _free_slug(connection)
             project = await projects.create_project(connection, organization="Demo", slug=slug, name="Demo", now=now)
             for name, port in (("dead-smtp", 1), ("mailbox-smtp", mailbox)):
+                provider_id = uuid7()
+                credentials = {"host": "127.0.0.1", "port": port, "secure": False}
                 await providers.create_provider(
                     connection,
-                    cipher,
+                    provider_id,
                     project.id,
                     package="provider-smtp",
                     channel=Channel.EMAIL,
                     name=name,
-                    credentials={"host": "127.0.0.1", "port": port, "secure": False},
+                    encrypted_credentials=cipher.encrypt_credentials(
+                        credentials, project_id=project.id, provider_id=provider_id
+                    ),
                     now=now,
                 )
             key = await api_keys.create_key(connection, project.id, name="demo", is_test=False, now=now)
@@ -104,10 +109,10 @@ async def _create() -> Any:
 
 async def _free_slug(db: Any) -> str:
     """``demo``, or the next number: its keys may be lost while the database still has the project."""
-    from sluice.store.projects import project_by_slug
+    from sluice.store.projects import find_project_by_slug
 
     number = 1
-    while await project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:
+    while await find_project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:
         number += 1
     return slug
 

@@ -1,4 +1,4 @@
-"""The wiring of a worker: the three services differ only in what they pass here."""
+"""The wiring of a worker; the services differ in name, consumer group and channels."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.model.message import Channel
 from sluice.providers.contract import TransportKind
+from sluice.runtime import metrics
 from sluice.runtime.http_server import configure_logging, ops_app, serve_http, shutdown_event
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
@@ -25,7 +26,7 @@ from sluice.transports.smtp import open_smtp
 
 
 async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> None:
-    """Carry the deliveries of ``channels`` until asked to stop."""
+    """Deliver the messages of ``channels`` until shutdown is requested."""
     settings = load(WorkerSettings)
     configure_logging(settings.log_level, name)
     cipher = CredentialCipher(settings.read_encryption_key())
@@ -43,7 +44,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
                 config=config,
                 cipher=cipher,
                 transports={
-                    # The lanes bound the calls; a second bound would make them wait on their deadline.
+                    # The bulkheads bound the calls; with a second limit, calls would wait while their deadline runs.
                     TransportKind.HTTP: await stack.enter_async_context(open_http(connections_per_origin=0)),
                     TransportKind.SMTP: await stack.enter_async_context(open_smtp()),
                     TransportKind.SANDBOX: SandboxTransport(pool),
@@ -61,6 +62,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             limits=Limits(in_flight=settings.prefetch, window=settings.prefetch),
             drain=settings.shutdown_timeout - 5,
         )
+        metrics.IN_FLIGHT.set_function(lambda: consumer.in_flight)
         await stack.enter_async_context(serve_http(ops_app(consumer.readiness), settings))
         consuming = asyncio.create_task(consumer.run(), name="consumer")
         await asyncio.wait([consuming, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)

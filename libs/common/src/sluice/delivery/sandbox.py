@@ -1,4 +1,4 @@
-"""The sandbox as the worker sees it: a provider that every project has, and the wire that fills its outbox."""
+"""The sandbox in a worker: the provider that every project has, and the transport that captures messages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SANDBOX_PROVIDER_ID = UUID("00000000-0000-7000-8000-000000000000")
 
 
 class SandboxTransport:
-    """Keeps captures in Postgres; see :class:`sluice.transports.sandbox.SandboxWire`."""
+    """Stores captured messages in PostgreSQL."""
 
     def __init__(self, db: Db) -> None:
         self._db = db
 
     async def exchange(self, request: CaptureRequest, *, deadline: float) -> CaptureResult:
-        """Keep the capture; a repeat keeps nothing new."""
+        """Store the message; a repetition with the same reference changes nothing."""
         await sandbox.capture(
             self._db,
             reference=request.reference,
