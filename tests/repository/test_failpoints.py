@@ -53,7 +53,7 @@ WITHIN = {
     "migrations._apply_one",
     "migrations.apply",
     "outbox.insert_cte",
-    "partitions._make",
+    "partitions._create",
     "projects.create_project",
     "providers.create_provider",
     "providers.update_provider",
