@@ -215,7 +215,7 @@ async def test_a_step_that_lost_its_race_changes_nothing(store, changes):
     delivery_id = await store.a_delivery_in_flight()
     before = await store.pending(delivery_id)
 
-    applied = await store.transition(a_transition(**{"delivery_id": delivery_id, "kind": SENT} | changes))
+    applied = await store.transition(a_transition(**{"delivery_id": delivery_id, "type": SENT} | changes))
 
     assert (applied.sequences, applied.outbox_id) == ([None], None)
     assert await store.pending(delivery_id) == before
