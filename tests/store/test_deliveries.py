@@ -89,9 +89,9 @@ async def test_overlapping_batches_claim_each_delivery_once(store):
 
     results = await at_once(*[store.claim(*[a_claim(one) for one in order]) for order in (ids, ids[::-1]) * 4])
 
-    claimed_rows = [one for result in results for one in result]
-    assert len(claimed_rows) == len(set(claimed_rows))
-    assert await store.count("attempts") == len(claimed_rows)
+    claimed = [one for result in results for one in result]
+    assert len(claimed) == len(set(claimed))
+    assert await store.count("attempts") == len(claimed)
 
 
 async def test_a_batch_claims_what_is_available(store):
