@@ -20,6 +20,7 @@ from bench.environment import Environment, environment, wait_for_port
 from bench.processes import Child, Failed, bench_program
 from bench.results_db import Settled
 from bench.traffic import Shape
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
@@ -162,17 +163,22 @@ async def make_tenants(
                         channel = Channel(endpoint.partition("-")[0])
                         if channel.value not in channels:
                             continue
-                        provider = await providers.create_provider(
+                        provider_id = uuid7()
+                        await providers.create_provider(
                             connection,
-                            cipher,
+                            provider_id,
                             project.id,
                             package="provider-resend" if channel is Channel.EMAIL else "provider-twilio",
                             channel=channel,
                             name=endpoint,
-                            credentials=_credentials(channel, f"http://127.0.0.1:{port}"),
+                            encrypted_credentials=cipher.encrypt_credentials(
+                                _credentials(channel, f"http://127.0.0.1:{port}"),
+                                project_id=project.id,
+                                provider_id=provider_id,
+                            ),
                             now=when,
                         )
-                        provider_ids[endpoint] = str(provider)
+                        provider_ids[endpoint] = str(provider_id)
                     key = await api_keys.create_key(connection, project.id, name="bench", is_test=False, now=when)
                     made.append(Tenant(key, provider_ids))
         await connection.execute("ANALYZE")

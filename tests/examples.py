@@ -1,4 +1,4 @@
-"""Examples of our nouns: a test names what matters to it, these supply the rest."""
+"""Example values: a test names the fields that matter to it, and these functions supply the others."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def seconds(number: float) -> timedelta:
 
 
 def after(number: float) -> datetime:
-    """So many seconds after noon."""
+    """The time ``number`` seconds after noon."""
     return NOON + timedelta(seconds=number)
 
 
@@ -150,13 +150,13 @@ def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
 PROVIDER = ids.uuid7(3)
 
 
-def a_transition(delivery_id: UUID, kind: Any, **changes: Any) -> Transition:
-    """A step of a delivery that is in its first attempt."""
+def a_transition(delivery_id: UUID, type: Any, **changes: Any) -> Transition:
+    """A transition of a delivery in its first attempt."""
     defaults: dict[str, Any] = {
         "delivery_id": delivery_id,
         "attempt": 1,
         "in_flight": True,
-        "type": kind,
+        "type": type,
         "occurred_at": after(2),
     }
     return Transition(**defaults | changes)

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline instead of a sleep."""
+"""Waiting for a condition, with a deadline instead of a fixed sleep."""
 
 import asyncio
 import inspect
@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-TIMEOUT = 20.0  # seconds; far more than anything here takes on a busy machine
+TIMEOUT = 20.0  # seconds; far more than any condition takes on a busy machine
 _POLL_INTERVAL = 0.02  # seconds
 
 
 async def wait_until(condition: Callable[[], Any], within: float = TIMEOUT) -> Any:
-    """What ``condition`` returns (or the coroutine that it returns) as soon as that is true."""
+    """The first true result of ``condition``, which may return an awaitable.
+
+    Raises:
+        AssertionError: there was none within ``within`` seconds.
+    """
     deadline = time.monotonic() + within
     while True:
         found = condition()
@@ -20,5 +24,5 @@ async def wait_until(condition: Callable[[], Any], within: float = TIMEOUT) -> A
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"it did not come to pass within {within:.0f} s; at last it was {found!r}")
+            raise AssertionError(f"the condition was not true within {within:.0f} s; the last result was {found!r}")
         await asyncio.sleep(_POLL_INTERVAL)

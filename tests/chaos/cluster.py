@@ -196,18 +196,20 @@ async def add_provider(
 ) -> UUID:
     """An account at an endpoint of the simulator."""
     package, channel, credentials = account(kind, simulation.ports[source], source)
-    return await providers.create_provider(
+    provider_id = ids.uuid7()
+    await providers.create_provider(
         connection,
-        cipher,
+        provider_id,
         project_id,
         package=package,
         channel=channel,
         name=source,
-        credentials=credentials,
+        encrypted_credentials=cipher.encrypt_credentials(credentials, project_id=project_id, provider_id=provider_id),
         settings=settings,
         priority=priority,
         now=now(),
     )
+    return provider_id
 
 
 def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Services in process, on a real record, with a bus that is only a list."""
+"""Services in process, with a real database and a fake bus."""
 
 import pytest
 

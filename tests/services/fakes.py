@@ -1,4 +1,4 @@
-"""Stand-ins at the edges: a bus that remembers, records without a broker, a wire that answers as told."""
+"""Fakes of the bus, of records, of settlement and of transports."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from sluice.bus.publisher import PublishResult
 
 
 class FakePublisher:
-    """Takes everything, or nothing while it is ``away``; remembers what it took."""
+    """Records what is published; fails everything while it is ``unavailable``."""
 
     def __init__(self):
         self.published = []
         self.unavailable = False
 
     def publish(self, topic, key, value, headers=None):
-        publication = PublishResult(topic, key, value, [])
+        result = PublishResult(topic, key, value, [])
         if not self.unavailable:
             self.published.append((str(topic), value))
-        publication.resolve("no broker" if self.unavailable else None)
-        return publication
+        result.resolve("no broker" if self.unavailable else None)
+        return result
 
     def on(self, topic):
         """The values on a topic, in order."""
@@ -27,7 +27,7 @@ class FakePublisher:
 
 @dataclass(eq=False)
 class FakeRecord:
-    """A record as the consumer hands it over."""
+    """A record without a consumer."""
 
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
@@ -46,7 +46,7 @@ class FakeRecord:
 
 
 class FakeSettlementWriter:
-    """Remembers conclusions; says that they were applied unless told otherwise."""
+    """Records settlements; each one's result is ``applied``, or ``fault`` is raised."""
 
     def __init__(self):
         self.settled = []
@@ -69,10 +69,10 @@ class FakeSettlementWriter:
 
 
 class FakeTransport:
-    """The far end: answers what it is told to, when it is let, and remembers what it heard."""
+    """Records requests and responds with ``response`` once ``gate`` is open; raises it if it is an exception."""
 
-    def __init__(self, answer):
-        self.response = answer
+    def __init__(self, response):
+        self.response = response
         self.requests = []
         self.gate = asyncio.Event()
         self.gate.set()

@@ -1,4 +1,4 @@
-"""One database for all tests of the store, emptied after each: a database of its own costs a third of a second."""
+"""One database for all store tests, emptied after each: a new database costs a third of a second."""
 
 import uuid
 
@@ -28,7 +28,7 @@ TABLES = (
 
 @pytest.fixture(scope="session")
 async def store_database(postgres_dsn, template_database):
-    """The DSN of a database with our schema that the tests of this folder share, one after the other."""
+    """The DSN of a database with the schema, shared by the tests of this folder."""
     name = f"store_{uuid.uuid4().hex[:12]}"
     connection = await asyncpg.connect(postgres_dsn)
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
@@ -39,36 +39,36 @@ async def store_database(postgres_dsn, template_database):
 
 @pytest.fixture(scope="session")
 async def store_pool(store_database):
-    """Enough connections to race with, as the roles have them."""
+    """A pool like that of a role, with enough connections for concurrent statements."""
     async with open_pool(store_database, size=10, name="store") as pool:
         yield pool
 
 
 @pytest.fixture
 async def pool(store_pool):
-    """Connections to an empty store."""
+    """A pool to an empty database."""
     yield store_pool
     await store_pool.execute(";".join(f"DELETE FROM {table}" for table in TABLES))
 
 
 @pytest.fixture
 def store(pool):
-    """The verbs of the store, and what stands in it."""
+    """The store functions and row queries."""
     return StoreHarness(pool)
 
 
 @pytest.fixture
 async def make_bare_database(postgres_dsn):
-    """Makes databases without anything in them."""
-    made = []
+    """Creates empty databases."""
+    created = []
     connection = await asyncpg.connect(postgres_dsn)
 
-    async def make():
-        made.append(name := f"bare_{uuid.uuid4().hex[:12]}")
+    async def create():
+        created.append(name := f"bare_{uuid.uuid4().hex[:12]}")
         await connection.execute(f"CREATE DATABASE {name}")
         return with_database(postgres_dsn, name)
 
-    yield make
-    for name in made:
+    yield create
+    for name in created:
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()

@@ -1,4 +1,4 @@
-"""The store as tests use it: short verbs, and queries of the rows."""
+"""The store as tests use it: short methods, and queries of rows."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,7 @@ WITHIN = timedelta(seconds=10)
 
 
 class StoreHarness:
-    """Everything on one pool, at noon and the seconds after it."""
+    """Store functions on one pool, at noon and the seconds after it."""
 
     def __init__(self, pool):
         self.pool = pool
@@ -29,36 +29,36 @@ class StoreHarness:
         return message.deliveries[0].id
 
     async def claim(self, *claims, at=NOON, lease=LEASE):
-        """The ids that were won."""
-        won = await deliveries.claim(self.pool, claims, now=at, lease=lease)
-        return [wish.delivery_id for wish, claimed in zip(claims, won, strict=True) if claimed]
+        """The ids of the deliveries that were claimed."""
+        results = await deliveries.claim(self.pool, claims, now=at, lease=lease)
+        return [claim.delivery_id for claim, claimed in zip(claims, results, strict=True) if claimed]
 
     async def a_delivery_in_flight(self, **changes):
         delivery_id = await self.a_delivery(**changes)
         assert await self.claim(a_claim(delivery_id)) == [delivery_id]
         return delivery_id
 
-    async def transition(self, *steps, at=NOON, acknowledged=()):
+    async def transition(self, *transitions, at=NOON, acknowledged=()):
         return await deliveries.transition(
-            self.pool, steps, now=at, outbox_retry_after=WITHIN, acknowledged=list(acknowledged)
+            self.pool, transitions, now=at, outbox_retry_after=WITHIN, acknowledged=list(acknowledged)
         )
 
-    async def transitioned(self, *steps):
-        """The ids whose step took place."""
-        numbers = (await self.transition(*steps)).sequences
-        return {step.delivery_id for step, number in zip(steps, numbers, strict=True) if number}
+    async def transitioned(self, *transitions):
+        """The ids of the deliveries whose transition was applied."""
+        sequences = (await self.transition(*transitions)).sequences
+        return {one.delivery_id for one, sequence in zip(transitions, sequences, strict=True) if sequence}
 
-    async def a_delivery_that_was(self, kind, **changes):
-        """A delivery whose first attempt ended so."""
+    async def a_delivery_that_was(self, event_type, **changes):
+        """A delivery whose first attempt ended with this event type."""
         delivery_id = await self.a_delivery_in_flight()
-        assert await self.transitioned(a_transition(delivery_id, kind, **changes)) == {delivery_id}
+        assert await self.transitioned(a_transition(delivery_id, event_type, **changes)) == {delivery_id}
         return delivery_id
 
     async def cancel(self, message_id, at=NOON, project=PROJECT):
         return await cancellation.cancel(self.pool, project, message_id, now=at, outbox_retry_after=WITHIN)
 
     async def due(self, at, *, low_watermarks=NOON, limit=100):
-        """The ids that are taken to be driven; ``low_water`` is that of every channel, unless it says by channel."""
+        """The ids that are enqueued; ``low_watermarks`` is one time for every channel, or one per channel."""
         return [pending.id for pending in await self.dequeued(at, low_watermarks=low_watermarks, limit=limit)]
 
     async def dequeued(self, at, *, low_watermarks=NOON, limit=100):
@@ -68,19 +68,19 @@ class StoreHarness:
             else dict.fromkeys(Channel, low_watermarks)
         )
         requeue_after = timedelta(seconds=8)
-        taken = []
+        dequeued = []
         for channel in Channel:
-            queues = await backlog.project_queues(self.pool, channel, now=at, after=None, limit=limit)
+            queues = await backlog.list_project_queues(self.pool, channel, now=at, after=None, limit=limit)
             shares = dict.fromkeys(queues, limit)
-            taken += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
+            dequeued += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
         if marks is not None:
-            taken += await recovery.requeue_lost(
+            dequeued += await recovery.requeue_lost(
                 self.pool, now=at, low_watermarks=marks, requeue_after=requeue_after, limit=limit
             )
-        return taken
+        return dequeued
 
     async def pending(self, delivery_id):
-        """The row as it stands."""
+        """The row of a delivery."""
         return await self.pool.fetchrow("SELECT * FROM deliveries WHERE id = $1", delivery_id)
 
     async def state(self, delivery_id):
@@ -90,7 +90,7 @@ class StoreHarness:
         return await self.pool.fetch("SELECT * FROM attempts WHERE delivery_id = $1 ORDER BY number", delivery_id)
 
     async def history(self, delivery_id):
-        """The kinds of its events; their numbers must have no gap."""
+        """The types of a delivery's events; asserts that their sequence has no gap."""
         rows = await self.pool.fetch(
             "SELECT sequence, type FROM events WHERE delivery_id = $1 ORDER BY sequence", delivery_id
         )
@@ -100,12 +100,12 @@ class StoreHarness:
     async def count(self, table):
         return await self.pool.fetchval(f"SELECT count(*) FROM {table}")
 
-    async def outbox_rows(self, announcement):
-        return await outbox.events_for(self.pool, announcement)
+    async def outbox_rows(self, outbox_id):
+        return await outbox.events_for(self.pool, outbox_id)
 
 
 async def at_once(*tasks):
-    """All of them together; their results in order."""
+    """The results of concurrent tasks, in order."""
     return await asyncio.gather(*tasks)
 
 

@@ -1,4 +1,4 @@
-"""What waits in the store: who is next, how many may go, and that nobody pays for another one's pile."""
+"""The backlog: queues per project, fair shares, and the independence of one project's queue from another's."""
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,8 @@ from tests.store.harness import at_once
 store = pytest.mark.store
 
 
-def a_waiting_message(**changes):
-    """Accepted, and not put on the conveyor."""
+def a_backlogged_message(**changes):
+    """A message that is due and not enqueued."""
     return a_message(**{"send_at": after(0), "due_at": after(0)} | changes)
 
 
@@ -22,38 +22,38 @@ NOW = after(60)
 
 
 async def queues(store, *, after=None, limit=100):
-    return await backlog.project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+    return await backlog.list_project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
 
 
-async def take(store, shares):
+async def dequeue(store, shares):
     return [
         one.id for one in await backlog.dequeue(store.pool, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
     ]
 
 
-CALM, OTHERS = ProjectQueue(True, PROJECT), ProjectQueue(True, OTHER_PROJECT)
+STANDARD, OTHERS = ProjectQueue(True, PROJECT), ProjectQueue(True, OTHER_PROJECT)
 URGENT = ProjectQueue(False, PROJECT)
 
 
 @store
-async def test_there_is_a_queue_for_each_project_and_one_for_its_urgent_ones(store):
+async def test_each_project_has_a_queue_and_one_for_urgent_deliveries(store):
     await store.accept(
-        *[a_waiting_message() for _ in range(3)],
-        a_waiting_message(delivery_class=DeliveryClass.URGENT),
-        a_waiting_message(project_id=OTHER_PROJECT, delivery_class=DeliveryClass.ONCE),
-        a_waiting_message(channel=Channel.SMS),
+        *[a_backlogged_message() for _ in range(3)],
+        a_backlogged_message(delivery_class=DeliveryClass.URGENT),
+        a_backlogged_message(project_id=OTHER_PROJECT, delivery_class=DeliveryClass.ONCE),
+        a_backlogged_message(channel=Channel.SMS),
     )
 
     found = await queues(store)
 
     assert found[0] == URGENT
-    assert set(found[1:]) == {CALM, OTHERS}
+    assert set(found[1:]) == {STANDARD, OTHERS}
 
 
 @store
-async def test_queues_are_found_page_by_page(store):
+async def test_queues_are_listed_page_by_page(store):
     projects = [an_id() for _ in range(7)]
-    await store.accept(*[a_waiting_message(project_id=project) for project in projects for _ in range(2)])
+    await store.accept(*[a_backlogged_message(project_id=project) for project in projects for _ in range(2)])
 
     pages = [await queues(store, limit=3)]
     while len(pages[-1]) == 3:
@@ -65,74 +65,74 @@ async def test_queues_are_found_page_by_page(store):
 
 @store
 @pytest.mark.parametrize(
-    "changes", [{"send_at": None}, {"due_at": after(61), "send_at": after(61)}], ids=["on the conveyor", "not due"]
+    "changes", [{"send_at": None}, {"due_at": after(61), "send_at": after(61)}], ids=["enqueued", "not due"]
 )
-async def test_who_is_on_the_conveyor_or_not_due_does_not_wait(store, changes):
-    await store.accept(a_waiting_message(**changes))
+async def test_a_delivery_that_is_enqueued_or_not_due_is_not_in_the_backlog(store, changes):
+    await store.accept(a_backlogged_message(**changes))
 
     assert await queues(store) == []
 
 
 @store
-async def test_what_is_in_flight_does_not_wait(store):
+async def test_a_delivery_in_flight_is_not_in_the_backlog(store):
     await store.a_delivery_in_flight()
 
     assert await queues(store) == []
 
 
 @store
-async def test_each_queue_gives_its_share_the_longest_due_first(store):
-    own = [a_waiting_message(due_at=after(moment)) for moment in (3, 1, 2)]
-    other = a_waiting_message(project_id=OTHER_PROJECT)
+async def test_each_queue_is_dequeued_by_its_share_the_longest_due_first(store):
+    own = [a_backlogged_message(due_at=after(moment)) for moment in (3, 1, 2)]
+    other = a_backlogged_message(project_id=OTHER_PROJECT)
     await store.accept(*own, other)
 
-    taken = await take(store, {CALM: 2, OTHERS: 2})
+    dequeued = await dequeue(store, {STANDARD: 2, OTHERS: 2})
 
-    wanted = [own[1], own[2], other]
-    assert set(taken) == {message.deliveries[0].id for message in wanted}
+    expected = [own[1], own[2], other]
+    assert set(dequeued) == {message.deliveries[0].id for message in expected}
 
 
 @store
-async def test_what_was_taken_is_on_the_conveyor(store):
-    await store.accept(a_waiting_message(), a_waiting_message(channel=Channel.SMS), a_message())
+async def test_a_dequeued_delivery_is_in_the_dispatch_queue(store):
+    await store.accept(a_backlogged_message(), a_backlogged_message(channel=Channel.SMS), a_message())
 
-    await take(store, {CALM: 5})
+    await dequeue(store, {STANDARD: 5})
 
     assert await queues(store) == []
     assert await backlog.count_enqueued(store.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
 @store
-async def test_every_waiting_delivery_is_taken_by_one(store):
-    await store.accept(*[a_waiting_message() for _ in range(100)])
+async def test_concurrent_calls_dequeue_each_delivery_once(store):
+    await store.accept(*[a_backlogged_message() for _ in range(100)])
 
-    found = await at_once(*[take(store, {CALM: 30}) for _ in range(8)])
+    found = await at_once(*[dequeue(store, {STANDARD: 30}) for _ in range(8)])
 
-    taken = [one for result in found for one in result]
-    assert len(taken) == len(set(taken)) == 100
+    dequeued = [one for result in found for one in result]
+    assert len(dequeued) == len(set(dequeued)) == 100
 
 
 @store
-async def test_finding_the_queues_does_not_read_the_piles(store):
-    await store.accept(*[a_waiting_message() for _ in range(2000)], a_waiting_message(project_id=OTHER_PROJECT))
+async def test_listing_the_queues_does_not_read_their_deliveries(store):
+    await store.accept(*[a_backlogged_message() for _ in range(2000)], a_backlogged_message(project_id=OTHER_PROJECT))
     await store.pool.execute("ANALYZE deliveries")
 
     async with store.pool.acquire() as connection, connection.transaction():
-        found = await backlog.project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
+        found = await backlog.list_project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
         read = await connection.fetchval(
             "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"
         )
 
-    assert set(found) == {CALM, OTHERS}
+    assert set(found) == {STANDARD, OTHERS}
     assert read < 500
 
 
-def test_the_urgent_ones_go_first():
-    assert fair_shares([URGENT, CALM, OTHERS], 100) == {URGENT: 100}
+def test_urgent_queues_are_served_first():
+    assert fair_shares([URGENT, STANDARD, OTHERS], 100) == {URGENT: 100}
 
 
 @given(st.sets(st.builds(ProjectQueue, st.just(True), st.uuids()), max_size=30), st.integers(1, 10_000))
-def test_calm_queues_share_equally_and_nobody_gets_nothing(found, free):
+def test_standard_queues_share_equally_and_each_has_at_least_one(found, free):
     shares = fair_shares(list(found), free)
 
     assert set(shares) == found

@@ -1,4 +1,4 @@
-"""Taking messages back: all of it or nothing, and never what may have been handed over."""
+"""Cancellation: all deliveries of a message or none, and never one that a provider may have received."""
 
 import pytest
 
@@ -32,13 +32,13 @@ async def test_a_queued_message_is_cancelled(store, message):
     assert await store.due(after(9999), low_watermarks=after(9999)) == []
 
 
-async def test_a_cancel_is_part_of_the_history(store, message):
+async def test_a_cancellation_is_an_event(store, message):
     await store.cancel(message.id)
 
     assert await store.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
-async def test_a_cancel_is_announced(store, message):
+async def test_a_cancellation_has_an_outbox_row(store, message):
     done = await store.cancel(message.id)
 
     covered = await store.outbox_rows(done.outbox_id)
@@ -47,7 +47,7 @@ async def test_a_cancel_is_announced(store, message):
     }
 
 
-async def test_a_second_cancel_succeeds_and_adds_nothing(store, message):
+async def test_a_second_cancellation_succeeds_and_adds_no_event(store, message):
     await store.cancel(message.id)
 
     again = await store.cancel(message.id)
@@ -56,14 +56,14 @@ async def test_a_second_cancel_succeeds_and_adds_nothing(store, message):
     assert await store.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
-async def test_nothing_is_cancelled_when_one_delivery_is_on_its_way(store, message):
+async def test_nothing_is_cancelled_when_one_delivery_is_in_flight(store, message):
     await store.claim(a_claim(ids(message)[0]))
 
     assert await store.cancel(message.id) is None
     assert await states(store, message) == ["SENDING", "QUEUED"]
 
 
-async def test_what_may_have_been_sent_is_not_cancelled(store, message):
+async def test_a_delivery_that_may_have_been_sent_is_not_cancelled(store, message):
     delivery_id = ids(message)[0]
     await store.claim(a_claim(delivery_id))
     await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60)))
@@ -71,7 +71,7 @@ async def test_what_may_have_been_sent_is_not_cancelled(store, message):
     assert await store.cancel(message.id) is None
 
 
-async def test_what_was_definitely_not_sent_yet_is_cancelled(store, message):
+async def test_a_delivery_that_was_definitely_not_sent_is_cancelled(store, message):
     delivery_id = ids(message)[0]
     await store.claim(a_claim(delivery_id))
     await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault", due_at=after(60)))
@@ -85,11 +85,11 @@ async def test_another_projects_message_is_not_cancelled(store, message):
     assert await states(store, message) == ["QUEUED", "QUEUED"]
 
 
-async def test_what_does_not_exist_is_not_cancelled(store):
+async def test_a_missing_message_is_not_cancelled(store):
     assert await store.cancel(a_message().id) is None
 
 
-async def test_of_a_claim_and_a_cancel_at_once_exactly_one_wins(store):
+async def test_of_a_concurrent_claim_and_cancellation_exactly_one_succeeds(store):
     messages = [a_message() for _ in range(200)]
     await store.accept(*messages)
 
@@ -99,29 +99,29 @@ async def test_of_a_claim_and_a_cancel_at_once_exactly_one_wins(store):
 
     outcomes = await at_once(*[race(message) for message in messages])
 
-    # A claim that found the row locked may lose to a cancel; never both, and never neither.
+    # Exactly one of the two succeeds for each message.
     assert set(outcomes) <= {(True, False), (False, True)}
 
 
-async def test_cancels_at_once_are_one_cancel(store, message):
+async def test_concurrent_cancellations_write_one_event(store, message):
     done = await at_once(*[store.cancel(message.id) for _ in range(10)])
 
     assert all(done)
     assert await store.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
-async def test_what_was_refused_in_doubt_is_withdrawn(store, message):
+async def test_an_in_doubt_message_is_revoked(store, message):
     assert await cancellation.revoke_in_doubt(store.pool, [message.id], now=NOON) == 2
 
     assert await states(store, message) == ["CANCELLED", "CANCELLED"]
     assert await store.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
-async def test_what_never_came_to_be_is_not_withdrawn(store):
+async def test_a_missing_message_is_not_revoked(store):
     assert await cancellation.revoke_in_doubt(store.pool, [a_message().id], now=NOON) == 0
 
 
-async def test_what_is_already_on_its_way_is_not_withdrawn(store, message):
+async def test_a_delivery_in_flight_is_not_revoked(store, message):
     await store.claim(a_claim(ids(message)[0]))
 
     await cancellation.revoke_in_doubt(store.pool, [message.id], now=NOON)
@@ -129,7 +129,7 @@ async def test_what_is_already_on_its_way_is_not_withdrawn(store, message):
     assert await states(store, message) == ["SENDING", "CANCELLED"]
 
 
-async def test_messages_of_other_callers_are_not_withdrawn(store, message):
+async def test_other_messages_are_not_revoked(store, message):
     other = a_message()
     await store.accept(other)
 

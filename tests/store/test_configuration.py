@@ -1,9 +1,10 @@
-"""Configuration in memory: at most a notification behind, and whole again after every reconnection."""
+"""The configuration cache: at most one notification behind, and complete after every reconnection."""
 
 from dataclasses import replace
 
 import pytest
 
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
 from sluice.store import api_keys, projects, providers
@@ -15,7 +16,7 @@ from tests.polling import wait_until
 
 pytestmark = pytest.mark.store
 
-VAULT = CredentialCipher(bytes(32))
+CIPHER = CredentialCipher(bytes(32))
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ async def project(pool):
 
 
 @pytest.fixture
-async def memory(store_database, pool):
-    """What a role keeps in memory, following an empty database."""
+async def cache(store_database, pool):
+    """A cache that is subscribed to an empty database."""
     async with ConfigCache().subscribed(store_database) as found:
         yield found
 
@@ -34,76 +35,85 @@ async def a_project(pool, slug="shop"):
     return await projects.create_project(pool, organization="Shop", slug=slug, name="Shop", now=NOON)
 
 
-async def a_provider(pool, project, name="first", **changes):
-    defaults = {"package": "provider-smtp", "channel": Channel.EMAIL, "credentials": {"host": "localhost"}}
-    return await providers.create_provider(pool, VAULT, project.id, name=name, now=NOON, **defaults | changes)
+async def a_provider(pool, project, name="first", *, credentials=None, **changes):
+    provider_id = uuid7()
+    defaults = {
+        "package": "provider-smtp",
+        "channel": Channel.EMAIL,
+        "encrypted_credentials": CIPHER.encrypt_credentials(
+            credentials or {"host": "localhost"}, project_id=project.id, provider_id=provider_id
+        ),
+    }
+    await providers.create_provider(pool, provider_id, project.id, name=name, now=NOON, **defaults | changes)
+    return provider_id
 
 
-def names(memory, project, channel=Channel.EMAIL):
-    return [memory.providers[candidate.id].name for candidate in memory.candidates(project.id, channel)]
+def names(cache, project, channel=Channel.EMAIL):
+    return [cache.providers[candidate.id].name for candidate in cache.candidates(project.id, channel)]
 
 
-async def test_what_was_there_before_is_known(store_database, pool, project):
+async def test_the_existing_configuration_is_loaded(store_database, pool, project):
     provider_id = await a_provider(pool, project)
     key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
-    async with ConfigCache().subscribed(store_database) as memory:
-        assert memory.projects == {project.id: project}
-        assert set(memory.providers) == {provider_id}
-        assert memory.key(parse_key_prefix(key)).matches(key)
+    async with ConfigCache().subscribed(store_database) as cache:
+        assert cache.projects == {project.id: project}
+        assert set(cache.providers) == {provider_id}
+        assert cache.key(parse_key_prefix(key)).matches(key)
 
 
-async def test_a_new_project_is_heard_of(memory, pool):
+async def test_a_new_project_is_added(cache, pool):
     project = await a_project(pool)
 
-    await wait_until(lambda: memory.projects == {project.id: project})
+    await wait_until(lambda: cache.projects == {project.id: project})
 
 
-async def test_a_new_provider_is_heard_of(memory, pool, project):
+async def test_a_new_provider_is_added(cache, pool, project):
     await a_provider(pool, project)
 
-    await wait_until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(cache, project) == ["first"])
 
 
-async def test_providers_come_in_the_order_of_their_priority(memory, pool, project):
+async def test_candidates_are_in_priority_order(cache, pool, project):
     for name, priority in (("b", None), ("c", None), ("a", 0)):
         await a_provider(pool, project, name, priority=priority)
 
-    await wait_until(lambda: names(memory, project) == ["a", "b", "c"])
+    await wait_until(lambda: names(cache, project) == ["a", "b", "c"])
 
 
-async def test_a_channel_has_its_own_providers(memory, pool, project):
+async def test_a_channel_has_its_own_providers(cache, pool, project):
     await a_provider(pool, project, "mail")
     await a_provider(pool, project, "text", channel=Channel.SMS)
 
-    await wait_until(lambda: names(memory, project) + names(memory, project, Channel.SMS) == ["mail", "text"])
+    await wait_until(lambda: names(cache, project) + names(cache, project, Channel.SMS) == ["mail", "text"])
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"deleted": True}])
-async def test_a_provider_that_was_taken_away_is_no_candidate(memory, pool, project, change):
+async def test_a_disabled_or_deleted_provider_is_no_candidate(cache, pool, project, change):
     provider_id = await a_provider(pool, project)
-    await wait_until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(cache, project) == ["first"])
 
     await providers.update_provider(pool, provider_id, now=after(1), **change)
 
-    await wait_until(lambda: names(memory, project) == [])
-    assert provider_id in memory.providers  # for what is still in flight
+    await wait_until(lambda: names(cache, project) == [])
+    assert provider_id in cache.providers  # for attempts in flight
 
 
-async def test_new_credentials_are_a_new_version(memory, pool, project):
+async def test_new_credentials_have_a_new_version(cache, pool, project):
     provider_id = await a_provider(pool, project)
-    encrypted = VAULT.encrypt(b"new", project_id=project.id, provider_id=provider_id)
+    encrypted = CIPHER.encrypt(b"new", project_id=project.id, provider_id=provider_id)
 
     await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
 
-    found = await wait_until(lambda: next((row for row in memory.providers.values() if row.version == 2), None))
-    assert VAULT.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
+    found = await wait_until(lambda: next((row for row in cache.providers.values() if row.version == 2), None))
+    assert CIPHER.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
 
 
-async def test_credentials_of_another_row_do_not_open(memory, pool, project):
+async def test_credentials_of_another_row_cannot_be_decrypted(cache, pool, project):
     first, second = await a_provider(pool, project), await a_provider(pool, project, "second")
     await pool.execute(
-        "UPDATE providers SET encrypted_credentials = (SELECT encrypted_credentials FROM providers WHERE id = $1) WHERE id = $2",
+        "UPDATE providers SET encrypted_credentials = (SELECT encrypted_credentials FROM providers WHERE id = $1)"
+        " WHERE id = $2",
         first,
         second,
     )
@@ -111,20 +121,20 @@ async def test_credentials_of_another_row_do_not_open(memory, pool, project):
     rows = {row.id: row for row in await providers.list_providers(pool)}
 
     with pytest.raises(SluiceError):
-        VAULT.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
+        CIPHER.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
 
 
-async def test_a_key_that_was_switched_off_is_forgotten(memory, pool, project):
+async def test_an_inactive_key_is_removed(cache, pool, project):
     key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
-    await wait_until(lambda: memory.key(parse_key_prefix(key)))
+    await wait_until(lambda: cache.key(parse_key_prefix(key)))
 
     await pool.execute("UPDATE api_keys SET is_active = false")
 
-    await wait_until(lambda: memory.key(parse_key_prefix(key)) is None)
+    await wait_until(lambda: cache.key(parse_key_prefix(key)) is None)
     assert await api_keys.find_key_by_prefix(pool, parse_key_prefix(key)) is None
 
 
-async def test_the_record_does_not_hold_a_key(pool, project):
+async def test_the_database_does_not_contain_a_key(pool, project):
     key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
     row = await pool.fetchval("SELECT api_keys::text FROM api_keys")
@@ -132,32 +142,32 @@ async def test_the_record_does_not_hold_a_key(pool, project):
     assert key[20:] not in row
 
 
-async def test_a_project_that_is_gone_is_forgotten_with_all_it_had(memory, pool, project):
+async def test_a_deleted_project_is_removed_with_its_keys_and_providers(cache, pool, project):
     await a_provider(pool, project)
     key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
-    await wait_until(lambda: memory.key(parse_key_prefix(key)) and names(memory, project))
+    await wait_until(lambda: cache.key(parse_key_prefix(key)) and names(cache, project))
 
     await pool.execute("DELETE FROM projects")
 
-    await wait_until(lambda: not memory.projects and not memory.providers and not names(memory, project))
-    assert memory.key(parse_key_prefix(key)) is None
+    await wait_until(lambda: not cache.projects and not cache.providers and not names(cache, project))
+    assert cache.key(parse_key_prefix(key)) is None
 
 
-async def test_a_change_of_one_project_leaves_the_others(memory, pool, project):
+async def test_a_change_of_one_project_does_not_affect_the_others(cache, pool, project):
     other = await a_project(pool, "other")
     await a_provider(pool, project, "ours")
     await a_provider(pool, other, "theirs")
-    await wait_until(lambda: names(memory, project) + names(memory, other) == ["ours", "theirs"])
+    await wait_until(lambda: names(cache, project) + names(cache, other) == ["ours", "theirs"])
 
     await a_provider(pool, project, "new")
 
-    await wait_until(lambda: names(memory, project) == ["ours", "new"])
-    assert names(memory, other) == ["theirs"]
+    await wait_until(lambda: names(cache, project) == ["ours", "new"])
+    assert names(cache, other) == ["theirs"]
 
 
-async def test_what_changed_while_the_connection_was_lost_is_known_afterwards(memory, pool, project):
+async def test_a_change_during_a_lost_connection_is_read_after_the_reconnection(cache, pool, project):
     await a_provider(pool, project)
-    await wait_until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(cache, project) == ["first"])
 
     # In one transaction: the notification of the change is lost with the listener.
     async with pool.acquire() as connection, connection.transaction():
@@ -168,37 +178,37 @@ async def test_what_changed_while_the_connection_was_lost_is_known_afterwards(me
         )
         await connection.execute("UPDATE providers SET name = 'renamed'")
 
-    await wait_until(lambda: names(memory, project) == ["renamed"])
+    await wait_until(lambda: names(cache, project) == ["renamed"])
 
 
 async def listeners(connection):
-    """The connections of this database but those of the pool: the one that listens is among them."""
+    """All other connections of this database; the listening one is among them."""
     rows = await connection.fetch(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     return [row["pid"] for row in rows]
 
 
-async def test_while_the_connection_is_lost_the_last_state_is_served(memory, pool, project):
+async def test_the_last_state_is_served_while_the_connection_is_lost(cache, pool, project):
     await a_provider(pool, project)
-    await wait_until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(cache, project) == ["first"])
 
     async with pool.acquire() as connection:
         await connection.execute("SELECT pg_terminate_backend(p) FROM unnest($1::int[]) p", await listeners(connection))
 
-    assert names(memory, project) == ["first"]
+    assert names(cache, project) == ["first"]
 
 
 @pytest.mark.parametrize("payload", ["", "providers", "providers:", "providers:not-an-id", ":", "x" * 7000])
-async def test_a_strange_notification_is_survived(memory, pool, project, payload):
+async def test_an_unexpected_notification_is_ignored(cache, pool, project, payload):
     await pool.execute("SELECT pg_notify('sluice_config', $1)", payload)
 
     await a_provider(pool, project)
 
-    await wait_until(lambda: names(memory, project) == ["first"])
+    await wait_until(lambda: names(cache, project) == ["first"])
 
 
-async def test_a_provider_row_shows_no_credentials(memory, pool, project):
+async def test_the_representation_of_a_provider_row_contains_no_credentials(cache, pool, project):
     await a_provider(pool, project, credentials={"api_key": "canary-secret"})
     (row,) = await providers.list_providers(pool)
 

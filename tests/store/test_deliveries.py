@@ -1,4 +1,4 @@
-"""The road of a delivery through the store: everything is compare-and-set, and everything may come twice."""
+"""Claims, transitions, leases and recovery of deliveries: each is a compare-and-set, and each may be repeated."""
 
 from uuid import uuid4
 
@@ -25,31 +25,31 @@ from tests.store.harness import FAILED_ATTEMPT, LEASE, SENT, at_once
 pytestmark = pytest.mark.store
 
 
-# -- claiming ----------------------------------------------------------------------------------------------------
+# -- claims ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_claim_gives_what_the_call_needs(store):
+async def test_a_claim_returns_the_content_and_recipient(store):
     message = a_message()
     await store.accept(message)
 
-    won = await deliveries.claim(store.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
+    claimed_rows = await deliveries.claim(store.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
 
     reference = a_claim(message.deliveries[0].id).reference
-    assert won == [Claimed(message.id, "ada@example.com", message.content, NOON, reference)]
+    assert claimed_rows == [Claimed(message.id, "ada@example.com", message.content, NOON, reference)]
 
 
-async def test_of_two_attempts_wished_at_once_the_one_that_is_next_is_won(store):
+async def test_only_the_next_attempt_of_a_delivery_is_claimed(store):
     delivery_id = await store.a_delivery()
-    wishes = [a_claim(delivery_id, 2), a_claim(delivery_id, 1), a_claim(delivery_id, 3)]
+    claims = [a_claim(delivery_id, 2), a_claim(delivery_id, 1), a_claim(delivery_id, 3)]
 
-    won = await deliveries.claim(store.pool, wishes, now=NOON, lease=LEASE)
+    claimed_rows = await deliveries.claim(store.pool, claims, now=NOON, lease=LEASE)
 
-    assert [claimed is not None for claimed in won] == [False, True, False]
+    assert [claimed is not None for claimed in claimed_rows] == [False, True, False]
     attempts = await store.pool.fetch("SELECT number FROM attempts")
     assert [row["number"] for row in attempts] == [1]
 
 
-async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(store):
+async def test_a_claimed_delivery_is_in_flight_until_its_lease_expires(store):
     delivery_id = await store.a_delivery_in_flight()
 
     row = await store.pending(delivery_id)
@@ -59,7 +59,7 @@ async def test_a_claimed_delivery_is_in_flight_until_its_lease_ends(store):
 
 async def test_an_attempt_is_written_before_its_call(store):
     delivery_id = await store.a_delivery()
-    claim = a_claim(delivery_id, routing_decision='{"chosen": 1}')
+    claim = a_claim(delivery_id, routing_decision='{"provider": 1}')
 
     await store.claim(claim)
 
@@ -73,7 +73,7 @@ async def test_an_attempt_is_written_before_its_call(store):
     assert await store.history(delivery_id) == ["accepted", "sending"]
 
 
-async def test_a_delivery_is_won_once(store):
+async def test_a_delivery_is_claimed_once(store):
     delivery_id = await store.a_delivery()
 
     results = await at_once(*[store.claim(a_claim(delivery_id)) for _ in range(20)])
@@ -82,42 +82,42 @@ async def test_a_delivery_is_won_once(store):
     assert len(await store.attempts(delivery_id)) == 1
 
 
-async def test_batches_that_overlap_win_each_delivery_once(store):
+async def test_overlapping_batches_claim_each_delivery_once(store):
     messages = [a_message() for _ in range(30)]
     await store.accept(*messages)
     ids = [message.deliveries[0].id for message in messages]
 
     results = await at_once(*[store.claim(*[a_claim(one) for one in order]) for order in (ids, ids[::-1]) * 4])
 
-    won = [one for result in results for one in result]
-    assert len(won) == len(set(won))
-    assert await store.count("attempts") == len(won)
+    claimed = [one for result in results for one in result]
+    assert len(claimed) == len(set(claimed))
+    assert await store.count("attempts") == len(claimed)
 
 
-async def test_a_batch_wins_what_can_be_won(store):
-    free, taken = await store.a_delivery(), await store.a_delivery_in_flight()
+async def test_a_batch_claims_what_is_available(store):
+    free, in_flight = await store.a_delivery(), await store.a_delivery_in_flight()
 
-    assert await store.claim(a_claim(taken, 2), a_claim(free), a_claim(uuid4())) == [free]
+    assert await store.claim(a_claim(in_flight, 2), a_claim(free), a_claim(uuid4())) == [free]
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
-async def test_a_claim_of_another_attempt_is_lost(store, number):
+async def test_a_claim_of_another_attempt_is_refused(store, number):
     delivery_id = await store.a_delivery()
 
     assert await store.claim(a_claim(delivery_id, number)) == []
 
 
-async def test_a_claim_of_another_project_is_lost(store):
+async def test_a_claim_of_another_project_is_refused(store):
     delivery_id = await store.a_delivery()
 
     assert await store.claim(a_claim(delivery_id, project_id=OTHER_PROJECT)) == []
 
 
-@pytest.mark.parametrize("moment", [3600, 3600.001, 9999])
-async def test_an_expired_delivery_is_not_claimed(store, moment):
+@pytest.mark.parametrize("time", [3600, 3600.001, 9999])
+async def test_an_expired_delivery_is_not_claimed(store, time):
     delivery_id = await store.a_delivery(expires_at=after(3600))
 
-    assert await store.claim(a_claim(delivery_id), at=after(moment)) == []
+    assert await store.claim(a_claim(delivery_id), at=after(time)) == []
 
 
 async def test_a_cancelled_delivery_is_not_claimed(store):
@@ -128,14 +128,16 @@ async def test_a_cancelled_delivery_is_not_claimed(store):
     assert await store.claim(a_claim(message.deliveries[0].id)) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
-async def test_a_settled_delivery_is_not_claimed(store, kind):
-    delivery_id = await store.a_delivery_that_was(kind)
+@pytest.mark.parametrize(
+    "event_type", [event_type for event_type in EventType if STATE_ASSERTED_BY[event_type] in SETTLED]
+)
+async def test_a_settled_delivery_is_not_claimed(store, event_type):
+    delivery_id = await store.a_delivery_that_was(event_type)
 
     assert await store.claim(a_claim(delivery_id, 2)) == []
 
 
-async def test_a_locked_delivery_is_left_to_who_holds_it(store):
+async def test_a_locked_delivery_is_skipped(store):
     delivery_id = await store.a_delivery()
     async with store.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE", delivery_id)
@@ -154,34 +156,34 @@ async def test_a_second_attempt_follows_a_failed_one(store):
     assert [attempt["provider_id"] for attempt in await store.attempts(delivery_id)] == [PROVIDER, other]
 
 
-async def test_a_claim_with_text_that_cannot_be_stored_is_a_fault_of_the_data(store):
+async def test_a_claim_with_text_that_cannot_be_stored_is_a_data_error(store):
     delivery_id = await store.a_delivery()
 
     with pytest.raises(asyncpg.DataError):
         await store.claim(a_claim(delivery_id, routing_decision="NUL \x00"))
 
 
-# -- stepping ----------------------------------------------------------------------------------------------------
+# -- transitions --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", EventType)
-async def test_every_kind_of_step_leaves_the_state_that_its_history_folds_to(store, kind):
-    delivery_id = await store.a_delivery_that_was(kind, due_at=after(60), outcome="unknown")
+@pytest.mark.parametrize("event_type", EventType)
+async def test_the_state_after_each_type_of_transition_is_the_fold_of_its_events(store, event_type):
+    delivery_id = await store.a_delivery_that_was(event_type, due_at=after(60), outcome="unknown")
 
     row = await store.pending(delivery_id)
-    assert row["state"] == fold([EventType.ACCEPTED, EventType.SENDING, kind])
+    assert row["state"] == fold([EventType.ACCEPTED, EventType.SENDING, event_type])
     assert (row["due_at"] is None) == (row["state"] in SETTLED)
     assert not row["in_flight"]
 
 
-@pytest.mark.parametrize("kind", EventType)
-async def test_every_kind_of_step_is_one_event_more(store, kind):
-    delivery_id = await store.a_delivery_that_was(kind)
+@pytest.mark.parametrize("event_type", EventType)
+async def test_each_type_of_transition_adds_one_event(store, event_type):
+    delivery_id = await store.a_delivery_that_was(event_type)
 
-    assert await store.history(delivery_id) == ["accepted", "sending", kind]
+    assert await store.history(delivery_id) == ["accepted", "sending", event_type]
 
 
-async def test_a_step_settles_its_attempt(store):
+async def test_a_transition_finishes_its_attempt(store):
     delivery_id = await store.a_delivery_that_was(
         SENT, outcome="accepted", provider_message_id="their-1", detail="fine"
     )
@@ -195,7 +197,7 @@ async def test_a_step_settles_its_attempt(store):
     )
 
 
-async def test_a_step_without_an_outcome_leaves_the_attempt_alone(store):
+async def test_a_transition_without_an_outcome_does_not_change_the_attempt(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="throttled")
 
     await store.transition(
@@ -211,35 +213,35 @@ async def test_a_step_without_an_outcome_leaves_the_attempt_alone(store):
     [{"attempt": 0}, {"attempt": 2}, {"in_flight": False}, {"delivery_id": uuid4()}],
     ids=["an earlier attempt", "a later one", "not in flight", "another delivery"],
 )
-async def test_a_step_that_lost_its_race_changes_nothing(store, changes):
+async def test_a_transition_that_does_not_apply_changes_nothing(store, changes):
     delivery_id = await store.a_delivery_in_flight()
     before = await store.pending(delivery_id)
 
-    applied = await store.transition(a_transition(**{"delivery_id": delivery_id, "kind": SENT} | changes))
+    applied = await store.transition(a_transition(**{"delivery_id": delivery_id, "type": SENT} | changes))
 
     assert (applied.sequences, applied.outbox_id) == ([None], None)
     assert await store.pending(delivery_id) == before
     assert [await store.count(table) for table in ("events", "event_outbox")] == [2, 0]
 
 
-async def test_of_many_steps_at_once_one_takes_place(store):
+async def test_of_concurrent_transitions_one_is_applied(store):
     delivery_id = await store.a_delivery_in_flight()
 
     results = await at_once(
-        *[store.transitioned(a_transition(delivery_id, kind)) for kind in (SENT, FAILED_ATTEMPT) * 5]
+        *[store.transitioned(a_transition(delivery_id, event_type)) for event_type in (SENT, FAILED_ATTEMPT) * 5]
     )
 
     assert results.count({delivery_id}) == 1
     assert len(await store.history(delivery_id)) == 3
 
 
-async def test_nothing_steps_on_after_a_settled_state(store):
+async def test_no_transition_applies_after_a_settled_state(store):
     delivery_id = await store.a_delivery_that_was(SENT)
 
     assert await store.transitioned(a_transition(delivery_id, EventType.EXPIRED, in_flight=False)) == set()
 
 
-async def test_a_receipt_that_came_first_keeps_the_higher_state(store):
+async def test_an_earlier_receipt_keeps_the_higher_state(store):
     delivery_id = await store.a_delivery_in_flight()
     await store.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
@@ -249,7 +251,7 @@ async def test_a_receipt_that_came_first_keeps_the_higher_state(store):
     assert (row["state"], row["in_flight"], row["due_at"]) == ("DELIVERED", False, None)
 
 
-async def test_a_failed_attempt_does_not_drive_on_what_a_receipt_has_settled(store):
+async def test_a_failed_attempt_does_not_retry_a_delivery_that_a_receipt_has_settled(store):
     delivery_id = await store.a_delivery_in_flight()
     await store.pool.execute("UPDATE deliveries SET state = 'DELIVERED' WHERE id = $1", delivery_id)
 
@@ -259,13 +261,13 @@ async def test_a_failed_attempt_does_not_drive_on_what_a_receipt_has_settled(sto
     assert await store.claim(a_claim(delivery_id, 2)) == []
 
 
-async def test_ambiguous_attempts_are_counted(store):
+async def test_unknown_attempts_are_counted(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True)
 
     assert (await store.pending(delivery_id))["unknown_attempts"] == 1
 
 
-async def test_a_batch_of_steps_is_covered_by_one_announcement(store):
+async def test_a_batch_of_transitions_has_one_outbox_row(store):
     ids = [await store.a_delivery_in_flight() for _ in range(3)]
 
     applied = await store.transition(a_transition(uuid4(), SENT), *[a_transition(one, SENT) for one in ids])
@@ -274,7 +276,7 @@ async def test_a_batch_of_steps_is_covered_by_one_announcement(store):
     assert await store.count("event_outbox") == 1
 
 
-async def test_acknowledged_announcements_are_forgotten_on_the_way(store):
+async def test_acknowledged_outbox_rows_are_deleted_with_the_next_batch(store):
     first = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
     second = await store.transition(
@@ -285,7 +287,7 @@ async def test_acknowledged_announcements_are_forgotten_on_the_way(store):
     assert [row["id"] for row in left] == [second.outbox_id]
 
 
-async def test_acknowledged_announcements_are_forgotten_though_every_step_was_lost(store):
+async def test_acknowledged_outbox_rows_are_deleted_although_no_transition_applies(store):
     first = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
     await store.transition(a_transition(uuid4(), SENT), acknowledged=[first.outbox_id])
@@ -293,18 +295,18 @@ async def test_acknowledged_announcements_are_forgotten_though_every_step_was_lo
     assert await store.count("event_outbox") == 0
 
 
-async def test_an_announcement_is_overdue_after_its_time(store):
+async def test_an_outbox_row_is_overdue_after_its_retry_time(store):
     applied = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT), at=NOON)
 
     found = [
-        await outbox.claim_overdue(store.pool, now=after(moment), retry_after=seconds(10), limit=10)
-        for moment in (9.9, 10, 11, 20)
+        await outbox.claim_overdue(store.pool, now=after(time), retry_after=seconds(10), limit=10)
+        for time in (9.9, 10, 11, 20)
     ]
 
     assert found == [[], [applied.outbox_id], [], [applied.outbox_id]]
 
 
-async def test_an_overdue_announcement_is_taken_by_one(store):
+async def test_an_overdue_outbox_row_is_claimed_once(store):
     await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
     found = await at_once(
@@ -317,71 +319,71 @@ async def test_an_overdue_announcement_is_taken_by_one(store):
 # -- leases ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_renewed_lease_ends_later(store):
+async def test_a_renewed_lease_expires_later(store):
     delivery_id = await store.a_delivery_in_flight()
 
     await deliveries.renew(store.pool, [(delivery_id, 1)], until=after(100))
 
-    assert await recovery.expired_leases(store.pool, now=after(99), limit=10) == []
+    assert await recovery.list_expired_leases(store.pool, now=after(99), limit=10) == []
 
 
 async def test_only_the_attempt_in_flight_is_renewed(store):
-    flying, settled = await store.a_delivery_in_flight(), await store.a_delivery_that_was(SENT)
+    in_flight, settled = await store.a_delivery_in_flight(), await store.a_delivery_that_was(SENT)
 
-    await deliveries.renew(store.pool, [(flying, 2), (settled, 1)], until=after(100))
+    await deliveries.renew(store.pool, [(in_flight, 2), (settled, 1)], until=after(100))
 
-    dues = [(await store.pending(one))["due_at"] for one in (flying, settled)]
+    dues = [(await store.pending(one))["due_at"] for one in (in_flight, settled)]
     assert dues == [NOON + LEASE, None]
 
 
-async def test_a_lease_that_ended_without_an_outcome_is_found(store):
+async def test_an_expired_lease_without_an_outcome_is_listed(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    (pending,) = await recovery.expired_leases(store.pool, now=NOON + LEASE, limit=10)
+    (pending,) = await recovery.list_expired_leases(store.pool, now=NOON + LEASE, limit=10)
 
     assert (pending.id, pending.attempt_count, pending.provider_id) == (delivery_id, 1, PROVIDER)
     assert pending.last_outcome is None
 
 
-async def test_a_lease_that_holds_is_left_alone(store):
+async def test_an_unexpired_lease_is_not_listed(store):
     await store.a_delivery_in_flight()
 
-    assert await recovery.expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
+    assert await recovery.list_expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
 
 
-# -- falling due -------------------------------------------------------------------------------------------------
+# -- recovery ----------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_conveyor_lost_falls_due(store):
+async def test_a_delivery_whose_record_is_lost_is_requeued(store):
     delivery_id = await store.a_delivery()
 
-    found = [await store.due(after(moment), low_watermarks=after(moment)) for moment in (7.9, 8, 8.1, 16.1)]
+    found = [await store.due(after(time), low_watermarks=after(time)) for time in (7.9, 8, 8.1, 16.1)]
 
     assert found == [[], [delivery_id], [], [delivery_id]]
 
 
-async def test_what_is_still_on_the_conveyor_is_left_alone(store):
+async def test_a_delivery_that_is_still_in_kafka_is_not_requeued(store):
     await store.a_delivery()
 
     assert await store.due(after(3600), low_watermarks=NOON) == []
 
 
-async def test_what_was_driven_again_is_on_the_conveyor_again(store):
+async def test_a_requeued_delivery_is_in_the_dispatch_queue_again(store):
     delivery_id = await store.a_delivery()
     await store.due(after(10), low_watermarks=after(10))
 
-    found = [await store.due(after(60), low_watermarks=after(water)) for water in (10, 10.1)]
+    found = [await store.due(after(60), low_watermarks=after(mark)) for mark in (10, 10.1)]
 
     assert found == [[], [delivery_id]]
 
 
-async def test_a_backlog_does_not_hide_what_is_not_on_the_conveyor(store):
+async def test_a_low_watermark_does_not_affect_the_backlog(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
     assert await store.due(after(60), low_watermarks=NOON) == [delivery_id]
 
 
-async def test_a_backlog_of_one_channel_holds_no_other(store):
+async def test_the_low_watermark_of_one_channel_does_not_affect_another(store):
     mail, text = a_message(), a_message(channel=Channel.SMS)
     await store.accept(mail, text)
 
@@ -390,52 +392,54 @@ async def test_a_backlog_of_one_channel_holds_no_other(store):
     assert found == [mail.deliveries[0].id]
 
 
-async def test_without_a_low_water_only_what_is_not_on_the_conveyor_falls_due(store):
+async def test_without_low_watermarks_only_the_backlog_is_enqueued(store):
     await store.a_delivery()
     waiting = await store.a_delivery_that_was(FAILED_ATTEMPT, due_at=after(60), outcome="unknown")
 
     assert await store.due(after(3600), low_watermarks=None) == [waiting]
 
 
-async def test_a_scheduled_message_falls_due_at_its_time(store):
+async def test_a_scheduled_message_is_due_at_its_time(store):
     delivery_id = await store.a_delivery(send_at=after(60), due_at=after(60))
 
-    found = [await store.due(after(moment), low_watermarks=NOON) for moment in (59.9, 60)]
+    found = [await store.due(after(time), low_watermarks=NOON) for time in (59.9, 60)]
 
     assert found == [[], [delivery_id]]
 
 
-async def test_what_is_in_flight_is_not_driven(store):
+async def test_a_delivery_in_flight_is_not_enqueued(store):
     await store.a_delivery_in_flight()
 
     assert await store.due(after(3600), low_watermarks=after(3600)) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EventType if STATE_ASSERTED_BY[kind] in SETTLED])
-async def test_what_is_settled_is_never_driven(store, kind):
-    await store.a_delivery_that_was(kind, due_at=after(60))
+@pytest.mark.parametrize(
+    "event_type", [event_type for event_type in EventType if STATE_ASSERTED_BY[event_type] in SETTLED]
+)
+async def test_a_settled_delivery_is_never_enqueued(store, event_type):
+    await store.a_delivery_that_was(event_type, due_at=after(60))
 
     assert await store.due(after(9999), low_watermarks=after(9999)) == []
 
 
-@pytest.mark.parametrize("changes", [{}, {"send_at": after(8)}], ids=["fallen off the conveyor", "scheduled"])
-async def test_every_due_delivery_is_taken_by_one(store, changes):
+@pytest.mark.parametrize("changes", [{}, {"send_at": after(8)}], ids=["lost record", "scheduled"])
+async def test_concurrent_calls_enqueue_each_due_delivery_once(store, changes):
     messages = [a_message(**changes) for _ in range(100)]
     await store.accept(*messages)
 
     found = await at_once(*[store.due(after(10), low_watermarks=after(10), limit=30) for _ in range(8)])
 
-    taken = [one for result in found for one in result]
-    assert len(taken) == len(set(taken)) == 100
+    enqueued = [one for result in found for one in result]
+    assert len(enqueued) == len(set(enqueued)) == 100
 
 
-async def test_no_more_are_taken_than_asked_for(store):
+async def test_no_more_deliveries_are_requeued_than_the_limit(store):
     await store.accept(*[a_message() for _ in range(30)])
 
     assert len(await store.due(after(10), low_watermarks=after(10), limit=10)) == 10
 
 
-async def test_the_record_knows_what_was_tried_in_the_round(store):
+async def test_a_pending_delivery_has_the_attempted_providers_of_its_round(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
     other = an_id()
     await store.claim(a_claim(delivery_id, 2, provider_id=other))
@@ -450,7 +454,7 @@ async def test_the_record_knows_what_was_tried_in_the_round(store):
     assert (pending.last_outcome, pending.last_reference) == ("unknown", a_claim(delivery_id, 2).reference)
 
 
-async def test_a_new_round_begins_with_nobody_tried(store):
+async def test_a_new_round_starts_without_attempted_providers(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
     await store.transition(
         a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(60), next_round=True)
@@ -461,17 +465,17 @@ async def test_a_new_round_begins_with_nobody_tried(store):
     assert (pending.attempted_providers, pending.retry_round) == ((), 2)
 
 
-async def test_an_expired_delivery_that_nobody_sends_is_found(store):
+async def test_an_expired_delivery_is_requeued(store):
     delivery_id = await store.a_delivery(expires_at=after(60))
 
     assert await store.due(after(60), low_watermarks=after(60)) == [delivery_id]
 
 
-# -- the cost of it ----------------------------------------------------------------------------------------------
+# -- cost --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between(store):
-    """Statistics are from before: the ids of a batch span the whole pile, and the planner does not know of it."""
+async def test_a_batch_of_old_and_new_deliveries_reads_no_rows_between_them(store):
+    """The statistics are outdated: the ids of the batch span many rows that the planner does not expect."""
     oldest = await store.a_delivery()
     await store.pool.execute("ANALYZE deliveries, messages, attempts")
     await store.accept(*[a_message() for _ in range(3000)])
@@ -479,18 +483,20 @@ async def test_a_batch_of_old_and_new_deliveries_reads_nothing_that_lies_between
 
     async with store.pool.acquire() as connection, connection.transaction():
         before = await rows_read(connection)
-        won = await deliveries.claim(connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE)
-        steps = [a_transition(id_, EventType.SENT) for id_ in (oldest, *newest)]
-        applied = await deliveries.transition(connection, steps, now=NOON, outbox_retry_after=seconds(10))
+        claimed_rows = await deliveries.claim(
+            connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE
+        )
+        transitions = [a_transition(id_, EventType.SENT) for id_ in (oldest, *newest)]
+        applied = await deliveries.transition(connection, transitions, now=NOON, outbox_retry_after=seconds(10))
         read = await rows_read(connection) - before
 
-    assert all(won)
+    assert all(claimed_rows)
     assert applied.sequences == [3] * 4
     assert read < 200
 
 
 async def rows_read(connection):
-    """Rows that scans have returned in this transaction so far, of the big tables and their indexes."""
+    """The number of rows that scans of the large tables and their indexes have returned in this transaction."""
     return await connection.fetchval(
         "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
         " WHERE relname ~ '^(deliveries|messages|attempts|events)'"

@@ -1,4 +1,4 @@
-"""Accepting: a batch is one commit, and one key makes one message."""
+"""Insertion of messages: a batch is one commit, and one idempotency key creates one message."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ from tests.store.harness import at_once
 pytestmark = pytest.mark.store
 
 
-async def test_a_message_is_recorded_with_all_that_belongs_to_it(store):
+async def test_a_message_is_inserted_with_its_deliveries_and_events(store):
     message = a_message(to=("a@example.com", "b@example.com"), tags=("one", "two"), metadata='{"order": 7}')
 
     assert await store.accept(message) == [Created()]
@@ -40,7 +40,7 @@ async def test_a_message_is_recorded_with_all_that_belongs_to_it(store):
     assert [await store.history(delivery.id) for delivery in message.deliveries] == [["accepted"], ["accepted"]]
 
 
-async def test_a_batch_is_recorded_as_a_whole(store):
+async def test_a_batch_is_inserted_as_a_whole(store):
     batch = [a_message(after(number), tags=("t",) * (number % 3)) for number in range(50)]
 
     await store.accept(*batch)
@@ -49,7 +49,7 @@ async def test_a_batch_is_recorded_as_a_whole(store):
     assert tags == {message.id: list(message.tags) for message in batch}
 
 
-async def test_a_batch_that_fails_leaves_nothing(store):
+async def test_a_failed_batch_inserts_nothing(store):
     bad = a_keyed_message(metadata="NUL \x00")
 
     with pytest.raises(asyncpg.DataError):
@@ -58,44 +58,44 @@ async def test_a_batch_that_fails_leaves_nothing(store):
     assert [await store.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
 
 
-async def test_bad_text_is_not_taken_for_an_outage(store):
+async def test_text_that_cannot_be_stored_is_no_outage(store):
     with pytest.raises(asyncpg.DataError) as caught:
         await store.accept(a_message(metadata="NUL \x00"))
 
     assert not isinstance(caught.value, UNAVAILABLE_ERRORS)
 
 
-async def test_a_new_message_is_on_the_conveyor_until_its_due_time(store):
+async def test_a_new_message_is_enqueued_and_has_a_due_time(store):
     delivery_id = await store.a_delivery()
 
     row = await store.pending(delivery_id)
     assert (row["enqueued_at"], row["due_at"]) == (NOON, after(8))
 
 
-async def test_a_scheduled_message_is_not_on_the_conveyor(store):
+async def test_a_scheduled_message_is_not_enqueued(store):
     delivery_id = await store.a_delivery(send_at=after(60), due_at=after(60))
 
     row = await store.pending(delivery_id)
     assert (row["enqueued_at"], row["due_at"]) == (None, after(60))
 
 
-async def test_the_same_request_again_is_answered_with_the_first_message(store):
+async def test_a_repeated_request_returns_the_first_message(store):
     first = a_keyed_message()
     await store.accept(first)
 
-    verdicts = await store.accept(a_keyed_message())
+    results = await store.accept(a_keyed_message())
 
-    assert verdicts == [Replayed(first.id)]
+    assert results == [Replayed(first.id)]
     assert await store.count("messages") == 1
 
 
-async def test_another_request_with_the_key_is_refused(store):
+async def test_another_request_with_the_same_key_is_a_conflict(store):
     first = a_keyed_message()
     await store.accept(first)
 
-    verdicts = await store.accept(a_keyed_message(fingerprint=b"another body"))
+    results = await store.accept(a_keyed_message(fingerprint=b"another body"))
 
-    assert verdicts == [Conflict(first.id)]
+    assert results == [Conflict(first.id)]
     assert await store.count("messages") == 1
 
 
@@ -105,73 +105,73 @@ async def test_a_key_of_another_project_is_another_key(store):
     assert await store.accept(a_keyed_message(project_id=OTHER_PROJECT)) == [Created()]
 
 
-async def test_a_key_that_comes_twice_in_a_batch_makes_one_message(store):
+async def test_a_key_that_is_twice_in_a_batch_creates_one_message(store):
     first, again, other = a_keyed_message(), a_keyed_message(), a_keyed_message(fingerprint=b"another body")
 
-    verdicts = await store.accept(a_message(), first, again, other)
+    results = await store.accept(a_message(), first, again, other)
 
-    assert verdicts == [Created(), Created(), Replayed(first.id), Conflict(first.id)]
+    assert results == [Created(), Created(), Replayed(first.id), Conflict(first.id)]
     assert await store.count("messages") == 2
 
 
-async def test_verdicts_come_in_the_order_of_the_batch(store):
+async def test_results_are_in_the_order_of_the_batch(store):
     old = a_keyed_message("m")
     await store.accept(old)
 
-    verdicts = await store.accept(a_keyed_message("z"), a_keyed_message("m"), a_message(), a_keyed_message("a"))
+    results = await store.accept(a_keyed_message("z"), a_keyed_message("m"), a_message(), a_keyed_message("a"))
 
-    assert verdicts == [Created(), Replayed(old.id), Created(), Created()]
+    assert results == [Created(), Replayed(old.id), Created(), Created()]
 
 
-async def test_fifty_requests_at_once_make_one_message(store):
+async def test_fifty_concurrent_requests_create_one_message(store):
     requests = [a_keyed_message() for _ in range(50)]
 
-    verdicts = await at_once(*[store.accept(request) for request in requests])
+    results = await at_once(*[store.accept(request) for request in requests])
 
-    (winner,) = [request.id for request, [verdict] in zip(requests, verdicts, strict=True) if verdict == Created()]
-    assert [verdict for [verdict] in verdicts].count(Replayed(winner)) == 49
+    (winner,) = [request.id for request, [result] in zip(requests, results, strict=True) if result == Created()]
+    assert [result for [result] in results].count(Replayed(winner)) == 49
     assert await store.count("messages") == 1
 
 
-def outcomes(requests, verdicts):
-    """The requests that made a message, and how often each kind of verdict came, whatever the batches were."""
-    judged = list(zip([r for batch in requests for r in batch], [v for batch in verdicts for v in batch], strict=True))
-    return [request for request, verdict in judged if verdict == Created()], Counter(verdict for _, verdict in judged)
+def outcomes(requests, results):
+    """The requests that created a message, and the number of each result, over all batches."""
+    pairs = list(zip([r for batch in requests for r in batch], [v for batch in results for v in batch], strict=True))
+    return [request for request, result in pairs if result == Created()], Counter(result for _, result in pairs)
 
 
-async def test_batches_at_once_that_hold_a_key_twice_make_one_message(store):
+async def test_concurrent_batches_with_a_repeated_key_create_one_message(store):
     batches = [[a_message(), a_keyed_message(), a_keyed_message()] for _ in range(10)]
 
-    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
+    results = await at_once(*[store.accept(*batch) for batch in batches])
 
-    winners, counted = outcomes(batches, verdicts)
+    winners, counted = outcomes(batches, results)
     (winner,) = [request.id for request in winners if request.idempotency_key]
     assert counted == {Created(): 11, Replayed(winner): 19}
     assert await store.count("messages") == 11
 
 
-async def test_other_bodies_with_one_key_at_once_make_one_message(store):
+async def test_concurrent_requests_with_one_key_and_other_bodies_create_one_message(store):
     batches = [[a_keyed_message(fingerprint=b"body %d" % (number % 2))] for number in range(20)]
 
-    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
+    results = await at_once(*[store.accept(*batch) for batch in batches])
 
-    [winner], counted = outcomes(batches, verdicts)
+    [winner], counted = outcomes(batches, results)
     assert counted == {Created(): 1, Replayed(winner.id): 9, Conflict(winner.id): 10}
     assert await store.count("messages") == 1
 
 
-async def test_an_expired_key_that_is_used_anew_by_many_at_once_makes_one_more_message(store):
+async def test_an_expired_key_used_by_concurrent_requests_creates_one_more_message(store):
     await store.accept(a_keyed_message())
     batches = [[a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")] for _ in range(20)]
 
-    verdicts = await at_once(*[store.accept(*batch) for batch in batches])
+    results = await at_once(*[store.accept(*batch) for batch in batches])
 
-    [winner], counted = outcomes(batches, verdicts)
+    [winner], counted = outcomes(batches, results)
     assert counted == {Created(): 1, Replayed(winner.id): 19}
     assert await store.count("messages") == 2
 
 
-async def test_a_key_that_is_forgotten_meanwhile_is_free(store):
+async def test_a_key_that_is_deleted_meanwhile_is_free(store):
     await store.accept(a_keyed_message())
     async with store.pool.acquire() as connection, connection.transaction():
         await delete_expired_keys(connection, now=NOON + IDEMPOTENCY_TTL, limit=10)
@@ -182,8 +182,8 @@ async def test_a_key_that_is_forgotten_meanwhile_is_free(store):
     assert await waiting == [Created()]
 
 
-async def at_once_after(store, held, *tasks):
-    """Start the tasks one after the other while ``held`` stands uncommitted, then let it go."""
+async def concurrently_behind(store, held, *tasks):
+    """Start the tasks one after the other while the statement ``held`` is uncommitted, then roll it back."""
     async with store.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -196,12 +196,12 @@ async def at_once_after(store, held, *tasks):
         return await asyncio.gather(*started)
 
 
-async def test_batches_that_want_the_same_keys_in_other_orders_do_not_block_each_other(store):
-    m_is_held = f"INSERT INTO idempotency_keys VALUES ('{PROJECT}', 'm', '', '{PROJECT}', now())"
+async def test_batches_with_the_same_keys_in_different_orders_do_not_deadlock(store):
+    lock_m = f"INSERT INTO idempotency_keys VALUES ('{PROJECT}', 'm', '', '{PROJECT}', now())"
 
-    await at_once_after(
+    await concurrently_behind(
         store,
-        m_is_held,
+        lock_m,
         store.accept(*[a_keyed_message(key) for key in "zmx"]),
         store.accept(*[a_keyed_message(key) for key in "xz"]),
     )
@@ -209,7 +209,7 @@ async def test_batches_that_want_the_same_keys_in_other_orders_do_not_block_each
     assert await store.count("messages") == 3
 
 
-async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(store):
+async def test_a_duplicate_waits_for_the_first_request_and_returns_its_message(store):
     first, duplicate = a_keyed_message(), a_keyed_message()
     async with store.pool.acquire() as connection, connection.transaction():
         await connection.execute(
@@ -227,7 +227,7 @@ async def test_a_duplicate_waits_for_the_first_and_then_hears_of_it(store):
     assert await waiting == [Replayed(first.id)]
 
 
-async def test_a_duplicate_takes_over_when_the_first_dies(store):
+async def test_a_duplicate_is_created_when_the_first_request_fails(store):
     async with store.pool.acquire() as connection:
         first = connection.transaction()
         await first.start()
@@ -242,16 +242,16 @@ async def test_a_duplicate_takes_over_when_the_first_dies(store):
     assert await waiting == [Created()]
 
 
-async def test_a_key_is_kept_for_a_day(store):
+async def test_a_key_is_valid_for_a_day(store):
     first = a_keyed_message()
     await store.accept(first)
 
-    verdicts = await store.accept(a_keyed_message(when=NOON + timedelta(hours=23, minutes=59)))
+    results = await store.accept(a_keyed_message(when=NOON + timedelta(hours=23, minutes=59)))
 
-    assert verdicts == [Replayed(first.id)]
+    assert results == [Replayed(first.id)]
 
 
-async def test_an_expired_key_may_be_used_anew(store):
+async def test_an_expired_key_can_be_used_again(store):
     await store.accept(a_keyed_message())
     second = a_keyed_message(when=NOON + IDEMPOTENCY_TTL, fingerprint=b"another body")
 
@@ -261,7 +261,7 @@ async def test_an_expired_key_may_be_used_anew(store):
     assert await store.accept(third) == [Replayed(second.id)]
 
 
-async def test_keys_that_are_over_are_forgotten_and_no_others(store):
+async def test_only_expired_keys_are_deleted(store):
     await store.accept(a_keyed_message())
     kept = a_keyed_message(key="another", when=after(60))
     await store.accept(kept)
@@ -272,7 +272,7 @@ async def test_keys_that_are_over_are_forgotten_and_no_others(store):
     assert await find_by_idempotency_key(store.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
 
 
-async def test_a_conflict_does_not_prolong_a_key(store):
+async def test_a_conflict_does_not_extend_a_key(store):
     await store.accept(a_keyed_message())
     await store.accept(a_keyed_message(when=NOON + timedelta(hours=20), fingerprint=b"another body"))
 
@@ -304,19 +304,19 @@ async def test_a_replayed_request_stores_no_attachment(store):
     assert await store.count("attachments") == 0
 
 
-async def test_a_batch_whose_file_fails_leaves_nothing(store):
+async def test_a_batch_with_a_failed_attachment_inserts_nothing(store):
     with pytest.raises(asyncpg.DataError):
         await store.accept(a_keyed_message(), a_message(attachments=(("NUL \x00", b""),)))
 
     assert [await store.count(table) for table in ("messages", "deliveries", "events", "idempotency_keys")] == [0] * 4
 
 
-async def test_files_that_come_in_other_orders_do_not_block_each_other(store):
-    m_is_held = f"INSERT INTO attachments VALUES ('{PROJECT}', 'm', '', now())"
+async def test_attachments_in_different_orders_do_not_deadlock(store):
+    lock_m = f"INSERT INTO attachments VALUES ('{PROJECT}', 'm', '', now())"
 
-    await at_once_after(
+    await concurrently_behind(
         store,
-        m_is_held,
+        lock_m,
         store.accept(a_message(attachments=tuple((digest, b"") for digest in "zmx"))),
         store.accept(a_message(attachments=tuple((digest, b"") for digest in "xz"))),
     )

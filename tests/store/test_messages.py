@@ -1,4 +1,4 @@
-"""Reading messages, and what the sandbox has taken."""
+"""Queries of messages and of the sandbox's captured messages."""
 
 import pytest
 
@@ -33,10 +33,10 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(store):
     assert (found.state, found.tags, found.metadata) == (State.QUEUED, ("t",), "{}")
 
 
-async def test_the_events_of_a_delivery_come_in_the_order_of_their_numbers(store):
+async def test_the_events_of_a_delivery_are_in_sequence_order(store):
     delivery_id = await store.a_delivery()
     await store.claim(a_claim(delivery_id), at=after(5))
-    # The clock of the worker that settles is behind that of the one that claimed.
+    # The settling worker's clock is behind that of the claiming worker.
     await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=after(3)))
     (message,) = await store.pool.fetch("SELECT id FROM messages")
 
@@ -52,7 +52,7 @@ async def test_another_projects_message_is_not_found(store):
     assert await messages.find(store.pool, OTHER_PROJECT, message.id) is None
 
 
-async def test_messages_of_one_millisecond_keep_their_deliveries_apart(store):
+async def test_messages_of_one_millisecond_have_their_own_deliveries(store):
     one, other = a_message(to=("one@example.com",)), a_message(to=("other@example.com",))
     await store.accept(one, other)
 
@@ -61,14 +61,14 @@ async def test_messages_of_one_millisecond_keep_their_deliveries_apart(store):
     assert [delivery.recipient for delivery in found.deliveries] == ["other@example.com"]
 
 
-async def test_attachments_are_read_by_their_hash(store):
+async def test_attachments_are_loaded_by_hash(store):
     await store.accept(a_message(attachments=(("digest", b"hello"),)))
 
-    assert await messages.attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
-    assert await messages.attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
+    assert await messages.load_attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
+    assert await messages.load_attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
 
 
-async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(store):
+async def test_an_event_that_ends_no_attempt_is_published_without_an_outcome(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="provider_fault")
 
     applied = await store.transition(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9)))
@@ -77,7 +77,7 @@ async def test_only_an_event_that_ends_an_attempt_is_announced_with_its_outcome(
     assert (event["type"], event["attempt"], event["outcome"], event["started_at"]) == ("postponed", 1, None, None)
 
 
-async def test_an_event_that_ends_an_attempt_is_announced_with_its_outcome(store):
+async def test_an_event_that_ends_an_attempt_is_published_with_its_outcome(store):
     delivery_id = await store.a_delivery_in_flight()
 
     applied = await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
@@ -98,7 +98,7 @@ async def capture(store, message, reference):
     )
 
 
-async def test_the_sandbox_captures_a_repeat_once(store):
+async def test_the_sandbox_captures_a_reference_once(store):
     message = a_message()
     await store.accept(message)
     reference = ids.attempt_reference(message.deliveries[0].id, 1)
@@ -110,7 +110,7 @@ async def test_the_sandbox_captures_a_repeat_once(store):
     assert (captured.reference, captured.message_id, captured.content) == (reference, message.id, message.content)
 
 
-async def test_a_project_sees_its_own_captures_only(store):
+async def test_only_the_projects_own_captured_messages_are_listed(store):
     message = a_message()
     await store.accept(message)
     await capture(store, message, "att_1")

@@ -1,4 +1,4 @@
-"""Migrations: in order, once each, by whoever comes first."""
+"""Migrations: each is applied once, in order, also by concurrent processes."""
 
 import asyncpg
 import pytest
@@ -17,7 +17,7 @@ async def empty(make_bare_database):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of migrations; write(name, sql) adds one."""
+    """A folder with the migrations; ``write(name, sql)`` adds one."""
 
     class Folder:
         path = tmp_path
@@ -41,26 +41,26 @@ async def tables_of(dsn):
     return {row["tablename"] for row in rows}
 
 
-async def test_an_empty_database_gets_everything(empty):
+async def test_all_migrations_are_applied_to_an_empty_database(empty):
     applied = await migrations.apply(empty)
 
     assert applied == [migration.name for migration in migrations.load_migrations()]
     assert {"messages", "deliveries", "attempts", "events", "messages_default"} <= await tables_of(empty)
 
 
-async def test_a_second_time_changes_nothing(empty):
+async def test_a_second_run_changes_nothing(empty):
     await migrations.apply(empty)
 
     assert await migrations.apply(empty) == []
 
 
-async def test_of_many_at_once_each_file_is_applied_by_one(empty):
+async def test_concurrent_runs_apply_each_file_once(empty):
     results = await at_once(*[migrations.apply(empty) for _ in range(5)])
 
     assert sorted(name for result in results for name in result) == [one.name for one in migrations.load_migrations()]
 
 
-async def test_a_new_file_is_applied_to_what_is_there(empty, folder):
+async def test_a_new_file_is_applied_to_an_existing_database(empty, folder):
     await migrations.apply(empty, folder.path)
     folder.write(NEXT, "CREATE TABLE new_things (id int)")
 
@@ -72,19 +72,19 @@ async def test_a_changed_file_is_refused(empty, folder):
     await migrations.apply(empty, folder.path)
     folder.write(migrations.load_migrations()[0].name, "SELECT 1")
 
-    with pytest.raises(SluiceError, match="was changed after it had been applied"):
+    with pytest.raises(SluiceError, match="was changed after it was applied"):
         await migrations.apply(empty, folder.path)
 
 
-async def test_a_database_that_is_newer_is_refused(empty, folder):
+async def test_a_newer_database_is_refused(empty, folder):
     folder.write(NEXT, "CREATE TABLE new_things (id int)")
     await migrations.apply(empty, folder.path)
 
-    with pytest.raises(SluiceError, match=f"{NEXT}, which this program does not know"):
+    with pytest.raises(SluiceError, match=f"{NEXT}, which this version does not have"):
         await migrations.apply(empty)
 
 
-async def test_a_file_that_fails_leaves_nothing_of_itself(empty, folder):
+async def test_a_failed_file_changes_nothing(empty, folder):
     folder.write(NEXT, "CREATE TABLE new_things (id int); SELECT 1 / 0")
 
     with pytest.raises(SluiceError, match=f"{NEXT} failed: division by zero"):

@@ -1,4 +1,4 @@
-"""The weekly partitions: a row lies in the week of its id, whatever its clock says."""
+"""Weekly table partitions: a row is in the partition of its id's week."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ NEXT_YEAR = NOW + timedelta(days=365)
 
 @pytest.fixture
 async def store(database):
-    """On a database of its own: partitions are made in it."""
+    """A harness with its own database, because partitions are created in it."""
     async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool:
         yield StoreHarness(pool)
 
@@ -29,8 +29,8 @@ async def partition_of(store, table, column, identifier):
     )
 
 
-async def where_it_lies(store, when):
-    """The partitions of one message's rows."""
+async def partitions_of(store, when):
+    """The table partitions of one message's rows."""
     message = a_message(when)
     await store.accept(message)
     delivery_id = message.deliveries[0].id
@@ -44,48 +44,48 @@ async def where_it_lies(store, when):
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(weeks=1), timedelta(weeks=2)])
-async def test_all_of_a_message_lies_in_the_partition_of_its_week(store, ahead):
+async def test_all_rows_of_a_message_are_in_the_partition_of_its_week(store, ahead):
     moment = NOW + ahead
 
-    assert await where_it_lies(store, moment) == {
+    assert await partitions_of(store, moment) == {
         table: f"{table}_{moment:%G}w{moment:%V}" for table in ("messages", "deliveries", "attempts", "events")
     }
 
 
-async def test_a_week_begins_on_monday_at_midnight(store):
+async def test_a_week_starts_on_monday_at_midnight(store):
     monday = (NOW - timedelta(days=NOW.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
     monday += timedelta(weeks=1)
 
     before, after = [
-        (await where_it_lies(store, monday + step))["messages"] for step in (timedelta(milliseconds=-1), timedelta(0))
+        (await partitions_of(store, monday + step))["messages"] for step in (timedelta(milliseconds=-1), timedelta(0))
     ]
 
     assert (before, after) == (f"messages_{NOW:%G}w{NOW:%V}", f"messages_{monday:%G}w{monday:%V}")
 
 
-async def test_what_has_no_week_yet_lies_with_the_rest(store):
-    assert (await where_it_lies(store, NEXT_YEAR))["deliveries"] == "deliveries_default"
+async def test_rows_of_a_week_without_a_partition_are_in_the_default_partition(store):
+    assert (await partitions_of(store, NEXT_YEAR))["deliveries"] == "deliveries_default"
 
 
-async def test_what_is_there_is_not_made_again(store):
+async def test_existing_partitions_are_not_created_again(store):
     assert await partitions.ensure(store.pool, NOW) == []
 
 
-async def test_the_weeks_ahead_are_made(store):
+async def test_the_coming_weeks_are_created(store):
     made = await partitions.ensure(store.pool, NEXT_YEAR)
 
     weeks = [NEXT_YEAR + timedelta(weeks=number) for number in range(partitions.WEEKS_AHEAD + 1)]
     assert made == [f"{table}_{week:%G}w{week:%V}" for table in partitions.TABLES for week in weeks]
 
 
-async def test_many_may_make_them_at_once(store):
+async def test_concurrent_creation_succeeds(store):
     await at_once(*[partitions.ensure(store.pool, NEXT_YEAR) for _ in range(4)])
 
     assert await partitions.ensure(store.pool, NEXT_YEAR) == []
 
 
-async def test_rows_of_a_fast_clock_do_not_stop_the_making_of_partitions(store):
-    await where_it_lies(store, NEXT_YEAR)
+async def test_rows_of_a_clock_that_is_ahead_do_not_prevent_other_partitions(store):
+    await partitions_of(store, NEXT_YEAR)
 
     made = await partitions.ensure(store.pool, NEXT_YEAR)
 

@@ -14,6 +14,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from sluice.bus.messages import SCHEMA_VERSION
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
@@ -49,17 +50,21 @@ class Testbed:
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
         """Add a provider behind the existing ones."""
         cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
-        return await providers.create_provider(
+        provider_id = uuid7()
+        await providers.create_provider(
             self.db,
-            cipher,
+            provider_id,
             self.project.id,
             package=package,
             channel=channel,
             name=name,
-            credentials=credentials,
+            encrypted_credentials=cipher.encrypt_credentials(
+                credentials, project_id=self.project.id, provider_id=provider_id
+            ),
             now=utc_now(),
             **options,
         )
+        return provider_id
 
     # -- requests ------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Ids: they sort by time, and their public form leads back."""
+"""Ids sort by time, and their public form can be decoded."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -15,71 +15,71 @@ MILLISECONDS = st.integers(min_value=0, max_value=(1 << 48) - 1)
 
 
 @given(MILLISECONDS, MILLISECONDS)
-def test_ids_sort_by_their_time(one, other):
+def test_ids_sort_by_time(one, other):
     earlier, later = sorted([one, other])
 
-    made = ids.uuid7(earlier), ids.uuid7(later)
+    created = ids.uuid7(earlier), ids.uuid7(later)
 
-    assert earlier == later or made[0] < made[1]
+    assert earlier == later or created[0] < created[1]
 
 
 @given(MILLISECONDS)
 def test_an_id_is_a_uuid_of_version_7(when):
-    made = ids.uuid7(when)
+    created = ids.uuid7(when)
 
-    assert (made.version, made.variant, made.int >> 80) == (7, UUID(int=0x8 << 60).variant, when)
+    assert (created.version, created.variant, created.int >> 80) == (7, UUID(int=0x8 << 60).variant, when)
 
 
 def test_ids_of_one_millisecond_differ():
-    made = {ids.uuid7(1_000) for _ in range(1_000)}
+    created = {ids.uuid7(1_000) for _ in range(1_000)}
 
-    assert len(made) == 1_000
+    assert len(created) == 1_000
 
 
-def test_an_id_tells_when_it_was_made():
+def test_an_id_contains_its_creation_time():
     assert ids.created_at_of(an_id(NOON)) == NOON
 
 
-def test_a_sibling_lies_in_the_same_millisecond():
+def test_a_related_id_has_the_same_millisecond():
     message = ids.uuid7()
 
-    sibling = ids.uuid7_like(message)
+    related = ids.uuid7_like(message)
 
     low, high = ids.millisecond_range(message)
-    assert low <= sibling <= high
-    assert sibling != message
+    assert low <= related <= high
+    assert related != message
 
 
 @given(MILLISECONDS)
-def test_the_span_of_a_millisecond_ends_before_the_next_one(when):
+def test_the_range_of_a_millisecond_ends_before_the_next_one(when):
     low, high = ids.millisecond_range(ids.uuid7(when))
 
     assert (low.int, high.int + 1) == (when << 80, (when + 1) << 80)
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC)))
-def test_the_floor_of_a_moment_parts_earlier_ids_from_later_ones(moment):
-    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+def test_the_minimum_id_of_a_time_separates_earlier_ids_from_later_ones(time):
+    time = time.replace(microsecond=time.microsecond // 1000 * 1000)
 
-    floor = ids.min_id_at(moment)
+    minimum = ids.min_id_at(time)
 
-    assert an_id(moment - timedelta(milliseconds=1)) < floor <= an_id(moment)
+    assert an_id(time - timedelta(milliseconds=1)) < minimum <= an_id(time)
 
 
 @given(UUIDS)
-def test_the_public_form_leads_back_to_the_id(identifier):
+def test_the_public_form_decodes_to_the_id(identifier):
     assert ids.decode_id("msg", ids.encode_id("msg", identifier)) == identifier
 
 
 @given(UUIDS, UUIDS)
 def test_public_forms_sort_like_their_ids(one, other):
-    shown = [ids.encode_id("msg", one), ids.encode_id("msg", other)]
+    encoded = [ids.encode_id("msg", one), ids.encode_id("msg", other)]
 
-    assert (shown[0] < shown[1]) == (one < other)
+    assert (encoded[0] < encoded[1]) == (one < other)
 
 
 @given(UUIDS)
-def test_a_plain_uuid_is_taken_too(identifier):
+def test_a_plain_uuid_is_accepted_too(identifier):
     assert ids.decode_id("msg", str(identifier)) == identifier
 
 
@@ -102,13 +102,13 @@ def test_a_plain_uuid_is_taken_too(identifier):
         "\ud800",
     ],
 )
-def test_what_is_no_id_is_refused(text):
+def test_a_text_that_is_no_id_is_refused(text):
     with pytest.raises(ids.InvalidIdError):
         ids.decode_id("msg", text)
 
 
 @given(st.text())
-def test_reading_any_text_gives_an_id_or_one_kind_of_error(text):
+def test_decoding_any_text_returns_an_id_or_raises_one_error(text):
     try:
         found = ids.decode_id("msg", text)
     except ids.InvalidIdError:
@@ -118,7 +118,7 @@ def test_reading_any_text_gives_an_id_or_one_kind_of_error(text):
 
 
 @given(UUIDS, st.integers(min_value=0, max_value=99_999))
-def test_a_reference_leads_back_to_its_attempt(delivery_id, number):
+def test_a_reference_decodes_to_its_attempt(delivery_id, number):
     assert ids.parse_attempt_reference(ids.attempt_reference(delivery_id, number)) == (delivery_id, number)
 
 
@@ -137,13 +137,13 @@ def test_a_reference_leads_back_to_its_attempt(delivery_id, number):
         f"att_{'g' * 32}_1",
     ],
 )
-def test_what_is_no_reference_is_refused(text):
+def test_a_text_that_is_no_reference_is_refused(text):
     with pytest.raises(ids.InvalidIdError):
         ids.parse_attempt_reference(text)
 
 
 @given(st.text())
-def test_reading_any_reference_gives_an_attempt_or_one_kind_of_error(text):
+def test_parsing_any_text_returns_an_attempt_or_raises_one_error(text):
     try:
         _, number = ids.parse_attempt_reference(text)
     except ids.InvalidIdError:

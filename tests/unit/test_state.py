@@ -1,4 +1,4 @@
-"""The state of a delivery is the fold of its events, in whatever order they come."""
+"""The state of a delivery is the fold of its events, in any order."""
 
 from itertools import permutations
 
@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from sluice.model.state import RANK, SETTLED, STATE_ASSERTED_BY, EventType, State, apply_event, fold, message_state
 
-KINDS = st.sampled_from(EventType)
+EVENT_TYPES = st.sampled_from(EventType)
 RECEIPTS = [EventType.SENT, EventType.DELIVERED, EventType.BOUNCED, EventType.COMPLAINED, EventType.OPENED]
 
 
-def test_every_kind_of_event_says_which_state_it_asserts():
+def test_every_event_type_asserts_a_state_or_none():
     assert set(STATE_ASSERTED_BY) == set(EventType)
 
 
-def test_a_delivery_begins_queued():
+def test_a_delivery_starts_queued():
     assert fold([]) is State.QUEUED
 
 
-def test_a_mail_on_its_usual_road_ends_delivered():
-    road = [EventType.ACCEPTED, EventType.SENDING, EventType.SENT, EventType.DELIVERED]
+def test_the_usual_events_of_a_mail_lead_to_delivered():
+    history = [EventType.ACCEPTED, EventType.SENDING, EventType.SENT, EventType.DELIVERED]
 
-    assert [fold(road[:length]) for length in range(1, 5)] == [
+    assert [fold(history[:length]) for length in range(1, 5)] == [
         State.QUEUED,
         State.SENDING,
         State.SENT,
@@ -32,68 +32,68 @@ def test_a_mail_on_its_usual_road_ends_delivered():
 
 
 @pytest.mark.parametrize("length", range(2, 6))
-def test_receipts_in_any_order_end_in_one_state(length):
+def test_receipts_in_any_order_lead_to_one_state(length):
     ends = {fold([EventType.SENDING, *order]) for order in permutations(RECEIPTS[:length])}
 
     assert len(ends) == 1
 
 
-@given(st.lists(KINDS, max_size=8), st.randoms())
-def test_any_history_in_any_order_ends_in_one_state(kinds, random):
-    shuffled = random.sample(kinds, len(kinds))
+@given(st.lists(EVENT_TYPES, max_size=8), st.randoms())
+def test_any_history_in_any_order_leads_to_one_state(types, random):
+    shuffled = random.sample(types, len(types))
 
-    assert fold(shuffled) == fold(kinds)
-
-
-@given(st.lists(KINDS, max_size=8))
-def test_a_repeated_history_ends_in_the_same_state(kinds):
-    assert fold([*kinds, *kinds]) == fold(kinds)
+    assert fold(shuffled) == fold(types)
 
 
-@given(st.sampled_from(State), KINDS)
-def test_no_event_moves_a_state_backwards(state, kind):
-    assert RANK[apply_event(state, kind)] >= RANK[state]
+@given(st.lists(EVENT_TYPES, max_size=8))
+def test_a_repeated_history_leads_to_the_same_state(types):
+    assert fold([*types, *types]) == fold(types)
+
+
+@given(st.sampled_from(State), EVENT_TYPES)
+def test_no_event_lowers_the_rank_of_a_state(state, event_type):
+    assert RANK[apply_event(state, event_type)] >= RANK[state]
 
 
 @pytest.mark.parametrize("correction", [EventType.BOUNCED, EventType.COMPLAINED])
-def test_a_delivered_mail_may_still_be_corrected(correction):
+def test_a_delivered_mail_can_be_corrected(correction):
     assert apply_event(State.DELIVERED, correction) is STATE_ASSERTED_BY[correction]
 
 
 @pytest.mark.parametrize(
-    "kind", sorted(set(EventType) - {EventType.BOUNCED, EventType.COMPLAINED, EventType.CANCELLED})
+    "event_type", sorted(set(EventType) - {EventType.BOUNCED, EventType.COMPLAINED, EventType.CANCELLED})
 )
-def test_nothing_else_moves_a_delivered_mail(kind):
-    assert apply_event(State.DELIVERED, kind) is State.DELIVERED
+def test_no_other_event_changes_a_delivered_mail(event_type):
+    assert apply_event(State.DELIVERED, event_type) is State.DELIVERED
 
 
-@given(KINDS)
-def test_nothing_happens_after_a_cancel(kind):
-    assert apply_event(State.CANCELLED, kind) is State.CANCELLED
+@given(EVENT_TYPES)
+def test_no_event_changes_a_cancelled_delivery(event_type):
+    assert apply_event(State.CANCELLED, event_type) is State.CANCELLED
 
 
 @pytest.mark.parametrize("concluded", [State.UNCONFIRMED, State.EXPIRED, State.FAILED, State.SOFT_BOUNCE])
-def test_a_receipt_is_better_evidence_than_our_own_conclusion(concluded):
+def test_a_receipt_replaces_a_conclusion_without_evidence(concluded):
     assert apply_event(concluded, EventType.DELIVERED) is State.DELIVERED
 
 
-@pytest.mark.parametrize("kind", [kind for kind, state in STATE_ASSERTED_BY.items() if state is None])
-def test_a_note_moves_nothing(kind):
-    assert [apply_event(state, kind) for state in State] == list(State)
+@pytest.mark.parametrize("event_type", [event_type for event_type, state in STATE_ASSERTED_BY.items() if state is None])
+def test_an_event_without_a_state_changes_nothing(event_type):
+    assert [apply_event(state, event_type) for state in State] == list(State)
 
 
-def test_only_a_delivery_on_its_way_waits_for_somebody():
+def test_only_queued_and_sending_are_not_settled():
     assert set(State) - SETTLED == {State.QUEUED, State.SENDING}
 
 
 @given(st.lists(st.sampled_from(State), min_size=1))
-def test_every_mixture_of_deliveries_gives_the_message_one_of_their_states(states):
+def test_the_status_of_a_message_is_the_state_of_one_of_its_deliveries(states):
     assert message_state(states) in states
 
 
-def test_a_message_is_on_its_way_while_one_delivery_is():
+def test_a_message_is_sending_while_one_delivery_is():
     assert message_state([State.DELIVERED, State.SENDING, State.FAILED]) is State.SENDING
 
 
-def test_a_message_shows_its_worst_ending():
+def test_the_status_of_a_settled_message_is_its_worst_state():
     assert message_state([State.DELIVERED, State.FAILED, State.SENT]) is State.FAILED

@@ -1,4 +1,4 @@
-"""The worker of e-mail."""
+"""The wiring of the e-mail worker."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from sluice.model.message import Channel
 
 
 async def main() -> None:
-    """Carry e-mail."""
+    """Deliver e-mail until shutdown is requested."""
     await run_worker("email-worker", Group.EMAIL_WORKER, [Channel.EMAIL])

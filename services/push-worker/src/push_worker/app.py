@@ -1,4 +1,4 @@
-"""The worker of push notifications."""
+"""The wiring of the push worker."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from sluice.model.message import Channel
 
 
 async def main() -> None:
-    """Carry push notifications."""
+    """Deliver push notifications until shutdown is requested."""
     await run_worker("push-worker", Group.PUSH_WORKER, [Channel.PUSH])

@@ -127,7 +127,7 @@ class Recovery:
         """Enqueue one channel's backlog round-robin by project; returns the capacity that is left."""
         after = self._cursor.pop(channel, None)
         while free > 0:
-            queues = await backlog.project_queues(self._pool, channel, now=now, after=after, limit=_MAX_QUEUES)
+            queues = await backlog.list_project_queues(self._pool, channel, now=now, after=after, limit=_MAX_QUEUES)
             due: list[PendingDelivery] = []
             if queues:
                 shares = backlog.fair_shares(queues, min(free, _BATCH))
@@ -167,7 +167,7 @@ class Recovery:
 
     async def _expire_leases(self, now: datetime) -> None:
         """Settle the attempts of expired leases as unknown: the worker may have called the provider before it ended."""
-        for pending in await recovery.expired_leases(self._pool, now=now, limit=_BATCH):
+        for pending in await recovery.list_expired_leases(self._pool, now=now, limit=_BATCH):
             task = task_for(pending, now, attempt=pending.attempt_count)
             handle = RetryHandle(
                 provider_id=pending.provider_id or SANDBOX_PROVIDER_ID, reference=pending.last_reference or ""

@@ -1,4 +1,4 @@
-"""The worker of SMS and the messaging apps; a setting says which of them this process carries."""
+"""The wiring of the worker for SMS and messaging apps; a setting selects the channels of a process."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sluice.runtime.settings import load
 
 
 class SmsWorkerSettings(WorkerSettings):
-    """What the sms-worker reads beyond the other workers' settings."""
+    """Settings of the sms-worker."""
 
     sms_worker_channels: frozenset[Channel] = Field(
         frozenset({Channel.SMS, Channel.WHATSAPP, Channel.TELEGRAM, Channel.SIGNAL}),
-        description="channels of this process, a JSON list; replicas of one group must agree",
+        description="channels of this process, a JSON list; all replicas must agree",
     )
 
 
 async def main() -> None:
-    """Carry the channels of the settings."""
+    """Deliver the messages of the configured channels until shutdown is requested."""
     channels = sorted(load(SmsWorkerSettings).sms_worker_channels)
     await run_worker("sms-worker", Group.SMS_WORKER, channels)

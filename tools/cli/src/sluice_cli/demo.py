@@ -87,6 +87,7 @@ async def _create() -> Demo:
 
 async def _create_providers(connection: Any, cipher: Any, project_id: Any) -> None:
     """A dead SMTP server, and the demo's mailbox behind it."""
+    from sluice.model.ids import uuid7
     from sluice.model.message import Channel
     from sluice.runtime.clock import utc_now
     from sluice.store import providers
@@ -95,24 +96,28 @@ async def _create_providers(connection: Any, cipher: Any, project_id: Any) -> No
     settings = environment()
     mailbox = settings.get("SLUICE_MAILBOX_HOST", MAILBOX_HOST), int(settings.get("SLUICE_MAILBOX_PORT", MAILBOX_PORT))
     for name, (host, port) in {"dead-smtp": ("127.0.0.1", 1), "mailbox-smtp": mailbox}.items():
+        provider_id = uuid7()
+        credentials = {"host": host, "port": port, "secure": False}
         await providers.create_provider(
             connection,
-            cipher,
+            provider_id,
             project_id,
             package="provider-smtp",
             channel=Channel.EMAIL,
             name=name,
-            credentials={"host": host, "port": port, "secure": False},
+            encrypted_credentials=cipher.encrypt_credentials(
+                credentials, project_id=project_id, provider_id=provider_id
+            ),
             now=utc_now(),
         )
 
 
 async def _free_slug(db: Any) -> str:
     """``demo``, or the next number: its keys may be lost while the database still has the project."""
-    from sluice.store.projects import project_by_slug
+    from sluice.store.projects import find_project_by_slug
 
     number = 1
-    while await project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:
+    while await find_project_by_slug(db, slug := "demo" if number == 1 else f"demo-{number}") is not None:
         number += 1
     return slug
 

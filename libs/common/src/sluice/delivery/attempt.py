@@ -106,7 +106,7 @@ class AttemptCaller:
         attachments: Mapping[str, bytes] = {}
         if isinstance(content, Email) and content.attachments:
             digests = [attachment.sha256 for attachment in content.attachments]
-            attachments = await messages.attachments(self._db, job.task.project_id, digests)
+            attachments = await messages.load_attachments(self._db, job.task.project_id, digests)
         outbound = OutboundMessage(
             content=content,
             recipient=claimed.recipient,

@@ -1,7 +1,7 @@
-"""Telling the bus what was settled: every event that is in the record arrives on ``delivery.events``.
+"""The outbox relay: every event in PostgreSQL is published on ``delivery.events``.
 
-Events are written together with a row in ``announcements`` that covers them. The row is removed once the broker has
-acknowledged them all; what outlives its time is announced again from the record by the recovery loop.
+Events are written together with a row of ``event_outbox`` that covers them. The row is deleted once Kafka has
+acknowledged them all; the recovery loop publishes the events of overdue rows again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sluice.store import outbox
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 
 OUTBOX_RETRY_AFTER = timedelta(seconds=10)
-_DELETE_INTERVAL = 0.5  # seconds between removals of acknowledged announcements when no statement carries them along
+_DELETE_INTERVAL = 0.5  # seconds between deletions of acknowledged rows that no other statement deletes
 
 
 class OutboxPublisher:
-    """Publishes events and keeps count of the announcements that the broker has."""
+    """Publishes events and collects the outbox rows that Kafka has acknowledged."""
 
     def __init__(self, db: Db, publisher: Publisher) -> None:
         self._db = db
@@ -35,37 +35,37 @@ class OutboxPublisher:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[OutboxPublisher]:
-        """Announce until the block ends; what was begun is finished."""
-        forgetter = supervised(self._delete_regularly(), name="forget-announcements")
+        """Publish until the block ends; publications in progress are finished."""
+        deleter = supervised(self._delete_regularly(), name="outbox-deletion")
         try:
             yield self
         finally:
-            await cancel_and_wait(forgetter)
+            await cancel_and_wait(deleter)
             await self._publishing.join()
             await self._delete_acknowledged()
 
     def publish_events(self, outbox_id: int, events: Iterable[Mapping[str, Any]]) -> None:
-        """Publish events, given as fields of :class:`DeliveryEvent`, that the row ``announcement`` covers.
+        """Publish the events that the row ``outbox_id`` covers, given as fields of :class:`DeliveryEvent`.
 
-        Nobody waits for it.
+        Does not wait for the acknowledgement.
         """
         published = [self._publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events]
         assert failpoints.hit("outbox.published")
         self._publishing.spawn(self._acknowledge(outbox_id, published))
 
     def take_acknowledged(self) -> list[int]:
-        """Announcements that may be removed: the caller's next statement does it, or gives them back."""
-        taken, self._acknowledged = self._acknowledged, []
-        return taken
+        """Outbox rows to delete: the caller's next statement deletes them, or the caller restores them."""
+        rows, self._acknowledged = self._acknowledged, []
+        return rows
 
-    def restore(self, taken: Sequence[int]) -> None:
-        """The statement that was to remove them failed."""
-        self._acknowledged += taken
+    def restore(self, rows: Sequence[int]) -> None:
+        """Return rows whose deletion failed."""
+        self._acknowledged += rows
 
-    async def _acknowledge(self, announcement: int, published: Sequence[PublishResult]) -> None:
+    async def _acknowledge(self, outbox_id: int, published: Sequence[PublishResult]) -> None:
         if await wait_for_acks(published):
             assert failpoints.hit("outbox.acknowledged")
-            self._acknowledged.append(announcement)
+            self._acknowledged.append(outbox_id)
 
     async def _delete_regularly(self) -> None:
         while True:
@@ -73,23 +73,23 @@ class OutboxPublisher:
             await self._delete_acknowledged()
 
     async def _delete_acknowledged(self) -> None:
-        taken = self.take_acknowledged()
-        if not taken:
+        rows = self.take_acknowledged()
+        if not rows:
             return
         try:
-            await outbox.delete(self._db, taken)
+            await outbox.delete(self._db, rows)
             assert failpoints.hit("outbox.deleted")
         except UNAVAILABLE_ERRORS:
-            self.restore(taken)
+            self.restore(rows)
 
 
 async def republish(db: Db, publisher: Publisher, outbox_id: int) -> bool:
-    """Announce from the record what a process that is gone had settled; True once the broker has it."""
+    """Publish the events of an overdue outbox row from PostgreSQL; True once Kafka has acknowledged them."""
     published = []
     for row in await outbox.events_for(db, outbox_id):
         started, finished = row.pop("started_at"), row.pop("finished_at")
-        took = int((finished - started).total_seconds() * 1000) if started and finished else None
-        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "duration_ms": took})))
+        duration_ms = int((finished - started).total_seconds() * 1000) if started and finished else None
+        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "duration_ms": duration_ms})))
     return await wait_for_acks(published)
 
 

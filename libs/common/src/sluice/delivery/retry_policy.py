@@ -1,4 +1,4 @@
-"""What follows from an outcome: arithmetic and rules only. The worker and the recovery loop both ask here."""
+"""The rules for outcomes: pure functions from an outcome to a resolution, for the worker, router and recovery loop."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sluice.model.state import EventType
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from sluice.store.deliveries import Transition
 
-MAX_THROTTLE = timedelta(hours=1)  # a Retry-After beyond it is taken for a mistake of the provider
-_MAX_TEXT = 1000  # characters of what a provider said, or of its id, that are kept
+MAX_THROTTLE = timedelta(hours=1)  # a longer Retry-After is considered a mistake of the provider
+_MAX_TEXT = 1000  # characters of a provider's text or message id that are stored
 
 
 class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -48,7 +48,7 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 class Resolution(NamedTuple):
-    """What to write, and the drive to publish at once (None: the recovery loop drives it when it falls due)."""
+    """The transition to write, and the task to publish (None: the recovery loop enqueues the delivery when due)."""
 
     transition: Transition
     next_task: DeliveryTask | None = None
@@ -57,7 +57,7 @@ class Resolution(NamedTuple):
 def resolve(
     task: DeliveryTask, handle: RetryHandle, outcome: Outcome, *, idempotent: bool, at: datetime, policy: RetryPolicy
 ) -> Resolution:
-    """What follows when the attempt ``drive.attempt`` at ``repeat.provider_id`` ended in ``outcome``."""
+    """The resolution of attempt ``task.attempt`` at ``handle.provider_id``, which ended in ``outcome``."""
     match outcome:
         case Accepted(provider_message_id):
             return Resolution(
@@ -104,7 +104,7 @@ def _attempt_transition(
 
 
 def _truncate(text: str) -> str:
-    """What the record and an event can hold: an outcome must not be lost because of the words it comes in."""
+    """Text that PostgreSQL and an event can store: no outcome is lost because of its text."""
     return text[:_MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
@@ -122,7 +122,7 @@ def next_task(
     at: datetime,
     unknown_attempts: int = 0,
 ) -> DeliveryTask:
-    """The drive for the attempt after this one, put on the conveyor ``at``."""
+    """The task for the next attempt, enqueued ``at``."""
     return task.model_copy(
         update={
             "attempt": task.attempt + 1,
@@ -143,7 +143,7 @@ def _fail_over(
     at: datetime,
     policy: RetryPolicy,
 ) -> Resolution:
-    step = _attempt_transition(
+    transition = _attempt_transition(
         task,
         handle,
         EventType.ATTEMPT_FAILED,
@@ -153,7 +153,7 @@ def _fail_over(
         enqueued_at=at,
     )
     return Resolution(
-        step,
+        transition,
         next_task(
             task, attempted_providers=(*task.attempted_providers, handle.provider_id), reason=outcome.detail, at=at
         ),
@@ -167,7 +167,7 @@ def _after_unknown(
         case DeliveryClass.ONCE:
             return Resolution(_attempt_transition(task, handle, EventType.UNCONFIRMED, outcome, at))
         case DeliveryClass.URGENT:
-            step = _attempt_transition(
+            transition = _attempt_transition(
                 task,
                 handle,
                 EventType.ATTEMPT_FAILED,
@@ -176,19 +176,23 @@ def _after_unknown(
                 due_at=at + timedelta(seconds=policy.requeue_after),
                 enqueued_at=at,
             )
-            tried = (*task.attempted_providers, handle.provider_id)
-            after = next_task(task, attempted_providers=tried, reason=outcome.detail, at=at, unknown_attempts=1)
-            return Resolution(step, after.model_copy(update={"retry_handle": handle}) if idempotent else after)
+            attempted = (*task.attempted_providers, handle.provider_id)
+            task_after = next_task(
+                task, attempted_providers=attempted, reason=outcome.detail, at=at, unknown_attempts=1
+            )
+            return Resolution(
+                transition, task_after.model_copy(update={"retry_handle": handle}) if idempotent else task_after
+            )
         case DeliveryClass.STANDARD:
-            # Under the same key a repeat cannot double, so there is nothing to wait for but the provider's recovery.
-            wait = (
+            # A same-key retry cannot cause a duplicate, so it waits for the provider's recovery only.
+            pause = (
                 policy.same_key_retry_delay
                 if idempotent and task.unknown_attempts < MAX_SAME_KEY_RETRIES
                 else policy.unknown_outcome_wait
             )
             return Resolution(
                 _attempt_transition(
-                    task, handle, EventType.ATTEMPT_FAILED, outcome, at, due_at=at + timedelta(seconds=wait)
+                    task, handle, EventType.ATTEMPT_FAILED, outcome, at, due_at=at + timedelta(seconds=pause)
                 )
             )
         case _:
@@ -196,26 +200,26 @@ def _after_unknown(
 
 
 def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy) -> Resolution:
-    """No provider is left in this round: the next round is scheduled, or it is over.
+    """All providers were attempted in this round: schedule the next round, or settle after the last one.
 
-    A delivery with an ambiguous attempt does not end FAILED: it may have been sent.
+    A delivery with an unknown attempt ends UNCONFIRMED instead of FAILED, because it may have been sent.
     """
     if task.retry_round <= len(policy.retry_schedule):
         due_at = at + timedelta(seconds=policy.retry_schedule[task.retry_round - 1])
         return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at, next_round=True))
-    kind = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
-    return Resolution(_idle_transition(task, kind, reason, at))
+    event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
+    return Resolution(_idle_transition(task, event_type, reason, at))
 
 
 def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> Resolution:
-    """Nobody may be called now: look again at ``until``."""
+    """No provider can be called now: retry at ``until``."""
     return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=until))
 
 
 def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
-    """Not sent by its ``expires_at``."""
-    kind = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
-    return Resolution(_idle_transition(task, kind, "not sent before expires_at", at))
+    """The delivery was not sent before its ``expires_at``."""
+    event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
+    return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at))
 
 
 def _idle_transition(
@@ -240,7 +244,7 @@ def _idle_transition(
 
 
 def throttle_duration(outcome: Throttled) -> timedelta | None:
-    """How long the provider asks not to be called, clamped to one second … one hour; None when it did not say."""
+    """The pause that a provider requests, clamped to one second … one hour; None if it names none."""
     if outcome.retry_after is None:
         return None
     return min(max(outcome.retry_after, timedelta(seconds=1)), MAX_THROTTLE)

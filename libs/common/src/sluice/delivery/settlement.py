@@ -1,6 +1,6 @@
-"""Settle, then announce, then hand on: the one way in which a delivery moves through its attempts.
+"""Settlement: writes transitions in batches, publishes their events through the outbox, then the follow-up tasks.
 
-Steps from many tasks are written together. The drives that follow need no cover: ``due_at`` is theirs.
+Follow-up tasks need no outbox row: if one is lost, the delivery falls due and is requeued.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from sluice.store.receipts import ReceiptEntry
 
 log = structlog.get_logger()
 
-_RETRY_DELAY = 0.3  # seconds before a write is tried again while Postgres is away
+_RETRY_DELAY = 0.3  # seconds between tries while PostgreSQL is unavailable
 
 
 class Settlement(NamedTuple):
-    """A conclusion about a delivery, with what its event says beyond the step."""
+    """The resolution of a delivery task, with the fields of its event that the transition lacks."""
 
     task: DeliveryTask
     resolution: Resolution
     started_at: datetime | None = None
-    retry_after: timedelta | None = None  # what a throttling provider asked for
+    retry_after: timedelta | None = None  # requested by a throttling provider
     scope: Scope | None = None  # of a declined or throttled attempt
 
 
 class SettlementWriter:
-    """Writes conclusions in batches and announces what was written."""
+    """Writes resolutions in batches and publishes their events and tasks."""
 
     def __init__(self, db: Db, publisher: Publisher, *, size: int = 200, parallel: int = 2) -> None:
         self._db = db
@@ -58,51 +58,51 @@ class SettlementWriter:
             name="settle",
             size=size,
             parallel=parallel,
-            # Nobody waits for it, and answers come one by one: every 2 ms, settling a few at a time took a tenth of all
-            # CPU at half load and doubled the gateway's p99. What is not settled in a crash has an unknown outcome.
+            # No caller waits for the result. With batches every 2 ms, settling took a tenth of all CPU at half load and
+            # doubled the gateway's p99. Attempts that a crash leaves unsettled have an unknown outcome.
             pace=0.020,
             split_on=(asyncpg.DataError, ValueError),
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[SettlementWriter]:
-        """Settle until the block ends; what was submitted before is settled and announced."""
+        """Settle until the block ends; submitted settlements are written and published first."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._outbox.running())
             await stack.enter_async_context(self._batcher.running())
             yield self
 
     def settle(self, settlement: Settlement) -> asyncio.Future[bool]:
-        """True once it is written; False if somebody else had moved the delivery first. Waits out an outage."""
+        """True once it is written; False if another transition came first. Retries while PostgreSQL is unavailable."""
         return self._batcher.submit(settlement)
 
     async def _flush(self, batch: Sequence[Settlement]) -> list[bool]:
-        # A statement moves a row once: a second step of the same delivery waits for the next batch.
+        # A statement updates a row once: a second transition of the same delivery is written by its own statement.
         firsts: dict[UUID, int] = {}
         later: list[int] = []
-        for place, settlement in enumerate(batch):
-            if firsts.setdefault(settlement.task.delivery_id, place) != place:
-                later.append(place)
+        for position, settlement in enumerate(batch):
+            if firsts.setdefault(settlement.task.delivery_id, position) != position:
+                later.append(position)
         results = [False] * len(batch)
-        numbers = await self._write([batch[place] for place in firsts.values()])
-        for place, number in zip(firsts.values(), numbers, strict=True):
-            results[place] = number is not None
-        for place in later:
-            [results[place]] = await self._flush([batch[place]])
+        sequences = await self._write([batch[position] for position in firsts.values()])
+        for position, sequence in zip(firsts.values(), sequences, strict=True):
+            results[position] = sequence is not None
+        for position in later:
+            [results[position]] = await self._flush([batch[position]])
         return results
 
     async def _write(self, batch: Sequence[Settlement]) -> list[int | None]:
-        """The event number of each; None for what was not applied."""
-        carried = self._outbox.take_acknowledged()
+        """The event sequence of each settlement; None if its transition was not applied."""
+        acknowledged = self._outbox.take_acknowledged()
         while True:
             try:
                 assert failpoints.hit("settle.before_write")
-                applied = await deliveries.transition(
+                result = await deliveries.transition(
                     self._db,
                     [settlement.resolution.transition for settlement in batch],
                     now=utc_now(),
                     outbox_retry_after=OUTBOX_RETRY_AFTER,
-                    acknowledged=carried,
+                    acknowledged=acknowledged,
                 )
                 assert failpoints.hit("settle.written")
                 break
@@ -110,47 +110,45 @@ class SettlementWriter:
                 log.warning("settle_retrying", error=type(error).__name__, waiting=len(batch))
                 await asyncio.sleep(_RETRY_DELAY)
             except BaseException:
-                self._outbox.restore(carried)
+                self._outbox.restore(acknowledged)
                 raise
-        if applied.outbox_id is not None:
-            self._publish(batch, applied.sequences, applied.outbox_id)
-        return applied.sequences
+        if result.outbox_id is not None:
+            self._publish(batch, result.sequences, result.outbox_id)
+        return result.sequences
 
-    def _publish(self, batch: Sequence[Settlement], numbers: Sequence[int | None], announcement: int) -> None:
-        written = [(one, number) for one, number in zip(batch, numbers, strict=True) if number is not None]
-        self._outbox.publish_events(announcement, [_event(one, number) for one, number in written])
+    def _publish(self, batch: Sequence[Settlement], sequences: Sequence[int | None], outbox_id: int) -> None:
+        written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
+        self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
         for one, _ in written:
-            following = one.resolution.next_task
-            if following is not None:
+            task = one.resolution.next_task
+            if task is not None:
                 assert failpoints.hit("settle.before_reroute")
-                self._publisher.publish(Topic.REROUTE, None, following.encode())
+                self._publisher.publish(Topic.REROUTE, None, task.encode())
                 assert failpoints.hit("settle.rerouted")
 
 
-def _event(settlement: Settlement, number: int) -> dict[str, Any]:
-    step, task = settlement.resolution.transition, settlement.task
-    took = (
-        None
-        if settlement.started_at is None
-        else int((step.occurred_at - settlement.started_at).total_seconds() * 1000)
-    )
+def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
+    transition, task = settlement.resolution.transition, settlement.task
+    duration_ms: int | None = None
+    if settlement.started_at is not None:
+        duration_ms = int((transition.occurred_at - settlement.started_at).total_seconds() * 1000)
     return {
         "delivery_id": task.delivery_id,
-        "sequence": number,
+        "sequence": sequence,
         "message_id": task.message_id,
         "project_id": task.project_id,
         "channel": task.channel,
-        "type": step.type,
-        "state": STATE_ASSERTED_BY[step.type],
-        "occurred_at": step.occurred_at,
-        "attempt": step.attempt or None,
-        "provider_id": step.provider_id,
-        "outcome": step.outcome,
+        "type": transition.type,
+        "state": STATE_ASSERTED_BY[transition.type],
+        "occurred_at": transition.occurred_at,
+        "attempt": transition.attempt or None,
+        "provider_id": transition.provider_id,
+        "outcome": transition.outcome,
         "scope": settlement.scope,
-        "duration_ms": took,
+        "duration_ms": duration_ms,
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
-        "reason": step.reason,
-        "detail": step.detail,
+        "reason": transition.reason,
+        "detail": transition.detail,
     }
 
 

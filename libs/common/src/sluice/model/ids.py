@@ -1,7 +1,7 @@
-"""Ids: UUIDv7 inside, a prefix outside.
+"""Ids: UUIDv7 internally, prefixed text in the API.
 
-A UUIDv7 begins with 48 bits of Unix milliseconds, so ids sort by time, and a time range of rows is an id range:
-that is how the big tables are partitioned and how the deliveries of a message are found without another index.
+A UUIDv7 begins with 48 bits of Unix milliseconds. Ids sort by time, and a time range of rows is an id range: the large
+tables are partitioned by it, and the deliveries of a message are found without another index.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class _Entropy:
-    """The operating system's randomness, fetched for some hundred ids at once: each fetch is a system call."""
+    """Random bytes of the operating system, read for hundreds of ids at once, because each read is a system call."""
 
     def __init__(self) -> None:
         self._bytes = b""
         self._at = 0
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes, never handed out twice."""
+        """The next ``count`` bytes; none is returned twice."""
         if self._at + count > len(self._bytes):
             self._bytes, self._at = os.urandom(4096), 0
         self._at += count
@@ -40,12 +40,12 @@ class _Entropy:
 
 
 _entropy = _Entropy()
-# A forked child must not make its parent's ids again.
+# A forked child must not repeat its parent's ids.
 os.register_at_fork(after_in_child=_entropy.__init__)  # type: ignore[misc]
 
 
 class InvalidIdError(ValueError):
-    """The text is not an id of the wanted kind."""
+    """The text is not an id with the expected prefix."""
 
 
 def uuid7(milliseconds: int | None = None) -> UUID:
@@ -56,7 +56,7 @@ def uuid7(milliseconds: int | None = None) -> UUID:
 
 
 def uuid7_like(of: UUID) -> UUID:
-    """A new UUIDv7 of the same millisecond, so that what belongs together lies in one partition."""
+    """A new UUIDv7 of the same millisecond, so that related rows are in one table partition."""
     return uuid7(of.int >> 80)
 
 
@@ -67,31 +67,31 @@ def millisecond_range(of: UUID) -> tuple[UUID, UUID]:
 
 
 def milliseconds_of(when: datetime) -> int:
-    """Whole milliseconds since the epoch. Not by way of a float, which falls one short for some of them."""
+    """Whole milliseconds since the epoch; computed without a float, which would be one less for some times."""
     return (when - _EPOCH) // _MILLISECOND
 
 
 def min_id_at(when: datetime) -> UUID:
-    """The smallest id that a row made at ``when`` or later can have: the bound of a partition."""
+    """The smallest id of a row created at ``when`` or later: the bound of a table partition."""
     return UUID(int=milliseconds_of(when) << 80)
 
 
 def created_at_of(identifier: UUID) -> datetime:
-    """When the id was made, to the millisecond."""
+    """The creation time of the id, to the millisecond."""
     return _EPOCH + (identifier.int >> 80) * _MILLISECOND
 
 
 def encode_id(prefix: str, identifier: UUID) -> str:
-    """The public form: ``msg_`` and 26 letters and digits that sort like the id."""
+    """The public form: a prefix such as ``msg``, ``_``, and 26 letters and digits that sort like the id."""
     value = identifier.int
     return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
 
 
 def decode_id(prefix: str, text: str) -> UUID:
-    """The id behind its public form; a plain UUID is taken too (the project API shows those).
+    """The id of a public form; a plain UUID is accepted too (the project API uses those).
 
     Raises:
-        InvalidIdError: the text has another prefix or is not an id at all.
+        InvalidIdError: the text has another prefix or is not an id.
     """
     head, separator, tail = text.partition("_")
     if not separator:
@@ -110,15 +110,15 @@ def decode_id(prefix: str, text: str) -> UUID:
 
 
 def attempt_reference(delivery_id: UUID, number: int) -> str:
-    """What a provider gets as our reference or idempotency key: delivery and attempt, readable without a look-up."""
+    """The client reference or idempotency key of an attempt; contains delivery id and attempt number."""
     return f"att_{delivery_id.hex}_{number}"
 
 
 def parse_attempt_reference(text: str) -> tuple[UUID, int]:
-    """Delivery and attempt number of a reference.
+    """The delivery id and attempt number of an attempt reference.
 
     Raises:
-        InvalidIdError: the text is not one of our references.
+        InvalidIdError: the text is not an attempt reference.
     """
     head, _, rest = text.partition("_")
     digits, _, number = rest.partition("_")

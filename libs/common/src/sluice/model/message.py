@@ -1,4 +1,4 @@
-"""The nouns of a message: channel, class, and the content of each channel as it is stored and sent."""
+"""Channels, delivery classes, and the content of each channel as it is stored and sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class Channel(StrEnum):
-    """The road a message takes; never changed by failover."""
+    """The kind of message; a delivery never changes its channel."""
 
     EMAIL = "email"
     SMS = "sms"
@@ -22,7 +22,7 @@ class Channel(StrEnum):
 
 
 class DeliveryClass(StrEnum):
-    """What may be done about an ``Unknown`` outcome."""
+    """The rule for an attempt with an unknown outcome: retry at once, wait for a receipt first, or never retry."""
 
     URGENT = "urgent"
     STANDARD = "standard"
@@ -34,7 +34,7 @@ class _Content(BaseModel):
 
 
 class Attachment(_Content):
-    """A reference to bytes that are stored once, by content hash."""
+    """A reference to a file that is stored once per project and content hash."""
 
     filename: str
     content_type: str
@@ -43,7 +43,7 @@ class Attachment(_Content):
 
 
 class Email(_Content):
-    """One envelope: everybody in ``to``, ``cc`` and ``bcc`` gets the same mail in one transaction."""
+    """One envelope: all recipients in ``to``, ``cc`` and ``bcc`` receive the same mail in one mail transaction."""
 
     channel: Literal["email"] = "email"
     sender: str  # "Name <address>" or a bare address
@@ -94,9 +94,9 @@ class Push(_Content):
 
 
 def encode_content_unchecked(fields: Mapping[str, object]) -> str:
-    """The JSON of a content with these fields, which are not looked at; what is empty reads as the default.
+    """The JSON of a content with these fields, without validation; empty fields are omitted and read as the default.
 
-    For those who make one for each message: making a model and dumping it costs four times as much.
+    For the hot path: creating and dumping a model costs four times as much.
     """
     return orjson.dumps({name: value for name, value in fields.items() if value}).decode()
 

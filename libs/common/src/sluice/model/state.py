@@ -1,8 +1,8 @@
-"""The states of a delivery and the events that move it.
+"""The states of a delivery and the events that change them.
 
-A state is the fold of its events through one rank table: every event asserts a state (or none), and the highest
-rank asserted so far wins. That makes the fold independent of order, so late, repeated and reordered receipts end in
-the same state, and it can never go backwards. See docs/decisions/0003-state-is-the-highest-rank.md.
+A state is the fold of its events through one rank table: every event asserts a state or none, and the highest asserted
+rank is the state. The fold is independent of order, so that late, repeated and reordered receipts lead to the same
+state, and a state never goes backwards. See docs/decisions/0003-state-is-the-highest-rank.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery, in ascending rank."""
 
     QUEUED = "QUEUED"
     SENDING = "SENDING"
@@ -27,12 +27,12 @@ class State(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-# A receipt is better evidence than our own conclusion, so it may lift UNCONFIRMED, EXPIRED and FAILED;
-# after DELIVERED only a bounce and a complaint count. Nothing happens after a cancel: nothing was handed over.
+# A receipt is better evidence than a conclusion of Sluice: it may change UNCONFIRMED, EXPIRED and FAILED. After
+# DELIVERED only a bounce and a complaint count. Nothing follows CANCELLED, because no provider was called.
 RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
 
 SETTLED: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
-"""States of a delivery whose routing has ended: ``due_at`` is null."""
+"""States in which no attempt is due: ``due_at`` is null."""
 
 RANKED_STATES = [state.value for state in State]
 """All states in ascending rank, as SQL statements take them."""
@@ -41,12 +41,12 @@ SETTLED_STATES = [state.value for state in SETTLED]
 
 
 class EventType(StrEnum):
-    """What an event in a delivery's history says."""
+    """The type of an event in a delivery's history."""
 
-    ACCEPTED = "accepted"  # recorded and queued
+    ACCEPTED = "accepted"  # stored and queued
     SENDING = "sending"  # an attempt was claimed
-    ATTEMPT_FAILED = "attempt_failed"  # the attempt ended without acceptance, or unknown; another will follow
-    POSTPONED = "postponed"  # no provider now; tried again at the time named in the detail
+    ATTEMPT_FAILED = "attempt_failed"  # the attempt failed or is unknown; another may follow
+    POSTPONED = "postponed"  # no provider can be called now; the next try is at due_at
     SENT = "sent"
     FAILED = "failed"
     EXPIRED = "expired"
@@ -90,14 +90,14 @@ def apply_event(state: State, event_type: EventType) -> State:
 
 
 def fold(types: Iterable[EventType]) -> State:
-    """The state of a history; the same for every order of it."""
+    """The state of a history, for any order of its events."""
     state = State.QUEUED
     for event_type in types:
         state = apply_event(state, event_type)
     return state
 
 
-# What a message shows when its deliveries differ: the least finished one, then the worst ending.
+# The status of a message whose deliveries differ: the least finished state first, then the worst result.
 _MESSAGE_ORDER = (
     State.QUEUED,
     State.SENDING,
@@ -114,5 +114,5 @@ _MESSAGE_ORDER = (
 
 
 def message_state(states: Iterable[State]) -> State:
-    """The status of a message: a pure function of its deliveries' states (at least one)."""
+    """The status of a message with these delivery states (at least one)."""
     return min(states, key=_MESSAGE_ORDER.index)

@@ -1,4 +1,4 @@
-"""API keys: ``sp_live_`` or ``sp_test_``, a public prefix, a secret, a checksum. Only a hash of the key is stored."""
+"""API keys: ``sp_live_`` or ``sp_test_``, a public prefix, a secret, a checksum. Only a hash is stored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sluice.model.ids import uuid7
 from sluice.store.db import Db
 
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_HEAD, _LOOKUP, _SECRET, _CHECK = 8, 12, 30, 6  # letters; the secret carries 170 random bits
+_HEAD, _PREFIX, _SECRET, _CHECK = 8, 12, 30, 6  # letters; the secret carries 170 random bits
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key; the key itself is not."""
+    """A stored API key, without its secret."""
 
     id: UUID
     project_id: UUID
@@ -34,23 +34,23 @@ class ApiKey:
 
 
 def generate_key(*, is_test: bool) -> tuple[str, str]:
-    """A new key and its public look-up part: ``sp_live_`` (or ``sp_test_``), look-up, secret, checksum."""
-    lookup = "".join(secrets.choice(_LETTERS) for _ in range(_LOOKUP))
+    """A new key and its public prefix."""
+    prefix = "".join(secrets.choice(_LETTERS) for _ in range(_PREFIX))
     secret = "".join(secrets.choice(_LETTERS) for _ in range(_SECRET))
-    head = f"sp_{'test' if is_test else 'live'}_{lookup}{secret}"
-    return head + _checksum(head), lookup
+    head = f"sp_{'test' if is_test else 'live'}_{prefix}{secret}"
+    return head + _checksum(head), prefix
 
 
 def key_prefix(key: str) -> str:
-    """Where a key has its look-up part; of a text that is no key, anything."""
-    return key[_HEAD : _HEAD + _LOOKUP]
+    """The public prefix of a key; any text if ``key`` is not a key."""
+    return key[_HEAD : _HEAD + _PREFIX]
 
 
 def parse_key_prefix(key: str) -> str | None:
-    """The public part of a well-formed key; None for what cannot be one, without asking anybody."""
+    """The public prefix of a well-formed key; None for any other text."""
     if key[:_HEAD] not in ("sp_live_", "sp_test_") or not key.isascii():
         return None
-    if len(key) != _HEAD + _LOOKUP + _SECRET + _CHECK:
+    if len(key) != _HEAD + _PREFIX + _SECRET + _CHECK:
         return None
     if not hmac.compare_digest(key[-_CHECK:], _checksum(key[:-_CHECK])):
         return None
@@ -67,15 +67,15 @@ def _checksum(head: str) -> str:
 
 
 async def create_key(db: Db, project_id: UUID, *, name: str, is_test: bool, now: datetime) -> str:
-    """A new API key; this is the only time its text exists."""
-    key, lookup = generate_key(is_test=is_test)
+    """Create an API key and return it; its text is not stored."""
+    key, prefix = generate_key(is_test=is_test)
     await db.execute(
         "INSERT INTO api_keys (id, project_id, name, key_prefix, key_hash, is_test, created_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         uuid7(),
         project_id,
         name,
-        lookup,
+        prefix,
         hashlib.sha256(key.encode()).digest(),
         is_test,
         now,
@@ -94,7 +94,7 @@ async def list_keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
 
 
 async def find_key_by_prefix(db: Db, prefix: str) -> ApiKey | None:
-    """The active key with this public part."""
+    """The active key with this public prefix."""
     row = await db.fetchrow(
         "SELECT id, project_id, name, key_prefix, key_hash, is_test FROM api_keys WHERE is_active AND key_prefix = $1",
         prefix,

@@ -63,7 +63,7 @@ async def count_due(db: Db, *, now: datetime) -> int:
     return size
 
 
-async def project_queues(
+async def list_project_queues(
     db: Db, channel: Channel, *, now: datetime, after: ProjectQueue | None, limit: int
 ) -> list[ProjectQueue]:
     """Up to ``limit`` queues with a due delivery, in a fixed order, from the one behind ``after`` (None: the first).

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sluice.model.ids import millisecond_range
+from sluice.store import outbox
 from sluice.store.db import Db
 
 
@@ -29,14 +30,14 @@ async def cancel(
     cancelled message succeeds and adds no event.
     """
     rows = await db.fetch(
-        """
+        f"""
         WITH locked AS (
             SELECT id, state, in_flight, unknown_attempts
               FROM deliveries
              WHERE id BETWEEN $3 AND $4 AND message_id = $1 AND project_id = $2
              ORDER BY id
                FOR UPDATE
-        ), decided AS (
+        ), decided AS (  -- all or none
             SELECT bool_and(state = 'CANCELLED'
                             OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND unknown_attempts = 0)) AS possible
               FROM locked
@@ -49,14 +50,10 @@ async def cancel(
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $5 FROM changed
-        ), outbox AS (
-            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
-            SELECT $6, array_agg(id), array_agg(sequence) FROM changed HAVING count(*) > 0
-            RETURNING id
-        )
+        ), {outbox.insert_cte("changed", "$6")}
         SELECT v.possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel, o.id AS outbox_id
           FROM decided v LEFT JOIN changed c ON true LEFT JOIN outbox o ON true
-        """,
+        """,  # noqa: S608  constants
         message_id,
         project_id,
         *millisecond_range(message_id),

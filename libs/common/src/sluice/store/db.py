@@ -1,24 +1,22 @@
-"""The pool, and what a query function may ask of a connection."""
+"""The connection pool, and the part of a connection that query functions use."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
 
-T = TypeVar("T")
-
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Row = asyncpg.Record
 
-# What a caller may see when Postgres is away, slow or going down; everything else is a bug of ours.
+# The errors of an unavailable, slow or stopping PostgreSQL; any other error is a bug.
 UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -33,15 +31,14 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-# What the planner knows of tables that grow fast is old. For the handful of rows that it then expects it reads whole
-# partitions and sorts them, or everything that lies between two ids. Every statement of a role is meant to go by an
-# index and in its order, and a batch to look up its rows one by one by their ids. So:
-# - no scan of a table and no sort where an index can do;
-# - one plan for any values. With it a batch that says ``LIMIT cardinality($1)`` looks like a single row to the planner,
-#   and for a single row looking up is always the best way;
-# - no range of ids beside the ids, though it would let partitions be left out earlier: whenever the planner thought
-#   that one row lay in the range it read the range for each row of the batch. With a pile of 40,000 that held new and
-#   old deliveries up for four seconds.
+# The statistics of tables that grow fast are outdated: the planner expects few rows, and scans and sorts whole
+# partitions or id ranges. Every statement of a role is meant to use an index and its order, and a batch to look up its
+# rows by id:
+# - no table scan and no sort where an index can do;
+# - one generic plan. With it a batch with ``LIMIT cardinality($1)`` is a single row to the planner, for which an index
+#   lookup is always best;
+# - no id range beside the ids, although it would exclude partitions earlier: where the planner expected one row in the
+#   range, it read the range once per row of the batch. With a backlog of 40,000, that delayed deliveries by 4 s.
 _INDEX_ONLY_PLANS = {
     "enable_seqscan": "off",
     "enable_sort": "off",
@@ -50,19 +47,23 @@ _INDEX_ONLY_PLANS = {
 }
 
 
-def sparse_column(column: Iterable[T | None]) -> list[T | None]:
-    """A batch's column for ``unnest``, or an empty one where it says nothing: it is filled up with nulls, and each
-    value that is passed costs.
+def columns(
+    rows: Sequence[Any], *, sparse: Container[str] = (), without: Container[str] = ()
+) -> dict[str, Sequence[Any]]:
+    """The fields of a batch of named tuples (at least one) as columns for ``unnest``, by name, in field order.
+
+    A sparse column of false values only is empty: ``unnest`` fills it with nulls, and each passed value costs time.
+    Fields in ``without`` are left out.
     """
-    values = list(column)
-    return values if any(value is not None for value in values) else []
+    named = zip(rows[0]._fields, zip(*rows, strict=True), strict=True)
+    return {name: () if name in sparse and not any(column) else column for name, column in named if name not in without}
 
 
 class Db(Protocol):
-    """What a query function may do: ask and tell, never begin or commit.
+    """What a query function uses: statements, but not their transaction.
 
-    A pool, a connection and a connection inside a transaction all qualify, so the caller alone decides how much
-    is one unit of work.
+    A pool, a connection and a connection inside a transaction all qualify, so that the caller decides what is one
+    transaction.
     """
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
@@ -72,12 +73,12 @@ class Db(Protocol):
 
 
 class _Stateless(asyncpg.Connection):
-    """A pool's connection. Nothing of ours leaves state in a session, and undoing none would cost every statement a
-    second round trip with four more statements. A transaction left open is rolled back all the same.
+    """A connection without a reset query: no role leaves state in a session, and a reset would cost each statement a
+    second round trip. An open transaction is rolled back nevertheless.
     """
 
     def get_reset_query(self) -> str:
-        """Nothing to undo."""
+        """No reset."""
         return ""
 
 
@@ -85,10 +86,10 @@ class _Stateless(asyncpg.Connection):
 async def open_pool(
     dsn: str, *, size: int, name: str, command_timeout: float = 10.0, wait: float = 30.0
 ) -> AsyncIterator[asyncpg.Pool]:
-    """A pool of up to ``size`` connections; waits up to ``wait`` seconds for the server to come up.
+    """A pool of up to ``size`` connections; waits up to ``wait`` seconds for the server to start.
 
     Raises:
-        SluiceError: the server could not be reached in that time, with its last answer.
+        SluiceError: the server is unreachable after that time, or refuses the connection; the text has its last error.
     """
     pool = await _connect(dsn, size=size, name=name, command_timeout=command_timeout, wait=wait)
     try:
@@ -116,7 +117,7 @@ async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wa
             )
         except UNAVAILABLE_ERRORS as error:
             if time.monotonic() > deadline:
-                raise SluiceError(f"PostgreSQL does not answer: {error or type(error).__name__}") from error
+                raise SluiceError(f"cannot connect to PostgreSQL: {error or type(error).__name__}") from error
             await asyncio.sleep(0.3)
         except (asyncpg.PostgresError, ValueError) as error:
             raise SluiceError(f"PostgreSQL refuses the connection: {error}") from error

@@ -1,6 +1,6 @@
 """Claims and transitions of deliveries.
 
-Every change is a compare-and-set on (state, attempt_count, in_flight), so any handler may run twice and any two may race.
+Every change is a compare-and-set on (state, attempt_count, in_flight): any handler may run twice, and any two may race.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
-from sluice.store.db import Db, sparse_column
+from sluice.store import outbox
+from sluice.store.db import Db, columns
 
 T = TypeVar("T")
 
@@ -51,9 +52,9 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
     rows = await db.fetch(
         """
         WITH requested AS (
-            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::smallint[], $5::text[], $6::text[],
-                                 $7::uuid[], $8::boolean[]) WITH ORDINALITY
-                AS r (delivery_id, number, provider_id, retry_round, reference, routing_decision, project_id,
+            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::text[],
+                                 $7::text[], $8::boolean[]) WITH ORDINALITY
+                AS r (delivery_id, project_id, number, provider_id, retry_round, reference, routing_decision,
                       idempotent, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), claimable AS (  -- locked, and exactly before the requested attempt
@@ -69,7 +70,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
              WHERE d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
                AND d.attempt_count = r.number - 1 AND d.expires_at > $9
                FOR UPDATE OF d SKIP LOCKED
-        ), claimed AS (
+        ), claimed AS (  -- in flight until the lease expires
             UPDATE deliveries d
                SET state = 'SENDING', attempt_count = c.number, in_flight = true, provider_id = c.provider_id,
                    due_at = $10, enqueued_at = NULL, last_event_sequence = d.last_event_sequence + 1
@@ -89,14 +90,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
           FROM claimed c
           JOIN messages m ON m.id = c.message_id
         """,
-        [claim.delivery_id for claim in claims],
-        [claim.attempt for claim in claims],
-        [claim.provider_id for claim in claims],
-        [claim.retry_round for claim in claims],
-        [claim.reference for claim in claims],
-        [claim.routing_decision for claim in claims],
-        [claim.project_id for claim in claims],
-        [claim.idempotent for claim in claims],
+        *columns(claims).values(),
         now,
         now + lease,
     )
@@ -143,9 +137,12 @@ class Transition(NamedTuple):
     next_round: bool = False
     outcome: str | None = None  # of the attempt; None leaves the attempt's row unchanged
     provider_message_id: str | None = None
-    receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
     unknown: bool = False
     reason: Reason | None = None  # of a refusal
+    receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
+
+
+_SPARSE = frozenset(Transition._fields[Transition._fields.index("detail") :])  # the fields with defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +167,20 @@ async def transition(
     outbox rows named in ``acknowledged``.
     """
     rows = await db.fetch(
-        """
+        f"""
         WITH requested AS (
-            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::text[], $6::timestamptz[],
-                                 $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[], $11::boolean[],
-                                 $12::text[], $13::text[], $14::boolean[], $19::text[]) WITH ORDINALITY
-                AS r (delivery_id, attempt, in_flight, type, state, occurred_at, detail, provider_id, due_at,
-                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, position)
+            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::timestamptz[], $6::text[],
+                                 $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::boolean[], $11::text[],
+                                 $12::text[], $13::boolean[], $14::text[], $15::text[]) WITH ORDINALITY
+                AS r (delivery_id, attempt, in_flight, type, occurred_at, detail, provider_id, due_at, enqueued_at,
+                      next_round, outcome, provider_message_id, unknown, reason, state, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), changed AS (  -- the compare-and-set
             UPDATE deliveries d
-               SET state = CASE WHEN array_position($15::text[], r.state) > array_position($15::text[], d.state)
+               SET state = CASE WHEN array_position($16::text[], r.state) > array_position($16::text[], d.state)
                                 THEN r.state ELSE d.state END,
                    in_flight = false,
-                   due_at = CASE WHEN r.state = ANY($16::text[]) OR d.state = ANY($16::text[])
+                   due_at = CASE WHEN r.state = ANY($17::text[]) OR d.state = ANY($17::text[])
                                  THEN NULL ELSE r.due_at END,
                    enqueued_at = r.enqueued_at,
                    retry_round = d.retry_round + coalesce(r.next_round, false)::int,
@@ -214,33 +211,16 @@ async def transition(
               JOIN changed c ON c.position = i.position
             ON CONFLICT DO NOTHING
         ), deleted AS (
-            DELETE FROM event_outbox WHERE id = ANY($17::bigint[])
-        ), outbox AS (
-            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
-            SELECT $18, array_agg(id), array_agg(sequence) FROM changed HAVING count(*) > 0
-            RETURNING id
-        )
+            DELETE FROM event_outbox WHERE id = ANY($18::bigint[])
+        ), {outbox.insert_cte("changed", "$19")}
         SELECT c.position, c.sequence, o.id AS outbox_id FROM changed c CROSS JOIN outbox o
-        """,
-        [each.delivery_id for each in transitions],
-        [each.attempt for each in transitions],
-        [each.in_flight for each in transitions],
-        [each.type.value for each in transitions],
+        """,  # noqa: S608  constants
+        *columns(transitions, sparse=_SPARSE, without=("receipt_ids",)).values(),
         [STATE_ASSERTED_BY[each.type] for each in transitions],
-        [each.occurred_at for each in transitions],
-        sparse_column(each.detail or None for each in transitions),
-        sparse_column(each.provider_id for each in transitions),
-        sparse_column(each.due_at for each in transitions),
-        sparse_column(each.enqueued_at for each in transitions),
-        sparse_column(each.next_round or None for each in transitions),
-        sparse_column(each.outcome for each in transitions),
-        sparse_column(each.provider_message_id for each in transitions),
-        sparse_column(each.unknown or None for each in transitions),
         RANKED_STATES,
         SETTLED_STATES,
         list(acknowledged),
         now + outbox_retry_after,
-        sparse_column(each.reason for each in transitions),
         [position for position, each in enumerate(transitions, start=1) for _ in each.receipt_ids],
         [receipt_id for each in transitions for receipt_id in each.receipt_ids],
     )

@@ -15,7 +15,7 @@ from sluice.model.ids import millisecond_range
 from sluice.model.state import RANKED_STATES
 from sluice.store.db import Db
 
-WINDOW = 20_000  # deliveries looked at by one statement
+WINDOW = 20_000  # deliveries checked by one statement
 
 _LAST = UUID(int=(1 << 128) - 1)
 
@@ -24,8 +24,8 @@ _LAST = UUID(int=(1 << 128) - 1)
 async def verification_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection for these queries.
 
-    Each joins thousands of rows with thousands. What the planner knows of a table that grows fast is old, and with
-    the nested loops that it then takes for a handful of rows a window lasted half a minute.
+    Each joins thousands of rows with thousands. With the outdated statistics of tables that grow fast the planner
+    expects few rows and chooses nested loops, with which a window took half a minute.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, server_settings={"enable_nestloop": "off", "work_mem": "64MB", "jit": "off"}
@@ -38,20 +38,20 @@ async def verification_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of ids, both ends included, that cuts no message in two."""
+    """A range of ids, both ends included. A message and its deliveries are in the same window."""
 
     first: UUID
     last: UUID
 
 
 async def id_windows(db: Db) -> AsyncIterator[Window]:
-    """The whole record in windows, oldest first."""
+    """All deliveries in windows, oldest first."""
     first = UUID(int=0)
     while True:
         found = await db.fetchval(
             "SELECT id FROM deliveries WHERE id >= $1 ORDER BY id OFFSET $2 LIMIT 1", first, WINDOW
         )
-        # A message and its deliveries share a millisecond: the cut goes between two of them.
+        # A message and its deliveries share a millisecond, so that a window ends with one.
         last = _LAST if found is None else millisecond_range(found)[1]
         yield Window(first, last)
         if found is None:
@@ -61,7 +61,7 @@ async def id_windows(db: Db) -> AsyncIterator[Window]:
 
 @dataclass(frozen=True, slots=True)
 class WindowReport:
-    """What a window holds: totals, and each delivery or message at which an invariant is broken."""
+    """The totals of a window, and each delivery or message that violates an invariant."""
 
     deliveries: int
     attempts: int
@@ -90,7 +90,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
               FROM attempts WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
         ), m AS (
             SELECT id FROM messages WHERE id BETWEEN $1 AND $2
-        ), checked AS (
+        ), checked AS (  -- each delivery, or message without one, with the invariants that it violates
             SELECT coalesce(d.id, m.id) AS id, d.message_id, d.state, d.attempt_count, d.unknown_attempts,
                    array_remove(ARRAY[
                        CASE WHEN d.id IS NULL THEN 'I1: the message has no delivery' END,
@@ -109,7 +109,8 @@ async def check_window(db: Db, window: Window) -> WindowReport:
                             THEN 'I3: class once was tried again after an unknown outcome' END,
                        CASE WHEN d.unknown_attempts <> coalesce(a.unknown_attempts, 0)
                             THEN 'I3: the unknown attempts are miscounted' END,
-                       CASE WHEN e.n IS DISTINCT FROM d.last_event_sequence::bigint OR e.top IS DISTINCT FROM d.last_event_sequence
+                       CASE WHEN e.n IS DISTINCT FROM d.last_event_sequence::bigint
+                                 OR e.top IS DISTINCT FROM d.last_event_sequence
                             THEN 'I5: the events are not numbered from 1 without a gap' END,
                        CASE WHEN e.rank IS DISTINCT FROM array_position($3::text[], d.state)
                             THEN 'I5: the state is not the fold of the events' END
@@ -117,15 +118,15 @@ async def check_window(db: Db, window: Window) -> WindowReport:
               FROM d FULL JOIN m ON m.id = d.message_id
               LEFT JOIN e ON e.delivery_id = d.id
               LEFT JOIN a ON a.delivery_id = d.id
-        ), strays AS (
+        ), strays AS (  -- rows of deliveries that do not exist
             SELECT x.delivery_id AS id, ARRAY['I2: an attempt without a delivery'] AS faults
               FROM a x WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.id = x.delivery_id)
              UNION ALL
             SELECT x.delivery_id, ARRAY['I5: an event without a delivery']
               FROM e x WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.id = x.delivery_id)
         )
-        SELECT 'total' AS row, state, count(*) AS n, sum(attempt_count) AS attempts, sum(unknown_attempts) AS unknown_attempts,
-               NULL::uuid AS id, NULL::text[] AS faults
+        SELECT 'total' AS row, state, count(*) AS n, sum(attempt_count) AS attempts,
+               sum(unknown_attempts) AS unknown_attempts, NULL::uuid AS id, NULL::text[] AS faults
           FROM checked WHERE state IS NOT NULL GROUP BY state
          UNION ALL
         SELECT 'fault', state, 0, 0, 0, id, faults FROM checked WHERE faults <> '{}'
@@ -150,7 +151,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
 
 
 async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
-    """Deliveries that have been due since ``before`` and that nobody has driven."""
+    """Deliveries that have been due since ``before`` and are not enqueued."""
     rows = await db.fetch(
         "SELECT id FROM deliveries WHERE due_at < $1 AND enqueued_at IS NULL ORDER BY due_at LIMIT $2",
         before,
@@ -161,14 +162,14 @@ async def overdue(db: Db, *, before: datetime, limit: int = 100) -> list[UUID]:
 
 
 async def count_stale_outbox(db: Db, *, before: datetime) -> int:
-    """Announcements that should have been acknowledged by ``before``."""
-    found: int = await db.fetchval("SELECT count(*) FROM event_outbox WHERE retry_at < $1", before, timeout=60.0)
-    return found
+    """Count the outbox rows whose ``retry_at`` is earlier than ``before``."""
+    count: int = await db.fetchval("SELECT count(*) FROM event_outbox WHERE retry_at < $1", before, timeout=60.0)
+    return count
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempts:
-    """What the record has of one delivery, for the comparison with what providers saw."""
+    """The attempts of one delivery in the database, for the comparison with the calls that providers received."""
 
     delivery_class: str
     attempts: dict[int, tuple[datetime, str | None, str]]  # number: started, outcome, reference

@@ -1,4 +1,4 @@
-"""Reading messages: one with its history."""
+"""Queries of messages with their history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice.store.db import Db
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a message's history."""
+    """One entry of a delivery's history."""
 
     delivery_id: UUID
     sequence: int
@@ -29,7 +29,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One addressee and where the delivery to it stands."""
+    """One delivery and its state."""
 
     id: UUID
     recipient: str
@@ -62,7 +62,7 @@ class MessageView:
 
 
 async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None:
-    """The message, if it is this project's."""
+    """The message; None if the project has none with this id."""
     row = await db.fetchrow(
         """
         SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, created_at
@@ -84,7 +84,7 @@ async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None
 
 
 async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
-    # Ids of deliveries are made in the millisecond of their message: the primary key finds them.
+    # The ids of deliveries have the millisecond of their message's id: the primary key finds them.
     rows = await db.fetch(
         """
         SELECT id, recipient, state, attempt_count, provider_id, due_at
@@ -108,8 +108,8 @@ async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     return [Event(**row, recipient=recipients[row["delivery_id"]]) for row in rows]
 
 
-async def attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:
-    """The stored bytes by content hash."""
+async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:
+    """The contents of attachments by SHA-256."""
     rows = await db.fetch(
         "SELECT sha256, content FROM attachments WHERE project_id = $1 AND sha256 = ANY($2::text[])",
         project_id,

@@ -1,4 +1,4 @@
-"""Plain SQL files, applied in order, once each."""
+"""Database migrations: plain SQL files, each applied once, in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
-_LOCK = 0x51C1CE  # any number, the same for every migrator: they take turns
+_LOCK = 0x51C1CE  # of an advisory lock, so that migrations run one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Migration:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text: an applied file may not change."""
+        """SHA-256 of the text: an applied file must not change."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -35,7 +35,7 @@ def load_migrations(directory: Path | None = None) -> list[Migration]:
     """The migrations in order.
 
     Raises:
-        SluiceError: a file does not follow ``NNNN_name.sql``, or a number is missing or taken twice.
+        SluiceError: a file does not follow ``NNNN_name.sql``, or a number is missing or used twice.
     """
     files = sorted((directory or deploy_dir() / "migrations").glob("*.sql"))
     for position, file in enumerate(files, start=1):
@@ -46,9 +46,9 @@ def load_migrations(directory: Path | None = None) -> list[Migration]:
 
 
 async def apply(dsn: str, directory: Path | None = None) -> list[str]:
-    """Bring the database up to date, safe to run twice and at once; returns the names applied now.
+    """Apply the missing migrations and return their names; repeated and concurrent calls are safe.
 
-    Each file is one transaction. Partitions for the coming weeks are made as well.
+    Each file is one transaction. The table partitions of the coming weeks are created as well.
 
     Raises:
         SluiceError: an applied file has changed, the database is newer than this program, or a statement failed.
@@ -77,9 +77,11 @@ def _check(migrations: list[Migration], applied: dict[str, str]) -> None:
     known = {migration.name: migration.digest for migration in migrations}
     for name, digest in applied.items():
         if name not in known:
-            raise SluiceError(f"the database has migration {name}, which this program does not know: it is newer")
+            raise SluiceError(
+                f"the database has migration {name}, which this version does not have: the database is newer"
+            )
         if known[name] != digest:
-            raise SluiceError(f"migration {name} was changed after it had been applied: add a new file instead")
+            raise SluiceError(f"migration {name} was changed after it was applied: add a new file instead")
 
 
 async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> None:

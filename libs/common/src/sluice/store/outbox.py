@@ -9,6 +9,18 @@ from typing import Any
 from sluice.store.db import Db
 
 
+def insert_cte(events: str, retry_at: str) -> str:
+    """The CTE ``outbox (id)`` that covers the new events of the CTE ``events (id, sequence)`` with one row.
+
+    ``retry_at`` is the parameter with the time of the first retry, such as ``$6``. Without events it inserts no row.
+    """
+    return f"""outbox AS (
+            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
+            SELECT {retry_at}, array_agg(id), array_agg(sequence) FROM {events} HAVING count(*) > 0
+            RETURNING id
+        )"""  # noqa: S608  names of this package
+
+
 async def delete(db: Db, acknowledged: Sequence[int]) -> None:
     """Delete outbox rows whose events Kafka has acknowledged."""
     await db.execute("DELETE FROM event_outbox WHERE id = ANY($1::bigint[])", list(acknowledged))

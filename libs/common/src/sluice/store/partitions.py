@@ -1,4 +1,4 @@
-"""The weekly partitions of the tables that grow."""
+"""Weekly table partitions of the tables that grow."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ log = structlog.get_logger()
 TABLES = ("messages", "deliveries", "attempts", "events", "receipts", "receipt_ids")
 WEEKS_AHEAD = 2
 
-# Rows that are updated in place need room on their page, or every update moves the row and grows every index.
+# An updated row needs free space on its page; otherwise each update moves the row and adds to every index.
 _FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100, "receipts": 100, "receipt_ids": 100}
 
 
 async def ensure(db: Db, now: datetime) -> list[str]:
-    """Make the partitions for this week and the next ones, and the one for the rest; returns the names made.
+    """Create the partitions of this week and the next ones, and the default one; returns the created names.
 
-    Not inside a transaction: what cannot be made is left out, and the rest is made all the same.
+    Not inside a transaction: a partition that cannot be created does not prevent the others.
     """
-    made = []
+    created = []
     for table in TABLES:
         existing = await _existing(db, table)
         for name, bounds in _wanted(table, now):
-            if name not in existing and await _make(db, name, table, bounds):
-                made.append(name)
-    return made
+            if name not in existing and await _create(db, name, table, bounds):
+                created.append(name)
+    return created
 
 
-async def _make(db: Db, name: str, table: str, bounds: str) -> bool:
+async def _create(db: Db, name: str, table: str, bounds: str) -> bool:
     try:
         await db.execute(
             f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} {bounds} WITH (fillfactor = {_FILLFACTOR[table]})"
         )
     except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
-        return False  # another process was faster
+        return False  # another process created it
     except asyncpg.CheckViolationError:
-        # A fast clock has put rows of that week into the rest: there they stay, and are found all the same.
-        log.warning("partition_not_made", partition=name)
+        # A process whose clock is ahead has inserted rows of that week into the default partition. They stay there.
+        log.warning("partition_not_created", partition=name)
         return False
     return True
 

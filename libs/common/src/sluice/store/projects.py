@@ -1,4 +1,4 @@
-"""Projects: the scope of everything else."""
+"""Projects: owners of keys, providers and messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.store.db import Db
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project: the scope of everything else."""
+    """A project: the scope of isolation."""
 
     id: UUID
     organization_id: UUID
@@ -22,7 +22,7 @@ class Project:
 
 
 async def create_project(db: Db, *, organization: str, slug: str, name: str, now: datetime) -> Project:
-    """A new organization with a first project."""
+    """Create an organization with one project."""
     organization_id, project_id = uuid7(), uuid7()
     await db.execute("INSERT INTO organizations VALUES ($1, $2, $3)", organization_id, organization, now)
     await db.execute(
@@ -36,8 +36,8 @@ async def create_project(db: Db, *, organization: str, slug: str, name: str, now
     return Project(project_id, organization_id, slug, name, None)
 
 
-async def project_by_slug(db: Db, slug: str) -> Project | None:
-    """The project of that slug."""
+async def find_project_by_slug(db: Db, slug: str) -> Project | None:
+    """The project with this slug."""
     row = await db.fetchrow(
         "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE slug = $1", slug
     )
@@ -45,7 +45,7 @@ async def project_by_slug(db: Db, slug: str) -> Project | None:
 
 
 async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
-    """All projects, or the one named."""
+    """All projects, or one."""
     rows = await db.fetch(
         "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE $1::uuid IS NULL OR id = $1",
         project_id,

@@ -1,4 +1,4 @@
-"""Providers: the configured accounts of provider packages."""
+"""Providers: configured accounts of provider packages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sluice.model.ids import uuid7
 from sluice.model.message import Channel
-from sluice.store.cipher import CredentialCipher
 from sluice.store.db import Db
 
 
@@ -26,7 +24,7 @@ class ProviderRow:
     name: str
     priority: int
     enabled: bool
-    encrypted_credentials: bytes  # sealed
+    encrypted_credentials: bytes
     settings: Mapping[str, Any]
     version: int
     deleted: bool
@@ -34,20 +32,21 @@ class ProviderRow:
 
 async def create_provider(
     db: Db,
-    cipher: CredentialCipher,
+    provider_id: UUID,
     project_id: UUID,
     *,
     package: str,
     channel: Channel,
     name: str,
-    credentials: Mapping[str, Any],
+    encrypted_credentials: bytes,
     now: datetime,
     priority: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> UUID:
-    """A new provider, last in its channel unless ``priority`` says otherwise. The credentials are already checked."""
-    provider_id = uuid7()
-    encrypted = cipher.encrypt(json.dumps(credentials).encode(), project_id=project_id, provider_id=provider_id)
+) -> None:
+    """Create a provider, last in its channel by default.
+
+    The caller chooses the id, because the encryption of the credentials is bound to it.
+    """
     await db.execute(
         """
         INSERT INTO providers (id, project_id, package, channel, name, priority, encrypted_credentials, settings,
@@ -63,15 +62,14 @@ async def create_provider(
         channel.value,
         name,
         priority,
-        encrypted,
+        encrypted_credentials,
         json.dumps(dict(settings or {})),
         now,
     )
-    return provider_id
 
 
 async def list_providers(db: Db, project_id: UUID | None = None) -> list[ProviderRow]:
-    """All providers in routing order, or those of one project; deleted ones too, for what is still in flight."""
+    """All providers in routing order, or those of one project; deleted ones too, for attempts in flight."""
     rows = await db.fetch(
         """
         SELECT id, project_id, package, channel, name, priority, enabled, encrypted_credentials, settings, version,
@@ -101,7 +99,7 @@ async def update_provider(
     encrypted_credentials: bytes | None = None,
     deleted: bool = False,
 ) -> None:
-    """Change what is given; every change is a new version."""
+    """Change the given fields; every change increments the version."""
     await db.execute(
         """
         UPDATE providers

@@ -1,4 +1,4 @@
-"""Reads of the recovery loop: deliveries that are due and are not moving."""
+"""Queries of the recovery loop: deliveries that are due and not in progress."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pending_query(rows: str) -> str:
     return f"""
         SELECT {_PENDING_COLUMNS}
           FROM {rows} d LEFT JOIN attempts last ON last.delivery_id = d.id AND last.number = d.attempt_count
-    """  # noqa: S608  names that stand in the code
+    """  # noqa: S608  names of this package
 
 
 def from_row(row: Any) -> PendingDelivery:
@@ -92,7 +92,7 @@ async def requeue_lost(
     return [from_row(row) for row in rows]
 
 
-async def expired_leases(db: Db, *, now: datetime, limit: int) -> list[PendingDelivery]:
+async def list_expired_leases(db: Db, *, now: datetime, limit: int) -> list[PendingDelivery]:
     """Deliveries in flight whose lease has expired without an outcome: the worker died or lost its claim."""
     rows = await db.fetch(
         f"""

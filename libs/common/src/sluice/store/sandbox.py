@@ -1,4 +1,4 @@
-"""The sandbox's outbox: what would have been sent."""
+"""Messages that the sandbox has captured instead of sending them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluice.store.db import Db
 
 @dataclass(frozen=True, slots=True)
 class CapturedMessage:
-    """One message that the sandbox took instead of a provider."""
+    """One captured message."""
 
     reference: str
     project_id: UUID
@@ -25,7 +25,7 @@ class CapturedMessage:
 async def capture(
     db: Db, *, reference: str, message_id: UUID, recipient: str, content: str, at: datetime, timeout: float
 ) -> None:
-    """Keep it; a repeat with the same reference changes nothing."""
+    """Store a captured message; a repetition with the same reference changes nothing."""
     await db.execute(
         """
         INSERT INTO sandbox_messages (reference, project_id, message_id, channel, recipient, content, captured_at)
@@ -42,7 +42,7 @@ async def capture(
 
 
 async def list_captured(db: Db, *, project_id: UUID | None, limit: int) -> list[CapturedMessage]:
-    """The newest captures, of one project or of all."""
+    """The newest captured messages of one project or of all."""
     rows = await db.fetch(
         """
         SELECT reference, project_id, message_id, channel, recipient, content, captured_at

@@ -1,0 +1,186 @@
+"""The recovery loop with a real database and a fake bus: backlog, lost records, expired leases, overdue outbox rows."""
+
+import pytest
+
+from router.recovery import Recovery, RecoverySettings
+from sluice.bus.messages import DeliveryEvent, DeliveryTask
+from sluice.delivery.settlement import SettlementWriter
+from sluice.model.message import Channel
+from sluice.runtime import metrics
+from sluice.runtime.clock import utc_now
+from tests.examples import OTHER_PROJECT, a_claim, a_message, a_provider, a_transition, seconds
+from tests.polling import wait_until
+from tests.services.test_worker import StubConfig
+from tests.store.harness import FAILED_ATTEMPT, SENT
+
+pytestmark = pytest.mark.store
+
+
+class StubProgress:
+    """Low watermarks that a test sets."""
+
+    def __init__(self):
+        self.low_watermark = utc_now()
+
+    async def low_watermarks(self):
+        return dict.fromkeys(Channel, self.low_watermark)
+
+
+@pytest.fixture
+def progress():
+    return StubProgress()
+
+
+@pytest.fixture
+def provider():
+    return a_provider()
+
+
+@pytest.fixture
+async def recovery(store, bus, progress, provider):
+    async with SettlementWriter(store.pool, bus).running() as settlements:
+        yield Recovery(
+            pool=store.pool,
+            config=StubConfig(provider),
+            publisher=bus,
+            settlements=settlements,
+            progress=progress,
+            settings=RecoverySettings(
+                postgres_dsn="unused", kafka_bootstrap_servers="unused:1", dispatch_queue_limit=3, retry_schedule=()
+            ),
+        )
+
+
+def ago(number):
+    return utc_now() - seconds(number)
+
+
+def a_backlogged_message(**changes):
+    """A message that is due and not enqueued."""
+    defaults = {"when": ago(60), "due_at": ago(60), "send_at": ago(60), "expires_at": utc_now() + seconds(3600)}
+    return a_message(**defaults | changes)
+
+
+def tasks(bus, topic="deliveries.accepted"):
+    return [DeliveryTask.model_validate_json(value) for value in bus.on(topic)]
+
+
+def ids(*messages):
+    return {message.deliveries[0].id for message in messages}
+
+
+def value_of(metric):
+    return next(iter(metric.collect())).samples[0].value
+
+
+async def test_the_backlog_is_enqueued(store, bus, recovery):
+    first, second = a_backlogged_message(), a_backlogged_message()
+    await store.accept(first, second)
+
+    assert not await recovery.run_once()
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(first, second)
+    assert {task.attempt for task in tasks(bus)} == {1}
+
+
+async def test_no_more_is_enqueued_than_the_dispatch_queue_limit(store, bus, recovery):
+    await store.accept(*[a_backlogged_message() for _ in range(5)], a_backlogged_message(project_id=OTHER_PROJECT))
+
+    assert await recovery.run_once()
+    assert await recovery.run_once()
+
+    assert len(tasks(bus)) == 3
+    assert OTHER_PROJECT in {task.project_id for task in tasks(bus)}
+
+
+async def test_an_expired_delivery_of_the_backlog_is_settled(store, bus, recovery):
+    message = a_backlogged_message(expires_at=ago(1))
+    await store.accept(message)
+
+    await recovery.run_once()
+
+    [delivery_id] = ids(message)
+    await wait_until(lambda: bus.on("delivery.events"))
+    assert (await store.state(delivery_id), tasks(bus)) == ("EXPIRED", [])
+
+
+async def test_a_delivery_whose_record_is_lost_is_requeued(store, bus, recovery, progress):
+    message = a_message(ago(60), due_at=ago(50), expires_at=utc_now() + seconds(3600))
+    await store.accept(message)
+    progress.low_watermark = ago(61)
+    await recovery.run_once()
+    assert tasks(bus) == []
+
+    progress.low_watermark = ago(59)
+    await recovery.run_once()
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(message)
+
+
+async def test_a_delivery_between_attempts_is_rerouted_with_its_history(store, bus, recovery, provider):
+    message = a_message(ago(60), expires_at=utc_now() + seconds(3600))
+    await store.accept(message)
+    [delivery_id] = ids(message)
+    await store.claim(a_claim(delivery_id, provider_id=provider.id), at=ago(50))
+    await store.transition(
+        a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=ago(40), occurred_at=ago(45))
+    )
+
+    await recovery.run_once()
+
+    (task,) = tasks(bus, "deliveries.reroute")
+    assert (task.attempt, task.attempted_providers, task.unknown_attempts) == (2, (provider.id,), 1)
+    assert task.retry_handle is None  # SMTP promises no idempotency
+
+
+async def test_an_expired_lease_is_settled_as_unknown(store, bus, recovery, provider):
+    message = a_message(ago(60), expires_at=utc_now() + seconds(3600))
+    await store.accept(message)
+    [delivery_id] = ids(message)
+    await store.claim(a_claim(delivery_id, provider_id=provider.id), at=ago(50))
+
+    await recovery.run_once()
+
+    await wait_until(lambda: bus.on("delivery.events"))
+    (attempt,) = await store.attempts(delivery_id)
+    assert (attempt["outcome"], await store.state(delivery_id)) == ("unknown", "SENDING")
+
+
+async def test_the_events_of_an_overdue_outbox_row_are_published_and_the_row_is_deleted(store, bus, recovery):
+    delivery_id = await store.a_delivery_in_flight()
+    await store.transition(a_transition(delivery_id, SENT, outcome="accepted"), at=ago(60))
+
+    await recovery.run_once()
+
+    (event,) = [DeliveryEvent.model_validate_json(value) for value in bus.on("delivery.events")]
+    assert (event.delivery_id, event.sequence, event.outcome) == (delivery_id, 3, "accepted")
+    assert await store.count("event_outbox") == 0
+
+
+async def test_an_outbox_row_that_kafka_does_not_acknowledge_is_kept(store, bus, recovery):
+    bus.unavailable = True
+    await store.transition(a_transition(await store.a_delivery_in_flight(), SENT), at=ago(60))
+
+    await recovery.run_once()
+
+    assert await store.count("event_outbox") == 1
+
+
+async def test_backlog_and_outbox_are_measured(store, bus, recovery):
+    bus.unavailable = True
+    await store.accept(*[a_backlogged_message() for _ in range(5)])
+    await store.transition(a_transition(await store.a_delivery_in_flight(expires_at=ago(-3600)), SENT))
+    await store.pool.execute("UPDATE event_outbox SET created_at = now() - interval '90 s'")
+
+    await recovery.run_once()
+
+    assert value_of(metrics.BACKLOG_SIZE) == 5
+    assert value_of(metrics.OUTBOX_OLDEST_AGE) >= 90
+    assert value_of(metrics.OLDEST_DUE_AGE) >= 60
+
+
+async def test_an_empty_database_measures_as_zero(recovery):
+    await recovery.run_once()
+
+    sizes = [value_of(one) for one in (metrics.BACKLOG_SIZE, metrics.OUTBOX_OLDEST_AGE, metrics.OLDEST_DUE_AGE)]
+    assert sizes == [0, 0, 0]
