@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The image's health check: does the role in this container say that it is ready?"""
+"""The health check of the image: exit code 0 while the role in this container is ready."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The bus as tests speak to it."""
+"""Kafka helpers of the tests."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from tests.polling import wait_until
 
 @asynccontextmanager
 async def a_producer(bootstrap):
-    """Any other program's client."""
+    """The client of another program."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
     await producer.start()
     try:
@@ -21,7 +21,7 @@ async def a_producer(bootstrap):
 
 
 async def put(bootstrap, topic, *values, **fields):
-    """These records, in order; to partition 0 unless told otherwise."""
+    """Send these values in order, to partition 0 unless ``fields`` name another."""
     async with a_producer(bootstrap) as producer:
         for value in values:
             await producer.send_and_wait(topic, value, **{"partition": 0} | fields)
@@ -43,7 +43,7 @@ async def read_all(bootstrap, topic, count):
 
 
 async def committed(admin, group, topic, partition=0):
-    """The group's offset; None when it has none."""
+    """The offset that the group has committed; None without one."""
     offsets = await admin.list_consumer_group_offsets(group)
     found = offsets.get(TopicPartition(topic, partition))
     return None if found is None or found.offset < 0 else found.offset
@@ -54,18 +54,18 @@ async def is_committed(admin, group, topic, offset):
 
 
 class Handler:
-    """Keeps what it is given; finishes it at once, or when told; raises while it is told to."""
+    """Keeps its records; acknowledges them unless ``ack`` is false; raises while it has a ``fault``."""
 
-    def __init__(self, *, finish=True):
+    def __init__(self, *, ack=True):
         self.records = []
-        self.finish = finish
+        self.ack = ack
         self.fault = None
 
     async def __call__(self, records):
         self.records += records
         if self.fault is not None:
             raise self.fault
-        if self.finish:
+        if self.ack:
             for record in records:
                 record.ack()
 
@@ -74,7 +74,7 @@ class Handler:
         return [int(record.value) for record in self.records]
 
     def __getitem__(self, number):
-        """The record with that value that came last."""
+        """The newest record with that value."""
         return next(record for record in reversed(self.records) if int(record.value) == number)
 
     async def has(self, count):
@@ -83,7 +83,7 @@ class Handler:
 
 @asynccontextmanager
 async def consuming(bootstrap, topic, group, handler, **options):
-    """A consumer at work until the block ends."""
+    """A consumer that runs until the block ends."""
     topics = [topic] if isinstance(topic, str) else topic
     consumer = Consumer(topics, handler, servers=bootstrap, group=group, **options)
     running = asyncio.create_task(consumer.run())

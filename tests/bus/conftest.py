@@ -1,9 +1,10 @@
-"""Topics of a test's own on a real broker, deleted afterwards."""
+"""Topics for one test on a real broker, deleted afterwards."""
 
 import uuid
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from sluice.bus.publisher import open_publisher
 from tests.polling import wait_until
@@ -13,13 +14,22 @@ from tests.polling import wait_until
 async def admin(kafka_bootstrap):
     client = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     await client.start()
+    await wait_until(lambda: has_coordinator(client))
     yield client
     await client.close()
 
 
+async def has_coordinator(admin):
+    """A broker that was just started has no group coordinator for a moment."""
+    try:
+        return await admin.find_coordinator("any")
+    except KafkaError:
+        return None
+
+
 @pytest.fixture
 async def make_topic(admin):
-    """Makes topics, with one partition or as many as asked for; returns their names."""
+    """Creates topics with ``partitions`` partitions; returns their names."""
     made = []
 
     async def make(partitions=1, name=None, **config):

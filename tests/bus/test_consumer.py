@@ -1,4 +1,4 @@
-"""The consumer: many records in flight, and only the finished prefix is ever committed."""
+"""The consumer: many records in flight, and only the acknowledged prefix is committed."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from sluice.bus.consumer import Consumer, Limits
+from sluice.runtime.tasks import cancel_and_wait
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
 from tests.polling import wait_until
@@ -15,7 +16,7 @@ from tests.polling import wait_until
 pytestmark = pytest.mark.system
 
 
-async def test_every_record_is_handed_over_in_order(kafka_bootstrap, topic, group):
+async def test_the_handler_gets_every_record_in_order(kafka_bootstrap, topic, group):
     handler = Handler()
     await numbers(kafka_bootstrap, topic, 50)
 
@@ -25,7 +26,7 @@ async def test_every_record_is_handed_over_in_order(kafka_bootstrap, topic, grou
     assert handler.values == list(range(50))
 
 
-async def test_a_record_says_where_it_was_read(kafka_bootstrap, topic, group):
+async def test_a_record_has_its_coordinates_key_and_headers(kafka_bootstrap, topic, group):
     handler = Handler()
     await numbers(kafka_bootstrap, topic, 2, headers=[("name", b"value")], key=b"key")
 
@@ -37,7 +38,7 @@ async def test_a_record_says_where_it_was_read(kafka_bootstrap, topic, group):
     assert (record.key, record.headers) == (b"key", (("name", b"value"),))
 
 
-async def test_what_is_finished_is_committed(kafka_bootstrap, admin, topic, group):
+async def test_acknowledged_records_are_committed(kafka_bootstrap, admin, topic, group):
     handler = Handler()
     await numbers(kafka_bootstrap, topic, 10)
 
@@ -45,8 +46,8 @@ async def test_what_is_finished_is_committed(kafka_bootstrap, admin, topic, grou
         await wait_until(lambda: is_committed(admin, group, topic, 10))
 
 
-async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_bootstrap, admin, topic, group):
-    handler = Handler(finish=False)
+async def test_nothing_is_committed_beyond_the_first_unacknowledged_record(kafka_bootstrap, admin, topic, group):
+    handler = Handler(ack=False)
     await numbers(kafka_bootstrap, topic, 10)
 
     async with consuming(kafka_bootstrap, topic, group, handler):
@@ -59,8 +60,8 @@ async def test_nothing_is_committed_beyond_the_first_unfinished_record(kafka_boo
         await wait_until(lambda: is_committed(admin, group, topic, 10))
 
 
-async def test_finishing_twice_changes_nothing(kafka_bootstrap, topic, group):
-    handler = Handler(finish=False)
+async def test_a_second_ack_changes_nothing(kafka_bootstrap, topic, group):
+    handler = Handler(ack=False)
     await numbers(kafka_bootstrap, topic, 2)
 
     async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
@@ -72,8 +73,8 @@ async def test_finishing_twice_changes_nothing(kafka_bootstrap, topic, group):
         handler[1].ack()
 
 
-async def test_what_was_not_finished_is_seen_by_the_next_one(kafka_bootstrap, topic, group):
-    first, second = Handler(finish=False), Handler()
+async def test_unacknowledged_records_go_to_the_next_consumer(kafka_bootstrap, topic, group):
+    first, second = Handler(ack=False), Handler()
     await numbers(kafka_bootstrap, topic, 10)
     async with consuming(kafka_bootstrap, topic, group, first, drain=0.1):
         await first.has(10)
@@ -86,8 +87,8 @@ async def test_what_was_not_finished_is_seen_by_the_next_one(kafka_bootstrap, to
     assert second.values == [3, 4, 5, 6, 7, 8, 9]
 
 
-async def test_a_stop_waits_for_what_is_in_flight(kafka_bootstrap, admin, topic, group):
-    handler = Handler(finish=False)
+async def test_a_stop_waits_for_records_in_flight(kafka_bootstrap, admin, topic, group):
+    handler = Handler(ack=False)
     await numbers(kafka_bootstrap, topic, 5)
     async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
         await handler.has(5)
@@ -99,8 +100,8 @@ async def test_a_stop_waits_for_what_is_in_flight(kafka_bootstrap, admin, topic,
     assert await committed(admin, group, topic) == 5
 
 
-async def test_a_handler_that_raises_sees_its_unfinished_records_again(kafka_bootstrap, admin, topic, group):
-    handler = Handler(finish=False)
+async def test_a_handler_that_raises_gets_its_unacknowledged_records_again(kafka_bootstrap, admin, topic, group):
+    handler = Handler(ack=False)
     handler.fault = RuntimeError("a bug")
     await numbers(kafka_bootstrap, topic, 3)
 
@@ -127,34 +128,34 @@ async def test_a_consumer_whose_handler_keeps_raising_can_be_stopped(kafka_boots
 
 
 async def test_a_full_window_pauses_its_partition(kafka_bootstrap, topic, group):
-    handler = Handler(finish=False)
+    handler = Handler(ack=False)
     await numbers(kafka_bootstrap, topic, 100)
 
     async with consuming(kafka_bootstrap, topic, group, handler, limits=Limits(window=20, batch=10)) as consumer:
         await handler.has(20)
         polled = consumer.polled_at
-        await wait_until(lambda: consumer.polled_at > polled + 0.3)  # polls go on and bring nothing
+        await wait_until(lambda: consumer.polled_at > polled + 0.3)  # polls continue and return nothing
         held = len(handler.records)
-        await finish_all(handler, 100)
+        await ack_all(handler, 100)
 
     assert 20 <= held <= 30
     assert handler.values == list(range(100))
 
 
-async def finish_all(handler, count):
-    """Finish everything that comes, until ``count`` came."""
+async def ack_all(handler, count):
+    """Acknowledge every record that the handler has, until it has ``count``."""
 
-    def finish():
+    def ack():
         for record in handler.records:
             record.ack()
         return len(handler.records) >= count
 
-    await wait_until(finish)
-    finish()
+    await wait_until(ack)
+    ack()
 
 
 async def test_no_more_are_in_flight_than_allowed(kafka_bootstrap, make_topic, group):
-    topic, handler = await make_topic(partitions=4), Handler(finish=False)
+    topic, handler = await make_topic(partitions=4), Handler(ack=False)
     for partition in range(4):
         await numbers(kafka_bootstrap, topic, 50, partition=partition)
 
@@ -162,14 +163,14 @@ async def test_no_more_are_in_flight_than_allowed(kafka_bootstrap, make_topic, g
         await handler.has(60)
         assert consumer.in_flight == 60
         polled = consumer.polled_at
-        await wait_until(lambda: consumer.polled_at > polled)  # still a living member of the group
+        await wait_until(lambda: consumer.polled_at > polled)  # still a member of the group
         assert len(handler.records) == 60
-        await finish_all(handler, 200)
+        await ack_all(handler, 200)
 
     assert sorted(handler.values) == sorted([*range(50)] * 4)
 
 
-async def test_a_second_consumer_takes_over_a_part(kafka_bootstrap, make_topic, group):
+async def test_a_second_consumer_gets_half_of_the_partitions(kafka_bootstrap, make_topic, group):
     topic, one, other = await make_topic(partitions=4), Handler(), Handler()
     async with (
         consuming(kafka_bootstrap, topic, group, one) as first,
@@ -187,15 +188,15 @@ def assignment(consumer):
     return consumer._client.assignment() if consumer._client else set()
 
 
-async def test_what_is_finished_during_a_rebalance_is_not_seen_again(kafka_bootstrap, make_topic, group):
-    topic, one, other = await make_topic(partitions=2), Handler(finish=False), Handler()
+async def test_a_record_acknowledged_during_a_rebalance_is_not_consumed_again(kafka_bootstrap, make_topic, group):
+    topic, one, other = await make_topic(partitions=2), Handler(ack=False), Handler()
     for partition in range(2):
         await numbers(kafka_bootstrap, topic, 10, partition=partition)
 
     async with consuming(kafka_bootstrap, topic, group, one) as first:
         await one.has(20)
         async with consuming(kafka_bootstrap, topic, group, other) as second:
-            # The second can have nothing before the first has let go.
+            # The second gets no partition before the first has released it.
             await wait_until(lambda: second._client is not None or first._client._subscription.reassignment_in_progress)
             for record in one.records:
                 record.ack()
@@ -204,8 +205,8 @@ async def test_what_is_finished_during_a_rebalance_is_not_seen_again(kafka_boots
     assert (len(one.records), len(other.records)) == (20, 0)
 
 
-async def test_what_is_not_finished_in_time_is_seen_by_the_other(kafka_bootstrap, make_topic, group):
-    topic, one, other = await make_topic(partitions=2), Handler(finish=False), Handler()
+async def test_a_record_not_acknowledged_within_the_drain_is_consumed_again(kafka_bootstrap, make_topic, group):
+    topic, one, other = await make_topic(partitions=2), Handler(ack=False), Handler()
     for partition in range(2):
         await numbers(kafka_bootstrap, topic, 5, partition=partition)
 
@@ -222,9 +223,7 @@ async def test_what_is_not_finished_in_time_is_seen_by_the_other(kafka_bootstrap
     assert sorted(other.values) == [0, 1, 2, 3, 4]
 
 
-async def test_records_that_were_lost_while_the_handler_raised_do_not_fill_the_window(
-    kafka_bootstrap, make_topic, group
-):
+async def test_revoked_records_of_a_handler_that_raises_do_not_fill_the_window(kafka_bootstrap, make_topic, group):
     topic, one, other = await make_topic(partitions=2), Handler(), Handler()
     one.fault = RuntimeError("a bug")
     for partition in range(2):
@@ -238,8 +237,8 @@ async def test_records_that_were_lost_while_the_handler_raised_do_not_fill_the_w
             await wait_until(lambda: first.in_flight == 0)
 
 
-async def test_a_late_finish_of_a_lost_record_commits_nothing(kafka_bootstrap, admin, make_topic, group):
-    topic, one, other = await make_topic(), Handler(finish=False), Handler(finish=False)
+async def test_a_late_ack_of_a_revoked_record_commits_nothing(kafka_bootstrap, admin, make_topic, group):
+    topic, one, other = await make_topic(), Handler(ack=False), Handler(ack=False)
     await numbers(kafka_bootstrap, topic, 5)
     async with consuming(kafka_bootstrap, topic, group, one, drain=0.1):
         await one.has(5)
@@ -264,7 +263,7 @@ async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
     await running
 
 
-async def test_a_consumer_that_polls_no_more_is_not_ready(kafka_bootstrap, topic, group):
+async def test_a_consumer_whose_polls_stall_is_not_ready(kafka_bootstrap, topic, group):
     async with consuming(kafka_bootstrap, topic, group, Handler()) as consumer:
         await wait_until(lambda: consumer.readiness() is None)
         consumer.polled_at = time.monotonic() - 60
@@ -279,13 +278,13 @@ async def test_a_consumer_without_a_broker_can_be_stopped(group):
 
 
 class NoText(str):
-    """A header's name as another program's client may write it: bytes that are no UTF-8."""
+    """A header name that is not UTF-8, as the client of another program may write it."""
 
     def encode(self, *_):
         return b"\xff\xfe name"
 
 
-async def test_a_header_whose_name_is_no_text_does_not_stop_its_partition(kafka_bootstrap, topic, group):
+async def test_a_header_with_an_undecodable_name_does_not_stop_its_partition(kafka_bootstrap, topic, group):
     handler = Handler()
     async with a_producer(kafka_bootstrap) as producer:
         await producer.send_and_wait(topic, b"0")
@@ -300,7 +299,7 @@ async def test_a_header_whose_name_is_no_text_does_not_stop_its_partition(kafka_
 
 
 async def send_raw(producer: AIOKafkaProducer, topic, value, headers):
-    """A record that the client would not write."""
+    """Send a record that aiokafka refuses to build."""
     builder = _DefaultRecordBatchBuilderPy(
         magic=2,
         compression_type=0,
@@ -330,7 +329,7 @@ async def test_a_record_may_be_compressed_in_any_way(kafka_bootstrap, topic, gro
     assert handler.values == [7]
 
 
-async def test_a_stop_while_records_come_in_waits_for_nobody(kafka_bootstrap, topic, group):
+async def test_a_stop_while_records_arrive_does_not_wait_for_the_drain(kafka_bootstrap, topic, group):
     handler = Handler()
 
     async def stream():
@@ -339,15 +338,15 @@ async def test_a_stop_while_records_come_in_waits_for_nobody(kafka_bootstrap, to
                 await producer.send_and_wait(topic, b"7")
 
     streaming = asyncio.create_task(stream())
-    begun = await stopped_amid(kafka_bootstrap, topic, group, handler)
-    streaming.cancel()
+    consumer = await stopped_while_records_arrive(kafka_bootstrap, topic, group, handler)
+    await cancel_and_wait(streaming)
 
     assert all(record.acked for record in handler.records)
-    assert begun.in_flight == 0
+    assert consumer.in_flight == 0
 
 
-async def stopped_amid(bootstrap, topic, group, handler):
-    """A consumer that was started and stopped while records came in; its drain would outlast the test."""
+async def stopped_while_records_arrive(bootstrap, topic, group, handler):
+    """A consumer that was stopped while records arrived; its drain timeout is longer than the test."""
     async with consuming(bootstrap, topic, group, handler, drain=1000) as consumer:
         await handler.has(20)
     return consumer

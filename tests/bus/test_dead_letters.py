@@ -1,4 +1,4 @@
-"""Parking: whatever a record looks like, it can be set aside, and the broker takes it."""
+"""Dead letters: any record can be published as one, and the broker accepts it."""
 
 import base64
 import json
@@ -13,12 +13,12 @@ from tests.examples import NOON
 
 pytestmark = pytest.mark.system
 
-MUCH = 900_000  # bytes; with base64 around them more than a broker takes
+LARGE = 900_000  # bytes; in base64 more than a broker accepts
 
 
 @dataclass
-class Bad:
-    """A record that somebody could not read."""
+class BadRecord:
+    """An unreadable record."""
 
     value: bytes | None = b"{]"
     key: bytes | None = b"key"
@@ -37,23 +37,23 @@ def letter_of(record, reason="no JSON"):
     return json.loads(encode_dead_letter(record, reason, at=NOON))
 
 
-def test_a_dead_letter_says_where_and_why():
-    letter = letter_of(Bad())
+def test_a_dead_letter_has_coordinates_and_reason():
+    letter = letter_of(BadRecord())
 
     assert (letter["topic"], letter["partition"], letter["offset"]) == ("send.requests", 3, 17)
     assert (letter["kind"], letter["reason"], letter["at"]) == ("invalid_record", "no JSON", NOON.isoformat())
 
 
-def test_a_dead_letter_keeps_the_bytes():
-    letter = letter_of(Bad(b"\x00\xff", b"\xfe"))
+def test_a_dead_letter_has_the_bytes_of_the_record():
+    letter = letter_of(BadRecord(b"\x00\xff", b"\xfe"))
 
     assert (base64.b64decode(letter["value"]), base64.b64decode(letter["key"])) == (b"\x00\xff", b"\xfe")
     assert not letter["truncated"]
 
 
 @pytest.mark.parametrize("name", ["x-sendpipe-key", "X-SendPipe-Key", "Authorization"])
-def test_a_dead_letter_shows_no_key(name):
-    letter = letter_of(Bad(headers=((name, b"canary"), ("plain", b"text"))))
+def test_a_dead_letter_contains_no_api_key(name):
+    letter = letter_of(BadRecord(headers=((name, b"canary"), ("plain", b"text"))))
 
     assert letter["headers"] == {name: "***", "plain": "text"}
 
@@ -61,15 +61,15 @@ def test_a_dead_letter_shows_no_key(name):
 @pytest.mark.parametrize(
     "record",
     [
-        Bad(b"x" * MUCH),
-        Bad(key=b"x" * MUCH),
-        Bad(headers=(("name", b"\x00" * MUCH),)),
-        Bad(headers=(("x" * MUCH, b""),)),
-        Bad(headers=tuple((f"name {number}", b"x") for number in range(50_000))),
+        BadRecord(b"x" * LARGE),
+        BadRecord(key=b"x" * LARGE),
+        BadRecord(headers=(("name", b"\x00" * LARGE),)),
+        BadRecord(headers=(("x" * LARGE, b""),)),
+        BadRecord(headers=tuple((f"name {number}", b"x") for number in range(50_000))),
     ],
     ids=["value", "key", "header", "name of a header", "headers"],
 )
-async def test_a_record_full_of_anything_is_parked(kafka_bootstrap, publisher, dead_letters, record):
+async def test_a_record_of_any_size_can_be_dead_lettered(kafka_bootstrap, publisher, dead_letters, record):
     assert await publish_dead_letter(publisher, record, "too much", at=NOON)
 
     (found,) = await read_all(kafka_bootstrap, dead_letters, 1)
@@ -77,11 +77,17 @@ async def test_a_record_full_of_anything_is_parked(kafka_bootstrap, publisher, d
 
 
 @pytest.mark.parametrize(
-    "record", [Bad(None), Bad(key=None), Bad(headers=(("name", None),)), Bad(headers=(("name", b"\xff"),))]
+    "record",
+    [
+        BadRecord(None),
+        BadRecord(key=None),
+        BadRecord(headers=(("name", None),)),
+        BadRecord(headers=(("name", b"\xff"),)),
+    ],
 )
-async def test_a_record_that_lacks_anything_is_parked(publisher, dead_letters, record):
+async def test_a_record_without_value_key_or_header_text_can_be_dead_lettered(publisher, dead_letters, record):
     assert await publish_dead_letter(publisher, record, "too little", at=NOON)
 
 
-async def test_a_record_with_a_long_fault_is_parked(publisher, dead_letters):
-    assert await publish_dead_letter(publisher, Bad(), "x" * MUCH, at=NOON)
+async def test_a_record_with_a_long_reason_can_be_dead_lettered(publisher, dead_letters):
+    assert await publish_dead_letter(publisher, BadRecord(), "x" * LARGE, at=NOON)

@@ -19,19 +19,10 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-async def queue_topics(make_topic, admin):
+async def queue_topics(make_topic):
     """The topics of the dispatch queue, empty and without committed offsets."""
     for topic in QueueProgress.READERS:
         await make_topic(name=topic.value, partitions=2)
-    await wait_until(lambda: coordinates(admin))
-
-
-async def coordinates(admin):
-    """A broker that was just started has no group coordinator for a moment."""
-    try:
-        return [await admin.find_coordinator(group.value) for group in Group]
-    except KafkaError:
-        return None
 
 
 @pytest.fixture

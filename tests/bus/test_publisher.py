@@ -1,4 +1,4 @@
-"""The publisher: handed over is not yet published, and nobody waits for ever to hear which."""
+"""The publisher: every result is done in the end, acknowledged or failed."""
 
 import asyncio
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def nowhere():
-    """An address at which no broker answers."""
+def unreachable():
+    """An address without a broker."""
     return f"127.0.0.1:{free_port()}"
 
 
@@ -35,7 +35,7 @@ async def test_records_of_one_key_stay_in_order(kafka_bootstrap, publisher, make
     assert [int(record.value) for record in records] == list(range(300))
 
 
-async def test_records_without_a_key_arrive_each_once(kafka_bootstrap, publisher, make_topic):
+async def test_each_record_without_a_key_arrives_once(kafka_bootstrap, publisher, make_topic):
     topic = await make_topic(partitions=3)
 
     assert await wait_for_acks([publisher.publish(topic, None, str(number).encode()) for number in range(300)])
@@ -51,7 +51,7 @@ async def test_a_deletion_can_be_published(kafka_bootstrap, publisher, topic):
     assert record.value is None
 
 
-async def test_a_record_that_is_too_large_is_refused_and_the_next_one_taken(publisher, topic):
+async def test_a_record_that_is_too_large_is_refused_and_the_next_one_published(publisher, topic):
     large, small = publisher.publish(topic, b"key", b"x" * 2_000_000), publisher.publish(topic, b"key", b"x")
 
     assert await wait_for_acks([small])
@@ -77,13 +77,13 @@ async def test_one_key_goes_to_one_partition(kafka_bootstrap, publisher, make_to
     assert len(places) == 2
 
 
-async def test_one_refused_record_means_not_all_were_acknowledged(publisher, topic):
+async def test_with_one_refused_record_not_all_are_acknowledged(publisher, topic):
     results = [publisher.publish(topic, b"key", value) for value in (b"x", b"x" * 2_000_000)]
 
     assert not await wait_for_acks(results)
 
 
-async def test_at_the_end_what_was_handed_over_is_published(kafka_bootstrap, topic):
+async def test_records_in_the_queue_are_published_before_the_end(kafka_bootstrap, topic):
     async with open_publisher(kafka_bootstrap, name="test") as publisher:
         results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(1000)]
 
@@ -100,14 +100,14 @@ async def test_a_full_queue_refuses_at_once():
     assert results[3].error == "the publisher's queue is full"
 
 
-async def test_nobody_is_left_waiting_when_the_broker_never_came(nowhere):
-    async with open_publisher(nowhere, name="test") as publisher:
+async def test_results_fail_when_the_broker_never_responds(unreachable):
+    async with open_publisher(unreachable, name="test") as publisher:
         results = [publisher.publish("any", b"key", b"value") for _ in range(3)]
 
     assert not await asyncio.wait_for(wait_for_acks(results), timeout=1)
 
 
-async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_bootstrap):
+async def test_results_fail_for_a_topic_that_does_not_exist(kafka_bootstrap):
     async with open_publisher(kafka_bootstrap, name="test") as publisher:
         missing = publisher.publish("test.no-such-topic", b"key", b"value")
         behind = publisher.publish("test.no-such-topic", b"key", b"value")
@@ -115,7 +115,7 @@ async def test_nobody_is_left_waiting_for_a_topic_that_does_not_exist(kafka_boot
     assert not await asyncio.wait_for(wait_for_acks([missing, behind]), timeout=1)
 
 
-async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(publisher, topic):
+async def test_a_failing_callback_keeps_no_other_result_from_being_done(publisher, topic):
     results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(3)]
     seen = []
     results[0].on_done(lambda _: 1 / 0)
@@ -123,5 +123,5 @@ async def test_a_callback_that_fails_leaves_no_other_publication_without_an_end(
 
     assert await wait_for_acks(results[2:])
     assert seen == [results[1]]
-    results[2].on_done(seen.append)  # over already
+    results[2].on_done(seen.append)  # done already
     assert seen == results[1:]

@@ -1,4 +1,4 @@
-"""docker-compose.yml runs what `sluice up` runs, configured the same, and publishes it on this machine only."""
+"""docker-compose.yml runs the processes of `sluice up` with the same configuration, published on 127.0.0.1 only."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
 # Different in a container: names instead of 127.0.0.1, a listener for the host, a volume.
-PLACES = {
+IN_CONTAINERS = {
     "listeners",
     "advertised.listeners",
     "listener.security.protocol.map",
@@ -27,7 +27,7 @@ PLACES = {
 def kafka_properties() -> dict[str, str]:
     lines = (ROOT / "deploy/kafka/server.properties").read_text().splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs if name not in PLACES}
+    return {name: value for name, _, value in pairs if name not in IN_CONTAINERS}
 
 
 def compose_kafka_properties() -> dict[str, str]:
@@ -35,7 +35,7 @@ def compose_kafka_properties() -> dict[str, str]:
     named = {
         name[6:].lower().replace("_", "."): value for name, value in variables.items() if name.startswith("KAFKA_")
     }
-    return {name: value for name, value in named.items() if name not in PLACES and not name.endswith(".opts")}
+    return {name: value for name, value in named.items() if name not in IN_CONTAINERS and not name.endswith(".opts")}
 
 
 def launcher_environment(tmp_path) -> set[str]:
@@ -44,7 +44,7 @@ def launcher_environment(tmp_path) -> set[str]:
     return set(environment(plan)) - {"SLUICE_DATA_DIR"}
 
 
-def test_it_runs_every_service_and_role_of_the_launcher():
+def test_compose_runs_every_service_and_role_of_the_launcher():
     assert set(SERVICES_OF_COMPOSE) == {*SERVICES, "setup", *(role.name for role in ALL_ROLES)}
 
 
@@ -59,10 +59,10 @@ def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
-def test_a_role_has_the_environment_of_the_launcher(role, tmp_path):
-    found = set(SERVICES_OF_COMPOSE[role.name]["environment"])
+def test_a_role_has_the_settings_of_the_launcher(role, tmp_path):
+    variables = set(SERVICES_OF_COMPOSE[role.name]["environment"])
 
-    assert found == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
+    assert variables == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
 
 
 def test_everything_is_published_on_this_machine_only():
@@ -123,8 +123,8 @@ def test_the_roles_wait_for_the_schema_and_the_topics():
 def test_docker_understands_the_file():
     compose = ["docker", "compose"]
     if not shutil.which("docker") or subprocess.run([*compose, "version"], capture_output=True).returncode:
-        pytest.skip("there is no docker compose here to ask")
+        pytest.skip("docker compose is not installed")
 
-    answer = subprocess.run([*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True)
 
-    assert answer.returncode == 0, answer.stderr
+    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""deploy/topics.yml: every topic of the code, and nothing that Kafka would refuse."""
+"""deploy/topics.yml: the topics of the code, with settings that Kafka accepts."""
 
 from sluice.bus.topics import Topic
 from tests.repository.files import read_yaml
@@ -10,7 +10,7 @@ def test_the_topics_of_the_code_are_those_that_are_deployed():
     assert set(read_yaml("deploy/topics.yml")["topics"]) == {topic.value for topic in Topic}
 
 
-def test_every_topic_has_a_size_that_a_broker_takes():
+def test_every_topic_has_partitions_and_replicas():
     read = read_yaml("deploy/topics.yml")
 
     for name, own in read["topics"].items():
@@ -19,7 +19,7 @@ def test_every_topic_has_a_size_that_a_broker_takes():
         assert topic["replication"] >= 1, name
 
 
-def test_every_setting_is_one_that_kafka_knows():
+def test_every_setting_is_one_of_kafkas():
     read = read_yaml("deploy/topics.yml")
     settings = [read["defaults"], *read["topics"].values()]
 

@@ -1,4 +1,4 @@
-"""The health service: news on the bus, what is known in Redis."""
+"""The health service: statuses on the bus, snapshots in Redis."""
 
 from uuid import uuid4
 
@@ -46,37 +46,37 @@ def an_attempt(outcome="provider_fault", provider_id=PROVIDER):
     ).encode()
 
 
-def told(bus):
+def published(bus):
     return [ProviderHealth.model_validate_json(value).status for value in bus.on("provider.health")]
 
 
-async def test_a_batch_of_failures_is_told_at_once(service, bus):
+async def test_a_batch_of_failures_is_published_at_once(service, bus):
     service.on_events([an_attempt()] * 5)
 
-    assert told(bus) == ["unhealthy"]
+    assert published(bus) == ["unhealthy"]
 
 
-async def test_what_cannot_be_read_is_no_evidence(service, bus):
-    refused = RequestRejected(
+async def test_an_unreadable_value_is_no_evidence(service, bus):
+    rejected = RequestRejected(
         project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=utc_now()
     )
 
-    service.on_events([b"", b"{", refused.encode(), an_attempt("accepted")])
+    service.on_events([b"", b"{", rejected.encode(), an_attempt("accepted")])
 
-    assert told(bus) == ["healthy"]
+    assert published(bus) == ["healthy"]
 
 
-async def test_the_next_process_knows_what_this_one_knew(service, bus, redis):
+async def test_a_restarted_process_has_the_evidence_of_the_snapshot(service, bus, redis):
     service.on_events([an_attempt()] * 5)
     await service.snapshot(redis)
 
-    following = a_service(bus, redis)
-    await following.restore()
+    restarted = a_service(bus, redis)
+    await restarted.restore()
 
-    assert [one.status for one in following.statuses()] == ["unhealthy"]
+    assert [one.status for one in restarted.statuses()] == ["unhealthy"]
 
 
-async def test_of_a_snapshot_of_another_version_nothing_is_taken_up(service, redis):
+async def test_a_snapshot_of_another_version_is_deleted(service, redis):
     await redis.hset(KEY, mapping={"old": b'[{"provider_id": 1}]'})
 
     await service.restore()
@@ -84,7 +84,7 @@ async def test_of_a_snapshot_of_another_version_nothing_is_taken_up(service, red
     assert (service.statuses(), await redis.exists(KEY)) == ([], 0)
 
 
-async def test_a_key_of_another_kind_stops_nothing(service, redis):
+async def test_a_key_of_another_type_does_not_stop_the_start(service, redis):
     await redis.set(KEY, b"[]")
 
     await service.restore()
@@ -92,7 +92,7 @@ async def test_a_key_of_another_kind_stops_nothing(service, redis):
     assert service.statuses() == []
 
 
-async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
+async def test_a_snapshot_that_redis_lost_is_written_again(service, redis):
     others = [uuid4() for _ in range(3)]
     service.on_events([an_attempt(provider_id=one) for one in others])
     await service.snapshot(redis)
@@ -104,17 +104,17 @@ async def test_a_snapshot_that_redis_lost_is_written_anew(service, redis):
     assert (await redis.hlen(KEY), await redis.ttl(KEY) > 0) == (3, True)
 
 
-async def test_what_redis_did_not_take_is_kept_later(service, redis):
+async def test_a_change_that_redis_did_not_take_is_written_later(service, redis):
     service.on_events([an_attempt()])
-    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2) as nobody:
-        await service.snapshot(nobody)
+    async with Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2) as unreachable:
+        await service.snapshot(unreachable)
 
     await service.snapshot(redis)
 
     assert await redis.hlen(KEY) == 1
 
 
-async def test_an_attempt_counts_whatever_a_newer_version_calls_its_event(service, bus):
+async def test_an_attempt_counts_when_its_event_has_the_type_of_a_newer_version(service, bus):
     service.on_events([an_attempt().replace(b"attempt_failed", b"of_a_newer_version")] * 5)
 
-    assert told(bus) == ["unhealthy"]
+    assert published(bus) == ["unhealthy"]

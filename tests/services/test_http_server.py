@@ -1,4 +1,4 @@
-"""The HTTP side of a role: answers arrive whole and in order, however they are written."""
+"""The HTTP server of a role: responses arrive complete and in order, however they are written."""
 
 import asyncio
 
@@ -56,59 +56,59 @@ def a_request(path, **headers):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def the_head(reader):
+async def read_head(reader):
     return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5.0)
 
 
-async def the_body(reader, head):
+async def read_body(reader, head):
     _, _, length = head.partition(b"content-length: ")
     return await asyncio.wait_for(reader.readexactly(int(length.split(b"\r\n")[0])), 5.0)
 
 
-async def test_requests_that_come_together_are_answered_in_order(connection):
+async def test_pipelined_requests_are_answered_in_order(connection):
     reader, writer = connection
     writer.write(b"".join(a_request(f"/short?text={number}") for number in range(20)))
 
-    answers = [await the_body(reader, await the_head(reader)) for _ in range(20)]
+    responses = [await read_body(reader, await read_head(reader)) for _ in range(20)]
 
-    assert answers == [str(number).encode() for number in range(20)]
+    assert responses == [str(number).encode() for number in range(20)]
 
 
-async def test_a_long_answer_arrives_whole(connection):
+async def test_a_long_response_arrives_complete(connection):
     reader, writer = connection
     writer.write(a_request("/long"))
 
-    assert await the_body(reader, await the_head(reader)) == LONG.encode()
+    assert await read_body(reader, await read_head(reader)) == LONG.encode()
 
 
-async def test_an_answer_that_ends_the_connection_arrives_whole(connection):
+async def test_a_response_before_a_close_arrives_complete(connection):
     reader, writer = connection
     writer.write(a_request("/long", connection="close"))
 
-    answer = await asyncio.wait_for(reader.read(), 5.0)
+    response = await asyncio.wait_for(reader.read(), 5.0)
 
-    assert answer.partition(b"\r\n\r\n")[2] == LONG.encode()
+    assert response.partition(b"\r\n\r\n")[2] == LONG.encode()
 
 
-async def test_a_streamed_answer_arrives_whole(connection):
+async def test_a_streamed_response_arrives_complete(connection):
     reader, writer = connection
     writer.write(a_request("/streamed", connection="close"))
 
-    answer = await asyncio.wait_for(reader.read(), 5.0)
+    response = await asyncio.wait_for(reader.read(), 5.0)
 
-    assert answer.count(b"x") == len(LONG)
-    assert answer.endswith(b"0\r\n\r\n")
+    assert response.count(b"x") == len(LONG)
+    assert response.endswith(b"0\r\n\r\n")
 
 
-async def test_a_part_of_an_answer_does_not_wait_for_the_rest(connection):
+async def test_a_part_of_a_response_does_not_wait_for_the_rest(connection):
     reader, writer = connection
     writer.write(a_request("/slow"))
 
-    assert await the_head(reader)
+    assert await read_head(reader)
     assert b"first" in await asyncio.wait_for(reader.read(100), 5.0)
 
 
-async def test_what_is_no_http_is_answered_and_cut_off(connection):
+async def test_bytes_that_are_not_http_get_a_400(connection):
     reader, writer = connection
     writer.write(b"\x00\x01\r\n\r\n")
 

@@ -1,4 +1,4 @@
-"""A deadline ends what takes too long, and nothing else."""
+"""A deadline cancels a block that takes too long, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import pytest
 from sluice.runtime.deadline import Deadline
 
 
-async def test_what_is_in_time_is_left_alone() -> None:
+async def test_a_block_that_ends_in_time_is_not_cancelled() -> None:
     with Deadline(0.05):
         await asyncio.sleep(0)
     await asyncio.sleep(0.1)  # past it
 
 
-async def test_what_takes_too_long_is_ended() -> None:
+async def test_a_block_that_takes_too_long_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError), Deadline(0.01):
         await asyncio.Event().wait()
-    await asyncio.sleep(0)  # nothing of the cancellation is left
+    await asyncio.sleep(0)  # the task is not cancelled any more
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
-async def test_another_error_is_not_hidden_by_the_end_of_the_time() -> None:
+async def test_the_deadline_hides_no_other_error() -> None:
     async def work() -> None:
         with Deadline(0.01):
             try:
@@ -37,7 +37,7 @@ async def test_another_error_is_not_hidden_by_the_end_of_the_time() -> None:
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(0.01, 10), (10, 0.01)])
-async def test_of_two_the_shorter_counts(outer: float, inner: float) -> None:
+async def test_the_shorter_of_two_deadlines_counts(outer: float, inner: float) -> None:
     ended: list[float] = []
     try:
         with Deadline(outer):
@@ -59,7 +59,7 @@ async def test_a_cancelled_task_stays_cancelled(seconds: float) -> None:
             try:
                 await asyncio.Event().wait()
             finally:
-                await asyncio.sleep(0.1)  # the time may end while it cleans up
+                await asyncio.sleep(0.1)  # the deadline may pass during the clean-up
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The health of all providers: whatever stands on the bus, counting goes on."""
+"""The health monitor: no event on the bus stops the evaluation."""
 
 import json
 from uuid import uuid4
@@ -30,22 +30,22 @@ def an_event(**changes):
     return DeliveryEvent(**defaults | changes)
 
 
-def a_watch(*events):
-    watch = HealthMonitor(HealthThresholds())
-    watch.record_attempts(events, NOON)
-    return watch
+def a_monitor(*events):
+    monitor = HealthMonitor(HealthThresholds())
+    monitor.record_attempts(events, NOON)
+    return monitor
 
 
-def verdicts(watch, now=NOON):
-    return {one.provider_id: one.status for one in watch.statuses(now)}
+def statuses(monitor, now=NOON):
+    return {one.provider_id: one.status for one in monitor.statuses(now)}
 
 
-def test_attempts_are_counted_for_their_provider():
+def test_attempts_count_for_their_provider():
     other = uuid4()
 
-    watch = a_watch(*[an_event()] * 5, an_event(provider_id=other))
+    monitor = a_monitor(*[an_event()] * 5, an_event(provider_id=other))
 
-    assert verdicts(watch) == {PROVIDER: "unhealthy", other: "healthy"}
+    assert statuses(monitor) == {PROVIDER: "unhealthy", other: "healthy"}
 
 
 @pytest.mark.parametrize(("scope", "status"), [("account", "unhealthy"), ("message", "healthy"), (None, "healthy")])
@@ -56,11 +56,11 @@ def test_an_account_that_declines_every_message_is_at_fault(scope, status):
 
 
 def test_an_event_without_an_attempt_is_no_evidence():
-    assert verdicts(a_watch(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
+    assert statuses(a_monitor(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
 
 
-def test_silence_is_told_and_the_end_of_it_without_any_further_event():
-    silent = ProviderUnresponsive(
+def test_unresponsiveness_and_its_expiry_are_published_without_further_events():
+    unresponsive = ProviderUnresponsive(
         provider_id=PROVIDER,
         project_id=PROJECT,
         channel="sms",
@@ -68,153 +68,156 @@ def test_silence_is_told_and_the_end_of_it_without_any_further_event():
         unresponsive_for_s=2.0,
         occurred_at=NOON,
     )
-    watch = a_watch(silent)
+    monitor = a_monitor(unresponsive)
 
-    told = [[one.status for one in watch.changed_statuses(after(time))] for time in (0, 6, 16)]
+    published = [[one.status for one in monitor.changed_statuses(after(time))] for time in (0, 6, 16)]
 
-    assert told == [["degraded"], [], ["healthy"]]
-
-
-def test_a_verdict_is_told_once():
-    watch = a_watch(*[an_event()] * 5)
-
-    assert [len(watch.changed_statuses(NOON)), len(watch.changed_statuses(NOON))] == [1, 0]
+    assert published == [["degraded"], [], ["healthy"]]
 
 
-def test_a_changed_verdict_is_told():
-    watch = a_watch(an_event())
-    watch.changed_statuses(NOON)
+def test_a_status_is_published_once():
+    monitor = a_monitor(*[an_event()] * 5)
 
-    watch.record_attempts([an_event()] * 4, NOON)
-
-    assert [one.status for one in watch.changed_statuses(NOON)] == ["unhealthy"]
+    assert [len(monitor.changed_statuses(NOON)), len(monitor.changed_statuses(NOON))] == [1, 0]
 
 
-def test_a_verdict_that_fades_with_time_is_told():
+def test_a_changed_status_is_published():
+    monitor = a_monitor(an_event())
+    monitor.changed_statuses(NOON)
+
+    monitor.record_attempts([an_event()] * 4, NOON)
+
+    assert [one.status for one in monitor.changed_statuses(NOON)] == ["unhealthy"]
+
+
+def test_a_status_that_expires_is_published():
     outcomes = ["provider_fault", *["accepted"] * 4] * 8
-    watch = a_watch(*[an_event(outcome=outcome) for outcome in outcomes])
-    watch.changed_statuses(NOON)
+    monitor = a_monitor(*[an_event(outcome=outcome) for outcome in outcomes])
+    monitor.changed_statuses(NOON)
 
-    assert [one.status for one in watch.changed_statuses(after(601))] == ["healthy"]
-
-
-def test_numbers_that_change_are_told_now_and_then():
-    watch = a_watch(*[an_event(outcome="accepted")] * 2)
-    watch.changed_statuses(NOON)
-    watch.record_attempts([an_event()], after(1))
-
-    assert [len(watch.changed_statuses(after(second))) for second in (1, 3, 6, 12)] == [0, 0, 1, 0]
+    assert [one.status for one in monitor.changed_statuses(after(601))] == ["healthy"]
 
 
-def test_a_silent_provider_is_not_looked_at_once_its_evidence_is_forgotten(monkeypatch):
-    watch = a_watch(*[an_event(provider_id=uuid4()) for _ in range(50)])
-    watch.changed_statuses(NOON)
-    watch.changed_statuses(after(601))
-    watch.changed_statuses(after(610))
-    looked = []
-    monkeypatch.setattr("health.monitor.decay", lambda record, *_: looked.append(record) or record)
+def test_changed_numbers_are_published_at_most_every_five_seconds():
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 2)
+    monitor.changed_statuses(NOON)
+    monitor.record_attempts([an_event()], after(1))
 
-    watch.record_attempts([an_event()], after(700))
-    watch.changed_statuses(after(700))
-
-    assert len(looked) == 1
+    assert [len(monitor.changed_statuses(after(second))) for second in (1, 3, 6, 12)] == [0, 0, 1, 0]
 
 
-def test_an_event_from_the_future_wipes_nothing():
-    watch = a_watch(*[an_event()] * 4, an_event(occurred_at=after(7 * 3600)))
+def test_a_provider_without_evidence_is_not_evaluated(monkeypatch):
+    monitor = a_monitor(*[an_event(provider_id=uuid4()) for _ in range(50)])
+    monitor.changed_statuses(NOON)
+    monitor.changed_statuses(after(601))
+    monitor.changed_statuses(after(610))
+    evaluated = []
+    monkeypatch.setattr("health.monitor.decay", lambda record, *_: evaluated.append(record) or record)
 
-    assert verdicts(watch) == {PROVIDER: "unhealthy"}
+    monitor.record_attempts([an_event()], after(700))
+    monitor.changed_statuses(after(700))
+
+    assert len(evaluated) == 1
 
 
-def test_an_event_from_long_ago_wipes_nothing():
-    watch = a_watch(*[an_event(outcome="accepted")] * 10)
+def test_an_event_from_the_future_expires_no_evidence():
+    monitor = a_monitor(*[an_event()] * 4, an_event(occurred_at=after(7 * 3600)))
 
-    watch.record_attempts([an_event(occurred_at=after(-7 * 3600))] * 200, NOON)
-    watch.record_attempts([an_event()] * 4, NOON)
-
-    assert [(one.status, one.effective_samples) for one in watch.statuses(NOON)] == [("healthy", 14)]
+    assert statuses(monitor) == {PROVIDER: "unhealthy"}
 
 
-def test_attempts_count_in_the_order_of_their_times_however_they_are_read():
+def test_an_event_from_long_ago_expires_no_evidence():
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 10)
+
+    monitor.record_attempts([an_event(occurred_at=after(-7 * 3600))] * 200, NOON)
+    monitor.record_attempts([an_event()] * 4, NOON)
+
+    assert [(one.status, one.effective_samples) for one in monitor.statuses(NOON)] == [("healthy", 14)]
+
+
+def test_attempts_count_in_the_order_of_their_times():
     outcomes = [*["provider_fault"] * 3, "accepted", *["provider_fault"] * 3]
     events = [an_event(outcome=outcome, occurred_at=after(-10 + n)) for n, outcome in enumerate(outcomes)]
 
-    assert verdicts(a_watch(*events[::2], *events[1::2])) == {PROVIDER: "healthy"}
+    assert statuses(a_monitor(*events[::2], *events[1::2])) == {PROVIDER: "healthy"}
 
 
-def kept(watch, most=100):
-    return {str(key).encode(): value for key, value in watch.pending_snapshots(most).items()}
+def snapshots(monitor, limit=100):
+    return {str(key).encode(): value for key, value in monitor.pending_snapshots(limit).items()}
 
 
-def test_what_is_known_survives_a_restart():
-    watch, restored = a_watch(*[an_event()] * 5, an_event(provider_id=uuid4(), outcome="accepted")), a_watch()
-    watch.changed_statuses(NOON)
+def test_a_snapshot_restores_statistics_and_published_statuses():
+    monitor, restored = a_monitor(*[an_event()] * 5, an_event(provider_id=uuid4(), outcome="accepted")), a_monitor()
+    monitor.changed_statuses(NOON)
 
-    assert restored.restore(kept(watch), NOON) == []
+    assert restored.restore(snapshots(monitor), NOON) == []
 
-    assert restored.statuses(NOON) == watch.statuses(NOON)
+    assert restored.statuses(NOON) == monitor.statuses(NOON)
     assert restored.changed_statuses(NOON) == []
 
 
-def test_what_was_restored_fades_with_time():
-    watch, restored = a_watch(*[an_event(outcome=o) for o in ["provider_fault", *["accepted"] * 4] * 8]), a_watch()
-    watch.changed_statuses(NOON)
-    restored.restore(kept(watch), NOON)
+def test_restored_evidence_expires():
+    monitor, restored = (
+        a_monitor(*[an_event(outcome=o) for o in ["provider_fault", *["accepted"] * 4] * 8]),
+        a_monitor(),
+    )
+    monitor.changed_statuses(NOON)
+    restored.restore(snapshots(monitor), NOON)
 
     assert [one.status for one in restored.changed_statuses(after(601))] == ["healthy"]
 
 
-def test_of_another_version_nothing_is_restored():
-    watch, restored = a_watch(an_event()), a_watch()
+def test_a_snapshot_of_another_version_is_not_restored():
+    monitor, restored = a_monitor(an_event()), a_monitor()
 
-    unreadable = restored.restore({b"1": b'{"provider_id": 1}', b"2": b"[", **kept(watch)}, NOON)
+    unreadable = restored.restore({b"1": b'{"provider_id": 1}', b"2": b"[", **snapshots(monitor)}, NOON)
 
-    assert (unreadable, list(verdicts(restored))) == ([b"1", b"2"], [PROVIDER])
+    assert (unreadable, list(statuses(restored))) == ([b"1", b"2"], [PROVIDER])
 
 
-def test_only_what_changed_is_handed_out():
+def test_only_changed_providers_are_in_the_next_snapshot():
     other = uuid4()
-    watch = a_watch(an_event(), an_event(provider_id=other))
-    watch.changed_statuses(NOON)
-    watch.pending_snapshots(100)
+    monitor = a_monitor(an_event(), an_event(provider_id=other))
+    monitor.changed_statuses(NOON)
+    monitor.pending_snapshots(100)
 
-    watch.record_attempts([an_event()], NOON)
+    monitor.record_attempts([an_event()], NOON)
 
-    assert [set(watch.pending_snapshots(100)), set(watch.pending_snapshots(100))] == [{PROVIDER}, set()]
-
-
-def test_changes_are_handed_out_a_few_at_a_time_and_again_if_they_were_not_kept():
-    watch = a_watch(*[an_event(provider_id=uuid4()) for _ in range(5)])
-
-    first = watch.pending_snapshots(3)
-    watch.restore_pending(first)
-
-    assert [len(first), len(watch.pending_snapshots(4)), len(watch.pending_snapshots(4))] == [3, 4, 1]
+    assert [set(monitor.pending_snapshots(100)), set(monitor.pending_snapshots(100))] == [{PROVIDER}, set()]
 
 
-def test_a_provider_that_is_silent_for_a_day_is_forgotten():
-    watch, a_day = a_watch(an_event()), 24 * 3600
-    watch.pending_snapshots(100)
-    watch.record_attempts([an_event(provider_id=(other := uuid4()))], after(10))
+def test_snapshots_are_limited_and_repeated_if_they_were_not_written():
+    monitor = a_monitor(*[an_event(provider_id=uuid4()) for _ in range(5)])
 
-    watch.changed_statuses(after(a_day))
+    first = monitor.pending_snapshots(3)
+    monitor.restore_pending(first)
 
-    assert (list(verdicts(watch)), watch.pending_snapshots(100)[PROVIDER]) == ([other], None)
+    assert [len(first), len(monitor.pending_snapshots(4)), len(monitor.pending_snapshots(4))] == [3, 4, 1]
 
 
-def test_the_gauge_follows_the_verdicts():
-    def count(verdict):
-        return metrics.PROVIDERS.labels("email", verdict)._value.get()
+def test_a_provider_without_attempts_for_a_day_is_dropped():
+    monitor, a_day = a_monitor(an_event()), 24 * 3600
+    monitor.pending_snapshots(100)
+    monitor.record_attempts([an_event(provider_id=(other := uuid4()))], after(10))
+
+    monitor.changed_statuses(after(a_day))
+
+    assert (list(statuses(monitor)), monitor.pending_snapshots(100)[PROVIDER]) == ([other], None)
+
+
+def test_the_gauge_counts_providers_by_status():
+    def count(status):
+        return metrics.PROVIDERS.labels("email", status)._value.get()
 
     before = (count("healthy"), count("unhealthy"))
-    watch = a_watch(an_event())
-    watch.changed_statuses(NOON)
-    watch.record_attempts([an_event()] * 4, NOON)
-    watch.changed_statuses(NOON)
+    monitor = a_monitor(an_event())
+    monitor.changed_statuses(NOON)
+    monitor.record_attempts([an_event()] * 4, NOON)
+    monitor.changed_statuses(NOON)
 
     assert (count("healthy"), count("unhealthy")) == (before[0], before[1] + 1)
 
-    watch.changed_statuses(after(25 * 3600))
+    monitor.changed_statuses(after(25 * 3600))
 
     assert (count("healthy"), count("unhealthy")) == before
 
@@ -233,27 +236,27 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("oddity", HOSTILE, ids=json.dumps)
-def test_an_odd_event_spoils_none_of_those_around_it(oddity):
+def test_an_odd_event_affects_no_other_event(oddity):
     events = [an_event(), an_event(), an_event(**{"provider_id": uuid4()} | oddity), an_event(), an_event(), an_event()]
 
-    watch = a_watch(*events)
+    monitor = a_monitor(*events)
 
-    assert verdicts(watch)[PROVIDER] == "unhealthy"
+    assert statuses(monitor)[PROVIDER] == "unhealthy"
 
 
 @pytest.mark.parametrize("oddity", HOSTILE, ids=json.dumps)
-def test_after_an_odd_event_verdicts_can_still_be_told(oddity):
-    watch = a_watch(*[an_event(**oddity)] * 6)
+def test_statuses_are_published_after_an_odd_event(oddity):
+    monitor = a_monitor(*[an_event(**oddity)] * 6)
 
-    watch.changed_statuses(NOON)
+    monitor.changed_statuses(NOON)
 
-    assert len(kept(watch)) == 1
+    assert len(snapshots(monitor)) == 1
 
 
 @given(st.lists(st.sampled_from(HOSTILE), max_size=6))
-def test_odd_events_of_one_provider_do_not_stop_its_counting(oddities):
-    watch = a_watch(*[an_event(**oddity) for oddity in oddities])
+def test_attempts_count_after_odd_events_of_the_same_provider(oddities):
+    monitor = a_monitor(*[an_event(**oddity) for oddity in oddities])
 
-    watch.record_attempts([an_event(occurred_at=after(n)) for n in range(5)], after(5))
+    monitor.record_attempts([an_event(occurred_at=after(n)) for n in range(5)], after(5))
 
-    assert PROVIDER in verdicts(watch, after(5))
+    assert PROVIDER in statuses(monitor, after(5))

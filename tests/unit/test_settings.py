@@ -1,4 +1,4 @@
-"""Settings: what is wrong is said in one sentence that names the variable."""
+"""Settings: an error is one sentence that names the variable."""
 
 import base64
 
@@ -17,7 +17,7 @@ SECRET = "canary-secret-in-the-environment"
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets variables; the two that every role needs are there already."""
+    """The environment with the two variables that every role needs."""
     monkeypatch.setenv("SLUICE_POSTGRES_DSN", "postgresql://localhost/sluice")
     monkeypatch.setenv("SLUICE_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     for name in ("SLUICE_ENCRYPTION_KEY", "SLUICE_ENCRYPTION_KEY_FILE", "SLUICE_REDIS_URL"):
@@ -25,7 +25,7 @@ def environment(monkeypatch):
     return monkeypatch
 
 
-def sentence_of(kind):
+def error_of(kind):
     with pytest.raises(SluiceError) as caught:
         load(kind)
     return str(caught.value)
@@ -34,14 +34,14 @@ def sentence_of(kind):
 def test_a_missing_setting_is_named(environment):
     environment.delenv("SLUICE_POSTGRES_DSN")
 
-    assert sentence_of(Settings) == "invalid settings: SLUICE_POSTGRES_DSN: is not set"
+    assert error_of(Settings) == "invalid settings: SLUICE_POSTGRES_DSN: is not set"
 
 
 def test_two_missing_settings_are_both_named(environment):
     environment.delenv("SLUICE_POSTGRES_DSN")
     environment.delenv("SLUICE_KAFKA_BOOTSTRAP_SERVERS")
 
-    sentence = sentence_of(Settings)
+    sentence = error_of(Settings)
 
     assert "SLUICE_POSTGRES_DSN: is not set" in sentence
     assert "SLUICE_KAFKA_BOOTSTRAP_SERVERS: is not set" in sentence
@@ -57,7 +57,7 @@ def test_two_missing_settings_are_both_named(environment):
         (Settings, "SLUICE_SHUTDOWN_TIMEOUT", "nan"),
         (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "soon"),
         (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "nan"),
-        (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "1"),  # leaves no time for a call
+        (RecoverySettings, "SLUICE_ATTEMPT_LEASE", "1"),  # shorter than a call
         (RecoverySettings, "SLUICE_REQUEUE_AFTER", "inf"),
         (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "5,30"),
         (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "[5, -30]"),
@@ -72,16 +72,16 @@ def test_two_missing_settings_are_both_named(environment):
         (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", '["pigeon"]'),
     ],
 )
-def test_a_wrong_setting_is_one_sentence_that_names_it(environment, kind, name, text):
+def test_an_invalid_setting_is_named_in_one_sentence(environment, kind, name, text):
     environment.setenv(name, text)
 
-    sentence = sentence_of(kind)
+    sentence = error_of(kind)
 
     assert name in sentence
     assert "\n" not in sentence
 
 
-def test_a_secret_is_not_repeated_in_a_complaint(environment):
+def test_an_error_does_not_contain_the_key(environment):
     environment.setenv("SLUICE_ENCRYPTION_KEY", SECRET)
 
     with pytest.raises(SluiceError) as caught:
@@ -91,7 +91,7 @@ def test_a_secret_is_not_repeated_in_a_complaint(environment):
     assert "SLUICE_ENCRYPTION_KEY" in str(caught.value)
 
 
-def test_no_key_at_all_is_said(environment):
+def test_a_missing_key_is_an_error_that_names_its_variable(environment):
     with pytest.raises(SluiceError, match="SLUICE_ENCRYPTION_KEY_FILE"):
         load(EncryptionSettings).read_encryption_key()
 
@@ -116,7 +116,7 @@ def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", base64.b64encode(bytes(31)), b"\xff\xfe", b"!" * 44])
-def test_a_file_that_holds_no_key_is_refused_without_showing_it(environment, tmp_path, content):
+def test_a_file_without_a_key_is_refused(environment, tmp_path, content):
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -134,7 +134,7 @@ def test_a_key_file_that_cannot_be_read_is_named(environment, tmp_path, name):
         load(EncryptionSettings).read_encryption_key()
 
 
-def test_settings_do_not_show_the_key(environment):
+def test_the_text_of_settings_does_not_contain_the_key(environment):
     environment.setenv("SLUICE_ENCRYPTION_KEY", SECRET)
 
     assert SECRET not in repr(load(EncryptionSettings))

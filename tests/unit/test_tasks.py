@@ -1,23 +1,23 @@
-"""Keeping and ending background tasks."""
+"""Background tasks: supervision, cancellation, sets."""
 
 import asyncio
 
 import pytest
 
-from sluice.runtime.tasks import SUPERVISED, TaskSet, cancel_and_wait, supervised
+from sluice.runtime.tasks import SUPERVISED, TaskSet, cancel_and_wait, run_unless, supervised
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
-    heard = 0
+    cancellations = 0
 
     async def stubborn():
-        nonlocal heard
+        nonlocal cancellations
         while True:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                heard += 1
-                if heard == 2:
+                cancellations += 1
+                if cancellations == 2:
                     raise
 
     task = asyncio.create_task(stubborn())
@@ -25,10 +25,10 @@ async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
 
     await cancel_and_wait(task)
 
-    assert (task.cancelled(), heard) == (True, 2)
+    assert (task.cancelled(), cancellations) == (True, 2)
 
 
-async def test_what_a_task_had_failed_with_is_raised():
+async def test_the_error_of_a_cancelled_task_is_raised():
     async def failing():
         raise LookupError("gone")
 
@@ -39,7 +39,7 @@ async def test_what_a_task_had_failed_with_is_raised():
         await cancel_and_wait(task)
 
 
-async def test_all_has_ended_only_when_what_was_begun_meanwhile_has():
+async def test_a_join_waits_for_tasks_that_start_meanwhile():
     tasks, done = TaskSet(), []
 
     async def work(number):
@@ -54,7 +54,7 @@ async def test_all_has_ended_only_when_what_was_begun_meanwhile_has():
     assert done == [3, 2, 1, 0]
 
 
-async def test_a_task_that_fails_keeps_nobody_from_ending():
+async def test_a_task_that_fails_ends_a_join():
     tasks = TaskSet()
 
     async def failing():
@@ -64,7 +64,7 @@ async def test_a_task_that_fails_keeps_nobody_from_ending():
     await tasks.join()
 
 
-async def test_what_is_dropped_ends_at_once():
+async def test_a_cancelled_set_ends_at_once():
     tasks = TaskSet()
     tasks.spawn(asyncio.Event().wait())
     await asyncio.sleep(0)
@@ -75,27 +75,56 @@ async def test_what_is_dropped_ends_at_once():
 
 @pytest.fixture
 async def faults():
-    """What the event loop's exception handler has heard."""
-    heard = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    return heard
+    """The contexts that the event loop's exception handler received."""
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    return contexts
 
 
-async def test_the_death_of_a_lasting_task_is_told_at_once(faults):
-    async def dying():
+async def test_the_failure_of_a_supervised_task_is_reported_at_once(faults):
+    async def failing():
         raise LookupError("gone")
 
-    task = supervised(dying(), name="keeper")
+    task = supervised(failing(), name="leases")
     await asyncio.wait([task])
 
     (fault,) = faults
-    assert (fault[SUPERVISED], str(fault["exception"])) == ("keeper", "gone")
+    assert (fault[SUPERVISED], str(fault["exception"])) == ("leases", "gone")
 
 
-async def test_the_end_of_a_lasting_task_is_nothing_to_tell(faults):
-    task = supervised(asyncio.Event().wait(), name="keeper")
+async def test_the_cancellation_of_a_supervised_task_is_not_reported(faults):
+    task = supervised(asyncio.Event().wait(), name="leases")
     await asyncio.sleep(0)
 
     await cancel_and_wait(task)
 
     assert faults == []
+
+
+async def test_work_that_ends_before_the_event_gives_its_result():
+    async def work():
+        return 7
+
+    assert await run_unless(asyncio.Event(), work()) == 7
+
+
+async def test_work_is_cancelled_when_the_event_is_set_first():
+    event, cancelled = asyncio.Event(), []
+
+    async def work():
+        try:
+            event.set()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    assert await run_unless(event, work()) is None
+    assert cancelled == [True]
+
+
+async def test_the_error_of_work_is_raised():
+    async def work():
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError):
+        await run_unless(asyncio.Event(), work())

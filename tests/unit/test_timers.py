@@ -1,4 +1,4 @@
-"""Timers that share one: each runs once, none early, and a bad one harms nobody."""
+"""The timer wheel: each timer runs once, none early, and one that fails keeps no other from running."""
 
 import asyncio
 import gc
@@ -7,15 +7,15 @@ import weakref
 from sluice.runtime.timers import timer_wheel
 
 
-async def test_a_timer_runs_once_and_not_before_its_time():
+async def test_a_timer_runs_once_and_not_early():
     loop = asyncio.get_running_loop()
-    begun, ran = loop.time(), []
+    started_at, ran = loop.time(), []
 
     timer_wheel(loop).call_later(0.03, lambda: ran.append(loop.time()))
     await asyncio.sleep(0.1)
 
     assert len(ran) == 1
-    assert ran[0] - begun > 0.025  # the loop's clock counts whole milliseconds
+    assert ran[0] - started_at > 0.025  # the loop's clock counts whole milliseconds
 
 
 async def test_a_cancelled_timer_does_not_run():
@@ -29,7 +29,7 @@ async def test_a_cancelled_timer_does_not_run():
     assert ran == []
 
 
-async def test_a_cancelled_timer_leaves_its_owner_to_be_freed_at_once():
+async def test_a_cancelled_timer_holds_no_reference_to_its_callback():
     class Owner:
         def __init__(self) -> None:
             self.timer = timer_wheel(asyncio.get_running_loop()).call_later(10, self.end)
@@ -40,7 +40,7 @@ async def test_a_cancelled_timer_leaves_its_owner_to_be_freed_at_once():
     owner = Owner()
     gone = weakref.ref(owner)
     owner.timer.cancel()
-    gc.disable()  # without the help of the collector
+    gc.disable()  # the reference count alone must free it
     try:
         del owner
         assert gone() is None
@@ -48,20 +48,20 @@ async def test_a_cancelled_timer_leaves_its_owner_to_be_freed_at_once():
         gc.enable()
 
 
-async def test_a_callback_that_fails_is_told_and_the_others_run():
+async def test_a_failing_callback_is_reported_and_the_others_run():
     loop = asyncio.get_running_loop()
-    told, ran = [], []
-    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    errors, ran = [], []
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
 
     for callback in (lambda: 1 / 0, lambda: ran.append(1), lambda: 1 / 0, lambda: ran.append(2)):
         timer_wheel(loop).call_later(0.01, callback)
     await asyncio.sleep(0.1)
 
     assert sorted(ran) == [1, 2]
-    assert [type(error) for error in told] == [ZeroDivisionError] * 2
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 2
 
 
-async def test_a_timer_may_cancel_another_that_ends_with_it():
+async def test_a_timer_can_cancel_another_of_the_same_tick():
     loop = asyncio.get_running_loop()
     ran, made = [], []
     for number in range(2):

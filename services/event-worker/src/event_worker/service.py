@@ -1,7 +1,7 @@
 """Consumes events, counts them by type, and dead-letters unreadable records.
 
 What follows from events (customer webhooks, analytics, suppression) is added here, once each has its own definition of
-a repeat: events arrive at least once, and (``delivery_id``, ``sequence``) identifies one (docs/decisions/0017).
+a repeat: events arrive at least once, and (``delivery_id``, ``sequence``) identifies one (docs/decisions/0019).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What there is to run: the backing services and the roles, each with its default port."""
+"""The backing services and the roles, each with its default port."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ SERVICE_PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "kafka-contr
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One process of ours: `python -m module`, ready when its probe says so."""
+    """One process: `python -m module`, ready when its probe succeeds."""
 
     name: str
     module: str
@@ -28,7 +28,7 @@ ROLES = (
     Role("event-worker", "event_worker", 8086),
 )
 
-# The demo's SMTP server, which stores every mail; no part of an installation.
+# A real SMTP server that keeps the mail it receives: for the demo, no part of an installation.
 MAILBOX = Role("mailbox", "sluice_simulator.mailbox", 1025, probe="smtp")
 
 ALL_ROLES = (*ROLES, MAILBOX)

@@ -37,6 +37,7 @@ def create_broker(servers: str, *, name: str, drain: float) -> KafkaBroker:
     return KafkaBroker(
         servers,
         client_id=f"sluice-{name}",
+        consumer_only=True,  # roles publish with sluice.bus.publisher
         allow_auto_create_topics=False,
         metadata_max_age_ms=3_000,  # a topic may be created after the first connection
         parser=_parse,

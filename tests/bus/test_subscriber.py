@@ -1,0 +1,155 @@
+"""FastStream subscribers as the roles run them, with the acknowledgement policy of each, on a real broker."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from faststream import AckPolicy
+
+from sluice.bus.subscriber import SubscriberRunner
+from sluice_launcher.process_info import free_port
+from tests.bus.bus import a_producer, committed, is_committed, numbers
+from tests.polling import wait_until
+
+pytestmark = pytest.mark.system
+
+
+class Handler:
+    """Keeps the values of its batches; raises while it has a ``fault``; waits while its ``gate`` is closed."""
+
+    def __init__(self):
+        self.values = []
+        self.fault = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, records):
+        self.values += [record.value for record in records]
+        await self.gate.wait()
+        if self.fault is not None:
+            await asyncio.sleep(0.05)
+            raise self.fault
+
+    async def has(self, count):
+        await wait_until(lambda: len(self.values) >= count)
+
+
+@asynccontextmanager
+async def running(bootstrap, topic, group, handler, policy=AckPolicy.NACK_ON_ERROR):
+    """A runner with one batch subscriber until the block ends."""
+
+    def declare(broker):
+        subscriber = broker.subscriber(
+            topic,
+            group_id=group,
+            batch=True,
+            batch_timeout_ms=50,
+            ack_policy=policy,
+            no_reply=True,
+            auto_offset_reset="earliest",
+        )
+
+        @subscriber
+        async def on_records(records):
+            await handler(records)
+
+        return subscriber
+
+    runner = SubscriberRunner(declare, servers=bootstrap, group=group)
+    async with consuming(runner):
+        yield runner
+
+
+@asynccontextmanager
+async def consuming(runner):
+    task = asyncio.create_task(runner.run())
+    try:
+        yield task
+    finally:
+        runner.stop()
+        await asyncio.wait_for(task, 30)
+
+
+async def test_a_handled_batch_is_committed(kafka_bootstrap, admin, topic, group):
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 10)
+
+    async with running(kafka_bootstrap, topic, group, handler):
+        await wait_until(lambda: is_committed(admin, group, topic, 10))
+
+    assert handler.values == [str(number).encode() for number in range(10)]
+
+
+async def test_a_failed_batch_is_consumed_again_and_nothing_is_committed(kafka_bootstrap, admin, topic, group):
+    handler = Handler()
+    handler.fault = RuntimeError("a bug")
+    await numbers(kafka_bootstrap, topic, 3)
+
+    async with running(kafka_bootstrap, topic, group, handler):
+        await handler.has(9)
+        assert await committed(admin, group, topic) is None
+        handler.fault = None
+        await wait_until(lambda: is_committed(admin, group, topic, 3))
+
+
+async def test_with_the_policy_of_the_health_service_a_failed_batch_is_skipped(kafka_bootstrap, admin, topic, group):
+    handler = Handler()
+    handler.fault = RuntimeError("a bug")
+    await numbers(kafka_bootstrap, topic, 3)
+
+    async with running(kafka_bootstrap, topic, group, handler, AckPolicy.ACK):
+        await wait_until(lambda: is_committed(admin, group, topic, 3))
+
+    assert len(handler.values) == 3
+
+
+async def test_a_stop_waits_for_the_running_handler_and_commits_its_batch(kafka_bootstrap, admin, topic, group):
+    handler = Handler()
+    handler.gate.clear()
+    await numbers(kafka_bootstrap, topic, 3)
+
+    async with running(kafka_bootstrap, topic, group, handler) as runner:
+        await handler.has(3)
+        runner.stop()
+        assert runner.readiness() == "stopping"
+        await asyncio.sleep(0)
+        handler.gate.set()
+
+    assert await committed(admin, group, topic) == 3
+
+
+@pytest.mark.parametrize("headers", [[("name", b"\xff\xfe")], [("name", None)], [("reply_to", b"elsewhere")]])
+async def test_no_header_keeps_a_record_from_its_handler(kafka_bootstrap, admin, topic, group, headers):
+    handler = Handler()
+    async with a_producer(kafka_bootstrap) as producer:
+        await producer.send_and_wait(topic, b"0", headers=headers)
+
+    async with running(kafka_bootstrap, topic, group, handler):
+        await wait_until(lambda: is_committed(admin, group, topic, 1))
+
+    assert handler.values == [b"0"]
+
+
+async def test_a_runner_is_ready_while_its_subscriber_consumes(kafka_bootstrap, topic, group):
+    async with running(kafka_bootstrap, topic, group, Handler()) as runner:
+        assert runner.readiness() == "not in the consumer group yet"
+        await wait_until(lambda: runner.readiness() is None)
+
+    assert runner.readiness() == "stopping"
+
+
+async def test_a_runner_without_a_broker_can_be_stopped(group):
+    async with running(f"127.0.0.1:{free_port()}", "nothing", group, Handler()) as runner:
+        await asyncio.sleep(0.1)
+        assert runner.readiness() == "not in the consumer group yet"
+
+
+async def test_a_runner_ends_when_its_subscriber_is_cancelled_from_inside(kafka_bootstrap, topic, group):
+    """FastStream does not restart a consume loop that was cancelled: the role must end and be restarted."""
+    handler = Handler()
+    handler.fault = asyncio.CancelledError()
+    await numbers(kafka_bootstrap, topic, 1)
+
+    async with running(kafka_bootstrap, topic, group, handler) as runner:
+        await handler.has(1)
+        await wait_until(lambda: runner.readiness() == "the subscriber has ended")
