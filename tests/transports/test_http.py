@@ -13,59 +13,21 @@ import httpx
 import pytest
 import uvloop
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.outcome import ProviderFault
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
-from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.transports import http as wire_module
 from sluice.transports.http import MAX_RESPONSE_BYTES, HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
-from sluice_simulator import Behaviour, Rule, Scenario, Simulator
+from sluice_simulator import Simulator
 from tests.transports.conftest import Certificate, server
-from tests.unit.providers.examples import an_email, an_sms, outbound
+from tests.unit.providers.examples import an_email, outbound
 
 SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
 
 
 def resend(url: str) -> tuple[AnyPackage, Credentials]:
     return RESEND, ResendCredentials.model_validate({"apiKey": "re_1", "baseUrl": url})
-
-
-def twilio(url: str) -> tuple[AnyPackage, Credentials]:
-    fields = {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": url}
-    return TWILIO, TwilioCredentials.model_validate(fields)
-
-
-OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
-    (Behaviour.ACCEPT, Accepted),
-    (Behaviour.REJECT, RecipientRejected),
-    (Behaviour.THROTTLE, Throttled),
-    (Behaviour.AUTH, AuthFailed),
-    (Behaviour.FAULT, ProviderFault),
-    (Behaviour.HANG, Unknown),
-    (Behaviour.DRIP, Unknown),
-    (Behaviour.RESET, Unknown),
-    (Behaviour.GARBAGE, Unknown),
-    (Behaviour.ACCEPT_SILENT, Unknown),
-    (Behaviour.ACCEPT_RESET, Unknown),
-    (Behaviour.ACCEPT_500, Unknown),
-]
-
-
-@pytest.mark.parametrize(("do", "outcome"), OUTCOMES)
-@pytest.mark.parametrize("provider", ["resend", "twilio"])
-async def test_every_behaviour_of_a_provider_has_its_outcome(
-    transports: Transports, provider: str, do: Behaviour, outcome: type[Outcome]
-) -> None:
-    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
-    message = outbound(an_email() if provider == "resend" else an_sms())
-    async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
-        package, credentials = (resend if provider == "resend" else twilio)(simulator.url(provider))
-
-        found = await call_provider(package, message, credentials, transports, deadline=deadline)
-
-        assert type(found) is outcome
-        assert len(simulator.calls) == 1  # never repeated by the wire
 
 
 def free_port() -> int:

@@ -1,16 +1,60 @@
-"""One of each: a message of every kind, with what matters to a test passed in."""
+"""A message of every kind, webhook requests, and the sample account of every package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
-from sluice.model.message import Attachment, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.providers.contract import OutboundMessage, WebhookRequest
+from sluice.model.message import Attachment, Channel, ChatMessage, Email, Push, Sms, Whatsapp
+from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, WebhookRequest
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+HIDDEN = "s3cr3tThatNoTextMayShow0"  # in every secret of a sample; base64, as some secrets are
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One account of a package: ``SAMPLE`` in the test file of its adapter.
+
+    ``credentials`` holds every field that matters, each secret with HIDDEN in it. ``webhook_secret`` signs receipts
+    when the provider's dashboard holds it.
+    """
+
+    credentials: Mapping[str, Any]
+    webhook_secret: str = ""
+
+
+def sample_of(package: AnyPackage) -> Sample:
+    """The sample account in the test file of the package's adapter."""
+    adapter = package.build.__module__.rpartition(".")[2]
+    found: Sample = import_module(f"tests.unit.providers.test_{adapter}").SAMPLE
+    return found
+
+
+def credentials_of(package: AnyPackage, **changes: Any) -> Credentials:
+    """The sample account's credentials, with other fields."""
+    complete: Credentials = package.credentials.model_validate({**sample_of(package).credentials, **changes})
+    return complete
+
+
+def content_for(package: AnyPackage) -> Email | Sms | Whatsapp | ChatMessage | Push:
+    """A message that the package can carry."""
+    channel = package.channels[0]
+    match channel:
+        case Channel.EMAIL:
+            return an_email()
+        case Channel.SMS:
+            return an_sms()
+        case Channel.WHATSAPP:
+            return Whatsapp(text="Hello")
+        case Channel.PUSH:
+            return Push(title="Hello", text="there")
+        case Channel.TELEGRAM | Channel.SIGNAL:
+            return ChatMessage(channel=channel.value, text="Hello")
 
 
 def an_email(**changes: Any) -> Email:

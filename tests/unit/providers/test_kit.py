@@ -34,6 +34,7 @@ TABLE: ErrorTable[str] = ErrorTable(
         (401, None, AuthFailed("401 words")),
         (503, None, ProviderFault("503 words")),
         (418, "other", Unknown("418 other words")),
+        (418, "Word", Unknown("418 words")),
         (200, "big", Unknown("200 big words")),
     ],
 )

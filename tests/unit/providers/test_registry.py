@@ -1,9 +1,10 @@
-"""What holds for every package, whoever wrote it."""
+"""Properties of every package, ours and third parties'."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -14,25 +15,25 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sluice.model.outcome import Accepted
+from sluice.model.state import EventType
 from sluice.providers import registry
-from sluice.providers.contract import AnyPackage, Credentials, InvalidReceiptSignatureError, TransportKind
+from sluice.providers.contract import (
+    RECEIPT_TYPES,
+    AnyPackage,
+    InvalidReceiptSignatureError,
+    ReceiptSource,
+    TransportKind,
+)
 from sluice.providers.kit.credentials import secrets_of
 from sluice.providers.registry import PACKAGES, UnknownPackageError, credential_schema, get_package
-from tests.unit.providers.examples import a_receipt, an_email, an_sms, outbound
+from sluice_simulator.registry import DIALECTS
+from tests.unit.providers.examples import HIDDEN, a_receipt, content_for, credentials_of, outbound, sample_of
 
-HIDDEN = "s3cr3t-that-nobody-may-see"
-COMPLETE: dict[str, dict[str, Any]] = {
-    "provider-smtp": {"host": "mx.example.com", "auth": {"user": "u", "pass": HIDDEN}},
-    "provider-resend": {"apiKey": HIDDEN, "webhookSecret": HIDDEN},
-    "provider-twilio": {"accountSid": "AC" + "0" * 32, "authToken": HIDDEN, "from": "ACME"},
-    "provider-sandbox": {},
-}
+SIGNED_HEADERS = [
+    *("svix-id", "svix-timestamp", "content-type"),
+    *(dialect.receipts.signature_header for dialect in DIALECTS.values() if dialect.receipts),
+]
 every_package = pytest.mark.parametrize("package", PACKAGES.values(), ids=PACKAGES.keys())
-
-
-def credentials_of(package: AnyPackage) -> Credentials:
-    complete: Credentials = package.credentials.model_validate(COMPLETE[package.name])
-    return complete
 
 
 @every_package
@@ -41,7 +42,7 @@ def test_a_package_is_found_under_its_own_name(package: AnyPackage) -> None:
     assert package.name.startswith("provider-")
 
 
-def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_installed_ones() -> None:
     with pytest.raises(UnknownPackageError, match=r"provider-nix.*provider-resend, .*provider-smtp"):
         get_package("provider-nix")
 
@@ -53,13 +54,13 @@ def test_no_text_made_of_credentials_shows_a_secret(package: AnyPackage) -> None
     shown = f"{credentials!r} {credentials} {credentials.model_dump()} {credentials.model_dump_json()}"
 
     assert HIDDEN not in shown
-    assert set(secrets_of(credentials)) <= {HIDDEN}
+    assert all(HIDDEN in secret for secret in secrets_of(credentials))
 
 
 @every_package
-def test_a_complaint_about_credentials_does_not_repeat_them(package: AnyPackage) -> None:
+def test_a_validation_error_does_not_repeat_the_credentials(package: AnyPackage) -> None:
     with pytest.raises(ValidationError) as complaint:
-        package.credentials.model_validate({**COMPLETE[package.name], "nosuch": HIDDEN})
+        package.credentials.model_validate({**sample_of(package).credentials, "nosuch": HIDDEN})
 
     assert HIDDEN not in str(complaint.value)
 
@@ -68,15 +69,13 @@ def test_a_complaint_about_credentials_does_not_repeat_them(package: AnyPackage)
 def test_the_schema_is_json_in_the_callers_spelling(package: AnyPackage) -> None:
     schema = json.loads(json.dumps(credential_schema(package)))
 
-    assert set(COMPLETE[package.name]) <= set(schema["properties"])
+    assert set(sample_of(package).credentials) <= set(schema["properties"])
     assert schema["additionalProperties"] is False
 
 
 @every_package
 def test_the_request_of_a_package_shows_no_secret_when_printed(package: AnyPackage) -> None:
-    content = an_email() if "email" in package.channels else an_sms()
-
-    assert HIDDEN not in repr(package.build(outbound(content), credentials_of(package)))
+    assert HIDDEN not in repr(package.build(outbound(content_for(package)), credentials_of(package)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -89,7 +88,7 @@ def test_the_request_of_a_package_shows_no_secret_when_printed(package: AnyPacka
 @pytest.mark.parametrize(
     "package", [p for p in PACKAGES.values() if p.transport is TransportKind.HTTP], ids=lambda p: p.name
 )
-def test_no_answer_whatsoever_upsets_a_package_or_passes_for_an_acceptance(
+def test_no_response_raises_in_a_package_or_passes_for_an_acceptance(
     package: AnyPackage, status: int, content: bytes
 ) -> None:
     assert not isinstance(package.classify(httpx.Response(status, content=content)), Accepted)
@@ -98,13 +97,13 @@ def test_no_answer_whatsoever_upsets_a_package_or_passes_for_an_acceptance(
 @settings(deadline=None, max_examples=60)
 @given(
     headers=st.dictionaries(
-        st.sampled_from(["svix-id", "svix-timestamp", "svix-signature", "x-twilio-signature", "content-type"]),
+        st.sampled_from(SIGNED_HEADERS),
         st.text(max_size=30) | st.sampled_from(["v1,", "1777896000", "application/json"]),
     ),
     body=st.binary(max_size=80),
 )
 @pytest.mark.parametrize("package", [p for p in PACKAGES.values() if p.parse_webhook], ids=lambda p: p.name)
-def test_no_receipt_whatsoever_upsets_a_package_or_passes_for_a_genuine_one(
+def test_no_unsigned_request_raises_otherwise_or_passes_for_a_genuine_one(
     package: AnyPackage, headers: dict[str, str], body: bytes
 ) -> None:
     assert package.parse_webhook is not None
@@ -112,11 +111,43 @@ def test_no_receipt_whatsoever_upsets_a_package_or_passes_for_a_genuine_one(
         package.parse_webhook(a_receipt("https://h.test/r?ref=1", headers, body), credentials_of(package), {})
 
 
+@every_package
+def test_the_facts_of_a_package_agree_with_its_functions(package: AnyPackage) -> None:
+    assert (package.receipts is ReceiptSource.WEBHOOK) <= (package.parse_webhook is not None)
+    assert package.max_recipients >= 1
+    assert package.docs_url.startswith("https://") or package.transport is TransportKind.SANDBOX
+    assert all(url.startswith("https://") for url in package.webhook_urls)
+
+
+@every_package
+def test_an_adapters_tables_have_the_names_of_every_adapter(package: AnyPackage) -> None:
+    adapter = import_module(package.build.__module__)
+    tables = {
+        name
+        for name, value in vars(adapter).items()
+        if name.isupper() and not name.startswith("_") and isinstance(value, Mapping | tuple)
+    }
+
+    assert tables <= TABLES
+    assert {one for row in vars(adapter).get("EVENT_TYPES", {}).values() for one in event_types(row)} <= RECEIPT_TYPES
+
+
+TABLES = {
+    *("ERROR_CODES", "STATUS_FALLBACK", "REPLY_RULES", "ERROR_TEXTS"),
+    *("EVENT_TYPES", "BOUNCE_TYPES", "ASYNC_ERROR_CODES"),
+}
+
+
+def event_types(row: Any) -> list[EventType]:
+    values = row if isinstance(row, tuple) else (row,)
+    return [value for value in values if isinstance(value, EventType)]
+
+
 # Third parties
 
 
 class Entry(EntryPoint):
-    """An entry point whose object is at hand."""
+    """An entry point with its object."""
 
     found: Any
 
@@ -151,7 +182,7 @@ def test_a_third_partys_package_is_found_by_its_name(offered: list[Entry]) -> No
 
 
 @pytest.mark.parametrize("found", [ImportError("no"), "not a package", PACKAGES["provider-smtp"]])
-def test_what_is_no_package_of_theirs_is_left_out_and_the_rest_goes_on(offered: list[Entry], found: Any) -> None:
+def test_an_entry_point_without_a_package_is_skipped(offered: list[Entry], found: Any) -> None:
     offered.append(entry("odd", found))
 
     assert registry.load_entry_points() == {}

@@ -18,10 +18,11 @@ from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
 from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
-from tests.unit.providers.examples import a_receipt, an_attachment, an_email, an_sms, outbound
+from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_attachment, an_email, an_sms, outbound
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecret": SECRET})
+SAMPLE = Sample({"apiKey": f"re_{HIDDEN}", "webhookSecret": f"whsec_{HIDDEN}"}, webhook_secret=f"whsec_{HIDDEN}")
 URL = "https://hooks.example.test/receipts/prv_1"
 
 # The vector of the fact sheet, which passes the svix library and Resend's own helper.

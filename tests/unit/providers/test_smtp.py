@@ -13,8 +13,9 @@ from sluice.providers.adapters.smtp import SMTP, SmtpCredentials, build, classif
 from sluice.providers.contract import UnsupportedMessageError
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
-from tests.unit.providers.examples import an_attachment, an_email, an_sms, outbound
+from tests.unit.providers.examples import HIDDEN, Sample, an_attachment, an_email, an_sms, outbound
 
+SAMPLE = Sample({"host": "mx.example.com", "auth": {"user": "u", "pass": HIDDEN}})
 GREETING, EHLO, TLS, AUTH = Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH
 MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.END_OF_DATA
 

@@ -18,8 +18,9 @@ from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
 from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
-from tests.unit.providers.examples import a_receipt, an_email, an_sms, outbound
+from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_email, an_sms, outbound
 
+SAMPLE = Sample({"accountSid": "AC" + "0" * 32, "authToken": HIDDEN, "from": "ACME"})
 SID = "AC" + "0" * 31 + "1"
 TOKEN = "12345"
 FIELDS: dict[str, Any] = {"accountSid": SID, "authToken": TOKEN, "from": "+15005550006"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
+from sluice_simulator.dialects.telegram import TELEGRAM
 from sluice_simulator.dialects.twilio_sms import TWILIO
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -15,5 +16,6 @@ DIALECTS: Mapping[str, Dialect] = {
         SMTP,
         RESEND,
         TWILIO,
+        TELEGRAM,
     )
 }

@@ -12,6 +12,7 @@ import structlog
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
+from sluice.providers.adapters.telegram import TELEGRAM
 from sluice.providers.adapters.twilio_sms import TWILIO
 from sluice.providers.contract import AnyPackage, Package
 
@@ -23,6 +24,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         SMTP,
         RESEND,
         TWILIO,
+        TELEGRAM,
         SANDBOX,
     )
 }

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from sluice.providers.adapters import twilio_sms
+from sluice.providers.adapters._twilio import sign
 from sluice.providers.contract import TransportKind
 from sluice_simulator.dialect import (
     Dialect,
@@ -219,7 +219,7 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
 
 def _sign(payload: ReceiptPayload, _: datetime) -> dict[str, str]:
     fields = parse_qsl(payload.body.decode("ascii"), keep_blank_values=True)
-    return {"x-twilio-signature": twilio_sms.sign(payload.secret, payload.url, fields)}
+    return {"x-twilio-signature": sign(payload.secret, payload.url, fields)}
 
 
 TWILIO = Dialect(

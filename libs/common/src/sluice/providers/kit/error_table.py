@@ -35,7 +35,8 @@ class ErrorTable(Generic[K]):
         if response.is_success:  # a 2xx is no refusal whatever it says: the message may be on its way
             prototype = Unknown()
         named = code[-1] if isinstance(code, tuple) else code
-        return fill(prototype, describe(response, named, detail), wait or retry_after(response))
+        words = [detail] if str(named).lower() in str(detail).lower() else [named, detail]
+        return fill(prototype, describe(response, *words), wait or retry_after(response))
 
 
 def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refusal:

@@ -13,6 +13,13 @@ import orjson
 from sluice.providers.contract import UnsupportedMessageError
 
 
+class _Request(httpx.Request):
+    """A request that shows no more than its origin: a path can hold a token."""
+
+    def __repr__(self) -> str:
+        return f"<Request({self.method!r}, '{self.url.scheme}://{self.url.netloc.decode()}/…')>"
+
+
 @lru_cache(maxsize=4096)
 def endpoint(base_url: str, path: str) -> httpx.URL:
     """Where a package's requests go. Cached: parsing a URL costs more than the rest of building a request."""
@@ -49,6 +56,6 @@ def _post(url: httpx.URL, content_type: bytes, content: bytes, headers: Mapping[
         (b"User-Agent", b"sluice"),  # some providers refuse requests without one
     ]
     # Given ``content``, httpx would look through the headers some ten times for what it could add.
-    request = httpx.Request("POST", url, headers=lines, stream=httpx.ByteStream(content))
+    request = _Request("POST", url, headers=lines, stream=httpx.ByteStream(content))
     request.read()
     return request

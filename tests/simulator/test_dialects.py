@@ -1,0 +1,134 @@
+"""Properties of every dialect: each behaviour has its outcome, genuine receipts are believed, forged ones are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Outcome,
+    ProviderFault,
+    RecipientRejected,
+    Throttled,
+    Unknown,
+)
+from sluice.providers.contract import (
+    RECEIPT_TYPES,
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    OutboundMessage,
+    TransportKind,
+    WebhookEvent,
+    WebhookRequest,
+)
+from sluice.providers.registry import get_package
+from sluice.runtime.clock import utc_now
+from sluice.transports.http import HttpTransport
+from sluice.transports.opening import open_transports
+from sluice.transports.provider_call import call_provider
+from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
+from sluice_simulator.dialect import Dialect, FakeRequest
+from sluice_simulator.registry import DIALECTS
+from tests.simulator.conftest import WebhookInbox
+from tests.unit.providers.examples import content_for, credentials_of, outbound, sample_of
+
+SHORT = 0.5  # seconds: the deadline of a call that never ends
+HTTP = [dialect for dialect in DIALECTS.values() if dialect.transport is TransportKind.HTTP]
+every_http_dialect = pytest.mark.parametrize("dialect", HTTP, ids=lambda dialect: dialect.name)
+with_receipts = pytest.mark.parametrize(
+    "dialect", [dialect for dialect in HTTP if dialect.receipts], ids=lambda dialect: dialect.name
+)
+KINDS = [*sorted(RECEIPT_TYPES), "inbound", "opt_out"]
+OUTCOMES: list[tuple[Behaviour, tuple[type[Outcome], ...]]] = [
+    (Behaviour.ACCEPT, (Accepted,)),
+    (Behaviour.REJECT, (RecipientRejected, Declined)),
+    (Behaviour.THROTTLE, (Throttled,)),
+    (Behaviour.AUTH, (AuthFailed,)),
+    (Behaviour.FAULT, (ProviderFault,)),
+    (Behaviour.HANG, (Unknown,)),
+    (Behaviour.DRIP, (Unknown,)),
+    (Behaviour.RESET, (Unknown,)),
+    (Behaviour.GARBAGE, (Unknown,)),
+    (Behaviour.ACCEPT_SILENT, (Unknown,)),
+    (Behaviour.ACCEPT_RESET, (Unknown,)),
+    (Behaviour.ACCEPT_500, (Unknown,)),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "outcomes"), OUTCOMES)
+@every_http_dialect
+async def test_every_behaviour_has_its_outcome(
+    dialect: Dialect, behaviour: Behaviour, outcomes: tuple[type[Outcome], ...]
+) -> None:
+    package = get_package(dialect.package)
+    deadline = SHORT if behaviour in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
+    async with (
+        Simulator(Scenario(default=Rule(behaviour=behaviour)), endpoints={"one": dialect.name}) as simulator,
+        open_transports() as transports,
+    ):
+        credentials = credentials_of(package, baseUrl=simulator.url("one"))
+
+        found = await call_provider(package, outbound(content_for(package)), credentials, transports, deadline=deadline)
+
+        assert isinstance(found, outcomes)
+        assert len(simulator.calls) == 1  # the transport repeats nothing
+
+
+def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenario:
+    webhook = Webhook(url=inbox.url, secret=sample_of(get_package(dialect.package)).webhook_secret)
+    plan = Receipts.model_validate({"delay": 0, "interval": 0, **receipts})
+    return Scenario(default=Rule(receipts=plan), endpoints={"one": EndpointScenario(webhooks={"*": webhook})})
+
+
+async def receipts_of(
+    dialect: Dialect, inbox: WebhookInbox, http: HttpTransport, **receipts: Any
+) -> tuple[OutboundMessage, list[FakeRequest]]:
+    """A message, and the webhook requests that follow its acceptance."""
+    package = get_package(dialect.package)
+    message = outbound(content_for(package), callback_url=inbox.url)
+    async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
+        request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
+        assert (await http.exchange(request, deadline=10)).is_success
+        await simulator.webhook_sender.wait_idle()
+    return message, inbox.calls
+
+
+def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[WebhookEvent]:
+    package = get_package(dialect.package)
+    assert package.parse_webhook is not None
+    headers = {name.decode(): value.decode("latin-1") for name, value in call.headers.items()}
+    url = inbox.url + (f"?{call.query}" if call.query else "")
+    request = WebhookRequest(call.method, url, headers, call.body, utc_now())
+    return list(package.parse_webhook(request, credentials_of(package), {}).events)
+
+
+@with_receipts
+async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
+    dialect: Dialect, http: HttpTransport, inbox: WebhookInbox
+) -> None:
+    message, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
+
+    found = [event for call in calls for event in parse(dialect, inbox, call)]
+
+    assert found
+    receipts = [event for event in found if isinstance(event, DeliveryReceipt)]
+    assert all(one.reference == message.reference or one.provider_message_id for one in receipts)
+    assert {one.type for one in receipts} <= RECEIPT_TYPES
+
+
+@pytest.mark.parametrize("forgery", Forgery)
+@with_receipts
+async def test_no_forged_receipt_is_believed(
+    dialect: Dialect, http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
+) -> None:
+    for kind in KINDS:
+        await receipts_of(dialect, inbox, http, kinds=(), forged=(forgery,), forged_kind=kind)
+
+    assert inbox.calls
+    for call in inbox.calls:
+        with pytest.raises(InvalidReceiptSignatureError):
+            parse(dialect, inbox, call)
