@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -158,33 +159,36 @@ async def make_tenants(
                     project = await projects.create_project(
                         connection, organization="Bench", slug=f"bench-{number}", name="Bench", now=when
                     )
-                    provider_ids = {}
-                    for endpoint, port in env.sink.ports.items():
-                        channel = Channel(endpoint.partition("-")[0])
-                        if channel.value not in channels:
-                            continue
-                        provider_id = uuid7()
-                        await providers.create_provider(
-                            connection,
-                            provider_id,
-                            project.id,
-                            package="provider-resend" if channel is Channel.EMAIL else "provider-twilio",
-                            channel=channel,
-                            name=endpoint,
-                            encrypted_credentials=cipher.encrypt_credentials(
-                                _credentials(channel, f"http://127.0.0.1:{port}"),
-                                project_id=project.id,
-                                provider_id=provider_id,
-                            ),
-                            now=when,
-                        )
-                        provider_ids[endpoint] = str(provider_id)
+                    provider_ids = {
+                        endpoint: await _create_provider(connection, cipher, project.id, endpoint, port)
+                        for endpoint, port in env.sink.ports.items()
+                        if endpoint.partition("-")[0] in channels
+                    }
                     key = await api_keys.create_key(connection, project.id, name="bench", is_test=False, now=when)
                     made.append(Tenant(key, provider_ids))
         await connection.execute("ANALYZE")
     finally:
         await connection.close()
     return made
+
+
+async def _create_provider(
+    connection: asyncpg.Connection, cipher: CredentialCipher, project_id: UUID, endpoint: str, port: int
+) -> str:
+    channel, provider_id = Channel(endpoint.partition("-")[0]), uuid7()
+    await providers.create_provider(
+        connection,
+        provider_id,
+        project_id,
+        package="provider-resend" if channel is Channel.EMAIL else "provider-twilio",
+        channel=channel,
+        name=endpoint,
+        encrypted_credentials=cipher.encrypt_credentials(
+            _credentials(channel, f"http://127.0.0.1:{port}"), project_id=project_id, provider_id=provider_id
+        ),
+        now=utc_now(),
+    )
+    return str(provider_id)
 
 
 def _credentials(channel: Channel, url: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Generates docs/configuration.md from the settings classes and prints it: `python -m tests.repository.configuration`."""
+"""Prints docs/configuration.md, made from the settings classes: `python -m tests.repository.configuration`."""
 
 import ast
 import importlib

@@ -50,9 +50,9 @@ def test_attempts_count_for_their_provider():
 
 @pytest.mark.parametrize(("scope", "status"), [("account", "unhealthy"), ("message", "healthy"), (None, "healthy")])
 def test_an_account_that_declines_every_message_is_at_fault(scope, status):
-    watch = a_watch(an_event(outcome="accepted"), *[an_event(outcome="declined", scope=scope)] * 9)
+    monitor = a_monitor(an_event(outcome="accepted"), *[an_event(outcome="declined", scope=scope)] * 9)
 
-    assert verdicts(watch) == {PROVIDER: status}
+    assert statuses(monitor) == {PROVIDER: status}
 
 
 def test_an_event_without_an_attempt_is_no_evidence():

@@ -39,12 +39,12 @@ def test_two_encryptions_of_a_value_differ():
 
 
 def test_a_value_copied_to_another_provider_is_not_decrypted():
-    with pytest.raises(SluiceError, match="do not open"):
+    with pytest.raises(SluiceError, match="cannot be decrypted"):
         decrypted(an_encrypted_value(), provider_id=an_id())
 
 
 def test_a_value_copied_to_another_project_is_not_decrypted():
-    with pytest.raises(SluiceError, match="do not open"):
+    with pytest.raises(SluiceError, match="cannot be decrypted"):
         decrypted(an_encrypted_value(), project_id=OTHER_PROJECT)
 
 
