@@ -96,7 +96,7 @@ async def test_a_bad_record_is_dead_lettered_and_the_next_good_one_delivered(
     await testbed.publish(as_json(a_body(subject=subject)), partition=3)
 
     letter = await testbed.dead_letter(3, offset)
-    assert (letter["topic"], letter["kind"]) == ("send.requests", "unreadable")
+    assert (letter["topic"], letter["kind"]) == ("send.requests", "invalid_record")
     assert reason in letter["reason"]
     assert len(await testbed.mails_about(subject)) == 1
 
