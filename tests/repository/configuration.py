@@ -1,4 +1,4 @@
-"""Generates docs/configuration.md from the settings classes and prints it: `python -m tests.repository.configuration`."""
+"""docs/configuration.md, generated from the settings classes: `python -m tests.repository.configuration` prints it."""
 
 import ast
 import importlib
