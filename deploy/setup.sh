@@ -17,7 +17,7 @@ command -v "$python" >/dev/null 2>&1 ||
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "$("$python" --version) cannot make virtual environments; install the package python3-venv"
 
-# A half-made environment, or one whose Python is gone, is recreated.
+# An incomplete environment, or one whose Python is gone, is recreated.
 .venv/bin/python -c 'import pip' 2>/dev/null || "$python" -m venv --clear .venv
 
 uv_pin=$(awk '/^uv==/ { found = 1 } found { print } found && !/\\$/ { exit }' requirements.lock)

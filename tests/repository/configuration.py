@@ -1,4 +1,4 @@
-"""docs/configuration.md, generated from the settings classes: `python -m tests.repository.configuration` prints it."""
+"""Prints docs/configuration.md, made from the settings classes: `python -m tests.repository.configuration`."""
 
 import ast
 import importlib
