@@ -23,7 +23,7 @@ up: setup ## start everything and send a first message
 	@$(BIN)/sluice up
 	@$(BIN)/sluice demo
 
-down: ## end everything that `make up` started
+down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/sluice || $(BIN)/sluice down
 
 status: setup ## what runs, where, and how much memory it takes
@@ -49,7 +49,7 @@ bench: $(BENCH_INSTALLED) ## all eight scenarios against floors and peers, ratio
 bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes
 	@$(BIN)/python -m bench quick
 
-bench-growth: $(BENCH_INSTALLED) ## cost per message as the record, the accounts and a backlog grow
+bench-growth: $(BENCH_INSTALLED) ## cost per message as the database, the accounts and a backlog grow
 	@$(BIN)/python -m bench growth
 
 $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
@@ -63,13 +63,13 @@ SEED ?= 7
 chaos: setup ## MESSAGES=10000 KILLS=200 SEED=7: load, kills, and the check that nothing is lost
 	@$(BIN)/python -m tests.chaos chaos --messages $(MESSAGES) --kills $(KILLS) --seed $(SEED)
 
-crash-sweep: setup ## die at every named crash point, three passes, both channels
+crash-sweep: setup ## kill a process at every failpoint, three hits, both channels
 	@$(BIN)/python -m tests.chaos sweep
 
-campaigns: setup ## NAMES= SIZE=: one kind of trouble each, in quantity
+campaigns: setup ## NAMES= SIZE=: one kind of fault each, in quantity
 	@$(BIN)/python -m tests.chaos campaigns $(NAMES) $(if $(SIZE),--size $(SIZE))
 
-lock: setup ## resolve the dependencies anew into requirements.lock
+lock: setup ## resolve the dependencies again into requirements.lock
 	@sh deploy/lock.sh
 	@sh bench/lock.sh
 

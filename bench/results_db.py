@@ -71,38 +71,6 @@ async def wait_until_settled(dsn: str, *, seconds: float) -> tuple[bool, float]:
         await connection.close()
 
 
-async def outbox_empty(dsn: str, *, seconds: float) -> bool:
-    """Wait until every batch of events has been acknowledged by the broker."""
-    connection = await asyncpg.connect(dsn)
-    deadline = time.monotonic() + seconds
-    try:
-        while await connection.fetchval("SELECT count(*) FROM event_outbox WHERE retry_at < now()", timeout=60):
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(0.2)
-        return True
-    finally:
-        await connection.close()
-
-
-async def count_deliveries(dsn: str) -> int:
-    """The number of deliveries."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        return int(await connection.fetchval("SELECT count(*) FROM deliveries", timeout=300))
-    finally:
-        await connection.close()
-
-
-async def queued(dsn: str) -> int:
-    """The number of unsettled deliveries."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        return int(await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL", timeout=60))
-    finally:
-        await connection.close()
-
-
 async def create_database(server: str, name: str, template: str | None = None) -> str:
     """A new database beside the one of ``server``; its DSN."""
     connection = await asyncpg.connect(server)

@@ -353,7 +353,7 @@ async def concurrency(bench: Bench) -> None:
     found = {}
     for partitions in LITTLE_PARTITIONS:
         bench.end_sluice()
-        await systems.remake_topics(env.addresses["kafka"], topics, partitions)
+        await systems.recreate_topics(env.addresses["kafka"], topics, partitions)
         for slots in LITTLE_SLOTS:
             ours = await bench.start_sluice(settings={"SLUICE_PROVIDER_CONCURRENCY": str(slots)}, tenants=1)
             run = env.next_run()
@@ -378,7 +378,7 @@ async def concurrency(bench: Bench) -> None:
             await bench.check("3")
     report.figure("3", "by partitions and slots", found)
     bench.end_sluice()
-    await systems.remake_topics(env.addresses["kafka"], topics, systems.PARTITIONS)
+    await systems.recreate_topics(env.addresses["kafka"], topics, systems.PARTITIONS)
 
 
 # -- 4 -----------------------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ async def create_topic(servers: str, name: str, partitions: int) -> None:
         await admin.close()
 
 
-async def remake_topics(servers: str, names: Sequence[str], partitions: int) -> None:
+async def recreate_topics(servers: str, names: Sequence[str], partitions: int) -> None:
     """Recreate topics, empty, with another number of partitions. They must not be in use."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()

@@ -25,7 +25,6 @@ class Replica:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending = False
-        self.starts = 0
 
     @property
     def identity(self) -> Identity | None:
@@ -53,15 +52,6 @@ class Replica:
             await self._task
         return None if process is None else process.returncode
 
-    async def kill(self) -> None:
-        """Kill it, without a restart."""
-        self._ending = True
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        if self._task is not None:
-            await self._task
-
     async def restart(self) -> int | None:
         """Stop and start it; returns the exit code."""
         code = await self.stop()
@@ -85,6 +75,5 @@ class Replica:
                 env=self._environment,
                 start_new_session=True,
             )
-        self.starts += 1
         await self._process.wait()
         self._process = None

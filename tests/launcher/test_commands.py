@@ -66,6 +66,47 @@ def test_the_command_line_is_built_without_heavy_libraries():
     assert set(loaded) & {"pydantic", "asyncpg", "aiokafka", "aiohttp", "fastapi", "cryptography"} == set()
 
 
+WITHOUT_LAUNCHER = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "sluice_launcher":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from sluice_cli import main
+installed = main.entry_points
+main.entry_points = lambda group: [each for each in installed(group=group) if "launcher" not in each.value]
+sys.exit(main.main())
+"""
+
+
+def test_the_command_line_works_without_the_launcher_as_in_the_image(command, tmp_path):
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_LAUNCHER, *words],
+            env=command.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "up" not in {line.strip().partition(" ")[0] for line in run("--help").stdout.splitlines()}
+    assert run("generate-key").stdout == f"the encryption key is in {tmp_path / 'data/credentials.key'}\n"
+    assert run("migrate").stderr == (
+        "sluice: SLUICE_POSTGRES_DSN is not set and no installation runs here: start one with `sluice up`\n"
+    )
+
+
+def test_generate_key_creates_the_key_once(command, tmp_path):
+    command("generate-key")
+    key = (tmp_path / "data/credentials.key").read_bytes()
+
+    assert command("generate-key").returncode == 0
+    assert (tmp_path / "data/credentials.key").read_bytes() == key
+
+
 @pytest.mark.parametrize("words", [("status",), ("restart", "kafka"), ("env",)])
 def test_a_command_on_a_running_system_reports_that_there_is_none(command, words):
     answer = command(*words)

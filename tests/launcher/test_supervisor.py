@@ -131,7 +131,7 @@ def test_an_external_service_cannot_be_stopped(stack, tmp_path):
 
     with (
         LocalStack(tmp_path / "second", services=["redis"], external=theirs) as second,
-        pytest.raises(SluiceError, match="redis is not ours"),
+        pytest.raises(SluiceError, match="redis is external"),
     ):
         second.control.stop("redis")
 
@@ -192,7 +192,7 @@ def test_a_supervisor_starts_after_another_was_killed(stack, data_dir):
 
 
 def test_a_second_supervisor_of_the_same_directory_is_an_error(stack, data_dir):
-    with pytest.raises(SluiceError, match="another supervisor has"):
+    with pytest.raises(SluiceError, match="another supervisor uses"):
         LocalStack(data_dir, services=["redis"]).start()
 
     assert ask_redis(stack, "PING") == "+PONG"

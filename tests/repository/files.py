@@ -49,6 +49,20 @@ CHECKED = (
     "tests/repository",
     "tests/unit/bench",
     "bench",
+    "deploy",
+    "docs/benchmarks",
+    "docs/decisions",
+    "docs/glossary.md",
+    "docs/index.md",
+    "docs/operations.md",
+    "docs/reliability.md",
+    "docs/simulator.md",
+    "Makefile",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "docker-compose.yml",
 )
 
 

@@ -62,10 +62,6 @@ class ManagedProcess:
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
 
-    @property
-    def log_path(self) -> Path:
-        return self._log_path
-
     def start(self) -> None:
         """Begin to keep it running; no effect if that is so already."""
         if self._task is None or self._task.done():
