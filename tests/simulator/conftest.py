@@ -1,4 +1,4 @@
-"""A place that receives receipts, and calls as a provider's customer makes them."""
+"""A receiver of webhooks, and calls as a provider's customer makes them."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def twilio_credentials(simulator: Simulator) -> TwilioCredentials:
 
 
 class SimulatorClient:
-    """Calls the simulator's doors, one request each."""
+    """Calls the simulator's endpoints, one request each."""
 
     def __init__(self, simulator: Simulator, transport: HttpTransport) -> None:
         self.simulator = simulator
-        self.wire = transport
+        self.transport = transport
 
     async def email(self, message: OutboundMessage | None = None, *, endpoint: str = "resend") -> httpx.Response:
         request = RESEND.build(message or outbound(an_email()), resend_credentials(self.simulator, endpoint))
-        return await self.wire.exchange(request, deadline=10)
+        return await self.transport.exchange(request, deadline=10)
 
     async def sms(self, message: OutboundMessage | None = None) -> httpx.Response:
         request = TWILIO.build(message or outbound(an_sms()), twilio_credentials(self.simulator))
-        return await self.wire.exchange(request, deadline=10)
+        return await self.transport.exchange(request, deadline=10)
 
 
 class WebhookInbox:
-    """Takes receipts; answers with the statuses it is given, then with 204."""
+    """Receives webhooks; responds with the given statuses, then with 204."""
 
     def __init__(self) -> None:
         self.url = ""

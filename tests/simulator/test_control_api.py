@@ -36,19 +36,19 @@ async def control(
     return await http.exchange(httpx.Request(method, simulator.control_url + path, content=content), deadline=10)
 
 
-async def test_the_script_can_be_changed_while_it_runs(http: HttpTransport) -> None:
+async def test_the_scenario_can_be_changed_while_it_runs(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
 
         put = await control(http, simulator, "PUT", "/scenario", {"default": {"behaviour": "fault"}})
 
         assert put.status_code == 200
-        assert (await customer.email()).status_code == 500
+        assert (await client.email()).status_code == 500
         assert (await control(http, simulator, "GET", "/scenario")).json() == {"default": {"behaviour": "fault"}}
 
 
 @pytest.mark.parametrize("body", [{"default": {"behaviour": "explode"}}, [], {"nonsense": 1}])
-async def test_a_wrong_script_changes_nothing(http: HttpTransport, body: Any) -> None:
+async def test_a_wrong_scenario_changes_nothing(http: HttpTransport, body: Any) -> None:
     async with Simulator() as simulator:
         assert (await control(http, simulator, "PUT", "/scenario", body)).status_code == 422
         assert (await SimulatorClient(simulator, http).email()).status_code == 200
@@ -88,10 +88,10 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
             program.kill()
 
 
-async def test_the_command_serves_until_it_is_told_to_stop(http: HttpTransport, tmp_path: Path) -> None:
-    (tmp_path / "script.toml").write_text('[endpoints.bad]\nbehaviour = "fault"\nphase = "end_of_data"\n')
+async def test_the_command_serves_until_sigterm(http: HttpTransport, tmp_path: Path) -> None:
+    (tmp_path / "scenario.toml").write_text('[endpoints.bad]\nbehaviour = "fault"\nphase = "end_of_data"\n')
     endpoints = ["--endpoint", "good=smtp", "--endpoint", "bad=smtp"]
-    options = ["--scenario", str(tmp_path / "script.toml"), "--log-dir", str(tmp_path), "--control-port", "0"]
+    options = ["--scenario", str(tmp_path / "scenario.toml"), "--log-dir", str(tmp_path), "--control-port", "0"]
     with process(*SLUICE, *endpoints, *options) as program:
         assert program.stdout is not None
         where = json.loads(program.stdout.readline())

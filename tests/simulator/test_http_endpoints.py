@@ -1,4 +1,4 @@
-"""Resend's and Twilio's far ends: their rules, and what the ledger says of each call."""
+"""Resend's and Twilio's dialects: their rules, and the call log's lines."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def name_of(answer: httpx.Response) -> Any:
 
 async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mail(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
 
-        first, again = await customer.email(), await customer.email()
+        first, again = await client.email(), await client.email()
 
         assert first.json() == again.json()
         assert [line["accepted"] for line in simulator.calls] == [True, False]
@@ -41,10 +41,10 @@ async def test_the_same_key_over_the_same_bytes_gets_the_same_answer_and_one_mai
 
 async def test_the_same_key_over_other_bytes_is_refused(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = SimulatorClient(simulator, http)
-        await customer.email()
+        client = SimulatorClient(simulator, http)
+        await client.email()
 
-        answer = await customer.email(outbound(an_email(subject="Other")))
+        answer = await client.email(outbound(an_email(subject="Other")))
 
         assert (answer.status_code, name_of(answer)) == (409, "invalid_idempotent_request")
         assert simulator.endpoints["resend"].accepted == 1
@@ -52,12 +52,12 @@ async def test_the_same_key_over_other_bytes_is_refused(http: HttpTransport) -> 
 
 async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(http: HttpTransport) -> None:
     async with Simulator(Scenario(default=Rule(latency=Latency(median=30)))) as simulator:
-        customer = SimulatorClient(simulator, http)
-        first = asyncio.create_task(customer.email())
+        client = SimulatorClient(simulator, http)
+        first = asyncio.create_task(client.email())
         while simulator.endpoints["resend"].idempotency_count == 0:
             await asyncio.sleep(0.001)
 
-        answer = await customer.email()
+        answer = await client.email()
 
         assert (answer.status_code, name_of(answer)) == (409, "concurrent_idempotent_requests")
         first.cancel()
@@ -67,10 +67,10 @@ async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(h
 @pytest.mark.parametrize("do", [Behaviour.ACCEPT_500, Behaviour.ACCEPT_RESET])
 async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpTransport, do: Behaviour) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
-        customer = SimulatorClient(simulator, http)
-        await asyncio.gather(customer.email(), return_exceptions=True)
+        client = SimulatorClient(simulator, http)
+        await asyncio.gather(client.email(), return_exceptions=True)
 
-        again = await customer.email()
+        again = await client.email()
 
         assert again.json() == {"id": simulator.calls[0]["provider_message_id"]}
         assert simulator.endpoints["resend"].accepted == 1
@@ -79,26 +79,26 @@ async def test_a_repeat_after_a_lost_answer_gets_the_stored_one(http: HttpTransp
 @pytest.mark.parametrize(
     "do", [Behaviour.REJECT, Behaviour.FAULT, Behaviour.THROTTLE, Behaviour.RESET, Behaviour.GARBAGE]
 )
-async def test_what_was_not_taken_is_not_remembered(http: HttpTransport, do: Behaviour) -> None:
+async def test_a_key_is_stored_only_when_the_message_was_taken(http: HttpTransport, do: Behaviour) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
-        customer = SimulatorClient(simulator, http)
-        await asyncio.gather(customer.email(), return_exceptions=True)
+        client = SimulatorClient(simulator, http)
+        await asyncio.gather(client.email(), return_exceptions=True)
         simulator.apply_scenario(Scenario())
 
-        assert (await customer.email()).status_code == 200
+        assert (await client.email()).status_code == 200
         assert simulator.endpoints["resend"].accepted == 1
 
 
-async def test_keys_of_two_doors_are_two_memories(http: HttpTransport) -> None:
+async def test_two_endpoints_store_their_keys_apart(http: HttpTransport) -> None:
     async with Simulator(endpoints={"a": "resend", "b": "resend"}) as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
 
-        first, second = await customer.email(endpoint="a"), await customer.email(endpoint="b")
+        first, second = await client.email(endpoint="a"), await client.email(endpoint="b")
 
         assert first.json() != second.json()
 
 
-# What they refuse by themselves
+# Refusals before the scenario
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_keys_of_two_doors_are_two_memories(http: HttpTransport) -> None:
         ({"content": b"{"}, 422, "validation_error"),
         ({"content": b"[]"}, 422, "missing_required_field"),
         ({"content": b'{"from":"a@b","to":["c@d"],"subject":"x"}'}, 422, "missing_required_field"),
-        ({"content": b'{"from":"a@b","to":["nobody"],"subject":"x","text":"y"}'}, 422, "validation_error"),
+        ({"content": b'{"from":"a@b","to":["no address"],"subject":"x","text":"y"}'}, 422, "validation_error"),
     ],
 )
 async def test_resend_refuses_what_resend_refuses(
@@ -172,12 +172,12 @@ async def test_twilio_refuses_what_twilio_refuses(
         assert (await SimulatorClient(simulator, http).sms(message)).json()["code"] == code
 
 
-async def test_a_throttled_caller_is_told_how_long(http: HttpTransport) -> None:
+async def test_a_throttled_response_names_the_wait(http: HttpTransport) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=Behaviour.THROTTLE, retry_after=7))) as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
 
-        assert (await customer.email()).headers["retry-after"] == "7"
-        assert (await customer.sms()).headers["retry-after"] == "7"
+        assert (await client.email()).headers["retry-after"] == "7"
+        assert (await client.sms()).headers["retry-after"] == "7"
 
 
 async def test_a_rule_may_name_the_providers_error(http: HttpTransport) -> None:
@@ -186,13 +186,13 @@ async def test_a_rule_may_name_the_providers_error(http: HttpTransport) -> None:
         "twilio": EndpointScenario(behaviour=Behaviour.REJECT, code="21610"),
     }
     async with Simulator(Scenario(endpoints=endpoints)) as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
 
-        assert name_of(await customer.email()) == "daily_quota_exceeded"
-        assert (await customer.sms()).json()["code"] == 21610
+        assert name_of(await client.email()) == "daily_quota_exceeded"
+        assert (await client.sms()).json()["code"] == 21610
 
 
-# The ledger
+# The call log
 
 
 async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport,
         (Behaviour.ACCEPT_500, True, True),
     ],
 )
-async def test_the_ledger_knows_what_was_taken_and_what_was_answered(
+async def test_the_call_log_holds_what_was_taken_and_what_was_answered(
     http: HttpTransport, do: Behaviour, accepted: bool, answered: bool
 ) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
@@ -262,10 +262,10 @@ async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: Htt
         assert (line["accepted"], line["answered"]) == (True, False)
 
 
-def test_a_ledger_is_continued_and_never_rewritten(tmp_path: Path) -> None:
-    for verdict in ("a", "b"):
+def test_a_call_log_is_continued_and_never_rewritten(tmp_path: Path) -> None:
+    for behaviour in ("a", "b"):
         call_log = CallLog(tmp_path / "x" / "calls.jsonl")
-        call_log.write(behaviour=verdict)
+        call_log.write(behaviour=behaviour)
         call_log.close()
 
     lines = (tmp_path / "x" / "calls.jsonl").read_text().splitlines()
@@ -274,10 +274,10 @@ def test_a_ledger_is_continued_and_never_rewritten(tmp_path: Path) -> None:
 
 async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpTransport) -> None:
     async with Simulator() as simulator:
-        customer = SimulatorClient(simulator, http)
+        client = SimulatorClient(simulator, http)
         messages = [replace(outbound(an_email()), reference=f"att_{n}") for n in range(300)]
 
-        answers = await asyncio.gather(*map(customer.email, messages))
+        answers = await asyncio.gather(*map(client.email, messages))
 
         assert len({answer.json()["id"] for answer in answers}) == 300
         assert {line["key"] for line in simulator.calls} == {message.reference for message in messages}

@@ -1,4 +1,4 @@
-"""A script is data: which rule holds for whom, and what the dice make of it."""
+"""A scenario is data: which rule applies to a recipient, and what is drawn from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sluice_simulator.scenario import Behaviour, EndpointScenario, Latency, Rule
 from sluice_simulator.webhook_sender import WebhookSender
 
 
-def a_door(scenario: Scenario, kind: str = "resend") -> Endpoint:
+def an_endpoint(scenario: Scenario, kind: str = "resend") -> Endpoint:
     endpoint = Endpoint(kind, DIALECTS[kind], CallLog(), WebhookSender(CallLog()))
     endpoint.apply_scenario(scenario)
     return endpoint
@@ -35,11 +35,11 @@ def a_door(scenario: Scenario, kind: str = "resend") -> Endpoint:
         ("+19990050001", Behaviour.HANG),
     ],
 )
-def test_some_recipients_mean_something_without_any_script(recipient: str, do: Behaviour) -> None:
+def test_some_recipients_select_a_behaviour_without_a_scenario(recipient: str, do: Behaviour) -> None:
     assert Scenario().rules("resend").match(recipient).behaviour is do
 
 
-def test_the_longest_prefix_decides_and_the_doors_own_comes_before_the_common_one() -> None:
+def test_the_longest_prefix_decides_and_an_endpoints_own_comes_before_a_common_one() -> None:
     scenario = Scenario(
         default=Rule(behaviour=Behaviour.FAULT),
         prefixes={"a": Rule(behaviour=Behaviour.REJECT), "an": Rule(behaviour=Behaviour.THROTTLE)},
@@ -69,21 +69,21 @@ def test_equal_seeds_treat_equal_calls_equally_in_any_order() -> None:
     rule = Rule(probabilities={Behaviour.HANG: 0.3}, fail=20, latency=Latency(median=1, sigma=1))
     people = [f"{n}@example.org" for n in range(50)]
 
-    def judged(seed: int, order: list[str]) -> dict[str, tuple[Behaviour, float]]:
-        endpoint = a_door(Scenario(seed=seed, default=rule))
-        return {who: (verdict.behaviour, verdict.delay) for who in order for verdict in [endpoint.decide(who)]}
+    def decided(seed: int, order: list[str]) -> dict[str, tuple[Behaviour, float]]:
+        endpoint = an_endpoint(Scenario(seed=seed, default=rule))
+        return {who: (found.behaviour, found.delay) for who in order for found in [endpoint.decide(who)]}
 
-    assert judged(1, people) == judged(1, people[::-1])
-    assert judged(1, people) != judged(2, people)
+    assert decided(1, people) == decided(1, people[::-1])
+    assert decided(1, people) != decided(2, people)
 
 
 def test_a_repeated_call_may_fare_differently() -> None:
-    endpoint = a_door(Scenario(default=Rule(fail=50)))
+    endpoint = an_endpoint(Scenario(default=Rule(fail=50)))
 
     assert {endpoint.decide("ana@example.org").behaviour for _ in range(40)} == {Behaviour.ACCEPT, Behaviour.FAULT}
 
 
-def test_the_odds_are_kept() -> None:
+def test_the_probabilities_are_kept() -> None:
     rule = Rule(probabilities={Behaviour.HANG: 0.25, Behaviour.REJECT: 0.25}, fail=25)
     dice = Random(7)
 
@@ -108,7 +108,7 @@ def test_slowness_is_lognormal_about_its_median() -> None:
 
 
 def test_what_is_above_the_limit_is_throttled() -> None:
-    endpoint = a_door(Scenario(default=Rule(limit=5)))
+    endpoint = an_endpoint(Scenario(default=Rule(limit=5)))
 
     assert [endpoint.decide("ana@example.org").behaviour for _ in range(7)] == [Behaviour.ACCEPT] * 5 + [
         Behaviour.THROTTLE
@@ -128,7 +128,7 @@ phase = "greeting"
 """
 
 
-def test_a_script_is_read_from_toml_or_json(tmp_path: Path) -> None:
+def test_a_scenario_is_read_from_toml_or_json(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(TOML)
     scenario = read_scenario(tmp_path / "a.toml")
     (tmp_path / "a.json").write_text(scenario.model_dump_json(exclude_unset=True))
@@ -147,6 +147,6 @@ def test_a_script_is_read_from_toml_or_json(tmp_path: Path) -> None:
         {"prefixes": {"a": {"limit": 0}}},
     ],
 )
-def test_a_script_with_a_mistake_is_refused(fields: dict[str, Any]) -> None:
+def test_a_scenario_with_a_mistake_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Scenario.model_validate(fields)

@@ -1,4 +1,4 @@
-"""The SMTP door: what it takes is what was sent, and its accidents are real ones."""
+"""The SMTP endpoint: it takes exactly what was sent, and its resets are real ones."""
 
 from __future__ import annotations
 

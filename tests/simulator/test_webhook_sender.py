@@ -1,4 +1,4 @@
-"""What the far ends say later: believed when genuine, refused when forged, by the packages themselves."""
+"""Receipts of the fake providers: the packages believe genuine ones and refuse forged ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ from sluice.providers.contract import (
 )
 from sluice.runtime.clock import utc_now
 from sluice.transports.http import HttpTransport
-from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
-from sluice_simulator import webhook_sender as postal
+from sluice_simulator import (
+    Behaviour,
+    EndpointScenario,
+    Forgery,
+    Receipts,
+    Rule,
+    Scenario,
+    Simulator,
+    Webhook,
+    webhook_sender,
+)
 from sluice_simulator.dialect import FakeRequest
 from tests.simulator.conftest import (
     WEBHOOK_SECRET,
@@ -30,7 +39,7 @@ from tests.simulator.conftest import (
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
 
-def a_script(inbox: WebhookInbox, do: Behaviour = Behaviour.ACCEPT, **plan: Any) -> Scenario:
+def a_scenario(inbox: WebhookInbox, do: Behaviour = Behaviour.ACCEPT, **plan: Any) -> Scenario:
     webhook = Webhook(url=inbox.url, secret=WEBHOOK_SECRET)
     return Scenario(
         default=Rule(behaviour=do, receipts=Receipts.model_validate({"delay": 0, "interval": 0.001, **plan})),
@@ -61,7 +70,7 @@ KINDS = ("sent", "delivered", "bounced", "soft_bounce", "failed")
 
 async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTransport, inbox: WebhookInbox) -> None:
     kinds = (*KINDS, "complained", "deferred", "opened", "clicked")
-    async with Simulator(a_script(inbox, kinds=kinds)) as simulator:
+    async with Simulator(a_scenario(inbox, kinds=kinds)) as simulator:
         answer = await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
 
@@ -73,7 +82,7 @@ async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTrans
 
 
 async def test_twilios_receipts_are_genuine_and_name_the_attempt(http: HttpTransport, inbox: WebhookInbox) -> None:
-    async with Simulator(a_script(inbox, kinds=KINDS)) as simulator:
+    async with Simulator(a_scenario(inbox, kinds=KINDS)) as simulator:
         answer = await SimulatorClient(simulator, http).sms(an_sms_to_us(inbox))
         await simulator.webhook_sender.wait_idle()
 
@@ -88,7 +97,7 @@ async def test_twilios_receipts_are_genuine_and_name_the_attempt(http: HttpTrans
 async def test_a_forged_receipt_of_resend_is_not_believed(
     http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
 ) -> None:
-    async with Simulator(a_script(inbox, kinds=(), forged=(forgery,))) as simulator:
+    async with Simulator(a_scenario(inbox, kinds=(), forged=(forgery,))) as simulator:
         await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
 
@@ -101,7 +110,7 @@ async def test_a_forged_receipt_of_resend_is_not_believed(
 async def test_a_forged_receipt_of_twilio_is_not_believed(
     http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
 ) -> None:
-    async with Simulator(a_script(inbox, kinds=(), forged=(forgery,))) as simulator:
+    async with Simulator(a_scenario(inbox, kinds=(), forged=(forgery,))) as simulator:
         await SimulatorClient(simulator, http).sms(an_sms_to_us(inbox))
         await simulator.webhook_sender.wait_idle()
 
@@ -110,8 +119,8 @@ async def test_a_forged_receipt_of_twilio_is_not_believed(
             of_twilio(simulator, inbox, call)
 
 
-async def test_duplicates_are_the_same_statement(http: HttpTransport, inbox: WebhookInbox) -> None:
-    async with Simulator(a_script(inbox, kinds=("sent", "delivered"), copies=5)) as simulator:
+async def test_duplicates_have_the_same_receipt_id(http: HttpTransport, inbox: WebhookInbox) -> None:
+    async with Simulator(a_scenario(inbox, kinds=("sent", "delivered"), copies=5)) as simulator:
         await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
 
@@ -124,9 +133,9 @@ async def test_duplicates_are_the_same_statement(http: HttpTransport, inbox: Web
 async def test_a_receipt_is_repeated_until_it_is_taken(
     http: HttpTransport, inbox: WebhookInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postal, "RETRY_DELAYS", (0.001,) * 5)
+    monkeypatch.setattr(webhook_sender, "RETRY_DELAYS", (0.001,) * 5)
     inbox.statuses = [500, 503, 302]
-    async with Simulator(a_script(inbox, kinds=("delivered",))) as simulator:
+    async with Simulator(a_scenario(inbox, kinds=("delivered",))) as simulator:
         await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
 
@@ -136,10 +145,10 @@ async def test_a_receipt_is_repeated_until_it_is_taken(
         assert [line["status"] for line in simulator.webhook_log.lines] == [500, 503, 302, 204]
 
 
-async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpTransport, inbox: WebhookInbox) -> None:
+async def test_the_receipt_log_marks_the_forged(http: HttpTransport, inbox: WebhookInbox) -> None:
     inbox.statuses = [204, 204]
     plan: dict[str, Any] = {"kinds": ("sent", "delivered"), "forged": ("wrong-key",), "interval": 0.05}
-    async with Simulator(a_script(inbox, **plan)) as simulator:
+    async with Simulator(a_scenario(inbox, **plan)) as simulator:
         await SimulatorClient(simulator, http).email()
         await simulator.webhook_sender.wait_idle()
 
@@ -153,7 +162,7 @@ async def test_the_receipt_ledger_tells_the_genuine_from_the_forged(http: HttpTr
 async def test_receipts_may_come_in_any_order(http: HttpTransport, inbox: WebhookInbox) -> None:
     orders = set()
     plan: dict[str, Any] = {"kinds": ("sent", "delivered", "opened", "clicked"), "shuffle": True, "interval": 0.01}
-    async with Simulator(a_script(inbox, **plan)) as simulator:
+    async with Simulator(a_scenario(inbox, **plan)) as simulator:
         for number in range(4):
             to = f"{number}@example.org"
             message = outbound(an_email(to=(to,)), reference=f"att_{number}")
@@ -165,7 +174,7 @@ async def test_receipts_may_come_in_any_order(http: HttpTransport, inbox: Webhoo
 
 
 async def test_a_receipt_may_come_before_the_answer(http: HttpTransport, inbox: WebhookInbox) -> None:
-    scenario = a_script(inbox, kinds=("delivered",), before_answer=True)
+    scenario = a_scenario(inbox, kinds=("delivered",), before_answer=True)
     slow = scenario.model_copy(
         update={"default": Rule.model_validate({**scenario.default.model_dump(), "latency": {"median": 5}})}
     )
@@ -180,8 +189,10 @@ async def test_a_receipt_may_come_before_the_answer(http: HttpTransport, inbox: 
 
 
 @pytest.mark.parametrize("do", [Behaviour.REJECT, Behaviour.FAULT, Behaviour.RESET, Behaviour.HANG])
-async def test_nothing_is_said_of_what_was_not_taken(http: HttpTransport, inbox: WebhookInbox, do: Behaviour) -> None:
-    async with Simulator(a_script(inbox, do=do)) as simulator:
+async def test_no_receipt_follows_a_message_that_was_not_taken(
+    http: HttpTransport, inbox: WebhookInbox, do: Behaviour
+) -> None:
+    async with Simulator(a_scenario(inbox, do=do)) as simulator:
         request = resend.build(outbound(an_email()), resend_credentials(simulator))
         await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
         await simulator.webhook_sender.wait_idle()

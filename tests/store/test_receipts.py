@@ -18,7 +18,7 @@ pytestmark = pytest.mark.store
 DELIVERED, BOUNCED, OPENED, FAILED = EventType.DELIVERED, EventType.BOUNCED, EventType.OPENED, EventType.FAILED
 
 
-def a_statement(delivery_id, kind=DELIVERED, **changes):
+def a_receipt(delivery_id, kind=DELIVERED, **changes):
     defaults = {
         "delivery_id": delivery_id,
         "attempt": 1,
@@ -30,8 +30,8 @@ def a_statement(delivery_id, kind=DELIVERED, **changes):
     return ReceiptEntry(**defaults | changes)
 
 
-async def hear(store, *statements):
-    return await receipts.apply(store.pool, statements, now=after(6), outbox_retry_after=seconds(10))
+async def apply(store, *entries):
+    return await receipts.apply(store.pool, entries, now=after(6), outbox_retry_after=seconds(10))
 
 
 async def a_sent_delivery(store):
@@ -41,35 +41,35 @@ async def a_sent_delivery(store):
 async def test_a_receipt_moves_its_delivery(store):
     delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(store, a_statement(delivery_id, detail="250 ok"))
+    applied = await apply(store, a_receipt(delivery_id, detail="250 ok"))
 
-    assert heard.known == [True]
+    assert applied.known == [True]
     assert await store.state(delivery_id) == "DELIVERED"
     assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
-async def test_a_note_moves_nothing(store):
+async def test_an_opened_receipt_moves_nothing(store):
     delivery_id = await a_sent_delivery(store)
 
-    await hear(store, a_statement(delivery_id, OPENED))
+    await apply(store, a_receipt(delivery_id, OPENED))
 
     assert (await store.state(delivery_id), (await store.history(delivery_id))[-1]) == ("SENT", "opened")
 
 
 async def test_a_repeated_receipt_changes_nothing(store):
     delivery_id = await a_sent_delivery(store)
-    await hear(store, a_statement(delivery_id))
+    await apply(store, a_receipt(delivery_id))
 
-    heard = await hear(store, a_statement(delivery_id))
+    applied = await apply(store, a_receipt(delivery_id))
 
-    assert (heard.known, heard.events, heard.outbox_id) == ([True], [], None)
+    assert (applied.known, applied.events, applied.outbox_id) == ([True], [], None)
     assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
 
 async def test_a_receipt_that_comes_a_hundred_times_at_once_counts_once(store):
     delivery_id = await a_sent_delivery(store)
 
-    await at_once(*[hear(store, *[a_statement(delivery_id)] * 10) for _ in range(10)])
+    await at_once(*[apply(store, *[a_receipt(delivery_id)] * 10) for _ in range(10)])
 
     assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
 
@@ -82,7 +82,7 @@ async def test_receipts_in_any_order_end_in_one_state(store, order):
     delivery_id = await a_sent_delivery(store)
 
     for kind in order:
-        await hear(store, a_statement(delivery_id, kind))
+        await apply(store, a_receipt(delivery_id, kind))
 
     assert await store.state(delivery_id) == "COMPLAINED"
     assert sorted(await store.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
@@ -92,7 +92,7 @@ async def test_receipts_in_any_order_end_in_one_state(store, order):
 async def test_receipts_in_one_batch_end_in_the_same_state(store, order):
     delivery_id = await a_sent_delivery(store)
 
-    await hear(store, *[a_statement(delivery_id, kind) for kind in order])
+    await apply(store, *[a_receipt(delivery_id, kind) for kind in order])
 
     assert await store.state(delivery_id) == "COMPLAINED"
     assert sorted(await store.history(delivery_id)) == sorted(["accepted", "sending", "sent", *KINDS])
@@ -102,7 +102,7 @@ async def test_receipts_in_one_batch_end_in_the_same_state(store, order):
 async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(store, kind):
     delivery_id = await store.a_delivery_in_flight()
 
-    await hear(store, a_statement(delivery_id, kind))
+    await apply(store, a_receipt(delivery_id, kind))
 
     row = await store.pending(delivery_id)
     assert (row["state"], row["in_flight"]) == (fold([EventType.SENDING, kind]), True)
@@ -110,7 +110,7 @@ async def test_a_delivery_in_flight_becomes_what_its_history_folds_to(store, kin
 
 async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(store):
     delivery_id = await store.a_delivery_in_flight()
-    await hear(store, a_statement(delivery_id))
+    await apply(store, a_receipt(delivery_id))
 
     await store.transition(a_transition(delivery_id, SENT, outcome="accepted"))
 
@@ -126,15 +126,15 @@ async def test_a_receipt_before_our_own_settling_is_not_undone_by_it(store):
 async def test_a_receipt_about_no_attempt_of_that_provider_is_not_known(store, changes):
     delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(store, a_statement(**{"delivery_id": delivery_id} | changes))
+    applied = await apply(store, a_receipt(**{"delivery_id": delivery_id} | changes))
 
-    assert heard.known == [False]
+    assert applied.known == [False]
     assert await store.state(delivery_id) == "SENT"
     assert [await store.count("receipts"), len(await store.history(delivery_id))] == [0, 3]
 
 
 def by_message_id(provider_message_id, **changes):
-    return a_statement(None, attempt=None, provider_message_id=provider_message_id, **changes)
+    return a_receipt(None, attempt=None, provider_message_id=provider_message_id, **changes)
 
 
 async def sent_with_ids(store, *receipt_ids):
@@ -151,7 +151,7 @@ async def test_a_receipt_is_found_by_any_message_id_of_its_attempt(store, part):
     parts = (uuid4().hex, uuid4().hex)
     delivery_id = await sent_with_ids(store, *parts)
 
-    applied = await hear(store, by_message_id(parts[part]))
+    applied = await apply(store, by_message_id(parts[part]))
 
     assert applied.known == [True]
     assert await store.history(delivery_id) == ["accepted", "sending", "sent", "delivered"]
@@ -160,7 +160,7 @@ async def test_a_receipt_is_found_by_any_message_id_of_its_attempt(store, part):
 async def test_a_message_id_of_another_provider_leads_nowhere(store, one_id):
     await sent_with_ids(store, one_id)
 
-    applied = await hear(store, by_message_id(one_id, provider_id=an_id()), by_message_id(uuid4().hex))
+    applied = await apply(store, by_message_id(one_id, provider_id=an_id()), by_message_id(uuid4().hex))
 
     assert applied.known == [False, False]
 
@@ -168,7 +168,7 @@ async def test_a_message_id_of_another_provider_leads_nowhere(store, one_id):
 async def test_a_message_id_that_was_used_again_leads_to_the_newest_attempt(store, one_id):
     old, new = await sent_with_ids(store, one_id), await sent_with_ids(store, one_id)
 
-    await hear(store, by_message_id(one_id))
+    await apply(store, by_message_id(one_id))
 
     assert (await store.state(min(old, new)), await store.state(max(old, new))) == ("SENT", "DELIVERED")
 
@@ -176,7 +176,7 @@ async def test_a_message_id_that_was_used_again_leads_to_the_newest_attempt(stor
 async def test_our_reference_comes_before_a_message_id(store, one_id):
     one, other = await sent_with_ids(store, one_id), await a_sent_delivery(store)
 
-    await hear(store, a_statement(other, provider_message_id=one_id))
+    await apply(store, a_receipt(other, provider_message_id=one_id))
 
     assert (await store.state(one), await store.state(other)) == ("SENT", "DELIVERED")
 
@@ -187,13 +187,13 @@ async def test_a_step_that_lost_its_race_leaves_no_message_id(store, one_id):
     lost = a_transition(delivery_id, SENT, provider_id=PROVIDER, receipt_ids=(one_id,))
 
     assert await store.transitioned(lost) == set()
-    assert (await hear(store, by_message_id(one_id))).known == [False]
+    assert (await apply(store, by_message_id(one_id))).known == [False]
 
 
 async def test_a_receipt_keeps_its_reason_and_its_payload(store):
     delivery_id = await a_sent_delivery(store)
 
-    applied = await hear(store, a_statement(delivery_id, BOUNCED, reason=Reason.FULL, payload='{"a": 1}'))
+    applied = await apply(store, a_receipt(delivery_id, BOUNCED, reason=Reason.FULL, payload='{"a": 1}'))
 
     assert [event["reason"] for event in applied.events] == ["full"]
     assert [event["reason"] for event in await store.outbox_rows(applied.outbox_id)] == ["full"]
@@ -201,88 +201,86 @@ async def test_a_receipt_keeps_its_reason_and_its_payload(store):
     assert kept == '{"a": 1}'
 
 
-async def test_the_known_ones_of_a_batch_are_told_in_its_order(store):
+async def test_the_known_ones_of_a_batch_are_reported_in_its_order(store):
     delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(
+    applied = await apply(
         store,
-        a_statement(uuid4()),
-        a_statement(delivery_id),
-        a_statement(delivery_id, attempt=9),
-        a_statement(delivery_id, OPENED),
+        a_receipt(uuid4()),
+        a_receipt(delivery_id),
+        a_receipt(delivery_id, attempt=9),
+        a_receipt(delivery_id, OPENED),
     )
 
-    assert heard.known == [False, True, False, True]
+    assert applied.known == [False, True, False, True]
 
 
 async def test_two_deliveries_in_one_batch_keep_their_own_numbers(store):
     one, other = await a_sent_delivery(store), await a_sent_delivery(store)
 
-    await hear(
-        store, a_statement(one), a_statement(other, OPENED), a_statement(other, BOUNCED), a_statement(one, OPENED)
-    )
+    await apply(store, a_receipt(one), a_receipt(other, OPENED), a_receipt(other, BOUNCED), a_receipt(one, OPENED))
 
     assert sorted((await store.history(one))[3:]) == ["delivered", "opened"]
     assert sorted((await store.history(other))[3:]) == ["bounced", "opened"]
 
 
-async def test_a_receipt_settles_what_waits_after_an_ambiguous_attempt(store):
+async def test_a_receipt_settles_a_delivery_after_an_unknown_attempt(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60))
 
-    await hear(store, a_statement(delivery_id))
+    await apply(store, a_receipt(delivery_id))
 
     row = await store.pending(delivery_id)
     assert (row["state"], row["due_at"]) == ("DELIVERED", None)
     assert await store.due(after(9999), low_watermarks=after(9999)) == []
 
 
-async def test_a_provider_that_dropped_it_makes_an_ambiguous_delivery_due_at_once(store):
+async def test_a_receipt_that_it_was_dropped_makes_a_delivery_with_an_unknown_attempt_due_at_once(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60))
 
-    await hear(store, a_statement(delivery_id, FAILED))
+    await apply(store, a_receipt(delivery_id, FAILED))
 
     assert (await store.state(delivery_id), await store.due(after(6))) == ("SENDING", [delivery_id])
 
 
 @pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventType.SOFT_BOUNCE])
-async def test_bad_news_of_an_attempt_that_was_followed_by_another_moves_nothing(store, kind):
+async def test_a_negative_receipt_of_an_attempt_that_was_followed_by_another_moves_nothing(store, kind):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
     await store.claim(a_claim(delivery_id, 2))
     await store.transition(a_transition(delivery_id, SENT, attempt=2, outcome="accepted"))
 
-    await hear(store, a_statement(delivery_id, kind))
+    await apply(store, a_receipt(delivery_id, kind))
 
     assert (await store.state(delivery_id), (await store.history(delivery_id))[-1]) == ("SENT", kind)
 
 
-async def test_good_news_of_an_earlier_attempt_counts(store):
+async def test_a_positive_receipt_of_an_earlier_attempt_counts(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
     await store.claim(a_claim(delivery_id, 2))
     await store.transition(a_transition(delivery_id, FAILED, attempt=2, outcome="rejected"))
 
-    await hear(store, a_statement(delivery_id))
+    await apply(store, a_receipt(delivery_id))
 
     assert await store.state(delivery_id) == "DELIVERED"
 
 
-async def test_the_events_of_receipts_are_announced(store):
+async def test_the_events_of_receipts_are_in_the_outbox(store):
     delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(store, a_statement(delivery_id, OPENED), a_statement(delivery_id))
+    applied = await apply(store, a_receipt(delivery_id, OPENED), a_receipt(delivery_id))
 
-    covered = await store.outbox_rows(heard.outbox_id)
-    told = {(event["delivery_id"], event["sequence"], event["type"]) for event in heard.events}
-    assert {(event["delivery_id"], event["sequence"], event["type"]) for event in covered} == told
-    assert {kind for _, _, kind in told} == {"opened", "delivered"}
+    covered = await store.outbox_rows(applied.outbox_id)
+    published = {(event["delivery_id"], event["sequence"], event["type"]) for event in applied.events}
+    assert {(event["delivery_id"], event["sequence"], event["type"]) for event in covered} == published
+    assert {kind for _, _, kind in published} == {"opened", "delivered"}
 
 
-async def test_what_was_told_at_once_and_what_is_told_later_agree(store):
+async def test_events_published_at_once_and_from_the_outbox_agree(store):
     delivery_id = await a_sent_delivery(store)
 
-    heard = await hear(store, a_statement(delivery_id, BOUNCED, detail="550"))
+    applied = await apply(store, a_receipt(delivery_id, BOUNCED, detail="550"))
 
-    (told,), (covered,) = heard.events, await store.outbox_rows(heard.outbox_id)
-    assert {name: covered[name] for name in told} == told
+    (published,), (covered,) = applied.events, await store.outbox_rows(applied.outbox_id)
+    assert {name: covered[name] for name in published} == published
     assert covered["outcome"] is None  # a receipt is no attempt: health must not count it
 
 
@@ -290,7 +288,7 @@ async def test_a_state_never_goes_backwards_under_racing_receipts(store):
     delivery_id = await a_sent_delivery(store)
     kinds = [DELIVERED, OPENED, BOUNCED, EventType.READ, EventType.CLICKED, EventType.DEFERRED, FAILED]
 
-    await at_once(*[hear(store, a_statement(delivery_id, kind)) for kind in kinds * 3])
+    await at_once(*[apply(store, a_receipt(delivery_id, kind)) for kind in kinds * 3])
 
     history = [EventType(kind) for kind in await store.history(delivery_id)]
     assert await store.state(delivery_id) == fold(history)
@@ -305,7 +303,7 @@ async def test_a_receipt_lies_in_its_own_project(store):
     delivery_id = await store.a_delivery(project_id=OTHER_PROJECT)
     await store.claim(a_claim(delivery_id, project_id=OTHER_PROJECT))
 
-    await hear(store, a_statement(delivery_id))
+    await apply(store, a_receipt(delivery_id))
 
     rows = await store.pool.fetch("SELECT project_id FROM receipts UNION ALL SELECT project_id FROM events")
     assert {row["project_id"] for row in rows} == {OTHER_PROJECT}

@@ -1,4 +1,4 @@
-"""Real wires, the real simulator, certificates, and servers that say exactly what a test wants."""
+"""Real transports, the real simulator, certificates, and servers with exactly the responses of a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def server(talk: Talk) -> AsyncIterator[int]:
     """A server that treats every client as ``talk`` says; its port."""
     clients: set[asyncio.Task[None]] = set()
 
-    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         clients.add(task)
@@ -45,7 +45,7 @@ async def server(talk: Talk) -> AsyncIterator[int]:
             clients.discard(task)
             writer.transport.abort()
 
-    listening = await asyncio.start_server(welcome, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:

@@ -1,4 +1,4 @@
-"""The HTTP wire over loopback: what left, what came back, and what may be said about it."""
+"""The HTTP transport over loopback: what is sent, what comes back, and what follows from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import uvloop
 from sluice.model.outcome import ProviderFault
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.contract import AnyPackage, Credentials
-from sluice.transports import http as wire_module
+from sluice.transports import http as http_module
 from sluice.transports.http import MAX_RESPONSE_BYTES, HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice_simulator import Simulator
@@ -50,25 +50,25 @@ def swapped(account: tuple[AnyPackage, Credentials]) -> tuple[Any, Any, Any]:
     return package, outbound(an_email()), credentials
 
 
-async def test_a_certificate_nobody_vouches_for_is_not_spoken_to(
+async def test_nothing_is_sent_to_a_server_with_an_untrusted_certificate(
     transports: Transports, certificate: Certificate
 ) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await writer.start_tls(certificate.context)
-        heard.append(await reader.read())
+        received.append(await reader.read())
 
     async with server(read) as port:
         outcome = await call_provider(*swapped(resend(f"https://127.0.0.1:{port}")), transports, deadline=5)
 
     assert outcome == ProviderFault("not sent: the server's certificate is not valid")
-    assert heard == []
+    assert received == []
 
 
-async def exchange(wire: HttpTransport, port: int, *, deadline: float = 5, **headers: str) -> httpx.Response:
+async def exchange(transport: HttpTransport, port: int, *, deadline: float = 5, **headers: str) -> httpx.Response:
     request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", headers=headers, content=b"{}")
-    return await wire.exchange(request, deadline=deadline)
+    return await transport.exchange(request, deadline=deadline)
 
 
 def saying(reply: bytes) -> Any:
@@ -96,9 +96,9 @@ def saying(reply: bytes) -> Any:
     ],
 )
 async def test_an_answer_that_breaks_off_is_no_answer(reply: bytes) -> None:
-    async with open_http() as wire, server(saying(reply)) as port:
+    async with open_http() as transport, server(saying(reply)) as port:
         with pytest.raises(NoAnswerError):
-            await exchange(wire, port)
+            await exchange(transport, port)
 
 
 async def test_headers_and_then_nothing_is_no_answer() -> None:
@@ -107,33 +107,33 @@ async def test_headers_and_then_nothing_is_no_answer() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         await reader.read()
 
-    async with open_http() as wire, server(talk) as port:
+    async with open_http() as transport, server(talk) as port:
         with pytest.raises(NoAnswerError):
-            await exchange(wire, port, deadline=SHORT)
+            await exchange(transport, port, deadline=SHORT)
 
 
 async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with open_http(connections_per_origin=1) as wire, server(hang) as port:
-        first = asyncio.create_task(exchange(wire, port, deadline=2 * SHORT))
+    async with open_http(connections_per_origin=1) as transport, server(hang) as port:
+        first = asyncio.create_task(exchange(transport, port, deadline=2 * SHORT))
         await asyncio.sleep(0)
         with pytest.raises(NotSentError):
-            await exchange(wire, port, deadline=SHORT)
+            await exchange(transport, port, deadline=SHORT)
         with pytest.raises(NoAnswerError):
             await first
 
 
 async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_module, "_LIMITS", aiohttp.ClientTimeout(sock_connect=0.1))
+    monkeypatch.setattr(http_module, "_LIMITS", aiohttp.ClientTimeout(sock_connect=0.1))
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    async with open_http() as wire, server(hang) as port:
+    async with open_http() as transport, server(hang) as port:
         with pytest.raises(NotSentError, match="connecting took too long"):
-            await wire.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
+            await transport.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
 
 
 async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
@@ -149,36 +149,36 @@ async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         await reader.read()
 
-    async with open_http(connections_per_origin=1) as wire, server(talk) as port:
+    async with open_http(connections_per_origin=1) as transport, server(talk) as port:
         for _ in range(len(replies)):
             with pytest.raises(NoAnswerError):
-                await exchange(wire, port)
+                await exchange(transport, port)
         with pytest.raises(NoAnswerError):
-            await exchange(wire, port, deadline=0.1)
+            await exchange(transport, port, deadline=0.1)
         with pytest.raises(NotSentError):
-            await exchange(wire, port, authorization="\n")
-        cancelled = asyncio.create_task(exchange(wire, port))
+            await exchange(transport, port, authorization="\n")
+        cancelled = asyncio.create_task(exchange(transport, port))
         await asyncio.sleep(0.05)
         cancelled.cancel()
         await asyncio.wait([cancelled])
         well.set()
 
-        assert (await exchange(wire, port)).status_code == 200
+        assert (await exchange(transport, port)).status_code == 200
 
 
 @pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])
 async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
-    async with Simulator() as simulator, open_http() as wire:
+    async with Simulator() as simulator, open_http() as transport:
         with pytest.raises(NotSentError):
-            await exchange(wire, simulator.endpoints["resend"].port, authorization="Bearer re_1" + end)
+            await exchange(transport, simulator.endpoints["resend"].port, authorization="Bearer re_1" + end)
 
         assert simulator.calls == []
 
 
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     reply = b"HTTP/1.1 307 Go\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n"
-    async with open_http() as wire, server(saying(reply)) as port:
-        assert (await exchange(wire, port)).status_code == 307
+    async with open_http() as transport, server(saying(reply)) as port:
+        assert (await exchange(transport, port)).status_code == 307
 
 
 async def test_an_endless_answer_is_cut() -> None:
@@ -189,8 +189,8 @@ async def test_an_endless_answer_is_cut() -> None:
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    async with open_http() as wire, server(flood) as port:
-        answer = await exchange(wire, port)
+    async with open_http() as transport, server(flood) as port:
+        answer = await exchange(transport, port)
 
     assert answer.status_code == 200
     assert len(answer.content) == MAX_RESPONSE_BYTES
@@ -199,8 +199,8 @@ async def test_an_endless_answer_is_cut() -> None:
 async def test_a_compressed_answer_is_not_unpacked() -> None:
     bomb = gzip.compress(b"x" * 10_000_000)
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
-    async with open_http() as wire, server(saying(head.encode() + bomb)) as port:
-        answer = await exchange(wire, port)
+    async with open_http() as transport, server(saying(head.encode() + bomb)) as port:
+        answer = await exchange(transport, port)
 
     assert answer.content == bomb
 
@@ -209,8 +209,8 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{free_port()}")
     reply = b"HTTP/1.1 204 No\r\n\r\n"
-    async with open_http() as wire, server(saying(reply)) as port:
-        assert (await exchange(wire, port)).status_code == 204
+    async with open_http() as transport, server(saying(reply)) as port:
+        assert (await exchange(transport, port)).status_code == 204
 
 
 async def test_no_cookie_is_sent_back() -> None:
@@ -221,9 +221,9 @@ async def test_no_cookie_is_sent_back() -> None:
             heads.append(await reader.readuntil(b"\r\n\r\n{}"))
             writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
 
-    async with open_http() as wire, server(talk) as port:
-        await exchange(wire, port)
-        await exchange(wire, port)
+    async with open_http() as transport, server(talk) as port:
+        await exchange(transport, port)
+        await exchange(transport, port)
 
     assert len(heads) == 2
     assert b"cookie" not in heads[1].lower()
@@ -238,8 +238,8 @@ async def test_the_request_goes_out_as_it_was_built_and_over_one_connection() ->
             seen.append((client, await reader.readuntil(b"\r\n\r\n{}")))
             writer.write(b"HTTP/1.1 200 OK\r\nX-Twice: 1\r\nX-Twice: 2\r\nContent-Length: 2\r\n\r\n{}")
 
-    async with open_http() as wire, server(talk) as port:
-        answers = [await exchange(wire, port, authorization="Bearer x") for _ in range(3)]
+    async with open_http() as transport, server(talk) as port:
+        answers = [await exchange(transport, port, authorization="Bearer x") for _ in range(3)]
 
     clients, requests = zip(*seen, strict=True)
     assert len(set(clients)) == 1
@@ -256,35 +256,38 @@ async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
         writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\n{}")
         await asyncio.Event().wait()
 
-    async with open_http() as wire, server(refuse) as port:
+    async with open_http() as transport, server(refuse) as port:
         request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", content=b"x" * 20_000_000)
-        answers = [await wire.exchange(request, deadline=5) for _ in range(2)]  # never behind the rest of the first
+        answers = [await transport.exchange(request, deadline=5) for _ in range(2)]  # on a new connection
 
     assert [(answer.status_code, answer.content) for answer in answers] == [(413, b"{}")] * 2
 
 
 async def test_an_interim_answer_is_not_the_answer() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    async with open_http() as wire, server(saying(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as port:
-        assert (await exchange(wire, port)).status_code == 200
+    async with (
+        open_http() as transport,
+        server(saying(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as port,
+    ):
+        assert (await exchange(transport, port)).status_code == 200
 
-    async with open_http() as wire, server(saying(interim)) as port:
+    async with open_http() as transport, server(saying(interim)) as port:
         with pytest.raises(NoAnswerError):
-            await exchange(wire, port)
+            await exchange(transport, port)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
 async def test_no_request_is_sent_twice(method: str) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def take_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
 
-    async with open_http() as wire, server(take_and_close) as port:
+    async with open_http() as transport, server(take_and_close) as port:
         with pytest.raises(NoAnswerError):
-            await wire.exchange(httpx.Request(method, f"http://127.0.0.1:{port}/"), deadline=5)
+            await transport.exchange(httpx.Request(method, f"http://127.0.0.1:{port}/"), deadline=5)
 
-    assert len(heard) == 1
+    assert len(received) == 1
 
 
 async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
@@ -301,11 +304,11 @@ async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
             far_end = threading.Thread(target=kept_then_closed, args=(listening, closed))
             far_end.start()
             port = listening.getsockname()[1]
-            async with open_http() as wire:
-                await exchange(wire, port)
-                closed.wait()  # without the event loop: it has not heard of it when the connection is taken again
+            async with open_http() as transport:
+                await exchange(transport, port)
+                closed.wait()  # blocks the event loop: it has not seen the end when the connection is reused
                 with pytest.raises(NotSentError):
-                    await exchange(wire, port)
+                    await exchange(transport, port)
             far_end.join()
 
     await asyncio.to_thread(uvloop.run, twice())  # the roles' event loop: it asks the network before it goes on

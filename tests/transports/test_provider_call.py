@@ -1,4 +1,4 @@
-"""One call ends in one outcome, whatever a package, a wire or a provider does."""
+"""One call has one outcome, whatever a package, a transport or a provider does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.model.reasons import Reason
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
 from sluice.providers.contract import AnyPackage, TransportKind, UnsupportedMessageError
-from sluice.transports import provider_call as calling
+from sluice.transports import provider_call
 from sluice.transports.provider_call import NoAnswerError, NotSentError, call_provider
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
@@ -23,15 +23,15 @@ SECRET = "re_very_secret_key"
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": SECRET})
 
 
-class FakeWire:
-    """Answers what it is told to, and remembers what it heard."""
+class FakeTransport:
+    """Returns a given response, and records the requests."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
-        self.heard: list[Any] = []
+        self.requests: list[Any] = []
 
     async def exchange(self, request: Any, *, deadline: float) -> Any:
-        self.heard.append(request)
+        self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -39,7 +39,7 @@ class FakeWire:
 
 async def outcome_of(answer: Any, package: AnyPackage = RESEND, **changes: Any) -> Outcome:
     message = outbound(an_email(), **changes)
-    return await call_provider(package, message, CREDENTIALS, {TransportKind.HTTP: FakeWire(answer)}, deadline=1)
+    return await call_provider(package, message, CREDENTIALS, {TransportKind.HTTP: FakeTransport(answer)}, deadline=1)
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -58,18 +58,20 @@ def failing(error: Exception) -> Callable[..., Any]:
         (RuntimeError(f"bug with {SECRET}"), Unknown("the transport failed (RuntimeError)")),
     ],
 )
-async def test_what_the_wire_says_becomes_the_outcome(answer: Any, outcome: Outcome) -> None:
+async def test_the_result_of_the_transport_becomes_the_outcome(answer: Any, outcome: Outcome) -> None:
     assert await outcome_of(answer) == outcome
 
 
-async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_wire_is_used() -> None:
-    wire = FakeWire(httpx.Response(200))
+async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_transport_is_used() -> None:
+    transport = FakeTransport(httpx.Response(200))
     refusing = replace(RESEND, build=failing(UnsupportedMessageError("no text")))
 
-    outcome = await call_provider(refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: wire}, deadline=1)
+    outcome = await call_provider(
+        refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: transport}, deadline=1
+    )
 
     assert outcome == RecipientRejected(Reason.UNSUPPORTED, "no text")
-    assert wire.heard == []
+    assert transport.requests == []
 
 
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
@@ -97,12 +99,12 @@ async def test_a_reason_names_neither_recipient_nor_secret() -> None:
     assert not [word for word in (SECRET, "ana@", "other@") if word in outcome.detail]
 
 
-async def test_a_wire_that_keeps_no_deadline_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transport_that_keeps_no_deadline_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless:
         async def exchange(self, request: Any, *, deadline: float) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(calling, "GRACE", 0.0)
+    monkeypatch.setattr(provider_call, "GRACE", 0.0)
 
     outcome = await call_provider(
         RESEND, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: Endless()}, deadline=0.01
@@ -127,11 +129,11 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
 
 
 async def test_the_sandbox_captures_the_message_as_it_is() -> None:
-    wire = FakeWire(CaptureResult("cap_1"))
+    transport = FakeTransport(CaptureResult("cap_1"))
 
     outcome = await call_provider(
-        SANDBOX, outbound(an_sms()), SandboxCredentials(), {TransportKind.SANDBOX: wire}, deadline=1
+        SANDBOX, outbound(an_sms()), SandboxCredentials(), {TransportKind.SANDBOX: transport}, deadline=1
     )
 
     assert outcome == Accepted("cap_1")
-    assert wire.heard == [CaptureRequest("att_01HX", "msg_01HX", "+15005550100", an_sms())]
+    assert transport.requests == [CaptureRequest("att_01HX", "msg_01HX", "+15005550100", an_sms())]

@@ -1,4 +1,4 @@
-"""The SMTP wire over loopback: at every phase, on which side of the final dot an accident fell."""
+"""The SMTP transport over loopback: at every phase, whether an error came before or after the final dot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, R
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
 from sluice.providers.contract import OutboundMessage
 from sluice.providers.kit.smtp_types import Phase, SmtpServer, Submission
-from sluice.transports import smtp as wire_module
+from sluice.transports import smtp as smtp_module
 from sluice.transports import smtp_session
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice.transports.smtp import open_smtp
@@ -72,7 +72,7 @@ BEFORE_THE_DOT = [Phase.GREETING, Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA
 
 @pytest.mark.parametrize("do", [Behaviour.HANG, Behaviour.RESET, Behaviour.DRIP, Behaviour.GARBAGE, Behaviour.FAULT])
 @pytest.mark.parametrize("phase", BEFORE_THE_DOT)
-async def test_an_accident_before_the_dot_was_not_sent(transports: Transports, phase: Phase, do: Behaviour) -> None:
+async def test_an_error_before_the_final_dot_was_not_sent(transports: Transports, phase: Phase, do: Behaviour) -> None:
     deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP) else 10
     async with Simulator(Scenario(default=Rule(behaviour=do, phase=phase))) as simulator:
         outcome = await send(transports, simulator, deadline=deadline)
@@ -88,9 +88,9 @@ async def test_a_connection_lost_in_the_middle_of_the_message_was_not_sent() -> 
             await reader.readuntil(b"\r\n")
         writer.transport.abort()
 
-    async with open_smtp() as wire, server(talk) as port:
+    async with open_smtp() as transport, server(talk) as port:
         with pytest.raises(NotSentError):
-            await wire.exchange(submission(port, b"x" * 30_000_000), deadline=10)
+            await transport.exchange(submission(port, b"x" * 30_000_000), deadline=10)
 
 
 async def test_a_server_that_stops_reading_was_not_sent_to() -> None:
@@ -101,9 +101,9 @@ async def test_a_server_that_stops_reading_was_not_sent_to() -> None:
         writer.write(b"354 go\r\n")
         await asyncio.Event().wait()
 
-    async with open_smtp() as wire, server(talk) as port:
+    async with open_smtp() as transport, server(talk) as port:
         with pytest.raises(NotSentError):
-            await wire.exchange(submission(port, b"x" * 30_000_000), deadline=4 * SHORT)
+            await transport.exchange(submission(port, b"x" * 30_000_000), deadline=4 * SHORT)
 
 
 async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
@@ -117,8 +117,8 @@ async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
         await reader.readline()
         writer.write(b"421 not that\r\n")
 
-    async with open_smtp() as wire, server(talk) as port:
-        reply = await wire.exchange(submission(port, b"hi"), deadline=10)
+    async with open_smtp() as transport, server(talk) as port:
+        reply = await transport.exchange(submission(port, b"hi"), deadline=10)
 
     assert (reply.phase, reply.code) == (Phase.END_OF_DATA, 250)
 
@@ -159,7 +159,7 @@ async def test_a_refusal_is_understood_where_it_is_said(
 
 
 @pytest.mark.parametrize("refused", ["reject", "throttle"])
-async def test_when_one_recipient_is_refused_nobody_gets_the_mail(transports: Transports, refused: str) -> None:
+async def test_when_one_recipient_is_refused_the_mail_is_not_sent(transports: Transports, refused: str) -> None:
     mail = an_email(to=("ana@example.org",), cc=(f"{refused}+ben@example.org",), bcc=("eve@example.org",))
     async with Simulator() as simulator:
         outcome = await send(transports, simulator, outbound(mail))
@@ -210,8 +210,8 @@ async def test_the_certificate_is_checked_as_configured(
     checks = {name: str(certificate.file) if value == "{ca}" else value for name, value in tls.items()}
     settings = SmtpSettings(tls=certificate.context, implicit=implicit)
     async with Simulator(smtp=settings) as simulator:
-        log_in = {"user": "u", "pass": "p"}
-        found = await send(transports, simulator, secure=implicit, tls=checks, auth=log_in)
+        auth = {"user": "u", "pass": "p"}
+        found = await send(transports, simulator, secure=implicit, tls=checks, auth=auth)
 
         assert type(found) is outcome
         assert len(simulator.calls) == (outcome is Accepted)
@@ -227,7 +227,7 @@ async def test_nothing_secret_is_said_where_starttls_is_missing(transports: Tran
         assert simulator.calls == []
 
 
-async def test_a_server_that_offers_no_log_in_is_a_matter_of_configuration(
+async def test_a_server_without_authentication_is_an_account_fault(
     transports: Transports, certificate: Certificate
 ) -> None:
     settings = SmtpSettings(tls=certificate.context, auth=False)
@@ -237,9 +237,9 @@ async def test_a_server_that_offers_no_log_in_is_a_matter_of_configuration(
         assert isinstance(await send(transports, simulator, tls=tls, auth={"user": "u", "pass": "p"}), AuthFailed)
 
 
-async def test_a_refused_log_in_parks_the_account(transports: Transports, certificate: Certificate) -> None:
-    script = Scenario(default=Rule(behaviour=Behaviour.AUTH, phase=Phase.AUTH))
-    async with Simulator(script, smtp=SmtpSettings(tls=certificate.context)) as simulator:
+async def test_a_refused_authentication_is_an_account_fault(transports: Transports, certificate: Certificate) -> None:
+    scenario = Scenario(default=Rule(behaviour=Behaviour.AUTH, phase=Phase.AUTH))
+    async with Simulator(scenario, smtp=SmtpSettings(tls=certificate.context)) as simulator:
         tls = {"caFile": str(certificate.file)}
 
         outcome = await send(transports, simulator, tls=tls, auth={"user": "u", "pass": "s3cret"})
@@ -278,7 +278,7 @@ async def test_a_plain_greeting_awaited_from_a_tls_port_was_not_sent(
         assert isinstance(await send(transports, simulator, deadline=SHORT), ProviderFault)
 
 
-async def test_nobody_listening_is_not_sent(transports: Transports) -> None:
+async def test_a_refused_connection_is_not_sent(transports: Transports) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = taken.getsockname()
@@ -290,23 +290,23 @@ async def test_nobody_listening_is_not_sent(transports: Transports) -> None:
 
 @pytest.mark.parametrize("method", ["AUTH PLAIN", "AUTH LOGIN", "AUTH=LOGIN"])
 async def test_the_password_travels_in_the_way_the_server_offers(certificate: Certificate, method: str) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hi\r\n")
         while line := await reader.readline():
-            heard.append(line.strip())
+            received.append(line.strip())
             writer.write({b"EHLO": f"250-me\r\n250 {method}\r\n".encode()}.get(line[:4], b""))
             writer.write(b"235 ok\r\n" if line.startswith(b"AUTH PLAIN") or line == b"cA==\r\n" else b"")
             writer.write(b"334 \r\n" if line in (b"AUTH LOGIN\r\n", b"dQ==\r\n") else b"")
             writer.write(b"550 no\r\n" if line.startswith(b"MAIL") else b"")
 
     account = SmtpCredentials.model_validate({"host": "127.0.0.1", "auth": {"user": "u", "pass": "p"}}).server
-    async with open_smtp() as wire, server(talk) as port:
+    async with open_smtp() as transport, server(talk) as port:
         plain = SmtpServer("127.0.0.1", port, user=account.user, password=account.password)
-        await wire.exchange(submission(port, b"hi", server=plain), deadline=5)
+        await transport.exchange(submission(port, b"hi", server=plain), deadline=5)
 
-    said = heard[1 : 2 if "PLAIN" in method else 4]
+    said = received[1 : 2 if "PLAIN" in method else 4]
     assert said == ([b"AUTH PLAIN AHUAcA=="] if "PLAIN" in method else [b"AUTH LOGIN", b"dQ==", b"cA=="])
 
 
@@ -315,7 +315,7 @@ async def test_the_password_travels_in_the_way_the_server_offers(certificate: Ce
 
 @pytest.fixture
 def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for every connection that the wire has opened."""
+    """One entry for every connection that the transport has opened."""
     opened: list[object] = []
     genuine = smtp_session.open_session
 
@@ -323,7 +323,7 @@ def greetings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         opened.append(arguments[0])
         return await genuine(*arguments)
 
-    monkeypatch.setattr(wire_module, "open_session", counted)
+    monkeypatch.setattr(smtp_module, "open_session", counted)
     return opened
 
 
@@ -360,7 +360,7 @@ async def test_a_refused_mail_leaves_a_clean_connection(transports: Transports, 
 async def test_a_pooled_connection_that_died_costs_nothing(
     transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch, fresh: float
 ) -> None:
-    monkeypatch.setattr(wire_module, "PROBE_AFTER", fresh)
+    monkeypatch.setattr(smtp_module, "PROBE_AFTER", fresh)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Takes one mail; to whatever comes next on the same connection it answers by hanging up."""
@@ -380,7 +380,7 @@ async def test_a_pooled_connection_that_died_costs_nothing(
     assert len(greetings) == 3
 
 
-async def test_a_pooled_connection_that_is_told_to_go_costs_nothing(
+async def test_a_pooled_connection_that_the_server_closes_costs_nothing(
     transports: Transports, greetings: list[object]
 ) -> None:
     async with Simulator() as simulator:
@@ -399,7 +399,7 @@ async def test_a_pooled_connection_that_is_told_to_go_costs_nothing(
 async def test_an_old_connection_is_not_used_again(
     transports: Transports, greetings: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire_module, "MAX_IDLE", 0.0)
+    monkeypatch.setattr(smtp_module, "MAX_IDLE", 0.0)
     async with Simulator() as simulator:
         for _ in range(3):
             assert isinstance(await send(transports, simulator), Accepted)
@@ -495,40 +495,40 @@ SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<ana@example.org>\r\nDATA\r
 )
 async def test_no_message_can_smuggle_in_a_second_one(independent: tuple[Kept, tuple[str, int]], end: bytes) -> None:
     kept, address = independent
-    async with Simulator() as simulator, open_smtp() as wire:
+    async with Simulator() as simulator, open_smtp() as transport:
         for port in (address[1], simulator.endpoints["smtp"].port):
             message = b"Subject: x\r\n\r\nhello" + end + SMUGGLED
-            reply = await wire.exchange(submission(port, message), deadline=10)
+            reply = await transport.exchange(submission(port, message), deadline=10)
             assert reply.code == 250
 
         assert len(kept.envelopes) == len(simulator.calls) == 1
         assert b"evil" in kept.envelopes[0].content
 
 
-async def test_every_line_end_on_the_wire_is_a_whole_one() -> None:
-    heard: list[bytes] = []
+async def test_every_line_end_is_sent_as_crlf() -> None:
+    received: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for reply in (b"220 hi", b"250 ok", b"250 ok", b"250 ok"):
             writer.write(reply + b"\r\n")
             await reader.readuntil(b"\r\n")
         writer.write(b"354 go\r\n")
-        heard.append(await reader.readuntil(b"\r\n.\r\n"))
+        received.append(await reader.readuntil(b"\r\n.\r\n"))
         writer.write(b"250 ok\r\n")
 
-    async with open_smtp() as wire, server(talk) as port:
-        await wire.exchange(submission(port, b"a\n.\nb\r.\rc\r\n.d\n\re\r"), deadline=10)
+    async with open_smtp() as transport, server(talk) as port:
+        await transport.exchange(submission(port, b"a\n.\nb\r.\rc\r\n.d\n\re\r"), deadline=10)
 
-    assert heard == [b"a\r\n..\r\nb\r\n..\r\nc\r\n..d\r\n\r\ne\r\n.\r\n"]
+    assert received == [b"a\r\n..\r\nb\r\n..\r\nc\r\n..d\r\n\r\ne\r\n.\r\n"]
 
 
 @pytest.mark.parametrize(
     "recipient", ["ana@example.org>\r\nRCPT TO:<eve@example.org", "ana\n@example.org", "a\x00@b.c"]
 )
 async def test_no_command_can_smuggle_in_a_second_one(recipient: str) -> None:
-    async with Simulator() as simulator, open_smtp() as wire:
+    async with Simulator() as simulator, open_smtp() as transport:
         with pytest.raises(NotSentError):
-            await wire.exchange(
+            await transport.exchange(
                 submission(simulator.endpoints["smtp"].port, b"hi", recipients=(recipient,)), deadline=10
             )
 
@@ -545,6 +545,6 @@ async def test_a_half_written_reply_to_the_dot_is_no_answer() -> None:
         writer.write(b"250 2.0.0 O")
         await writer.drain()
 
-    async with open_smtp() as wire, server(talk) as port:
+    async with open_smtp() as transport, server(talk) as port:
         with pytest.raises(NoAnswerError):
-            await wire.exchange(submission(port, b"hi"), deadline=10)
+            await transport.exchange(submission(port, b"hi"), deadline=10)

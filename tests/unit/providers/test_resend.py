@@ -1,4 +1,4 @@
-"""provider-resend: the request, every row of the sheet's error table, and the forgery matrix of its receipts."""
+"""provider-resend: the request, every row of the error table, and the forgery matrix of its receipts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecr
 SAMPLE = Sample({"apiKey": f"re_{HIDDEN}", "webhookSecret": f"whsec_{HIDDEN}"}, webhook_secret=f"whsec_{HIDDEN}")
 URL = "https://hooks.example.test/receipts/prv_1"
 
-# The vector of the fact sheet, which passes the svix library and Resend's own helper.
+# A vector that passes the svix library and Resend's own helper.
 SIGNED_AT = datetime.fromtimestamp(1735689605, UTC)
 BODY = (
     b'{"type":"email.delivered","created_at":"2025-01-01T00:00:05.000Z","data":{"email_id":'
@@ -169,7 +169,7 @@ ROWS: list[tuple[int, str | None, type[Outcome]]] = [
     (500, "application_error", ProviderFault),
     (500, "internal_server_error", ProviderFault),
     (503, "service_unavailable", ProviderFault),
-    # unknown names, other speakers
+    # unknown names, and responses that are not Resend's
     (400, "something_new", RecipientRejected),
     (401, None, AuthFailed),
     (403, "something_new", AuthFailed),
@@ -239,7 +239,7 @@ def test_a_used_up_quota_is_a_long_pause(name: str) -> None:
 
 
 def sign(body: bytes, *, secret: str = SECRET, at: int = 1735689605, event_id: str = "msg_1") -> dict[str, str]:
-    """Written from the sheet's recipe, apart from the package's own code."""
+    """Written from the documented recipe, apart from the package's own code."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = f"{event_id}.{at}.".encode() + body
     signature = base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
@@ -269,7 +269,7 @@ def receipts(body: bytes, headers: dict[str, str] | None = None, at: datetime = 
     return parse_webhook(a_receipt(URL, headers or sign(body), body, at=at), CREDENTIALS, {}).receipts
 
 
-def test_the_vector_of_the_fact_sheet_is_genuine() -> None:
+def test_the_published_vector_is_genuine() -> None:
     (receipt,) = receipts(BODY, HEADERS)
 
     assert receipt == DeliveryReceipt(
@@ -282,7 +282,7 @@ def test_the_vector_of_the_fact_sheet_is_genuine() -> None:
     )
 
 
-def test_a_repeat_signed_afresh_is_the_same_statement() -> None:
+def test_a_repeat_signed_afresh_is_the_same_receipt() -> None:
     body = event("email.delivered")
 
     first = receipts(body, sign(body, at=1735689605))

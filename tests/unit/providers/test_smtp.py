@@ -1,4 +1,4 @@
-"""provider-smtp: credentials, envelope, and every row of the sheet's classification."""
+"""provider-smtp: credentials, envelope, and every row of the reply rules."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_nothing_before_the_final_dot_is_an_acceptance(phase: Phase, code: int) 
 
 
 @pytest.mark.parametrize("code", range(400, 600))
-def test_a_refusal_of_the_dot_is_never_ambiguous(code: int) -> None:
+def test_a_refusal_at_end_of_data_is_never_an_unknown_outcome(code: int) -> None:
     assert not isinstance(classify(SmtpReply(Phase.END_OF_DATA, code, "no")), Accepted | Unknown)
 
 
@@ -171,7 +171,7 @@ def test_port_and_tls_follow_from_each_other(fields: dict[str, Any], port: int, 
     assert (server.port, server.implicit_tls) == (port, implicit)
 
 
-def test_a_password_makes_tls_a_must() -> None:
+def test_a_password_requires_tls() -> None:
     plain = SmtpCredentials.model_validate({"host": "mx"}).server
     with_log_in = SmtpCredentials.model_validate({"host": "mx", "auth": {"user": "u", "pass": "p"}}).server
 
@@ -204,7 +204,7 @@ def test_a_host_is_only_a_host(host: str) -> None:
 # Building
 
 
-def test_the_envelope_holds_everybody_once_and_the_message_no_blind_copy() -> None:
+def test_the_envelope_holds_each_recipient_once_and_the_message_no_blind_copy() -> None:
     mail = an_email(to=("Ana <ana@example.org>", "ben@example.org"), cc=("ana@example.org",), bcc=("eve@example.org",))
 
     request = build(outbound(mail), SmtpCredentials(host="mx"))
@@ -241,7 +241,7 @@ def test_an_address_that_is_not_ascii_asks_for_smtputf8(to: str, utf8: bool) -> 
 
 
 @pytest.mark.parametrize("content", [an_sms(), an_email(to=())])
-def test_what_is_no_mail_to_anybody_is_refused(content: Any) -> None:
+def test_a_message_that_is_no_mail_is_refused(content: Any) -> None:
     request = outbound(content, recipient="x")
 
     with pytest.raises(UnsupportedMessageError):

@@ -1,4 +1,4 @@
-"""provider-telegram: the request, every row of the sheet's error table, and the updates with their forgeries."""
+"""provider-telegram: the request, every row of the error table, and the updates with their forgeries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""provider-twilio: the request, every code of the sheet, the signature vectors and the forgery matrix."""
+"""provider-twilio: the request, every documented code, the signature vectors and the forgery matrix."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_a_get_is_signed_over_its_url_alone() -> None:
     assert parse_webhook(request, CREDENTIALS, {}).events == []
 
 
-def test_the_receipt_of_the_fact_sheet_is_understood() -> None:
+def test_a_signed_receipt_is_understood() -> None:
     (receipt,) = read(OURS, "rewKeDCWVPN7FV7Dp7sLXICvVCk=", urlencode(UNDELIVERED).encode())
 
     assert receipt == DeliveryReceipt(
