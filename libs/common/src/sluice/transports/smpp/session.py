@@ -66,6 +66,7 @@ class SmppSession:
         try:
             if self._connection is not None:
                 await self._connection.unbind()
+                await asyncio.wait((self._runner,))  # it closes the connection and returns
         finally:
             await cancel_and_wait(self._runner)
             await self._inbound.cancel()
@@ -101,9 +102,11 @@ class SmppSession:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         failures = 0
-        while not self._stopping:
+        while True:
             began_at = loop.time()
             await self._connect_until_lost()
+            if self._stopping:
+                return
             if self._refusal is not None:
                 await asyncio.sleep(self._config.auth_retry_delay)
                 continue
@@ -132,7 +135,8 @@ class SmppSession:
             self._connection = None
             self._bound.clear()
             await connection.close()
-        self._handler.on_event(ConnectionLost(connection.lost.result()))
+        if not self._stopping:
+            self._handler.on_event(ConnectionLost(connection.lost.result()))
 
     async def _open(self) -> Connection:
         config = self._config
