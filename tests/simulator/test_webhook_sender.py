@@ -20,6 +20,7 @@ from sluice.transports.http import HttpTransport
 from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
 from sluice_simulator import webhook_sender as postal
 from sluice_simulator.dialect import FakeRequest
+from tests.polling import virtual_time
 from tests.simulator.conftest import (
     WEBHOOK_SECRET,
     SimulatorClient,
@@ -183,7 +184,8 @@ async def test_a_receipt_may_come_before_the_answer(http: HttpTransport, inbox: 
 async def test_nothing_is_said_of_what_was_not_taken(http: HttpTransport, inbox: WebhookInbox, do: Behaviour) -> None:
     async with Simulator(a_script(inbox, do=do)) as simulator:
         request = resend.build(outbound(an_email()), resend_credentials(simulator))
-        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
+        with virtual_time():
+            await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
         await simulator.webhook_sender.wait_idle()
 
     assert inbox.calls == []
