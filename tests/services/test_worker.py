@@ -400,7 +400,7 @@ async def test_new_deliveries_do_not_wait_for_an_unresponsive_provider(harness, 
     harness.config.providers[other.id] = other
     first, second, third = await harness.some(3, provider)
     async with harness.unanswered(first):
-        await asyncio.sleep(0.6)  # the queue timeout is 0.4 s
+        await wait_until(lambda: unresponsive_reports(harness))
 
         await harness.worker.handle_batch([second])
         for _ in range(5):
