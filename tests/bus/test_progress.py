@@ -13,8 +13,6 @@ from tests.bus.conftest import are_gone
 from tests.examples import a_task, after, an_assignment, seconds
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture
 async def queue_topics(make_topic, admin):

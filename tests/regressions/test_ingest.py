@@ -19,8 +19,6 @@ from tests.examples import a_body
 from tests.polling import wait_until
 from tests.services.fakes import FakePublisher, with_a_patient_gateway
 
-pytestmark = pytest.mark.store
-
 
 @pytest.fixture
 async def gateway(database, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from sluice_launcher import parent_death_signal
 from tests.repository.files import ROOT
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.server
 
 INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 

@@ -29,8 +29,6 @@ from tests.polling import wait_until
 from tests.services import openapi_check
 from tests.services.fakes import FakeRecord, with_a_patient_gateway
 
-pytestmark = pytest.mark.store
-
 MAX_BODY = 100_000  # bytes
 QUEUE_LIMIT = 20  # deliveries
 

@@ -36,8 +36,6 @@ from sluice_simulator.http_server import listen_http
 from tests.examples import PROVIDER, a_provider
 from tests.store.harness import SENT
 
-pytestmark = pytest.mark.store
-
 KEY = bytes(32)
 REFERENCE_EVENT = {"type": "delivered", "id": "r-1"}
 

@@ -34,8 +34,6 @@ from tests.examples import (
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeTransport
 
-pytestmark = pytest.mark.store
-
 ACCEPTED = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
 REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)

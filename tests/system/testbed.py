@@ -140,7 +140,7 @@ class Testbed:
         return await wait_until(look, within)
 
     async def all_settled(self, message_ids, within=60.0):
-        """The final states of these messages, with their numbers; an in-doubt message that was revoked is none of them."""
+        """The final states of these messages, with their numbers; revoked in-doubt messages are not counted."""
 
         async def look():
             rows = await self.db.fetch(
