@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
+.PHONY: help setup up down status test test-fast check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -29,15 +29,21 @@ down: ## stop everything that `make up` started
 status: setup ## what runs, where, and how much memory it takes
 	@$(BIN)/sluice status
 
-test: setup ## every test; what they need is started for them
-	@$(BIN)/pytest
+WORKERS ?= 2
+ORDER = $(if $(SEED),--randomly-seed=$(SEED))
 
-check: setup ## ruff, mypy, the import arrows, the lock file
+test: setup ## every test, or T="tests/transports tests/bus"; SEED=7: in the order of that run
+	@$(BIN)/pytest $(if $(T),$(T),--numprocesses=$(WORKERS) --dist=loadgroup) $(ORDER)
+
+test-fast: setup ## the tests that need no server, in less than a minute
+	@$(BIN)/pytest -m "not server" --numprocesses=$(WORKERS) $(ORDER)
+
+check: setup ## ruff, mypy, the import arrows, the tests that need no server
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/repository
+	@$(MAKE) --no-print-directory test-fast
 
 fix: setup ## let ruff mend and format what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
@@ -58,10 +64,9 @@ $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
 
 MESSAGES ?= 10000
 KILLS ?= 200
-SEED ?= 7
 
 chaos: setup ## MESSAGES=10000 KILLS=200 SEED=7: load, kills, and the check that nothing is lost
-	@$(BIN)/python -m tests.chaos chaos --messages $(MESSAGES) --kills $(KILLS) --seed $(SEED)
+	@$(BIN)/python -m tests.chaos chaos --messages $(MESSAGES) --kills $(KILLS) --seed $(or $(SEED),7)
 
 crash-sweep: setup ## kill a process at every failpoint, three hits, both channels
 	@$(BIN)/python -m tests.chaos sweep

@@ -10,7 +10,7 @@ import os
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from sluice_launcher.control import SupervisorClient
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.plan import default_roles
 from sluice_launcher.process_info import free_port
+from tests.polling import wait_until
 
 POSTGRES_IMAGE = "postgres:18"
 REDIS_IMAGE = "redis:8"
@@ -43,6 +44,10 @@ QUICK = {
     "SLUICE_RECOVERY_INTERVAL": "0.5",
 }
 
+# The fixtures that start a server. Of those in GROUPS, a parallel run starts one: its tests all go to one worker.
+SERVERS = {"postgres_dsn", "redis_url", "kafka_bootstrap", "running_system"}
+GROUPS = {"kafka_bootstrap", "running_system"}
+
 Probe = Callable[[str, int], Awaitable[bool]]
 MakeDatabase = Callable[[], Awaitable[str]]
 
@@ -55,6 +60,19 @@ class System:
     environment: dict[str, str]
     control: SupervisorClient
     data_dir: Path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests that need a server, and deals the tests out to the workers of a parallel run."""
+    for item in items:
+        used = SERVERS & set(getattr(item, "fixturenames", ()))
+        if used:
+            item.add_marker("server")
+        for name in used & GROUPS:
+            item.add_marker(pytest.mark.xdist_group(name))
+    if hasattr(config, "workerinput"):
+        # What takes minutes begins first, so that all workers end at about the same time.
+        items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 @pytest.fixture(scope="session")
@@ -103,8 +121,23 @@ def _stopping(engine: LocalStack) -> Iterator[None]:
         engine.stop()
 
 
+@pytest.fixture
+async def system(running_system: System) -> System:
+    """The whole system with everything ready, whatever the test before has stopped or killed."""
+    control = running_system.control
+
+    async def is_ready() -> bool:
+        missing = await asyncio.to_thread(control.not_ready)
+        for name in missing:
+            await asyncio.to_thread(control.start, name)
+        return not missing
+
+    await wait_until(is_ready, within=60)
+    return running_system
+
+
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Everything that `sluice up` starts, native in any case: its tests stop and wipe what it runs on."""
     data_dir = tmp_path_factory.mktemp("system")
     with pytest.MonkeyPatch.context() as setting:
@@ -179,12 +212,19 @@ def with_database(dsn: str, name: str) -> str:
     return urlsplit(dsn)._replace(path=f"/{name}").geturl()
 
 
-async def _execute(dsn: str, statement: str) -> None:
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection until the block ends."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(statement)
+        yield connection
     finally:
         await connection.close()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    async with connected(dsn) as connection:
+        await connection.execute(statement)
 
 
 @contextmanager

@@ -4,15 +4,26 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice.bus.consumer import Consumer
 from tests.polling import wait_until
 
 
 @asynccontextmanager
-async def a_producer(bootstrap):
+async def an_admin(bootstrap):
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def a_producer(bootstrap, **options):
     """The client of another program."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, **{"linger_ms": 0} | options)
     await producer.start()
     try:
         yield producer

@@ -3,20 +3,19 @@
 import uuid
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
 from sluice.bus.publisher import open_publisher
+from tests.bus.bus import an_admin
 from tests.polling import wait_until
 
 
 @pytest.fixture(scope="session")
 async def admin(kafka_bootstrap):
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
-    await client.start()
-    await wait_until(lambda: has_coordinator(client))
-    yield client
-    await client.close()
+    async with an_admin(kafka_bootstrap) as client:
+        await wait_until(lambda: has_coordinator(client))
+        yield client
 
 
 async def has_coordinator(admin):

@@ -13,8 +13,6 @@ from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.system
-
 
 async def test_the_handler_gets_every_record_in_order(kafka_bootstrap, topic, group):
     handler = Handler()
@@ -256,11 +254,14 @@ async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
     assert consumer.readiness() == "not in the consumer group yet"
     running = asyncio.create_task(consumer.run())
 
-    await wait_until(lambda: consumer.readiness() is None)
+    try:
+        await wait_until(lambda: consumer.readiness() is None)
+    finally:
+        consumer.stop()
+        stopping = consumer.readiness()
+        await running
 
-    consumer.stop()
-    assert consumer.readiness() == "stopping"
-    await running
+    assert stopping == "stopping"
 
 
 async def test_a_consumer_whose_polls_stall_is_not_ready(kafka_bootstrap, topic, group):
@@ -318,10 +319,8 @@ async def send_raw(producer: AIOKafkaProducer, topic, value, headers):
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_a_record_may_be_compressed_in_any_way(kafka_bootstrap, topic, group, codec):
     handler = Handler()
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, compression_type=codec)
-    await producer.start()
-    await producer.send_and_wait(topic, b"7")
-    await producer.stop()
+    async with a_producer(kafka_bootstrap, compression_type=codec) as producer:
+        await producer.send_and_wait(topic, b"7")
 
     async with consuming(kafka_bootstrap, topic, group, handler):
         await handler.has(1)

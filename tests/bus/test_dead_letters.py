@@ -11,8 +11,6 @@ from sluice.bus.topics import Topic
 from tests.bus.bus import read_all
 from tests.examples import NOON
 
-pytestmark = pytest.mark.system
-
 LARGE = 900_000  # bytes; in base64 more than a broker accepts
 
 

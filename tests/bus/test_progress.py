@@ -1,7 +1,5 @@
 """Progress of the dispatch queue, read from committed offsets."""
 
-from datetime import UTC, datetime
-
 import pytest
 from aiokafka.errors import KafkaError
 
@@ -12,17 +10,22 @@ from sluice.runtime.clock import utc_now
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, consuming, is_committed, put
 from tests.bus.conftest import are_gone
-from tests.examples import a_task, after, an_assignment
+from tests.examples import a_task, after, an_assignment, seconds
 from tests.polling import wait_until
-
-pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-async def queue_topics(make_topic):
+async def queue_topics(make_topic, admin):
     """The topics of the dispatch queue, empty and without committed offsets."""
     for topic in QueueProgress.READERS:
         await make_topic(name=topic.value, partitions=2)
+    await wait_until(lambda: nothing_is_committed(admin))
+
+
+async def nothing_is_committed(admin):
+    """The broker deletes the offsets of a deleted topic a moment after the topic."""
+    groups = [await admin.list_consumer_group_offsets(group.value) for group in set(QueueProgress.READERS.values())]
+    return not any(offset.offset >= 0 for group in groups for offset in group.values())
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ async def test_the_first_uncommitted_record_holds_the_low_watermark(kafka_bootst
 
 @pytest.mark.parametrize("value", [b"{]", b"", None, b"{}"])
 async def test_an_unreadable_record_counts_from_the_time_it_was_written(kafka_bootstrap, queue_topics, progress, value):
-    written = datetime(2026, 1, 1, tzinfo=UTC)
+    written = utc_now().replace(microsecond=0) - seconds(3600)  # the broker deletes what is older than a week
     async with a_producer(kafka_bootstrap) as producer:
         moment = int(written.timestamp() * 1000)
         await producer.send_and_wait(Topic.ACCEPTED, value, key=b"k", partition=0, timestamp_ms=moment)

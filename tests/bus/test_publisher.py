@@ -8,8 +8,6 @@ from sluice.bus.publisher import Publisher, open_publisher, wait_for_acks
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import read_all
 
-pytestmark = pytest.mark.system
-
 
 @pytest.fixture
 def unreachable():

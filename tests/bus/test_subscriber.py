@@ -11,8 +11,6 @@ from sluice_launcher.process_info import free_port
 from tests.bus.bus import a_producer, committed, is_committed, numbers
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.system
-
 
 class Handler:
     """Keeps the values of its batches; raises while it has a ``fault``; waits while its ``gate`` is closed."""

@@ -1,44 +1,43 @@
 """Creating topics from deploy/topics.yml."""
 
+import uuid
+
 import pytest
 
 from sluice.bus.topic_admin import ensure_topics, read_topic_specs
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port
-from tests.bus.conftest import are_gone
 from tests.polling import wait_until
-
-pytestmark = pytest.mark.system
 
 
 def a_list_of_topics(path, partitions=2, *, more=""):
+    """Two topics whose names begin as the file's."""
     path.write_text(
         f"defaults: {{partitions: {partitions}, replication: 1, config: {{retention.ms: 60000}}}}\n"
-        f"topics:\n  test.one: {{}}\n  test.two: {{partitions: 1}}\n{more}"
+        f"topics:\n  {path.stem}.one: {{}}\n  {path.stem}.two: {{partitions: 1}}\n{more}"
     )
     return path
 
 
 @pytest.fixture
 async def topics_file(tmp_path, admin):
-    yield tmp_path / "topics.yml"
-    names = {"test.one", "test.two", "test.three"} & set(await admin.list_topics())
-    if names:
-        await admin.delete_topics(list(names))
-        await wait_until(lambda: are_gone(admin, names))
+    file = tmp_path / f"test-{uuid.uuid4().hex[:12]}.yml"
+    yield file
+    if names := [name for name in await admin.list_topics() if name.startswith(file.stem)]:
+        await admin.delete_topics(names)
 
 
-async def has_partitions(admin, wanted):
+async def has_partitions(admin, file, wanted):
     """A broker may describe a topic as it was before the last change."""
-    described = await admin.describe_topics(["test.one", "test.two"])
+    described = await admin.describe_topics([f"{file.stem}.one", f"{file.stem}.two"])
     return [len(topic["partitions"]) for topic in described] == wanted
 
 
 async def test_missing_topics_are_created(kafka_bootstrap, admin, topics_file):
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
 
-    assert done == ["created test.one", "created test.two"]
-    await wait_until(lambda: has_partitions(admin, [2, 1]))
+    assert done == [f"created {topics_file.stem}.one", f"created {topics_file.stem}.two"]
+    await wait_until(lambda: has_partitions(admin, topics_file, [2, 1]))
 
 
 async def test_a_second_call_changes_nothing(kafka_bootstrap, admin, topics_file):
@@ -49,23 +48,26 @@ async def test_a_second_call_changes_nothing(kafka_bootstrap, admin, topics_file
 
 async def test_missing_partitions_are_added(kafka_bootstrap, admin, topics_file):
     await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
+    await wait_until(lambda: has_partitions(admin, topics_file, [2, 1]))
 
     done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
 
-    assert done == ["expanded test.one to 4 partitions"]
-    await wait_until(lambda: has_partitions(admin, [4, 1]))
+    assert done == [f"expanded {topics_file.stem}.one to 4 partitions"]
+    await wait_until(lambda: has_partitions(admin, topics_file, [4, 1]))
 
 
 async def test_a_topic_with_more_partitions_than_specified_stays(kafka_bootstrap, admin, topics_file):
     await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
+    await wait_until(lambda: has_partitions(admin, topics_file, [4, 1]))
 
     assert await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 2)) == []
 
 
 async def test_a_refused_topic_is_named_in_the_error(kafka_bootstrap, topics_file):
-    file = a_list_of_topics(topics_file, more="  test.three: {config: {cleanup.policy: nonsense}}\n")
+    third = f"{topics_file.stem}.three"
+    file = a_list_of_topics(topics_file, more=f"  {third}: {{config: {{cleanup.policy: nonsense}}}}\n")
 
-    with pytest.raises(SluiceError, match=r"test\.three"):
+    with pytest.raises(SluiceError, match=third):
         await ensure_topics(kafka_bootstrap, file)
 
 

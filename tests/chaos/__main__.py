@@ -15,7 +15,7 @@ from typing import Any
 from tests.chaos import report, sweep
 from tests.chaos.campaigns import runner
 from tests.chaos.campaigns.runner import CAMPAIGNS
-from tests.chaos.run import Size, run
+from tests.chaos.run import RECOVERED_WITHIN, Size, run
 from tests.chaos.workloads import POINTS
 
 _BEGAN = time.monotonic()
@@ -44,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--kills", type=int, default=200)
     chaos.add_argument("--seed", type=int, default=7)
     chaos.add_argument("--seconds", type=float, help="of load and faults (default: three a kill)")
+    chaos.add_argument(
+        "--recovered-within",
+        type=float,
+        default=RECOVERED_WITHIN,
+        help="seconds after the heal, for 99 of 100 (default: %(default)s)",
+    )
     _common(chaos)
     chaos.set_defaults(run=_chaos)
     sweeping = subparsers.add_parser("sweep", help="kill a process at every failpoint, n-th hit, on both channels")
@@ -71,7 +77,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _chaos(options: argparse.Namespace) -> int:
     seconds = options.seconds or max(3.0 * options.kills, options.messages / 40)
-    size = Size(options.messages, options.kills, options.seed, seconds)
+    size = Size(options.messages, options.kills, options.seed, seconds, options.recovered_within)
     command = f"make chaos MESSAGES={size.messages} KILLS={size.kills} SEED={size.seed}"
     with _folder(options.folder) as folder:
         figures = run(size, folder, progress)

@@ -42,6 +42,7 @@ class Size:
     kills: int
     seed: int
     seconds: float  # duration of load and faults
+    recovered_within: float = RECOVERED_WITHIN
 
 
 @dataclass(slots=True)
@@ -158,7 +159,7 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_receipts(running.simulation.receipts, known),
         oracle.check_unknown_attempts(running.simulation.calls, known, spans),
         _check_end(seen, report),
-        _check_recovery(recovered),
+        _check_recovery(recovered, size.recovered_within),
     ]
     counts: Counter[str] = sum((one.counts for one in findings), Counter())
     violations: Counter[str] = sum((one.violations for one in findings), Counter())
@@ -194,9 +195,9 @@ def _verify(running: Cluster) -> dict[str, Any]:
     return {"violations": 1, "faults": [{"id": "sluice verify", "fault": done.stderr[-500:]}]}
 
 
-def _check_recovery(measured: recovery_time.Spread) -> Findings:
+def _check_recovery(measured: recovery_time.Spread, within: float) -> Findings:
     findings = Findings()
-    if measured.p99 > RECOVERED_WITHIN:
+    if measured.p99 > within:
         findings.add("I12", f"the 99th percentile of the recovery times is {measured.p99} s")
     return findings
 

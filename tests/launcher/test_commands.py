@@ -12,6 +12,9 @@ import pytest
 
 from sluice_launcher.control import supervisor_running
 from sluice_launcher.process_info import Identity, free_port
+from tests.programs import program
+
+pytestmark = pytest.mark.server
 
 TIMEOUT = 30.0
 
@@ -228,13 +231,13 @@ def test_the_environment_of_the_system_is_printed_for_a_shell(command):
 
 
 def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
-    program = [sys.executable, "-m", "sluice_cli.main", "up", "--foreground", "--services", "redis", "--roles", ""]
-    foreground = subprocess.Popen(program, env=command.environment, stdout=subprocess.PIPE, text=True)
-    assert any("all services are up" in line for line in iter(foreground.stdout.readline, ""))
-    redis = redis_of(command)
+    words = [sys.executable, "-m", "sluice_cli.main", "up", "--foreground", "--services", "redis", "--roles", ""]
+    with program(words, command.environment) as foreground:
+        assert any("all services are up" in line for line in iter(foreground.stdout.readline, ""))
+        redis = redis_of(command)
 
-    foreground.send_signal(signal.SIGINT)
-    foreground.communicate(timeout=TIMEOUT)
+        foreground.send_signal(signal.SIGINT)
+        foreground.communicate(timeout=TIMEOUT)
 
     assert foreground.returncode == 0
     assert not redis.alive()
@@ -243,13 +246,13 @@ def test_ctrl_c_in_the_foreground_ends_everything(command, tmp_path):
 def test_ctrl_c_during_the_start_ends_what_was_started(command, tmp_path, gateway_that):
     gateway_that("import time; time.sleep(600)")
     environment = command.environment | {"PYTHONPATH": os.environ["PYTHONPATH"], "SLUICE_GATEWAY_PORT": "0"}
-    program = [sys.executable, "-m", "sluice_cli.main", "up", "--services", "redis", "--roles", "gateway"]
-    starting = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
-    assert any("redis" in line for line in iter(starting.stdout.readline, ""))
-    redis = redis_of(command)
+    words = [sys.executable, "-m", "sluice_cli.main", "up", "--services", "redis", "--roles", "gateway"]
+    with program(words, environment) as starting:
+        assert any("redis" in line for line in iter(starting.stdout.readline, ""))
+        redis = redis_of(command)
 
-    starting.send_signal(signal.SIGINT)
-    starting.communicate(timeout=TIMEOUT)
+        starting.send_signal(signal.SIGINT)
+        starting.communicate(timeout=TIMEOUT)
 
     assert starting.returncode == 130
     assert not redis.alive()

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import subprocess
 import sys
 import time
 from urllib.parse import urlsplit
@@ -14,6 +13,9 @@ from sluice_launcher.control import SOCKET, NotRunning, SupervisorClient, superv
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import Identity, free_port
 from sluice_launcher.teardown import stop_all
+from tests.programs import program
+
+pytestmark = pytest.mark.server
 
 PATIENCE = 30.0
 
@@ -199,12 +201,9 @@ def test_a_second_supervisor_of_the_same_directory_is_an_error(stack, data_dir):
 
 
 def test_a_local_stack_ends_with_the_process_that_started_it(data_dir):
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(data_dir)], stdout=subprocess.PIPE, text=True)
-    pids = [int(word) for word in starter.stdout.readline().split()]
-    processes = [Identity.of(pid) for pid in pids]
-
-    starter.kill()
-    starter.communicate()
+    with program([sys.executable, "-c", STARTER, str(data_dir)]) as starter:
+        pids = [int(word) for word in starter.stdout.readline().split()]
+        processes = [Identity.of(pid) for pid in pids]
 
     assert all(process.wait_exit(PATIENCE) for process in processes)
 

@@ -1,24 +1,13 @@
 """The whole system under one supervisor."""
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice.bus.topics import Topic
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import ROLES, SERVICES
-
-pytestmark = pytest.mark.system
+from tests.bus.bus import an_admin
 
 MAX_KAFKA_BYTES = 512_000_000
-
-
-async def topics_of(bootstrap):
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        return set(await admin.list_topics())
-    finally:
-        await admin.close()
 
 
 def test_every_service_and_role_is_ready(system):
@@ -41,9 +30,11 @@ def test_a_stopped_process_is_not_ready(system):
     assert missing == ["push-worker"]
 
 
+@pytest.mark.server
 async def test_a_wiped_kafka_has_its_topics_again(tmp_path):
     # A system of its own: other tests share theirs.
     with LocalStack(tmp_path, roles=["health"]) as stack:
         stack.control.restart("kafka", wipe=True)
 
-        assert await topics_of(stack.addresses["kafka"]) >= {topic.value for topic in Topic}
+        async with an_admin(stack.addresses["kafka"]) as admin:
+            assert set(await admin.list_topics()) >= {topic.value for topic in Topic}

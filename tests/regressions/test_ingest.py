@@ -16,14 +16,14 @@ from sluice.store import api_keys, projects
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
 from tests.examples import a_body
-from tests.services.fakes import FakePublisher
-
-pytestmark = pytest.mark.store
+from tests.polling import wait_until
+from tests.services.fakes import FakePublisher, with_a_patient_gateway
 
 
 @pytest.fixture
-async def gateway(database):
+async def gateway(database, monkeypatch):
     """An ingest on a real database, a principal of its project, and the number of its messages."""
+    with_a_patient_gateway(monkeypatch)
     async with open_pool(database, size=4, name="test") as pool:
         now = datetime.now(UTC)
         project = await projects.create_project(pool, organization="O", slug="p", name="P", now=now)
@@ -55,14 +55,17 @@ def in_a_moment(seconds):
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
+def a_minute_ago():
+    return datetime.now(UTC) - timedelta(seconds=60)
+
+
 def request(**changes):
     return json.dumps(a_body(**changes)).encode()
 
 
 async def test_a_repeat_after_send_at_gets_the_first_response(gateway):
-    body = request(idempotency_key="k", send_at=in_a_moment(0.3))
-    first = await gateway.accept(body)
-    await asyncio.sleep(0.4)
+    body = request(idempotency_key="k", send_at=in_a_moment(-30))
+    first = await gateway.accept(body, submitted_at=a_minute_ago())
 
     again = await gateway.accept(body)
 
@@ -70,9 +73,8 @@ async def test_a_repeat_after_send_at_gets_the_first_response(gateway):
 
 
 async def test_another_body_after_send_at_is_still_a_conflict(gateway):
-    when = in_a_moment(0.3)
-    await gateway.accept(request(idempotency_key="k", send_at=when))
-    await asyncio.sleep(0.4)
+    when = in_a_moment(-30)
+    await gateway.accept(request(idempotency_key="k", send_at=when), submitted_at=a_minute_ago())
 
     with pytest.raises(IdempotencyConflict):
         await gateway.accept(request(idempotency_key="k", send_at=when, subject="Other"))
@@ -85,11 +87,9 @@ async def test_a_first_request_with_a_past_send_at_is_refused(gateway):
 
 @pytest.mark.parametrize("field", ["send_at", "expires_at"])
 async def test_a_record_that_is_consumed_late_is_judged_by_the_time_it_was_written(gateway, field):
-    submitted_at = datetime.now(UTC) - timedelta(seconds=60)
+    body = request(**{field: in_a_moment(-30)})
 
-    await gateway.accept(
-        request(**{field: in_a_moment(-30)}), source="kafka", fallback_key="r", submitted_at=submitted_at
-    )
+    await gateway.accept(body, source="kafka", fallback_key="r", submitted_at=a_minute_ago())
 
     assert await gateway.count() == 1
 
@@ -117,9 +117,7 @@ async def consume(gateway):
 
     async def process(*records):
         await ingress.handle_batch(list(records))
-        async with asyncio.timeout(10):
-            while not all(record.acked for record in records):
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: all(record.acked for record in records))
 
     return process
 

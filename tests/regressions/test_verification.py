@@ -11,7 +11,7 @@ import pytest
 from sluice_launcher import parent_death_signal
 from tests.repository.files import ROOT
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.server
 
 INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 
@@ -56,9 +56,13 @@ def run_chaos(tmp_path, *arguments):
     return json.loads(lines[-1])
 
 
-@pytest.mark.timeout(420)
+# How quickly deliveries recover is measured by `make chaos`, on a machine that does nothing else.
+UNHURRIED = ("--recovered-within", "120")
+
+
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_and_no_duplicate_is_unrecorded(tmp_path):
-    figures = run_chaos(tmp_path, "chaos", "--messages", "1500", "--kills", "30", "--seed", "7")
+    figures = run_chaos(tmp_path, "chaos", "--messages", "1500", "--kills", "30", "--seed", "7", *UNHURRIED)
 
     assert figures["kills"] == 30
     assert figures["lost"] == 0
@@ -66,14 +70,14 @@ def test_nothing_is_lost_and_no_duplicate_is_unrecorded(tmp_path):
     assert (figures["duplicates_once"], figures["duplicates_idempotent"]) == (0, 0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_kill_at_a_failpoint_loses_nothing(tmp_path):
     figures = run_chaos(tmp_path, "sweep", "--steps", *SOME_STEPS)
 
     assert figures["passed"] == figures["steps"] == len(SOME_STEPS)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_each_campaign_loses_nothing(tmp_path):
     figures = run_chaos(tmp_path, "campaigns", *SOME_CAMPAIGNS, "--small")
 

@@ -27,9 +27,7 @@ from sluice.store.config_cache import ConfigCache
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
 from tests.services import openapi_check
-from tests.services.fakes import FakeRecord
-
-pytestmark = pytest.mark.store
+from tests.services.fakes import FakeRecord, with_a_patient_gateway
 
 MAX_BODY = 100_000  # bytes
 QUEUE_LIMIT = 20  # deliveries
@@ -86,7 +84,8 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(pool, store_database, bus):
+async def gateway(pool, store_database, bus, monkeypatch):
+    with_a_patient_gateway(monkeypatch)
     async with ConfigCache().subscribed(store_database) as config:
         gateway = Gateway(pool, config, bus)
         gateway.key = await gateway.new_project()
@@ -251,17 +250,17 @@ async def test_another_request_with_the_same_key_is_a_conflict(gateway):
     assert await gateway.count() == 1
 
 
-async def test_a_repeat_is_answered_although_its_time_has_passed(gateway):
-    body = as_json(a_body(send_at=(utc_now() + seconds(0.5)).isoformat()))
-    first = await gateway.post(body, idempotency_key="order-7")
+async def test_a_repeat_is_answered_although_its_time_has_passed(gateway, monkeypatch):
+    an_hour_ago = utc_now() - seconds(3600)
+    body = as_json(a_body(send_at=(an_hour_ago + seconds(60)).isoformat()))
+    with monkeypatch.context() as then:
+        then.setattr("gateway.ingest.ingest.utc_now", lambda: an_hour_ago)
+        first = await gateway.post(body, idempotency_key="order-7")
 
-    async def after_send_at():
-        return await gateway.post(body) if (await gateway.post(body)).status_code == 400 else None
+    new, again = await gateway.post(body), await gateway.post(body, idempotency_key="order-7")
 
-    await wait_until(after_send_at)
-    again = await gateway.post(body, idempotency_key="order-7")
-
-    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    assert (first.status_code, new.status_code) == (201, 400)
+    assert (again.status_code, again.json()) == (201, first.json())
 
 
 async def test_a_body_that_is_too_large_is_refused(gateway):
@@ -340,7 +339,11 @@ OTHER_KEY, _ = api_keys.generate_key(is_test=False)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("key", ["", "nonsense", "sp_live_" + "a" * 48, OTHER_KEY, "schl\u00fcssel"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "nonsense", "sp_live_" + "a" * 48, OTHER_KEY, "schl\u00fcssel"],
+    ids=["empty", "nonsense", "mistyped", "unknown", "not ascii"],
+)
 async def test_a_request_without_a_valid_key_is_refused(gateway, method, path, key):
     error = error_of(await gateway.ask(method, path, key=key.encode("latin-1")), 401, "UNAUTHORIZED")
 

@@ -36,8 +36,6 @@ from sluice_simulator.http_server import listen_http
 from tests.examples import PROVIDER, a_provider
 from tests.store.harness import SENT
 
-pytestmark = pytest.mark.store
-
 KEY = bytes(32)
 REFERENCE_EVENT = {"type": "delivered", "id": "r-1"}
 
@@ -254,6 +252,6 @@ async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, pa
     assert (await endpoint.post({"certificate": f"{url}/missing"})).status_code == 503
 
 
-@pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())])
+@pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())], ids=["malformed", "unknown"])
 async def test_an_unknown_provider_is_not_found(endpoint, provider):
     assert (await endpoint.client.post(f"/v1/receipts/{provider}")).status_code == 404

@@ -13,8 +13,6 @@ from tests.polling import wait_until
 from tests.services.test_worker import StubConfig
 from tests.store.harness import FAILED_ATTEMPT, SENT
 
-pytestmark = pytest.mark.store
-
 
 class StubProgress:
     """Low watermarks that a test sets."""

@@ -34,8 +34,6 @@ from tests.examples import (
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeTransport
 
-pytestmark = pytest.mark.store
-
 ACCEPTED = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
 REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
@@ -400,7 +398,7 @@ async def test_new_deliveries_do_not_wait_for_an_unresponsive_provider(harness, 
     harness.config.providers[other.id] = other
     first, second, third = await harness.some(3, provider)
     async with harness.unanswered(first):
-        await asyncio.sleep(0.6)  # the queue timeout is 0.4 s
+        await wait_until(lambda: unresponsive_reports(harness))
 
         await harness.worker.handle_batch([second])
         for _ in range(5):

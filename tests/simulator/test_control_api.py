@@ -6,10 +6,7 @@ import json
 import os
 import signal
 import smtplib
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from sluice.transports.provider_call import call_provider
 from sluice_simulator import Simulator
 from sluice_simulator.mailbox import FOLDER, Mailbox, list_mails
 from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
+from tests.programs import program
 from tests.simulator.conftest import SimulatorClient
 from tests.unit.providers.examples import an_email, outbound
 
@@ -75,34 +73,21 @@ async def test_the_other_pages_of_the_control_port(http: HttpTransport, path: st
 SLUICE = [sys.executable, "-c", "import sys; from sluice_cli.main import main; sys.exit(main())", "simulate"]
 
 
-@contextmanager
-def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that is ended, whatever happens."""
-    program = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
-    with program:
-        try:
-            yield program
-        finally:
-            program.kill()
-
-
 async def test_the_command_serves_until_sigterm(http: HttpTransport, tmp_path: Path) -> None:
     (tmp_path / "scenario.toml").write_text('[endpoints.bad]\nbehaviour = "fault"\nphase = "end_of_data"\n')
     endpoints = ["--endpoint", "good=smtp", "--endpoint", "bad=smtp"]
     options = ["--scenario", str(tmp_path / "scenario.toml"), "--log-dir", str(tmp_path), "--control-port", "0"]
-    with process(*SLUICE, *endpoints, *options) as program:
-        assert program.stdout is not None
-        where = json.loads(program.stdout.readline())
+    with program([*SLUICE, *endpoints, *options]) as simulator:
+        assert simulator.stdout is not None
+        where = json.loads(simulator.stdout.readline())
         async with open_transports() as transports:
             outcomes = {}
             for name, endpoint in where["endpoints"].items():
                 account = SmtpCredentials(host=where["host"], port=endpoint["port"])
                 outcomes[name] = await call_provider(SMTP, outbound(an_email()), account, transports, deadline=10)
-        program.send_signal(signal.SIGTERM)
+        simulator.send_signal(signal.SIGTERM)
 
-        assert program.wait(timeout=20) == 0
+        assert simulator.wait(timeout=20) == 0
 
     assert isinstance(outcomes["good"], Accepted)
     assert not isinstance(outcomes["bad"], Accepted)
@@ -121,10 +106,10 @@ async def test_the_command_serves_until_sigterm(http: HttpTransport, tmp_path: P
     ],
 )
 def test_a_wrong_option_is_one_sentence(options: list[str], tmp_path: Path) -> None:
-    with process(*SLUICE, "--log-dir", str(tmp_path), *options) as program:
-        out, err = program.communicate(timeout=20)
+    with program([*SLUICE, "--log-dir", str(tmp_path), *options]) as simulator:
+        out, err = simulator.communicate(timeout=20)
 
-        assert program.returncode == 1
+        assert simulator.returncode == 1
         assert err.startswith("sluice: ")
         assert "Traceback" not in out + err
 
@@ -141,12 +126,14 @@ def a_mail(subject: str) -> EmailMessage:
 
 async def test_the_mailbox_keeps_mails_and_lists_the_newest_first(tmp_path: Path) -> None:
     listener = await listen_smtp(Mailbox(tmp_path / FOLDER), SmtpSettings(auth=False), "127.0.0.1", 0)
-    async with open_transports() as transports:
-        account = SmtpCredentials(host="127.0.0.1", port=listener.port)
-        for subject in ("Eins ä", "Zwei", "Drei"):
-            mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))
-            assert isinstance(await call_provider(SMTP, outbound(mail), account, transports, deadline=10), Accepted)
-    await listener.close()
+    try:
+        async with open_transports() as transports:
+            account = SmtpCredentials(host="127.0.0.1", port=listener.port)
+            for subject in ("Eins ä", "Zwei", "Drei"):
+                mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))
+                assert isinstance(await call_provider(SMTP, outbound(mail), account, transports, deadline=10), Accepted)
+    finally:
+        await listener.close()
 
     mails = list(list_mails(tmp_path))
     newest = list(list_mails(tmp_path, 1))
@@ -164,12 +151,12 @@ def test_a_mailbox_that_was_never_started_is_empty(tmp_path: Path) -> None:
 
 def test_the_mailbox_program_greets_takes_a_mail_and_stops(tmp_path: Path) -> None:
     module = [sys.executable, "-m", "sluice_simulator.mailbox"]
-    with process(*module, SLUICE_DATA_DIR=str(tmp_path), SLUICE_PORT="0") as program:
-        assert program.stdout is not None
-        port = int(program.stdout.readline().split("127.0.0.1:")[1].split(",")[0])
+    with program(module, os.environ | {"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_PORT": "0"}) as mailbox:
+        assert mailbox.stdout is not None
+        port = int(mailbox.stdout.readline().split("127.0.0.1:")[1].split(",")[0])
         with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
             client.send_message(a_mail("Hallo"))
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(timeout=20) == 0
+        mailbox.send_signal(signal.SIGTERM)
+        assert mailbox.wait(timeout=20) == 0
 
     assert [mail.subject for mail in list_mails(tmp_path)] == ["Hallo"]

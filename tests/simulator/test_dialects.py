@@ -33,10 +33,11 @@ from sluice.transports.provider_call import call_provider
 from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
 from sluice_simulator.dialect import Dialect, FakeRequest
 from sluice_simulator.registry import DIALECTS
+from tests.polling import virtual_time
 from tests.simulator.conftest import WebhookInbox
 from tests.unit.providers.examples import content_for, credentials_of, outbound, sample_of
 
-SHORT = 0.5  # seconds: the deadline of a call that never ends
+SHORT = 0.5  # seconds of virtual time: the deadline of a call that never ends
 HTTP = [dialect for dialect in DIALECTS.values() if dialect.transport is TransportKind.HTTP]
 every_http_dialect = pytest.mark.parametrize("dialect", HTTP, ids=lambda dialect: dialect.name)
 with_receipts = pytest.mark.parametrize(
@@ -65,14 +66,16 @@ async def test_every_behaviour_has_its_outcome(
     dialect: Dialect, behaviour: Behaviour, outcomes: tuple[type[Outcome], ...]
 ) -> None:
     package = get_package(dialect.package)
-    deadline = SHORT if behaviour in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
     async with (
         Simulator(Scenario(default=Rule(behaviour=behaviour)), endpoints={"one": dialect.name}) as simulator,
         open_transports() as transports,
     ):
         credentials = credentials_of(package, baseUrl=simulator.url("one"))
 
-        found = await call_provider(package, outbound(content_for(package)), credentials, transports, deadline=deadline)
+        with virtual_time():
+            found = await call_provider(
+                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
+            )
 
         assert isinstance(found, outcomes)
         assert len(simulator.calls) == 1  # the transport repeats nothing

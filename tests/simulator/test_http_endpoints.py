@@ -17,6 +17,7 @@ from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError
 from sluice_simulator import Behaviour, EndpointScenario, Latency, Rule, Scenario, Simulator
 from sluice_simulator.call_log import CallLog
+from tests.polling import virtual_time, wait_until
 from tests.simulator.conftest import SimulatorClient, resend_credentials
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
@@ -54,8 +55,7 @@ async def test_the_same_key_while_the_first_call_is_still_worked_on_is_refused(h
     async with Simulator(Scenario(default=Rule(latency=Latency(median=30)))) as simulator:
         client = SimulatorClient(simulator, http)
         first = asyncio.create_task(client.email())
-        while simulator.endpoints["resend"].idempotency_count == 0:
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: simulator.endpoints["resend"].idempotency_count)
 
         answer = await client.email()
 
@@ -244,7 +244,8 @@ async def test_the_call_log_holds_what_was_taken_and_what_was_answered(
 ) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
         request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
-        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
+        with virtual_time():
+            await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
 
         (line,) = simulator.calls
         assert (line["behaviour"], line["accepted"], line["answered"]) == (do, accepted, answered)
@@ -253,10 +254,9 @@ async def test_the_call_log_holds_what_was_taken_and_what_was_answered(
 async def test_a_caller_who_left_before_a_slow_answer_was_not_answered(http: HttpTransport) -> None:
     async with Simulator(Scenario(default=Rule(latency=Latency(median=30)))) as simulator:
         request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
-        with pytest.raises(NoAnswerError):
+        with virtual_time(), pytest.raises(NoAnswerError):
             await http.exchange(request, deadline=0.5)
-        while not simulator.calls:
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: simulator.calls)
 
         (line,) = simulator.calls
         assert (line["accepted"], line["answered"]) == (True, False)
@@ -291,8 +291,9 @@ async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: 
     ):
         request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
 
-        with pytest.raises(NoAnswerError):
-            await transport.exchange(request, deadline=0.3)
-        await asyncio.sleep(0.05)
+        with virtual_time():
+            with pytest.raises(NoAnswerError):
+                await transport.exchange(request, deadline=0.3)
+            await asyncio.sleep(0.05)
 
         assert [line["behaviour"] for line in simulator.calls] == [do]

@@ -107,7 +107,8 @@ def test_slowness_is_lognormal_about_its_median() -> None:
     assert delays[-1] > 5
 
 
-def test_what_is_above_the_limit_is_throttled() -> None:
+def test_what_is_above_the_limit_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice_simulator.endpoint.monotonic", lambda: 1.0)
     endpoint = an_endpoint(Scenario(default=Rule(limit=5)))
 
     assert [endpoint.decide("ana@example.org").behaviour for _ in range(7)] == [Behaviour.ACCEPT] * 5 + [

@@ -29,6 +29,7 @@ from sluice_simulator import (
     webhook_sender,
 )
 from sluice_simulator.dialect import FakeRequest
+from tests.polling import virtual_time
 from tests.simulator.conftest import (
     WEBHOOK_SECRET,
     SimulatorClient,
@@ -194,7 +195,8 @@ async def test_no_receipt_follows_a_message_that_was_not_taken(
 ) -> None:
     async with Simulator(a_scenario(inbox, do=do)) as simulator:
         request = resend.build(outbound(an_email()), resend_credentials(simulator))
-        await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
+        with virtual_time():
+            await asyncio.gather(http.exchange(request, deadline=0.5), return_exceptions=True)
         await simulator.webhook_sender.wait_idle()
 
     assert inbox.calls == []

@@ -2,11 +2,10 @@
 
 import uuid
 
-import asyncpg
 import pytest
 
 from sluice.store.db import open_pool
-from tests.engine import with_database
+from tests.engine import connected, with_database
 from tests.store.harness import StoreHarness
 
 TABLES = (
@@ -30,11 +29,10 @@ TABLES = (
 async def store_database(postgres_dsn, template_database):
     """The DSN of a database with the schema, shared by the tests of this folder."""
     name = f"store_{uuid.uuid4().hex[:12]}"
-    connection = await asyncpg.connect(postgres_dsn)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-    yield with_database(postgres_dsn, name)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with connected(postgres_dsn) as connection:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        yield with_database(postgres_dsn, name)
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +59,13 @@ def store(pool):
 async def make_bare_database(postgres_dsn):
     """Creates empty databases."""
     created = []
-    connection = await asyncpg.connect(postgres_dsn)
+    async with connected(postgres_dsn) as connection:
 
-    async def create():
-        created.append(name := f"bare_{uuid.uuid4().hex[:12]}")
-        await connection.execute(f"CREATE DATABASE {name}")
-        return with_database(postgres_dsn, name)
+        async def create():
+            created.append(name := f"bare_{uuid.uuid4().hex[:12]}")
+            await connection.execute(f"CREATE DATABASE {name}")
+            return with_database(postgres_dsn, name)
 
-    yield create
-    for name in created:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+        yield create
+        for name in created:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

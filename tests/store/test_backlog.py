@@ -10,8 +10,6 @@ from sluice.store.backlog import ProjectQueue, QueueSlice, fair_shares
 from tests.examples import OTHER_PROJECT, PROJECT, a_message, after, an_id, seconds
 from tests.store.harness import at_once
 
-store = pytest.mark.store
-
 
 def a_backlogged_message(**changes):
     """A message that is due and not enqueued."""
@@ -35,7 +33,6 @@ STANDARD, OTHERS = ProjectQueue(True, PROJECT), ProjectQueue(True, OTHER_PROJECT
 URGENT = ProjectQueue(False, PROJECT)
 
 
-@store
 async def test_each_project_has_a_queue_and_one_for_urgent_deliveries(store):
     await store.accept(
         *[a_backlogged_message() for _ in range(3)],
@@ -50,7 +47,6 @@ async def test_each_project_has_a_queue_and_one_for_urgent_deliveries(store):
     assert set(found[1:]) == {STANDARD, OTHERS}
 
 
-@store
 async def test_queues_are_listed_page_by_page(store):
     projects = [an_id() for _ in range(7)]
     await store.accept(*[a_backlogged_message(project_id=project) for project in projects for _ in range(2)])
@@ -63,7 +59,6 @@ async def test_queues_are_listed_page_by_page(store):
     assert {queue.project_id for page in pages for queue in page} == set(projects)
 
 
-@store
 @pytest.mark.parametrize(
     "changes", [{"send_at": None}, {"due_at": after(61), "send_at": after(61)}], ids=["enqueued", "not due"]
 )
@@ -73,14 +68,12 @@ async def test_a_delivery_that_is_enqueued_or_not_due_is_not_in_the_backlog(stor
     assert await queues(store) == []
 
 
-@store
 async def test_a_delivery_in_flight_is_not_in_the_backlog(store):
     await store.a_delivery_in_flight()
 
     assert await queues(store) == []
 
 
-@store
 async def test_each_queue_is_dequeued_by_its_share_the_longest_due_first(store):
     own = [a_backlogged_message(due_at=after(moment)) for moment in (3, 1, 2)]
     other = a_backlogged_message(project_id=OTHER_PROJECT)
@@ -92,7 +85,6 @@ async def test_each_queue_is_dequeued_by_its_share_the_longest_due_first(store):
     assert set(dequeued) == {message.deliveries[0].id for message in expected}
 
 
-@store
 async def test_a_dequeued_delivery_is_in_the_dispatch_queue(store):
     await store.accept(a_backlogged_message(), a_backlogged_message(channel=Channel.SMS), a_message())
 
@@ -102,7 +94,6 @@ async def test_a_dequeued_delivery_is_in_the_dispatch_queue(store):
     assert await backlog.count_enqueued(store.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
-@store
 async def test_concurrent_calls_dequeue_each_delivery_once(store):
     await store.accept(*[a_backlogged_message() for _ in range(100)])
 
@@ -112,7 +103,6 @@ async def test_concurrent_calls_dequeue_each_delivery_once(store):
     assert len(dequeued) == len(set(dequeued)) == 100
 
 
-@store
 async def test_listing_the_queues_does_not_read_their_deliveries(store):
     await store.accept(*[a_backlogged_message() for _ in range(2000)], a_backlogged_message(project_id=OTHER_PROJECT))
     await store.pool.execute("ANALYZE deliveries")

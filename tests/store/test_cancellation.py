@@ -6,8 +6,6 @@ from sluice.store import cancellation
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, at_once
 
-pytestmark = pytest.mark.store
-
 
 @pytest.fixture
 async def message(store):

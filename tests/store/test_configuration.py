@@ -14,8 +14,6 @@ from sluice.store.config_cache import ConfigCache
 from tests.examples import NOON, after, an_id
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.store
-
 CIPHER = CredentialCipher(bytes(32))
 
 

@@ -22,9 +22,6 @@ from tests.examples import (
 )
 from tests.store.harness import FAILED_ATTEMPT, LEASE, SENT, at_once
 
-pytestmark = pytest.mark.store
-
-
 # -- claims ------------------------------------------------------------------------------------------------------
 
 

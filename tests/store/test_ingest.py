@@ -21,8 +21,6 @@ from sluice.store.ingest import (
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_keyed_message, a_message, after
 from tests.store.harness import at_once
 
-pytestmark = pytest.mark.store
-
 
 async def test_a_message_is_inserted_with_its_deliveries_and_events(store):
     message = a_message(to=("a@example.com", "b@example.com"), tags=("one", "two"), metadata='{"order": 7}')

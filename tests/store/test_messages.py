@@ -1,15 +1,11 @@
 """Queries of messages and of the sandbox's captured messages."""
 
-import pytest
-
 from sluice.model import ids
 from sluice.model.state import EventType, State
 from sluice.store import messages, sandbox
 from sluice.store.outbox import events_for
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, SENT
-
-pytestmark = pytest.mark.store
 
 
 async def test_a_message_is_found_with_its_deliveries_and_their_history(store):

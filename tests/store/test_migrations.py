@@ -1,13 +1,11 @@
 """Migrations: each is applied once, in order, also by concurrent processes."""
 
-import asyncpg
 import pytest
 
 from sluice.runtime.errors import SluiceError
 from sluice.store import migrations
+from tests.engine import connected
 from tests.store.harness import at_once
-
-pytestmark = pytest.mark.store
 
 
 @pytest.fixture
@@ -35,9 +33,8 @@ NEXT = f"{len(migrations.load_migrations()) + 1:04d}_next.sql"
 
 
 async def tables_of(dsn):
-    connection = await asyncpg.connect(dsn)
-    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    await connection.close()
+    async with connected(dsn) as connection:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     return {row["tablename"] for row in rows}
 
 

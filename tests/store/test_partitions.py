@@ -10,8 +10,6 @@ from sluice.store import partitions
 from tests.examples import a_claim, a_message
 from tests.store.harness import StoreHarness, at_once
 
-pytestmark = pytest.mark.store
-
 NOW = utc_now()
 NEXT_YEAR = NOW + timedelta(days=365)
 

@@ -13,8 +13,6 @@ from sluice.store.receipts import ReceiptEntry
 from tests.examples import OTHER_PROJECT, PROVIDER, a_claim, a_transition, after, an_id, seconds
 from tests.store.harness import FAILED_ATTEMPT, SENT, at_once
 
-pytestmark = pytest.mark.store
-
 DELIVERED, BOUNCED, OPENED, FAILED = EventType.DELIVERED, EventType.BOUNCED, EventType.OPENED, EventType.FAILED
 
 

@@ -1,6 +1,5 @@
 """A project of the test's own on the running system, and fake providers for it."""
 
-import asyncio
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -9,14 +8,11 @@ import pytest
 from sluice.runtime.clock import utc_now
 from sluice_cli.verification import verify
 from sluice_simulator.simulator import Simulator
-from tests.polling import wait_until
 from tests.system.testbed import DEAD, a_testbed, smtp_at
 
 
 @pytest.fixture
 async def testbed(system):
-    # A role may still be restarting after the test before.
-    await wait_until(lambda: asyncio.to_thread(lambda: not system.control.not_ready()), within=60)
     async with a_testbed(system) as testbed:
         yield testbed
 

@@ -10,8 +10,6 @@ from sluice.runtime.clock import utc_now
 from tests.examples import a_body, as_json
 from tests.system.testbed import parsed
 
-pytestmark = pytest.mark.system
-
 TEXT = "Grüße aus Köln,\n\n.ein Punkt am Anfang\nFrom hier\n\u20ac \U0001f600\n" + "lang " * 400
 HTML = "<!doctype html>\n<p>Grüße &amp; <b>\u20ac</b></p>\n"
 
@@ -122,9 +120,8 @@ async def test_a_record_that_is_published_twice_with_its_key_is_one_message(test
 
 
 async def test_fifty_requests_at_once_with_one_key_are_one_message(testbed, mailbox):
-    answers = await asyncio.gather(
-        *[testbed.post(idempotency_key="order-7", subject=about("fifty")) for _ in range(50)]
-    )
+    asking = [testbed.answered(testbed.post, idempotency_key="order-7", subject=about("fifty")) for _ in range(50)]
+    answers = await asyncio.gather(*asking)
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
@@ -162,7 +159,8 @@ async def test_a_message_that_was_cancelled_in_time_is_never_sent(testbed, fake_
     soon = (utc_now() + timedelta(seconds=2)).isoformat()
     message_id = await testbed.send(send_at=soon)
 
-    answer = await testbed.api.delete(f"/v1/messages/{message_id}/cancel", headers={"x-sendpipe-key": testbed.key})
+    path, headers = f"/v1/messages/{message_id}/cancel", {"x-sendpipe-key": testbed.key}
+    answer = await testbed.answered(testbed.api.delete, path, headers=headers)
     other = await testbed.settled(await testbed.send(send_at=(utc_now() + timedelta(seconds=2.5)).isoformat()))
 
     assert (answer.status_code, answer.json()["status"]) == (200, "CANCELLED")

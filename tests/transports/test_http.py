@@ -20,24 +20,21 @@ from sluice.transports import http as http_module
 from sluice.transports.http import MAX_RESPONSE_BYTES, HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice_simulator import Simulator
+from tests.polling import virtual_time
 from tests.transports.conftest import Certificate, server
 from tests.unit.providers.examples import an_email, outbound
 
-SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
+SHORT = 0.5  # seconds of virtual time: the deadline of a call that is expected never to end
 
 
 def resend(url: str) -> tuple[AnyPackage, Credentials]:
     return RESEND, ResendCredentials.model_validate({"apiKey": "re_1", "baseUrl": url})
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+NOBODY = "http://127.0.0.1:1"
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://nowhere.invalid"])
+@pytest.mark.parametrize("url", [NOBODY, "http://nowhere.invalid"])
 async def test_what_never_connected_was_not_sent(transports: Transports, url: str) -> None:
     outcome = await call_provider(*swapped(resend(url)), transports, deadline=5)
 
@@ -108,7 +105,7 @@ async def test_headers_and_then_nothing_is_no_answer() -> None:
         await reader.read()
 
     async with open_http() as transport, server(talk) as port:
-        with pytest.raises(NoAnswerError):
+        with virtual_time(), pytest.raises(NoAnswerError):
             await exchange(transport, port, deadline=SHORT)
 
 
@@ -117,12 +114,13 @@ async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> 
         await reader.read()
 
     async with open_http(connections_per_origin=1) as transport, server(hang) as port:
-        first = asyncio.create_task(exchange(transport, port, deadline=2 * SHORT))
-        await asyncio.sleep(0)
-        with pytest.raises(NotSentError):
-            await exchange(transport, port, deadline=SHORT)
-        with pytest.raises(NoAnswerError):
-            await first
+        with virtual_time():
+            first = asyncio.create_task(exchange(transport, port, deadline=2 * SHORT))
+            await asyncio.sleep(0)
+            with pytest.raises(NotSentError):
+                await exchange(transport, port, deadline=SHORT)
+            with pytest.raises(NoAnswerError):
+                await first
 
 
 async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +151,8 @@ async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
         for _ in range(len(replies)):
             with pytest.raises(NoAnswerError):
                 await exchange(transport, port)
-        with pytest.raises(NoAnswerError):
-            await exchange(transport, port, deadline=0.1)
+        with virtual_time(), pytest.raises(NoAnswerError):
+            await exchange(transport, port, deadline=SHORT)
         with pytest.raises(NotSentError):
             await exchange(transport, port, authorization="\n")
         cancelled = asyncio.create_task(exchange(transport, port))
@@ -206,8 +204,8 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
 
 
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", NOBODY)
+    monkeypatch.setenv("ALL_PROXY", NOBODY)
     reply = b"HTTP/1.1 204 No\r\n\r\n"
     async with open_http() as transport, server(saying(reply)) as port:
         assert (await exchange(transport, port)).status_code == 204

@@ -20,10 +20,11 @@ from sluice.transports import smtp_session
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice.transports.smtp import open_smtp
 from sluice_simulator import Behaviour, Latency, Rule, Scenario, Simulator, SmtpSettings
+from tests.polling import virtual_time
 from tests.transports.conftest import Certificate, server
 from tests.unit.providers.examples import an_attachment, an_email, outbound
 
-SHORT = 0.5  # seconds: the deadline of a call that is expected never to end
+SHORT = 0.5  # seconds of virtual time: the deadline of a call that is expected never to end
 
 
 def credentials(address: tuple[str, int], **fields: Any) -> SmtpCredentials:
@@ -62,9 +63,9 @@ OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
 async def test_every_behaviour_of_a_server_has_its_outcome(
     transports: Transports, do: Behaviour, outcome: type[Outcome]
 ) -> None:
-    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP, Behaviour.ACCEPT_SILENT) else 10
     async with Simulator(Scenario(default=Rule(behaviour=do))) as simulator:
-        assert type(await send(transports, simulator, deadline=deadline)) is outcome
+        with virtual_time():
+            assert type(await send(transports, simulator, deadline=SHORT)) is outcome
 
 
 BEFORE_THE_DOT = [Phase.GREETING, Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA]
@@ -72,10 +73,10 @@ BEFORE_THE_DOT = [Phase.GREETING, Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA
 
 @pytest.mark.parametrize("do", [Behaviour.HANG, Behaviour.RESET, Behaviour.DRIP, Behaviour.GARBAGE, Behaviour.FAULT])
 @pytest.mark.parametrize("phase", BEFORE_THE_DOT)
-async def test_an_error_before_the_final_dot_was_not_sent(transports: Transports, phase: Phase, do: Behaviour) -> None:
-    deadline = SHORT if do in (Behaviour.HANG, Behaviour.DRIP) else 10
+async def test_an_accident_before_the_dot_was_not_sent(transports: Transports, phase: Phase, do: Behaviour) -> None:
     async with Simulator(Scenario(default=Rule(behaviour=do, phase=phase))) as simulator:
-        outcome = await send(transports, simulator, deadline=deadline)
+        with virtual_time():
+            outcome = await send(transports, simulator, deadline=SHORT)
 
         assert isinstance(outcome, ProviderFault)
         assert not any(line["accepted"] for line in simulator.calls)
@@ -102,8 +103,8 @@ async def test_a_server_that_stops_reading_was_not_sent_to() -> None:
         await asyncio.Event().wait()
 
     async with open_smtp() as transport, server(talk) as port:
-        with pytest.raises(NotSentError):
-            await transport.exchange(submission(port, b"x" * 30_000_000), deadline=4 * SHORT)
+        with virtual_time(), pytest.raises(NotSentError):
+            await transport.exchange(submission(port, b"x" * 30_000_000), deadline=SHORT)
 
 
 async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
@@ -275,7 +276,8 @@ async def test_a_plain_greeting_awaited_from_a_tls_port_was_not_sent(
 ) -> None:
     settings = SmtpSettings(tls=certificate.context, implicit=True)
     async with Simulator(smtp=settings) as simulator:
-        assert isinstance(await send(transports, simulator, deadline=SHORT), ProviderFault)
+        with virtual_time():
+            assert isinstance(await send(transports, simulator, deadline=SHORT), ProviderFault)
 
 
 async def test_a_refused_connection_is_not_sent(transports: Transports) -> None:

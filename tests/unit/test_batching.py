@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sluice.runtime.batching import Batcher, QueueFullError
-from tests.polling import wait_until
+from tests.polling import virtual_time, wait_until
 
 
 class Flush:
@@ -55,12 +55,13 @@ async def test_items_submitted_together_share_a_batch(flush):
 
 
 async def test_the_next_batch_waits_for_the_pace(flush):
-    async with batcher(flush, pace=0.5) as work:
-        await work.submit(1)
-        second = work.submit(2)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        await asyncio.gather(second, work.submit(3))
+    with virtual_time():
+        async with batcher(flush, pace=10) as work:
+            await work.submit(1)
+            second = work.submit(2)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await asyncio.gather(second, work.submit(3))
 
     assert flush.batches == [[1], [2, 3]]
 

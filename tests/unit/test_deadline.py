@@ -7,12 +7,14 @@ import asyncio
 import pytest
 
 from sluice.runtime.deadline import Deadline
+from tests.polling import virtual_time
 
 
 async def test_a_block_that_ends_in_time_is_not_cancelled() -> None:
-    with Deadline(0.05):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.1)  # past it
+    with virtual_time():
+        with Deadline(0.05):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)  # past it
 
 
 async def test_a_block_that_takes_too_long_raises_timeout_error() -> None:
@@ -61,9 +63,10 @@ async def test_a_cancelled_task_stays_cancelled(seconds: float) -> None:
             finally:
                 await asyncio.sleep(0.1)  # the deadline may pass during the clean-up
 
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0.01)
-    task.cancel()
+    with virtual_time():
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.01)
+        task.cancel()
 
-    with pytest.raises(asyncio.CancelledError):
-        await task
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -94,7 +94,9 @@ def test_a_mistyped_key_is_detected_by_its_checksum(position):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "sp_live_", KEY_TEXT[:-1], KEY_TEXT + "a", KEY_TEXT.upper(), " " + KEY_TEXT, KEY_TEXT[:-1] + "é"]
+    "text",
+    ["", "sp_live_", KEY_TEXT[:-1], KEY_TEXT + "a", KEY_TEXT.upper(), " " + KEY_TEXT, KEY_TEXT[:-1] + "é"],
+    ids=["empty", "prefix", "short", "long", "upper case", "space", "not ascii"],
 )
 def test_a_text_that_is_no_key_has_no_prefix(text):
     assert parse_key_prefix(text) is None

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import random
+import secrets
 import signal
 import socket
 import time
@@ -88,11 +88,19 @@ def port_owner(port: int) -> str | None:
 
 
 def free_port() -> int:
-    """A free port below the kernel's range for outgoing connections: one from that range could be taken between
-    this check and the server's start."""
-    while not port_is_free(port := random.randrange(20000, 32000)):  # noqa: S311
-        pass
-    return port
+    """A port that no server uses, below the range from which the kernel takes those of outgoing connections.
+
+    For a minute no other process is given it: the connection that is made and closed here leaves the port in
+    TIME_WAIT, where a server may listen on it (SO_REUSEADDR) and this function does not take it.
+    """
+    while True:
+        with socket.socket() as server, contextlib.suppress(OSError):
+            server.bind(("127.0.0.1", 20000 + secrets.randbelow(12000)))
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.listen(1)
+            with socket.create_connection(server.getsockname()):
+                server.accept()[0].close()
+            return int(server.getsockname()[1])
 
 
 def port_is_free(port: int) -> bool:
