@@ -33,7 +33,7 @@ KAFKA_IMAGE = "apache/kafka:4.3.1"
 POSTGRES_CONTAINER = {"POSTGRES_USER": "sluice", "POSTGRES_HOST_AUTH_METHOD": "trust"}
 CONTAINER_SECONDS = 120.0
 
-# Delivery with shorter patience: what recovers by itself does so while a test looks on.
+# Shorter timeouts: a recovery happens within the time of a test.
 QUICK = {
     "SLUICE_ATTEMPT_LEASE": "5",
     "SLUICE_PROVIDER_TIMEOUT": "4",
@@ -252,7 +252,7 @@ async def _wait(probe: Probe, host: str, port: int) -> None:
 @contextmanager
 def _kafka_container() -> Iterator[str]:
     """Its advertised address must be known beforehand, hence a port of our choosing. testcontainers' own
-    KafkaContainer drives another vendor's scripts, which this image does not have."""
+    KafkaContainer runs another vendor's scripts, which this image does not have."""
     port = free_port()
     environment = {
         "KAFKA_PROCESS_ROLES": "broker,controller",

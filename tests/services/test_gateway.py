@@ -280,7 +280,7 @@ async def test_a_compressed_body_is_refused(gateway):
 
 
 async def test_the_field_at_fault_is_named(gateway):
-    error = error_of(await gateway.post(as_json(a_body(to=["nobody"]))), 400, "VALIDATION_ERROR")
+    error = error_of(await gateway.post(as_json(a_body(to=["no-address"]))), 400, "VALIDATION_ERROR")
 
     assert error["field"] == "to.0"
 
@@ -537,7 +537,7 @@ async def test_an_idempotency_key_is_shared_by_http_and_kafka(gateway):
 
 
 async def test_a_rejected_record_is_published_as_an_event_of_its_project(gateway):
-    await consume(gateway, a_record(gateway, as_json(a_body(to=["nobody"])), offset=17, partition=3))
+    await consume(gateway, a_record(gateway, as_json(a_body(to=["no-address"])), offset=17, partition=3))
 
     (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
     assert (rejected.code, rejected.field, rejected.partition, rejected.offset) == ("VALIDATION_ERROR", "to.0", 3, 17)

@@ -202,7 +202,7 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport,
         port = simulator.endpoints["resend"].port
         body = RESEND.build(message, resend_credentials(simulator)).content
 
-        # Read while the simulator runs: the line is there before anybody could act on the answer.
+        # Read while the simulator runs: the line is there before a client can act on the response.
         (line,) = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
 
     assert line.pop("mono") > 0

@@ -299,14 +299,14 @@ async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
     async def twice() -> None:
         closed = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            far_end = threading.Thread(target=kept_then_closed, args=(listening, closed))
-            far_end.start()
+            provider = threading.Thread(target=kept_then_closed, args=(listening, closed))
+            provider.start()
             port = listening.getsockname()[1]
             async with open_http() as transport:
                 await exchange(transport, port)
                 closed.wait()  # blocks the event loop: it has not seen the end when the connection is reused
                 with pytest.raises(NotSentError):
                     await exchange(transport, port)
-            far_end.join()
+            provider.join()
 
     await asyncio.to_thread(uvloop.run, twice())  # the roles' event loop: it asks the network before it goes on

@@ -1,4 +1,4 @@
-"""Pure tests: many examples, and no verdict about how fast a busy machine is."""
+"""Pure tests: many examples, and no judgement of how fast a busy machine is."""
 
 from hypothesis import settings
 

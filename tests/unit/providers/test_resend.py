@@ -87,7 +87,7 @@ def test_the_whole_mail_is_in_the_request() -> None:
     }
 
 
-def test_what_is_empty_is_left_out() -> None:
+def test_empty_fields_are_omitted() -> None:
     assert {"cc", "bcc", "reply_to", "html", "attachments"}.isdisjoint(
         body_of(build(outbound(an_email()), CREDENTIALS))
     )

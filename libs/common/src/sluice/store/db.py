@@ -53,7 +53,7 @@ def columns(
     """The fields of a batch of named tuples (at least one) as columns for ``unnest``, by name, in field order.
 
     A sparse column of false values only is empty: ``unnest`` fills it with nulls, and each passed value costs time.
-    Fields in ``without`` are left out.
+    Fields in ``without`` are omitted.
     """
     named = zip(rows[0]._fields, zip(*rows, strict=True), strict=True)
     return {name: () if name in sparse and not any(column) else column for name, column in named if name not in without}

@@ -87,7 +87,7 @@ async def open_session(server: SmtpServer, local_name: str, progress: Progress) 
         await _greet(connection, local_name)
         progress.phase = Phase.TLS
         if await _start_tls(connection):
-            await _greet(connection, local_name)  # what was announced in the clear no longer holds, RFC 3207
+            await _greet(connection, local_name)  # what the server offered in the clear no longer holds, RFC 3207
         progress.phase = Phase.AUTH
         await _authenticate(connection)
     except BaseException:

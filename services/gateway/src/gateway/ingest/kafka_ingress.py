@@ -97,7 +97,7 @@ class SendRequestConsumer:
         if not record.value:
             return "the record is empty"
         if len(record.value) > self._max_body:
-            return f"the record has more than {self._max_body} bytes"
+            return f"the Kafka record has more than {self._max_body} bytes"
         return None
 
     async def _reject(self, record: Record, principal: Principal, error: ApiError, idempotency_key: str | None) -> None:
