@@ -57,7 +57,7 @@ class Templates:
         return "~" if self.random.random() < 0.1 else ""
 
     def output(self):
-        """A tag; one without escaping has text before it, for handlebars.js adds up two numbers at the start of a block."""
+        """A tag. One without escaping has text before it: handlebars.js adds up two numbers at the start of a block."""
         inner = self.random.choice([self.path, self.path, self.path, self.call])()
         if self.random.random() < 0.1:
             return f",{{{{{self.tilde()}&{inner}{self.tilde()}}}}}"

@@ -15,8 +15,8 @@ SHA256 = "e3be13921b1a0a6d7d7c72e4f561cc638e608c2476fd9b1919b72707e6933b62"
 PRELUDE = """'use strict';
 const text = value => value == null ? '' : String(value);
 const empty = value => Handlebars.Utils.isEmpty(value);
-const scalar = value => typeof value !== 'object';
-const same = (left, right) => left === right || ((left == null || scalar(left)) && left == right && (right == null || scalar(right)));
+const scalar = value => value == null || typeof value !== 'object';
+const same = (left, right) => left === right || (scalar(left) && scalar(right) && left == right);
 const formats = {
   YYYY: date => String(date.getUTCFullYear()).padStart(4, '0'),
   MM: date => String(date.getUTCMonth() + 1).padStart(2, '0'),

@@ -9,7 +9,7 @@ from sluice.templates.execution import Evaluate, Execute, Loop, Run, Scope
 from sluice.templates.helpers import HELPERS, Helper
 from sluice.templates.lexer import syntax_error
 from sluice.templates.limits import TemplateSyntaxError
-from sluice.templates.tree import Block, Call, Comment, Content, Expression, Literal, Output, Path, Program, Statement
+from sluice.templates.tree import Block, Call, Comment, Content, Expression, Literal, Output, Path, Program
 from sluice.templates.values import Value, index_of, property_of, text_of
 
 
@@ -42,8 +42,9 @@ class _Compiler:
             return _nothing
         if program.parameters:
             self._bound.insert(0, program.parameters)
-        steps = [self._statement(one) for one in program.body if not isinstance(one, Comment)]
-        cost = sum(_cost(one) for one in program.body)
+        body = [one for one in program.body if not isinstance(one, Comment)]
+        steps = [self._statement(one) for one in body]
+        cost = sum(_cost(one) for one in body)
         if program.parameters:
             self._bound.pop(0)
         if not steps:
@@ -145,11 +146,9 @@ class _Compiler:
         return _walk(_own_context, steps)
 
 
-def _cost(statement: Statement) -> int:
+def _cost(statement: Content | Output | Block) -> int:
     """Work units of one execution, without those of inner programs, texts and iterations."""
-    if isinstance(statement, Output):
-        return _call_cost(statement.call)
-    return _call_cost(statement.call) if isinstance(statement, Block) else 1
+    return 1 if isinstance(statement, Content) else _call_cost(statement.call)
 
 
 def _call_cost(call: Call) -> int:

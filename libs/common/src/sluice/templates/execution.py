@@ -23,11 +23,6 @@ class Run:
         self._left = limits.output
         self._work = limits.work
 
-    @property
-    def work(self) -> int:
-        """Units spent."""
-        return self._limits.work - self._work
-
     def spend(self, units: int) -> None:
         """Charge work units.
 

@@ -133,5 +133,5 @@ def _end_of_comment(source: str, start: re.Match[str]) -> int:
     else:
         end = source.find("}}", start.end()) + 2
     if end < start.end():
-        raise syntax_error(source, start.start(), "unclosed comment")
+        raise syntax_error(source, start.start(), "the comment is not closed")
     return end
