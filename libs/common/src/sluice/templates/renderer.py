@@ -48,7 +48,7 @@ class Renderer:
     async def render(
         self, source: str, variables: dict[str, Value], *, html: bool, limits: Limits = DEFAULT_LIMITS
     ) -> str:
-        """The output of a template; on the event loop up to ``INLINE_WORK`` units, else anew in another process.
+        """The output of a template; on the event loop up to ``INLINE_WORK`` units, beyond that in a render process.
 
         Raises:
             TemplateSyntaxError: as :func:`compile_template`.
