@@ -20,6 +20,16 @@ from tests.unit.templates.generated import Templates
 
 CASES = int(os.environ.get("HANDLEBARS_CASES", "600"))
 CHUNKS = 12
+
+pytestmark = pytest.mark.usefixtures("reference")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """handlebars.js, installed from its lock file."""
+    handlebars_js.require()
+
+
 STRICTER = re.compile("there is no (block )?helper|takes|is a block helper|binds no block parameters")
 
 
