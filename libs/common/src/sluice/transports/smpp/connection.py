@@ -149,7 +149,7 @@ class Connection:
             response = await self._ask(
                 Command.SUBMIT_SM,
                 body,
-                timeout=max(0.0, deadline - self._loop.time()),
+                timeout=deadline - self._loop.time(),
                 submitted=_Submitted(reference, message_ids) if last else None,
             )
             if response is None:
@@ -244,7 +244,6 @@ class Connection:
         for request in self._requests.values():
             if not request.answer.done():
                 request.answer.set_result(None)
-        self._late.clear()
 
     async def _keep_alive(self) -> None:
         interval = self._config.enquire_link_interval
