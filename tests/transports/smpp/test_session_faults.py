@@ -498,6 +498,27 @@ async def test_a_bind_refused_for_another_reason_is_tried_again(
         await session.wait_bound()
 
 
+async def test_a_session_that_the_smsc_no_longer_regards_as_bound_binds_again(handler: Handler):
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        first, second = await peer.expect(SUBMIT), await peer.expect(SUBMIT)
+        peer.write(SUBMIT | RESPONSE, 0x04, first)
+        peer.writer.write(accept(second))  # no answer gets lost
+        await peer.expect(UNBIND)
+        peer.write(UNBIND | RESPONSE, 0x04, 0)
+        await peer.closed()
+
+    fields = {"enquire_link_timeout": SHORT}
+    async with faulty(script, serve) as (smsc, port), SmppSession(config(port, **fields), handler) as session:
+        await session.wait_bound()
+        results = await asyncio.gather(*(session.submit(sms(), timeout=LONG) for _ in range(2)))
+        assert results == [Refused(0x04, StatusClass.PROVIDER_FAULT), Accepted(("7B",))]
+        await handler.event(ConnectionLost)
+        await session.wait_bound()
+        assert isinstance(await session.submit(sms(), timeout=LONG), Accepted)
+        assert smsc.connections == 2
+
+
 async def test_an_unanswered_bind_is_tried_again(handler: Handler):
     async def unresponsive(peer: Peer) -> None:
         await peer.closed()
@@ -730,7 +751,7 @@ async def test_the_end_lets_open_messages_finish_and_refuses_waiting_ones(handle
             asyncio.get_running_loop().call_later(0.01, ending.set)  # when the session has begun to end
 
         assert await opened == Accepted(("A", "B"))
-        assert await waiting == NotSent("the session is closing")
+        assert await waiting == NotSent("the connection is closing")
         assert await session.submit(sms(), timeout=LONG) == NotSent("the session is not bound")
 
 
