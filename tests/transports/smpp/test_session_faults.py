@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +24,7 @@ from sluice.transports.smpp.contract import (
     Unknown,
 )
 from sluice.transports.smpp.encoding import EncodingError
-from sluice.transports.smpp.pdu import Address, PduError
+from sluice.transports.smpp.pdu import Address, PduError, ShortMessage
 from sluice.transports.smpp.receipt import MessageIdFormat, comparable_id, parse_receipt
 from sluice.transports.smpp.session import SmppSession
 from sluice.transports.smpp.status import RX_P_APPN, RX_T_APPN, StatusClass
@@ -300,6 +301,26 @@ async def test_the_answer_to_a_cancelled_call_is_reported(handler: Handler):
         assert await handler.late.get() == ("att_7", Accepted(("7B",)))
 
 
+async def test_the_answer_of_the_moment_of_a_cancellation_is_reported():
+    class Cancelling(Handler):
+        async def store(self, message: ShortMessage) -> None:
+            call.cancel()  # the answer has been read, and the call has not run since
+
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        peer.writer.write(accept(await peer.expect(SUBMIT)) + deliver(1))
+        await peer.expect(DELIVER | RESPONSE)
+        await serve_rest(peer)
+
+    handler = Cancelling()
+    async with faulty(script) as (_, port), SmppSession(config(port), handler) as session:
+        await session.wait_bound()
+        call = asyncio.create_task(session.submit(sms(reference="att_7"), timeout=LONG))
+
+        assert await handler.late.get() == ("att_7", Accepted(("7B",)))
+        assert call.cancelled()
+
+
 async def test_a_part_without_an_answer_stops_the_rest(handler: Handler):
     async def script(peer: Peer) -> None:
         await peer.bind()
@@ -330,6 +351,16 @@ async def test_a_full_window_ends_as_not_sent(handler: Handler):
         result = await session.submit(sms(), timeout=SHORT)
         assert result == NotSent("no place in the window became free in time")
     assert await opened == Unknown("the connection was lost")
+
+
+async def test_a_message_without_time_left_is_not_written(handler: Handler):
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        peer.write(UNBIND | RESPONSE, 0, await peer.expect(UNBIND))
+        await peer.closed()
+
+    async with faulty(script) as (_, port):
+        assert await submit_one(port, handler, timeout=0) == NotSent("the deadline has passed")
 
 
 async def test_the_window_is_never_exceeded(handler: Handler):
@@ -446,14 +477,46 @@ async def test_a_session_with_refused_credentials_binds_when_they_are_accepted(h
         assert smsc.connections == 3
 
 
-async def test_a_bind_refused_for_another_reason_is_tried_again(handler: Handler):
+@pytest.mark.parametrize(
+    ("status", "overrides", "expected"),
+    [
+        (0x08, {}, StatusClass.PROVIDER_FAULT),
+        (0x58, {}, StatusClass.THROTTLED),
+        (0x0D, {0x0D: StatusClass.PROVIDER_FAULT}, StatusClass.PROVIDER_FAULT),
+    ],
+)
+async def test_a_bind_refused_for_another_reason_is_tried_again(
+    handler: Handler, status: int, overrides: dict[int, StatusClass], expected: StatusClass
+):
     async def refuse(peer: Peer) -> None:
-        await peer.bind(0x08)
+        await peer.bind(status)
         await peer.closed()
 
-    async with faulty(refuse, serve) as (_, port), SmppSession(config(port), handler) as session:
-        assert await handler.event(BindRefused) == BindRefused(0x08, StatusClass.PROVIDER_FAULT)
+    fields = {"status_overrides": overrides, "auth_retry_delay": LONG}
+    async with faulty(refuse, serve) as (_, port), SmppSession(config(port, **fields), handler) as session:
+        assert await handler.event(BindRefused) == BindRefused(status, expected)
         await session.wait_bound()
+
+
+async def test_a_session_that_the_smsc_no_longer_regards_as_bound_binds_again(handler: Handler):
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        first, second = await peer.expect(SUBMIT), await peer.expect(SUBMIT)
+        peer.write(SUBMIT | RESPONSE, 0x04, first)
+        peer.writer.write(accept(second))  # no answer gets lost
+        await peer.expect(UNBIND)
+        peer.write(UNBIND | RESPONSE, 0x04, 0)
+        await peer.closed()
+
+    fields = {"enquire_link_timeout": SHORT}
+    async with faulty(script, serve) as (smsc, port), SmppSession(config(port, **fields), handler) as session:
+        await session.wait_bound()
+        results = await asyncio.gather(*(session.submit(sms(), timeout=LONG) for _ in range(2)))
+        assert results == [Refused(0x04, StatusClass.PROVIDER_FAULT), Accepted(("7B",))]
+        await handler.event(ConnectionLost)
+        await session.wait_bound()
+        assert isinstance(await session.submit(sms(), timeout=LONG), Accepted)
+        assert smsc.connections == 2
 
 
 async def test_an_unanswered_bind_is_tried_again(handler: Handler):
@@ -475,6 +538,26 @@ async def test_an_smsc_that_does_not_listen_is_not_sent(handler: Handler):
     async with SmppSession(config(port), handler) as session:
         assert (await handler.event(ConnectionLost)).reason == "connecting failed (ConnectionRefusedError)"
         assert await session.submit(sms(), timeout=LONG) == NotSent("the session is not bound")
+
+
+async def test_the_delay_before_a_new_connection_doubles_up_to_its_limit(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[tuple[float, float]] = []
+
+    def draw(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", draw)
+    async with faulty(serve) as (_, port):
+        pass
+    usual = config(port, reconnect_delay=1.0, max_reconnect_delay=60.0)
+    async with SmppSession(usual, handler):
+        while len(drawn) < 9:
+            await handler.event(ConnectionLost)
+
+    assert drawn[:9] == [(0, most) for most in (1, 2, 4, 8, 16, 32, 60, 60, 60)]
 
 
 async def test_a_session_ends_while_it_connects(handler: Handler):
@@ -614,6 +697,24 @@ async def test_an_unanswered_enquire_link_ends_the_connection(handler: Handler):
         assert isinstance(await session.submit(sms(), timeout=LONG), Accepted)
 
 
+async def test_an_enquire_link_follows_an_idle_interval(handler: Handler):
+    idle: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        for _ in range(3):
+            began_at = asyncio.get_running_loop().time()
+            peer.write(ENQUIRE | RESPONSE, 0, await peer.expect(ENQUIRE))
+            idle.append(asyncio.get_running_loop().time() - began_at)
+        await serve_rest(peer)
+
+    async with faulty(script) as (_, port), SmppSession(config(port, enquire_link_interval=SHORT), handler):
+        while len(idle) < 3:
+            await asyncio.sleep(SHORT)
+
+    assert min(idle) >= SHORT  # a busy machine makes it longer, never shorter
+
+
 async def test_an_unbind_of_the_smsc_is_answered(handler: Handler):
     async def script(peer: Peer) -> None:
         await peer.bind()
@@ -650,7 +751,7 @@ async def test_the_end_lets_open_messages_finish_and_refuses_waiting_ones(handle
             asyncio.get_running_loop().call_later(0.01, ending.set)  # when the session has begun to end
 
         assert await opened == Accepted(("A", "B"))
-        assert await waiting == NotSent("the session is closing")
+        assert await waiting == NotSent("the connection is closing")
         assert await session.submit(sms(), timeout=LONG) == NotSent("the session is not bound")
 
 

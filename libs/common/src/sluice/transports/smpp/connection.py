@@ -36,7 +36,7 @@ from sluice.transports.smpp.pdu import (
     response_message_id,
     response_text,
 )
-from sluice.transports.smpp.status import RINVCMDID, RINVCMDLEN, ROK, RX_P_APPN, StatusClass, status_class
+from sluice.transports.smpp.status import RINVBNDSTS, RINVCMDID, RINVCMDLEN, ROK, RX_P_APPN, StatusClass, status_class
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class Connection:
         self._draining = False
         self._sequence = 0
         self._received_at = self._loop.time()
-        self._late_answers = TaskSet()
+        self._background = TaskSet()
         self._tasks = [self._loop.create_task(self._read())]
 
     async def bind(self) -> None:
@@ -133,7 +133,7 @@ class Connection:
             return NotSent("no place in the window became free in time")
         try:
             if self._draining:
-                return NotSent("the session is closing")
+                return NotSent("the connection is closing")
             return await self._submit_segments(bodies, reference, deadline)
         finally:
             self._window.release()
@@ -149,7 +149,7 @@ class Connection:
             response = await self._ask(
                 Command.SUBMIT_SM,
                 body,
-                timeout=max(0.0, deadline - self._loop.time()),
+                timeout=deadline - self._loop.time(),
                 submitted=_Submitted(reference, message_ids) if last else None,
             )
             if response is None:
@@ -161,6 +161,8 @@ class Connection:
             if isinstance(result, Refused):
                 if result.status_class is StatusClass.THROTTLED:
                     self._handler.on_event(SubmitThrottled(result.status))
+                if result.status == RINVBNDSTS and not self._draining:  # only a new bind helps
+                    self._background.spawn(self.unbind())
                 return result
             message_ids = result.message_ids
         return Accepted(message_ids)
@@ -207,7 +209,7 @@ class Connection:
 
     def _report_late(self, submitted: _Submitted, response: Pdu) -> None:
         result = self._result(response, submitted.message_ids)
-        self._late_answers.spawn(self._hand_over(submitted.reference, result))
+        self._background.spawn(self._hand_over(submitted.reference, result))
 
     async def _hand_over(self, reference: str, result: Accepted | Refused) -> None:
         try:
@@ -218,6 +220,9 @@ class Connection:
 
     async def unbind(self) -> None:
         """Let open messages and stores finish, unbind, and end. Waiting messages are not sent."""
+        if self._draining:
+            await asyncio.wait((self.lost,))
+            return
         self._draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_timeout):
@@ -231,7 +236,7 @@ class Connection:
         """End the connection now, and return when its tasks have ended."""
         self.lose("the connection was closed")
         await cancel_and_wait(*self._tasks)
-        await self._late_answers.join()
+        await self._background.join()
         with suppress(OSError):
             await self._writer.wait_closed()
 
@@ -244,7 +249,6 @@ class Connection:
         for request in self._requests.values():
             if not request.answer.done():
                 request.answer.set_result(None)
-        self._late.clear()
 
     async def _keep_alive(self) -> None:
         interval = self._config.enquire_link_interval

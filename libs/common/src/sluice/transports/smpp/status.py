@@ -12,6 +12,7 @@ from enum import StrEnum
 ROK = 0x00
 RINVCMDLEN = 0x02
 RINVCMDID = 0x03
+RINVBNDSTS = 0x04  # the SMSC does not regard the session as bound
 RX_T_APPN = 0x64  # temporary: the SMSC repeats the deliver_sm later
 RX_P_APPN = 0x65  # permanent: the SMSC does not repeat it
 
