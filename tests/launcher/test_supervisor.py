@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sluice.runtime.errors import SluiceError
-from sluice_launcher.control import SOCKET, NotRunning, SupervisorClient, supervisor_running
+from sluice_launcher.control import SOCKET, NotRunning, SupervisorClient, short_path, supervisor_running
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import Identity, free_port
 from sluice_launcher.teardown import stop_all
@@ -146,8 +146,8 @@ def test_an_unreachable_external_service_is_named(data_dir):
 
 
 def test_an_invalid_command_is_an_error(stack, data_dir):
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(data_dir / SOCKET))
+    with short_path(data_dir / SOCKET) as name, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(name)
         connection.sendall(b"\xff\n")
         answer = connection.recv(4096)
 

@@ -205,7 +205,7 @@ async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
         while await reader.position(partition) < end:
             for record in (await reader.getmany(partition, timeout_ms=1000)).get(partition, []):
                 letter = json.loads(record.value)
-                if letter["kind"] == "unreadable":
+                if letter["kind"] == "invalid_record":
                     found[letter["topic"], letter["partition"], letter["offset"]] = letter["reason"]
     finally:
         await reader.stop()
