@@ -1,4 +1,4 @@
-"""What is refused when a template is saved, and where."""
+"""The faults that are refused when a template is saved, with their positions."""
 
 import pytest
 

@@ -12,7 +12,7 @@ _CHARACTERS_PER_UNIT = 6  # as a shift: 64
 
 
 class Run:
-    """The output so far, and what is left of the limits."""
+    """The output so far, and the rest of the limits."""
 
     __slots__ = ("_left", "_limits", "_work", "parts", "root")
 

@@ -21,7 +21,10 @@ _DATE_PARTS = {
     "ss": "{0.second:02}",
 }
 _DATE_PART = re.compile("|".join(_DATE_PARTS))
-_MAX_DATE = 40  # characters; no ISO 8601 time is longer
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?",
+    re.ASCII,  # `fromisoformat` alone accepts some texts that are no date
+)
 
 
 class Helper(NamedTuple):
@@ -56,7 +59,7 @@ def _lookup(spend: Spend, value: Value, name: Value) -> Value:
 
 
 def _format_date(spend: Spend, value: Value, pattern: Value) -> Value:
-    """The date as written, without conversion of its time zone; what is no date stays as it is."""
+    """The date as written, without conversion of its time zone; other values stay as they are."""
     moment = _moment(value)
     if moment is None:
         return value
@@ -68,8 +71,8 @@ def _format_date(spend: Spend, value: Value, pattern: Value) -> Value:
 def _moment(value: Value) -> datetime | None:
     """ISO 8601 text, or a number of milliseconds since 1970 in UTC, as JavaScript's ``Date`` takes them."""
     try:
-        if isinstance(value, str) and len(value) <= _MAX_DATE:
-            return datetime.fromisoformat(value.strip())
+        if isinstance(value, str) and _DATE.fullmatch(value):
+            return datetime.fromisoformat(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000, UTC)
     except (ValueError, OverflowError, OSError):
