@@ -114,35 +114,16 @@ def _describe(outcome: Outcome, detail: str) -> str:
     return detail
 
 
-def next_task(
-    task: DeliveryTask,
-    *,
-    attempted_providers: tuple[object, ...],
-    reason: str,
-    at: datetime,
-    unknown_attempts: int = 0,
-) -> DeliveryTask:
-    """The task for the next attempt, enqueued ``at``."""
-    return task.model_copy(
-        update={
-            "attempt": task.attempt + 1,
-            "attempted_providers": attempted_providers,
-            "deprioritized": (),
-            "enqueued_at": at,
-            "last_error": reason[:200],
-            "unknown_attempts": task.unknown_attempts + unknown_attempts,
-            "retry_handle": None,
-        }
-    )
-
-
 def _fail_over(
     task: DeliveryTask,
     handle: RetryHandle,
-    outcome: Declined | Throttled | AuthFailed | ProviderFault,
+    outcome: Declined | Throttled | AuthFailed | ProviderFault | Unknown,
     at: datetime,
     policy: RetryPolicy,
+    *,
+    retry_handle: RetryHandle | None = None,
 ) -> Resolution:
+    """The next attempt at once, at another provider; ``retry_handle`` allows a retry at this one under the same key."""
     transition = _attempt_transition(
         task,
         handle,
@@ -152,12 +133,18 @@ def _fail_over(
         due_at=at + timedelta(seconds=policy.requeue_after),
         enqueued_at=at,
     )
-    return Resolution(
-        transition,
-        next_task(
-            task, attempted_providers=(*task.attempted_providers, handle.provider_id), reason=outcome.detail, at=at
-        ),
+    next_task = task.model_copy(
+        update={
+            "attempt": task.attempt + 1,
+            "attempted_providers": (*task.attempted_providers, handle.provider_id),
+            "deprioritized": (),
+            "enqueued_at": at,
+            "last_error": outcome.detail[:200],
+            "unknown_attempts": task.unknown_attempts + isinstance(outcome, Unknown),
+            "retry_handle": retry_handle,
+        }
     )
+    return Resolution(transition, next_task)
 
 
 def _after_unknown(
@@ -167,22 +154,7 @@ def _after_unknown(
         case DeliveryClass.ONCE:
             return Resolution(_attempt_transition(task, handle, EventType.UNCONFIRMED, outcome, at))
         case DeliveryClass.URGENT:
-            transition = _attempt_transition(
-                task,
-                handle,
-                EventType.ATTEMPT_FAILED,
-                outcome,
-                at,
-                due_at=at + timedelta(seconds=policy.requeue_after),
-                enqueued_at=at,
-            )
-            attempted = (*task.attempted_providers, handle.provider_id)
-            task_after = next_task(
-                task, attempted_providers=attempted, reason=outcome.detail, at=at, unknown_attempts=1
-            )
-            return Resolution(
-                transition, task_after.model_copy(update={"retry_handle": handle}) if idempotent else task_after
-            )
+            return _fail_over(task, handle, outcome, at, policy, retry_handle=handle if idempotent else None)
         case DeliveryClass.STANDARD:
             # A same-key retry cannot cause a duplicate, so it waits for the provider's recovery only.
             pause = (

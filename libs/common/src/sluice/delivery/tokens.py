@@ -65,8 +65,11 @@ class TokenCache:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline
         for last_try in (False, True):
-            cached = self._usable(account) is not None
-            token = await self._token(account, account.package.token, ends_at - loop.time())
+            entry = self._usable(account)
+            cached = entry is not None
+            if entry is None:
+                entry = self._start_exchange(account, account.package.token, ends_at - loop.time())
+            token = await _token_of(entry, ends_at - loop.time())
             if not isinstance(token, Token):
                 return token
             outcome = await self._send(account, replace(message, access_token=token.value), ends_at - loop.time())
@@ -84,17 +87,10 @@ class TokenCache:
         entry = self._entries.get(account.provider_id)
         return entry if entry is not None and entry.usable(account.version, utc_now()) else None
 
-    async def _token(self, account: Account, exchange: TokenExchange[Any, Any, Any], deadline: float) -> TokenResult:
-        entry = self._usable(account)
-        if entry is None:
-            fetching = asyncio.create_task(self._fetch(account, exchange, deadline), name="token-exchange")
-            entry = self._entries[account.provider_id] = _Entry(account.version, fetching)
-        try:
-            # Shielded: the exchange serves every call that waits for it, not only the one that began it.
-            async with asyncio.timeout(deadline):
-                return await asyncio.shield(entry.exchange)
-        except TimeoutError:
-            return ProviderFault("the token exchange took too long")
+    def _start_exchange(self, account: Account, exchange: TokenExchange[Any, Any, Any], deadline: float) -> _Entry:
+        fetching = asyncio.create_task(self._fetch(account, exchange, deadline), name="token-exchange")
+        entry = self._entries[account.provider_id] = _Entry(account.version, fetching)
+        return entry
 
     async def _fetch(self, account: Account, exchange: TokenExchange[Any, Any, Any], deadline: float) -> TokenResult:
         transport = self._transports[account.package.transport]
@@ -111,3 +107,12 @@ class TokenCache:
             return result
         detail = redact(result.detail, secrets=secrets_of(account.credentials))
         return replace(result, detail=f"token exchange: {detail}")
+
+
+async def _token_of(entry: _Entry, deadline: float) -> TokenResult:
+    try:
+        # Shielded: the exchange serves every call that waits for it, not only the one that began it.
+        async with asyncio.timeout(deadline):
+            return await asyncio.shield(entry.exchange)
+    except TimeoutError:
+        return ProviderFault("the token exchange took too long")

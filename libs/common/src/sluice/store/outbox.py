@@ -9,14 +9,15 @@ from typing import Any
 from sluice.store.db import Db
 
 
-def insert_cte(events: str, retry_at: str) -> str:
-    """The CTE ``outbox (id)`` that covers the new events of the CTE ``events (id, sequence)`` with one row.
+def insert_cte(events: str, retry_at: str, *, delivery_id: str = "id") -> str:
+    """The CTE ``outbox (id)`` that covers the new events of the CTE ``events`` with one row.
 
-    ``retry_at`` is the parameter with the time of the first retry, such as ``$6``. Without events it inserts no row.
+    ``retry_at`` is the parameter with the time of the first retry, such as ``$6``. ``delivery_id`` is the column of
+    ``events`` with the delivery's id; the other column that it reads is ``sequence``. Without events it inserts no row.
     """
     return f"""outbox AS (
             INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
-            SELECT {retry_at}, array_agg(id), array_agg(sequence) FROM {events} HAVING count(*) > 0
+            SELECT {retry_at}, array_agg({delivery_id}), array_agg(sequence) FROM {events} HAVING count(*) > 0
             RETURNING id
         )"""  # noqa: S608  names of this package
 

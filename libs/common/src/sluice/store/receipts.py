@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
+from sluice.store import outbox
 from sluice.store.db import Db
 
 
@@ -46,7 +47,7 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
     provider dropped it makes it due at once, because it may be sent again.
     """
     rows = await db.fetch(
-        """
+        f"""
         WITH received AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::text[], $13::text[], $14::text[], $15::text[])
@@ -123,16 +124,12 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
                    n.provider_id, n.reason, n.detail
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
             RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
-        ), outbox AS (
-            INSERT INTO event_outbox (retry_at, delivery_ids, sequences)
-            SELECT $12, array_agg(delivery_id), array_agg(sequence) FROM new_events HAVING count(*) > 0
-            RETURNING id
-        )
+        ), {outbox.insert_cte("new_events", "$12", delivery_id="delivery_id")}
         SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, o.id AS outbox_id
           FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
         SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
-        """,
+        """,  # noqa: S608  constants
         [one.delivery_id for one in batch],
         [one.attempt for one in batch],
         [one.provider_id for one in batch],
