@@ -26,7 +26,7 @@ from tests.chaos.ledgers import Ledger, now
 from tests.chaos.replicas import Replica
 from tests.chaos.simulation import ENDPOINTS, Simulation
 
-ROLES = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "health")
+ROLES = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "health", "event-worker")
 REPLICATED = ("gateway", "router", "email-worker", "sms-worker")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the simulator signs with it
 ACCOUNT = "AC" + "0" * 32

@@ -31,7 +31,7 @@ from tests.chaos.ledgers import now
 from tests.chaos.simulation import hooked
 from tests.chaos.workloads import POINTS
 
-ROLES = ("gateway", "router", "email-worker", "sms-worker", "health")
+ROLES = ("gateway", "router", "email-worker", "sms-worker", "health", "event-worker")
 ENDPOINTS = {"resend-a": "resend", "smtp-a": "smtp", "twilio-a": "twilio", "twilio-b": "twilio"}
 GROUPS = {
     "gateway": Group.INGEST,
