@@ -75,7 +75,7 @@ class RequestFramer:
         return None if self._chunked else self._remaining
 
     def body(self, *, length: int, chunked: bool) -> None:
-        """The head that was just parsed announces this body."""
+        """The body that follows the head that was just parsed."""
         self._chunked, self._remaining = chunked, length
         self._part = _Part.CHUNK_LINE if chunked else _Part.BODY
 
