@@ -10,14 +10,19 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
 import httptools
 
+from sluice.runtime.http_framing import RefusedRequestError, RequestFramer
+from sluice.runtime.http_limits import RequestLimits
 from sluice_simulator.dialect import FakeRequest, FakeResponse
 from sluice_simulator.listener import Listener
 
+LIMITS = RequestLimits()
+MAX_BUFFERED = 1024 * 1024  # bytes of requests that wait behind the one in hand
 MAX_REQUEST_BYTES = 64 * 1024 * 1024  # bytes: a mail with attachments may have 40 MB
 DRIP_INTERVAL = 1.0  # seconds between two bytes
 
@@ -33,13 +38,12 @@ class HttpConnection(asyncio.Protocol):
         self._handler = handler
         self._clients = clients
         self._parser = httptools.HttpRequestParser(self)
+        self._framer = RequestFramer(self._parser.feed_data, LIMITS)
         self._transport: asyncio.Transport | None = None
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
-        self._waiting: list[FakeRequest] = []
-        self._busy = False
         self.on_lost: Callable[[], None] | None = None  # called once when the client disconnects before its response
 
     # Called by asyncio.
@@ -49,16 +53,14 @@ class HttpConnection(asyncio.Protocol):
         self._clients.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        self._advance(partial(self._framer.feed, data))
+        if self._framer.buffered > MAX_BUFFERED:
             self.reset()
 
     def connection_lost(self, _: Exception | None) -> None:
         if self._transport is not None:
             self._clients.discard(self._transport)
         self._transport = None
-        self._waiting.clear()
         if self.on_lost is not None:
             lost, self.on_lost = self.on_lost, None
             lost()
@@ -74,6 +76,11 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.lower()] = value
 
+    def on_headers_complete(self) -> None:
+        self._framer.body(
+            length=int(self._headers.get(b"content-length", b"0")), chunked=b"transfer-encoding" in self._headers
+        )
+
     def on_body(self, piece: bytes) -> None:
         self._body.append(piece)
         self._size += len(piece)
@@ -83,13 +90,14 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         method = self._parser.get_method().decode("ascii")
         path, _, query = self._target.decode("latin-1").partition("?")
-        self._waiting.append(FakeRequest(method, path, self._headers, b"".join(self._body), query))
-        self._next()
+        self._framer.complete()
+        self._handler(FakeRequest(method, path, self._headers, b"".join(self._body), query), self)
 
-    def _next(self) -> None:
-        if self._waiting and not self._busy:
-            self._busy = True
-            self._handler(self._waiting.pop(0), self)
+    def _advance(self, parse: Callable[[], None]) -> None:
+        try:
+            parse()
+        except (RefusedRequestError, httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.reset()
 
     # Called by the handler.
 
@@ -122,9 +130,10 @@ class HttpConnection(asyncio.Protocol):
             reset(self._transport)
 
     def _done(self) -> None:
-        self._busy = False
         self.on_lost = None
-        self._next()
+        if self._transport is not None:
+            # Later: the parser may still be in the callback that ended the request.
+            asyncio.get_running_loop().call_soon(self._advance, self._framer.next_request)
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -1,11 +1,10 @@
-"""The HTTP server of every role: uvicorn with fewer system calls and timers, and the ops endpoints."""
+"""The HTTP server of every role: uvicorn on a protocol with limits, and the ops endpoints."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,17 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.http_connections import ConnectionLimiter, descriptor_limit
+from sluice.runtime.http_protocol import LimitedHttpProtocol
 from sluice.runtime.settings import Settings
 from sluice.runtime.tasks import supervised
-from sluice.runtime.timers import timer_wheel
 
 Readiness = Callable[[], str | None]
 """None when the role is ready, otherwise the reason why it is not, as text."""
-
-_MAX_BUFFERED = 65_536  # bytes of a response that are held back to be written together
 
 
 def ops_routes(readiness: Readiness) -> list[Route]:
@@ -57,59 +54,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _CoalescingTransport:
-    """A connection that sends everything written in one turn of the event loop with one system call.
-
-    uvicorn writes head and body of a response separately; the second call was a sixth of the gateway's CPU time.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write before the loop waits again; a long response is written at once, so that flow control sees it."""
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MAX_BUFFERED:
-            self._flush()
-
-    def close(self) -> None:
-        """Write what is buffered, then close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._parts:
-            data = b"".join(self._parts)
-            self._parts, self._size = [], 0
-            if not self._transport.is_closing():
-                self._transport.write(data)
-
-
-class _TimerLoop:
-    """The part of an event loop that a connection uses, with cheap timers: uvicorn starts one after each response."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.create_task = loop.create_task
-        self.call_later = timer_wheel(loop).call_later
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol on a :class:`_CoalescingTransport` and a :class:`_TimerLoop`."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.loop = cast(asyncio.AbstractEventLoop, _TimerLoop(self.loop))
-        super().connection_made(cast(asyncio.Transport, _CoalescingTransport(transport)))
-
-
 @asynccontextmanager
 async def serve_http(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> AsyncIterator[None]:
     """Serve ``app`` on the role's address while the block runs; then finish open requests within ``grace`` seconds.
@@ -133,13 +77,24 @@ async def serve_http(app: ASGIApp, settings: Settings, *, grace: float = 5.0) ->
         listener.close()
 
 
+def _protocol(settings: Settings) -> type[LimitedHttpProtocol]:
+    limits = settings.connection_limits()
+    total = min(limits.connections, descriptor_limit())
+
+    class Protocol(LimitedHttpProtocol):
+        limiter = ConnectionLimiter(total, min(limits.connections_per_address, total))
+
+    Protocol.limits = limits
+    return Protocol
+
+
 def _server_config(app: ASGIApp, settings: Settings, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="none",
-        http=_Protocol,
+        http=_protocol(settings),
         ws="none",
         lifespan="off",
         access_log=False,

@@ -27,6 +27,12 @@ ADMISSION_REJECTIONS = Counter(
 BACKLOGGED_PROJECTS = Gauge(
     "sluice_backlogged_projects", "Projects above their dispatch quota: their deliveries enter the backlog"
 )
+HTTP_REQUESTS_REFUSED = Counter(
+    "sluice_http_requests_refused_total", "Requests that broke HTTP or a limit of the server", ["status"]
+)
+HTTP_CONNECTIONS_DROPPED = Counter(
+    "sluice_http_connections_dropped_total", "Connections closed because they were too many, or waited for too long"
+)
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
 DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Attempts by outcome", ["package", "outcome"])
 PROVIDER_REQUEST_DURATION = Histogram(

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.http_limits import ConnectionLimits, RequestLimits
 
 
 class Settings(BaseSettings):
@@ -31,6 +32,31 @@ class Settings(BaseSettings):
     log_level: str = Field("info", description="debug, info, warning or error")
     postgres_pool_size: int = Field(8, ge=1, le=200, description="PostgreSQL connections of this process")
     shutdown_timeout: float = Field(25.0, gt=0, description="time to finish the work in flight at shutdown")
+    http_head_bytes: int = Field(32_768, ge=1_024, description="size of a request's line and headers, and of trailers")
+    http_headers: int = Field(100, ge=10, description="headers of a request")
+    http_url_bytes: int = Field(8_192, ge=256, description="size of a request's URL")
+    http_head_timeout: float = Field(10.0, gt=0, description="time for the headers of a request to arrive")
+    http_body_grace: float = Field(10.0, gt=0, description="time before the rate of an arriving body counts")
+    http_body_rate: int = Field(8_192, ge=1, description="slowest rate of an arriving body, bytes per second")
+    http_write_timeout: float = Field(60.0, gt=0, description="time in which a client reads a part of a response")
+    http_connections: int = Field(
+        4_096, ge=1, description="connections of this process; at the limit, the longest idle one is closed"
+    )
+    http_connections_per_address: int = Field(
+        2_048, ge=1, description="connections of one client address; a reverse proxy is one address"
+    )
+
+    def connection_limits(self) -> ConnectionLimits:
+        """The limits of the HTTP server."""
+        return ConnectionLimits(
+            request=RequestLimits(self.http_head_bytes, self.http_headers, self.http_url_bytes),
+            head_timeout=self.http_head_timeout,
+            body_grace=self.http_body_grace,
+            body_rate=self.http_body_rate,
+            write_timeout=self.http_write_timeout,
+            connections=self.http_connections,
+            connections_per_address=self.http_connections_per_address,
+        )
 
 
 class EncryptionSettings(Settings):
