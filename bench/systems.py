@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -148,7 +149,7 @@ async def make_tenants(
     dsn: str, env: Environment, key_file: Path, count: int, channels: Sequence[str] = ("email", "sms")
 ) -> list[Tenant]:
     """Projects with a key and two providers for each channel."""
-    cipher = CredentialCipher(read_key_file(key_file))
+    cipher = CredentialCipher(partial(read_key_file, key_file))
     when = utc_now()
     made = []
     connection = await asyncpg.connect(dsn)

@@ -42,6 +42,7 @@ CREATE TABLE providers (
     priority              integer NOT NULL,       -- the lower number is tried first
     enabled               boolean NOT NULL DEFAULT true,
     encrypted_credentials bytea NOT NULL,         -- see sluice.store.cipher
+    credentials_version   integer NOT NULL DEFAULT 1,  -- authenticated with them: an older value is refused
     settings              jsonb NOT NULL DEFAULT '{}',
     version               integer NOT NULL DEFAULT 1,
     created_at            timestamptz NOT NULL,
@@ -182,11 +183,12 @@ CREATE TABLE event_outbox (
 
 CREATE TABLE idempotency_keys (
     project_id  uuid NOT NULL,
+    sandbox     boolean NOT NULL,   -- test and live requests have keys of their own
     key         text NOT NULL,
     fingerprint bytea NOT NULL,     -- SHA-256 of the canonical body
     message_id  uuid NOT NULL,
     expires_at  timestamptz NOT NULL,
-    PRIMARY KEY (project_id, key)
+    PRIMARY KEY (project_id, sandbox, key)
 );
 CREATE INDEX idempotency_keys_expiry_idx ON idempotency_keys (expires_at);
 

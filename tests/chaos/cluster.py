@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -168,7 +169,7 @@ def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
 async def _configure(
     stack: LocalStack, simulation: Simulation, endpoints: Mapping[str, str], settings: Mapping[str, Any] | None
 ) -> Project:
-    cipher = CredentialCipher(read_key_file(Path(stack.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
+    cipher = CredentialCipher(partial(read_key_file, Path(stack.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
     connection = await asyncpg.connect(stack.addresses["postgres"])
     try:
         project = await projects.create_project(connection, organization="Chaos", slug="chaos", name="Chaos", now=now())

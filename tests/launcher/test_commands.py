@@ -53,7 +53,7 @@ def test_help_names_every_command(command):
     assert (
         launcher
         | {
-            *("generate-key", "migrate", "create-topics", "send", "publish", "captured"),
+            *("generate-key", "rotate-encryption-key", "migrate", "create-topics", "send", "publish", "captured"),
             *("message", "demo", "verify", "simulate"),
         }
         <= shown

@@ -56,6 +56,7 @@ WITHIN = {
     "partitions._create",
     "projects.create_project",
     "providers.create_provider",
+    "providers.reencrypt_credentials",
     "providers.update_provider",
 }
 WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import httpx
@@ -42,12 +43,14 @@ class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
     def __init__(self, pool, config, bus):
-        self.pool, self.bus = pool, bus
+        self.pool, self.config, self.bus = pool, config, bus
         self.ingest = MessageIngest(
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
         self.outbox = OutboxPublisher(pool, bus)
-        self.receipts = ReceiptEndpoint(pool, config, CredentialCipher(bytes(32)), self.outbox, public_url=None)
+        self.receipts = ReceiptEndpoint(
+            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None
+        )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=MAX_BODY)
         services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox)
@@ -64,6 +67,11 @@ class Gateway:
         now = utc_now()
         project = await projects.create_project(self.pool, organization="Shop", slug=slug, name=slug, now=now)
         return await api_keys.create_key(self.pool, project.id, name="test", is_test=False, now=now)
+
+    async def another_key(self, *, is_test):
+        """Another key of the first project."""
+        project_id = await self.pool.fetchval("SELECT id FROM projects ORDER BY created_at LIMIT 1")
+        return await api_keys.create_key(self.pool, project_id, name="another", is_test=is_test, now=utc_now())
 
     async def ask(self, method, path, *, key=None, **request):
         headers = {"x-sendpipe-key": self.key if key is None else key} | request.pop("headers", {})
@@ -89,7 +97,9 @@ async def gateway(pool, store_database, bus, monkeypatch):
     async with ConfigCache().subscribed(store_database) as config:
         gateway = Gateway(pool, config, bus)
         gateway.key = await gateway.new_project()
-        async with gateway.ingest.running(), gateway.outbox.running(), gateway.receipts.running():
+        async with AsyncExitStack() as services:
+            for service in (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts):
+                await services.enter_async_context(service.running())
             yield gateway
         await gateway.client.aclose()
 
@@ -354,6 +364,44 @@ async def test_a_new_key_is_valid_immediately(gateway):
     assert (await gateway.post(key=await gateway.new_project("other"))).status_code == 201
 
 
+async def test_finding_10_unknown_keys_share_one_query_at_a_time(gateway, monkeypatch):
+    running, most, queries = 0, 0, 0
+    find_keys = api_keys.find_keys
+
+    async def counted(pool, prefixes):
+        nonlocal running, most, queries
+        running, queries = running + 1, queries + 1
+        most = max(most, running)
+        try:
+            return await find_keys(pool, prefixes)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr("gateway.auth.api_keys.api_keys.find_keys", counted)
+    keys = [api_keys.generate_key(is_test=False)[0] for _ in range(200)]
+
+    answers = await asyncio.gather(*(gateway.post(key=key) for key in keys), gateway.post())
+
+    assert [answer.status_code for answer in answers] == [401] * 200 + [201]
+    assert most == 1
+    assert queries < 50
+
+
+async def test_finding_15_a_key_that_is_revoked_while_it_is_looked_up_does_not_stay_valid(gateway, monkeypatch):
+    key = await gateway.new_project("other")
+    monkeypatch.setattr(gateway.config, "key", lambda prefix: None)  # as before its notification
+    find_keys = api_keys.find_keys
+
+    async def revoked_after(pool, prefixes):
+        found = await find_keys(pool, prefixes)
+        await gateway.pool.execute("UPDATE api_keys SET is_active = false WHERE key_prefix = ANY($1)", prefixes)
+        return found
+
+    monkeypatch.setattr("gateway.auth.api_keys.api_keys.find_keys", revoked_after)
+
+    assert [(await gateway.post(key=key)).status_code for _ in range(3)] == [201, 401, 401]
+
+
 async def test_a_deactivated_key_is_refused(gateway):
     await gateway.pool.execute("UPDATE api_keys SET is_active = false")
 
@@ -390,6 +438,39 @@ async def test_a_principal_needs_the_permission_of_the_route(gateway, role, stat
 
     assert [answer.status_code for answer in answers] == statuses
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 403} <= {"FORBIDDEN"}
+
+
+# -- test and live -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
+async def test_finding_6_test_and_live_requests_have_idempotency_keys_of_their_own(gateway, first, second):
+    keys = {is_test: await gateway.another_key(is_test=is_test) for is_test in (True, False)}
+
+    answers = [await gateway.post(key=keys[is_test], idempotency_key="K") for is_test in (first, second, first, second)]
+
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert ["idempotent-replayed" in answer.headers for answer in answers] == [False, False, True, True]
+    ids_of = [answer.json()["id"] for answer in answers]
+    assert ids_of[:2] == ids_of[2:]
+    rows = await gateway.pool.fetch("SELECT sandbox FROM messages ORDER BY id")
+    assert [row["sandbox"] for row in rows] == [first, second]
+
+
+@pytest.mark.parametrize("is_test", [True, False])
+async def test_finding_9_a_key_reads_and_cancels_only_the_messages_of_its_mode(gateway, is_test):
+    own, other = [await gateway.another_key(is_test=mode) for mode in (is_test, not is_test)]
+    message_id = (await gateway.post(key=own)).json()["id"]
+
+    answers = [
+        await gateway.ask("GET", f"/v1/messages/{message_id}", key=other),
+        await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel", key=other),
+    ]
+
+    for answer in answers:
+        error_of(answer, 404, "NOT_FOUND")
+    assert (await gateway.ask("GET", f"/v1/messages/{message_id}", key=own)).json()["status"] == "QUEUED"
+    assert (await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel", key=own)).json()["status"] == "CANCELLED"
 
 
 # -- reading and cancelling -------------------------------------------------------------------------------------

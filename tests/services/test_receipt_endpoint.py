@@ -95,7 +95,7 @@ class Config:
     """One provider, without a database."""
 
     def __init__(self):
-        sealed = CredentialCipher(KEY).encrypt(
+        sealed = CredentialCipher(lambda: [KEY]).encrypt(
             b'{"signature":"good"}', project_id=a_provider().project_id, provider_id=PROVIDER
         )
         self.row = a_provider(id=PROVIDER, package="provider-signed", encrypted_credentials=sealed)
@@ -127,7 +127,9 @@ def packages(monkeypatch):
 @pytest.fixture
 async def endpoint(store, bus, packages):
     outbox = OutboxPublisher(store.pool, bus)
-    receipts = ReceiptEndpoint(store.pool, Config(), CredentialCipher(KEY), outbox, public_url="https://sluice.test")
+    receipts = ReceiptEndpoint(
+        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test"
+    )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))
         async with httpx.AsyncClient(transport=transport, base_url="http://inside") as client:

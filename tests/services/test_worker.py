@@ -38,7 +38,7 @@ ACCEPTED = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
 REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
 
-CIPHER = CredentialCipher(bytes(32))
+CIPHER = CredentialCipher(lambda: [bytes(32)])
 
 
 class StubConfig:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.store import backlog, cancellation, deliveries, ingest, outbox, recovery
+from sluice.store.projects import ProjectScope
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after
 
 LEASE = timedelta(seconds=12)
@@ -54,8 +55,10 @@ class StoreHarness:
         assert await self.transitioned(a_transition(delivery_id, event_type, **changes)) == {delivery_id}
         return delivery_id
 
-    async def cancel(self, message_id, at=NOON, project=PROJECT):
-        return await cancellation.cancel(self.pool, project, message_id, now=at, outbox_retry_after=WITHIN)
+    async def cancel(self, message_id, at=NOON, project=PROJECT, sandbox=False):
+        return await cancellation.cancel(
+            self.pool, ProjectScope(project, sandbox), message_id, now=at, outbox_retry_after=WITHIN
+        )
 
     async def due(self, at, *, low_watermarks=NOON, limit=100):
         """The ids that are enqueued; ``low_watermarks`` is one time for every channel, or one per channel."""

@@ -14,7 +14,7 @@ from sluice.store.config_cache import ConfigCache
 from tests.examples import NOON, after, an_id
 from tests.polling import wait_until
 
-CIPHER = CredentialCipher(bytes(32))
+CIPHER = CredentialCipher(lambda: [bytes(32)])
 
 
 @pytest.fixture
@@ -99,12 +99,14 @@ async def test_a_disabled_or_deleted_provider_is_no_candidate(cache, pool, proje
 
 async def test_new_credentials_have_a_new_version(cache, pool, project):
     provider_id = await a_provider(pool, project)
-    encrypted = CIPHER.encrypt(b"new", project_id=project.id, provider_id=provider_id)
+    bound = {"project_id": project.id, "provider_id": provider_id}
+    encrypted = CIPHER.encrypt(b"new", **bound, version=2)
 
     await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
 
     found = await wait_until(lambda: next((row for row in cache.providers.values() if row.version == 2), None))
-    assert CIPHER.decrypt(found.encrypted_credentials, project_id=project.id, provider_id=provider_id) == b"new"
+    assert found.credentials_version == 2
+    assert CIPHER.decrypt(found.encrypted_credentials, **bound, version=2) == b"new"
 
 
 async def test_credentials_of_another_row_cannot_be_decrypted(cache, pool, project):
@@ -119,7 +121,68 @@ async def test_credentials_of_another_row_cannot_be_decrypted(cache, pool, proje
     rows = {row.id: row for row in await providers.list_providers(pool)}
 
     with pytest.raises(SluiceError):
-        CIPHER.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second)
+        CIPHER.decrypt(rows[second].encrypted_credentials, project_id=project.id, provider_id=second, version=1)
+
+
+async def test_finding_24_older_credentials_of_the_same_row_cannot_be_decrypted(pool, project):
+    provider_id = await a_provider(pool, project)
+    old = await pool.fetchval("SELECT encrypted_credentials FROM providers")
+    bound = {"project_id": project.id, "provider_id": provider_id}
+    await providers.update_provider(
+        pool, provider_id, now=after(1), encrypted_credentials=CIPHER.encrypt(b"new", **bound, version=2)
+    )
+    await pool.execute("UPDATE providers SET encrypted_credentials = $1", old)
+
+    (row,) = await providers.list_providers(pool)
+
+    with pytest.raises(SluiceError):
+        CIPHER.decrypt(row.encrypted_credentials, **bound, version=row.credentials_version)
+
+
+async def test_finding_24_a_rotation_encrypts_all_credentials_again_and_running_roles_follow(pool, project):
+    keys = [bytes(32)]
+    running = CredentialCipher(lambda: list(keys))
+    ids = [await a_provider(pool, project, name) for name in ("first", "second", "third")]
+    await providers.update_provider(pool, ids[2], now=after(1), deleted=True)
+    keys.insert(0, bytes([7] * 32))
+    rotating = CredentialCipher(lambda: list(keys))
+
+    assert await providers.count_stale_credentials(pool, rotating) == 3
+    assert await providers.reencrypt_credentials(pool, rotating, limit=2) == (3, 0)
+    assert await providers.reencrypt_credentials(pool, rotating) == (0, 0)
+
+    del keys[1]  # the old key is forgotten
+    for row in await providers.list_providers(pool):
+        opened = running.decrypt(row.encrypted_credentials, project_id=project.id, provider_id=row.id, version=1)
+        assert opened == b'{"host": "localhost"}'
+    assert await providers.count_stale_credentials(pool, running) == 0
+
+
+async def test_a_rotation_does_not_undo_new_credentials(pool, project):
+    provider_id = await a_provider(pool, project)
+    bound = {"project_id": project.id, "provider_id": provider_id}
+    rotating = CredentialCipher(lambda: [bytes([7] * 32), bytes(32)])
+
+    class Racing:
+        """Changes the credentials between the rotation's read and its write."""
+
+        async def fetch(self, query, *values):
+            rows = await pool.fetch(query, *values)
+            if query.startswith("SELECT") and rows:
+                new = CIPHER.encrypt(b"new", **bound, version=2)
+                await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=new)
+            return rows
+
+    assert await providers.reencrypt_credentials(Racing(), rotating) == (0, 1)
+    (row,) = await providers.list_providers(pool)
+    assert rotating.decrypt(row.encrypted_credentials, **bound, version=2) == b"new"
+
+
+async def test_credentials_of_a_forgotten_key_stop_the_rotation(pool, project):
+    await a_provider(pool, project)
+
+    with pytest.raises(SluiceError, match="key that is not configured"):
+        await providers.reencrypt_credentials(pool, CredentialCipher(lambda: [bytes([7] * 32)]))
 
 
 async def test_an_inactive_key_is_removed(cache, pool, project):
@@ -129,7 +192,7 @@ async def test_an_inactive_key_is_removed(cache, pool, project):
     await pool.execute("UPDATE api_keys SET is_active = false")
 
     await wait_until(lambda: cache.key(parse_key_prefix(key)) is None)
-    assert await api_keys.find_key_by_prefix(pool, parse_key_prefix(key)) is None
+    assert await api_keys.find_keys(pool, [parse_key_prefix(key)]) == {}
 
 
 async def test_the_database_does_not_contain_a_key(pool, project):

@@ -18,6 +18,7 @@ from sluice.store.ingest import (
     delete_expired_keys,
     find_by_idempotency_key,
 )
+from sluice.store.projects import ProjectScope
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_keyed_message, a_message, after
 from tests.store.harness import at_once
 
@@ -195,7 +196,7 @@ async def concurrently_behind(store, held, *tasks):
 
 
 async def test_batches_with_the_same_keys_in_different_orders_do_not_deadlock(store):
-    lock_m = f"INSERT INTO idempotency_keys VALUES ('{PROJECT}', 'm', '', '{PROJECT}', now())"
+    lock_m = f"INSERT INTO idempotency_keys VALUES ('{PROJECT}', false, 'm', '', '{PROJECT}', now())"
 
     await concurrently_behind(
         store,
@@ -211,7 +212,7 @@ async def test_a_duplicate_waits_for_the_first_request_and_returns_its_message(s
     first, duplicate = a_keyed_message(), a_keyed_message()
     async with store.pool.acquire() as connection, connection.transaction():
         await connection.execute(
-            "INSERT INTO idempotency_keys VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO idempotency_keys VALUES ($1, false, $2, $3, $4, $5)",
             first.project_id,
             first.idempotency_key,
             first.fingerprint,
@@ -230,7 +231,7 @@ async def test_a_duplicate_is_created_when_the_first_request_fails(store):
         first = connection.transaction()
         await first.start()
         await connection.execute(
-            "INSERT INTO idempotency_keys VALUES ($1, 'order-7', 'x', $1, now())", a_message().project_id
+            "INSERT INTO idempotency_keys VALUES ($1, false, 'order-7', 'x', $1, now())", a_message().project_id
         )
         waiting = asyncio.create_task(store.accept(a_keyed_message()))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -267,7 +268,10 @@ async def test_only_expired_keys_are_deleted(store):
     forgotten = await delete_expired_keys(store.pool, now=NOON + IDEMPOTENCY_TTL, limit=10)
 
     assert forgotten == 1
-    assert await find_by_idempotency_key(store.pool, PROJECT, "another", now=after(60)) == (kept.id, kept.fingerprint)
+    assert await find_by_idempotency_key(store.pool, ProjectScope(PROJECT, False), "another", now=after(60)) == (
+        kept.id,
+        kept.fingerprint,
+    )
 
 
 async def test_a_conflict_does_not_extend_a_key(store):

@@ -4,6 +4,7 @@ from sluice.model import ids
 from sluice.model.state import EventType, State
 from sluice.store import messages, sandbox
 from sluice.store.outbox import events_for
+from sluice.store.projects import ProjectScope
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, SENT
 
@@ -15,7 +16,7 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(store):
     await store.claim(a_claim(first), at=after(1))
     await store.transition(a_transition(first, SENT, outcome="accepted", occurred_at=after(2)))
 
-    found = await messages.find(store.pool, PROJECT, message.id)
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), message.id)
 
     assert {(one.recipient, one.state) for one in found.deliveries} == {
         ("a@example.com", State.SENT),
@@ -36,7 +37,7 @@ async def test_the_events_of_a_delivery_are_in_sequence_order(store):
     await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=after(3)))
     (message,) = await store.pool.fetch("SELECT id FROM messages")
 
-    found = await messages.find(store.pool, PROJECT, message["id"])
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), message["id"])
 
     assert [event.type for event in found.events] == ["accepted", "sending", "sent"]
 
@@ -45,14 +46,14 @@ async def test_another_projects_message_is_not_found(store):
     message = a_message()
     await store.accept(message)
 
-    assert await messages.find(store.pool, OTHER_PROJECT, message.id) is None
+    assert await messages.find(store.pool, ProjectScope(OTHER_PROJECT, False), message.id) is None
 
 
 async def test_messages_of_one_millisecond_have_their_own_deliveries(store):
     one, other = a_message(to=("one@example.com",)), a_message(to=("other@example.com",))
     await store.accept(one, other)
 
-    found = await messages.find(store.pool, PROJECT, other.id)
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), other.id)
 
     assert [delivery.recipient for delivery in found.deliveries] == ["other@example.com"]
 

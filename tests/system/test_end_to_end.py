@@ -1,14 +1,21 @@
 """Messages from the request to the mailbox: HTTP, Kafka, failover."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from sluice.bus.messages import SCHEMA_VERSION
 from sluice.runtime.clock import utc_now
+from sluice.runtime.settings import read_key_file
+from sluice.store import providers
+from sluice.store.cipher import CredentialCipher
 from tests.examples import a_body, as_json
-from tests.system.testbed import parsed
+from tests.system.testbed import DEAD, parsed
 
 TEXT = "Grüße aus Köln,\n\n.ein Punkt am Anfang\nFrom hier\n\u20ac \U0001f600\n" + "lang " * 400
 HTML = "<!doctype html>\n<p>Grüße &amp; <b>\u20ac</b></p>\n"
@@ -132,7 +139,7 @@ async def test_fifty_requests_at_once_with_one_key_are_one_message(testbed, mail
 async def test_a_test_key_sends_nothing(testbed, mailbox):
     message_id = await testbed.send(testbed.sandbox_key, subject=about("sandbox"))
 
-    message = await testbed.settled(message_id)
+    message = await testbed.settled(message_id, key=testbed.sandbox_key)
 
     assert (message["status"], message["provider"]["name"]) == ("SENT", "sandbox")
     captured = await testbed.db.fetchval(
@@ -165,3 +172,31 @@ async def test_a_message_that_was_cancelled_in_time_is_never_sent(testbed, fake_
 
     assert (answer.status_code, answer.json()["status"]) == (200, "CANCELLED")
     assert (other["status"], len(fake_provider.calls)) == ("SENT", 1)
+
+
+async def test_the_encryption_key_changes_while_messages_are_sent(testbed, mailbox):
+    """The workers have the credentials in memory or read them again with whichever key encrypts them."""
+    rotations = [(), (), ("--remove-old",)]
+    for options in rotations:
+        output = await asyncio.to_thread(sluice, testbed.system, "rotate-encryption-key", *options)
+        assert output.returncode == 0, output.stderr
+        await testbed.add_provider(f"new-{len(options)}", DEAD, priority=99)
+
+        assert (await testbed.settled(await testbed.send()))["status"] == "SENT"
+
+    key_file = Path(testbed.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])
+    assert len(read_key_file(key_file)) == 1
+    assert "removed" in output.stdout
+    cipher = CredentialCipher(lambda: read_key_file(key_file))
+    assert await providers.count_stale_credentials(testbed.db, cipher) == 0
+
+
+def sluice(system, *words):
+    """The command line, with the addresses of the running system."""
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_cli.main", *words],
+        env={**os.environ, **system.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

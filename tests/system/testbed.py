@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email import policy
 from email.parser import BytesParser
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -49,7 +50,7 @@ class Testbed:
 
     async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
         """Add a provider behind the existing ones."""
-        cipher = CredentialCipher(read_key_file(Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
+        cipher = CredentialCipher(partial(read_key_file, Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
         provider_id = uuid7()
         await providers.create_provider(
             self.db,
@@ -125,16 +126,17 @@ class Testbed:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    async def message(self, message_id):
-        answer = await self.answered(self.api.get, f"/v1/messages/{message_id}", headers={"x-sendpipe-key": self.key})
+    async def message(self, message_id, key=None):
+        headers = {"x-sendpipe-key": key or self.key}
+        answer = await self.answered(self.api.get, f"/v1/messages/{message_id}", headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def settled(self, message_id, within=30.0):
+    async def settled(self, message_id, within=30.0, *, key=None):
         """The message once it is settled."""
 
         async def look():
-            found = await self.message(message_id)
+            found = await self.message(message_id, key)
             return found if found["status"] in SETTLED else None
 
         return await wait_until(look, within)

@@ -16,16 +16,17 @@ PLAINTEXT = b'{"api_key": "canary-secret"}'
 
 
 def an_encrypted_value():
-    return CredentialCipher(KEY).encrypt(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
+    return CredentialCipher(lambda: [KEY]).encrypt(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
 
 
-def decrypted(encrypted, key=KEY, project_id=PROJECT, provider_id=PROVIDER):
-    return CredentialCipher(key).decrypt(encrypted, project_id=project_id, provider_id=provider_id)
+def decrypted(encrypted, key=KEY, project_id=PROJECT, provider_id=PROVIDER, version=1):
+    cipher = CredentialCipher(lambda: [key])
+    return cipher.decrypt(encrypted, project_id=project_id, provider_id=provider_id, version=version)
 
 
 @given(st.binary(max_size=4_000))
 def test_an_encrypted_value_is_decrypted(plaintext):
-    encrypted = CredentialCipher(KEY).encrypt(plaintext, project_id=PROJECT, provider_id=PROVIDER)
+    encrypted = CredentialCipher(lambda: [KEY]).encrypt(plaintext, project_id=PROJECT, provider_id=PROVIDER)
 
     assert decrypted(encrypted) == plaintext
 
@@ -49,8 +50,33 @@ def test_a_value_copied_to_another_project_is_not_decrypted():
 
 
 def test_a_value_of_another_key_is_not_decrypted():
-    with pytest.raises(SluiceError, match="another key"):
+    with pytest.raises(SluiceError, match="key that is not configured"):
         decrypted(an_encrypted_value(), key=OTHER_KEY)
+
+
+def test_a_value_of_another_version_is_not_decrypted():
+    with pytest.raises(SluiceError, match="cannot be decrypted"):
+        decrypted(an_encrypted_value(), version=2)
+
+
+def test_a_value_of_any_configured_key_is_decrypted_and_the_first_key_encrypts():
+    both = CredentialCipher(lambda: [OTHER_KEY, KEY])
+    bound = {"project_id": PROJECT, "provider_id": PROVIDER, "version": 1}
+    new = both.encrypt(PLAINTEXT, **bound)
+
+    assert both.decrypt(an_encrypted_value(), **bound) == PLAINTEXT
+    assert decrypted(new, key=OTHER_KEY) == PLAINTEXT
+    assert [both.is_current(value) for value in (an_encrypted_value(), new)] == [False, True]
+
+
+def test_a_new_key_is_used_without_a_restart():
+    keys = [KEY]
+    running = CredentialCipher(lambda: list(keys))
+    keys.insert(0, OTHER_KEY)
+
+    encrypted = running.encrypt(PLAINTEXT, project_id=PROJECT, provider_id=PROVIDER)
+
+    assert decrypted(encrypted, key=OTHER_KEY) == PLAINTEXT
 
 
 SIZE = len(an_encrypted_value())

@@ -85,7 +85,7 @@ def test_an_error_does_not_contain_the_key(environment):
     environment.setenv("SLUICE_ENCRYPTION_KEY", SECRET)
 
     with pytest.raises(SluiceError) as caught:
-        load(EncryptionSettings).read_encryption_key()
+        load(EncryptionSettings).read_encryption_keys()
 
     assert SECRET not in str(caught.value)
     assert "SLUICE_ENCRYPTION_KEY" in str(caught.value)
@@ -93,7 +93,7 @@ def test_an_error_does_not_contain_the_key(environment):
 
 def test_a_missing_key_is_an_error_that_names_its_variable(environment):
     with pytest.raises(SluiceError, match="SLUICE_ENCRYPTION_KEY_FILE"):
-        load(EncryptionSettings).read_encryption_key()
+        load(EncryptionSettings).read_encryption_keys()
 
 
 def test_a_key_file_is_read(environment, tmp_path):
@@ -102,7 +102,15 @@ def test_a_key_file_is_read(environment, tmp_path):
     path.chmod(0o600)
     environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
-    assert load(EncryptionSettings).read_encryption_key() == bytes(range(32))
+    assert load(EncryptionSettings).read_encryption_keys() == [bytes(range(32))]
+
+
+@pytest.mark.parametrize("separator", [",", " ", "\n", " , "])
+def test_several_keys_are_read_in_their_order(environment, separator):
+    keys = [bytes([n] * 32) for n in range(3)]
+    environment.setenv("SLUICE_ENCRYPTION_KEY", separator.join(base64.b64encode(key).decode() for key in keys))
+
+    assert load(EncryptionSettings).read_encryption_keys() == keys
 
 
 def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
@@ -112,7 +120,7 @@ def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
     environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="chmod 600"):
-        load(EncryptionSettings).read_encryption_key()
+        load(EncryptionSettings).read_encryption_keys()
 
 
 @pytest.mark.parametrize("content", [b"", b"short", base64.b64encode(bytes(31)), b"\xff\xfe", b"!" * 44])
@@ -123,7 +131,7 @@ def test_a_file_without_a_key_is_refused(environment, tmp_path, content):
     environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(path))
 
     with pytest.raises(SluiceError, match="key file"):
-        load(EncryptionSettings).read_encryption_key()
+        load(EncryptionSettings).read_encryption_keys()
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
@@ -131,7 +139,7 @@ def test_a_key_file_that_cannot_be_read_is_named(environment, tmp_path, name):
     environment.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(tmp_path / name))
 
     with pytest.raises(SluiceError, match="cannot be read"):
-        load(EncryptionSettings).read_encryption_key()
+        load(EncryptionSettings).read_encryption_keys()
 
 
 def test_the_text_of_settings_does_not_contain_the_key(environment):

@@ -1,8 +1,8 @@
 """(h) Providers are edited, disabled and deleted while messages are in flight."""
 
 import asyncio
-import json
 from collections import Counter
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -63,8 +63,9 @@ class _Changes:
         self._cluster = cluster
         self._db = db
         self._over = over
-        self._cipher = CredentialCipher(read_key_file(cluster.key_file))
+        self._cipher = CredentialCipher(partial(read_key_file, cluster.key_file))
         self._lock = asyncio.Lock()
+        self._versions = dict.fromkeys(ENDPOINTS, 1)
         self.counts: Counter[str] = Counter()
 
     async def update(self, provider_id: UUID, **fields: Any) -> None:
@@ -77,8 +78,9 @@ class _Changes:
         provider_id = project.providers[name]
         while not self._over.is_set():
             _, _, credentials = account(ENDPOINTS[name], self._cluster.simulation.ports[name], name)
-            encrypted = self._cipher.encrypt(
-                json.dumps(credentials).encode(), project_id=project.id, provider_id=provider_id
+            self._versions[name] += 1
+            encrypted = self._cipher.encrypt_credentials(
+                credentials, project_id=project.id, provider_id=provider_id, version=self._versions[name]
             )
             await self.update(provider_id, encrypted_credentials=encrypted)
             self.counts["edited"] += 1

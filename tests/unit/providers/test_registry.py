@@ -65,6 +65,30 @@ def test_a_validation_error_does_not_repeat_the_credentials(package: AnyPackage)
     assert HIDDEN not in str(complaint.value)
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+@every_package
+def test_finding_7_no_secret_may_be_blank(package: AnyPackage, blank: str) -> None:
+    sample = sample_of(package).credentials
+    for path in _secret_paths(sample):
+        with pytest.raises(ValidationError) as refused:
+            package.credentials.model_validate(_replaced(sample, path, blank))
+
+        assert [error["loc"] for error in refused.value.errors()] == [path]
+
+
+def _secret_paths(value: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, content in value.items():
+        if isinstance(content, Mapping):
+            yield from ((name, *path) for path in _secret_paths(content))
+        elif HIDDEN in str(content):
+            yield (name,)
+
+
+def _replaced(value: Mapping[str, Any], path: tuple[str, ...], content: str) -> dict[str, Any]:
+    name, *rest = path
+    return {**value, name: _replaced(value[name], tuple(rest), content) if rest else content}
+
+
 @every_package
 def test_the_schema_is_json_in_the_callers_spelling(package: AnyPackage) -> None:
     schema = json.loads(json.dumps(credential_schema(package)))

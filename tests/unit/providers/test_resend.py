@@ -304,6 +304,15 @@ def test_one_fitting_signature_among_several_is_enough() -> None:
     assert len(receipts(BODY, rotated)) == 1
 
 
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_AA==", "whsec_c2hvcnQ="])
+def test_finding_7_a_secret_that_is_too_short_verifies_nothing(secret: str) -> None:
+    credentials = ResendCredentials.model_validate({"apiKey": "re_1", "webhookSecret": secret})
+    headers = sign(BODY, secret=secret)
+
+    with pytest.raises(InvalidReceiptSignatureError):
+        parse_webhook(a_receipt(URL, headers, BODY, at=SIGNED_AT), credentials, {})
+
+
 GOOD = HEADERS["svix-signature"]
 TRUNCATED: list[tuple[str, dict[str, str | None], bytes]] = [
     (f"truncated to {n}", {"svix-signature": GOOD[:n]}, BODY) for n in range(1, len(GOOD))
@@ -321,6 +330,7 @@ FORGERIES: list[tuple[str, dict[str, str | None], bytes]] = [
     ("not ASCII", {"svix-signature": "v1,\udcff☃"}, BODY),
     ("another key", signed_with("whsec_b3RoZXI="), BODY),
     ("an empty key", signed_with(""), BODY),
+    ("only the prefix of a key", signed_with("whsec_"), BODY),
     ("another body", {}, BODY.replace(b"delivered", b"bounced")),
     ("the body re-serialised", {}, json.dumps(json.loads(BODY)).encode()),
     ("a byte more", {}, BODY + b" "),

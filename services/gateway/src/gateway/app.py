@@ -29,7 +29,7 @@ async def open_services(
     settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
-    cipher = CredentialCipher(settings.read_encryption_key())
+    cipher = CredentialCipher(settings.read_encryption_keys)
     outbox = OutboxPublisher(pool, publisher)
     receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url)
     ingest = MessageIngest(
@@ -40,8 +40,9 @@ async def open_services(
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
     )
-    async with ingest.running(), outbox.running(), receipts.running():
-        yield Services(pool, config, ApiKeyAuthenticator(config, pool), ingest, receipts, outbox)
+    authenticator = ApiKeyAuthenticator(config, pool)
+    async with authenticator.running(), ingest.running(), outbox.running(), receipts.running():
+        yield Services(pool, config, authenticator, ingest, receipts, outbox)
 
 
 async def main() -> None:

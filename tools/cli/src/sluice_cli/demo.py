@@ -74,7 +74,7 @@ async def _create() -> Demo:
         kafka_bootstrap_servers=address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"),
         encryption_key_file=environment().get("SLUICE_ENCRYPTION_KEY_FILE"),
     )
-    cipher = CredentialCipher(settings.read_encryption_key())
+    cipher = CredentialCipher(settings.read_encryption_keys)
     now = utc_now()
     async with database() as connection, connection.transaction():
         slug = await _free_slug(connection)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sluice.model.state import SETTLED
 from sluice.runtime.errors import SluiceError
+from sluice_cli.terminal import printable
 
 _POLL_INTERVAL = 0.1  # seconds
 
@@ -28,6 +29,7 @@ def register(subparsers: Any) -> None:
     message = subparsers.add_parser("message", help="show a message and its history")
     message.add_argument("id", help="msg_…")
     message.add_argument("--key", help="API key (default: SLUICE_API_KEY or the demo's)")
+    message.add_argument("--sandbox", action="store_true", help="a message that was sent with the demo's test key")
     message.add_argument("--json", action="store_true", help="print the API's JSON")
     message.set_defaults(run=run_message)
     captured = subparsers.add_parser("captured", help="list sandbox messages and mails of the demo mailbox")
@@ -82,7 +84,7 @@ def run_message(options: argparse.Namespace) -> int:
     """Show one message."""
     from sluice_cli.context import api_key
 
-    message = api_request("GET", f"/v1/messages/{options.id}", api_key(options.key))
+    message = api_request("GET", f"/v1/messages/{options.id}", api_key(options.key, is_test=options.sandbox))
     print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else format_timeline(message))
     return 0
 
@@ -140,7 +142,7 @@ def format_timeline(message: Any) -> str:
         attempt = f" attempt {event['attempt']}" if event["attempt"] else ""
         detail = f": {event['detail']}" if event["detail"] else ""
         lines.append(f"  {event['created_at'][11:23]}  {event['type']}{attempt}{provider}{detail}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def run_publish(options: argparse.Namespace) -> int:
@@ -178,9 +180,9 @@ def run_captured(options: argparse.Namespace) -> int:
     """Print the captured messages."""
     shown = [*_mailbox(options.limit), *asyncio.run(_captured(options.limit))]
     for when, line, content in sorted(shown, reverse=True)[: options.limit]:
-        print(f"{when}  {line}")
+        print(f"{when}  {printable(line)}")
         if options.full:
-            print(content + "\n")
+            print(printable(content, multiline=True) + "\n")
     if not shown:
         print("no captured messages")
     return 0

@@ -22,7 +22,7 @@ from sluice.transports.opening import open_transports
 async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> None:
     """Deliver the assignments of ``channels`` until the shutdown."""
     settings = load(WorkerSettings)
-    cipher = CredentialCipher(settings.read_encryption_key())
+    cipher = CredentialCipher(settings.read_encryption_keys)
     async with role(name, settings) as process:
         pool = await process.open_pool()
         config = await process.open_config()

@@ -26,12 +26,14 @@ class AccountRow(Protocol):
     def encrypted_credentials(self) -> bytes: ...
     @property
     def version(self) -> int: ...
+    @property
+    def credentials_version(self) -> int: ...
 
 
 class Cipher(Protocol):
     """Decrypts credentials; raises SluiceError when they do not belong to this row and key."""
 
-    def decrypt(self, ciphertext: bytes, *, project_id: UUID, provider_id: UUID) -> bytes: ...
+    def decrypt(self, ciphertext: bytes, *, project_id: UUID, provider_id: UUID, version: int) -> bytes: ...
 
 
 class UnusableAccountError(SluiceError):
@@ -56,7 +58,9 @@ def open_account(row: AccountRow, cipher: Cipher) -> Account:
     """
     try:
         package = get_package(row.package)
-        opened = cipher.decrypt(row.encrypted_credentials, project_id=row.project_id, provider_id=row.id)
+        opened = cipher.decrypt(
+            row.encrypted_credentials, project_id=row.project_id, provider_id=row.id, version=row.credentials_version
+        )
         return Account(row.id, row.version, package, package.credentials.model_validate_json(opened))
     except UnknownPackageError as error:
         raise UnusableAccountError(str(error)) from None

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.model.outcome import AuthFailed, Outcome, ProviderFault
@@ -22,10 +22,18 @@ from sluice.model.state import EventType
 
 
 class Credentials(BaseModel):
-    """Base of every package's credentials: unknown fields are refused, secrets are ``SecretStr``."""
+    """Base of every package's credentials: unknown fields are refused, secrets are ``SecretStr`` and never blank."""
 
     # A validation error is shown to the caller and logged: it must not repeat the value it complains about.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        # An emptied form field would otherwise be a key with which anyone can sign.
+        if isinstance(value, SecretStr) and not value.get_secret_value().strip():
+            raise ValueError("must not be blank")
+        return value
 
 
 class TransportKind(StrEnum):

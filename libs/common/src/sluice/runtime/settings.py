@@ -7,6 +7,7 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,17 +63,21 @@ class Settings(BaseSettings):
 class EncryptionSettings(Settings):
     """For the roles that read or write provider credentials."""
 
-    encryption_key: SecretStr | None = Field(None, description="key of provider credentials: 32 bytes in base64")
-    encryption_key_file: Path | None = Field(None, description="file with the encryption key, mode 600")
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="key of provider credentials: 32 bytes in base64; several, separated by commas, during a rotation: "
+        "the first encrypts",
+    )
+    encryption_key_file: Path | None = Field(None, description="file with the encryption keys, a line each, mode 600")
 
-    def read_encryption_key(self) -> bytes:
-        """The 32 bytes that encrypt provider credentials.
+    def read_encryption_keys(self) -> Sequence[bytes]:
+        """The keys of 32 bytes for provider credentials; the first encrypts.
 
         Raises:
-            SluiceError: no key is set, it is not 32 bytes in base64, or other users may read its file.
+            SluiceError: no key is set, one is not 32 bytes in base64, or other users may read the file.
         """
         if self.encryption_key is not None:
-            return decode_key(self.encryption_key.get_secret_value(), "SLUICE_ENCRYPTION_KEY")
+            return decode_keys(self.encryption_key.get_secret_value(), "SLUICE_ENCRYPTION_KEY")
         if self.encryption_key_file is None:
             raise SluiceError(
                 "no encryption key: set SLUICE_ENCRYPTION_KEY or SLUICE_ENCRYPTION_KEY_FILE "
@@ -120,23 +125,25 @@ def _message(fault: Any) -> str:
     return "is not set" if fault["type"] == "missing" else str(fault["msg"]).lower()
 
 
-def decode_key(text: str, source: str) -> bytes:
-    """Decode an encryption key.
+def decode_keys(text: str, source: str) -> list[bytes]:
+    """Decode encryption keys, separated by commas or white space.
 
     Raises:
-        SluiceError: the text is not 32 bytes in base64; the sentence names ``source`` and not the text.
+        SluiceError: there is none, or one is not 32 bytes in base64; the sentence names ``source`` and not the text.
     """
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != 32:
+    keys = []
+    for word in text.replace(",", " ").split():
+        try:
+            keys.append(base64.b64decode(word, validate=True))
+        except (binascii.Error, ValueError):
+            keys.append(b"")
+    if not keys or any(len(key) != 32 for key in keys):
         raise SluiceError(f"{source} is not an encryption key: it must contain 32 bytes in base64")
-    return key
+    return keys
 
 
-def read_key_file(path: Path) -> bytes:
-    """Read an encryption key file.
+def read_key_file(path: Path) -> list[bytes]:
+    """Read the keys of an encryption key file; the first encrypts.
 
     Raises:
         SluiceError: the file cannot be read, other users may read it, or its content is not a key.
@@ -149,4 +156,4 @@ def read_key_file(path: Path) -> bytes:
         raise SluiceError(f"key file {path} cannot be read: {reason}") from None
     if mode & 0o077:
         raise SluiceError(f"key file {path} may be read by others (mode {mode:o}): run chmod 600 {path}")
-    return decode_key(text, f"key file {path}")
+    return decode_keys(text, f"key file {path}")

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -93,10 +94,11 @@ async def list_keys(db: Db, project_id: UUID | None = None) -> list[ApiKey]:
     return [ApiKey(**row) for row in rows]
 
 
-async def find_key_by_prefix(db: Db, prefix: str) -> ApiKey | None:
-    """The active key with this public prefix."""
-    row = await db.fetchrow(
-        "SELECT id, project_id, name, key_prefix, key_hash, is_test FROM api_keys WHERE is_active AND key_prefix = $1",
-        prefix,
+async def find_keys(db: Db, prefixes: Sequence[str]) -> dict[str, ApiKey]:
+    """The active keys with these public prefixes, by prefix."""
+    rows = await db.fetch(
+        "SELECT id, project_id, name, key_prefix, key_hash, is_test FROM api_keys"
+        " WHERE is_active AND key_prefix = ANY($1::text[])",
+        list(set(prefixes)),
     )
-    return None if row is None else ApiKey(**row)
+    return {row["key_prefix"]: ApiKey(**row) for row in rows}

@@ -11,6 +11,7 @@ from uuid import UUID
 from sluice.model.ids import millisecond_range
 from sluice.store import outbox
 from sluice.store.db import Db
+from sluice.store.projects import ProjectScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Cancelled:
 
 
 async def cancel(
-    db: Db, project_id: UUID, message_id: UUID, *, now: datetime, outbox_retry_after: timedelta
+    db: Db, project: ProjectScope, message_id: UUID, *, now: datetime, outbox_retry_after: timedelta
 ) -> Cancelled | None:
     """Cancel every delivery of a message, or none: None when a provider received one of them, or may have.
 
@@ -34,7 +35,7 @@ async def cancel(
         WITH locked AS (
             SELECT id, state, in_flight, unknown_attempts
               FROM deliveries
-             WHERE id BETWEEN $3 AND $4 AND message_id = $1 AND project_id = $2
+             WHERE id BETWEEN $4 AND $5 AND message_id = $1 AND project_id = $2 AND sandbox = $3
              ORDER BY id
                FOR UPDATE
         ), decided AS (  -- all or none
@@ -45,17 +46,17 @@ async def cancel(
             UPDATE deliveries d
                SET state = 'CANCELLED', due_at = NULL, last_event_sequence = d.last_event_sequence + 1
               FROM locked l, decided v
-             WHERE d.id = l.id AND d.id BETWEEN $3 AND $4 AND v.possible AND l.state <> 'CANCELLED'
+             WHERE d.id = l.id AND d.id BETWEEN $4 AND $5 AND v.possible AND l.state <> 'CANCELLED'
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence AS sequence
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
-            SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $5 FROM changed
-        ), {outbox.insert_cte("changed", "$6")}
+            SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $6 FROM changed
+        ), {outbox.insert_cte("changed", "$7")}
         SELECT v.possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel, o.id AS outbox_id
           FROM decided v LEFT JOIN changed c ON true LEFT JOIN outbox o ON true
         """,  # noqa: S608  constants
         message_id,
-        project_id,
+        *project,
         *millisecond_range(message_id),
         now,
         now + outbox_retry_after,

@@ -49,10 +49,6 @@ class ConfigCache:
         """The active key with this public prefix."""
         return self._keys.get(prefix)
 
-    def add_key(self, key: ApiKey) -> None:
-        """Add a key that a query found before its notification arrived."""
-        self._keys[key.key_prefix] = key
-
     @asynccontextmanager
     async def subscribed(self, dsn: str) -> AsyncIterator[ConfigCache]:
         """Read everything once, then apply changes until the block ends."""

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sluice.model.message import Channel, DeliveryClass
 from sluice.store.db import Connection, Db, columns
+from sluice.store.projects import ProjectScope
 
 IDEMPOTENCY_TTL = timedelta(hours=24)
 
@@ -78,8 +79,8 @@ InsertResult = Created | Replayed | Conflict
 async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
     """Insert a batch in one transaction; the results are in the batch's order.
 
-    The unique index on (project, key) decides between concurrent requests with one key, also between gateways: the
-    second waits for the commit of the first and then returns its message.
+    The unique index on (project, sandbox, key) decides between concurrent requests with one key, also between
+    gateways: the second waits for the commit of the first and then returns its message.
     """
     contenders = _first_per_key(batch)
     if not any(message.attachments for message in contenders):
@@ -91,11 +92,11 @@ async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> l
     return results
 
 
-_Key = tuple[UUID, str]
+_Key = tuple[UUID, bool, str]
 
 
 def _key(message: NewMessage) -> _Key:
-    return message.project_id, message.idempotency_key or ""
+    return message.project_id, message.sandbox, message.idempotency_key or ""
 
 
 def _first_per_key(batch: Sequence[NewMessage]) -> list[NewMessage]:
@@ -146,16 +147,17 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
                 AS n (id, project_id, channel, delivery_class, sender, content, created_at, expires_at, due_at, send_at,
                       tags, metadata, preferred_provider_id, sandbox, key, fingerprint, backlogged)
         ), claimed AS (  -- each key with the message that has it now
-            INSERT INTO idempotency_keys AS held (project_id, key, fingerprint, message_id, expires_at)
-            SELECT project_id, key, fingerprint, id, created_at + $21::interval FROM new WHERE key IS NOT NULL
-            ON CONFLICT (project_id, key) DO UPDATE
+            INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
+            SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $21::interval
+              FROM new WHERE key IS NOT NULL
+            ON CONFLICT (project_id, sandbox, key) DO UPDATE
                SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                       THEN excluded.fingerprint ELSE held.fingerprint END,
                    message_id = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                      THEN excluded.message_id ELSE held.message_id END,
                    expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
                                      THEN excluded.expires_at ELSE held.expires_at END
-            RETURNING project_id, key, message_id, fingerprint
+            RETURNING project_id, sandbox, key, message_id, fingerprint
         ), fresh AS (  -- the messages without a key, and those that have theirs
             SELECT * FROM new WHERE key IS NULL OR id IN (SELECT message_id FROM claimed)
         ), new_messages AS (
@@ -182,7 +184,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM new_deliveries
         )
-        SELECT project_id, key, message_id, fingerprint FROM claimed
+        SELECT project_id, sandbox, key, message_id, fingerprint FROM claimed
         """,
         *fields.values(),
         [delivery.id for _, delivery in deliveries],
@@ -190,7 +192,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [delivery.recipient for _, delivery in deliveries],
         IDEMPOTENCY_TTL,
     )
-    return {(row["project_id"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
+    return {(row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 
 
 async def _write_attachments(connection: Connection, created: Sequence[NewMessage]) -> None:
@@ -218,9 +220,9 @@ async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:
     status = await db.execute(
         """
         DELETE FROM idempotency_keys AS held
-         USING (SELECT project_id, key FROM idempotency_keys WHERE expires_at <= $1
+         USING (SELECT project_id, sandbox, key FROM idempotency_keys WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS expired
-         WHERE held.project_id = expired.project_id AND held.key = expired.key
+         WHERE held.project_id = expired.project_id AND held.sandbox = expired.sandbox AND held.key = expired.key
         """,
         now,
         limit,
@@ -228,11 +230,14 @@ async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def find_by_idempotency_key(db: Db, project_id: UUID, key: str, *, now: datetime) -> tuple[UUID, bytes] | None:
+async def find_by_idempotency_key(
+    db: Db, project: ProjectScope, key: str, *, now: datetime
+) -> tuple[UUID, bytes] | None:
     """The message of an unexpired idempotency key and the fingerprint of its request; None if there is none."""
     row = await db.fetchrow(
-        "SELECT message_id, fingerprint FROM idempotency_keys WHERE project_id = $1 AND key = $2 AND expires_at > $3",
-        project_id,
+        "SELECT message_id, fingerprint FROM idempotency_keys"
+        " WHERE project_id = $1 AND sandbox = $2 AND key = $3 AND expires_at > $4",
+        *project,
         key,
         now,
     )

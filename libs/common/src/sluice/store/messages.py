@@ -10,6 +10,7 @@ from uuid import UUID
 from sluice.model.ids import millisecond_range
 from sluice.model.state import State, message_state
 from sluice.store.db import Db
+from sluice.store.projects import ProjectScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,15 @@ class MessageView:
         return message_state(delivery.state for delivery in self.deliveries)
 
 
-async def find(db: Db, project_id: UUID, message_id: UUID) -> MessageView | None:
+async def find(db: Db, project: ProjectScope, message_id: UUID) -> MessageView | None:
     """The message; None if the project has none with this id."""
     row = await db.fetchrow(
         """
         SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, created_at
-          FROM messages WHERE id = $1 AND project_id = $2
+          FROM messages WHERE id = $1 AND project_id = $2 AND sandbox = $3
         """,
         message_id,
-        project_id,
+        *project,
     )
     if row is None:
         return None

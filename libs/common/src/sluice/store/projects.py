@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sluice.model.ids import uuid7
 from sluice.store.db import Db
+
+
+class ProjectScope(NamedTuple):
+    """The test or the live messages of one project: neither sees, repeats or changes the other's."""
+
+    project_id: UUID
+    sandbox: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from sluice.model.message import Channel
+from sluice.store.cipher import CredentialCipher
 from sluice.store.db import Db
 
 
@@ -28,6 +29,7 @@ class ProviderRow:
     settings: Mapping[str, Any]
     version: int
     deleted: bool
+    credentials_version: int = 1
 
 
 async def create_provider(
@@ -73,7 +75,7 @@ async def list_providers(db: Db, project_id: UUID | None = None) -> list[Provide
     rows = await db.fetch(
         """
         SELECT id, project_id, package, channel, name, priority, enabled, encrypted_credentials, settings, version,
-               deleted_at IS NOT NULL AS deleted
+               deleted_at IS NOT NULL AS deleted, credentials_version
           FROM providers
          WHERE $1::uuid IS NULL OR project_id = $1
          ORDER BY project_id, channel, priority, id
@@ -99,11 +101,15 @@ async def update_provider(
     encrypted_credentials: bytes | None = None,
     deleted: bool = False,
 ) -> None:
-    """Change the given fields; every change increments the version."""
+    """Change the given fields; every change increments the version.
+
+    New credentials are encrypted for the next ``credentials_version``.
+    """
     await db.execute(
         """
         UPDATE providers
            SET enabled = coalesce($2, enabled), encrypted_credentials = coalesce($3, encrypted_credentials),
+               credentials_version = credentials_version + ($3::bytea IS NOT NULL)::int,
                deleted_at = CASE WHEN $4 THEN $5 ELSE deleted_at END, version = version + 1, updated_at = $5
          WHERE id = $1
         """,
@@ -113,3 +119,52 @@ async def update_provider(
         deleted,
         now,
     )
+
+
+async def reencrypt_credentials(db: Db, cipher: CredentialCipher, *, limit: int = 200) -> tuple[int, int]:
+    """Encrypt all credentials with the cipher's current key; returns how many were encrypted again, and how many not.
+
+    Each is replaced only if it has not changed meanwhile. The plaintext, its versions and the running roles are not
+    affected. Deleted providers are included: their receipts still need the credentials.
+
+    Raises:
+        SluiceError: credentials cannot be decrypted with any configured key; the others are already replaced.
+    """
+    replaced = failed = 0
+    after = UUID(int=0)
+    while True:
+        rows = await db.fetch(
+            "SELECT id, project_id, encrypted_credentials, credentials_version FROM providers WHERE id > $1"
+            " ORDER BY id LIMIT $2",
+            after,
+            limit,
+        )
+        if not rows:
+            return replaced, failed
+        after = rows[-1]["id"]
+        stale = [row for row in rows if not cipher.is_current(row["encrypted_credentials"])]
+        fresh = [_reencrypt(cipher, row) for row in stale]
+        changed = await db.fetch(
+            """
+            UPDATE providers p SET encrypted_credentials = n.new
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, old, new)
+             WHERE p.id = n.id AND p.encrypted_credentials = n.old
+            RETURNING p.id
+            """,
+            [row["id"] for row in stale],
+            [row["encrypted_credentials"] for row in stale],
+            fresh,
+        )
+        replaced += len(changed)
+        failed += len(stale) - len(changed)
+
+
+def _reencrypt(cipher: CredentialCipher, row: Any) -> bytes:
+    bound = {"project_id": row["project_id"], "provider_id": row["id"], "version": row["credentials_version"]}
+    return cipher.encrypt(cipher.decrypt(row["encrypted_credentials"], **bound), **bound)
+
+
+async def count_stale_credentials(db: Db, cipher: CredentialCipher) -> int:
+    """How many credentials are encrypted with another key than the current one."""
+    rows = await db.fetch("SELECT encrypted_credentials FROM providers")
+    return sum(not cipher.is_current(row["encrypted_credentials"]) for row in rows)

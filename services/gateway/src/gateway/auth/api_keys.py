@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from gateway.auth.principal import KeyPrincipal
 from gateway.errors import Unauthorized, Unavailable
+from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.store import api_keys
 from sluice.store.api_keys import ApiKey, key_prefix, parse_key_prefix
 from sluice.store.config_cache import ConfigCache
@@ -13,14 +16,30 @@ from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 
 KEY_HEADER = "x-sendpipe-key"
 _DB_TIMEOUT = 0.8  # seconds for the look-up of a key that the configuration cache does not contain
+_MAX_LOOKUPS = 1_000  # that wait at once
+_UNCHECKED = "The API key could not be checked. Retry later."
 
 
 class ApiKeyAuthenticator:
-    """Checks keys in memory; only a well-formed key that the cache does not contain costs a query."""
+    """Checks keys in memory; well-formed keys that the cache does not contain are looked up.
+
+    The look-ups of all requests share one query at a time, so that unknown keys cannot take the connections that
+    accept messages. A key that is found serves its request only: the cache contains it when its notification arrives,
+    and a key that is revoked meanwhile cannot get in.
+    """
 
     def __init__(self, config: ConfigCache, pool: Pool) -> None:
         self._config = config
         self._pool = pool
+        self._lookups: Batcher[str, ApiKey | None] = Batcher(
+            self._find_all, name="key-lookups", size=_MAX_LOOKUPS, parallel=1, pace=0.01, limit=_MAX_LOOKUPS
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ApiKeyAuthenticator]:
+        """Look keys up until the block ends."""
+        async with self._lookups.running():
+            yield self
 
     async def authenticate(self, text: str | None) -> KeyPrincipal:
         """The principal of the key ``text``.
@@ -42,9 +61,12 @@ class ApiKeyAuthenticator:
             return None
         try:
             async with asyncio.timeout(_DB_TIMEOUT):
-                found = await api_keys.find_key_by_prefix(self._pool, prefix)
+                return await self._lookups.submit(prefix)
+        except QueueFullError as error:
+            raise Unavailable(_UNCHECKED) from error
         except UNAVAILABLE_ERRORS as error:
-            raise Unavailable("The API key could not be checked: the database is unavailable. Retry later.") from error
-        if found is not None:
-            self._config.add_key(found)
-        return found
+            raise Unavailable(_UNCHECKED) from error
+
+    async def _find_all(self, prefixes: Sequence[str]) -> list[ApiKey | None]:
+        found = await api_keys.find_keys(self._pool, prefixes)
+        return [found.get(prefix) for prefix in prefixes]

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from gateway.auth.permissions import KEY_ROLE, ROLE_PERMISSIONS, Permission, Role
 from gateway.errors import Forbidden
+from sluice.store.projects import ProjectScope
 
 
 class KeyPrincipal(NamedTuple):
@@ -15,6 +16,11 @@ class KeyPrincipal(NamedTuple):
     key_id: UUID
     project_id: UUID
     is_test: bool
+
+    @property
+    def scope(self) -> ProjectScope:
+        """The messages that the key reads and changes: a test key's are the test messages."""
+        return ProjectScope(self.project_id, self.is_test)
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -29,6 +35,11 @@ class UserPrincipal(NamedTuple):
     project_id: UUID
     role: Role
     is_test: bool = False
+
+    @property
+    def scope(self) -> ProjectScope:
+        """The messages that the request reads and changes."""
+        return ProjectScope(self.project_id, self.is_test)
 
     @property
     def permissions(self) -> frozenset[Permission]:

@@ -170,7 +170,7 @@ class MessageIngest:
         try:
             async with asyncio.timeout(_DB_TIMEOUT):
                 found = await ingest.find_by_idempotency_key(
-                    self._pool, principal.project_id, command.idempotency_key, now=utc_now()
+                    self._pool, principal.scope, command.idempotency_key, now=utc_now()
                 )
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error

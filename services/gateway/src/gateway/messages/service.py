@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from gateway.errors import NotCancellable, NotFound
 from gateway.kit.database import database_errors
 from gateway.services import Services
@@ -13,9 +11,10 @@ from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import cancellation, messages
 from sluice.store.messages import MessageView
+from sluice.store.projects import ProjectScope
 
 
-async def find(services: Services, project_id: UUID, message_id: str) -> MessageView:
+async def find(services: Services, scope: ProjectScope, message_id: str) -> MessageView:
     """The project's message with its deliveries and events; ``message_id`` is its public id.
 
     Raises:
@@ -24,7 +23,7 @@ async def find(services: Services, project_id: UUID, message_id: str) -> Message
     """
     try:
         with database_errors():
-            found = await messages.find(services.pool, project_id, ids.decode_id("msg", message_id))
+            found = await messages.find(services.pool, scope, ids.decode_id("msg", message_id))
     except ids.InvalidIdError:
         found = None
     if found is None:
@@ -32,7 +31,7 @@ async def find(services: Services, project_id: UUID, message_id: str) -> Message
     return found
 
 
-async def cancel(services: Services, project_id: UUID, message_id: str) -> MessageView:
+async def cancel(services: Services, scope: ProjectScope, message_id: str) -> MessageView:
     """The project's message, cancelled; cancelling it again changes nothing.
 
     Raises:
@@ -40,15 +39,15 @@ async def cancel(services: Services, project_id: UUID, message_id: str) -> Messa
         NotCancellable: it was handed to a provider, or may have been.
         Unavailable: PostgreSQL does not answer.
     """
-    found = await find(services, project_id, message_id)
+    found = await find(services, scope, message_id)
     with database_errors():
         assert failpoints.hit("cancel.before_write")
         cancelled = await cancellation.cancel(
-            services.pool, project_id, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
+            services.pool, scope, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
         )
         assert failpoints.hit("cancel.written")
     if cancelled is None:
         raise NotCancellable("The message was already handed to a provider and can no longer be cancelled.")
     if cancelled.outbox_id is not None:
         services.outbox.publish_events(cancelled.outbox_id, cancelled.events)
-    return await find(services, project_id, message_id)
+    return await find(services, scope, message_id)

@@ -73,13 +73,13 @@ async def send_message(
 @router.get("/{message_id}", responses=declare(V1Error, NotFound, *_EVERYWHERE))
 async def get_message(message_id: str, principal: MessagesRead, services: ServicesDep) -> MessageResponse:
     """One message with its history."""
-    return serialize(await service.find(services, principal.project_id, message_id), services.config)
+    return serialize(await service.find(services, principal.scope, message_id), services.config)
 
 
 @router.delete("/{message_id}/cancel", responses=declare(V1Error, NotFound, NotCancellable, *_EVERYWHERE))
 async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> MessageResponse:
     """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it."""
-    return serialize(await service.cancel(services, principal.project_id, message_id), services.config)
+    return serialize(await service.cancel(services, principal.scope, message_id), services.config)
 
 
 def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:

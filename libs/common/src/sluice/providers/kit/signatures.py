@@ -13,14 +13,20 @@ from pydantic import SecretStr
 
 from sluice.providers.contract import InvalidReceiptSignatureError, WebhookRequest
 
+MIN_SVIX_KEY = 16  # bytes; Standard Webhooks asks for 24 to 64
 SVIX_TOLERANCE = timedelta(seconds=300)  # either way; repeats are signed afresh, so an old timestamp is a replay
 
 
 def require_secret(secret: SecretStr | None) -> str:
-    """The secret's value; InvalidReceiptSignatureError when none is configured."""
-    if secret is None:
+    """The secret's value.
+
+    Raises:
+        InvalidReceiptSignatureError: none is configured, or a blank one, with which anyone can sign.
+    """
+    value = "" if secret is None else secret.get_secret_value()
+    if not value.strip():
         raise InvalidReceiptSignatureError("no secret is configured, so nothing can be verified")
-    return secret.get_secret_value()
+    return value
 
 
 def require_match(offered: Iterable[str], expected: Iterable[str]) -> None:
@@ -40,6 +46,8 @@ def verify_svix(request: WebhookRequest, secret: SecretStr | None) -> str:
     ``webhook-…`` headers are the same thing in the Standard Webhooks spelling.
     """
     key = require_secret(secret)
+    if len(key.removeprefix("whsec_")) * 3 < MIN_SVIX_KEY * 4:  # base64
+        raise InvalidReceiptSignatureError("the configured webhook secret is too short")
     event_id, timestamp, signatures = (_svix_header(request, name) for name in ("id", "timestamp", "signature"))
     if not re.fullmatch(r"[0-9]{1,12}", timestamp):
         raise InvalidReceiptSignatureError("the timestamp is not a number")

@@ -1,0 +1,27 @@
+"""Text of other people on a terminal: a message's subject may contain what a terminal takes for commands."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HARMLESS = {"\n", "\t"}
+
+
+def printable(text: str, *, multiline: bool = False) -> str:
+    r"""``text`` with its control and direction characters as escapes, such as ``\x1b``.
+
+    ``multiline`` keeps line ends and tabs.
+    """
+    kept = _HARMLESS if multiline else set()
+    return "".join(
+        char if char in kept or unicodedata.category(char) not in _ESCAPED else _escape(char) for char in text
+    )
+
+
+# Controls, format characters such as direction overrides, surrogates, line and paragraph separators.
+_ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
