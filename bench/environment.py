@@ -20,6 +20,7 @@ from bench.counters import Counters
 from bench.load import Generators
 from bench.sink_client import Sink
 from sluice_launcher.local_stack import LocalStack
+from sluice_launcher.plan import kafka_login
 from sluice_launcher.roles import SERVICES
 from sluice_launcher.state import read_state
 
@@ -53,6 +54,7 @@ class Environment:
             with environment({"SLUICE_POSTGRES_DSN": "", "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "", "SLUICE_REDIS_URL": ""}):
                 self.services = LocalStack(self.folder / "services", services=SERVICES, roles=(), testing=False)
                 stack.enter_context(self.services)
+            stack.enter_context(environment(kafka_login(self.services.environment)))
             self.say("PostgreSQL, Kafka and Redis run")
             self.sink = Sink(self.folder, sys.executable)
             stack.callback(self.sink.end)

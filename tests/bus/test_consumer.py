@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.consumer import Consumer, Limits
 from sluice.runtime.tasks import cancel_and_wait
 from sluice_launcher.process_info import free_port
@@ -250,7 +251,7 @@ async def test_a_late_ack_of_a_revoked_record_commits_nothing(kafka_bootstrap, a
 
 
 async def test_a_consumer_is_ready_once_it_polls(kafka_bootstrap, topic, group):
-    consumer = Consumer([topic], Handler(), servers=kafka_bootstrap, group=group)
+    consumer = Consumer([topic], Handler(), kafka=KafkaConnection.to(kafka_bootstrap), group=group)
     assert consumer.readiness() == "not in the consumer group yet"
     running = asyncio.create_task(consumer.run())
 

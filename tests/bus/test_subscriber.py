@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from faststream import AckPolicy
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.subscriber import SubscriberRunner
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import a_producer, committed, is_committed, numbers
@@ -53,7 +54,7 @@ async def running(bootstrap, topic, group, handler, policy=AckPolicy.NACK_ON_ERR
 
         return subscriber
 
-    runner = SubscriberRunner(declare, servers=bootstrap, group=group)
+    runner = SubscriberRunner(declare, kafka=KafkaConnection.to(bootstrap), group=group)
     async with consuming(runner):
         yield runner
 

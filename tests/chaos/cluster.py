@@ -20,6 +20,7 @@ from sluice.runtime.settings import read_key_file
 from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_launcher.local_stack import LocalStack
+from sluice_launcher.plan import kafka_login
 from sluice_launcher.process_info import free_port
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import role
@@ -119,6 +120,7 @@ def cluster(
         stack = LocalStack(folder / "system", roles=roles, testing=False, progress=progress)
         exits.callback(stack.stop)
         stack.start()
+        os.environ.update(kafka_login(stack.environment))
         project = asyncio.run(_configure(stack, simulation, endpoints, settings))
         running = Cluster(folder, stack, simulation, project)
         running.ports = {name: int(stack.addresses[name].rpartition(":")[2]) for name in roles}

@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.topics import Group
 from sluice.runtime.errors import SluiceError
 from sluice_cli.verification import verify
@@ -192,7 +193,7 @@ async def _restart_role(running: Cluster, before: dict[str, Identity | None], fi
 
 
 async def _leave_group(servers: str, group: Group) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=5_000)
+    admin = AIOKafkaAdminClient(**KafkaConnection.to(servers).options(), request_timeout_ms=5_000)
     await admin.start()
     try:
         (described,) = await admin.describe_consumer_groups([group.value])
@@ -246,7 +247,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
 @asynccontextmanager
 async def client(running: Cluster, name: str) -> AsyncIterator[ClientSession]:
     """A client with a session and a producer of its own."""
-    producer = AIOKafkaProducer(bootstrap_servers=running.kafka, enable_idempotence=True)
+    producer = AIOKafkaProducer(**KafkaConnection.to(running.kafka).options(), enable_idempotence=True)
     await producer.start()
     timeout = aiohttp.ClientTimeout(total=ANSWER)
     try:

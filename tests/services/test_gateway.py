@@ -25,6 +25,7 @@ from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.record_signatures import sign_record
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
 from tests.services import openapi_check
@@ -581,6 +582,58 @@ async def consume(gateway, *records):
 
 def dead_letters(gateway):
     return [json.loads(value) for value in gateway.bus.on("dead.letters")]
+
+
+def a_signed_record(gateway, value=None, *, key=None, at=None, **changes):
+    value = as_json(a_body()) if value is None else value
+    headers = sign_record(key or gateway.key, value, idempotency_key="signed-1", now=at or utc_now())
+    pairs = tuple((name, text.encode()) for name, text in (headers | changes).items())
+    return a_record(gateway, value, headers=pairs)
+
+
+async def test_finding_8_a_signed_record_is_accepted_without_the_key(gateway):
+    record, copy = a_signed_record(gateway), a_signed_record(gateway)
+    await consume(gateway, record, copy)
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+    assert not any(gateway.key.encode() in (value or b"") for _, value in record.headers)
+
+
+async def test_finding_8_a_record_signed_with_a_new_key_is_accepted_at_once(gateway):
+    await consume(gateway, a_signed_record(gateway, key=await gateway.new_project("other")))
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": OTHER_KEY},
+        {"at": utc_now() - timedelta(hours=25)},
+        {"x-sendpipe-signature": "v1,AAAA"},
+        {"x-sendpipe-key-id": "aaaaaaaaaaaa"},
+        {"x-sendpipe-key-id": ""},
+        {"x-sendpipe-key-id": "\x00"},
+        {"idempotency-key": "another"},
+    ],
+    ids=["unknown key", "old", "false", "unknown id", "no id", "no text", "another idempotency key"],
+)
+async def test_finding_8_a_falsely_signed_record_is_dead_lettered(gateway, changes):
+    await consume(gateway, a_signed_record(gateway, **changes))
+
+    (letter,) = dead_letters(gateway)
+    assert letter["reason"].startswith("UNAUTHORIZED")
+    assert await gateway.count() == 0
+
+
+async def test_records_with_a_plain_key_can_be_refused(gateway):
+    gateway.authenticator._accepts_plain_keys = False
+
+    await consume(gateway, a_record(gateway), a_signed_record(gateway))
+
+    (letter,) = dead_letters(gateway)
+    assert "have to be signed" in letter["reason"]
+    assert await gateway.count() == 1
 
 
 async def test_a_record_is_accepted_like_a_request(gateway):

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.topic_admin import read_topic_specs
 from sluice.bus.topics import Topic
 from sluice_launcher.progress import Progress
@@ -100,7 +101,7 @@ class _reading:
 
     def __init__(self, cluster: Cluster) -> None:
         self._consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=cluster.kafka, group_id=None, auto_offset_reset="earliest"
+            **KafkaConnection.to(cluster.kafka).options(), group_id=None, auto_offset_reset="earliest"
         )
 
     async def __aenter__(self) -> "_reading":

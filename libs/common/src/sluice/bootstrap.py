@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import uvloop
 from starlette.types import ASGIApp
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_server import serve_http
@@ -65,11 +66,16 @@ class RoleConsumer(Protocol):
 
 
 class Role:
-    """A running process of a role; made by :func:`role`."""
+    """A running process of a role; made by :func:`role`.
+
+    Raises:
+        SluiceError: the settings of the Kafka connection do not fit each other.
+    """
 
     def __init__(self, name: str, settings: Settings, stack: AsyncExitStack, shutdown: asyncio.Event) -> None:
         self.name = name
         self.settings = settings
+        self.kafka = KafkaConnection(settings)
         self.shutdown = shutdown
         self._stack = stack
 
@@ -101,7 +107,7 @@ class Role:
 
     async def open_publisher(self) -> Publisher:
         """A publisher; records that are published before the broker responds wait in its queue."""
-        return await self.enter(open_publisher(self.settings.kafka_bootstrap_servers, name=self.name))
+        return await self.enter(open_publisher(self.kafka, name=self.name))
 
     async def serve(self, app: ASGIApp, *, grace: float = 5.0) -> None:
         """Serve ``app`` on the role's address until the role ends.

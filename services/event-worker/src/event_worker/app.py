@@ -50,7 +50,7 @@ async def main() -> None:
         service = EventService(await process.open_publisher())
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
-            servers=settings.kafka_bootstrap_servers,
+            kafka=process.kafka,
             group=Group.EVENT_WORKER,
             drain=process.drain_timeout,
         )

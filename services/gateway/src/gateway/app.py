@@ -40,7 +40,7 @@ async def open_services(
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
     )
-    authenticator = ApiKeyAuthenticator(config, pool)
+    authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     async with authenticator.running(), ingest.running(), outbox.running(), receipts.running():
         yield Services(pool, config, authenticator, ingest, receipts, outbox)
 
@@ -58,7 +58,7 @@ async def main() -> None:
         consumer = Consumer(
             [Topic.SEND_REQUESTS],
             ingress.handle_batch,
-            servers=settings.kafka_bootstrap_servers,
+            kafka=gateway.kafka,
             group=Group.INGEST,
             limits=Limits(in_flight=1000, window=500),
             drain=gateway.drain_timeout,

@@ -13,4 +13,7 @@ class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
 
     max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
     public_url: str | None = Field(None, description="public address of this gateway, as providers call it")
+    kafka_plain_api_keys: bool = Field(
+        True, description="accept records on send.requests that contain the API key; without it they have to be signed"
+    )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")

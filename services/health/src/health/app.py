@@ -85,7 +85,7 @@ async def main() -> None:
         await service.restore()
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
-            servers=settings.kafka_bootstrap_servers,
+            kafka=process.kafka,
             group=Group.HEALTH,
             drain=process.drain_timeout,
         )

@@ -17,11 +17,10 @@ from sluice.runtime.settings import load
 async def main() -> None:
     """Route and recover until the shutdown."""
     settings = load(RecoverySettings)
-    servers = settings.kafka_bootstrap_servers
     async with role("router", settings) as router:
         pool = await router.open_pool()
         config = await router.open_config()
-        view = await router.enter(HealthView().subscribed(servers))
+        view = await router.enter(HealthView().subscribed(router.kafka))
         publisher = await router.open_publisher()
         settlements = await router.enter(SettlementWriter(pool, publisher).running())
         routing = RoutingHandler(
@@ -32,13 +31,13 @@ async def main() -> None:
             config=config,
             publisher=publisher,
             settlements=settlements,
-            progress=QueueProgress(servers),
+            progress=QueueProgress(router.kafka),
             settings=settings,
         )
         consumer = Consumer(
             [Topic.ACCEPTED, Topic.REROUTE],
             routing.handle_batch,
-            servers=servers,
+            kafka=router.kafka,
             group=Group.ROUTER,
             drain=router.drain_timeout,
         )

@@ -23,6 +23,8 @@ from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
 
 HOST = "127.0.0.1"
+PRODUCER = "producer"
+"""The Kafka user of other services: it publishes on send.requests and reads delivery.events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
     postgres_password: str | None = None
     redis_password: str | None = None
+    kafka_password: str | None = None
+    kafka_controller_password: str | None = None
+    kafka_producer_password: str | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -103,9 +108,13 @@ def make_plan(
         ports=choose_ports(settings.ports, own, chosen_roles),
         programs={name: program.path for name, program in found.items()},
         versions={name: program.version for name, program in found.items()},
-        postgres_password=None if settings.unsafe_fast_database else password(settings.data_dir / "postgres.password"),
-        redis_password=None if settings.unsafe_fast_database else password(settings.data_dir / "redis.password"),
+        **({} if settings.unsafe_fast_database else _passwords(settings.data_dir)),
     )
+
+
+def _passwords(data_dir: Path) -> dict[str, str]:
+    names = ("postgres", "redis", "kafka", "kafka-controller", "kafka-producer")
+    return {f"{name.replace('-', '_')}_password": password(data_dir / f"{name}.password") for name in names}
 
 
 def default_roles() -> tuple[str, ...]:
@@ -131,10 +140,29 @@ def environment(plan: Plan) -> dict[str, str]:
     where = addresses(plan)
     return {
         **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services},
+        **(_kafka_login(plan) if plan.is_managed("kafka") else {}),
         "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
         **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
     }
+
+
+def _kafka_login(plan: Plan) -> dict[str, str]:
+    if plan.kafka_password is None:
+        return {"SLUICE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}
+    return {
+        "SLUICE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "SLUICE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "SLUICE_KAFKA_USERNAME": "sluice",
+        "SLUICE_KAFKA_PASSWORD": plan.kafka_password,
+    }
+
+
+def kafka_login(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an installation's environment with which a client logs in to its Kafka."""
+    names = ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME", "PASSWORD")
+    found = {name: environment.get(name, "") for name in (f"SLUICE_KAFKA_{part}" for part in names)}
+    return {name: value for name, value in found.items() if value}
 
 
 def redact_password(address: str) -> str:

@@ -18,7 +18,7 @@ from sluice_launcher import probes
 from sluice_launcher.control import SOCKET, short_path
 from sluice_launcher.logs import last_line, open_log, rotate
 from sluice_launcher.managed_process import ManagedProcess
-from sluice_launcher.plan import Plan, endpoints_of, environment, redact_password
+from sluice_launcher.plan import PRODUCER, Plan, endpoints_of, environment, redact_password
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
 from sluice_launcher.progress import Progress
@@ -117,7 +117,7 @@ class Supervisor:
     async def _bus(self) -> None:
         await self._bring_up("kafka")
         if "kafka" in self.plan.services and self.plan.roles:
-            await self._command("create-topics", "the topics exist")
+            await self._create_topics("the topics exist")
 
     async def _bring_up(self, name: str) -> None:
         process = self.processes.get(name)
@@ -137,13 +137,17 @@ class Supervisor:
             raise SluiceError(f"{ADDRESS_SETTINGS[name]} names {shown}, which is not reachable")
         self._progress(f"{name} is external, at {shown}")
 
-    async def _command(self, name: str, done: str) -> None:
+    async def _create_topics(self, done: str) -> None:
+        has_users = self.plan.is_managed("kafka") and self.plan.kafka_password is not None
+        await self._command("create-topics", done, *(["--producer", PRODUCER] if has_users else []))
+
+    async def _command(self, name: str, done: str, *options: str) -> None:
         """Run `sluice NAME` to its end, in the environment of a role."""
         began = time.monotonic()
         path = self.plan.log_dir / "setup.log"
         with open_log(path) as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sluice_cli.main", name),
+                *(sys.executable, "-m", "sluice_cli.main", name, *options),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -179,7 +183,7 @@ class Supervisor:
             process.start()
             await process.wait_ready()
             if wipe and process.spec.name == "kafka" and self.plan.roles:
-                await self._command("create-topics", "the topics exist again")
+                await self._create_topics("the topics exist again")
 
     def _find(self, name: str) -> ManagedProcess:
         if name in self.plan.external:

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice.bus.connect import connected
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.window import Record, UndecodableRecord, Window
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
@@ -61,14 +62,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Iterable[str],
         handler: Handler,
         *,
-        servers: str,
+        kafka: KafkaConnection,
         group: str,
         limits: Limits = Limits(),
         drain: float = 20.0,
     ) -> None:
         self._topics = list(topics)
         self._handler = handler
-        self._servers = servers
+        self._kafka = kafka
         self._group = group
         self._limits = limits
         self._drain = drain
@@ -85,7 +86,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self) -> None:
         """Consume until :meth:`stop`; then drain, commit, and leave the group."""
         metrics.IN_FLIGHT.set_function(lambda: self._in_flight)
-        self._client = await run_unless(self._stopping, connected(self._new_client, client=self._group))
+        self._client = await run_unless(self._stopping, connected(self._kafka, self._new_client, client=self._group))
         if self._client is None:
             return
         committer = supervised(self._commit_regularly(), name=f"{self._group}-committer")
@@ -132,7 +133,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _new_client(self) -> AIOKafkaConsumer:
         client = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **self._kafka.options(),
             client_id=f"sluice-{self._group}",
             group_id=self._group,
             enable_auto_commit=False,

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.reader import create_reader
 from sluice.bus.topic_admin import open_admin
@@ -36,8 +37,8 @@ class QueueProgress:
         Topic.PUSH: Group.PUSH_WORKER,
     }
 
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
+    def __init__(self, kafka: KafkaConnection) -> None:
+        self._kafka = kafka
 
     async def low_watermarks(self) -> dict[Channel, datetime]:
         """By channel, the enqueue time of the oldest uncommitted record; the current time if its queue is empty.
@@ -65,7 +66,7 @@ class QueueProgress:
 
     async def _first_uncommitted(self) -> dict[TopicPartition, int]:
         committed: dict[TopicPartition, int] = {}
-        async with open_admin(self._servers) as admin:
+        async with open_admin(self._kafka) as admin:
             for group in set(self.READERS.values()):
                 offsets = await admin.list_consumer_group_offsets(group.value)
                 topics = {topic for topic, reader in self.READERS.items() if reader is group}
@@ -101,7 +102,7 @@ class QueueProgress:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        reader = create_reader(self._servers, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)
+        reader = create_reader(self._kafka, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)
         await reader.start()
         try:
             yield reader

@@ -17,6 +17,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from sluice.bus.connect import connected
+from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
 
 _CHECK_INTERVAL = 1.0  # seconds between two looks at the subscriber's task
@@ -28,14 +29,14 @@ Declare: TypeAlias = Callable[[KafkaBroker], BatchSubscriber]
 """Declares a service's subscriber, with its handler, on a broker."""
 
 
-def create_broker(servers: str, *, name: str, drain: float) -> KafkaBroker:
+def create_broker(kafka: KafkaConnection, *, name: str, drain: float) -> KafkaBroker:
     """A FastStream broker that creates no topics and passes batches of the client's records to handlers as they are.
 
     Handlers parse the bytes themselves: about a batch with a record that FastStream cannot parse or decode, the
     acknowledgement policy alone would decide. ``drain`` is the time a handler has to finish at shutdown, in seconds.
     """
     return KafkaBroker(
-        servers,
+        **kafka.faststream(),
         client_id=f"sluice-{name}",
         consumer_only=True,  # roles publish with sluice.bus.publisher
         allow_auto_create_topics=False,
@@ -62,9 +63,9 @@ async def _undecoded(message: KafkaMessage) -> Any:
 class SubscriberRunner:
     """Runs one FastStream subscriber with the interface of :class:`sluice.bus.consumer.Consumer`."""
 
-    def __init__(self, declare: Declare, *, servers: str, group: str, drain: float = 10.0) -> None:
+    def __init__(self, declare: Declare, *, kafka: KafkaConnection, group: str, drain: float = 10.0) -> None:
         self._declare = declare
-        self._servers = servers
+        self._kafka = kafka
         self._group = group
         self._drain = drain
         self._subscriber: BatchSubscriber | None = None
@@ -77,7 +78,7 @@ class SubscriberRunner:
         Returns early if the subscriber's task ends: FastStream restarts it after an error, but not when it is
         cancelled from inside the Kafka client, and then nothing would be consumed any more.
         """
-        broker = await run_unless(self._stopping, connected(self._new_broker, client=self._group))
+        broker = await run_unless(self._stopping, connected(self._kafka, self._new_broker, client=self._group))
         if broker is None:
             return
         self._started = True
@@ -101,7 +102,7 @@ class SubscriberRunner:
         return None if self._is_consuming() else "the subscriber has ended"
 
     def _new_broker(self) -> KafkaBroker:
-        broker = create_broker(self._servers, name=self._group, drain=self._drain)
+        broker = create_broker(self._kafka, name=self._group, drain=self._drain)
         self._subscriber = self._declare(broker)
         return broker
 

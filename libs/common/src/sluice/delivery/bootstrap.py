@@ -45,7 +45,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         consumer = Consumer(
             [delivery_topic(channel) for channel in channels],
             worker.handle_batch,
-            servers=settings.kafka_bootstrap_servers,
+            kafka=process.kafka,
             group=group,
             limits=Limits(in_flight=settings.prefetch, window=settings.prefetch),
             drain=process.drain_timeout,

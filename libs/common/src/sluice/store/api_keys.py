@@ -47,6 +47,11 @@ def key_prefix(key: str) -> str:
     return key[_HEAD : _HEAD + _PREFIX]
 
 
+def is_key_prefix(text: str) -> bool:
+    """Whether ``text`` has the form of a public prefix."""
+    return len(text) == _PREFIX and set(text) <= set(_LETTERS)
+
+
 def parse_key_prefix(key: str) -> str | None:
     """The public prefix of a well-formed key; None for any other text."""
     if key[:_HEAD] not in ("sp_live_", "sp_test_") or not key.isascii():

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
+from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
 from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, Unavailable
@@ -25,6 +25,7 @@ from sluice.bus.window import Record
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
+from sluice.store.record_signatures import IDEMPOTENCY_HEADER
 
 log = structlog.get_logger()
 
@@ -63,15 +64,15 @@ class SendRequestConsumer:
         record.ack()
 
     async def _process(self, record: Record) -> None:
-        headers = {name.lower(): value for name, value in record.headers}
+        headers = {name.lower(): _text(value) for name, value in record.headers}
         fault = self._why_unreadable(record, headers)
         if fault is not None:
             await dead_letter(self._publisher, record, fault)
             return
-        header_key = _text(headers.get("idempotency-key"))
+        header_key = headers.get(IDEMPOTENCY_HEADER)
         principal: Principal | None = None
         try:
-            principal = await self._authenticator.authenticate(_text(headers.get(KEY_HEADER)))
+            principal = await self._authenticator.authenticate_record(headers, record.value or b"")
             require(principal, Permission.MESSAGES_SEND)
             command = to_command(
                 record.value or b"",
@@ -90,8 +91,8 @@ class SendRequestConsumer:
                 await self._reject(record, principal, error, header_key)
             await dead_letter(self._publisher, record, f"{error.code}: {error}")
 
-    def _why_unreadable(self, record: Record, headers: dict[str, bytes | None]) -> str | None:
-        version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
+    def _why_unreadable(self, record: Record, headers: dict[str, str | None]) -> str | None:
+        version = headers.get(VERSION_HEADER) or str(SCHEMA_VERSION)
         if version != str(SCHEMA_VERSION):
             return f"schema version {version[:32]!r} is not supported; this version reads {SCHEMA_VERSION}"
         if not record.value:
