@@ -36,7 +36,7 @@ from tests.services.fakes import FakeRecord, FakeTransport
 
 ACCEPTED = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
-REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
+REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown")
 
 CIPHER = CredentialCipher(bytes(32))
 
@@ -516,7 +516,7 @@ class RecordingTransport:
         self.references = []
         self.responses = []
 
-    async def exchange(self, request, *, deadline):
+    async def exchange(self, request, *, deadline, on_progress):
         self.references.append(request.headers["Idempotency-Key"])
         response = self.responses.pop(0)
         if isinstance(response, Exception):

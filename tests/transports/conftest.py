@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import Transports
+from sluice.transports.settings import TransportSettings
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
 async def transports() -> AsyncIterator[Transports]:
-    async with open_transports(local_name="test.example") as opened:
+    async with open_transports(limits=TransportSettings(smtp_ehlo_name="test.example")) as opened:
         yield opened
 
 

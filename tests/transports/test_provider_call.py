@@ -16,7 +16,7 @@ from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
 from sluice.providers.contract import AnyPackage, TransportKind, UnsupportedMessageError
 from sluice.transports import provider_call
-from sluice.transports.provider_call import NoAnswerError, NotSentError, call_provider
+from sluice.transports.provider_call import NoAnswerError, NotSentError, OnProgress, call_provider
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
 SECRET = "re_very_secret_key"
@@ -30,7 +30,7 @@ class FakeTransport:
         self.answer = answer
         self.requests: list[Any] = []
 
-    async def exchange(self, request: Any, *, deadline: float) -> Any:
+    async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress) -> Any:
         self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -101,7 +101,7 @@ async def test_a_reason_names_neither_recipient_nor_secret() -> None:
 
 async def test_a_transport_that_keeps_no_deadline_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless:
-        async def exchange(self, request: Any, *, deadline: float) -> Any:
+        async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress) -> Any:
             await asyncio.Event().wait()
 
     monkeypatch.setattr(provider_call, "GRACE", 0.0)
@@ -115,7 +115,7 @@ async def test_a_transport_that_keeps_no_deadline_is_cancelled(monkeypatch: pyte
 
 async def test_a_cancelled_call_stays_cancelled() -> None:
     class Endless:
-        async def exchange(self, request: Any, *, deadline: float) -> Any:
+        async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress) -> Any:
             await asyncio.Event().wait()
 
     task = asyncio.create_task(
