@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,8 +31,8 @@ async def transports() -> AsyncIterator[Transports]:
 
 
 @asynccontextmanager
-async def server(talk: Talk) -> AsyncIterator[int]:
-    """A server that treats every client as ``talk`` says; its port."""
+async def server(talk: Talk, host: str = "127.0.0.1", port: int = 0, *, receive_buffer: int = 0) -> AsyncIterator[int]:
+    """A server that treats every client as ``talk`` says; its port. ``receive_buffer``: bytes, 0 for the usual."""
     clients: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,7 +47,9 @@ async def server(talk: Talk) -> AsyncIterator[int]:
             clients.discard(task)
             writer.transport.abort()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, host, port)
+    if receive_buffer:
+        listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:

@@ -60,12 +60,12 @@ class SmtpTransport:
         """
         parts: list[PartReply] = []
         rest = request.recipients
-        ends_at = monotonic() + deadline
+        ends_at = asyncio.get_running_loop().time() + deadline
         while rest:
             now, later = rest[: request.max_recipients], rest[request.max_recipients :]
             progress = Progress(self._limits, on_progress)
             try:
-                async with asyncio.timeout(ends_at - monotonic()):
+                async with asyncio.timeout_at(ends_at):
                     result = await self._submit(replace(request, recipients=now), progress)
             except SmtpRefusedError as refusal:
                 result = TransactionResult((PartReply(now, refusal.reply),))

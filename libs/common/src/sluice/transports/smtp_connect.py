@@ -19,6 +19,9 @@ _NEXT_ADDRESS_DELAY = 0.25  # seconds without a connection after which the next 
 # Seconds to wait for a greeting while other addresses are left. The last one has the full time limit: a server that
 # delays its greeting on purpose does so on every address.
 _GREETING_OF_MANY = 5.0
+# Bytes that the operating system may hold unsent: a mail that was written is then all but sent, and the time limit of
+# the final dot is the server's.
+_MAX_UNSENT = 128 * 1024
 # A peer that is gone for good is noticed within about a minute, whatever the time limit of the step is.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -73,7 +76,7 @@ async def _connect_first(addresses: list[_AddressInfo], progress: Progress) -> s
             addresses, happy_eyeballs_delay=_NEXT_ADDRESS_DELAY, interleave=1
         )
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE:
+    for name, value in (*_KEEP_ALIVE, ("TCP_NOTSENT_LOWAT", _MAX_UNSENT)):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return sock
