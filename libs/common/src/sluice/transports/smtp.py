@@ -171,13 +171,15 @@ def _without_reply(now: tuple[str, ...], later: tuple[str, ...], progress: Progr
 
 
 def _merge(parts: Sequence[PartReply]) -> SmtpReply | DividedReply:
-    """One reply where it decided about every recipient."""
+    """One reply where it decided about the mail; replies to RCPT are about recipients, even if all say the same."""
     by_reply: dict[SmtpReply, tuple[str, ...]] = {}
     for part in parts:
         if part.recipients:
             by_reply[part.reply] = by_reply.get(part.reply, ()) + part.recipients
     if len(by_reply) == 1:
-        return next(iter(by_reply))
+        [(reply, recipients)] = by_reply.items()
+        if reply.phase is not Phase.RCPT or len(recipients) == 1:
+            return reply
     return DividedReply(tuple(PartReply(recipients, reply) for reply, recipients in by_reply.items()))
 
 
