@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -72,11 +74,16 @@ class Role:
         self.settings = settings
         self.shutdown = shutdown
         self._stack = stack
+        self._stopping_at = math.inf  # monotonic time of the shutdown
 
     @property
     def drain_timeout(self) -> float:
         """Seconds that the consumer has to finish the records in flight at shutdown."""
         return max(0.0, self.settings.shutdown_timeout - _CLOSE_TIME)
+
+    def drain_left(self) -> float:
+        """What is left of :attr:`drain_timeout` since the shutdown began, in seconds; at least half of the close time."""
+        return max(_CLOSE_TIME / 2, self.drain_timeout - max(0.0, time.monotonic() - self._stopping_at))
 
     def readiness(self) -> str | None:
         """None until the shutdown begins."""
@@ -127,6 +134,7 @@ class Role:
         await asyncio.wait([consuming, shutdown, *background], return_when=asyncio.FIRST_COMPLETED)
         ended = [task.get_name() for task in (consuming, *background) if task.done()]
         self.shutdown.set()
+        self._stopping_at = time.monotonic()
         consumer.stop()
         try:
             await cancel_and_wait(*background)

@@ -41,7 +41,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             settlements=settlements,
             policy=settings,
         )
-        await process.enter(worker.running())
+        await process.enter(worker.running(process.drain_left))
         consumer = Consumer(
             [delivery_topic(channel) for channel in channels],
             worker.handle_batch,

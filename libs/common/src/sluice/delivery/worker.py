@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -85,8 +85,11 @@ class Worker:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Worker]:
-        """Work until the block ends; the jobs that were handed over are finished first."""
+    async def running(self, drain_left: Callable[[], float] = lambda: math.inf) -> AsyncIterator[Worker]:
+        """Work until the block ends; the jobs that were handed over are finished first.
+
+        ``drain_left`` gives the seconds that they may still take then. A call that is cut off has an unknown outcome.
+        """
         async with self._claims.running():
             loops = [
                 supervised(
@@ -97,8 +100,9 @@ class Worker:
             try:
                 yield self
             finally:
+                # The leases are renewed meanwhile: a slow call whose record is acknowledged ends here.
+                await self._tasks.join(within=drain_left())
                 await cancel_and_wait(*loops)
-                await self._tasks.join()
 
     @property
     def in_flight(self) -> int:
