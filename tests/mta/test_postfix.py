@@ -35,7 +35,7 @@ from tests.transports.conftest import Certificate, certificate, transports
 from tests.unit.providers.examples import an_attachment, an_email, outbound
 
 __all__ = ["certificate", "transports"]  # fixtures
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 
 ANA, BEN, EVE, GREY = (f"{name}@{DOMAIN}" for name in ("ana", "ben", "eve", "grey"))
 
@@ -78,7 +78,7 @@ async def received(postfix: Postfix, recipient: str, subject: str, count: int = 
 
     def found() -> list[EmailMessage] | None:
         parsed = [message_from_bytes(mail, policy=policy.default) for mail in postfix.mails(recipient)]
-        matching = [cast(EmailMessage, mail) for mail in parsed if mail["Subject"] == subject]
+        matching = [mail for mail in parsed if mail["Subject"] == subject]
         return matching if len(matching) >= count else None
 
     return cast(list[EmailMessage], await wait_until(found))

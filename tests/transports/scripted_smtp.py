@@ -36,9 +36,8 @@ class Scripted:
         return [recipient for recipients, _ in self.mails for recipient in recipients]
 
     async def _reply(self, writer: asyncio.StreamWriter, verb: str, argument: str, default: str) -> str:
-        said = self.replies.get(verb, default)
-        if callable(said):
-            said = said(argument)
+        reply = self.replies.get(verb, default)
+        said = reply if isinstance(reply, str) else reply(argument)
         text = said if isinstance(said, str) else await said
         if text == "close":
             raise EOFError

@@ -23,7 +23,7 @@ from sluice.model.outcome import (
 )
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
 from sluice.providers.contract import OutboundMessage
-from sluice.providers.kit.smtp_types import Phase, SmtpServer, Submission
+from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
 from sluice.transports import smtp as smtp_module
 from sluice.transports import smtp_session
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
@@ -130,7 +130,7 @@ async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
     async with open_smtp() as transport, server(talk) as port:
         reply = await transport.exchange(submission(port, b"hi"), deadline=10)
 
-    assert (reply.phase, reply.code) == (Phase.END_OF_DATA, 250)
+    assert reply == SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as Q1")
 
 
 def submission(port: int, message: bytes, **changes: Any) -> Submission:
@@ -514,6 +514,7 @@ async def test_no_message_can_smuggle_in_a_second_one(independent: tuple[Kept, t
         for port in (address[1], simulator.endpoints["smtp"].port):
             message = b"Subject: x\r\n\r\nhello" + end + SMUGGLED
             reply = await transport.exchange(submission(port, message), deadline=10)
+            assert isinstance(reply, SmtpReply)
             assert reply.code == 250
 
         assert len(kept.envelopes) == len(simulator.calls) == 1

@@ -399,6 +399,7 @@ async def test_f13_a_server_that_takes_nobody_is_not_asked_for_ever() -> None:
     async with open_smtp() as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 5), deadline=10)
 
+    assert isinstance(reply, DividedReply)
     (part,) = reply.parts
     assert (len(part.recipients), part.reply) == (5, SmtpReply(Phase.RCPT, 452, "4.5.3 too many recipients"))
     assert sum(line.startswith("RCPT") for line in scripted.commands) == 5

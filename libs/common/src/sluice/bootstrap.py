@@ -82,7 +82,7 @@ class Role:
         return max(0.0, self.settings.shutdown_timeout - _CLOSE_TIME)
 
     def drain_left(self) -> float:
-        """What is left of :attr:`drain_timeout` since the shutdown began, in seconds; at least half of the close time."""
+        """Seconds of :attr:`drain_timeout` that are left since the shutdown began, at least 2.5."""
         return max(_CLOSE_TIME / 2, self.drain_timeout - max(0.0, time.monotonic() - self._stopping_at))
 
     def readiness(self) -> str | None:

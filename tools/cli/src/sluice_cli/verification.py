@@ -133,10 +133,10 @@ def _by_delivery(call_logs: Iterable[Path]) -> dict[UUID, list[Call]]:
                     bool(line.get("key")),
                 )
             )
-    return {delivery_id: _merge_transactions(made) for delivery_id, made in calls.items()}
+    return {delivery_id: merge_transactions(made) for delivery_id, made in calls.items()}
 
 
-def _merge_transactions(calls: list[Call]) -> list[Call]:
+def merge_transactions(calls: list[Call]) -> list[Call]:
     """The calls, where several lines can belong to one.
 
     A call over SMTP is several transactions when the server limits the recipients of one, and each recipient that is
