@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -17,9 +18,10 @@ from tests.transports.conftest import Certificate
 
 DOMAIN = "far.example"
 MAILBOXES = tuple(f"{name}@{DOMAIN}" for name in ("ana", "ben", "eve", "grey", *(f"r{n}" for n in range(9))))
-UNKNOWN = f"nobody@{DOMAIN}"  # has no mailbox
+UNKNOWN = f"unknown@{DOMAIN}"  # has no mailbox
 _START = 20.0  # seconds
-_OWNER, _GROUP, _MAILBOX_USER = "daemon", "mail", "nobody"  # users that every Debian and Ubuntu has
+_OWNER, _GROUP = "daemon", "mail"  # on every Debian and Ubuntu
+_MAILBOX_ID = 65534  # the user without rights
 
 
 class PostfixMissingError(Exception):
@@ -150,7 +152,7 @@ def _prepare(
         _make(folder / "queue" / name, _OWNER, 0o730 if name == "maildrop" else 0o710)
     _make(folder / "queue/pid", "root", 0o755)
     shutil.chown(folder / "data", _OWNER)
-    shutil.chown(folder / "mailboxes", _MAILBOX_USER)
+    shutil.chown(folder / "mailboxes", _MAILBOX_ID)
     (etc / "mailboxes").write_text("".join(f"{address} {address}/\n" for address in MAILBOXES))
     (etc / "main.cf").write_text(_main(programs, folder))
     (etc / "master.cf").write_text(_master(ports, services))
@@ -173,7 +175,7 @@ def _main(programs: Programs, folder: Path) -> str:
         "meta_directory": folder / "etc",
         "mail_owner": _OWNER,
         "setgid_group": _GROUP,
-        "default_privs": _MAILBOX_USER,
+        "default_privs": pwd.getpwuid(_MAILBOX_ID).pw_name,
         "import_environment": f"MAIL_CONFIG LD_LIBRARY_PATH={programs.libraries}",
         "maillog_file": folder / "postfix.log",
         "maillog_file_prefixes": folder,
@@ -188,8 +190,8 @@ def _main(programs: Programs, folder: Path) -> str:
         "virtual_mailbox_domains": DOMAIN,
         "virtual_mailbox_base": folder / "mailboxes",
         "virtual_mailbox_maps": f"texthash:{folder / 'etc/mailboxes'}",
-        "virtual_uid_maps": "static:65534",
-        "virtual_gid_maps": "static:65534",
+        "virtual_uid_maps": f"static:{_MAILBOX_ID}",
+        "virtual_gid_maps": f"static:{_MAILBOX_ID}",
         "virtual_minimum_uid": "100",
         "smtpd_client_restrictions": "",
         "smtpd_peername_lookup": "no",

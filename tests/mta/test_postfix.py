@@ -1,4 +1,4 @@
-"""A real Postfix as far end: what it limits, restricts and refuses, and what lies in its mailboxes."""
+"""A real Postfix as the server: what it limits, restricts and refuses, and what lies in its mailboxes."""
 
 from __future__ import annotations
 
@@ -140,15 +140,15 @@ async def test_a_wrong_password_is_refused(transports: Transports, postfix: Post
 
 
 async def test_f13_recipients_over_the_limit_get_one_mail_each(transports: Transports, postfix: Postfix) -> None:
-    everybody = [f"r{number}@{DOMAIN}" for number in range(8)]
+    recipients = [f"r{number}@{DOMAIN}" for number in range(8)]
 
-    outcome = await send(transports, postfix, "three_recipients", a_mail(*everybody, subject="F13"))
+    outcome = await send(transports, postfix, "three_recipients", a_mail(*recipients, subject="F13"))
 
     assert isinstance(outcome, Accepted)
     assert len(outcome.provider_message_id.split()) == 3  # transactions
-    for recipient in everybody:
+    for recipient in recipients:
         await received(postfix, recipient, "F13")
-    assert Counter(len(postfix.mails(recipient)) for recipient in everybody) == {1: 8}
+    assert Counter(len(postfix.mails(recipient)) for recipient in recipients) == {1: 8}
 
 
 async def test_u1_the_known_recipients_get_the_mail(transports: Transports, postfix: Postfix) -> None:

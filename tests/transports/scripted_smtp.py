@@ -32,7 +32,7 @@ class Scripted:
 
     @property
     def recipients(self) -> list[str]:
-        """Everybody who got a mail, once for each mail."""
+        """The recipients of all mails, once for each mail."""
         return [recipient for recipients, _ in self.mails for recipient in recipients]
 
     async def _reply(self, writer: asyncio.StreamWriter, verb: str, argument: str, default: str) -> str:

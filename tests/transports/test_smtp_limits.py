@@ -394,7 +394,7 @@ async def test_f13_our_own_limit_and_the_one_that_the_server_states() -> None:
     assert (len(set(scripted.recipients)), scripted.connections) == (10, 2)
 
 
-async def test_f13_a_server_that_takes_nobody_is_not_asked_for_ever() -> None:
+async def test_f13_a_server_that_takes_no_recipient_is_not_asked_for_ever() -> None:
     scripted = Scripted(replies={"RCPT": "452 4.5.3 too many recipients"})
     async with open_smtp() as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 5), deadline=10)
@@ -448,7 +448,7 @@ async def test_a_refused_sender_ends_the_submission() -> None:
     assert sum(line.startswith("MAIL") for line in scripted.commands) == 1
 
 
-async def test_u1_the_data_is_not_begun_when_nobody_is_accepted() -> None:
+async def test_u1_the_data_is_not_begun_when_no_recipient_is_accepted() -> None:
     scripted = Scripted(features=["PIPELINING"], replies={"RCPT": lambda path: f"550 5.1.1 {path} unknown"})
     async with open_smtp() as transport, scripted.serving() as port:
         outcome = await send(transport, submission(port, 2), deadline=10)

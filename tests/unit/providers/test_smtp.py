@@ -193,7 +193,7 @@ def test_a_refusal_beside_an_acceptance_is_not_about_the_account(code: int, text
     )
 
 
-def test_a_refusal_of_everybody_keeps_its_scope() -> None:
+def test_a_refusal_of_all_keeps_its_scope() -> None:
     found = divided(
         ("a", SmtpReply(RCPT, 504, "5.5.2 <vm>: Helo rejected")), ("b", SmtpReply(RCPT, 504, "5.5.2 <vm>: Helo again"))
     )

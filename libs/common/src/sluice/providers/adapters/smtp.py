@@ -1,7 +1,7 @@
 """Any SMTP submission server (RFC 5321, 3463, 6409, 8314). Field names as Nodemailer's, read 2026-08.
 
 The recipients that the server accepts get the mail. What it says about the others makes the outcome divided (see
-docs/decisions/0022): each refused recipient is settled by itself, so that nobody gets the mail twice.
+docs/decisions/0022): each refused recipient is settled by itself, and no other one gets the mail twice.
 """
 
 from __future__ import annotations
