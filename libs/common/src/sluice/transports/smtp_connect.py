@@ -46,8 +46,8 @@ async def connect(server: SmtpServer, progress: Progress) -> Connection:
         addresses = await _resolve(server)
     while True:
         sock = await _connect_first(addresses, progress)
-        aiohappyeyeballs.remove_addr_infos(addresses, sock.getpeername())
         try:
+            _remove_connected(addresses, sock)
             return await _greeted(server, sock, progress, last=not addresses)
         except SmtpRefusedError as error:
             if not addresses or error.reply.phase is not Phase.GREETING:
@@ -55,6 +55,13 @@ async def connect(server: SmtpServer, progress: Progress) -> Connection:
         except (SMTPException, OSError):
             if not addresses:
                 raise
+
+
+def _remove_connected(addresses: list[_AddressInfo], sock: socket.socket) -> None:
+    try:
+        aiohappyeyeballs.remove_addr_infos(addresses, sock.getpeername())
+    except (OSError, ValueError):  # already disconnected, or in a form of its own: at least each turn takes one
+        del addresses[0]
 
 
 async def _resolve(server: SmtpServer) -> list[_AddressInfo]:
