@@ -43,7 +43,7 @@ class TimerWheel:
         self._due: dict[int, set[Timer]] = {}
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback`` after ``seconds``, at most one tick (10 ms) later, after a minute at most a second later."""
+        """Call ``callback`` after ``seconds``, at most one tick (10 ms) later; after a minute, a second."""
         now = time.monotonic()
         tick = int((now + seconds) * _TICKS) + 1
         if seconds > _LONG:
