@@ -36,7 +36,9 @@ CONTAINER_SECONDS = 120.0
 # Shorter timeouts: a recovery happens within the time of a test.
 QUICK = {
     "SLUICE_ATTEMPT_LEASE": "5",
-    "SLUICE_PROVIDER_TIMEOUT": "4",
+    "SLUICE_HTTP_TIMEOUT": "4",
+    "SLUICE_CALL_TIMEOUT": "4",
+    "SLUICE_URGENT_CALL_TIMEOUT": "4",
     "SLUICE_REQUEUE_AFTER": "3",
     "SLUICE_UNKNOWN_OUTCOME_WAIT": "2",
     "SLUICE_SAME_KEY_RETRY_DELAY": "1",

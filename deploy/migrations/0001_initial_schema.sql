@@ -95,6 +95,7 @@ CREATE TABLE deliveries (
     channel               text NOT NULL,
     delivery_class        text NOT NULL,
     recipient             text NOT NULL,
+    envelope              text[],                      -- of a divided e-mail: its addresses; null: all of the content
     preferred_provider_id uuid,                        -- provider to try first
     sandbox               boolean NOT NULL,
     state                 text NOT NULL,

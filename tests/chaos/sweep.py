@@ -44,7 +44,9 @@ GROUPS = {
 # Shorter than by default: a step waits for leases, rounds and receipts.
 TIMING = {
     "SLUICE_ATTEMPT_LEASE": "3",
-    "SLUICE_PROVIDER_TIMEOUT": "1.9",
+    "SLUICE_HTTP_TIMEOUT": "1.9",
+    "SLUICE_CALL_TIMEOUT": "1.9",
+    "SLUICE_URGENT_CALL_TIMEOUT": "1.9",
     "SLUICE_REQUEUE_AFTER": "2",
     "SLUICE_UNKNOWN_OUTCOME_WAIT": "1",
     "SLUICE_SAME_KEY_RETRY_DELAY": "0.5",

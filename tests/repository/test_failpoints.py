@@ -44,6 +44,7 @@ STORE_WRITES = {
     "receipts.apply",
     "recovery.requeue_lost",
     "sandbox.capture",
+    "splitting.divide",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
@@ -79,6 +80,7 @@ EXEMPT = {
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "services/event-worker/src/event_worker/service.py:on_events": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
+    "libs/common/src/sluice/delivery/settlement.py:_transition": "its callers have points before and after it",
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "it runs between two attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",

@@ -7,12 +7,24 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Divided,
+    Outcome,
+    Part,
+    ProviderFault,
+    RecipientRejected,
+    Scope,
+    Throttled,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials, build, classify
 from sluice.providers.contract import UnsupportedMessageError
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
-from sluice.providers.kit.smtp_types import Phase, SmtpReply
+from sluice.providers.kit.smtp_types import DividedReply, PartReply, Phase, SmtpReply
 from tests.unit.providers.examples import HIDDEN, Sample, an_attachment, an_email, an_sms, outbound
 
 SAMPLE = Sample({"host": "mx.example.com", "auth": {"user": "u", "pass": HIDDEN}})
@@ -144,10 +156,70 @@ def test_a_daily_quota_is_a_long_pause() -> None:
     assert outcome.retry_after == MAX_RETRY_AFTER
 
 
-def test_the_reason_names_the_recipient_by_number() -> None:
-    outcome = classify(SmtpReply(Phase.RCPT, 550, "5.1.1 unknown", recipient=1))
+# Divided envelopes
 
-    assert outcome == RecipientRejected(Reason.UNKNOWN_RECIPIENT, "rcpt 2: 550 5.1.1 unknown")
+TAKEN = SmtpReply(DOT, 250, "2.0.0 Ok: queued as Q1")
+TAKEN_TOO = SmtpReply(DOT, 250, "2.0.0 Ok: queued as Q2")
+UNKNOWN_USER = SmtpReply(RCPT, 550, "5.1.1 unknown")
+REJECTED = RecipientRejected(Reason.UNKNOWN_RECIPIENT, "rcpt: 550 5.1.1 unknown")
+
+
+def divided(*parts: tuple[str, SmtpReply]) -> Outcome | Divided:
+    return classify(DividedReply(tuple(PartReply(tuple(recipients.split()), reply) for recipients, reply in parts)))
+
+
+def test_u1_each_rejected_recipient_is_a_part_of_its_own() -> None:
+    assert divided(("b d", UNKNOWN_USER), ("a c", TAKEN)) == Divided(
+        (Part(("a", "c"), Accepted("Q1")), Part(("b",), REJECTED), Part(("d",), REJECTED))
+    )
+
+
+def test_a_mail_that_was_accepted_in_two_transactions_is_accepted() -> None:
+    assert divided(("a b", TAKEN), ("c", TAKEN_TOO)) == Accepted("Q1 Q2")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (450, "4.2.0 Greylisted", Throttled("rcpt: 450 4.2.0 Greylisted", None, Scope.RECIPIENT)),
+        (451, "4.3.0 busy", Throttled("rcpt: 451 4.3.0 busy", None, Scope.RECIPIENT)),
+        (554, "5.7.1 Relay denied", Declined(Reason.POLICY, "rcpt: 554 5.7.1 Relay denied", Scope.MESSAGE)),
+        (504, "5.5.2 HELO", Declined(Reason.REPUTATION, "rcpt: 504 5.5.2 HELO", Scope.MESSAGE)),
+    ],
+)
+def test_a_refusal_beside_an_acceptance_is_not_about_the_account(code: int, text: str, expected: Outcome) -> None:
+    assert divided(("a", TAKEN), ("b", SmtpReply(RCPT, code, text))) == Divided(
+        (Part(("a",), Accepted("Q1")), Part(("b",), expected))
+    )
+
+
+def test_a_refusal_of_all_keeps_its_scope() -> None:
+    found = divided(
+        ("a", SmtpReply(RCPT, 504, "5.5.2 <vm>: Helo rejected")), ("b", SmtpReply(RCPT, 504, "5.5.2 <vm>: Helo again"))
+    )
+
+    assert found == Declined(Reason.REPUTATION, "rcpt: 504 5.5.2 <vm>: Helo rejected", Scope.ACCOUNT)
+
+
+def test_recipients_that_are_tried_again_stay_in_one_envelope() -> None:
+    found = divided(
+        ("a", SmtpReply(RCPT, 450, "4.2.0 Greylisted")), ("b", UNKNOWN_USER), ("c", SmtpReply(RCPT, 450, "4.7.1 later"))
+    )
+
+    assert isinstance(found, Divided)
+    assert [part.recipients for part in found.parts] == [("a", "c"), ("b",)]
+
+
+def test_a_transaction_without_a_reply_is_unknown_for_its_recipients_only() -> None:
+    found = divided(("a", TAKEN), ("b", SmtpReply(DOT, 0, "gone")), ("c", SmtpReply(MAIL, 0, "not sent")))
+
+    assert found == Divided(
+        (
+            Part(("a",), Accepted("Q1")),
+            Part(("b",), Unknown("end_of_data: gone")),
+            Part(("c",), ProviderFault("mail: not sent")),
+        )
+    )
 
 
 # Credentials
@@ -212,6 +284,29 @@ def test_the_envelope_holds_each_recipient_once_and_the_message_no_blind_copy() 
     assert request.recipients == ("ana@example.org", "ben@example.org", "eve@example.org")
     assert request.sender == "no-reply@example.com"
     assert b"eve" not in request.message
+
+
+def test_a_divided_delivery_has_the_whole_mail_and_its_own_envelope() -> None:
+    mail = an_email(to=("Ana <ana@example.org>", "ben@example.org"), bcc=("eve@example.org",))
+
+    whole = build(outbound(mail), SmtpCredentials(host="mx"))
+    part = build(outbound(mail, envelope=("eve@example.org", "ben@example.org")), SmtpCredentials(host="mx"))
+
+    assert part.recipients == ("ben@example.org", "eve@example.org")
+    assert part.message == whole.message
+
+
+@pytest.mark.parametrize(
+    "name", ["vm", "", "a b.example", "host_1.example", "-a.example", "192.0.2.1]", "[mail.example]"]
+)
+def test_f1_an_ehlo_name_is_fully_qualified_or_a_literal(name: str) -> None:
+    with pytest.raises(ValidationError):
+        SmtpCredentials(host="mx", name=name)
+
+
+@pytest.mark.parametrize("name", ["mail.example.com", "a.b", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
+def test_f1_the_account_names_itself(name: str) -> None:
+    assert SmtpCredentials(host="mx", name=name).server.ehlo_name == name
 
 
 def test_bounces_go_to_the_configured_address() -> None:

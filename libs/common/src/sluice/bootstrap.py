@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -78,11 +80,16 @@ class Role:
         self.kafka = KafkaConnection(settings)
         self.shutdown = shutdown
         self._stack = stack
+        self._stopping_at = math.inf  # monotonic time of the shutdown
 
     @property
     def drain_timeout(self) -> float:
         """Seconds that the consumer has to finish the records in flight at shutdown."""
         return max(0.0, self.settings.shutdown_timeout - _CLOSE_TIME)
+
+    def drain_left(self) -> float:
+        """Seconds of :attr:`drain_timeout` that are left since the shutdown began, at least 2.5."""
+        return max(_CLOSE_TIME / 2, self.drain_timeout - max(0.0, time.monotonic() - self._stopping_at))
 
     def readiness(self) -> str | None:
         """None until the shutdown begins."""
@@ -133,6 +140,7 @@ class Role:
         await asyncio.wait([consuming, shutdown, *background], return_when=asyncio.FIRST_COMPLETED)
         ended = [task.get_name() for task in (consuming, *background) if task.done()]
         self.shutdown.set()
+        self._stopping_at = time.monotonic()
         consumer.stop()
         try:
             await cancel_and_wait(*background)

@@ -255,4 +255,5 @@ def task_for(
         preferred_provider_id=pending.preferred_provider_id,
         sandbox=pending.sandbox,
         retry_handle=handle,
+        throttled=pending.throttled,
     )

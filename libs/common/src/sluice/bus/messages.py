@@ -65,6 +65,7 @@ class DeliveryTask(BusMessage):
     sandbox: bool = False
     retry_handle: RetryHandle | None = None
     last_error: str = ""  # of the previous attempt
+    throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
 
 
 class Assignment(BusMessage):

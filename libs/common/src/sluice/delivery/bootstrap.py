@@ -30,7 +30,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         settlements = await process.enter(SettlementWriter(pool, publisher).running())
         # The bulkheads bound the calls; a second bound would make calls wait after their deadline began.
         transports = await process.enter(
-            open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0)
+            open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0, limits=settings)
         )
         worker = Worker(
             db=pool,
@@ -41,7 +41,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             settlements=settlements,
             policy=settings,
         )
-        await process.enter(worker.running())
+        await process.enter(worker.running(process.drain_left))
         consumer = Consumer(
             [delivery_topic(channel) for channel in channels],
             worker.handle_batch,

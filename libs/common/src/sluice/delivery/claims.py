@@ -75,6 +75,7 @@ class ClaimWriter:
         assert failpoints.hit("claim.written")
         for job in jobs:
             job.claimed_at = requested_at
+            job.renew_until = requested_at + self._lease.total_seconds()
         return dict(zip(jobs, results, strict=True))
 
 

@@ -28,6 +28,8 @@ class Job:
     idempotent: bool = False  # the provider's package promises idempotency
     reference: str = ""  # the attempt reference of the claim
     claimed_at: float = 0.0  # monotonic time at which the claim was requested: the lease counts from it
+    # Monotonic time until which the lease is renewed: the end of the current step of the call, or of the whole attempt.
+    renew_until: float = 0.0
 
     @property
     def task(self) -> DeliveryTask:

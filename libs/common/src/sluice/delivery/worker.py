@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -23,7 +24,18 @@ from sluice.delivery.leases import renew_leases
 from sluice.delivery.retry_policy import expire, resolve, throttle_duration
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import Settlement, SettlementWriter, record_late_acceptance
-from sluice.model.outcome import AuthFailed, Declined, Outcome, Throttled, Unknown, outcome_name
+from sluice.model import ids
+from sluice.model.outcome import (
+    AuthFailed,
+    Declined,
+    Divided,
+    Outcome,
+    Part,
+    Scope,
+    Throttled,
+    Unknown,
+    outcome_name,
+)
 from sluice.providers.account import Account
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
@@ -73,8 +85,11 @@ class Worker:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Worker]:
-        """Work until the block ends; the jobs that were handed over are finished first."""
+    async def running(self, drain_left: Callable[[], float] = lambda: math.inf) -> AsyncIterator[Worker]:
+        """Work until the block ends; the jobs that were handed over are finished first.
+
+        ``drain_left`` gives the seconds that they may still take then. A call that is cut off has an unknown outcome.
+        """
         async with self._claims.running():
             loops = [
                 supervised(
@@ -85,8 +100,9 @@ class Worker:
             try:
                 yield self
             finally:
+                # The leases are renewed meanwhile: a slow call whose record is acknowledged ends here.
+                await self._tasks.join(within=drain_left())
                 await cancel_and_wait(*loops)
-                await self._tasks.join()
 
     @property
     def in_flight(self) -> int:
@@ -155,36 +171,54 @@ class Worker:
         self._in_flight_jobs.add(job)
         started_at = utc_now()
         bulkhead.start_call(job, job.claimed_at)
-        outcome = await self._caller.call(job, claimed, account)
-        return self._resolve(bulkhead, job, account, outcome, started_at)
 
-    def _resolve(
-        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcome: Outcome, started_at: datetime
-    ) -> Settlement:
-        now = utc_now()
-        duration = (now - started_at).total_seconds()
-        retry_after: timedelta | None = None
-        if isinstance(outcome, Throttled):
-            retry_after = throttle_duration(outcome) or _DEFAULT_THROTTLE
-            bulkhead.throttle(time.monotonic() + retry_after.total_seconds())
-        elif isinstance(outcome, AuthFailed):
-            log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
-        if not isinstance(outcome, Unknown):
+        def on_progress(seconds: float) -> None:
+            now = time.monotonic()
+            job.renew_until = now + seconds
+            bulkhead.progress(job, now)
+
+        result = await self._caller.call(job, claimed, account, on_progress)
+        job.renew_until = math.inf  # the outcome is known: the lease is kept until it is written
+        parts = result.parts if isinstance(result, Divided) else (Part((), result),)
+        self._observe(bulkhead, job, account, [part.outcome for part in parts], started_at)
+        first, *others = [self._resolve(job, account, part, started_at, whole=not at) for at, part in enumerate(parts)]
+        return first._replace(divided=tuple(others))
+
+    def _observe(
+        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcomes: Sequence[Outcome], started_at: datetime
+    ) -> None:
+        """Throttle the bulkhead, log and count what the call showed about the account."""
+        duration = (utc_now() - started_at).total_seconds()
+        for outcome in outcomes:
+            if isinstance(outcome, Throttled) and outcome.scope is Scope.ACCOUNT:
+                pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
+                bulkhead.throttle(time.monotonic() + pause.total_seconds())
+            elif isinstance(outcome, AuthFailed):
+                log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
+        if not any(isinstance(outcome, Unknown) for outcome in outcomes):
             bulkhead.record_latency(duration)
-        metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcome)).inc()
+        metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcomes[0])).inc()
         metrics.series(metrics.PROVIDER_REQUEST_DURATION, account.package.name).observe(duration)
+
+    def _resolve(self, job: Job, account: Account, part: Part, started_at: datetime, *, whole: bool) -> Settlement:
+        """The settlement of one part of the call; ``whole``: of the delivery itself, otherwise of a new delivery."""
+        task, outcome = job.task, part.outcome
+        if not whole:
+            task = task.model_copy(update={"delivery_id": ids.uuid7_like(task.message_id), "retry_handle": None})
+        retry_after = (throttle_duration(outcome) or _DEFAULT_THROTTLE) if isinstance(outcome, Throttled) else None
         handle = RetryHandle(provider_id=job.provider_id, reference=job.reference)
         resolution = resolve(
-            job.task, handle, outcome, idempotent=account.package.idempotent, at=now, policy=self._policy
+            task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
         scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(job.task, resolution, started_at, retry_after, scope)
+        return Settlement(task, resolution, started_at, retry_after, scope, part.recipients)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
                 log.warning("late_outcome_ignored", delivery=str(settlement.task.delivery_id))
-                await record_late_acceptance(self._db, settlement.resolution.transition)
+                if not settlement.divided:  # a receipt is about all recipients
+                    await record_late_acceptance(self._db, settlement.resolution.transition)
         finally:
             self._in_flight_jobs.discard(job)
             job.record.ack()

@@ -86,6 +86,24 @@ Refusal = RecipientRejected | Declined | Throttled | AuthFailed | ProviderFault 
 Outcome = Accepted | Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The outcome for some of the recipients of one envelope."""
+
+    recipients: tuple[str, ...]  # bare addresses
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """One call with several outcomes: each recipient of the envelope is in exactly one part, and there are several.
+
+    The first part keeps the delivery; each of the others becomes a delivery of its own.
+    """
+
+    parts: tuple[Part, ...]
+
+
 def outcome_name(outcome: Outcome) -> str:
     """The outcome's word in SQL, events and metrics."""
     return _NAMES[type(outcome)]

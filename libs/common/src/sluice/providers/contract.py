@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import AuthFailed, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Divided, Outcome, ProviderFault
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
@@ -60,6 +60,9 @@ class OutboundMessage:
     attachments: Mapping[str, bytes] = field(default_factory=dict)  # content by sha256
     callback_url: str | None = None  # where receipts should go; None without a public address
     access_token: SecretStr | None = None  # of a package with a token exchange
+    # E-mail, of a divided delivery: the bare addresses that still have to get the mail; None: all of the content. The
+    # content of a package without ``separate_envelope`` names no other recipients.
+    envelope: tuple[str, ...] | None = None
 
 
 class UnsupportedMessageError(ValueError):
@@ -210,7 +213,7 @@ class Package(Generic[C, Q, A]):
     credentials: type[C]
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
-    classify: Callable[[A], Outcome]
+    classify: Callable[[A], Outcome | Divided]
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 
@@ -221,6 +224,7 @@ class Package(Generic[C, Q, A]):
     max_recipients: int = 1  # of one message
     supports_attachments: bool = False
     supports_html: bool = False
+    separate_envelope: bool = False  # the recipients of a mail are given apart from its header
     segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
     webhook_urls: tuple[str, ...] = ()  # patterns (whole match) of the URLs that a webhook reply may fetch

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sluice.model.reasons import Reason
@@ -40,6 +40,7 @@ class Claimed(NamedTuple):
     content: str  # JSON
     created_at: datetime
     reference: str  # the requested one, or that of an earlier unknown attempt at the same idempotent provider
+    envelope: tuple[str, ...] | None = None  # of a divided delivery: bare addresses
 
 
 async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed | None]:
@@ -47,6 +48,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
 
     ``claims`` holds each attempt at most once; the results come in its order. A claim succeeds only while the delivery
     stands exactly before the requested attempt; None means cancelled, expired, settled, or claimed by another worker.
+    A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
     """
     rows = await db.fetch(
@@ -59,7 +61,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
              LIMIT cardinality($1)  -- see sluice.store.db
         ), claimable AS (  -- locked, and exactly before the requested attempt
             SELECT r.position, r.delivery_id, r.number, r.provider_id, r.retry_round, r.routing_decision,
-                   coalesce(CASE WHEN r.idempotent AND d.unknown_attempts > 0
+                   coalesce(CASE WHEN r.idempotent AND d.unknown_attempts > 0 AND d.envelope IS NULL
                                  THEN (SELECT a.client_reference FROM attempts a
                                         WHERE a.delivery_id = d.id AND a.provider_id = r.provider_id
                                               AND a.outcome = 'unknown'
@@ -76,8 +78,8 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
                    due_at = $10, enqueued_at = NULL, last_event_sequence = d.last_event_sequence + 1
               FROM claimable c
              WHERE d.id = c.delivery_id
-            RETURNING c.position, d.id, d.message_id, d.project_id, d.recipient, d.last_event_sequence, c.number,
-                      c.provider_id, c.retry_round, c.reference, c.routing_decision
+            RETURNING c.position, d.id, d.message_id, d.project_id, d.recipient, d.envelope, d.last_event_sequence,
+                      c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
                                   routing_decision, started_at)
@@ -86,7 +88,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
             SELECT id, last_event_sequence, project_id, 'sending', 'SENDING', $9, number, provider_id FROM claimed
         )
-        SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference
+        SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference, c.envelope
           FROM claimed c
           JOIN messages m ON m.id = c.message_id
         """,
@@ -94,7 +96,12 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
         now,
         now + lease,
     )
-    return _by_position(len(claims), {position: Claimed(*claimed) for position, *claimed in rows})
+    return _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
+
+
+def _claimed(*row: Any) -> Claimed:
+    *fields, envelope = row
+    return Claimed._make([*fields, None if envelope is None else tuple(envelope)])
 
 
 def _by_position(count: int, found: Mapping[int, T]) -> list[T | None]:

@@ -31,6 +31,7 @@ class PendingDelivery:
     attempted_providers: tuple[UUID, ...]  # in this retry round
     last_outcome: str | None
     last_reference: str | None
+    throttled: bool  # an attempt of this retry round
 
 
 _PENDING_COLUMNS = """
@@ -38,6 +39,8 @@ _PENDING_COLUMNS = """
     d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at,
     ARRAY(SELECT a.provider_id FROM attempts a
            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS attempted_providers,
+    EXISTS(SELECT FROM attempts a
+            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round AND a.outcome = 'throttled') AS throttled,
     last.outcome AS last_outcome, last.client_reference AS last_reference
 """
 

@@ -1,13 +1,13 @@
 """Any SMTP submission server (RFC 5321, 3463, 6409, 8314). Field names as Nodemailer's, read 2026-08.
 
-One delivery is one transaction and has one outcome, so the envelope is sent whole or not at all: the first recipient
-that the server refuses decides, and nothing is sent (the transport resets the transaction before DATA). Half an
-envelope could neither be reported to the caller nor be retried without sending the other half twice.
+The recipients that the server accepts get the mail. What it says about the others makes the outcome divided (see
+docs/decisions/0022): each refused recipient is settled by itself, and no other one gets the mail twice.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pydantic import Field, SecretStr
 
@@ -15,10 +15,14 @@ from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
+    Divided,
     Outcome,
+    Part,
     ProviderFault,
     RecipientRejected,
     Refusal,
+    Scope,
     Throttled,
     Unknown,
 )
@@ -28,7 +32,7 @@ from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
-from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
+from sluice.providers.kit.smtp_types import EHLO_NAME, DividedReply, Phase, SmtpReply, SmtpServer, Submission
 
 
 class SmtpAuth(Credentials):
@@ -56,6 +60,10 @@ class SmtpCredentials(Credentials):
     tls: SmtpTls = Field(default_factory=SmtpTls, title="TLS")
     require_tls: bool = Field(default=False, alias="requireTLS", title="Require STARTTLS")
     envelope_from: str | None = Field(default=None, alias="envelopeFrom", title="Address for bounces")
+    name: str | None = Field(default=None, pattern=EHLO_NAME, title="Name in EHLO, when not the installation's")
+    max_recipients: int = Field(
+        default=100, ge=1, le=10_000, alias="maxRecipients", title="Recipients of one transaction, at most"
+    )
 
     @property
     def implicit_tls(self) -> bool:
@@ -74,6 +82,7 @@ class SmtpCredentials(Credentials):
             verify=self.tls.reject_unauthorized,
             ca_file=self.tls.ca_file,
             servername=self.tls.servername,
+            ehlo_name=self.name,
         )
 
 
@@ -84,6 +93,8 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         raise UnsupportedMessageError("SMTP carries e-mail only")
     sender = parse_address(credentials.envelope_from or mail.sender)
     recipients = {a.bare: a for a in map(parse_address, [*mail.to, *mail.cc, *mail.bcc])}
+    if message.envelope is not None:
+        recipients = {bare: address for bare, address in recipients.items() if bare in message.envelope}
     if not recipients:
         raise UnsupportedMessageError("the mail has no recipient")
     return Submission(
@@ -93,6 +104,7 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         message=write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments),
         utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
         envelope_id=message.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", message.reference) else None,
+        max_recipients=credentials.max_recipients,
     )
 
 
@@ -128,6 +140,7 @@ REPLY_RULES = (
     _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled()),
     _row(_ANY, r"4\d\d .*daily message quota exceeded", Throttled(retry_after=MAX_RETRY_AFTER)),
     _row(_ANY, r"4\d\d .*throttling failure", Throttled()),
+    _row(Phase.EHLO, r"(501|504|550) ", Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)),
     _row(_EARLY, r"", ProviderFault()),
     # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a fault.
     _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed()),
@@ -137,6 +150,8 @@ REPLY_RULES = (
     _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
     _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", RecipientRejected(Reason.UNSUPPORTED)),
     _row(Phase.MAIL, r"5|403 ", AuthFailed()),
+    # Postfix says at RCPT what it thinks of our EHLO name.
+    _row(Phase.RCPT, r"504 |5\d\d 5\.5\.2 ", Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)),
     _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed()),
     _row(Phase.RCPT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
     _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
@@ -153,8 +168,62 @@ REPLY_RULES = (
 )
 
 
-def classify(reply: SmtpReply) -> Outcome:
+def classify(response: SmtpReply | DividedReply) -> Outcome | Divided:
     """Accepted only by a 2xx to the final dot; every 4xx and 5xx anywhere is a definite "not taken"."""
+    if isinstance(response, SmtpReply):
+        return _classify(response)
+    accepted = any(isinstance(_classify(part.reply), Accepted) for part in response.parts)
+    parts: list[Part] = []
+    for part in response.parts:
+        outcome = _classify(part.reply)
+        if accepted and part.reply.phase is Phase.RCPT:
+            outcome = _about_recipient(outcome)
+        # A rejected recipient has its own delivery; recipients that are tried again stay in one envelope.
+        alone = isinstance(outcome, RecipientRejected)
+        groups = [(one,) for one in part.recipients] if alone else [part.recipients]
+        parts += [Part(group, outcome) for group in groups]
+    return _join(parts)
+
+
+def _about_recipient(outcome: Outcome) -> Outcome:
+    """The outcome of a refused RCPT in a transaction that the server accepted for others: not the account's."""
+    match outcome:
+        case Declined(reason, detail):
+            return Declined(reason, detail, Scope.MESSAGE)
+        case Throttled(detail, retry_after):
+            return Throttled(detail, retry_after, Scope.RECIPIENT)
+        case AuthFailed(detail):
+            return Declined(Reason.POLICY, detail, Scope.MESSAGE)
+        case ProviderFault(detail):
+            return Throttled(detail, None, Scope.RECIPIENT)
+        case _:
+            return outcome
+
+
+def _join(parts: Sequence[Part]) -> Outcome | Divided:
+    """One part for all that were accepted, first, and one for each other kind of outcome that leads to another try."""
+    accepted = [part for part in parts if isinstance(part.outcome, Accepted)]
+    joined: dict[object, Part] = {}
+    if accepted:
+        ids = dict.fromkeys(part.outcome.provider_message_id for part in accepted if isinstance(part.outcome, Accepted))
+        joined[Accepted] = Part(_recipients_of(accepted), Accepted(" ".join(filter(None, ids))[:200]))
+    for part in parts:
+        outcome = part.outcome
+        if isinstance(outcome, RecipientRejected):
+            joined[part.recipients] = part
+        elif not isinstance(outcome, Accepted):
+            kind = (type(outcome), outcome.scope if isinstance(outcome, Declined | Throttled) else None)
+            same = joined.get(kind)
+            joined[kind] = part if same is None else Part(same.recipients + part.recipients, same.outcome)
+    found = tuple(joined.values())
+    return found[0].outcome if len(found) == 1 else Divided(found)
+
+
+def _recipients_of(parts: Sequence[Part]) -> tuple[str, ...]:
+    return tuple(recipient for part in parts for recipient in part.recipients)
+
+
+def _classify(reply: SmtpReply) -> Outcome:
     detail = _detail(reply)
     if 200 <= reply.code < 300 and reply.phase is Phase.END_OF_DATA:
         return Accepted(_queue_id(reply.text))
@@ -173,8 +242,7 @@ def _enhanced(reply: SmtpReply) -> str:
 
 
 def _detail(reply: SmtpReply) -> str:
-    which = "" if reply.recipient is None else f" {reply.recipient + 1}"
-    return f"{reply.phase}{which}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
+    return f"{reply.phase}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
 
 
 def _queue_id(text: str) -> str:
@@ -192,8 +260,9 @@ SMTP = Package(
     build=build,
     classify=classify,
     docs_url="https://www.rfc-editor.org/rfc/rfc6409",
-    max_recipients=100,  # RFC 5321, 4.5.3.1.8: the least that a server takes
+    max_recipients=1000,  # in transactions of ``maxRecipients``
     supports_attachments=True,
     supports_html=True,
+    separate_envelope=True,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )
