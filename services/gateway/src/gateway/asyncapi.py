@@ -14,7 +14,9 @@ from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}`,
 `x-sendpipe-key: sp_live_…` (the project's API key), optional `idempotency-key`. A record that cannot be processed is
-published on `dead.letters` with topic, partition, offset and reason; a rejected request also on `delivery.events`."""
+published on `dead.letters` with topic, partition, offset and reason; a rejected request also on `delivery.events`.
+Records of a transaction are consumed once it is committed, those of an aborted one never; an open transaction holds
+back the later records of its partitions, at most for the broker's `transaction.max.timeout.ms` (60 s)."""
 
 _EVENTS = """The events of every delivery, published after they are stored, at least once. (delivery_id, sequence) is
 the identity of an event. The key of a record is the message's id. Two more types are no delivery's event:

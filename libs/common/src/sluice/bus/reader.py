@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer
 
+from sluice.bus.client import ISOLATION_LEVEL
+
 
 def create_reader(servers: str, **options: int) -> AIOKafkaConsumer:
     """A client, not started, that reads assigned partitions from their beginning; ``options`` are aiokafka's."""
     return AIOKafkaConsumer(
-        bootstrap_servers=servers, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **options
+        bootstrap_servers=servers,
+        group_id=None,
+        isolation_level=ISOLATION_LEVEL,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **options,
     )
