@@ -52,5 +52,5 @@ async def main() -> None:
             group=Group.EVENT_WORKER,
             drain=process.drain_timeout,
         )
-        await process.serve(ops_app(consumer.readiness))
+        await process.serve(ops_app(process.readiness))
         await process.run(consumer)

@@ -87,5 +87,5 @@ async def main() -> None:
             group=Group.HEALTH,
             drain=process.drain_timeout,
         )
-        await process.serve(create_api(service, consumer.readiness))
+        await process.serve(create_api(service, process.readiness))
         await process.run(consumer, service.publish_loop(), service.snapshot_loop())
