@@ -11,7 +11,7 @@ from sluice.store.db import open_pool
 from tests.polling import wait_until
 
 
-class Wire:
+class Network:
     """Passes bytes on to PostgreSQL, until it is cut or hangs."""
 
     def __init__(self, dsn):
@@ -67,20 +67,20 @@ class Wire:
 
 
 @pytest.fixture
-async def wire(database):
-    wire = Wire(database)
-    await wire.start()
-    yield wire
-    await wire.stop()
+async def network(database):
+    network = Network(database)
+    await network.start()
+    yield network
+    await network.stop()
 
 
 @pytest.fixture
-async def contacted(wire, database, monkeypatch):
-    """A contact over the wire, with short times."""
+async def contacted(network, database, monkeypatch):
+    """A contact over the network, with short times."""
     for name, seconds in (("_INTERVAL", 0.05), ("_TIMEOUT", 0.3), ("_SILENCE_LIMIT", 0.6)):
         monkeypatch.setattr(contact, name, seconds)
     place = urlsplit(database)
-    netloc = place.netloc.replace(f":{place.port}", f":{wire.port}")
+    netloc = place.netloc.replace(f":{place.port}", f":{network.port}")
     async with (
         open_pool(place._replace(netloc=netloc).geturl(), size=2, name="test") as pool,
         DatabaseContact(pool).running() as found,
@@ -88,13 +88,13 @@ async def contacted(wire, database, monkeypatch):
         yield found
 
 
-@pytest.mark.parametrize("fault", [Wire.cut, Wire.hang], ids=["stops", "hangs"])
-async def test_f4_contact_is_lost_and_regained(contacted, wire, fault):
+@pytest.mark.parametrize("fault", [Network.cut, Network.hang], ids=["stops", "hangs"])
+async def test_f4_contact_is_lost_and_regained(contacted, network, fault):
     before = contacted.fault()
 
-    fault(wire)
+    fault(network)
     lost = await wait_until(contacted.fault)
-    wire.heal()
+    network.heal()
     await wait_until(lambda: contacted.fault() is None)
 
     assert before is None

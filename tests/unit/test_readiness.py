@@ -32,11 +32,11 @@ async def test_one_failing_check_makes_it_not_ready_and_is_the_reason():
 
 
 @pytest.mark.parametrize(("path", "status"), [("/readyz?exclude=kafka", 200), ("/readyz?exclude=postgres", 503)])
-async def test_a_check_can_be_left_out(path, status):
+async def test_a_check_can_be_excluded(path, status):
     assert (await ask(path, kafka="away", postgres=None))[0] == status
 
 
-async def test_several_checks_can_be_left_out():
+async def test_several_checks_can_be_excluded():
     status, answer = await ask("/readyz?exclude=kafka&exclude=postgres", role=None, kafka="away", postgres="away")
 
     assert (status, answer.json()["checks"]) == (200, {"role": None})

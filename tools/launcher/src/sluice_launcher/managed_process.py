@@ -187,7 +187,7 @@ class ManagedProcess:
                 wait.cancel()
 
     async def _watch_readiness(self) -> None:
-        """Probe until the process ends, so that the state tells whether it can do its work now."""
+        """Probe until the process ends, so that the state shows whether it can do its work now."""
         failed = 0
         while True:
             failed = 0 if await self._probe() else failed + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import structlog
@@ -153,16 +153,15 @@ class Worker:
             return None
         job.reference = claimed.reference
         self._in_flight_jobs.add(job)
-        started_at = utc_now()
+        started = time.monotonic()
         bulkhead.start_call(job, job.claimed_at)
         outcome = await self._caller.call(job, claimed, account)
-        return self._resolve(bulkhead, job, account, outcome, started_at)
+        return self._resolve(bulkhead, job, account, outcome, time.monotonic() - started)
 
     def _resolve(
-        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcome: Outcome, started_at: datetime
+        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcome: Outcome, duration: float
     ) -> Settlement:
         now = utc_now()
-        duration = (now - started_at).total_seconds()
         retry_after: timedelta | None = None
         if isinstance(outcome, Throttled):
             retry_after = throttle_duration(outcome) or _DEFAULT_THROTTLE
@@ -178,7 +177,7 @@ class Worker:
             job.task, handle, outcome, idempotent=account.package.idempotent, at=now, policy=self._policy
         )
         scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(job.task, resolution, started_at, retry_after, scope)
+        return Settlement(job.task, resolution, timedelta(seconds=duration), retry_after, scope)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:

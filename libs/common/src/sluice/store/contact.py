@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import asyncpg
 import structlog
 
+from sluice.runtime import clock, metrics
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 
@@ -17,17 +19,22 @@ log = structlog.get_logger()
 
 _INTERVAL = 1.0  # seconds between two probes
 _TIMEOUT = 2.0  # seconds a probe may take, with the wait for a connection
+# Seconds: half of a round trip is the error of the time that it brings. A slower one is not used, except as the first.
+_MAX_ROUND_TRIP = 0.1
+_SKEW_LIMIT = 1.0  # seconds by which this machine's clock may be wrong before that is logged
 _SILENCE_LIMIT = 5.0  # seconds without an answer after which PostgreSQL counts as unavailable
 _FAULTS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError)
 
 
 class DatabaseContact:
-    """Probes PostgreSQL through the pool that the role works with."""
+    """Probes PostgreSQL through the pool that the role works with, and makes the process follow its clock."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._answered_at = time.monotonic()
         self._error = ""
+        self._following = False
+        self._skewed = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[DatabaseContact]:
@@ -55,7 +62,9 @@ class DatabaseContact:
     async def _probe(self) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT), self._pool.acquire(timeout=_TIMEOUT) as connection:
-                await connection.fetchval("SELECT clock_timestamp()")
+                sent = time.monotonic()
+                moment: datetime = await connection.fetchval("SELECT clock_timestamp()")
+                received = time.monotonic()
         except _FAULTS as error:
             if not self._error:
                 log.warning("postgres_unavailable", error=type(error).__name__)
@@ -64,3 +73,14 @@ class DatabaseContact:
         if self._error:
             log.info("postgres_available", seconds=round(time.monotonic() - self._answered_at))
         self._answered_at, self._error = time.monotonic(), ""
+        if received - sent <= _MAX_ROUND_TRIP or not self._following:
+            self._follow_clock(moment, (sent + received) / 2)
+
+    def _follow_clock(self, moment: datetime, at: float) -> None:
+        skew = clock.follow(moment, at=at).total_seconds()
+        self._following = True
+        metrics.CLOCK_SKEW.set(skew)
+        skewed = abs(skew) > _SKEW_LIMIT
+        if skewed and not self._skewed:
+            log.warning("clock_skewed", seconds=round(skew, 1), followed="PostgreSQL")
+        self._skewed = skewed
