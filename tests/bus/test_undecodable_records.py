@@ -1,12 +1,17 @@
 """A record whose header names are not UTF-8: every kind of consumer goes on, and its neighbours are read."""
 
+import json
+
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
+from event_worker.service import EventService
+from sluice.bus.publisher import open_publisher
+from sluice.bus.record_batches import why_undecodable
 from sluice.bus.topics import Topic
 from sluice.health.view import HealthView
-from tests.bus.bus import Handler, a_producer, consuming, is_committed, numbers
+from tests.bus.bus import Handler, a_producer, consuming, is_committed, numbers, read_all
 from tests.bus.test_subscriber import Handler as BatchHandler
 from tests.bus.test_subscriber import running
 from tests.examples import a_provider, health_of
@@ -71,7 +76,10 @@ async def test_its_neighbours_in_the_batch_are_read(kafka_bootstrap, admin, topi
         await wait_until(lambda: is_committed(admin, group, topic, 5))
 
     assert seen(handler) == [(0, b"0"), (1, None), (2, b"2"), (3, None), (4, b"4")]
-    assert [tuple(record.headers) for record in handler.records] == [(("name", b"value"),), (), (), (), tuple(good)]
+    headers = [record.headers for record in handler.records]
+    assert [headers[number] for number in (0, 2, 4)] == [tuple(good), (), tuple(good)]
+    why = [why_undecodable(one) for one in headers]
+    assert why == [None, "a header name is not UTF-8", None, "a header name is not UTF-8", None]
     assert all(record.timestamp > 0 for record in handler.records)
 
 
@@ -100,6 +108,24 @@ async def test_a_subscriber_reads_it_as_an_empty_record(kafka_bootstrap, admin, 
         await wait_until(lambda: is_committed(admin, group, topic, 3))
 
     assert handler.values == [b"0", None, b"2"]
+
+
+async def test_the_event_worker_dead_letters_it_with_the_reason(kafka_bootstrap, admin, topic, group, make_topic):
+    letters = await make_topic(name=Topic.DEAD_LETTERS.value)
+    async with a_producer(kafka_bootstrap) as producer:
+        await send_batch(producer, topic, (b"{}", BAD))
+
+    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+        service = EventService(publisher)
+        async with running(kafka_bootstrap, topic, group, service.on_events):
+            await wait_until(lambda: is_committed(admin, group, topic, 1))
+
+    letter = json.loads((await read_all(kafka_bootstrap, letters, 1))[0].value)
+    assert (letter["topic"], letter["offset"], letter["reason"]) == (topic, 0, "a header name is not UTF-8")
+
+
+def test_a_header_of_another_program_is_not_taken_for_ours():
+    assert why_undecodable([("undecodable", b"a header name is not UTF-8")]) is None
 
 
 async def test_the_health_view_goes_on_behind_it(kafka_bootstrap, make_topic):

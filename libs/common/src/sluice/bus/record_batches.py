@@ -2,13 +2,13 @@
 
 A header name is text in UTF-8 by Kafka's protocol, but the broker does not check it and some clients send any bytes.
 aiokafka then raises in the middle of a batch, at every poll: the partition stands still, and records that the same poll
-took from other partitions are lost. With :func:`install`, all consumers of the process get such a record without key,
-value and headers, which their handlers dead-letter like any other unreadable record.
+took from other partitions are lost. With :func:`install`, all consumers of the process get such a record without key
+and value, which their handlers dead-letter like any other unreadable record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -19,10 +19,17 @@ from aiokafka.record.util import decode_varint
 
 log = structlog.get_logger()
 
+_UNDECODABLE = ("undecodable", b"a header name is not UTF-8")
+
 
 def install() -> None:
     """Make aiokafka read batches with the classes of this module; it has no setting for that."""
     fetcher.MemoryRecords = _RecordBatches
+
+
+def why_undecodable(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """Why the record with these headers could not be decoded; None if it was."""
+    return _UNDECODABLE[1].decode() if headers and headers[0] is _UNDECODABLE else None
 
 
 class _RecordBatches(_MemoryRecordsPy):  # type: ignore[misc]
@@ -58,7 +65,7 @@ class _Batch:
 
 
 class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """Reads a record whose header names are not UTF-8 as one without key, value and headers."""
+    """Reads a record whose header names are not UTF-8 as one without key and value, and with one header of its own."""
 
     _pos: int
 
@@ -74,5 +81,5 @@ class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             self._pos = body + size
             offset = self.base_offset + offset_delta
             timestamp = self.max_timestamp if self.timestamp_type else self.first_timestamp + timestamp_delta
-            log.error("record_undecodable", offset=offset, reason="a header name is not UTF-8")
-            return _DefaultRecordPy(offset, timestamp, self.timestamp_type, None, None, [])
+            log.error("record_undecodable", offset=offset, reason=_UNDECODABLE[1].decode())
+            return _DefaultRecordPy(offset, timestamp, self.timestamp_type, None, None, [_UNDECODABLE])
