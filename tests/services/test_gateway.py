@@ -55,7 +55,7 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=MAX_BODY)
         services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox)
-        self.app = create_asgi(services, max_request_bytes=MAX_BODY, ready=lambda: None)
+        self.app = create_asgi(services, max_request_bytes=MAX_BODY, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),

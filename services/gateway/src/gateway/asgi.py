@@ -16,13 +16,13 @@ from sluice.runtime.http_server import Readiness, ops_app
 class Apis:
     """``/v1`` and its document, the pages that belong to no API, and the project API at every other path."""
 
-    def __init__(self, services: Services, ready: Readiness) -> None:
+    def __init__(self, services: Services, readiness: Readiness) -> None:
         self.v1 = create_v1_api()
         self.v1.router.routes.append(services.receipts.route())
         self.project_api = create_project_api()
         for app in (self.v1, self.project_api):
             app.state.services = services
-        self.ops = ops_app(ready, error_page)
+        self.ops = ops_app(readiness, error_page)
         self._ops_paths = {route.path for route in self.ops.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,8 +35,8 @@ class Apis:
         return self.ops if path in self._ops_paths else self.project_api
 
 
-def create_asgi(services: Services, *, max_request_bytes: int, ready: Readiness) -> ASGIApp:
+def create_asgi(services: Services, *, max_request_bytes: int, readiness: Readiness) -> ASGIApp:
     """The whole HTTP side."""
     return SendFastPath(
-        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, ready)
+        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, readiness)
     )

@@ -46,6 +46,6 @@ async def main() -> None:
             group=Group.ROUTER,
             drain=router.drain_timeout,
         )
-        await router.serve(ops_app(consumer.readiness))
+        await router.serve(ops_app(router.readiness))
         await router.run(consumer, recovery.run(), run_expiry(pool, settings))
         await routing.join()

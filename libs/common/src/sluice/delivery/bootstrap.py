@@ -50,5 +50,5 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             limits=Limits(in_flight=settings.prefetch, window=settings.prefetch),
             drain=process.drain_timeout,
         )
-        await process.serve(ops_app(consumer.readiness))
+        await process.serve(ops_app(process.readiness))
         await process.run(consumer)
