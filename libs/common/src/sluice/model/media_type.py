@@ -6,9 +6,9 @@ import mimetypes
 import re
 from dataclasses import dataclass
 
-_TOKEN = r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+"
-_NAME = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
-_PARAMETER = re.compile(rf"\s*({_TOKEN})\s*=\s*({_TOKEN}|\"(?:[^\"\\]|\\.)*\")\s*")
+_ATOM = r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+"
+_NAME = re.compile(rf"\s*({_ATOM}/{_ATOM})\s*")
+_PARAMETER = re.compile(rf"\s*({_ATOM})\s*=\s*({_ATOM}|\"(?:[^\"\\]|\\.)*\")\s*")
 _OCTET_STREAM = "application/octet-stream"
 _COMPOSITE = ("multipart/", "message/")
 
@@ -90,6 +90,8 @@ for _extension, _type in {
     ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
     ".odt": "application/vnd.oasis.opendocument.text",
     ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".ics": "text/calendar",
+    ".md": "text/markdown",
     ".webp": "image/webp",
     ".7z": "application/x-7z-compressed",
 }.items():
@@ -107,7 +109,10 @@ def guess_media_type(filename: str) -> MediaType:
 
     The bytes of a compressed file are of the compression's type, whatever the name before its ending.
     """
-    guessed, encoding = _TYPES.guess_type(f"./{filename}")  # "./": the name is no URL
+    path = f"./{filename}"  # and no URL
+    guessed, encoding = _TYPES.guess_type(path)
+    if (guessed, encoding) == (None, None):  # the table tells .Z (compress) from .z
+        guessed, encoding = _TYPES.guess_type(path.lower())
     if encoding is not None:
         guessed = _ENCODINGS.get(encoding)
     if guessed is None or guessed.startswith(_COMPOSITE):

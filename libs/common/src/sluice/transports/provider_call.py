@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from sluice.model.message import Email
 from sluice.model.address import InvalidAddressError
+from sluice.model.message import Email
 from sluice.model.outcome import Accepted, Declined, Outcome, ProviderFault, RecipientRejected, Unknown
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError

@@ -14,8 +14,9 @@ import structlog
 from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
 from gateway.auth.principal import Principal, require
-from gateway.errors import ApiError, Unavailable
+from gateway.errors import ApiError, Unavailable, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
+from gateway.kit.responses import idempotency_key_of
 from gateway.messages.v1_schemas import to_command
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
@@ -63,16 +64,16 @@ class SendRequestConsumer:
         record.ack()
 
     async def _process(self, record: Record) -> None:
-        headers = {name.lower(): value for name, value in record.headers}
-        fault = self._why_unreadable(record, headers)
+        fault = self._why_unreadable(record)
         if fault is not None:
             await dead_letter(self._publisher, record, fault)
             return
-        header_key = _text(headers.get("idempotency-key"))
+        header_key: str | None = None
         principal: Principal | None = None
         try:
-            principal = await self._authenticator.authenticate(_text(headers.get(KEY_HEADER)))
+            principal = await self._authenticator.authenticate(_text(_header(record, KEY_HEADER)))
             require(principal, Permission.MESSAGES_SEND)
+            header_key = idempotency_key_of(_header(record, "idempotency-key"))
             command = to_command(
                 record.value or b"",
                 header_key=header_key,
@@ -90,8 +91,11 @@ class SendRequestConsumer:
                 await self._reject(record, principal, error, header_key)
             await dead_letter(self._publisher, record, f"{error.code}: {error}")
 
-    def _why_unreadable(self, record: Record, headers: dict[str, bytes | None]) -> str | None:
-        version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
+    def _why_unreadable(self, record: Record) -> str | None:
+        try:
+            version = _text(_header(record, VERSION_HEADER)) or str(SCHEMA_VERSION)
+        except ValidationFailed as error:
+            return str(error)
         if version != str(SCHEMA_VERSION):
             return f"schema version {version[:32]!r} is not supported; this version reads {SCHEMA_VERSION}"
         if not record.value:
@@ -131,6 +135,18 @@ def _positional_key(record: Record) -> str:
     offset of a topic that was recreated.
     """
     return f"\x1f{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
+
+
+def _header(record: Record, name: str) -> bytes | None:
+    """The value of a header, whose name may be in any case.
+
+    Raises:
+        ValidationFailed: the header is repeated with another value.
+    """
+    values = {value for found, value in record.headers if found.lower() == name}
+    if len(values) > 1:
+        raise ValidationFailed(f"The {name} header is repeated with different values.")
+    return next(iter(values), None)
 
 
 def _text(value: bytes | None) -> str | None:
