@@ -224,6 +224,13 @@ def test_f10_f11_f18_an_address_that_no_provider_can_send_to_is_refused_with_its
     assert "far.example" not in str(refusal)
 
 
+@pytest.mark.parametrize("channel", ["telegram", "push"])
+def test_f11_no_recipient_of_any_channel_has_invisible_characters(channel):
+    body = an_sms(channel="telegram", to="12345\u200b") if channel == "telegram" else a_push(to="\ufefftoken")
+
+    assert refusal_of(body).field == "to.0"
+
+
 @pytest.mark.parametrize("field", ["from", "reply_to"])
 def test_f18_the_senders_addresses_are_checked_as_well(field):
     assert refusal_of(a_body(**{field: "a@my_host.example"})).field == field

@@ -105,13 +105,13 @@ _ENCODINGS = {
 
 
 def guess_media_type(filename: str) -> MediaType:
-    """The content type that a file of this name has; ``application/octet-stream`` where the name does not tell.
+    """The content type that a file of this name has; ``application/octet-stream`` for an unknown ending.
 
     The bytes of a compressed file are of the compression's type, whatever the name before its ending.
     """
     path = f"./{filename}"  # and no URL
     guessed, encoding = _TYPES.guess_type(path)
-    if (guessed, encoding) == (None, None):  # the table tells .Z (compress) from .z
+    if (guessed, encoding) == (None, None):  # the table has .Z (compress) in upper case only
         guessed, encoding = _TYPES.guess_type(path.lower())
     if encoding is not None:
         guessed = _ENCODINGS.get(encoding)

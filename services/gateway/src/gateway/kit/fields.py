@@ -75,9 +75,18 @@ def _file_name(text: str) -> str:
     name = re.split(r"[/\\]", text)[-1].strip()
     if name in ("", ".", ".."):
         raise ValueError("must name a file, not a folder")
-    if has_invisible(name):
+    return visible(name)
+
+
+def visible(text: str) -> str:
+    """``text``, if no character of it is hidden or changes the order of others.
+
+    Raises:
+        ValueError: it contains such a character.
+    """
+    if has_invisible(text):
         raise ValueError("must not contain invisible characters")
-    return name
+    return text
 
 
 def _content_id(text: str) -> str:

@@ -41,6 +41,7 @@ from gateway.kit.fields import (
     empty_list,
     one_line,
     storable,
+    visible,
 )
 from gateway.kit.strict_json import strict_json
 from sluice.model.address import parse_address
@@ -165,7 +166,11 @@ class ChatRequest(_SendRequest):
 
     channel: Literal["telegram", "signal"]
     from_: Short | None = Field(None, alias="from")
-    to: Annotated[list[Short], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
+    to: Annotated[
+        list[Annotated[Short, AfterValidator(visible)]],
+        Field(min_length=1, max_length=MAX_RECIPIENTS),
+        BeforeValidator(as_list),
+    ]
     text: VisibleText
 
 
@@ -181,7 +186,7 @@ class PushRequest(_SendRequest):
 
     channel: Literal["push"]
     to: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line)]],
+        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]
@@ -276,8 +281,11 @@ _Parts = tuple[str | None, list[str], dict[str, Any], tuple[tuple[str, bytes], .
 
 def _email(request: EmailRequest) -> _Parts:
     """One envelope, and so one delivery."""
-    _check_attachments(request)
-    to, cc, bcc = _one_each(request.to, request.cc, request.bcc)
+    if request.attachments:
+        _check_attachments(request)
+    to, cc, bcc = request.to, request.cc, request.bcc
+    if len(to) + len(cc) + len(bcc) > 1:
+        to, cc, bcc = _one_each(to, cc, bcc)
     hashed = [(attachment, hashlib.sha256(attachment.content).hexdigest()) for attachment in request.attachments]
     content = {
         "to": to,
