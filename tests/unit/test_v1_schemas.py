@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import re
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from gateway.errors import ApiError, ValidationFailed
 from gateway.ingest import command
 from gateway.ingest.ingest import MessageIngest
 from gateway.kit.strict_json import strict_json
+from gateway.messages import v1_schemas
 from gateway.messages.v1_schemas import parse, to_command
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
@@ -402,6 +404,10 @@ def test_u5_null_in_a_required_field_is_its_absence(field):
     assert refusal_of(a_body() | {field: None}).field == field
 
 
+def test_u5_null_in_a_list_is_no_absence():
+    assert refusal_of(a_body(bcc=[None])).field == "bcc.0"
+
+
 def test_u5_null_stays_in_metadata():
     assert json.loads(accepted(as_json(a_body(metadata={"a": None, "b": [None]}))).metadata) == {"a": None, "b": [None]}
 
@@ -412,6 +418,10 @@ def test_u5_null_stays_in_metadata():
         ({"to": "ada@example.com"}, {"to": ["ada@example.com"]}),
         ({"cc": []}, {}),
         ({"tags": None}, {}),
+        (
+            {"attachments": [{"filename": "a", "content": "", "content_type": None}]},
+            {"attachments": [{"filename": "a", "content": ""}]},
+        ),
     ],
 )
 def test_u6_two_spellings_of_one_request_have_one_fingerprint(one, other):
@@ -624,7 +634,7 @@ DOCUMENTS = st.dictionaries(st.text(max_size=5), JSON, max_size=5).filter(lambda
 
 
 def meaning(document):
-    return {name: value for name, value in document.items() if value is not None and value != []}
+    return {name: value for name, value in document.items() if value != []}
 
 
 def is_plain(document):
@@ -786,6 +796,36 @@ def test_a_text_attachment_is_stored_as_utf_8():
     message = accepted(as_json(a_body(attachments=[{"filename": "a.txt", "content": "Grüße", "encoding": "utf-8"}])))
 
     assert message.attachments[0][1] == "Grüße".encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "threads"),
+    [
+        (as_json(a_body()), 0),
+        (as_json(a_body(text="x" * 1_000_000)), 1),
+        (as_json(a_body(to=[f"a{number}@bücher.example" for number in range(301)])), 1),
+        (as_json(a_body(to=[f"a{number}@bücher.example" for number in range(301)])).replace(b"@", b"\\u0040"), 1),
+    ],
+    ids=["usual", "large", "many addresses", "many escaped addresses"],
+)
+async def test_a_body_that_takes_long_is_parsed_in_a_thread(monkeypatch, body, threads):
+    parsed_in = []
+
+    def to_command_here(body, **options):
+        parsed_in.append(threading.current_thread())
+        return to_command(body, **options)
+
+    monkeypatch.setattr(v1_schemas, "to_command", to_command_here)
+
+    command = await v1_schemas.read_command(body, header_key="k")
+
+    assert command == to_command(body, header_key="k")
+    assert [thread is not threading.main_thread() for thread in parsed_in] == [bool(threads)]
+
+
+async def test_a_fault_that_is_found_in_a_thread_is_a_refusal():
+    with pytest.raises(ValidationFailed):
+        await v1_schemas.read_command(as_json(a_body(text="x" * 1_000_000, colour="red")))
 
 
 def test_the_parser_itself_refuses_a_body_that_is_no_request():

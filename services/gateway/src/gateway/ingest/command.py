@@ -47,13 +47,14 @@ _LISTS = ("to", "cc", "bcc")
 def fingerprint(document: Mapping[str, Any]) -> bytes:
     """SHA-256 of the meaning of a request.
 
-    White space, the order of keys and the idempotency key do not count; a null or an empty list is the absence of the
-    field, and a single recipient is a list of one. Numbers in metadata count as they are written, 1 and 1.0 differ.
+    White space, the order of keys and the idempotency key do not count; an empty list is the absence of the field, as
+    null is (``document`` has none), and a single recipient is a list of one. Numbers in metadata count as they are
+    written, 1 and 1.0 differ.
     """
     means = {
         name: [value] if name in _LISTS and isinstance(value, str) else value
         for name, value in document.items()
-        if value is not None and value != [] and name != "idempotency_key"
+        if value != [] and name != "idempotency_key"
     }
     return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import orjson
@@ -19,7 +18,7 @@ from gateway.errors import ApiError, InternalError, MethodNotAllowed, TooManyReq
 from gateway.ingest.admission import AdmissionController
 from gateway.ingest.ingest import AcceptedMessage, MessageIngest
 from gateway.kit.responses import headers_of, idempotency_key_of, project_id_text, read_body, rfc3339
-from gateway.messages.v1_schemas import to_command
+from gateway.messages.v1_schemas import read_command
 from sluice.model import ids
 from sluice.runtime import metrics
 
@@ -28,7 +27,6 @@ log = structlog.get_logger()
 PATH = "/v1/messages/channel"
 _KEY_HEADER = KEY_HEADER.encode()
 _REPLAYED = (b"idempotent-replayed", b"true")
-_LARGE_BODY = 1_000_000  # bytes; parsing takes longer than the event loop can wait
 
 
 class SendFastPath:
@@ -85,11 +83,7 @@ class SendFastPath:
                 "Too many concurrent requests for this project. Retry after the delay in Retry-After."
             )
         try:
-            header_key = idempotency_key_of(headers.get(b"idempotency-key"))
-            if len(body) <= _LARGE_BODY:
-                command = to_command(body, header_key=header_key)
-            else:
-                command = await asyncio.to_thread(to_command, body, header_key=header_key)
+            command = await read_command(body, header_key=idempotency_key_of(headers.get(b"idempotency-key")))
             return await self._ingest.accept(command, principal, source="http")
         finally:
             self._admission.release(principal.project_id, acquired_at)

@@ -17,7 +17,7 @@ from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, Unavailable, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.kit.responses import idempotency_key_of
-from gateway.messages.v1_schemas import to_command
+from gateway.messages.v1_schemas import read_command
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.publisher import Publisher, wait_for_acks
@@ -74,7 +74,7 @@ class SendRequestConsumer:
             principal = await self._authenticator.authenticate(_text(_header(record, KEY_HEADER)))
             require(principal, Permission.MESSAGES_SEND)
             header_key = idempotency_key_of(_header(record, "idempotency-key"))
-            command = to_command(
+            command = await read_command(
                 record.value or b"",
                 header_key=header_key,
                 fallback_key=_positional_key(record),

@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
-    model_validator,
 )
 
 from sluice.model.address import parse_address
@@ -35,16 +34,11 @@ def _nullable(schema: dict[str, Any]) -> None:
 
 
 class RequestModel(BaseModel):
-    """Base of the models of a request body: unknown fields are refused, and null is the absence of a field."""
+    """Base of the models of a request body, from which :func:`gateway.kit.strict_json.without_nulls` removed the null
+    fields: unknown fields are refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_nullable)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and None in fields.values():
-            return {name: value for name, value in fields.items() if value is not None}
-        return fields
 
 
 def _address(text: str) -> str:

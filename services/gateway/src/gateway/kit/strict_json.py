@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 import orjson
@@ -34,6 +35,17 @@ def strict_json(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValidationFailed("The body is not a JSON object.")
     return document
+
+
+def without_nulls(value: Any, *, free: Container[str]) -> Any:
+    """``value`` without the null fields of its objects; the values of fields named in ``free`` are the caller's own."""
+    if isinstance(value, dict):
+        return {
+            name: inner if name in free else without_nulls(inner, free=free)
+            for name, inner in value.items()
+            if inner is not None
+        }
+    return [without_nulls(item, free=free) for item in value] if isinstance(value, list) else value
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
