@@ -229,6 +229,11 @@ TWILIO = Dialect(
     default_port=2581,
     read=read,
     respond=respond,
+    declines={
+        Behaviour.DECLINE: "21617",
+        Behaviour.DECLINE_ACCOUNT: '400 {"code":21608,"message":"The number is unverified. Trial accounts cannot '
+        'send messages to unverified numbers.","status":400}',
+    },
     receipts=ReceiptDialect(_write, _sign, "x-twilio-signature", other_body=lambda body: body + b"&Extra=1"),
     dashboard=TwilioDashboard,
 )
