@@ -217,7 +217,13 @@ def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> 
 
 
 def _health_outcome(event: AttemptReport) -> str:
-    """The outcome as the breaker counts it: an account that declines every message is at fault."""
+    """The outcome as the breaker counts it, decided by its scope.
+
+    An account that declines every message is at fault. A limit for one recipient or sender is no evidence about the
+    account: the breaker ignores the empty outcome.
+    """
     if event.outcome == "declined" and event.scope == Scope.ACCOUNT:
         return "provider_fault"
+    if event.outcome == "throttled" and event.scope not in (None, Scope.ACCOUNT):
+        return ""
     return event.outcome or ""

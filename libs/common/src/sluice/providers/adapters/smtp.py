@@ -199,8 +199,8 @@ REPLY_RULES = (
     _row(_CONTENT, r"5\d\d .*(spam|virus|malware|phish)", Declined(Reason.SPAM)),
     _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
     _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
-    # Later: one mailbox that is busy or greylists its senders, or the server.
-    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.2\.|4\d\d .*gr[ea]y", _GREYLISTED),
+    # Later: one mailbox that is busy or greylists its senders, one envelope with too many recipients, or the server.
+    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.(2\.|5\.3 )|4\d\d .*gr[ea]y", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),
