@@ -138,7 +138,10 @@ _LIMIT = (
 )
 _CLOSED = r"5\d\d .*(account|subscription|billing|payment|trial).*(suspend|disabled|inactive|overdue|expired|required)"
 _RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
-_FROM = r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|\bspf\b|\bdkim\b|dmarc)"
+_FROM = (
+    r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
+    r"\bspf\b|\bdkim\b|dmarc)"
+)
 _MAILBOX = (
     r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
     r"undeliverable|unrout|no mail|not here|domain)"
