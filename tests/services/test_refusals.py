@@ -1,16 +1,16 @@
 """The first provider refuses in each documented way, the second is healthy: every message is SENT through the second.
 
-Router, workers, health monitor and database are the real ones, in one process; the providers are the simulator's. After
-each refusal the first provider takes messages again: an ordinary one shows whether the refusal was held against it.
+Router, worker, health monitor and database are the real ones, in one process; the providers are the simulator's. After
+each refusal the first provider accepts again: an ordinary message shows whether the refusal counted against it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -357,6 +357,10 @@ class Installation:
         names = {self.first.id: "first", self.second.id: "second"}
         return {(row["state"], names[row["provider_id"]]) for row in await self.store.pool.fetch(query, ids)}
 
+    def apply_health(self):
+        """The router and the worker see the statuses that the health service would publish."""
+        self.health.update({one.provider_id: one for one in self.monitor.statuses(utc_now())})
+
     @property
     def first_health(self):
         found = {one.provider_id: one for one in self.monitor.statuses(utc_now())}
@@ -378,11 +382,8 @@ async def make_installation(store, certificate):  # noqa: F811
             return installation
 
         yield make
-    report = await invariants.check_window(store.pool, Window(ALL_IDS[0], ALL_IDS[1]))
+    report = await invariants.check_window(store.pool, Window(UUID(int=0), UUID(int=(1 << 128) - 1)))
     assert report.violations == []
-
-
-ALL_IDS = (a_message().id.__class__(int=0), a_message().id.__class__(int=(1 << 128) - 1))
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
@@ -393,3 +394,10 @@ async def test_f2_f3_f5_whatever_the_first_provider_refuses_the_second_one_sends
 
     assert await installation.providers_of(sent) == {("SENT", "second")}
     assert installation.first_health == refusal.health
+
+    installation.refuse(Rule())
+    installation.apply_health()
+    ordinary = await installation.send(1)
+
+    takes = "first" if refusal.health == UNMOVED else "second"
+    assert await installation.providers_of(ordinary) == {("SENT", takes)}
