@@ -302,9 +302,7 @@ class Installation:
         channel = Channel.SMS if self.refusal.dialect == "twilio" else Channel.EMAIL
         row = a_provider(priority, package=f"provider-{self.refusal.dialect}", channel=channel, name=endpoint)
         text = json.dumps(fields | credentials).encode()
-        return replace(
-            row, encrypted_credentials=CIPHER.encrypt(text, project_id=row.project_id, provider_id=row.id)
-        )
+        return replace(row, encrypted_credentials=CIPHER.encrypt(text, project_id=row.project_id, provider_id=row.id))
 
     async def send(self, count, **content):
         """Send messages; once they are settled, the health service has seen their attempts."""
