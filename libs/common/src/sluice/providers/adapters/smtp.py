@@ -132,7 +132,9 @@ _ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 _MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
 
 # Words about this client, its account, its sender, the mailbox.
-_BLOCKED = r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|\bdnsbl|\brbl\b|spamhaus|reputation|\bhelo\b|\behlo\b)"
+_BLOCKED = (
+    r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|dnsbl|\brbl\b|spamhaus|reputation|\b(helo|ehlo)\b)"
+)
 _LIMIT = (
     r"5\d\d (5\.4\.5 |.*(sending (limit|quota)|(daily|hourly|monthly|message|account).*(limit|quota)|limit exceeded))"
 )
