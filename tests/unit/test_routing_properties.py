@@ -219,7 +219,7 @@ def test_probes_into_a_provider_that_hangs_do_not_double_when_the_window_reopens
     budget = ProbeBudget()
     sent = 0
     for now in (NOON, after(pause)):
-        for number in range(attempts):
+        for _ in range(attempts):
             if budget.allow(health, now):
                 budget.consume(health, UUID(int=sent), now)
                 sent += 1

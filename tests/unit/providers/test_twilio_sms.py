@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any
@@ -13,7 +14,18 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Outcome,
+    ProviderFault,
+    RecipientRejected,
+    Refusal,
+    Scope,
+    Throttled,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
