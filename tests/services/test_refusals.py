@@ -88,6 +88,7 @@ def twilio(status: int, code: int, health: str, **changes: Any) -> Refusal:
 
 URGENT = DeliveryClass.URGENT
 NUMBER = {"from": "+15005550006"}
+ENVELOPE_FROM = {"envelopeFrom": "bounces@example.com"}
 SERVICE = {"messagingServiceSid": "MG" + "0" * 32}
 
 SMTP = [
@@ -129,6 +130,7 @@ SMTP = [
     smtp(MAIL, "450 4.7.1 slow down", SUSPENDED),
     capability(SmtpSettings(size=3000), text="x" * 9000),
     capability(SmtpSettings(utf8=False), to=("jörg@example.com",)),
+    smtp(MAIL, "553 5.7.1 Sender address rejected: not owned by user", UNHEALTHY, credentials=ENVELOPE_FROM),
     # RCPT
     smtp(RCPT, "504 5.5.2 <vm>: Helo command rejected: need fully-qualified hostname", UNHEALTHY),
     smtp(RCPT, "554 5.7.1 Client host blocked using zen.spamhaus.org", UNHEALTHY),
@@ -158,6 +160,7 @@ SMTP = [
     smtp(DOT, "550 5.7.1 The content looks like spam", UNMOVED),
     smtp(DOT, "554 5.7.1 Message refused by policy", UNMOVED),
     smtp(DOT, "554 Message rejected: Email address is not verified.", UNMOVED),
+    smtp(DOT, "554 Message rejected: Email address is not verified.", UNMOVED, credentials=ENVELOPE_FROM),
     smtp(DOT, "550 5.7.26 This mail has been blocked because the sender is unauthenticated", UNMOVED),
     smtp(DOT, "554 5.7.1 You have exceeded your daily sending limit", UNHEALTHY),
     smtp(DOT, "550 5.4.5 Daily user sending limit exceeded", UNHEALTHY),

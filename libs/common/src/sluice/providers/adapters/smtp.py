@@ -290,6 +290,11 @@ def _classify(reply: SmtpReply) -> Outcome:
     return Unknown(detail) if reply.phase is Phase.END_OF_DATA else ProviderFault(detail)
 
 
+def _names_sender(credentials: SmtpCredentials, refusal: Declined) -> bool:
+    """Whether the account names the sender of the envelope; after the data a server judges the header's."""
+    return credentials.envelope_from is not None and not refusal.detail.startswith(f"{Phase.END_OF_DATA}:")
+
+
 def _enhanced(reply: SmtpReply) -> str:
     """The enhanced code in normal form; "-" when there is none or its class contradicts the basic code."""
     found = _ENHANCED_CODE.match(reply.text)
@@ -319,6 +324,6 @@ SMTP = Package(
     supports_attachments=True,
     supports_html=True,
     separate_envelope=True,
-    names_sender=lambda credentials: credentials.envelope_from is not None,
+    names_sender=_names_sender,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )
