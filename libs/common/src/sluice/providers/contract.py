@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import AuthFailed, Divided, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Declined, Divided, Outcome, ProviderFault
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
