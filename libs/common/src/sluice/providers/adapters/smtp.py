@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, SecretStr
 
+from sluice.model.address import Address, parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
@@ -28,7 +29,6 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
-from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
@@ -132,11 +132,18 @@ _ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 _MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
 
 # Words about this client, its account, its sender, the mailbox.
-_BLOCKED = r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|\bdnsbl|\brbl\b|spamhaus|reputation|\bhelo\b|\behlo\b)"
-_LIMIT = r"5\d\d (5\.4\.5 |.*(sending (limit|quota)|(daily|hourly|monthly|message|account).*(limit|quota)|limit exceeded))"
+_BLOCKED = (
+    r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|dnsbl|\brbl\b|spamhaus|reputation|\b(helo|ehlo)\b)"
+)
+_LIMIT = (
+    r"5\d\d (5\.4\.5 |.*(sending (limit|quota)|(daily|hourly|monthly|message|account).*(limit|quota)|limit exceeded))"
+)
 _CLOSED = r"5\d\d .*(account|subscription|billing|payment|trial).*(suspend|disabled|inactive|overdue|expired|required)"
 _RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
-_FROM = r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|\bspf\b|\bdkim\b|dmarc)"
+_FROM = (
+    r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
+    r"\bspf\b|\bdkim\b|dmarc)"
+)
 _MAILBOX = (
     r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
     r"undeliverable|unrout|no mail|not here|domain)"

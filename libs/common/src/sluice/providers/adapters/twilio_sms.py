@@ -152,9 +152,9 @@ ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason, Refusal]] = {
     30019: (EventType.BOUNCED, Reason.FULL, Declined(Reason.FULL)),
     21610: (EventType.BOUNCED, Reason.UNSUBSCRIBED, RecipientRejected(Reason.UNSUBSCRIBED)),
     30007: (EventType.FAILED, Reason.SPAM, Declined(Reason.SPAM)),
-    **{code: (EventType.FAILED, Reason.INVALID_CONTENT, _INVALID) for code in (30014, 30015, 30016)},
+    **dict.fromkeys((30014, 30015, 30016), (EventType.FAILED, Reason.INVALID_CONTENT, _INVALID)),
     30002: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed()),
-    **{code: (EventType.FAILED, Reason.SENDER, _SENDER) for code in (30018, 30024, 30032, 30033, 30034, 30035)},
+    **dict.fromkeys((30018, 30024, 30032, 30033, 30034, 30035), (EventType.FAILED, Reason.SENDER, _SENDER)),
     **{code: (EventType.FAILED, Reason.QUOTA, Throttled()) for code in (30022, 30023, 30027)},
 }
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
