@@ -18,10 +18,12 @@ from sluice.model.message import Channel, Sms
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Outcome,
     ProviderFault,
     RecipientRejected,
     Refusal,
+    Scope,
     Throttled,
     Unknown,
 )
@@ -94,45 +96,47 @@ def _codes(refusal: Refusal, *codes: int) -> dict[int, Refusal]:
     return dict.fromkeys(codes, refusal)
 
 
-def _rejected(reason: Reason, *codes: int) -> dict[int, Refusal]:
-    return _codes(RecipientRejected(reason), *codes)
-
+_INVALID = Declined(Reason.INVALID_CONTENT)
+_SENDER = Declined(Reason.SENDER)
+_SENDER_SETTING = Declined(Reason.SENDER, scope=Scope.ACCOUNT)
+_TRIAL = Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)
 
 ERROR_CODES: Mapping[int, Refusal] = {
     **_codes(AuthFailed(), 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
-    **_codes(AuthFailed(), 10002, 21607, 21608, 21219),  # limits of a trial account
-    **_codes(AuthFailed(), 20004, 21609),  # our own configuration
-    **_rejected(Reason.INVALID_CONTENT, 20001, 20422),
+    **_codes(AuthFailed(), 21609),  # the callback URL, which is the installation's and in every request
+    **_codes(_TRIAL, 10002, 21607, 21608, 21219),
     **_codes(Unknown(), 20409, 20500),
     **_codes(ProviderFault(), 20410, 20503, 21619, 21730),
-    **_codes(Throttled(), 20429, 21611, 14107),
-    **_rejected(Reason.INVALID_ADDRESS, 21211, 21217, 21401, 21421, 21604),
-    **_rejected(Reason.UNREACHABLE, 21214),
-    **_rejected(Reason.TOO_LARGE, 21605, 21617),
-    **_rejected(Reason.INVALID_CONTENT, 21602, 21618, 21620),
-    **_rejected(Reason.UNSUBSCRIBED, 21610),  # the recipient sent STOP to this sender
-    **_rejected(Reason.UNKNOWN_RECIPIENT, 21614, 21635),  # not a mobile number
-    **_rejected(Reason.POLICY, 21624, 90007, 30045, 21653, 21910),
-    # "Route": this account cannot reach this number this way. AuthFailed would suspend the account for every
-    # other country as well, so both rows only move the message on to the next provider.
-    **_codes(ProviderFault(), 21408, 21612),
-    **_codes(AuthFailed(), 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660),
-    **_codes(AuthFailed(), 21701, 21702, 21703, 21704, 21705),
-    **_codes(AuthFailed(), 21708, 21709, 21711, 21712),
+    **_codes(Throttled(), 20429),
+    **_codes(Throttled(scope=Scope.SENDER), 21611),  # the queue of this sender is full
+    **_codes(Throttled(scope=Scope.PAIR), 14107),  # a loop of replies between two numbers
+    # About the recipient.
+    **_codes(RecipientRejected(Reason.INVALID_ADDRESS), 21211, 21217, 21401, 21421),
+    **_codes(RecipientRejected(Reason.UNREACHABLE), 21214),
+    **_codes(RecipientRejected(Reason.UNSUBSCRIBED), 21610),  # the recipient sent STOP to this sender
+    **_codes(RecipientRejected(Reason.UNKNOWN_RECIPIENT), 21614, 21635),  # not a mobile number
+    # About the message, or how the request was built.
+    **_codes(_INVALID, 20001, 20004, 20422, 21602, 21604, 21618, 21620, 21624, 90007, 30045, 21653, 21910),
+    **_codes(Declined(Reason.TOO_LARGE), 21605, 21617),
+    **_codes(Declined(Reason.UNSUPPORTED), 21408, 21612),  # this account does not reach this country or number
+    **_codes(_SENDER, 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660, 21708, 21709),
+    **_codes(_SENDER_SETTING, 21701, 21702, 21703, 21704, 21705, 21711, 21712),  # the messaging service
     # Channels other than SMS; listed so that they are recognised.
     **_codes(AuthFailed(), 63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035),
-    **_rejected(Reason.OTHER, 63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031)),
-    **_rejected(Reason.OTHER, 63034, 63037, 63040, 63041, 63042, 63014, 63032, 63033, 63016),
+    **_codes(RecipientRejected(Reason.OTHER), 63003, 63024, 63031),
+    **_codes(RecipientRejected(Reason.BLOCKED), 63014, 63032, 63033),
+    **_codes(_INVALID, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031), 63034, 63037, 63040, 63041, 63042),
+    **_codes(Declined(Reason.POLICY), 63016),  # outside of the conversation window
     **_codes(ProviderFault(), 63009, 63010, 63011, 63012, 63023, 63036),
     **_codes(Throttled(), 63017, 63018, 63038, 63039),
 }
 STATUS_FALLBACK: Mapping[int, Refusal] = {
-    400: RecipientRejected(Reason.INVALID_CONTENT),
+    400: _INVALID,
     401: AuthFailed(),
     403: AuthFailed(),
     404: AuthFailed(),
     409: Unknown(),
-    422: RecipientRejected(Reason.INVALID_CONTENT),
+    422: _INVALID,
     429: Throttled(),
 }
 # Codes of a message that was created and then failed. What they say in a receipt ("undelivered"): an event type and a
@@ -145,17 +149,12 @@ ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason, Refusal]] = {
     30004: (EventType.BOUNCED, Reason.BLOCKED, RecipientRejected(Reason.BLOCKED)),
     30005: (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     30006: (EventType.BOUNCED, Reason.UNREACHABLE, RecipientRejected(Reason.UNREACHABLE)),
-    30019: (EventType.BOUNCED, Reason.FULL, RecipientRejected(Reason.FULL)),
+    30019: (EventType.BOUNCED, Reason.FULL, Declined(Reason.FULL)),
     21610: (EventType.BOUNCED, Reason.UNSUBSCRIBED, RecipientRejected(Reason.UNSUBSCRIBED)),
-    30007: (EventType.FAILED, Reason.SPAM, RecipientRejected(Reason.SPAM)),
-    **{
-        code: (EventType.FAILED, Reason.INVALID_CONTENT, RecipientRejected(Reason.INVALID_CONTENT))
-        for code in (30014, 30015, 30016)
-    },
-    **{
-        code: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed())
-        for code in (30002, 30018, 30024, 30032, 30033, 30034, 30035)
-    },
+    30007: (EventType.FAILED, Reason.SPAM, Declined(Reason.SPAM)),
+    **dict.fromkeys((30014, 30015, 30016), (EventType.FAILED, Reason.INVALID_CONTENT, _INVALID)),
+    30002: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed()),
+    **dict.fromkeys((30018, 30024, 30032, 30033, 30034, 30035), (EventType.FAILED, Reason.SENDER, _SENDER)),
     **{code: (EventType.FAILED, Reason.QUOTA, Throttled()) for code in (30022, 30023, 30027)},
 }
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
@@ -250,4 +249,5 @@ TWILIO = Package(
     docs_url="https://www.twilio.com/docs/messaging/api/message-resource",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,
+    names_sender=lambda account: account.from_ is not None or account.messaging_service_sid is not None,
 )
