@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
+from sluice_simulator.dialects.meta_cloud import META_CLOUD
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
@@ -16,6 +17,7 @@ DIALECTS: Mapping[str, Dialect] = {
         SMTP,
         RESEND,
         TWILIO,
+        META_CLOUD,
         TELEGRAM,
     )
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
@@ -24,6 +25,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         SMTP,
         RESEND,
         TWILIO,
+        META_CLOUD,
         TELEGRAM,
         SANDBOX,
     )
