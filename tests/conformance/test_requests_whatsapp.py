@@ -25,7 +25,7 @@ from tests.conformance.conftest import SPECS, Conforms, spec
 from tests.conformance.messages import whatsapp_messages
 from tests.unit.providers.examples import NOON, content_for, credentials_of, outbound
 
-PACKAGES = [get_package(name) for name in ("provider-meta-cloud",)]
+PACKAGES = [get_package(name) for name in ("provider-meta-cloud", "provider-360dialog")]
 every_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 
 

@@ -1,4 +1,7 @@
-"""pywa, an independent client of Meta's Cloud API (Meta has none for Python), at the simulator's dialects."""
+"""pywa, an independent client of Meta's Cloud API (Meta has none for Python), at the simulator's dialects.
+
+360dialog has no client either. Its API differs in the address and the header of the key only, which a hook changes.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,20 @@ def client(simulator: ThreadedSimulator) -> Iterator[WhatsApp]:
     with httpx.Client() as session:
         found = WhatsApp(PHONE, "EAAB-token", session=session)
         session.base_url = httpx.URL(f"{simulator.url('meta-cloud')}/v23.0")
+        yield found
+
+
+def as_360dialog(request: httpx.Request) -> None:
+    request.url = request.url.copy_with(path="/messages")
+    request.headers["D360-API-KEY"] = "d360-key"
+    del request.headers["authorization"]
+
+
+@pytest.fixture
+def client_360dialog(simulator: ThreadedSimulator) -> Iterator[WhatsApp]:
+    with httpx.Client(event_hooks={"request": [as_360dialog]}) as session:
+        found = WhatsApp(PHONE, "EAAB-token", session=session)
+        session.base_url = httpx.URL(f"{simulator.url('360dialog')}/v23.0")
         yield found
 
 
@@ -95,3 +112,30 @@ def test_it_verifies_and_reads_a_status(client: WhatsApp, simulator: ThreadedSim
     }
     (failed,) = [status for status in statuses if status.status is MessageStatusType.FAILED]
     assert isinstance(failed.error, errors.ReEngagementMessage)
+
+
+def test_it_sends_through_360dialog(client_360dialog: WhatsApp) -> None:
+    sent = client_360dialog.send_message(to="15557654321", text="Grüße 🙂", tracker="att_1")
+
+    assert sent.id.startswith("wamid.")
+
+
+def test_it_understands_metas_refusal_through_360dialog(
+    client_360dialog: WhatsApp, simulator: ThreadedSimulator
+) -> None:
+    with (
+        simulator.behaving("360dialog", behaviour="reject", code="131047"),
+        pytest.raises(errors.ReEngagementMessage),
+    ):
+        client_360dialog.send_message(to="15557654321", text="x")
+
+
+def test_it_reads_a_status_of_360dialog(client_360dialog: WhatsApp, simulator: ThreadedSimulator, inbox: Inbox) -> None:
+    receipts = {"kinds": ["delivered"], "delay": 0}
+    webhooks = {"*": {"url": inbox.url, "secret": "unguessable-token-of-the-url"}}
+    with simulator.behaving("360dialog", receipts=receipts, webhooks=webhooks):
+        sent = client_360dialog.send_message(to="15557654321", text="x", tracker="att_1")
+
+    ((_, body),) = inbox.calls
+    status = MessageStatus.from_update(client_360dialog, json.loads(body))
+    assert (status.id, status.status, status.tracker) == (sent.id, MessageStatusType.DELIVERED, "att_1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
+from sluice_simulator.dialects.dialog360 import DIALOG_360
 from sluice_simulator.dialects.meta_cloud import META_CLOUD
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
@@ -18,6 +19,7 @@ DIALECTS: Mapping[str, Dialect] = {
         RESEND,
         TWILIO,
         META_CLOUD,
+        DIALOG_360,
         TELEGRAM,
     )
 }

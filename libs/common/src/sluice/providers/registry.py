@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.dialog360 import DIALOG_360
 from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
@@ -26,6 +27,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         RESEND,
         TWILIO,
         META_CLOUD,
+        DIALOG_360,
         TELEGRAM,
         SANDBOX,
     )
