@@ -11,6 +11,7 @@ from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
 from sluice_simulator.dialects.twilio_sms import TWILIO
+from sluice_simulator.dialects.twilio_whatsapp import TWILIO_WHATSAPP
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
@@ -20,6 +21,7 @@ DIALECTS: Mapping[str, Dialect] = {
         TWILIO,
         META_CLOUD,
         DIALOG_360,
+        TWILIO_WHATSAPP,
         TELEGRAM,
     )
 }

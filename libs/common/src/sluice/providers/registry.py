@@ -16,6 +16,7 @@ from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.telegram import TELEGRAM
 from sluice.providers.adapters.twilio_sms import TWILIO
+from sluice.providers.adapters.twilio_whatsapp import TWILIO_WHATSAPP
 from sluice.providers.contract import AnyPackage, Package
 
 ENTRY_POINTS = "sluice.providers"  # the group in which a third party's distribution names its Package object
@@ -28,6 +29,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         TWILIO,
         META_CLOUD,
         DIALOG_360,
+        TWILIO_WHATSAPP,
         TELEGRAM,
         SANDBOX,
     )
