@@ -8,6 +8,7 @@ from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.dialog360 import DIALOG_360
 from sluice_simulator.dialects.meta_cloud import META_CLOUD
 from sluice_simulator.dialects.resend import RESEND
+from sluice_simulator.dialects.signal import SIGNAL
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
 from sluice_simulator.dialects.twilio_sms import TWILIO
@@ -23,5 +24,6 @@ DIALECTS: Mapping[str, Dialect] = {
         DIALOG_360,
         TWILIO_WHATSAPP,
         TELEGRAM,
+        SIGNAL,
     )
 }

@@ -13,6 +13,7 @@ from sluice.providers.adapters.dialog360 import DIALOG_360
 from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.signal import SIGNAL
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.telegram import TELEGRAM
 from sluice.providers.adapters.twilio_sms import TWILIO
@@ -31,6 +32,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         DIALOG_360,
         TWILIO_WHATSAPP,
         TELEGRAM,
+        SIGNAL,
         SANDBOX,
     )
 }

@@ -20,7 +20,7 @@ from sluice.providers.contract import Credentials, InvalidReceiptSignatureError,
 from sluice.providers.kit.credentials import BASE_URL
 from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.requests import endpoint, post_form
+from sluice.providers.kit.requests import basic, endpoint, post_form
 from sluice.providers.kit.responses import json_object
 from sluice.providers.kit.signatures import require_match, require_secret
 
@@ -64,8 +64,7 @@ class TwilioAccount(Credentials):
         user, secret = self.account_sid, self.auth_token
         if self.api_key_sid and self.api_key_secret:
             user, secret = self.api_key_sid, self.api_key_secret
-        password = secret.get_secret_value() if secret else ""
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        return basic(user, secret.get_secret_value() if secret else "")
 
 
 def post_message(message: OutboundMessage, account: TwilioAccount, fields: Mapping[str, str]) -> httpx.Request:

@@ -35,9 +35,10 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.error_table import reason_of, rows
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.responses import json_object, text_of
+from sluice.providers.kit.responses import json_object, object_of, text_of
 from sluice.providers.kit.times import parse_unix_time
 
+_WAMID = re.compile(r"[!-~]{1,500}")
 _DIGITS = re.compile(r"\+?([1-9][0-9]{5,14})")
 
 
@@ -110,8 +111,7 @@ RATE_CODES = frozenset({4, 17, 80007, 130429})  # of the account, whose wait a h
 
 def error_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The ``error`` object of a response; empty when there is none."""
-    error = body.get("error")
-    return error if isinstance(error, dict) else {}
+    return object_of(body, "error")
 
 
 def code_of(error: Mapping[str, Any]) -> int | None:
@@ -133,10 +133,16 @@ def accepted(response: httpx.Response) -> Accepted | None:
     body = json_object(response.content)
     messages = body.get("messages")
     first = messages[0] if isinstance(messages, list) and messages else None
-    wamid = text_of(first.get("id"), 512) if isinstance(first, dict) else None
+    wamid = _wamid(first) if isinstance(first, dict) else None
     if not response.is_success or wamid is None or "error" in body:
         return None
     return Accepted(wamid, receipt_ids=(wamid,))
+
+
+def _wamid(message: Mapping[str, Any]) -> str | None:
+    """Meta's id of a message: opaque, some 60 characters long, at most a few hundred."""
+    wamid = message.get("id")
+    return wamid if isinstance(wamid, str) and _WAMID.fullmatch(wamid) else None
 
 
 # Statuses and inbound messages -----------------------------------------------------------------------------
@@ -160,11 +166,10 @@ def read_events(body: bytes, *, phone_number_id: str | None = None, waba_id: str
         if waba_id is not None and entry.get("id") != waba_id:
             continue
         for change in _objects(entry, "changes"):
-            value = change.get("value")
-            if change.get("field") != "messages" or not isinstance(value, dict):
+            value = object_of(change, "value")
+            sender = object_of(value, "metadata")
+            if change.get("field") != "messages":
                 continue
-            metadata = value.get("metadata")
-            sender = metadata if isinstance(metadata, dict) else {}
             if phone_number_id is not None and sender.get("phone_number_id") != phone_number_id:
                 continue
             events += (event for status in _objects(value, "statuses") for event in _receipts(status))
@@ -178,7 +183,7 @@ def _objects(owner: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _receipts(status: Mapping[str, Any]) -> Iterator[DeliveryReceipt]:
-    wamid, word = text_of(status.get("id"), 512), text_of(status.get("status")) or ""
+    wamid, word = _wamid(status), text_of(status.get("status")) or ""
     error = next(_objects(status, "errors"), {})
     code = code_of(error)
     for type_ in EVENT_TYPES.get(word, ()) if wamid else ():
@@ -208,14 +213,13 @@ def _reason(code: int | None) -> Reason:
 
 
 def _inbound(message: Mapping[str, Any], sender: Mapping[str, Any]) -> InboundMessage | None:
-    wamid, writer = text_of(message.get("id"), 512), text_of(message.get("from"))
+    wamid, writer = _wamid(message), text_of(message.get("from"))
     if wamid is None or writer is None:
         return None
-    text = message.get("text")
     return InboundMessage(
         inbound_id=wamid,
         sender=writer,
-        text=text_of(text.get("body"), 4096) or "" if isinstance(text, dict) else "",
+        text=text_of(object_of(message, "text").get("body"), 4096) or "",
         recipient=text_of(sender.get("display_phone_number")),
         occurred_at=_time(message.get("timestamp")),
     )
