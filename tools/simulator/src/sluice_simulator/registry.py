@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.dialog360 import DIALOG_360
+from sluice_simulator.dialects.fcm import FCM
 from sluice_simulator.dialects.meta_cloud import META_CLOUD
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.signal import SIGNAL
@@ -25,5 +26,6 @@ DIALECTS: Mapping[str, Dialect] = {
         TWILIO_WHATSAPP,
         TELEGRAM,
         SIGNAL,
+        FCM,
     )
 }

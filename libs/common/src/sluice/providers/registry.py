@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from sluice.providers.adapters.dialog360 import DIALOG_360
+from sluice.providers.adapters.fcm import FCM
 from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
@@ -33,6 +34,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         TWILIO_WHATSAPP,
         TELEGRAM,
         SIGNAL,
+        FCM,
         SANDBOX,
     )
 }
