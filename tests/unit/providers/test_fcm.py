@@ -210,6 +210,7 @@ def test_a_key_from_an_environment_variable_is_read() -> None:
                 a_file(type="authorized_user"),
                 a_file(project_id=None),
                 a_file(project_id="a/b"),
+                a_file(project_id="a\n"),
                 a_file(client_email=None),
                 a_file(client_email=7),
                 a_file(private_key=None),

@@ -104,7 +104,7 @@ def classify(response: httpx.Response) -> Outcome:
         return _CODES.outcome(response, code, words_of(error))
     text = response.content.decode("utf-8", "replace")
     known = (key for key in ERROR_TEXTS if key[0] == response.status_code and key[1] in text.lower())
-    words = words_of(error) or (text if text.isprintable() and "<" not in text else "")
+    words = words_of(error) or ("" if "<" in text else text[:1000])  # no page of a proxy
     return (_OWN_FAULTS if body else _TEXTS).outcome(response, next(known, None), words)
 
 

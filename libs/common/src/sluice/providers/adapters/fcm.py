@@ -70,7 +70,7 @@ class FcmCredentials(Credentials):
         if file is not None:
             account = json_object(file.get_secret_value().encode())
             project = text_of(account.get("project_id")) or ""
-            if account.get("type") != "service_account" or not re.match(_PROJECT_ID, project):
+            if account.get("type") != "service_account" or not re.fullmatch(_PROJECT_ID, project):
                 raise ValueError("not the JSON file of a service account")
             if not text_of(account.get("client_email")) or not text_of(account.get("private_key")):
                 raise ValueError("the JSON file has no client_email or no private_key")
@@ -118,7 +118,7 @@ def build(message: OutboundMessage, credentials: FcmCredentials) -> httpx.Reques
 def _target(recipient: str) -> dict[str, str]:
     kind, _, name = recipient.partition(":")
     if kind == "user":
-        raise UnsupportedMessageError("FCM knows devices and topics, and no users")
+        raise UnsupportedMessageError("FCM has devices and topics, but no users")
     if kind != "topic":
         return {"token": recipient}
     if not _TOPIC.fullmatch(name):
@@ -164,7 +164,7 @@ ERROR_CODES: Mapping[str, Refusal] = {
     "SENDER_ID_MISMATCH": Declined(Reason.SENDER),  # a device of another project, whose account may send to it
     **rows(Declined(Reason.CREDENTIALS), "THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR"),  # of one platform only
     "INVALID_ARGUMENT": Declined(Reason.INVALID_CONTENT),
-    **rows(Declined(Reason.OTHER), "FAILED_PRECONDITION", "OUT_OF_RANGE", "ABORTED"),
+    **rows(Declined(Reason.OTHER), "FAILED_PRECONDITION", "OUT_OF_RANGE"),
     **rows(Throttled(retry_after=timedelta(seconds=60)), "QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"),
     **rows(AuthFailed(), "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"),
     **rows(ProviderFault(), "UNAVAILABLE", "INTERNAL", "UNSPECIFIED_ERROR", "UNKNOWN"),
