@@ -8,6 +8,7 @@ from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
+from sluice_simulator.dialects.termii import TERMII
 from sluice_simulator.dialects.twilio_sms import TWILIO
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -16,6 +17,7 @@ DIALECTS: Mapping[str, Dialect] = {
         SMTP,
         RESEND,
         TWILIO,
+        TERMII,
         TELEGRAM,
     )
 }

@@ -13,6 +13,7 @@ from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.telegram import TELEGRAM
+from sluice.providers.adapters.termii import TERMII
 from sluice.providers.adapters.twilio_sms import TWILIO
 from sluice.providers.contract import AnyPackage, Package
 
@@ -24,6 +25,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         SMTP,
         RESEND,
         TWILIO,
+        TERMII,
         TELEGRAM,
         SANDBOX,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from sluice.providers.kit.times import parse_http_date
 
 MIN_RETRY_AFTER = timedelta(seconds=1)
 MAX_RETRY_AFTER = timedelta(hours=1)  # also the wait after a used-up quota, which names no time
+_IDENTIFIER = re.compile(r"[!-~]{1,200}")
 
 
 def json_object(content: bytes) -> dict[str, Any]:
@@ -21,6 +24,22 @@ def json_object(content: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def exact_json_object(content: bytes) -> dict[str, Any]:
+    """As :func:`json_object`, with every number as the text that it was written as: an id can exceed 64 bits."""
+    if not json_object(content):  # orjson refuses what json accepts: NaN, half a character
+        return {}
+    try:
+        body: dict[str, Any] = json.loads(content, parse_int=str, parse_float=str)
+    except RecursionError:
+        return {}
+    return body
+
+
+def identifier(value: object) -> str | None:
+    """``value`` if it is an id as providers assign them: 1 to 200 printable ASCII characters without blanks."""
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
 
 
 def text_of(value: object, limit: int = 320) -> str | None:
