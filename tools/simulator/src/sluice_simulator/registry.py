@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
+from sluice_simulator.dialects.africastalking import AFRICASTALKING
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
@@ -18,6 +19,7 @@ DIALECTS: Mapping[str, Dialect] = {
         RESEND,
         TWILIO,
         TERMII,
+        AFRICASTALKING,
         TELEGRAM,
     )
 }

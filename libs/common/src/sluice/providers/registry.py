@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.africastalking import AFRICASTALKING
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
@@ -26,6 +27,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         RESEND,
         TWILIO,
         TERMII,
+        AFRICASTALKING,
         TELEGRAM,
         SANDBOX,
     )
