@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.africastalking import AFRICASTALKING
+from sluice_simulator.dialects.infobip import INFOBIP
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
@@ -20,6 +21,7 @@ DIALECTS: Mapping[str, Dialect] = {
         TWILIO,
         TERMII,
         AFRICASTALKING,
+        INFOBIP,
         TELEGRAM,
     )
 }

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from sluice.providers.adapters.africastalking import AFRICASTALKING
+from sluice.providers.adapters.infobip import INFOBIP
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
@@ -28,6 +29,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         TWILIO,
         TERMII,
         AFRICASTALKING,
+        INFOBIP,
         TELEGRAM,
         SANDBOX,
     )
