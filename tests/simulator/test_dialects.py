@@ -74,7 +74,7 @@ async def test_every_behaviour_has_its_outcome(
 
         with virtual_time():
             found = await call_provider(
-                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
+                package, outbound(content_for(package), attempted_at=utc_now()), credentials, transports, deadline=SHORT
             )
 
         assert isinstance(found, outcomes)
@@ -92,7 +92,7 @@ async def receipts_of(
 ) -> tuple[OutboundMessage, Accepted, list[FakeRequest]]:
     """A message, its acceptance, and the webhook requests that follow."""
     package = get_package(dialect.package)
-    message = outbound(content_for(package), callback_url=inbox.url)
+    message = outbound(content_for(package), callback_url=inbox.url, attempted_at=utc_now())
     async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
         request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
         accepted = package.classify(await http.exchange(request, deadline=10))

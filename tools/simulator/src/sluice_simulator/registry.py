@@ -9,6 +9,7 @@ from sluice_simulator.dialects.africastalking import AFRICASTALKING
 from sluice_simulator.dialects.infobip import INFOBIP
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.smtp import SMTP
+from sluice_simulator.dialects.sns import SNS
 from sluice_simulator.dialects.telegram import TELEGRAM
 from sluice_simulator.dialects.termii import TERMII
 from sluice_simulator.dialects.twilio_sms import TWILIO
@@ -22,6 +23,7 @@ DIALECTS: Mapping[str, Dialect] = {
         TERMII,
         AFRICASTALKING,
         INFOBIP,
+        SNS,
         TELEGRAM,
     )
 }

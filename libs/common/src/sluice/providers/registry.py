@@ -14,6 +14,7 @@ from sluice.providers.adapters.infobip import INFOBIP
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
+from sluice.providers.adapters.sns import SNS
 from sluice.providers.adapters.telegram import TELEGRAM
 from sluice.providers.adapters.termii import TERMII
 from sluice.providers.adapters.twilio_sms import TWILIO
@@ -30,6 +31,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         TERMII,
         AFRICASTALKING,
         INFOBIP,
+        SNS,
         TELEGRAM,
         SANDBOX,
     )

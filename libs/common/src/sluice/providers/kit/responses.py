@@ -6,6 +6,7 @@ import json
 import re
 from datetime import timedelta
 from typing import Any
+from xml.parsers.expat import ExpatError, ParserCreate
 
 import httpx
 import orjson
@@ -14,6 +15,7 @@ from sluice.providers.kit.times import parse_http_date
 
 MIN_RETRY_AFTER = timedelta(seconds=1)
 MAX_RETRY_AFTER = timedelta(hours=1)  # also the wait after a used-up quota, which names no time
+_MAX_DEPTH = 20
 _IDENTIFIER = re.compile(r"[!-~]{1,200}")
 
 
@@ -45,6 +47,40 @@ def identifier(value: object) -> str | None:
 def text_of(value: object, limit: int = 320) -> str | None:
     """``value`` if it is a text and not empty, cut at ``limit`` characters."""
     return value[:limit] if isinstance(value, str) and value else None
+
+
+def xml_texts(content: bytes) -> dict[str, str]:
+    """The texts of an XML document by their path of local names ("Error/Code"), the first of each.
+
+    Empty when it is not well-formed, nested deeper than any response, or has a document type: that could define
+    entities.
+    """
+    parser = ParserCreate(namespace_separator=" ")
+    path: list[str] = []
+    words: list[str] = []
+    texts: dict[str, str] = {}
+
+    def start(name: str, _: object) -> None:
+        path.append(name.rpartition(" ")[2])
+        words.clear()
+        if len(path) > _MAX_DEPTH:
+            raise ValueError("nested too deep")
+
+    def end(_: str) -> None:
+        texts.setdefault("/".join(path), "".join(words))
+        path.pop()
+        words.clear()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = words.append, refuse
+    try:
+        parser.Parse(content, True)
+    except (ExpatError, ValueError, LookupError):  # LookupError: an unknown encoding
+        return {}
+    return texts
 
 
 def describe(response: httpx.Response, *words: object) -> str:
