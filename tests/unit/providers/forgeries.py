@@ -101,6 +101,7 @@ class Genuine:
     covers_url: bool = False
     lifetime: timedelta | None = None  # an older or newer signature is refused
     ignores_case: bool = False
+    also_genuine: frozenset[str] = frozenset()  # names of forgeries that are other forms of the provider's signature
     more: Callable[[WebhookRequest], Iterable[Forgery]] = lambda signed: ()  # what only this scheme has
 
     @property
@@ -152,7 +153,8 @@ def forgeries(genuine: Genuine) -> Iterator[Forgery]:
         *genuine.more(signed),
     ):
         assert forged != signed, name
-        yield name, forged
+        if name not in genuine.also_genuine:
+            yield name, forged
 
 
 def _values(genuine: Genuine, signed: WebhookRequest) -> Iterator[Forgery]:
