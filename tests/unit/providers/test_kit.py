@@ -23,7 +23,7 @@ from sluice.providers.contract import Credentials, InvalidReceiptSignatureError
 from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable, reason_of, rows
 from sluice.providers.kit.requests import basic
-from sluice.providers.kit.responses import object_of
+from sluice.providers.kit.responses import exact_json_object, identifier, object_of, xml_texts
 from sluice.providers.kit.signatures import require_match, verify_hmac_sha256, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
 from tests.unit.providers.examples import a_receipt
@@ -91,6 +91,10 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
         (parse_http_date("soon"), None),
         (parse_unix_time(int(NOON.timestamp())), NOON),
         (parse_unix_time(10**30), None),
+        (parse_unix_time(10**11), None),
+        (parse_iso_time("9999-12-31T23:59:59"), None),
+        (parse_iso_time("0001-01-01T00:00:00+14:00"), None),
+        (parse_http_date("Mon, 04 May 2626 12:00:00 GMT"), None),
         (parse_unix_time("7"), None),
     ],
 )
@@ -173,3 +177,42 @@ def test_an_hmac_of_the_body_is_verified() -> None:
     for other in (None, SecretStr(""), SecretStr("jefe")):
         with pytest.raises(InvalidReceiptSignatureError):
             verify_hmac_sha256(body, other, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a":902026010211300900000000001,"b":1.50}', {"a": "902026010211300900000000001", "b": "1.50"}),
+        (b'{"a":{"b":[1]}}', {"a": {"b": ["1"]}}),
+        *[(odd, {}) for odd in (b"", b"[]", b"7", b"{", b'{"a":NaN}', b'{"a":"\\ud800"}', b"\xff", b'{"a":' * 5000)],
+    ],
+)
+def test_numbers_are_read_without_loss(content: bytes, expected: object) -> None:
+    assert exact_json_object(content) == expected
+
+
+@pytest.mark.parametrize("value", ["", " ", "a b", "a\n", "\x00", "é", "x" * 201, None, 7, True, ["a"], {"a": 1}])
+def test_what_is_no_identifier(value: object) -> None:
+    assert identifier(value) is None
+
+
+@pytest.mark.parametrize("value", ["3017", "ATXid_01-2", "x" * 200])
+def test_what_is_an_identifier(value: str) -> None:
+    assert identifier(value) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'<a xmlns="http://x/"><b>1</b><b>2</b><n:c xmlns:n="y">&lt;3</n:c></a>', {"a/b": "1", "a/c": "<3", "a": ""}),
+        (b"<a><b/></a>", {"a/b": "", "a": ""}),
+        (b"<a>1<!-- x -->2</a>", {"a": "12"}),
+        *[(odd, {}) for odd in (b"", b"<a>", b"<a></b>", b"<a/><b/>", b"{}", b"\xff\xfe<", b"<a>" * 50)],
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', {}),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', {}),
+        (b'<?xml version="1.0" encoding="none-such"?><a/>', {}),
+        (b'<?xml version="1.0" encoding="rot13"?><a/>', {}),
+    ],
+)
+def test_texts_of_xml(content: bytes, expected: dict[str, str]) -> None:
+    assert xml_texts(content) == expected
