@@ -19,6 +19,7 @@ from sluice.model.outcome import (
 )
 from sluice.providers.contract import (
     RECEIPT_TYPES,
+    AnyPackage,
     DeliveryReceipt,
     InvalidReceiptSignatureError,
     OutboundMessage,
@@ -76,9 +77,7 @@ async def test_every_behaviour_has_its_outcome(
         credentials = credentials_of(package, baseUrl=simulator.url("one"))
 
         with virtual_time():
-            found = await call_provider(
-                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
-            )
+            found = await call_provider(package, message_for(package), credentials, transports, deadline=SHORT)
 
         assert isinstance(found, outcomes)
         assert len(simulator.calls) == 1  # the transport repeats nothing
@@ -86,6 +85,11 @@ async def test_every_behaviour_has_its_outcome(
             wanted = Scope.ACCOUNT if behaviour is Behaviour.DECLINE_ACCOUNT else Scope.MESSAGE
             assert isinstance(found, Declined)
             assert found.scope is wanted
+
+
+def message_for(package: AnyPackage, **changes: Any) -> OutboundMessage:
+    token = sample_of(package).access_token
+    return outbound(content_for(package), access_token=token, attempted_at=utc_now(), **changes)
 
 
 def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenario:
@@ -96,15 +100,16 @@ def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenar
 
 async def receipts_of(
     dialect: Dialect, inbox: WebhookInbox, http: HttpTransport, **receipts: Any
-) -> tuple[OutboundMessage, list[FakeRequest]]:
-    """A message, and the webhook requests that follow its acceptance."""
+) -> tuple[OutboundMessage, Accepted, list[FakeRequest]]:
+    """A message, its acceptance, and the webhook requests that follow."""
     package = get_package(dialect.package)
-    message = outbound(content_for(package), callback_url=inbox.url)
+    message = message_for(package, callback_url=inbox.url)
     async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
         request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
-        assert (await http.exchange(request, deadline=10)).is_success
+        accepted = package.classify(await http.exchange(request, deadline=10))
+        assert isinstance(accepted, Accepted)
         await simulator.webhook_sender.wait_idle()
-    return message, inbox.calls
+    return message, accepted, inbox.calls
 
 
 def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[WebhookEvent]:
@@ -120,13 +125,15 @@ def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[Webh
 async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
     dialect: Dialect, http: HttpTransport, inbox: WebhookInbox
 ) -> None:
-    message, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
+    message, accepted, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
 
     found = [event for call in calls for event in parse(dialect, inbox, call)]
 
     assert found
     receipts = [event for event in found if isinstance(event, DeliveryReceipt)]
-    assert all(one.reference == message.reference or one.provider_message_id for one in receipts)
+    assert all(
+        one.reference == message.reference or one.provider_message_id in accepted.receipt_ids for one in receipts
+    )
     assert {one.type for one in receipts} <= RECEIPT_TYPES
 
 

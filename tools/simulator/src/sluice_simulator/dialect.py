@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 from pydantic import BaseModel
@@ -32,6 +33,14 @@ class FakeResponse:
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def split_token(url: str, parameter: str) -> tuple[str, str]:
+    """A receipt URL without the token in this parameter, and the token ("" without one)."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    rest = urlencode([(name, value) for name, value in query if name != parameter])
+    return urlunsplit(parts._replace(query=rest)), dict(query).get(parameter, "")
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
@@ -97,11 +106,13 @@ class ReceiptDialect:
     """How a provider writes and signs receipts.
 
     ``other_key`` and ``other_body`` make a false receipt: another key of the same form, other bytes that still parse.
+    A provider without signatures has ``in_url``: its "signature" is the token in that parameter of the receipt URL.
     """
 
     write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
     sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
-    signature_header: str
+    signature_header: str = ""
+    in_url: str = ""
     other_key: Callable[[str], str] = lambda secret: secret + "x"
     other_body: Callable[[bytes], bytes] = lambda body: body + b" "
 
@@ -132,6 +143,8 @@ class Dialect:
     declines: Mapping[Behaviour, str] = field(default_factory=dict)
     # Of a provider with idempotency keys: the response to other bytes under a key, and to a call in progress.
     conflicts: tuple[FakeResponse, FakeResponse] | None = None
+    # Of a provider that refuses a repeated key instead: its response, whatever the bytes.
+    duplicate: Callable[[ParsedSend], FakeResponse] | None = None
     receipts: ReceiptDialect | None = None
     dashboard: type[BaseModel] = NoDashboard  # the settings that an account has in the provider's dashboard
     smtp: SmtpDialect | None = None
