@@ -328,7 +328,10 @@ def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span])
 
 
 def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
-    """Every definite outcome is the one that the provider's answer means. Attempts with several calls are not compared."""
+    """Every definite outcome is the one that the provider's answer means.
+
+    Attempts with several calls are not compared.
+    """
     findings = Findings()
     said: dict[str, list[str]] = defaultdict(list)
     for line in read(path):
