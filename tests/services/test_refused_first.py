@@ -10,7 +10,6 @@ import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -25,10 +24,9 @@ from sluice.model.message import Channel, DeliveryClass
 from sluice.providers.kit.smtp_types import Phase
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
-from sluice.store import invariants
-from sluice.store.invariants import Window
 from sluice.transports.opening import open_transports
 from sluice.transports.settings import TransportSettings
+from sluice_cli.verification import verify
 from sluice_simulator import Behaviour, EndpointScenario, Rule, Scenario, Simulator
 from sluice_simulator.smtp_server import SmtpSettings
 from tests.examples import a_message, a_provider, a_task, an_email, seconds
@@ -250,8 +248,8 @@ class Bus(FakePublisher):
 class Installation:
     """Two providers, a router, a worker and the health of the providers."""
 
-    def __init__(self, store, refusal, stack):
-        self.store, self.refusal, self._stack = store, refusal, stack
+    def __init__(self, store, refusal, stack, folder):
+        self.store, self.refusal, self._stack, self._folder = store, refusal, stack, folder
         self.bus = Bus()
         self.health = {}
         self.monitor = HealthMonitor(HealthThresholds())
@@ -262,7 +260,7 @@ class Installation:
         server = replace(refusal.server, tls=context) if refusal.secure else refusal.server
         endpoints = {"first": refusal.dialect, "second": refusal.dialect}
         self.simulator = await self._stack.enter_async_context(
-            Simulator(endpoints=endpoints, smtp={"first": server, "second": SmtpSettings()})
+            Simulator(endpoints=endpoints, smtp={"first": server, "second": SmtpSettings()}, log_dir=self._folder)
         )
         self.refuse(refusal.rule)
         self.first, self.second = self._provider("first", 1, refusal.credentials), self._provider("second", 2, {})
@@ -374,17 +372,24 @@ class Installation:
 
 
 @pytest.fixture
-async def make_installation(store, certificate):  # noqa: F811
+async def make_installation(store, certificate, tmp_path):  # noqa: F811
     async with AsyncExitStack() as stack:
 
         async def make(refusal):
-            installation = Installation(store, refusal, stack)
+            installation = Installation(store, refusal, stack, tmp_path)
             await installation.start(certificate.context)
             return installation
 
         yield make
-    report = await invariants.check_window(store.pool, Window(UUID(int=0), UUID(int=(1 << 128) - 1)))
-    assert report.violations == []
+    report = await verify(
+        store.pool,
+        now=utc_now(),
+        at_rest=True,
+        grace=seconds(60),
+        call_logs=[tmp_path / "calls.jsonl"],
+        progress=lambda _: None,
+    )
+    assert report.faults == []
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
