@@ -13,6 +13,7 @@ from sluice.model.outcome import (
     Outcome,
     ProviderFault,
     RecipientRejected,
+    Scope,
     Throttled,
     Unknown,
 )
@@ -48,6 +49,8 @@ KINDS = [*sorted(RECEIPT_TYPES), "inbound", "opt_out"]
 OUTCOMES: list[tuple[Behaviour, tuple[type[Outcome], ...]]] = [
     (Behaviour.ACCEPT, (Accepted,)),
     (Behaviour.REJECT, (RecipientRejected, Declined)),
+    (Behaviour.DECLINE, (Declined, RecipientRejected)),
+    (Behaviour.DECLINE_ACCOUNT, (Declined, RecipientRejected)),
     (Behaviour.THROTTLE, (Throttled,)),
     (Behaviour.AUTH, (AuthFailed,)),
     (Behaviour.FAULT, (ProviderFault,)),
@@ -78,6 +81,10 @@ async def test_every_behaviour_has_its_outcome(
 
         assert isinstance(found, outcomes)
         assert len(simulator.calls) == 1  # the transport repeats nothing
+        if behaviour in dialect.declines:
+            wanted = Scope.ACCOUNT if behaviour is Behaviour.DECLINE_ACCOUNT else Scope.MESSAGE
+            assert isinstance(found, Declined)
+            assert found.scope is wanted
 
 
 def message_for(package: AnyPackage, **changes: Any) -> OutboundMessage:

@@ -139,6 +139,8 @@ class Dialect:
     default_port: int = 0  # of ``sluice simulate``; 0: a free one
     read: Callable[[FakeRequest], ParsedSend | Refused | Answered] | None = None
     respond: Callable[[Behaviour, ParsedSend, Rule], FakeResponse] | None = None
+    # The code of ``decline`` and ``decline-account``; the dialect's ``reject`` where the provider has no such error.
+    declines: Mapping[Behaviour, str] = field(default_factory=dict)
     # Of a provider with idempotency keys: the response to other bytes under a key, and to a call in progress.
     conflicts: tuple[FakeResponse, FakeResponse] | None = None
     # Of a provider that refuses a repeated key instead: its response, whatever the bytes.

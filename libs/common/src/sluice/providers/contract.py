@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import AuthFailed, Divided, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Declined, Divided, Outcome, ProviderFault
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
@@ -217,8 +217,8 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome | Divided]
-    # Whether the account's settings name the sender, so that a refused sender is the account's fault.
-    names_sender: Callable[[C], bool] = lambda _: False
+    # Whether the account's settings name the sender that was refused: then it is the account's fault.
+    names_sender: Callable[[C, Declined], bool] = lambda _credentials, _refusal: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 

@@ -27,6 +27,7 @@ from sluice_simulator.dialects._twilio import (
     sign,
     write_callback,
 )
+from sluice_simulator.scenario import Behaviour
 
 # Twilio's own test numbers, with their fixed errors.
 TEST_FROM: Mapping[str, int] = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
@@ -101,6 +102,11 @@ TWILIO = Dialect(
     default_port=2581,
     read=read,
     respond=respond,
+    declines={
+        Behaviour.DECLINE: "21617",
+        Behaviour.DECLINE_ACCOUNT: '400 {"code":21608,"message":"The number is unverified. Trial accounts cannot '
+        'send messages to unverified numbers.","status":400}',
+    },
     receipts=ReceiptDialect(_write, sign, "x-twilio-signature", other_body=lambda body: body + b"&Extra=1"),
     dashboard=TwilioDashboard,
 )
