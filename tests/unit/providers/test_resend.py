@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -16,9 +17,15 @@ from pydantic import ValidationError
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_attachment, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecret": SECRET})
@@ -244,6 +251,24 @@ def sign(body: bytes, *, secret: str = SECRET, at: int = 1735689605, event_id: s
     signed = f"{event_id}.{at}.".encode() + body
     signature = base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
     return {"svix-id": event_id, "svix-timestamp": str(at), "svix-signature": f"v1,{signature}"}
+
+
+def sign_afresh(request: WebhookRequest, key: str) -> WebhookRequest:
+    headers = sign(request.body, secret=key, at=int(request.received_at.timestamp()))
+    return replace(request, headers={**request.headers, **headers})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(URL, {}, BODY, at=SIGNED_AT),
+        Header("svix-signature"),
+        sign_afresh,
+        key=SECRET,
+        other_key="whsec_b3RoZXI=",
+        secret="webhookSecret",
+        lifetime=timedelta(seconds=300),
+    )
+]
 
 
 def signed_with(secret: str) -> dict[str, str | None]:

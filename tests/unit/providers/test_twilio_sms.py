@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any
@@ -17,8 +18,14 @@ from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, R
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SAMPLE = Sample({"accountSid": "AC" + "0" * 32, "authToken": HIDDEN, "from": "ACME"})
 SID = "AC" + "0" * 31 + "1"
@@ -351,6 +358,22 @@ def test_a_signed_receipt_is_understood() -> None:
     )
 
 
+def sign_form(request: WebhookRequest, key: str) -> WebhookRequest:
+    signature = signature_of(request.url, dict(parse_qsl(request.body.decode())), key)
+    return replace(request, headers={**request.headers, "x-twilio-signature": signature})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(OURS, FORM, urlencode(UNDELIVERED).encode()),
+        Header("x-twilio-signature"),
+        sign_form,
+        key=TOKEN,
+        other_key="54321",
+        secret="authToken",
+        covers_url=True,
+    )
+]
 GOOD = "rewKeDCWVPN7FV7Dp7sLXICvVCk="
 BODY = urlencode(UNDELIVERED).encode()
 FORGERIES: list[tuple[str, str, str | None, bytes]] = [
