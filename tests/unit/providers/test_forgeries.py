@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sluice.providers.contract import AnyPackage, InvalidReceiptSignatureError
@@ -23,9 +25,13 @@ def test_the_genuine_receipt_is_believed(package: AnyPackage, genuine: Genuine) 
 
 
 @every_genuine_receipt
-def test_every_forgery_is_refused(package: AnyPackage, genuine: Genuine) -> None:
+def test_every_forgery_is_refused(
+    package: AnyPackage, genuine: Genuine, record_property: Callable[[str, object], None]
+) -> None:
     results = {name: believed(package, genuine, forged) for name, forged in forgeries(genuine)}
 
+    record_property("forgeries", len(results))
+    record_property("refused", sum(not wrong for wrong in results.values()))
     assert [name for name, wrong in results.items() if wrong] == []
     assert len(results) >= 20
 

@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from sluice.model.outcome import AuthFailed, Declined, ProviderFault, Refusal, Scope, Throttled, Unknown
 from sluice.model.reasons import Reason
-from sluice.providers.contract import InvalidReceiptSignatureError
+from sluice.providers.contract import Credentials, InvalidReceiptSignatureError
+from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
-from sluice.providers.kit.signatures import require_match
+from sluice.providers.kit.signatures import require_match, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
+from tests.unit.providers.examples import a_receipt
 
 TABLE: ErrorTable[str] = ErrorTable(
     {
@@ -92,3 +95,24 @@ def test_nothing_matches_unless_one_is_equal(offered: list[str], expected: list[
 
 def test_one_equal_signature_is_enough() -> None:
     require_match(["b", "a"], ["c", "a"])
+
+
+TOKEN = SecretStr("0123456789-abcdef_X")
+
+
+@pytest.mark.parametrize("url", ["https://h.test/r", "https://h.test/r?a=b"])
+def test_the_token_in_the_address_is_verified(url: str) -> None:
+    request = a_receipt(with_url_token(url, TOKEN), {}, b"")
+
+    verify_url_token(request, TOKEN)
+    with pytest.raises(InvalidReceiptSignatureError):
+        verify_url_token(request, SecretStr(TOKEN.get_secret_value() + "x"))
+
+
+@pytest.mark.parametrize("token", ["", "fifteen-letters", "a token with blanks in it", "ä" * 20, "x" * 201])
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str) -> None:
+    class Account(Credentials):
+        webhook_token: WebhookToken
+
+    with pytest.raises(ValidationError):
+        Account.model_validate({"webhook_token": token})

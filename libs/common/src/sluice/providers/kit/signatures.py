@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from hashlib import sha256
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
@@ -38,6 +39,27 @@ def require_match(offered: Iterable[str], expected: Iterable[str]) -> None:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
+
+
+TOKEN_PARAMETER = "token"
+
+
+def verify_url_token(request: WebhookRequest, token: SecretStr | None) -> None:
+    """Return when the URL's query has this token, once: the proof of origin where the provider signs nothing.
+
+    It covers neither the body nor the time, so it says only that the sender knows the address.
+    """
+    expected = require_secret(token)
+    query = parse_qsl(urlsplit(request.url).query, keep_blank_values=True)
+    offered = [value for name, value in query if name == TOKEN_PARAMETER]
+    if len(offered) != 1:
+        raise InvalidReceiptSignatureError("the address has no token, or several")
+    require_match(offered, [expected])
+
+
+def with_url_token(url: str, token: SecretStr) -> str:
+    """The address that :func:`verify_url_token` accepts."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}{TOKEN_PARAMETER}={token.get_secret_value()}"
 
 
 def verify_svix(request: WebhookRequest, secret: SecretStr | None) -> str:
