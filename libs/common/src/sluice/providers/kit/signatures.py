@@ -41,7 +41,7 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-TOKEN_PARAMETER = "token"
+TOKEN_PARAMETER = "token"  # noqa: S105
 
 
 def verify_url_token(request: WebhookRequest, token: SecretStr | None) -> None:
