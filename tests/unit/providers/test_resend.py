@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from sluice.model.address import InvalidAddressError
 from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
@@ -133,10 +134,28 @@ def test_a_key_loses_the_line_end_it_was_pasted_with() -> None:
     assert build(outbound(an_email()), credentials).headers["authorization"] == "Bearer re_1"
 
 
-@pytest.mark.parametrize("content", [an_sms(), an_email(to=("ana\r\n@example.org",))])
+@pytest.mark.parametrize("content", [an_sms(), an_email(to=("jörg@example.org",)), an_email(bcc=("аня@example.org",))])
 def test_what_it_cannot_carry_is_refused(content: Any) -> None:
     with pytest.raises(UnsupportedMessageError):
         build(outbound(content), CREDENTIALS)
+
+
+def test_an_invalid_address_is_refused() -> None:
+    with pytest.raises(InvalidAddressError):
+        build(outbound(an_email(to=("ana\r\n@example.org",))), CREDENTIALS)
+
+
+def test_an_inline_image_and_an_invitation_are_attachments_with_their_whole_type() -> None:
+    logo = an_attachment(b"logo", filename="l.png", content_type="image/png", content_id="logo")
+    invitation = an_attachment(b"BEGIN", filename="i.ics", content_type="text/calendar; method=REQUEST; charset=UTF-8")
+    mail = an_email(html='<img src="cid:logo">', attachments=(logo, invitation))
+
+    request = build(outbound(mail, attachments={logo.sha256: b"logo", invitation.sha256: b"BEGIN"}), CREDENTIALS)
+
+    assert body_of(request)["attachments"] == [
+        {"content": "bG9nbw==", "filename": "l.png", "content_type": "image/png", "content_id": "logo"},
+        {"content": "QkVHSU4=", "filename": "i.ics", "content_type": "text/calendar; method=REQUEST; charset=UTF-8"},
+    ]
 
 
 # Answers

@@ -66,7 +66,7 @@ ROWS: list[tuple[Phase, int, str, type[Outcome]]] = [
     (MAIL, 552, "Message is too long.", RecipientRejected),
     (MAIL, 552, "5.3.4 Message size exceeds fixed limit", RecipientRejected),
     (MAIL, 500, "5.3.4 too big", RecipientRejected),
-    (MAIL, 553, "5.6.7 the server does not take non-ASCII addresses", RecipientRejected),
+    (MAIL, 553, "5.6.7 the server does not take non-ASCII addresses", Declined),
     (MAIL, 451, "4.3.0 busy", ProviderFault),
     (MAIL, 450, "4.7.1 slow down", Throttled),
     # RCPT

@@ -201,7 +201,8 @@ class TokenExchange(Generic[C, Q, A]):
 class Package(Generic[C, Q, A]):
     """A provider package: its functions, and facts about the provider as data.
 
-    ``build`` raises :class:`UnsupportedMessageError`. ``classify`` never raises and never guesses: a response that is
+    ``build`` raises :class:`UnsupportedMessageError` or
+    :class:`~sluice.model.address.InvalidAddressError`. ``classify`` never raises and never guesses: a response that is
     neither the documented success nor a documented refusal is ``Unknown``. ``parse_webhook(request, credentials,
     fetched)`` raises :class:`InvalidReceiptSignatureError`, and returns no events for a genuine request that says
     nothing about a message; ``fetched`` is the content of fetched URLs by URL.

@@ -8,8 +8,18 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from sluice.model.address import InvalidAddressError
 from sluice.model.message import Email
-from sluice.model.outcome import Accepted, Divided, Outcome, Part, ProviderFault, RecipientRejected, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    Declined,
+    Divided,
+    Outcome,
+    Part,
+    ProviderFault,
+    RecipientRejected,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
@@ -90,7 +100,9 @@ async def _attempt(
     try:
         request = package.build(message, credentials)
     except UnsupportedMessageError as error:
-        return RecipientRejected(Reason.UNSUPPORTED, str(error))
+        return Declined(Reason.UNSUPPORTED, str(error))
+    except InvalidAddressError as error:
+        return Declined(Reason.INVALID_ADDRESS, f"an address of the message {error}")
     except Exception as error:  # a bug of the package; its text may quote the message
         _log_adapter_bug("package_build_failed", package, message, error)
         return RecipientRejected(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")

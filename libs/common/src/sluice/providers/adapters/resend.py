@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from pydantic import Field, SecretStr
 
+from sluice.model.address import parse_address
 from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import (
     Accepted,
@@ -38,7 +39,6 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
-from sluice.providers.kit.address import parse_address
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
@@ -93,6 +93,8 @@ def build(message: OutboundMessage, credentials: ResendCredentials) -> httpx.Req
 def _address(text: str) -> str:
     """As written, but with the domain in punycode: Resend takes no other form."""
     address = parse_address(text)
+    if not address.ascii:
+        raise UnsupportedMessageError("Resend takes no address with characters beyond ASCII before the @")
     if not address.name:
         return address.bare
     if _PLAIN_NAME.fullmatch(address.name):
@@ -103,7 +105,8 @@ def _address(text: str) -> str:
 
 def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, str]:
     content = base64.b64encode(contents[file.sha256]).decode("ascii")
-    return {"content": content, "filename": file.filename, "content_type": file.content_type}
+    fields = {"content": content, "filename": file.filename, "content_type": file.content_type}
+    return fields if file.content_id is None else fields | {"content_id": file.content_id}
 
 
 def _tag(name: str, value: str) -> dict[str, str]:

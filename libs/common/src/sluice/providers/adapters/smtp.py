@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, SecretStr
 
+from sluice.model.address import Address, parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
@@ -28,7 +29,6 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
-from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
@@ -148,7 +148,7 @@ REPLY_RULES = (
     _row(Phase.AUTH, r"4", ProviderFault()),
     _row(Phase.AUTH, r"5", AuthFailed()),
     _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
-    _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", RecipientRejected(Reason.UNSUPPORTED)),
+    _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", Declined(Reason.UNSUPPORTED)),
     _row(Phase.MAIL, r"5|403 ", AuthFailed()),
     # Postfix says at RCPT what it thinks of our EHLO name.
     _row(Phase.RCPT, r"504 |5\d\d 5\.5\.2 ", Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)),
