@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from sluice.providers.contract import AnyPackage, OutboundMessage
-from tests.conformance.simulator import ThreadedSimulator, threaded_simulator
+from tests.conformance.simulator import Inbox, ThreadedSimulator, receipt_inbox, threaded_simulator
 from tests.conformance.tally import Tally
 from tests.unit.providers.examples import credentials_of
 
@@ -33,6 +33,13 @@ def simulator() -> Iterator[ThreadedSimulator]:
     """The simulator, once for all SDKs."""
     with threaded_simulator() as running:
         yield running
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    """A receiver of receipts."""
+    with receipt_inbox() as listening:
+        yield listening
 
 
 def spec(name: str, schema: dict[str, Any]) -> Validator:

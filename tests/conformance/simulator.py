@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from sluice_simulator import EndpointScenario, Scenario, Simulator
@@ -64,3 +65,34 @@ def threaded_simulator() -> Iterator[ThreadedSimulator]:
     finally:
         simulator._loop.call_soon_threadsafe(stop.set)
         thread.join(30)
+
+
+class Inbox:
+    """Receives the simulator's receipts, for SDKs that verify and read them."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/receipts"
+        self.calls: list[tuple[dict[str, str], bytes]] = []  # headers (names in lower case) and raw body
+
+
+@contextmanager
+def receipt_inbox() -> Iterator[Inbox]:
+    """Listen on a free loopback port until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            inbox.calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        inbox = Inbox(server.server_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield inbox
+        finally:
+            server.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 from pydantic import BaseModel
@@ -106,6 +106,7 @@ class ReceiptDialect:
     in_url: str = ""
     other_key: Callable[[str], str] = lambda secret: secret + "x"
     other_body: Callable[[bytes], bytes] = lambda body: body + b" "
+    stale: timedelta = timedelta(hours=1)  # the age of a signature that is too old
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.resend import RESEND
+from sluice_simulator.dialects.sendgrid import SENDGRID
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.telegram import TELEGRAM
 from sluice_simulator.dialects.twilio_sms import TWILIO
@@ -15,6 +16,7 @@ DIALECTS: Mapping[str, Dialect] = {
     for dialect in (
         SMTP,
         RESEND,
+        SENDGRID,
         TWILIO,
         TELEGRAM,
     )

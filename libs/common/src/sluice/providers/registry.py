@@ -11,6 +11,7 @@ import structlog
 
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.sendgrid import SENDGRID
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.telegram import TELEGRAM
 from sluice.providers.adapters.twilio_sms import TWILIO
@@ -23,6 +24,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
     for package in (
         SMTP,
         RESEND,
+        SENDGRID,
         TWILIO,
         TELEGRAM,
         SANDBOX,

@@ -44,3 +44,10 @@ def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refu
     if isinstance(prototype, Throttled):
         return replace(prototype, detail=detail, retry_after=wait or prototype.retry_after)
     return replace(prototype, detail=detail)
+
+
+def find_text(table: Mapping[tuple[int, str], Refusal], status: int, words: str) -> tuple[int, str] | None:
+    """The row of this status whose text (in lower case) is a part of ``words``; the longest of several."""
+    said = words.lower()
+    known = [part for row_status, part in table if row_status == status and part in said]
+    return (status, max(known, key=len)) if known else None

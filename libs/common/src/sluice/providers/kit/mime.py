@@ -139,7 +139,7 @@ def _body(mail: Email, contents: Mapping[str, bytes], *, seed: str) -> bytes:
     """
     files: dict[str, list[bytes]] = {"related": [], "alternative": [], "mixed": []}
     for file in mail.attachments:
-        kind = _media_type(file)
+        kind = media_type_of(file)
         if kind.is_invitation and not files["alternative"]:
             place = "alternative"
         else:
@@ -197,7 +197,12 @@ def _file_part(file: Attachment, kind: MediaType, content: bytes, *, inline: boo
     return "\r\n".join([*head, "", ""]).encode("ascii") + _base64_lines(content)
 
 
-def _media_type(file: Attachment) -> MediaType:
+def media_type_of(file: Attachment) -> MediaType:
+    """The content type of an attachment.
+
+    Raises:
+        UnsupportedMessageError: it is none.
+    """
     try:
         return parse_media_type(file.content_type)
     except InvalidMediaTypeError as error:

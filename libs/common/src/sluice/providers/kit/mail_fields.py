@@ -1,0 +1,55 @@
+"""The parts of a mail as the JSON and form APIs of e-mail providers take them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+
+from sluice.model.address import Address, parse_address
+from sluice.model.message import Attachment, Email
+from sluice.providers.contract import UnsupportedMessageError
+from sluice.providers.kit.mime import media_type_of
+
+
+def ascii_address(text: str) -> Address:
+    """The address, its domain in punycode.
+
+    Raises:
+        InvalidAddressError: the text is no address.
+        UnsupportedMessageError: the part before the @ is not ASCII.
+    """
+    address = parse_address(text)
+    if not address.ascii:
+        raise UnsupportedMessageError("the provider takes no address with characters beyond ASCII before the @")
+    return address
+
+
+def texts_of(mail: Email) -> Iterator[tuple[str, str]]:
+    """Content type and text of the mail's versions that are not empty, the plain text first.
+
+    Raises:
+        UnsupportedMessageError: there is none.
+    """
+    if not (mail.text or mail.html):
+        raise UnsupportedMessageError("the provider takes no mail without a text")
+    if mail.text:
+        yield "text/plain", mail.text
+    if mail.html:
+        yield "text/html", mail.html
+
+
+def split_invitations(mail: Email) -> tuple[list[Attachment], list[Attachment]]:
+    """The files, and the invitations, which are versions of the text (RFC 6047) and not files."""
+    invitations = [file for file in mail.attachments if media_type_of(file).is_invitation]
+    return [file for file in mail.attachments if file not in invitations], invitations
+
+
+def base64_content(file: Attachment, contents: Mapping[str, bytes]) -> str:
+    """The file's bytes in base64; ``contents`` by sha256.
+
+    Raises:
+        UnsupportedMessageError: the file is empty.
+    """
+    if not contents[file.sha256]:
+        raise UnsupportedMessageError("the provider takes no empty attachment")
+    return base64.b64encode(contents[file.sha256]).decode("ascii")
