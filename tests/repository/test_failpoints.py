@@ -59,6 +59,11 @@ WITHIN = {
     "providers.create_provider",
     "providers.reencrypt_credentials",
     "providers.update_provider",
+    # All or nothing for each week or message, and repeated an hour later.
+    "retention._delete_attachments",
+    "retention._delete_messages",
+    "retention._erase_project",
+    "retention.delete_expired",
 }
 WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")
 METHOD_WRITES = {"publish", "commit", "send", "send_and_wait", "set"}

@@ -14,6 +14,7 @@ from aiosmtpd.controller import Controller
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Divided,
     Outcome,
     ProviderFault,
@@ -192,7 +193,7 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(transports
         assert simulator.calls == []
 
 
-@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, RecipientRejected)])
+@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, Declined)])
 async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
     transports: Transports, utf8: bool, outcome: type[Outcome]
 ) -> None:
@@ -201,6 +202,14 @@ async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
 
         assert type(found) is outcome
         assert [line["recipient"] for line in simulator.calls] == ["аня@example.org"] * utf8
+
+
+async def test_an_international_domain_needs_no_smtputf8(transports: Transports) -> None:
+    async with Simulator(smtp=SmtpSettings(utf8=False)) as simulator:
+        found = await send(transports, simulator, outbound(an_email(to=("Ana <ana@straße.example>",))))
+
+        assert isinstance(found, Accepted)
+        assert [line["recipient"] for line in simulator.calls] == ["ana@xn--strae-oqa.example"]
 
 
 # TLS and logging in
@@ -500,6 +509,22 @@ async def test_an_independent_server_gets_exactly_what_was_asked_for(
     assert html.get_content().replace("\r\n", "\n") == mail.html
     (attached,) = found.iter_attachments()
     assert (attached.get_filename(), attached.get_content()) == ("Übersicht.pdf", content)
+
+
+async def test_u8_quoted_local_parts_reach_two_independent_servers(
+    transports: Transports, independent: tuple[Kept, tuple[str, int]]
+) -> None:
+    kept, address = independent
+    mail = an_email(to=('Ana <"a b, c"@far.example>', '"<x>"@far.example', '"ben"@far.example', "ben@FAR.example"))
+
+    async with Simulator() as simulator:
+        for port in (address[1], simulator.endpoints["smtp"].port):
+            found = await call_provider(SMTP, outbound(mail), credentials((address[0], port)), transports, deadline=10)
+            assert isinstance(found, Accepted)
+
+        (envelope,) = kept.envelopes
+        assert envelope.rcpt_tos == ['"a b, c"@far.example', '"<x>"@far.example', "ben@far.example"]
+        assert [(line["recipient"], line["recipients"]) for line in simulator.calls] == [('"a b, c"@far.example', 3)]
 
 
 SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<ana@example.org>\r\nDATA\r\nevil\r\n.\r\n"

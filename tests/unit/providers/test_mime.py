@@ -168,7 +168,8 @@ def test_an_inline_image_is_found_by_its_content_id() -> None:
         "logo.png",
         b"logo",
     )
-    assert mail.get_body(("related",)).get_param("type") == "text/html"
+    (related,) = [part for part in mail.walk() if part.get_content_type() == "multipart/related"]
+    assert related.get_param("type") == "text/html"
 
 
 def test_f7_an_invitation_keeps_its_method_and_its_name() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.apis.error_page import error_page
 from gateway.apis.project_api import create_project_api
@@ -26,13 +26,24 @@ class Apis:
         self._ops_paths = {route.path for route in self.ops.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        await self._choose(scope["path"])(scope, receive, send)
+        """One request; every path with GET has HEAD (RFC 9110 9.3.2)."""
+        app = self._choose(scope["path"])
+        if scope["method"] == "HEAD":
+            await app({**scope, "method": "GET"}, receive, _without_content(send))
+        else:
+            await app(scope, receive, send)
 
     def _choose(self, path: str) -> ASGIApp:
         if path.startswith("/v1/") or path in ("/v1", self.v1.openapi_url):
             return self.v1
         return self.ops if path in self._ops_paths else self.project_api
+
+
+def _without_content(send: Send) -> Send:
+    async def send_head(event: Message) -> None:
+        await send({**event, "body": b""} if event["type"] == "http.response.body" else event)
+
+    return send_head
 
 
 def create_asgi(services: Services, *, max_request_bytes: int, readiness: Readiness) -> ASGIApp:

@@ -59,7 +59,7 @@ def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
 
 def create_api(service: HealthService, readiness: Readiness) -> FastAPI:
     """The HTTP API: the statuses of all providers, and the ops endpoints."""
-    api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None)
+    api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None, redirect_slashes=False)
 
     @api.get("/v1/health/providers")
     async def providers() -> list[ProviderHealth]:

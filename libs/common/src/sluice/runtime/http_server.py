@@ -55,7 +55,9 @@ def ops_routes(readiness: Readiness) -> list[Route]:
 
 def ops_app(readiness: Readiness, *pages: Route) -> Starlette:
     """The ASGI app of the ops routes and of ``pages``: all of HTTP for a role that has no API of its own."""
-    return Starlette(routes=[*ops_routes(readiness), *pages])
+    app = Starlette(routes=[*ops_routes(readiness), *pages])
+    app.router.redirect_slashes = False  # a redirect would be built from the client's Host header
+    return app
 
 
 class _Server(uvicorn.Server):

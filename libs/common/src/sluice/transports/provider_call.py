@@ -10,16 +10,7 @@ import structlog
 
 from sluice.model.address import InvalidAddressError
 from sluice.model.message import Email
-from sluice.model.outcome import (
-    Accepted,
-    Declined,
-    Divided,
-    Outcome,
-    Part,
-    ProviderFault,
-    RecipientRejected,
-    Unknown,
-)
+from sluice.model.outcome import Accepted, Declined, Divided, Outcome, Part, ProviderFault, RecipientRejected, Unknown
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of

@@ -14,6 +14,7 @@ import httpx
 from pydantic import Field
 
 from sluice.model.address import Address
+from sluice.model.media_type import MediaType
 from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Refusal, Throttled
 from sluice.model.reasons import Reason
@@ -34,8 +35,8 @@ from sluice.providers.contract import (
 from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, P256PublicKey
 from sluice.providers.kit.error_table import ErrorTable, find_text
-from sluice.providers.kit.mail_fields import ascii_address, base64_content, split_invitations, texts_of
-from sluice.providers.kit.mime import media_type_of
+from sluice.providers.kit.mail_fields import ascii_address, base64_content, texts_of
+from sluice.providers.kit.mime import place_files
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import MAX_RETRY_AFTER, dump_json, json_list, json_object, reset_wait, text_of
@@ -68,7 +69,7 @@ def build(message: OutboundMessage, credentials: SendgridCredentials) -> httpx.R
     mail = message.content
     if not isinstance(mail, Email):
         raise UnsupportedMessageError("SendGrid carries e-mail only")
-    files, invitations = split_invitations(mail)
+    files = list(place_files(mail))
     texts = [{"type": kind, "value": text} for kind, text in texts_of(mail)]
     ours = {"sluice_ref": message.reference, "sluice_msg": message.message_id}
     fields = {
@@ -76,8 +77,8 @@ def build(message: OutboundMessage, credentials: SendgridCredentials) -> httpx.R
         "from": _mailbox(ascii_address(mail.sender)),
         "reply_to": _mailbox(ascii_address(mail.reply_to)) if mail.reply_to else None,
         "subject": mail.subject,
-        "content": texts + [_invitation(file, message.attachments) for file in invitations],
-        "attachments": [_attachment(file, message.attachments) for file in files] or None,
+        "content": texts + [_invitation(message, *file) for file in files if file[2] == "alternative"],
+        "attachments": [_attachment(message, *file) for file in files if file[2] != "alternative"] or None,
         "headers": {"X-Sluice-Message-Id": message.message_id},
     }
     url = endpoint(credentials.base_url or _HOSTS[credentials.region], "/v3/mail/send")
@@ -102,19 +103,19 @@ def _mailbox(address: Address) -> dict[str, str]:
     return {"email": address.bare, "name": address.name} if address.name else {"email": address.bare}
 
 
-def _invitation(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, str]:
+def _invitation(message: OutboundMessage, file: Attachment, kind: MediaType, _place: str) -> dict[str, str]:
     """A further version of the text: as an attachment it would be a file without buttons."""
-    method = media_type_of(file).parameter("method")
     try:
-        return {"type": f"text/calendar; method={method}", "value": contents[file.sha256].decode()}
+        value = message.attachments[file.sha256].decode()
     except UnicodeDecodeError:
         raise UnsupportedMessageError("SendGrid takes an invitation in UTF-8 only") from None
+    return {"type": f"text/calendar; method={kind.parameter('method')}", "value": value}
 
 
-def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, str]:
-    content, kind = base64_content(file, contents), str(media_type_of(file))
-    inline = {"disposition": "inline", "content_id": file.content_id} if file.content_id else {}
-    return {"content": content, "filename": file.filename, "type": kind, "disposition": "attachment", **inline}
+def _attachment(message: OutboundMessage, file: Attachment, kind: MediaType, place: str) -> dict[str, str]:
+    inline = {"disposition": "inline", "content_id": file.content_id or ""} if place == "related" else {}
+    content = base64_content(file, message.attachments)
+    return {"content": content, "filename": file.filename, "type": str(kind), "disposition": "attachment", **inline}
 
 
 # Responses. SendGrid has no codes: the status decides, then the words. -------------------------------------

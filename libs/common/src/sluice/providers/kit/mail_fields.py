@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from sluice.model.address import Address, parse_address
 from sluice.model.message import Attachment, Email
 from sluice.providers.contract import UnsupportedMessageError
-from sluice.providers.kit.mime import media_type_of
 
 
 def ascii_address(text: str) -> Address:
@@ -36,12 +35,6 @@ def texts_of(mail: Email) -> Iterator[tuple[str, str]]:
         yield "text/plain", mail.text
     if mail.html:
         yield "text/html", mail.html
-
-
-def split_invitations(mail: Email) -> tuple[list[Attachment], list[Attachment]]:
-    """The files, and the invitations, which are versions of the text (RFC 6047) and not files."""
-    invitations = [file for file in mail.attachments if media_type_of(file).is_invitation]
-    return [file for file in mail.attachments if file not in invitations], invitations
 
 
 def base64_content(file: Attachment, contents: Mapping[str, bytes]) -> str:
