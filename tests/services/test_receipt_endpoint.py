@@ -57,7 +57,9 @@ def parse_webhook(
     if "certificate" in body:
         url = body["certificate"]
         if url not in fetched:
-            return WebhookReply(fetch=url)
+            return WebhookReply(fetch=url, cacheable=body.get("cacheable", False))
+        if body.get("forged"):
+            raise InvalidReceiptSignatureError
         return WebhookReply(answer=WebhookAnswer(202, fetched[url]))
     return WebhookReply([event_of(one) for one in body["events"]])
 
@@ -245,6 +247,38 @@ async def test_any_other_url_is_not_read(endpoint, packages, certificates, path)
     answer = await endpoint.post({"certificate": url + path})
 
     assert (answer.status_code, paths) == (401, [])
+
+
+@pytest.mark.parametrize(("cacheable", "reads"), [(True, 1), (False, 3)])
+async def test_a_content_that_does_not_change_is_kept(endpoint, packages, certificates, cacheable, reads):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+
+    answers = [await endpoint.post({"certificate": f"{url}/cert", "cacheable": cacheable}) for _ in range(3)]
+
+    assert [(one.status_code, one.content) for one in answers] == [(202, b"certificate")] * 3
+    assert paths == ["/cert"] * reads
+
+
+async def test_only_a_content_that_verified_a_request_is_kept(endpoint, packages, certificates):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+
+    for _ in range(2):
+        forged = await endpoint.post({"certificate": f"{url}/cert", "cacheable": True, "forged": True})
+        assert forged.status_code == 401
+
+    assert paths == ["/cert"] * 2
+
+
+async def test_a_kept_content_is_read_again_after_an_hour(endpoint, packages, certificates, monkeypatch):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+    for now in (1.0, 3600.0, 3602.0, 7201.0):
+        monkeypatch.setattr("gateway.receipts.endpoint.monotonic", lambda now=now: now)
+        await endpoint.post({"certificate": f"{url}/cert", "cacheable": True})
+
+    assert paths == ["/cert"] * 2
 
 
 async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, packages, certificates):

@@ -74,7 +74,7 @@ async def test_every_behaviour_has_its_outcome(
 
         with virtual_time():
             found = await call_provider(
-                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
+                package, outbound(content_for(package), attempted_at=utc_now()), credentials, transports, deadline=SHORT
             )
 
         assert isinstance(found, outcomes)
@@ -89,15 +89,16 @@ def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenar
 
 async def receipts_of(
     dialect: Dialect, inbox: WebhookInbox, http: HttpTransport, **receipts: Any
-) -> tuple[OutboundMessage, list[FakeRequest]]:
-    """A message, and the webhook requests that follow its acceptance."""
+) -> tuple[OutboundMessage, Accepted, list[FakeRequest]]:
+    """A message, its acceptance, and the webhook requests that follow."""
     package = get_package(dialect.package)
-    message = outbound(content_for(package), callback_url=inbox.url)
+    message = outbound(content_for(package), callback_url=inbox.url, attempted_at=utc_now())
     async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
         request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
-        assert (await http.exchange(request, deadline=10)).is_success
+        accepted = package.classify(await http.exchange(request, deadline=10))
+        assert isinstance(accepted, Accepted)
         await simulator.webhook_sender.wait_idle()
-    return message, inbox.calls
+    return message, accepted, inbox.calls
 
 
 def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[WebhookEvent]:
@@ -113,13 +114,15 @@ def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[Webh
 async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
     dialect: Dialect, http: HttpTransport, inbox: WebhookInbox
 ) -> None:
-    message, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
+    message, accepted, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
 
     found = [event for call in calls for event in parse(dialect, inbox, call)]
 
     assert found
     receipts = [event for event in found if isinstance(event, DeliveryReceipt)]
-    assert all(one.reference == message.reference or one.provider_message_id for one in receipts)
+    assert all(
+        one.reference == message.reference or one.provider_message_id in accepted.receipt_ids for one in receipts
+    )
     assert {one.type for one in receipts} <= RECEIPT_TYPES
 
 

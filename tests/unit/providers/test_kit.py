@@ -13,6 +13,7 @@ from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, InvalidReceiptSignatureError
 from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.responses import exact_json_object, identifier, xml_texts
 from sluice.providers.kit.signatures import require_match, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
 from tests.unit.providers.examples import a_receipt
@@ -116,3 +117,42 @@ def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str) -> No
 
     with pytest.raises(ValidationError):
         Account.model_validate({"webhook_token": token})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a":902026010211300900000000001,"b":1.50}', {"a": "902026010211300900000000001", "b": "1.50"}),
+        (b'{"a":{"b":[1]}}', {"a": {"b": ["1"]}}),
+        *[(odd, {}) for odd in (b"", b"[]", b"7", b"{", b'{"a":NaN}', b'{"a":"\\ud800"}', b"\xff", b'{"a":' * 5000)],
+    ],
+)
+def test_numbers_are_read_without_loss(content: bytes, expected: object) -> None:
+    assert exact_json_object(content) == expected
+
+
+@pytest.mark.parametrize("value", ["", " ", "a b", "a\n", "\x00", "é", "x" * 201, None, 7, True, ["a"], {"a": 1}])
+def test_what_is_no_identifier(value: object) -> None:
+    assert identifier(value) is None
+
+
+@pytest.mark.parametrize("value", ["3017", "ATXid_01-2", "x" * 200])
+def test_what_is_an_identifier(value: str) -> None:
+    assert identifier(value) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'<a xmlns="http://x/"><b>1</b><b>2</b><n:c xmlns:n="y">&lt;3</n:c></a>', {"a/b": "1", "a/c": "<3", "a": ""}),
+        (b"<a><b/></a>", {"a/b": "", "a": ""}),
+        (b"<a>1<!-- x -->2</a>", {"a": "12"}),
+        *[(odd, {}) for odd in (b"", b"<a>", b"<a></b>", b"<a/><b/>", b"{}", b"\xff\xfe<", b"<a>" * 50)],
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', {}),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', {}),
+        (b'<?xml version="1.0" encoding="none-such"?><a/>', {}),
+        (b'<?xml version="1.0" encoding="rot13"?><a/>', {}),
+    ],
+)
+def test_texts_of_xml(content: bytes, expected: dict[str, str]) -> None:
+    assert xml_texts(content) == expected

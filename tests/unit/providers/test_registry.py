@@ -157,8 +157,8 @@ def test_an_adapters_tables_have_the_names_of_every_adapter(package: AnyPackage)
 
 
 TABLES = {
-    *("ERROR_CODES", "STATUS_FALLBACK", "REPLY_RULES", "ERROR_TEXTS"),
-    *("EVENT_TYPES", "BOUNCE_TYPES", "ASYNC_ERROR_CODES"),
+    *("ERROR_CODES", "STATUS_FALLBACK", "GROUP_FALLBACK", "REPLY_RULES", "ERROR_TEXTS"),
+    *("EVENT_TYPES", "GROUP_EVENT_TYPES", "BOUNCE_TYPES", "ASYNC_ERROR_CODES"),
 }
 
 

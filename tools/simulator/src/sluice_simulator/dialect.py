@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 from pydantic import BaseModel
@@ -32,6 +33,14 @@ class FakeResponse:
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def split_token(url: str, parameter: str) -> tuple[str, str]:
+    """A receipt URL without the token in this parameter, and the token ("" without one)."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    rest = urlencode([(name, value) for name, value in query if name != parameter])
+    return urlunsplit(parts._replace(query=rest)), dict(query).get(parameter, "")
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
@@ -133,6 +142,8 @@ class Dialect:
     respond: Callable[[Behaviour, ParsedSend, Rule], FakeResponse] | None = None
     # Of a provider with idempotency keys: the response to other bytes under a key, and to a call in progress.
     conflicts: tuple[FakeResponse, FakeResponse] | None = None
+    # Of a provider that refuses a repeated key instead: its response, whatever the bytes.
+    duplicate: Callable[[ParsedSend], FakeResponse] | None = None
     receipts: ReceiptDialect | None = None
     dashboard: type[BaseModel] = NoDashboard  # the settings that an account has in the provider's dashboard
     smtp: SmtpDialect | None = None

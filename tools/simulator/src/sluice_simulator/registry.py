@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluice_simulator.dialect import Dialect
+from sluice_simulator.dialects.africastalking import AFRICASTALKING
+from sluice_simulator.dialects.infobip import INFOBIP
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.sendgrid import SENDGRID
 from sluice_simulator.dialects.smtp import SMTP
+from sluice_simulator.dialects.sns import SNS
 from sluice_simulator.dialects.telegram import TELEGRAM
+from sluice_simulator.dialects.termii import TERMII
 from sluice_simulator.dialects.twilio_sms import TWILIO
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -18,6 +22,10 @@ DIALECTS: Mapping[str, Dialect] = {
         RESEND,
         SENDGRID,
         TWILIO,
+        TERMII,
+        AFRICASTALKING,
+        INFOBIP,
+        SNS,
         TELEGRAM,
     )
 }

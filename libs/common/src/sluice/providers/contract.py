@@ -157,12 +157,14 @@ class WebhookReply:
 
     ``answer``: the response, 204 without a body when None. ``fetch``: a URL that has to be read first (a signing
     certificate, a confirmation); the endpoint reads it once, if it matches the package's ``webhook_urls``, and calls
-    ``parse_webhook`` again with its content.
+    ``parse_webhook`` again with its content. ``cacheable``: that content does not change, so it is kept for later
+    requests once one was verified with it.
     """
 
     events: Sequence[WebhookEvent] = ()
     answer: WebhookAnswer | None = None
     fetch: str | None = None
+    cacheable: bool = False
 
     @property
     def receipts(self) -> list[DeliveryReceipt]:

@@ -9,11 +9,15 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.africastalking import AFRICASTALKING
+from sluice.providers.adapters.infobip import INFOBIP
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.sendgrid import SENDGRID
 from sluice.providers.adapters.smtp import SMTP
+from sluice.providers.adapters.sns import SNS
 from sluice.providers.adapters.telegram import TELEGRAM
+from sluice.providers.adapters.termii import TERMII
 from sluice.providers.adapters.twilio_sms import TWILIO
 from sluice.providers.contract import AnyPackage, Package
 
@@ -26,6 +30,10 @@ PACKAGES: Mapping[str, AnyPackage] = {
         RESEND,
         SENDGRID,
         TWILIO,
+        TERMII,
+        AFRICASTALKING,
+        INFOBIP,
+        SNS,
         TELEGRAM,
         SANDBOX,
     )

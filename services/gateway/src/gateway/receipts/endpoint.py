@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 
 import httpx
 import structlog
@@ -47,6 +48,8 @@ log = structlog.get_logger()
 _MAX_BODY = 1_048_576  # bytes; providers send batches of some hundred events at most
 _MAX_FETCHES = 3  # URLs read for one webhook request
 _FETCH_TIMEOUT = 5.0  # seconds
+_KEPT_FOR = 3600.0  # seconds that a cacheable content is used without being read again
+_MAX_KEPT = 64  # cacheable contents; the oldest makes room
 
 
 class ReceiptEndpoint:
@@ -60,6 +63,7 @@ class ReceiptEndpoint:
         self._public_url = public_url
         self._sink = ReceiptSink(db, outbox)
         self._http: HttpTransport | None = None
+        self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ReceiptEndpoint]:
@@ -118,21 +122,41 @@ class ReceiptEndpoint:
         if account.package.parse_webhook is None:
             raise NotFound("there is nothing at this path")
         fetched: dict[str, bytes] = {}
+        cacheable: set[str] = set()
         try:
             reply = account.package.parse_webhook(request, account.credentials, fetched)
             while reply.fetch is not None and len(fetched) < _MAX_FETCHES:
-                fetched[reply.fetch] = await self._fetch(account, reply.fetch)
+                fetched[reply.fetch] = await self._fetch(account, reply.fetch, cacheable=reply.cacheable)
+                cacheable |= {reply.fetch} if reply.cacheable else set()
                 reply = account.package.parse_webhook(request, account.credentials, fetched)
         except InvalidReceiptSignatureError:
             metrics.RECEIPTS.labels(row.package, "forged").inc()
             raise Unauthorized("the signature is not valid") from None
+        for url in cacheable:
+            self._keep(url, fetched[url])
         return reply
 
-    async def _fetch(self, account: Account, url: str) -> bytes:
+    def _find_kept(self, url: str) -> bytes | None:
+        read_at, content = self._kept.get(url, (0.0, b""))
+        return content if read_at and monotonic() - read_at < _KEPT_FOR else None
+
+    def _keep(self, url: str, content: bytes) -> None:
+        """Keep what a genuine request was verified with; what is kept already keeps its age."""
+        if self._find_kept(url) is not None:
+            return
+        self._kept.pop(url, None)
+        if len(self._kept) >= _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[url] = monotonic(), content
+
+    async def _fetch(self, account: Account, url: str, *, cacheable: bool) -> bytes:
         """The content of a URL that a webhook request named."""
         if not any(re.fullmatch(pattern, url) for pattern in account.package.webhook_urls):
             # The request is not verified yet: without the list it could make the gateway read any address.
             raise InvalidReceiptSignatureError("the request names a URL that the package does not allow")
+        kept = self._find_kept(url) if cacheable else None
+        if kept is not None:
+            return kept
         assert self._http is not None
         try:
             response = await self._http.exchange(httpx.Request("GET", url), deadline=_FETCH_TIMEOUT)

@@ -41,11 +41,15 @@ def post_json(url: httpx.URL, fields: Mapping[str, Any], **headers: str) -> http
 
 def post_form(url: httpx.URL, fields: Mapping[str, str], **headers: str) -> httpx.Request:
     """A POST of ``fields`` as a form."""
+    return _post(url, b"application/x-www-form-urlencoded", encode_form(fields), headers)
+
+
+def encode_form(fields: Mapping[str, str]) -> bytes:
+    """``fields`` as the body of a form; UnsupportedMessageError when a text is not Unicode."""
     try:
-        content = urlencode(fields).encode("ascii")
+        return urlencode(fields).encode("ascii")
     except UnicodeEncodeError:
         raise UnsupportedMessageError("a text holds half a character (a lone surrogate)") from None
-    return _post(url, b"application/x-www-form-urlencoded", content, headers)
 
 
 def post_multipart(
@@ -72,12 +76,19 @@ def post_multipart(
     return _post(url, content_type.encode("ascii"), form.read(), headers)
 
 
-def _post(url: httpx.URL, content_type: bytes, content: bytes, headers: Mapping[str, str]) -> httpx.Request:
+def post(url: httpx.URL, content: bytes, *, content_type: str, accept: str, **headers: str) -> httpx.Request:
+    """A POST of bytes that a signature among the headers covers."""
+    return _post(url, content_type.encode(), content, headers, accept.encode())
+
+
+def _post(
+    url: httpx.URL, content_type: bytes, content: bytes, headers: Mapping[str, str], accept: bytes = b"application/json"
+) -> httpx.Request:
     """A POST with these headers and no others: Host and Content-Length are the transport's to set."""
     lines = [
         *((name.replace("_", "-").title().encode(), value.encode()) for name, value in headers.items()),
         (b"Content-Type", content_type),
-        (b"Accept", b"application/json"),
+        (b"Accept", accept),
         (b"User-Agent", b"sluice"),  # some providers refuse requests without one
     ]
     # Given ``content``, httpx would look through the headers some ten times for what it could add.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 from typing import Any
+from xml.parsers.expat import ExpatError, ParserCreate
 
 import httpx
 import orjson
@@ -12,6 +15,8 @@ from sluice.providers.kit.times import parse_http_date
 
 MIN_RETRY_AFTER = timedelta(seconds=1)
 MAX_RETRY_AFTER = timedelta(hours=1)  # also the wait after a used-up quota, which names no time
+_MAX_DEPTH = 20
+_IDENTIFIER = re.compile(r"[!-~]{1,200}")
 
 
 def json_object(content: bytes) -> dict[str, Any]:
@@ -40,9 +45,59 @@ def dump_json(value: object) -> bytes:
         return b""
 
 
+def exact_json_object(content: bytes) -> dict[str, Any]:
+    """As :func:`json_object`, with every number as the text that it was written as: an id can exceed 64 bits."""
+    if not json_object(content):  # orjson refuses what json accepts: NaN, half a character
+        return {}
+    try:
+        body: dict[str, Any] = json.loads(content, parse_int=str, parse_float=str)
+    except RecursionError:
+        return {}
+    return body
+
+
+def identifier(value: object) -> str | None:
+    """``value`` if it is an id as providers assign them: 1 to 200 printable ASCII characters without blanks."""
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
+
+
 def text_of(value: object, limit: int = 320) -> str | None:
     """``value`` if it is a text and not empty, cut at ``limit`` characters."""
     return value[:limit] if isinstance(value, str) and value else None
+
+
+def xml_texts(content: bytes) -> dict[str, str]:
+    """The texts of an XML document by their path of local names ("Error/Code"), the first of each.
+
+    Empty when it is not well-formed, nested deeper than any response, or has a document type: that could define
+    entities.
+    """
+    parser = ParserCreate(namespace_separator=" ")
+    path: list[str] = []
+    words: list[str] = []
+    texts: dict[str, str] = {}
+
+    def start(name: str, _: object) -> None:
+        path.append(name.rpartition(" ")[2])
+        words.clear()
+        if len(path) > _MAX_DEPTH:
+            raise ValueError("nested too deep")
+
+    def end(_: str) -> None:
+        texts.setdefault("/".join(path), "".join(words))
+        path.pop()
+        words.clear()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = words.append, refuse
+    try:
+        parser.Parse(content, True)
+    except (ExpatError, ValueError, LookupError):  # LookupError: an unknown encoding
+        return {}
+    return texts
 
 
 def describe(response: httpx.Response, *words: object) -> str:
