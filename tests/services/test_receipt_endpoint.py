@@ -61,7 +61,7 @@ def parse_webhook(
         if body.get("forged"):
             raise InvalidReceiptSignatureError
         return WebhookReply(answer=WebhookAnswer(202, fetched[url]))
-    return WebhookReply([event_of(one) for one in body["events"]])
+    return WebhookReply([event_of(one) for one in body["events"]], token=body.get("token"))
 
 
 def event_of(one):
@@ -291,3 +291,32 @@ async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, pa
 @pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())], ids=["malformed", "unknown"])
 async def test_an_unknown_provider_is_not_found(endpoint, provider):
     assert (await endpoint.client.post(f"/v1/receipts/{provider}")).status_code == 404
+
+
+async def test_a_token_that_is_signed_in_place_of_the_body_stands_for_one_body(endpoint):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+    token = uuid4().hex
+    event = {"type": "opened", "reference": ids.attempt_reference(delivery_id, 1)}
+    forged = counted("forged")
+
+    first = await endpoint.post({"token": token, "events": [event | {"id": "r-1"}]})
+    repeat = await endpoint.post({"token": token, "events": [event | {"id": "r-1"}]})
+    replayed = await endpoint.post({"token": token, "events": [event | {"id": "r-2", "type": "bounced"}]})
+
+    assert [answer.status_code for answer in (first, repeat, replayed)] == [204, 204, 401]
+    assert counted("forged") == forged + 1
+    assert await endpoint.store.state(delivery_id) == "SENT"
+
+
+async def test_a_repeat_finds_the_attempt_that_its_first_sending_came_too_early_for(endpoint):
+    token, message = uuid4().hex, uuid4().hex
+    body = {"token": token, "events": [{"type": "delivered", "id": "r-1", "message": message}]}
+
+    early = await endpoint.post(body)
+    delivery_id = await endpoint.store.a_delivery_that_was(
+        SENT, outcome="accepted", provider_id=PROVIDER, receipt_ids=(message,), provider_message_id=message
+    )
+    repeat = await endpoint.post(body)
+
+    assert (early.status_code, repeat.status_code) == (404, 204)
+    assert await endpoint.store.state(delivery_id) == "DELIVERED"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sluice_simulator.dialect import Dialect
 from sluice_simulator.dialects.africastalking import AFRICASTALKING
 from sluice_simulator.dialects.infobip import INFOBIP
+from sluice_simulator.dialects.mailgun import MAILGUN
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.sendgrid import SENDGRID
 from sluice_simulator.dialects.smtp import SMTP
@@ -21,6 +22,7 @@ DIALECTS: Mapping[str, Dialect] = {
         SMTP,
         RESEND,
         SENDGRID,
+        MAILGUN,
         TWILIO,
         TERMII,
         AFRICASTALKING,

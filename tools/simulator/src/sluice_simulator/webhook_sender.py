@@ -145,4 +145,7 @@ def signed(
         headers |= place
     elif place:
         url += ("&" if "?" in url else "?") + urlencode(place)
-    return url, headers, other.body if forgery is Forgery.OTHER_BODY else payload.body
+    body = other.body if forgery is Forgery.OTHER_BODY else payload.body
+    if dialect.in_body is not None:
+        headers, body = dialect.in_body(headers, body)
+    return url, headers, body

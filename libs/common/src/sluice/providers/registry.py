@@ -11,6 +11,7 @@ import structlog
 
 from sluice.providers.adapters.africastalking import AFRICASTALKING
 from sluice.providers.adapters.infobip import INFOBIP
+from sluice.providers.adapters.mailgun import MAILGUN
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.sendgrid import SENDGRID
@@ -29,6 +30,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         SMTP,
         RESEND,
         SENDGRID,
+        MAILGUN,
         TWILIO,
         TERMII,
         AFRICASTALKING,

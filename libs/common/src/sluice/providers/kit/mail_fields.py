@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from sluice.model.address import Address, parse_address
 from sluice.model.message import Attachment, Email
 from sluice.providers.contract import UnsupportedMessageError
+from sluice.providers.kit.mime import encoded_phrase
 
 
 def ascii_address(text: str) -> Address:
@@ -21,6 +22,14 @@ def ascii_address(text: str) -> Address:
     if not address.ascii:
         raise UnsupportedMessageError("the provider takes no address with characters beyond ASCII before the @")
     return address
+
+
+def mailbox(address: Address) -> str:
+    """``Name <local@domain>`` in ASCII: a name beyond it in encoded words (RFC 2047)."""
+    if not address.name:
+        return address.bare
+    name = encoded_phrase(address.name, used=0).decode("ascii").replace("\r\n", "")
+    return f"{name} <{address.bare}>"
 
 
 def texts_of(mail: Email) -> Iterator[tuple[str, str]]:

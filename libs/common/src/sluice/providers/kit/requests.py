@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 
 import httpx
 import orjson
+from pydantic import SecretStr
 
 from sluice.providers.contract import UnsupportedMessageError
 
@@ -25,6 +27,11 @@ class _Request(httpx.Request):
 def endpoint(base_url: str, path: str) -> httpx.URL:
     """Where a package's requests go. Cached: parsing a URL costs more than the rest of building a request."""
     return httpx.URL(base_url.rstrip("/") + path)
+
+
+def basic_auth(user: str, password: SecretStr) -> str:
+    """The value of an Authorization header, RFC 7617."""
+    return "Basic " + b64encode(f"{user}:{password.get_secret_value()}".encode()).decode("ascii")
 
 
 def post_json(url: httpx.URL, fields: Mapping[str, Any], **headers: str) -> httpx.Request:

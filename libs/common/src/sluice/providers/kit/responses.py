@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from xml.parsers.expat import ExpatError, ParserCreate
@@ -35,6 +36,12 @@ def json_list(content: bytes) -> list[dict[str, Any]]:
     except orjson.JSONDecodeError:
         return []
     return [item for item in body if isinstance(item, dict)] if isinstance(body, list) else []
+
+
+def object_of(owner: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The JSON object under this name; empty when there is anything else."""
+    value = owner.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def dump_json(value: object) -> bytes:
