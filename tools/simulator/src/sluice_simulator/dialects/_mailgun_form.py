@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from email import message_from_bytes
 from email.utils import getaddresses
+from urllib.parse import parse_qs
 
 from multipart import MultipartError, MultipartParser, parse_options_header
 
@@ -38,7 +39,9 @@ def read_form(request: FakeRequest, *, mime: bool) -> Form:
 
 def _read_parts(request: FakeRequest) -> tuple[dict[str, list[str]], dict[str, list[bytes]]]:
     kind, options = parse_options_header(request.headers.get(b"content-type", b"").decode("latin-1"))
-    if kind != "multipart/form-data":
+    if kind == "application/x-www-form-urlencoded":
+        return parse_qs(request.body.decode()), {}
+    if kind != "multipart/form-data" or "boundary" not in options:
         raise MultipartError(kind)
     form: dict[str, list[str]] = {}
     files: dict[str, list[bytes]] = {}
