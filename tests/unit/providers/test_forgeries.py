@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -34,6 +39,56 @@ def test_every_forgery_is_refused(
     record_property("refused", sum(not wrong for wrong in results.values()))
     assert [name for name, wrong in results.items() if wrong] == []
     assert len(results) >= 20
+
+
+ODD: list[Any] = [
+    *(None, True, 7, -1.5, 10**30, "", "x" * 5000, "\x00", [], [7], {}, {"a": None}, "☃"),
+    *("9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "2026-02-30", "2026-01-01T25:00:00Z"),
+]
+DEEP = b"[" * 600 + b"]" * 600  # readable, and nested more deeply than orjson writes
+
+
+@every_genuine_receipt
+def test_no_genuine_receipt_raises_whatever_is_in_it(package: AnyPackage, genuine: Genuine) -> None:
+    assert package.parse_webhook is not None
+    for body in odd_bodies(genuine.request.body):
+        try:
+            signed = genuine.sign(replace(genuine.request, body=body), genuine.key)
+        except (ValueError, KeyError, TypeError):  # no body that this scheme can sign
+            continue
+        with suppress(InvalidReceiptSignatureError):
+            package.parse_webhook(signed, genuine.account(package), genuine.fetched)
+
+
+def odd_bodies(body: bytes) -> Iterator[bytes]:
+    """The body with each of its values replaced, and bodies of other forms."""
+    yield from (b"", b"7", b"[]", b"[[]]", b"{}", b"null", b"\xff\xfe", b"\x00", b"a=%FF&a=1", DEEP, b'{"a":%s}' % DEEP)
+    if not body.startswith(b"{"):
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True))
+        for name in fields:
+            yield from (urlencode({**fields, name: odd}).encode() for odd in ("", "\x00", "☃", "x" * 5000, "-1"))
+        return
+    for number in range(_count(json.loads(body))):
+        yield from (json.dumps(_replaced(json.loads(body), number, odd)).encode() for odd in ODD)
+        yield json.dumps(_replaced(json.loads(body), number, "DEEP")).encode().replace(b'"DEEP"', DEEP)
+
+
+def _count(value: Any) -> int:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_count, children))
+
+
+def _replaced(value: Any, number: int, odd: Any) -> Any:
+    """A copy of ``value`` whose part of this number, counted as by ``_count``, is ``odd``."""
+    if number == 0:
+        return odd
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    copy, at = (dict(value) if isinstance(value, dict) else list(value)), 1
+    for key, child in items:
+        if at <= number < at + _count(child):
+            copy[key] = _replaced(child, number - at, odd)
+        at += _count(child)
+    return copy
 
 
 @every_genuine_receipt

@@ -81,6 +81,10 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
         (parse_http_date("soon"), None),
         (parse_unix_time(int(NOON.timestamp())), NOON),
         (parse_unix_time(10**30), None),
+        (parse_unix_time(10**11), None),
+        (parse_iso_time("9999-12-31T23:59:59"), None),
+        (parse_iso_time("0001-01-01T00:00:00+14:00"), None),
+        (parse_http_date("Mon, 04 May 2626 12:00:00 GMT"), None),
         (parse_unix_time("7"), None),
     ],
 )

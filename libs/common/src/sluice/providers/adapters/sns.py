@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import httpx
-import orjson
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from sluice.model.message import Channel, Sms
@@ -47,7 +46,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToke
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_form, endpoint, post
-from sluice.providers.kit.responses import identifier, text_of, xml_texts
+from sluice.providers.kit.responses import identifier, json_bytes, text_of, xml_texts
 from sluice.providers.kit.signatures import verify_url_token
 from sluice.providers.kit.sigv4 import AwsKey, sign_v4
 from sluice.providers.kit.times import parse_iso_time
@@ -211,7 +210,7 @@ def _events(entry: Mapping[str, Any], success_means: str) -> list[WebhookEvent]:
         occurred_at=None if sent_at is None else sent_at + wait,
         reason=reason,
         detail=redact(words, limit=500),
-        payload=orjson.dumps(entry),
+        payload=json_bytes(entry),
     )
     return [receipt, OptOut(recipient)] if reason is Reason.UNSUBSCRIBED and recipient else [receipt]
 
