@@ -10,6 +10,7 @@ from sluice_simulator.dialects.infobip import INFOBIP
 from sluice_simulator.dialects.mailgun import MAILGUN
 from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.sendgrid import SENDGRID
+from sluice_simulator.dialects.ses import SES
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.sns import SNS
 from sluice_simulator.dialects.telegram import TELEGRAM
@@ -23,6 +24,7 @@ DIALECTS: Mapping[str, Dialect] = {
         RESEND,
         SENDGRID,
         MAILGUN,
+        SES,
         TWILIO,
         TERMII,
         AFRICASTALKING,

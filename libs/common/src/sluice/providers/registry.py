@@ -15,6 +15,7 @@ from sluice.providers.adapters.mailgun import MAILGUN
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.sendgrid import SENDGRID
+from sluice.providers.adapters.ses import SES
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.sns import SNS
 from sluice.providers.adapters.telegram import TELEGRAM
@@ -31,6 +32,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         RESEND,
         SENDGRID,
         MAILGUN,
+        SES,
         TWILIO,
         TERMII,
         AFRICASTALKING,

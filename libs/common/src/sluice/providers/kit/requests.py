@@ -39,11 +39,15 @@ def post_json(url: httpx.URL, fields: Mapping[str, Any], **headers: str) -> http
 
     ``headers`` are spelled with underscores: ``idempotency_key="…"``.
     """
+    return _post(url, b"application/json", encode_json(fields), headers)
+
+
+def encode_json(fields: Mapping[str, Any]) -> bytes:
+    """``fields`` without the empty ones as JSON; UnsupportedMessageError when a text is not Unicode."""
     try:
-        content = orjson.dumps({name: value for name, value in fields.items() if value is not None})
+        return orjson.dumps({name: value for name, value in fields.items() if value is not None})
     except TypeError:  # orjson's word for a text that is not UTF-8
         raise UnsupportedMessageError("a text holds half a character (a lone surrogate)") from None
-    return _post(url, b"application/json", content, headers)
 
 
 def post_form(url: httpx.URL, fields: Mapping[str, str], **headers: str) -> httpx.Request:
