@@ -19,6 +19,7 @@ from tests.conformance.conftest import Conforms, spec
 from tests.conformance.messages import email_messages
 
 SENDGRID = get_package("provider-sendgrid")
+RESEND = get_package("provider-resend")
 MAILGUN = get_package("provider-mailgun")
 LISTS = ("to", "cc", "bcc", "o:tag", "attachment", "inline")  # of Mailgun's fields
 
@@ -50,6 +51,21 @@ def test_every_request_to_sendgrid_is_a_mail_of_its_description(conforms: Confor
         assert files == [message.attachments[file.sha256] for file in mail.attachments]
 
     conforms(SENDGRID, email_messages(), check)
+
+
+def test_every_request_to_resend_is_a_mail_of_its_description(conforms: Conforms) -> None:
+    schema = spec("resend", {"$ref": "#/$defs/SendEmailRequest"})
+
+    def check(request: httpx.Request, message: OutboundMessage) -> None:
+        body, mail = json.loads(request.content), mail_of(message)
+        schema.validate(body)
+        everyone = [text for name in LISTS[:3] for text in body.get(name, [])]
+        assert {parse_address(text).bare.lower() for text in everyone} == recipients(mail)
+        assert (body.get("text"), body.get("html"), body["subject"]) == (mail.text, mail.html, mail.subject)
+        files = [base64.b64decode(file["content"]) for file in body.get("attachments", [])]
+        assert files == [message.attachments[file.sha256] for file in mail.attachments]
+
+    conforms(RESEND, email_messages(), check)
 
 
 def form_of(request: httpx.Request) -> dict[str, Any]:

@@ -227,9 +227,10 @@ def test_what_it_cannot_carry_is_refused(content: Any) -> None:
 
 @pytest.mark.parametrize("files", [(), (FILE,)])
 def test_an_invalid_address_is_refused(files: Any) -> None:
+    message = outbound(an_email(to=("ana\r\n@example.org",), attachments=files), attachments={FILE.sha256: b"x"})
+
     with pytest.raises(InvalidAddressError):
-        mail = an_email(to=("ana\r\n@example.org",), attachments=files)
-        build(outbound(mail, attachments={FILE.sha256: b"x"}), CREDENTIALS)
+        build(message, CREDENTIALS)
 
 
 def test_an_id_that_is_no_tag_is_refused() -> None:

@@ -12,13 +12,13 @@ from sluice.providers.kit.responses import MAX_RETRY_AFTER
 
 _INVALID = Declined(Reason.INVALID_CONTENT)
 _ADDRESS = Declined(Reason.INVALID_ADDRESS)  # of one of several recipients, by a rule of SES
-_INVALID_VALUE = ("BadRequest", "InvalidParameterValue", "Validation")
+_INVALID_VALUE = ("MessageRejected", "BadRequest", "InvalidParameterValue", "Validation")
 _SENDER = Declined(Reason.SENDER)  # the sender, and its domain, are always the message's own
 
 # Without a trailing "Exception", which is written or not.
 ERROR_CODES: Mapping[str, Refusal] = {
     **rows(Throttled(), "TooManyRequests", "Throttling", "LimitExceeded"),
-    **rows(_INVALID, "MessageRejected", "Serialization", *_INVALID_VALUE),
+    **rows(_INVALID, "Serialization", *_INVALID_VALUE),
     "MailFromDomainNotVerified": _SENDER,
     **rows(AuthFailed(), "AccountSuspended", "SendingPaused"),
     "NotFound": AuthFailed(),  # the configuration set
@@ -33,7 +33,7 @@ ERROR_CODES: Mapping[str, Refusal] = {
 ERROR_TEXTS: Mapping[tuple[str, str], Refusal] = {
     ("TooManyRequests", "daily message quota exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
     ("Throttling", "daily message quota exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
-    ("MessageRejected", "email address is not verified"): _SENDER,  # in the sandbox also a recipient's
+    ("MessageRejected", "not verified"): _SENDER,  # in the sandbox also a recipient's
     **rows(AuthFailed(), *((code, "configuration set") for code in _INVALID_VALUE)),
     **rows(Declined(Reason.TOO_LARGE), *((code, "too many recipients") for code in _INVALID_VALUE)),
     **rows(_ADDRESS, *((code, "local address contains") for code in _INVALID_VALUE)),
