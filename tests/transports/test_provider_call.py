@@ -17,7 +17,6 @@ from sluice.model.outcome import (
     Divided,
     Outcome,
     ProviderFault,
-    RecipientRejected,
     Unknown,
 )
 from sluice.model.reasons import Reason
@@ -86,7 +85,7 @@ async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_transpo
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
     broken = replace(RESEND, build=failing(KeyError("ana@example.org")))
 
-    assert await outcome_of(None, broken) == RecipientRejected(
+    assert await outcome_of(None, broken) == Declined(
         Reason.INVALID_CONTENT, "the message could not be built (KeyError)"
     )
 

@@ -153,9 +153,9 @@ def submission(port: int, message: bytes, **changes: Any) -> Submission:
         (Rule(behaviour=Behaviour.FAULT, phase=Phase.GREETING), ProviderFault),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.GREETING), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.MAIL), AuthFailed),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), RecipientRejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), RecipientRejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), RecipientRejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), Declined),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), Declined),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), Declined),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.END_OF_DATA), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.END_OF_DATA), AuthFailed),
         (Rule(behaviour=Behaviour.REJECT, code="550 5.7.1 Relaying denied"), AuthFailed),
@@ -188,7 +188,7 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(transports
     async with Simulator(smtp=SmtpSettings(size=2000)) as simulator:
         outcome = await send(transports, simulator, outbound(an_email(text="x" * 3000)))
 
-        assert isinstance(outcome, RecipientRejected)
+        assert isinstance(outcome, Declined)
         assert outcome.detail.startswith("mail: 552 5.3.4 ")
         assert simulator.calls == []
 

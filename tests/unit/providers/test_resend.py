@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from sluice.model.address import InvalidAddressError
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Scope, Throttled, Unknown
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
 from sluice.providers.contract import (
@@ -166,41 +166,41 @@ def test_a_200_with_an_id_is_accepted() -> None:
 
 
 ROWS: list[tuple[int, str | None, type[Outcome]]] = [
-    (400, "validation_error", RecipientRejected),
-    (400, "invalid_idempotency_key", RecipientRejected),
+    (400, "validation_error", Declined),
+    (400, "invalid_idempotency_key", Declined),
     (401, "missing_api_key", AuthFailed),
-    (401, "restricted_api_key", AuthFailed),
+    (401, "restricted_api_key", Declined),
     (403, "invalid_api_key", AuthFailed),
     (403, "suspended_api_key", AuthFailed),
     (403, "invalid_permission", AuthFailed),
-    (403, "validation_error", AuthFailed),
-    (403, "invalid_from_address", RecipientRejected),
-    (422, "invalid_from_address", RecipientRejected),
+    (403, "validation_error", Declined),
+    (403, "invalid_from_address", Declined),
+    (422, "invalid_from_address", Declined),
     (404, "not_found", AuthFailed),
     (405, "method_not_allowed", AuthFailed),
     (409, "invalid_idempotent_request", Unknown),
     (409, "concurrent_idempotent_requests", Unknown),
-    (413, None, RecipientRejected),
-    (422, "missing_required_field", RecipientRejected),
-    (422, "missing_required_parameter", RecipientRejected),
-    (422, "invalid_parameter", RecipientRejected),
-    (422, "invalid_attachment", RecipientRejected),
-    (422, "validation_error", RecipientRejected),
+    (413, None, Declined),
+    (422, "missing_required_field", Declined),
+    (422, "missing_required_parameter", Declined),
+    (422, "invalid_parameter", Declined),
+    (422, "invalid_attachment", Declined),
+    (422, "validation_error", Declined),
     (422, "invalid_access", AuthFailed),
     (422, "invalid_region", AuthFailed),
     (429, "rate_limit_exceeded", Throttled),
     (429, "daily_quota_exceeded", Throttled),
     (429, "monthly_quota_exceeded", Throttled),
-    (451, "security_error", RecipientRejected),
+    (451, "security_error", Declined),
     (500, "application_error", ProviderFault),
     (500, "internal_server_error", ProviderFault),
     (503, "service_unavailable", ProviderFault),
     # unknown names, and responses that are not Resend's
-    (400, "something_new", RecipientRejected),
+    (400, "something_new", Declined),
     (401, None, AuthFailed),
     (403, "something_new", AuthFailed),
     (409, None, Unknown),
-    (422, "something_new", RecipientRejected),
+    (422, "something_new", Declined),
     (429, None, Throttled),
     (500, None, Unknown),
     (502, None, Unknown),
@@ -216,7 +216,9 @@ def test_a_refusal_is_classified(status: int, name: str | None, outcome: type[Ou
     body = {"statusCode": status, "name": name, "message": "words"} if name else None
     answer = httpx.Response(status, json=body) if body else httpx.Response(status, text="<h1>words</h1>")
 
-    assert type(classify(answer)) is outcome
+    found = classify(answer)
+    assert type(found) is outcome
+    assert not isinstance(found, Declined) or found.scope is Scope.MESSAGE
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,8 @@ def task_for(
         attempt=attempt if attempt is not None else pending.attempt_count + 1,
         retry_round=pending.retry_round,
         attempted_providers=pending.attempted_providers,
+        errors=dict(zip(pending.attempted_providers, pending.errors, strict=True)),
+        all_declined=pending.all_declined,
         unknown_attempts=pending.unknown_attempts,
         preferred_provider_id=pending.preferred_provider_id,
         sandbox=pending.sandbox,

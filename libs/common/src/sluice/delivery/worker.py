@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -37,6 +38,7 @@ from sluice.model.outcome import (
     outcome_name,
 )
 from sluice.providers.account import Account
+from sluice.routing.selection import Health
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
@@ -48,6 +50,7 @@ from sluice.transports.provider_call import Transports
 log = structlog.get_logger()
 
 _REROUTE_DELAY = 0.3  # seconds, for an unusable provider: the router's configuration may be behind
+_MAX_DOUBLINGS = 7  # of that delay
 _DEFAULT_THROTTLE = timedelta(seconds=1)  # if the provider names no time
 
 
@@ -64,6 +67,7 @@ class Worker:
         publisher: Publisher,
         settlements: SettlementWriter,
         policy: WorkerPolicy,
+        health: Health = MappingProxyType({}),
     ) -> None:
         self._db = db
         self._config = config
@@ -78,6 +82,7 @@ class Worker:
         self._monitor = BulkheadMonitor(
             self._bulkheads,
             config=config,
+            health=health,
             publisher=publisher,
             queue_timeout=policy.provider_queue_timeout,
             reroute=self._reroute,
@@ -119,7 +124,8 @@ class Worker:
                 continue
             unusable = why_unusable(job.assignment, self._config.providers.get(job.provider_id))
             if unusable is not None:
-                self._reroute(job, unusable, delay=_REROUTE_DELAY)
+                # With each hand-back longer: the only provider of a project may stay unusable.
+                self._reroute(job, unusable, delay=_REROUTE_DELAY * 2 ** min(job.task.hops, _MAX_DOUBLINGS))
             elif job.task.expires_at <= expiry:
                 self._tasks.spawn(self._settle_and_ack(job, Settlement(job.task, expire(job.task, at=expiry))))
             else:

@@ -219,6 +219,8 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome | Divided]
+    # Whether the account's settings name the sender, so that a refused sender is the account's fault.
+    names_sender: Callable[[C], bool] = lambda _: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 

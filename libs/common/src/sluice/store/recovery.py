@@ -31,6 +31,8 @@ class PendingDelivery:
     attempted_providers: tuple[UUID, ...]  # in this retry round
     last_outcome: str | None
     last_reference: str | None
+    errors: tuple[str, ...]  # of those attempts
+    all_declined: bool  # every attempt of this retry round
     throttled: bool  # an attempt of this retry round
     enqueued_at: datetime | None  # None: not in the dispatch queue
 
@@ -43,6 +45,11 @@ _PENDING_COLUMNS = """
     d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at,
     ARRAY(SELECT a.provider_id FROM attempts a
            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS attempted_providers,
+    ARRAY(SELECT coalesce(left(a.error, 200), '') FROM attempts a
+           WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS errors,
+    NOT EXISTS(SELECT FROM attempts a
+                WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round
+                  AND a.outcome IS DISTINCT FROM 'declined') AS all_declined,
     EXISTS(SELECT FROM attempts a
             WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round AND a.outcome = 'throttled') AS throttled,
     last.outcome AS last_outcome, last.client_reference AS last_reference
@@ -63,6 +70,7 @@ def from_row(row: Any) -> PendingDelivery:
     fields["channel"] = Channel(fields["channel"])
     fields["delivery_class"] = DeliveryClass(fields["delivery_class"])
     fields["attempted_providers"] = tuple(fields["attempted_providers"])
+    fields["errors"] = tuple(fields["errors"])
     return PendingDelivery(**fields)
 
 

@@ -36,11 +36,11 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
-from sluice.providers.kit.error_table import ErrorTable, find_text
+from sluice.providers.kit.error_table import ErrorTable, find_text, rows
 from sluice.providers.kit.mail_fields import ascii_address, mailbox, texts_of
 from sluice.providers.kit.mime import place_files, write_mail
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.requests import basic_auth, endpoint, post_multipart
+from sluice.providers.kit.requests import basic, endpoint, post_multipart
 from sluice.providers.kit.responses import clamp, identifier, json_object, object_of, reset_wait, seconds, text_of
 from sluice.providers.kit.signatures import require_fresh, require_match, require_secret
 from sluice.providers.kit.times import parse_http_date, parse_unix_time
@@ -81,7 +81,7 @@ def build(message: OutboundMessage, credentials: MailgunCredentials) -> httpx.Re
         path, files = "messages", list(_files(mail, message.attachments))
         fields += [*_parts(mail), ("h:X-Sluice-Message-Id", message.message_id)]
     url = endpoint(credentials.base_url or _HOSTS[credentials.region], f"/v3/{credentials.domain}/{path}")
-    return post_multipart(url, fields, files, authorization=basic_auth("api", credentials.api_key))
+    return post_multipart(url, fields, files, authorization=basic("api", credentials.api_key.get_secret_value()))
 
 
 def _needs_mime(mail: Email) -> bool:
@@ -120,10 +120,8 @@ ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
     (400, "limited to 16 kb total"): _LARGE,
     (400, "is not allowed to send"): AuthFailed(),  # the domain: not verified, of a free account, not activated
     (400, "is not a valid secondary dkim domain name"): AuthFailed(),
-    (402, ""): ProviderFault(),
+    **rows(ProviderFault(), (402, ""), (500, ""), (503, "")),
     (403, "not allowed to send large batches"): Declined(Reason.REPUTATION, scope=Scope.ACCOUNT),
-    (500, ""): ProviderFault(),
-    (503, ""): ProviderFault(),
 }
 STATUS_FALLBACK: Mapping[int, Refusal] = {
     400: Declined(Reason.INVALID_CONTENT),

@@ -19,9 +19,9 @@ from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Outcome,
     ProviderFault,
-    RecipientRejected,
     Refusal,
     Throttled,
     Unknown,
@@ -118,19 +118,18 @@ def _tag(name: str, value: str) -> dict[str, str]:
 
 # Responses. Decided on status and ``name``, never on the words, which change. ------------------------------
 
-_INVALID = RecipientRejected(Reason.INVALID_CONTENT)
-_SENDER = RecipientRejected(Reason.SENDER)
+_INVALID = Declined(Reason.INVALID_CONTENT)
+_SENDER = Declined(Reason.SENDER)  # the sender is always the message's own
 
 ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
     (400, "validation_error"): _INVALID,
     (400, "invalid_idempotency_key"): _INVALID,
     (401, "missing_api_key"): AuthFailed(),
-    (401, "restricted_api_key"): AuthFailed(),
+    (401, "restricted_api_key"): _SENDER,  # the key is limited to another domain
     (403, "invalid_api_key"): AuthFailed(),
     (403, "suspended_api_key"): AuthFailed(),
     (403, "invalid_permission"): AuthFailed(),
-    (403, "validation_error"): AuthFailed(),  # the sender's domain is not verified, or a test sender
-    # The sender is always the message's own, so its syntax is the message's fault, not the account's.
+    (403, "validation_error"): _SENDER,  # the sender's domain is not verified, or a test sender
     (403, "invalid_from_address"): _SENDER,
     (422, "invalid_from_address"): _SENDER,
     (404, "not_found"): AuthFailed(),  # a wrong base URL
@@ -149,7 +148,7 @@ ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
     (429, "rate_limit_exceeded"): Throttled(),
     (429, "daily_quota_exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
     (429, "monthly_quota_exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
-    (451, "security_error"): RecipientRejected(Reason.POLICY),
+    (451, "security_error"): Declined(Reason.POLICY),
     (500, "application_error"): ProviderFault(),
     (500, "internal_server_error"): ProviderFault(),
     (503, "service_unavailable"): ProviderFault(),
@@ -163,10 +162,10 @@ STATUS_FALLBACK: Mapping[int, Refusal] = {
     404: AuthFailed(),
     405: AuthFailed(),
     409: Unknown(),
-    413: RecipientRejected(Reason.TOO_LARGE),
+    413: Declined(Reason.TOO_LARGE),
     422: _INVALID,
     429: Throttled(),
-    451: RecipientRejected(Reason.POLICY),
+    451: Declined(Reason.POLICY),
 }
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 
 import httpx
 import orjson
-from pydantic import SecretStr
 
 from sluice.providers.contract import UnsupportedMessageError
 
@@ -29,9 +28,9 @@ def endpoint(base_url: str, path: str) -> httpx.URL:
     return httpx.URL(base_url.rstrip("/") + path)
 
 
-def basic_auth(user: str, password: SecretStr) -> str:
-    """The value of an Authorization header, RFC 7617."""
-    return "Basic " + b64encode(f"{user}:{password.get_secret_value()}".encode()).decode("ascii")
+def basic(user: str, password: str) -> str:
+    """An ``Authorization`` header, RFC 7617."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def post_json(url: httpx.URL, fields: Mapping[str, Any], **headers: str) -> httpx.Request:

@@ -39,9 +39,9 @@ def json_list(content: bytes) -> list[dict[str, Any]]:
 
 
 def object_of(owner: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The JSON object under this name; empty when there is anything else."""
-    value = owner.get(name)
-    return value if isinstance(value, dict) else {}
+    """The object under ``name``; empty when there is none."""
+    found = owner.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def dump_json(value: object) -> bytes:

@@ -95,6 +95,12 @@ def sign_svix(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, sha256)).decode("ascii")
 
 
+def verify_hmac_sha256(body: bytes, secret: SecretStr | None, offered: str) -> None:
+    """Return when ``offered`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal digits."""
+    key = require_secret(secret).encode()
+    require_match([offered], [hmac.digest(key, body, sha256).hex()])
+
+
 def _svix_header(request: WebhookRequest, name: str) -> str:
     value = request.headers.get(f"svix-{name}") or request.headers.get(f"webhook-{name}")
     if not value:
