@@ -99,8 +99,9 @@ def meaning_at_sendgrid(_: Mapping[str, str], content: bytes) -> Meaning:
     texts = {part["type"]: part["value"] for part in body["content"]}
     reply_to = body.get("reply_to_list", [body["reply_to"]] if "reply_to" in body else [])
     files = body.get("attachments", [])
+    (sender,) = pairs([body["from"]])
     return Meaning(
-        *pairs([body["from"]]),
+        sender,
         to=pairs(envelope["to"]),
         cc=pairs(envelope.get("cc", [])),
         bcc=[one["email"] for one in envelope.get("bcc", [])],
@@ -199,7 +200,9 @@ def meaning_of_mime(content: bytes, envelope: Mapping[str, list[str]], bcc: list
     for part in mail.walk():
         if part.get_content_disposition() is not None:
             cid = part["Content-ID"].strip("<>") if part["Content-ID"] else None
-            files.append(file_of(part.get_filename(), cid, part.get_content_type(), part.get_payload(decode=True)))
+            decoded = part.get_payload(decode=True)
+            assert isinstance(decoded, bytes)
+            files.append(file_of(part.get_filename() or "", cid, part.get_content_type(), decoded))
     (sender,) = mailboxes(str(mail["From"]))
     to, cc = (mailboxes(str(mail[name]) if mail[name] else None) for name in ("To", "Cc"))
     assert [address for _, address in to] == [address for _, address in mailboxes(envelope["ToAddresses"])]

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
-from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.receipts.endpoint import ReceiptEndpoint, may_fetch
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import MAX_PAYLOAD
 from sluice.model import ids
@@ -18,6 +18,7 @@ from sluice.model.outcome import Unknown
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers import registry
+from sluice.providers.account import Account
 from sluice.providers.contract import (
     Credentials,
     DeliveryReceipt,
@@ -320,3 +321,36 @@ async def test_a_repeat_finds_the_attempt_that_its_first_sending_came_too_early_
 
     assert (early.status_code, repeat.status_code) == (404, 204)
     assert await endpoint.store.state(delivery_id) == "DELIVERED"
+
+
+class OwnAddress(Credentials):
+    """An account that reaches the provider at another address."""
+
+    base_url: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url", "allowed"),
+    [
+        (None, "https://sns.test/a.pem", True),
+        (None, "https://other.test/a.pem", False),
+        ("http://127.0.0.1:9", "https://sns.test/a.pem", True),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9/a.pem", True),
+        ("http://127.0.0.1:9/aws/", "http://127.0.0.1:9/aws/a.pem", True),
+        ("http://127.0.0.1:9", "http://127.0.0.1:90/a.pem", False),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9@evil.test/a.pem", False),
+        ("http://127.0.0.1:9", "https://127.0.0.1:9/a.pem", False),
+        ("http://a.test", "http://aXtest/a.pem", False),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9/a\nb", False),
+    ],
+)
+def test_a_webhook_may_name_urls_of_its_package_and_below_the_accounts_own(base_url, url, allowed):
+    account = Account(PROVIDER, 1, a_package(r"https://sns\.test/.*"), OwnAddress(base_url=base_url))
+
+    assert may_fetch(account, url) is allowed
+
+
+def test_a_package_that_reads_no_urls_reads_none_of_the_accounts_own():
+    account = Account(PROVIDER, 1, a_package(), OwnAddress(base_url="http://127.0.0.1:9"))
+
+    assert not may_fetch(account, "http://127.0.0.1:9/a.pem")

@@ -397,7 +397,8 @@ def other_fields(signed: WebhookRequest) -> Iterable[Forgery]:
         yield f"the token {value}", SignatureField("token").write(signed, value)
     shifted = json.dumps({**VECTOR, "timestamp": at[:-1], "token": at[-1] + TOKEN})
     yield "a digit of the timestamp in the token", replace(signed, body=body_of(EVENT, json.loads(shifted)))
-    for signature in (None, [], "x", {}, [VECTOR]):
+    signatures: tuple[Any, ...] = (None, [], "x", {}, [VECTOR])
+    for signature in signatures:
         yield f"the signature {signature}", replace(signed, body=body_of(EVENT, signature))
     yield "the fields beside the event", replace(signed, body=json.dumps({**VECTOR, "event-data": EVENT}).encode())
     yield "a form", replace(signed, body="&".join(f"{name}={value}" for name, value in VECTOR.items()).encode())

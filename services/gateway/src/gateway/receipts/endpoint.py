@@ -153,7 +153,7 @@ class ReceiptEndpoint:
 
     async def _fetch(self, account: Account, url: str, *, cacheable: bool) -> bytes:
         """The content of a URL that a webhook request named."""
-        if not _may_fetch(account, url):
+        if not may_fetch(account, url):
             # The request is not verified yet: without the list it could make the gateway read any address.
             raise InvalidReceiptSignatureError("the request names a URL that the package does not allow")
         kept = self._find_kept(url) if cacheable else None
@@ -193,10 +193,13 @@ class ReceiptEndpoint:
         )
 
 
-def _may_fetch(account: Account, url: str) -> bool:
-    own = getattr(account.credentials, "base_url", None)
-    patterns = [*account.package.webhook_urls, *([re.escape(own.rstrip("/")) + "/.*"] if own else [])]
-    return any(re.fullmatch(pattern, url) for pattern in patterns if account.package.webhook_urls)
+def may_fetch(account: Account, url: str) -> bool:
+    """Whether a webhook request of the account may name this URL: one of its package, or below its own base URL."""
+    patterns = [*account.package.webhook_urls]
+    own: str | None = getattr(account.credentials, "base_url", None)
+    if patterns and own:
+        patterns.append(re.escape(own.rstrip("/")) + "/.*")
+    return any(re.fullmatch(pattern, url) for pattern in patterns)
 
 
 @contextmanager
