@@ -179,6 +179,8 @@ def test_a_thousand_recipients_fit() -> None:
         an_email(bcc=("аня@example.org",)),
         an_email(sender="jörg@example.com"),
         an_email(reply_to="jörg@example.com"),
+        an_email(sender="jörg@example.com", attachments=(an_attachment(b"", **INVITATION),)),
+        an_email(reply_to="jörg@example.com", attachments=(an_attachment(b"", **INVITATION),)),
         an_email(text=None, html=None),
         an_email(text="", html=""),
         an_email(text="half \ud800"),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field, SecretStr
 
+from sluice.model.address import parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Refusal, Scope, Throttled
 from sluice.model.reasons import Reason
@@ -37,7 +38,7 @@ from sluice.providers.contract import (
 from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable, find_text, rows
-from sluice.providers.kit.mail_fields import ascii_address, mailbox, texts_of
+from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
 from sluice.providers.kit.mime import place_files, write_mail
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_multipart
@@ -70,13 +71,13 @@ def build(message: OutboundMessage, credentials: MailgunCredentials) -> httpx.Re
     mail = message.content
     if not isinstance(mail, Email):
         raise UnsupportedMessageError("Mailgun carries e-mail only")
-    envelope = [ascii_address(text) for text in (*mail.to, *mail.cc, *mail.bcc)]
+    require_ascii(mail)
     fields = [("v:ref", message.reference), ("v:msg", message.message_id)]
     if _needs_mime(mail):
         own, at = message.attachments, message.created_at
         content = write_mail(mail, message_id=message.message_id, date=at, contents=own)
         path, files = "messages.mime", [("message", ("mail.eml", content, "message/rfc822"))]
-        fields += (("to", address.bare) for address in envelope)
+        fields += (("to", parse_address(text).bare) for text in (*mail.to, *mail.cc, *mail.bcc))
     else:
         path, files = "messages", list(_files(mail, message.attachments))
         fields += [*_parts(mail), ("h:X-Sluice-Message-Id", message.message_id)]
@@ -93,7 +94,7 @@ def _needs_mime(mail: Email) -> bool:
 def _parts(mail: Email) -> list[tuple[str, str]]:
     mailboxes = {"from": (mail.sender,), "to": mail.to, "cc": mail.cc, "bcc": mail.bcc}
     mailboxes["h:Reply-To"] = (mail.reply_to,) if mail.reply_to else ()
-    fields = [(name, mailbox(ascii_address(text))) for name, texts in mailboxes.items() for text in texts]
+    fields = [(name, mailbox(parse_address(text))) for name, texts in mailboxes.items() for text in texts]
     texts = [({"text/plain": "text", "text/html": "html"}[kind], text) for kind, text in texts_of(mail)]
     return [*fields, ("subject", mail.subject), *texts]
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from pydantic import Field
 
-from sluice.model.address import Address
+from sluice.model.address import Address, parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import Accepted, Outcome
 from sluice.model.reasons import Reason
@@ -34,7 +34,7 @@ from sluice.providers.contract import (
 from sluice.providers.kit import sns_envelope
 from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.error_table import ErrorTable, find_text
-from sluice.providers.kit.mail_fields import ascii_address, mailbox, texts_of
+from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_json, endpoint, post
@@ -68,6 +68,7 @@ def build(message: OutboundMessage, credentials: SesCredentials) -> httpx.Reques
     mail = message.content
     if not isinstance(mail, Email):
         raise UnsupportedMessageError("SES carries e-mail only")
+    require_ascii(mail)
     content = encode_json(
         {
             **(_raw(mail, message) if mail.attachments else _simple(mail, message)),
@@ -86,9 +87,9 @@ def build(message: OutboundMessage, credentials: SesCredentials) -> httpx.Reques
 def _simple(mail: Email, message: OutboundMessage) -> dict[str, Any]:
     bodies = {{"text/plain": "Text", "text/html": "Html"}[kind]: _utf8(text) for kind, text in texts_of(mail)}
     return {
-        "FromEmailAddress": mailbox(ascii_address(mail.sender)),
+        "FromEmailAddress": mailbox(parse_address(mail.sender)),
         "Destination": _destination(mail, mailbox),
-        "ReplyToAddresses": [mailbox(ascii_address(mail.reply_to))] if mail.reply_to else None,
+        "ReplyToAddresses": [mailbox(parse_address(mail.reply_to))] if mail.reply_to else None,
         "Content": {
             "Simple": {
                 "Subject": _utf8(mail.subject),
@@ -104,8 +105,6 @@ def _simple(mail: Email, message: OutboundMessage) -> dict[str, Any]:
 
 def _raw(mail: Email, message: OutboundMessage) -> dict[str, Any]:
     """The header is that of the MIME text: a ``FromEmailAddress`` would replace it."""
-    for text in filter(None, (mail.sender, mail.reply_to)):
-        ascii_address(text)
     files, at = message.attachments, message.created_at
     content = write_mail(mail, message_id=message.message_id, date=at, contents=files)
     envelope = _destination(mail, lambda address: address.bare)
@@ -114,7 +113,7 @@ def _raw(mail: Email, message: OutboundMessage) -> dict[str, Any]:
 
 def _destination(mail: Email, write: Callable[[Address], str]) -> dict[str, list[str]]:
     lists = {"ToAddresses": mail.to, "CcAddresses": mail.cc, "BccAddresses": mail.bcc}
-    return {name: [write(ascii_address(text)) for text in texts] for name, texts in lists.items() if texts}
+    return {name: [write(parse_address(text)) for text in texts] for name, texts in lists.items() if texts}
 
 
 def _utf8(text: str) -> dict[str, str]:

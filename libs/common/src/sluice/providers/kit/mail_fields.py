@@ -24,6 +24,12 @@ def ascii_address(text: str) -> Address:
     return address
 
 
+def require_ascii(mail: Email) -> None:
+    """Return when every address of the mail is ASCII; raises as :func:`ascii_address`."""
+    for text in (mail.sender, *mail.to, *mail.cc, *mail.bcc, *([mail.reply_to] if mail.reply_to else [])):
+        ascii_address(text)
+
+
 def mailbox(address: Address) -> str:
     """``Name <local@domain>`` in ASCII: a name beyond it in encoded words (RFC 2047)."""
     if not address.name:
