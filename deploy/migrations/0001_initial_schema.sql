@@ -174,6 +174,17 @@ CREATE TABLE receipt_ids (
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
 
+-- Tokens that a provider signs in place of the body of its webhook requests: each is accepted with one body only. They are
+-- deleted after two days, when no signature over them is accepted any more.
+CREATE TABLE receipt_tokens (
+    provider_id uuid NOT NULL,
+    token       text NOT NULL,
+    digest      bytea NOT NULL,  -- SHA-256 of the body
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (provider_id, token)
+);
+CREATE INDEX receipt_tokens_age_idx ON receipt_tokens (received_at);
+
 -- Settled events that Kafka has not acknowledged yet: a row covers a batch and is deleted after the acknowledgement.
 -- The recovery loop publishes the events again once retry_at has passed.
 CREATE TABLE event_outbox (

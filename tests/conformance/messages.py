@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from sluice.model.message import ChatMessage, Push, Sms, Whatsapp
+from sluice.model.message import Attachment, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.providers.contract import OutboundMessage
 from tests.unit.providers.examples import NOON
 
@@ -68,3 +70,55 @@ def push_messages() -> SearchStrategy[OutboundMessage]:
     tokens = st.from_regex(r"\A[0-9A-Za-z_-]{22}:[0-9A-Za-z_-]{40,134}\Z")
     topics = st.from_regex(r"\Atopic:[a-zA-Z0-9._~%-]{1,60}\Z")
     return outbound_messages(contents, tokens | topics)
+
+
+NAMES = st.sampled_from(
+    ("Ana", "Doe, Ana", 'A "B" C', "Zoë Ünder", "世界", "a@b", "=?x", "", "O'Neill; Co.", "🙂 Team")
+)
+LOCALS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9+_=-]{0,30}\Z")
+DOMAINS = st.sampled_from(("example.org", "bücher.example", "mail.example.com", "xn--bcher-kva.example"))
+FILES = st.tuples(
+    st.sampled_from(("a.pdf", "Grüße.txt", "a b;c.csv", '"q".png', "世界.bin")),
+    st.sampled_from(("application/pdf", "text/plain", 'text/csv; charset="utf-8"', "image/png", "text/calendar")),
+    st.binary(min_size=1, max_size=200),
+    st.none() | st.from_regex(r"\A[A-Za-z0-9._-]{1,20}\Z"),
+)
+
+
+@st.composite
+def mailboxes(draw: st.DrawFn) -> str:
+    """``Name <local@domain>`` or a bare address."""
+    bare = f"{draw(LOCALS)}@{draw(DOMAINS)}"
+    name = draw(NAMES)
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}" <{bare}>' if name else bare
+
+
+def an_attachment_of(fields: tuple[str, str, bytes, str | None]) -> Attachment:
+    filename, content_type, content, content_id = fields
+    digest = sha256(content).hexdigest()
+    return Attachment(
+        filename=filename, content_type=content_type, sha256=digest, size=len(content), content_id=content_id
+    )
+
+
+@st.composite
+def email_messages(draw: st.DrawFn) -> OutboundMessage:
+    """Mails with one to many recipients of every kind, text or HTML or both, files and inline images."""
+    addresses = st.lists(mailboxes(), max_size=12).map(tuple)
+    text, html = draw(st.sampled_from(((True, False), (False, True), (True, True))))
+    files = draw(st.lists(FILES, max_size=3))
+    subject = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=200)
+    mail = Email(
+        sender=draw(mailboxes()),
+        to=draw(st.lists(mailboxes(), min_size=1, max_size=12).map(tuple)),
+        cc=draw(addresses),
+        bcc=draw(addresses),
+        reply_to=draw(st.none() | mailboxes()),
+        subject=draw(subject),
+        text=draw(LONG_TEXTS) if text else None,
+        html=draw(LONG_TEXTS) if html else None,
+        attachments=tuple(map(an_attachment_of, files)),
+    )
+    message = draw(outbound_messages(st.just(mail), st.just(mail.to[0])))
+    return replace(message, attachments={sha256(content).hexdigest(): content for _, _, content, _ in files})

@@ -41,6 +41,7 @@ STORE_WRITES = {
     "outbox.claim_overdue",
     "outbox.delete",
     "partitions.ensure",
+    "receipt_tokens.accept",
     "receipts.apply",
     "recovery.requeue_lost",
     "sandbox.capture",
@@ -89,6 +90,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "it runs between two attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
+    "libs/common/src/sluice/delivery/receipts.py:_accept_tokens": "moves no delivery; a repeat is accepted again",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

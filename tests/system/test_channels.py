@@ -1,4 +1,4 @@
-"""One message through each package of WhatsApp, Signal and push, behind a broken sibling, and its receipts."""
+"""One message through each package of e-mail, WhatsApp, Signal and push, behind a broken sibling, and its receipts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from tests.unit.providers.examples import sample_of
 
 NOWHERE = "http://127.0.0.1:1"
 TEMPLATE = {"template_name": "order_update", "template_language": "en_US", "template_params": ["Ann"]}
+EMAIL = {"channel": "email"}
 WHATSAPP = {"channel": "whatsapp", "from": None, "subject": None, "text": None, "channel_options": TEMPLATE}
 SIGNAL = {"channel": "signal", "from": None, "subject": None}
 PUSH = {"channel": "push", "from": None, "subject": "Order", "channel_options": {"data": {"order": "A-17"}}}
@@ -32,6 +33,7 @@ class Case:
 
 
 CASES = [
+    *(Case(f"provider-{name}", name, EMAIL, "ana@example.org") for name in ("sendgrid", "mailgun", "ses")),
     Case("provider-meta-cloud", "meta-cloud", WHATSAPP, "+15557654321"),
     Case("provider-360dialog", "360dialog", WHATSAPP, "+15557654321"),
     Case(

@@ -259,7 +259,7 @@ def _urls(signed: WebhookRequest) -> Iterator[Forgery]:
 
 def _times(signed: WebhookRequest, lifetime: timedelta) -> Iterator[Forgery]:
     """An exact copy that arrives too late, and one that was signed in the future."""
-    for wait in (lifetime + timedelta(seconds=1), timedelta(hours=2), timedelta(days=8), timedelta(days=4000)):
+    for wait in (lifetime + timedelta(seconds=1), lifetime * 2, timedelta(days=8), timedelta(days=4000)):
         yield f"a replay after {wait}", replace(signed, received_at=signed.received_at + wait)
         yield f"signed {wait} in the future", replace(signed, received_at=signed.received_at - wait)
 

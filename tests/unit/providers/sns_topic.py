@@ -88,7 +88,7 @@ def a_confirmation(**changes: Any) -> dict[str, Any]:
     }
 
 
-def a_notification(url: str, message: str) -> Genuine:
+def a_notification(url: str, message: str, **credentials: Any) -> Genuine:
     """A notification with this message, for the forgery matrix; the account has to name TOPIC."""
     body = json.dumps({"Type": "Notification", "Message": message}).encode()
     return Genuine(
@@ -97,7 +97,7 @@ def a_notification(url: str, message: str) -> Genuine:
         signed_envelope,
         key="amazon",
         other_key="other",
-        credentials={"topicArns": [TOPIC], "webhookToken": None},
+        credentials={"topicArns": [TOPIC], **credentials},
         fetched=CERTIFICATES,
         covers_body=False,  # the signature covers fields: see _forged_envelopes
         lifetime=timedelta(hours=1),

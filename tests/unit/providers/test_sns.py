@@ -421,7 +421,7 @@ GENUINE = [
         secret="webhookToken",
         covers_body=False,
     ),
-    a_notification(URL, json.dumps(entry())),
+    a_notification(URL, json.dumps(entry()), webhookToken=None),
 ]
 
 

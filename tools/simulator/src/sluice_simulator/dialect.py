@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
@@ -107,14 +107,17 @@ class ReceiptDialect:
 
     ``other_key`` and ``other_body`` make a false receipt: another key of the same form, other bytes that still parse.
     A provider without signatures has ``in_url``: its "signature" is the token in that parameter of the receipt URL.
+    A provider that signs inside the body has ``in_body``: it moves what ``sign`` returned from the headers to the body.
     """
 
     write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
     sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
     signature_header: str = ""
     in_url: str = ""
+    in_body: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]] | None = None
     other_key: Callable[[str], str] = lambda secret: secret + "x"
     other_body: Callable[[bytes], bytes] = lambda body: body + b" "
+    stale: timedelta = timedelta(hours=1)  # the age of a signature that is too old
 
 
 @dataclass(frozen=True, slots=True)

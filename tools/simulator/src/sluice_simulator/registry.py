@@ -9,8 +9,11 @@ from sluice_simulator.dialects.africastalking import AFRICASTALKING
 from sluice_simulator.dialects.dialog360 import DIALOG_360
 from sluice_simulator.dialects.fcm import FCM
 from sluice_simulator.dialects.infobip import INFOBIP
+from sluice_simulator.dialects.mailgun import MAILGUN
 from sluice_simulator.dialects.meta_cloud import META_CLOUD
 from sluice_simulator.dialects.resend import RESEND
+from sluice_simulator.dialects.sendgrid import SENDGRID
+from sluice_simulator.dialects.ses import SES
 from sluice_simulator.dialects.signal import SIGNAL
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.sns import SNS
@@ -24,6 +27,9 @@ DIALECTS: Mapping[str, Dialect] = {
     for dialect in (
         SMTP,
         RESEND,
+        SENDGRID,
+        MAILGUN,
+        SES,
         TWILIO,
         META_CLOUD,
         DIALOG_360,

@@ -120,7 +120,7 @@ def signed(
     Where signatures carry no time, or do not cover the body, the matching forgeries use another key instead.
     """
     now = utc_now()
-    then = now - timedelta(hours=1)
+    then = now - dialect.stale
     other = replace(payload, body=dialect.other_body(payload.body))
     genuine = dialect.sign(payload, now)
     timeless = forgery is Forgery.OLD and genuine == dialect.sign(payload, then)
@@ -145,4 +145,7 @@ def signed(
         headers |= place
     elif place:
         url += ("&" if "?" in url else "?") + urlencode(place)
-    return url, headers, other.body if forgery is Forgery.OTHER_BODY else payload.body
+    body = other.body if forgery is Forgery.OTHER_BODY else payload.body
+    if dialect.in_body is not None:
+        headers, body = dialect.in_body(headers, body)
+    return url, headers, body

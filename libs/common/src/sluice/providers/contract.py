@@ -158,13 +158,15 @@ class WebhookReply:
     ``answer``: the response, 204 without a body when None. ``fetch``: a URL that has to be read first (a signing
     certificate, a confirmation); the endpoint reads it once, if it matches the package's ``webhook_urls``, and calls
     ``parse_webhook`` again with its content. ``cacheable``: that content does not change, so it is kept for later
-    requests once one was verified with it.
+    requests once one was verified with it. ``token``: what the provider signed in place of the body; the endpoint
+    accepts it with one body only, so that no other can be sent under a signature that was seen.
     """
 
     events: Sequence[WebhookEvent] = ()
     answer: WebhookAnswer | None = None
     fetch: str | None = None
     cacheable: bool = False
+    token: str | None = None
 
     @property
     def receipts(self) -> list[DeliveryReceipt]:
@@ -232,7 +234,8 @@ class Package(Generic[C, Q, A]):
     separate_envelope: bool = False  # the recipients of a mail are given apart from its header
     segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
-    webhook_urls: tuple[str, ...] = ()  # patterns (whole match) of the URLs that a webhook reply may fetch
+    # Patterns (whole match) of the URLs that a webhook reply may fetch, besides those below the account's own base URL.
+    webhook_urls: tuple[str, ...] = ()
 
 
 AnyPackage = Package[Any, Any, Any]

@@ -13,9 +13,12 @@ from sluice.providers.adapters.africastalking import AFRICASTALKING
 from sluice.providers.adapters.dialog360 import DIALOG_360
 from sluice.providers.adapters.fcm import FCM
 from sluice.providers.adapters.infobip import INFOBIP
+from sluice.providers.adapters.mailgun import MAILGUN
 from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.sendgrid import SENDGRID
+from sluice.providers.adapters.ses import SES
 from sluice.providers.adapters.signal import SIGNAL
 from sluice.providers.adapters.smtp import SMTP
 from sluice.providers.adapters.sns import SNS
@@ -32,6 +35,9 @@ PACKAGES: Mapping[str, AnyPackage] = {
     for package in (
         SMTP,
         RESEND,
+        SENDGRID,
+        MAILGUN,
+        SES,
         TWILIO,
         TERMII,
         AFRICASTALKING,

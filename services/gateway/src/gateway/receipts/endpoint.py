@@ -7,8 +7,8 @@ certificate, a confirmation), each once and only where the provider's package al
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from time import monotonic
 
 import httpx
@@ -92,6 +92,8 @@ class ReceiptEndpoint:
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         original = self._original_request(request, body)
         reply = await self._parse(row, original)
+        if reply.token is not None:
+            await self._check_token(row, reply.token, body)
         found = reply.receipts
         known = await self._write(row, found, original)
         for event in reply.events:
@@ -151,7 +153,7 @@ class ReceiptEndpoint:
 
     async def _fetch(self, account: Account, url: str, *, cacheable: bool) -> bytes:
         """The content of a URL that a webhook request named."""
-        if not any(re.fullmatch(pattern, url) for pattern in account.package.webhook_urls):
+        if not may_fetch(account, url):
             # The request is not verified yet: without the list it could make the gateway read any address.
             raise InvalidReceiptSignatureError("the request names a URL that the package does not allow")
         kept = self._find_kept(url) if cacheable else None
@@ -166,13 +168,17 @@ class ReceiptEndpoint:
             raise Unavailable("a URL of the webhook request could not be read; send it again")
         return response.content
 
+    async def _check_token(self, row: ProviderRow, token: str, body: bytes) -> None:
+        """Refuse a token that came with another body before: the signature covers no body."""
+        with _recording():
+            accepted = await self._sink.accept_token(row.id, token, body)
+        if not accepted:
+            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            raise Unauthorized("the signature is not valid")
+
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
-        try:
+        with _recording():
             return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
-        except QueueFullError:
-            raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
-        except UNAVAILABLE_ERRORS as error:
-            raise Unavailable("the receipt could not be recorded; send it again") from error
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""
@@ -185,6 +191,26 @@ class ReceiptEndpoint:
             body=body,
             received_at=utc_now(),
         )
+
+
+def may_fetch(account: Account, url: str) -> bool:
+    """Whether a webhook request of the account may name this URL: one of its package, or below its own base URL."""
+    patterns = [*account.package.webhook_urls]
+    own: str | None = getattr(account.credentials, "base_url", None)
+    if patterns and own:
+        patterns.append(re.escape(own.rstrip("/")) + "/.*")
+    return any(re.fullmatch(pattern, url) for pattern in patterns)
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """What the sink raises, as a response after which the provider sends the receipt again."""
+    try:
+        yield
+    except QueueFullError:
+        raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
+    except UNAVAILABLE_ERRORS as error:
+        raise Unavailable("the receipt could not be recorded; send it again") from error
 
 
 def _headers(request: Request) -> Mapping[str, str]:

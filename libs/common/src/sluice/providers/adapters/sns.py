@@ -13,12 +13,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import httpx
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field
 
 from sluice.model.message import Channel, Sms
 from sluice.model.outcome import Accepted, Outcome
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
+from sluice.providers.adapters._aws import AwsAccount
 from sluice.providers.adapters._sns import (
     ERROR_CODES,
     ERROR_TEXTS,
@@ -29,7 +30,6 @@ from sluice.providers.adapters._sns import (
     log_entries,
 )
 from sluice.providers.contract import (
-    Credentials,
     DeliveryReceipt,
     OptOut,
     OutboundMessage,
@@ -42,13 +42,13 @@ from sluice.providers.contract import (
     WebhookRequest,
 )
 from sluice.providers.kit import sns_envelope
-from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToken
+from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_form, endpoint, post
 from sluice.providers.kit.responses import identifier, json_bytes, text_of, xml_texts
 from sluice.providers.kit.signatures import verify_url_token
-from sluice.providers.kit.sigv4 import AwsKey, sign_v4
+from sluice.providers.kit.sigv4 import sign_v4
 from sluice.providers.kit.times import parse_iso_time
 
 _SENDER_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9-]{1,9}[A-Za-z0-9]")
@@ -62,13 +62,9 @@ def _sender_id(value: str) -> str:
     return value
 
 
-class SnsCredentials(Credentials):
+class SnsCredentials(AwsAccount):
     """An access key in a region, the attributes of its messages, and what proves the origin of log entries."""
 
-    access_key_id: str = Field(alias="accessKeyId", pattern=r"^[A-Za-z0-9_]{5,128}$", title="Access key ID")
-    secret_access_key: SecretStr = Field(alias="secretAccessKey", title="Secret access key")
-    session_token: HeaderSecret | None = Field(default=None, alias="sessionToken", title="Session token")
-    region: str = Field(pattern=r"^[a-z]{2,8}(-[a-z]{1,12}){1,3}-[0-9]{1,2}$", title="Region")
     sender_id: Annotated[str, AfterValidator(_sender_id)] | None = Field(
         default=None, alias="senderId", title="Sender ID"
     )
@@ -81,20 +77,10 @@ class SnsCredentials(Credentials):
     template_id: str | None = Field(
         default=None, alias="templateId", min_length=1, max_length=50, title="India: template"
     )
-    base_url: str | None = Field(default=None, alias="baseUrl", pattern=BASE_URL, title="Address")
     webhook_token: WebhookToken | None = Field(default=None, alias="webhookToken", title="Token in the receipt URL")
-    topic_arns: tuple[Annotated[str, StringConstraints(pattern=sns_envelope.TOPIC_ARN)], ...] = Field(
-        default=(), alias="topicArns", max_length=20, title="Topics that may send log entries"
-    )
     success_means: Literal["delivered", "sent"] = Field(
         default="delivered", alias="successMeans", title="Meaning of an entry that the carrier accepted the message"
     )
-
-    @property
-    def address(self) -> str:
-        """The endpoint of the region, in its partition."""
-        domain = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}.get(self.region.partition("-")[0], "amazonaws.com")
-        return self.base_url or f"https://sns.{self.region}.{domain}"
 
 
 # Sending ---------------------------------------------------------------------------------------------------
@@ -113,11 +99,9 @@ def build(message: OutboundMessage, credentials: SnsCredentials) -> httpx.Reques
     for number, (name, kind, value) in enumerate(_attributes(message.content, credentials), start=1):
         entry = f"MessageAttributes.entry.{number}"
         fields |= {f"{entry}.Name": name, f"{entry}.Value.DataType": kind, f"{entry}.Value.StringValue": value}
-    url, content = endpoint(credentials.address, "/"), encode_form(fields)
-    key = AwsKey(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
-    signed = sign_v4(
-        url, content, _CONTENT_TYPE, key, service="sns", region=credentials.region, at=message.attempted_at
-    )
+    url, content = endpoint(credentials.address_of("sns"), "/"), encode_form(fields)
+    key, region, at = credentials.key, credentials.region, message.attempted_at
+    signed = sign_v4(url, content, _CONTENT_TYPE, key, service="sns", region=region, at=at)
     return post(url, content, content_type=_CONTENT_TYPE, accept="text/xml", **signed)
 
 
@@ -171,7 +155,8 @@ def parse_webhook(request: WebhookRequest, credentials: SnsCredentials, fetched:
     """Delivery status entries: a log batch as CloudWatch writes it, its decoded form, one entry or a list."""
     body = request.body
     if sns_envelope.is_sns_request(request):
-        notification = sns_envelope.open_envelope(request, credentials.topic_arns, fetched)
+        topics, base_url = credentials.topic_arns, credentials.base_url
+        notification = sns_envelope.open_envelope(request, topics, fetched, base_url=base_url)
         if isinstance(notification, WebhookReply):
             return notification
         body = notification.message.encode()

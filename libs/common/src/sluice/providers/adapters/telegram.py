@@ -38,7 +38,7 @@ from sluice.providers.contract import (
     WebhookRequest,
 )
 from sluice.providers.kit.credentials import BASE_URL
-from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import clamp, json_object, object_of, seconds, text_of
 from sluice.providers.kit.signatures import require_match, require_secret
@@ -147,9 +147,7 @@ def classify(response: httpx.Response) -> Outcome:
         if type(chat) is int and type(message_id) is int:  # a bool is no id
             return Accepted(f"{chat}:{message_id}")
     description = text_of(body.get("description"), 1000) or ""
-    known = (part for status, part in ERROR_TEXTS if status == response.status_code and part in description.lower())
-    part = max(known, key=len, default=None)
-    code = None if part is None else (response.status_code, part)
+    code = find_text(ERROR_TEXTS, response.status_code, description)
     return _ERRORS.outcome(response, code, description, wait=_wait(body, description))
 
 

@@ -63,3 +63,10 @@ def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refu
     if isinstance(prototype, Throttled):
         return replace(prototype, detail=detail, retry_after=wait or prototype.retry_after)
     return replace(prototype, detail=detail)
+
+
+def find_text(table: Mapping[tuple[K, str], Refusal], code: K, words: str) -> tuple[K, str] | None:
+    """The row of this code or status whose text (in lower case) is a part of ``words``; the longest of several."""
+    said = words.lower()
+    known = [part for row_code, part in table if row_code == code and part in said]
+    return (code, max(known, key=len)) if known else None

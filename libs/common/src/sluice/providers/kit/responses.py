@@ -29,10 +29,27 @@ def json_object(content: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def json_list(content: bytes) -> list[dict[str, Any]]:
+    """The objects of the JSON array in ``content``; empty when it is anything else."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return []
+    return [item for item in body if isinstance(item, dict)] if isinstance(body, list) else []
+
+
 def object_of(owner: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The object under ``name``; empty when there is none."""
     found = owner.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def dump_json(value: object) -> bytes:
+    """``value`` as JSON; empty when it is nested too deeply for that."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return b""
 
 
 def exact_json_object(content: bytes) -> dict[str, Any]:
@@ -115,6 +132,13 @@ def retry_after(response: httpx.Response) -> timedelta | None:
         then, now = parse_http_date(value), parse_http_date(response.headers.get("date", ""))
         wait = None if then is None or now is None else then - now
     return None if wait is None else clamp(wait)
+
+
+def reset_wait(response: httpx.Response) -> timedelta | None:
+    """``X-RateLimit-Reset`` (seconds since the epoch) against the response's own ``Date``; None without both."""
+    reset = seconds(response.headers.get("x-ratelimit-reset"))
+    now = parse_http_date(response.headers.get("date", ""))
+    return None if reset is None or now is None else clamp(reset - timedelta(seconds=now.timestamp()))
 
 
 def clamp(wait: timedelta) -> timedelta:

@@ -57,12 +57,13 @@ def is_sns_request(request: WebhookRequest) -> bool:
 
 
 def open_envelope(
-    request: WebhookRequest, topic_arns: Collection[str], fetched: Mapping[str, bytes]
+    request: WebhookRequest, topic_arns: Collection[str], fetched: Mapping[str, bytes], *, base_url: str | None = None
 ) -> SnsNotification | WebhookReply:
     """The notification in the envelope, or the reply that ``parse_webhook`` returns instead.
 
     That reply has no events. It asks for the signing certificate, or for the URL that confirms a subscription, or
-    for nothing more.
+    for nothing more. ``base_url``: where the account reaches AWS instead, for example an emulator; its certificates may
+    be there as well.
 
     Raises:
         InvalidReceiptSignatureError: the envelope is not Amazon's, not of one of these topics, or too old.
@@ -71,7 +72,7 @@ def open_envelope(
     kind = _text(envelope, "Type")
     _check_claims(request, envelope, topic_arns)
     certificate_url = _text(envelope, "SigningCertURL")
-    _require(re.fullmatch(_CERTIFICATE_URL, certificate_url), "the signing certificate is not at an address of SNS")
+    _require(_is_at(certificate_url, _CERTIFICATE_URL, base_url), "the signing certificate is not at an address of SNS")
     if certificate_url not in fetched:
         return WebhookReply(fetch=certificate_url, cacheable=True)
     _verify(envelope, fetched[certificate_url])
@@ -80,12 +81,17 @@ def open_envelope(
     if kind == "SubscriptionConfirmation":
         url = _text(envelope, "SubscribeURL")
         query = parse_qs(urlsplit(url).query)
-        _require(re.fullmatch(_CONFIRMATION_URL, url), "the subscription is not confirmed at an address of SNS")
+        _require(_is_at(url, _CONFIRMATION_URL, base_url), "the subscription is not confirmed at an address of SNS")
         _require(query.get("Action") == ["ConfirmSubscription"], "the URL does not confirm a subscription")
         _require(query.get("TopicArn") == [_text(envelope, "TopicArn")], "the URL confirms another topic")
         if url not in fetched:
             return WebhookReply(fetch=url)
     return WebhookReply()  # confirmed; or unsubscribed, and the URL would subscribe again
+
+
+def _is_at(url: str, pattern: str, base_url: str | None) -> bool:
+    own = base_url is not None and url.startswith(base_url.rstrip("/") + "/")
+    return own or re.fullmatch(pattern, url) is not None
 
 
 def _check_claims(request: WebhookRequest, envelope: Mapping[str, Any], topic_arns: Collection[str]) -> None:

@@ -28,9 +28,9 @@ def parse_http_date(value: str) -> datetime | None:
 
 
 def parse_unix_time(value: object) -> datetime | None:
-    """Whole seconds since the epoch."""
+    """Seconds since the epoch."""
     try:
-        return _aware(datetime.fromtimestamp(value, UTC)) if isinstance(value, int) else None
+        return _aware(datetime.fromtimestamp(value, UTC)) if isinstance(value, int | float) else None
     except (OverflowError, OSError, ValueError):
         return None
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-import orjson
 
 from sluice.model.message import Whatsapp
 from sluice.model.outcome import (
@@ -35,7 +34,7 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.error_table import reason_of, rows
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.responses import json_object, object_of, text_of
+from sluice.providers.kit.responses import dump_json, json_object, object_of, text_of
 from sluice.providers.kit.times import parse_unix_time
 
 _WAMID = re.compile(r"[!-~]{1,500}")
@@ -196,15 +195,8 @@ def _receipts(status: Mapping[str, Any]) -> Iterator[DeliveryReceipt]:
             occurred_at=_time(status.get("timestamp")),
             reason=_reason(code) if type_ is EventType.FAILED else None,
             detail=redact(" ".join(filter(None, [word, str(code or ""), words_of(error)])), limit=500),
-            payload=_dump(status),
+            payload=dump_json(status),
         )
-
-
-def _dump(status: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(status)
-    except orjson.JSONEncodeError:  # nested more deeply than any status
-        return b""
 
 
 def _reason(code: int | None) -> Reason:
