@@ -49,6 +49,7 @@ STORE_WRITES = {
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
     "api_keys.create_key",
+    "api_keys.create_named_key",
     "ingest._write",
     "ingest._write_attachments",
     "migrations._apply_one",

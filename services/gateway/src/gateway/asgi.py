@@ -38,5 +38,9 @@ class Apis:
 def create_asgi(services: Services, *, max_request_bytes: int, ready: Readiness) -> ASGIApp:
     """The whole HTTP side."""
     return SendFastPath(
-        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, ready)
+        services.authenticator,
+        services.accounts.access,
+        services.ingest,
+        max_body=max_request_bytes,
+        next_app=Apis(services, ready),
     )

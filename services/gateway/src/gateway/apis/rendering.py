@@ -21,7 +21,6 @@ from gateway.errors import ApiError, InternalError, MethodNotAllowed, NotFound, 
 from sluice.runtime import metrics
 
 RETRYABLE = (429, 503)
-_RETRY_AFTER = {"retry-after": "1"}
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header", "cookie"})
 
 Renderer = Callable[[ApiError], dict[str, Any]]
@@ -67,7 +66,7 @@ def render_project_api(error: ApiError) -> dict[str, Any]:
 def error_response(error: ApiError, source: str = "http", render: Renderer = render_v1) -> Response:
     """The response to a rejected request, which is counted by ``source``."""
     metrics.series(metrics.REQUESTS_REJECTED, error.code, source).inc()
-    headers = _RETRY_AFTER if error.status in RETRYABLE else None
+    headers = {"retry-after": str(error.retry_after)} if error.status in RETRYABLE else None
     return Response(orjson.dumps(render(error)), error.status, headers, "application/json")
 
 

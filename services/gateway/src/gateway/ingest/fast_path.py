@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import orjson
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.apis.rendering import RETRYABLE, render_v1
+from gateway.auth.access import Access
 from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
-from gateway.auth.principal import require
+from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, InternalError, MethodNotAllowed, TooManyRequests
 from gateway.ingest.admission import AdmissionController
 from gateway.ingest.ingest import AcceptedMessage, MessageIngest
@@ -25,7 +26,6 @@ log = structlog.get_logger()
 PATH = "/v1/messages/channel"
 _KEY_HEADER = KEY_HEADER.encode()
 _REPLAYED = (b"idempotent-replayed", b"true")
-_RETRY_AFTER = (b"retry-after", b"1")
 
 
 class SendFastPath:
@@ -36,9 +36,16 @@ class SendFastPath:
     """
 
     def __init__(
-        self, authenticator: ApiKeyAuthenticator, ingest: MessageIngest, *, max_body: int, next_app: ASGIApp
+        self,
+        authenticator: ApiKeyAuthenticator,
+        access: Access,
+        ingest: MessageIngest,
+        *,
+        max_body: int,
+        next_app: ASGIApp,
     ) -> None:
         self._authenticator = authenticator
+        self._access = access
         self._ingest = ingest
         self._admission = AdmissionController()
         self._max_body = max_body
@@ -70,7 +77,11 @@ class SendFastPath:
         if scope["method"] != "POST":
             raise MethodNotAllowed("Method not allowed")
         headers = headers_of(scope)
-        principal = await self._authenticator.authenticate(_text(headers.get(_KEY_HEADER)))
+        key = headers.get(_KEY_HEADER)
+        if key:
+            principal: Principal = await self._authenticator.authenticate(_text(key))
+        else:
+            principal = await self._access.principal(Request(scope))
         require(principal, Permission.MESSAGES_SEND)
         body = await read_body(headers, receive, self._max_body)
         # A cheap check before parsing: only urgent messages have a quota of their own, and a body without the word
@@ -93,7 +104,8 @@ async def _reject(send: Send, error: ApiError) -> None:
     that it sheds.
     """
     metrics.series(metrics.REQUESTS_REJECTED, error.code, "http").inc()
-    await _send(send, error.status, render_v1(error), _RETRY_AFTER if error.status in RETRYABLE else None)
+    retry_after = (b"retry-after", b"%d" % error.retry_after) if error.status in RETRYABLE else None
+    await _send(send, error.status, render_v1(error), retry_after)
 
 
 async def _send(send: Send, status: int, document: object, header: tuple[bytes, bytes] | None) -> None:
