@@ -49,7 +49,7 @@ def an_accounts(pool, config, authenticator):
     """What people need to log in, with counters of this process."""
     sessions = SessionAuthenticator(config, pool)
     return Accounts(
-        access=Access(authenticator, sessions, config, public_url=None),
+        access=Access(authenticator, sessions, pool, public_url=None),
         sessions=sessions,
         passwords=Passwords(),
         throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),

@@ -77,7 +77,7 @@ async def open_accounts(
             await stack.enter_async_context(service.running())
         yield Accounts(
             access=Access(
-                authenticator, sessions, config, public_url=settings.public_url, proxies=settings.client_proxies
+                authenticator, sessions, pool, public_url=settings.public_url, proxies=settings.client_proxies
             ),
             sessions=sessions,
             passwords=passwords,

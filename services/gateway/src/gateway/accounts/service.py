@@ -217,7 +217,7 @@ async def _mail_password_reset(services: Services, email: str) -> None:
     async with transaction(services.pool) as db:
         token = await login_links.create_link(db, user.id, Purpose.PASSWORD_RESET, now=utc_now())
     url = f"{services.accounts.dashboard_url}/reset-password#{token}"
-    await services.accounts.mailer.send(
+    await services.accounts.mailer.mail(
         user.email,
         subject="Set a new password",
         text=f"A new password was requested for your account. The link works once, within an hour:\n\n{url}\n\n"

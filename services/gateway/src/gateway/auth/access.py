@@ -11,8 +11,10 @@ from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.auth.principal import KeyPrincipal, Principal, UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.errors import Forbidden, NotFound, Unauthorized, ValidationFailed
+from gateway.kit.database import database_errors
 from sluice.store.audit import Actor, ActorKind
-from sluice.store.config_cache import ConfigCache
+from sluice.store.db import Pool
+from sluice.store.projects import list_projects
 from sluice.store.sessions import LIFETIME, Session
 
 PROJECT_HEADER = "X-SendPipe-Project"
@@ -36,14 +38,14 @@ class Access:
         self,
         keys: ApiKeyAuthenticator,
         sessions: SessionAuthenticator,
-        config: ConfigCache,
+        pool: Pool,
         *,
         public_url: str | None,
         proxies: int = 0,
     ) -> None:
         self._keys = keys
         self._sessions = sessions
-        self._config = config
+        self._pool = pool
         self._origin = None if public_url is None else _origin(public_url)
         self._proxies = proxies
 
@@ -59,7 +61,7 @@ class Access:
         """
         in_path = request.path_params.get("slug")
         if key := request.headers.get(KEY_HEADER):
-            return self._of_key(await self._keys.authenticate(key), in_path)
+            return await self._of_key(await self._keys.authenticate(key), in_path)
         slug = in_path or request.headers.get(PROJECT_HEADER) or request.query_params.get("project")
         session = await self.session(request, project=slug)
         if not slug:
@@ -71,10 +73,11 @@ class Access:
             raise NotFound(_NO_PROJECT)
         return UserPrincipal(session.user_id, role.project_id, role.role, _is_test(request))
 
-    def _of_key(self, principal: KeyPrincipal, slug: str | None) -> KeyPrincipal:
-        if slug is not None:
-            project = self._config.projects.get(principal.project_id)
-            if project is None or project.slug != slug:
+    async def _of_key(self, principal: KeyPrincipal, slug: str | None) -> KeyPrincipal:
+        if slug is not None:  # no route of the hot path
+            with database_errors():
+                own = await list_projects(self._pool, principal.project_id)
+            if not own or own[0].slug != slug:
                 raise NotFound(_NO_PROJECT)
         return principal
 

@@ -62,8 +62,8 @@ class Mailer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def send(self, to: str, *, subject: str, text: str) -> bool:
-        """Send one mail; whether the server accepted it. A refusal is logged without the recipient."""
+    async def mail(self, to: str, *, subject: str, text: str) -> bool:
+        """Send one mail: whether the server accepted it. A refusal is logged without the recipient."""
         if self._server is None or self._sender is None:
             return False
         now, mail_id = utc_now(), uuid7()

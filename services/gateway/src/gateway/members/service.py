@@ -94,7 +94,7 @@ async def _mail(services: Services, invitation: Invitation, token: str, principa
     url = f"{services.accounts.dashboard_url}/accept-invitation#{token}"
     project = services.config.projects.get(principal.project_id)
     name = "a project" if project is None else project.name
-    sent = await services.accounts.mailer.send(
+    sent = await services.accounts.mailer.mail(
         invitation.email,
         subject=f"Invitation to {name}"[:200],
         text=f"You are invited to {name} as {invitation.role.value}. The link works once, within a week:\n\n{url}\n",
