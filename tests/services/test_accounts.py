@@ -65,7 +65,7 @@ async def test_the_database_holds_neither_the_password_nor_the_token(gateway, ad
 async def test_a_wrong_password_and_an_unknown_address_are_answered_alike(gateway, ada):  # noqa: F811
     answers = [
         await log_in(gateway, ADA, "a wrong password"),
-        await log_in(gateway, "nobody@example.com"),
+        await log_in(gateway, "unknown@example.com"),
         await log_in(gateway, ADA, PASSWORD + " "),
     ]
 
@@ -342,7 +342,7 @@ async def test_a_reset_link_serves_once_and_ends_all_sessions(gateway, ada):  # 
 async def test_a_forgotten_password_is_answered_alike_for_unknown_addresses(gateway, ada):  # noqa: F811
     answers = [
         await gateway.client.post("/v1/auth/password/forgot", json={"email": email})
-        for email in (ADA, "nobody@example.com")
+        for email in (ADA, "unknown@example.com")
     ]
 
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, b'{"ok":true}')}

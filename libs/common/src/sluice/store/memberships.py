@@ -56,6 +56,23 @@ async def add_member(db: Db, project_id: UUID, user_id: UUID, role: Role, *, now
     return added is not None
 
 
+async def adopt_projects(db: Db, user_id: UUID, *, now: datetime) -> list[UUID]:
+    """Make the user the owner of every project without members, such as those of the command line."""
+    rows = await db.fetch(
+        """
+        INSERT INTO memberships (project_id, user_id, role, created_at)
+        SELECT p.id, $1, $2, $3
+          FROM projects p
+         WHERE p.deleted_at IS NULL AND NOT EXISTS (SELECT FROM memberships m WHERE m.project_id = p.id)
+        RETURNING project_id
+        """,
+        user_id,
+        Role.OWNER.value,
+        now,
+    )
+    return [row["project_id"] for row in rows]
+
+
 async def find_member(db: Db, project_id: UUID, user_id: UUID) -> Member | None:
     """The member with this user id."""
     row = await db.fetchrow(

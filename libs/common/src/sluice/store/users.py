@@ -81,6 +81,7 @@ async def set_name(db: Db, user_id: UUID, name: str) -> None:
     await db.execute("UPDATE users SET name = $2 WHERE id = $1", user_id, name)
 
 
-async def any_user(db: Db) -> bool:
-    """Whether the installation has a user."""
-    return bool(await db.fetchval("SELECT EXISTS (SELECT FROM users)"))
+async def list_users(db: Db) -> list[User]:
+    """All users, oldest first."""
+    rows = await db.fetch(f"SELECT {_COLUMNS} FROM users ORDER BY id")  # noqa: S608
+    return [User(**row) for row in rows]

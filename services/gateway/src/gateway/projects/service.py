@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,27 +16,21 @@ from gateway.kit.responses import project_id_text
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model.roles import Role
+from sluice.model.slug import slug_of
 from sluice.runtime.clock import utc_now
 from sluice.store import audit, memberships, projects
 from sluice.store.audit import Actor
 from sluice.store.projects import Project
 from sluice.store.sessions import Session
 
-SLUG = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _NO_PROJECT = "There is no such project, or you are not a member of it."
 
 
-def slug_of(name: str) -> str:
-    """A slug in the words of ``name``.
-
-    Raises:
-        ValidationFailed: the name has no letter or digit that a slug can have.
-    """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:63].strip("-")
-    if not slug:
-        raise ValidationFailed("slug: is required for a name without Latin letters and digits", field="slug")
-    return slug
+def _slug_of(name: str) -> str:
+    try:
+        return slug_of(name)
+    except ValueError as error:
+        raise ValidationFailed(f"slug: {error}", field="slug") from None
 
 
 @contextmanager
@@ -59,7 +51,7 @@ async def create(services: Services, person: Session, *, name: str, slug: str | 
         ValidationFailed: no slug is given and none can be made of the name.
         Unavailable: PostgreSQL does not answer.
     """
-    chosen, now = slug or slug_of(name), utc_now()
+    chosen, now = slug or _slug_of(name), utc_now()
     with _slug_errors(chosen):
         async with transaction(services.pool) as db:
             project = await projects.create_project(db, organization=name, slug=chosen, name=name, now=now)

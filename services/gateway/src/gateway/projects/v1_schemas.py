@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.kit.fields import NamedAddress, Short, Timestamp
 from gateway.kit.v1_roles import V1Role
-from gateway.projects.service import SLUG
+from sluice.model.slug import SLUG
 
 Slug = Annotated[str, Field(pattern=SLUG, description="Lower-case letters, digits and hyphens; unique.")]
 
