@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from gateway.asgi import Apis
 from gateway.auth.permissions import Permission
 from gateway.dependencies import authenticate_person, authorize, authorize_in_path
+from gateway.kit.json_route import JsonRoute
 from gateway.messages import v1 as messages
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Services
@@ -63,3 +64,17 @@ def test_every_permission_of_a_route_exists() -> None:
 
     assert named
     assert named <= {*Permission, PERSON}
+
+
+def test_every_route_with_a_body_bounds_it() -> None:
+    """The routes of the hot path are documentation: its own code reads the body."""
+    documented = {route.path for route in messages.documented.routes if isinstance(route, APIRoute)}
+    unbounded = {
+        route.path
+        for route in routes()
+        if isinstance(route.original_route, APIRoute)
+        and route.original_route.body_field is not None
+        and not isinstance(route.original_route, JsonRoute)
+    }
+
+    assert unbounded == documented

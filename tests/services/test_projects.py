@@ -119,6 +119,32 @@ async def test_a_key_reads_its_own_project_only(gateway, ada):  # noqa: F811
     error_of(foreign, 404, "NOT_FOUND")
 
 
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b'{"name": "a", "name": "b"}', 400, "VALIDATION_ERROR"),
+        (b'{"name": "a"', 400, "VALIDATION_ERROR"),
+        (b'{"name": "\xff"}', 400, "VALIDATION_ERROR"),
+        (b'{"name": 1e999}', 400, "VALIDATION_ERROR"),
+        (b"[" * 100_000, 400, "VALIDATION_ERROR"),
+        (b"[]", 400, "VALIDATION_ERROR"),
+        (b"", 400, "VALIDATION_ERROR"),
+        (b'{"name": "' + b"a" * 1_048_576 + b'"}', 413, "PAYLOAD_TOO_LARGE"),
+    ],
+    ids=range(8),
+)
+async def test_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):  # noqa: F811
+    headers = {"content-type": "application/json"}
+
+    error_of(await bob.ask("POST", "/v1/projects", content=content, headers=headers), status, code)
+
+
+async def test_a_compressed_body_is_refused(gateway, bob):  # noqa: F811
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+
+    error_of(await bob.ask("POST", "/v1/projects", content=b"x", headers=headers), 400, "VALIDATION_ERROR")
+
+
 # -- members -----------------------------------------------------------------------------------------------------------
 
 
@@ -388,12 +414,18 @@ async def test_every_change_leaves_one_entry(gateway, ada, bob):  # noqa: F811
     assert invited.json()["url"].partition("#")[2] not in text
 
 
-async def test_a_refused_change_leaves_no_entry(gateway, ada, bob):  # noqa: F811
+async def test_what_is_refused_or_changes_nothing_leaves_no_entry(gateway, ada, bob):  # noqa: F811
     await bob.ask("POST", KEYS, json={"name": "x"})
     await ada.ask("DELETE", f"{KEYS}/{encode_id('key', an_id())}")
     await ada.ask("DELETE", f"{MEMBERS}/{encode_id('usr', ada.user.id)}")
     await ada.ask("PATCH", "/v1/projects/shop", json={"slug": "no slug"})
+    unchanged = [
+        await ada.ask("PATCH", "/v1/projects/shop", json={}),
+        await ada.ask("PATCH", "/v1/projects/shop", json={"name": "shop"}),
+        await ada.ask("PATCH", f"{MEMBERS}/{encode_id('usr', ada.user.id)}", json={"role": "ADMIN"}),
+    ]
 
+    assert [answer.status_code for answer in unchanged] == [200] * 3
     assert await entries(gateway) == []
 
 

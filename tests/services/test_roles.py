@@ -1,5 +1,6 @@
 """Every operation of ``/v1`` with every role, from the OpenAPI document and the permissions that routes name."""
 
+import json
 import re
 from functools import partial
 
@@ -30,12 +31,12 @@ def needed_permissions():
 
 
 NEEDED = needed_permissions()
-OPERATIONS = [
+ALL_OPERATIONS = [
     pytest.param(method.upper(), path, operation, id=operation["operationId"])
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
-    if NEEDED[operation["operationId"]]
 ]
+OPERATIONS = [one for one in ALL_OPERATIONS if NEEDED[one.id]]
 
 
 def resolve(schema):
@@ -106,3 +107,84 @@ def test_the_document_has_every_route_that_needs_a_permission():
     documented = {operation.values[2]["operationId"] for operation in OPERATIONS}
 
     assert documented == {name for name, needed in NEEDED.items() if needed}
+
+
+# -- ids of other projects ---------------------------------------------------------------------------------------------
+
+
+async def objects_of(gateway, owner):  # noqa: F811
+    """One object of each kind in the project ``shop``, by the name of its path parameter."""
+    keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
+    return {
+        "message_id": (await gateway.post()).json()["id"],
+        "key_id": (await owner.ask("POST", keys, json={"name": "x"})).json()["id"],
+        "invitation_id": (await owner.ask("POST", members, json={"email": "new@example.com"})).json()["id"],
+        "session_id": (await owner.ask("GET", "/v1/auth/sessions")).json()["data"][0]["id"],
+        "user_id": encode_id("usr", owner.user.id),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), [one for one in OPERATIONS if re.search(r"\{(?!slug)", one.values[1])]
+)
+async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, method, path, operation):  # noqa: F811
+    owner = await a_person(gateway, "owner@example.com", shop="owner")
+    eve = await a_person(gateway, "eve@example.com", evil="owner")
+    objects = await objects_of(gateway, owner)
+    own = path.replace("{slug}", "evil")
+
+    answers = [
+        await eve.ask(method, re.sub(r"\{(\w+)\}", value, own), project="evil", json=body_of(operation))
+        for value in (
+            lambda found: objects[found[1]],
+            lambda found: encode_id(PREFIXES[found[1]], an_id()),
+            lambda found: "no-id",
+        )
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert len({answer.content for answer in answers}) == 1
+
+
+# -- hostile input -----------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "",
+    "\0",
+    "\ud800",
+    "\u202e",
+    "a" * 100_000,
+    "' OR 1=1 --",
+    "../..",
+    "%00",
+    2**70,
+    -1,
+    1e400,
+    True,
+    None,
+    [],
+    {},
+]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), ALL_OPERATIONS)
+async def test_hostile_values_are_the_callers_error(gateway, method, path, operation):  # noqa: F811
+    person = await a_person(gateway, "ada@example.com", shop="owner")
+    body = body_of(operation) or {}
+    bodies = [json.dumps(body | {field: value}) for field in body for value in HOSTILE]
+    queries = [{name: value} for name in parameters(operation, "query") for value in HOSTILE if is_sendable(value)]
+    named = url(path, "shop")
+    answers = [await person.ask(method, named, project="shop", content=content) for content in bodies]
+    answers += [await person.ask(method, named, project="shop", params=query, json=body) for query in queries]
+    for value in ("%00", "%ed%a0%80", "a" * 5_000, "%2e%2e", "'"):
+        answers.append(await person.ask(method, re.sub(r"\{\w+\}", value, path), project="shop", json=body))
+
+    assert [answer.text for answer in answers if answer.status_code >= 500] == []
+
+
+def is_sendable(value):
+    return isinstance(value, str) and "\ud800" not in value and len(value) < 10_000
+
+
+def parameters(operation, place):
+    return [one["name"] for one in operation.get("parameters", []) if one["in"] == place]

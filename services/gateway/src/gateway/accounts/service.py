@@ -55,8 +55,8 @@ def check_new_password(password: str, email: str) -> None:
         raise ValidationFailed("password: must not be the e-mail address", field="password")
 
 
-async def log_in(services: Services, email: str, password: str, client: Client) -> Login:
-    """A session for the user with this address and password. Unknown users take as long as known ones.
+async def check_password(services: Services, email: str, password: str, client: Client) -> User:
+    """The user with this address and password. Unknown users take as long as known ones.
 
     Raises:
         TooManyRequests: the address or the account has no attempts left.
@@ -70,8 +70,14 @@ async def log_in(services: Services, email: str, password: str, client: Client) 
     if not await accounts.passwords.verify(password, None if user is None else user.password_hash) or user is None:
         raise Unauthorized(_REFUSED)
     await accounts.throttle.succeeded(key)
+    return user
+
+
+async def log_in(services: Services, email: str, password: str, client: Client) -> Login:
+    """A session for the user with this address and password; see :func:`check_password` for the errors."""
+    user = await check_password(services, email, password, client)
     assert user.password_hash is not None
-    rehashed = await accounts.passwords.hash(password) if needs_rehash(user.password_hash) else None
+    rehashed = await services.accounts.passwords.hash(password) if needs_rehash(user.password_hash) else None
     async with transaction(services.pool) as db:
         # The password may have changed while this one was checked: then its sessions have ended, and none begins.
         current = await users.lock_user(db, user.id)

@@ -25,6 +25,7 @@ from gateway.accounts.v1_schemas import (
 )
 from gateway.dependencies import Person, ServicesDep
 from gateway.errors import NotFound, TooManyRequests
+from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
 from gateway.kit.responses import project_id_text, rfc3339
@@ -34,7 +35,7 @@ from gateway.services import Services
 from sluice.model import ids
 from sluice.store.sessions import Session, SessionRow
 
-router = APIRouter(prefix="/v1/auth", tags=["auth"])
+router = APIRouter(prefix="/v1/auth", tags=["auth"], route_class=JsonRoute)
 
 _SET_COOKIE: dict[str, Any] = {
     "headers": {

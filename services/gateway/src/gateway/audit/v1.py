@@ -10,13 +10,14 @@ from pydantic import AfterValidator, BaseModel
 from gateway.audit import service
 from gateway.dependencies import AuditRead, ServicesDep
 from gateway.kit.fields import Timestamp, one_line
+from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.responses import rfc3339
 from gateway.kit.v1_errors import errors_of
 from sluice.model import ids
 from sluice.store.audit import ActorKind, AuditEntry
 
-router = APIRouter(prefix="/v1/audit", tags=["audit"])
+router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=JsonRoute)
 
 _Filter = Annotated[str | None, Query(max_length=100), AfterValidator(lambda text: text and one_line(text))]
 _PREFIXES = {ActorKind.USER: "usr", ActorKind.KEY: "key"}

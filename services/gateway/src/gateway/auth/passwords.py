@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -29,7 +31,7 @@ class Passwords:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
         self._waiting = 0
-        self._dummy = _HASHER.hash("the hash that stands in for that of an unknown user")
+        self._dummy = _dummy_hash()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Passwords]:
@@ -64,6 +66,11 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
             self._waiting -= 1
+
+
+@cache
+def _dummy_hash() -> str:
+    return _HASHER.hash(secrets.token_urlsafe(32))
 
 
 def needs_rehash(password_hash: str) -> bool:

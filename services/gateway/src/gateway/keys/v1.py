@@ -8,6 +8,7 @@ from gateway.dependencies import KeysRead, KeysWrite, ServicesDep
 from gateway.errors import NotFound
 from gateway.keys import service
 from gateway.keys.v1_schemas import CreatedKeyResponse, CreateKeyRequest, KeyResponse
+from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
 from gateway.kit.responses import rfc3339
@@ -16,7 +17,7 @@ from gateway.projects.v1_schemas import DeletedResponse
 from sluice.model import ids
 from sluice.store.api_keys import KeySummary
 
-router = APIRouter(prefix="/v1/projects/{slug}/keys", tags=["keys"])
+router = APIRouter(prefix="/v1/projects/{slug}/keys", tags=["keys"], route_class=JsonRoute)
 
 
 @router.post("", status_code=201, responses=errors_of())

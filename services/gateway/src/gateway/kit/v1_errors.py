@@ -10,6 +10,7 @@ from gateway.errors import (
     Forbidden,
     InternalError,
     NotFound,
+    PayloadTooLarge,
     Unauthorized,
     Unavailable,
     ValidationFailed,
@@ -18,4 +19,5 @@ from gateway.errors import (
 
 def errors_of(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """``errors``, and those that every route with a principal may raise."""
-    return declare(V1Error, Unauthorized, Forbidden, ValidationFailed, NotFound, InternalError, Unavailable, *errors)
+    everywhere = (Unauthorized, Forbidden, ValidationFailed, NotFound, PayloadTooLarge, InternalError, Unavailable)
+    return declare(V1Error, *everywhere, *(error for error in errors if error not in everywhere))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from gateway.auth.permissions import ROLE_PERMISSIONS
@@ -114,6 +114,8 @@ async def set_role(services: Services, principal: Principal, user_id: UUID, role
     async with transaction(services.pool) as db:
         member = await _locked(db, principal, user_id)
         _require_power(principal, member.role, role)
+        if member.role is role:
+            return member
         await _keep_an_owner(db, member, role, principal)
         await memberships.set_role(db, principal.project_id, user_id, role)
         await _note(
@@ -126,10 +128,8 @@ async def set_role(services: Services, principal: Principal, user_id: UUID, role
             role=role.value,
             before=member.role.value,
         )
-        updated = await memberships.find_member(db, principal.project_id, user_id)
     services.accounts.sessions.forget(user_id)
-    assert updated is not None  # the project's members are locked
-    return updated
+    return replace(member, role=role)
 
 
 async def remove(services: Services, principal: Principal, user_id: UUID, actor: Actor) -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 from gateway.dependencies import ProjectAdmin, ServicesDep
 from gateway.errors import AlreadyMember, LastOwner, NotFound
+from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
 from gateway.kit.responses import rfc3339
@@ -26,7 +27,7 @@ from gateway.projects.v1_schemas import DeletedResponse
 from sluice.model import ids
 from sluice.store.memberships import Invitation, Member
 
-router = APIRouter(prefix="/v1/projects/{slug}", tags=["members"])
+router = APIRouter(prefix="/v1/projects/{slug}", tags=["members"], route_class=JsonRoute)
 
 
 @router.get("/members", responses=errors_of())

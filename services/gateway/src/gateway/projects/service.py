@@ -109,7 +109,11 @@ async def update(services: Services, principal: Principal, changes: Mapping[str,
             found = await projects.list_projects(db, principal.project_id)
             if not found:
                 raise NotFound(_NO_PROJECT)
-            fields = {name: getattr(found[0], name) for name in ("name", "slug", "default_sender")} | dict(changes)
+            fields = {name: getattr(found[0], name) for name in ("name", "slug", "default_sender")}
+            changed = {name: value for name, value in changes.items() if value != fields[name]}
+            if not changed:
+                return found[0]
+            fields |= changed
             updated = await projects.update_project(db, principal.project_id, **fields)
             assert updated is not None  # the row is locked
             await audit.append(
@@ -119,7 +123,7 @@ async def update(services: Services, principal: Principal, changes: Mapping[str,
                 action="updated",
                 noun="project",
                 object_id=project_id_text(principal.project_id),
-                changes=dict(changes),
+                changes=changed,
                 now=utc_now(),
             )
     _forget_roles(services, principal)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from gateway.auth.principal import KeyPrincipal, Principal
 from gateway.dependencies import Person, ProjectAdmin, ProjectDelete, ProjectRead, ServicesDep
 from gateway.errors import SlugTaken
+from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
@@ -16,7 +17,7 @@ from gateway.projects.v1_schemas import CreateProjectRequest, DeletedResponse, P
 from sluice.model.roles import Role
 from sluice.store.projects import Project
 
-router = APIRouter(prefix="/v1/projects", tags=["projects"])
+router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=JsonRoute)
 
 
 @router.post("", status_code=201, responses=errors_of(SlugTaken))
