@@ -6,11 +6,11 @@ import pytest
 
 from sluice_cli.main import main
 from tests.services.people import PASSWORD, log_in
-from tests.services.test_gateway import error_of, gateway  # noqa: F401  (a fixture)
+from tests.services.test_gateway import error_of
 
 
 @pytest.fixture
-def sluice(gateway, store_database, monkeypatch, capsys):  # noqa: F811
+def sluice(gateway, store_database, monkeypatch, capsys):
     """Runs a command: its exit code, the lines it prints, its error."""
     monkeypatch.setenv("SLUICE_POSTGRES_DSN", store_database)
     monkeypatch.setenv("SLUICE_API_URL", "http://gateway")
@@ -31,7 +31,7 @@ async def done(running):
     return lines
 
 
-async def test_a_project_with_a_key_is_made_and_the_key_revoked(gateway, sluice):  # noqa: F811
+async def test_a_project_with_a_key_is_made_and_the_key_revoked(gateway, sluice):
     [slug] = await done(sluice("project", "create", "Web Shop"))
     [key] = await done(sluice("key", "create", slug, "--name", "web", "--test"))
     sent = await gateway.post(key=key)
@@ -51,7 +51,7 @@ async def test_a_project_with_a_key_is_made_and_the_key_revoked(gateway, sluice)
     ]
 
 
-async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, sluice):  # noqa: F811
+async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, sluice):
     [link] = await done(sluice("user", "create", "Ada@example.com", "--project", "shop", "--role", "viewer"))
     page, _, token = link.partition("#")
 
@@ -66,7 +66,7 @@ async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, slu
     assert await done(sluice("user", "list")) == ["Ada@example.com\t"]
 
 
-async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_without_members(gateway, sluice):  # noqa: F811
+async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_without_members(gateway, sluice):
     [link] = await done(sluice("setup-link"))
     [again] = await done(sluice("setup-link"))
 
@@ -96,7 +96,7 @@ async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_wi
         (("setup-link", "--email", "unknown@example.com"), "no user with the address"),
     ],
 )
-async def test_a_bad_argument_is_one_line(gateway, sluice, arguments, error):  # noqa: F811
+async def test_a_bad_argument_is_one_line(gateway, sluice, arguments, error):
     code, lines, printed = await sluice(*arguments)
 
     assert (code, lines) == (1, [])
@@ -105,7 +105,7 @@ async def test_a_bad_argument_is_one_line(gateway, sluice, arguments, error):  #
     assert await gateway.pool.fetchval("SELECT count(*) FROM audit_log") == 0
 
 
-async def test_a_user_is_made_once(gateway, sluice):  # noqa: F811
+async def test_a_user_is_made_once(gateway, sluice):
     await done(sluice("user", "create", "ada@example.com"))
 
     assert (await sluice("user", "create", "ADA@example.com"))[0] == 1

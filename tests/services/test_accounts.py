@@ -6,17 +6,20 @@ from datetime import timedelta
 import pytest
 from argon2 import PasswordHasher
 
+from gateway.app import open_accounts
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
 from gateway.auth.passwords import Passwords
 from gateway.errors import TooManyRequests, Unavailable
+from gateway.settings import GatewaySettings
 from sluice.model.ids import encode_id
 from sluice.runtime.clock import utc_now
+from sluice.runtime.settings import load
 from sluice.store import login_links, sessions
 from sluice.store.login_links import Purpose
 from tests.examples import a_body
 from tests.polling import wait_until
 from tests.services.people import PASSWORD, a_person, log_in
-from tests.services.test_gateway import error_of, gateway  # noqa: F401  (a fixture)
+from tests.services.test_gateway import error_of
 
 ADA = "ada@example.com"
 CSRF = {"x-sluice-csrf": "1", "sec-fetch-site": "same-origin"}
@@ -24,7 +27,7 @@ NEW_PASSWORD = "a much longer secret"
 
 
 @pytest.fixture
-async def ada(gateway):  # noqa: F811
+async def ada(gateway):
     return await a_person(gateway, ADA, password=PASSWORD, shop="owner")
 
 
@@ -32,7 +35,7 @@ def with_token(token):
     return {"authorization": f"Bearer {token}"}
 
 
-async def test_a_person_logs_in_acts_and_logs_out(gateway, ada):  # noqa: F811
+async def test_a_person_logs_in_acts_and_logs_out(gateway, ada):
     login = await log_in(gateway, "Ada@Example.com")
     headers = with_token(login.json()["token"])
 
@@ -51,7 +54,7 @@ async def test_a_person_logs_in_acts_and_logs_out(gateway, ada):  # noqa: F811
     assert "set-cookie" not in login.headers
 
 
-async def test_the_database_holds_neither_the_password_nor_the_token(gateway, ada):  # noqa: F811
+async def test_the_database_holds_neither_the_password_nor_the_token(gateway, ada):
     token = (await log_in(gateway, ADA)).json()["token"]
 
     rows = [await gateway.pool.fetch(f"SELECT * FROM {table}") for table in ("users", "sessions", "audit_log")]
@@ -63,7 +66,7 @@ async def test_the_database_holds_neither_the_password_nor_the_token(gateway, ad
     assert "argon2id" in text
 
 
-async def test_a_wrong_password_and_an_unknown_address_are_answered_alike(gateway, ada):  # noqa: F811
+async def test_a_wrong_password_and_an_unknown_address_are_answered_alike(gateway, ada):
     answers = [
         await log_in(gateway, ADA, "a wrong password"),
         await log_in(gateway, "unknown@example.com"),
@@ -74,7 +77,7 @@ async def test_a_wrong_password_and_an_unknown_address_are_answered_alike(gatewa
     error_of(answers[0], 401, "UNAUTHORIZED")
 
 
-async def test_a_user_without_a_password_cannot_log_in(gateway):  # noqa: F811
+async def test_a_user_without_a_password_cannot_log_in(gateway):
     await a_person(gateway, "new@example.com")
 
     error_of(await log_in(gateway, "new@example.com"), 401, "UNAUTHORIZED")
@@ -92,11 +95,11 @@ async def test_a_user_without_a_password_cannot_log_in(gateway):  # noqa: F811
         ({"role": "ADMIN"}, "role"),
     ],
 )
-async def test_a_bad_login_names_the_field(gateway, body, field):  # noqa: F811
+async def test_a_bad_login_names_the_field(gateway, body, field):
     assert error_of(await log_in(gateway, ADA, body=body), 400, "VALIDATION_ERROR")["field"] == field
 
 
-async def test_an_account_has_few_attempts_and_a_login_forgives_them(gateway, ada):  # noqa: F811
+async def test_an_account_has_few_attempts_and_a_login_forgives_them(gateway, ada):
     for _ in range(4):
         await log_in(gateway, ADA, "a wrong password")
     right = await log_in(gateway, ADA)
@@ -111,7 +114,7 @@ async def test_an_account_has_few_attempts_and_a_login_forgives_them(gateway, ad
     assert [answer.status_code for answer in unknown] == [401] * 5 + [429]
 
 
-async def test_a_login_with_a_password_that_is_replaced_meanwhile_begins_no_session(gateway, ada, monkeypatch):  # noqa: F811
+async def test_a_login_with_a_password_that_is_replaced_meanwhile_begins_no_session(gateway, ada, monkeypatch):
     verify = gateway.accounts.passwords.verify
 
     async def replaced(password, password_hash):
@@ -126,7 +129,7 @@ async def test_a_login_with_a_password_that_is_replaced_meanwhile_begins_no_sess
     assert await gateway.pool.fetchval("SELECT count(*) FROM sessions") == 1  # of the fixture
 
 
-async def test_a_hash_with_old_parameters_is_replaced_at_login(gateway, ada):  # noqa: F811
+async def test_a_hash_with_old_parameters_is_replaced_at_login(gateway, ada):
     weak = PasswordHasher(memory_cost=8_192, time_cost=1, parallelism=1).hash(PASSWORD)
     await gateway.pool.execute("UPDATE users SET password_hash = $1", weak)
 
@@ -136,7 +139,7 @@ async def test_a_hash_with_old_parameters_is_replaced_at_login(gateway, ada):  #
     assert "m=19456,t=2,p=1" in await gateway.pool.fetchval("SELECT password_hash FROM users")
 
 
-async def test_a_look_up_that_began_before_a_notification_is_not_kept(gateway, ada, monkeypatch):  # noqa: F811
+async def test_a_look_up_that_began_before_a_notification_is_not_kept(gateway, ada, monkeypatch):
     find = sessions.find_sessions
 
     async def slow(*arguments, **named):
@@ -158,13 +161,13 @@ async def test_a_look_up_that_began_before_a_notification_is_not_kept(gateway, a
 
 
 @pytest.mark.parametrize("token", ["", "ses_", "ses_" + "x" * 43, "ses_" + "x" * 42 + "é", "inv_" + "x" * 43, "ses_\0"])
-async def test_a_text_that_is_no_session_is_refused(gateway, token):  # noqa: F811
+async def test_a_text_that_is_no_session_is_refused(gateway, token):
     answer = await gateway.client.get("/v1/auth/me", headers={b"authorization": f"Bearer {token}".encode("latin-1")})
 
     error_of(answer, 401, "UNAUTHORIZED")
 
 
-async def test_sessions_are_listed_and_ended(gateway, ada):  # noqa: F811
+async def test_sessions_are_listed_and_ended(gateway, ada):
     other = (await log_in(gateway, ADA, headers={"user-agent": "Netscape"})).json()["token"]
     listed = (await ada.ask("GET", "/v1/auth/sessions")).json()["data"]
     used = await gateway.client.get("/v1/auth/me", headers=with_token(other))
@@ -182,7 +185,7 @@ async def test_sessions_are_listed_and_ended(gateway, ada):  # noqa: F811
     error_of(refused, 401, "UNAUTHORIZED")
 
 
-async def test_a_session_of_another_person_cannot_be_ended(gateway, ada):  # noqa: F811
+async def test_a_session_of_another_person_cannot_be_ended(gateway, ada):
     eve = await a_person(gateway, "eve@example.com")
     session = (await ada.ask("GET", "/v1/auth/sessions")).json()["data"][0]["id"]
 
@@ -190,7 +193,7 @@ async def test_a_session_of_another_person_cannot_be_ended(gateway, ada):  # noq
     assert (await ada.ask("GET", "/v1/auth/me")).status_code == 200
 
 
-async def test_all_other_sessions_end_at_once(gateway, ada):  # noqa: F811
+async def test_all_other_sessions_end_at_once(gateway, ada):
     others = [(await log_in(gateway, ADA)).json()["token"] for _ in range(3)]
 
     await ada.ask("DELETE", "/v1/auth/sessions")
@@ -200,7 +203,7 @@ async def test_all_other_sessions_end_at_once(gateway, ada):  # noqa: F811
     assert (await ada.ask("GET", "/v1/auth/me")).status_code == 200
 
 
-async def test_a_session_that_another_gateway_ended_is_refused_after_its_notification(gateway, ada):  # noqa: F811
+async def test_a_session_that_another_gateway_ended_is_refused_after_its_notification(gateway, ada):
     assert (await ada.ask("GET", "/v1/auth/me")).status_code == 200
 
     await gateway.pool.execute("DELETE FROM sessions WHERE user_id = $1", ada.user.id)
@@ -211,7 +214,7 @@ async def test_a_session_that_another_gateway_ended_is_refused_after_its_notific
     await wait_until(refused, within=5)
 
 
-async def test_a_session_in_memory_needs_no_statement(gateway, ada, monkeypatch):  # noqa: F811
+async def test_a_session_in_memory_needs_no_statement(gateway, ada, monkeypatch):
     assert (await ada.ask("GET", "/v1/auth/me")).status_code == 200
 
     async def fails(*_, **__):
@@ -222,7 +225,7 @@ async def test_a_session_in_memory_needs_no_statement(gateway, ada, monkeypatch)
     assert {(await ada.ask("GET", "/v1/auth/me")).status_code for _ in range(5)} == {200}
 
 
-async def test_without_postgresql_an_unknown_session_is_unchecked_not_invalid(gateway, ada, monkeypatch):  # noqa: F811
+async def test_without_postgresql_an_unknown_session_is_unchecked_not_invalid(gateway, ada, monkeypatch):
     async def fails(*_, **__):
         raise ConnectionRefusedError
 
@@ -232,13 +235,13 @@ async def test_without_postgresql_an_unknown_session_is_unchecked_not_invalid(ga
 
 
 @pytest.mark.parametrize(("column", "age"), [("expires_at", 0), ("last_used_at", 12 * 3600 + 1)])
-async def test_a_session_ends_after_seven_days_or_twelve_idle_hours(gateway, ada, column, age):  # noqa: F811
+async def test_a_session_ends_after_seven_days_or_twelve_idle_hours(gateway, ada, column, age):
     await gateway.pool.execute(f"UPDATE sessions SET {column} = $1", utc_now() - timedelta(seconds=age))
 
     error_of(await ada.ask("GET", "/v1/auth/me"), 401, "UNAUTHORIZED")
 
 
-async def test_the_use_of_a_session_is_stored_to_a_minute(gateway, ada):  # noqa: F811
+async def test_the_use_of_a_session_is_stored_to_a_minute(gateway, ada):
     await gateway.pool.execute("UPDATE sessions SET last_used_at = $1", utc_now() - timedelta(hours=11))
 
     await ada.ask("GET", "/v1/auth/me")
@@ -250,7 +253,7 @@ async def test_the_use_of_a_session_is_stored_to_a_minute(gateway, ada):  # noqa
 # -- the cookie --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_browser_gets_the_session_as_a_cookie_that_scripts_cannot_read(gateway, ada):  # noqa: F811
+async def test_a_browser_gets_the_session_as_a_cookie_that_scripts_cannot_read(gateway, ada):
     login = await log_in(gateway, ADA, body={"cookie": True}, headers=CSRF)
 
     me = await gateway.client.get("/v1/auth/me")
@@ -291,7 +294,7 @@ def test_over_https_the_cookie_is_secure_and_bound_to_the_host():
         (CSRF, 201),
     ],
 )
-async def test_another_page_cannot_change_anything_with_the_cookie(gateway, ada, headers, status):  # noqa: F811
+async def test_another_page_cannot_change_anything_with_the_cookie(gateway, ada, headers, status):
     gateway.client.cookies.set("sluice_session", ada.token)
 
     created = await gateway.client.post("/v1/projects", json={"name": "New"}, headers=headers)
@@ -300,7 +303,7 @@ async def test_another_page_cannot_change_anything_with_the_cookie(gateway, ada,
     assert [created.status_code, sent.status_code] == [status, status]
 
 
-async def test_another_page_cannot_log_the_browser_in(gateway, ada):  # noqa: F811
+async def test_another_page_cannot_log_the_browser_in(gateway, ada):
     answer = await log_in(gateway, ADA, body={"cookie": True}, headers={"origin": "http://evil.example"})
 
     error_of(answer, 403, "FORBIDDEN")
@@ -310,14 +313,14 @@ async def test_another_page_cannot_log_the_browser_in(gateway, ada):  # noqa: F8
 # -- project and mode --------------------------------------------------------------------------------------------------
 
 
-async def test_a_person_names_the_project(gateway, ada):  # noqa: F811
+async def test_a_person_names_the_project(gateway, ada):
     without = await ada.ask("GET", f"/v1/messages/{encode_id('msg', ada.user.id)}")
 
     assert error_of(without, 400, "VALIDATION_ERROR")["field"] == "project"
 
 
 @pytest.mark.parametrize(("mode", "sandbox"), [(None, False), ("live", False), ("test", True), ("TEST", True)])
-async def test_a_person_chooses_the_mode(gateway, ada, mode, sandbox):  # noqa: F811
+async def test_a_person_chooses_the_mode(gateway, ada, mode, sandbox):
     headers = {} if mode is None else {"x-sendpipe-mode": mode}
     sent = await ada.ask("POST", "/v1/messages/channel", project="shop", json=a_body(), headers=headers)
     seen = [
@@ -329,7 +332,7 @@ async def test_a_person_chooses_the_mode(gateway, ada, mode, sandbox):  # noqa: 
     assert [answer.status_code for answer in seen] == ([404, 200] if sandbox else [200, 404])
 
 
-async def test_an_unknown_mode_is_refused(gateway, ada):  # noqa: F811
+async def test_an_unknown_mode_is_refused(gateway, ada):
     answer = await ada.ask("GET", "/v1/audit", project="shop", headers={"x-sendpipe-mode": "dry"})
 
     assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == "X-SendPipe-Mode"
@@ -338,7 +341,7 @@ async def test_an_unknown_mode_is_refused(gateway, ada):  # noqa: F811
 # -- passwords and links -----------------------------------------------------------------------------------------------
 
 
-async def test_a_new_password_ends_all_other_sessions_and_links(gateway, ada):  # noqa: F811
+async def test_a_new_password_ends_all_other_sessions_and_links(gateway, ada):
     other = (await log_in(gateway, ADA)).json()["token"]
     link = await login_links.create_link(gateway.pool, ada.user.id, Purpose.PASSWORD_RESET, now=utc_now())
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
@@ -362,14 +365,14 @@ async def test_a_new_password_ends_all_other_sessions_and_links(gateway, ada):  
         ({"new_password": ADA.upper()}, "password"),
     ],
 )
-async def test_a_password_that_cannot_be_changed_names_the_field(gateway, ada, body, field):  # noqa: F811
+async def test_a_password_that_cannot_be_changed_names_the_field(gateway, ada, body, field):
     full = {"current_password": PASSWORD, "new_password": NEW_PASSWORD} | body
 
     assert error_of(await ada.ask("POST", "/v1/auth/password", json=full), 400, "VALIDATION_ERROR")["field"] == field
     assert (await log_in(gateway, ADA)).status_code == 200
 
 
-async def test_a_reset_link_serves_once_and_ends_all_sessions(gateway, ada):  # noqa: F811
+async def test_a_reset_link_serves_once_and_ends_all_sessions(gateway, ada):
     link = await login_links.create_link(gateway.pool, ada.user.id, Purpose.PASSWORD_RESET, now=utc_now())
     body = {"token": link, "password": NEW_PASSWORD}
 
@@ -382,7 +385,7 @@ async def test_a_reset_link_serves_once_and_ends_all_sessions(gateway, ada):  # 
     error_of(await ada.ask("GET", "/v1/auth/me"), 401, "UNAUTHORIZED")
 
 
-async def test_a_forgotten_password_is_answered_alike_for_unknown_addresses(gateway, ada):  # noqa: F811
+async def test_a_forgotten_password_is_answered_alike_for_unknown_addresses(gateway, ada):
     answers = [
         await gateway.client.post("/v1/auth/password/forgot", json={"email": email})
         for email in (ADA, "unknown@example.com")
@@ -391,7 +394,7 @@ async def test_a_forgotten_password_is_answered_alike_for_unknown_addresses(gate
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, b'{"ok":true}')}
 
 
-async def test_a_bad_password_does_not_use_up_the_link(gateway, ada):  # noqa: F811
+async def test_a_bad_password_does_not_use_up_the_link(gateway, ada):
     link = await login_links.create_link(gateway.pool, ada.user.id, Purpose.PASSWORD_RESET, now=utc_now())
 
     for password in ("short", ADA):
@@ -402,7 +405,7 @@ async def test_a_bad_password_does_not_use_up_the_link(gateway, ada):  # noqa: F
     assert answer.status_code == 200
 
 
-async def test_a_setup_link_logs_in_once_and_sets_a_password(gateway):  # noqa: F811
+async def test_a_setup_link_logs_in_once_and_sets_a_password(gateway):
     person = await a_person(gateway, "first@example.com", shop="owner")
     links = [
         await login_links.create_link(gateway.pool, person.user.id, Purpose.SETUP, now=utc_now()) for _ in range(2)
@@ -416,7 +419,7 @@ async def test_a_setup_link_logs_in_once_and_sets_a_password(gateway):  # noqa: 
     assert (await log_in(gateway, "first@example.com")).status_code == 200
 
 
-async def test_links_serve_their_own_purpose_and_end(gateway, ada):  # noqa: F811
+async def test_links_serve_their_own_purpose_and_end(gateway, ada):
     reset = await login_links.create_link(gateway.pool, ada.user.id, Purpose.PASSWORD_RESET, now=utc_now())
     old = await login_links.create_link(gateway.pool, ada.user.id, Purpose.SETUP, now=utc_now() - timedelta(minutes=10))
 
@@ -425,7 +428,7 @@ async def test_links_serve_their_own_purpose_and_end(gateway, ada):  # noqa: F81
 
 
 @pytest.mark.parametrize(("forwarded", "status"), [("127.0.0.1", 200), ("192.0.2.7", 403), ("", 403)])
-async def test_a_loopback_link_works_from_the_machine_of_the_gateway_only(gateway, ada, forwarded, status):  # noqa: F811
+async def test_a_loopback_link_works_from_the_machine_of_the_gateway_only(gateway, ada, forwarded, status):
     gateway.accounts.access._proxies = 0 if forwarded == "127.0.0.1" else 1
     link = await login_links.create_link(gateway.pool, ada.user.id, Purpose.SETUP, now=utc_now(), loopback_only=True)
 
@@ -492,3 +495,31 @@ async def test_only_so_many_passwords_wait():
 
     assert [type(one) for one in done].count(Unavailable) == 40 - 32
     assert all(isinstance(one, str | Unavailable) for one in done)
+
+
+# -- the wiring --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_gateway_opens_what_people_need_from_its_settings(gateway, ada, redis_url):
+    settings = load(
+        GatewaySettings,
+        postgres_dsn="postgresql://unused",
+        kafka_bootstrap_servers="127.0.0.1:1",
+        redis_url=redis_url,
+        public_url="https://sluice.example/",
+        login_attempts_per_account=1,
+        mail_server={"host": "127.0.0.1", "port": 1},
+        mail_sender="Sluice <sluice@example.com>",
+    )
+
+    async with open_accounts(settings, gateway.pool, gateway.config, gateway.authenticator) as accounts:
+        session = await accounts.sessions.authenticate(ada.token)
+        await accounts.throttle.succeeded("of this test")
+        await accounts.throttle.attempt("of this test", None)
+        with pytest.raises(TooManyRequests):
+            await accounts.throttle.attempt("of this test", None)
+
+    assert session.email == ADA
+    assert accounts.mailer.is_configured
+    assert accounts.dashboard_url == "https://sluice.example"
+    assert accounts.access.cookie_name == "__Host-sluice_session"

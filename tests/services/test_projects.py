@@ -17,7 +17,7 @@ from sluice_launcher.process_info import free_port
 from tests.examples import a_body, an_id
 from tests.polling import wait_until
 from tests.services.people import PASSWORD, a_person, log_in
-from tests.services.test_gateway import error_of, gateway  # noqa: F401  (a fixture)
+from tests.services.test_gateway import error_of
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 MEMBERS = "/v1/projects/shop/members"
@@ -25,16 +25,16 @@ KEYS = "/v1/projects/shop/keys"
 
 
 @pytest.fixture
-async def ada(gateway):  # noqa: F811
+async def ada(gateway):
     return await a_person(gateway, ADA, shop="owner")
 
 
 @pytest.fixture
-async def bob(gateway):  # noqa: F811
+async def bob(gateway):
     return await a_person(gateway, BOB)
 
 
-async def entries(gateway, **filters):  # noqa: F811
+async def entries(gateway, **filters):
     project_id = await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'shop'")
     return await audit.list_entries(gateway.pool, project_id, limit=100, **filters)
 
@@ -42,7 +42,7 @@ async def entries(gateway, **filters):  # noqa: F811
 # -- projects ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_person_creates_changes_and_deletes_a_project(gateway, bob):  # noqa: F811
+async def test_a_person_creates_changes_and_deletes_a_project(gateway, bob):
     created = await bob.ask("POST", "/v1/projects", json={"name": "Žlutý kůň & Co."})
     slug = created.json()["slug"]
     listed = await bob.ask("GET", "/v1/projects")
@@ -65,7 +65,7 @@ async def test_a_person_creates_changes_and_deletes_a_project(gateway, bob):  # 
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_a_slug_is_taken_once(gateway, ada, method):  # noqa: F811
+async def test_a_slug_is_taken_once(gateway, ada, method):
     await ada.ask("POST", "/v1/projects", json={"name": "Other"})
     path = {"POST": "/v1/projects", "PATCH": "/v1/projects/other"}[method]
 
@@ -88,16 +88,16 @@ async def test_a_slug_is_taken_once(gateway, ada, method):  # noqa: F811
         ({}, "name"),
     ],
 )
-async def test_a_bad_project_names_the_field(gateway, bob, body, field):  # noqa: F811
+async def test_a_bad_project_names_the_field(gateway, bob, body, field):
     assert error_of(await bob.ask("POST", "/v1/projects", json=body), 400, "VALIDATION_ERROR")["field"] == field
 
 
 @pytest.mark.parametrize("body", [{"name": None}, {"slug": None}, {"default_sender": "no address"}])
-async def test_a_bad_change_is_refused(gateway, ada, body):  # noqa: F811
+async def test_a_bad_change_is_refused(gateway, ada, body):
     error_of(await ada.ask("PATCH", "/v1/projects/shop", json=body), 400, "VALIDATION_ERROR")
 
 
-async def test_nothing_is_sent_for_a_deleted_project(gateway, ada):  # noqa: F811
+async def test_nothing_is_sent_for_a_deleted_project(gateway, ada):
     key = (await ada.ask("POST", KEYS, json={"name": "web"})).json()["key"]
     assert (await gateway.post(key=key)).status_code == 201
 
@@ -111,7 +111,7 @@ async def test_nothing_is_sent_for_a_deleted_project(gateway, ada):  # noqa: F81
     error_of(sent, 404, "NOT_FOUND")
 
 
-async def test_a_key_reads_its_own_project_only(gateway, ada):  # noqa: F811
+async def test_a_key_reads_its_own_project_only(gateway, ada):
     own = await gateway.ask("GET", "/v1/projects/shop")
     foreign = await gateway.ask("GET", "/v1/projects/other")
 
@@ -133,13 +133,13 @@ async def test_a_key_reads_its_own_project_only(gateway, ada):  # noqa: F811
     ],
     ids=range(8),
 )
-async def test_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):  # noqa: F811
+async def test_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):
     headers = {"content-type": "application/json"}
 
     error_of(await bob.ask("POST", "/v1/projects", content=content, headers=headers), status, code)
 
 
-async def test_a_compressed_body_is_refused(gateway, bob):  # noqa: F811
+async def test_a_compressed_body_is_refused(gateway, bob):
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
 
     error_of(await bob.ask("POST", "/v1/projects", content=b"x", headers=headers), 400, "VALIDATION_ERROR")
@@ -148,7 +148,7 @@ async def test_a_compressed_body_is_refused(gateway, bob):  # noqa: F811
 # -- members -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_person_with_an_account_becomes_a_member_at_once(gateway, ada, bob):  # noqa: F811
+async def test_a_person_with_an_account_becomes_a_member_at_once(gateway, ada, bob):
     assert (await bob.ask("GET", "/v1/audit", project="shop")).status_code == 404
 
     added = await ada.ask("POST", MEMBERS, json={"email": BOB.upper(), "role": "DEVELOPER"})
@@ -160,7 +160,7 @@ async def test_a_person_with_an_account_becomes_a_member_at_once(gateway, ada, b
     assert (await bob.ask("GET", "/v1/audit", project="shop")).status_code == 403
 
 
-async def test_a_changed_role_counts_from_the_next_request(gateway, ada, bob):  # noqa: F811
+async def test_a_changed_role_counts_from_the_next_request(gateway, ada, bob):
     await ada.ask("POST", MEMBERS, json={"email": BOB, "role": "DEVELOPER"})
     one = f"{MEMBERS}/{encode_id('usr', bob.user.id)}"
     statuses = []
@@ -172,7 +172,7 @@ async def test_a_changed_role_counts_from_the_next_request(gateway, ada, bob):  
     assert statuses == [201, 403, 201, 404]
 
 
-async def test_a_project_keeps_an_owner(gateway, ada, bob):  # noqa: F811
+async def test_a_project_keeps_an_owner(gateway, ada, bob):
     own = f"{MEMBERS}/{encode_id('usr', ada.user.id)}"
 
     for method, body in (("PATCH", {"role": "VIEWER"}), ("DELETE", None)):
@@ -182,7 +182,7 @@ async def test_a_project_keeps_an_owner(gateway, ada, bob):  # noqa: F811
     assert (await ada.ask("DELETE", own)).status_code == 200
 
 
-async def test_two_owners_who_remove_each_other_at_once_leave_one(gateway, ada, bob):  # noqa: F811
+async def test_two_owners_who_remove_each_other_at_once_leave_one(gateway, ada, bob):
     await ada.ask("POST", MEMBERS, json={"email": BOB, "role": "ADMIN"})
 
     answers = await asyncio.gather(
@@ -195,7 +195,7 @@ async def test_two_owners_who_remove_each_other_at_once_leave_one(gateway, ada, 
 
 
 @pytest.mark.parametrize(("role", "status"), [("ADMIN", 403), ("DEVELOPER", 201), ("VIEWER", 201)])
-async def test_an_administrator_does_not_make_owners(gateway, ada, bob, role, status):  # noqa: F811
+async def test_an_administrator_does_not_make_owners(gateway, ada, bob, role, status):
     """The administrators of the project API may do all but delete the project."""
     carol = await a_person(gateway, "carol@example.com", shop="admin")
 
@@ -207,7 +207,7 @@ async def test_an_administrator_does_not_make_owners(gateway, ada, bob, role, st
     assert removed.status_code == 403
 
 
-async def test_an_unknown_person_is_invited_and_accepts(gateway, ada):  # noqa: F811
+async def test_an_unknown_person_is_invited_and_accepts(gateway, ada):
     invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com", "role": "VIEWER"})
     listed = await ada.ask("GET", "/v1/projects/shop/invitations")
     token = invited.json()["url"].partition("#")[2]
@@ -229,7 +229,7 @@ async def test_an_unknown_person_is_invited_and_accepts(gateway, ada):  # noqa: 
     assert (await ada.ask("GET", "/v1/projects/shop/invitations")).json()["data"] == []
 
 
-async def test_a_person_who_has_an_account_meanwhile_accepts_with_its_password(gateway, ada):  # noqa: F811
+async def test_a_person_who_has_an_account_meanwhile_accepts_with_its_password(gateway, ada):
     invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com", "role": "VIEWER"})
     await a_person(gateway, "new@example.com", password=PASSWORD)
     body = {"token": invited.json()["url"].partition("#")[2]}
@@ -243,7 +243,7 @@ async def test_a_person_who_has_an_account_meanwhile_accepts_with_its_password(g
     error_of(await log_in(gateway, "new@example.com", "the wrong password"), 401, "UNAUTHORIZED")
 
 
-async def test_an_invitation_is_replaced_revoked_and_ends_with_its_project(gateway, ada):  # noqa: F811
+async def test_an_invitation_is_replaced_revoked_and_ends_with_its_project(gateway, ada):
     body = {"email": "new@example.com", "role": "VIEWER"}
     first, second = [(await ada.ask("POST", MEMBERS, json=body)).json() for _ in range(2)]
     revoked = [await ada.ask("DELETE", f"/v1/projects/shop/invitations/{one['id']}") for one in (first, second, second)]
@@ -257,7 +257,7 @@ async def test_an_invitation_is_replaced_revoked_and_ends_with_its_project(gatew
         error_of(answer, 401, "UNAUTHORIZED")
 
 
-async def test_an_invitation_goes_out_through_the_installations_mail_server(gateway, ada):  # noqa: F811
+async def test_an_invitation_goes_out_through_the_installations_mail_server(gateway, ada):
     received = []
 
     class Handler:
@@ -287,7 +287,7 @@ async def test_an_invitation_goes_out_through_the_installations_mail_server(gate
     assert "/reset-password#lnk_" in received[1][1]
 
 
-async def test_an_invitation_whose_mail_is_not_taken_shows_its_link(gateway, ada):  # noqa: F811
+async def test_an_invitation_whose_mail_is_not_taken_shows_its_link(gateway, ada):
     server = SmtpCredentials(host="127.0.0.1", port=1, secure=False)
     async with Mailer(server, "sluice@example.com").running() as mailer:
         object.__setattr__(gateway.accounts, "mailer", mailer)
@@ -300,7 +300,7 @@ async def test_an_invitation_whose_mail_is_not_taken_shows_its_link(gateway, ada
 
 
 @pytest.mark.parametrize("is_test", [True, False])
-async def test_a_key_is_shown_once_works_and_is_revoked(gateway, ada, is_test):  # noqa: F811
+async def test_a_key_is_shown_once_works_and_is_revoked(gateway, ada, is_test):
     created = (await ada.ask("POST", KEYS, json={"name": "web", "test": is_test})).json()
     listed = (await ada.ask("GET", KEYS)).json()["data"]
     sent = await gateway.post(key=created["key"])
@@ -320,7 +320,7 @@ async def test_a_key_is_shown_once_works_and_is_revoked(gateway, ada, is_test): 
     assert (await ada.ask("GET", KEYS)).json()["data"] == listed[1:]
 
 
-async def test_the_key_of_another_project_cannot_be_revoked(gateway, ada):  # noqa: F811
+async def test_the_key_of_another_project_cannot_be_revoked(gateway, ada):
     eve = await a_person(gateway, "eve@example.com", evil="owner")
     key = (await ada.ask("POST", KEYS, json={"name": "web"})).json()
 
@@ -336,7 +336,7 @@ async def test_the_key_of_another_project_cannot_be_revoked(gateway, ada):  # no
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_list_is_read_in_pages_while_rows_are_added(gateway, ada):  # noqa: F811
+async def test_a_list_is_read_in_pages_while_rows_are_added(gateway, ada):
     names = [f"key {number}" for number in range(25)]
     for name in names:
         await ada.ask("POST", KEYS, json={"name": name})
@@ -353,7 +353,7 @@ async def test_a_list_is_read_in_pages_while_rows_are_added(gateway, ada):  # no
     assert len(seen) == 26  # with the key of the fixture
 
 
-async def test_a_page_that_ends_the_list_has_no_cursor(gateway, ada):  # noqa: F811
+async def test_a_page_that_ends_the_list_has_no_cursor(gateway, ada):
     for number in range(2):
         await ada.ask("POST", KEYS, json={"name": str(number)})
 
@@ -375,14 +375,14 @@ async def test_a_page_that_ends_the_list_has_no_cursor(gateway, ada):  # noqa: F
         ({"cursor": "x" * 200}, "cursor"),
     ],
 )
-async def test_a_bad_page_names_the_parameter(gateway, ada, query, field):  # noqa: F811
+async def test_a_bad_page_names_the_parameter(gateway, ada, query, field):
     assert error_of(await ada.ask("GET", KEYS, params=query), 400, "VALIDATION_ERROR")["field"] == field
 
 
 # -- the audit log -----------------------------------------------------------------------------------------------------
 
 
-async def test_every_change_leaves_one_entry(gateway, ada, bob):  # noqa: F811
+async def test_every_change_leaves_one_entry(gateway, ada, bob):
     member = f"{MEMBERS}/{encode_id('usr', bob.user.id)}"
     key = await ada.ask("POST", KEYS, json={"name": "web"})
     invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com"})
@@ -414,7 +414,7 @@ async def test_every_change_leaves_one_entry(gateway, ada, bob):  # noqa: F811
     assert invited.json()["url"].partition("#")[2] not in text
 
 
-async def test_what_is_refused_or_changes_nothing_leaves_no_entry(gateway, ada, bob):  # noqa: F811
+async def test_what_is_refused_or_changes_nothing_leaves_no_entry(gateway, ada, bob):
     await bob.ask("POST", KEYS, json={"name": "x"})
     await ada.ask("DELETE", f"{KEYS}/{encode_id('key', an_id())}")
     await ada.ask("DELETE", f"{MEMBERS}/{encode_id('usr', ada.user.id)}")
@@ -429,7 +429,7 @@ async def test_what_is_refused_or_changes_nothing_leaves_no_entry(gateway, ada, 
     assert await entries(gateway) == []
 
 
-async def test_a_change_and_its_entry_are_one_transaction(gateway, ada, monkeypatch):  # noqa: F811
+async def test_a_change_and_its_entry_are_one_transaction(gateway, ada, monkeypatch):
     before = await gateway.pool.fetchval("SELECT count(*) FROM api_keys")
 
     async def fails(*_, **__):
@@ -441,7 +441,7 @@ async def test_a_change_and_its_entry_are_one_transaction(gateway, ada, monkeypa
     assert await gateway.pool.fetchval("SELECT count(*) FROM api_keys") == before
 
 
-async def test_the_audit_log_is_filtered_and_of_one_project(gateway, ada):  # noqa: F811
+async def test_the_audit_log_is_filtered_and_of_one_project(gateway, ada):
     eve = await a_person(gateway, "eve@example.com", evil="owner")
     await eve.ask("POST", "/v1/projects/evil/keys", json={"name": "evil"})
     key = (await ada.ask("POST", KEYS, json={"name": "web"})).json()["id"]
@@ -459,7 +459,7 @@ async def test_the_audit_log_is_filtered_and_of_one_project(gateway, ada):  # no
     error_of(bad, 400, "VALIDATION_ERROR")
 
 
-async def test_a_member_of_two_projects_acts_with_the_role_of_the_named_one(gateway, ada):  # noqa: F811
+async def test_a_member_of_two_projects_acts_with_the_role_of_the_named_one(gateway, ada):
     other = await a_person(gateway, "other@example.com", theirs="owner")
     project_id = await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'shop'")
     await memberships.add_member(gateway.pool, project_id, other.user.id, Role.VIEWER, now=utc_now())

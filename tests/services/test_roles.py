@@ -14,7 +14,6 @@ from sluice.model.roles import Role
 from tests.examples import a_body, an_id
 from tests.repository.test_routes import PERSON, permissions, routes
 from tests.services.people import PASSWORD, a_person
-from tests.services.test_gateway import gateway  # noqa: F401  (a fixture)
 
 DOCUMENT = document("v1")
 PREFIXES = {"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"}
@@ -68,7 +67,7 @@ async def outcome(ask, method, path, operation, slug):
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-async def test_an_operation_is_open_to_the_roles_that_have_its_permission(gateway, method, path, operation):  # noqa: F811
+async def test_an_operation_is_open_to_the_roles_that_have_its_permission(gateway, method, path, operation):
     needed = NEEDED[operation["operationId"]]
     password = PASSWORD if operation["operationId"] == "change_password" else None
     for role in Role:
@@ -80,7 +79,7 @@ async def test_an_operation_is_open_to_the_roles_that_have_its_permission(gatewa
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-async def test_an_operation_is_open_to_keys_with_its_permission(gateway, method, path, operation):  # noqa: F811
+async def test_an_operation_is_open_to_keys_with_its_permission(gateway, method, path, operation):
     status = await outcome(gateway.ask, method, path, operation, "shop")
 
     allowed = NEEDED[operation["operationId"]] <= KEY_PERMISSIONS
@@ -88,7 +87,7 @@ async def test_an_operation_is_open_to_keys_with_its_permission(gateway, method,
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-async def test_an_operation_is_closed_without_credentials_and_to_strangers(gateway, method, path, operation):  # noqa: F811
+async def test_an_operation_is_closed_without_credentials_and_to_strangers(gateway, method, path, operation):
     stranger = await a_person(gateway, "stranger@example.com", own="owner")
 
     without = await outcome(gateway.client.request, method, path, operation, "shop")
@@ -112,7 +111,7 @@ def test_the_document_has_every_route_that_needs_a_permission():
 # -- ids of other projects ---------------------------------------------------------------------------------------------
 
 
-async def objects_of(gateway, owner):  # noqa: F811
+async def objects_of(gateway, owner):
     """One object of each kind in the project ``shop``, by the name of its path parameter."""
     keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
     return {
@@ -127,7 +126,7 @@ async def objects_of(gateway, owner):  # noqa: F811
 @pytest.mark.parametrize(
     ("method", "path", "operation"), [one for one in OPERATIONS if re.search(r"\{(?!slug)", one.values[1])]
 )
-async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, method, path, operation):  # noqa: F811
+async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, method, path, operation):
     owner = await a_person(gateway, "owner@example.com", shop="owner")
     eve = await a_person(gateway, "eve@example.com", evil="owner")
     objects = await objects_of(gateway, owner)
@@ -168,7 +167,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), ALL_OPERATIONS)
-async def test_hostile_values_are_the_callers_error(gateway, method, path, operation):  # noqa: F811
+async def test_hostile_values_are_the_callers_error(gateway, method, path, operation):
     person = await a_person(gateway, "ada@example.com", shop="owner")
     body = body_of(operation) or {}
     bodies = [json.dumps(body | {field: value}) for field in body for value in HOSTILE]
