@@ -124,7 +124,7 @@ async def objects_of(gateway, owner):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "operation"), [one for one in OPERATIONS if re.search(r"\{(?!slug)", one.values[1])]
+    ("method", "path", "operation"), [one for one in OPERATIONS if re.search(r"\{(?!slug)", str(one.values[1]))]
 )
 async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, method, path, operation):
     owner = await a_person(gateway, "owner@example.com", shop="owner")
