@@ -18,7 +18,9 @@ CREATE TABLE projects (
     name            text NOT NULL,
     default_sender  text,
     created_at      timestamptz NOT NULL,
-    deleted_at      timestamptz         -- its messages are kept until their retention ends
+    content_retention_days integer CHECK (content_retention_days > 0),  -- null: contents stay as long as their messages
+    contents_erased_to     timestamptz,  -- contents of older messages are erased
+    deleted_at             timestamptz   -- its messages are kept until their retention ends
 );
 CREATE UNIQUE INDEX projects_slug_taken ON projects (slug) WHERE deleted_at IS NULL;
 
@@ -199,9 +201,10 @@ CREATE TABLE attachments (
     project_id uuid NOT NULL,
     sha256     text NOT NULL,
     content    bytea NOT NULL,
-    created_at timestamptz NOT NULL,
+    used_at    timestamptz NOT NULL,   -- by the newest message, to the day
     PRIMARY KEY (project_id, sha256)
 );
+CREATE INDEX attachments_used_idx ON attachments (used_at);
 
 CREATE TABLE sandbox_messages (
     reference   text PRIMARY KEY,   -- a repeat of one attempt is captured once
@@ -213,6 +216,7 @@ CREATE TABLE sandbox_messages (
     captured_at timestamptz NOT NULL
 );
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
+CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
 
 -- People. Users and their sessions belong to no project; a membership is a user's role in one.
 

@@ -60,6 +60,11 @@ WITHIN = {
     "providers.create_provider",
     "providers.reencrypt_credentials",
     "providers.update_provider",
+    # All or nothing for each week or message, and repeated an hour later.
+    "retention._delete_attachments",
+    "retention._delete_messages",
+    "retention._erase_project",
+    "retention.delete_expired",
 }
 # Those that change the configuration in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {

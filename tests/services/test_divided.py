@@ -12,6 +12,7 @@ from sluice.providers.kit.smtp_types import DividedReply, PartReply, Phase, Smtp
 from sluice.runtime.clock import utc_now
 from sluice.store import invariants, messages
 from sluice.store.invariants import Window
+from sluice.store.projects import ProjectScope
 from sluice.transports.provider_call import NoAnswerError
 from tests.examples import PROJECT, an_email, seconds
 from tests.polling import wait_until
@@ -63,7 +64,7 @@ async def a_delivery(harness, **changes):
 
 async def states(store, task):
     """Recipient, state and attempts of each delivery of the task's message."""
-    found = await messages.find(store.pool, PROJECT, task.message_id)
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
     return {delivery.recipient: (str(delivery.state), delivery.attempt_count) for delivery in found.deliveries}
 
 
@@ -80,7 +81,7 @@ async def test_u1_the_good_recipients_get_the_mail_and_the_refused_one_fails(sto
 
     assert await states(store, task) == {ANA: ("SENT", 1), BEN: ("FAILED", 1)}
     assert await envelopes(store) == {ANA: [ANA, EVE], BEN: [BEN]}
-    found = await messages.find(store.pool, PROJECT, task.message_id)
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
     assert found.state == message_state([delivery.state for delivery in found.deliveries]) == "FAILED"
     assert harness.rerouted == []
 
@@ -91,7 +92,7 @@ async def test_u1_the_history_of_the_refused_recipient_tells_why(store, harness,
 
     await harness.handle(harness.a_record(task, provider))
 
-    found = await messages.find(store.pool, PROJECT, task.message_id)
+    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
     told = [(event.recipient, event.type, event.attempt, event.detail) for event in found.events]
     assert sorted(told, key=lambda one: one[0]) == [
         (ANA, "accepted", None, ""),

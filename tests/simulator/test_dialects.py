@@ -18,6 +18,7 @@ from sluice.model.outcome import (
 )
 from sluice.providers.contract import (
     RECEIPT_TYPES,
+    AnyPackage,
     DeliveryReceipt,
     InvalidReceiptSignatureError,
     OutboundMessage,
@@ -73,12 +74,14 @@ async def test_every_behaviour_has_its_outcome(
         credentials = credentials_of(package, baseUrl=simulator.url("one"))
 
         with virtual_time():
-            found = await call_provider(
-                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
-            )
+            found = await call_provider(package, message_for(package), credentials, transports, deadline=SHORT)
 
         assert isinstance(found, outcomes)
         assert len(simulator.calls) == 1  # the transport repeats nothing
+
+
+def message_for(package: AnyPackage, **changes: Any) -> OutboundMessage:
+    return outbound(content_for(package), access_token=sample_of(package).access_token, **changes)
 
 
 def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenario:
@@ -92,7 +95,7 @@ async def receipts_of(
 ) -> tuple[OutboundMessage, list[FakeRequest]]:
     """A message, and the webhook requests that follow its acceptance."""
     package = get_package(dialect.package)
-    message = outbound(content_for(package), callback_url=inbox.url)
+    message = message_for(package, callback_url=inbox.url)
     async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
         request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
         assert (await http.exchange(request, deadline=10)).is_success

@@ -10,7 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.model.outcome import Accepted, AuthFailed, Divided, Outcome, ProviderFault, RecipientRejected, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Divided,
+    Outcome,
+    ProviderFault,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
@@ -70,14 +78,14 @@ async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_transpo
         refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: transport}, deadline=1
     )
 
-    assert outcome == RecipientRejected(Reason.UNSUPPORTED, "no text")
+    assert outcome == Declined(Reason.UNSUPPORTED, "no text")
     assert transport.requests == []
 
 
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
     broken = replace(RESEND, build=failing(KeyError("ana@example.org")))
 
-    assert await outcome_of(None, broken) == RecipientRejected(
+    assert await outcome_of(None, broken) == Declined(
         Reason.INVALID_CONTENT, "the message could not be built (KeyError)"
     )
 

@@ -14,6 +14,7 @@ from aiosmtpd.controller import Controller
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Divided,
     Outcome,
     ProviderFault,
@@ -152,9 +153,9 @@ def submission(port: int, message: bytes, **changes: Any) -> Submission:
         (Rule(behaviour=Behaviour.FAULT, phase=Phase.GREETING), ProviderFault),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.GREETING), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.MAIL), AuthFailed),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), RecipientRejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), RecipientRejected),
-        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), RecipientRejected),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.MAIL), Declined),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.DATA), Declined),
+        (Rule(behaviour=Behaviour.REJECT, phase=Phase.END_OF_DATA), Declined),
         (Rule(behaviour=Behaviour.THROTTLE, phase=Phase.END_OF_DATA), Throttled),
         (Rule(behaviour=Behaviour.AUTH, phase=Phase.END_OF_DATA), AuthFailed),
         (Rule(behaviour=Behaviour.REJECT, code="550 5.7.1 Relaying denied"), AuthFailed),
@@ -187,12 +188,12 @@ async def test_a_mail_larger_than_the_server_takes_is_rejected_unsent(transports
     async with Simulator(smtp=SmtpSettings(size=2000)) as simulator:
         outcome = await send(transports, simulator, outbound(an_email(text="x" * 3000)))
 
-        assert isinstance(outcome, RecipientRejected)
+        assert isinstance(outcome, Declined)
         assert outcome.detail.startswith("mail: 552 5.3.4 ")
         assert simulator.calls == []
 
 
-@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, RecipientRejected)])
+@pytest.mark.parametrize(("utf8", "outcome"), [(True, Accepted), (False, Declined)])
 async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
     transports: Transports, utf8: bool, outcome: type[Outcome]
 ) -> None:
@@ -201,6 +202,14 @@ async def test_a_local_part_that_is_not_ascii_needs_smtputf8(
 
         assert type(found) is outcome
         assert [line["recipient"] for line in simulator.calls] == ["аня@example.org"] * utf8
+
+
+async def test_an_international_domain_needs_no_smtputf8(transports: Transports) -> None:
+    async with Simulator(smtp=SmtpSettings(utf8=False)) as simulator:
+        found = await send(transports, simulator, outbound(an_email(to=("Ana <ana@straße.example>",))))
+
+        assert isinstance(found, Accepted)
+        assert [line["recipient"] for line in simulator.calls] == ["ana@xn--strae-oqa.example"]
 
 
 # TLS and logging in
@@ -500,6 +509,22 @@ async def test_an_independent_server_gets_exactly_what_was_asked_for(
     assert html.get_content().replace("\r\n", "\n") == mail.html
     (attached,) = found.iter_attachments()
     assert (attached.get_filename(), attached.get_content()) == ("Übersicht.pdf", content)
+
+
+async def test_u8_quoted_local_parts_reach_two_independent_servers(
+    transports: Transports, independent: tuple[Kept, tuple[str, int]]
+) -> None:
+    kept, address = independent
+    mail = an_email(to=('Ana <"a b, c"@far.example>', '"<x>"@far.example', '"ben"@far.example', "ben@FAR.example"))
+
+    async with Simulator() as simulator:
+        for port in (address[1], simulator.endpoints["smtp"].port):
+            found = await call_provider(SMTP, outbound(mail), credentials((address[0], port)), transports, deadline=10)
+            assert isinstance(found, Accepted)
+
+        (envelope,) = kept.envelopes
+        assert envelope.rcpt_tos == ['"a b, c"@far.example', '"<x>"@far.example', "ben@far.example"]
+        assert [(line["recipient"], line["recipients"]) for line in simulator.calls] == [('"a b, c"@far.example', 3)]
 
 
 SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<ana@example.org>\r\nDATA\r\nevil\r\n.\r\n"

@@ -61,9 +61,13 @@ class NotFound(ApiError):
 
 
 class MethodNotAllowed(ApiError):
-    """The path exists and does not support the method."""
+    """The path exists and does not support the method; the `Allow` header names those that it supports."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
+
+    def __init__(self, allow: Collection[str]) -> None:
+        super().__init__("Method not allowed")
+        self.allow = ", ".join(sorted(allow))
 
 
 class IdempotencyConflict(ApiError):

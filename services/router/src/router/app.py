@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.expiry import ExpirySettings, run_expiry
 from router.handler import RoutingHandler
 from router.recovery import Recovery, RecoverySettings
 from sluice.bootstrap import role
@@ -14,9 +15,13 @@ from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
 
 
+class RouterSettings(RecoverySettings, ExpirySettings):
+    """Settings of the router."""
+
+
 async def main() -> None:
     """Route and recover until the shutdown."""
-    settings = load(RecoverySettings)
+    settings = load(RouterSettings)
     async with role("router", settings) as router:
         pool = await router.open_pool()
         config = await router.open_config()
@@ -41,6 +46,6 @@ async def main() -> None:
             group=Group.ROUTER,
             drain=router.drain_timeout,
         )
-        await router.serve(ops_app(consumer.readiness))
-        await router.run(consumer, recovery.run())
+        await router.serve(ops_app(router.readiness))
+        await router.run(consumer, recovery.run(), run_expiry(pool, settings))
         await routing.join()

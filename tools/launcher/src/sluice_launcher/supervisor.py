@@ -46,6 +46,7 @@ class Supervisor:
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
         self._change_lock = asyncio.Lock()
+        self._state_is_stale = False
         self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
 
     async def run(self) -> None:
@@ -57,12 +58,12 @@ class Supervisor:
         self._install_signal_handlers()
         starting = asyncio.create_task(self._start_everything())
         over = asyncio.create_task(self._over.wait())
-        rotating = asyncio.create_task(self._rotate_logs())
+        keeping_house = asyncio.create_task(self._keep_house())
         async with self._control():
             await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and starting.exception() is None:
                 await over
-            for task in (starting, over, rotating):
+            for task in (starting, over, keeping_house):
                 task.cancel()
             await self._end_everything()
         if starting.done() and not starting.cancelled() and (fault := starting.exception()):
@@ -239,6 +240,9 @@ class Supervisor:
             answer = {"error": str(refused)}
         except ValueError:
             answer = {"error": "the command is not JSON"}
+        except Exception as fault:  # a client without an answer would wait for minutes
+            log.exception("a command failed")
+            answer = {"error": f"the supervisor failed at this command ({type(fault).__name__}: {fault})"}
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(answer).encode())
             await writer.drain()
@@ -262,13 +266,26 @@ class Supervisor:
         return ManagedProcess(spec, self.plan.log_dir, self._write_state, extra_environment={})
 
     def _write_state(self) -> None:
+        """Write the state file. Without it the processes are supervised all the same; only orphans are not found."""
         known = {name: each.identity for name, each in getattr(self, "processes", {}).items()}
-        write_state(self.plan.data_dir, {name: identity for name, identity in known.items() if identity})
+        try:
+            write_state(self.plan.data_dir, {name: identity for name, identity in known.items() if identity})
+        except OSError as fault:
+            log.error("the state file could not be written: %s", fault)
+            self._state_is_stale = True
+        else:
+            self._state_is_stale = False
 
-    async def _rotate_logs(self) -> None:
+    async def _keep_house(self) -> None:
+        """Rotate the logs, and write the state file again if that failed."""
         while True:
             for path in self.plan.log_dir.glob("*.log"):
-                rotate(path)
+                try:
+                    rotate(path)
+                except OSError as fault:
+                    log.error("%s could not be rotated: %s", path.name, fault)
+            if self._state_is_stale:
+                self._write_state()
             await asyncio.sleep(ROTATE_SECONDS)
 
 

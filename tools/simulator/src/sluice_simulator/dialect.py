@@ -97,11 +97,13 @@ class ReceiptDialect:
     """How a provider writes and signs receipts.
 
     ``other_key`` and ``other_body`` make a false receipt: another key of the same form, other bytes that still parse.
+    A provider without signatures has ``in_url``: its "signature" is the token in that parameter of the receipt URL.
     """
 
     write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
     sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
-    signature_header: str
+    signature_header: str = ""
+    in_url: str = ""
     other_key: Callable[[str], str] = lambda secret: secret + "x"
     other_body: Callable[[bytes], bytes] = lambda body: body + b" "
 

@@ -10,20 +10,25 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from aiokafka import ConsumerRecord
+from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from sluice.bus.client import ISOLATION_LEVEL, BrokerContact
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
 
+_BATCH_TIMEOUT_MS = 100  # milliseconds a poll waits for records
 _CHECK_INTERVAL = 1.0  # seconds between two looks at the subscriber's task
 
 
 Records: TypeAlias = "tuple[ConsumerRecord, ...]"
+
+OffsetReset: TypeAlias = Literal["earliest", "latest"]
 
 Declare: TypeAlias = Callable[[KafkaBroker], BatchSubscriber]
 """Declares a service's subscriber, with its handler, on a broker."""
@@ -49,6 +54,33 @@ def create_broker(kafka: KafkaConnection, *, name: str, drain: float) -> KafkaBr
     )
 
 
+def subscribe_to_batches(
+    broker: KafkaBroker,
+    topic: str,
+    *,
+    group: str,
+    ack_policy: AckPolicy,
+    auto_offset_reset: OffsetReset,
+    max_records: int | None = None,
+    fetch_min_bytes: int = 1,
+    fetch_max_wait_ms: int = 500,
+) -> BatchSubscriber:
+    """Declare a subscriber that gets committed records in batches; the options are those of ``broker.subscriber``."""
+    return broker.subscriber(
+        topic,
+        group_id=group,
+        batch=True,
+        batch_timeout_ms=_BATCH_TIMEOUT_MS,
+        max_records=max_records,
+        fetch_min_bytes=fetch_min_bytes,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        isolation_level=ISOLATION_LEVEL,
+        ack_policy=ack_policy,
+        auto_offset_reset=auto_offset_reset,
+        no_reply=True,
+    )
+
+
 async def _parse(records: Records, original: Callable[[Records], Awaitable[KafkaMessage]]) -> KafkaMessage:
     try:
         return await original(records)
@@ -70,7 +102,7 @@ class SubscriberRunner:
         self._drain = drain
         self._subscriber: BatchSubscriber | None = None
         self._stopping = asyncio.Event()
-        self._started = False
+        self._contact = BrokerContact()
 
     async def run(self) -> None:
         """Consume until :meth:`stop`; then finish the handler that runs, commit, and leave the group.
@@ -81,7 +113,8 @@ class SubscriberRunner:
         broker = await run_unless(self._stopping, connected(self._kafka, self._new_broker, client=self._group))
         if broker is None:
             return
-        self._started = True
+        if self._subscriber is not None and self._subscriber.consumer is not None:
+            self._contact.observe(self._subscriber.consumer)
         try:
             while self._is_consuming() and not self._stopping.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -94,12 +127,11 @@ class SubscriberRunner:
         self._stopping.set()
 
     def readiness(self) -> str | None:
-        """None while the subscriber consumes; otherwise the reason why it does not."""
+        """None while the subscriber consumes and the broker answers; otherwise the reason why it does not."""
         if self._stopping.is_set():
             return "stopping"
-        if not self._started:
-            return "not in the consumer group yet"
-        return None if self._is_consuming() else "the subscriber has ended"
+        fault = self._contact.fault()
+        return fault if fault or self._is_consuming() else "the subscriber has ended"
 
     def _new_broker(self) -> KafkaBroker:
         broker = create_broker(self._kafka, name=self._group, drain=self._drain)

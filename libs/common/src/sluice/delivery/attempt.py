@@ -13,13 +13,13 @@ from sluice.delivery.job import Job
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
+from sluice.model.address import parse_address
 from sluice.model.message import Email, content_adapter
 from sluice.model.outcome import Divided, Outcome, ProviderFault
 from sluice.providers import registry
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
 from sluice.providers.contract import OutboundMessage
-from sluice.providers.kit.address import parse_address
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError

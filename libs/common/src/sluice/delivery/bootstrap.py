@@ -11,6 +11,7 @@ from sluice.bus.topics import Group, delivery_topic
 from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
+from sluice.health.view import HealthView
 from sluice.model.message import Channel
 from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
@@ -27,6 +28,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         pool = await process.open_pool()
         config = await process.open_config()
         publisher = await process.open_publisher()
+        view = await process.enter(HealthView().subscribed(process.kafka))
         settlements = await process.enter(SettlementWriter(pool, publisher).running())
         # The bulkheads bound the calls; a second bound would make calls wait after their deadline began.
         transports = await process.enter(
@@ -40,6 +42,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             publisher=publisher,
             settlements=settlements,
             policy=settings,
+            health=view.statuses,
         )
         await process.enter(worker.running(process.drain_left))
         consumer = Consumer(
@@ -50,5 +53,5 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             limits=Limits(in_flight=settings.prefetch, window=settings.prefetch),
             drain=process.drain_timeout,
         )
-        await process.serve(ops_app(consumer.readiness))
+        await process.serve(ops_app(process.readiness))
         await process.run(consumer)

@@ -67,9 +67,9 @@ async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float =
     store the task, the delivery falls due and is requeued.
     """
     await asyncio.sleep(delay)
-    task = job.task.model_copy(
-        update={"deprioritized": (*job.task.deprioritized, job.provider_id), "last_error": reason}
-    )
+    deprioritized = dict.fromkeys((*job.task.deprioritized, job.provider_id))
+    task = job.task.model_copy(update={"deprioritized": tuple(deprioritized), "hops": job.task.hops + 1})
+    log.debug("delivery_handed_back", delivery=str(task.delivery_id), provider=str(job.provider_id), reason=reason)
     assert failpoints.hit("reroute.before_publish")
     if not await wait_for_acks([publisher.publish(Topic.REROUTE, None, task.encode())]):
         log.warning("reroute_failed", delivery=str(task.delivery_id))

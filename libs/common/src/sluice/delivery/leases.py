@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from sluice.delivery.job import Job
 from sluice.runtime import failpoints
-from sluice.runtime.clock import utc_now
 from sluice.store import deliveries
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 
@@ -34,7 +33,7 @@ async def renew_leases(db: Db, in_flight: Collection[Job], lease: float) -> None
             continue
         assert failpoints.hit("lease.before_renew")
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
-            await deliveries.renew(db, [job.attempt for job in slow], until=utc_now() + timedelta(seconds=lease))
+            await deliveries.renew(db, [job.attempt for job in slow], lease=timedelta(seconds=lease))
             for job in slow:
                 job.record.ack()
         assert failpoints.hit("lease.renewed")

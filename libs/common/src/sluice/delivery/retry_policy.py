@@ -26,6 +26,7 @@ from sluice.store.deliveries import Transition
 
 MAX_THROTTLE = timedelta(hours=1)  # a longer Retry-After is considered a mistake of the provider
 _LAST_PAUSE = timedelta(seconds=10)  # shortest pause that is cut short for the sake of one more round
+_MAX_ERROR = 200  # characters of one provider's error in the reason of a failed delivery
 _MAX_TEXT = 1000  # characters of a provider's text or message id that are stored
 
 
@@ -141,8 +142,10 @@ def _fail_over(
             "attempt": task.attempt + 1,
             "attempted_providers": (*task.attempted_providers, handle.provider_id),
             "deprioritized": (),
+            "hops": 0,
             "enqueued_at": at,
-            "last_error": outcome.detail[:200],
+            "errors": {**task.errors, handle.provider_id: outcome.detail[:_MAX_ERROR]},
+            "all_declined": task.all_declined and isinstance(outcome, Declined),
             "unknown_attempts": task.unknown_attempts + isinstance(outcome, Unknown),
             "throttled": task.throttled or isinstance(outcome, Throttled),
             "retry_handle": retry_handle,
@@ -178,16 +181,32 @@ def _after_unknown(
 def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy) -> Resolution:
     """All providers were attempted in this round: schedule the next round, or settle after the last one.
 
+    When every one of them declined the message, another round would meet the same refusals: the delivery fails at once.
     The schedule goes on until the expiry while a provider throttles: a greylisting server takes after an hour what it
     refuses now (RFC 6647), and RFC 5321, 4.5.4.1 asks for tries over days. A delivery with an unknown attempt ends
     UNCONFIRMED instead of FAILED, because it may have been sent.
     """
     pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
-    if pause is not None:
+    declined = task.all_declined and bool(task.attempted_providers)
+    if pause is not None and not declined:
         due_at = at + _within_life(timedelta(seconds=pause), task.expires_at - at)
         return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at, next_round=True))
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
     return Resolution(_idle_transition(task, event_type, reason, at))
+
+
+def next_round_before(
+    until: datetime, task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy
+) -> Resolution | None:
+    """The next retry round, if it can begin before ``until``, when a suspended provider may be called again.
+
+    None when the delivery has to wait for that provider: it is the only one, the others declined the message, or no
+    round is left.
+    """
+    pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
+    if not task.attempted_providers or task.all_declined or pause is None or at + timedelta(seconds=pause) >= until:
+        return None
+    return exhaust_round(task, reason=reason, at=at, policy=policy)
 
 
 def _pause_after(retry_round: int, *, throttled: bool, policy: RetryPolicy) -> float | None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -42,7 +42,7 @@ class Settlement(NamedTuple):
 
     task: DeliveryTask
     resolution: Resolution
-    started_at: datetime | None = None
+    duration: timedelta | None = None  # of the attempt's call
     retry_after: timedelta | None = None  # requested by a throttling provider
     scope: Scope | None = None  # of a declined or throttled attempt
     envelope: tuple[str, ...] = ()  # of a divided delivery: the addresses that this resolution is about
@@ -157,8 +157,8 @@ def _division(settlement: Settlement) -> Division:
 def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
     transition, task = settlement.resolution.transition, settlement.task
     duration_ms: int | None = None
-    if settlement.started_at is not None:
-        duration_ms = int((transition.occurred_at - settlement.started_at).total_seconds() * 1000)
+    if settlement.duration is not None:
+        duration_ms = int(settlement.duration.total_seconds() * 1000)
     return {
         "delivery_id": task.delivery_id,
         "sequence": sequence,

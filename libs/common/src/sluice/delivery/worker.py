@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
+from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -37,6 +38,7 @@ from sluice.model.outcome import (
     outcome_name,
 )
 from sluice.providers.account import Account
+from sluice.routing.selection import Health
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
@@ -48,6 +50,7 @@ from sluice.transports.provider_call import Transports
 log = structlog.get_logger()
 
 _REROUTE_DELAY = 0.3  # seconds, for an unusable provider: the router's configuration may be behind
+_MAX_DOUBLINGS = 7  # of that delay
 _DEFAULT_THROTTLE = timedelta(seconds=1)  # if the provider names no time
 
 
@@ -64,6 +67,7 @@ class Worker:
         publisher: Publisher,
         settlements: SettlementWriter,
         policy: WorkerPolicy,
+        health: Health = MappingProxyType({}),
     ) -> None:
         self._db = db
         self._config = config
@@ -78,6 +82,7 @@ class Worker:
         self._monitor = BulkheadMonitor(
             self._bulkheads,
             config=config,
+            health=health,
             publisher=publisher,
             queue_timeout=policy.provider_queue_timeout,
             reroute=self._reroute,
@@ -119,7 +124,8 @@ class Worker:
                 continue
             unusable = why_unusable(job.assignment, self._config.providers.get(job.provider_id))
             if unusable is not None:
-                self._reroute(job, unusable, delay=_REROUTE_DELAY)
+                # With each hand-back longer: the only provider of a project may stay unusable.
+                self._reroute(job, unusable, delay=_REROUTE_DELAY * 2 ** min(job.task.hops, _MAX_DOUBLINGS))
             elif job.task.expires_at <= expiry:
                 self._tasks.spawn(self._settle_and_ack(job, Settlement(job.task, expire(job.task, at=expiry))))
             else:
@@ -169,7 +175,7 @@ class Worker:
             return None
         job.reference = claimed.reference
         self._in_flight_jobs.add(job)
-        started_at = utc_now()
+        started = time.monotonic()
         bulkhead.start_call(job, job.claimed_at)
 
         def on_progress(seconds: float) -> None:
@@ -178,17 +184,17 @@ class Worker:
             bulkhead.progress(job, now)
 
         result = await self._caller.call(job, claimed, account, on_progress)
+        duration = time.monotonic() - started
         job.renew_until = math.inf  # the outcome is known: the lease is kept until it is written
         parts = result.parts if isinstance(result, Divided) else (Part((), result),)
-        self._observe(bulkhead, job, account, [part.outcome for part in parts], started_at)
-        first, *others = [self._resolve(job, account, part, started_at, whole=not at) for at, part in enumerate(parts)]
+        self._observe(bulkhead, job, account, [part.outcome for part in parts], duration)
+        first, *others = [self._resolve(job, account, part, duration, whole=not at) for at, part in enumerate(parts)]
         return first._replace(divided=tuple(others))
 
     def _observe(
-        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcomes: Sequence[Outcome], started_at: datetime
+        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcomes: Sequence[Outcome], duration: float
     ) -> None:
         """Throttle the bulkhead, log and count what the call showed about the account."""
-        duration = (utc_now() - started_at).total_seconds()
         for outcome in outcomes:
             if isinstance(outcome, Throttled) and outcome.scope is Scope.ACCOUNT:
                 pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
@@ -200,7 +206,7 @@ class Worker:
         metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcomes[0])).inc()
         metrics.series(metrics.PROVIDER_REQUEST_DURATION, account.package.name).observe(duration)
 
-    def _resolve(self, job: Job, account: Account, part: Part, started_at: datetime, *, whole: bool) -> Settlement:
+    def _resolve(self, job: Job, account: Account, part: Part, duration: float, *, whole: bool) -> Settlement:
         """The settlement of one part of the call; ``whole``: of the delivery itself, otherwise of a new delivery."""
         task, outcome = job.task, part.outcome
         if not whole:
@@ -211,7 +217,7 @@ class Worker:
             task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
         scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(task, resolution, started_at, retry_after, scope, part.recipients)
+        return Settlement(task, resolution, timedelta(seconds=duration), retry_after, scope, part.recipients)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:

@@ -201,7 +201,8 @@ class TokenExchange(Generic[C, Q, A]):
 class Package(Generic[C, Q, A]):
     """A provider package: its functions, and facts about the provider as data.
 
-    ``build`` raises :class:`UnsupportedMessageError`. ``classify`` never raises and never guesses: a response that is
+    ``build`` raises :class:`UnsupportedMessageError` or
+    :class:`~sluice.model.address.InvalidAddressError`. ``classify`` never raises and never guesses: a response that is
     neither the documented success nor a documented refusal is ``Unknown``. ``parse_webhook(request, credentials,
     fetched)`` raises :class:`InvalidReceiptSignatureError`, and returns no events for a genuine request that says
     nothing about a message; ``fetched`` is the content of fetched URLs by URL.
@@ -214,6 +215,8 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome | Divided]
+    # Whether the account's settings name the sender, so that a refused sender is the account's fault.
+    names_sender: Callable[[C], bool] = lambda _: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
+from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions
@@ -67,7 +67,7 @@ async def apply(dsn: str, directory: Path | None = None) -> list[str]:
         missing = [migration for migration in migrations if migration.name not in applied]
         for migration in missing:
             await _apply_one(connection, migration)
-        await partitions.ensure(connection, datetime.now(UTC))
+        await partitions.ensure(connection, utc_now())
         return [migration.name for migration in missing]
     finally:
         await connection.close()
@@ -92,7 +92,7 @@ async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> No
                 "INSERT INTO schema_migrations VALUES ($1, $2, $3)",
                 migration.name,
                 migration.digest,
-                datetime.now(UTC),
+                utc_now(),
             )
     except asyncpg.PostgresError as error:
         raise SluiceError(f"migration {migration.name} failed: {error}") from error

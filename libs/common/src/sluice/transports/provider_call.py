@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from sluice.model.address import InvalidAddressError
 from sluice.model.message import Email
-from sluice.model.outcome import Accepted, Divided, Outcome, Part, ProviderFault, RecipientRejected, Unknown
+from sluice.model.outcome import Accepted, Declined, Divided, Outcome, Part, ProviderFault, Scope, Unknown
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
@@ -67,6 +68,9 @@ async def call_provider(
     outcome = await _attempt(package, message, credentials, transports, deadline, on_progress)
     if isinstance(outcome, Accepted):
         return outcome
+    if isinstance(outcome, Declined) and outcome.reason is Reason.SENDER and package.names_sender(credentials):
+        # Another message would have the same sender.
+        outcome = replace(outcome, scope=Scope.ACCOUNT)
     secrets = [*_recipients(message), *secrets_of(credentials)]
     if isinstance(outcome, Divided):
         return Divided(tuple(Part(part.recipients, _redact(part.outcome, secrets)) for part in outcome.parts))
@@ -90,10 +94,12 @@ async def _attempt(
     try:
         request = package.build(message, credentials)
     except UnsupportedMessageError as error:
-        return RecipientRejected(Reason.UNSUPPORTED, str(error))
+        return Declined(Reason.UNSUPPORTED, str(error))
+    except InvalidAddressError as error:
+        return Declined(Reason.INVALID_ADDRESS, f"an address of the message {error}")
     except Exception as error:  # a bug of the package; its text may quote the message
         _log_adapter_bug("package_build_failed", package, message, error)
-        return RecipientRejected(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")
+        return Declined(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")
     try:
         with Deadline(deadline + GRACE):
             response = await transports[package.transport].exchange(request, deadline=deadline, on_progress=on_progress)

@@ -32,7 +32,14 @@ class _V1Api(FastAPI):
 
 def create_v1_api() -> FastAPI:
     """The application; ``state.services`` is set before its first request."""
-    app = _V1Api(title="Sluice", version="1", docs_url=None, redoc_url=None, generate_unique_id_function=operation_id)
+    app = _V1Api(
+        title="Sluice",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect is built from the client's Host header, and may lose TLS
+        generate_unique_id_function=operation_id,
+    )
     for router in _ROUTERS:
         app.include_router(router)
     add_error_handlers(app, render_v1)

@@ -15,13 +15,17 @@ from sluice.store.api_keys import ApiKey, is_key_prefix, key_prefix, parse_key_p
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.record_signatures import (
+    IDEMPOTENCY_HEADER,
     KEY_ID_HEADER,
     SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
     InvalidRecordSignatureError,
     verify_record,
 )
 
 KEY_HEADER = "x-sendpipe-key"
+SIGNED_HEADERS = (KEY_ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER, IDEMPOTENCY_HEADER)
+"""The headers of a signed Kafka record that authentication reads."""
 _DB_TIMEOUT = 0.8  # seconds for the look-up of a key that the configuration cache does not contain
 _MAX_LOOKUPS = 1_000  # that wait at once
 _UNCHECKED = "The API key could not be checked. Retry later."

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from gateway.errors import ValidationFailed
 from gateway.kit.responses import headers_of, read_body
 from gateway.kit.strict_json import strict_json
 
@@ -32,17 +31,10 @@ class JsonRoute(APIRoute):
         async def checked(request: Request) -> Response:
             body = await read_body(headers_of(request.scope), request.receive, MAX_BODY)
             if body:
-                _check(body)
+                strict_json(body)
             return await handle(Request(request.scope, _replay(body, request.receive)))
 
         return checked
-
-
-def _check(body: bytes) -> None:
-    try:
-        strict_json(body)
-    except (RecursionError, UnicodeDecodeError):
-        raise ValidationFailed("The body is not valid JSON.") from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -33,9 +33,9 @@ REPLIES: Mapping[Behaviour, Mapping[Phase | str, str]] = {
     },
     Behaviour.AUTH: {
         Phase.AUTH: "535 5.7.8 Authentication credentials invalid",
-        Phase.MAIL: "550 5.7.1 Sender not allowed for this account",
+        Phase.MAIL: "530 5.7.0 Authentication required",
         Phase.RCPT: "550 5.7.1 Relay access denied, please authenticate",
-        "": "554 Message rejected: Email address is not verified.",
+        "": "554 Access denied: User is not authorized to perform this action",
     },
     Behaviour.FAULT: {
         Phase.GREETING: "421 4.3.2 Service not available",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, SecretStr
 
+from sluice.model.address import Address, parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
@@ -28,7 +29,6 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
-from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
@@ -113,15 +113,41 @@ def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
     return not all(address.ascii for address in [*addresses, *reply_to])
 
 
-# What a reply means. The first row that matches decides: enhanced codes and texts stand before basic codes, because
-# servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's pattern is matched against
-# "<code> <enhanced code, when its class agrees with the code, else -> <text>".
+# What a reply means, decided by what it is about. The first row that matches decides: enhanced codes and texts stand
+# before basic codes, because servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's
+# pattern is matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
 
 _ANY = frozenset(Phase)
 _CONTENT = frozenset({Phase.DATA, Phase.END_OF_DATA})
+_MESSAGE = _CONTENT | {Phase.MAIL, Phase.RCPT}
 _EARLY = frozenset({Phase.GREETING, Phase.EHLO, Phase.TLS})
-_TOO_LARGE = RecipientRejected(Reason.TOO_LARGE)
+_TOO_LARGE = Declined(Reason.TOO_LARGE)
+_UNSUPPORTED = Declined(Reason.UNSUPPORTED)
+_SENDER = Declined(Reason.SENDER)
+_REPUTATION = Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)
+_QUOTA = Declined(Reason.QUOTA, scope=Scope.ACCOUNT)
+_POLICY = Declined(Reason.POLICY, scope=Scope.ACCOUNT)
+_GREYLISTED = Throttled(scope=Scope.RECIPIENT)
 _ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
+_MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
+
+# Words about this client, its account, its sender, the mailbox.
+_BLOCKED = (
+    r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|dnsbl|\brbl\b|spamhaus|reputation|\b(helo|ehlo)\b)"
+)
+_LIMIT = (
+    r"5\d\d (5\.4\.5 |.*(sending (limit|quota)|(daily|hourly|monthly|message|account).*(limit|quota)|limit exceeded))"
+)
+_CLOSED = r"5\d\d .*(account|subscription|billing|payment|trial).*(suspend|disabled|inactive|overdue|expired|required)"
+_RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
+_FROM = (
+    r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
+    r"\bspf\b|\bdkim\b|dmarc)"
+)
+_MAILBOX = (
+    r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
+    r"undeliverable|unrout|no mail|not here|domain)"
+)
 
 
 Rule = tuple[frozenset[Phase], re.Pattern[str], Refusal]
@@ -140,27 +166,46 @@ REPLY_RULES = (
     _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled()),
     _row(_ANY, r"4\d\d .*daily message quota exceeded", Throttled(retry_after=MAX_RETRY_AFTER)),
     _row(_ANY, r"4\d\d .*throttling failure", Throttled()),
-    _row(Phase.EHLO, r"(501|504|550) ", Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)),
+    # Before the first command of a mail a server judges its client: its address, and its EHLO name.
+    _row(Phase.GREETING, r"554 |5\d\d 5\.7\.", _REPUTATION),
+    _row(Phase.EHLO, r"(501|504|550) |5\d\d 5\.(5\.2|7\.\d+) ", _REPUTATION),
     _row(_EARLY, r"", ProviderFault()),
     # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a fault.
     _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed()),
     _row(Phase.AUTH, r"432 |4\d\d 4\.7\.12 ", AuthFailed()),
     _row(Phase.AUTH, r"4", ProviderFault()),
     _row(Phase.AUTH, r"5", AuthFailed()),
-    _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
-    _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", RecipientRejected(Reason.UNSUPPORTED)),
-    _row(Phase.MAIL, r"5|403 ", AuthFailed()),
-    # Postfix says at RCPT what it thinks of our EHLO name.
-    _row(Phase.RCPT, r"504 |5\d\d 5\.5\.2 ", Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)),
-    _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed()),
-    _row(Phase.RCPT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
-    _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
+    # About the mailbox, by enhanced codes that mean nothing else.
+    _row(Phase.RCPT, r"5\d\d 5\.1\.(1|6) ", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(Phase.RCPT, r"5\d\d 5\.1\.(2|10) ", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     _row(Phase.RCPT, r"5\d\d 5\.1\.3 ", RecipientRejected(Reason.INVALID_ADDRESS)),
-    _row(Phase.RCPT, r"5", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
-    _row(_CONTENT, r"5\d\d .*(address is not verified|access denied)", AuthFailed()),
-    _row(_CONTENT, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
-    _row(_CONTENT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
-    _row(_CONTENT, r"5", RecipientRejected(Reason.INVALID_CONTENT)),
+    _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
+    _row(Phase.RCPT, r"5\d\d 5\.2\.2 ", Declined(Reason.FULL)),
+    # About this client and its account. Postfix says at RCPT what it thinks of an EHLO name.
+    _row(_MESSAGE, r"504 |5\d\d 5\.5\.2 ", _REPUTATION),
+    _row(_MESSAGE, _BLOCKED, _REPUTATION),
+    _row(_MESSAGE, _CLOSED, _REPUTATION),
+    _row(_CONTENT, r"5\d\d .*access denied", AuthFailed()),
+    # About the size and what the server can do.
+    _row(_MESSAGE, r"552 |5\d\d (5\.3\.4|5\.2\.3|5\.5\.3) ", _TOO_LARGE),
+    _row(_MESSAGE, r"5\d\d 5\.6\.(3|6|7) |555 |5\d\d 5\.5\.4 ", _UNSUPPORTED),
+    _row(_MESSAGE, r"5\d\d 5\.6\.\d+ ", Declined(Reason.INVALID_CONTENT)),
+    _row(_MESSAGE, _LIMIT, _QUOTA),
+    # About the sender, which the message names; where the account names it, the scope becomes the account's.
+    _row(_MESSAGE, r"5\d\d (5\.1\.[78]|5\.7\.(2[0-9]|60)) ", _SENDER),
+    _row(_MESSAGE, _FROM, _SENDER),
+    _row(_MESSAGE, _RELAY, AuthFailed()),
+    _row(Phase.MAIL, r"554 |5\d\d 5\.7\.", _POLICY),
+    _row(Phase.MAIL, r"5|403 ", _SENDER),
+    _row(Phase.RCPT, r"5\d\d 5\.7\.\d+ .*(recipient|mailbox|user)", Declined(Reason.POLICY)),
+    _row(Phase.RCPT, r"554 |5\d\d 5\.7\.", _POLICY),
+    _row(Phase.RCPT, _MAILBOX, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(Phase.RCPT, r"5", Declined(Reason.OTHER)),
+    _row(_CONTENT, r"5\d\d .*(spam|virus|malware|phish)", Declined(Reason.SPAM)),
+    _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
+    _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
+    # Later: one mailbox that is busy or greylists its senders, or the server.
+    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.2\.|4\d\d .*gr[ea]y", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),
@@ -227,7 +272,7 @@ def _classify(reply: SmtpReply) -> Outcome:
     detail = _detail(reply)
     if 200 <= reply.code < 300 and reply.phase is Phase.END_OF_DATA:
         return Accepted(_queue_id(reply.text))
-    line = f"{reply.code} {_enhanced(reply)} {reply.text}"
+    line = f"{reply.code} {_enhanced(reply)} {' '.join(reply.text[:_MAX_TEXT].split())}"
     for phases, pattern, refusal in REPLY_RULES:
         if reply.phase in phases and pattern.match(line):
             return fill(refusal, detail)
@@ -264,5 +309,6 @@ SMTP = Package(
     supports_attachments=True,
     supports_html=True,
     separate_envelope=True,
+    names_sender=lambda credentials: credentials.envelope_from is not None,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )

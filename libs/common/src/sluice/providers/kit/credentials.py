@@ -24,6 +24,16 @@ def _header_safe(secret: SecretStr) -> SecretStr:
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_safe)]
 
 
+def _unguessable(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret.get_secret_value()):
+        raise ValueError("16 to 200 random characters A-Z a-z 0-9 _ -")
+    return secret
+
+
+# The token in the address of a provider's receipts, where the provider signs nothing.
+WebhookToken = Annotated[SecretStr, AfterValidator(_unguessable)]
+
+
 def secrets_of(credentials: BaseModel) -> Iterator[str]:
     """Every secret inside, nested blocks included: none may be in a log, an event or an error text."""
     for name in type(credentials).model_fields:

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 import httpx
 
-from sluice.model.outcome import Refusal, Throttled, Unknown
+from sluice.model.outcome import AuthFailed, Declined, RecipientRejected, Refusal, Throttled, Unknown
+from sluice.model.reasons import Reason
 from sluice.providers.kit.responses import describe, retry_after
 
 K = TypeVar("K")
@@ -37,6 +38,24 @@ class ErrorTable(Generic[K]):
         named = code[-1] if isinstance(code, tuple) else code
         words = [detail] if str(named).lower() in str(detail).lower() else [named, detail]
         return fill(prototype, describe(response, *words), wait or retry_after(response))
+
+
+def rows(refusal: Refusal, *codes: K) -> dict[K, Refusal]:
+    """Rows of a table that end alike."""
+    return dict.fromkeys(codes, refusal)
+
+
+def reason_of(refusal: Refusal) -> Reason:
+    """The cause that a refusal names in a receipt."""
+    match refusal:
+        case RecipientRejected(reason) | Declined(reason):
+            return reason
+        case AuthFailed():
+            return Reason.CREDENTIALS
+        case Throttled():
+            return Reason.QUOTA
+        case _:
+            return Reason.NETWORK
 
 
 def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refusal:

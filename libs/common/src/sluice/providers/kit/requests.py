@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,11 @@ class _Request(httpx.Request):
 def endpoint(base_url: str, path: str) -> httpx.URL:
     """Where a package's requests go. Cached: parsing a URL costs more than the rest of building a request."""
     return httpx.URL(base_url.rstrip("/") + path)
+
+
+def basic(user: str, password: str) -> str:
+    """An ``Authorization`` header, RFC 7617."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def post_json(url: httpx.URL, fields: Mapping[str, Any], **headers: str) -> httpx.Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,12 @@ def json_object(content: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def object_of(owner: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object under ``name``; empty when there is none."""
+    found = owner.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def text_of(value: object, limit: int = 320) -> str | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from hashlib import sha256
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
@@ -40,6 +41,27 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+TOKEN_PARAMETER = "token"  # noqa: S105
+
+
+def verify_url_token(request: WebhookRequest, token: SecretStr | None) -> None:
+    """Return when the URL's query has this token, once: the proof of origin where the provider signs nothing.
+
+    It covers neither the body nor the time, so it says only that the sender knows the address.
+    """
+    expected = require_secret(token)
+    query = parse_qsl(urlsplit(request.url).query, keep_blank_values=True)
+    offered = [value for name, value in query if name == TOKEN_PARAMETER]
+    if len(offered) != 1:
+        raise InvalidReceiptSignatureError("the address has no token, or several")
+    require_match(offered, [expected])
+
+
+def with_url_token(url: str, token: SecretStr) -> str:
+    """The address that :func:`verify_url_token` accepts."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}{TOKEN_PARAMETER}={token.get_secret_value()}"
+
+
 def verify_svix(request: WebhookRequest, secret: SecretStr | None) -> str:
     """The event's id, once the Svix signature over id, timestamp and raw body matches and is fresh.
 
@@ -66,6 +88,12 @@ def sign_svix(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
         raise InvalidReceiptSignatureError("the configured webhook secret is not base64") from None
     signed = b".".join((_encoded(event_id), timestamp.encode(), body))
     return "v1," + base64.b64encode(hmac.digest(key, signed, sha256)).decode("ascii")
+
+
+def verify_hmac_sha256(body: bytes, secret: SecretStr | None, offered: str) -> None:
+    """Return when ``offered`` is the HMAC-SHA256 of the raw body in lower-case hexadecimal digits."""
+    key = require_secret(secret).encode()
+    require_match([offered], [hmac.digest(key, body, sha256).hex()])
 
 
 def _svix_header(request: WebhookRequest, name: str) -> str:
