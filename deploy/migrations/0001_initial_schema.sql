@@ -172,7 +172,8 @@ CREATE TABLE receipt_ids (
     provider_message_id text NOT NULL,
     PRIMARY KEY (delivery_id, attempt, provider_message_id)
 ) PARTITION BY RANGE (delivery_id);
-CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
+-- The id first: a session that serves several providers knows the id only.
+CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_message_id, provider_id);
 
 -- Settled events that Kafka has not acknowledged yet: a row covers a batch and is deleted after the acknowledgement.
 -- The recovery loop publishes the events again once retry_at has passed.

@@ -17,7 +17,7 @@ from sluice.transports.smpp.encoding import LongMessageMode, decode_text, split_
 from sluice.transports.smpp.pdu import UDHI, MessageKind, Tag
 from sluice.transports.smpp.receipt import MessageState, parse_receipt
 from sluice.transports.smpp.session import SmppSession
-from sluice.transports.smpp.status import RX_T_APPN, StatusClass
+from sluice.providers.kit.smpp_status import RX_T_APPN, StatusClass
 from tests.transports.smpp.conftest import LONG, Handler, config, sms
 
 GSM = "Hello [€] " * 40  # 520 septets: 4 parts

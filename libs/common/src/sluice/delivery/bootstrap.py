@@ -8,10 +8,14 @@ from functools import partial
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.topics import Group, delivery_topic
+from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
+from sluice.delivery.smpp_link import open_smpp_link
 from sluice.delivery.worker import Worker
 from sluice.model.message import Channel
+from sluice.providers.contract import TransportKind
+from sluice.providers.sms_link import read_links
 from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
 from sluice.store import sandbox
@@ -32,6 +36,15 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         transports = await process.enter(
             open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0, limits=settings)
         )
+        links = read_links(settings)
+        link = None
+        if any(
+            each.package.transport is TransportKind.SMPP and {*each.package.channels} & {*channels}
+            for each in links.values()
+        ):
+            outbox = await process.enter(OutboxPublisher(pool, publisher).running())
+            link = await process.enter(open_smpp_link(settings, settings.postgres_dsn, pool, outbox))
+            transports = {**transports, TransportKind.SMPP: link.transport}
         worker = Worker(
             db=pool,
             config=config,
@@ -40,6 +53,8 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             publisher=publisher,
             settlements=settlements,
             policy=settings,
+            links=links,
+            elsewhere=lambda package: link is not None and package in links and not link.ready,
         )
         await process.enter(worker.running(process.drain_left))
         consumer = Consumer(

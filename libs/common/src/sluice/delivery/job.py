@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, wait_for_acks
-from sluice.bus.topics import Topic
+from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
 from sluice.model.message import DeliveryClass
 from sluice.runtime import failpoints
@@ -58,6 +58,20 @@ def parse_job(record: Record) -> Job | None:
         return Job(record, Assignment.model_validate_json(record.value or b""))
     except ValidationError:
         return None
+
+
+async def pass_on(publisher: Publisher, job: Job, *, delay: float) -> None:
+    """Publish an assignment again, unchanged, for another worker of the channel; no attempt was made.
+
+    ``delay`` (seconds) bounds how fast an assignment moves from worker to worker.
+    """
+    await asyncio.sleep(delay)
+    topic = delivery_topic(job.task.channel)
+    assert failpoints.hit("pass_on.before_publish")
+    if not await wait_for_acks([publisher.publish(topic, None, job.assignment.encode())]):
+        log.warning("pass_on_failed", delivery=str(job.task.delivery_id))  # the delivery falls due and is requeued
+    assert failpoints.hit("pass_on.published")
+    job.record.ack()
 
 
 async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float = 0.0) -> None:

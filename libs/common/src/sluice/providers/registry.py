@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.messagepipe import MESSAGEPIPE
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
 from sluice.providers.adapters.smtp import SMTP
@@ -25,6 +26,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         RESEND,
         TWILIO,
         TELEGRAM,
+        MESSAGEPIPE,
         SANDBOX,
     )
 }
