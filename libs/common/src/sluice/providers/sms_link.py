@@ -105,7 +105,7 @@ class SmsLinkSettings(BaseModel, frozen=True, allow_inf_nan=False):
     def _zone_exists(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (OSError, ValueError):
+        except (OSError, KeyError, ValueError):
             raise ValueError("must be a zone of the time zone database") from None
         return name
 

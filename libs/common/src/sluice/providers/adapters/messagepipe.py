@@ -69,7 +69,7 @@ _OUTCOMES: Mapping[StatusClass, Outcome] = {
     StatusClass.AUTH_FAILED: AuthFailed(),
     StatusClass.PROVIDER_FAULT: ProviderFault(),
 }
-REASONS: Mapping[int, Reason] = {  # of statuses that are declined for another reason than the content
+_REASONS: Mapping[int, Reason] = {  # of statuses that are declined for another reason than the content
     0x01: Reason.TOO_LARGE,
     0x0A: Reason.SENDER,
     0x50: Reason.INVALID_ADDRESS,
@@ -92,7 +92,7 @@ def classify_submission(response: SmppResponse) -> Outcome:
         return Declined(Reason.UNSUPPORTED, response.text)
     outcome = _OUTCOMES[response.status_class]
     if isinstance(outcome, Declined):
-        outcome = replace(outcome, reason=REASONS.get(response.status, outcome.reason))
+        outcome = replace(outcome, reason=_REASONS.get(response.status, outcome.reason))
     words = status_name(response.status) + (f": {response.text}" if response.text else "")
     return replace(outcome, detail=words)
 
