@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.smpp_link import SmppLink, open_smpp_link
 from sluice.model import ids
 from sluice.model.message import Channel
@@ -61,8 +60,7 @@ class Harness:
 
 @asynccontextmanager
 async def open_link(store, bus, dsn, settings):
-    outbox = OutboxPublisher(store.pool, bus)
-    async with outbox.running(), open_smpp_link(settings, dsn, store.pool, outbox) as link:
+    async with open_smpp_link(settings, dsn, store.pool, bus) as link:
         yield link
 
 

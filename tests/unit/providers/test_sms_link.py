@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sluice.delivery.smpp_link import smpp_config
 from sluice.providers.account import open_account
 from sluice.providers.adapters.messagepipe import SMPP_LINK
 from sluice.providers.adapters.twilio_sms import TWILIO
@@ -88,9 +89,6 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     [
         (SMPP | {"sms_link_host": None}, "SLUICE_SMS_LINK_HOST"),
         (SMPP | {"sms_link_system_id": None}, "SLUICE_SMS_LINK_SYSTEM_ID"),
-        (SMPP | {"sms_link_password": None}, "SLUICE_SMS_LINK_PASSWORD"),
-        (SMPP | {"sms_link_password": ""}, "SLUICE_SMS_LINK_PASSWORD"),
-        (SMPP | {"sms_link_password": None, "sms_link_password_file": "/nosuch"}, "SLUICE_SMS_LINK_PASSWORD_FILE"),
         (PACKAGE | {"sms_link_package": None}, "SLUICE_SMS_LINK_PACKAGE"),
         (PACKAGE | {"sms_link_package": "provider-nix"}, "SLUICE_SMS_LINK_PACKAGE"),
         (PACKAGE | {"sms_link_package": "provider-resend"}, "SLUICE_SMS_LINK_PACKAGE"),
@@ -104,6 +102,23 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
 def test_a_missing_or_wrong_setting_is_named_and_no_secret_is_shown(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(SluiceError, match=named) as refused:
         read_links(settings(fields))
+
+    assert HIDDEN not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sms_link_password": None}, "SLUICE_SMS_LINK_PASSWORD"),
+        ({"sms_link_password": ""}, "SLUICE_SMS_LINK_PASSWORD"),
+        ({"sms_link_password": None, "sms_link_password_file": "/nosuch"}, "SLUICE_SMS_LINK_PASSWORD_FILE"),
+        ({"sms_link_password": HIDDEN + "é"}, "password"),
+        ({"sms_link_password": HIDDEN * 300}, "password"),
+    ],
+)
+def test_a_session_needs_a_password_that_fits(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(SluiceError, match=named) as refused:
+        smpp_config(settings(SMPP, **changes))
 
     assert HIDDEN not in str(refused.value)
 

@@ -8,7 +8,6 @@ from functools import partial
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.topics import Group, delivery_topic
-from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.smpp_link import open_smpp_link
@@ -36,14 +35,10 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         transports = await process.enter(
             open_transports(capture=partial(sandbox.capture, pool), connections_per_origin=0, limits=settings)
         )
-        links = read_links(settings)
+        links = read_links(settings) if Channel.SMS in channels else {}
         link = None
-        if any(
-            each.package.transport is TransportKind.SMPP and {*each.package.channels} & {*channels}
-            for each in links.values()
-        ):
-            outbox = await process.enter(OutboxPublisher(pool, publisher).running())
-            link = await process.enter(open_smpp_link(settings, settings.postgres_dsn, pool, outbox))
+        if any(linked.package.transport is TransportKind.SMPP for linked in links.values()):
+            link = await process.enter(open_smpp_link(settings, settings.postgres_dsn, pool, publisher))
             transports = {**transports, TransportKind.SMPP: link.transport}
         worker = Worker(
             db=pool,

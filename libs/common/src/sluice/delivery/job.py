@@ -66,26 +66,25 @@ async def pass_on(publisher: Publisher, job: Job, *, delay: float) -> None:
     ``delay`` (seconds) bounds how fast an assignment moves from worker to worker.
     """
     await asyncio.sleep(delay)
-    topic = delivery_topic(job.task.channel)
-    assert failpoints.hit("pass_on.before_publish")
-    if not await wait_for_acks([publisher.publish(topic, None, job.assignment.encode())]):
-        log.warning("pass_on_failed", delivery=str(job.task.delivery_id))  # the delivery falls due and is requeued
-    assert failpoints.hit("pass_on.published")
-    job.record.ack()
+    await _publish_and_ack(publisher, delivery_topic(job.task.channel), job.assignment.encode(), job)
 
 
 async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float = 0.0) -> None:
     """Return an unclaimed delivery to the router, which selects this provider last; no attempt was made.
 
-    ``delay`` (seconds) avoids a reroute loop while the router's configuration is behind the worker's. If Kafka does not
-    store the task, the delivery falls due and is requeued.
+    ``delay`` (seconds) avoids a reroute loop while the router's configuration is behind the worker's.
     """
     await asyncio.sleep(delay)
     task = job.task.model_copy(
         update={"deprioritized": (*job.task.deprioritized, job.provider_id), "last_error": reason}
     )
+    await _publish_and_ack(publisher, Topic.REROUTE, task.encode(), job)
+
+
+async def _publish_and_ack(publisher: Publisher, topic: str, value: bytes, job: Job) -> None:
+    """Replace a job's record; if Kafka does not store the new one, the delivery falls due and is requeued."""
     assert failpoints.hit("reroute.before_publish")
-    if not await wait_for_acks([publisher.publish(Topic.REROUTE, None, task.encode())]):
-        log.warning("reroute_failed", delivery=str(task.delivery_id))
+    if not await wait_for_acks([publisher.publish(topic, None, value)]):
+        log.warning("reroute_failed", delivery=str(job.task.delivery_id), topic=topic)
     assert failpoints.hit("reroute.published")
     job.record.ack()

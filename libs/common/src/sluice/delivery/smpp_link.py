@@ -9,16 +9,19 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from sluice.bus.publisher import Publisher
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import ReceiptSink
 from sluice.delivery.session_receipts import SessionReceipts
 from sluice.providers.adapters.messagepipe import SMPP_LINK
 from sluice.providers.sms_link import SmsLinkSettings
+from sluice.runtime.errors import SluiceError
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store.bind_slots import Slot, try_slot
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 from sluice.transports.smpp.contract import SessionHandler, SmppConfig
 from sluice.transports.smpp.encoding import Alphabet, LongMessageMode
+from sluice.transports.smpp.pdu import PduError, encode_bind
 from sluice.transports.smpp.receipt import MessageIdFormat
 from sluice.transports.smpp.session import SmppSession
 from sluice.transports.smpp.transport import SmppTransport, SubmitSettings
@@ -88,15 +91,24 @@ def smpp_config(settings: SmsLinkSettings) -> SmppConfig:
     """The session's configuration.
 
     Raises:
-        SluiceError: the password or the certificate authority cannot be read.
+        SluiceError: the password or the certificate authority cannot be read, or the account does not fit into a bind.
     """
     assert settings.sms_link_host is not None  # read_links checks both
     assert settings.sms_link_system_id is not None
+    password = settings.smpp_password()
+    try:
+        encode_bind(
+            system_id=settings.sms_link_system_id,
+            password=password.get_secret_value(),
+            system_type=settings.sms_link_system_type,
+        )
+    except PduError as error:
+        raise SluiceError(f"the SMS link: {error}") from None
     return SmppConfig(
         host=settings.sms_link_host,
         port=settings.sms_link_port,
         system_id=settings.sms_link_system_id,
-        password=settings.smpp_password(),
+        password=password,
         system_type=settings.sms_link_system_type,
         interface_version=settings.sms_link_interface_version,
         tls=settings.tls_context(),
@@ -129,11 +141,10 @@ def submit_settings(settings: SmsLinkSettings) -> SubmitSettings:
 
 
 @asynccontextmanager
-async def open_smpp_link(
-    settings: SmsLinkSettings, dsn: str, db: Db, outbox: OutboxPublisher
-) -> AsyncIterator[SmppLink]:
+async def open_smpp_link(settings: SmsLinkSettings, dsn: str, db: Db, publisher: Publisher) -> AsyncIterator[SmppLink]:
     """The link with its receipts, running until the block ends."""
     link = SmppLink(settings, dsn)
+    outbox = OutboxPublisher(db, publisher)
     sink = ReceiptSink(db, outbox)
     receipts = SessionReceipts(
         db,
@@ -143,5 +154,5 @@ async def open_smpp_link(
         form=MessageIdFormat(settings.sms_link_message_id_format),
         zone=ZoneInfo(settings.sms_link_timezone),
     )
-    async with sink.running(), receipts.running(), link.running(receipts):
+    async with outbox.running(), sink.running(), receipts.running(), link.running(receipts):
         yield link

@@ -155,7 +155,7 @@ Links = Mapping[str, LinkedAccount]
 
 
 def read_links(settings: SmsLinkSettings) -> Links:
-    """The linked accounts of the installation.
+    """The linked accounts of the installation. The SMPP password is not needed: only the session uses it.
 
     Raises:
         SluiceError: a setting of the link is missing or does not fit; the text names it and shows no credentials.
@@ -167,7 +167,6 @@ def read_links(settings: SmsLinkSettings) -> Links:
             for name in ("sms_link_host", "sms_link_system_id"):
                 if getattr(settings, name) is None:
                     raise SluiceError(f"SLUICE_{name.upper()}: is not set, and the SMS link is SMPP")
-            settings.smpp_password()
             return {MESSAGEPIPE.name: LinkedAccount(SMPP_LINK, MessagePipeCredentials())}
         case SmsLinkKind.PACKAGE:
             return {MESSAGEPIPE.name: _linked_package(settings)}
