@@ -174,7 +174,8 @@ CREATE TABLE receipt_ids (
     provider_message_id text NOT NULL,
     PRIMARY KEY (delivery_id, attempt, provider_message_id)
 ) PARTITION BY RANGE (delivery_id);
-CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
+-- The id first: a session that serves several providers knows the id only.
+CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_message_id, provider_id);
 
 -- Tokens that a provider signs in place of the body of its webhook requests: each is accepted with one body only. They are
 -- deleted after two days, when no signature over them is accepted any more.

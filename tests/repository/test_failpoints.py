@@ -49,6 +49,7 @@ STORE_WRITES = {
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
+    "session_receipts.add_receipt_ids",  # of a late answer, which is lost like any answer when the worker ends
     "api_keys.create_key",
     "api_keys.create_named_key",
     "ingest._write",

@@ -72,7 +72,7 @@ class Gateway:
         )
         self.outbox = OutboxPublisher(pool, bus)
         self.receipts = ReceiptEndpoint(
-            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None
+            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None, links={}
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)

@@ -131,7 +131,7 @@ def packages(monkeypatch):
 async def endpoint(store, bus, packages):
     outbox = OutboxPublisher(store.pool, bus)
     receipts = ReceiptEndpoint(
-        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test"
+        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))

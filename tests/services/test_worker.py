@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import orjson
@@ -17,15 +18,20 @@ from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.model import ids
 from sluice.model.candidate import Candidate
-from sluice.model.message import DeliveryClass
+from sluice.model.message import Channel, DeliveryClass, Sms
 from sluice.model.outcome import Accepted, Scope, Throttled
 from sluice.model.state import EventType
 from sluice.providers.adapters import smtp as smtp_adapter
+from sluice.providers.adapters.messagepipe import CAPTURED
+from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import TransportKind
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
+from sluice.providers.sms_link import LinkedAccount
 from sluice.runtime.clock import utc_now
+from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
 from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
     PROJECT,
     a_message,
@@ -131,16 +137,22 @@ def transport():
 
 
 @asynccontextmanager
-async def a_worker(harness, http=None, **policy):
+async def a_worker(harness, http=None, elsewhere=lambda package: False, links=None, **policy):
     async with SettlementWriter(harness.store.pool, harness.bus).running() as settlements:
         worker = Worker(
             db=harness.store.pool,
             config=harness.config,
             cipher=CIPHER,
-            transports={TransportKind.SMTP: harness.transport, TransportKind.HTTP: http},
+            transports={
+                TransportKind.SMTP: harness.transport,
+                TransportKind.HTTP: http,
+                TransportKind.SANDBOX: harness.transport,
+            },
             publisher=harness.bus,
             settlements=settlements,
             policy=WorkerPolicy(**policy),
+            elsewhere=elsewhere,
+            links=links,
         )
         async with worker.running():
             yield worker
@@ -685,3 +697,78 @@ async def test_an_idempotent_provider_receives_a_new_reference_after_a_definite_
         await harness.handle(harness.a_record(harness.rerouted[-1], resend))
 
     assert recording.references == [ids.attempt_reference(task.delivery_id, number) for number in (1, 2)]
+
+
+async def test_an_assignment_whose_calls_another_worker_makes_is_passed_on_unchanged(store, bus, provider, transport):
+    harness = WorkerHarness(store, bus, StubConfig(provider), transport)
+    asked = []
+
+    def elsewhere(package):
+        asked.append(package)
+        return len(asked) == 1
+
+    async with a_worker(harness, elsewhere=elsewhere) as harness.worker:
+        task = await harness.a_delivery()
+        record = harness.a_record(task, provider)
+        await harness.handle(record)
+
+        assert (bus.on("deliveries.email"), bus.on("deliveries.reroute"), transport.requests) == (
+            [record.value],
+            [],
+            [],
+        )
+        assert await store.attempts(task.delivery_id) == []
+
+        await harness.handle(FakeRecord(record.value, topic="deliveries.email"))
+
+    assert (len(transport.requests), asked) == (1, [provider.package] * 2)
+    assert await store.state(task.delivery_id) == "SENT"
+
+
+async def test_an_assignment_that_cannot_be_passed_on_is_acknowledged_and_falls_due(store, bus, provider, transport):
+    harness = WorkerHarness(store, bus, StubConfig(provider), transport)
+    bus.unavailable = True
+    async with a_worker(harness, elsewhere=lambda package: True) as harness.worker:
+        task = await harness.a_delivery()
+        await harness.handle(harness.a_record(task, provider))
+
+    assert (await store.pending(task.delivery_id))["due_at"] is not None
+
+
+async def test_the_built_in_sms_package_without_a_link_captures_and_says_so(store, bus):
+    row = a_provider(package="provider-messagepipe", channel=Channel.SMS)
+    encrypted = CIPHER.encrypt(b"{}", project_id=row.project_id, provider_id=row.id)
+    row = replace(row, encrypted_credentials=encrypted)
+    harness = WorkerHarness(store, bus, StubConfig(row), SandboxTransport(partial(sandbox.capture, store.pool)))
+    async with a_worker(harness) as harness.worker:
+        sms = Sms(sender="ACME", text="Hello")
+        task = await harness.a_delivery(
+            channel=Channel.SMS, to=("+2348012345678",), content=sms.model_dump_json(), sender="ACME"
+        )
+        await harness.handle(harness.a_record(task, row))
+
+    (event,) = harness.events
+    assert (event.type, event.detail) == ("sent", CAPTURED)
+    (captured,) = await sandbox.list_captured(store.pool, project_id=None, limit=9)
+    assert (captured.recipient, captured.channel) == ("+2348012345678", "sms")
+
+
+async def test_the_built_in_sms_package_over_another_package_calls_it_with_the_operators_account(store, bus):
+    row = a_provider(package="provider-messagepipe", channel=Channel.SMS)
+    calls = []
+
+    class Http:
+        async def exchange(self, request, **_):
+            calls.append(request)
+            return httpx.Response(201, json={"sid": "SM1", "status": "queued"}, request=request)
+
+    account = {"accountSid": "AC" + "0" * 32, "authToken": "token", "from": "ACME"}
+    links = {row.package: LinkedAccount(TWILIO, TwilioCredentials.model_validate(account))}
+    harness = WorkerHarness(store, bus, StubConfig(row), None)
+    async with a_worker(harness, http=Http(), links=links) as harness.worker:
+        sms = Sms(sender="", text="Hello")
+        task = await harness.a_delivery(channel=Channel.SMS, to=("+2348012345678",), content=sms.model_dump_json())
+        await harness.handle(harness.a_record(task, row))
+
+    (request,) = calls
+    assert request.url.path == f"/2010-04-01/Accounts/{account['accountSid']}/Messages.json"

@@ -27,6 +27,7 @@ from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.providers.sms_link import read_links
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -40,7 +41,7 @@ async def open_services(
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     outbox = OutboxPublisher(pool, publisher)
-    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url)
+    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url, links=read_links(settings))
     ingest = MessageIngest(
         pool,
         config,

@@ -7,10 +7,11 @@ from pydantic import Field, field_validator
 from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model.address import parse_address
 from sluice.providers.adapters.smtp import SmtpCredentials
+from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.settings import DispatchSettings, EncryptionSettings
 
 
-class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
+class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, DispatchSettings):
     """Settings of the gateway."""
 
     max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")

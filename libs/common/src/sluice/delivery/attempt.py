@@ -20,6 +20,7 @@ from sluice.providers import registry
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
 from sluice.providers.contract import OutboundMessage
+from sluice.providers.sms_link import Links
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
@@ -52,12 +53,14 @@ class AttemptCaller:
         cipher: CredentialCipher,
         transports: Transports,
         policy: WorkerPolicy,
+        links: Links,
     ) -> None:
         self._db = db
         self._config = config
         self._cipher = cipher
         self._calls = TokenCache(transports)
         self._policy = policy
+        self._links = links
         self._accounts: dict[UUID, Account] = {}
         self._callback_urls: dict[UUID, str] = {}
 
@@ -80,7 +83,7 @@ class AttemptCaller:
 
     def _open(self, row: ProviderRow) -> Account:
         try:
-            return open_account(row, self._cipher)
+            return open_account(row, self._cipher, self._links)
         except UnusableAccountError as error:
             log.error("provider_unusable", provider=str(row.id), error=str(error))
             raise UnusableProviderError("the provider's credentials cannot be used") from None

@@ -88,14 +88,13 @@ def _attempt_transition(
     due_at: datetime | None = None,
     enqueued_at: datetime | None = None,
 ) -> Transition:
-    detail = "" if isinstance(outcome, Accepted) else outcome.detail
     return Transition(
         delivery_id=task.delivery_id,
         attempt=task.attempt,
         in_flight=True,
         type=type_,
         occurred_at=at,
-        detail=_truncate(_describe(outcome, detail)),
+        detail=_truncate(_describe(outcome, outcome.detail)),
         provider_id=handle.provider_id,
         due_at=due_at,
         enqueued_at=enqueued_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from sluice.delivery.retry_policy import RetryPolicy
+from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.settings import EncryptionSettings
 from sluice.transports.settings import TransportSettings
 
@@ -30,5 +31,5 @@ class WorkerPolicy(RetryPolicy, TransportSettings):
     public_url: str | None = Field(None, description="public address of the gateway, for the receipts of providers")
 
 
-class WorkerSettings(WorkerPolicy, EncryptionSettings):
+class WorkerSettings(WorkerPolicy, SmsLinkSettings, EncryptionSettings):
     """Settings that every worker reads."""

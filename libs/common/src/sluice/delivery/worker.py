@@ -20,7 +20,7 @@ from sluice.delivery.attempt import AttemptCaller, UnusableProviderError, why_un
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads
 from sluice.delivery.claims import ClaimWriter
-from sluice.delivery.job import Job, parse_job, reroute
+from sluice.delivery.job import Job, parse_job, pass_on, reroute
 from sluice.delivery.leases import renew_leases
 from sluice.delivery.retry_policy import expire, resolve, throttle_duration
 from sluice.delivery.settings import WorkerPolicy
@@ -38,6 +38,7 @@ from sluice.model.outcome import (
     outcome_name,
 )
 from sluice.providers.account import Account
+from sluice.providers.sms_link import Links
 from sluice.routing.selection import Health
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
@@ -68,16 +69,22 @@ class Worker:
         settlements: SettlementWriter,
         policy: WorkerPolicy,
         health: Health = MappingProxyType({}),
+        links: Links | None = None,
+        elsewhere: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """``elsewhere``: whether the calls of a package, by name, are made by other workers now."""
         self._db = db
         self._config = config
         self._publisher = publisher
         self._settlements = settlements
         self._policy = policy
+        self._elsewhere = elsewhere
         self._in_flight_jobs: set[Job] = set()
         self._tasks = TaskSet()
         self._claims = ClaimWriter(db, lease=policy.attempt_lease)
-        self._caller = AttemptCaller(db=db, config=config, cipher=cipher, transports=transports, policy=policy)
+        self._caller = AttemptCaller(
+            db=db, config=config, cipher=cipher, transports=transports, policy=policy, links=links or {}
+        )
         self._bulkheads = Bulkheads(config, policy.provider_concurrency)
         self._monitor = BulkheadMonitor(
             self._bulkheads,
@@ -122,12 +129,15 @@ class Worker:
             if job is None:
                 self._dead_letter(record, "not an assignment of a schema version that this worker reads")
                 continue
-            unusable = why_unusable(job.assignment, self._config.providers.get(job.provider_id))
+            row = self._config.providers.get(job.provider_id)
+            unusable = why_unusable(job.assignment, row)
             if unusable is not None:
                 # With each hand-back longer: the only provider of a project may stay unusable.
                 self._reroute(job, unusable, delay=_REROUTE_DELAY * 2 ** min(job.task.hops, _MAX_DOUBLINGS))
             elif job.task.expires_at <= expiry:
                 self._tasks.spawn(self._settle_and_ack(job, Settlement(job.task, expire(job.task, at=expiry))))
+            elif row is not None and self._elsewhere(row.package):
+                self._tasks.spawn(pass_on(self._publisher, job, delay=_REROUTE_DELAY))
             else:
                 self._enqueue(job, now)
 

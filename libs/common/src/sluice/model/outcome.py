@@ -27,11 +27,13 @@ class Accepted:
     """The provider took the message.
 
     ``provider_message_id`` is its own id for the message ("" when it gives none). ``receipt_ids`` are the ids that
-    its receipts carry where they do not carry our reference: several for a message in parts.
+    its receipts carry where they do not carry our reference: several for a message in parts. ``detail`` goes into the
+    event, without redaction: a text of the package's own.
     """
 
     provider_message_id: str
     receipt_ids: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

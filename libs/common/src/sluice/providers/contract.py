@@ -41,6 +41,7 @@ class TransportKind(StrEnum):
 
     HTTP = "http"
     SMTP = "smtp"
+    SMPP = "smpp"
     SANDBOX = "sandbox"
 
 

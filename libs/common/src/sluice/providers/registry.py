@@ -14,6 +14,7 @@ from sluice.providers.adapters.dialog360 import DIALOG_360
 from sluice.providers.adapters.fcm import FCM
 from sluice.providers.adapters.infobip import INFOBIP
 from sluice.providers.adapters.mailgun import MAILGUN
+from sluice.providers.adapters.messagepipe import MESSAGEPIPE
 from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
@@ -49,6 +50,7 @@ PACKAGES: Mapping[str, AnyPackage] = {
         TELEGRAM,
         SIGNAL,
         FCM,
+        MESSAGEPIPE,
         SANDBOX,
     )
 }

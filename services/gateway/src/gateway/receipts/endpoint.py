@@ -33,6 +33,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.sms_link import Links
 from sluice.runtime import metrics
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
@@ -56,11 +57,19 @@ class ReceiptEndpoint:
     """Verifies webhook requests and passes their receipts to the sink."""
 
     def __init__(
-        self, db: Db, config: ConfigCache, cipher: CredentialCipher, outbox: OutboxPublisher, *, public_url: str | None
+        self,
+        db: Db,
+        config: ConfigCache,
+        cipher: CredentialCipher,
+        outbox: OutboxPublisher,
+        *,
+        public_url: str | None,
+        links: Links,
     ) -> None:
         self._config = config
         self._cipher = cipher
         self._public_url = public_url
+        self._links = links
         self._sink = ReceiptSink(db, outbox)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
@@ -117,7 +126,7 @@ class ReceiptEndpoint:
 
     async def _parse(self, row: ProviderRow, request: WebhookRequest) -> WebhookReply:
         try:
-            account = open_account(row, self._cipher)
+            account = open_account(row, self._cipher, self._links)
         except UnusableAccountError as error:
             log.error("receipt_unreadable", provider=str(row.id), error=str(error))
             raise NotFound("there is nothing at this path") from None
