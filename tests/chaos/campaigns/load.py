@@ -167,6 +167,14 @@ async def states(cluster: Cluster, tag: str) -> Counter[str]:
     return Counter({row["state"]: row["n"] for row in rows})
 
 
+async def delivery_ids(cluster: Cluster, tag: str) -> set[str]:
+    async with database(cluster) as db:
+        rows = await db.fetch(
+            "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
+        )
+    return {str(row["id"]) for row in rows}
+
+
 async def messages(cluster: Cluster, tag: str) -> int:
     async with database(cluster) as db:
         found: int = await db.fetchval("SELECT count(*) FROM messages WHERE tags[1] = $1", tag)
