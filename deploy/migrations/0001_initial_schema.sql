@@ -184,6 +184,15 @@ CREATE TABLE event_outbox (
     sequences    smallint[] NOT NULL
 );
 
+-- Records on the bus that said something else than the row of their delivery. They were refused.
+CREATE TABLE bus_disagreements (
+    delivery_id  uuid NOT NULL,
+    field        text NOT NULL,    -- the column of deliveries that differs
+    count        integer NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    PRIMARY KEY (delivery_id, field)
+);
+
 CREATE TABLE idempotency_keys (
     project_id  uuid NOT NULL,
     sandbox     boolean NOT NULL,   -- test and live requests have keys of their own

@@ -48,6 +48,7 @@ STORE_WRITES = {
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
+    "disagreements._keep",  # counts what was refused; its loss changes no delivery
     "api_keys.create_key",
     "ingest._write",
     "ingest._write_attachments",
