@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Header
 
 from gateway.apis.rendering import V1Error, declare, operation_id
@@ -84,7 +84,7 @@ async def cancel_message(message_id: str, principal: MessagesCancel, services: S
 
 def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
     """The message as ``/v1`` shows it."""
-    content = json.loads(message.content)
+    content = orjson.loads(message.content)
     provider_ids = [delivery.provider_id for delivery in message.deliveries if delivery.provider_id]
     return MessageResponse.model_validate(
         {
@@ -97,7 +97,7 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "to": content.get("to") or [delivery.recipient for delivery in message.deliveries],
             "subject": content.get("subject") or content.get("title"),
             "tags": list(message.tags),
-            "metadata": None if message.metadata is None else json.loads(message.metadata),
+            "metadata": None if message.metadata is None else orjson.loads(message.metadata),
             "provider": _provider(provider_ids[-1] if provider_ids else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
