@@ -14,7 +14,7 @@ def an_expiry(delivery_id, type_=EventType.EXPIRED, **changes):
 
 
 async def named(store):
-    return [(one.delivery_id, one.field, one.count) for one in await disagreements.newest(store.pool)]
+    return [(one.delivery_id, one.field, one.records) for one in await disagreements.newest(store.pool)]
 
 
 async def test_a_live_message_is_not_claimed_for_the_sandbox(store):

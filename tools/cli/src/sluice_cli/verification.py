@@ -93,7 +93,7 @@ async def _bus_disagreements(db: Db) -> list[dict[str, Any]]:
         {
             "id": str(one.delivery_id),
             "field": one.field,
-            "count": one.count,
+            "records": one.records,
             "last_seen_at": one.last_seen_at.isoformat(),
         }
         for one in await disagreements.newest(db)

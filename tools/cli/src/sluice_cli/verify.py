@@ -86,7 +86,8 @@ def _format_report(report: Report) -> str:
         )
     lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
     lines += [
-        f"  {one['id']}  refused {one['count']} records with another {one['field']}" for one in report.bus_disagreements
+        f"  {one['id']}  refused {one['records']} records with another {one['field']}"
+        for one in report.bus_disagreements
     ]
     if report.violations > len(report.faults):
         lines.append(f"  … and {report.violations - len(report.faults)} more")

@@ -45,6 +45,7 @@ class Plan:
     kafka_password: str | None = None
     kafka_controller_password: str | None = None
     kafka_producer_password: str | None = None
+    role_memory_limit: int | None = None  # bytes
 
     @property
     def run_dir(self) -> Path:
@@ -102,6 +103,7 @@ def make_plan(
         data_dir=settings.data_dir,
         key_file=settings.encryption_key_file,
         testing=settings.unsafe_fast_database,
+        role_memory_limit=settings.role_memory_limit,
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),

@@ -40,6 +40,8 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
             "PYTHONUNBUFFERED": "1",
         },
         ready_seconds=60.0,
+        alive=partial(probes.http_alive, HOST, port) if found.probe == "http" else None,
+        memory_limit=plan.role_memory_limit,
     )
 
 

@@ -25,6 +25,7 @@ class LauncherSettings:
     java: str | None = None
     maven_mirror: str | None = None
     unsafe_fast_database: bool = False
+    role_memory_limit: int | None = None  # bytes
 
 
 def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
@@ -44,6 +45,7 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
         unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),
+        role_memory_limit=_memory_limit(environment),
     )
 
 
@@ -84,6 +86,15 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not value.isdecimal() or int(value) > 65535:
         raise SluiceError(f"{name} is {value!r}: it must be a port number, or 0 for any free one")
     return int(value)
+
+
+def _memory_limit(environment: Mapping[str, str]) -> int | None:
+    value = environment.get("SLUICE_ROLE_MEMORY_LIMIT") or "1024"
+    if not value.isdecimal() or 0 < int(value) < 128:
+        raise SluiceError(
+            f"SLUICE_ROLE_MEMORY_LIMIT is {value!r}: it must be a number of MiB from 128, or 0 for no limit"
+        )
+    return (int(value) << 20) or None
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:

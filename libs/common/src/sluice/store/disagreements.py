@@ -20,6 +20,7 @@ from sluice.store.db import UNAVAILABLE_ERRORS, Db, columns
 log = structlog.get_logger()
 
 _KEPT = timedelta(days=30)
+_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError)
 
 
 class Refused(NamedTuple):
@@ -35,11 +36,11 @@ class Refused(NamedTuple):
 
 
 class Disagreement(NamedTuple):
-    """A delivery, the column that a record disagreed with, how often, and when last."""
+    """A delivery, the column that records disagreed with, how many did, and when the last one."""
 
     delivery_id: UUID
     field: str
-    count: int
+    records: int
     last_seen_at: datetime
 
 
@@ -54,7 +55,7 @@ async def record(db: Db, refused: Sequence[Refused], *, now: datetime | None = N
         return
     try:
         counts = await _keep(db, refused, now)
-    except (*UNAVAILABLE_ERRORS, asyncpg.PostgresError) as error:
+    except _ERRORS as error:
         log.warning("bus_disagreements_not_kept", error=type(error).__name__, refused=len(refused))
         return
     for field, count in counts:
