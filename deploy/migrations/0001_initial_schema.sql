@@ -20,8 +20,9 @@ CREATE TABLE projects (
     created_at      timestamptz NOT NULL,
     content_retention_days integer CHECK (content_retention_days > 0),  -- null: contents stay as long as their messages
     contents_erased_to     timestamptz,  -- contents of older messages are erased
-    CONSTRAINT projects_slug_taken UNIQUE (slug)
+    deleted_at             timestamptz   -- its messages are kept until their retention ends
 );
+CREATE UNIQUE INDEX projects_slug_taken ON projects (slug) WHERE deleted_at IS NULL;
 
 CREATE TABLE api_keys (
     id           uuid PRIMARY KEY,
@@ -31,9 +32,10 @@ CREATE TABLE api_keys (
     key_hash     bytea NOT NULL,        -- SHA-256 of the whole key: 160 random bits need no slow hash
     is_test      boolean NOT NULL,      -- an sp_test_ key: the sandbox replaces every provider
     is_active    boolean NOT NULL DEFAULT true,
+    created_by   uuid,                  -- a user; null: the command line
     created_at   timestamptz NOT NULL
 );
-CREATE INDEX api_keys_project_idx ON api_keys (project_id);
+CREATE INDEX api_keys_project_idx ON api_keys (project_id, id);
 
 CREATE TABLE providers (
     id                    uuid PRIMARY KEY,
@@ -174,6 +176,17 @@ CREATE TABLE receipt_ids (
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
 
+-- Tokens that a provider signs in place of the body of its webhook requests: each is accepted with one body only. They are
+-- deleted after two days, when no signature over them is accepted any more.
+CREATE TABLE receipt_tokens (
+    provider_id uuid NOT NULL,
+    token       text NOT NULL,
+    digest      bytea NOT NULL,  -- SHA-256 of the body
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (provider_id, token)
+);
+CREATE INDEX receipt_tokens_age_idx ON receipt_tokens (received_at);
+
 -- Settled events that Kafka has not acknowledged yet: a row covers a batch and is deleted after the acknowledgement.
 -- The recovery loop publishes the events again once retry_at has passed.
 CREATE TABLE event_outbox (
@@ -224,3 +237,99 @@ CREATE TABLE sandbox_messages (
 );
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
 CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
+
+-- People. Users and their sessions belong to no project; a membership is a user's role in one.
+
+CREATE TABLE users (
+    id            uuid PRIMARY KEY,
+    email         text NOT NULL,       -- as it was written
+    email_key     text NOT NULL,       -- normalised, in lower case: two users never share it
+    name          text NOT NULL,
+    password_hash text,                -- argon2id; null until the first password is set
+    created_at    timestamptz NOT NULL,
+    CONSTRAINT users_email_taken UNIQUE (email_key)
+);
+
+CREATE TABLE sessions (
+    id           uuid PRIMARY KEY,
+    user_id      uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    token_hash   bytea NOT NULL UNIQUE,  -- SHA-256 of the token: 256 random bits need no slow hash
+    address      text,                   -- of the client at login
+    user_agent   text,
+    created_at   timestamptz NOT NULL,
+    last_used_at timestamptz NOT NULL,   -- to a minute
+    expires_at   timestamptz NOT NULL
+);
+CREATE INDEX sessions_user_idx ON sessions (user_id, id);
+
+CREATE TABLE memberships (
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    user_id    uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    role       text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (project_id, user_id)
+);
+CREATE INDEX memberships_user_idx ON memberships (user_id);
+
+CREATE TABLE invitations (
+    id         uuid PRIMARY KEY,
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    email      text NOT NULL,
+    email_key  text NOT NULL,
+    role       text NOT NULL,
+    token_hash bytea NOT NULL UNIQUE,
+    invited_by uuid,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT invitations_once UNIQUE (project_id, email_key)
+);
+
+-- Links that log a user in once: the set-up of an installation and a forgotten password.
+CREATE TABLE login_links (
+    token_hash    bytea PRIMARY KEY,
+    user_id       uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    purpose       text NOT NULL,       -- 'setup' or 'password_reset'
+    loopback_only boolean NOT NULL,    -- works from the machine of the gateway only
+    expires_at    timestamptz NOT NULL
+);
+CREATE INDEX login_links_user_idx ON login_links (user_id);
+
+-- Who changed what. A row is written in the transaction of its change and never updated; it contains no secret.
+CREATE TABLE audit_log (
+    id          uuid PRIMARY KEY,
+    project_id  uuid,                  -- null: a change of a user's own account
+    actor_kind  text NOT NULL,         -- 'user', 'key' or 'operator' (the command line)
+    actor_id    uuid,
+    action      text NOT NULL,         -- 'created', 'updated', 'deleted', ...
+    noun        text NOT NULL,         -- 'project', 'member', 'key', ...
+    object_id   text NOT NULL,         -- public id
+    changes     jsonb NOT NULL,        -- the fields that changed
+    address     text,
+    occurred_at timestamptz NOT NULL
+);
+CREATE INDEX audit_log_project_idx ON audit_log (project_id, id);
+
+-- The gateways keep sessions in memory: the payload is the id of the user whose sessions or roles changed. The use of a
+-- session does not count.
+CREATE FUNCTION notify_account_change() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    IF TG_TABLE_NAME = 'users' THEN
+        PERFORM pg_notify('sluice_accounts', changed.id::text);
+    ELSIF TG_TABLE_NAME = 'projects' THEN
+        PERFORM pg_notify('sluice_accounts', user_id::text) FROM memberships WHERE project_id = changed.id;
+    ELSE
+        PERFORM pg_notify('sluice_accounts', changed.user_id::text);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER notify_account_change AFTER UPDATE OR DELETE ON users
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER UPDATE ON projects
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();

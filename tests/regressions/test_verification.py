@@ -11,7 +11,8 @@ import pytest
 from sluice_launcher import parent_death_signal
 from tests.repository.files import ROOT
 
-pytestmark = pytest.mark.server
+# One after the other: beside each other, whole systems under load measure the machine.
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("verification")]
 
 INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 

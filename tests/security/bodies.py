@@ -12,7 +12,7 @@ def _with(field, value):
 
 
 def _object(item, size):
-    return b"{" + b",".join(item % number for number in range(size // len(item % 10_000_000))) + b"}"
+    return b"{" + b",".join(map(item.__mod__, range(size // len(item % 10_000_000)))) + b"}"
 
 
 def _numbers(size):

@@ -134,5 +134,6 @@ def test_the_bytes_under_way_are_bounded_for_each_project_and_in_all():
 
 
 async def test_a_body_gives_back_what_it_held(gateway):
-    for _ in range(4):
-        assert (await gateway.post(a_large_mail(20_000_000))).status_code == 201
+    body = a_large_mail(20_000_000)  # two of them are more than a project may have under way
+    for _ in range(2):
+        assert (await gateway.post(body)).status_code == 201

@@ -13,17 +13,22 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.asgi import create_asgi
+from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
-from gateway.auth.permissions import Role
+from gateway.auth.login_throttle import LocalCounters, LoginThrottle
+from gateway.auth.mailer import Mailer
+from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
+from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Services
+from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
+from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
@@ -44,6 +49,19 @@ async def check_documented(response):
     openapi_check.check(response)
 
 
+def an_accounts(pool, config, authenticator):
+    """What people need to log in, with counters of this process."""
+    sessions = SessionAuthenticator(config, pool)
+    return Accounts(
+        access=Access(authenticator, sessions, pool, public_url=None),
+        sessions=sessions,
+        passwords=Passwords(),
+        throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),
+        mailer=Mailer(None, None),
+        dashboard_url="http://gateway",
+    )
+
+
 class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
@@ -57,8 +75,9 @@ class Gateway:
             pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
+        self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox)
+        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
         self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(
@@ -103,7 +122,9 @@ async def gateway(pool, store_database, bus, monkeypatch):
         gateway = Gateway(pool, config, bus)
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
-            for service in (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts):
+            accounts = gateway.accounts
+            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
+            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
                 await services.enter_async_context(service.running())
             yield gateway
         await gateway.client.aclose()

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from sluice.store import messages, partitions, projects, retention, sandbox
+from sluice.store import messages, partitions, projects, receipt_tokens, retention, sandbox
 from sluice.store.projects import ProjectScope
+from sluice.store.receipt_tokens import TokenUse
 from sluice.store.retention import RetentionLimits
-from tests.examples import a_claim, a_message, a_transition
+from tests.examples import PROVIDER, a_claim, a_message, a_transition
 from tests.store.harness import SENT, StoreHarness
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -134,6 +135,16 @@ async def test_captured_messages_have_a_limit_of_their_own(store):
 
     assert deleted.sandbox_messages == 1
     assert [one.reference for one in await sandbox.list_captured(store.pool, project_id=None, limit=9)] == ["new"]
+
+
+async def test_tokens_of_webhooks_are_deleted_when_no_signature_over_them_is_accepted(store):
+    for token, age in (("old", 3 * DAY), ("new", DAY)):
+        await receipt_tokens.accept(store.pool, [TokenUse(PROVIDER, token, b"")], now=NOW - age)
+
+    deleted = await retention.delete_expired(store.pool, RetentionLimits(None, None), now=NOW)
+
+    assert deleted.receipt_tokens == 1
+    assert await store.pool.fetch("SELECT token FROM receipt_tokens") == [("new",)]
 
 
 async def test_contents_of_a_project_are_erased_before_their_messages(store):

@@ -56,6 +56,8 @@ async def send(
 OUTCOMES: list[tuple[Behaviour, type[Outcome]]] = [
     (Behaviour.ACCEPT, Accepted),
     (Behaviour.REJECT, RecipientRejected),
+    (Behaviour.DECLINE, Declined),
+    (Behaviour.DECLINE_ACCOUNT, Declined),
     (Behaviour.THROTTLE, Throttled),
     (Behaviour.AUTH, AuthFailed),
     (Behaviour.FAULT, ProviderFault),

@@ -30,7 +30,7 @@ KEY = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
 def an_ingest(sender=None):
     config = SimpleNamespace(
-        projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender)},
+        projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender, NOON)},
         providers={},
         candidates=lambda project, channel: (),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -17,9 +18,15 @@ from sluice.model.address import InvalidAddressError
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Scope, Throttled, Unknown
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_attachment, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecret": SECRET})
@@ -267,8 +274,22 @@ def sign(body: bytes, *, secret: str = SECRET, at: int = 1735689605, event_id: s
     return {"svix-id": event_id, "svix-timestamp": str(at), "svix-signature": f"v1,{signature}"}
 
 
-def signed_with(secret: str) -> dict[str, str | None]:
-    return {**sign(BODY, secret=secret, event_id=HEADERS["svix-id"])}
+def sign_afresh(request: WebhookRequest, key: str) -> WebhookRequest:
+    headers = sign(request.body, secret=key, at=int(request.received_at.timestamp()))
+    return replace(request, headers={**request.headers, **headers})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(URL, {}, BODY, at=SIGNED_AT),
+        Header("svix-signature"),
+        sign_afresh,
+        key=SECRET,
+        other_key="whsec_b3RoZXI=",
+        secret="webhookSecret",
+        lifetime=timedelta(seconds=300),
+    )
+]
 
 
 def event(kind: str, **data: Any) -> bytes:
@@ -335,27 +356,14 @@ def test_finding_7_a_secret_that_is_too_short_verifies_nothing(secret: str) -> N
 
 
 GOOD = HEADERS["svix-signature"]
-TRUNCATED: list[tuple[str, dict[str, str | None], bytes]] = [
-    (f"truncated to {n}", {"svix-signature": GOOD[:n]}, BODY) for n in range(1, len(GOOD))
-]
+# Beside the forgery matrix.
 FORGERIES: list[tuple[str, dict[str, str | None], bytes]] = [
-    ("no signature", {"svix-signature": None}, BODY),
-    ("an empty signature", {"svix-signature": ""}, BODY),
     ("only a version", {"svix-signature": "v1,"}, BODY),
-    *TRUNCATED,
     ("another version", {"svix-signature": GOOD.replace("v1,", "v2,")}, BODY),
     ("no version", {"svix-signature": GOOD.removeprefix("v1,")}, BODY),
-    ("another case", {"svix-signature": GOOD.swapcase()}, BODY),
     ("hex", {"svix-signature": "v1," + base64.b64decode(GOOD[3:]).hex()}, BODY),
     ("two false ones joined", {"svix-signature": f"{GOOD[:-3]}AA=, v1,AAAA"}, BODY),
-    ("not ASCII", {"svix-signature": "v1,\udcff☃"}, BODY),
-    ("another key", signed_with("whsec_b3RoZXI="), BODY),
-    ("an empty key", signed_with(""), BODY),
-    ("only the prefix of a key", signed_with("whsec_"), BODY),
-    ("another body", {}, BODY.replace(b"delivered", b"bounced")),
-    ("the body re-serialised", {}, json.dumps(json.loads(BODY)).encode()),
-    ("a byte more", {}, BODY + b" "),
-    ("no body", {}, b""),
+    ("only the prefix of a key", {**sign(BODY, secret="whsec_", event_id=HEADERS["svix-id"])}, BODY),
     ("another id", {"svix-id": "msg_other"}, BODY),
     ("no id", {"svix-id": None}, BODY),
     ("another timestamp", {"svix-timestamp": "1735689606"}, BODY),

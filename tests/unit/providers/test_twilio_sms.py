@@ -29,8 +29,14 @@ from sluice.model.outcome import (
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SAMPLE = Sample({"accountSid": "AC" + "0" * 32, "authToken": HIDDEN, "from": "ACME"})
 SID = "AC" + "0" * 31 + "1"
@@ -371,36 +377,34 @@ def test_a_signed_receipt_is_understood() -> None:
     )
 
 
+def sign_form(request: WebhookRequest, key: str) -> WebhookRequest:
+    signature = signature_of(request.url, dict(parse_qsl(request.body.decode())), key)
+    return replace(request, headers={**request.headers, "x-twilio-signature": signature})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(OURS, FORM, urlencode(UNDELIVERED).encode()),
+        Header("x-twilio-signature"),
+        sign_form,
+        key=TOKEN,
+        other_key="54321",
+        secret="authToken",
+        covers_url=True,
+    )
+]
 GOOD = "rewKeDCWVPN7FV7Dp7sLXICvVCk="
 BODY = urlencode(UNDELIVERED).encode()
+# Beside the forgery matrix.
 FORGERIES: list[tuple[str, str, str | None, bytes]] = [
-    ("no signature", OURS, None, BODY),
-    ("an empty one", OURS, "", BODY),
-    *[(f"truncated to {n}", OURS, GOOD[:n], BODY) for n in range(1, len(GOOD))],
     ("without padding", OURS, GOOD.rstrip("="), BODY),
-    ("another case", OURS, GOOD.swapcase(), BODY),
     ("hex", OURS, base64.b64decode(GOOD).hex(), BODY),
-    ("two headers joined", OURS, f"{GOOD}, {GOOD}", BODY),
-    ("not ASCII", OURS, "\udcff☃", BODY),
     ("SHA-256 instead", OURS, base64.b64encode(hmac.new(b"12345", OURS.encode(), sha256).digest()).decode(), BODY),
-    ("another key", OURS, signature_of(OURS, UNDELIVERED, "54321"), BODY),
-    ("an empty key", OURS, signature_of(OURS, UNDELIVERED, ""), BODY),
-    ("another status", OURS, GOOD, BODY.replace(b"undelivered", b"delivered")),
-    ("another sid", OURS, GOOD, BODY.replace(b"0001", b"0002")),
-    ("a field more", OURS, GOOD, BODY + b"&Extra=1"),
     ("a field less", OURS, GOOD, BODY.replace(b"&ErrorCode=30003", b"")),
     ("a field moved into its neighbour", OURS, GOOD, BODY.replace(b"&ErrorCode=30003", b"ErrorCode30003")),
     ("a blank trimmed", OURS, signature_of(OURS, {"A": " b "}), b"A=b"),
     ("another value of a repeated field", OURS, GOOD, BODY + b"&MessageStatus=delivered"),
-    ("another reference", OURS.replace("42", "43"), GOOD, BODY),
-    ("another host", OURS.replace("hooks", "other"), GOOD, BODY),
-    ("another path", OURS.replace("acct1", "acct2"), GOOD, BODY),
-    ("another scheme", OURS.replace("https", "http"), GOOD, BODY),
-    ("a fragment", OURS + "#x", GOOD, BODY),
-    ("no body", OURS, GOOD, b""),
     ("not UTF-8", OURS, GOOD, b"A=%FF"),
-    ("a NUL", OURS, GOOD, BODY + b"%00"),
-    ("a flood of fields", OURS, GOOD, b"&".join(b"a%d=1" % n for n in range(5000))),
 ]
 
 

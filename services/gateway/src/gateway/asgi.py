@@ -49,5 +49,9 @@ def _without_content(send: Send) -> Send:
 def create_asgi(services: Services, *, max_request_bytes: int, readiness: Readiness) -> ASGIApp:
     """The whole HTTP side."""
     return SendFastPath(
-        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, readiness)
+        services.authenticator,
+        services.accounts.access,
+        services.ingest,
+        max_body=max_request_bytes,
+        next_app=Apis(services, readiness),
     )

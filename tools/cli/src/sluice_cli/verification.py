@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from sluice.model import ids
+from sluice.model.outcome import DEFINITE_FAILURES
 from sluice.runtime.errors import SluiceError
 from sluice.store import disagreements, invariants
 from sluice.store.db import Db
@@ -19,7 +20,6 @@ from sluice.store.invariants import DeliveryAttempts, WindowReport
 
 _LISTED = 100  # violations that are listed by id; all are counted
 _CHUNK = 5_000  # deliveries of a call log per query
-_DEFINITE = ("provider_fault", "throttled", "auth_failed")
 
 
 @dataclass(slots=True)
@@ -204,7 +204,7 @@ def _check_delivery_calls(report: Report, delivery_id: UUID, calls: list[Call], 
             )
     outcomes = [outcome for _, outcome, _ in known.attempts.values()]
     unknown = outcomes.count("unknown") + outcomes.count(None)
-    definite = sum(outcome in _DEFINITE for outcome in outcomes)
+    definite = sum(outcome in DEFINITE_FAILURES for outcome in outcomes)
     if len(calls) > 1 + definite + unknown:
         report.add_violation(delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {unknown} unknown")
     _check_duplicates(report, delivery_id, calls, known)

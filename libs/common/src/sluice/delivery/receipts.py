@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import asyncpg
@@ -18,8 +19,9 @@ from sluice.providers.contract import DeliveryReceipt
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
-from sluice.store import receipts
+from sluice.store import receipt_tokens, receipts
 from sluice.store.db import Db
+from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
@@ -43,11 +45,29 @@ class ReceiptSink:
             split_on=(asyncpg.DataError, ValueError),
         )
 
+        self._tokens: Batcher[TokenUse, bool] = Batcher(
+            self._accept_tokens,
+            name="receipt_tokens",
+            size=200,
+            parallel=2,
+            pace=0.005,
+            limit=20_000,
+            split_on=(asyncpg.DataError, ValueError),
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ReceiptSink]:
         """Write until the block ends."""
-        async with self._batcher.running():
+        async with self._tokens.running(), self._batcher.running():
             yield self
+
+    async def accept_token(self, provider_id: UUID, token: str, body: bytes) -> bool:
+        """Whether the token, which the provider signs in place of the body, comes with the body of its first use.
+
+        Raises:
+            QueueFullError, asyncpg's or the network's errors: as :meth:`accept`.
+        """
+        return await self._tokens.submit(TokenUse(provider_id, token, sha256(body).digest()))
 
     async def accept(
         self, provider_id: UUID, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
@@ -62,6 +82,9 @@ class ReceiptSink:
         entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
         results = [None if entry is None else self._batcher.submit(entry) for entry in entries]
         return [False if result is None else await result for result in results]
+
+    async def _accept_tokens(self, batch: Sequence[TokenUse]) -> Sequence[bool]:
+        return await receipt_tokens.accept(self._db, batch, now=utc_now())
 
     async def _write(self, batch: Sequence[ReceiptEntry]) -> list[bool]:
         assert failpoints.hit("receipts.before_write")

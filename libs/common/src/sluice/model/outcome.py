@@ -109,6 +109,9 @@ def outcome_name(outcome: Outcome) -> str:
     return _NAMES[type(outcome)]
 
 
+DEFINITE_FAILURES = ("declined", "throttled", "auth_failed", "provider_fault")
+"""The outcomes after which another attempt is allowed and cannot cause a duplicate: the message was not taken."""
+
 _NAMES: dict[type[Outcome], str] = {
     Accepted: "accepted",
     RecipientRejected: "recipient_rejected",

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import AuthFailed, Divided, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Declined, Divided, Outcome, ProviderFault
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
@@ -157,12 +157,16 @@ class WebhookReply:
 
     ``answer``: the response, 204 without a body when None. ``fetch``: a URL that has to be read first (a signing
     certificate, a confirmation); the endpoint reads it once, if it matches the package's ``webhook_urls``, and calls
-    ``parse_webhook`` again with its content.
+    ``parse_webhook`` again with its content. ``cacheable``: that content does not change, so it is kept for later
+    requests once one was verified with it. ``token``: what the provider signed in place of the body; the endpoint
+    accepts it with one body only, so that no other can be sent under a signature that was seen.
     """
 
     events: Sequence[WebhookEvent] = ()
     answer: WebhookAnswer | None = None
     fetch: str | None = None
+    cacheable: bool = False
+    token: str | None = None
 
     @property
     def receipts(self) -> list[DeliveryReceipt]:
@@ -215,8 +219,8 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome | Divided]
-    # Whether the account's settings name the sender, so that a refused sender is the account's fault.
-    names_sender: Callable[[C], bool] = lambda _: False
+    # Whether the account's settings name the sender that was refused: then it is the account's fault.
+    names_sender: Callable[[C, Declined], bool] = lambda _credentials, _refusal: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 
@@ -231,7 +235,8 @@ class Package(Generic[C, Q, A]):
     segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
     signs_url: bool = False  # the signature of a receipt covers the URL that the provider called
-    webhook_urls: tuple[str, ...] = ()  # patterns (whole match) of the URLs that a webhook reply may fetch
+    # Patterns (whole match) of the URLs that a webhook reply may fetch, besides those below the account's own base URL.
+    webhook_urls: tuple[str, ...] = ()
 
 
 AnyPackage = Package[Any, Any, Any]

@@ -16,6 +16,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
+from sluice.store import receipt_tokens
 from sluice.store.db import Connection, Db, Pool
 from sluice.store.partitions import TABLES
 
@@ -68,9 +69,11 @@ class Deleted:
     attachments: int = 0
     sandbox_messages: int = 0
     erased_messages: int = 0
+    receipt_tokens: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.partitions or self.rows or self.attachments or self.sandbox_messages or self.erased_messages)
+        counts = (self.rows, self.attachments, self.sandbox_messages, self.erased_messages, self.receipt_tokens)
+        return bool(self.partitions or any(counts))
 
 
 async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) -> Deleted:
@@ -92,6 +95,14 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
             """,
             now - limits.sandbox,
         )
+    deleted.receipt_tokens = await _in_batches(
+        pool,
+        """
+        DELETE FROM receipt_tokens WHERE (provider_id, token) IN (
+            SELECT provider_id, token FROM receipt_tokens WHERE received_at < $1 LIMIT $2)
+        """,
+        now - receipt_tokens.KEPT_FOR,
+    )
     deleted.erased_messages = await _erase_contents(pool, now=now)
     return deleted
 

@@ -68,7 +68,7 @@ async def call_provider(
     outcome = await _attempt(package, message, credentials, transports, deadline, on_progress)
     if isinstance(outcome, Accepted):
         return outcome
-    if isinstance(outcome, Declined) and outcome.reason is Reason.SENDER and package.names_sender(credentials):
+    if isinstance(outcome, Declined) and outcome.reason is Reason.SENDER and package.names_sender(credentials, outcome):
         # Another message would have the same sender.
         outcome = replace(outcome, scope=Scope.ACCOUNT)
     secrets = [*_recipients(message), *secrets_of(credentials)]

@@ -70,7 +70,7 @@ def error_headers(error: ApiError) -> dict[str, str]:
     """The headers of the response to a rejected request, beside those of its body."""
     if isinstance(error, MethodNotAllowed):
         return {"allow": error.allow}
-    return {"retry-after": "1"} if error.status in RETRYABLE else {}
+    return {"retry-after": str(error.retry_after)} if error.status in RETRYABLE else {}
 
 
 def error_response(error: ApiError, source: str = "http", render: Renderer = render_v1) -> Response:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import orjson
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.apis.rendering import error_headers, render_v1
+from gateway.auth.access import Access
 from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
 from gateway.auth.principal import Principal, require
@@ -38,9 +39,16 @@ class SendFastPath:
     """
 
     def __init__(
-        self, authenticator: ApiKeyAuthenticator, ingest: MessageIngest, *, max_body: int, next_app: ASGIApp
+        self,
+        authenticator: ApiKeyAuthenticator,
+        access: Access,
+        ingest: MessageIngest,
+        *,
+        max_body: int,
+        next_app: ASGIApp,
     ) -> None:
         self._authenticator = authenticator
+        self._access = access
         self._ingest = ingest
         self._admission = AdmissionController()
         self._max_body = max_body
@@ -74,7 +82,11 @@ class SendFastPath:
         if scope["method"] != "POST":
             raise MethodNotAllowed({"POST"})
         headers = headers_of(scope)
-        principal = await self._authenticator.authenticate(_key_text(headers.get(_KEY_HEADER)))
+        key = headers.get(_KEY_HEADER)
+        if key:
+            principal: Principal = await self._authenticator.authenticate(_key_text(key))
+        else:
+            principal = await self._access.principal(Request(scope))
         require(principal, Permission.MESSAGES_SEND)
         held = 0
 

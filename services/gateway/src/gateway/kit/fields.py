@@ -46,6 +46,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _bare_address(text: str) -> str:
+    if parse_address(text).name or text.rstrip().endswith(">"):
+        raise ValueError("must be an e-mail address without a name")
+    return text
+
+
 def _number(text: str) -> str:
     if not _E164.fullmatch(text):
         raise ValueError("is not a phone number in E.164 format, such as +14155551234")
@@ -124,6 +130,12 @@ def empty_list() -> Any:
 
 
 NamedAddress = Annotated[str, Field(max_length=520), AfterValidator(_address)]
+BareAddress = Annotated[
+    str,
+    Field(min_length=3, max_length=254),
+    AfterValidator(_bare_address),
+    WithJsonSchema({"type": "string", "format": "email", "minLength": 3, "maxLength": 254}),
+]
 Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
 Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(one_line), AfterValidator(_not_blank)]
 Text = Annotated[str, Field(min_length=1, max_length=1 << 20), AfterValidator(storable)]

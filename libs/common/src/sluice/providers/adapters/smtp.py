@@ -131,24 +131,30 @@ _GREYLISTED = Throttled(scope=Scope.RECIPIENT)
 _ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 _MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
 
-# Words about this client, its account, its sender, the mailbox.
+# Words about this client, its account, its sender, the mailbox, the size, the content.
+_CLIENT = r"(\bip\b|\bhosts?\b|\[[0-9a-f.:]+\])"
 _BLOCKED = (
-    r"5\d\d .*(client host|\bblocked\b|block(ed)? ?list|black ?list|dnsbl|\brbl\b|spamhaus|reputation|\b(helo|ehlo)\b)"
+    rf"5\d\d .*(client host|{_CLIENT}.{{0,100}}\bblocked\b|\bblocked\b.{{0,100}}({_CLIENT}|\blists?\b|using)|"
+    r"block(ed)? ?list|black ?list|\bdnsbl|\brbl\b|spamhaus|reputation|\bhelo\b|\behlo\b)"
 )
 _LIMIT = (
-    r"5\d\d (5\.4\.5 |.*(sending (limit|quota)|(daily|hourly|monthly|message|account).*(limit|quota)|limit exceeded))"
+    r"5\d\d (5\.4\.5 |.*(daily|hourly|weekly|monthly|sending|sent|outgoing|outbound|account|plan|rate|relay).{0,60}"
+    r"(limit|quota))"
 )
-_CLOSED = r"5\d\d .*(account|subscription|billing|payment|trial).*(suspend|disabled|inactive|overdue|expired|required)"
+_OWN_ACCOUNT = r"5\d\d .*(your account|subscription|billing|payment|trial)"
+_CLOSED = r".*(suspend|disabled|inactive|overdue|expired|required|not active)"
 _RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
 _FROM = (
     r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
     r"\bspf\b|\bdkim\b|dmarc)"
 )
+_FULL = r"5\d\d .*(mailbox|inbox|recipient|user).{0,60}(\bfull\b|quota)"
+_SIZE = r"5\d\d .*(\bsize\b|too (big|large|long|many recipients))"
+_SPAM = r"5\d\d .*(\bspam\b|unsolicited|\bjunk\b|virus|malware|phish)"
 _MAILBOX = (
     r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
     r"undeliverable|unrout|no mail|not here|domain)"
 )
-
 
 Rule = tuple[frozenset[Phase], re.Pattern[str], Refusal]
 
@@ -180,19 +186,24 @@ REPLY_RULES = (
     _row(Phase.RCPT, r"5\d\d 5\.1\.(2|10) ", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     _row(Phase.RCPT, r"5\d\d 5\.1\.3 ", RecipientRejected(Reason.INVALID_ADDRESS)),
     _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
-    _row(Phase.RCPT, r"5\d\d 5\.2\.2 ", Declined(Reason.FULL)),
+    _row(Phase.RCPT, rf"5\d\d 5\.2\.2 |{_FULL}", Declined(Reason.FULL)),
+    # About the sender, by enhanced codes, whatever else the words mention.
+    _row(_MESSAGE, r"5\d\d (5\.1\.[78]|5\.7\.(2[0-9]|60)) ", _SENDER),
+    # A mail that was blocked for its content says nothing about the client.
+    _row(_CONTENT, _SPAM, Declined(Reason.SPAM)),
     # About this client and its account. Postfix says at RCPT what it thinks of an EHLO name.
     _row(_MESSAGE, r"504 |5\d\d 5\.5\.2 ", _REPUTATION),
     _row(_MESSAGE, _BLOCKED, _REPUTATION),
-    _row(_MESSAGE, _CLOSED, _REPUTATION),
+    _row(_MESSAGE, _OWN_ACCOUNT + _CLOSED, _REPUTATION),
+    _row(_CONTENT | {Phase.MAIL}, r"5\d\d .*\baccount\b" + _CLOSED, _REPUTATION),
+    _row(Phase.RCPT, r"55[013] (-|5\.1\.0) .*(account|mailbox|user)" + _CLOSED, RecipientRejected(Reason.DISABLED)),
     _row(_CONTENT, r"5\d\d .*access denied", AuthFailed()),
     # About the size and what the server can do.
-    _row(_MESSAGE, r"552 |5\d\d (5\.3\.4|5\.2\.3|5\.5\.3) ", _TOO_LARGE),
+    _row(_MESSAGE, rf"552 |5\d\d (5\.3\.4|5\.2\.3|5\.5\.3) |{_SIZE}", _TOO_LARGE),
     _row(_MESSAGE, r"5\d\d 5\.6\.(3|6|7) |555 |5\d\d 5\.5\.4 ", _UNSUPPORTED),
     _row(_MESSAGE, r"5\d\d 5\.6\.\d+ ", Declined(Reason.INVALID_CONTENT)),
     _row(_MESSAGE, _LIMIT, _QUOTA),
     # About the sender, which the message names; where the account names it, the scope becomes the account's.
-    _row(_MESSAGE, r"5\d\d (5\.1\.[78]|5\.7\.(2[0-9]|60)) ", _SENDER),
     _row(_MESSAGE, _FROM, _SENDER),
     _row(_MESSAGE, _RELAY, AuthFailed()),
     _row(Phase.MAIL, r"554 |5\d\d 5\.7\.", _POLICY),
@@ -201,11 +212,10 @@ REPLY_RULES = (
     _row(Phase.RCPT, r"554 |5\d\d 5\.7\.", _POLICY),
     _row(Phase.RCPT, _MAILBOX, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     _row(Phase.RCPT, r"5", Declined(Reason.OTHER)),
-    _row(_CONTENT, r"5\d\d .*(spam|virus|malware|phish)", Declined(Reason.SPAM)),
     _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
     _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
-    # Later: one mailbox that is busy or greylists its senders, or the server.
-    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.2\.|4\d\d .*gr[ea]y", _GREYLISTED),
+    # Later: one mailbox that is busy or greylists its senders, one envelope with too many recipients, or the server.
+    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.(2\.|5\.3 )|4\d\d .*gr[ea]y", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),
@@ -280,6 +290,11 @@ def _classify(reply: SmtpReply) -> Outcome:
     return Unknown(detail) if reply.phase is Phase.END_OF_DATA else ProviderFault(detail)
 
 
+def _names_sender(credentials: SmtpCredentials, refusal: Declined) -> bool:
+    """Whether the account names the sender of the envelope; after the data a server judges the header's."""
+    return credentials.envelope_from is not None and not refusal.detail.startswith(f"{Phase.END_OF_DATA}:")
+
+
 def _enhanced(reply: SmtpReply) -> str:
     """The enhanced code in normal form; "-" when there is none or its class contradicts the basic code."""
     found = _ENHANCED_CODE.match(reply.text)
@@ -309,6 +324,6 @@ SMTP = Package(
     supports_attachments=True,
     supports_html=True,
     separate_envelope=True,
-    names_sender=lambda credentials: credentials.envelope_from is not None,
+    names_sender=_names_sender,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )

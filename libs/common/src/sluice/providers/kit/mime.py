@@ -138,12 +138,7 @@ def _body(mail: Email, contents: Mapping[str, bytes], *, seed: str) -> bytes:
     ``related`` the HTML and the files that it refers to (RFC 2387). What would contain one part only is that part.
     """
     files: dict[str, list[bytes]] = {"related": [], "alternative": [], "mixed": []}
-    for file in mail.attachments:
-        kind = _media_type(file)
-        if kind.is_invitation and not files["alternative"]:
-            place = "alternative"
-        else:
-            place = "related" if file.content_id is not None and mail.html is not None else "mixed"
+    for file, kind, place in place_files(mail):
         files[place].append(_file_part(file, kind, contents[file.sha256], inline=place != "mixed"))
     versions = [_text_part("plain", mail.text)] if mail.text is not None else []
     if mail.html is not None:
@@ -152,6 +147,24 @@ def _body(mail: Email, contents: Mapping[str, bytes], *, seed: str) -> bytes:
         raise UnsupportedMessageError("the mail has neither text nor html")
     alternative = _multipart("alternative", [*versions, *files["alternative"]], seed)
     return _multipart("mixed", [alternative, *files["mixed"]], seed)
+
+
+def place_files(mail: Email) -> Iterator[tuple[Attachment, MediaType, str]]:
+    """Every file with its content type and the multipart that contains it.
+
+    ``alternative``: an invitation, as a version of the text; ``related``: what the HTML refers to; ``mixed``: the rest.
+
+    Raises:
+        UnsupportedMessageError: a content type is none.
+    """
+    invited = False
+    for file in mail.attachments:
+        kind = media_type_of(file)
+        if kind.is_invitation and not invited:
+            invited = True
+            yield file, kind, "alternative"
+        else:
+            yield file, kind, "related" if file.content_id is not None and mail.html is not None else "mixed"
 
 
 def _multipart(kind: str, parts: list[bytes], seed: str) -> bytes:
@@ -197,7 +210,12 @@ def _file_part(file: Attachment, kind: MediaType, content: bytes, *, inline: boo
     return "\r\n".join([*head, "", ""]).encode("ascii") + _base64_lines(content)
 
 
-def _media_type(file: Attachment) -> MediaType:
+def media_type_of(file: Attachment) -> MediaType:
+    """The content type of an attachment.
+
+    Raises:
+        UnsupportedMessageError: it is none.
+    """
     try:
         return parse_media_type(file.content_type)
     except InvalidMediaTypeError as error:
