@@ -235,7 +235,11 @@ def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, 
                 {"accountSid": ACCOUNT, "authToken": f"token-{source}", "baseUrl": url},
             )
         case _:
-            return "provider-smtp", Channel.EMAIL, {"host": "127.0.0.1", "port": port, "secure": False}
+            return (
+                "provider-smtp",
+                Channel.EMAIL,
+                {"host": "127.0.0.1", "port": port, "secure": False, "requireTLS": False},
+            )
 
 
 def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = ENDPOINTS) -> tuple[dict[str, str], dict[str, str]]:

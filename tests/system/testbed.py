@@ -30,7 +30,7 @@ from tests.polling import wait_until
 
 def smtp_at(host, port):
     """The credentials of an SMTP server without authentication."""
-    return {"host": host, "port": port, "secure": False}
+    return {"host": host, "port": port, "secure": False, "requireTLS": False}
 
 
 DEAD = smtp_at("127.0.0.1", 1)
