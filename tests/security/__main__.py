@@ -33,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sluice-security-") as folder:
         stack = LocalStack(Path(folder), roles=ROLES, testing=False, progress=progress)
         with stack:
-            system = System(stack.addresses, stack.environment, stack.control, Path(folder))
+            system = System(stack.addresses, stack.ops_addresses, stack.environment, stack.control, Path(folder))
             figures = asyncio.run(campaign.run(system, seconds=options.seconds, names=options.names, progress=progress))
     print(json.dumps(figures), flush=True)
     faults = figures["attacks"] - figures["bounded"] + figures["other_tenant_lost"] + figures["other_tenant_5xx"]

@@ -56,7 +56,7 @@ async def _endless(start: bytes, piece: bytes, size: int = 40_000_000) -> AsyncI
 
 async def pipelined_requests(target: Target) -> None:
     """Finding 3: a megabyte of requests in one write, on twenty connections, the answers not read."""
-    block = request("/healthz") * 20_000
+    block = request("/errors") * 20_000
 
     async def once() -> None:
         async with target.connection() as (_, writer):
@@ -179,7 +179,7 @@ async def urgent_messages(target: Target) -> None:
 
 async def pages_for_operators(target: Target) -> None:
     """Finding 21: metrics, readiness and redirects, asked for on the public port."""
-    paths = itertools.cycle(["/metrics", "/readyz", "/openapi.json", "/v1/messages/x/"])
+    paths = itertools.cycle(["/metrics", "/readyz", "/errors", "/openapi.json", "/v1/messages/x/"])
     await repeat(target, 20, lambda: target.send(request(next(paths))))
 
 

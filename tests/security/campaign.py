@@ -120,7 +120,7 @@ class Tenant:
         wanted = [ids.decode_id("msg", one) for one in accepted]
         deadline = time.monotonic() + _SETTLED_WITHIN
         while True:
-            settled = await self._testbed.db.fetchval(
+            settled: int = await self._testbed.db.fetchval(
                 "SELECT count(*) FROM deliveries WHERE message_id = ANY($1) AND state IN ('SENT', 'DELIVERED')", wanted
             )
             if settled == len(wanted) or time.monotonic() > deadline:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 ADDRESS = "127.0.0.2"  # not the other tenant's: limits by address would hit both
 
@@ -71,8 +72,9 @@ class Target:
 
 async def _drain_unless(answered: asyncio.Future[bytes], writer: asyncio.StreamWriter) -> None:
     """Wait until the peer has read, or has answered without reading."""
-    drained = asyncio.ensure_future(writer.drain())
-    await asyncio.wait([drained, answered], return_when=asyncio.FIRST_COMPLETED)
+    drained: asyncio.Task[None] = asyncio.create_task(writer.drain())
+    waiting: set[asyncio.Future[Any]] = {drained, answered}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if drained.done():
         drained.result()
     drained.cancel()

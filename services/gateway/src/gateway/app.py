@@ -114,6 +114,7 @@ async def main() -> None:
             limits=Limits(in_flight=1000, window=500),
             drain=gateway.drain_timeout,
         )
-        app = create_asgi(services, max_request_bytes=settings.max_request_bytes, readiness=gateway.readiness)
+        app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
         await gateway.serve(app, grace=10.0)
+        await gateway.serve_ops(settings.ops_port)
         await gateway.run(consumer)

@@ -13,6 +13,13 @@ from sluice.runtime.settings import DispatchSettings, EncryptionSettings
 class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
     """Settings of the gateway."""
 
+    ops_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port of `/livez`, `/readyz` and `/metrics`, which need no key; 0 for any free one. The gateway's "
+        "own port serves only its APIs",
+    )
     max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
     public_url: str | None = Field(None, description="public address of this gateway, as providers call it")
     client_proxies: int = Field(

@@ -45,8 +45,8 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 @_over_tcp
 async def http_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """``GET /healthz`` is answered, whatever the answer: the event loop runs."""
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    """``GET /livez`` is answered, whatever the answer: the event loop runs."""
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     return (await reader.readline()).startswith(b"HTTP/1.1 ")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
-from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES, default_ports, port_setting
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -67,8 +67,7 @@ def _directory(environment: Mapping[str, str], name: str) -> Path | None:
 
 
 def _ports(environment: Mapping[str, str]) -> dict[str, int]:
-    defaults = SERVICE_PORTS | {role.name: role.port for role in ALL_ROLES}
-    ports = {name: _port(environment, port_setting(name), default) for name, default in defaults.items()}
+    ports = {name: _port(environment, port_setting(name), default) for name, default in default_ports().items()}
     _refuse_one_port_twice(ports)
     return ports
 
