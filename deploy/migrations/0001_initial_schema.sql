@@ -333,3 +333,14 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+
+-- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
+
+CREATE TABLE project_usage (
+    project_id uuid NOT NULL,
+    sandbox    boolean NOT NULL,
+    day        date NOT NULL,        -- in UTC
+    messages   bigint NOT NULL,
+    urgent     bigint NOT NULL,
+    PRIMARY KEY (day, project_id, sandbox)
+);

@@ -68,7 +68,7 @@ WITHIN = {
     "retention._erase_project",
     "retention.delete_expired",
 }
-# Those that change the configuration in one transaction and move no delivery: all of it is there, or nothing.
+# Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
     "audit.append",
@@ -82,6 +82,8 @@ CONFIGURATION = {
     "memberships.revoke_invitation",
     "memberships.set_role",
     "memberships.take_invitation",
+    "project_usage.add",  # a count that moves no delivery; a crash loses a second of it
+    "project_usage.delete_old",
     "projects.delete_project",
     "projects.update_project",
     "sessions.create_session",

@@ -19,6 +19,7 @@ from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.ingest.project_quota import QuotaLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from gateway.settings import GatewaySettings
@@ -48,6 +49,9 @@ async def open_services(
         requeue_after=timedelta(seconds=settings.requeue_after),
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
+        project_limits=QuotaLimits(
+            settings.project_messages_per_day, settings.project_urgent_share, settings.project_attachment_bytes
+        ),
     )
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     accounts_open = open_accounts(settings, pool, config, authenticator)

@@ -39,6 +39,20 @@ class GatewaySettings(RetryPolicy, EncryptionSettings, DispatchSettings):
     kafka_plain_api_keys: bool = Field(
         True, description="accept records on send.requests that contain the API key; without it they have to be signed"
     )
+    project_messages_per_day: int = Field(
+        10_000_000,
+        ge=0,
+        description="messages of a project in a day (UTC), test and live apart; 0: any number",
+    )
+    project_urgent_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="largest fraction of urgent messages of a project's day, beyond the first 10,000; 1: any number",
+    )
+    project_attachment_bytes: int = Field(
+        21_474_836_480, ge=0, description="bytes of stored attachments of a project; 0: any number"
+    )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")
 
     @field_validator("mail_sender")

@@ -6,7 +6,8 @@ import ctypes
 
 # <malloc.h> of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGE = 262_144  # bytes; above it a block is mapped by itself, and unmapped when it is freed
+# Bytes, more than any object of a usual request. A block above it is mapped by itself, and unmapped when it is freed.
+_LARGE = 65_536
 
 
 def limit_retained_memory() -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header
 
 from gateway.apis.rendering import operation_id
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
-from gateway.errors import IdempotencyConflict, NotCancellable, TooManyRequests
+from gateway.errors import IdempotencyConflict, NotCancellable, QuotaExceeded, TooManyRequests
 from gateway.ingest import fast_path
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
@@ -47,7 +47,7 @@ documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_
     fast_path.PATH,
     status_code=201,
     response_model=AcceptedResponse,
-    responses=errors_of(IdempotencyConflict, TooManyRequests) | {201: _REPLAYED},
+    responses=errors_of(IdempotencyConflict, QuotaExceeded, TooManyRequests) | {201: _REPLAYED},
 )
 async def send_message(
     body: AnySendRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
