@@ -116,7 +116,7 @@ def test_the_list_of_the_repository_pins_kafka_with_every_hash():
     assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars)
 
 
-def test_a_jar_of_the_right_size_with_other_bytes_is_fetched_again(repository, tmp_path):
+def test_finding_19_a_jar_of_the_right_size_with_other_bytes_is_fetched_again(repository, tmp_path):
     jars = tmp_path / "jars"
     jars.mkdir()
     (jars / a_jar().filename).write_bytes(bytes(len(CONTENT)))
@@ -127,7 +127,7 @@ def test_a_jar_of_the_right_size_with_other_bytes_is_fetched_again(repository, t
 
 
 @pytest.mark.parametrize("writable", ["jars", "."])
-def test_a_cache_that_others_can_write_is_refused(repository, tmp_path, writable):
+def test_finding_19_a_cache_that_others_can_write_is_refused(repository, tmp_path, writable):
     (tmp_path / "jars").mkdir()
     (tmp_path / writable).chmod(0o777)
 
@@ -137,7 +137,7 @@ def test_a_cache_that_others_can_write_is_refused(repository, tmp_path, writable
     assert repository.asked == []
 
 
-def test_a_cache_of_another_user_is_refused(repository, tmp_path, monkeypatch):
+def test_finding_19_a_cache_of_another_user_is_refused(repository, tmp_path, monkeypatch):
     (tmp_path / "jars").mkdir()
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     if os.getuid() == 0:

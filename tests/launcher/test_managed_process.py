@@ -211,7 +211,7 @@ async def test_f2_a_start_ends_the_pause_before_a_restart(managed, monkeypatch):
         assert subject.restarts == 1
 
 
-async def test_a_process_that_does_not_respond_any_more_is_killed_and_restarted(managed):
+async def test_finding_11_a_process_that_does_not_respond_any_more_is_killed_and_restarted(managed):
     responds = True
 
     async def alive():
@@ -231,7 +231,7 @@ async def test_a_process_that_does_not_respond_any_more_is_killed_and_restarted(
         assert subject.last_exit == "SIGKILL"
 
 
-async def test_a_process_that_responds_is_left_alone(managed):
+async def test_finding_11_a_process_that_responds_is_left_alone(managed):
     async with managed(SLEEPER, alive=always_ready, alive_seconds=0.1, memory_limit=1 << 30) as subject:
         subject.start()
         await subject.wait_ready()
@@ -240,7 +240,7 @@ async def test_a_process_that_responds_is_left_alone(managed):
         assert subject.restarts == 0
 
 
-async def test_a_process_that_takes_too_much_memory_is_restarted_with_a_line_in_the_log(managed, caplog):
+async def test_finding_11_a_process_that_takes_too_much_memory_is_restarted_with_a_line_in_the_log(managed, caplog):
     async with managed(f"x = bytearray(300 << 20); {SLEEPER}", memory_limit=200 << 20) as subject:
         subject.start()
         await until(lambda: subject.restarts >= 1)

@@ -163,7 +163,7 @@ async def slow_bodies_without_a_key(target: Target) -> None:
 
 
 async def forged_receipts(target: Target) -> None:
-    """Findings 7 and 18: receipts of 1 MB with a signature that nobody made, for a provider that exists."""
+    """Findings 7 and 18: receipts of 1 MB with a false signature, for a provider that exists."""
     body = b'{"type":"email.bounced","created_at":"9999-12-31T23:59:59-23:59","pad":"' + b"x" * 1_000_000 + b'"}'
     headers = ("Svix-Id: a", "Svix-Timestamp: 1", "Svix-Signature: v1,AAAA")
     path = f"/v1/receipts/{target.provider}"

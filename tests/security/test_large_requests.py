@@ -49,7 +49,7 @@ async def heartbeat():
 
 
 @pytest.mark.parametrize("body_of", HOSTILE.values(), ids=HOSTILE)
-async def test_a_hostile_body_is_refused_and_stops_nothing(gateway, body_of):
+async def test_finding_4_a_hostile_body_is_refused_and_stops_nothing(gateway, body_of):
     body = body_of(SIZE)
 
     async with heartbeat() as late:
@@ -60,7 +60,7 @@ async def test_a_hostile_body_is_refused_and_stops_nothing(gateway, body_of):
     assert await gateway.count() == 0
 
 
-async def test_a_large_mail_is_accepted_and_read_back_without_its_attachment(gateway):
+async def test_finding_4_a_large_mail_is_accepted_and_read_back_without_its_attachment(gateway):
     body = a_large_mail()
 
     async with heartbeat() as late:
@@ -118,7 +118,7 @@ def test_the_scan_reads_a_text_with_escapes_over_its_pieces():
         check_cost(b'{"a": "' + b'x\\"' * 1_000_000 + b'", "b": [' + b"0," * 200_000 + b"]}")
 
 
-def test_the_bytes_under_way_are_bounded_for_each_project_and_in_all():
+def test_finding_13_the_bytes_under_way_are_bounded_for_each_project_and_in_all():
     one, other, third = (UUID(int=number) for number in range(3))
     budget = BodyBudget(total=20, per_project=10)
     budget.hold(one, 10)

@@ -38,7 +38,7 @@ def accept(quota, message):
     quota.count(message)
 
 
-def test_messages_of_a_day_are_limited_for_each_project_live_and_test_apart():
+def test_finding_16_messages_of_a_day_are_limited_for_each_project_live_and_test_apart():
     clock = Clock()
     quota = a_quota(2, clock=clock)
     accept(quota, a_message())

@@ -133,7 +133,7 @@ async def test_a_key_reads_its_own_project_only(gateway, ada):
     ],
     ids=range(8),
 )
-async def test_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):
+async def test_finding_4_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):
     headers = {"content-type": "application/json"}
 
     error_of(await bob.ask("POST", "/v1/projects", content=content, headers=headers), status, code)

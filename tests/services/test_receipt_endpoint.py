@@ -302,7 +302,7 @@ async def test_an_unknown_provider_is_not_found(endpoint, provider):
 
 
 @pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "2999-01-01T00:00:00Z"])
-async def test_a_time_ahead_counts_as_five_minutes_ahead_at_most(endpoint, at):
+async def test_finding_18_a_time_ahead_counts_as_five_minutes_ahead_at_most(endpoint, at):
     delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
 
     event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1), "at": at}
@@ -313,7 +313,7 @@ async def test_a_time_ahead_counts_as_five_minutes_ahead_at_most(endpoint, at):
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "1970-01-01T00:00:00Z"])
-async def test_a_time_before_the_delivery_counts_as_its_creation_or_as_now(endpoint, at):
+async def test_finding_18_a_time_before_the_delivery_counts_as_its_creation_or_as_now(endpoint, at):
     delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
 
     event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1), "at": at}
@@ -324,20 +324,20 @@ async def test_a_time_before_the_delivery_counts_as_its_creation_or_as_now(endpo
 
 
 @pytest.mark.parametrize("number", [32768, 99999, 0])
-async def test_an_attempt_number_that_cannot_be_is_not_found(endpoint, number):
+async def test_finding_18_an_attempt_number_that_cannot_be_is_not_found(endpoint, number):
     delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
 
     event = REFERENCE_EVENT | {"reference": f"att_{delivery_id.hex}_{number}"}
     assert (await endpoint.post_events(event)).status_code == 404
 
 
-async def test_a_reference_beyond_the_calendar_is_not_found(endpoint):
+async def test_finding_18_a_reference_beyond_the_calendar_is_not_found(endpoint):
     event = REFERENCE_EVENT | {"reference": f"att_{'f' * 32}_1", "at": "2026-01-01T00:00:00Z"}
 
     assert (await endpoint.post_events(event)).status_code == 404
 
 
-async def test_a_signature_over_the_url_is_worth_nothing_without_a_public_url(store, bus, packages):
+async def test_finding_17_a_signature_over_the_url_is_worth_nothing_without_a_public_url(store, bus, packages):
     packages["provider-signed"] = replace(a_package(), signs_url=True)
     outbox = OutboxPublisher(store.pool, bus)
     receipts = ReceiptEndpoint(store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url=None)

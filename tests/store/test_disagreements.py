@@ -17,7 +17,7 @@ async def named(store):
     return [(one.delivery_id, one.field, one.records) for one in await disagreements.newest(store.pool)]
 
 
-async def test_a_live_message_is_not_claimed_for_the_sandbox(store):
+async def test_finding_8_a_live_message_is_not_claimed_for_the_sandbox(store):
     delivery_id = await store.a_delivery()
 
     assert await store.claim(a_claim(delivery_id, sandbox=True)) == []
@@ -26,7 +26,7 @@ async def test_a_live_message_is_not_claimed_for_the_sandbox(store):
     assert await named(store) == [(delivery_id, "sandbox", 1)]
 
 
-async def test_a_scheduled_message_is_not_claimed_before_its_time(store):
+async def test_finding_8_a_scheduled_message_is_not_claimed_before_its_time(store):
     delivery_id = await store.a_delivery()
     await store.pool.execute("UPDATE deliveries SET enqueued_at = NULL, due_at = $1", after(60))
 
@@ -35,7 +35,7 @@ async def test_a_scheduled_message_is_not_claimed_before_its_time(store):
     assert await store.claim(a_claim(delivery_id), at=after(60)) == [delivery_id]
 
 
-async def test_a_claim_of_another_project_is_refused_and_counted_each_time(store):
+async def test_finding_8_a_claim_of_another_project_is_refused_and_counted_each_time(store):
     delivery_id = await store.a_delivery()
     forged = a_claim(delivery_id, project_id=OTHER_PROJECT)
 
@@ -46,7 +46,7 @@ async def test_a_claim_of_another_project_is_refused_and_counted_each_time(store
 
 
 @pytest.mark.parametrize("type_", [EventType.EXPIRED, EventType.UNCONFIRMED])
-async def test_a_delivery_does_not_end_before_the_expiry_in_its_row(store, type_):
+async def test_finding_8_a_delivery_does_not_end_before_the_expiry_in_its_row(store, type_):
     delivery_id = await store.a_delivery()
     expires_at = (await store.pending(delivery_id))["expires_at"]
 
@@ -56,7 +56,7 @@ async def test_a_delivery_does_not_end_before_the_expiry_in_its_row(store, type_
     assert (await store.transition(an_expiry(delivery_id, type_), at=expires_at)).sequences == [2]
 
 
-async def test_a_transition_of_another_project_is_refused(store):
+async def test_finding_8_a_transition_of_another_project_is_refused(store):
     delivery_id = await store.a_delivery()
     forged = a_transition(delivery_id, EventType.FAILED, attempt=0, in_flight=False, project_id=OTHER_PROJECT)
 
@@ -85,7 +85,7 @@ async def test_old_disagreements_are_forgotten(store):
     assert await named(store) == [(new, "sandbox", 1)]
 
 
-async def test_verify_names_them_and_counts_no_violation(store):
+async def test_finding_8_verify_names_them_and_counts_no_violation(store):
     delivery_id = await store.a_delivery()
     await store.claim(a_claim(delivery_id, sandbox=True))
 

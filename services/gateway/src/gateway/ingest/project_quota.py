@@ -66,8 +66,8 @@ class ProjectQuota:
         used = self._used.get(ProjectScope(message.project_id, message.sandbox), Usage())
         if limits.messages_per_day and used.messages >= limits.messages_per_day:
             raise QuotaExceeded(
-                f"The project has sent {limits.messages_per_day} messages today, which is its quota. It begins anew at "
-                "midnight UTC.",
+                f"The project has sent {limits.messages_per_day} messages today, which is its quota. The count "
+                "starts again at midnight UTC.",
                 retry_after=self._until_midnight(),
             )
         urgent = used.urgent + 1

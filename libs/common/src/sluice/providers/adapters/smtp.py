@@ -53,7 +53,7 @@ class SmtpTls(Credentials):
 class SmtpCredentials(Credentials):
     """A submission server. ``secure``: TLS from the first byte; by default on port 465 only.
 
-    TLS is required unless ``requireTLS`` is false: whoever stands between could remove STARTTLS from the server's
+    TLS is required unless ``requireTLS`` is false: a machine on the way could remove STARTTLS from the server's
     features, and read every mail.
     """
 
