@@ -198,6 +198,15 @@ CREATE TABLE event_outbox (
     sequences    smallint[] NOT NULL
 );
 
+-- Records on the bus that said something else than the row of their delivery. They were refused.
+CREATE TABLE bus_disagreements (
+    delivery_id  uuid NOT NULL,
+    field        text NOT NULL,    -- the column of deliveries that differs
+    count        integer NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    PRIMARY KEY (delivery_id, field)
+);
+
 CREATE TABLE idempotency_keys (
     project_id  uuid NOT NULL,
     sandbox     boolean NOT NULL,   -- test and live requests have keys of their own
@@ -325,3 +334,14 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+
+-- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
+
+CREATE TABLE project_usage (
+    project_id uuid NOT NULL,
+    sandbox    boolean NOT NULL,
+    day        date NOT NULL,        -- in UTC
+    messages   bigint NOT NULL,
+    urgent     bigint NOT NULL,
+    PRIMARY KEY (day, project_id, sandbox)
+);

@@ -48,7 +48,7 @@ async def weeks_of(store, table):
     return sorted(row["n"].rpartition("_")[2] for row in rows if row["n"].endswith(tuple("0123456789")))
 
 
-async def test_old_weeks_are_dropped_from_every_table(store):
+async def test_finding_16_old_weeks_are_dropped_from_every_table(store):
     await settled(store, OLD)
     recent = await settled(store, RECENT)
 
@@ -118,7 +118,7 @@ async def test_an_attachment_stays_for_as_long_as_a_message_may_wait(store):
     assert await messages.load_attachments(store.pool, message.project_id, ["scheduled"])
 
 
-async def test_captured_messages_have_a_limit_of_their_own(store):
+async def test_finding_16_captured_messages_have_a_limit_of_their_own(store):
     message = await settled(store, RECENT)
     for reference, age in (("old", 15 * DAY), ("new", 13 * DAY)):
         await sandbox.capture(
@@ -147,7 +147,7 @@ async def test_tokens_of_webhooks_are_deleted_when_no_signature_over_them_is_acc
     assert await store.pool.fetch("SELECT token FROM receipt_tokens") == [("new",)]
 
 
-async def test_contents_of_a_project_are_erased_before_their_messages(store):
+async def test_finding_16_contents_of_a_project_are_erased_before_their_messages(store):
     project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
     await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
     old = await settled(store, RECENT, project_id=project.id, metadata='{"secret": 1}')
