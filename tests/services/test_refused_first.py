@@ -38,6 +38,8 @@ from tests.transports.conftest import certificate  # noqa: F401  (fixture)
 from tests.unit.providers.examples import an_sms
 
 MESSAGES = 20
+# No suspension and no pause before a probe ends within a test, however busy the machine is.
+LASTING = HealthThresholds(default_throttle=3600.0, auth_suspension=3600.0, initial_backoff=3600.0, max_backoff=3600.0)
 UNMOVED, UNHEALTHY, SUSPENDED = "unmoved", "unhealthy", "suspended"
 GREETING, EHLO, AUTH = Phase.GREETING, Phase.EHLO, Phase.AUTH
 MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.END_OF_DATA
@@ -252,7 +254,7 @@ class Installation:
         self.store, self.refusal, self._stack, self._folder = store, refusal, stack, folder
         self.bus = Bus()
         self.health = {}
-        self.monitor = HealthMonitor(HealthThresholds())
+        self.monitor = HealthMonitor(LASTING)
         self.first = self.second = self.simulator = None
 
     async def start(self, context):

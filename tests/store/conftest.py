@@ -44,8 +44,8 @@ async def store_database(postgres_dsn, template_database):
 
 @pytest.fixture(scope="session")
 async def store_pool(store_database):
-    """A pool like that of a role, with enough connections for concurrent statements."""
-    async with open_pool(store_database, size=10, name="store") as pool:
+    """A pool like that of a role, with enough connections for concurrent statements, and time for a busy machine."""
+    async with open_pool(store_database, size=10, name="store", command_timeout=60.0) as pool:
         yield pool
 
 
