@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -118,7 +119,8 @@ class ProjectQuota:
                 await asyncio.sleep(_REFRESH_INTERVAL)
         finally:
             if self._unsaved:
-                await self._save(db)
+                with suppress(*UNAVAILABLE_ERRORS):
+                    await self._save(db)
 
     async def refresh(self, db: Db) -> None:
         """Save what was accepted since the last time, and read what all gateways have accepted today."""
