@@ -4,6 +4,9 @@
 -- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
 -- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
 -- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
+--
+-- The logins of the roles, their privileges and the policies of row-level security are in sluice.store.logins, which
+-- every `sluice migrate` applies.
 
 CREATE TABLE organizations (
     id         uuid PRIMARY KEY,
@@ -210,3 +213,29 @@ CREATE TABLE sandbox_messages (
     captured_at timestamptz NOT NULL
 );
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
+
+-- The dispatch queue without ids and recipients. Every gateway counts it for all projects, whose deliveries its login
+-- does not see; a view reads with the rights of its owner.
+CREATE VIEW dispatch_queue AS
+SELECT project_id, channel, delivery_class FROM deliveries WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL;
+
+-- Creates one partition, with the rights of the owner: the login of the router, which calls it, cannot create tables.
+-- Row-level security of a partition applies to statements that name it; only the owner may do that.
+CREATE FUNCTION create_partition(parent text, suffix text, bounds_from uuid, bounds_to uuid, fill integer)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    partition_name text := parent || '_' || suffix;
+    bounds text := CASE WHEN suffix = 'default' THEN 'DEFAULT'
+                        ELSE format('FOR VALUES FROM (%L) TO (%L)', bounds_from, bounds_to) END;
+BEGIN
+    IF parent NOT IN ('messages', 'deliveries', 'attempts', 'events', 'receipts', 'receipt_ids')
+       OR suffix !~ '^(default|[0-9]{4}w[0-9]{2})$' THEN
+        RAISE EXCEPTION 'create_partition: % is no partition of a table that grows', partition_name;
+    END IF;
+    EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I %s WITH (fillfactor = %s)',
+                   partition_name, parent, bounds, fill);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition_name);
+    EXECUTE format('CREATE POLICY owner ON public.%I TO CURRENT_USER USING (true)', partition_name);
+END
+$$;
+REVOKE ALL ON FUNCTION create_partition FROM PUBLIC;

@@ -19,7 +19,8 @@ from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import receipts
-from sluice.store.db import Db
+from sluice.store.db import Pool, rows_of
+from sluice.store.providers import ProviderRow
 from sluice.store.receipts import ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
@@ -28,10 +29,10 @@ MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
 class ReceiptSink:
     """Takes verified receipts of one provider at a time."""
 
-    def __init__(self, db: Db, outbox: OutboxPublisher) -> None:
-        self._db = db
+    def __init__(self, pool: Pool, outbox: OutboxPublisher) -> None:
+        self._pool = pool
         self._outbox = outbox
-        self._batcher: Batcher[ReceiptEntry, bool] = Batcher(
+        self._batcher: Batcher[tuple[UUID, ReceiptEntry], bool] = Batcher(
             self._write,
             name="receipts",
             size=200,
@@ -48,7 +49,7 @@ class ReceiptSink:
             yield self
 
     async def accept(
-        self, provider_id: UUID, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
+        self, provider: ProviderRow, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
     ) -> list[bool]:
         """Which receipts belong to an attempt at this provider; those are written. ``payload``: the whole request.
 
@@ -57,13 +58,15 @@ class ReceiptSink:
             asyncpg's or the network's errors (``UNAVAILABLE_ERRORS``): PostgreSQL is away; the receipts may be sent
                 again, a repeat changes nothing.
         """
-        entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
-        results = [None if entry is None else self._batcher.submit(entry) for entry in entries]
+        entries = [_entry(provider.id, receipt, payload, received_at) for receipt in found]
+        results = [entry and self._batcher.submit((provider.project_id, entry)) for entry in entries]
         return [False if result is None else await result for result in results]
 
-    async def _write(self, batch: Sequence[ReceiptEntry]) -> list[bool]:
+    async def _write(self, batch: Sequence[tuple[UUID, ReceiptEntry]]) -> list[bool]:
+        entries = [entry for _, entry in batch]
         assert failpoints.hit("receipts.before_write")
-        applied = await receipts.apply(self._db, batch, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
+        async with rows_of(self._pool, {project_id for project_id, _ in batch}) as db:
+            applied = await receipts.apply(db, entries, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
         assert failpoints.hit("receipts.written")
         if applied.outbox_id is not None:
             self._outbox.publish_events(applied.outbox_id, applied.events)

@@ -37,7 +37,7 @@ from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.providers import ProviderRow
 from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError
@@ -53,12 +53,18 @@ class ReceiptEndpoint:
     """Verifies webhook requests and passes their receipts to the sink."""
 
     def __init__(
-        self, db: Db, config: ConfigCache, cipher: CredentialCipher, outbox: OutboxPublisher, *, public_url: str | None
+        self,
+        pool: Pool,
+        config: ConfigCache,
+        cipher: CredentialCipher,
+        outbox: OutboxPublisher,
+        *,
+        public_url: str | None,
     ) -> None:
         self._config = config
         self._cipher = cipher
         self._public_url = public_url
-        self._sink = ReceiptSink(db, outbox)
+        self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
 
     @asynccontextmanager
@@ -144,7 +150,7 @@ class ReceiptEndpoint:
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
         try:
-            return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
+            return await self._sink.accept(row, found, payload=request.body, received_at=request.received_at)
         except QueueFullError:
             raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
         except UNAVAILABLE_ERRORS as error:
