@@ -1,7 +1,8 @@
 """Real PostgreSQL, Redis and Kafka for the tests, and the whole system; each started when first asked for.
 
-An address in the environment (SLUICE_POSTGRES_OWNER_DSN, SLUICE_REDIS_URL, SLUICE_KAFKA_BOOTSTRAP_SERVERS) comes first, then
-a container where a Docker engine answers, then a server started by the launcher. All of it ends with the session.
+An address in the environment (SLUICE_POSTGRES_OWNER_DSN, SLUICE_REDIS_URL, SLUICE_KAFKA_BOOTSTRAP_SERVERS) comes
+first, then a container where a Docker engine answers, then a server started by the launcher. All of it ends with the
+session.
 """
 
 import asyncio

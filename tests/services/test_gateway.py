@@ -25,6 +25,8 @@ from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
+from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
 from tests.services import openapi_check
@@ -42,8 +44,8 @@ async def check_documented(response):
 class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
-    def __init__(self, pool, config, bus):
-        self.pool, self.config, self.bus = pool, config, bus
+    def __init__(self, owner_pool, pool, config, bus):
+        self.pool, self.config, self.bus = owner_pool, config, bus
         self.ingest = MessageIngest(
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
@@ -92,10 +94,10 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(pool, store_database, bus, monkeypatch):
+async def gateway(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
-    async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus)
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        gateway = Gateway(pool, role_pools.gateway, config, bus)
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             for service in (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts):

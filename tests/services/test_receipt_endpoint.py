@@ -126,9 +126,9 @@ def packages(monkeypatch):
 
 @pytest.fixture
 async def endpoint(store, bus, packages):
-    outbox = OutboxPublisher(store.pool, bus)
+    outbox = OutboxPublisher(store.gateway, bus)
     receipts = ReceiptEndpoint(
-        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test"
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test"
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))

@@ -128,9 +128,9 @@ def transport():
 
 @asynccontextmanager
 async def a_worker(harness, http=None, **policy):
-    async with SettlementWriter(harness.store.pool, harness.bus).running() as settlements:
+    async with SettlementWriter(harness.store.worker, harness.bus).running() as settlements:
         worker = Worker(
-            db=harness.store.pool,
+            db=harness.store.worker,
             config=harness.config,
             cipher=CIPHER,
             transports={TransportKind.SMTP: harness.transport, TransportKind.HTTP: http},

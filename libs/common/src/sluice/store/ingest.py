@@ -142,7 +142,9 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         WITH scope AS MATERIALIZED (
             SELECT set_config('sluice.project_ids', $22, true)
         ), new AS (  -- from scope, so that no row exists before row-level security has its projects
-            SELECT n.* FROM scope CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+            SELECT n.*
+              FROM scope
+             CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
                                  $17::boolean[])

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
-from sluice.store.db import PROJECT_IDS
+from sluice.store.db import PROJECT_IDS, connect
 
 # The column that row-level security compares, by table. receipt_ids and event_outbox hold ids of deliveries only.
 PROJECT_COLUMNS = {
@@ -55,7 +55,8 @@ class Login:
 _CONFIGURATION = {"projects": "SELECT", "api_keys": "SELECT", "providers": "SELECT"}
 _ALL_TABLES = frozenset(PROJECT_COLUMNS)
 _SETTLEMENT = {  # sluice.store.deliveries.transition, receipts.apply, outbox
-    "deliveries": "SELECT, UPDATE",
+    "deliveries": "SELECT, UPDATE (state, attempt_count, last_event_sequence, retry_round, unknown_attempts, in_flight,"
+    " provider_id, due_at, enqueued_at)",
     "attempts": "SELECT, UPDATE (finished_at, outcome, error, provider_message_id)",
     "events": "SELECT, INSERT",
     "receipts": "SELECT, INSERT",
@@ -152,8 +153,8 @@ def with_login(dsn: str, name: str, password: str | None) -> str:
     return parts._replace(netloc=f"{name}{secret}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-async def create_logins(connection: asyncpg.Connection, passwords: Mapping[str, str]) -> None:
-    """Create the missing logins, and give those named in ``passwords`` their password.
+async def create_logins(connection: asyncpg.Connection, dsn: str, passwords: Mapping[str, str]) -> None:
+    """Create the missing logins, and give those named in ``passwords`` their password. ``dsn`` is the owner's.
 
     Raises:
         SluiceError: the owner may not create or change a login; the text has the statements for an administrator.
@@ -178,7 +179,7 @@ async def create_logins(connection: asyncpg.Connection, passwords: Mapping[str, 
         except asyncpg.InsufficientPrivilegeError:
             raise SluiceError(_statements(missing)) from None
     for name, password in passwords.items():
-        await _set_password(connection, name, password)
+        await _set_password(connection, dsn, name, password)
 
 
 _ATTRIBUTES = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"
@@ -192,16 +193,27 @@ def _statements(names: list[str]) -> str:
     )
 
 
-async def _set_password(connection: asyncpg.Connection, name: str, password: str) -> None:
+async def _set_password(connection: asyncpg.Connection, dsn: str, name: str, password: str) -> None:
     """PostgreSQL receives only the verifier, so that no log of statements contains the password."""
     try:
         await connection.execute(f"ALTER ROLE {name} PASSWORD '{scram_verifier(password)}'")
     except asyncpg.InsufficientPrivilegeError:
+        # An administrator has created the login: the password is right if it opens a connection.
+        if await _can_log_in(with_login(dsn, name, password)):
+            return
         raise SluiceError(
-            f"the login in SLUICE_POSTGRES_OWNER_DSN may not set the password of {name}: unset "
-            f"{password_setting(name)} and let an administrator set it, or give the owner the right: "
-            f"GRANT {name} TO CURRENT_USER WITH ADMIN OPTION, run for the owner"
+            f"{password_setting(name)} is not the password of {name}, and the login in SLUICE_POSTGRES_OWNER_DSN may "
+            f"not change it: let an administrator run ALTER ROLE {name} PASSWORD '...'"
         ) from None
+
+
+async def _can_log_in(dsn: str) -> bool:
+    try:
+        connection = await connect(dsn, timeout=10.0)
+    except SluiceError:
+        return False
+    await connection.close()
+    return True
 
 
 def scram_verifier(password: str) -> str:

@@ -71,7 +71,7 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
         missing = [migration for migration in migrations if migration.name not in applied]
         for migration in missing:
             await _apply_one(connection, migration)
-        await logins.create_logins(connection, passwords or {})
+        await logins.create_logins(connection, dsn, passwords or {})
         await partitions.ensure(connection, datetime.now(UTC))
         await logins.grant_privileges(connection)
         return [migration.name for migration in missing]
