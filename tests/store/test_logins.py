@@ -1,6 +1,7 @@
 """Logins, privileges and row-level security, as PostgreSQL applies them."""
 
 import uuid
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,6 +19,7 @@ from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_t
 OURS = ProjectScope(PROJECT, False)
 # The tables of a project whose rows the gateway sees only inside rows_of.
 OWN_TABLES = sorted(GATEWAY.privileges.keys() & logins.PROJECT_COLUMNS.keys() - GATEWAY.whole_tables)
+INSERTABLE = [table for table in OWN_TABLES if "INSERT" in GATEWAY.privileges[table]]
 READABLE = [table for table in OWN_TABLES if "SELECT" in GATEWAY.privileges[table]]
 
 
@@ -95,10 +97,8 @@ async def test_a_statement_without_a_condition_changes_nothing_of_another_projec
     assert await store.pool.fetch(f"SELECT * FROM {table}") == before
 
 
-@pytest.mark.parametrize("table", OWN_TABLES)
+@pytest.mark.parametrize("table", INSERTABLE)
 async def test_a_row_of_another_project_cannot_be_inserted(store, table):
-    if "INSERT" not in GATEWAY.privileges[table]:
-        pytest.skip("the gateway inserts nothing into it")
     columns = await store.pool.fetch(
         "SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
         " WHERE attrelid = $1::text::regclass AND attnum > 0 AND attnotnull AND NOT atthasdef",
@@ -143,18 +143,12 @@ async def test_the_projects_of_a_transaction_end_with_it(store, filled):
         await ingest.insert_batch(connection, [a_message()])
         assert await connection.fetchval("SELECT count(*) FROM messages") == 0
     for project, failing in ((PROJECT, False), (PROJECT, True)):
-        with pytest.raises(ZeroDivisionError) if failing else _no_error():
+        with pytest.raises(ZeroDivisionError) if failing else nullcontext():
             async with store.rows_of(project) as db:
                 assert await db.fetchval("SELECT count(*) FROM messages") > 0
                 if failing:
                     raise ZeroDivisionError
         assert await store.gateway.fetchval("SELECT count(*) FROM messages") == 0
-
-
-def _no_error():
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 async def test_one_batch_inserts_messages_of_several_projects(store):

@@ -25,8 +25,10 @@ def register(subparsers: Any) -> None:
     rotate.set_defaults(run=run_rotate_key)
     migrate = subparsers.add_parser(
         "migrate",
-        help="update the database schema and the logins of the roles, as the owner in SLUICE_POSTGRES_OWNER_DSN; "
-        "safe to run twice and concurrently",
+        help="update the database schema and the logins of the roles; safe to run twice and concurrently",
+        description="Connects as the owner of the tables, whose address is SLUICE_POSTGRES_OWNER_DSN. Creates the "
+        "missing logins of the roles, sets the passwords in SLUICE_POSTGRES_PASSWORD_GATEWAY and so on, and gives each "
+        "login its privileges.",
     )
     migrate.set_defaults(run=run_migrate)
     topics = subparsers.add_parser("create-topics", help="create the missing topics of deploy/topics.yml")
