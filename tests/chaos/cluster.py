@@ -157,7 +157,7 @@ def replica_of(cluster: Cluster, name: str, port: int, called: str) -> Replica:
 def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
     return {
         **os.environ,
-        **cluster.stack.environment,
+        **cluster.stack.environment_of(name),
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
         "SLUICE_ROLE": name,

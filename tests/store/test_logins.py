@@ -9,7 +9,7 @@ import pytest
 
 from sluice.model.state import EventType
 from sluice.runtime.errors import SluiceError
-from sluice.store import api_keys, cancellation, ingest, logins, messages, migrations, projects, receipts
+from sluice.store import api_keys, cancellation, ingest, logins, messages, migrations, privileges, projects, receipts
 from sluice.store.db import rows_of
 from sluice.store.logins import GATEWAY, LOGINS, Login
 from sluice.store.projects import ProjectScope
@@ -286,7 +286,7 @@ async def test_an_owner_who_may_not_create_logins_is_given_the_statements(store_
     monkeypatch.setattr(logins, "LOGINS", (Login("sluice_first"), Login("sluice_second")))
     async with connected(as_login(store_database, Login(await a_login()))) as connection:
         with pytest.raises(SluiceError) as refused:
-            await logins.create_logins(connection, store_database, {})
+            await privileges.create_logins(connection, store_database, {})
 
     text = str(refused.value)
     for name in ("sluice_first", "sluice_second"):
@@ -299,7 +299,7 @@ async def test_an_existing_login_with_too_much_power_is_named(store, store_datab
     monkeypatch.setattr(logins, "LOGINS", (Login(name),))
     async with store.pool.acquire() as connection:
         with pytest.raises(SluiceError, match=f"ALTER ROLE {name} NOSUPERUSER NOBYPASSRLS"):
-            await logins.create_logins(connection, store_database, {})
+            await privileges.create_logins(connection, store_database, {})
 
 
 def test_a_password_that_cannot_be_used_is_named():

@@ -59,7 +59,7 @@ class ReceiptSink:
                 again, a repeat changes nothing.
         """
         entries = [_entry(provider.id, receipt, payload, received_at) for receipt in found]
-        results = [entry and self._batcher.submit((provider.project_id, entry)) for entry in entries]
+        results = [None if entry is None else self._batcher.submit((provider.project_id, entry)) for entry in entries]
         return [False if result is None else await result for result in results]
 
     async def _write(self, batch: Sequence[tuple[UUID, ReceiptEntry]]) -> list[bool]:

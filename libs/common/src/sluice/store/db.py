@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.logins import PROJECT_IDS
 
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -135,7 +136,7 @@ async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str
         raise connect_error(error) from error
 
 
-_CONNECT_ERRORS = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError, ValueError)
+_CONNECT_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError, ValueError)
 _NO_TLS = "rejected SSL upgrade"  # in the text of asyncpg's ConnectionError
 
 
@@ -182,10 +183,6 @@ async def rows_of(pool: Pool, project_ids: Iterable[UUID]) -> AsyncIterator[Conn
                 await connection.execute("ROLLBACK")
             raise
         await connection.execute("COMMIT")
-
-
-PROJECT_IDS = "sluice.project_ids"
-"""The setting with the projects of a transaction; see :mod:`sluice.store.logins`."""
 
 
 def project_array(project_ids: Iterable[UUID]) -> str:

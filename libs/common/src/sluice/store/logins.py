@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-import asyncpg
-
 from sluice.runtime.errors import SluiceError
-from sluice.store.db import PROJECT_IDS, connect
+
+PROJECT_IDS = "sluice.project_ids"
+"""The setting of PostgreSQL with the projects whose rows a login sees: an array of ids, for one transaction."""
 
 # The column that row-level security compares, by table. receipt_ids and event_outbox hold ids of deliveries only.
 PROJECT_COLUMNS = {
@@ -33,10 +33,6 @@ PROJECT_COLUMNS = {
     "attachments": "project_id",
     "sandbox_messages": "project_id",
 }
-
-# Empty after the first transaction that has set it, null before that. A subquery, so that it is read once per
-# statement and not once per row.
-_OWN_ROWS = f"= ANY ((SELECT nullif(current_setting('{PROJECT_IDS}', true), '')::uuid[])::uuid[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,69 +149,6 @@ def with_login(dsn: str, name: str, password: str | None) -> str:
     return parts._replace(netloc=f"{name}{secret}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-async def create_logins(connection: asyncpg.Connection, dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create the missing logins, and give those named in ``passwords`` their password. ``dsn`` is the owner's.
-
-    Raises:
-        SluiceError: the owner may not create or change a login; the text has the statements for an administrator.
-    """
-    rows = await connection.fetch(
-        "SELECT rolname, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb AS powerful FROM pg_roles"
-        " WHERE rolname = ANY($1::text[])",
-        [login.name for login in LOGINS],
-    )
-    existing = {row["rolname"] for row in rows}
-    if powerful := [row["rolname"] for row in rows if row["powerful"]]:
-        raise SluiceError(
-            f"the login {powerful[0]} has attributes that no role may have: "
-            f"ALTER ROLE {powerful[0]} NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB"
-        )
-    missing = [login.name for login in LOGINS if login.name not in existing]
-    for name in missing:
-        try:
-            await connection.execute(f"CREATE ROLE {name} {_ATTRIBUTES}")
-        except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-            pass  # the migration of another database of this server has created it
-        except asyncpg.InsufficientPrivilegeError:
-            raise SluiceError(_statements(missing)) from None
-    for name, password in passwords.items():
-        await _set_password(connection, dsn, name, password)
-
-
-_ATTRIBUTES = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION"
-
-
-def _statements(names: list[str]) -> str:
-    lines = "\n".join(f"  CREATE ROLE {name} {_ATTRIBUTES} PASSWORD '...';" for name in names)
-    return (
-        "the login in SLUICE_POSTGRES_OWNER_DSN may not create logins: give it CREATEROLE, or run these statements as "
-        f"an administrator, each with a password of its own, and then `sluice migrate` again:\n{lines}"
-    )
-
-
-async def _set_password(connection: asyncpg.Connection, dsn: str, name: str, password: str) -> None:
-    """PostgreSQL receives only the verifier, so that no log of statements contains the password."""
-    try:
-        await connection.execute(f"ALTER ROLE {name} PASSWORD '{scram_verifier(password)}'")
-    except asyncpg.InsufficientPrivilegeError:
-        # An administrator has created the login: the password is right if it opens a connection.
-        if await _can_log_in(with_login(dsn, name, password)):
-            return
-        raise SluiceError(
-            f"{password_setting(name)} is not the password of {name}, and the login in SLUICE_POSTGRES_OWNER_DSN may "
-            f"not change it: let an administrator run ALTER ROLE {name} PASSWORD '...'"
-        ) from None
-
-
-async def _can_log_in(dsn: str) -> bool:
-    try:
-        connection = await connect(dsn, timeout=10.0)
-    except SluiceError:
-        return False
-    await connection.close()
-    return True
-
-
 def scram_verifier(password: str) -> str:
     """What PostgreSQL stores of an ASCII password with SCRAM-SHA-256 (RFC 5803), with a random salt."""
     salt, iterations = secrets.token_bytes(16), 4096
@@ -224,78 +157,3 @@ def scram_verifier(password: str) -> str:
     server = hmac.digest(salted, b"Server Key", "sha256")
     texts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
     return f"SCRAM-SHA-256${iterations}:{texts[0]}${texts[1]}:{texts[2]}"
-
-
-async def grant_privileges(connection: asyncpg.Connection) -> None:
-    """Give every login its privileges and policies, in one transaction; what it had besides is revoked."""
-    async with connection.transaction():
-        await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        for login in LOGINS:
-            await connection.execute(_grants(login))
-        wanted = {policy.key: policy for policy in _policies()}
-        rows = await connection.fetch(
-            "SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'public' AND tablename = ANY($1::text[])",
-            list(PROJECT_COLUMNS),
-        )
-        for table in PROJECT_COLUMNS:
-            # Only where it is missing: each of these statements locks the table.
-            await connection.execute(_FORCE_ROW_SECURITY.format(table=table))
-        existing = {(row["tablename"], row["policyname"]) for row in rows}
-        for table, name in existing - set(wanted):
-            await connection.execute(f'DROP POLICY "{name}" ON {table}')
-        for key in set(wanted) - existing:
-            await connection.execute(wanted[key].statement)
-
-
-_FORCE_ROW_SECURITY = """
-    DO $$ BEGIN
-        IF NOT (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = 'public.{table}'::regclass) THEN
-            ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-        END IF;
-    END $$
-"""
-
-
-def _grants(login: Login) -> str:
-    name = login.name
-    return ";".join(
-        [
-            f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {name}",
-            f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {name}",
-            f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM {name}",
-            f"GRANT USAGE ON SCHEMA public TO {name}",
-            *(f"GRANT {privileges} ON public.{table} TO {name}" for table, privileges in login.privileges.items()),
-            *(f"GRANT EXECUTE ON FUNCTION public.{function} TO {name}" for function in login.functions),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    table: str
-    name: str
-    role: str
-    rows: str
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.table, self.name
-
-    @property
-    def statement(self) -> str:
-        return f"CREATE POLICY {self.name} ON public.{self.table} TO {self.role} USING ({self.rows})"
-
-
-def _policies() -> list[_Policy]:
-    """One policy for each login and table that it has privileges on, and one for the owner.
-
-    The name contains the kind, so that a login whose kind changes gets a new policy.
-    """
-    policies = [_Policy(table, "owner", "CURRENT_USER", "true") for table in PROJECT_COLUMNS]
-    for login in LOGINS:
-        for table in login.privileges.keys() & PROJECT_COLUMNS.keys():
-            whole = table in login.whole_tables
-            name = f"{login.name}_{'all' if whole else 'own'}"
-            rows = "true" if whole else f"{PROJECT_COLUMNS[table]} {_OWN_ROWS}"
-            policies.append(_Policy(table, name, login.name, rows))
-    return policies

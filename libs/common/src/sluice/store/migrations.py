@@ -13,7 +13,7 @@ import asyncpg
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
-from sluice.store import logins, partitions
+from sluice.store import partitions, privileges
 from sluice.store.db import connect
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
@@ -71,9 +71,9 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
         missing = [migration for migration in migrations if migration.name not in applied]
         for migration in missing:
             await _apply_one(connection, migration)
-        await logins.create_logins(connection, dsn, passwords or {})
+        await privileges.create_logins(connection, dsn, passwords or {})
         await partitions.ensure(connection, datetime.now(UTC))
-        await logins.grant_privileges(connection)
+        await privileges.grant_privileges(connection)
         return [migration.name for migration in missing]
     finally:
         await connection.close()
