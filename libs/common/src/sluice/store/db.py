@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -105,6 +106,7 @@ async def open_pool(
 
 
 async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wait: float) -> asyncpg.Pool:
+    check_tls_files(dsn)
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -130,6 +132,7 @@ async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str
     Raises:
         SluiceError: the server is unreachable, or refuses the connection.
     """
+    check_tls_files(dsn)
     try:
         return await asyncpg.connect(dsn, timeout=timeout, server_settings=dict(server_settings or {}))
     except _CONNECT_ERRORS as error:
@@ -138,13 +141,30 @@ async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str
 
 _CONNECT_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError, ValueError)
 _NO_TLS = "rejected SSL upgrade"  # in the text of asyncpg's ConnectionError
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
+def check_tls_files(dsn: str) -> None:
+    """The driver's errors do not name a file.
+
+    Raises:
+        SluiceError: a file that the DSN names cannot be read.
+    """
+    options = parse_qs(urlsplit(dsn).query)
+    for name in _TLS_FILES:
+        for path in options.get(name, ()):
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise SluiceError(f"{name} in the DSN of PostgreSQL is {path}: {error.strerror}") from None
 
 
 def is_refusal(error: Exception) -> bool:
     """Whether another attempt to connect would fail in the same way: address, login or certificate are wrong."""
     if isinstance(error, ssl.SSLError):
         return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
-    if isinstance(error, ValueError | FileNotFoundError | PermissionError) or _NO_TLS in str(error):
+    if isinstance(error, ValueError) or _NO_TLS in str(error):
         return True
     return isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE_ERRORS)
 
@@ -160,10 +180,13 @@ def connect_error(error: Exception) -> SluiceError:
         return SluiceError(f"TLS with PostgreSQL failed: {reason}: see sslrootcert, sslcert and sslkey in the DSN")
     if _NO_TLS in reason:
         return SluiceError("PostgreSQL does not offer TLS, which sslmode in the DSN requires")
-    if isinstance(error, ValueError | FileNotFoundError | PermissionError):
+    if isinstance(error, ValueError):
         return SluiceError(f"the DSN of PostgreSQL cannot be used: {reason}")
     if is_refusal(error):
         return SluiceError(f"PostgreSQL refuses the connection: {reason}")
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError):
+        # With TLS 1.3 the server refuses a client's certificate in this way: the reason arrives after the handshake.
+        reason += " (where TLS needs a client's certificate: the one of sslcert may be refused)"
     return SluiceError(f"cannot connect to PostgreSQL: {reason}")
 
 
