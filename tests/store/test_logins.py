@@ -68,7 +68,7 @@ async def test_every_table_with_a_project_has_forced_row_level_security_and_a_po
     assert parents.keys() == logins.PROJECT_COLUMNS.keys()
     assert [row["name"] for row in rows if not row["forced"]] == []
     assert [name for name, policies in parents.items() if len(policies) < 2] == []
-    # A partition is read through its table, whose policies apply; whoever names the partition is the owner.
+    # A partition is read through its table, whose policies apply; only the owner may name the partition.
     assert {tuple(row["policies"]) for row in rows if row["relispartition"]} == {("owner",)}
 
 

@@ -109,7 +109,7 @@ OPERATOR = Login(
     {
         "organizations": "SELECT, INSERT",
         "projects": "SELECT, INSERT",
-        "api_keys": "SELECT, INSERT",
+        "api_keys": "SELECT, INSERT, UPDATE (is_active)",  # by hand: see SECURITY.md
         "providers": "SELECT, INSERT, UPDATE (encrypted_credentials)",
         "messages": "SELECT",
         "deliveries": "SELECT",
