@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     postgres_dsn: str = Field(
-        description="PostgreSQL address with the login of this role, postgresql://user:password@host:port/name; for TLS "
-        "with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE",
+        description="PostgreSQL address with the login of this role, postgresql://user:password@host:port/name; "
+        "for TLS with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE",
     )
     kafka_bootstrap_servers: str = Field(
         pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$", description="Kafka bootstrap servers, host:port[,host:port]"
