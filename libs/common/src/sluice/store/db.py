@@ -198,8 +198,8 @@ async def rows_of(pool: Pool, project_ids: Iterable[UUID]) -> AsyncIterator[Conn
     ``BEGIN`` and the setting are one, and the setting ends with the transaction.
     """
     async with pool.acquire() as connection:
-        await connection.execute(f"BEGIN; SET LOCAL {PROJECT_IDS} = '{project_array(project_ids)}'")
         try:
+            await connection.execute(f"BEGIN; SET LOCAL {PROJECT_IDS} = '{project_array(project_ids)}'")
             yield connection
         except BaseException:
             with suppress(*UNAVAILABLE_ERRORS):
