@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
+.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -37,6 +37,9 @@ test: setup ## every test, or T="tests/transports tests/bus"; SEED=7: in the ord
 
 test-fast: setup ## the tests that need no server, in less than a minute
 	@$(BIN)/pytest -m "not server" --numprocesses=$(WORKERS) $(ORDER)
+
+conformance: setup ## requests against the providers' own descriptions and clients, forged receipts; prints one JSON object
+	@$(BIN)/pytest tests/conformance tests/unit/providers/test_forgeries.py
 
 check: setup ## ruff, mypy, the import arrows, the tests that need no server
 	@$(BIN)/ruff check $(SOURCES)

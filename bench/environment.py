@@ -22,7 +22,7 @@ from bench.counters import Counters
 from bench.load import Generators
 from bench.sink_client import Sink
 from sluice_launcher.local_stack import LocalStack
-from sluice_launcher.plan import OWNER
+from sluice_launcher.plan import OWNER, kafka_login
 from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES
 from sluice_launcher.state import read_state
 
@@ -58,6 +58,7 @@ class Environment:
                 stack.enter_context(self.services)
             # Each measured system has a database of its own.
             asyncio.run(results_db.execute(self.services.superuser_dsn, f"ALTER ROLE {OWNER} CREATEDB"))
+            stack.enter_context(environment(kafka_login(self.services.environment)))
             self.say("PostgreSQL, Kafka and Redis run")
             self.sink = Sink(self.folder, sys.executable)
             stack.callback(self.sink.end)

@@ -22,6 +22,7 @@ from bench.environment import Environment, environment, wait_for_port
 from bench.processes import Child, Failed, bench_program
 from bench.results_db import Settled
 from bench.traffic import Shape
+from sluice.bus.connection import KafkaConnection
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
@@ -272,7 +273,7 @@ class Competitor:
 
 async def create_topic(servers: str, name: str, partitions: int) -> None:
     """A topic with the deployed settings."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    admin = AIOKafkaAdminClient(**KafkaConnection.to(servers).options())
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs={"retention.ms": "604800000"})])
@@ -282,7 +283,7 @@ async def create_topic(servers: str, name: str, partitions: int) -> None:
 
 async def recreate_topics(servers: str, names: Sequence[str], partitions: int) -> None:
     """Recreate topics, empty, with another number of partitions. They must not be in use."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    admin = AIOKafkaAdminClient(**KafkaConnection.to(servers).options())
     await admin.start()
     try:
         await admin.delete_topics(list(names))

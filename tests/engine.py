@@ -41,12 +41,24 @@ LOGIN_PASSWORD = "of every login of a test"
 # Shorter timeouts: a recovery happens within the time of a test.
 QUICK = {
     "SLUICE_ATTEMPT_LEASE": "5",
-    "SLUICE_PROVIDER_TIMEOUT": "4",
+    "SLUICE_HTTP_TIMEOUT": "4",
+    "SLUICE_CALL_TIMEOUT": "4",
+    "SLUICE_URGENT_CALL_TIMEOUT": "4",
     "SLUICE_REQUEUE_AFTER": "3",
     "SLUICE_UNKNOWN_OUTCOME_WAIT": "2",
     "SLUICE_SAME_KEY_RETRY_DELAY": "1",
     "SLUICE_RETRY_SCHEDULE": "[0.5, 1, 2, 2]",
     "SLUICE_RECOVERY_INTERVAL": "0.5",
+}
+
+# The installation's SMS link, to a simulator that a test starts on this port; see tests/system/test_sms_link.py.
+SMS_LINK = {
+    "SLUICE_SMS_LINK_KIND": "smpp",
+    "SLUICE_SMS_LINK_HOST": "127.0.0.1",
+    "SLUICE_SMS_LINK_SYSTEM_ID": "acme",
+    "SLUICE_SMS_LINK_PASSWORD": "secret",
+    "SLUICE_SMS_LINK_BIND_TIMEOUT": "2",
+    "SLUICE_SMS_LINK_RECONNECT_DELAY": "0.1",
 }
 
 # The fixtures that start a server. Of those in GROUPS, a parallel run starts one: its tests all go to one worker.
@@ -65,6 +77,7 @@ class System:
     environment: dict[str, str]
     control: SupervisorClient
     data_dir: Path
+    sms_link_port: int = 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -144,13 +157,14 @@ async def system(running_system: System) -> System:
 @pytest.fixture(scope="session")
 def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Everything that `sluice up` starts, native in any case: its tests stop and wipe what it runs on."""
-    data_dir = tmp_path_factory.mktemp("system")
+    data_dir, sms_link_port = tmp_path_factory.mktemp("system"), free_port()
+    link = {**SMS_LINK, "SLUICE_SMS_LINK_PORT": str(sms_link_port)}
     with pytest.MonkeyPatch.context() as setting:
-        for name, value in QUICK.items():
+        for name, value in {**QUICK, **link}.items():
             setting.setenv(name, value)
         engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
-        yield System(engine.addresses, engine.environment, engine.control, data_dir)
+        yield System(engine.addresses, engine.environment, engine.control, data_dir, sms_link_port)
 
 
 @pytest.fixture(scope="session")
@@ -276,6 +290,7 @@ def _kafka_container() -> Iterator[str]:
         "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_TRANSACTION_MAX_TIMEOUT_MS": "60000",
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
         "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
     }

@@ -12,6 +12,8 @@ from typing import Any
 import uvicorn
 from aiokafka import AIOKafkaProducer
 
+from bench.baselines.kafka_login import login
+
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -45,7 +47,7 @@ class Floor:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, acks="all", linger_ms=5, max_batch_size=256 * 1024
+            bootstrap_servers=self._servers, **login(), acks="all", linger_ms=5, max_batch_size=256 * 1024
         )
         await self._producer.start()
         await send({"type": "lifespan.startup.complete"})

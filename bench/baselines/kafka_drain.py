@@ -15,6 +15,8 @@ import aiohttp
 import uvloop
 from aiokafka import AIOKafkaConsumer
 
+from bench.baselines.kafka_login import login
+
 IN_FLIGHT = 256
 HEADERS = {"Authorization": "Bearer re_floor", "Content-Type": "application/json"}
 
@@ -27,6 +29,7 @@ async def drain(servers: str, topic: str, url: str) -> None:
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=servers,
+        **login(),
         group_id="floor-k",
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -5,8 +5,8 @@
 -- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
 -- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
 --
--- The logins of the roles, their privileges and the policies of row-level security are in sluice.store.logins, which
--- every `sluice migrate` applies.
+-- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
+-- sluice.store.tables: every `sluice migrate` applies them.
 
 CREATE TABLE organizations (
     id         uuid PRIMARY KEY,
@@ -21,8 +21,11 @@ CREATE TABLE projects (
     name            text NOT NULL,
     default_sender  text,
     created_at      timestamptz NOT NULL,
-    CONSTRAINT projects_slug_taken UNIQUE (slug)
+    content_retention_days integer CHECK (content_retention_days > 0),  -- null: contents stay as long as their messages
+    contents_erased_to     timestamptz,  -- contents of older messages are erased
+    deleted_at             timestamptz   -- its messages are kept until their retention ends
 );
+CREATE UNIQUE INDEX projects_slug_taken ON projects (slug) WHERE deleted_at IS NULL;
 
 CREATE TABLE api_keys (
     id           uuid PRIMARY KEY,
@@ -32,9 +35,10 @@ CREATE TABLE api_keys (
     key_hash     bytea NOT NULL,        -- SHA-256 of the whole key: 160 random bits need no slow hash
     is_test      boolean NOT NULL,      -- an sp_test_ key: the sandbox replaces every provider
     is_active    boolean NOT NULL DEFAULT true,
+    created_by   uuid,                  -- a user; null: the command line
     created_at   timestamptz NOT NULL
 );
-CREATE INDEX api_keys_project_idx ON api_keys (project_id);
+CREATE INDEX api_keys_project_idx ON api_keys (project_id, id);
 
 CREATE TABLE providers (
     id                    uuid PRIMARY KEY,
@@ -98,6 +102,7 @@ CREATE TABLE deliveries (
     channel               text NOT NULL,
     delivery_class        text NOT NULL,
     recipient             text NOT NULL,
+    envelope              text[],                      -- of a divided e-mail: its addresses; null: all of the content
     preferred_provider_id uuid,                        -- provider to try first
     sandbox               boolean NOT NULL,
     state                 text NOT NULL,
@@ -172,7 +177,19 @@ CREATE TABLE receipt_ids (
     provider_message_id text NOT NULL,
     PRIMARY KEY (delivery_id, attempt, provider_message_id)
 ) PARTITION BY RANGE (delivery_id);
-CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_id, provider_message_id);
+-- The id first: a session that serves several providers knows the id only.
+CREATE INDEX receipt_ids_message_idx ON receipt_ids (provider_message_id, provider_id);
+
+-- Tokens that a provider signs in place of the body of its webhook requests: each is accepted with one body only. They are
+-- deleted after two days, when no signature over them is accepted any more.
+CREATE TABLE receipt_tokens (
+    provider_id uuid NOT NULL,
+    token       text NOT NULL,
+    digest      bytea NOT NULL,  -- SHA-256 of the body
+    received_at timestamptz NOT NULL,
+    PRIMARY KEY (provider_id, token)
+);
+CREATE INDEX receipt_tokens_age_idx ON receipt_tokens (received_at);
 
 -- Settled events that Kafka has not acknowledged yet: a row covers a batch and is deleted after the acknowledgement.
 -- The recovery loop publishes the events again once retry_at has passed.
@@ -199,9 +216,10 @@ CREATE TABLE attachments (
     project_id uuid NOT NULL,
     sha256     text NOT NULL,
     content    bytea NOT NULL,
-    created_at timestamptz NOT NULL,
+    used_at    timestamptz NOT NULL,   -- by the newest message, to the day
     PRIMARY KEY (project_id, sha256)
 );
+CREATE INDEX attachments_used_idx ON attachments (used_at);
 
 CREATE TABLE sandbox_messages (
     reference   text PRIMARY KEY,   -- a repeat of one attempt is captured once
@@ -213,6 +231,104 @@ CREATE TABLE sandbox_messages (
     captured_at timestamptz NOT NULL
 );
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
+CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
+
+-- People. Users and their sessions belong to no project; a membership is a user's role in one.
+
+CREATE TABLE users (
+    id            uuid PRIMARY KEY,
+    email         text NOT NULL,       -- as it was written
+    email_key     text NOT NULL,       -- normalised, in lower case: two users never share it
+    name          text NOT NULL,
+    password_hash text,                -- argon2id; null until the first password is set
+    created_at    timestamptz NOT NULL,
+    CONSTRAINT users_email_taken UNIQUE (email_key)
+);
+
+CREATE TABLE sessions (
+    id           uuid PRIMARY KEY,
+    user_id      uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    token_hash   bytea NOT NULL UNIQUE,  -- SHA-256 of the token: 256 random bits need no slow hash
+    address      text,                   -- of the client at login
+    user_agent   text,
+    created_at   timestamptz NOT NULL,
+    last_used_at timestamptz NOT NULL,   -- to a minute
+    expires_at   timestamptz NOT NULL
+);
+CREATE INDEX sessions_user_idx ON sessions (user_id, id);
+
+CREATE TABLE memberships (
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    user_id    uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    role       text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (project_id, user_id)
+);
+CREATE INDEX memberships_user_idx ON memberships (user_id);
+
+CREATE TABLE invitations (
+    id         uuid PRIMARY KEY,
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    email      text NOT NULL,
+    email_key  text NOT NULL,
+    role       text NOT NULL,
+    token_hash bytea NOT NULL UNIQUE,
+    invited_by uuid,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT invitations_once UNIQUE (project_id, email_key)
+);
+
+-- Links that log a user in once: the set-up of an installation and a forgotten password.
+CREATE TABLE login_links (
+    token_hash    bytea PRIMARY KEY,
+    user_id       uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    purpose       text NOT NULL,       -- 'setup' or 'password_reset'
+    loopback_only boolean NOT NULL,    -- works from the machine of the gateway only
+    expires_at    timestamptz NOT NULL
+);
+CREATE INDEX login_links_user_idx ON login_links (user_id);
+
+-- Who changed what. A row is written in the transaction of its change and never updated; it contains no secret.
+CREATE TABLE audit_log (
+    id          uuid PRIMARY KEY,
+    project_id  uuid,                  -- null: a change of a user's own account
+    actor_kind  text NOT NULL,         -- 'user', 'key' or 'operator' (the command line)
+    actor_id    uuid,
+    action      text NOT NULL,         -- 'created', 'updated', 'deleted', ...
+    noun        text NOT NULL,         -- 'project', 'member', 'key', ...
+    object_id   text NOT NULL,         -- public id
+    changes     jsonb NOT NULL,        -- the fields that changed
+    address     text,
+    occurred_at timestamptz NOT NULL
+);
+CREATE INDEX audit_log_project_idx ON audit_log (project_id, id);
+
+-- The gateways keep sessions in memory: the payload is the id of the user whose sessions or roles changed. The use of a
+-- session does not count. With the rights of the owner, because not every login that changes a project sees its members.
+CREATE FUNCTION notify_account_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    IF TG_TABLE_NAME = 'users' THEN
+        PERFORM pg_notify('sluice_accounts', changed.id::text);
+    ELSIF TG_TABLE_NAME = 'projects' THEN
+        PERFORM pg_notify('sluice_accounts', user_id::text) FROM memberships WHERE project_id = changed.id;
+    ELSE
+        PERFORM pg_notify('sluice_accounts', changed.user_id::text);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER notify_account_change AFTER UPDATE OR DELETE ON users
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER UPDATE ON projects
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
+   FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 
 -- The dispatch queue without ids and recipients. Every gateway counts it for all projects, whose deliveries its login
 -- does not see; a view reads with the rights of its owner.
@@ -228,7 +344,7 @@ DECLARE
     bounds text := CASE WHEN suffix = 'default' THEN 'DEFAULT'
                         ELSE format('FOR VALUES FROM (%L) TO (%L)', bounds_from, bounds_to) END;
 BEGIN
-    IF parent NOT IN ('messages', 'deliveries', 'attempts', 'events', 'receipts', 'receipt_ids')
+    IF NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = to_regclass('public.' || quote_ident(parent)))
        OR suffix !~ '^(default|[0-9]{4}w[0-9]{2})$' THEN
         RAISE EXCEPTION 'create_partition: % is no partition of a table that grows', partition_name;
     END IF;
@@ -239,3 +355,107 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION create_partition FROM PUBLIC;
+
+-- Retention, with the rights of the owner: the logins that delete what is too old can neither drop tables nor read
+-- contents.
+
+-- Drops the partitions of a week such as 2026w48 in one transaction, so that no message loses a part of its rows; returns
+-- their names, or null when a delivery is not settled. A DROP waits for running statements, and every later statement for
+-- the DROP.
+CREATE FUNCTION drop_week(week text)
+RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    deliveries_name text := 'deliveries_' || week;
+    partition_name text;
+    dropped text[] := '{}';
+    is_waiting boolean;
+BEGIN
+    IF week !~ '^[0-9]{4}w[0-9]{2}$' THEN
+        RAISE EXCEPTION 'drop_week: % is no week', week;
+    END IF;
+    IF to_regclass('public.' || deliveries_name) IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE public.%I IN SHARE MODE', deliveries_name);
+        EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE due_at IS NOT NULL)', deliveries_name) INTO is_waiting;
+        IF is_waiting THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    FOR partition_name IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE c.relnamespace = 'public'::regnamespace AND right(c.relname, 8) = '_' || week
+         ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE public.%I', partition_name);
+        dropped := dropped || partition_name;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+REVOKE ALL ON FUNCTION drop_week FROM PUBLIC;
+
+-- Deletes up to at_most settled messages with ids before the given one from the default partitions, where a clock that
+-- was wrong has put them; returns the number of deliveries.
+CREATE FUNCTION delete_strays(before uuid, at_most integer)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    settled uuid[];
+    gone uuid[];
+BEGIN
+    SELECT array_agg(s.message_id) INTO settled
+      FROM (SELECT message_id FROM deliveries_default WHERE id < before GROUP BY message_id
+            HAVING bool_and(due_at IS NULL) LIMIT at_most) s;
+    WITH d AS (DELETE FROM deliveries_default WHERE message_id = ANY(settled) RETURNING id)
+    SELECT array_agg(id) INTO gone FROM d;
+    DELETE FROM attempts WHERE delivery_id = ANY(gone);
+    DELETE FROM events WHERE delivery_id = ANY(gone);
+    DELETE FROM receipts WHERE delivery_id = ANY(gone);
+    DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
+    DELETE FROM messages WHERE id = ANY(settled);
+    RETURN coalesce(cardinality(gone), 0);
+END
+$$;
+REVOKE ALL ON FUNCTION delete_strays FROM PUBLIC;
+
+-- Erases the contents of up to at_most settled messages of a project in a range of ids, the last one excluded, and with
+-- the last of them the payloads of the range's receipts; returns the number of messages.
+CREATE FUNCTION erase_contents(project uuid, from_id uuid, before uuid, at_most integer)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    erased integer;
+BEGIN
+    WITH due AS (
+        SELECT m.id FROM messages m
+         WHERE m.project_id = project AND m.id >= from_id AND m.id < before AND m.content <> '{}'
+           AND NOT EXISTS (SELECT 1 FROM deliveries d
+                            WHERE d.message_id = m.id AND d.id >= from_id AND d.id < before AND d.due_at IS NOT NULL)
+         ORDER BY m.id LIMIT at_most
+    )
+    UPDATE messages m SET content = '{}', metadata = NULL FROM due
+     WHERE m.id = due.id AND m.id >= from_id AND m.id < before;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    IF erased < at_most THEN
+        UPDATE receipts SET payload = ''
+         WHERE project_id = project AND delivery_id >= from_id AND delivery_id < before AND payload <> '';
+    END IF;
+    RETURN erased;
+END
+$$;
+REVOKE ALL ON FUNCTION erase_contents FROM PUBLIC;
+
+-- What the gateway asks before it knows a project, with the rights of the owner.
+
+-- The projects in which a user has a role, as arrays of one length; null for none.
+CREATE FUNCTION roles_of_user(of_user uuid, OUT project_ids uuid[], OUT slugs text[], OUT roles text[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT array_agg(m.project_id), array_agg(p.slug), array_agg(m.role)
+      FROM memberships m JOIN projects p ON p.id = m.project_id
+     WHERE m.user_id = of_user AND p.deleted_at IS NULL
+$$;
+REVOKE ALL ON FUNCTION roles_of_user FROM PUBLIC;
+
+-- The project of the invitation with this token, valid or not; null without one.
+CREATE FUNCTION project_of_invitation(hash bytea)
+RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT project_id FROM invitations WHERE token_hash = hash
+$$;
+REVOKE ALL ON FUNCTION project_of_invitation FROM PUBLIC;

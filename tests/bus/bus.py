@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.consumer import Consumer
 from tests.polling import wait_until
 
 
 @asynccontextmanager
 async def an_admin(bootstrap):
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    client = AIOKafkaAdminClient(**KafkaConnection.to(bootstrap).options())
     await client.start()
     try:
         yield client
@@ -23,7 +24,7 @@ async def an_admin(bootstrap):
 @asynccontextmanager
 async def a_producer(bootstrap, **options):
     """The client of another program."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, **{"linger_ms": 0} | options)
+    producer = AIOKafkaProducer(**KafkaConnection.to(bootstrap).options(), **{"linger_ms": 0} | options)
     await producer.start()
     try:
         yield producer
@@ -44,7 +45,7 @@ async def numbers(bootstrap, topic, count, **fields):
 
 async def read_all(bootstrap, topic, count):
     """The first ``count`` records of a topic."""
-    reader = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    reader = AIOKafkaConsumer(topic, **KafkaConnection.to(bootstrap).options(), auto_offset_reset="earliest")
     await reader.start()
     try:
         async with asyncio.timeout(20):
@@ -96,7 +97,7 @@ class Handler:
 async def consuming(bootstrap, topic, group, handler, **options):
     """A consumer that runs until the block ends."""
     topics = [topic] if isinstance(topic, str) else topic
-    consumer = Consumer(topics, handler, servers=bootstrap, group=group, **options)
+    consumer = Consumer(topics, handler, kafka=KafkaConnection.to(bootstrap), group=group, **options)
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer

@@ -6,6 +6,7 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import open_publisher
 from tests.bus.bus import an_admin
 from tests.polling import wait_until
@@ -66,5 +67,5 @@ def group():
 
 @pytest.fixture
 async def publisher(kafka_bootstrap):
-    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+    async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
         yield publisher

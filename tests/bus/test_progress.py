@@ -3,6 +3,7 @@
 import pytest
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.progress import QueueProgress
 from sluice.bus.topics import Group, Topic
 from sluice.model.message import Channel
@@ -30,7 +31,7 @@ async def nothing_is_committed(admin):
 
 @pytest.fixture
 def progress(kafka_bootstrap):
-    return QueueProgress(kafka_bootstrap)
+    return QueueProgress(KafkaConnection.to(kafka_bootstrap))
 
 
 async def read_by(bootstrap, admin, group, topic, count):
@@ -118,4 +119,4 @@ async def test_a_recreated_topic_is_read_from_its_beginning(kafka_bootstrap, adm
 
 async def test_without_a_broker_the_progress_is_unknown():
     with pytest.raises(KafkaError):
-        await QueueProgress(f"127.0.0.1:{free_port()}").low_watermarks()
+        await QueueProgress(KafkaConnection.to(f"127.0.0.1:{free_port()}")).low_watermarks()

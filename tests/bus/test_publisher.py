@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher, wait_for_acks
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import read_all
@@ -82,7 +83,7 @@ async def test_with_one_refused_record_not_all_are_acknowledged(publisher, topic
 
 
 async def test_records_in_the_queue_are_published_before_the_end(kafka_bootstrap, topic):
-    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+    async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
         results = [publisher.publish(topic, b"key", str(number).encode()) for number in range(1000)]
 
     assert all(result.done and not result.error for result in results)
@@ -99,14 +100,14 @@ async def test_a_full_queue_refuses_at_once():
 
 
 async def test_results_fail_when_the_broker_never_responds(unreachable):
-    async with open_publisher(unreachable, name="test") as publisher:
+    async with open_publisher(KafkaConnection.to(unreachable), name="test") as publisher:
         results = [publisher.publish("any", b"key", b"value") for _ in range(3)]
 
     assert not await asyncio.wait_for(wait_for_acks(results), timeout=1)
 
 
 async def test_results_fail_for_a_topic_that_does_not_exist(kafka_bootstrap):
-    async with open_publisher(kafka_bootstrap, name="test") as publisher:
+    async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
         missing = publisher.publish("test.no-such-topic", b"key", b"value")
         behind = publisher.publish("test.no-such-topic", b"key", b"value")
 

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 from faststream import AckPolicy
 
-from sluice.bus.subscriber import SubscriberRunner
+from sluice.bus.connection import KafkaConnection
+from sluice.bus.subscriber import SubscriberRunner, subscribe_to_batches
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import a_producer, committed, is_committed, numbers
 from tests.polling import wait_until
@@ -37,14 +38,8 @@ async def running(bootstrap, topic, group, handler, policy=AckPolicy.NACK_ON_ERR
     """A runner with one batch subscriber until the block ends."""
 
     def declare(broker):
-        subscriber = broker.subscriber(
-            topic,
-            group_id=group,
-            batch=True,
-            batch_timeout_ms=50,
-            ack_policy=policy,
-            no_reply=True,
-            auto_offset_reset="earliest",
+        subscriber = subscribe_to_batches(
+            broker, topic, group=group, ack_policy=policy, auto_offset_reset="earliest", fetch_max_wait_ms=50
         )
 
         @subscriber
@@ -53,7 +48,7 @@ async def running(bootstrap, topic, group, handler, policy=AckPolicy.NACK_ON_ERR
 
         return subscriber
 
-    runner = SubscriberRunner(declare, servers=bootstrap, group=group)
+    runner = SubscriberRunner(declare, kafka=KafkaConnection.to(bootstrap), group=group)
     async with consuming(runner):
         yield runner
 

@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.topic_admin import ensure_topics, read_topic_specs
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port
@@ -34,33 +35,33 @@ async def has_partitions(admin, file, wanted):
 
 
 async def test_missing_topics_are_created(kafka_bootstrap, admin, topics_file):
-    done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
+    done = await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file))
 
     assert done == [f"created {topics_file.stem}.one", f"created {topics_file.stem}.two"]
     await wait_until(lambda: has_partitions(admin, topics_file, [2, 1]))
 
 
 async def test_a_second_call_changes_nothing(kafka_bootstrap, admin, topics_file):
-    await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
+    await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file))
 
-    assert await ensure_topics(kafka_bootstrap, topics_file) == []
+    assert await ensure_topics(KafkaConnection.to(kafka_bootstrap), topics_file) == []
 
 
 async def test_missing_partitions_are_added(kafka_bootstrap, admin, topics_file):
-    await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file))
+    await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file))
     await wait_until(lambda: has_partitions(admin, topics_file, [2, 1]))
 
-    done = await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
+    done = await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file, 4))
 
     assert done == [f"expanded {topics_file.stem}.one to 4 partitions"]
     await wait_until(lambda: has_partitions(admin, topics_file, [4, 1]))
 
 
 async def test_a_topic_with_more_partitions_than_specified_stays(kafka_bootstrap, admin, topics_file):
-    await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 4))
+    await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file, 4))
     await wait_until(lambda: has_partitions(admin, topics_file, [4, 1]))
 
-    assert await ensure_topics(kafka_bootstrap, a_list_of_topics(topics_file, 2)) == []
+    assert await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file, 2)) == []
 
 
 async def test_a_refused_topic_is_named_in_the_error(kafka_bootstrap, topics_file):
@@ -68,14 +69,14 @@ async def test_a_refused_topic_is_named_in_the_error(kafka_bootstrap, topics_fil
     file = a_list_of_topics(topics_file, more=f"  {third}: {{config: {{cleanup.policy: nonsense}}}}\n")
 
     with pytest.raises(SluiceError, match=third):
-        await ensure_topics(kafka_bootstrap, file)
+        await ensure_topics(KafkaConnection.to(kafka_bootstrap), file)
 
 
 async def test_an_unreachable_broker_is_named_in_the_error(topics_file):
     address = f"127.0.0.1:{free_port()}"
 
     with pytest.raises(SluiceError, match=f"could not be created at {address}"):
-        await ensure_topics(address, a_list_of_topics(topics_file))
+        await ensure_topics(KafkaConnection.to(address), a_list_of_topics(topics_file))
 
 
 @pytest.mark.parametrize(

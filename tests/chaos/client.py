@@ -18,6 +18,7 @@ import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from tests.chaos.cluster import Cluster
@@ -188,7 +189,9 @@ class Client:
             if self._producer is None:
                 # Idempotent, so that its own retries cannot write a record twice.
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._cluster.kafka, enable_idempotence=True, request_timeout_ms=8_000
+                    **KafkaConnection.to(self._cluster.kafka).options(),
+                    enable_idempotence=True,
+                    request_timeout_ms=8_000,
                 )
                 try:
                     await producer.start()

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
-from sluice.model.state import SETTLED
+from sluice.model.state import SETTLED, State, message_state
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import now
 
@@ -143,7 +143,7 @@ class ClientSession:
             await asyncio.sleep(0.1)
 
     async def states(self, tags: list[str]) -> dict[str, list[str]]:
-        """The states of the deliveries of each tag that the database has."""
+        """The statuses of the messages of each tag that the database has; a divided one has several deliveries."""
         try:
             connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -151,12 +151,15 @@ class ClientSession:
         try:
             rows = await connection.fetch(
                 "SELECT m.tags[1] AS tag, array_agg(d.state) AS states FROM messages m"
-                " JOIN deliveries d ON d.message_id = m.id WHERE m.tags[1] = ANY($1::text[]) GROUP BY 1",
+                " JOIN deliveries d ON d.message_id = m.id WHERE m.tags[1] = ANY($1::text[]) GROUP BY 1, m.id",
                 tags,
             )
         finally:
             connection.terminate()
-        return {row["tag"]: row["states"] for row in rows}
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["tag"], []).append(message_state(State(state) for state in row["states"]))
+        return found
 
 
 def in_future(seconds: float, since: datetime | None = None) -> str:
@@ -171,11 +174,11 @@ def check(requests: list[TrackedRequest], found: dict[str, list[str]]) -> list[s
     for request in requests:
         states = found.get(request.tag, [])
         if request.result in ("ok", "bus") and len(states) != 1:
-            faults.append(f"{request.tag}: accepted through {request.source}, and there are {len(states)} deliveries")
+            faults.append(f"{request.tag}: accepted through {request.source}, and there are {len(states)} messages")
         if request.result == "fail" and states:
             faults.append(f"{request.tag}: rejected with {request.status}, and it exists")
         if len(states) > 1:
-            faults.append(f"{request.tag}: {len(states)} deliveries for one request")
+            faults.append(f"{request.tag}: {len(states)} messages for one request")
         if any(state not in SETTLED for state in states):
             faults.append(f"{request.tag}: ends {states}")
         if request.cancelled and states != ["CANCELLED"]:

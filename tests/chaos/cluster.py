@@ -20,6 +20,7 @@ from sluice.runtime.settings import read_key_file
 from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher
 from sluice_launcher.local_stack import LocalStack
+from sluice_launcher.plan import kafka_login
 from sluice_launcher.process_info import free_port
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import role
@@ -33,7 +34,13 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the simulator signs with it
 ACCOUNT = "AC" + "0" * 32
 
 # Shorter than by default, so that a run ends in minutes; everything else is at its default.
-TIMING = {"SLUICE_UNKNOWN_OUTCOME_WAIT": "5", "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]"}
+# A server that hangs in SMTP holds a mail for ten seconds, and not for the ten minutes that the default allows.
+TIMING = {
+    "SLUICE_UNKNOWN_OUTCOME_WAIT": "5",
+    "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]",
+    "SLUICE_CALL_TIMEOUT": "10",
+    "SLUICE_URGENT_CALL_TIMEOUT": "10",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ def cluster(
         stack = LocalStack(folder / "system", roles=roles, testing=False, progress=progress)
         exits.callback(stack.stop)
         stack.start()
+        os.environ.update(kafka_login(stack.environment))
         project = asyncio.run(_configure(stack, simulation, endpoints, settings))
         running = Cluster(folder, stack, simulation, project)
         running.ports = {name: int(stack.addresses[name].rpartition(":")[2]) for name in roles}

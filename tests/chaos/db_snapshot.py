@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -34,11 +35,12 @@ class Delivery:
 
 @dataclass(slots=True)
 class DbSnapshot:
-    """All deliveries, by their id and by the tag of their request."""
+    """All deliveries, by their id and by the tag of their request, and the enabled providers of each channel."""
 
     by_id: dict[str, Delivery]
     by_tag: dict[str, list[Delivery]]
     messages: int
+    providers: dict[str, set[UUID]]
 
 
 async def load(cluster: Cluster) -> DbSnapshot:
@@ -56,6 +58,7 @@ async def load(cluster: Cluster) -> DbSnapshot:
         attempts = await connection.fetch("SELECT * FROM attempts ORDER BY delivery_id, number")
         events = await connection.fetch("SELECT * FROM events ORDER BY delivery_id, sequence")
         messages = await connection.fetchval("SELECT count(*) FROM messages")
+        enabled = await connection.fetch("SELECT channel, id FROM providers WHERE enabled AND deleted_at IS NULL")
     finally:
         await connection.close()
     found = {row["id"].hex: _delivery(row) for row in rows if row["id"] is not None}
@@ -66,7 +69,10 @@ async def load(cluster: Cluster) -> DbSnapshot:
     by_tag: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in found.values():
         by_tag[delivery.tag].append(delivery)
-    return DbSnapshot(found, by_tag, messages)
+    providers: dict[str, set[UUID]] = defaultdict(set)
+    for row in enabled:
+        providers[row["channel"]].add(row["id"])
+    return DbSnapshot(found, by_tag, messages, providers)
 
 
 def _delivery(row: Any) -> Delivery:

@@ -82,7 +82,10 @@ def targets_of(cluster: Cluster) -> dict[str, Target]:
     found: dict[str, Target] = {}
     for name in SERVICES:
         port = int(where[name].rpartition(":")[2].partition("/")[0])
-        found[name] = _managed(cluster, name, partial(getattr(probes, name), "127.0.0.1", port))
+        probe = getattr(probes, name)
+        if name == "kafka":
+            probe = partial(probes.kafka_with_login, cluster.stack.environment["SLUICE_KAFKA_PASSWORD"])
+        found[name] = _managed(cluster, name, partial(probe, "127.0.0.1", port))
     for name, port in cluster.ports.items():
         probe = partial(probes.http, "127.0.0.1", port)
         found[name] = _replica(cluster, name, probe) if name in cluster.replicas else _managed(cluster, name, probe)

@@ -29,6 +29,15 @@ UNKNOWN_BEHAVIOURS = {
     "drip",
     "garbage",
 }
+DEFINITE_OUTCOMES = {
+    "accept": {"accepted"},
+    "reject": {"recipient_rejected", "declined"},  # some providers refuse messages only
+    "decline": {"declined"},
+    "decline-account": {"declined"},
+    "throttle": {"throttled"},
+    "fault": {"provider_fault"},
+    "auth": {"auth_failed"},
+}
 SERVICES = ("postgres", "kafka", "redis")
 _LISTED = 50
 
@@ -315,6 +324,44 @@ def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span])
                 findings.counts["unknown_by_fault"] += 1
             else:
                 findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is unknown without a cause")
+    return findings
+
+
+def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
+    """Every definite outcome is the one that the provider's answer means.
+
+    Attempts with several calls are not compared.
+    """
+    findings = Findings()
+    said: dict[str, list[str]] = defaultdict(list)
+    for line in read(path):
+        said[line["reference"]].append(line["behaviour"])
+    for delivery in snapshot.by_id.values():
+        for attempt in delivery.attempts:
+            behaviours = said.get(attempt["client_reference"], [])
+            if attempt["outcome"] in ("unknown", None) or len(behaviours) != 1:
+                continue
+            findings.counts[f"outcome {attempt['outcome']}"] += 1
+            expected = DEFINITE_OUTCOMES.get(behaviours[0], {attempt["outcome"]})
+            if attempt["outcome"] not in expected:
+                what = f"attempt {attempt['number']} is {attempt['outcome']}, and the provider's answer {behaviours[0]}"
+                findings.add("I3", f"{delivery.id}: {what}")
+    return findings
+
+
+def check_failovers(snapshot: DbSnapshot) -> Findings:
+    """A delivery fails only when its recipient was rejected, or when every provider was tried in its last round."""
+    findings = Findings()
+    for delivery in snapshot.by_id.values():
+        if delivery.state != "FAILED" or delivery.sandbox:
+            continue
+        findings.counts["failed"] += 1
+        if any(attempt["outcome"] == "recipient_rejected" for attempt in delivery.attempts):
+            continue
+        last_round = max((attempt["retry_round"] for attempt in delivery.attempts), default=0)
+        tried = {one["provider_id"] for one in delivery.attempts if one["retry_round"] == last_round}
+        if not snapshot.providers[delivery.channel] <= tried:
+            findings.add("failover", f"{delivery.id}: failed before every provider was tried")
     return findings
 
 

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.topics import Group, Topic
 from tests.chaos.cluster import Cluster
 
@@ -80,7 +81,7 @@ async def wait_until_quiescent(
 
 async def lag(servers: str) -> dict[Topic, int]:
     """Records that the consumer group of each topic has not committed."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=8_000)
+    admin = AIOKafkaAdminClient(**KafkaConnection.to(servers).options(), request_timeout_ms=8_000)
     await admin.start()
     try:
         committed: dict[TopicPartition, int] = {}
@@ -93,7 +94,7 @@ async def lag(servers: str) -> dict[Topic, int]:
     partitions = [
         TopicPartition(topic["topic"], one["partition"]) for topic in described for one in topic["partitions"]
     ]
-    reader = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, request_timeout_ms=8_000)
+    reader = AIOKafkaConsumer(**KafkaConnection.to(servers).options(), group_id=None, request_timeout_ms=8_000)
     await reader.start()
     try:
         ends = await reader.end_offsets(partitions)

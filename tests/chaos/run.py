@@ -158,6 +158,8 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_calls(running.simulation.calls, clients, known),
         oracle.check_receipts(running.simulation.receipts, known),
         oracle.check_unknown_attempts(running.simulation.calls, known, spans),
+        oracle.check_outcomes(running.simulation.calls, known),
+        oracle.check_failovers(known),
         _check_end(seen, report),
         _check_recovery(recovered, size.recovered_within),
     ]

@@ -31,6 +31,9 @@ FAULTS = {
     "fault": 0.03,
     "throttle": 0.008,
     "hang": 0.002,
+    "reject": 0.004,
+    "decline": 0.01,
+    "decline-account": 0.006,
 }
 RECEIPTS = {"kinds": ["sent", "delivered"], "delay": 0.3, "interval": 0.2, "copies": 2, "forged": ["wrong-key"]}
 

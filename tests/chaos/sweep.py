@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.topics import Group
 from sluice.runtime.errors import SluiceError
 from sluice_cli.verification import verify
@@ -43,7 +44,9 @@ GROUPS = {
 # Shorter than by default: a step waits for leases, rounds and receipts.
 TIMING = {
     "SLUICE_ATTEMPT_LEASE": "3",
-    "SLUICE_PROVIDER_TIMEOUT": "1.9",
+    "SLUICE_HTTP_TIMEOUT": "1.9",
+    "SLUICE_CALL_TIMEOUT": "1.9",
+    "SLUICE_URGENT_CALL_TIMEOUT": "1.9",
     "SLUICE_REQUEUE_AFTER": "2",
     "SLUICE_UNKNOWN_OUTCOME_WAIT": "1",
     "SLUICE_SAME_KEY_RETRY_DELAY": "0.5",
@@ -192,7 +195,7 @@ async def _restart_role(running: Cluster, before: dict[str, Identity | None], fi
 
 
 async def _leave_group(servers: str, group: Group) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=5_000)
+    admin = AIOKafkaAdminClient(**KafkaConnection.to(servers).options(), request_timeout_ms=5_000)
     await admin.start()
     try:
         (described,) = await admin.describe_consumer_groups([group.value])
@@ -246,7 +249,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
 @asynccontextmanager
 async def client(running: Cluster, name: str) -> AsyncIterator[ClientSession]:
     """A client with a session and a producer of its own."""
-    producer = AIOKafkaProducer(bootstrap_servers=running.kafka, enable_idempotence=True)
+    producer = AIOKafkaProducer(**KafkaConnection.to(running.kafka).options(), enable_idempotence=True)
     await producer.start()
     timeout = aiohttp.ClientTimeout(total=ANSWER)
     try:

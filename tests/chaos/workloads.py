@@ -91,6 +91,15 @@ async def exhausted(client: ClientSession, channel: str) -> None:
     await asyncio.sleep(0.5)
 
 
+async def divided(client: ClientSession, channel: str) -> None:
+    """Mails of which one recipient is refused, whatever the channel: no other one has envelopes."""
+    del channel
+    preferred = client.cluster.project.named("smtp-a")
+    for _ in range(3):
+        await client.send("email", preferred_provider=preferred, cc=["reject+cc@far.example"])
+    await asyncio.sleep(0.3)
+
+
 async def expiry(client: ClientSession, channel: str) -> None:
     """Messages that expire as soon as they are due."""
     for wait in (0.5, 0.9, 1.3):
@@ -199,6 +208,7 @@ POINTS: Mapping[str, Workload] = {
     "lease.renewed": slow,
     "settle.before_write": http,
     "settle.written": http,
+    "settle.divided": divided,
     "settle.before_reroute": exhausted,
     "settle.rerouted": exhausted,
     "outbox.published": http,

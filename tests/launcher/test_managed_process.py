@@ -148,3 +148,64 @@ async def test_a_stop_ends_the_pause_before_a_restart(managed):
         await subject.stop()
 
         assert subject.state is ProcessState.STOPPED
+
+
+async def test_f4_the_state_follows_readiness_while_the_process_runs(managed):
+    ready = True
+
+    async def probe():
+        return ready
+
+    async with managed(SLEEPER, probe=probe) as subject:
+        subject.start()
+        await subject.wait_ready()
+        ready = False
+        await until(lambda: subject.state is ProcessState.NOT_READY)
+        ready = True
+        await until(lambda: subject.state is ProcessState.READY)
+
+        assert subject.restarts == 0
+
+
+async def test_f4_a_probe_that_raises_counts_as_not_ready(managed):
+    faults = [OSError("no descriptor"), RuntimeError("a bug")]
+
+    async def probe():
+        if faults:
+            raise faults.pop()
+        return True
+
+    async with managed(SLEEPER, probe=probe) as subject:
+        subject.start()
+        await subject.wait_ready()
+
+        assert subject.state is ProcessState.READY
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), RuntimeError("a bug")])
+async def test_f2_a_process_that_could_not_be_started_is_tried_again(managed, fault):
+    faults = [fault, fault]
+
+    async def prepare(_):
+        if faults:
+            raise faults.pop()
+
+    async with managed(SLEEPER, prepare=prepare) as subject:
+        subject.start()
+        await until(lambda: subject.state is ProcessState.READY)
+
+        assert subject.restarts == 2
+
+
+async def test_f2_a_start_ends_the_pause_before_a_restart(managed, monkeypatch):
+    monkeypatch.setattr("sluice_launcher.managed_process.INITIAL_BACKOFF", 600.0)
+    async with managed(SLEEPER) as subject:
+        subject.start()
+        await subject.wait_ready()
+        os.kill(subject.identity.pid, signal.SIGKILL)
+        await until(lambda: subject.state is ProcessState.CRASHED)
+
+        subject.start()
+        await subject.wait_ready()
+
+        assert subject.restarts == 1

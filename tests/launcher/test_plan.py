@@ -158,7 +158,7 @@ def test_every_role_has_its_own_login_and_only_a_migration_has_the_owners(tmp_pa
     }
     passwords = {urlsplit(dsn).username: urlsplit(dsn).password for dsn in found.values() if dsn}
     assert len({*passwords.values(), "s"}) == len(passwords) + 1
-    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "logins").iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("postgres-*.password")} == {0o600}
     assert urlsplit(environment(plan)["SLUICE_POSTGRES_DSN"]).username == "sluice_operator"
     assert owner_environment(plan)["SLUICE_POSTGRES_OWNER_DSN"] == OWNER_DSN["SLUICE_POSTGRES_OWNER_DSN"]
 

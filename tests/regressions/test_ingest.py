@@ -108,11 +108,11 @@ def a_record(value, offset=7, timestamp=1_700_000_000_000):
 
 @pytest.fixture
 async def consume(gateway):
-    async def authenticate(_):
+    async def authenticate_record(_headers, _body):
         return gateway.principal
 
     ingress = SendRequestConsumer(
-        SimpleNamespace(authenticate=authenticate), gateway.ingest, FakePublisher(), max_body=100_000
+        SimpleNamespace(authenticate_record=authenticate_record), gateway.ingest, FakePublisher(), max_body=100_000
     )
 
     async def process(*records):

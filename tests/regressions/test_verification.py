@@ -11,7 +11,8 @@ import pytest
 from sluice_launcher import parent_death_signal
 from tests.repository.files import ROOT
 
-pytestmark = pytest.mark.server
+# One after the other: beside each other, whole systems under load measure the machine.
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("verification")]
 
 INHERITED = {"SLUICE_CACHE_DIR", "SLUICE_JAVA", "SLUICE_MAVEN_MIRROR"}
 
@@ -28,7 +29,7 @@ SOME_STEPS = (
     "settle.written:2:sms",
     "outbox.published:1:email",
 )
-SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry")
+SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry", "failing")
 
 
 def run_chaos(tmp_path, *arguments):

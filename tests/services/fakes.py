@@ -85,7 +85,7 @@ class FakeTransport:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def exchange(self, request, *, deadline):
+    async def exchange(self, request, *, deadline, on_progress):
         self.requests.append(request)
         await self.gate.wait()
         if isinstance(self.response, Exception):

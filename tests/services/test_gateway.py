@@ -1,7 +1,10 @@
 """The gateway in process: authentication, responses, and the text of errors."""
 
 import asyncio
+import base64
+import hashlib
 import json
+import os
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -10,22 +13,29 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.asgi import create_asgi
+from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
-from gateway.auth.permissions import Role
+from gateway.auth.login_throttle import LocalCounters, LoginThrottle
+from gateway.auth.mailer import Mailer
+from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
+from gateway.auth.sessions import SessionAuthenticator
+from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Services
+from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
+from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.logins import GATEWAY
+from sluice.store.record_signatures import sign_record
 from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
@@ -41,22 +51,36 @@ async def check_documented(response):
     openapi_check.check(response)
 
 
+def an_accounts(pool, config, authenticator):
+    """What people need to log in, with counters of this process."""
+    sessions = SessionAuthenticator(config, pool)
+    return Accounts(
+        access=Access(authenticator, sessions, pool, public_url=None),
+        sessions=sessions,
+        passwords=Passwords(),
+        throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),
+        mailer=Mailer(None, None),
+        dashboard_url="http://gateway",
+    )
+
+
 class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
-    def __init__(self, owner_pool, pool, config, bus):
+    def __init__(self, owner_pool, pool, config, bus, max_body=MAX_BODY):
         self.pool, self.config, self.bus = owner_pool, config, bus
         self.ingest = MessageIngest(
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
         self.outbox = OutboxPublisher(pool, bus)
         self.receipts = ReceiptEndpoint(
-            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None
+            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None, links={}
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
-        self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=MAX_BODY)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox)
-        self.app = create_asgi(services, max_request_bytes=MAX_BODY, ready=lambda: None)
+        self.accounts = an_accounts(pool, config, self.authenticator)
+        self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
+        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
@@ -100,7 +124,9 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
         gateway = Gateway(pool, role_pools.gateway, config, bus)
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
-            for service in (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts):
+            accounts = gateway.accounts
+            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
+            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
                 await services.enter_async_context(service.running())
             yield gateway
         await gateway.client.aclose()
@@ -289,6 +315,91 @@ async def test_a_body_of_undeclared_length_that_is_too_large_is_refused(gateway)
 
 async def test_a_compressed_body_is_refused(gateway):
     error_of(await gateway.post(content_encoding="gzip"), 400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("coding", ["Identity", "IDENTITY", "identity, identity", ""])
+async def test_f21_codings_are_compared_without_case(gateway, coding):
+    assert (await gateway.post(content_encoding=coding)).status_code == 201
+
+
+@pytest.mark.parametrize("coding", ["GZIP", "gzip, identity", "identity, br", "x"])
+async def test_f21_a_coding_in_any_case_is_refused(gateway, coding):
+    error_of(await gateway.post(content_encoding=coding), 400, "VALIDATION_ERROR")
+
+
+async def test_f20_an_idempotency_key_is_the_same_in_header_and_body(gateway):
+    first = await gateway.post(as_json(a_body(idempotency_key="clé-1")))
+    header = {"idempotency-key": "clé-1".encode()}
+
+    again = await gateway.ask("POST", "/v1/messages/channel", content=as_json(a_body()), headers=header)
+    both = await gateway.ask(
+        "POST", "/v1/messages/channel", content=as_json(a_body(idempotency_key="clé-1")), headers=header
+    )
+
+    assert [answer.json()["id"] for answer in (again, both)] == [first.json()["id"]] * 2
+    assert await gateway.count() == 1
+
+
+async def test_f20_an_idempotency_key_that_is_not_utf_8_is_refused(gateway):
+    answer = await gateway.ask(
+        "POST", "/v1/messages/channel", content=as_json(a_body()), headers={"idempotency-key": "clé".encode("latin-1")}
+    )
+
+    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == "idempotency_key"
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "X-SendPipe-Key", "Content-Encoding"])
+async def test_f20_a_header_that_is_repeated_with_another_value_is_refused(gateway, name):
+    headers = [("x-sendpipe-key", gateway.key), ("content-type", "application/json"), (name, "one"), (name, "other")]
+
+    answer = await gateway.client.post("/v1/messages/channel", content=as_json(a_body()), headers=headers)
+
+    assert name in error_of(answer, 400, "VALIDATION_ERROR")["message"].replace("Sendpipe", "SendPipe")
+    assert await gateway.count() == 0
+
+
+async def test_a_header_may_be_repeated_with_the_same_value(gateway):
+    headers = (
+        [("x-sendpipe-key", gateway.key)] * 2 + [("idempotency-key", "a")] * 2 + [("accept", "a"), ("accept", "b")]
+    )
+
+    assert (await gateway.client.post("/v1/messages/channel", content=as_json(a_body()), headers=headers)).is_success
+
+
+async def test_u5_a_null_field_is_an_absent_field(gateway):
+    first = await gateway.post(as_json(a_body() | {"cc": None, "tags": None, "html": None}), idempotency_key="k")
+
+    again = await gateway.post(as_json(a_body()), idempotency_key="k")
+
+    assert (first.status_code, again.json()["id"]) == (201, first.json()["id"])
+
+
+async def test_f17_a_large_message_may_wait_longer_for_the_database_than_a_small_one(gateway, monkeypatch):
+    monkeypatch.setattr(ingest, "_DB_TIMEOUT", 0.05)
+    monkeypatch.setattr(ingest, "_DB_RATE", 1_000)  # bytes a second
+    monkeypatch.setattr(ingest, "_LARGE", 10_000)
+    async with gateway.pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE messages")
+        large = asyncio.create_task(gateway.post(as_json(a_body(text="x" * 60_000))))
+
+        error_of(await gateway.post(), 503, "UNAVAILABLE")
+
+    assert (await large).status_code == 201
+
+
+async def test_f17_a_request_of_nearly_the_stated_limit_is_stored(pool, role_pools, store_database, bus, monkeypatch):
+    with_a_patient_gateway(monkeypatch)
+    content = os.urandom(19_000_000)
+    body = as_json(a_body(attachments=[{"filename": "a.bin", "content": base64.b64encode(content).decode()}]))
+    async with ConfigCache().subscribed(store_database) as config:
+        gateway = Gateway(pool, role_pools.gateway, config, bus, max_body=26_214_400)
+        gateway.key = await gateway.new_project()
+        async with gateway.authenticator.running(), gateway.ingest.running(), gateway.client:
+            answer = await gateway.post(body)
+
+    assert answer.status_code == 201
+    stored = await pool.fetchrow("SELECT length(content) AS size, sha256 FROM attachments")
+    assert tuple(stored) == (19_000_000, hashlib.sha256(content).hexdigest())
 
 
 async def test_the_field_at_fault_is_named(gateway):
@@ -516,6 +627,53 @@ async def test_method_not_allowed_is_answered_in_the_envelope(gateway, method, p
     assert (answer.status_code, set(answer.json())) == (405, {"error"})
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        *[(method, "/v1/messages/channel", "POST") for method in ("GET", "PUT", "OPTIONS", "HEAD", "PATCH")],
+        ("POST", "/v1/messages/msg_x", "GET, HEAD"),
+        ("OPTIONS", "/v1/messages/msg_x", "GET, HEAD"),
+        ("GET", "/v1/messages/msg_x/cancel", "DELETE"),
+        ("DELETE", "/v1/receipts/prv_x", "GET, HEAD, POST"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("POST", "/project.openapi.json", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/errors", "GET, HEAD"),
+    ],
+)
+async def test_f15_a_405_names_the_methods_of_the_path(gateway, method, path, allow):
+    answer = await gateway.ask(method, path)
+
+    assert (answer.status_code, ", ".join(sorted(answer.headers["allow"].split(", ")))) == (405, allow)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/messages/channel/", "/v1/messages/msg_x/", "/v1/messages/msg_x/cancel/", "/v1/receipts/prv_x/"),
+        *("/openapi.json/", "/healthz/", "/errors/", "/project.openapi.json/", "//v1/messages/channel"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_f14_a_slash_at_the_end_is_not_found_and_never_a_redirect(gateway, method, path):
+    answer = await gateway.client.request(
+        method, path, headers={"host": "evil.example", "x-forwarded-proto": "https", "x-sendpipe-key": gateway.key}
+    )
+
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+    assert "evil" not in answer.text + str(answer.headers)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/errors", "/openapi.json", "/v1/messages/{id}", "/v1/messages/msg_x"])
+async def test_u13_head_is_get_without_the_content(gateway, path):
+    path = path.format(id=(await gateway.post()).json()["id"])
+    whole = await gateway.ask("GET", path)
+
+    head = await gateway.ask("HEAD", path)
+
+    assert (head.status_code, head.content, head.headers) == (whole.status_code, b"", whole.headers)
+
+
 async def test_a_message_is_cancelled_once(gateway):
     message_id = (await gateway.post()).json()["id"]
 
@@ -585,6 +743,58 @@ def dead_letters(gateway):
     return [json.loads(value) for value in gateway.bus.on("dead.letters")]
 
 
+def a_signed_record(gateway, value=None, *, key=None, at=None, **changes):
+    value = as_json(a_body()) if value is None else value
+    headers = sign_record(key or gateway.key, value, idempotency_key="signed-1", now=at or utc_now())
+    pairs = tuple((name, text.encode()) for name, text in (headers | changes).items())
+    return a_record(gateway, value, headers=pairs)
+
+
+async def test_finding_8_a_signed_record_is_accepted_without_the_key(gateway):
+    record, copy = a_signed_record(gateway), a_signed_record(gateway)
+    await consume(gateway, record, copy)
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+    assert not any(gateway.key.encode() in (value or b"") for _, value in record.headers)
+
+
+async def test_finding_8_a_record_signed_with_a_new_key_is_accepted_at_once(gateway):
+    await consume(gateway, a_signed_record(gateway, key=await gateway.new_project("other")))
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": OTHER_KEY},
+        {"at": utc_now() - timedelta(hours=25)},
+        {"x-sendpipe-signature": "v1,AAAA"},
+        {"x-sendpipe-key-id": "aaaaaaaaaaaa"},
+        {"x-sendpipe-key-id": ""},
+        {"x-sendpipe-key-id": "\x00"},
+        {"idempotency-key": "another"},
+    ],
+    ids=["unknown key", "old", "false", "unknown id", "no id", "no text", "another idempotency key"],
+)
+async def test_finding_8_a_falsely_signed_record_is_dead_lettered(gateway, changes):
+    await consume(gateway, a_signed_record(gateway, **changes))
+
+    (letter,) = dead_letters(gateway)
+    assert letter["reason"].startswith("UNAUTHORIZED")
+    assert await gateway.count() == 0
+
+
+async def test_records_with_a_plain_key_can_be_refused(gateway):
+    gateway.authenticator._accepts_plain_keys = False
+
+    await consume(gateway, a_record(gateway), a_signed_record(gateway))
+
+    (letter,) = dead_letters(gateway)
+    assert "have to be signed" in letter["reason"]
+    assert await gateway.count() == 1
+
+
 async def test_a_record_is_accepted_like_a_request(gateway):
     await consume(gateway, a_record(gateway))
 
@@ -644,6 +854,48 @@ async def test_a_record_with_invalid_headers_is_dead_lettered(gateway, headers, 
     (letter,) = dead_letters(gateway)
     assert letter["reason"].startswith(reason)
     assert await gateway.count() == 0
+
+
+def a_keyed_record(gateway, *keys, value=None, **changes):
+    headers = (("x-sendpipe-key", gateway.key.encode()), *(("idempotency-key", key) for key in keys))
+    return a_record(gateway, value, headers=headers, **changes)
+
+
+async def test_f10_of_the_bus_binary_idempotency_keys_are_refused_and_never_one_request(gateway):
+    keys = (b"\xff\xfe\xfd", b"\xf0\xf1\xf2", "clé".encode("latin-1"))
+
+    await consume(gateway, *[a_keyed_record(gateway, key, offset=offset) for offset, key in enumerate(keys)])
+
+    assert (await gateway.count(), len(dead_letters(gateway))) == (0, 3)
+    rejected = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert {(event.code, event.field) for event in rejected} == {("VALIDATION_ERROR", "idempotency_key")}
+
+
+async def test_f10_of_the_bus_a_header_that_is_repeated_with_another_value_is_refused(gateway):
+    await consume(gateway, a_keyed_record(gateway, b"one", b"other"))
+
+    assert await gateway.count() == 0
+    (letter,) = dead_letters(gateway)
+    assert letter["reason"] == "VALIDATION_ERROR: The idempotency-key header is repeated with different values."
+    assert len(gateway.bus.on("delivery.events")) == 1
+
+
+@pytest.mark.parametrize("name", ["x-sendpipe-key", "schema-version"])
+async def test_f10_of_the_bus_no_header_is_read_while_it_has_two_values(gateway, name):
+    headers = (("x-sendpipe-key", gateway.key.encode()), (name.title(), b"2"), (name, b"1"))
+
+    await consume(gateway, a_record(gateway, headers=headers))
+
+    assert await gateway.count() == 0
+    assert "different values" in dead_letters(gateway)[0]["reason"]
+
+
+async def test_f20_an_idempotency_key_beyond_ascii_is_one_key_over_http_and_kafka(gateway):
+    await gateway.post(as_json(a_body(idempotency_key="clé-1")))
+
+    await consume(gateway, a_keyed_record(gateway, "clé-1".encode(), "clé-1".encode()))
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
 
 
 async def test_an_invalid_record_waits_until_kafka_accepts_its_dead_letter(gateway):

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
-from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.receipts.endpoint import ReceiptEndpoint, may_fetch
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import MAX_PAYLOAD
 from sluice.model import ids
@@ -18,6 +18,7 @@ from sluice.model.outcome import Unknown
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers import registry
+from sluice.providers.account import Account
 from sluice.providers.contract import (
     Credentials,
     DeliveryReceipt,
@@ -57,9 +58,11 @@ def parse_webhook(
     if "certificate" in body:
         url = body["certificate"]
         if url not in fetched:
-            return WebhookReply(fetch=url)
+            return WebhookReply(fetch=url, cacheable=body.get("cacheable", False))
+        if body.get("forged"):
+            raise InvalidReceiptSignatureError
         return WebhookReply(answer=WebhookAnswer(202, fetched[url]))
-    return WebhookReply([event_of(one) for one in body["events"]])
+    return WebhookReply([event_of(one) for one in body["events"]], token=body.get("token"))
 
 
 def event_of(one):
@@ -128,7 +131,7 @@ def packages(monkeypatch):
 async def endpoint(store, bus, packages):
     outbox = OutboxPublisher(store.gateway, bus)
     receipts = ReceiptEndpoint(
-        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test"
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))
@@ -247,6 +250,38 @@ async def test_any_other_url_is_not_read(endpoint, packages, certificates, path)
     assert (answer.status_code, paths) == (401, [])
 
 
+@pytest.mark.parametrize(("cacheable", "reads"), [(True, 1), (False, 3)])
+async def test_a_content_that_does_not_change_is_kept(endpoint, packages, certificates, cacheable, reads):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+
+    answers = [await endpoint.post({"certificate": f"{url}/cert", "cacheable": cacheable}) for _ in range(3)]
+
+    assert [(one.status_code, one.content) for one in answers] == [(202, b"certificate")] * 3
+    assert paths == ["/cert"] * reads
+
+
+async def test_only_a_content_that_verified_a_request_is_kept(endpoint, packages, certificates):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+
+    for _ in range(2):
+        forged = await endpoint.post({"certificate": f"{url}/cert", "cacheable": True, "forged": True})
+        assert forged.status_code == 401
+
+    assert paths == ["/cert"] * 2
+
+
+async def test_a_kept_content_is_read_again_after_an_hour(endpoint, packages, certificates, monkeypatch):
+    url, paths = certificates
+    packages["provider-signed"] = a_package(f"{url}/cert")
+    for now in (1.0, 3600.0, 3602.0, 7201.0):
+        monkeypatch.setattr("gateway.receipts.endpoint.monotonic", lambda now=now: now)
+        await endpoint.post({"certificate": f"{url}/cert", "cacheable": True})
+
+    assert paths == ["/cert"] * 2
+
+
 async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, packages, certificates):
     url, _ = certificates
     packages["provider-signed"] = a_package(r"http://127\.0\.0\.1:\d+/missing")
@@ -257,3 +292,65 @@ async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, pa
 @pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())], ids=["malformed", "unknown"])
 async def test_an_unknown_provider_is_not_found(endpoint, provider):
     assert (await endpoint.client.post(f"/v1/receipts/{provider}")).status_code == 404
+
+
+async def test_a_token_that_is_signed_in_place_of_the_body_stands_for_one_body(endpoint):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+    token = uuid4().hex
+    event = {"type": "opened", "reference": ids.attempt_reference(delivery_id, 1)}
+    forged = counted("forged")
+
+    first = await endpoint.post({"token": token, "events": [event | {"id": "r-1"}]})
+    repeat = await endpoint.post({"token": token, "events": [event | {"id": "r-1"}]})
+    replayed = await endpoint.post({"token": token, "events": [event | {"id": "r-2", "type": "bounced"}]})
+
+    assert [answer.status_code for answer in (first, repeat, replayed)] == [204, 204, 401]
+    assert counted("forged") == forged + 1
+    assert await endpoint.store.state(delivery_id) == "SENT"
+
+
+async def test_a_repeat_finds_the_attempt_that_its_first_sending_came_too_early_for(endpoint):
+    token, message = uuid4().hex, uuid4().hex
+    body = {"token": token, "events": [{"type": "delivered", "id": "r-1", "message": message}]}
+
+    early = await endpoint.post(body)
+    delivery_id = await endpoint.store.a_delivery_that_was(
+        SENT, outcome="accepted", provider_id=PROVIDER, receipt_ids=(message,), provider_message_id=message
+    )
+    repeat = await endpoint.post(body)
+
+    assert (early.status_code, repeat.status_code) == (404, 204)
+    assert await endpoint.store.state(delivery_id) == "DELIVERED"
+
+
+class OwnAddress(Credentials):
+    """An account that reaches the provider at another address."""
+
+    base_url: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url", "allowed"),
+    [
+        (None, "https://sns.test/a.pem", True),
+        (None, "https://other.test/a.pem", False),
+        ("http://127.0.0.1:9", "https://sns.test/a.pem", True),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9/a.pem", True),
+        ("http://127.0.0.1:9/aws/", "http://127.0.0.1:9/aws/a.pem", True),
+        ("http://127.0.0.1:9", "http://127.0.0.1:90/a.pem", False),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9@evil.test/a.pem", False),
+        ("http://127.0.0.1:9", "https://127.0.0.1:9/a.pem", False),
+        ("http://a.test", "http://aXtest/a.pem", False),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9/a\nb", False),
+    ],
+)
+def test_a_webhook_may_name_urls_of_its_package_and_below_the_accounts_own(base_url, url, allowed):
+    account = Account(PROVIDER, 1, a_package(r"https://sns\.test/.*"), OwnAddress(base_url=base_url))
+
+    assert may_fetch(account, url) is allowed
+
+
+def test_a_package_that_reads_no_urls_reads_none_of_the_accounts_own():
+    account = Account(PROVIDER, 1, a_package(), OwnAddress(base_url="http://127.0.0.1:9"))
+
+    assert not may_fetch(account, "http://127.0.0.1:9/a.pem")

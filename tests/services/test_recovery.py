@@ -182,3 +182,14 @@ async def test_an_empty_database_measures_as_zero(recovery):
 
     sizes = [value_of(one) for one in (metrics.BACKLOG_SIZE, metrics.OUTBOX_OLDEST_AGE, metrics.OLDEST_DUE_AGE)]
     assert sizes == [0, 0, 0]
+
+
+async def test_f8_a_task_and_its_row_have_the_same_enqueue_time(store, bus, recovery):
+    """The low watermark is read from tasks and compared with rows: a task with a later time would seem to be lost."""
+    message = a_backlogged_message()
+    await store.accept(message)
+
+    await recovery.run_once()
+
+    (task,) = [DeliveryTask.model_validate_json(value) for value in bus.on("deliveries.accepted")]
+    assert task.enqueued_at == (await store.pending(message.deliveries[0].id))["enqueued_at"]

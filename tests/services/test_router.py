@@ -12,7 +12,7 @@ from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
-from sluice.routing.probe_budget import PROBES_PER_WINDOW
+from sluice.routing.probe_budget import MAX_PROBES
 from sluice.runtime.clock import utc_now
 from tests.examples import NOON, a_candidate, a_policy, a_retry_handle, a_task, an_id, health_of, seconds
 from tests.polling import wait_until
@@ -40,7 +40,7 @@ def settlements():
 @pytest.fixture
 async def routing(bus, settlements, providers, health):
     routing = RoutingHandler(
-        config=SimpleNamespace(candidates=lambda *_: tuple(providers)),
+        config=SimpleNamespace(candidates=lambda *_: tuple(providers), providers={}),
         health=health,
         publisher=bus,
         settlements=settlements,
@@ -139,12 +139,69 @@ async def test_a_task_after_its_expiry_settles_as_expired(routing, settlements, 
 
 async def test_when_all_providers_were_attempted_the_next_round_is_scheduled(routing, settlements, providers):
     await route(
-        routing, a_live_task(attempt=3, attempted_providers=tuple(one.id for one in providers), last_error="503")
+        routing,
+        a_live_task(
+            attempt=3,
+            attempted_providers=tuple(one.id for one in providers),
+            errors={providers[0].id: "503", providers[1].id: "550 no"},
+            all_declined=False,
+        ),
     )
 
     (settlement,) = settlements.settled
     assert settlement.resolution.transition.type is EventType.POSTPONED
-    assert settlement.resolution.transition.detail == "all providers failed in retry round 1; last error: 503"
+    assert settlement.resolution.transition.detail == (
+        f"all providers failed in retry round 1: {providers[0].id}: 503; {providers[1].id}: 550 no"
+    )
+
+
+async def test_f2_when_every_provider_declined_the_delivery_fails_with_every_reason(
+    routing, settlements, bus, providers
+):
+    task = a_live_task(
+        attempt=3,
+        attempted_providers=tuple(one.id for one in providers),
+        errors={providers[0].id: "552 too big", providers[1].id: "413 too large"},
+        all_declined=True,
+    )
+
+    await route(routing, task)
+
+    (letter,) = [json.loads(value) for value in bus.on("dead.letters")]
+    assert settlements.kinds == [EventType.FAILED]
+    assert "552 too big" in letter["reason"]
+    assert "413 too large" in letter["reason"]
+
+
+async def test_routing_fault_2_a_wait_does_not_outlive_a_round_that_could_start(
+    routing, settlements, providers, health
+):
+    held, failed = providers
+    health[held.id] = health_of(held, "healthy", suspended_until=utc_now() + seconds(3600))
+
+    await route(routing, a_live_task(attempt=2, attempted_providers=(failed.id,), all_declined=False))
+
+    (settlement,) = settlements.settled
+    transition = settlement.resolution.transition
+    assert (transition.type, transition.next_round) == (EventType.POSTPONED, True)
+    assert transition.due_at < utc_now() + seconds(60)
+
+
+@pytest.mark.parametrize("changes", [{"retry_round": 50}, {"all_declined": True}, {"attempted_providers": ()}])
+async def test_a_delivery_waits_for_a_suspended_provider_that_alone_can_take_it(
+    routing, settlements, providers, health, changes
+):
+    until = utc_now() + seconds(600)
+    for one in providers if changes == {"attempted_providers": ()} else providers[:1]:
+        health[one.id] = health_of(one, "healthy", suspended_until=until)
+
+    await route(
+        routing,
+        a_live_task(**{"attempt": 2, "attempted_providers": (providers[1].id,), "all_declined": False} | changes),
+    )
+
+    (settlement,) = settlements.settled
+    assert (settlement.resolution.transition.due_at, settlement.resolution.transition.next_round) == (until, False)
 
 
 async def test_after_the_last_round_a_dead_letter_is_published(routing, settlements, bus, providers):
@@ -179,10 +236,10 @@ async def test_an_unhealthy_provider_receives_a_few_probes_only(routing, bus, pr
 
     assigned = [Assignment.model_validate_json(value) for value in bus.on("deliveries.email")]
     assert Counter(one.provider_id for one in assigned) == {
-        first.id: PROBES_PER_WINDOW,
-        second.id: 20 - PROBES_PER_WINDOW,
+        first.id: MAX_PROBES,
+        second.id: 20 - MAX_PROBES,
     }
-    assert {json.loads(one.routing_decision)["reason"] for one in assigned[:PROBES_PER_WINDOW]} == {"probe"}
+    assert {json.loads(one.routing_decision)["reason"] for one in assigned[:MAX_PROBES]} == {"probe"}
 
 
 async def test_a_delivery_is_deferred_until_the_suspension_ends(routing, settlements, providers, health):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from sluice.delivery.tokens import REFRESH_BEFORE, TokenCache
 from sluice.model.message import Channel
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Divided, Outcome, ProviderFault, Unknown
 from sluice.providers.account import Account
 from sluice.providers.contract import (
     Credentials,
@@ -119,7 +119,7 @@ class Client:
     def __init__(self, cache: TokenCache, account: Account) -> None:
         self.cache, self.account = cache, account
 
-    async def send(self, *, deadline: float = 10) -> Outcome:
+    async def send(self, *, deadline: float = 10) -> Outcome | Divided:
         return await self.cache.call(self.account, outbound(an_sms()), deadline=deadline)
 
 

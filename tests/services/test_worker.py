@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import orjson
@@ -10,18 +11,27 @@ import pytest
 
 from router.recovery import task_for
 from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
+from sluice.delivery import leases
+from sluice.delivery import worker as worker_module
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.model import ids
 from sluice.model.candidate import Candidate
-from sluice.model.message import DeliveryClass
+from sluice.model.message import Channel, DeliveryClass, Sms
+from sluice.model.outcome import Accepted, Scope, Throttled
 from sluice.model.state import EventType
+from sluice.providers.adapters import smtp as smtp_adapter
+from sluice.providers.adapters.messagepipe import CAPTURED
+from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import TransportKind
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
+from sluice.providers.sms_link import LinkedAccount
 from sluice.runtime.clock import utc_now
+from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
 from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
     PROJECT,
     a_message,
@@ -36,7 +46,7 @@ from tests.services.fakes import FakeRecord, FakeTransport
 
 ACCEPTED = SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as 12345")
 DOWN = SmtpReply(Phase.END_OF_DATA, 451, "4.3.0 try again")
-REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown", recipient=0)
+REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown")
 
 CIPHER = CredentialCipher(lambda: [bytes(32)])
 
@@ -127,16 +137,22 @@ def transport():
 
 
 @asynccontextmanager
-async def a_worker(harness, http=None, **policy):
+async def a_worker(harness, http=None, elsewhere=lambda package: False, links=None, **policy):
     async with SettlementWriter(harness.store.worker, harness.bus).running() as settlements:
         worker = Worker(
             db=harness.store.worker,
             config=harness.config,
             cipher=CIPHER,
-            transports={TransportKind.SMTP: harness.transport, TransportKind.HTTP: http},
+            transports={
+                TransportKind.SMTP: harness.transport,
+                TransportKind.HTTP: http,
+                TransportKind.SANDBOX: harness.transport,
+            },
             publisher=harness.bus,
             settlements=settlements,
             policy=WorkerPolicy(**policy),
+            elsewhere=elsewhere,
+            links=links,
         )
         async with worker.running():
             yield worker
@@ -506,6 +522,112 @@ async def test_a_late_failure_changes_nothing(harness, provider, transport):
     assert await harness.store.history(task.delivery_id) == ["accepted", "sending"]
 
 
+# -- slow calls ------------------------------------------------------------------------------------------------------
+
+
+class ProgressingTransport(FakeTransport):
+    """Reports progress with ``limit`` seconds for the next step, then waits as a FakeTransport does."""
+
+    limit = 60.0
+
+    async def exchange(self, request, *, deadline, on_progress):
+        on_progress(self.limit)
+        self.deadline = deadline
+        return await super().exchange(request, deadline=deadline, on_progress=on_progress)
+
+
+@pytest.fixture
+async def slow(store, bus, provider):
+    """A worker with a short lease and a provider that makes progress."""
+    harness = WorkerHarness(store, bus, StubConfig(provider), ProgressingTransport(ACCEPTED))
+    async with a_worker(harness, attempt_lease=1.5) as harness.worker:
+        yield harness
+
+
+async def due_at(harness, task):
+    return (await harness.store.pending(task.delivery_id))["due_at"]
+
+
+async def test_f12_a_slow_call_keeps_its_lease_and_not_its_record(slow, provider):
+    task = await slow.a_delivery()
+    record = slow.a_record(task, provider)
+    slow.transport.gate.clear()
+    await slow.worker.handle_batch([record])
+    await wait_until(lambda: slow.transport.requests)
+    claimed_until = await due_at(slow, task)
+
+    await wait_until(lambda: record.acked)
+    assert await due_at(slow, task) > claimed_until
+    assert (await slow.store.state(task.delivery_id), slow.worker.in_flight) == ("SENDING", 1)
+
+    slow.transport.gate.set()
+    await wait_until(lambda: slow.worker.in_flight == 0)
+    assert (await slow.store.state(task.delivery_id), len(slow.transport.requests)) == ("SENT", 1)
+
+
+async def test_f12_a_step_that_outlasts_its_limit_loses_the_lease(slow, provider, monkeypatch):
+    monkeypatch.setattr(leases, "_GRACE", 0.0)
+    slow.transport.limit = 0.1
+    task = await slow.a_delivery()
+    slow.transport.gate.clear()
+    await slow.worker.handle_batch([slow.a_record(task, provider)])
+
+    await wait_until(lambda: slow.transport.requests)
+    first = await due_at(slow, task)
+    await asyncio.sleep(2.0)  # more than the lease
+
+    assert await due_at(slow, task) == first < utc_now()
+    slow.transport.gate.set()
+    await wait_until(lambda: slow.worker.in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    ("delivery_class", "deadline"),
+    [(DeliveryClass.URGENT, 15.0), (DeliveryClass.STANDARD, 3600.0), (DeliveryClass.ONCE, 3600.0)],
+)
+async def test_f12_only_an_urgent_call_has_a_short_deadline(slow, provider, delivery_class, deadline):
+    await slow.handle(slow.a_record(await slow.a_delivery(delivery_class=delivery_class), provider))
+
+    assert slow.transport.deadline == deadline
+
+
+async def test_a_call_that_does_not_end_in_time_at_shutdown_is_cut_off(store, bus, provider):
+    harness = WorkerHarness(store, bus, StubConfig(provider), FakeTransport(ACCEPTED))
+    harness.transport.gate.clear()
+    async with SettlementWriter(store.worker, bus).running() as settlements:
+        worker = Worker(
+            db=store.worker,
+            config=harness.config,
+            cipher=CIPHER,
+            transports={TransportKind.SMTP: harness.transport},
+            publisher=bus,
+            settlements=settlements,
+            policy=WorkerPolicy(),
+        )
+        async with worker.running(drain_left=lambda: 0.3):
+            task = await harness.a_delivery()
+            record = harness.a_record(task, provider)
+            await worker.handle_batch([record])
+            await wait_until(lambda: harness.transport.requests)
+
+    pending = await store.pending(task.delivery_id)
+    assert (record.acked, pending["in_flight"], pending["state"]) == (False, True, "SENDING")
+
+
+async def test_a_throttled_recipient_does_not_hold_the_account_back(harness, provider, transport, monkeypatch):
+    outcome = Throttled("450 greylisted", None, Scope.RECIPIENT)
+    monkeypatch.setattr(worker_module, "_DEFAULT_THROTTLE", seconds(3600))
+    monkeypatch.setattr(smtp_adapter, "_classify", lambda reply: outcome if reply is DOWN else Accepted("1"))
+    transport.response = DOWN
+    await harness.handle(harness.a_record(await harness.a_delivery(), provider))
+    transport.response = ACCEPTED
+
+    task = await harness.a_delivery()
+    await harness.handle(harness.a_record(task, provider))
+
+    assert await harness.store.state(task.delivery_id) == "SENT"
+
+
 # -- same-key retries --------------------------------------------------------------------------------------------
 
 
@@ -516,7 +638,7 @@ class RecordingTransport:
         self.references = []
         self.responses = []
 
-    async def exchange(self, request, *, deadline):
+    async def exchange(self, request, *, deadline, on_progress):
         self.references.append(request.headers["Idempotency-Key"])
         response = self.responses.pop(0)
         if isinstance(response, Exception):
@@ -575,3 +697,78 @@ async def test_an_idempotent_provider_receives_a_new_reference_after_a_definite_
         await harness.handle(harness.a_record(harness.rerouted[-1], resend))
 
     assert recording.references == [ids.attempt_reference(task.delivery_id, number) for number in (1, 2)]
+
+
+async def test_an_assignment_whose_calls_another_worker_makes_is_passed_on_unchanged(store, bus, provider, transport):
+    harness = WorkerHarness(store, bus, StubConfig(provider), transport)
+    asked = []
+
+    def elsewhere(package):
+        asked.append(package)
+        return len(asked) == 1
+
+    async with a_worker(harness, elsewhere=elsewhere) as harness.worker:
+        task = await harness.a_delivery()
+        record = harness.a_record(task, provider)
+        await harness.handle(record)
+
+        assert (bus.on("deliveries.email"), bus.on("deliveries.reroute"), transport.requests) == (
+            [record.value],
+            [],
+            [],
+        )
+        assert await store.attempts(task.delivery_id) == []
+
+        await harness.handle(FakeRecord(record.value, topic="deliveries.email"))
+
+    assert (len(transport.requests), asked) == (1, [provider.package] * 2)
+    assert await store.state(task.delivery_id) == "SENT"
+
+
+async def test_an_assignment_that_cannot_be_passed_on_is_acknowledged_and_falls_due(store, bus, provider, transport):
+    harness = WorkerHarness(store, bus, StubConfig(provider), transport)
+    bus.unavailable = True
+    async with a_worker(harness, elsewhere=lambda package: True) as harness.worker:
+        task = await harness.a_delivery()
+        await harness.handle(harness.a_record(task, provider))
+
+    assert (await store.pending(task.delivery_id))["due_at"] is not None
+
+
+async def test_the_built_in_sms_package_without_a_link_captures_and_says_so(store, bus):
+    row = a_provider(package="provider-messagepipe", channel=Channel.SMS)
+    encrypted = CIPHER.encrypt(b"{}", project_id=row.project_id, provider_id=row.id)
+    row = replace(row, encrypted_credentials=encrypted)
+    harness = WorkerHarness(store, bus, StubConfig(row), SandboxTransport(partial(sandbox.capture, store.worker)))
+    async with a_worker(harness) as harness.worker:
+        sms = Sms(sender="ACME", text="Hello")
+        task = await harness.a_delivery(
+            channel=Channel.SMS, to=("+2348012345678",), content=sms.model_dump_json(), sender="ACME"
+        )
+        await harness.handle(harness.a_record(task, row))
+
+    (event,) = harness.events
+    assert (event.type, event.detail) == ("sent", CAPTURED)
+    (captured,) = await sandbox.list_captured(store.operator, project_id=None, limit=9)
+    assert (captured.recipient, captured.channel) == ("+2348012345678", "sms")
+
+
+async def test_the_built_in_sms_package_over_another_package_calls_it_with_the_operators_account(store, bus):
+    row = a_provider(package="provider-messagepipe", channel=Channel.SMS)
+    calls = []
+
+    class Http:
+        async def exchange(self, request, **_):
+            calls.append(request)
+            return httpx.Response(201, json={"sid": "SM1", "status": "queued"}, request=request)
+
+    account = {"accountSid": "AC" + "0" * 32, "authToken": "token", "from": "ACME"}
+    links = {row.package: LinkedAccount(TWILIO, TwilioCredentials.model_validate(account))}
+    harness = WorkerHarness(store, bus, StubConfig(row), None)
+    async with a_worker(harness, http=Http(), links=links) as harness.worker:
+        sms = Sms(sender="", text="Hello")
+        task = await harness.a_delivery(channel=Channel.SMS, to=("+2348012345678",), content=sms.model_dump_json())
+        await harness.handle(harness.a_record(task, row))
+
+    (request,) = calls
+    assert request.url.path == f"/2010-04-01/Accounts/{account['accountSid']}/Messages.json"

@@ -13,11 +13,13 @@ from sluice.model.outcome import (
     Outcome,
     ProviderFault,
     RecipientRejected,
+    Scope,
     Throttled,
     Unknown,
 )
 from sluice.providers.contract import (
     RECEIPT_TYPES,
+    AnyPackage,
     DeliveryReceipt,
     InvalidReceiptSignatureError,
     OutboundMessage,
@@ -31,7 +33,7 @@ from sluice.transports.http import HttpTransport
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import call_provider
 from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
-from sluice_simulator.dialect import Dialect, FakeRequest
+from sluice_simulator.dialect import Answered, Dialect, FakeRequest
 from sluice_simulator.registry import DIALECTS
 from tests.polling import virtual_time
 from tests.simulator.conftest import WebhookInbox
@@ -47,6 +49,8 @@ KINDS = [*sorted(RECEIPT_TYPES), "inbound", "opt_out"]
 OUTCOMES: list[tuple[Behaviour, tuple[type[Outcome], ...]]] = [
     (Behaviour.ACCEPT, (Accepted,)),
     (Behaviour.REJECT, (RecipientRejected, Declined)),
+    (Behaviour.DECLINE, (Declined, RecipientRejected)),
+    (Behaviour.DECLINE_ACCOUNT, (Declined, RecipientRejected)),
     (Behaviour.THROTTLE, (Throttled,)),
     (Behaviour.AUTH, (AuthFailed,)),
     (Behaviour.FAULT, (ProviderFault,)),
@@ -73,12 +77,19 @@ async def test_every_behaviour_has_its_outcome(
         credentials = credentials_of(package, baseUrl=simulator.url("one"))
 
         with virtual_time():
-            found = await call_provider(
-                package, outbound(content_for(package)), credentials, transports, deadline=SHORT
-            )
+            found = await call_provider(package, message_for(package), credentials, transports, deadline=SHORT)
 
         assert isinstance(found, outcomes)
         assert len(simulator.calls) == 1  # the transport repeats nothing
+        if behaviour in dialect.declines:
+            wanted = Scope.ACCOUNT if behaviour is Behaviour.DECLINE_ACCOUNT else Scope.MESSAGE
+            assert isinstance(found, Declined)
+            assert found.scope is wanted
+
+
+def message_for(package: AnyPackage, **changes: Any) -> OutboundMessage:
+    token = sample_of(package).access_token
+    return outbound(content_for(package), access_token=token, attempted_at=utc_now(), **changes)
 
 
 def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenario:
@@ -89,37 +100,47 @@ def a_scenario(dialect: Dialect, inbox: WebhookInbox, **receipts: Any) -> Scenar
 
 async def receipts_of(
     dialect: Dialect, inbox: WebhookInbox, http: HttpTransport, **receipts: Any
-) -> tuple[OutboundMessage, list[FakeRequest]]:
-    """A message, and the webhook requests that follow its acceptance."""
+) -> tuple[OutboundMessage, Accepted, str]:
+    """A message, its acceptance, and the base URL; the webhook requests that follow are in the inbox."""
     package = get_package(dialect.package)
-    message = outbound(content_for(package), callback_url=inbox.url)
+    message = message_for(package, callback_url=inbox.url)
     async with Simulator(a_scenario(dialect, inbox, **receipts), endpoints={"one": dialect.name}) as simulator:
         request = package.build(message, credentials_of(package, baseUrl=simulator.url("one")))
-        assert (await http.exchange(request, deadline=10)).is_success
+        accepted = package.classify(await http.exchange(request, deadline=10))
+        assert isinstance(accepted, Accepted)
         await simulator.webhook_sender.wait_idle()
-    return message, inbox.calls
+        return message, accepted, simulator.url("one")
 
 
-def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest) -> list[WebhookEvent]:
+def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest, base_url: str) -> list[WebhookEvent]:
     package = get_package(dialect.package)
     assert package.parse_webhook is not None
     headers = {name.decode(): value.decode("latin-1") for name, value in call.headers.items()}
     url = inbox.url + (f"?{call.query}" if call.query else "")
     request = WebhookRequest(call.method, url, headers, call.body, utc_now())
-    return list(package.parse_webhook(request, credentials_of(package), {}).events)
+    account = credentials_of(package, baseUrl=base_url)
+    reply = package.parse_webhook(request, account, {})
+    if reply.fetch is not None:  # a certificate, which the dialect serves
+        assert dialect.read is not None
+        served = dialect.read(FakeRequest("GET", reply.fetch.removeprefix(base_url), {}, b""))
+        assert isinstance(served, Answered)
+        reply = package.parse_webhook(request, account, {reply.fetch: served.response.body})
+    return list(reply.events)
 
 
 @with_receipts
 async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
     dialect: Dialect, http: HttpTransport, inbox: WebhookInbox
 ) -> None:
-    message, calls = await receipts_of(dialect, inbox, http, kinds=KINDS)
+    message, accepted, base_url = await receipts_of(dialect, inbox, http, kinds=KINDS)
 
-    found = [event for call in calls for event in parse(dialect, inbox, call)]
+    found = [event for call in inbox.calls for event in parse(dialect, inbox, call, base_url)]
 
     assert found
     receipts = [event for event in found if isinstance(event, DeliveryReceipt)]
-    assert all(one.reference == message.reference or one.provider_message_id for one in receipts)
+    assert all(
+        one.reference == message.reference or one.provider_message_id in accepted.receipt_ids for one in receipts
+    )
     assert {one.type for one in receipts} <= RECEIPT_TYPES
 
 
@@ -128,10 +149,12 @@ async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
 async def test_no_forged_receipt_is_believed(
     dialect: Dialect, http: HttpTransport, inbox: WebhookInbox, forgery: Forgery
 ) -> None:
+    forged: list[tuple[FakeRequest, str]] = []
     for kind in KINDS:
-        await receipts_of(dialect, inbox, http, kinds=(), forged=(forgery,), forged_kind=kind)
+        _, _, base_url = await receipts_of(dialect, inbox, http, kinds=(), forged=(forgery,), forged_kind=kind)
+        forged += ((call, base_url) for call in inbox.calls[len(forged) :])
 
-    assert inbox.calls
-    for call in inbox.calls:
+    assert forged
+    for call, base_url in forged:
         with pytest.raises(InvalidReceiptSignatureError):
-            parse(dialect, inbox, call)
+            parse(dialect, inbox, call, base_url)

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from sluice.providers.kit.smtp_types import SmtpServer, Submission
+from sluice.providers.kit.smtp_types import SmtpReply, SmtpServer, Submission
 from sluice.transports.smtp import open_smtp
 from sluice_simulator import Behaviour, Receipts, Rule, Scenario, Simulator
 
@@ -81,5 +81,6 @@ async def test_a_rule_for_a_later_recipient_decides_about_the_mail() -> None:
             submission(simulator, b"hi", "ana@example.org", "eve@example.org"), deadline=10
         )
 
+        assert isinstance(reply, SmtpReply)
         assert reply.code == 451
         assert [line["accepted"] for line in simulator.calls] == [False]

@@ -20,6 +20,12 @@ TABLES = (
     "sandbox_messages",
     "providers",
     "api_keys",
+    "audit_log",
+    "login_links",
+    "invitations",
+    "memberships",
+    "sessions",
+    "users",
     "projects",
     "organizations",
 )

@@ -319,7 +319,7 @@ async def test_an_overdue_outbox_row_is_claimed_once(store):
 async def test_a_renewed_lease_expires_later(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    await deliveries.renew(store.worker, [(delivery_id, 1)], until=after(100))
+    await deliveries.renew(store.worker, [(delivery_id, 1)], lease=seconds(100), now=NOON)
 
     assert await recovery.list_expired_leases(store.router, now=after(99), limit=10) == []
 
@@ -327,7 +327,7 @@ async def test_a_renewed_lease_expires_later(store):
 async def test_only_the_attempt_in_flight_is_renewed(store):
     in_flight, settled = await store.a_delivery_in_flight(), await store.a_delivery_that_was(SENT)
 
-    await deliveries.renew(store.worker, [(in_flight, 2), (settled, 1)], until=after(100))
+    await deliveries.renew(store.worker, [(in_flight, 2), (settled, 1)], lease=seconds(100), now=NOON)
 
     dues = [(await store.pending(one))["due_at"] for one in (in_flight, settled)]
     assert dues == [NOON + LEASE, None]

@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
@@ -103,7 +104,7 @@ class Testbed:
 
     @asynccontextmanager
     async def producer(self):
-        producer = AIOKafkaProducer(bootstrap_servers=self.system.addresses["kafka"])
+        producer = AIOKafkaProducer(**KafkaConnection.to(self.system.addresses["kafka"]).options())
         await producer.start()
         try:
             yield producer
@@ -168,7 +169,7 @@ class Testbed:
     async def dead_letter(self, partition, offset):
         """The dead letter of a record of send.requests, once it exists."""
         reader = AIOKafkaConsumer(
-            "dead.letters", bootstrap_servers=self.system.addresses["kafka"], auto_offset_reset="earliest"
+            "dead.letters", **KafkaConnection.to(self.system.addresses["kafka"]).options(), auto_offset_reset="earliest"
         )
         await reader.start()
         try:

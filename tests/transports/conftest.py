@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,19 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import Transports
+from sluice.transports.settings import TransportSettings
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
 async def transports() -> AsyncIterator[Transports]:
-    async with open_transports(local_name="test.example") as opened:
+    async with open_transports(limits=TransportSettings(smtp_ehlo_name="test.example")) as opened:
         yield opened
 
 
 @asynccontextmanager
-async def server(talk: Talk) -> AsyncIterator[int]:
-    """A server that treats every client as ``talk`` says; its port."""
+async def server(talk: Talk, host: str = "127.0.0.1", port: int = 0, *, receive_buffer: int = 0) -> AsyncIterator[int]:
+    """A server that treats every client as ``talk`` says; its port. ``receive_buffer``: bytes, 0 for the usual."""
     clients: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,7 +47,9 @@ async def server(talk: Talk) -> AsyncIterator[int]:
             clients.discard(task)
             writer.transport.abort()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, host, port)
+    if receive_buffer:
+        listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:

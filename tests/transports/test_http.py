@@ -109,6 +109,30 @@ async def test_headers_and_then_nothing_is_no_answer() -> None:
             await exchange(transport, port, deadline=SHORT)
 
 
+@pytest.mark.parametrize(("size", "answers_after", "answered"), [(2, 9, True), (2, 11, False), (6_400_000, 100, True)])
+async def test_f12_the_time_limit_of_a_call_grows_with_its_body(
+    size: int, answers_after: float, answered: bool
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(size)
+        await asyncio.sleep(answers_after)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    limits: list[float] = []
+    async with open_http(timeout=10) as transport, server(talk) as port:
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"x" * size)
+        with virtual_time():
+            if answered:
+                response = await transport.exchange(request, deadline=3600, on_progress=limits.append)
+                assert response.status_code == 200
+            else:
+                with pytest.raises(NoAnswerError):
+                    await transport.exchange(request, deadline=3600, on_progress=limits.append)
+
+    assert limits == [10 + size / 65536]
+
+
 async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

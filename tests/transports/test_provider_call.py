@@ -10,13 +10,21 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Divided,
+    Outcome,
+    ProviderFault,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.providers.adapters.resend import RESEND, ResendCredentials
 from sluice.providers.adapters.sandbox import SANDBOX, CaptureRequest, CaptureResult, SandboxCredentials
 from sluice.providers.contract import AnyPackage, TransportKind, UnsupportedMessageError
 from sluice.transports import provider_call
-from sluice.transports.provider_call import NoAnswerError, NotSentError, call_provider
+from sluice.transports.provider_call import NoAnswerError, NotSentError, OnProgress, call_provider, ignore_progress
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
 SECRET = "re_very_secret_key"
@@ -30,14 +38,14 @@ class FakeTransport:
         self.answer = answer
         self.requests: list[Any] = []
 
-    async def exchange(self, request: Any, *, deadline: float) -> Any:
+    async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress = ignore_progress) -> Any:
         self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-async def outcome_of(answer: Any, package: AnyPackage = RESEND, **changes: Any) -> Outcome:
+async def outcome_of(answer: Any, package: AnyPackage = RESEND, **changes: Any) -> Outcome | Divided:
     message = outbound(an_email(), **changes)
     return await call_provider(package, message, CREDENTIALS, {TransportKind.HTTP: FakeTransport(answer)}, deadline=1)
 
@@ -70,14 +78,14 @@ async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_transpo
         refusing, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: transport}, deadline=1
     )
 
-    assert outcome == RecipientRejected(Reason.UNSUPPORTED, "no text")
+    assert outcome == Declined(Reason.UNSUPPORTED, "no text")
     assert transport.requests == []
 
 
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:
     broken = replace(RESEND, build=failing(KeyError("ana@example.org")))
 
-    assert await outcome_of(None, broken) == RecipientRejected(
+    assert await outcome_of(None, broken) == Declined(
         Reason.INVALID_CONTENT, "the message could not be built (KeyError)"
     )
 
@@ -101,7 +109,7 @@ async def test_a_reason_names_neither_recipient_nor_secret() -> None:
 
 async def test_a_transport_that_keeps_no_deadline_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless:
-        async def exchange(self, request: Any, *, deadline: float) -> Any:
+        async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress = ignore_progress) -> Any:
             await asyncio.Event().wait()
 
     monkeypatch.setattr(provider_call, "GRACE", 0.0)
@@ -115,7 +123,7 @@ async def test_a_transport_that_keeps_no_deadline_is_cancelled(monkeypatch: pyte
 
 async def test_a_cancelled_call_stays_cancelled() -> None:
     class Endless:
-        async def exchange(self, request: Any, *, deadline: float) -> Any:
+        async def exchange(self, request: Any, *, deadline: float, on_progress: OnProgress = ignore_progress) -> Any:
             await asyncio.Event().wait()
 
     task = asyncio.create_task(

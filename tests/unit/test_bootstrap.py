@@ -43,6 +43,9 @@ class Consumer:
     def stop(self):
         self.stopped.set()
 
+    def readiness(self):
+        return None
+
 async def loop():
     {loop}
 

@@ -293,3 +293,33 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
+
+
+# -- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_calls_that_progress_are_no_evidence_against_the_provider():
+    bulkhead = a_saturated_bulkhead(2)
+    bulkhead.progress(0, 1.5)
+
+    assert not unresponsive(bulkhead, 3.0)
+    assert unresponsive(bulkhead, 3.6)
+
+
+def test_a_provider_that_progresses_is_responsive_again():
+    bulkhead = a_saturated_bulkhead(2)
+    assert unresponsive(bulkhead, 3.0)
+
+    bulkhead.progress(1, 3.1)
+
+    assert not bulkhead.unresponsive
+
+
+def test_progress_of_a_call_that_has_ended_means_nothing():
+    bulkhead = a_saturated_bulkhead(2)
+    bulkhead.release(0, 0.5)
+    bulkhead.progress(0, 0.6)
+    bulkhead.enqueue("new", 0.6, urgent=False)
+    assert acquired(bulkhead, 0.6) == ["new"]
+
+    assert not unresponsive(bulkhead, 10.0)  # the new one has a slot and no call

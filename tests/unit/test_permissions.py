@@ -2,12 +2,15 @@
 
 import pytest
 
-from gateway.auth.permissions import PROJECT_API_ROLES, ROLE_PERMISSIONS, V1_ROLES, Permission, Role
+from gateway.auth.permissions import PROJECT_API_ROLES, ROLE_PERMISSIONS, V1_ROLES, Permission
 from gateway.auth.principal import KeyPrincipal, UserPrincipal, require
 from gateway.errors import Forbidden
+from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
-MESSAGES = {Permission.MESSAGES_READ, Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
+PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 
 
 @pytest.mark.parametrize("role", Role)
@@ -17,7 +20,7 @@ def test_every_role_has_permissions(role):
 
 @pytest.mark.parametrize(
     ("name", "permissions"),
-    [("ADMIN", set(Permission)), ("DEVELOPER", MESSAGES), ("VIEWER", {Permission.MESSAGES_READ})],
+    [("ADMIN", set(Permission)), ("DEVELOPER", DEVELOPING), ("VIEWER", VIEWING)],
 )
 def test_the_roles_of_v1_have_the_permissions_of_the_contract(name, permissions):
     assert ROLE_PERMISSIONS[V1_ROLES[name]] == permissions
@@ -25,7 +28,10 @@ def test_the_roles_of_v1_have_the_permissions_of_the_contract(name, permissions)
 
 @pytest.mark.parametrize(
     ("name", "permissions"),
-    [("project_admin", MESSAGES | {Permission.PROJECT_ADMIN}), ("team_member", MESSAGES)],
+    [
+        ("project_admin", DEVELOPING | {Permission.PROJECT_ADMIN, Permission.AUDIT_READ}),
+        ("team_member", DEVELOPING),
+    ],
 )
 def test_the_roles_of_the_project_api_have_the_permissions_of_the_contract(name, permissions):
     assert ROLE_PERMISSIONS[PROJECT_API_ROLES[name]] == permissions
@@ -36,10 +42,10 @@ def test_only_the_owner_deletes_a_project():
 
 
 @pytest.mark.parametrize("permission", Permission)
-def test_an_api_key_handles_messages_only(permission):
+def test_an_api_key_manages_no_keys_and_no_members(permission):
     key = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
-    assert (permission in key.permissions) == (permission in MESSAGES)
+    assert (permission in key.permissions) == (permission in PROGRAMS)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -204,6 +204,55 @@ def test_without_a_retry_schedule_the_first_round_is_the_last():
     assert transition.type is EventType.FAILED
 
 
+# -- U2: greylisting --------------------------------------------------------------------------------------------------
+
+
+def rounds(task, policy):
+    """The pauses before each further round, in seconds, until the delivery is settled or expires."""
+    pauses, at = [], NOON
+    while at < task.expires_at:
+        transition = exhaust_round(task, reason="greylisted", at=at, policy=policy).transition
+        if transition.due_at is None:
+            return pauses
+        pauses.append((transition.due_at - at).total_seconds())
+        task, at = task.model_copy(update={"retry_round": task.retry_round + 1}), transition.due_at
+    return pauses
+
+
+def test_u2_a_throttled_delivery_is_tried_for_its_whole_life():
+    pauses = rounds(a_task(throttled=True, expires_at=NOON + timedelta(hours=72)), a_policy())
+
+    assert pauses[:8] == [5, 30, 120, 600, 900, 1800, 3600, 3600]
+    assert max(pauses) == 3600
+    assert sum(pauses) == timedelta(hours=72).total_seconds()
+
+
+def test_u2_any_other_delivery_fails_after_the_schedule():
+    assert rounds(a_task(expires_at=NOON + timedelta(hours=72)), a_policy()) == [5, 30, 120, 600]
+
+
+def test_u2_an_urgent_delivery_is_tried_more_often_towards_its_end():
+    pauses = rounds(a_task(throttled=True, expires_at=NOON + timedelta(minutes=10)), a_policy())
+
+    assert pauses[:3] == [5, 30, 120]
+    assert pauses[3] == pytest.approx(222.5)  # half of the time that is left: a greylist of five minutes is over
+    assert sum(pauses) == 600
+
+
+def test_no_pause_outlasts_the_delivery():
+    task = a_task(expires_at=after(7), retry_round=2)
+
+    assert exhaust_round(task, reason="down", at=NOON, policy=POLICY).transition.due_at == task.expires_at
+
+
+@pytest.mark.parametrize("outcome", [*DEFINITE, Unknown("no answer")], ids=outcome_name)
+def test_a_throttled_attempt_marks_its_round(outcome):
+    task = a_task(delivery_class=DeliveryClass.URGENT)
+
+    assert resolved(task, outcome).next_task.throttled is isinstance(outcome, Throttled)
+    assert resolved(task.model_copy(update={"throttled": True}), outcome).next_task.throttled
+
+
 def test_a_deferral_does_not_count_as_a_round():
     transition = defer(a_task(attempt=2), until=after(30), reason="suspended", at=NOON).transition
 

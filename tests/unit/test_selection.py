@@ -286,3 +286,36 @@ def test_every_other_candidate_is_excluded(situation):
 
     others = {one.id for one in candidates} - ({selection.provider.id} if isinstance(selection, Selected) else set())
     assert set(selection.excluded) == others or (isinstance(selection, Selected) and selection.same_key)
+
+
+@given(situations())
+def test_routing_fault_1_a_round_goes_over_every_provider_that_may_be_called(situation):
+    """Also when all that is left looks bad."""
+    task, candidates, health, *_ = situation
+    left = [
+        provider
+        for provider in candidates
+        if provider.id not in task.attempted_providers
+        and (provider.id not in health or (health[provider.id].suspended_until or NOON) <= NOON)
+    ]
+
+    selection = select_provider(*situation)
+
+    assert isinstance(selection, Selected) or not left
+
+
+@given(situations())
+def test_routing_fault_1_a_round_ends_when_every_provider_was_called(situation):
+    task, candidates, health, now, allow_probe = situation
+    task = task.model_copy(update={"retry_handle": None, "attempted_providers": ()})
+    called = []
+    while isinstance(
+        selection := select_provider(
+            task.model_copy(update={"attempted_providers": tuple(called)}), candidates, health, now, allow_probe
+        ),
+        Selected,
+    ):
+        called.append(selection.provider.id)
+
+    suspended = {one.id for one in candidates if one.id in health and (health[one.id].suspended_until or NOON) > NOON}
+    assert sorted(called) == sorted({one.id for one in candidates} - suspended)

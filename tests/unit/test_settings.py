@@ -64,7 +64,7 @@ def test_two_missing_settings_are_both_named(environment):
         (RecoverySettings, "SLUICE_RETRY_SCHEDULE", "[5, NaN]"),
         (RecoverySettings, "SLUICE_RECOVERY_INTERVAL", "0"),
         (WorkerSettings, "SLUICE_PROVIDER_CONCURRENCY", "0"),
-        (WorkerSettings, "SLUICE_PROVIDER_TIMEOUT", ""),
+        (WorkerSettings, "SLUICE_HTTP_TIMEOUT", ""),
         (GatewaySettings, "SLUICE_MAX_REQUEST_BYTES", "25 MB"),
         (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", "low"),
         (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", '{"window": 0}'),

@@ -128,3 +128,21 @@ async def test_the_error_of_work_is_raised():
 
     with pytest.raises(LookupError):
         await run_unless(asyncio.Event(), work())
+
+
+async def test_a_set_that_does_not_end_in_time_is_cancelled():
+    tasks = TaskSet()
+    ended = []
+
+    async def work(seconds):
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append(seconds)
+
+    tasks.spawn(work(0.01))
+    tasks.spawn(work(3600))
+
+    await tasks.join(within=0.2)
+
+    assert ended == [0.01, 3600]

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 
-from sluice.runtime.timers import timer_wheel
+from sluice.runtime.timers import TimerWheel, timer_wheel
 
 
 async def test_a_timer_runs_once_and_not_early():
@@ -72,3 +72,13 @@ async def test_a_timer_can_cancel_another_of_the_same_tick():
     await asyncio.sleep(0.1)
 
     assert len(ran) == 1
+
+
+async def test_long_timers_share_the_timers_of_whole_seconds():
+    """A slot lasts as long as its timers would have: with hundredths, an hour of calls would be 360,000 slots."""
+    wheel = TimerWheel(asyncio.get_running_loop())
+
+    for number in range(500):
+        wheel.call_later(3600 + number / 100, lambda: None).cancel()
+
+    assert len(wheel._due) <= 6

@@ -14,7 +14,6 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from sluice_launcher import probes
 from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.cluster import Cluster
@@ -47,10 +46,18 @@ class Balancer:
     async def watch(self) -> None:
         """Probe every gateway, for ever."""
         while True:
-            ports = {url: int(url.rpartition(":")[2]) for url in self._cluster.gateways}
-            answers = await asyncio.gather(*(probes.http("127.0.0.1", port) for port in ports.values()))
-            self._ready = [url for url, ready in zip(ports, answers, strict=True) if ready] or list(ports)
+            urls = list(self._cluster.gateways)
+            answers = await asyncio.gather(*(self._is_ready(url) for url in urls))
+            self._ready = [url for url, ready in zip(urls, answers, strict=True) if ready] or urls
             await asyncio.sleep(PROBE_EVERY)
+
+    async def _is_ready(self, url: str) -> bool:
+        """As a load balancer asks: without Kafka a gateway still accepts requests (docs/operations.md)."""
+        try:
+            async with self._session.get(f"{url}/readyz?exclude=kafka") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     async def send(self, body: Mapping[str, Any], *, sandbox: bool = False, gateway: str | None = None) -> Reply:
         project = self._cluster.project
@@ -158,6 +165,14 @@ async def states(cluster: Cluster, tag: str) -> Counter[str]:
             tag,
         )
     return Counter({row["state"]: row["n"] for row in rows})
+
+
+async def delivery_ids(cluster: Cluster, tag: str) -> set[str]:
+    async with database(cluster) as db:
+        rows = await db.fetch(
+            "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
+        )
+    return {str(row["id"]) for row in rows}
 
 
 async def messages(cluster: Cluster, tag: str) -> int:

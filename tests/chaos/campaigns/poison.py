@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from sluice_launcher.progress import Progress
@@ -122,7 +123,7 @@ async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]
     before = processes(cluster)
     kinds = list(bad(cluster.project.key.encode()).items())
     wanted: dict[tuple[str, int, int], str] = {}
-    producer = AIOKafkaProducer(bootstrap_servers=cluster.kafka, max_request_size=2_000_000, linger_ms=5)
+    producer = AIOKafkaProducer(**KafkaConnection.to(cluster.kafka).options(), max_request_size=2_000_000, linger_ms=5)
     await producer.start()
     try:
         good: Headers = [VERSION, ("x-sendpipe-key", cluster.project.key.encode())]
@@ -194,7 +195,9 @@ async def _check(
 
 async def letters(cluster: Cluster) -> dict[tuple[str, int, int], str]:
     """The records on ``dead.letters``: the reason by position."""
-    reader = AIOKafkaConsumer(bootstrap_servers=cluster.kafka, group_id=None, auto_offset_reset="earliest")
+    reader = AIOKafkaConsumer(
+        **KafkaConnection.to(cluster.kafka).options(), group_id=None, auto_offset_reset="earliest"
+    )
     await reader.start()
     found: dict[tuple[str, int, int], str] = {}
     try:

@@ -74,7 +74,7 @@ class Smsc:
         assert self._bind is not None
         tlvs = [smpp34.Tlv(tag, bytes.fromhex(value)) for tag, value in fields.pop("tlvs", [])]
         content = bytes.fromhex(fields.pop("short_message"))
-        answer = await self._bind.deliver_sm("ACME", content, source_addr="2348012345678", tlvs=tlvs, **fields)
+        answer = await self._bind.deliver_sm("ACME", content, tlvs=tlvs, **{"source_addr": "2348012345678"} | fields)
         emit("delivered", answer.command_status)
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 
+from sluice.providers.kit.smpp_status import RX_P_APPN, RX_T_APPN, StatusClass
 from sluice.transports.smpp.contract import (
     Accepted,
     BindRefused,
@@ -27,7 +28,6 @@ from sluice.transports.smpp.encoding import EncodingError
 from sluice.transports.smpp.pdu import Address, PduError, ShortMessage
 from sluice.transports.smpp.receipt import MessageIdFormat, comparable_id, parse_receipt
 from sluice.transports.smpp.session import SmppSession
-from sluice.transports.smpp.status import RX_P_APPN, RX_T_APPN, StatusClass
 from tests.transports.conftest import Certificate, server
 from tests.transports.smpp.conftest import LONG, SHORT, Handler, config, sms
 

@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from asyncio.subprocess import PIPE
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from sluice.providers.kit.smpp_status import RX_T_APPN, StatusClass
 from sluice.transports.smpp.contract import Accepted, Bound, ConnectionLost, Refused, SubmitThrottled
 from sluice.transports.smpp.encoding import LongMessageMode, decode_text, split_header
 from sluice.transports.smpp.pdu import UDHI, MessageKind, Tag
 from sluice.transports.smpp.receipt import MessageState, parse_receipt
 from sluice.transports.smpp.session import SmppSession
-from sluice.transports.smpp.status import RX_T_APPN, StatusClass
 from tests.transports.smpp.conftest import LONG, Handler, config, sms
+from tests.transports.smpp.smsc_process import Smsc, open_smsc
 
 GSM = "Hello [€] " * 40  # 520 septets: 4 parts
 UCS2 = "Привет 😀 " * 20  # 200 units: 3 parts
 
 
-class Smsc:
-    """The other process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._events: defaultdict[str, list[Any]] = defaultdict(list)
-
-    def order(self, command: str, value: Any = None) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([command, value]).encode() + b"\n")
-
-    async def event(self, kind: str) -> Any:
-        assert self._process.stdout is not None
-        while not self._events[kind]:
-            name, value = json.loads(await self._process.stdout.readline())
-            self._events[name].append(value)
-        return self._events[kind].pop(0)
-
-    async def submits(self, count: int) -> list[dict[str, Any]]:
-        return [await self.event("submit") for _ in range(count)]
-
-
 @pytest.fixture
 async def smsc() -> AsyncIterator[tuple[Smsc, int]]:
-    command = (sys.executable, "-m", "tests.transports.smpp.smsc")
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-    try:
-        other = Smsc(process)
-        yield other, await other.event("listening")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    async with open_smsc() as found:
+        yield found
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.transports.smpp.status import STATUSES, StatusClass, status_class, status_name
+from sluice.providers.kit.smpp_status import STATUSES, StatusClass, status_class, status_name
 
 CLASSES = {
     StatusClass.RECIPIENT_REJECTED: [0x0B],

@@ -9,6 +9,8 @@ from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
+from pydantic import SecretStr
+
 from sluice.model.message import Attachment, Channel, ChatMessage, Email, Push, Sms, Whatsapp
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, WebhookRequest
 
@@ -21,11 +23,12 @@ class Sample:
     """One account of a package: ``SAMPLE`` in the test file of its adapter.
 
     ``credentials`` holds every field that matters, each secret with HIDDEN in it. ``webhook_secret`` signs receipts
-    when the provider's dashboard holds it.
+    when the provider's dashboard holds it. ``access_token`` is what the simulator accepts after a token exchange.
     """
 
     credentials: Mapping[str, Any]
     webhook_secret: str = ""
+    access_token: SecretStr | None = None
 
 
 def sample_of(package: AnyPackage) -> Sample:

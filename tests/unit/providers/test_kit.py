@@ -6,13 +6,27 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr, ValidationError
 
-from sluice.model.outcome import AuthFailed, Declined, ProviderFault, Refusal, Scope, Throttled, Unknown
+from sluice.model.outcome import (
+    AuthFailed,
+    Declined,
+    ProviderFault,
+    RecipientRejected,
+    Refusal,
+    Scope,
+    Throttled,
+    Unknown,
+)
 from sluice.model.reasons import Reason
-from sluice.providers.contract import InvalidReceiptSignatureError
-from sluice.providers.kit.error_table import ErrorTable
-from sluice.providers.kit.signatures import require_match
+from sluice.providers.contract import Credentials, InvalidReceiptSignatureError
+from sluice.providers.kit.credentials import WebhookToken
+from sluice.providers.kit.error_table import ErrorTable, reason_of, rows
+from sluice.providers.kit.requests import basic
+from sluice.providers.kit.responses import exact_json_object, identifier, object_of, xml_texts
+from sluice.providers.kit.signatures import require_match, verify_hmac_sha256, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
+from tests.unit.providers.examples import a_receipt
 
 TABLE: ErrorTable[str] = ErrorTable(
     {
@@ -77,6 +91,10 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
         (parse_http_date("soon"), None),
         (parse_unix_time(int(NOON.timestamp())), NOON),
         (parse_unix_time(10**30), None),
+        (parse_unix_time(10**11), None),
+        (parse_iso_time("9999-12-31T23:59:59"), None),
+        (parse_iso_time("0001-01-01T00:00:00+14:00"), None),
+        (parse_http_date("Mon, 04 May 2626 12:00:00 GMT"), None),
         (parse_unix_time("7"), None),
     ],
 )
@@ -92,3 +110,109 @@ def test_nothing_matches_unless_one_is_equal(offered: list[str], expected: list[
 
 def test_one_equal_signature_is_enough() -> None:
     require_match(["b", "a"], ["c", "a"])
+
+
+TOKEN = SecretStr("0123456789-abcdef_X")
+
+
+@pytest.mark.parametrize("url", ["https://h.test/r", "https://h.test/r?a=b"])
+def test_the_token_in_the_address_is_verified(url: str) -> None:
+    request = a_receipt(with_url_token(url, TOKEN), {}, b"")
+
+    verify_url_token(request, TOKEN)
+    with pytest.raises(InvalidReceiptSignatureError):
+        verify_url_token(request, SecretStr(TOKEN.get_secret_value() + "x"))
+
+
+@pytest.mark.parametrize("token", ["", "fifteen-letters", "a token with blanks in it", "ä" * 20, "x" * 201])
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str) -> None:
+    class Account(Credentials):
+        webhook_token: WebhookToken
+
+    with pytest.raises(ValidationError):
+        Account.model_validate({"webhook_token": token})
+
+
+def test_rows_end_alike() -> None:
+    assert rows(AuthFailed(), 1, 2) == {1: AuthFailed(), 2: AuthFailed()}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (RecipientRejected(Reason.BLOCKED), Reason.BLOCKED),
+        (Declined(Reason.SPAM), Reason.SPAM),
+        (AuthFailed(), Reason.CREDENTIALS),
+        (Throttled(), Reason.QUOTA),
+        (ProviderFault(), Reason.NETWORK),
+        (Unknown(), Reason.NETWORK),
+    ],
+)
+def test_every_refusal_names_a_reason(refusal: Refusal, reason: Reason) -> None:
+    assert reason_of(refusal) is reason
+
+
+@pytest.mark.parametrize("found", [None, 7, "x", [], [{"a": 1}]])
+def test_what_is_no_object_is_an_empty_one(found: object) -> None:
+    assert object_of({"name": found}, "name") == {}
+    assert object_of({}, "name") == {}
+    assert object_of({"name": {"a": 1}}, "name") == {"a": 1}
+
+
+def test_a_password_may_have_any_letters() -> None:
+    assert basic("u", "pä:ss") == httpx.BasicAuth("u", "pä:ss")._auth_header
+
+
+# RFC 4231, test case 2.
+DIGEST = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+
+
+def test_an_hmac_of_the_body_is_verified() -> None:
+    body, key = b"what do ya want for nothing?", SecretStr("Jefe")
+
+    verify_hmac_sha256(body, key, DIGEST)
+    for offered in ("", DIGEST.upper(), DIGEST[:-1], DIGEST + "0", "sha256=" + DIGEST):
+        with pytest.raises(InvalidReceiptSignatureError):
+            verify_hmac_sha256(body, key, offered)
+    for other in (None, SecretStr(""), SecretStr("jefe")):
+        with pytest.raises(InvalidReceiptSignatureError):
+            verify_hmac_sha256(body, other, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a":902026010211300900000000001,"b":1.50}', {"a": "902026010211300900000000001", "b": "1.50"}),
+        (b'{"a":{"b":[1]}}', {"a": {"b": ["1"]}}),
+        *[(odd, {}) for odd in (b"", b"[]", b"7", b"{", b'{"a":NaN}', b'{"a":"\\ud800"}', b"\xff", b'{"a":' * 5000)],
+    ],
+)
+def test_numbers_are_read_without_loss(content: bytes, expected: object) -> None:
+    assert exact_json_object(content) == expected
+
+
+@pytest.mark.parametrize("value", ["", " ", "a b", "a\n", "\x00", "é", "x" * 201, None, 7, True, ["a"], {"a": 1}])
+def test_what_is_no_identifier(value: object) -> None:
+    assert identifier(value) is None
+
+
+@pytest.mark.parametrize("value", ["3017", "ATXid_01-2", "x" * 200])
+def test_what_is_an_identifier(value: str) -> None:
+    assert identifier(value) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'<a xmlns="http://x/"><b>1</b><b>2</b><n:c xmlns:n="y">&lt;3</n:c></a>', {"a/b": "1", "a/c": "<3", "a": ""}),
+        (b"<a><b/></a>", {"a/b": "", "a": ""}),
+        (b"<a>1<!-- x -->2</a>", {"a": "12"}),
+        *[(odd, {}) for odd in (b"", b"<a>", b"<a></b>", b"<a/><b/>", b"{}", b"\xff\xfe<", b"<a>" * 50)],
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', {}),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', {}),
+        (b'<?xml version="1.0" encoding="none-such"?><a/>', {}),
+        (b'<?xml version="1.0" encoding="rot13"?><a/>', {}),
+    ],
+)
+def test_texts_of_xml(content: bytes, expected: dict[str, str]) -> None:
+    assert xml_texts(content) == expected

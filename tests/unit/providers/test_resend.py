@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,12 +14,19 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.address import InvalidAddressError
+from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Scope, Throttled, Unknown
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_attachment, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SECRET = "whsec_cmVzZW5kLWZhY3Qtc2hlZXQtdGVzdC1rZXktMzJieXQ="
 CREDENTIALS = ResendCredentials.model_validate({"apiKey": "re_123", "webhookSecret": SECRET})
@@ -126,10 +134,28 @@ def test_a_key_loses_the_line_end_it_was_pasted_with() -> None:
     assert build(outbound(an_email()), credentials).headers["authorization"] == "Bearer re_1"
 
 
-@pytest.mark.parametrize("content", [an_sms(), an_email(to=("ana\r\n@example.org",))])
+@pytest.mark.parametrize("content", [an_sms(), an_email(to=("jörg@example.org",)), an_email(bcc=("аня@example.org",))])
 def test_what_it_cannot_carry_is_refused(content: Any) -> None:
     with pytest.raises(UnsupportedMessageError):
         build(outbound(content), CREDENTIALS)
+
+
+def test_an_invalid_address_is_refused() -> None:
+    with pytest.raises(InvalidAddressError):
+        build(outbound(an_email(to=("ana\r\n@example.org",))), CREDENTIALS)
+
+
+def test_an_inline_image_and_an_invitation_are_attachments_with_their_whole_type() -> None:
+    logo = an_attachment(b"logo", filename="l.png", content_type="image/png", content_id="logo")
+    invitation = an_attachment(b"BEGIN", filename="i.ics", content_type="text/calendar; method=REQUEST; charset=UTF-8")
+    mail = an_email(html='<img src="cid:logo">', attachments=(logo, invitation))
+
+    request = build(outbound(mail, attachments={logo.sha256: b"logo", invitation.sha256: b"BEGIN"}), CREDENTIALS)
+
+    assert body_of(request)["attachments"] == [
+        {"content": "bG9nbw==", "filename": "l.png", "content_type": "image/png", "content_id": "logo"},
+        {"content": "QkVHSU4=", "filename": "i.ics", "content_type": "text/calendar; method=REQUEST; charset=UTF-8"},
+    ]
 
 
 # Answers
@@ -140,41 +166,41 @@ def test_a_200_with_an_id_is_accepted() -> None:
 
 
 ROWS: list[tuple[int, str | None, type[Outcome]]] = [
-    (400, "validation_error", RecipientRejected),
-    (400, "invalid_idempotency_key", RecipientRejected),
+    (400, "validation_error", Declined),
+    (400, "invalid_idempotency_key", Declined),
     (401, "missing_api_key", AuthFailed),
-    (401, "restricted_api_key", AuthFailed),
+    (401, "restricted_api_key", Declined),
     (403, "invalid_api_key", AuthFailed),
     (403, "suspended_api_key", AuthFailed),
     (403, "invalid_permission", AuthFailed),
-    (403, "validation_error", AuthFailed),
-    (403, "invalid_from_address", RecipientRejected),
-    (422, "invalid_from_address", RecipientRejected),
+    (403, "validation_error", Declined),
+    (403, "invalid_from_address", Declined),
+    (422, "invalid_from_address", Declined),
     (404, "not_found", AuthFailed),
     (405, "method_not_allowed", AuthFailed),
     (409, "invalid_idempotent_request", Unknown),
     (409, "concurrent_idempotent_requests", Unknown),
-    (413, None, RecipientRejected),
-    (422, "missing_required_field", RecipientRejected),
-    (422, "missing_required_parameter", RecipientRejected),
-    (422, "invalid_parameter", RecipientRejected),
-    (422, "invalid_attachment", RecipientRejected),
-    (422, "validation_error", RecipientRejected),
+    (413, None, Declined),
+    (422, "missing_required_field", Declined),
+    (422, "missing_required_parameter", Declined),
+    (422, "invalid_parameter", Declined),
+    (422, "invalid_attachment", Declined),
+    (422, "validation_error", Declined),
     (422, "invalid_access", AuthFailed),
     (422, "invalid_region", AuthFailed),
     (429, "rate_limit_exceeded", Throttled),
     (429, "daily_quota_exceeded", Throttled),
     (429, "monthly_quota_exceeded", Throttled),
-    (451, "security_error", RecipientRejected),
+    (451, "security_error", Declined),
     (500, "application_error", ProviderFault),
     (500, "internal_server_error", ProviderFault),
     (503, "service_unavailable", ProviderFault),
     # unknown names, and responses that are not Resend's
-    (400, "something_new", RecipientRejected),
+    (400, "something_new", Declined),
     (401, None, AuthFailed),
     (403, "something_new", AuthFailed),
     (409, None, Unknown),
-    (422, "something_new", RecipientRejected),
+    (422, "something_new", Declined),
     (429, None, Throttled),
     (500, None, Unknown),
     (502, None, Unknown),
@@ -190,7 +216,9 @@ def test_a_refusal_is_classified(status: int, name: str | None, outcome: type[Ou
     body = {"statusCode": status, "name": name, "message": "words"} if name else None
     answer = httpx.Response(status, json=body) if body else httpx.Response(status, text="<h1>words</h1>")
 
-    assert type(classify(answer)) is outcome
+    found = classify(answer)
+    assert type(found) is outcome
+    assert not isinstance(found, Declined) or found.scope is Scope.MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -246,8 +274,22 @@ def sign(body: bytes, *, secret: str = SECRET, at: int = 1735689605, event_id: s
     return {"svix-id": event_id, "svix-timestamp": str(at), "svix-signature": f"v1,{signature}"}
 
 
-def signed_with(secret: str) -> dict[str, str | None]:
-    return {**sign(BODY, secret=secret, event_id=HEADERS["svix-id"])}
+def sign_afresh(request: WebhookRequest, key: str) -> WebhookRequest:
+    headers = sign(request.body, secret=key, at=int(request.received_at.timestamp()))
+    return replace(request, headers={**request.headers, **headers})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(URL, {}, BODY, at=SIGNED_AT),
+        Header("svix-signature"),
+        sign_afresh,
+        key=SECRET,
+        other_key="whsec_b3RoZXI=",
+        secret="webhookSecret",
+        lifetime=timedelta(seconds=300),
+    )
+]
 
 
 def event(kind: str, **data: Any) -> bytes:
@@ -314,27 +356,14 @@ def test_finding_7_a_secret_that_is_too_short_verifies_nothing(secret: str) -> N
 
 
 GOOD = HEADERS["svix-signature"]
-TRUNCATED: list[tuple[str, dict[str, str | None], bytes]] = [
-    (f"truncated to {n}", {"svix-signature": GOOD[:n]}, BODY) for n in range(1, len(GOOD))
-]
+# Beside the forgery matrix.
 FORGERIES: list[tuple[str, dict[str, str | None], bytes]] = [
-    ("no signature", {"svix-signature": None}, BODY),
-    ("an empty signature", {"svix-signature": ""}, BODY),
     ("only a version", {"svix-signature": "v1,"}, BODY),
-    *TRUNCATED,
     ("another version", {"svix-signature": GOOD.replace("v1,", "v2,")}, BODY),
     ("no version", {"svix-signature": GOOD.removeprefix("v1,")}, BODY),
-    ("another case", {"svix-signature": GOOD.swapcase()}, BODY),
     ("hex", {"svix-signature": "v1," + base64.b64decode(GOOD[3:]).hex()}, BODY),
     ("two false ones joined", {"svix-signature": f"{GOOD[:-3]}AA=, v1,AAAA"}, BODY),
-    ("not ASCII", {"svix-signature": "v1,\udcff☃"}, BODY),
-    ("another key", signed_with("whsec_b3RoZXI="), BODY),
-    ("an empty key", signed_with(""), BODY),
-    ("only the prefix of a key", signed_with("whsec_"), BODY),
-    ("another body", {}, BODY.replace(b"delivered", b"bounced")),
-    ("the body re-serialised", {}, json.dumps(json.loads(BODY)).encode()),
-    ("a byte more", {}, BODY + b" "),
-    ("no body", {}, b""),
+    ("only the prefix of a key", {**sign(BODY, secret="whsec_", event_id=HEADERS["svix-id"])}, BODY),
     ("another id", {"svix-id": "msg_other"}, BODY),
     ("no id", {"svix-id": None}, BODY),
     ("another timestamp", {"svix-timestamp": "1735689606"}, BODY),

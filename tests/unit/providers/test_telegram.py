@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,8 +30,10 @@ from sluice.providers.contract import (
     OptOut,
     UnsupportedMessageError,
     WebhookEvent,
+    WebhookRequest,
 )
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SAMPLE = Sample({"botToken": f"42:{HIDDEN}", "secretToken": HIDDEN}, webhook_secret=HIDDEN)
 TOKEN = "42:AAE_x-yz"
@@ -327,18 +330,25 @@ def test_an_update_is_an_inbound_message_an_opt_out_or_nothing(update: Any, even
     assert list(updates(update)) == events
 
 
+def with_secret(request: WebhookRequest, key: str) -> WebhookRequest:
+    return replace(request, headers={**request.headers, "x-telegram-bot-api-secret-token": key})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(URL, {}, json.dumps(member_update("kicked")).encode()),
+        Header("x-telegram-bot-api-secret-token"),
+        with_secret,
+        key=SECRET,
+        other_key="webhook-secret_2",
+        secret="secretToken",
+        covers_body=False,
+    )
+]
+# Beside the forgery matrix.
 FORGERIES: list[tuple[str, str | None]] = [
-    ("no secret", None),
-    ("an empty one", ""),
-    *[(f"truncated to {n}", SECRET[:n]) for n in range(1, len(SECRET))],
-    ("one character more", SECRET + "x"),
-    ("another case", SECRET.swapcase()),
     ("a blank around it", f" {SECRET}"),
-    ("twice", f"{SECRET},{SECRET}"),
-    ("another", "webhook-secret_2"),
     ("the bot token", TOKEN),
-    ("not ASCII", "wébhook\udcff"),
-    ("a NUL", SECRET + "\0"),
 ]
 
 

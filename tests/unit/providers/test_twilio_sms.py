@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any
@@ -13,12 +14,29 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted, AuthFailed, Outcome, ProviderFault, RecipientRejected, Throttled, Unknown
+from sluice.model.outcome import (
+    Accepted,
+    AuthFailed,
+    Declined,
+    Outcome,
+    ProviderFault,
+    RecipientRejected,
+    Refusal,
+    Scope,
+    Throttled,
+    Unknown,
+)
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.twilio_sms import TwilioCredentials, build, classify, parse_webhook
-from sluice.providers.contract import DeliveryReceipt, InvalidReceiptSignatureError, UnsupportedMessageError
+from sluice.providers.contract import (
+    DeliveryReceipt,
+    InvalidReceiptSignatureError,
+    UnsupportedMessageError,
+    WebhookRequest,
+)
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_email, an_sms, outbound
+from tests.unit.providers.forgeries import Genuine, Header
 
 SAMPLE = Sample({"accountSid": "AC" + "0" * 32, "authToken": HIDDEN, "from": "ACME"})
 SID = "AC" + "0" * 31 + "1"
@@ -139,42 +157,50 @@ def test_what_it_cannot_carry_is_refused(content: Any) -> None:
 
 # Answers
 
-SYNCHRONOUS: dict[type[Outcome], list[int]] = {
-    AuthFailed: [
-        *[20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471],
-        *[10002, 21607, 21608, 21219, 20004, 21609],
-        *[21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660],
-        *[21701, 21702, 21703, 21704, 21705, 21708, 21709, 21711, 21712],
+SYNCHRONOUS: dict[Refusal, list[int]] = {
+    AuthFailed(): [
+        *[20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471, 21609],
         *[63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035],
     ],
-    RecipientRejected: [
-        *[20001, 20422, 21211, 21214, 21217, 21401, 21421, 21602, 21604, 21605, 21617],
-        *[21610, 21614, 21635, 21618, 21620, 21624, 90007, 30045, 21653, 21910],
-        *[63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, 63026, 63027, 63028, 63029, 63030],
-        *[63034, 63037, 63040, 63041, 63042, 63014, 63032, 63033, 63016],
+    RecipientRejected(Reason.INVALID_ADDRESS): [21211, 21217, 21401, 21421],
+    RecipientRejected(Reason.UNREACHABLE): [21214],
+    RecipientRejected(Reason.UNSUBSCRIBED): [21610],
+    RecipientRejected(Reason.UNKNOWN_RECIPIENT): [21614, 21635],
+    RecipientRejected(Reason.OTHER): [63003, 63024, 63031],
+    RecipientRejected(Reason.BLOCKED): [63014, 63032, 63033],
+    Declined(Reason.INVALID_CONTENT): [
+        *[20001, 20004, 20422, 21602, 21604, 21618, 21620, 21624, 90007, 30045, 21653, 21910],
+        *[63005, 63006, 63013, 63019, 63021, 63026, 63027, 63028, 63029, 63030, 63034, 63037, 63040, 63041, 63042],
     ],
-    Throttled: [20429, 21611, 14107, 63017, 63018, 63038, 63039],
-    ProviderFault: [
-        *[20410, 20503, 21619, 21730, 63009, 63010, 63011, 63012, 63023, 63036],
-        *[21612, 21408],  # "route": the next provider, and this account stays in use for other countries
-    ],
-    Unknown: [20409, 20500],
+    Declined(Reason.TOO_LARGE): [21605, 21617],
+    Declined(Reason.UNSUPPORTED): [21408, 21612],
+    Declined(Reason.POLICY): [63016],
+    Declined(Reason.SENDER): [21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660, 21708, 21709],
+    Declined(Reason.SENDER, scope=Scope.ACCOUNT): [21701, 21702, 21703, 21704, 21705, 21711, 21712],
+    Declined(Reason.REPUTATION, scope=Scope.ACCOUNT): [10002, 21607, 21608, 21219],
+    Throttled(): [20429, 63017, 63018, 63038, 63039],
+    Throttled(scope=Scope.SENDER): [21611],
+    Throttled(scope=Scope.PAIR): [14107],
+    ProviderFault(): [20410, 20503, 21619, 21730, 63009, 63010, 63011, 63012, 63023, 63036],
+    Unknown(): [20409, 20500],
 }
 CODES = [(code, outcome) for outcome, codes in SYNCHRONOUS.items() for code in codes]
 
 
 @pytest.mark.parametrize(("code", "outcome"), CODES)
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_the_code_decides_whatever_the_status(code: int, outcome: type[Outcome], status: int) -> None:
+def test_the_code_decides_whatever_the_status(code: int, outcome: Refusal, status: int) -> None:
     body = {"code": code, "message": "words", "more_info": "https://x", "status": status}
 
-    assert type(classify(httpx.Response(status, json=body))) is outcome
+    found = classify(httpx.Response(status, json=body))
+
+    assert found == replace(outcome, detail=f"{status} {code} words")
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
-        *[(400, RecipientRejected), (422, RecipientRejected), (401, AuthFailed), (403, AuthFailed), (404, AuthFailed)],
+        *[(400, Declined), (422, Declined), (401, AuthFailed), (403, AuthFailed), (404, AuthFailed)],
         *[(409, Unknown), (429, Throttled), (500, Unknown), (502, Unknown), (503, Unknown), (504, Unknown)],
         *[(302, Unknown), (418, Unknown)],
     ],
@@ -204,9 +230,9 @@ def test_a_201_with_a_sid_is_accepted(status: str) -> None:
     [
         (30005, RecipientRejected),
         (21610, RecipientRejected),
-        (30007, RecipientRejected),
+        (30007, Declined),
         (30002, AuthFailed),
-        (30034, AuthFailed),
+        (30034, Declined),
         (30022, Throttled),
         (30001, ProviderFault),
         (None, ProviderFault),
@@ -351,36 +377,34 @@ def test_a_signed_receipt_is_understood() -> None:
     )
 
 
+def sign_form(request: WebhookRequest, key: str) -> WebhookRequest:
+    signature = signature_of(request.url, dict(parse_qsl(request.body.decode())), key)
+    return replace(request, headers={**request.headers, "x-twilio-signature": signature})
+
+
+GENUINE = [
+    Genuine(
+        a_receipt(OURS, FORM, urlencode(UNDELIVERED).encode()),
+        Header("x-twilio-signature"),
+        sign_form,
+        key=TOKEN,
+        other_key="54321",
+        secret="authToken",
+        covers_url=True,
+    )
+]
 GOOD = "rewKeDCWVPN7FV7Dp7sLXICvVCk="
 BODY = urlencode(UNDELIVERED).encode()
+# Beside the forgery matrix.
 FORGERIES: list[tuple[str, str, str | None, bytes]] = [
-    ("no signature", OURS, None, BODY),
-    ("an empty one", OURS, "", BODY),
-    *[(f"truncated to {n}", OURS, GOOD[:n], BODY) for n in range(1, len(GOOD))],
     ("without padding", OURS, GOOD.rstrip("="), BODY),
-    ("another case", OURS, GOOD.swapcase(), BODY),
     ("hex", OURS, base64.b64decode(GOOD).hex(), BODY),
-    ("two headers joined", OURS, f"{GOOD}, {GOOD}", BODY),
-    ("not ASCII", OURS, "\udcff☃", BODY),
     ("SHA-256 instead", OURS, base64.b64encode(hmac.new(b"12345", OURS.encode(), sha256).digest()).decode(), BODY),
-    ("another key", OURS, signature_of(OURS, UNDELIVERED, "54321"), BODY),
-    ("an empty key", OURS, signature_of(OURS, UNDELIVERED, ""), BODY),
-    ("another status", OURS, GOOD, BODY.replace(b"undelivered", b"delivered")),
-    ("another sid", OURS, GOOD, BODY.replace(b"0001", b"0002")),
-    ("a field more", OURS, GOOD, BODY + b"&Extra=1"),
     ("a field less", OURS, GOOD, BODY.replace(b"&ErrorCode=30003", b"")),
     ("a field moved into its neighbour", OURS, GOOD, BODY.replace(b"&ErrorCode=30003", b"ErrorCode30003")),
     ("a blank trimmed", OURS, signature_of(OURS, {"A": " b "}), b"A=b"),
     ("another value of a repeated field", OURS, GOOD, BODY + b"&MessageStatus=delivered"),
-    ("another reference", OURS.replace("42", "43"), GOOD, BODY),
-    ("another host", OURS.replace("hooks", "other"), GOOD, BODY),
-    ("another path", OURS.replace("acct1", "acct2"), GOOD, BODY),
-    ("another scheme", OURS.replace("https", "http"), GOOD, BODY),
-    ("a fragment", OURS + "#x", GOOD, BODY),
-    ("no body", OURS, GOOD, b""),
     ("not UTF-8", OURS, GOOD, b"A=%FF"),
-    ("a NUL", OURS, GOOD, BODY + b"%00"),
-    ("a flood of fields", OURS, GOOD, b"&".join(b"a%d=1" % n for n in range(5000))),
 ]
 
 

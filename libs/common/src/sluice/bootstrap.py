@@ -3,7 +3,7 @@
     async with role("router", settings) as router:
         pool, publisher = await router.open_pool(), await router.open_publisher()
         ...
-        await router.serve(ops_app(consumer.readiness))
+        await router.serve(ops_app(router.readiness))
         await router.run(consumer, recovery.run())
 
 Everything that a role opens is closed in reverse order when the block ends.
@@ -12,8 +12,11 @@ Everything that a role opens is closed in reverse order when the block ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import math
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -21,14 +24,16 @@ from typing import Any, Protocol, TypeVar
 import uvloop
 from starlette.types import ASGIApp
 
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher
 from sluice.runtime.errors import SluiceError
-from sluice.runtime.http_server import serve_http
+from sluice.runtime.http_server import Check, serve_http
 from sluice.runtime.logs import configure_logging
 from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store.config_cache import ConfigCache
+from sluice.store.contact import DatabaseContact
 from sluice.store.db import Pool, open_pool
 
 T = TypeVar("T")
@@ -41,7 +46,8 @@ def run_role(main: Callable[[], Awaitable[None]]) -> None:
     try:
         uvloop.run(_tune_gc_and_run(main))
     except SluiceError as error:
-        print(f"sluice: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"sluice: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 
@@ -63,37 +69,56 @@ class RoleConsumer(Protocol):
     def stop(self) -> None:
         """Read nothing more; :meth:`run` returns after the drain."""
 
+    def readiness(self) -> str | None:
+        """None while it consumes; otherwise the reason why it does not."""
+
 
 class Role:
-    """A running process of a role; made by :func:`role`."""
+    """A running process of a role; made by :func:`role`.
+
+    ``readiness`` holds the checks of ``/readyz``: the role is not stopping, its consumer polls as a member of its group
+    and Kafka answers, and PostgreSQL answers if the role uses it.
+
+    Raises:
+        SluiceError: the settings of the Kafka connection do not fit each other.
+    """
 
     def __init__(self, name: str, settings: Settings, stack: AsyncExitStack, shutdown: asyncio.Event) -> None:
         self.name = name
         self.settings = settings
+        self.kafka = KafkaConnection(settings)
         self.shutdown = shutdown
         self._stack = stack
+        self._stopping_at = math.inf  # monotonic time of the shutdown
+        self.readiness: dict[str, Check] = {
+            "role": lambda: "stopping" if shutdown.is_set() else None,
+            "kafka": lambda: "not in the consumer group yet",
+        }
 
     @property
     def drain_timeout(self) -> float:
         """Seconds that the consumer has to finish the records in flight at shutdown."""
         return max(0.0, self.settings.shutdown_timeout - _CLOSE_TIME)
 
-    def readiness(self) -> str | None:
-        """None until the shutdown begins."""
-        return "stopping" if self.shutdown.is_set() else None
+    def drain_left(self) -> float:
+        """Seconds of :attr:`drain_timeout` that are left since the shutdown began, at least 2.5."""
+        return max(_CLOSE_TIME / 2, self.drain_timeout - max(0.0, time.monotonic() - self._stopping_at))
 
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Enter ``manager`` now and exit it when the role ends."""
         return await self._stack.enter_async_context(manager)
 
     async def open_pool(self) -> Pool:
-        """The connection pool of this process.
+        """The connection pool of this process; the role is ready while its server answers.
 
         Raises:
             SluiceError: PostgreSQL cannot be reached.
         """
         settings = self.settings
-        return await self.enter(open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name))
+        pool = await self.enter(open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name))
+        contact = await self.enter(DatabaseContact(pool).running())
+        self.readiness["postgres"] = contact.fault
+        return pool
 
     async def open_config(self) -> ConfigCache:
         """The configuration cache, kept current until the role ends."""
@@ -101,7 +126,7 @@ class Role:
 
     async def open_publisher(self) -> Publisher:
         """A publisher; records that are published before the broker responds wait in its queue."""
-        return await self.enter(open_publisher(self.settings.kafka_bootstrap_servers, name=self.name))
+        return await self.enter(open_publisher(self.kafka, name=self.name))
 
     async def serve(self, app: ASGIApp, *, grace: float = 5.0) -> None:
         """Serve ``app`` on the role's address until the role ends.
@@ -121,12 +146,14 @@ class Role:
             SluiceError: the consumer or a loop ended before the shutdown.
             Exception: the error with which one of them failed.
         """
+        self.readiness["kafka"] = consumer.readiness
         background = [supervised(loop, name=f"{self.name}-loop") for loop in loops]
         consuming = supervised(consumer.run(), name="consumer")
         shutdown = asyncio.create_task(self.shutdown.wait())
         await asyncio.wait([consuming, shutdown, *background], return_when=asyncio.FIRST_COMPLETED)
         ended = [task.get_name() for task in (consuming, *background) if task.done()]
         self.shutdown.set()
+        self._stopping_at = time.monotonic()
         consumer.stop()
         try:
             await cancel_and_wait(*background)

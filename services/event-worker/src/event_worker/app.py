@@ -8,7 +8,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from event_worker.service import EventService
 from sluice.bootstrap import role
-from sluice.bus.subscriber import Records, SubscriberRunner
+from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
 from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import Settings, load
@@ -20,19 +20,17 @@ _MAX_RECORDS = 2000  # one batch, and so one commit
 
 def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
     """The subscriber of ``delivery.events``."""
-    subscriber = broker.subscriber(
+    subscriber = subscribe_to_batches(
+        broker,
         Topic.EVENTS.value,
-        group_id=Group.EVENT_WORKER.value,
-        batch=True,
+        group=Group.EVENT_WORKER.value,
         max_records=_MAX_RECORDS,
-        batch_timeout_ms=100,
         fetch_min_bytes=_FETCH_MIN_BYTES,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         # Commit after the handler; if it failed, rewind to the beginning of the batch. No event may be skipped, and
         # everything that the handler does may be repeated. The rewind is immediate, so the handler pauses before it
         # raises.
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        no_reply=True,
         auto_offset_reset="earliest",
     )
 
@@ -50,9 +48,9 @@ async def main() -> None:
         service = EventService(await process.open_publisher())
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
-            servers=settings.kafka_bootstrap_servers,
+            kafka=process.kafka,
             group=Group.EVENT_WORKER,
             drain=process.drain_timeout,
         )
-        await process.serve(ops_app(consumer.readiness))
+        await process.serve(ops_app(process.readiness))
         await process.run(consumer)

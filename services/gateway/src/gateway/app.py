@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
 from gateway.asgi import create_asgi
+from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
+from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
+from gateway.auth.mailer import Mailer
+from gateway.auth.passwords import Passwords
+from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Services
+from gateway.services import Accounts, Services
 from gateway.settings import GatewaySettings
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.providers.sms_link import read_links
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -31,7 +41,7 @@ async def open_services(
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     outbox = OutboxPublisher(pool, publisher)
-    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url)
+    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url, links=read_links(settings))
     ingest = MessageIngest(
         pool,
         config,
@@ -40,9 +50,51 @@ async def open_services(
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
     )
-    authenticator = ApiKeyAuthenticator(config, pool)
-    async with authenticator.running(), ingest.running(), outbox.running(), receipts.running():
-        yield Services(pool, config, authenticator, ingest, receipts, outbox)
+    authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
+    accounts_open = open_accounts(settings, pool, config, authenticator)
+    async with (
+        authenticator.running(),
+        ingest.running(),
+        outbox.running(),
+        receipts.running(),
+        accounts_open as accounts,
+    ):
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+
+
+@asynccontextmanager
+async def open_accounts(
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, authenticator: ApiKeyAuthenticator
+) -> AsyncIterator[Accounts]:
+    """What people need to log in, running until the block ends."""
+    async with AsyncExitStack() as stack:
+        counters: LocalCounters | RedisCounters = LocalCounters(settings.login_window)
+        if settings.redis_url:
+            redis = await stack.enter_async_context(_open_redis(settings.redis_url))
+            counters = RedisCounters(redis, settings.login_window)
+        sessions = SessionAuthenticator(config, pool)
+        passwords, mailer = Passwords(), Mailer(settings.mail_server, settings.mail_sender)
+        for service in (sessions, passwords, mailer):
+            await stack.enter_async_context(service.running())
+        yield Accounts(
+            access=Access(
+                authenticator, sessions, pool, public_url=settings.public_url, proxies=settings.client_proxies
+            ),
+            sessions=sessions,
+            passwords=passwords,
+            throttle=LoginThrottle(
+                counters,
+                per_account=settings.login_attempts_per_account,
+                per_address=settings.login_attempts_per_address,
+            ),
+            mailer=mailer,
+            dashboard_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
+        )
+
+
+def _open_redis(url: str) -> Redis:
+    """A client that gives up at once: its own retries would make each login wait for seconds while Redis is away."""
+    return Redis.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0))
 
 
 async def main() -> None:
@@ -58,11 +110,11 @@ async def main() -> None:
         consumer = Consumer(
             [Topic.SEND_REQUESTS],
             ingress.handle_batch,
-            servers=settings.kafka_bootstrap_servers,
+            kafka=gateway.kafka,
             group=Group.INGEST,
             limits=Limits(in_flight=1000, window=500),
             drain=gateway.drain_timeout,
         )
-        app = create_asgi(services, max_request_bytes=settings.max_request_bytes, ready=gateway.readiness)
+        app = create_asgi(services, max_request_bytes=settings.max_request_bytes, readiness=gateway.readiness)
         await gateway.serve(app, grace=10.0)
         await gateway.run(consumer)

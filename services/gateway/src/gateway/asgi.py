@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.apis.error_page import error_page
 from gateway.apis.project_api import create_project_api
@@ -16,18 +16,22 @@ from sluice.runtime.http_server import Readiness, ops_app
 class Apis:
     """``/v1`` and its document, the pages that belong to no API, and the project API at every other path."""
 
-    def __init__(self, services: Services, ready: Readiness) -> None:
+    def __init__(self, services: Services, readiness: Readiness) -> None:
         self.v1 = create_v1_api()
         self.v1.router.routes.append(services.receipts.route())
         self.project_api = create_project_api()
         for app in (self.v1, self.project_api):
             app.state.services = services
-        self.ops = ops_app(ready, error_page)
+        self.ops = ops_app(readiness, error_page)
         self._ops_paths = {route.path for route in self.ops.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        await self._choose(scope["path"])(scope, receive, send)
+        """One request; every path with GET has HEAD (RFC 9110 9.3.2)."""
+        app = self._choose(scope["path"])
+        if scope["method"] == "HEAD":
+            await app({**scope, "method": "GET"}, receive, _without_content(send))
+        else:
+            await app(scope, receive, send)
 
     def _choose(self, path: str) -> ASGIApp:
         if path.startswith("/v1/") or path in ("/v1", self.v1.openapi_url):
@@ -35,8 +39,19 @@ class Apis:
         return self.ops if path in self._ops_paths else self.project_api
 
 
-def create_asgi(services: Services, *, max_request_bytes: int, ready: Readiness) -> ASGIApp:
+def _without_content(send: Send) -> Send:
+    async def send_head(event: Message) -> None:
+        await send({**event, "body": b""} if event["type"] == "http.response.body" else event)
+
+    return send_head
+
+
+def create_asgi(services: Services, *, max_request_bytes: int, readiness: Readiness) -> ASGIApp:
     """The whole HTTP side."""
     return SendFastPath(
-        services.authenticator, services.ingest, max_body=max_request_bytes, next_app=Apis(services, ready)
+        services.authenticator,
+        services.accounts.access,
+        services.ingest,
+        max_body=max_request_bytes,
+        next_app=Apis(services, readiness),
     )

@@ -8,6 +8,9 @@ ApiError
 ├── MethodNotAllowed     405
 ├── IdempotencyConflict  409
 ├── NotCancellable       409
+├── SlugTaken            409
+├── AlreadyMember        409
+├── LastOwner            409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── InternalError        500
@@ -26,9 +29,11 @@ class ApiError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 1) -> None:
+        """``retry_after``: seconds; shown where the status is 429 or 503."""
         super().__init__(message)
         self.field = field
+        self.retry_after = retry_after
 
 
 class ValidationFailed(ApiError):
@@ -56,9 +61,13 @@ class NotFound(ApiError):
 
 
 class MethodNotAllowed(ApiError):
-    """The path exists and does not support the method."""
+    """The path exists and does not support the method; the `Allow` header names those that it supports."""
 
     status, code = 405, "METHOD_NOT_ALLOWED"
+
+    def __init__(self, allow: Collection[str]) -> None:
+        super().__init__("Method not allowed")
+        self.allow = ", ".join(sorted(allow))
 
 
 class IdempotencyConflict(ApiError):
@@ -73,6 +82,24 @@ class NotCancellable(ApiError):
     status, code = 409, "MESSAGE_NOT_CANCELLABLE"
 
 
+class SlugTaken(ApiError):
+    """Another project has this slug."""
+
+    status, code = 409, "SLUG_ALREADY_EXISTS"
+
+
+class AlreadyMember(ApiError):
+    """The person with this address is a member of the project already."""
+
+    status, code = 409, "EMAIL_ALREADY_EXISTS"
+
+
+class LastOwner(ApiError):
+    """The project would have no member left who may do everything."""
+
+    status, code = 409, "LAST_ADMIN"
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than this installation accepts."""
 
@@ -80,7 +107,7 @@ class PayloadTooLarge(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """The project has more than its share of the concurrent requests that this gateway can answer in time."""
+    """The caller has more than its share of this gateway's concurrent requests, or too many attempts to log in."""
 
     status, code = 429, "RATE_LIMIT_EXCEEDED"
 

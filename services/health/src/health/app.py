@@ -13,7 +13,7 @@ from health.service import HealthService
 from health.snapshots import open_redis
 from sluice.bootstrap import role
 from sluice.bus.messages import ProviderHealth
-from sluice.bus.subscriber import Records, SubscriberRunner
+from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
 from sluice.health.breaker import HealthThresholds
 from sluice.runtime.http_server import Readiness, ops_routes
@@ -37,18 +37,16 @@ class HealthSettings(Settings):
 
 def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
     """The subscriber of ``delivery.events``."""
-    subscriber = broker.subscriber(
+    subscriber = subscribe_to_batches(
+        broker,
         Topic.EVENTS.value,
-        group_id=Group.HEALTH.value,
-        batch=True,
+        group=Group.HEALTH.value,
         max_records=_MAX_RECORDS,
-        batch_timeout_ms=100,
         fetch_min_bytes=_FETCH_MIN_BYTES,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         # Commit after the handler, whether or not it failed. A batch that is lost is evidence that is lost, which newer
         # attempts replace; a batch that is repeated for ever would stop all evidence.
         ack_policy=AckPolicy.ACK,
-        no_reply=True,
         auto_offset_reset="latest",
     )
 
@@ -61,7 +59,7 @@ def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
 
 def create_api(service: HealthService, readiness: Readiness) -> FastAPI:
     """The HTTP API: the statuses of all providers, and the ops endpoints."""
-    api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None)
+    api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None, redirect_slashes=False)
 
     @api.get("/v1/health/providers")
     async def providers() -> list[ProviderHealth]:
@@ -81,9 +79,9 @@ async def main() -> None:
         await service.restore()
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
-            servers=settings.kafka_bootstrap_servers,
+            kafka=process.kafka,
             group=Group.HEALTH,
             drain=process.drain_timeout,
         )
-        await process.serve(create_api(service, consumer.readiness))
+        await process.serve(create_api(service, process.readiness))
         await process.run(consumer, service.publish_loop(), service.snapshot_loop())

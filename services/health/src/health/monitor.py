@@ -217,7 +217,9 @@ def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> 
 
 
 def _health_outcome(event: AttemptReport) -> str:
-    """The outcome as the breaker counts it: an account that declines every message is at fault."""
+    """The outcome as the breaker counts it: only what concerns the account, and a declined account is at fault."""
     if event.outcome == "declined" and event.scope == Scope.ACCOUNT:
         return "provider_fault"
+    if event.outcome == "throttled" and event.scope not in (None, Scope.ACCOUNT):
+        return "declined"  # one sender or recipient: no evidence
     return event.outcome or ""

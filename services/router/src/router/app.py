@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.expiry import ExpirySettings, run_expiry
 from router.handler import RoutingHandler
 from router.recovery import Recovery, RecoverySettings
 from sluice.bootstrap import role
@@ -14,14 +15,17 @@ from sluice.runtime.http_server import ops_app
 from sluice.runtime.settings import load
 
 
+class RouterSettings(RecoverySettings, ExpirySettings):
+    """Settings of the router."""
+
+
 async def main() -> None:
     """Route and recover until the shutdown."""
-    settings = load(RecoverySettings)
-    servers = settings.kafka_bootstrap_servers
+    settings = load(RouterSettings)
     async with role("router", settings) as router:
         pool = await router.open_pool()
         config = await router.open_config()
-        view = await router.enter(HealthView().subscribed(servers))
+        view = await router.enter(HealthView().subscribed(router.kafka))
         publisher = await router.open_publisher()
         settlements = await router.enter(SettlementWriter(pool, publisher).running())
         routing = RoutingHandler(
@@ -32,16 +36,16 @@ async def main() -> None:
             config=config,
             publisher=publisher,
             settlements=settlements,
-            progress=QueueProgress(servers),
+            progress=QueueProgress(router.kafka),
             settings=settings,
         )
         consumer = Consumer(
             [Topic.ACCEPTED, Topic.REROUTE],
             routing.handle_batch,
-            servers=servers,
+            kafka=router.kafka,
             group=Group.ROUTER,
             drain=router.drain_timeout,
         )
-        await router.serve(ops_app(consumer.readiness))
-        await router.run(consumer, recovery.run())
+        await router.serve(ops_app(router.readiness))
+        await router.run(consumer, recovery.run(), run_expiry(pool, settings))
         await routing.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -15,8 +15,9 @@ from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
-from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire
+from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire, next_round_before
 from sluice.delivery.settlement import Settlement, SettlementWriter
+from sluice.model.candidate import Candidate
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
@@ -26,6 +27,7 @@ from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice.store.config_cache import ConfigCache
+from sluice.store.providers import ProviderRow
 
 log = structlog.get_logger()
 
@@ -74,6 +76,7 @@ class RoutingHandler:
         await self._tasks.join()
 
     def _route(self, record: Record, task: DeliveryTask, now: datetime) -> None:
+        self._probes.end(task.delivery_id)
         result = expire(task, at=now) if task.expires_at <= now else self._select(task, record.value or b"", now)
         if isinstance(result, Resolution):
             self._tasks.spawn(self._settle_and_ack(record, task, result))
@@ -99,16 +102,21 @@ class RoutingHandler:
         match selection:
             case Selected(provider, reason, excluded, same_key, is_probe):
                 if is_probe:
-                    self._probes.consume(self._health[provider.id], now)
+                    self._probes.consume(self._health[provider.id], task.delivery_id, now)
                 decision = _encode_decision(provider.id, reason, excluded)
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
             case Deferred(until, _):
+                reason = describe_errors(task, candidates, self._config.providers)
+                sooner = next_round_before(until, task, reason=reason, at=now, policy=self._policy)
+                if sooner is not None:
+                    metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
+                    return sooner
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "deferred").inc()
                 return defer(task, until=until, reason=f"all providers suspended until {until:%H:%M:%S}", at=now)
             case Exhausted():
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
-                reason = _describe_exhaustion(task, any_candidate=bool(candidates))
+                reason = describe_errors(task, candidates, self._config.providers)
                 return exhaust_round(task, reason=reason, at=now, policy=self._policy)
 
     async def _settle_and_ack(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
@@ -159,7 +167,12 @@ def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str
     return orjson.dumps({"provider": str(provider_id), "reason": reason, "excluded": reasons}).decode()
 
 
-def _describe_exhaustion(task: DeliveryTask, *, any_candidate: bool) -> str:
-    if not any_candidate:
+def describe_errors(task: DeliveryTask, candidates: Sequence[Candidate], providers: Mapping[UUID, ProviderRow]) -> str:
+    """Why the round is over: every attempted provider with the reason that it gave."""
+    if not candidates:
         return f"the project has no enabled provider for {task.channel.value}"
-    return f"all providers failed in retry round {task.retry_round}; last error: {task.last_error or 'none'}"
+    reasons = []
+    for provider_id in task.attempted_providers:
+        row = providers.get(provider_id)
+        reasons.append(f"{row.name if row else provider_id}: {task.errors.get(provider_id) or 'failed'}")
+    return f"all providers failed in retry round {task.retry_round}: {'; '.join(reasons)}"

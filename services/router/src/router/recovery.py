@@ -127,11 +127,11 @@ class Recovery:
         """Enqueue one channel's backlog round-robin by project; returns the capacity that is left."""
         after = self._cursor.pop(channel, None)
         while free > 0:
-            queues = await backlog.list_project_queues(self._pool, channel, now=now, after=after, limit=_MAX_QUEUES)
+            queues = await backlog.list_project_queues(self._pool, channel, after=after, limit=_MAX_QUEUES)
             due: list[PendingDelivery] = []
             if queues:
                 shares = backlog.fair_shares(queues, min(free, _BATCH))
-                due = await backlog.dequeue(self._pool, channel, shares, now=now, requeue_after=self._requeue_after)
+                due = await backlog.dequeue(self._pool, channel, shares, requeue_after=self._requeue_after)
             assert failpoints.hit("recovery.dequeued")
             if not await self._enqueue_all(due, now):
                 break
@@ -146,7 +146,7 @@ class Recovery:
     async def _requeue_lost(self, now: datetime, low_watermarks: Mapping[Channel, datetime]) -> None:
         while True:
             due = await recovery.requeue_lost(
-                self._pool, now=now, low_watermarks=low_watermarks, requeue_after=self._requeue_after, limit=_BATCH
+                self._pool, low_watermarks=low_watermarks, requeue_after=self._requeue_after, limit=_BATCH
             )
             assert failpoints.hit("recovery.requeued")
             if not await self._enqueue_all(due, now) or len(due) < _BATCH:
@@ -167,7 +167,7 @@ class Recovery:
 
     async def _expire_leases(self, now: datetime) -> None:
         """Settle the attempts of expired leases as unknown: the worker may have called the provider before it ended."""
-        for pending in await recovery.list_expired_leases(self._pool, now=now, limit=_BATCH):
+        for pending in await recovery.list_expired_leases(self._pool, limit=_BATCH):
             task = task_for(pending, now, attempt=pending.attempt_count)
             handle = RetryHandle(
                 provider_id=pending.provider_id or SANDBOX_PROVIDER_ID, reference=pending.last_reference or ""
@@ -202,7 +202,7 @@ class Recovery:
             return False
 
     async def _republish_overdue(self, now: datetime) -> None:
-        overdue = await outbox.claim_overdue(self._pool, now=now, retry_after=OUTBOX_RETRY_AFTER, limit=_OUTBOX_BATCH)
+        overdue = await outbox.claim_overdue(self._pool, retry_after=OUTBOX_RETRY_AFTER, limit=_OUTBOX_BATCH)
         assert failpoints.hit("recovery.before_republish")
         acknowledged = [row for row in overdue if await republish(self._pool, self._publisher, row)]
         assert failpoints.hit("recovery.republished")
@@ -226,7 +226,7 @@ class Recovery:
         if self._measured_at is not None and now - self._measured_at < _MEASURE_INTERVAL:
             return
         self._measured_at = now
-        metrics.BACKLOG_SIZE.set(await backlog.count_due(self._pool, now=now))
+        metrics.BACKLOG_SIZE.set(await backlog.count_due(self._pool))
         metrics.OUTBOX_OLDEST_AGE.set(await outbox.oldest_age(self._pool))
 
 
@@ -246,13 +246,16 @@ def task_for(
         project_id=pending.project_id,
         channel=pending.channel,
         delivery_class=pending.delivery_class,
-        enqueued_at=now,
+        enqueued_at=pending.enqueued_at or now,
         expires_at=pending.expires_at,
         attempt=attempt if attempt is not None else pending.attempt_count + 1,
         retry_round=pending.retry_round,
         attempted_providers=pending.attempted_providers,
+        errors=dict(zip(pending.attempted_providers, pending.errors, strict=True)),
+        all_declined=pending.all_declined,
         unknown_attempts=pending.unknown_attempts,
         preferred_provider_id=pending.preferred_provider_id,
         sandbox=pending.sandbox,
         retry_handle=handle,
+        throttled=pending.throttled,
     )

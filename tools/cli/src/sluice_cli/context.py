@@ -15,6 +15,7 @@ from sluice.runtime.errors import SluiceError
 if TYPE_CHECKING:
     import asyncpg
 
+    from sluice.bus.connection import KafkaConnection
     from sluice_launcher.control import SupervisorClient
 
 GATEWAY_PORT = "8080"
@@ -57,6 +58,20 @@ def address(name: str) -> str:
     if not found:
         raise SluiceError(f"{name} is not set and no installation runs here: start one with `sluice up`")
     return found
+
+
+def kafka() -> KafkaConnection:
+    """The connection to Kafka.
+
+    Raises:
+        SluiceError: its address is not known, or its settings do not fit each other.
+    """
+    from sluice.bus.connection import KafkaConnection
+    from sluice.runtime.settings import KafkaSettings, load
+
+    found = environment() | {"SLUICE_KAFKA_BOOTSTRAP_SERVERS": address("SLUICE_KAFKA_BOOTSTRAP_SERVERS")}
+    named = {field: found.get(f"SLUICE_{field.upper()}") for field in KafkaSettings.model_fields}
+    return KafkaConnection(load(KafkaSettings, **{field: value for field, value in named.items() if value}))
 
 
 def api_url() -> str:

@@ -7,11 +7,15 @@ import asyncio
 import json
 import sys
 import time
-from typing import Any
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from sluice.model.state import SETTLED
 from sluice.runtime.errors import SluiceError
 from sluice_cli.terminal import printable
+
+if TYPE_CHECKING:
+    from sluice.bus.connection import KafkaConnection
 
 _POLL_INTERVAL = 0.1  # seconds
 
@@ -147,31 +151,37 @@ def format_timeline(message: Any) -> str:
 
 def run_publish(options: argparse.Namespace) -> int:
     """Publish the request to ``send.requests``."""
-    from sluice_cli.context import address, api_key
+    from sluice_cli.context import api_key, kafka
 
     key = api_key(options.key, is_test=options.sandbox)
-    asyncio.run(_publish(address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"), key, request_body(options)))
+    asyncio.run(_publish(kafka(), key, request_body(options)))
     print("published to send.requests; see `sluice captured`")
     return 0
 
 
-async def _publish(servers: str, key: str, body: bytes) -> None:
+async def _publish(kafka: KafkaConnection, key: str, body: bytes) -> None:
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
+    from sluice.bus.connection import explain
     from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
     from sluice.bus.topics import Topic
+    from sluice.runtime.clock import utc_now
+    from sluice.store.record_signatures import sign_record
 
-    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", request_timeout_ms=10_000)
+    idempotency_key = json.loads(body).get("idempotency_key") or f"publish-{uuid.uuid4()}"
+    signature = sign_record(key, body, idempotency_key=idempotency_key, now=utc_now())
+    headers = {VERSION_HEADER: str(SCHEMA_VERSION), **signature}
+    producer = AIOKafkaProducer(**kafka.options(), acks="all", request_timeout_ms=10_000)
     try:
         await producer.start()
         await producer.send_and_wait(
             Topic.SEND_REQUESTS.value,
             body,
-            headers=[(VERSION_HEADER, str(SCHEMA_VERSION).encode()), ("x-sendpipe-key", key.encode())],
+            headers=[(name, text.encode()) for name, text in headers.items()],
         )
     except (KafkaError, OSError) as error:
-        raise SluiceError(f"cannot publish to Kafka at {servers}: {error or type(error).__name__}") from None
+        raise SluiceError(f"cannot publish to Kafka at {kafka.servers}: {await explain(kafka)}") from error
     finally:
         await producer.stop()
 

@@ -32,6 +32,11 @@ def register(subparsers: Any) -> None:
     )
     migrate.set_defaults(run=run_migrate)
     topics = subparsers.add_parser("create-topics", help="create the missing topics of deploy/topics.yml")
+    topics.add_argument(
+        "--producer",
+        metavar="USER",
+        help="let this Kafka user publish on send.requests, read delivery.events and use groups with its name in front",
+    )
     topics.set_defaults(run=run_create_topics)
 
 
@@ -133,11 +138,14 @@ def run_migrate(_: argparse.Namespace) -> int:
     return 0
 
 
-def run_create_topics(_: argparse.Namespace) -> int:
-    """Create the missing topics."""
-    from sluice.bus.topic_admin import ensure_topics
-    from sluice_cli.context import address
+def run_create_topics(options: argparse.Namespace) -> int:
+    """Create the missing topics, and grant a producer what it needs."""
+    from sluice.bus.topic_admin import ensure_topics, grant_producer
+    from sluice_cli.context import kafka
 
-    done = asyncio.run(ensure_topics(address("SLUICE_KAFKA_BOOTSTRAP_SERVERS")))
+    done = asyncio.run(ensure_topics(kafka()))
     print("\n".join(done) or "all topics exist")
+    if options.producer:
+        asyncio.run(grant_producer(kafka(), options.producer))
+        print(f"{options.producer} may publish on send.requests and read delivery.events")
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from sluice.model import ids
+from sluice.model.outcome import DEFINITE_FAILURES
 from sluice.runtime.errors import SluiceError
 from sluice.store import invariants
 from sluice.store.db import Db
@@ -19,7 +20,6 @@ from sluice.store.invariants import DeliveryAttempts, WindowReport
 
 _LISTED = 100  # violations that are listed by id; all are counted
 _CHUNK = 5_000  # deliveries of a call log per query
-_DEFINITE = ("provider_fault", "throttled", "auth_failed")
 
 
 @dataclass(slots=True)
@@ -108,6 +108,7 @@ class Call:
     occurred_at: datetime
     accepted: bool
     endpoint: str
+    recipient: str | None  # the first one of the mail; of a refusal, the refused one
     has_idempotency_key: bool  # the fake provider honours it
 
 
@@ -128,10 +129,29 @@ def _by_delivery(call_logs: Iterable[Path]) -> dict[UUID, list[Call]]:
                     datetime.fromisoformat(line["at"]),
                     bool(line["accepted"]),
                     line["endpoint"],
+                    line.get("recipient"),
                     bool(line.get("key")),
                 )
             )
-    return calls
+    return {delivery_id: merge_transactions(made) for delivery_id, made in calls.items()}
+
+
+def merge_transactions(calls: list[Call]) -> list[Call]:
+    """The calls, where several lines can belong to one.
+
+    A call over SMTP is several transactions when the server limits the recipients of one, and each recipient that is
+    refused has a line of its own. The same recipient twice is two calls.
+    """
+    merged: dict[tuple[str, str, int], Call] = {}
+    repeats: Counter[tuple[str, str, str | None]] = Counter()
+    for call in calls:
+        number = repeats[call.endpoint, call.reference, call.recipient]
+        repeats[call.endpoint, call.reference, call.recipient] += 1
+        key = (call.endpoint, call.reference, number)
+        first = merged.setdefault(key, call)
+        if call.accepted and not first.accepted:
+            merged[key] = call
+    return list(merged.values())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -170,7 +190,7 @@ def _check_delivery_calls(report: Report, delivery_id: UUID, calls: list[Call], 
             )
     outcomes = [outcome for _, outcome, _ in known.attempts.values()]
     unknown = outcomes.count("unknown") + outcomes.count(None)
-    definite = sum(outcome in _DEFINITE for outcome in outcomes)
+    definite = sum(outcome in DEFINITE_FAILURES for outcome in outcomes)
     if len(calls) > 1 + definite + unknown:
         report.add_violation(delivery_id, f"I3: {len(calls)} calls, {definite} definite failures, {unknown} unknown")
     _check_duplicates(report, delivery_id, calls, known)

@@ -1,6 +1,7 @@
 """up, down, status, logs, restart, stop, start, env."""
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -140,7 +141,8 @@ class _Progress:
         self._began = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
+        with contextlib.suppress(OSError):  # a report that cannot be written must not end a start
+            print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
 
 
 def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress: _Progress) -> int:
@@ -165,12 +167,12 @@ def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress:
 
 
 def _already_up(control: SupervisorClient, progress: _Progress) -> int:
-    """Wait for a start in progress, start what was stopped, and wait until everything is ready."""
+    """Wait for a start in progress, start what does not run, and wait until everything is ready."""
     _wait_until_started(control)
     for row in control.status()["processes"]:
-        if row["state"] == "stopped":
+        if row["state"] in ("stopped", "crashed"):
             control.start(row["name"])
-            progress(f"{row['name']} was stopped and is started again")
+            progress(f"{row['name']} was {row['state']} and is started again")
     deadline = time.monotonic() + READY_SECONDS
     while missing := control.not_ready():
         if time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 import base64
 import shutil
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -10,8 +11,9 @@ from string import Template
 from sluice.runtime.paths import deploy_dir
 from sluice_launcher import probes
 from sluice_launcher.kafka_jars import read_jar_list
-from sluice_launcher.plan import HOST, Plan, addresses
+from sluice_launcher.plan import HOST, PRODUCER, Plan, addresses
 from sluice_launcher.process_spec import ProcessSpec, Run
+from sluice_launcher.secret_files import write_private
 
 # Only the first JIT compiler: with the second one a new broker uses twice the CPU in its first minutes (measured at
 # 1,500 messages a second on two cores: 0.40 CPU-s per 1,000 against 0.18), and no less afterwards (0.17).
@@ -28,11 +30,15 @@ def spec(plan: Plan) -> ProcessSpec:
         kind="service",
         command=[*_java(plan, HEAP), "kafka.Kafka", _properties(plan)],
         address=addresses(plan)["kafka"],
-        probe=partial(probes.kafka, HOST, plan.ports["kafka"]),
+        probe=partial(_probe(plan), HOST, plan.ports["kafka"]),
         prepare=partial(_format, plan, data),
         stop_seconds=20,
         data=data,
     )
+
+
+def _probe(plan: Plan) -> Callable[[str, int], Awaitable[bool]]:
+    return probes.kafka if plan.kafka_password is None else partial(probes.kafka_with_login, plan.kafka_password)
 
 
 async def _format(plan: Plan, data: Path, run: Run) -> None:
@@ -52,8 +58,24 @@ async def _format(plan: Plan, data: Path, run: Run) -> None:
             cluster,
             "-c",
             _properties(plan),
+            *_scram_users(plan),
         ]
     )
+
+
+def _scram_users(plan: Plan) -> list[str]:
+    """The option that creates the users, in a file: a command line is visible to every user of the machine."""
+    if plan.kafka_password is None:
+        return []
+    users = {"sluice": plan.kafka_password, PRODUCER: plan.kafka_producer_password}
+    lines = [
+        line
+        for name, password in users.items()
+        for line in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
+    ]
+    arguments = plan.run_dir / "kafka-users"
+    write_private(arguments, "\n".join(lines) + "\n")
+    return [f"@{arguments}"]
 
 
 def _java(plan: Plan, heap: tuple[str, ...]) -> list[str | Path]:
@@ -82,15 +104,18 @@ def _class_path(plan: Plan) -> Path:
 
 
 def _write_properties(plan: Plan, data: Path) -> None:
-    template = Template((deploy_dir() / "kafka/server.properties").read_text())
-    text = template.substitute(
+    text = Template((deploy_dir() / "kafka/server.properties").read_text()).substitute(
         host=HOST,
         port=plan.ports["kafka"],
         controller_port=plan.ports["kafka-controller"],
         # A properties file takes a backslash for the start of an escape.
         data=str(data).replace("\\", "\\\\"),
     )
-    _properties(plan).write_text(text)
+    if plan.kafka_password is not None:
+        security = Template((deploy_dir() / "kafka/security.properties").read_text())
+        # A later line replaces an earlier one of the same property.
+        text += security.substitute(password=plan.kafka_password, controller_password=plan.kafka_controller_password)
+    write_private(_properties(plan), text)
 
 
 def _write_class_path(plan: Plan) -> None:

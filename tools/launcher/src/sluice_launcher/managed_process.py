@@ -24,6 +24,9 @@ MAX_BACKOFF = 10.0
 # Seconds of uptime after which the next crash begins with the shortest pause again.
 STABLE_AFTER = 30.0
 PROBE_SECONDS = 0.05
+# Between the probes of a process that has been ready, and how many must fail before it counts as not ready.
+READY_PROBE_SECONDS = 1.0
+FAILED_PROBES = 2
 # Crashes before the first readiness after which the start has failed.
 MAX_STARTUP_CRASHES = 3
 
@@ -32,6 +35,7 @@ class ProcessState(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    NOT_READY = "not ready"  # it was, and runs
     CRASHED = "crashed"  # waits for its next start
     STOPPING = "stopping"
 
@@ -61,9 +65,11 @@ class ManagedProcess:
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
+        self._retry = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to keep it running; no effect if that is so already."""
+        """Begin to keep it running, or end the pause before its next start; no effect if it runs."""
+        self._retry.set()
         if self._task is None or self._task.done():
             self._ending.clear()
             self._set_state(ProcessState.STARTING)
@@ -136,6 +142,9 @@ class ManagedProcess:
             except (SluiceError, OSError) as fault:
                 self.fault = str(fault)
                 log.error("%s: %s", self.spec.name, fault)
+            except Exception as fault:  # a bug: the process must be restarted all the same
+                self.fault = f"{type(fault).__name__}: {fault}"
+                log.exception("%s could not be supervised", self.spec.name)
             if self._ending.is_set():
                 return
             if time.monotonic() - began > STABLE_AFTER:
@@ -147,12 +156,12 @@ class ManagedProcess:
         """From start to exit; the exit is a crash unless it was requested."""
         self._set_state(ProcessState.STARTING)
         self._process = process = await self._spawn(self.spec.command)
-        self._set_identity(Identity.of(process.pid))
         watch = asyncio.create_task(self._watch_readiness())
-        if self._ending.is_set():
-            # A stop was requested while it was being created.
-            await self._end_process()
         try:
+            self._set_identity(Identity.of(process.pid))
+            if self._ending.is_set():
+                # A stop was requested while it was being created.
+                await self._end_process()
             code = await process.wait()
         finally:
             watch.cancel()
@@ -169,15 +178,38 @@ class ManagedProcess:
     async def _pause(self, seconds: float) -> None:
         self.restarts += 1
         self._set_state(ProcessState.CRASHED)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), seconds)
+        self._retry.clear()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._ending, self._retry)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _watch_readiness(self) -> None:
-        while not await self.spec.probe():
-            await asyncio.sleep(PROBE_SECONDS)
-        self.fault = None
-        self._set_state(ProcessState.READY)
-        self._ready.set()
+        """Probe until the process ends, so that the state shows whether it can do its work now."""
+        failed = 0
+        while True:
+            failed = 0 if await self._probe() else failed + 1
+            if self._ending.is_set():
+                return
+            if not failed and not self._ready.is_set():
+                self.fault = None
+                self._set_state(ProcessState.READY)
+                self._ready.set()
+            elif failed >= FAILED_PROBES and self._ready.is_set():
+                log.warning("%s is not ready", self.spec.name)
+                self._set_state(ProcessState.NOT_READY)
+                self._ready.clear()
+            starting = self.state is ProcessState.STARTING
+            await asyncio.sleep(PROBE_SECONDS if starting else READY_PROBE_SECONDS)
+
+    async def _probe(self) -> bool:
+        try:
+            return await self.spec.probe()
+        except Exception:  # a bug in a probe must not hide the state for ever
+            log.exception("the probe of %s failed", self.spec.name)
+            return False
 
     async def _spawn(self, command: Sequence[str | Path]) -> asyncio.subprocess.Process:
         with open_log(self._log_path) as output:

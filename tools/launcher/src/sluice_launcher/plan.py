@@ -26,6 +26,8 @@ from sluice_launcher.settings import LauncherSettings
 HOST = "127.0.0.1"
 OWNER = "sluice_owner"
 """The login that owns the tables of a PostgreSQL that the launcher starts."""
+PRODUCER = "producer"
+"""The Kafka user of other services: it publishes on send.requests and reads delivery.events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
     postgres_passwords: Mapping[str, str] = field(default_factory=dict)  # by login
     redis_password: str | None = None
+    kafka_password: str | None = None
+    kafka_controller_password: str | None = None
+    kafka_producer_password: str | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -107,17 +112,24 @@ def make_plan(
         programs={name: program.path for name, program in found.items()},
         versions={name: program.version for name, program in found.items()},
         postgres_passwords=_postgres_passwords(settings) if "postgres" in services else {},
-        redis_password=None if settings.unsafe_fast_database else password(settings.data_dir / "redis.password"),
+        **({} if settings.unsafe_fast_database else _passwords(settings.data_dir)),
     )
+
+
+def _passwords(data_dir: Path) -> dict[str, str]:
+    names = ("redis", "kafka", "kafka-controller", "kafka-producer")
+    return {f"{name.replace('-', '_')}_password": password(data_dir / f"{name}.password") for name in names}
 
 
 def _postgres_passwords(settings: LauncherSettings) -> dict[str, str]:
     """The passwords of the logins: given, or generated into files. The superuser's is for backups by hand."""
     password(settings.data_dir / "postgres.password")
-    folder = settings.data_dir / "logins"
-    folder.mkdir(mode=0o700, exist_ok=True)
     names = [OWNER, *(login.name for login in LOGINS)]
-    return {name: settings.passwords.get(name) or password(folder / f"{name}.password") for name in names}
+    return {name: settings.passwords.get(name) or password(_password_file(settings.data_dir, name)) for name in names}
+
+
+def _password_file(data_dir: Path, login: str) -> Path:
+    return data_dir / f"postgres-{login.removeprefix('sluice_').replace('_', '-')}.password"
 
 
 def default_roles() -> tuple[str, ...]:
@@ -152,6 +164,7 @@ def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]
     return {
         **database,
         **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services if name != "postgres"},
+        **(_kafka_login(plan) if plan.is_managed("kafka") else {}),
         "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
         **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
@@ -162,6 +175,24 @@ def owner_environment(plan: Plan) -> dict[str, str]:
     """What only `sluice migrate` gets: the owner's address, and the passwords of the logins."""
     passwords = {password_setting(login.name): plan.postgres_passwords.get(login.name, "") for login in LOGINS}
     return {ADDRESS_SETTINGS["postgres"]: addresses(plan).get("postgres", ""), **passwords}
+
+
+def _kafka_login(plan: Plan) -> dict[str, str]:
+    if plan.kafka_password is None:
+        return {"SLUICE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}
+    return {
+        "SLUICE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "SLUICE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "SLUICE_KAFKA_USERNAME": "sluice",
+        "SLUICE_KAFKA_PASSWORD": plan.kafka_password,
+    }
+
+
+def kafka_login(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an installation's environment with which a client logs in to its Kafka."""
+    names = ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME", "PASSWORD")
+    found = {name: environment.get(name, "") for name in (f"SLUICE_KAFKA_{part}" for part in names)}
+    return {name: value for name, value in found.items() if value}
 
 
 def redact_password(address: str) -> str:

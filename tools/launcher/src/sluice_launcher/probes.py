@@ -75,3 +75,28 @@ async def kafka(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
     writer.write(struct.pack("!i", len(request)) + request)
     _size, _correlation, brokers = struct.unpack("!iii", await reader.readexactly(12))
     return bool(brokers > 0)
+
+
+async def kafka_with_login(password: str, host: str, port: int) -> bool:
+    """As :func:`kafka`, of a broker whose clients log in."""
+    from aiokafka.conn import create_conn
+    from aiokafka.errors import KafkaError
+    from aiokafka.protocol.metadata import MetadataRequest
+
+    connection = None
+    try:
+        async with asyncio.timeout(SECONDS):
+            connection = await create_conn(
+                host,
+                port,
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism="SCRAM-SHA-512",
+                sasl_plain_username="sluice",
+                sasl_plain_password=password,
+            )
+            return bool((await connection.send(MetadataRequest([]))).brokers)
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        if connection is not None:
+            connection.close()

@@ -16,3 +16,10 @@ def password(path: Path) -> str:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(password := secrets.token_urlsafe(24))
         return password
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write the file with mode 600, whatever its mode was."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

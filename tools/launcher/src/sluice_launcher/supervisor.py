@@ -18,7 +18,7 @@ from sluice_launcher import probes
 from sluice_launcher.control import SOCKET, short_path
 from sluice_launcher.logs import last_line, open_log, rotate
 from sluice_launcher.managed_process import ManagedProcess
-from sluice_launcher.plan import Plan, endpoints_of, environment, owner_environment, redact_password
+from sluice_launcher.plan import PRODUCER, Plan, endpoints_of, environment, owner_environment, redact_password
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
 from sluice_launcher.progress import Progress
@@ -46,6 +46,7 @@ class Supervisor:
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
         self._change_lock = asyncio.Lock()
+        self._state_is_stale = False
         self.processes = {spec.name: self._managed(spec) for spec in specs(plan)}
 
     async def run(self) -> None:
@@ -57,12 +58,12 @@ class Supervisor:
         self._install_signal_handlers()
         starting = asyncio.create_task(self._start_everything())
         over = asyncio.create_task(self._over.wait())
-        rotating = asyncio.create_task(self._rotate_logs())
+        keeping_house = asyncio.create_task(self._keep_house())
         async with self._control():
             await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and starting.exception() is None:
                 await over
-            for task in (starting, over, rotating):
+            for task in (starting, over, keeping_house):
                 task.cancel()
             await self._end_everything()
         if starting.done() and not starting.cancelled() and (fault := starting.exception()):
@@ -112,12 +113,12 @@ class Supervisor:
     async def _database(self) -> None:
         await self._bring_up("postgres")
         if "postgres" in self.plan.services and self.plan.roles:
-            await self._command("migrate", "the schema is up to date", owner_environment(self.plan))
+            await self._command("migrate", "the schema is up to date", extra=owner_environment(self.plan))
 
     async def _bus(self) -> None:
         await self._bring_up("kafka")
         if "kafka" in self.plan.services and self.plan.roles:
-            await self._command("create-topics", "the topics exist")
+            await self._create_topics("the topics exist")
 
     async def _bring_up(self, name: str) -> None:
         process = self.processes.get(name)
@@ -137,13 +138,17 @@ class Supervisor:
             raise SluiceError(f"{ADDRESS_SETTINGS[name]} names {shown}, which is not reachable")
         self._progress(f"{name} is external, at {shown}")
 
-    async def _command(self, name: str, done: str, extra: Mapping[str, str] | None = None) -> None:
+    async def _create_topics(self, done: str) -> None:
+        has_users = self.plan.is_managed("kafka") and self.plan.kafka_password is not None
+        await self._command("create-topics", done, *(["--producer", PRODUCER] if has_users else []))
+
+    async def _command(self, name: str, done: str, *options: str, extra: Mapping[str, str] | None = None) -> None:
         """Run `sluice NAME` to its end, in the environment of a command."""
         began = time.monotonic()
         path = self.plan.log_dir / "setup.log"
         with open_log(path) as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sluice_cli.main", name),
+                *(sys.executable, "-m", "sluice_cli.main", name, *options),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -179,7 +184,7 @@ class Supervisor:
             process.start()
             await process.wait_ready()
             if wipe and process.spec.name == "kafka" and self.plan.roles:
-                await self._command("create-topics", "the topics exist again")
+                await self._create_topics("the topics exist again")
 
     def _find(self, name: str) -> ManagedProcess:
         if name in self.plan.external:
@@ -235,6 +240,9 @@ class Supervisor:
             answer = {"error": str(refused)}
         except ValueError:
             answer = {"error": "the command is not JSON"}
+        except Exception as fault:  # a client without an answer would wait for minutes
+            log.exception("a command failed")
+            answer = {"error": f"the supervisor failed at this command ({type(fault).__name__}: {fault})"}
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(answer).encode())
             await writer.drain()
@@ -258,13 +266,26 @@ class Supervisor:
         return ManagedProcess(spec, self.plan.log_dir, self._write_state, extra_environment={})
 
     def _write_state(self) -> None:
+        """Write the state file. Without it the processes are supervised all the same; only orphans are not found."""
         known = {name: each.identity for name, each in getattr(self, "processes", {}).items()}
-        write_state(self.plan.data_dir, {name: identity for name, identity in known.items() if identity})
+        try:
+            write_state(self.plan.data_dir, {name: identity for name, identity in known.items() if identity})
+        except OSError as fault:
+            log.error("the state file could not be written: %s", fault)
+            self._state_is_stale = True
+        else:
+            self._state_is_stale = False
 
-    async def _rotate_logs(self) -> None:
+    async def _keep_house(self) -> None:
+        """Rotate the logs, and write the state file again if that failed."""
         while True:
             for path in self.plan.log_dir.glob("*.log"):
-                rotate(path)
+                try:
+                    rotate(path)
+                except OSError as fault:
+                    log.error("%s could not be rotated: %s", path.name, fault)
+            if self._state_is_stale:
+                self._write_state()
             await asyncio.sleep(ROTATE_SECONDS)
 
 

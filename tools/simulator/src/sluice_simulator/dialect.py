@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 from pydantic import BaseModel
@@ -32,6 +33,14 @@ class FakeResponse:
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+def split_token(url: str, parameter: str) -> tuple[str, str]:
+    """A receipt URL without the token in this parameter, and the token ("" without one)."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    rest = urlencode([(name, value) for name, value in query if name != parameter])
+    return urlunsplit(parts._replace(query=rest)), dict(query).get(parameter, "")
 
 
 def json_response(status: int, body: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
@@ -97,13 +106,18 @@ class ReceiptDialect:
     """How a provider writes and signs receipts.
 
     ``other_key`` and ``other_body`` make a false receipt: another key of the same form, other bytes that still parse.
+    A provider without signatures has ``in_url``: its "signature" is the token in that parameter of the receipt URL.
+    A provider that signs inside the body has ``in_body``: it moves what ``sign`` returned from the headers to the body.
     """
 
     write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
     sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
-    signature_header: str
+    signature_header: str = ""
+    in_url: str = ""
+    in_body: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]] | None = None
     other_key: Callable[[str], str] = lambda secret: secret + "x"
     other_body: Callable[[bytes], bytes] = lambda body: body + b" "
+    stale: timedelta = timedelta(hours=1)  # the age of a signature that is too old
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +128,21 @@ class SmtpDialect:
     phases: Mapping[Behaviour, Phase]
 
 
+@dataclass(frozen=True, slots=True)
+class SmppDialect:
+    """The command_status of each refusal, and the word and number of each state that a receipt reports."""
+
+    statuses: Mapping[Behaviour, int]
+    states: Mapping[str, tuple[str, int]]
+
+
 class NoDashboard(BaseModel, extra="forbid"):
     """A provider without settings that matter to the simulator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One kind of fake provider. HTTP dialects have ``read`` and ``respond``, SMTP dialects ``smtp``."""
+    """One kind of fake provider. HTTP dialects have ``read`` and ``respond``, others ``smtp`` or ``smpp``."""
 
     name: str
     package: str
@@ -128,8 +150,13 @@ class Dialect:
     default_port: int = 0  # of ``sluice simulate``; 0: a free one
     read: Callable[[FakeRequest], ParsedSend | Refused | Answered] | None = None
     respond: Callable[[Behaviour, ParsedSend, Rule], FakeResponse] | None = None
+    # The code of ``decline`` and ``decline-account``; the dialect's ``reject`` where the provider has no such error.
+    declines: Mapping[Behaviour, str] = field(default_factory=dict)
     # Of a provider with idempotency keys: the response to other bytes under a key, and to a call in progress.
     conflicts: tuple[FakeResponse, FakeResponse] | None = None
+    # Of a provider that refuses a repeated key instead: its response, whatever the bytes.
+    duplicate: Callable[[ParsedSend], FakeResponse] | None = None
     receipts: ReceiptDialect | None = None
     dashboard: type[BaseModel] = NoDashboard  # the settings that an account has in the provider's dashboard
     smtp: SmtpDialect | None = None
+    smpp: SmppDialect | None = None

@@ -105,6 +105,8 @@ class Endpoint:
         found = self._keys.get(f"{send.account}/{send.idempotency_key}") if send.idempotency_key else None
         if found is None or monotonic() - found.since > IDEMPOTENCY_TTL:
             return IdempotencyEntry(digest, monotonic()), None
+        if self.dialect.duplicate is not None:
+            return found, self.dialect.duplicate(send)
         assert self.dialect.conflicts is not None
         other_bytes, in_progress = self.dialect.conflicts
         if found.body != digest:
@@ -113,7 +115,7 @@ class Endpoint:
 
     def store(self, send: ParsedSend, entry: IdempotencyEntry) -> None:
         """Store the entry under the call's key, when it has one and this provider honours keys."""
-        if send.idempotency_key and self.dialect.conflicts:
+        if send.idempotency_key and (self.dialect.conflicts or self.dialect.duplicate):
             self._keys[f"{send.account}/{send.idempotency_key}"] = entry
 
     def record(self, *, accepted: bool, answered: bool, **fields: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -11,12 +12,13 @@ from sluice_simulator.dialect import FakeRequest, FakeResponse, ParsedSend, Refu
 from sluice_simulator.endpoint import Decision, Endpoint, IdempotencyEntry
 from sluice_simulator.http_server import HttpConnection, listen_http
 from sluice_simulator.listener import Listener
-from sluice_simulator.scenario import Behaviour
+from sluice_simulator.scenario import REFUSALS, Behaviour
 from sluice_simulator.smtp_server import SmtpSettings
 
 # A response of something in front of a provider: it does not say whether the provider took the message.
 PROXY_ERROR = FakeResponse(500, b"<html><h1>Internal Server Error</h1></html>", (("Content-Type", "text/html"),))
 GARBAGE = FakeResponse(200, b"<html>Welcome to the hotel's network</html>", (("Content-Type", "text/html"),))
+_WHOLE_RESPONSE = re.compile(r"([345]\d\d) (\{.*\})", re.DOTALL)
 
 
 def handle_request(endpoint: Endpoint, request: FakeRequest, connection: HttpConnection) -> None:
@@ -82,9 +84,8 @@ def _finish(
     decision: Decision,
 ) -> None:
     """Respond as decided, and log the call."""
-    assert endpoint.dialect.respond is not None
     connection.on_lost = None  # the call is over: the end of the connection no longer concerns it
-    response = endpoint.dialect.respond(decision.behaviour, send, decision.rule)
+    response = _answer(endpoint, send, decision)
     if decision.behaviour.takes:
         entry.response = response
     status, answered = _respond(connection, decision.behaviour, response)
@@ -96,6 +97,21 @@ def _finish(
         provider_message_id=send.provider_message_id if decision.behaviour.takes else None,
         **_call_fields(send, request),
     )
+
+
+def _answer(endpoint: Endpoint, send: ParsedSend, decision: Decision) -> FakeResponse:
+    """The dialect's response. The code of a refusal may be a whole response, which is sent as it is."""
+    dialect, behaviour, rule = endpoint.dialect, decision.behaviour, decision.rule
+    assert dialect.respond is not None
+    if behaviour not in REFUSALS:
+        return dialect.respond(behaviour, send, rule)
+    code = rule.code or dialect.declines.get(behaviour)
+    whole = _WHOLE_RESPONSE.fullmatch(code or "")
+    if whole is not None:
+        return FakeResponse(int(whole[1]), whole[2].encode())
+    if behaviour in (Behaviour.DECLINE, Behaviour.DECLINE_ACCOUNT):
+        return dialect.respond(Behaviour.REJECT, send, rule.model_copy(update={"code": code}))
+    return dialect.respond(behaviour, send, rule)
 
 
 def _respond(connection: HttpConnection, behaviour: Behaviour, response: FakeResponse) -> tuple[int | None, bool]:

@@ -21,7 +21,7 @@ class Behaviour(StrEnum):
     """The treatment of one call. Only those that begin with ``accept``, and ``drip``, take the message."""
 
     ACCEPT = "accept"
-    REJECT = "reject"  # the provider's own refusal of this message
+    REJECT = "reject"  # the provider's own refusal of this recipient; of this message, where it refuses no recipient
     THROTTLE = "throttle"  # with the provider's own headers
     AUTH = "auth"  # the account is refused
     FAULT = "fault"  # a definite 5xx: not taken
@@ -32,11 +32,26 @@ class Behaviour(StrEnum):
     ACCEPT_SILENT = "accept-then-never-answer"
     ACCEPT_RESET = "accept-then-reset"
     ACCEPT_500 = "accept-then-500"
+    DECLINE = "decline"  # this account does not take this message: its size, its sender, a missing capability
+    DECLINE_ACCOUNT = "decline-account"  # this account takes no message: its reputation, its quota, its plan
 
     @property
     def takes(self) -> bool:
         """Whether the provider has the message afterwards."""
         return self.startswith("accept") or self is Behaviour.DRIP
+
+
+REFUSALS = frozenset(
+    {
+        Behaviour.REJECT,
+        Behaviour.DECLINE,
+        Behaviour.DECLINE_ACCOUNT,
+        Behaviour.THROTTLE,
+        Behaviour.AUTH,
+        Behaviour.FAULT,
+    }
+)
+"""The behaviours that the provider answers with one of its errors."""
 
 
 class Forgery(StrEnum):
@@ -80,7 +95,7 @@ class Rule(_Part):
     behaviour: Behaviour = Behaviour.ACCEPT
     probabilities: Mapping[Behaviour, float] = Field(default_factory=dict)  # of other behaviours
     fail: float = Field(default=0.0, ge=0, le=100)  # per cent that end in ``fault``
-    code: str | None = None  # which of the provider's documented errors, where several fit
+    code: str | None = None  # which of the provider's documented errors; HTTP: or status and JSON body, SMTP: a reply
     retry_after: float = Field(default=1.0, ge=0)  # seconds, sent to a throttled caller
     limit: float | None = Field(default=None, gt=0)  # calls per second; those above are throttled
     latency: Latency | None = None

@@ -34,7 +34,10 @@ class SmtpEndpoint:
         self._dialect = dialect
 
     def reply(self, phase: Phase, envelope: Envelope, default: str) -> Reply:
+        before = envelope.handler_state
         decision = self._decision(phase, envelope)
+        if phase is Phase.RCPT and decision is not None and decision.behaviour is not Behaviour.ACCEPT:
+            envelope.handler_state = before  # a refusal here is about this recipient, and not about the others
         if phase is Phase.END_OF_DATA:
             return self._end_of_data(decision or Decision(Behaviour.ACCEPT, 0.0, self._endpoint.default_rule), envelope)
         if decision is None or decision.behaviour is Behaviour.ACCEPT:
@@ -94,6 +97,8 @@ class SmtpEndpoint:
     def _record(
         self, decision: Decision, phase: Phase, envelope: Envelope, said: bool, provider_message_id: str | None
     ) -> None:
+        # A reply to RCPT is about the newest recipient; later ones are about all that were accepted.
+        concerned = envelope.recipients[-1:] if phase is Phase.RCPT else envelope.recipients
         message_id = _MESSAGE_ID.search(envelope.message[:16384])
         self._endpoint.record(
             accepted=provider_message_id is not None,
@@ -103,8 +108,8 @@ class SmtpEndpoint:
             reference=envelope.envelope_id,
             key=None,
             message_id=message_id[1].decode("latin-1") if message_id else None,
-            recipient=envelope.recipients[0] if envelope.recipients else None,
-            recipients=len(envelope.recipients),
+            recipient=next(iter(concerned), None),
+            recipients=len(concerned),
             body=sha256(envelope.message).hexdigest() if envelope.message else None,
             provider_message_id=provider_message_id,
         )

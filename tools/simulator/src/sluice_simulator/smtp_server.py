@@ -23,7 +23,7 @@ MAX_LINE = 64 * 1024  # bytes; a command has 512 by the standard
 
 _DOT_END = b"\r\n.\r\n"
 _STUFFED = re.compile(rb"(?m)^\.")
-_PATH = re.compile(r"\s*<([^<>]*)>\s*(.*)\Z")
+_PATH = re.compile(r'\s*<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>\s*(.*)\Z')
 
 
 @dataclass(frozen=True, slots=True)

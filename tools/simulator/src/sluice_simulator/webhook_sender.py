@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import aiohttp
@@ -83,12 +84,12 @@ class WebhookSender:
         """Send until a 2xx response; a forged one once."""
         for attempt, pause in enumerate((wait, *(RETRY_DELAYS if forgery is None else ())), start=1):
             await asyncio.sleep(pause)
-            status = await self._post(*signed(dialect, payload, forgery), url=payload.url)
+            status = await self._post(*signed(dialect, payload, forgery))
             self.call_log.write(**fields, forged=forgery, attempt=attempt, status=status)
             if status is not None and 200 <= status < 300:
                 return
 
-    async def _post(self, headers: dict[str, str], body: bytes, *, url: str) -> int | None:
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> int | None:
         """The status of the response; None when there was none."""
         assert self._session is not None
         try:
@@ -113,13 +114,13 @@ def _log_fields(endpoint: Endpoint, context: ReceiptContext) -> dict[str, object
 
 def signed(
     dialect: ReceiptDialect, payload: ReceiptPayload, forgery: Forgery | None = None
-) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one sending, genuine or false in one way.
+) -> tuple[str, dict[str, str], bytes]:
+    """URL, headers and body of one sending, genuine or false in one way.
 
     Where signatures carry no time, or do not cover the body, the matching forgeries use another key instead.
     """
     now = utc_now()
-    then = now - timedelta(hours=1)
+    then = now - dialect.stale
     other = replace(payload, body=dialect.other_body(payload.body))
     genuine = dialect.sign(payload, now)
     timeless = forgery is Forgery.OLD and genuine == dialect.sign(payload, then)
@@ -128,13 +129,23 @@ def signed(
         payload = replace(payload, secret=dialect.other_key(payload.secret))
     headers = dialect.sign(payload, then if forgery is Forgery.OLD else now)
     headers["content-type"] = payload.content_type
+    name = dialect.in_url or dialect.signature_header
+    signature = payload.secret if dialect.in_url else headers.pop(name)
     match forgery:
         case Forgery.MISSING:
-            del headers[dialect.signature_header]
+            place = {}
         case Forgery.EMPTY:
-            headers[dialect.signature_header] = ""
+            place = {name: ""}
         case Forgery.TRUNCATED:
-            headers[dialect.signature_header] = headers[dialect.signature_header][:-4]
+            place = {name: signature[:-4]}
         case _:
-            pass
-    return headers, other.body if forgery is Forgery.OTHER_BODY else payload.body
+            place = {name: signature}
+    url = payload.url
+    if not dialect.in_url:
+        headers |= place
+    elif place:
+        url += ("&" if "?" in url else "?") + urlencode(place)
+    body = other.body if forgery is Forgery.OTHER_BODY else payload.body
+    if dialect.in_body is not None:
+        headers, body = dialect.in_body(headers, body)
+    return url, headers, body

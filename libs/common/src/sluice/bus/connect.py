@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
+from sluice.bus.connection import KafkaConnection, explain
+
 log = structlog.get_logger()
 
 _RETRY_DELAY = 0.5  # seconds
@@ -24,7 +26,7 @@ class KafkaClient(Protocol):
 C = TypeVar("C", bound=KafkaClient)
 
 
-async def connected(factory: Callable[[], C], *, client: str) -> C:
+async def connected(kafka: KafkaConnection, factory: Callable[[], C], *, client: str) -> C:
     """A started client; each try makes a new one, until the broker responds. ``client`` names it in the log."""
     logged = False
     while True:
@@ -32,10 +34,10 @@ async def connected(factory: Callable[[], C], *, client: str) -> C:
         try:
             await made.start()
             return made
-        except (KafkaError, OSError) as error:
+        except (KafkaError, OSError):
             await made.stop()
             if not logged:
-                log.warning("kafka_unreachable", client=client, error=type(error).__name__)
+                log.warning("kafka_unreachable", client=client, error=await explain(kafka))
             logged = True
             await asyncio.sleep(_RETRY_DELAY)
         except BaseException:

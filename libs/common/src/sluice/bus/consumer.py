@@ -2,7 +2,7 @@
 
 Each assigned partition has a window: the records that are handed out and not acknowledged. Records are acknowledged in
 any order; the committed offset is the one below which every record is acknowledged. A crash therefore repeats records
-and never skips one; repeats change nothing, because claims are compare-and-set. Offsets are taken from records and
+and never skips one; repeats change nothing, because claims are compare-and-set. Offsets are taken from the client and
 never computed: compaction and transactions leave gaps.
 """
 
@@ -18,8 +18,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from sluice.bus.client import ISOLATION_LEVEL, BrokerContact, position
 from sluice.bus.connect import connected
-from sluice.bus.window import Record, UndecodableRecord, Window
+from sluice.bus.connection import KafkaConnection
+from sluice.bus.window import Record, Window
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
 
@@ -61,14 +63,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Iterable[str],
         handler: Handler,
         *,
-        servers: str,
+        kafka: KafkaConnection,
         group: str,
         limits: Limits = Limits(),
         drain: float = 20.0,
     ) -> None:
         self._topics = list(topics)
         self._handler = handler
-        self._servers = servers
+        self._kafka = kafka
         self._group = group
         self._limits = limits
         self._drain = drain
@@ -77,7 +79,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._capacity = asyncio.Event()
         self._stopping = asyncio.Event()
         self._client: AIOKafkaConsumer | None = None
-        self._isolating = False  # one record at a time, to find the one that cannot be decoded
+        self._contact = BrokerContact()
         self.polled_at = 0.0  # monotonic time of the newest finished poll
 
     # -- lifecycle ----------------------------------------------------------------------------------------------
@@ -85,9 +87,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self) -> None:
         """Consume until :meth:`stop`; then drain, commit, and leave the group."""
         metrics.IN_FLIGHT.set_function(lambda: self._in_flight)
-        self._client = await run_unless(self._stopping, connected(self._new_client, client=self._group))
+        self._client = await run_unless(self._stopping, connected(self._kafka, self._new_client, client=self._group))
         if self._client is None:
             return
+        self._contact.observe(self._client)
         committer = supervised(self._commit_regularly(), name=f"{self._group}-committer")
         try:
             await self._poll_until_stopped(self._client)
@@ -107,13 +110,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._in_flight
 
     def readiness(self) -> str | None:
-        """None while polls of a group member finish; otherwise the reason why the consumer is not ready."""
+        """None while polls finish and the broker answers; otherwise the reason why the consumer is not ready."""
         if self._stopping.is_set():
             return "stopping"
-        if self._client is None or not self.polled_at:
+        if not self.polled_at:
             return "not in the consumer group yet"
         age = time.monotonic() - self.polled_at
-        return f"no poll for {age:.0f} s" if age > _POLL_STALL_LIMIT else None
+        return f"no poll for {age:.0f} s" if age > _POLL_STALL_LIMIT else self._contact.fault()
 
     async def _poll_until_stopped(self, client: AIOKafkaConsumer) -> None:
         async def poll() -> None:
@@ -132,9 +135,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _new_client(self) -> AIOKafkaConsumer:
         client = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+            **self._kafka.options(),
             client_id=f"sluice-{self._group}",
             group_id=self._group,
+            isolation_level=ISOLATION_LEVEL,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=_SESSION_TIMEOUT_MS,
@@ -169,7 +173,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if capacity <= 0:
                 await self._heartbeat_while_full(client)
                 return
-            polled = await self._poll(client, min(capacity, self._limits.batch))
+            polled: Mapping[TopicPartition, Sequence[object]] = await client.getmany(
+                timeout_ms=int(_POLL_TIMEOUT * 1000), max_records=min(capacity, self._limits.batch)
+            )
         except KafkaError as error:
             log.warning("poll_failed", group=self._group, error=type(error).__name__)
             await asyncio.sleep(_POLL_TIMEOUT)
@@ -178,41 +184,12 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._stopping.is_set():
             return  # the records are not handed out, and so not committed
         records = [record for tp, raws in polled.items() for record in self._add_to_window(tp, raws)]
+        for tp, window in self._windows.items():
+            window.read_up_to(position(client, tp))
         if records:
             assert failpoints.hit("consumer.polled")
             self._pause_full(client)
             await self._run_handler(records)
-
-    async def _poll(self, client: AIOKafkaConsumer, limit: int) -> Mapping[TopicPartition, Sequence[object]]:
-        if self._isolating:
-            return await self._poll_isolating_bad_record(client)
-        try:
-            polled: Mapping[TopicPartition, Sequence[object]] = await client.getmany(
-                timeout_ms=int(_POLL_TIMEOUT * 1000), max_records=limit
-            )
-            return polled
-        except KafkaError:
-            raise
-        except Exception as error:
-            log.error("poll_undecodable", group=self._group, error=type(error).__name__)
-            self._isolating = True
-            return {}
-
-    async def _poll_isolating_bad_record(self, client: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[object]]:
-        """Find the record that the client cannot decode, and return an empty one in its place."""
-        polled: dict[TopicPartition, Sequence[object]] = {}
-        for tp in client.assignment() - client.paused():
-            try:
-                polled |= await client.getmany(tp, timeout_ms=int(_POLL_TIMEOUT * 1000), max_records=1)
-            except KafkaError:
-                raise
-            except Exception as error:
-                offset = await client.position(tp)
-                log.error("record_undecodable", topic=tp.topic, offset=offset, error=type(error).__name__)
-                client.seek(tp, offset + 1)
-                polled[tp] = [UndecodableRecord(offset)]
-                self._isolating = False
-        return polled
 
     def _add_to_window(self, partition: TopicPartition, raws: Sequence[object]) -> list[Record]:
         window = self._windows.get(partition)

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from sluice.bus.publisher import Publisher, wait_for_acks
+from sluice.bus.record_batches import why_undecodable
 from sluice.bus.topics import Topic
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
@@ -85,6 +86,7 @@ async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str)
 async def publish_dead_letter(publisher: Publisher, record: RawRecord, reason: str, *, at: datetime) -> bool:
     """Publish the dead letter of an unreadable record; false if the broker did not acknowledge it."""
     assert failpoints.hit("dead_letter.before_publish")
+    reason = why_undecodable(record.headers) or reason  # the handler saw a record without a value
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
     published = await wait_for_acks(
         [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at))]

@@ -59,12 +59,15 @@ class DeliveryTask(BusMessage):
     attempt: int = Field(1, ge=1, le=30_000)  # number of the next attempt
     retry_round: int = Field(1, ge=1, le=30_000)
     attempted_providers: tuple[UUID, ...] = ()  # in this round
-    deprioritized: tuple[UUID, ...] = ()  # had no free slot for it: selected after all others
+    deprioritized: tuple[UUID, ...] = ()  # had no free slot for it: selected after all others of the same health
+    hops: int = Field(0, ge=0, le=30_000)  # how often a worker handed it back since the last attempt
     unknown_attempts: int = 0
     preferred_provider_id: UUID | None = None
     sandbox: bool = False
     retry_handle: RetryHandle | None = None
-    last_error: str = ""  # of the previous attempt
+    errors: dict[UUID, str] = Field(default_factory=dict)  # of this round, by provider
+    all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
+    throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
 
 
 class Assignment(BusMessage):

@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from sluice.bus.client import position
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.reader import create_reader
 from sluice.bus.topic_admin import open_admin
@@ -36,8 +38,8 @@ class QueueProgress:
         Topic.PUSH: Group.PUSH_WORKER,
     }
 
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
+    def __init__(self, kafka: KafkaConnection) -> None:
+        self._kafka = kafka
 
     async def low_watermarks(self) -> dict[Channel, datetime]:
         """By channel, the enqueue time of the oldest uncommitted record; the current time if its queue is empty.
@@ -49,8 +51,8 @@ class QueueProgress:
             KafkaError: the broker does not respond; the progress is unknown.
         """
         now = utc_now()
-        first_uncommitted = await self._first_uncommitted()
-        enqueued = await self._enqueued_at(first_uncommitted) if first_uncommitted else {}
+        uncommitted = await self._uncommitted()
+        enqueued = await self._enqueued_at(uncommitted) if uncommitted else {}
         return {
             channel: min(
                 (
@@ -63,9 +65,10 @@ class QueueProgress:
             for channel in Channel
         }
 
-    async def _first_uncommitted(self) -> dict[TopicPartition, int]:
+    async def _uncommitted(self) -> dict[TopicPartition, tuple[int, int]]:
+        """The first uncommitted offset and the end of each partition in which they differ."""
         committed: dict[TopicPartition, int] = {}
-        async with open_admin(self._servers) as admin:
+        async with open_admin(self._kafka) as admin:
             for group in set(self.READERS.values()):
                 offsets = await admin.list_consumer_group_offsets(group.value)
                 topics = {topic for topic, reader in self.READERS.items() if reader is group}
@@ -82,26 +85,30 @@ class QueueProgress:
             tp: begins[tp] if committed.get(tp, -1) < begins[tp] or committed[tp] > ends[tp] else committed[tp]
             for tp in partitions
         }
-        return {tp: offset for tp, offset in first.items() if offset < ends[tp]}
+        return {tp: (offset, ends[tp]) for tp, offset in first.items() if offset < ends[tp]}
 
-    async def _enqueued_at(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, datetime]:
+    async def _enqueued_at(
+        self, uncommitted: Mapping[TopicPartition, tuple[int, int]]
+    ) -> dict[TopicPartition, datetime]:
+        """Of the first uncommitted record of each partition; none if only control records of transactions are left."""
         found: dict[TopicPartition, datetime] = {}
+        missing = set(uncommitted)
         deadline = time.monotonic() + _READ_TIMEOUT
         async with self._reader() as reader:
-            while len(found) < len(offsets):
-                missing = [tp for tp in offsets if tp not in found]
+            while missing:
                 reader.assign(missing)
                 for tp in missing:
-                    reader.seek(tp, offsets[tp])
+                    reader.seek(tp, uncommitted[tp][0])
                 for tp, records in (await reader.getmany(timeout_ms=500, max_records=len(missing))).items():
                     found[tp] = _enqueue_time(records[0])
-                if time.monotonic() > deadline:
+                missing -= {tp for tp in missing if tp in found or (position(reader, tp) or 0) >= uncommitted[tp][1]}
+                if missing and time.monotonic() > deadline:
                     raise KafkaError(f"the first uncommitted records could not be read within {_READ_TIMEOUT:.0f} s")
         return found
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        reader = create_reader(self._servers, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)
+        reader = create_reader(self._kafka, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)
         await reader.start()
         try:
             yield reader

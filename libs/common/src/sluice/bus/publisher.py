@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.connect import connected
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.runtime.batching import BatchPacer
 from sluice.runtime.tasks import cancel_and_wait, supervised
@@ -103,9 +104,9 @@ class Publisher:
             self._nonempty.set()
         return result
 
-    async def run(self, servers: str, name: str) -> None:
+    async def run(self, kafka: KafkaConnection, name: str) -> None:
         """Connect, then send the queue in batches, until cancelled."""
-        producer = await connected(lambda: _create_producer(servers, name), client=name)
+        producer = await connected(kafka, lambda: _create_producer(kafka, name), client=name)
         pace = BatchPacer(_PACE)
         try:
             while True:
@@ -206,13 +207,13 @@ async def wait_for_acks(results: Sequence[PublishResult]) -> bool:
 
 
 @asynccontextmanager
-async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> AsyncIterator[Publisher]:
+async def open_publisher(kafka: KafkaConnection, *, name: str, limit: int = 50_000) -> AsyncIterator[Publisher]:
     """A publisher, usable at once: records that are published before the broker responds wait in the queue.
 
     At the end, the records in the queue have five seconds to be acknowledged.
     """
     publisher = Publisher(limit=limit)
-    feeder = supervised(publisher.run(servers, name), name="publisher")
+    feeder = supervised(publisher.run(kafka, name), name="publisher")
     try:
         yield publisher
     finally:
@@ -222,9 +223,9 @@ async def open_publisher(servers: str, *, name: str, limit: int = 50_000) -> Asy
         publisher.fail_pending()
 
 
-def _create_producer(servers: str, name: str) -> AIOKafkaProducer:
+def _create_producer(kafka: KafkaConnection, name: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(
-        bootstrap_servers=servers,
+        **kafka.options(),
         client_id=f"sluice-{name}",
         acks="all",
         max_batch_size=_BATCH,

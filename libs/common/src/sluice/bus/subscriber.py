@@ -10,32 +10,38 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from aiokafka import ConsumerRecord
+from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from sluice.bus.client import ISOLATION_LEVEL, BrokerContact
 from sluice.bus.connect import connected
+from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
 
+_BATCH_TIMEOUT_MS = 100  # milliseconds a poll waits for records
 _CHECK_INTERVAL = 1.0  # seconds between two looks at the subscriber's task
 
 
 Records: TypeAlias = "tuple[ConsumerRecord, ...]"
 
+OffsetReset: TypeAlias = Literal["earliest", "latest"]
+
 Declare: TypeAlias = Callable[[KafkaBroker], BatchSubscriber]
 """Declares a service's subscriber, with its handler, on a broker."""
 
 
-def create_broker(servers: str, *, name: str, drain: float) -> KafkaBroker:
+def create_broker(kafka: KafkaConnection, *, name: str, drain: float) -> KafkaBroker:
     """A FastStream broker that creates no topics and passes batches of the client's records to handlers as they are.
 
     Handlers parse the bytes themselves: about a batch with a record that FastStream cannot parse or decode, the
     acknowledgement policy alone would decide. ``drain`` is the time a handler has to finish at shutdown, in seconds.
     """
     return KafkaBroker(
-        servers,
+        **kafka.faststream(),
         client_id=f"sluice-{name}",
         consumer_only=True,  # roles publish with sluice.bus.publisher
         allow_auto_create_topics=False,
@@ -45,6 +51,33 @@ def create_broker(servers: str, *, name: str, drain: float) -> KafkaBroker:
         graceful_timeout=drain,
         logger=None,
         apply_types=False,
+    )
+
+
+def subscribe_to_batches(
+    broker: KafkaBroker,
+    topic: str,
+    *,
+    group: str,
+    ack_policy: AckPolicy,
+    auto_offset_reset: OffsetReset,
+    max_records: int | None = None,
+    fetch_min_bytes: int = 1,
+    fetch_max_wait_ms: int = 500,
+) -> BatchSubscriber:
+    """Declare a subscriber that gets committed records in batches; the options are those of ``broker.subscriber``."""
+    return broker.subscriber(
+        topic,
+        group_id=group,
+        batch=True,
+        batch_timeout_ms=_BATCH_TIMEOUT_MS,
+        max_records=max_records,
+        fetch_min_bytes=fetch_min_bytes,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        isolation_level=ISOLATION_LEVEL,
+        ack_policy=ack_policy,
+        auto_offset_reset=auto_offset_reset,
+        no_reply=True,
     )
 
 
@@ -62,14 +95,14 @@ async def _undecoded(message: KafkaMessage) -> Any:
 class SubscriberRunner:
     """Runs one FastStream subscriber with the interface of :class:`sluice.bus.consumer.Consumer`."""
 
-    def __init__(self, declare: Declare, *, servers: str, group: str, drain: float = 10.0) -> None:
+    def __init__(self, declare: Declare, *, kafka: KafkaConnection, group: str, drain: float = 10.0) -> None:
         self._declare = declare
-        self._servers = servers
+        self._kafka = kafka
         self._group = group
         self._drain = drain
         self._subscriber: BatchSubscriber | None = None
         self._stopping = asyncio.Event()
-        self._started = False
+        self._contact = BrokerContact()
 
     async def run(self) -> None:
         """Consume until :meth:`stop`; then finish the handler that runs, commit, and leave the group.
@@ -77,10 +110,11 @@ class SubscriberRunner:
         Returns early if the subscriber's task ends: FastStream restarts it after an error, but not when it is
         cancelled from inside the Kafka client, and then nothing would be consumed any more.
         """
-        broker = await run_unless(self._stopping, connected(self._new_broker, client=self._group))
+        broker = await run_unless(self._stopping, connected(self._kafka, self._new_broker, client=self._group))
         if broker is None:
             return
-        self._started = True
+        if self._subscriber is not None and self._subscriber.consumer is not None:
+            self._contact.observe(self._subscriber.consumer)
         try:
             while self._is_consuming() and not self._stopping.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -93,15 +127,14 @@ class SubscriberRunner:
         self._stopping.set()
 
     def readiness(self) -> str | None:
-        """None while the subscriber consumes; otherwise the reason why it does not."""
+        """None while the subscriber consumes and the broker answers; otherwise the reason why it does not."""
         if self._stopping.is_set():
             return "stopping"
-        if not self._started:
-            return "not in the consumer group yet"
-        return None if self._is_consuming() else "the subscriber has ended"
+        fault = self._contact.fault()
+        return fault if fault or self._is_consuming() else "the subscriber has ended"
 
     def _new_broker(self) -> KafkaBroker:
-        broker = create_broker(self._servers, name=self._group, drain=self._drain)
+        broker = create_broker(self._kafka, name=self._group, drain=self._drain)
         self._subscriber = self._declare(broker)
         return broker
 

@@ -10,8 +10,11 @@ from typing import Any
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sluice.bus.connection import KafkaConnection, explain
+from sluice.bus.topics import Topic
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 
@@ -44,7 +47,7 @@ def read_topic_specs(path: Path | None = None) -> dict[str, TopicSpec]:
         raise SluiceError(f"{file} is not a list of topics: {error}") from error
 
 
-async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
+async def ensure_topics(kafka: KafkaConnection, path: Path | None = None) -> list[str]:
     """Create missing topics and add missing partitions; returns one line of text for each change.
 
     Raises:
@@ -52,7 +55,7 @@ async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
     """
     specs = read_topic_specs(path)
     try:
-        async with open_admin(servers) as admin:
+        async with open_admin(kafka) as admin:
             described = await admin.describe_topics(await admin.list_topics())
             existing = {topic["topic"]: len(topic["partitions"]) for topic in described}
             missing = {name: spec for name, spec in specs.items() if name not in existing}
@@ -63,7 +66,7 @@ async def ensure_topics(servers: str, path: Path | None = None) -> list[str]:
             if expanded:
                 await admin.create_partitions({name: NewPartitions(total) for name, total in expanded.items()})
     except (KafkaError, OSError) as error:
-        raise SluiceError(f"topics could not be created at {servers}: {error or type(error).__name__}") from error
+        raise SluiceError(f"topics could not be created at {kafka.servers}: {await explain(kafka)}") from error
     return [f"created {name}" for name in created] + [
         f"expanded {name} to {total} partitions" for name, total in expanded.items()
     ]
@@ -88,14 +91,43 @@ async def _create(admin: AIOKafkaAdminClient, specs: Mapping[str, TopicSpec]) ->
     return [name for name, code, *_rest in response.topic_errors if not code]
 
 
+_ALLOW, _ANY_HOST = 3, "*"
+_TOPIC, _GROUP = 2, 3  # resource types of the protocol
+_LITERAL, _PREFIXED = 3, 4
+_READ, _WRITE, _DESCRIBE = 3, 4, 8
+
+
+async def grant_producer(kafka: KafkaConnection, user: str) -> None:
+    """Let a Kafka user publish on send.requests, read delivery.events, and commit in groups named after it.
+
+    Raises:
+        SluiceError: the broker does not respond, has no authorizer, or refuses.
+    """
+    granted = [
+        *((_TOPIC, Topic.SEND_REQUESTS.value, _LITERAL, operation) for operation in (_WRITE, _DESCRIBE)),
+        *((_TOPIC, Topic.EVENTS.value, _LITERAL, operation) for operation in (_READ, _DESCRIBE)),
+        *((_GROUP, user, _PREFIXED, operation) for operation in (_READ, _DESCRIBE)),
+    ]
+    try:
+        async with open_admin(kafka) as admin:
+            for kind, name, pattern, operation in granted:
+                request = CreateAclsRequest(kind, name, pattern, f"User:{user}", _ANY_HOST, operation, _ALLOW)
+                answer = await admin._send_request(request)  # the client has no method for it
+                for code, text in answer.creation_responses:
+                    if code:
+                        raise SluiceError(f"{user} cannot be granted access: {text or for_code(code).__name__}")
+    except (KafkaError, OSError) as error:
+        raise SluiceError(f"{user} cannot be granted access: {error or type(error).__name__}") from error
+
+
 @asynccontextmanager
-async def open_admin(servers: str) -> AsyncIterator[Any]:
+async def open_admin(kafka: KafkaConnection) -> AsyncIterator[Any]:
     """A started admin client.
 
     Raises:
         KafkaError: the broker does not respond.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**kafka.options(), request_timeout_ms=10_000)
     await admin.start()
     try:
         yield admin

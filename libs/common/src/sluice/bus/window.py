@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
@@ -16,7 +15,7 @@ class Window:
     assignment of the partition gets a new window; ``owned`` ends with the assignment.
     """
 
-    __slots__ = ("_on_ack", "committed", "next_commit", "owned", "partition", "paused", "pending")
+    __slots__ = ("_on_ack", "_position", "committed", "next_commit", "owned", "partition", "paused", "pending")
 
     def __init__(self, partition: TopicPartition, on_ack: Callable[[Window], None]) -> None:
         self.partition = partition
@@ -25,6 +24,7 @@ class Window:
         self.committed: int | None = None
         self.owned = True
         self.paused = False  # by the consumer, because the window was full
+        self._position: int | None = None
         self._on_ack = on_ack
 
     def add(self, raws: Sequence[object]) -> list[Record]:
@@ -33,10 +33,22 @@ class Window:
         self.pending.extend(records)
         return records
 
+    def read_up_to(self, position: int | None) -> None:
+        """The client reads next at ``position``; every record below it is in ``pending`` or acknowledged.
+
+        Behind the last record may be control records and aborted records of transactions: the group would seem to lag
+        behind for ever if they were not committed.
+        """
+        self._position = position
+        if position is not None and not self.pending:
+            self.next_commit = position
+
     def acknowledged(self) -> None:
         """One of the records was acknowledged: move ``next_commit`` over the acknowledged prefix."""
         while self.owned and self.pending and self.pending[0].acked:
             self.next_commit = self.pending.popleft().offset + 1
+        if self._position is not None and not self.pending:
+            self.next_commit = self._position
         self._on_ack(self)
 
 
@@ -74,14 +86,3 @@ class Record:
         if not self.acked:
             self.acked = True
             self._window.acknowledged()
-
-
-@dataclass(frozen=True, slots=True)
-class UndecodableRecord:
-    """Stands for a record that the client cannot decode."""
-
-    offset: int
-    key: bytes | None = None
-    value: bytes | None = None
-    timestamp: int = 0
-    headers: Sequence[tuple[str, bytes | None]] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -13,12 +13,14 @@ from sluice.delivery.job import Job
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
+from sluice.model.address import parse_address
 from sluice.model.message import Email, content_adapter
-from sluice.model.outcome import Outcome, ProviderFault
+from sluice.model.outcome import Divided, Outcome, ProviderFault
 from sluice.providers import registry
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
 from sluice.providers.contract import OutboundMessage
+from sluice.providers.sms_link import Links
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
@@ -28,11 +30,11 @@ from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Db
 from sluice.store.deliveries import Claimed
 from sluice.store.providers import ProviderRow
-from sluice.transports.provider_call import Transports
+from sluice.transports.provider_call import OnProgress, Transports, ignore_progress
 
 log = structlog.get_logger()
 
-_LEASE_MARGIN = 1.0  # seconds between the deadline of a call and the end of its lease
+_LEASE_MARGIN = 1.0  # seconds before the end of the lease from which no call begins
 _SANDBOX_ACCOUNT = Account(SANDBOX_PROVIDER_ID, 0, SANDBOX, SandboxCredentials())
 
 
@@ -51,12 +53,14 @@ class AttemptCaller:
         cipher: CredentialCipher,
         transports: Transports,
         policy: WorkerPolicy,
+        links: Links,
     ) -> None:
         self._db = db
         self._config = config
         self._cipher = cipher
         self._calls = TokenCache(transports)
         self._policy = policy
+        self._links = links
         self._accounts: dict[UUID, Account] = {}
         self._callback_urls: dict[UUID, str] = {}
 
@@ -79,7 +83,7 @@ class AttemptCaller:
 
     def _open(self, row: ProviderRow) -> Account:
         try:
-            return open_account(row, self._cipher)
+            return open_account(row, self._cipher, self._links)
         except UnusableAccountError as error:
             log.error("provider_unusable", provider=str(row.id), error=str(error))
             raise UnusableProviderError("the provider's credentials cannot be used") from None
@@ -96,18 +100,33 @@ class AttemptCaller:
             )
         return url
 
-    async def call(self, job: Job, claimed: Claimed, account: Account) -> Outcome:
+    async def call(
+        self, job: Job, claimed: Claimed, account: Account, on_progress: OnProgress = ignore_progress
+    ) -> Outcome | Divided:
         """Call the provider once.
 
         Raises:
             ValueError: the stored content is not readable.
         """
+        outbound = await self._outbound_message(job, claimed, account)
+        # If the process was paused after the claim, the lease may be almost over: no call begins at its end.
+        if time.monotonic() > job.claimed_at + self._policy.attempt_lease - _LEASE_MARGIN:
+            return ProviderFault("not called: the worker was paused until the lease had almost expired")
+        assert failpoints.hit("call.before")
+        deadline = self._policy.urgent_call_timeout if job.urgent else self._policy.call_timeout
+        outcome = await self._calls.call(account, outbound, deadline=deadline, on_progress=on_progress)
+        assert failpoints.hit("call.answered")
+        return outcome
+
+    async def _outbound_message(self, job: Job, claimed: Claimed, account: Account) -> OutboundMessage:
         content = content_adapter.validate_json(claimed.content)
         attachments: Mapping[str, bytes] = {}
         if isinstance(content, Email) and content.attachments:
             digests = [attachment.sha256 for attachment in content.attachments]
             attachments = await messages.load_attachments(self._db, job.task.project_id, digests)
-        outbound = OutboundMessage(
+        if isinstance(content, Email) and claimed.envelope is not None and not account.package.separate_envelope:
+            content = _narrow(content, claimed.envelope)
+        return OutboundMessage(
             content=content,
             recipient=claimed.recipient,
             reference=job.reference,
@@ -116,16 +135,18 @@ class AttemptCaller:
             attempted_at=utc_now(),
             attachments=attachments,
             callback_url=self._callback_url(account.provider_id),
+            envelope=claimed.envelope,
         )
-        # If the process was paused after the claim, the lease may be almost over: a call must not outlive it.
-        left = job.claimed_at + self._policy.attempt_lease - time.monotonic() - _LEASE_MARGIN
-        if left <= 0:
-            return ProviderFault("not called: the worker was paused until the lease had almost expired")
-        assert failpoints.hit("call.before")
-        deadline = min(left, self._policy.provider_timeout)
-        outcome = await self._calls.call(account, outbound, deadline=deadline)
-        assert failpoints.hit("call.answered")
-        return outcome
+
+
+def _narrow(mail: Email, envelope: Collection[str]) -> Email:
+    """The mail with the recipients of ``envelope`` only; without one in ``to``, all of them stand there."""
+
+    def among(addresses: Sequence[str]) -> tuple[str, ...]:
+        return tuple(address for address in addresses if parse_address(address).bare in envelope)
+
+    to, cc, bcc = among(mail.to), among(mail.cc), among(mail.bcc)
+    return mail.model_copy(update={"to": to, "cc": cc, "bcc": bcc} if to else {"to": cc + bcc, "cc": (), "bcc": ()})
 
 
 def why_unusable(assignment: Assignment, row: ProviderRow | None) -> str | None:

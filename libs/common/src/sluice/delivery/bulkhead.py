@@ -9,8 +9,8 @@ from collections import deque
 from math import inf
 from typing import Generic, TypeVar
 
-# A provider is unresponsive when none of its calls has ended for this multiple of its average latency. With fewer
-# calls than the minimum the average says too little, and the full queue timeout applies.
+# A provider is unresponsive when none of its calls has ended or progressed for this multiple of its average latency.
+# With fewer calls than the minimum the average says too little, and the full queue timeout applies.
 _MIN_SAMPLE = 10
 _LATENCY_MULTIPLE = 5.0
 _MIN_QUEUE_TIMEOUT = 0.25  # seconds
@@ -32,7 +32,7 @@ class Bulkhead(Generic[J]):
         self._version = version
         self._urgent: deque[tuple[float, J]] = deque()  # (enqueued at, job)
         self._standard: deque[tuple[float, J]] = deque()
-        self._calls: dict[J, float] = {}  # the start of each call
+        self._calls: dict[J, float] = {}  # the last progress of each call, at first its start
         self._throttled_until = 0.0
         self._saturated_since = inf
         self._unresponsive = False
@@ -91,6 +91,12 @@ class Bulkhead(Generic[J]):
         """Note that the job's call starts. Until then its slot is no evidence against the provider."""
         self._calls[job] = now
 
+    def progress(self, job: J, now: float) -> None:
+        """Note that a step of the job's call has ended: the provider responds."""
+        if job in self._calls:
+            self._calls[job] = now
+            self._unresponsive = False
+
     def release(self, job: J, now: float) -> None:
         """Return the job's slot, whether its call started or not."""
         self._calls.pop(job, None)
@@ -115,14 +121,14 @@ class Bulkhead(Generic[J]):
     def check(self, now: float, limit: float) -> None:
         """Determine whether the provider is unresponsive; ``limit`` is the full queue timeout, seconds.
 
-        It is when every slot has a call and none of them has ended for longer than the queue timeout. Slots that
+        It is when every slot has a call and none has ended or progressed for longer than the queue timeout. Slots that
         still wait for their claim do not count: that latency is PostgreSQL's.
         """
         if self._unresponsive or len(self._calls) < self._concurrency:
             return
         timeout = self._latency_timeout(limit)
         self._unresponsive = now - self._saturated_since > timeout and all(
-            now - started > timeout for started in self._calls.values()
+            now - progressed > timeout for progressed in self._calls.values()
         )
 
     def expired(self, now: float, limit: float) -> list[J]:

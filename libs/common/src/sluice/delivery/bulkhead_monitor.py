@@ -15,6 +15,7 @@ from sluice.bus.topics import Topic
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.job import Job
 from sluice.providers import registry
+from sluice.routing.selection import Health, Selected, select_provider
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store.config_cache import ConfigCache
@@ -55,6 +56,9 @@ class Bulkheads:
         return configured if isinstance(configured, int) and configured > 0 else self._default
 
 
+MAX_HOPS = 3  # hand-backs between two attempts of a delivery
+
+
 class BulkheadMonitor:
     """Reroutes jobs that wait too long, reports unresponsive providers, and restarts throttled bulkheads.
 
@@ -67,6 +71,7 @@ class BulkheadMonitor:
         bulkheads: Bulkheads,
         *,
         config: ConfigCache,
+        health: Health,
         publisher: Publisher,
         queue_timeout: float,
         reroute: Callable[[Job, str], None],
@@ -74,6 +79,7 @@ class BulkheadMonitor:
     ) -> None:
         self._bulkheads = bulkheads
         self._config = config
+        self._health = health
         self._publisher = publisher
         self._queue_timeout = queue_timeout
         self._reroute = reroute
@@ -104,17 +110,23 @@ class BulkheadMonitor:
     def on_queue_timeout(self, bulkhead: Bulkhead[Job], job: Job, now: float) -> None:
         """Handle a job that has waited too long for a slot.
 
-        The job is rerouted if another provider has a free slot, or if this one is throttled for longer than the queue
-        timeout. Otherwise it is enqueued again with a new wait.
+        The job is handed back if the router would not select this provider again now: it goes to another one that has
+        a free slot, or waits in the database for the end of a suspension. Otherwise it is enqueued again with a new
+        wait: handed back, it would only come back.
         """
-        task = job.task
-        excluded = {job.provider_id, *task.attempted_providers, *task.deprioritized}
-        candidates = self._config.candidates(task.project_id, task.channel)
-        free = any(not self._bulkheads.get(one.id).saturated for one in candidates if one.id not in excluded)
-        if free or bulkhead.throttled_for(now) > self._queue_timeout:
+        if job.task.hops < MAX_HOPS and self._would_leave(job):
             self._reroute(job, "provider concurrency limit reached")
         else:
             bulkhead.enqueue(job, now, urgent=job.urgent)
+
+    def _would_leave(self, job: Job) -> bool:
+        task = job.task.model_copy(update={"deprioritized": (*job.task.deprioritized, job.provider_id)})
+        candidates = self._config.candidates(task.project_id, task.channel)
+        selection = select_provider(task, candidates, self._health, utc_now(), lambda _health, _now: False)
+        if not isinstance(selection, Selected):
+            return True
+        provider_id = selection.provider.id
+        return provider_id != job.provider_id and not self._bulkheads.get(provider_id).saturated
 
     def _report_unresponsive(self, provider_id: UUID, concurrency: int, saturated_for: float) -> None:
         """Publish the finding for the health service, before the first timeout shows it."""

@@ -15,7 +15,6 @@ import structlog
 from sluice.delivery.job import Job
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
-from sluice.runtime.clock import utc_now
 from sluice.store import deliveries
 from sluice.store.db import UNAVAILABLE_ERRORS, Db
 from sluice.store.deliveries import Claim, Claimed
@@ -65,7 +64,7 @@ class ClaimWriter:
             requested_at = time.monotonic()
             assert failpoints.hit("claim.before_write")
             try:
-                results = await deliveries.claim(self._db, claims, now=utc_now(), lease=self._lease)
+                results = await deliveries.claim(self._db, claims, lease=self._lease)
                 break
             except UNAVAILABLE_ERRORS as error:
                 log.warning("claim_retrying", error=type(error).__name__, waiting=len(jobs))
@@ -75,6 +74,7 @@ class ClaimWriter:
         assert failpoints.hit("claim.written")
         for job in jobs:
             job.claimed_at = requested_at
+            job.renew_until = requested_at + self._lease.total_seconds()
         return dict(zip(jobs, results, strict=True))
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, wait_for_acks
-from sluice.bus.topics import Topic
+from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
 from sluice.model.message import DeliveryClass
 from sluice.runtime import failpoints
@@ -28,6 +28,8 @@ class Job:
     idempotent: bool = False  # the provider's package promises idempotency
     reference: str = ""  # the attempt reference of the claim
     claimed_at: float = 0.0  # monotonic time at which the claim was requested: the lease counts from it
+    # Monotonic time until which the lease is renewed: the end of the current step of the call, or of the whole attempt.
+    renew_until: float = 0.0
 
     @property
     def task(self) -> DeliveryTask:
@@ -58,18 +60,31 @@ def parse_job(record: Record) -> Job | None:
         return None
 
 
+async def pass_on(publisher: Publisher, job: Job, *, delay: float) -> None:
+    """Publish an assignment again, unchanged, for another worker of the channel; no attempt was made.
+
+    ``delay`` (seconds) bounds how fast an assignment moves from worker to worker.
+    """
+    await asyncio.sleep(delay)
+    await _publish_and_ack(publisher, delivery_topic(job.task.channel), job.assignment.encode(), job)
+
+
 async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float = 0.0) -> None:
     """Return an unclaimed delivery to the router, which selects this provider last; no attempt was made.
 
-    ``delay`` (seconds) avoids a reroute loop while the router's configuration is behind the worker's. If Kafka does not
-    store the task, the delivery falls due and is requeued.
+    ``delay`` (seconds) avoids a reroute loop while the router's configuration is behind the worker's.
     """
     await asyncio.sleep(delay)
-    task = job.task.model_copy(
-        update={"deprioritized": (*job.task.deprioritized, job.provider_id), "last_error": reason}
-    )
+    deprioritized = dict.fromkeys((*job.task.deprioritized, job.provider_id))
+    task = job.task.model_copy(update={"deprioritized": tuple(deprioritized), "hops": job.task.hops + 1})
+    log.debug("delivery_handed_back", delivery=str(task.delivery_id), provider=str(job.provider_id), reason=reason)
+    await _publish_and_ack(publisher, Topic.REROUTE, task.encode(), job)
+
+
+async def _publish_and_ack(publisher: Publisher, topic: str, value: bytes, job: Job) -> None:
+    """Replace a job's record; if Kafka does not store the new one, the delivery falls due and is requeued."""
     assert failpoints.hit("reroute.before_publish")
-    if not await wait_for_acks([publisher.publish(Topic.REROUTE, None, task.encode())]):
-        log.warning("reroute_failed", delivery=str(task.delivery_id))
+    if not await wait_for_acks([publisher.publish(topic, None, value)]):
+        log.warning("reroute_failed", delivery=str(job.task.delivery_id), topic=topic)
     assert failpoints.hit("reroute.published")
     job.record.ack()

@@ -88,7 +88,7 @@ async def republish(db: Db, publisher: Publisher, outbox_id: int) -> bool:
     published = []
     for row in await outbox.events_for(db, outbox_id):
         started, finished = row.pop("started_at"), row.pop("finished_at")
-        duration_ms = int((finished - started).total_seconds() * 1000) if started and finished else None
+        duration_ms = max(0, int((finished - started).total_seconds() * 1000)) if started and finished else None
         published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "duration_ms": duration_ms})))
     return await wait_for_acks(published)
 

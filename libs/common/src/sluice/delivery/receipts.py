@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 import asyncpg
@@ -18,9 +19,9 @@ from sluice.providers.contract import DeliveryReceipt
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
-from sluice.store import receipts
+from sluice.store import receipt_tokens, receipts
 from sluice.store.db import Pool, rows_of
-from sluice.store.providers import ProviderRow
+from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
@@ -42,14 +43,38 @@ class ReceiptSink:
             split_on=(asyncpg.DataError, ValueError),
         )
 
+        self._tokens: Batcher[TokenUse, bool] = Batcher(
+            self._accept_tokens,
+            name="receipt_tokens",
+            size=200,
+            parallel=2,
+            pace=0.005,
+            limit=20_000,
+            split_on=(asyncpg.DataError, ValueError),
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ReceiptSink]:
         """Write until the block ends."""
-        async with self._batcher.running():
+        async with self._tokens.running(), self._batcher.running():
             yield self
 
+    async def accept_token(self, provider_id: UUID, token: str, body: bytes) -> bool:
+        """Whether the token, which the provider signs in place of the body, comes with the body of its first use.
+
+        Raises:
+            QueueFullError, asyncpg's or the network's errors: as :meth:`accept`.
+        """
+        return await self._tokens.submit(TokenUse(provider_id, token, sha256(body).digest()))
+
     async def accept(
-        self, provider: ProviderRow, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
+        self,
+        project_id: UUID,
+        provider_id: UUID,
+        found: Sequence[DeliveryReceipt],
+        *,
+        payload: bytes,
+        received_at: datetime,
     ) -> list[bool]:
         """Which receipts belong to an attempt at this provider; those are written. ``payload``: the whole request.
 
@@ -58,9 +83,12 @@ class ReceiptSink:
             asyncpg's or the network's errors (``UNAVAILABLE_ERRORS``): PostgreSQL is away; the receipts may be sent
                 again, a repeat changes nothing.
         """
-        entries = [_entry(provider.id, receipt, payload, received_at) for receipt in found]
-        results = [None if entry is None else self._batcher.submit((provider.project_id, entry)) for entry in entries]
+        entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
+        results = [None if entry is None else self._batcher.submit((project_id, entry)) for entry in entries]
         return [False if result is None else await result for result in results]
+
+    async def _accept_tokens(self, batch: Sequence[TokenUse]) -> Sequence[bool]:
+        return await receipt_tokens.accept(self._pool, batch, now=utc_now())
 
     async def _write(self, batch: Sequence[tuple[UUID, ReceiptEntry]]) -> list[bool]:
         entries = [entry for _, entry in batch]

@@ -25,6 +25,8 @@ from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from sluice.store.deliveries import Transition
 
 MAX_THROTTLE = timedelta(hours=1)  # a longer Retry-After is considered a mistake of the provider
+_LAST_PAUSE = timedelta(seconds=10)  # shortest pause that is cut short for the sake of one more round
+_MAX_ERROR = 200  # characters of one provider's error in the reason of a failed delivery
 _MAX_TEXT = 1000  # characters of a provider's text or message id that are stored
 
 
@@ -34,9 +36,6 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     attempt_lease: float = Field(
         12.0, gt=1, description="an attempt whose worker does not renew its lease for this long is settled as unknown"
     )
-    provider_timeout: float = Field(
-        10.0, gt=0, description="longest provider call; must be shorter than the attempt lease"
-    )
     requeue_after: float = Field(
         8.0, gt=0, description="time after which an enqueued delivery may be requeued if its record is lost"
     )
@@ -44,6 +43,11 @@ class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     same_key_retry_delay: float = Field(2.0, ge=0, description="pause before a retry under the same idempotency key")
     retry_schedule: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (5.0, 30.0, 120.0, 600.0), description="pauses between retry rounds; after the last round a delivery fails"
+    )
+    throttled_retry_schedule: tuple[Annotated[float, Field(ge=1)], ...] = Field(
+        (900.0, 1800.0, 3600.0),
+        description="pauses after the retry schedule while a provider throttles (greylisting); the last one repeats "
+        "until the delivery expires",
     )
 
 
@@ -84,14 +88,13 @@ def _attempt_transition(
     due_at: datetime | None = None,
     enqueued_at: datetime | None = None,
 ) -> Transition:
-    detail = "" if isinstance(outcome, Accepted) else outcome.detail
     return Transition(
         delivery_id=task.delivery_id,
         attempt=task.attempt,
         in_flight=True,
         type=type_,
         occurred_at=at,
-        detail=_truncate(_describe(outcome, detail)),
+        detail=_truncate(_describe(outcome, outcome.detail)),
         provider_id=handle.provider_id,
         due_at=due_at,
         enqueued_at=enqueued_at,
@@ -138,9 +141,12 @@ def _fail_over(
             "attempt": task.attempt + 1,
             "attempted_providers": (*task.attempted_providers, handle.provider_id),
             "deprioritized": (),
+            "hops": 0,
             "enqueued_at": at,
-            "last_error": outcome.detail[:200],
+            "errors": {**task.errors, handle.provider_id: outcome.detail[:_MAX_ERROR]},
+            "all_declined": task.all_declined and isinstance(outcome, Declined),
             "unknown_attempts": task.unknown_attempts + isinstance(outcome, Unknown),
+            "throttled": task.throttled or isinstance(outcome, Throttled),
             "retry_handle": retry_handle,
         }
     )
@@ -174,13 +180,49 @@ def _after_unknown(
 def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy) -> Resolution:
     """All providers were attempted in this round: schedule the next round, or settle after the last one.
 
-    A delivery with an unknown attempt ends UNCONFIRMED instead of FAILED, because it may have been sent.
+    When every one of them declined the message, another round would meet the same refusals: the delivery fails at once.
+    The schedule goes on until the expiry while a provider throttles: a greylisting server takes after an hour what it
+    refuses now (RFC 6647), and RFC 5321, 4.5.4.1 asks for tries over days. A delivery with an unknown attempt ends
+    UNCONFIRMED instead of FAILED, because it may have been sent.
     """
-    if task.retry_round <= len(policy.retry_schedule):
-        due_at = at + timedelta(seconds=policy.retry_schedule[task.retry_round - 1])
+    pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
+    declined = task.all_declined and bool(task.attempted_providers)
+    if pause is not None and not declined:
+        due_at = at + _within_life(timedelta(seconds=pause), task.expires_at - at)
         return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at, next_round=True))
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
     return Resolution(_idle_transition(task, event_type, reason, at))
+
+
+def next_round_before(
+    until: datetime, task: DeliveryTask, *, reason: str, at: datetime, policy: RetryPolicy
+) -> Resolution | None:
+    """The next retry round, if it can begin before ``until``, when a suspended provider may be called again.
+
+    None when the delivery has to wait for that provider: it is the only one, the others declined the message, or no
+    round is left.
+    """
+    pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
+    if not task.attempted_providers or task.all_declined or pause is None or at + timedelta(seconds=pause) >= until:
+        return None
+    return exhaust_round(task, reason=reason, at=at, policy=policy)
+
+
+def _pause_after(retry_round: int, *, throttled: bool, policy: RetryPolicy) -> float | None:
+    """Seconds until the next round; None after the last one."""
+    usual, longer = policy.retry_schedule, policy.throttled_retry_schedule
+    if retry_round <= len(usual):
+        return usual[retry_round - 1]
+    if not throttled or not longer:
+        return None
+    return longer[min(retry_round - len(usual), len(longer)) - 1]
+
+
+def _within_life(pause: timedelta, left: timedelta) -> timedelta:
+    """The pause, cut to half of the time that is left where it would outlast the delivery; at its end, all of that."""
+    if pause < left:
+        return pause
+    return left / 2 if left > 2 * _LAST_PAUSE else left
 
 
 def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> Resolution:

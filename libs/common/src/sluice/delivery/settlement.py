@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -26,10 +26,11 @@ from sluice.model.state import STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
-from sluice.store import deliveries, receipts
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
-from sluice.store.deliveries import Transition
+from sluice.store import deliveries, receipts, splitting
+from sluice.store.db import UNAVAILABLE_ERRORS, Db, Pool
+from sluice.store.deliveries import Transition, TransitionResult
 from sluice.store.receipts import ReceiptEntry
+from sluice.store.splitting import Division
 
 log = structlog.get_logger()
 
@@ -41,15 +42,17 @@ class Settlement(NamedTuple):
 
     task: DeliveryTask
     resolution: Resolution
-    started_at: datetime | None = None
+    duration: timedelta | None = None  # of the attempt's call
     retry_after: timedelta | None = None  # requested by a throttling provider
     scope: Scope | None = None  # of a declined or throttled attempt
+    envelope: tuple[str, ...] = ()  # of a divided delivery: the addresses that this resolution is about
+    divided: tuple[Settlement, ...] = ()  # for the other addresses; each task has the id of a new delivery
 
 
 class SettlementWriter:
     """Writes resolutions in batches and publishes their events and tasks."""
 
-    def __init__(self, db: Db, publisher: Publisher, *, size: int = 200, parallel: int = 2) -> None:
+    def __init__(self, db: Pool, publisher: Publisher, *, size: int = 200, parallel: int = 2) -> None:
         self._db = db
         self._publisher = publisher
         self._outbox = OutboxPublisher(db, publisher)
@@ -84,8 +87,10 @@ class SettlementWriter:
             if firsts.setdefault(settlement.task.delivery_id, position) != position:
                 later.append(position)
         results = [False] * len(batch)
-        sequences = await self._write([batch[position] for position in firsts.values()])
-        for position, sequence in zip(firsts.values(), sequences, strict=True):
+        written = [batch[position] for position in firsts.values()]
+        # The settlements of new deliveries stand behind those of the batch.
+        sequences = await self._write([*written, *(part for one in written for part in one.divided)])
+        for position, sequence in zip(firsts.values(), sequences, strict=False):
             results[position] = sequence is not None
         for position in later:
             [results[position]] = await self._flush([batch[position]])
@@ -97,13 +102,7 @@ class SettlementWriter:
         while True:
             try:
                 assert failpoints.hit("settle.before_write")
-                result = await deliveries.transition(
-                    self._db,
-                    [settlement.resolution.transition for settlement in batch],
-                    now=utc_now(),
-                    outbox_retry_after=OUTBOX_RETRY_AFTER,
-                    acknowledged=acknowledged,
-                )
+                result = await self._apply(batch, acknowledged)
                 assert failpoints.hit("settle.written")
                 break
             except UNAVAILABLE_ERRORS as error:
@@ -116,6 +115,25 @@ class SettlementWriter:
             self._publish(batch, result.sequences, result.outbox_id)
         return result.sequences
 
+    async def _apply(self, batch: Sequence[Settlement], acknowledged: Sequence[int]) -> TransitionResult:
+        """Divide what is divided and write all transitions, in one transaction."""
+        divisions = [_division(one) for one in batch if one.divided]
+        if not divisions:
+            return await self._transition(self._db, batch, acknowledged)
+        async with self._db.acquire() as connection, connection.transaction():
+            await splitting.divide(connection, divisions)
+            assert failpoints.hit("settle.divided")
+            return await self._transition(connection, batch, acknowledged)
+
+    async def _transition(self, db: Db, batch: Sequence[Settlement], acknowledged: Sequence[int]) -> TransitionResult:
+        return await deliveries.transition(
+            db,
+            [settlement.resolution.transition for settlement in batch],
+            now=utc_now(),
+            outbox_retry_after=OUTBOX_RETRY_AFTER,
+            acknowledged=acknowledged,
+        )
+
     def _publish(self, batch: Sequence[Settlement], sequences: Sequence[int | None], outbox_id: int) -> None:
         written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
         self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
@@ -127,11 +145,20 @@ class SettlementWriter:
                 assert failpoints.hit("settle.rerouted")
 
 
+def _division(settlement: Settlement) -> Division:
+    return Division(
+        delivery_id=settlement.task.delivery_id,
+        attempt=settlement.resolution.transition.attempt,
+        envelope=settlement.envelope,
+        others=tuple((part.task.delivery_id, part.envelope) for part in settlement.divided),
+    )
+
+
 def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
     transition, task = settlement.resolution.transition, settlement.task
     duration_ms: int | None = None
-    if settlement.started_at is not None:
-        duration_ms = int((transition.occurred_at - settlement.started_at).total_seconds() * 1000)
+    if settlement.duration is not None:
+        duration_ms = int(settlement.duration.total_seconds() * 1000)
     return {
         "delivery_id": task.delivery_id,
         "sequence": sequence,

@@ -13,13 +13,20 @@ from uuid import UUID
 
 import structlog
 
-from sluice.model.outcome import AuthFailed, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Divided, Outcome, ProviderFault
 from sluice.providers.account import Account
 from sluice.providers.contract import OutboundMessage, Token, TokenExchange
 from sluice.providers.kit.credentials import secrets_of
 from sluice.providers.kit.redaction import redact
 from sluice.runtime.clock import utc_now
-from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
+from sluice.transports.provider_call import (
+    NoAnswerError,
+    NotSentError,
+    OnProgress,
+    Transports,
+    call_provider,
+    ignore_progress,
+)
 
 log = structlog.get_logger()
 
@@ -55,13 +62,20 @@ class TokenCache:
         self._transports = transports
         self._entries: dict[UUID, _Entry] = {}
 
-    async def call(self, account: Account, message: OutboundMessage, *, deadline: float) -> Outcome:
+    async def call(
+        self,
+        account: Account,
+        message: OutboundMessage,
+        *,
+        deadline: float,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Outcome | Divided:
         """Send one message through one account; ``deadline``: seconds for everything, the exchange included.
 
         A token that the provider refuses is replaced once: it may have been revoked before it expired.
         """
         if account.package.token is None:
-            return await self._send(account, message, deadline)
+            return await self._send(account, message, deadline, on_progress)
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline
         for last_try in (False, True):
@@ -72,15 +86,23 @@ class TokenCache:
             token = await _token_of(entry, ends_at - loop.time())
             if not isinstance(token, Token):
                 return token
-            outcome = await self._send(account, replace(message, access_token=token.value), ends_at - loop.time())
+            with_token = replace(message, access_token=token.value)
+            outcome = await self._send(account, with_token, ends_at - loop.time(), on_progress)
             if not isinstance(outcome, AuthFailed) or not cached or last_try:
                 return outcome
             self._entries.pop(account.provider_id, None)
         raise AssertionError("unreachable")
 
-    async def _send(self, account: Account, message: OutboundMessage, deadline: float) -> Outcome:
+    async def _send(
+        self, account: Account, message: OutboundMessage, deadline: float, on_progress: OnProgress
+    ) -> Outcome | Divided:
         return await call_provider(
-            account.package, message, account.credentials, self._transports, deadline=max(deadline, 0.001)
+            account.package,
+            message,
+            account.credentials,
+            self._transports,
+            deadline=max(deadline, 0.001),
+            on_progress=on_progress,
         )
 
     def _usable(self, account: Account) -> _Entry | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
+from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -18,13 +20,26 @@ from sluice.delivery.attempt import AttemptCaller, UnusableProviderError, why_un
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads
 from sluice.delivery.claims import ClaimWriter
-from sluice.delivery.job import Job, parse_job, reroute
+from sluice.delivery.job import Job, parse_job, pass_on, reroute
 from sluice.delivery.leases import renew_leases
 from sluice.delivery.retry_policy import expire, resolve, throttle_duration
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import Settlement, SettlementWriter, record_late_acceptance
-from sluice.model.outcome import AuthFailed, Declined, Outcome, Throttled, Unknown, outcome_name
+from sluice.model import ids
+from sluice.model.outcome import (
+    AuthFailed,
+    Declined,
+    Divided,
+    Outcome,
+    Part,
+    Scope,
+    Throttled,
+    Unknown,
+    outcome_name,
+)
 from sluice.providers.account import Account
+from sluice.providers.sms_link import Links
+from sluice.routing.selection import Health
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
@@ -36,6 +51,7 @@ from sluice.transports.provider_call import Transports
 log = structlog.get_logger()
 
 _REROUTE_DELAY = 0.3  # seconds, for an unusable provider: the router's configuration may be behind
+_MAX_DOUBLINGS = 7  # of that delay
 _DEFAULT_THROTTLE = timedelta(seconds=1)  # if the provider names no time
 
 
@@ -52,20 +68,28 @@ class Worker:
         publisher: Publisher,
         settlements: SettlementWriter,
         policy: WorkerPolicy,
+        health: Health = MappingProxyType({}),
+        links: Links | None = None,
+        elsewhere: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """``elsewhere``: whether the calls of a package, by name, are made by other workers now."""
         self._db = db
         self._config = config
         self._publisher = publisher
         self._settlements = settlements
         self._policy = policy
+        self._elsewhere = elsewhere
         self._in_flight_jobs: set[Job] = set()
         self._tasks = TaskSet()
         self._claims = ClaimWriter(db, lease=policy.attempt_lease)
-        self._caller = AttemptCaller(db=db, config=config, cipher=cipher, transports=transports, policy=policy)
+        self._caller = AttemptCaller(
+            db=db, config=config, cipher=cipher, transports=transports, policy=policy, links=links or {}
+        )
         self._bulkheads = Bulkheads(config, policy.provider_concurrency)
         self._monitor = BulkheadMonitor(
             self._bulkheads,
             config=config,
+            health=health,
             publisher=publisher,
             queue_timeout=policy.provider_queue_timeout,
             reroute=self._reroute,
@@ -73,8 +97,11 @@ class Worker:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Worker]:
-        """Work until the block ends; the jobs that were handed over are finished first."""
+    async def running(self, drain_left: Callable[[], float] = lambda: math.inf) -> AsyncIterator[Worker]:
+        """Work until the block ends; the jobs that were handed over are finished first.
+
+        ``drain_left`` gives the seconds that they may still take then. A call that is cut off has an unknown outcome.
+        """
         async with self._claims.running():
             loops = [
                 supervised(
@@ -85,8 +112,9 @@ class Worker:
             try:
                 yield self
             finally:
+                # The leases are renewed meanwhile: a slow call whose record is acknowledged ends here.
+                await self._tasks.join(within=drain_left())
                 await cancel_and_wait(*loops)
-                await self._tasks.join()
 
     @property
     def in_flight(self) -> int:
@@ -101,11 +129,15 @@ class Worker:
             if job is None:
                 self._dead_letter(record, "not an assignment of a schema version that this worker reads")
                 continue
-            unusable = why_unusable(job.assignment, self._config.providers.get(job.provider_id))
+            row = self._config.providers.get(job.provider_id)
+            unusable = why_unusable(job.assignment, row)
             if unusable is not None:
-                self._reroute(job, unusable, delay=_REROUTE_DELAY)
+                # With each hand-back longer: the only provider of a project may stay unusable.
+                self._reroute(job, unusable, delay=_REROUTE_DELAY * 2 ** min(job.task.hops, _MAX_DOUBLINGS))
             elif job.task.expires_at <= expiry:
                 self._tasks.spawn(self._settle_and_ack(job, Settlement(job.task, expire(job.task, at=expiry))))
+            elif row is not None and self._elsewhere(row.package):
+                self._tasks.spawn(pass_on(self._publisher, job, delay=_REROUTE_DELAY))
             else:
                 self._enqueue(job, now)
 
@@ -153,38 +185,56 @@ class Worker:
             return None
         job.reference = claimed.reference
         self._in_flight_jobs.add(job)
-        started_at = utc_now()
+        started = time.monotonic()
         bulkhead.start_call(job, job.claimed_at)
-        outcome = await self._caller.call(job, claimed, account)
-        return self._resolve(bulkhead, job, account, outcome, started_at)
 
-    def _resolve(
-        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcome: Outcome, started_at: datetime
-    ) -> Settlement:
-        now = utc_now()
-        duration = (now - started_at).total_seconds()
-        retry_after: timedelta | None = None
-        if isinstance(outcome, Throttled):
-            retry_after = throttle_duration(outcome) or _DEFAULT_THROTTLE
-            bulkhead.throttle(time.monotonic() + retry_after.total_seconds())
-        elif isinstance(outcome, AuthFailed):
-            log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
-        if not isinstance(outcome, Unknown):
+        def on_progress(seconds: float) -> None:
+            now = time.monotonic()
+            job.renew_until = now + seconds
+            bulkhead.progress(job, now)
+
+        result = await self._caller.call(job, claimed, account, on_progress)
+        duration = time.monotonic() - started
+        job.renew_until = math.inf  # the outcome is known: the lease is kept until it is written
+        parts = result.parts if isinstance(result, Divided) else (Part((), result),)
+        self._observe(bulkhead, job, account, [part.outcome for part in parts], duration)
+        first, *others = [self._resolve(job, account, part, duration, whole=not at) for at, part in enumerate(parts)]
+        return first._replace(divided=tuple(others))
+
+    def _observe(
+        self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcomes: Sequence[Outcome], duration: float
+    ) -> None:
+        """Throttle the bulkhead, log and count what the call showed about the account."""
+        for outcome in outcomes:
+            if isinstance(outcome, Throttled) and outcome.scope is Scope.ACCOUNT:
+                pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
+                bulkhead.throttle(time.monotonic() + pause.total_seconds())
+            elif isinstance(outcome, AuthFailed):
+                log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
+        if not any(isinstance(outcome, Unknown) for outcome in outcomes):
             bulkhead.record_latency(duration)
-        metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcome)).inc()
+        metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcomes[0])).inc()
         metrics.series(metrics.PROVIDER_REQUEST_DURATION, account.package.name).observe(duration)
+
+    def _resolve(self, job: Job, account: Account, part: Part, duration: float, *, whole: bool) -> Settlement:
+        """The settlement of one part of the call; ``whole``: of the delivery itself, otherwise of a new delivery."""
+        task, outcome = job.task, part.outcome
+        if not whole:
+            task = task.model_copy(update={"delivery_id": ids.uuid7_like(task.message_id), "retry_handle": None})
+        retry_after = (throttle_duration(outcome) or _DEFAULT_THROTTLE) if isinstance(outcome, Throttled) else None
         handle = RetryHandle(provider_id=job.provider_id, reference=job.reference)
         resolution = resolve(
-            job.task, handle, outcome, idempotent=account.package.idempotent, at=now, policy=self._policy
+            task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
         scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(job.task, resolution, started_at, retry_after, scope)
+        return Settlement(task, resolution, timedelta(seconds=duration), retry_after, scope, part.recipients)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
                 log.warning("late_outcome_ignored", delivery=str(settlement.task.delivery_id))
-                await record_late_acceptance(self._db, settlement.resolution.transition)
+                if not settlement.divided:  # a receipt is about all recipients
+                    await record_late_acceptance(self._db, settlement.resolution.transition)
         finally:
             self._in_flight_jobs.discard(job)
             job.record.ack()

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from sluice.bus.connect import connected
+from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.reader import create_reader
 from sluice.bus.topics import Topic
@@ -30,20 +31,20 @@ class HealthView:
         self.statuses: dict[UUID, ProviderHealth] = {}
 
     @asynccontextmanager
-    async def subscribed(self, servers: str) -> AsyncIterator[HealthView]:
+    async def subscribed(self, kafka: KafkaConnection) -> AsyncIterator[HealthView]:
         """Read the topic from its beginning and follow it until the block ends.
 
         Routing does not wait for it: without statuses the priorities alone decide, as at a cold start.
         """
-        follower = supervised(self._follow(servers), name="health-view")
+        follower = supervised(self._follow(kafka), name="health-view")
         try:
             yield self
         finally:
             await cancel_and_wait(follower)
 
-    async def _follow(self, servers: str) -> None:
+    async def _follow(self, kafka: KafkaConnection) -> None:
         while True:
-            reader = await connected(lambda: create_reader(servers), client="health-view")
+            reader = await connected(kafka, lambda: create_reader(kafka), client="health-view")
             try:
                 partitions = [TopicPartition(Topic.HEALTH.value, 0)]  # one partition, so that its order is total
                 reader.assign(partitions)

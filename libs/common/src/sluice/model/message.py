@@ -37,9 +37,10 @@ class Attachment(_Content):
     """A reference to a file that is stored once per project and content hash."""
 
     filename: str
-    content_type: str
+    content_type: str  # with its parameters, see sluice.model.media_type
     sha256: str  # lower-case hex, the key of the stored bytes
     size: int  # bytes
+    content_id: str | None = None  # of an inline file, to which the HTML refers as "cid:…"; without angle brackets
 
 
 class Email(_Content):

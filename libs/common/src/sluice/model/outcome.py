@@ -27,11 +27,13 @@ class Accepted:
     """The provider took the message.
 
     ``provider_message_id`` is its own id for the message ("" when it gives none). ``receipt_ids`` are the ids that
-    its receipts carry where they do not carry our reference: several for a message in parts.
+    its receipts carry where they do not carry our reference: several for a message in parts. ``detail`` goes into the
+    event, without redaction: a text of the package's own.
     """
 
     provider_message_id: str
     receipt_ids: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,31 @@ Refusal = RecipientRejected | Declined | Throttled | AuthFailed | ProviderFault 
 Outcome = Accepted | Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The outcome for some of the recipients of one envelope."""
+
+    recipients: tuple[str, ...]  # bare addresses
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """One call with several outcomes: each recipient of the envelope is in exactly one part, and there are several.
+
+    The first part keeps the delivery; each of the others becomes a delivery of its own.
+    """
+
+    parts: tuple[Part, ...]
+
+
 def outcome_name(outcome: Outcome) -> str:
     """The outcome's word in SQL, events and metrics."""
     return _NAMES[type(outcome)]
 
+
+DEFINITE_FAILURES = ("declined", "throttled", "auth_failed", "provider_fault")
+"""The outcomes after which another attempt is allowed and cannot cause a duplicate: the message was not taken."""
 
 _NAMES: dict[type[Outcome], str] = {
     Accepted: "accepted",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.providers.registry import UnknownPackageError, get_package
+from sluice.providers.sms_link import Links
 from sluice.runtime.errors import SluiceError
 
 
@@ -50,12 +51,15 @@ class Account:
     credentials: Credentials = field(repr=False)
 
 
-def open_account(row: AccountRow, cipher: Cipher) -> Account:
-    """The account of this row.
+def open_account(row: AccountRow, cipher: Cipher, links: Links) -> Account:
+    """The account of this row; where the installation has a link for its package, that of the link.
 
     Raises:
         UnusableAccountError: without the credentials in its text, which a ValidationError's text would show.
     """
+    linked = links.get(row.package)
+    if linked is not None:
+        return Account(row.id, row.version, linked.package, linked.credentials)
     try:
         package = get_package(row.package)
         opened = cipher.decrypt(

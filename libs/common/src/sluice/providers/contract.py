@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import AuthFailed, Outcome, ProviderFault
+from sluice.model.outcome import AuthFailed, Declined, Divided, Outcome, ProviderFault
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
@@ -41,6 +41,7 @@ class TransportKind(StrEnum):
 
     HTTP = "http"
     SMTP = "smtp"
+    SMPP = "smpp"
     SANDBOX = "sandbox"
 
 
@@ -60,6 +61,9 @@ class OutboundMessage:
     attachments: Mapping[str, bytes] = field(default_factory=dict)  # content by sha256
     callback_url: str | None = None  # where receipts should go; None without a public address
     access_token: SecretStr | None = None  # of a package with a token exchange
+    # E-mail, of a divided delivery: the bare addresses that still have to get the mail; None: all of the content. The
+    # content of a package without ``separate_envelope`` names no other recipients.
+    envelope: tuple[str, ...] | None = None
 
 
 class UnsupportedMessageError(ValueError):
@@ -154,12 +158,16 @@ class WebhookReply:
 
     ``answer``: the response, 204 without a body when None. ``fetch``: a URL that has to be read first (a signing
     certificate, a confirmation); the endpoint reads it once, if it matches the package's ``webhook_urls``, and calls
-    ``parse_webhook`` again with its content.
+    ``parse_webhook`` again with its content. ``cacheable``: that content does not change, so it is kept for later
+    requests once one was verified with it. ``token``: what the provider signed in place of the body; the endpoint
+    accepts it with one body only, so that no other can be sent under a signature that was seen.
     """
 
     events: Sequence[WebhookEvent] = ()
     answer: WebhookAnswer | None = None
     fetch: str | None = None
+    cacheable: bool = False
+    token: str | None = None
 
     @property
     def receipts(self) -> list[DeliveryReceipt]:
@@ -198,7 +206,8 @@ class TokenExchange(Generic[C, Q, A]):
 class Package(Generic[C, Q, A]):
     """A provider package: its functions, and facts about the provider as data.
 
-    ``build`` raises :class:`UnsupportedMessageError`. ``classify`` never raises and never guesses: a response that is
+    ``build`` raises :class:`UnsupportedMessageError` or
+    :class:`~sluice.model.address.InvalidAddressError`. ``classify`` never raises and never guesses: a response that is
     neither the documented success nor a documented refusal is ``Unknown``. ``parse_webhook(request, credentials,
     fetched)`` raises :class:`InvalidReceiptSignatureError`, and returns no events for a genuine request that says
     nothing about a message; ``fetched`` is the content of fetched URLs by URL.
@@ -210,7 +219,9 @@ class Package(Generic[C, Q, A]):
     credentials: type[C]
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
-    classify: Callable[[A], Outcome]
+    classify: Callable[[A], Outcome | Divided]
+    # Whether the account's settings name the sender that was refused: then it is the account's fault.
+    names_sender: Callable[[C, Declined], bool] = lambda _credentials, _refusal: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     token: TokenExchange[C, Q, A] | None = None
 
@@ -221,9 +232,11 @@ class Package(Generic[C, Q, A]):
     max_recipients: int = 1  # of one message
     supports_attachments: bool = False
     supports_html: bool = False
+    separate_envelope: bool = False  # the recipients of a mail are given apart from its header
     segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
-    webhook_urls: tuple[str, ...] = ()  # patterns (whole match) of the URLs that a webhook reply may fetch
+    # Patterns (whole match) of the URLs that a webhook reply may fetch, besides those below the account's own base URL.
+    webhook_urls: tuple[str, ...] = ()
 
 
 AnyPackage = Package[Any, Any, Any]

@@ -9,11 +9,24 @@ from typing import Any
 
 import structlog
 
+from sluice.providers.adapters.africastalking import AFRICASTALKING
+from sluice.providers.adapters.dialog360 import DIALOG_360
+from sluice.providers.adapters.fcm import FCM
+from sluice.providers.adapters.infobip import INFOBIP
+from sluice.providers.adapters.mailgun import MAILGUN
+from sluice.providers.adapters.messagepipe import MESSAGEPIPE
+from sluice.providers.adapters.meta_cloud import META_CLOUD
 from sluice.providers.adapters.resend import RESEND
 from sluice.providers.adapters.sandbox import SANDBOX
+from sluice.providers.adapters.sendgrid import SENDGRID
+from sluice.providers.adapters.ses import SES
+from sluice.providers.adapters.signal import SIGNAL
 from sluice.providers.adapters.smtp import SMTP
+from sluice.providers.adapters.sns import SNS
 from sluice.providers.adapters.telegram import TELEGRAM
+from sluice.providers.adapters.termii import TERMII
 from sluice.providers.adapters.twilio_sms import TWILIO
+from sluice.providers.adapters.twilio_whatsapp import TWILIO_WHATSAPP
 from sluice.providers.contract import AnyPackage, Package
 
 ENTRY_POINTS = "sluice.providers"  # the group in which a third party's distribution names its Package object
@@ -23,8 +36,21 @@ PACKAGES: Mapping[str, AnyPackage] = {
     for package in (
         SMTP,
         RESEND,
+        SENDGRID,
+        MAILGUN,
+        SES,
         TWILIO,
+        TERMII,
+        AFRICASTALKING,
+        INFOBIP,
+        SNS,
+        META_CLOUD,
+        DIALOG_360,
+        TWILIO_WHATSAPP,
         TELEGRAM,
+        SIGNAL,
+        FCM,
+        MESSAGEPIPE,
         SANDBOX,
     )
 }

@@ -1,7 +1,8 @@
 """The provider for a delivery's next attempt: a pure function of its arguments, so that every decision can be replayed.
 
 The order is: the preferred provider, half-open probes, healthy providers by priority, degraded ones by priority.
-Unhealthy providers are selected as probes only, or when every candidate is unhealthy or suspended.
+Unhealthy providers are selected as probes only, or when every candidate that is left in the retry round is unhealthy or
+suspended: a round goes over every provider.
 """
 
 from __future__ import annotations
@@ -85,10 +86,9 @@ def select_provider(
         return _selected(task, best, _reason(task, best.candidate, health), assessments)
     unhealthy = [one for one in assessments if one.unhealthy]
     suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
-    # All providers unhealthy at once is more likely a fault on this side than on theirs.
-    if unhealthy and len(unhealthy) + len(suspended) == len(candidates):
-        best = min(unhealthy, key=lambda one: health[one.candidate.id].error_rate)
-        return _selected(task, best, "all providers unhealthy: least unhealthy chosen", assessments)
+    if unhealthy:
+        best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one, health)))
+        return _selected(task, best, "no healthy provider is left: least unhealthy chosen", assessments)
     excluded = {one.candidate.id: one.exclusion for one in assessments}
     return Deferred(min(suspended), excluded) if suspended else Exhausted(excluded)
 
@@ -125,6 +125,11 @@ def _assess(
     else:  # degraded, or a status of a newer health service
         order = 2
     return _Assessment(candidate, "lower priority", (order, deprioritized, not is_probe), is_probe)
+
+
+def _error_rate(assessment: _Assessment, health: Health) -> float:
+    known = health.get(assessment.candidate.id)
+    return known.error_rate if known is not None else 0.0
 
 
 def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -20,19 +20,32 @@ from sluice.runtime.http_protocol import LimitedHttpProtocol
 from sluice.runtime.settings import Settings
 from sluice.runtime.tasks import supervised
 
-Readiness = Callable[[], str | None]
-"""None when the role is ready, otherwise the reason why it is not, as text."""
+Check = Callable[[], str | None]
+"""None while one thing that a role needs is there, otherwise the reason why it is not, as text."""
+
+Readiness = Mapping[str, Check]
+"""The checks of a role by name; it is ready while all of them return None."""
 
 
 def ops_routes(readiness: Readiness) -> list[Route]:
-    """``/healthz`` (the process responds), ``/readyz`` (it can do its work), ``/metrics``."""
+    """``/healthz`` (the process responds), ``/readyz`` (it can do its work), ``/metrics``.
+
+    ``/readyz?exclude=kafka`` leaves out a check, for a balancer that should send requests while Kafka is away.
+    """
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_: Request) -> Response:
-        reason = readiness()
-        return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
+    async def readyz(request: Request) -> Response:
+        excluded = request.query_params.getlist("exclude")
+        unknown = [name for name in excluded if name not in readiness]
+        if unknown:
+            reason = f"exclude: there is no check {unknown[0]!r}; there are {', '.join(readiness)}"
+            return JSONResponse({"ready": False, "reason": reason}, 400)
+        checks = {name: check() for name, check in readiness.items() if name not in excluded}
+        reasons = [reason for reason in checks.values() if reason is not None]
+        content = {"ready": not reasons, "reason": reasons[0] if reasons else None, "checks": checks}
+        return JSONResponse(content, 503 if reasons else 200)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -42,7 +55,9 @@ def ops_routes(readiness: Readiness) -> list[Route]:
 
 def ops_app(readiness: Readiness, *pages: Route) -> Starlette:
     """The ASGI app of the ops routes and of ``pages``: all of HTTP for a role that has no API of its own."""
-    return Starlette(routes=[*ops_routes(readiness), *pages])
+    app = Starlette(routes=[*ops_routes(readiness), *pages])
+    app.router.redirect_slashes = False  # a redirect would be built from the client's Host header
+    return app
 
 
 class _Server(uvicorn.Server):

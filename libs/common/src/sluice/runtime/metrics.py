@@ -51,6 +51,8 @@ BACKLOG_SIZE = Gauge("sluice_backlog_size", "Deliveries that are due and not enq
 OUTBOX_OLDEST_AGE = Gauge("sluice_outbox_oldest_age_seconds", "Age of the oldest unacknowledged outbox row")
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
+CLOCK_SKEW = Gauge("sluice_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's")
+LOG_LINES_DROPPED = Counter("sluice_log_lines_dropped_total", "Log lines that could not be written")
 IN_FLIGHT = Gauge("sluice_in_flight", "Records consumed and not acknowledged")
 
 M = TypeVar("M", Counter, Gauge, Histogram)

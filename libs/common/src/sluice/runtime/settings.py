@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,17 +19,84 @@ from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_limits import ConnectionLimits, RequestLimits
 
 
-class Settings(BaseSettings):
-    """The settings of every role: backing services, HTTP address, logs, shutdown. Durations are seconds."""
+class SecurityProtocol(StrEnum):
+    """How a Kafka connection is protected."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether clients log in."""
+        return self.name.startswith("SASL")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.name.endswith("SSL")
+
+
+class SaslMechanism(StrEnum):
+    """How a client logs in to Kafka."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"
+    AWS_MSK_IAM = "AWS_MSK_IAM"
+
+
+class KafkaSettings(BaseSettings):
+    """The connection to Kafka."""
 
     model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore", allow_inf_nan=False)
+
+    kafka_bootstrap_servers: str = Field(
+        pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$", description="Kafka bootstrap servers, host:port[,host:port]"
+    )
+    kafka_security_protocol: SecurityProtocol = Field(
+        SecurityProtocol.PLAINTEXT, description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: SaslMechanism | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (client credentials) or AWS_MSK_IAM"
+    )
+    kafka_username: str | None = Field(None, description="user, or client id with OAUTHBEARER")
+    kafka_password: SecretStr | None = Field(None, description="password, or client secret with OAUTHBEARER")
+    kafka_password_file: Path | None = Field(None, description="file with the password, instead of it")
+    kafka_ca_file: Path | None = Field(
+        None, description="certificate authority of the brokers; without it the system's are trusted"
+    )
+    kafka_certificate_file: Path | None = Field(None, description="client certificate (mTLS)")
+    kafka_key_file: Path | None = Field(None, description="private key of the client certificate")
+    kafka_oauth_token_url: str | None = Field(None, description="token endpoint for OAUTHBEARER")
+    kafka_oauth_scope: str | None = Field(None, description="scope that is asked of the token endpoint")
+    kafka_aws_region: str | None = Field(None, description="AWS region for AWS_MSK_IAM")
+
+    def password(self) -> str:
+        """The password, from the variable or the file.
+
+        Raises:
+            SluiceError: the file cannot be read.
+        """
+        if self.kafka_password is not None:
+            return self.kafka_password.get_secret_value()
+        if self.kafka_password_file is None:
+            return ""
+        try:
+            return self.kafka_password_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise SluiceError(f"SLUICE_KAFKA_PASSWORD_FILE: {self.kafka_password_file}: {reason}") from None
+
+
+class Settings(KafkaSettings):
+    """The settings of every role: backing services, HTTP address, logs, shutdown. Durations are seconds."""
 
     postgres_dsn: str = Field(
         description="PostgreSQL address with the login of this role, postgresql://user:password@host:port/name; "
         "for TLS with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE",
-    )
-    kafka_bootstrap_servers: str = Field(
-        pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$", description="Kafka bootstrap servers, host:port[,host:port]"
     )
     redis_url: str | None = Field(
         None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -59,10 +61,18 @@ class TaskSet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def join(self) -> None:
-        """Wait until all tasks have ended, with or without an error, including those that start meanwhile."""
+    async def join(self, within: float = math.inf) -> None:
+        """Wait until all tasks have ended, with or without an error, including those that start meanwhile.
+
+        What has not ended ``within`` seconds is cancelled.
+        """
+        ends_at = time.monotonic() + within
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                await self.cancel()
+            else:
+                await asyncio.wait(self._tasks, timeout=None if left == math.inf else left)
 
     async def cancel(self) -> None:
         """Cancel all tasks and wait until they have ended."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 _TICKS = 100  # per second
+_LONG = 60.0  # seconds; a longer timer expires at a whole second, because a slot lasts until its time has come
 
 
 def _noop() -> None:
@@ -42,9 +43,11 @@ class TimerWheel:
         self._due: dict[int, set[Timer]] = {}
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback`` after ``seconds``, at most one tick (10 ms) later."""
+        """Call ``callback`` after ``seconds``, at most one tick (10 ms) later; after a minute, a second."""
         now = time.monotonic()
         tick = int((now + seconds) * _TICKS) + 1
+        if seconds > _LONG:
+            tick += -tick % _TICKS
         slot = self._due.get(tick)
         if slot is None:
             slot = self._due[tick] = set()

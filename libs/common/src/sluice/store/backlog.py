@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sluice.model.message import Channel
 from sluice.store.db import Db
-from sluice.store.recovery import PendingDelivery, from_row, pending_query
+from sluice.store.recovery import NOW, PendingDelivery, from_row, pending_query
 
 # The condition of the index deliveries_backlog_idx.
 _BACKLOGGED = "due_at IS NOT NULL AND enqueued_at IS NULL AND NOT in_flight"
@@ -49,13 +49,13 @@ async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
     return {QueueSlice(row["project_id"], Channel(row["channel"]), row["urgent"]): row["size"] for row in rows}
 
 
-async def count_due(db: Db, *, now: datetime) -> int:
+async def count_due(db: Db, *, now: datetime | None = None) -> int:
     """Count the deliveries that are due and not enqueued, up to 50,000."""
     size: int = await db.fetchval(
-        """
+        f"""
         SELECT count(*) FROM (
-            SELECT FROM deliveries WHERE due_at <= $1 AND due_at IS NOT NULL AND enqueued_at IS NULL LIMIT $2) AS due
-        """,
+            SELECT FROM deliveries WHERE due_at <= {NOW} AND due_at IS NOT NULL AND enqueued_at IS NULL LIMIT $2) AS due
+        """,  # noqa: S608  a constant
         now,
         _MAX_COUNTED,
     )
@@ -63,7 +63,7 @@ async def count_due(db: Db, *, now: datetime) -> int:
 
 
 async def list_project_queues(
-    db: Db, channel: Channel, *, now: datetime, after: ProjectQueue | None, limit: int
+    db: Db, channel: Channel, *, after: ProjectQueue | None, limit: int, now: datetime | None = None
 ) -> list[ProjectQueue]:
     """Up to ``limit`` queues with a due delivery, in a fixed order, from the one behind ``after`` (None: the first).
 
@@ -73,17 +73,17 @@ async def list_project_queues(
     rows = await db.fetch(
         f"""
         WITH RECURSIVE head AS (
-            ({_NEXT_QUEUE.format(standard="$2::boolean", project="$3::uuid")})
+            ({_NEXT_QUEUE.format(standard="$3::boolean", project="$4::uuid")})
             UNION ALL
             SELECT next_queue.*
               FROM head CROSS JOIN LATERAL (
                    {_NEXT_QUEUE.format(standard="head.standard", project="head.project_id")}) AS next_queue
         )
-        SELECT standard, project_id FROM head WHERE due_at <= $4 LIMIT $5
+        SELECT standard, project_id FROM head WHERE due_at <= {NOW} LIMIT $5
         """,  # noqa: S608  constants of this file
+        now,
         channel.value,
         *start,
-        now,
         limit,
     )
     return [ProjectQueue(row["standard"], row["project_id"]) for row in rows]
@@ -91,14 +91,19 @@ async def list_project_queues(
 
 _NEXT_QUEUE = f"""
     SELECT delivery_class <> 'urgent' AS standard, project_id, due_at FROM deliveries
-     WHERE {_BACKLOGGED} AND channel = $1 AND (delivery_class <> 'urgent', project_id) > ({{standard}}, {{project}})
+     WHERE {_BACKLOGGED} AND channel = $2 AND (delivery_class <> 'urgent', project_id) > ({{standard}}, {{project}})
      ORDER BY delivery_class <> 'urgent', project_id, due_at
      LIMIT 1
 """  # noqa: S608  constants of this file
 
 
 async def dequeue(
-    db: Db, channel: Channel, shares: Mapping[ProjectQueue, int], *, now: datetime, requeue_after: timedelta
+    db: Db,
+    channel: Channel,
+    shares: Mapping[ProjectQueue, int],
+    *,
+    requeue_after: timedelta,
+    now: datetime | None = None,
 ) -> list[PendingDelivery]:
     """Mark deliveries as enqueued and return them, up to the given number per queue, the longest due first.
 
@@ -109,25 +114,26 @@ async def dequeue(
         f"""
         WITH due AS (  -- the first of each queue, locked
             SELECT first.id
-              FROM unnest($2::boolean[], $3::uuid[], $4::int[]) AS queue (standard, project_id, share)
+              FROM unnest($3::boolean[], $4::uuid[], $5::int[]) AS queue (standard, project_id, share)
              CROSS JOIN LATERAL (
                    SELECT id FROM deliveries
-                    WHERE {_BACKLOGGED} AND due_at <= $5 AND channel = $1
+                    WHERE {_BACKLOGGED} AND due_at <= {NOW} AND channel = $2
                       AND (delivery_class <> 'urgent') = queue.standard AND project_id = queue.project_id
                     ORDER BY due_at
                     LIMIT queue.share
                       FOR UPDATE SKIP LOCKED) AS first
         ), dequeued AS (
-            UPDATE deliveries d SET enqueued_at = $5, due_at = $6 FROM due WHERE d.id = due.id RETURNING d.*
+            UPDATE deliveries d SET enqueued_at = {NOW}, due_at = {NOW} + $6::interval
+              FROM due WHERE d.id = due.id RETURNING d.*
         )
         {pending_query("dequeued")}
         """,  # noqa: S608  constants
+        now,
         channel.value,
         [queue.standard for queue in shares],
         [queue.project_id for queue in shares],
         list(shares.values()),
-        now,
-        now + requeue_after,
+        requeue_after,
     )
     return [from_row(row) for row in rows]
 

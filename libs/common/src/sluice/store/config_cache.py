@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -22,8 +22,13 @@ from sluice.store.providers import ProviderRow
 log = structlog.get_logger()
 
 _CHANNEL = "sluice_config"
+_ACCOUNTS_CHANNEL = "sluice_accounts"
 _KEEPALIVE = 5.0  # seconds without a notification after which the connection is tested
 _RETRY_DELAY = 0.5  # seconds between connection attempts
+
+
+AccountWatcher = Callable[[UUID | None], None]
+"""Called with the id of a user whose sessions or roles have changed; None: any user's may have."""
 
 
 class ConfigCache:
@@ -39,6 +44,7 @@ class ConfigCache:
         self._keys: dict[str, ApiKey] = {}
         self._enabled_providers: dict[tuple[UUID, Channel], tuple[Candidate, ...]] = {}
         self.loaded = asyncio.Event()
+        self._account_watchers: list[AccountWatcher] = []
         self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: the connection was closed
 
     def candidates(self, project_id: UUID, channel: Channel) -> tuple[Candidate, ...]:
@@ -48,6 +54,10 @@ class ConfigCache:
     def key(self, prefix: str) -> ApiKey | None:
         """The active key with this public prefix."""
         return self._keys.get(prefix)
+
+    def watch_accounts(self, watcher: AccountWatcher) -> None:
+        """Call ``watcher`` after each change of a user's sessions or roles, and when changes may have been missed."""
+        self._account_watchers.append(watcher)
 
     @asynccontextmanager
     async def subscribed(self, dsn: str) -> AsyncIterator[ConfigCache]:
@@ -75,6 +85,8 @@ class ConfigCache:
 
     async def _listen(self, connection: asyncpg.Connection) -> None:
         await connection.add_listener(_CHANNEL, self._notified)
+        await connection.add_listener(_ACCOUNTS_CHANNEL, self._account_changed)
+        self._notify_watchers(None)
         connection.add_termination_listener(self._terminated)
         await self._read(connection, None)
         self.loaded.set()
@@ -95,7 +107,15 @@ class ConfigCache:
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._changed.put_nowait(UUID(str(payload).partition(":")[2]))
 
+    def _account_changed(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._notify_watchers(UUID(str(payload)))
+
+    def _notify_watchers(self, user_id: UUID | None) -> None:
+        for watcher in self._account_watchers:
+            watcher(user_id)
+
     def _terminated(self, _connection: object) -> None:
+        self._notify_watchers(None)
         self._changed.put_nowait(None)
 
     async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:

@@ -1,5 +1,8 @@
 """Claims and transitions of deliveries.
 
+Leases are by the database's clock: a worker whose own clock is wrong holds none that has expired or that outlives it
+(docs/decisions/0027). Functions with an optional ``now`` use the database's clock without one.
+
 Every change is a compare-and-set on (state, attempt_count, in_flight): any handler may run twice, and any two may race.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sluice.model.reasons import Reason
@@ -40,13 +43,17 @@ class Claimed(NamedTuple):
     content: str  # JSON
     created_at: datetime
     reference: str  # the requested one, or that of an earlier unknown attempt at the same idempotent provider
+    envelope: tuple[str, ...] | None = None  # of a divided delivery: bare addresses
 
 
-async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timedelta) -> list[Claimed | None]:
+async def claim(
+    db: Db, claims: Sequence[Claim], *, lease: timedelta, now: datetime | None = None
+) -> list[Claimed | None]:
     """Claim attempts: the delivery is in flight until ``now + lease`` and the attempt's row is written.
 
     ``claims`` holds each attempt at most once; the results come in its order. A claim succeeds only while the delivery
     stands exactly before the requested attempt; None means cancelled, expired, settled, or claimed by another worker.
+    A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
     """
     rows = await db.fetch(
@@ -59,7 +66,7 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
              LIMIT cardinality($1)  -- see sluice.store.db
         ), claimable AS (  -- locked, and exactly before the requested attempt
             SELECT r.position, r.delivery_id, r.number, r.provider_id, r.retry_round, r.routing_decision,
-                   coalesce(CASE WHEN r.idempotent AND d.unknown_attempts > 0
+                   coalesce(CASE WHEN r.idempotent AND d.unknown_attempts > 0 AND d.envelope IS NULL
                                  THEN (SELECT a.client_reference FROM attempts a
                                         WHERE a.delivery_id = d.id AND a.provider_id = r.provider_id
                                               AND a.outcome = 'unknown'
@@ -68,33 +75,43 @@ async def claim(db: Db, claims: Sequence[Claim], *, now: datetime, lease: timede
               FROM requested r
               JOIN deliveries d ON d.id = r.delivery_id AND d.project_id = r.project_id
              WHERE d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
-               AND d.attempt_count = r.number - 1 AND d.expires_at > $9
+               AND d.attempt_count = r.number - 1 AND d.expires_at > coalesce($9::timestamptz, now())
                FOR UPDATE OF d SKIP LOCKED
         ), claimed AS (  -- in flight until the lease expires
             UPDATE deliveries d
                SET state = 'SENDING', attempt_count = c.number, in_flight = true, provider_id = c.provider_id,
-                   due_at = $10, enqueued_at = NULL, last_event_sequence = d.last_event_sequence + 1
+                   due_at = coalesce($9::timestamptz, now()) + $10::interval, enqueued_at = NULL,
+                   last_event_sequence = d.last_event_sequence + 1
               FROM claimable c
              WHERE d.id = c.delivery_id
-            RETURNING c.position, d.id, d.message_id, d.project_id, d.recipient, d.last_event_sequence, c.number,
-                      c.provider_id, c.retry_round, c.reference, c.routing_decision
+            RETURNING c.position, d.id, d.message_id, d.project_id, d.recipient, d.envelope, d.last_event_sequence,
+                      c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
                                   routing_decision, started_at)
-            SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision, $9 FROM claimed
+            SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
+                   coalesce($9::timestamptz, now())
+              FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
-            SELECT id, last_event_sequence, project_id, 'sending', 'SENDING', $9, number, provider_id FROM claimed
+            SELECT id, last_event_sequence, project_id, 'sending', 'SENDING',
+                   coalesce($9::timestamptz, now()), number, provider_id
+              FROM claimed
         )
-        SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference
+        SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference, c.envelope
           FROM claimed c
           JOIN messages m ON m.id = c.message_id
         """,
         *columns(claims).values(),
         now,
-        now + lease,
+        lease,
     )
-    return _by_position(len(claims), {position: Claimed(*claimed) for position, *claimed in rows})
+    return _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
+
+
+def _claimed(*row: Any) -> Claimed:
+    *fields, envelope = row
+    return Claimed._make([*fields, None if envelope is None else tuple(envelope)])
 
 
 def _by_position(count: int, found: Mapping[int, T]) -> list[T | None]:
@@ -102,11 +119,11 @@ def _by_position(count: int, found: Mapping[int, T]) -> list[T | None]:
     return [found.get(position) for position in range(1, count + 1)]
 
 
-async def renew(db: Db, attempts: Sequence[tuple[UUID, int]], *, until: datetime) -> None:
-    """Extend the leases of attempts (delivery id, attempt number) that are still in flight to ``until``."""
+async def renew(db: Db, attempts: Sequence[tuple[UUID, int]], *, lease: timedelta, now: datetime | None = None) -> None:
+    """Extend the leases of attempts (delivery id, attempt number) that are still in flight to ``now + lease``."""
     await db.execute(
         """
-        UPDATE deliveries d SET due_at = $3
+        UPDATE deliveries d SET due_at = coalesce($4::timestamptz, now()) + $3::interval
           FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS a (id, number)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS held
@@ -114,7 +131,8 @@ async def renew(db: Db, attempts: Sequence[tuple[UUID, int]], *, until: datetime
         """,
         [delivery_id for delivery_id, _ in attempts],
         [number for _, number in attempts],
-        until,
+        lease,
+        now,
     )
 
 

@@ -209,9 +209,10 @@ async def _write_attachments(connection: Connection, created: Sequence[NewMessag
     ordered = sorted(attachments)  # like the keys
     await connection.execute(
         """
-        INSERT INTO attachments (project_id, sha256, content, created_at)
+        INSERT INTO attachments AS kept (project_id, sha256, content, used_at)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[])
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (project_id, sha256) DO UPDATE SET used_at = excluded.used_at
+         WHERE kept.used_at < excluded.used_at - interval '1 day'
         """,
         [project_id for project_id, _ in ordered],
         [digest for _, digest in ordered],

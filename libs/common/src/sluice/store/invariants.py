@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from sluice.model.ids import millisecond_range
+from sluice.model.outcome import DEFINITE_FAILURES
 from sluice.model.state import RANKED_STATES
 from sluice.store.db import Db, connect
 
@@ -83,8 +84,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
         ), a AS (
             SELECT delivery_id, count(*) AS n, max(number) AS top,
                    count(*) FILTER (WHERE outcome IS NULL) AS open,
-                   count(*) FILTER (WHERE outcome IN ('declined', 'provider_fault', 'throttled', 'auth_failed'))
-                       AS definite,
+                   count(*) FILTER (WHERE outcome = ANY($4::text[])) AS definite,
                    count(*) FILTER (WHERE outcome = 'unknown') AS unknown_attempts,
                    min(number) FILTER (WHERE outcome = 'unknown') AS first_unknown
               FROM attempts WHERE delivery_id BETWEEN $1 AND $2 GROUP BY delivery_id
@@ -136,6 +136,7 @@ async def check_window(db: Db, window: Window) -> WindowReport:
         window.first,
         window.last,
         RANKED_STATES,
+        DEFINITE_FAILURES,
         timeout=300.0,
     )
     totals = [row for row in rows if row["row"] == "total"]

@@ -6,11 +6,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
+from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions, privileges
@@ -72,7 +72,7 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
         for migration in missing:
             await _apply_one(connection, migration)
         await privileges.create_logins(connection, dsn, passwords or {})
-        await partitions.ensure(connection, datetime.now(UTC))
+        await partitions.ensure(connection, utc_now())
         await privileges.grant_privileges(connection)
         return [migration.name for migration in missing]
     finally:
@@ -98,7 +98,7 @@ async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> No
                 "INSERT INTO schema_migrations VALUES ($1, $2, $3)",
                 migration.name,
                 migration.digest,
-                datetime.now(UTC),
+                utc_now(),
             )
     except asyncpg.PostgresError as error:
         raise SluiceError(f"migration {migration.name} failed: {error}") from error

@@ -27,17 +27,19 @@ async def delete(db: Db, acknowledged: Sequence[int]) -> None:
     await db.execute("DELETE FROM event_outbox WHERE id = ANY($1::bigint[])", list(acknowledged))
 
 
-async def claim_overdue(db: Db, *, now: datetime, retry_after: timedelta, limit: int) -> list[int]:
+async def claim_overdue(db: Db, *, retry_after: timedelta, limit: int, now: datetime | None = None) -> list[int]:
     """Ids of outbox rows whose ``retry_at`` has passed; another process may retry them after ``retry_after``."""
     rows = await db.fetch(
         """
         WITH overdue AS (
-            SELECT id FROM event_outbox WHERE retry_at <= $1 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+            SELECT id FROM event_outbox WHERE retry_at <= coalesce($1::timestamptz, now())
+             ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
         )
-        UPDATE event_outbox o SET retry_at = $2 FROM overdue WHERE o.id = overdue.id RETURNING o.id
+        UPDATE event_outbox o SET retry_at = coalesce($1::timestamptz, now()) + $2::interval
+          FROM overdue WHERE o.id = overdue.id RETURNING o.id
         """,
         now,
-        now + retry_after,
+        retry_after,
         limit,
     )
     return [row["id"] for row in rows]

@@ -10,7 +10,8 @@ import asyncpg
 from sluice.runtime.errors import SluiceError
 from sluice.store import logins
 from sluice.store.db import connect
-from sluice.store.logins import PROJECT_COLUMNS, PROJECT_IDS, Login, password_setting, scram_verifier, with_login
+from sluice.store.logins import PROJECT_IDS, Login, password_setting, scram_verifier, with_login
+from sluice.store.tables import FUNCTIONS, TABLES, Table
 
 # Empty after the first transaction that has set it, null before that. A subquery, so that it is read once per
 # statement and not once per row.
@@ -89,14 +90,14 @@ async def grant_privileges(connection: asyncpg.Connection) -> None:
         wanted = {policy.key: policy for policy in _policies()}
         rows = await connection.fetch(
             "SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'public' AND tablename = ANY($1::text[])",
-            list(PROJECT_COLUMNS),
+            [table.name for table in _TABLES_WITH_A_PROJECT],
         )
-        for table in PROJECT_COLUMNS:
+        for table in _TABLES_WITH_A_PROJECT:
             # Only where it is missing: each of these statements locks the table.
-            await connection.execute(_FORCE_ROW_SECURITY.format(table=table))
+            await connection.execute(_FORCE_ROW_SECURITY.format(table=table.name))
         existing = {(row["tablename"], row["policyname"]) for row in rows}
-        for table, name in existing - set(wanted):
-            await connection.execute(f'DROP POLICY "{name}" ON {table}')
+        for table_name, name in existing - set(wanted):
+            await connection.execute(f'DROP POLICY "{name}" ON {table_name}')
         for key in set(wanted) - existing:
             await connection.execute(wanted[key].statement)
 
@@ -110,6 +111,13 @@ _FORCE_ROW_SECURITY = """
 """
 
 
+_TABLES_WITH_A_PROJECT = [table for table in TABLES if table.project is not None]
+
+
+def _tables_of(login: Login) -> list[Table]:
+    return [table for table in TABLES if login in table.grants]
+
+
 def _grants(login: Login) -> str:
     name = login.name
     return ";".join(
@@ -118,8 +126,8 @@ def _grants(login: Login) -> str:
             f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {name}",
             f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM {name}",
             f"GRANT USAGE ON SCHEMA public TO {name}",
-            *(f"GRANT {privileges} ON public.{table} TO {name}" for table, privileges in login.privileges.items()),
-            *(f"GRANT EXECUTE ON FUNCTION public.{function} TO {name}" for function in login.functions),
+            *(f"GRANT {table.grants[login]} ON public.{table.name} TO {name}" for table in _tables_of(login)),
+            *(f"GRANT EXECUTE ON FUNCTION public.{one} TO {name}" for one, who in FUNCTIONS.items() if login in who),
         ]
     )
 
@@ -130,6 +138,7 @@ class _Policy:
     name: str
     role: str
     rows: str
+    command: str = "ALL"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -137,19 +146,29 @@ class _Policy:
 
     @property
     def statement(self) -> str:
-        return f"CREATE POLICY {self.name} ON public.{self.table} TO {self.role} USING ({self.rows})"
+        return f"CREATE POLICY {self.name} ON public.{self.table} FOR {self.command} TO {self.role} USING ({self.rows})"
 
 
 def _policies() -> list[_Policy]:
-    """One policy for each login and table that it has privileges on, and one for the owner.
+    """The policies of each table with a project: of the logins with privileges on it, and of the owner.
 
     The name contains the kind, so that a login whose kind changes gets a new policy.
     """
-    policies = [_Policy(table, "owner", "CURRENT_USER", "true") for table in PROJECT_COLUMNS]
+    policies = [_Policy(table.name, "owner", "CURRENT_USER", "true") for table in _TABLES_WITH_A_PROJECT]
     for login in logins.LOGINS:
-        for table in login.privileges.keys() & PROJECT_COLUMNS.keys():
-            whole = table in login.whole_tables
-            name = f"{login.name}_{'all' if whole else 'own'}"
-            rows = "true" if whole else f"{PROJECT_COLUMNS[table]} {_OWN_ROWS}"
-            policies.append(_Policy(table, name, login.name, rows))
+        for table in _tables_of(login):
+            if table.project is not None:
+                policies += _policies_of(login, table)
+    return policies
+
+
+def _policies_of(login: Login, table: Table) -> list[_Policy]:
+    if login.sees_all_projects:
+        return [_Policy(table.name, f"{login.name}_all", login.name, "true")]
+    rows, kind = f"{table.project} {_OWN_ROWS}", "own"
+    if table.has_rows_without_project:
+        rows, kind = f"{table.project} IS NULL OR {rows}", "own_or_none"
+    policies = [_Policy(table.name, f"{login.name}_{kind}", login.name, rows)]
+    if login in table.read_whole_by:
+        policies.append(_Policy(table.name, f"{login.name}_reads_all", login.name, "true", "SELECT"))
     return policies

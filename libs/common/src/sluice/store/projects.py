@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -27,11 +28,17 @@ class Project:
     slug: str
     name: str
     default_sender: str | None
+    created_at: datetime
 
 
-async def create_project(db: Db, *, organization: str, slug: str, name: str, now: datetime) -> Project:
-    """Create an organization with one project."""
-    organization_id, project_id = uuid7(), uuid7()
+_COLUMNS = "id, organization_id, slug, name, default_sender, created_at"
+
+
+async def create_project(
+    db: Db, *, organization: str, slug: str, name: str, now: datetime, project_id: UUID | None = None
+) -> Project:
+    """Create an organization with one project. ``project_id``: a new id, where the transaction has to know it."""
+    organization_id, project_id = uuid7(), project_id or uuid7()
     await db.execute("INSERT INTO organizations VALUES ($1, $2, $3)", organization_id, organization, now)
     await db.execute(
         "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -41,13 +48,14 @@ async def create_project(db: Db, *, organization: str, slug: str, name: str, now
         name,
         now,
     )
-    return Project(project_id, organization_id, slug, name, None)
+    return Project(project_id, organization_id, slug, name, None, now)
 
 
 async def find_project_by_slug(db: Db, slug: str) -> Project | None:
     """The project with this slug."""
     row = await db.fetchrow(
-        "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE slug = $1", slug
+        f"SELECT {_COLUMNS} FROM projects WHERE slug = $1 AND deleted_at IS NULL",  # noqa: S608  (a constant)
+        slug,
     )
     return None if row is None else Project(**row)
 
@@ -55,7 +63,63 @@ async def find_project_by_slug(db: Db, slug: str) -> Project | None:
 async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
     """All projects, or one."""
     rows = await db.fetch(
-        "SELECT id, organization_id, slug, name, default_sender FROM projects WHERE $1::uuid IS NULL OR id = $1",
+        f"SELECT {_COLUMNS} FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND deleted_at IS NULL",  # noqa: S608
         project_id,
     )
     return [Project(**row) for row in rows]
+
+
+async def list_projects_of(
+    db: Db, project_ids: Sequence[UUID], *, limit: int, before: UUID | None = None
+) -> list[Project]:
+    """The newest of these projects, those older than the id ``before``."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM projects
+         WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL AND ($2::uuid IS NULL OR id < $2)
+         ORDER BY id DESC
+         LIMIT $3
+        """,  # noqa: S608
+        list(project_ids),
+        before,
+        limit,
+    )
+    return [Project(**row) for row in rows]
+
+
+async def update_project(
+    db: Db, project_id: UUID, *, slug: str, name: str, default_sender: str | None
+) -> Project | None:
+    """Replace the settings of a project; None if there is none."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE projects SET slug = $2, name = $3, default_sender = $4
+         WHERE id = $1 AND deleted_at IS NULL
+        RETURNING {_COLUMNS}
+        """,  # noqa: S608
+        project_id,
+        slug,
+        name,
+        default_sender,
+    )
+    return None if row is None else Project(**row)
+
+
+async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
+    """Delete a project with its keys, providers, members and invitations; whether it existed.
+
+    Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
+    """
+    found = await db.fetchval(
+        "UPDATE projects SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING id", project_id, now
+    )
+    await db.execute("UPDATE api_keys SET is_active = false WHERE project_id = $1", project_id)
+    await db.execute(
+        "UPDATE providers SET enabled = false, deleted_at = $2, updated_at = $2, version = version + 1"
+        " WHERE project_id = $1 AND deleted_at IS NULL",
+        project_id,
+        now,
+    )
+    await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
+    await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
+    return found is not None

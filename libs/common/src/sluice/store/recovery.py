@@ -31,13 +31,27 @@ class PendingDelivery:
     attempted_providers: tuple[UUID, ...]  # in this retry round
     last_outcome: str | None
     last_reference: str | None
+    errors: tuple[str, ...]  # of those attempts
+    all_declined: bool  # every attempt of this retry round
+    throttled: bool  # an attempt of this retry round
+    enqueued_at: datetime | None  # None: not in the dispatch queue
 
+
+NOW = "coalesce($1::timestamptz, now())"
+"""The time of a query whose first parameter is its optional ``now``: without one, the database's clock."""
 
 _PENDING_COLUMNS = """
     d.id, d.message_id, d.project_id, d.channel, d.delivery_class, d.sandbox, d.preferred_provider_id, d.attempt_count,
-    d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at,
+    d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at,
     ARRAY(SELECT a.provider_id FROM attempts a
            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS attempted_providers,
+    ARRAY(SELECT coalesce(left(a.error, 200), '') FROM attempts a
+           WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS errors,
+    NOT EXISTS(SELECT FROM attempts a
+                WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round
+                  AND a.outcome IS DISTINCT FROM 'declined') AS all_declined,
+    EXISTS(SELECT FROM attempts a
+            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round AND a.outcome = 'throttled') AS throttled,
     last.outcome AS last_outcome, last.client_reference AS last_reference
 """
 
@@ -56,11 +70,17 @@ def from_row(row: Any) -> PendingDelivery:
     fields["channel"] = Channel(fields["channel"])
     fields["delivery_class"] = DeliveryClass(fields["delivery_class"])
     fields["attempted_providers"] = tuple(fields["attempted_providers"])
+    fields["errors"] = tuple(fields["errors"])
     return PendingDelivery(**fields)
 
 
 async def requeue_lost(
-    db: Db, *, now: datetime, low_watermarks: Mapping[Channel, datetime], requeue_after: timedelta, limit: int
+    db: Db,
+    *,
+    low_watermarks: Mapping[Channel, datetime],
+    requeue_after: timedelta,
+    limit: int,
+    now: datetime | None = None,
 ) -> list[PendingDelivery]:
     """Enqueue again up to ``limit`` deliveries that are marked as enqueued and are no longer in Kafka.
 
@@ -73,31 +93,32 @@ async def requeue_lost(
         WITH lost AS (
             SELECT d.id
               FROM deliveries d JOIN unnest($2::text[], $5::timestamptz[]) AS mark (channel, low) USING (channel)
-             WHERE d.enqueued_at < mark.low AND d.enqueued_at < $6 AND d.due_at <= $1 AND NOT d.in_flight
+             WHERE d.enqueued_at < mark.low AND d.enqueued_at < $6 AND d.due_at <= {NOW} AND NOT d.in_flight
              ORDER BY d.enqueued_at
              LIMIT $3
                FOR UPDATE OF d SKIP LOCKED
         ), requeued AS (
-            UPDATE deliveries d SET enqueued_at = $1, due_at = $4 FROM lost l WHERE d.id = l.id RETURNING d.*
+            UPDATE deliveries d SET enqueued_at = {NOW}, due_at = {NOW} + $4::interval
+              FROM lost l WHERE d.id = l.id RETURNING d.*
         )
         {pending_query("requeued")}
         """,  # noqa: S608  a constant of this file
         now,
         [channel.value for channel in low_watermarks],
         limit,
-        now + requeue_after,
+        requeue_after,
         list(low_watermarks.values()),
         max(low_watermarks.values()),
     )
     return [from_row(row) for row in rows]
 
 
-async def list_expired_leases(db: Db, *, now: datetime, limit: int) -> list[PendingDelivery]:
+async def list_expired_leases(db: Db, *, limit: int, now: datetime | None = None) -> list[PendingDelivery]:
     """Deliveries in flight whose lease has expired without an outcome: the worker died or lost its claim."""
     rows = await db.fetch(
         f"""
         {pending_query("deliveries")}
-         WHERE d.due_at <= $1 AND d.enqueued_at IS NULL AND d.in_flight
+         WHERE d.due_at <= {NOW} AND d.enqueued_at IS NULL AND d.in_flight
          ORDER BY d.due_at
          LIMIT $2
         """,

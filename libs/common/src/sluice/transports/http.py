@@ -7,6 +7,7 @@ been sent*: an error before ``transport.write()`` raises NotSentError, an error 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -20,12 +21,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from sluice.runtime.deadline import Deadline
-from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.provider_call import NoAnswerError, NotSentError, OnProgress, ignore_progress
 from sluice.transports.reasons import describe_error
 
 MAX_RESPONSE_BYTES = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
 CONNECT_TIMEOUT = 3.0  # seconds for TCP and TLS; the name look-up and the wait for a connection have the deadline only
 _LIMITS = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)
+# Bytes a second: a large body takes longer on a slow line, which is no sign that no response will come.
+_LEAST_UPLOAD_RATE = 64 * 1024
 # Seconds that an idle connection is kept. Load balancers drop theirs after 60 s or more; well below that, a POST
 # rarely meets a connection whose other end is closing at that moment, which would be an unknown outcome.
 IDLE_TIMEOUT = 12.0
@@ -42,17 +45,22 @@ class HttpTransport:
     headers and read proxies and passwords from the environment, and they cost a third of a call.
     """
 
-    def __init__(self, pool: aiohttp.BaseConnector) -> None:
+    def __init__(self, pool: aiohttp.BaseConnector, timeout: float = math.inf) -> None:
         self._pool = pool
+        self._timeout = timeout
         self._origins: dict[URL, aiohttp.ClientRequest] = {}  # by origin: the pool's key
 
-    async def exchange(self, request: httpx.Request, *, deadline: float) -> httpx.Response:
+    async def exchange(
+        self, request: httpx.Request, *, deadline: float, on_progress: OnProgress = ignore_progress
+    ) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the response.
 
         ``deadline``: seconds for everything. Raises NotSentError or NoAnswerError."""
         written = False
+        seconds = min(deadline, self._timeout + len(request.content) / _LEAST_UPLOAD_RATE)
+        on_progress(seconds)
         try:
-            with Deadline(deadline):
+            with Deadline(seconds):
                 target = _target(str(request.url))
                 message = _message(request, target)
                 connection = await self._connect(target.origin)
@@ -163,10 +171,14 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def open_http(
-    *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None
+    *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None, timeout: float = math.inf
 ) -> AsyncIterator[HttpTransport]:
-    """The pool, open while the block lasts. ``resolver``: resolves names to allowed addresses."""
+    """The pool, open while the block lasts.
+
+    ``resolver``: resolves names to allowed addresses. ``timeout``: seconds for a call with a small body, besides the
+    deadline of each exchange; a body adds a second for each 64 KiB.
+    """
     async with aiohttp.TCPConnector(
         limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE_TIMEOUT, resolver=resolver
     ) as pool:
-        yield HttpTransport(pool)
+        yield HttpTransport(pool, timeout)

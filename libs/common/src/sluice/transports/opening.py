@@ -10,6 +10,7 @@ from sluice.providers.contract import TransportKind
 from sluice.transports.http import open_http
 from sluice.transports.provider_call import Transport, Transports
 from sluice.transports.sandbox import Capture, SandboxTransport
+from sluice.transports.settings import DEFAULT_LIMITS, TransportSettings
 from sluice.transports.smtp import open_smtp
 
 
@@ -18,18 +19,18 @@ async def open_transports(
     *,
     capture: Capture | None = None,
     connections_per_origin: int = 100,
-    local_name: str | None = None,
+    limits: TransportSettings = DEFAULT_LIMITS,
 ) -> AsyncIterator[Transports]:
     """The transports that ``call_provider`` takes, by kind.
 
     Without ``capture`` a message for the sandbox ends as Unknown, and the error is logged. ``connections_per_origin``:
-    0 for no bound. ``local_name``: the name in EHLO.
+    0 for no bound.
     """
     async with AsyncExitStack() as stack:
-        http = open_http(connections_per_origin=connections_per_origin)
+        http = open_http(connections_per_origin=connections_per_origin, timeout=limits.http_timeout)
         transports: dict[TransportKind, Transport[Any, Any]] = {
             TransportKind.HTTP: await stack.enter_async_context(http),
-            TransportKind.SMTP: await stack.enter_async_context(open_smtp(local_name=local_name)),
+            TransportKind.SMTP: await stack.enter_async_context(open_smtp(limits)),
         }
         if capture is not None:
             transports[TransportKind.SANDBOX] = SandboxTransport(capture)

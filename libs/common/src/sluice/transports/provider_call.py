@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from sluice.model.address import InvalidAddressError
 from sluice.model.message import Email
-from sluice.model.outcome import Accepted, Outcome, ProviderFault, RecipientRejected, Unknown
+from sluice.model.outcome import Accepted, Declined, Divided, Outcome, Part, ProviderFault, Scope, Unknown
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
@@ -32,13 +32,24 @@ Q_contra = TypeVar("Q_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
 
 
+OnProgress = Callable[[float], None]
+"""Called by a transport when a step of the call has ended, with the seconds that the next one may take."""
+
+
+def ignore_progress(_: float) -> None:
+    """For a caller that waits for the response only."""
+
+
 class Transport(Protocol[Q_contra, A_co]):
     """Sends a request and returns the response.
 
-    ``deadline``: seconds from now. Raises NotSentError or NoAnswerError only.
+    ``deadline``: seconds from now for everything; each step has a time limit of the transport's own besides. Raises
+    NotSentError or NoAnswerError only.
     """
 
-    async def exchange(self, request: Q_contra, *, deadline: float) -> A_co: ...
+    async def exchange(
+        self, request: Q_contra, *, deadline: float, on_progress: OnProgress = ignore_progress
+    ) -> A_co: ...
 
 
 Transports = Mapping[TransportKind, Transport[Any, Any]]
@@ -51,28 +62,47 @@ async def call_provider(
     transports: Transports,
     *,
     deadline: float,
-) -> Outcome:
+    on_progress: OnProgress = ignore_progress,
+) -> Outcome | Divided:
     """Send one message through one provider; ``deadline``: seconds for everything, connecting included."""
-    outcome = await _attempt(package, message, credentials, transports, deadline)
+    outcome = await _attempt(package, message, credentials, transports, deadline, on_progress)
     if isinstance(outcome, Accepted):
         return outcome
-    hide = chain(_recipients(message), secrets_of(credentials))
-    return replace(outcome, detail=redact(outcome.detail, secrets=hide))
+    if isinstance(outcome, Declined) and outcome.reason is Reason.SENDER and package.names_sender(credentials, outcome):
+        # Another message would have the same sender.
+        outcome = replace(outcome, scope=Scope.ACCOUNT)
+    secrets = [*_recipients(message), *secrets_of(credentials)]
+    if isinstance(outcome, Divided):
+        return Divided(tuple(Part(part.recipients, _redact(part.outcome, secrets)) for part in outcome.parts))
+    return _redact(outcome, secrets)
+
+
+def _redact(outcome: Outcome, secrets: Sequence[str]) -> Outcome:
+    if isinstance(outcome, Accepted):
+        return outcome
+    return replace(outcome, detail=redact(outcome.detail, secrets=secrets))
 
 
 async def _attempt(
-    package: AnyPackage, message: OutboundMessage, credentials: Credentials, transports: Transports, deadline: float
-) -> Outcome:
+    package: AnyPackage,
+    message: OutboundMessage,
+    credentials: Credentials,
+    transports: Transports,
+    deadline: float,
+    on_progress: OnProgress,
+) -> Outcome | Divided:
     try:
         request = package.build(message, credentials)
     except UnsupportedMessageError as error:
-        return RecipientRejected(Reason.UNSUPPORTED, str(error))
+        return Declined(Reason.UNSUPPORTED, str(error))
+    except InvalidAddressError as error:
+        return Declined(Reason.INVALID_ADDRESS, f"an address of the message {error}")
     except Exception as error:  # a bug of the package; its text may quote the message
         _log_adapter_bug("package_build_failed", package, message, error)
-        return RecipientRejected(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")
+        return Declined(Reason.INVALID_CONTENT, f"the message could not be built ({type(error).__name__})")
     try:
         with Deadline(deadline + GRACE):
-            response = await transports[package.transport].exchange(request, deadline=deadline)
+            response = await transports[package.transport].exchange(request, deadline=deadline, on_progress=on_progress)
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")
     except NoAnswerError as error:

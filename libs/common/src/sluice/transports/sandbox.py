@@ -10,6 +10,9 @@ from uuid import UUID
 from sluice.model import ids
 from sluice.providers.adapters.sandbox import CaptureRequest, CaptureResult
 from sluice.runtime.clock import utc_now
+from sluice.transports.provider_call import OnProgress, ignore_progress
+
+_TIMEOUT = 10.0  # seconds for the capture
 
 
 class Capture(Protocol):
@@ -26,7 +29,9 @@ class SandboxTransport:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
 
-    async def exchange(self, request: CaptureRequest, *, deadline: float) -> CaptureResult:
+    async def exchange(
+        self, request: CaptureRequest, *, deadline: float, on_progress: OnProgress = ignore_progress
+    ) -> CaptureResult:
         """Keep the message; a retry keeps nothing new."""
         await self._capture(
             reference=request.reference,
@@ -34,6 +39,6 @@ class SandboxTransport:
             recipient=request.recipient,
             content=request.content.model_dump_json(exclude_defaults=True),
             at=utc_now(),
-            timeout=deadline,
+            timeout=min(deadline, _TIMEOUT),
         )
         return CaptureResult(request.reference)

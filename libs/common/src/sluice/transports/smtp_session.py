@@ -1,138 +1,77 @@
-"""The SMTP dialogue step by step: greeting, EHLO, TLS, AUTH, then MAIL, RCPT, DATA and the final dot."""
+"""The SMTP dialogue step by step: EHLO, TLS, AUTH, then a transaction of MAIL, RCPT, DATA and the final dot."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import os
+import re
 import ssl
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from time import monotonic
-from typing import cast
+from dataclasses import dataclass, replace
 
-from aiosmtplib.errors import SMTPResponseException, SMTPServerDisconnected
-from aiosmtplib.protocol import PERIOD_REGEX, SMTPProtocol, normalize_message_line_endings
+from aiosmtplib.errors import SMTPException, SMTPResponseException
+from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
 from aiosmtplib.response import SMTPResponse
 
-from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
+from sluice.providers.kit.smtp_types import PartReply, Phase, SmtpReply, SmtpServer, Submission
+from sluice.transports.smtp_connect import SmtpRefusedError, connect, text_of, tls_context, tls_refusal
+from sluice.transports.smtp_protocol import Connection, Progress
 
-CONNECT_TIMEOUT = 10.0  # seconds for name look-up, TCP and, on an implicit-TLS port, the handshake
-
-
-class SmtpRefusedError(Exception):
-    """The dialogue ended before a mail was sent: the server refused, or it lacks something that is required."""
-
-    def __init__(self, phase: Phase, code: int, text: str) -> None:
-        super().__init__(phase)
-        self.reply = SmtpReply(phase, code, text)
+# RFC 5321, 4.5.3.1.10: 452, and 552 of older servers. Others say it in the enhanced code (RFC 3463) or in words.
+_TOO_MANY_RECIPIENTS = re.compile(r"(?:452|552) (?![245]\.)|[45]\d\d (?:[45]\.5\.3 |.*too many recipients)", re.I)
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far one mail has come. ``end_of_data_sent``: the final dot was written; the server may have the mail."""
+async def open_session(server: SmtpServer, ehlo_name: str | None, progress: Progress) -> Connection:
+    """A new connection, ready for MAIL. ``ehlo_name``: None for the literal of the connection's own address.
 
-    phase: Phase = Phase.GREETING
-    end_of_data_sent: bool = False
-
-
-class Protocol(SMTPProtocol):
-    """aiosmtplib's protocol, which can also wait until its write buffer is empty."""
-
-    async def write_all(self, data: bytes) -> None:
-        """Return when the operating system has it all; OSError when the connection is lost before."""
-        if self.transport is not None:
-            # Wait for the last byte, not for the last 64 KiB. (0 would never wake up again under TLS.)
-            cast(asyncio.Transport, self.transport).set_write_buffer_limits(high=1)
-        self.write(data)
-        await self._drain_helper()
-
-
-class Connection:
-    """One connection, authenticated and ready for a mail."""
-
-    def __init__(self, protocol: Protocol, server: SmtpServer) -> None:
-        self.protocol = protocol
-        self.server = server
-        self.features: dict[str, str] = {}  # of EHLO: keyword in upper case -> parameters
-        self.mails = 0
-        self.used_at = monotonic()
-        self.dirty = False  # a transaction was begun and refused: RSET before the next one
-
-    @property
-    def alive(self) -> bool:
-        return self.protocol.is_connected
-
-    def close(self) -> None:
-        """Send QUIT and close without waiting for the reply."""
-        with suppress(SMTPServerDisconnected):
-            self.protocol.write(b"QUIT\r\n")
-        if self.protocol.transport is not None:
-            self.protocol.transport.close()
-
-    def drop(self) -> None:
-        """Abort: unwritten bytes, perhaps half a mail, must not be sent."""
-        if self.protocol.transport is not None:
-            cast(asyncio.Transport, self.protocol.transport).abort()
-
-
-async def open_session(server: SmtpServer, local_name: str, progress: Progress) -> Connection:
-    """A new connection, ready for MAIL. Raises SmtpRefusedError, SMTPException or OSError."""
-    connection = Connection(await _connect(server), server)
+    Raises:
+        SmtpRefusedError, SMTPException, OSError: no address of the server led to a session.
+    """
+    connection = await connect(server, progress)
+    name = ehlo_name or _address_literal(connection)
     try:
-        await _greeting(connection)
         progress.phase = Phase.EHLO
-        await _greet(connection, local_name)
+        await _greet(connection, name, progress)
         progress.phase = Phase.TLS
-        if await _start_tls(connection):
-            await _greet(connection, local_name)  # what the server offered in the clear no longer holds, RFC 3207
+        if await _start_tls(connection, progress):
+            await _greet(connection, name, progress)  # what was offered in the clear no longer holds, RFC 3207
         progress.phase = Phase.AUTH
-        await _authenticate(connection)
+        await _authenticate(connection, progress)
     except BaseException:
         connection.drop()
         raise
     return connection
 
 
-async def _connect(server: SmtpServer) -> Protocol:
-    loop = asyncio.get_running_loop()
-    tls = _tls(server) if server.implicit_tls else None
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            _, protocol = await loop.create_connection(
-                lambda: Protocol(loop),
-                server.host,
-                server.port,
-                ssl=tls,
-                server_hostname=(server.servername or server.host) if tls else None,
-            )
-    except ssl.SSLError as error:
-        raise _tls_refusal(error) from error
-    return protocol
+def _address_literal(connection: Connection) -> str:
+    """The connection's own address as RFC 5321, 4.1.3 writes it: never wrong, unlike a name without a domain."""
+    transport = connection.protocol.transport
+    address = str(transport.get_extra_info("sockname")[0]) if transport is not None else "127.0.0.1"
+    return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"
 
 
-async def _greeting(connection: Connection) -> None:
-    reply = await connection.protocol.read_response()
-    if reply.code != 220:
-        raise SmtpRefusedError(Phase.GREETING, reply.code, _text(reply))
-
-
-async def _greet(connection: Connection, local_name: str) -> None:
+async def _greet(connection: Connection, name: str, progress: Progress) -> None:
     """EHLO; HELO for a server that does not know it."""
-    reply = await connection.protocol.execute_command(b"EHLO", local_name.encode("ascii"))
+    async with progress.step(progress.limits.smtp_command_timeout):
+        reply = await connection.protocol.execute_command(b"EHLO", name.encode("ascii"))
     if reply.code != 250:
-        await _expect(connection, Phase.EHLO, f"HELO {local_name}")
+        await _expect(connection, Phase.EHLO, f"HELO {name}", progress)
         return
-    # "AUTH=LOGIN" is an old spelling that some servers still add.
-    words = (line.replace("AUTH=", "AUTH ").partition(" ") for line in _text(reply).split("\n")[1:])
-    connection.features = {keyword.upper(): parameters for keyword, _, parameters in words}
+    connection.features = _read_features(text_of(reply).split("\n")[1:])
 
 
-async def _start_tls(connection: Connection) -> bool:
+def _read_features(lines: Iterable[str]) -> dict[str, str]:
+    features: dict[str, str] = {}
+    for line in lines:
+        # "AUTH=LOGIN" is an old spelling that some servers still add, in a line of its own: both lines count.
+        keyword, _, parameters = line.replace("AUTH=", "AUTH ").partition(" ")
+        keyword = keyword.upper()
+        features[keyword] = f"{features.get('AUTH', '')} {parameters}" if keyword == "AUTH" else parameters
+    return features
+
+
+async def _start_tls(connection: Connection, progress: Progress) -> bool:
     """True when the connection has just become encrypted."""
-    server = connection.server
+    server, limits = connection.server, progress.limits
     if server.implicit_tls:
         return False
     if "STARTTLS" not in connection.features:
@@ -141,53 +80,31 @@ async def _start_tls(connection: Connection) -> bool:
         return False
     name = server.servername or server.host
     try:
-        await connection.protocol.start_tls(_tls(server), server_hostname=name, timeout=CONNECT_TIMEOUT)
+        async with progress.step(limits.smtp_command_timeout + limits.smtp_connect_timeout):
+            # Its time limit is that of the reply and, once more, of the handshake.
+            await connection.protocol.start_tls(
+                tls_context(server), server_hostname=name, timeout=limits.smtp_command_timeout
+            )
     except SMTPResponseException as error:
         raise SmtpRefusedError(Phase.TLS, error.code, error.message) from error
     except ssl.SSLError as error:
-        raise _tls_refusal(error) from error
+        raise tls_refusal(error) from error
     return True
 
 
-def _tls_refusal(error: ssl.SSLError) -> Exception:
-    """A refusal for certificate and version errors, which are configuration; a broken connection stays one."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return SmtpRefusedError(Phase.TLS, 0, f"the certificate is not valid: {error.verify_message}")
-    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return ConnectionResetError("connection lost in the TLS handshake")
-    return SmtpRefusedError(Phase.TLS, 0, f"TLS failed: {error.reason or 'no reason given'}")
-
-
-def _tls(server: SmtpServer) -> ssl.SSLContext:
-    try:
-        changed_at = os.stat(server.ca_file).st_mtime_ns if server.ca_file else 0
-        return _tls_context(server.verify, server.ca_file, changed_at)
-    except (OSError, ssl.SSLError) as error:
-        raise SmtpRefusedError(Phase.TLS, 0, "the file with the certificate authority cannot be read") from error
-
-
-@lru_cache(maxsize=64)
-def _tls_context(verify: bool, ca_file: str | None, _changed_at: int) -> ssl.SSLContext:
-    # Cached because reading the system's authorities takes some ten milliseconds of CPU.
-    context = ssl.create_default_context(cafile=ca_file)
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-async def _authenticate(connection: Connection) -> None:
+async def _authenticate(connection: Connection, progress: Progress) -> None:
     user, password = connection.server.user, connection.server.password
     if user is None or password is None:
         return
     secret = password.get_secret_value()
     methods = connection.features.get("AUTH", "").upper().split()
     if "PLAIN" in methods:
-        await _expect(connection, Phase.AUTH, "AUTH PLAIN " + _base64(f"\0{user}\0{secret}"), codes=(235,))
+        plain = "AUTH PLAIN " + _base64(f"\0{user}\0{secret}")
+        await _expect(connection, Phase.AUTH, plain, progress, codes=(235,))
     elif "LOGIN" in methods:
-        await _expect(connection, Phase.AUTH, "AUTH LOGIN", codes=(334,))
-        await _expect(connection, Phase.AUTH, _base64(user), codes=(334,))
-        await _expect(connection, Phase.AUTH, _base64(secret), codes=(235,))
+        await _expect(connection, Phase.AUTH, "AUTH LOGIN", progress, codes=(334,))
+        await _expect(connection, Phase.AUTH, _base64(user), progress, codes=(334,))
+        await _expect(connection, Phase.AUTH, _base64(secret), progress, codes=(235,))
     else:
         raise SmtpRefusedError(Phase.AUTH, 0, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
 
@@ -196,45 +113,135 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
 
 
-async def _expect(connection: Connection, phase: Phase, command: str, *, codes: Iterable[int] = (250,)) -> SMTPResponse:
-    reply = await connection.protocol.execute_command(command.encode("ascii"))
+async def _expect(
+    connection: Connection, phase: Phase, command: str, progress: Progress, *, codes: Iterable[int] = (250,)
+) -> None:
+    async with progress.step(progress.limits.smtp_command_timeout):
+        reply = await connection.protocol.execute_command(command.encode("ascii"))
     if reply.code not in codes:
-        raise SmtpRefusedError(phase, reply.code, _text(reply))
-    return reply
+        raise SmtpRefusedError(phase, reply.code, text_of(reply))
 
 
-async def send_mail(connection: Connection, request: Submission, progress: Progress) -> SmtpReply:
-    """One transaction; returns the reply that decided it. The whole envelope or nothing (see adapters/smtp.py)."""
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    """The replies of one transaction. ``rest``: recipients that the server takes in another transaction only."""
+
+    parts: tuple[PartReply, ...]
+    rest: tuple[str, ...] = ()
+
+
+async def send_mail(connection: Connection, request: Submission, progress: Progress) -> TransactionResult:
+    """One transaction: the mail goes to the recipients that the server accepts, if it accepts any.
+
+    A reply that ends the transaction is the reply to every recipient that was not refused before.
+    """
     connection.mails += 1
     progress.phase = Phase.MAIL
-    refusal = await _envelope(connection, request, progress)
-    if refusal is not None:
+    if missing := _missing(connection, request):
+        return TransactionResult((PartReply(request.recipients, missing),))
+    limit = connection.limit("RCPTMAX", len(request.recipients))
+    later = request.recipients[limit:]
+    reply, taken = await _envelope(connection, replace(request, recipients=request.recipients[:limit]), progress)
+    if reply is None:
+        reply = await _data(connection, request, progress) if taken.accepted else None
+    if reply is None or reply.phase is not Phase.END_OF_DATA:
         connection.dirty = True
-        return refusal
+    if reply is None:
+        return TransactionResult(taken.refused, taken.rest + later)
+    if reply.phase is Phase.END_OF_DATA and 200 <= reply.code < 300:
+        return TransactionResult((PartReply(taken.accepted, reply), *taken.refused), taken.rest + later)
+    refused = {recipient for part in taken.refused for recipient in part.recipients}
+    others = tuple(recipient for recipient in request.recipients if recipient not in refused)
+    return TransactionResult((PartReply(others, reply), *taken.refused))
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipients:
+    """The replies to RCPT."""
+
+    accepted: tuple[str, ...] = ()
+    refused: tuple[PartReply, ...] = ()
+    rest: tuple[str, ...] = ()
+
+
+async def _envelope(
+    connection: Connection, request: Submission, progress: Progress
+) -> tuple[SmtpReply | None, _Recipients]:
+    """MAIL and RCPT, in one piece where the server allows it; the reply that ended the transaction, if one did."""
+    commands = [_mail(connection, request), *(b"RCPT TO:<%b>" % recipient.encode() for recipient in request.recipients)]
+    replies = _Replies(connection, commands, progress)
+    reply = await replies.next()
+    if reply.code != 250:
+        if reply.code != 421:
+            await replies.skip_rest()
+        return SmtpReply(Phase.MAIL, reply.code, text_of(reply)), _Recipients()
+    progress.phase = Phase.RCPT
+    accepted: list[str] = []
+    refused: list[PartReply] = []
+    rest: list[str] = []
+    for recipient in request.recipients:
+        reply = await replies.next()
+        found = SmtpReply(Phase.RCPT, reply.code, text_of(reply))
+        if reply.code == 421:
+            return found, _Recipients(refused=tuple(refused))
+        if 250 <= reply.code < 260:
+            accepted.append(recipient)
+        elif accepted and _TOO_MANY_RECIPIENTS.match(f"{found.code} {found.text}"):
+            rest.append(recipient)
+        else:
+            refused.append(PartReply((recipient,), found))
+    return None, _Recipients(tuple(accepted), tuple(refused), tuple(rest))
+
+
+class _Replies:
+    """The replies to commands, which are written together where the server offers PIPELINING."""
+
+    def __init__(self, connection: Connection, commands: list[bytes], progress: Progress) -> None:
+        self._connection = connection
+        self._progress = progress
+        self._commands = iter(commands)
+        self._pipelined = "PIPELINING" in connection.features
+        if self._pipelined:
+            connection.protocol.pipeline(commands)
+
+    async def next(self) -> SMTPResponse:
+        """The reply to the next command."""
+        command = next(self._commands)
+        protocol = self._connection.protocol
+        async with self._progress.step(self._progress.limits.smtp_command_timeout):
+            return await (protocol.next_reply() if self._pipelined else protocol.execute_command(command))
+
+    async def skip_rest(self) -> None:
+        """Read the replies to commands that were written and are of no interest; the connection stays usable."""
+        if not self._pipelined:
+            return
+        try:
+            async with self._progress.step(self._progress.limits.smtp_command_timeout):
+                for _ in self._commands:
+                    await self._connection.protocol.next_reply()
+        except (SMTPException, OSError):
+            self._connection.drop()
+
+
+async def _data(connection: Connection, request: Submission, progress: Progress) -> SmtpReply:
+    """DATA, the mail and the final dot.
+
+    DATA is not part of the pipeline: after it there is no way back, and whether the mail is sent depends on the
+    replies to RCPT.
+    """
+    progress.phase = Phase.DATA
+    async with progress.step(progress.limits.smtp_data_timeout):
+        reply = await connection.protocol.execute_command(b"DATA")
+    if reply.code != 354:
+        return SmtpReply(Phase.DATA, reply.code, text_of(reply))
     # Dots doubled, and no lone CR or LF left that a server could take for the end of the mail.
     message = PERIOD_REGEX.sub(b"..", normalize_message_line_endings(request.message))
-    await connection.protocol.write_all(message)
+    await connection.protocol.write_all(message, progress)
     progress.phase = Phase.END_OF_DATA
     progress.end_of_data_sent = True
-    return _reply(Phase.END_OF_DATA, await connection.protocol.execute_command(b"."))
-
-
-async def _envelope(connection: Connection, request: Submission, progress: Progress) -> SmtpReply | None:
-    """MAIL, RCPT and DATA; the first refusal, or None when the server waits for the message."""
-    if missing := _missing(connection, request):
-        return missing
-    execute = connection.protocol.execute_command
-    reply = await execute(*_mail(connection, request))
-    if reply.code != 250:
-        return _reply(Phase.MAIL, reply)
-    progress.phase = Phase.RCPT
-    for number, recipient in enumerate(request.recipients):
-        reply = await execute(b"RCPT", f"TO:<{recipient}>".encode())
-        if reply.code not in (250, 251):
-            return _reply(Phase.RCPT, reply, number if len(request.recipients) > 1 else None)
-    progress.phase = Phase.DATA
-    reply = await execute(b"DATA")
-    return None if reply.code == 354 else _reply(Phase.DATA, reply)
+    async with progress.step(progress.limits.smtp_final_timeout):
+        reply = await connection.protocol.execute_command(b".")
+    return SmtpReply(Phase.END_OF_DATA, reply.code, text_of(reply))
 
 
 def _missing(connection: Connection, request: Submission) -> SmtpReply | None:
@@ -247,21 +254,12 @@ def _missing(connection: Connection, request: Submission) -> SmtpReply | None:
     return None
 
 
-def _mail(connection: Connection, request: Submission) -> list[bytes]:
-    words = [b"MAIL", f"FROM:<{request.sender}>".encode()]
+def _mail(connection: Connection, request: Submission) -> bytes:
+    words = [f"MAIL FROM:<{request.sender}>".encode()]
     if "SIZE" in connection.features:
         words.append(f"SIZE={len(request.message)}".encode())
     if "DSN" in connection.features and request.envelope_id:
         words += [b"RET=HDRS", f"ENVID={request.envelope_id}".encode("ascii")]
     if request.utf8:
         words += [b"SMTPUTF8"] + [b"BODY=8BITMIME"] * ("8BITMIME" in connection.features)
-    return words
-
-
-def _reply(phase: Phase, reply: SMTPResponse, recipient: int | None = None) -> SmtpReply:
-    return SmtpReply(phase, reply.code, _text(reply), recipient)
-
-
-def _text(reply: SMTPResponse) -> str:
-    # aiosmtplib keeps undecodable bytes as half characters, which no database takes.
-    return reply.message.encode("utf-8", "replace").decode()
+    return b" ".join(words)

@@ -16,6 +16,7 @@ def create_project_api() -> FastAPI:
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_url=OPENAPI_PATH,
         responses=declare(ProjectApiError),
         generate_unique_id_function=operation_id,

@@ -15,14 +15,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gateway.apis import error_page
 from gateway.errors import ApiError, InternalError, MethodNotAllowed, NotFound, ValidationFailed, from_faults
 from sluice.runtime import metrics
 
 RETRYABLE = (429, 503)
-_RETRY_AFTER = {"retry-after": "1"}
 _REQUEST_PARTS = frozenset({"body", "query", "path", "header", "cookie"})
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 Renderer = Callable[[ApiError], dict[str, Any]]
 """The JSON document of an error."""
@@ -64,11 +66,17 @@ def render_project_api(error: ApiError) -> dict[str, Any]:
     return {"message": str(error), "error": HTTPStatus(error.status).phrase, "statusCode": error.status}
 
 
+def error_headers(error: ApiError) -> dict[str, str]:
+    """The headers of the response to a rejected request, beside those of its body."""
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": error.allow}
+    return {"retry-after": str(error.retry_after)} if error.status in RETRYABLE else {}
+
+
 def error_response(error: ApiError, source: str = "http", render: Renderer = render_v1) -> Response:
     """The response to a rejected request, which is counted by ``source``."""
     metrics.series(metrics.REQUESTS_REJECTED, error.code, source).inc()
-    headers = _RETRY_AFTER if error.status in RETRYABLE else None
-    return Response(orjson.dumps(render(error)), error.status, headers, "application/json")
+    return Response(orjson.dumps(render(error)), error.status, error_headers(error), "application/json")
 
 
 def add_error_handlers(app: FastAPI, render: Renderer) -> None:
@@ -82,9 +90,9 @@ def add_error_handlers(app: FastAPI, render: Renderer) -> None:
         assert isinstance(error, RequestValidationError)
         return error_response(from_faults(error.errors(), without=_REQUEST_PARTS), render=render)
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _http_error(error, render)
+        return _http_error(request, error, render)
 
     async def unexpected(_: Request, error: Exception) -> Response:
         return error_response(InternalError("Internal server error"), render=render)  # the server logs it
@@ -95,16 +103,27 @@ def add_error_handlers(app: FastAPI, render: Renderer) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-def _http_error(error: HTTPException, render: Renderer) -> Response:
+def _http_error(request: Request, error: HTTPException, render: Renderer) -> Response:
     match error.status_code:
         case 404:
             return error_response(NotFound("Not found"), render=render)
         case 405:
-            return error_response(MethodNotAllowed("Method not allowed"), render=render)
+            return error_response(MethodNotAllowed(_methods(request)), render=render)
         case status:
             response = error_response(ValidationFailed(str(error.detail)), render=render)
             response.status_code = status
             return response
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of the path; the framework's own header names those of one route only."""
+    found = {
+        method
+        for method in _METHODS
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return found | {"HEAD"} if "GET" in found else found
 
 
 def operation_id(route: APIRoute) -> str:

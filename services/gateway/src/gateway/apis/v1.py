@@ -7,8 +7,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from gateway.accounts import v1 as accounts
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
+from gateway.audit import v1 as audit
+from gateway.keys import v1 as keys
+from gateway.members import v1 as members
 from gateway.messages import v1 as messages
+from gateway.projects import v1 as projects
+
+_ROUTERS = (messages.router, accounts.router, projects.router, members.router, keys.router, audit.router)
 
 
 class _V1Api(FastAPI):
@@ -25,7 +32,15 @@ class _V1Api(FastAPI):
 
 def create_v1_api() -> FastAPI:
     """The application; ``state.services`` is set before its first request."""
-    app = _V1Api(title="Sluice", version="1", docs_url=None, redoc_url=None, generate_unique_id_function=operation_id)
-    app.include_router(messages.router)
+    app = _V1Api(
+        title="Sluice",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect is built from the client's Host header, and may lose TLS
+        generate_unique_id_function=operation_id,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
     add_error_handlers(app, render_v1)
     return app

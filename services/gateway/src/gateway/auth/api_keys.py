@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.auth.principal import KeyPrincipal
 from gateway.errors import Unauthorized, Unavailable
 from sluice.runtime.batching import Batcher, QueueFullError
+from sluice.runtime.clock import utc_now
 from sluice.store import api_keys
-from sluice.store.api_keys import ApiKey, key_prefix, parse_key_prefix
+from sluice.store.api_keys import ApiKey, is_key_prefix, key_prefix, parse_key_prefix
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.record_signatures import (
+    IDEMPOTENCY_HEADER,
+    KEY_ID_HEADER,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    InvalidRecordSignatureError,
+    verify_record,
+)
 
 KEY_HEADER = "x-sendpipe-key"
+SIGNED_HEADERS = (KEY_ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER, IDEMPOTENCY_HEADER)
+"""The headers of a signed Kafka record that authentication reads."""
 _DB_TIMEOUT = 0.8  # seconds for the look-up of a key that the configuration cache does not contain
 _MAX_LOOKUPS = 1_000  # that wait at once
 _UNCHECKED = "The API key could not be checked. Retry later."
@@ -28,8 +39,9 @@ class ApiKeyAuthenticator:
     and a key that is revoked meanwhile cannot get in.
     """
 
-    def __init__(self, config: ConfigCache, pool: Pool) -> None:
+    def __init__(self, config: ConfigCache, pool: Pool, *, accepts_plain_keys: bool = True) -> None:
         self._config = config
+        self._accepts_plain_keys = accepts_plain_keys
         self._pool = pool
         self._lookups: Batcher[str, ApiKey | None] = Batcher(
             self._find_all, name="key-lookups", size=_MAX_LOOKUPS, parallel=1, pace=0.01, limit=_MAX_LOOKUPS
@@ -50,13 +62,33 @@ class ApiKeyAuthenticator:
         """
         if not text:
             raise Unauthorized("The X-SendPipe-Key header is missing.")
-        key = self._config.key(key_prefix(text)) or await self._find(text)
+        key = self._config.key(key_prefix(text)) or await self._find(parse_key_prefix(text))
         if key is None or not key.matches(text):
             raise Unauthorized("The API key is not valid.")
         return KeyPrincipal(key.id, key.project_id, key.is_test)
 
-    async def _find(self, text: str) -> ApiKey | None:
-        prefix = parse_key_prefix(text)
+    async def authenticate_record(self, headers: Mapping[str, str | None], body: bytes) -> KeyPrincipal:
+        """The principal of a Kafka record: by its signature, or by the key in its headers where that is allowed.
+
+        Raises:
+            Unauthorized: there is neither, or it is not valid.
+            Unavailable: the key is not cached and PostgreSQL does not answer.
+        """
+        if SIGNATURE_HEADER not in headers:
+            if not self._accepts_plain_keys:
+                raise Unauthorized("Records with an API key are not accepted here: they have to be signed with it.")
+            return await self.authenticate(headers.get(KEY_HEADER))
+        key_id = headers.get(KEY_ID_HEADER) or ""
+        key = self._config.key(key_id) or await self._find(key_id if is_key_prefix(key_id) else None)
+        if key is None:
+            raise Unauthorized("The API key of the signature is not valid.")
+        try:
+            verify_record(headers, body, key, now=utc_now())
+        except InvalidRecordSignatureError as error:
+            raise Unauthorized(f"The record is not signed: {error}.") from None
+        return KeyPrincipal(key.id, key.project_id, key.is_test)
+
+    async def _find(self, prefix: str | None) -> ApiKey | None:
         if prefix is None:
             return None
         try:

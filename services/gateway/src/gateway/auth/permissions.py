@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from sluice.model.roles import Role
+
 
 class Permission(StrEnum):
     """One thing that a principal may do in its project."""
@@ -12,30 +14,31 @@ class Permission(StrEnum):
     MESSAGES_READ = "messages:read"
     MESSAGES_SEND = "messages:send"
     MESSAGES_CANCEL = "messages:cancel"
+    PROJECT_READ = "project:read"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
 
 
-class Role(StrEnum):
-    """The role of a member in a project."""
-
-    OWNER = "owner"
-    ADMIN = "admin"
-    DEVELOPER = "developer"
-    VIEWER = "viewer"
-
-
-_DEVELOPER = frozenset({Permission.MESSAGES_READ, Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL})
+_VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ})
+_DEVELOPER = _VIEWER | {
+    Permission.MESSAGES_SEND,
+    Permission.MESSAGES_CANCEL,
+    Permission.KEYS_READ,
+    Permission.KEYS_WRITE,
+}
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     Role.OWNER: frozenset(Permission),
-    Role.ADMIN: _DEVELOPER | {Permission.PROJECT_ADMIN},
+    Role.ADMIN: _DEVELOPER | {Permission.PROJECT_ADMIN, Permission.AUDIT_READ},
     Role.DEVELOPER: _DEVELOPER,
-    Role.VIEWER: frozenset({Permission.MESSAGES_READ}),
+    Role.VIEWER: _VIEWER,
 }
 
-KEY_ROLE = Role.DEVELOPER
-"""An API key reads, sends and cancels; it manages neither members nor the project."""
+KEY_PERMISSIONS = _DEVELOPER - {Permission.KEYS_READ, Permission.KEYS_WRITE}
+"""What an API key may do: it manages neither the project nor its members, and cannot make further keys."""
 
 V1_ROLES: Mapping[str, Role] = {"ADMIN": Role.OWNER, "DEVELOPER": Role.DEVELOPER, "VIEWER": Role.VIEWER}
 """The role names of ``/v1``. Its ADMIN may do everything, deleting the project included."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.auth.permissions import KEY_ROLE, ROLE_PERMISSIONS, Permission, Role
+from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, Permission
 from gateway.errors import Forbidden
+from sluice.model.roles import Role
 from sluice.store.projects import ProjectScope
 
 
@@ -25,7 +26,7 @@ class KeyPrincipal(NamedTuple):
     @property
     def permissions(self) -> frozenset[Permission]:
         """What the key may do."""
-        return ROLE_PERMISSIONS[KEY_ROLE]
+        return KEY_PERMISSIONS
 
 
 class UserPrincipal(NamedTuple):

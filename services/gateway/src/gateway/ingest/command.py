@@ -41,9 +41,21 @@ class SendCommand(NamedTuple):
     submitted_at: datetime | None = None  # when the caller let go of the request, if that is not now
 
 
+_LISTS = ("to", "cc", "bcc")
+
+
 def fingerprint(document: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the meaning of a request: white space, the order of keys and the idempotency key do not count."""
-    means = {name: value for name, value in document.items() if name != "idempotency_key"}
+    """SHA-256 of the meaning of a request.
+
+    White space, the order of keys and the idempotency key do not count; an empty list is the absence of the field, as
+    null is (``document`` has none), and a single recipient is a list of one. Numbers in metadata count as they are
+    written, 1 and 1.0 differ.
+    """
+    means = {
+        name: [value] if name in _LISTS and isinstance(value, str) else value
+        for name, value in document.items()
+        if value != [] and name != "idempotency_key"
+    }
     return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import orjson
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.apis.rendering import RETRYABLE, render_v1
+from gateway.apis.rendering import error_headers, render_v1
+from gateway.auth.access import Access
 from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
-from gateway.auth.principal import require
+from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, InternalError, MethodNotAllowed, TooManyRequests
 from gateway.ingest.admission import AdmissionController
 from gateway.ingest.ingest import AcceptedMessage, MessageIngest
-from gateway.kit.responses import headers_of, project_id_text, read_body, rfc3339
-from gateway.messages.v1_schemas import to_command
+from gateway.kit.responses import headers_of, idempotency_key_of, project_id_text, read_body, rfc3339
+from gateway.messages.v1_schemas import read_command
 from sluice.model import ids
 from sluice.runtime import metrics
 
@@ -25,7 +28,6 @@ log = structlog.get_logger()
 PATH = "/v1/messages/channel"
 _KEY_HEADER = KEY_HEADER.encode()
 _REPLAYED = (b"idempotent-replayed", b"true")
-_RETRY_AFTER = (b"retry-after", b"1")
 
 
 class SendFastPath:
@@ -36,9 +38,16 @@ class SendFastPath:
     """
 
     def __init__(
-        self, authenticator: ApiKeyAuthenticator, ingest: MessageIngest, *, max_body: int, next_app: ASGIApp
+        self,
+        authenticator: ApiKeyAuthenticator,
+        access: Access,
+        ingest: MessageIngest,
+        *,
+        max_body: int,
+        next_app: ASGIApp,
     ) -> None:
         self._authenticator = authenticator
+        self._access = access
         self._ingest = ingest
         self._admission = AdmissionController()
         self._max_body = max_body
@@ -64,13 +73,17 @@ class SendFastPath:
                 ),
             )
         else:
-            await _send(send, 201, _accepted_body(accepted), _REPLAYED if accepted.replayed else None)
+            await _send(send, 201, _accepted_body(accepted), [_REPLAYED] if accepted.replayed else ())
 
     async def _accept(self, scope: Scope, receive: Receive) -> AcceptedMessage:
         if scope["method"] != "POST":
-            raise MethodNotAllowed("Method not allowed")
+            raise MethodNotAllowed({"POST"})
         headers = headers_of(scope)
-        principal = await self._authenticator.authenticate(_text(headers.get(_KEY_HEADER)))
+        key = headers.get(_KEY_HEADER)
+        if key:
+            principal: Principal = await self._authenticator.authenticate(_key_text(key))
+        else:
+            principal = await self._access.principal(Request(scope))
         require(principal, Permission.MESSAGES_SEND)
         body = await read_body(headers, receive, self._max_body)
         # A cheap check before parsing: only urgent messages have a quota of their own, and a body without the word
@@ -82,7 +95,7 @@ class SendFastPath:
                 "Too many concurrent requests for this project. Retry after the delay in Retry-After."
             )
         try:
-            command = to_command(body, header_key=_text(headers.get(b"idempotency-key")))
+            command = await read_command(body, header_key=idempotency_key_of(headers.get(b"idempotency-key")))
             return await self._ingest.accept(command, principal, source="http")
         finally:
             self._admission.release(principal.project_id, acquired_at)
@@ -93,20 +106,19 @@ async def _reject(send: Send, error: ApiError) -> None:
     that it sheds.
     """
     metrics.series(metrics.REQUESTS_REJECTED, error.code, "http").inc()
-    await _send(send, error.status, render_v1(error), _RETRY_AFTER if error.status in RETRYABLE else None)
+    headers = [(name.encode(), value.encode()) for name, value in error_headers(error).items()]
+    await _send(send, error.status, render_v1(error), headers)
 
 
-async def _send(send: Send, status: int, document: object, header: tuple[bytes, bytes] | None) -> None:
+async def _send(send: Send, status: int, document: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
     body = orjson.dumps(document)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if header is not None:
-        headers.append(header)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    whole = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": whole})
     await send({"type": "http.response.body", "body": body})
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
+def _key_text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii", "replace")  # a valid key is ASCII
 
 
 def _accepted_body(accepted: AcceptedMessage) -> dict[str, str]:

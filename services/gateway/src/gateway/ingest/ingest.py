@@ -33,7 +33,10 @@ from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
 
-_DB_TIMEOUT = 0.8  # seconds that a request may wait for PostgreSQL before it is refused
+_DB_TIMEOUT = 0.8  # seconds, see _time_limit
+_DB_RATE = 2 << 20  # bytes per second that PostgreSQL stores at least
+_LARGE = 256 << 10  # bytes of a message that is stored by itself, so that small ones do not wait for it
+_MAX_LARGE = 20  # of them that wait at once; each is in memory
 _NOT_STORED = "The request could not be stored: the database is unavailable. Retry later."
 
 
@@ -75,6 +78,9 @@ class MessageIngest:
             limit=max_pending,
             split_on=(asyncpg.DataError, ValueError),
         )
+        self._large: Batcher[NewMessage, InsertResult] = Batcher(
+            self._insert, name="accept-large", size=1, parallel=2, limit=_MAX_LARGE
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[MessageIngest]:
@@ -84,7 +90,7 @@ class MessageIngest:
             supervised(self._quota.run(self._pool), name="dispatch-quota"),
         ]
         try:
-            async with self._batcher.running():
+            async with self._batcher.running(), self._large.running():
                 yield self
         finally:
             await cancel_and_wait(*tasks)
@@ -147,8 +153,9 @@ class MessageIngest:
         return message._replace(backlogged=True, due_at=now)
 
     async def _store(self, message: NewMessage) -> InsertResult:
+        batcher = self._batcher if _size(message) < _LARGE else self._large
         try:
-            return await fail_after(self._batcher.submit(message), _DB_TIMEOUT)
+            return await fail_after(batcher.submit(message), _time_limit(message))
         except QueueFullError:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:
@@ -157,7 +164,7 @@ class MessageIngest:
             raise Unavailable(_NOT_STORED) from error
 
     async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
-        async with self._pool.acquire(timeout=_DB_TIMEOUT) as connection:
+        async with self._pool.acquire(timeout=max(map(_time_limit, batch))) as connection:
             assert failpoints.hit("accept.before_commit")
             results = await ingest.insert_batch(connection, batch)
             assert failpoints.hit("accept.committed")
@@ -226,6 +233,16 @@ class MessageIngest:
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)
+
+
+def _size(message: NewMessage) -> int:
+    """The bytes that PostgreSQL stores, roughly."""
+    return len(message.content) + sum(len(content) for _, content in message.attachments)
+
+
+def _time_limit(message: NewMessage) -> float:
+    """Seconds that a request may wait for PostgreSQL before it is refused."""
+    return _DB_TIMEOUT + _size(message) / _DB_RATE
 
 
 def _conflict() -> IdempotencyConflict:

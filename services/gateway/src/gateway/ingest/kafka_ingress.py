@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 
 import structlog
 
-from gateway.auth.api_keys import KEY_HEADER, ApiKeyAuthenticator
+from gateway.auth.api_keys import KEY_HEADER, SIGNED_HEADERS, ApiKeyAuthenticator
 from gateway.auth.permissions import Permission
 from gateway.auth.principal import Principal, require
-from gateway.errors import ApiError, Unavailable
+from gateway.errors import ApiError, Unavailable, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
-from gateway.messages.v1_schemas import to_command
+from gateway.kit.responses import idempotency_key_of
+from gateway.messages.v1_schemas import read_command
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.publisher import Publisher, wait_for_acks
@@ -25,6 +26,7 @@ from sluice.bus.window import Record
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
+from sluice.store.record_signatures import IDEMPOTENCY_HEADER, SIGNATURE_HEADER
 
 log = structlog.get_logger()
 
@@ -63,17 +65,19 @@ class SendRequestConsumer:
         record.ack()
 
     async def _process(self, record: Record) -> None:
-        headers = {name.lower(): value for name, value in record.headers}
-        fault = self._why_unreadable(record, headers)
+        fault = self._why_unreadable(record)
         if fault is not None:
             await dead_letter(self._publisher, record, fault)
             return
-        header_key = _text(headers.get("idempotency-key"))
+        header_key: str | None = None
         principal: Principal | None = None
         try:
-            principal = await self._authenticator.authenticate(_text(headers.get(KEY_HEADER)))
+            names = SIGNED_HEADERS if _header(record, SIGNATURE_HEADER) is not None else (KEY_HEADER,)
+            headers = {name: value for name in names if (value := _text(_header(record, name))) is not None}
+            principal = await self._authenticator.authenticate_record(headers, record.value or b"")
             require(principal, Permission.MESSAGES_SEND)
-            command = to_command(
+            header_key = idempotency_key_of(_header(record, IDEMPOTENCY_HEADER))
+            command = await read_command(
                 record.value or b"",
                 header_key=header_key,
                 fallback_key=_positional_key(record),
@@ -90,8 +94,11 @@ class SendRequestConsumer:
                 await self._reject(record, principal, error, header_key)
             await dead_letter(self._publisher, record, f"{error.code}: {error}")
 
-    def _why_unreadable(self, record: Record, headers: dict[str, bytes | None]) -> str | None:
-        version = _text(headers.get(VERSION_HEADER)) or str(SCHEMA_VERSION)
+    def _why_unreadable(self, record: Record) -> str | None:
+        try:
+            version = _text(_header(record, VERSION_HEADER)) or str(SCHEMA_VERSION)
+        except ValidationFailed as error:
+            return str(error)
         if version != str(SCHEMA_VERSION):
             return f"schema version {version[:32]!r} is not supported; this version reads {SCHEMA_VERSION}"
         if not record.value:
@@ -131,6 +138,18 @@ def _positional_key(record: Record) -> str:
     offset of a topic that was recreated.
     """
     return f"\x1f{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
+
+
+def _header(record: Record, name: str) -> bytes | None:
+    """The value of a header, whose name may be in any case.
+
+    Raises:
+        ValidationFailed: the header is repeated with another value.
+    """
+    values = {value for found, value in record.headers if found.lower() == name}
+    if len(values) > 1:
+        raise ValidationFailed(f"The {name} header is repeated with different values.")
+    return next(iter(values), None)
 
 
 def _text(value: bytes | None) -> str | None:

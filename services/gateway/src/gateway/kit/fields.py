@@ -5,13 +5,40 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from sluice.model.address import parse_address
+from sluice.model.characters import has_invisible
 
 _E164 = re.compile(r"\+[1-9][0-9]{5,14}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_CONTENT_ID = re.compile(r"[!-;=?-~]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _nullable(schema: dict[str, Any]) -> None:
+    """Null as a value of every field that is not required."""
+    for name, field in schema["properties"].items():
+        if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+            outer = {key: field.pop(key) for key in ("title", "default", "description") if key in field}
+            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outer}
+
+
+class RequestModel(BaseModel):
+    """Base of the models of a request body, from which :func:`gateway.kit.strict_json.without_nulls` removed the null
+    fields: unknown fields are refused.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_nullable)
 
 
 def _address(text: str) -> str:
@@ -19,9 +46,52 @@ def _address(text: str) -> str:
     return text
 
 
+def _bare_address(text: str) -> str:
+    if parse_address(text).name or text.rstrip().endswith(">"):
+        raise ValueError("must be an e-mail address without a name")
+    return text
+
+
 def _number(text: str) -> str:
     if not _E164.fullmatch(text):
         raise ValueError("is not a phone number in E.164 format, such as +14155551234")
+    return text
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("must be a time in RFC 3339 format with its offset, such as 2026-03-27T10:00:00Z")
+    return value
+
+
+def _not_blank(text: str) -> str:
+    if text.isspace():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _file_name(text: str) -> str:
+    """The last part of a path of any system: a receiver must not take the others for folders."""
+    name = re.split(r"[/\\]", text)[-1].strip()
+    if name in ("", ".", ".."):
+        raise ValueError("must name a file, not a folder")
+    return visible(name)
+
+
+def visible(text: str) -> str:
+    """``text``, if no character of it is hidden or changes the order of others.
+
+    Raises:
+        ValueError: it contains such a character.
+    """
+    if has_invisible(text):
+        raise ValueError("must not contain invisible characters")
+    return text
+
+
+def _content_id(text: str) -> str:
+    if not _CONTENT_ID.fullmatch(text):
+        raise ValueError("must be ASCII without blanks and angle brackets, as it stands after cid: in the HTML")
     return text
 
 
@@ -60,9 +130,19 @@ def empty_list() -> Any:
 
 
 NamedAddress = Annotated[str, Field(max_length=520), AfterValidator(_address)]
+BareAddress = Annotated[
+    str,
+    Field(min_length=3, max_length=254),
+    AfterValidator(_bare_address),
+    WithJsonSchema({"type": "string", "format": "email", "minLength": 3, "maxLength": 254}),
+]
 Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
-Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(one_line)]
+Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(one_line), AfterValidator(_not_blank)]
 Text = Annotated[str, Field(min_length=1, max_length=5_000_000), AfterValidator(storable)]
+VisibleText = Annotated[Text, AfterValidator(_not_blank)]
 Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
+FileName = Annotated[Short, AfterValidator(_file_name)]
+ContentId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_content_id)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in a response, as :func:`gateway.kit.responses.rfc3339` writes it."""

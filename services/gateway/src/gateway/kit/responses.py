@@ -13,10 +13,33 @@ from starlette.types import Receive, Scope
 from gateway.errors import PayloadTooLarge, ValidationFailed
 from sluice.model import ids
 
+_SINGLE = (b"idempotency-key", b"x-sendpipe-key", b"content-encoding")
+
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """The headers of a request by their names in lower case; of a repeated name the first."""
-    return dict(reversed(scope["headers"]))
+    """The headers of a request by their names in lower case; of a repeated name the first.
+
+    Raises:
+        ValidationFailed: a header that the gateway reads is repeated with another value.
+    """
+    headers = dict(reversed(scope["headers"]))
+    if len(headers) != len(scope["headers"]):
+        for name in _SINGLE:
+            if len({value for found, value in scope["headers"] if found == name}) > 1:
+                raise ValidationFailed(f"The {name.decode().title()} header is repeated with different values.")
+    return headers
+
+
+def idempotency_key_of(value: bytes | None) -> str | None:
+    """The text of an ``Idempotency-Key`` header, of a request or a record.
+
+    Raises:
+        ValidationFailed: it is not UTF-8, as the field ``idempotency_key`` is.
+    """
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        raise ValidationFailed("The Idempotency-Key header is not UTF-8.", field="idempotency_key") from None
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
@@ -27,7 +50,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         ValidationFailed: the body is compressed.
         ClientDisconnect: the client closed the connection before the end of the body.
     """
-    if headers.get(b"content-encoding", b"identity") != b"identity":
+    codings = headers.get(b"content-encoding", b"").lower().split(b",")
+    if any(coding.strip() not in (b"", b"identity") for coding in codings):
         raise ValidationFailed("Compressed bodies are not accepted.")
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:

@@ -5,24 +5,47 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Container
 from typing import Any
+
+import orjson
 
 from gateway.errors import ValidationFailed
 
 
 def strict_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``, which is known to be valid JSON and an object.
+    """The JSON object in ``body``.
 
     Raises:
-        ValidationFailed: an object has a key twice, or a number is out of range or not finite.
-        RecursionError: the object is nested too deeply.
-        UnicodeDecodeError: the body is not UTF-8.
+        ValidationFailed: the body is not UTF-8, no valid JSON or no object; an object has a key twice; a number is out
+            of range or not finite; or a text contains half of a surrogate pair.
     """
     try:
-        document: dict[str, Any] = _DECODER.decode(body.decode())
+        document = _DECODER.decode(body.decode())
+        if b"\\u" in body or body.count(b"[") + body.count(b"{") > _MAX_DEPTH:
+            orjson.dumps(document)
+    except UnicodeDecodeError:
+        raise ValidationFailed("The body is not UTF-8.") from None
+    except (json.JSONDecodeError, RecursionError):
+        raise ValidationFailed("The body is not valid JSON.") from None
+    except orjson.JSONEncodeError:
+        raise ValidationFailed("The body is nested too deeply, or contains half of a surrogate pair.") from None
     except ValueError as error:
         raise ValidationFailed(str(error)) from None
+    if not isinstance(document, dict):
+        raise ValidationFailed("The body is not a JSON object.")
     return document
+
+
+def without_nulls(value: Any, *, free: Container[str]) -> Any:
+    """``value`` without the null fields of its objects; the values of fields named in ``free`` are the caller's own."""
+    if isinstance(value, dict):
+        return {
+            name: inner if name in free else without_nulls(inner, free=free)
+            for name, inner in value.items()
+            if inner is not None
+        }
+    return [without_nulls(item, free=free) for item in value] if isinstance(value, list) else value
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,7 +57,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _int64(digits: str) -> int:
-    if not -(1 << 63) <= int(digits) < 1 << 64:
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
         raise ValueError(f"Number out of range: {digits[:40]}")
     return int(digits)
 
@@ -45,6 +68,7 @@ def _finite(text: str) -> float:
     return number
 
 
+_MAX_DEPTH = 200  # objects and arrays in one another; orjson writes 254
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
 )

@@ -8,22 +8,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header
 
-from gateway.apis.rendering import V1Error, declare, operation_id
+from gateway.apis.rendering import operation_id
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
-from gateway.errors import (
-    Forbidden,
-    IdempotencyConflict,
-    InternalError,
-    NotCancellable,
-    NotFound,
-    PayloadTooLarge,
-    TooManyRequests,
-    Unauthorized,
-    Unavailable,
-    ValidationFailed,
-)
+from gateway.errors import IdempotencyConflict, NotCancellable, TooManyRequests
 from gateway.ingest import fast_path
 from gateway.kit.responses import project_id_text, rfc3339
+from gateway.kit.v1_errors import errors_of
 from gateway.messages import service
 from gateway.messages.v1_schemas import (
     AcceptedResponse,
@@ -38,7 +28,6 @@ from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.store.config_cache import ConfigCache
 from sluice.store.messages import Event, MessageView
 
-_EVERYWHERE = (Unauthorized, Forbidden, InternalError, Unavailable)
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
     "headers": {
@@ -58,8 +47,7 @@ documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_
     fast_path.PATH,
     status_code=201,
     response_model=AcceptedResponse,
-    responses=declare(V1Error, ValidationFailed, IdempotencyConflict, PayloadTooLarge, TooManyRequests, *_EVERYWHERE)
-    | {201: _REPLAYED},
+    responses=errors_of(IdempotencyConflict, TooManyRequests) | {201: _REPLAYED},
 )
 async def send_message(
     body: AnySendRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
@@ -70,13 +58,13 @@ async def send_message(
     """
 
 
-@router.get("/{message_id}", responses=declare(V1Error, NotFound, *_EVERYWHERE))
+@router.get("/{message_id}", responses=errors_of())
 async def get_message(message_id: str, principal: MessagesRead, services: ServicesDep) -> MessageResponse:
     """One message with its history."""
     return serialize(await service.find(services, principal.scope, message_id), services.config)
 
 
-@router.delete("/{message_id}/cancel", responses=declare(V1Error, NotFound, NotCancellable, *_EVERYWHERE))
+@router.delete("/{message_id}/cancel", responses=errors_of(NotCancellable))
 async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> MessageResponse:
     """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it."""
     return serialize(await service.cancel(services, principal.scope, message_id), services.config)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import asyncio
 import hashlib
-import mimetypes
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -13,7 +11,6 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,71 +18,95 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
 )
 
 from gateway.errors import ValidationFailed, from_faults
 from gateway.ingest.command import SendCommand, fingerprint
+from gateway.kit.base64 import decode_base64
 from gateway.kit.fields import (
+    ContentId,
+    FileName,
     Line,
     NamedAddress,
     Number,
+    RequestModel,
     Short,
     Text,
+    Time,
     Timestamp,
+    VisibleText,
     as_list,
     empty_list,
     one_line,
     storable,
+    visible,
 )
-from gateway.kit.strict_json import strict_json
+from gateway.kit.strict_json import strict_json, without_nulls
+from sluice.model.address import parse_address
+from sluice.model.media_type import MediaType, guess_media_type, parse_media_type
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import State
 
 MAX_RECIPIENTS = 1000
+_LARGE = 1_000_000  # bytes
+_MANY_ADDRESSES = 300
 
 
-class _SendRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _SendRequest(RequestModel):
     tags: Annotated[list[Short], Field(max_length=50)] = empty_list()
     idempotency_key: Short | None = None
     preferred_provider: Short | None = None
-    send_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    send_at: Time | None = None
+    expires_at: Time | None = None
     metadata: dict[str, Any] | None = None
     delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
 
-    @model_validator(mode="after")
-    def _times_are_in_order(self) -> _SendRequest:
-        if self.send_at and self.expires_at and self.expires_at <= self.send_at:
-            raise ValueError("expires_at must be later than send_at")
-        return self
+    @field_validator("expires_at")
+    @classmethod
+    def _expires_later_than_sent(cls, expires_at: datetime, fields: ValidationInfo) -> datetime:
+        send_at = fields.data.get("send_at")
+        if send_at is not None and expires_at <= send_at:
+            raise ValueError("must be later than send_at")
+        return expires_at
 
 
-class AttachmentRequest(BaseModel):
+class AttachmentRequest(RequestModel):
     """A file in the request."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    filename: Short
-    content: str
-    content_type: Short | None = None
+    # In the order of validation: the encoding decides how the others are read.
     encoding: Literal["base64", "utf-8"] = "base64"
+    filename: FileName
+    content: Annotated[bytes, WithJsonSchema({"type": "string"})]
+    content_type: Short | None = None
+    content_id: ContentId | None = None
 
-    @model_validator(mode="after")
-    def _content_decodes(self) -> AttachmentRequest:
-        self.decoded()
-        return self
+    @field_validator("content", mode="before")
+    @classmethod
+    def _decode(cls, content: Any, fields: ValidationInfo) -> bytes:
+        if not isinstance(content, str):
+            raise ValueError("must be a string")
+        return storable(content).encode() if fields.data.get("encoding") == "utf-8" else decode_base64(content)
 
-    def decoded(self) -> bytes:
-        """The file's bytes."""
-        if self.encoding == "utf-8":
-            return storable(self.content).encode()
-        try:
-            return base64.b64decode(self.content, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("content is not base64") from None
+    @field_validator("content_type")
+    @classmethod
+    def _is_media_type(cls, text: str, fields: ValidationInfo) -> str:
+        charset = parse_media_type(text).parameter("charset")
+        if fields.data.get("encoding") == "utf-8" and (charset or "utf-8").lower() != "utf-8":
+            raise ValueError('must have the charset utf-8, because the content has the encoding "utf-8"')
+        return text
+
+    @property
+    def media_type(self) -> MediaType:
+        """The content type with its parameters, or the one that the name of the file suggests.
+
+        The charset of base64 is known to the caller only. That of a text which is encoded here is UTF-8.
+        """
+        found = guess_media_type(self.filename) if self.content_type is None else parse_media_type(self.content_type)
+        is_text = self.encoding == "utf-8" and found.kind.startswith("text/")
+        return found.with_parameter("charset", "utf-8") if is_text and found.parameter("charset") is None else found
 
 
 class EmailRequest(_SendRequest):
@@ -99,14 +120,15 @@ class EmailRequest(_SendRequest):
     reply_to: NamedAddress | None = None
     subject: Line
     html: Text | None = None
-    text: Text | None = None
+    text: Text | None = Field(None, validate_default=True)
     attachments: Annotated[list[AttachmentRequest], Field(max_length=50)] = empty_list()
 
-    @model_validator(mode="after")
-    def _has_content(self) -> EmailRequest:
-        if self.html is None and self.text is None:
-            raise ValueError("html or text is required")
-        return self
+    @field_validator("text")
+    @classmethod
+    def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
+        if text is None and fields.data.get("html") is None:
+            raise ValueError("is required, unless there is html")
+        return text
 
 
 class SmsRequest(_SendRequest):
@@ -115,13 +137,11 @@ class SmsRequest(_SendRequest):
     channel: Literal["sms"]
     from_: Short = Field(alias="from")
     to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
-    text: Text
+    text: VisibleText
 
 
-class WhatsappOptions(BaseModel):
+class WhatsappOptions(RequestModel):
     """``channel_options`` of WhatsApp."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     template_name: Short
     template_language: Short
@@ -134,13 +154,14 @@ class WhatsappRequest(_SendRequest):
     channel: Literal["whatsapp"]
     to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
     channel_options: WhatsappOptions | None = None
-    text: Text | None = None
+    text: VisibleText | None = Field(None, validate_default=True)
 
-    @model_validator(mode="after")
-    def _has_content(self) -> WhatsappRequest:
-        if (self.channel_options is None) == (self.text is None):
-            raise ValueError("channel_options (a template) or text is required, not both")
-        return self
+    @field_validator("text")
+    @classmethod
+    def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
+        if (fields.data.get("channel_options") is None) == (text is None):
+            raise ValueError("is required, unless there are channel_options (a template); both are not possible")
+        return text
 
 
 class ChatRequest(_SendRequest):
@@ -148,16 +169,18 @@ class ChatRequest(_SendRequest):
 
     channel: Literal["telegram", "signal"]
     from_: Short | None = Field(None, alias="from")
-    to: Annotated[list[Short], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
-    text: Text
+    to: Annotated[
+        list[Annotated[Short, AfterValidator(visible)]],
+        Field(min_length=1, max_length=MAX_RECIPIENTS),
+        BeforeValidator(as_list),
+    ]
+    text: VisibleText
 
 
-class PushOptions(BaseModel):
+class PushOptions(RequestModel):
     """``channel_options`` of push."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: dict[str, str] = {}
+    data: dict[str, str] = Field(default_factory=dict, json_schema_extra={"default": {}})
     image: Short | None = None
 
 
@@ -166,39 +189,43 @@ class PushRequest(_SendRequest):
 
     channel: Literal["push"]
     to: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line)]],
+        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]
     subject: Line | None = None
-    text: Text | None = None
     channel_options: PushOptions = PushOptions()
+    text: Text | None = Field(None, validate_default=True)
 
-    @model_validator(mode="after")
-    def _has_content(self) -> PushRequest:
-        if self.subject is None and self.text is None and not self.channel_options.data:
-            raise ValueError("subject, text or channel_options.data is required")
-        return self
+    @field_validator("text")
+    @classmethod
+    def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
+        options = fields.data.get("channel_options")
+        if text is None and fields.data.get("subject") is None and not (options and options.data):
+            raise ValueError("is required, unless there is a subject or channel_options.data")
+        return text
 
 
 SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRequest
 AnySendRequest = Annotated[SendRequest, Discriminator("channel")]
 _ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(AnySendRequest)
 _CHANNELS = frozenset(Channel)
+_FREE = ("metadata", "data")  # objects whose fields are the caller's
 
 
 def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
-    """The validated request, and the JSON object that it was read from.
+    """The validated request, and the JSON object that it was read from, without null fields.
 
     Raises:
         ValidationFailed: the body is not a request of the contract, or not the same JSON to every reader.
     """
+    document = strict_json(body)
+    if b"null" in body:
+        document = without_nulls(document, free=_FREE)
     try:
-        return _ADAPTER.validate_json(body), strict_json(body)
+        return _ADAPTER.validate_python(document), document
     except ValidationError as error:
         raise _refusal(error) from None
-    except RecursionError:
-        raise ValidationFailed("The body is not valid JSON.") from None
 
 
 def _refusal(error: ValidationError) -> ValidationFailed:
@@ -206,6 +233,15 @@ def _refusal(error: ValidationError) -> ValidationFailed:
     if faults[0]["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return ValidationFailed(f"channel: must be one of {', '.join(Channel)}", field="channel")
     return from_faults(faults, without=_CHANNELS)
+
+
+async def read_command(body: bytes, **options: Any) -> SendCommand:
+    """:func:`to_command`, in a thread where it takes longer than the event loop can wait."""
+    # An international address costs 80 µs, a hundred times the usual one.
+    addresses = body.count(b"@") + body.count(b"\\u0040")
+    if len(body) <= _LARGE and addresses <= _MANY_ADDRESSES:
+        return to_command(body, **options)
+    return await asyncio.to_thread(to_command, body, **options)
 
 
 def to_command(
@@ -260,12 +296,16 @@ _Parts = tuple[str | None, list[str], dict[str, Any], tuple[tuple[str, bytes], .
 
 def _email(request: EmailRequest) -> _Parts:
     """One envelope, and so one delivery."""
-    files = [(attachment, attachment.decoded()) for attachment in request.attachments]
-    hashed = [(attachment, content, hashlib.sha256(content).hexdigest()) for attachment, content in files]
+    if request.attachments:
+        _check_attachments(request)
+    to, cc, bcc = request.to, request.cc, request.bcc
+    if len(to) + len(cc) + len(bcc) > 1:
+        to, cc, bcc = _one_each(to, cc, bcc)
+    hashed = [(attachment, hashlib.sha256(attachment.content).hexdigest()) for attachment in request.attachments]
     content = {
-        "to": request.to,
-        "cc": request.cc,
-        "bcc": request.bcc,
+        "to": to,
+        "cc": cc,
+        "bcc": bcc,
         "reply_to": request.reply_to,
         "subject": request.subject,
         "html": request.html,
@@ -273,19 +313,55 @@ def _email(request: EmailRequest) -> _Parts:
         "attachments": [
             {
                 "filename": attachment.filename,
-                "content_type": attachment.content_type or _guess(attachment.filename),
+                "content_type": str(attachment.media_type),
                 "sha256": digest,
-                "size": len(content),
+                "size": len(attachment.content),
+                "content_id": attachment.content_id,
             }
-            for attachment, content, digest in hashed
+            for attachment, digest in hashed
         ],
     }
-    recipient = ", ".join(request.to)[:2000]
-    return request.from_, [recipient], content, tuple([(digest, content) for _, content, digest in hashed])
+    files = tuple([(digest, attachment.content) for attachment, digest in hashed])
+    return request.from_, [", ".join(to)[:2000]], content, files
 
 
-def _guess(filename: str) -> str:
-    return mimetypes.guess_type(filename)[0] or "application/octet-stream"
+def _check_attachments(request: EmailRequest) -> None:
+    """What the attachments need of each other and of the mail.
+
+    Raises:
+        ValidationFailed: a content id is used twice, or without HTML; or there are two invitations.
+    """
+    content_ids = set()
+    invitations = 0
+    for index, attachment in enumerate(request.attachments):
+        if attachment.content_id is not None:
+            if attachment.content_id in content_ids:
+                raise _attachment_fault(index, "content_id", "is the content_id of another attachment")
+            if request.html is None:
+                raise _attachment_fault(index, "content_id", "needs html, which refers to it")
+            content_ids.add(attachment.content_id)
+        invitations += attachment.media_type.is_invitation
+        if invitations > 1:
+            raise _attachment_fault(index, "content_type", "is a second calendar object with a method")
+
+
+def _attachment_fault(index: int, name: str, text: str) -> ValidationFailed:
+    field = f"attachments.{index}.{name}"
+    return ValidationFailed(f"{field}: {text}", field=field)
+
+
+def _one_each(*lists: list[str]) -> list[list[str]]:
+    """The lists without the mailboxes that stand in them before: everyone gets one copy."""
+    seen: set[str] = set()
+    kept: list[list[str]] = []
+    for texts in lists:
+        kept.append([])
+        for text in texts:
+            bare = parse_address(text).bare
+            if bare not in seen:
+                seen.add(bare)
+                kept[-1].append(text)
+    return kept
 
 
 def _distinct(recipients: list[str]) -> list[str]:

@@ -7,8 +7,9 @@ certificate, a confirmation), each once and only where the provider's package al
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from time import monotonic
 
 import httpx
 import structlog
@@ -32,6 +33,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.sms_link import Links
 from sluice.runtime import metrics
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
@@ -47,6 +49,8 @@ log = structlog.get_logger()
 _MAX_BODY = 1_048_576  # bytes; providers send batches of some hundred events at most
 _MAX_FETCHES = 3  # URLs read for one webhook request
 _FETCH_TIMEOUT = 5.0  # seconds
+_KEPT_FOR = 3600.0  # seconds that a cacheable content is used without being read again
+_MAX_KEPT = 64  # cacheable contents; the oldest makes room
 
 
 class ReceiptEndpoint:
@@ -60,12 +64,15 @@ class ReceiptEndpoint:
         outbox: OutboxPublisher,
         *,
         public_url: str | None,
+        links: Links,
     ) -> None:
         self._config = config
         self._cipher = cipher
         self._public_url = public_url
+        self._links = links
         self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
+        self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ReceiptEndpoint]:
@@ -94,6 +101,8 @@ class ReceiptEndpoint:
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         original = self._original_request(request, body)
         reply = await self._parse(row, original)
+        if reply.token is not None:
+            await self._check_token(row, reply.token, body)
         found = reply.receipts
         known = await self._write(row, found, original)
         for event in reply.events:
@@ -117,28 +126,48 @@ class ReceiptEndpoint:
 
     async def _parse(self, row: ProviderRow, request: WebhookRequest) -> WebhookReply:
         try:
-            account = open_account(row, self._cipher)
+            account = open_account(row, self._cipher, self._links)
         except UnusableAccountError as error:
             log.error("receipt_unreadable", provider=str(row.id), error=str(error))
             raise NotFound("there is nothing at this path") from None
         if account.package.parse_webhook is None:
             raise NotFound("there is nothing at this path")
         fetched: dict[str, bytes] = {}
+        cacheable: set[str] = set()
         try:
             reply = account.package.parse_webhook(request, account.credentials, fetched)
             while reply.fetch is not None and len(fetched) < _MAX_FETCHES:
-                fetched[reply.fetch] = await self._fetch(account, reply.fetch)
+                fetched[reply.fetch] = await self._fetch(account, reply.fetch, cacheable=reply.cacheable)
+                cacheable |= {reply.fetch} if reply.cacheable else set()
                 reply = account.package.parse_webhook(request, account.credentials, fetched)
         except InvalidReceiptSignatureError:
             metrics.RECEIPTS.labels(row.package, "forged").inc()
             raise Unauthorized("the signature is not valid") from None
+        for url in cacheable:
+            self._keep(url, fetched[url])
         return reply
 
-    async def _fetch(self, account: Account, url: str) -> bytes:
+    def _find_kept(self, url: str) -> bytes | None:
+        read_at, content = self._kept.get(url, (0.0, b""))
+        return content if read_at and monotonic() - read_at < _KEPT_FOR else None
+
+    def _keep(self, url: str, content: bytes) -> None:
+        """Keep what a genuine request was verified with; what is kept already keeps its age."""
+        if self._find_kept(url) is not None:
+            return
+        self._kept.pop(url, None)
+        if len(self._kept) >= _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[url] = monotonic(), content
+
+    async def _fetch(self, account: Account, url: str, *, cacheable: bool) -> bytes:
         """The content of a URL that a webhook request named."""
-        if not any(re.fullmatch(pattern, url) for pattern in account.package.webhook_urls):
+        if not may_fetch(account, url):
             # The request is not verified yet: without the list it could make the gateway read any address.
             raise InvalidReceiptSignatureError("the request names a URL that the package does not allow")
+        kept = self._find_kept(url) if cacheable else None
+        if kept is not None:
+            return kept
         assert self._http is not None
         try:
             response = await self._http.exchange(httpx.Request("GET", url), deadline=_FETCH_TIMEOUT)
@@ -148,13 +177,19 @@ class ReceiptEndpoint:
             raise Unavailable("a URL of the webhook request could not be read; send it again")
         return response.content
 
+    async def _check_token(self, row: ProviderRow, token: str, body: bytes) -> None:
+        """Refuse a token that came with another body before: the signature covers no body."""
+        with _recording():
+            accepted = await self._sink.accept_token(row.id, token, body)
+        if not accepted:
+            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            raise Unauthorized("the signature is not valid")
+
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
-        try:
-            return await self._sink.accept(row, found, payload=request.body, received_at=request.received_at)
-        except QueueFullError:
-            raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
-        except UNAVAILABLE_ERRORS as error:
-            raise Unavailable("the receipt could not be recorded; send it again") from error
+        with _recording():
+            return await self._sink.accept(
+                row.project_id, row.id, found, payload=request.body, received_at=request.received_at
+            )
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""
@@ -167,6 +202,26 @@ class ReceiptEndpoint:
             body=body,
             received_at=utc_now(),
         )
+
+
+def may_fetch(account: Account, url: str) -> bool:
+    """Whether a webhook request of the account may name this URL: one of its package, or below its own base URL."""
+    patterns = [*account.package.webhook_urls]
+    own: str | None = getattr(account.credentials, "base_url", None)
+    if patterns and own:
+        patterns.append(re.escape(own.rstrip("/")) + "/.*")
+    return any(re.fullmatch(pattern, url) for pattern in patterns)
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """What the sink raises, as a response after which the provider sends the receipt again."""
+    try:
+        yield
+    except QueueFullError:
+        raise Unavailable("too many receipts are waiting to be recorded; send it again") from None
+    except UNAVAILABLE_ERRORS as error:
+        raise Unavailable("the receipt could not be recorded; send it again") from error
 
 
 def _headers(request: Request) -> Mapping[str, str]:

@@ -187,6 +187,10 @@ RESEND = Dialect(
     default_port=2580,
     read=read,
     respond=respond,
+    declines={
+        Behaviour.DECLINE: '403 {"statusCode":403,"name":"validation_error",'
+        '"message":"The example.com domain is not verified."}'
+    },
     conflicts=(_error("invalid_idempotent_request"), _error("concurrent_idempotent_requests")),
     receipts=ReceiptDialect(_write, _sign, "svix-signature", other_key=lambda _: "whsec_b3RoZXIta2V5"),
 )

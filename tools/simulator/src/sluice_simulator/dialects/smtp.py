@@ -14,6 +14,8 @@ PHASES: Mapping[Behaviour, Phase] = {
     Behaviour.REJECT: Phase.RCPT,
     Behaviour.THROTTLE: Phase.RCPT,
     Behaviour.AUTH: Phase.RCPT,
+    Behaviour.DECLINE: Phase.END_OF_DATA,
+    Behaviour.DECLINE_ACCOUNT: Phase.RCPT,
 }
 
 _BUSY = "450 4.7.1 Rate limit exceeded, try again later"
@@ -33,15 +35,26 @@ REPLIES: Mapping[Behaviour, Mapping[Phase | str, str]] = {
     },
     Behaviour.AUTH: {
         Phase.AUTH: "535 5.7.8 Authentication credentials invalid",
-        Phase.MAIL: "550 5.7.1 Sender not allowed for this account",
+        Phase.MAIL: "530 5.7.0 Authentication required",
         Phase.RCPT: "550 5.7.1 Relay access denied, please authenticate",
-        "": "554 Message rejected: Email address is not verified.",
+        "": "554 Access denied: User is not authorized to perform this action",
     },
     Behaviour.FAULT: {
         Phase.GREETING: "421 4.3.2 Service not available",
         Phase.TLS: "454 4.7.0 TLS not available",
         Phase.AUTH: "454 4.7.0 Temporary authentication failure",
         "": _DOWN,
+    },
+    Behaviour.DECLINE: {
+        Phase.MAIL: "552 5.3.4 Message size exceeds fixed limit",
+        Phase.RCPT: "553 5.7.1 <no-reply@example.com>: Sender address rejected: not owned by user",
+        "": "552 5.2.3 Message exceeds the administrative limit",
+    },
+    Behaviour.DECLINE_ACCOUNT: {
+        Phase.GREETING: "554 5.7.1 Service unavailable; client host blocked using a block list",
+        Phase.EHLO: "550 5.7.1 Helo command rejected: host not found",
+        Phase.END_OF_DATA: "550 5.4.5 Daily user sending limit exceeded",
+        "": "554 5.7.1 Service unavailable; client host blocked using a block list",
     },
     Behaviour.GARBAGE: {"": "welcome to the hotel's network"},
 }

@@ -182,5 +182,6 @@ TELEGRAM = Dialect(
     default_port=2582,
     read=read,
     respond=respond,
+    declines={Behaviour.DECLINE: "too_long"},
     receipts=ReceiptDialect(_write, _sign, "x-telegram-bot-api-secret-token"),
 )

@@ -5,18 +5,26 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Self
 from urllib.parse import parse_qsl, quote_plus, urlsplit, urlunsplit
 
+import httpx
 from pydantic import Field, SecretStr, model_validator
 
+from sluice.model.outcome import Accepted, Outcome, Refusal
 from sluice.providers.contract import Credentials, InvalidReceiptSignatureError, OutboundMessage, WebhookRequest
 from sluice.providers.kit.credentials import BASE_URL
+from sluice.providers.kit.error_table import ErrorTable, fill
+from sluice.providers.kit.redaction import redact
+from sluice.providers.kit.requests import basic, endpoint, post_form
+from sluice.providers.kit.responses import json_object
 from sluice.providers.kit.signatures import require_match, require_secret
 
+_SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _CODE = re.compile(r"[0-9]{1,9}")
 _HOST_PART = r"^[a-z0-9-]{1,40}$"
 
@@ -56,11 +64,17 @@ class TwilioAccount(Credentials):
         user, secret = self.account_sid, self.auth_token
         if self.api_key_sid and self.api_key_secret:
             user, secret = self.api_key_sid, self.api_key_secret
-        password = secret.get_secret_value() if secret else ""
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        return basic(user, secret.get_secret_value() if secret else "")
 
 
-def callback_url(message: OutboundMessage) -> str:
+def post_message(message: OutboundMessage, account: TwilioAccount, fields: Mapping[str, str]) -> httpx.Request:
+    """The request that creates a message, with the callback that brings its receipts."""
+    callback = {"StatusCallback": _callback_url(message)} if message.callback_url else {}
+    url = endpoint(account.address, f"/2010-04-01/Accounts/{account.account_sid}/Messages.json")
+    return post_form(url, {**fields, **callback}, authorization=account.basic)
+
+
+def _callback_url(message: OutboundMessage) -> str:
     """The receipt URL with our reference. Unreserved characters only: it is signed as it stands."""
     return _receipts_at(message.callback_url or "") + quote_plus(message.reference)
 
@@ -73,9 +87,53 @@ def _receipts_at(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
+def classify_message(
+    response: httpx.Response, errors: ErrorTable[int], created_as_failed: Callable[[int], Refusal]
+) -> Outcome:
+    """Accepted only by a 2xx that carries a message sid; a 5xx without a known code may have been a send.
+
+    A message can be created as failed: it is in the provider's log, and never sent.
+    """
+    body = json_object(response.content)
+    sid = body.get("sid")
+    if not response.is_success or not isinstance(sid, str) or not _SID.fullmatch(sid):
+        return errors.outcome(response, error_code(body.get("code")), body.get("message") or body.get("detail"))
+    if body.get("status") not in ("failed", "undelivered"):
+        return Accepted(sid)
+    code = error_code(body.get("error_code"))
+    return fill(created_as_failed(code), f"created as {body['status']}, error {code or 'unknown'}")
+
+
 def error_code(value: object) -> int:
     """Twilio writes codes as numbers or as text; 0 when it is neither."""
     return int(value) if isinstance(value, int | str) and _CODE.fullmatch(str(value)) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCallback:
+    """One status of one message; ``fields`` are the parameters of the form."""
+
+    sid: str
+    status: str
+    code: int  # 0 without one
+    reference: str | None
+    detail: str
+    fields: Mapping[str, str]
+
+
+def read_callback(request: WebhookRequest, token: SecretStr | None) -> StatusCallback:
+    """The status of a callback whose signature matches."""
+    fields = verify_signature(request, token)
+    status = fields.get("MessageStatus") or fields.get("SmsStatus") or ""
+    words = [status, fields.get("ErrorCode"), fields.get("ErrorMessage") or fields.get("ChannelStatusMessage")]
+    return StatusCallback(
+        sid=fields.get("MessageSid") or fields.get("SmsSid") or "",
+        status=status,
+        code=error_code(fields.get("ErrorCode")),
+        reference=dict(parse_qsl(urlsplit(request.url).query)).get("ref"),
+        detail=redact(" ".join(filter(None, words)), limit=500),
+        fields=fields,
+    )
 
 
 def verify_signature(request: WebhookRequest, token: SecretStr | None) -> dict[str, str]:

@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 from pydantic import Field, SecretStr
 
+from sluice.model.address import parse_address
 from sluice.model.message import Attachment, Channel, Email
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
     Outcome,
     ProviderFault,
-    RecipientRejected,
     Refusal,
     Throttled,
     Unknown,
@@ -38,7 +39,6 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
-from sluice.providers.kit.address import parse_address
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
@@ -93,6 +93,8 @@ def build(message: OutboundMessage, credentials: ResendCredentials) -> httpx.Req
 def _address(text: str) -> str:
     """As written, but with the domain in punycode: Resend takes no other form."""
     address = parse_address(text)
+    if not address.ascii:
+        raise UnsupportedMessageError("Resend takes no address with characters beyond ASCII before the @")
     if not address.name:
         return address.bare
     if _PLAIN_NAME.fullmatch(address.name):
@@ -103,7 +105,8 @@ def _address(text: str) -> str:
 
 def _attachment(file: Attachment, contents: Mapping[str, bytes]) -> dict[str, str]:
     content = base64.b64encode(contents[file.sha256]).decode("ascii")
-    return {"content": content, "filename": file.filename, "content_type": file.content_type}
+    fields = {"content": content, "filename": file.filename, "content_type": file.content_type}
+    return fields if file.content_id is None else fields | {"content_id": file.content_id}
 
 
 def _tag(name: str, value: str) -> dict[str, str]:
@@ -115,19 +118,18 @@ def _tag(name: str, value: str) -> dict[str, str]:
 
 # Responses. Decided on status and ``name``, never on the words, which change. ------------------------------
 
-_INVALID = RecipientRejected(Reason.INVALID_CONTENT)
-_SENDER = RecipientRejected(Reason.SENDER)
+_INVALID = Declined(Reason.INVALID_CONTENT)
+_SENDER = Declined(Reason.SENDER)  # the sender is always the message's own
 
 ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
     (400, "validation_error"): _INVALID,
     (400, "invalid_idempotency_key"): _INVALID,
     (401, "missing_api_key"): AuthFailed(),
-    (401, "restricted_api_key"): AuthFailed(),
+    (401, "restricted_api_key"): _SENDER,  # the key is limited to another domain
     (403, "invalid_api_key"): AuthFailed(),
     (403, "suspended_api_key"): AuthFailed(),
     (403, "invalid_permission"): AuthFailed(),
-    (403, "validation_error"): AuthFailed(),  # the sender's domain is not verified, or a test sender
-    # The sender is always the message's own, so its syntax is the message's fault, not the account's.
+    (403, "validation_error"): _SENDER,  # the sender's domain is not verified, or a test sender
     (403, "invalid_from_address"): _SENDER,
     (422, "invalid_from_address"): _SENDER,
     (404, "not_found"): AuthFailed(),  # a wrong base URL
@@ -146,7 +148,7 @@ ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
     (429, "rate_limit_exceeded"): Throttled(),
     (429, "daily_quota_exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
     (429, "monthly_quota_exceeded"): Throttled(retry_after=MAX_RETRY_AFTER),
-    (451, "security_error"): RecipientRejected(Reason.POLICY),
+    (451, "security_error"): Declined(Reason.POLICY),
     (500, "application_error"): ProviderFault(),
     (500, "internal_server_error"): ProviderFault(),
     (503, "service_unavailable"): ProviderFault(),
@@ -160,10 +162,10 @@ STATUS_FALLBACK: Mapping[int, Refusal] = {
     404: AuthFailed(),
     405: AuthFailed(),
     409: Unknown(),
-    413: RecipientRejected(Reason.TOO_LARGE),
+    413: Declined(Reason.TOO_LARGE),
     422: _INVALID,
     429: Throttled(),
-    451: RecipientRejected(Reason.POLICY),
+    451: Declined(Reason.POLICY),
 }
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 

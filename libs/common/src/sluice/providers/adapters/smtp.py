@@ -1,34 +1,38 @@
 """Any SMTP submission server (RFC 5321, 3463, 6409, 8314). Field names as Nodemailer's, read 2026-08.
 
-One delivery is one transaction and has one outcome, so the envelope is sent whole or not at all: the first recipient
-that the server refuses decides, and nothing is sent (the transport resets the transaction before DATA). Half an
-envelope could neither be reported to the caller nor be retried without sending the other half twice.
+The recipients that the server accepts get the mail. What it says about the others makes the outcome divided (see
+docs/decisions/0022): each refused recipient is settled by itself, and no other one gets the mail twice.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pydantic import Field, SecretStr
 
+from sluice.model.address import Address, parse_address
 from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
+    Declined,
+    Divided,
     Outcome,
+    Part,
     ProviderFault,
     RecipientRejected,
     Refusal,
+    Scope,
     Throttled,
     Unknown,
 )
 from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
-from sluice.providers.kit.address import Address, parse_address
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
-from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer, Submission
+from sluice.providers.kit.smtp_types import EHLO_NAME, DividedReply, Phase, SmtpReply, SmtpServer, Submission
 
 
 class SmtpAuth(Credentials):
@@ -56,6 +60,10 @@ class SmtpCredentials(Credentials):
     tls: SmtpTls = Field(default_factory=SmtpTls, title="TLS")
     require_tls: bool = Field(default=False, alias="requireTLS", title="Require STARTTLS")
     envelope_from: str | None = Field(default=None, alias="envelopeFrom", title="Address for bounces")
+    name: str | None = Field(default=None, pattern=EHLO_NAME, title="Name in EHLO, when not the installation's")
+    max_recipients: int = Field(
+        default=100, ge=1, le=10_000, alias="maxRecipients", title="Recipients of one transaction, at most"
+    )
 
     @property
     def implicit_tls(self) -> bool:
@@ -74,6 +82,7 @@ class SmtpCredentials(Credentials):
             verify=self.tls.reject_unauthorized,
             ca_file=self.tls.ca_file,
             servername=self.tls.servername,
+            ehlo_name=self.name,
         )
 
 
@@ -84,6 +93,8 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         raise UnsupportedMessageError("SMTP carries e-mail only")
     sender = parse_address(credentials.envelope_from or mail.sender)
     recipients = {a.bare: a for a in map(parse_address, [*mail.to, *mail.cc, *mail.bcc])}
+    if message.envelope is not None:
+        recipients = {bare: address for bare, address in recipients.items() if bare in message.envelope}
     if not recipients:
         raise UnsupportedMessageError("the mail has no recipient")
     return Submission(
@@ -93,6 +104,7 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         message=write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments),
         utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
         envelope_id=message.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", message.reference) else None,
+        max_recipients=credentials.max_recipients,
     )
 
 
@@ -101,16 +113,48 @@ def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
     return not all(address.ascii for address in [*addresses, *reply_to])
 
 
-# What a reply means. The first row that matches decides: enhanced codes and texts stand before basic codes, because
-# servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's pattern is matched against
-# "<code> <enhanced code, when its class agrees with the code, else -> <text>".
+# What a reply means, decided by what it is about. The first row that matches decides: enhanced codes and texts stand
+# before basic codes, because servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's
+# pattern is matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
 
 _ANY = frozenset(Phase)
 _CONTENT = frozenset({Phase.DATA, Phase.END_OF_DATA})
+_MESSAGE = _CONTENT | {Phase.MAIL, Phase.RCPT}
 _EARLY = frozenset({Phase.GREETING, Phase.EHLO, Phase.TLS})
-_TOO_LARGE = RecipientRejected(Reason.TOO_LARGE)
+_TOO_LARGE = Declined(Reason.TOO_LARGE)
+_UNSUPPORTED = Declined(Reason.UNSUPPORTED)
+_SENDER = Declined(Reason.SENDER)
+_REPUTATION = Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)
+_QUOTA = Declined(Reason.QUOTA, scope=Scope.ACCOUNT)
+_POLICY = Declined(Reason.POLICY, scope=Scope.ACCOUNT)
+_GREYLISTED = Throttled(scope=Scope.RECIPIENT)
 _ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
+_MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
 
+# Words about this client, its account, its sender, the mailbox, the size, the content.
+_CLIENT = r"(\bip\b|\bhosts?\b|\[[0-9a-f.:]+\])"
+_BLOCKED = (
+    rf"5\d\d .*(client host|{_CLIENT}.{{0,100}}\bblocked\b|\bblocked\b.{{0,100}}({_CLIENT}|\blists?\b|using)|"
+    r"block(ed)? ?list|black ?list|\bdnsbl|\brbl\b|spamhaus|reputation|\bhelo\b|\behlo\b)"
+)
+_LIMIT = (
+    r"5\d\d (5\.4\.5 |.*(daily|hourly|weekly|monthly|sending|sent|outgoing|outbound|account|plan|rate|relay).{0,60}"
+    r"(limit|quota))"
+)
+_OWN_ACCOUNT = r"5\d\d .*(your account|subscription|billing|payment|trial)"
+_CLOSED = r".*(suspend|disabled|inactive|overdue|expired|required|not active)"
+_RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
+_FROM = (
+    r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
+    r"\bspf\b|\bdkim\b|dmarc)"
+)
+_FULL = r"5\d\d .*(mailbox|inbox|recipient|user).{0,60}(\bfull\b|quota)"
+_SIZE = r"5\d\d .*(\bsize\b|too (big|large|long|many recipients))"
+_SPAM = r"5\d\d .*(\bspam\b|unsolicited|\bjunk\b|virus|malware|phish)"
+_MAILBOX = (
+    r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
+    r"undeliverable|unrout|no mail|not here|domain)"
+)
 
 Rule = tuple[frozenset[Phase], re.Pattern[str], Refusal]
 
@@ -128,24 +172,50 @@ REPLY_RULES = (
     _row(_ANY, r"421 .*(too many|concurrent|\brate\b)", Throttled()),
     _row(_ANY, r"4\d\d .*daily message quota exceeded", Throttled(retry_after=MAX_RETRY_AFTER)),
     _row(_ANY, r"4\d\d .*throttling failure", Throttled()),
+    # Before the first command of a mail a server judges its client: its address, and its EHLO name.
+    _row(Phase.GREETING, r"554 |5\d\d 5\.7\.", _REPUTATION),
+    _row(Phase.EHLO, r"(501|504|550) |5\d\d 5\.(5\.2|7\.\d+) ", _REPUTATION),
     _row(_EARLY, r"", ProviderFault()),
     # SendGrid answers a used-up plan with 451 in the AUTH dialogue: an account matter, not a fault.
     _row(Phase.AUTH, r"4\d\d .*(credit|quota)", AuthFailed()),
     _row(Phase.AUTH, r"432 |4\d\d 4\.7\.12 ", AuthFailed()),
     _row(Phase.AUTH, r"4", ProviderFault()),
     _row(Phase.AUTH, r"5", AuthFailed()),
-    _row(Phase.MAIL, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
-    _row(Phase.MAIL, r"5\d\d 5\.6\.\d+ ", RecipientRejected(Reason.UNSUPPORTED)),
-    _row(Phase.MAIL, r"5|403 ", AuthFailed()),
-    _row(Phase.RCPT, r"530 |5\d\d 5\.7\.1 .*(relay|authenticat)|(550|554) .*(relay|authenticat)", AuthFailed()),
-    _row(Phase.RCPT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
-    _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
+    # About the mailbox, by enhanced codes that mean nothing else.
+    _row(Phase.RCPT, r"5\d\d 5\.1\.(1|6) ", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(Phase.RCPT, r"5\d\d 5\.1\.(2|10) ", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     _row(Phase.RCPT, r"5\d\d 5\.1\.3 ", RecipientRejected(Reason.INVALID_ADDRESS)),
-    _row(Phase.RCPT, r"5", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
-    _row(_CONTENT, r"5\d\d .*(address is not verified|access denied)", AuthFailed()),
-    _row(_CONTENT, r"552 |5\d\d (5\.3\.4|5\.2\.3) ", _TOO_LARGE),
-    _row(_CONTENT, r"5\d\d 5\.7\.", RecipientRejected(Reason.POLICY)),
-    _row(_CONTENT, r"5", RecipientRejected(Reason.INVALID_CONTENT)),
+    _row(Phase.RCPT, r"5\d\d 5\.2\.1 ", RecipientRejected(Reason.DISABLED)),
+    _row(Phase.RCPT, rf"5\d\d 5\.2\.2 |{_FULL}", Declined(Reason.FULL)),
+    # About the sender, by enhanced codes, whatever else the words mention.
+    _row(_MESSAGE, r"5\d\d (5\.1\.[78]|5\.7\.(2[0-9]|60)) ", _SENDER),
+    # A mail that was blocked for its content says nothing about the client.
+    _row(_CONTENT, _SPAM, Declined(Reason.SPAM)),
+    # About this client and its account. Postfix says at RCPT what it thinks of an EHLO name.
+    _row(_MESSAGE, r"504 |5\d\d 5\.5\.2 ", _REPUTATION),
+    _row(_MESSAGE, _BLOCKED, _REPUTATION),
+    _row(_MESSAGE, _OWN_ACCOUNT + _CLOSED, _REPUTATION),
+    _row(_CONTENT | {Phase.MAIL}, r"5\d\d .*\baccount\b" + _CLOSED, _REPUTATION),
+    _row(Phase.RCPT, r"55[013] (-|5\.1\.0) .*(account|mailbox|user)" + _CLOSED, RecipientRejected(Reason.DISABLED)),
+    _row(_CONTENT, r"5\d\d .*access denied", AuthFailed()),
+    # About the size and what the server can do.
+    _row(_MESSAGE, rf"552 |5\d\d (5\.3\.4|5\.2\.3|5\.5\.3) |{_SIZE}", _TOO_LARGE),
+    _row(_MESSAGE, r"5\d\d 5\.6\.(3|6|7) |555 |5\d\d 5\.5\.4 ", _UNSUPPORTED),
+    _row(_MESSAGE, r"5\d\d 5\.6\.\d+ ", Declined(Reason.INVALID_CONTENT)),
+    _row(_MESSAGE, _LIMIT, _QUOTA),
+    # About the sender, which the message names; where the account names it, the scope becomes the account's.
+    _row(_MESSAGE, _FROM, _SENDER),
+    _row(_MESSAGE, _RELAY, AuthFailed()),
+    _row(Phase.MAIL, r"554 |5\d\d 5\.7\.", _POLICY),
+    _row(Phase.MAIL, r"5|403 ", _SENDER),
+    _row(Phase.RCPT, r"5\d\d 5\.7\.\d+ .*(recipient|mailbox|user)", Declined(Reason.POLICY)),
+    _row(Phase.RCPT, r"554 |5\d\d 5\.7\.", _POLICY),
+    _row(Phase.RCPT, _MAILBOX, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(Phase.RCPT, r"5", Declined(Reason.OTHER)),
+    _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
+    _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
+    # Later: one mailbox that is busy or greylists its senders, one envelope with too many recipients, or the server.
+    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.(2\.|5\.3 )|4\d\d .*gr[ea]y", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),
@@ -153,17 +223,76 @@ REPLY_RULES = (
 )
 
 
-def classify(reply: SmtpReply) -> Outcome:
+def classify(response: SmtpReply | DividedReply) -> Outcome | Divided:
     """Accepted only by a 2xx to the final dot; every 4xx and 5xx anywhere is a definite "not taken"."""
+    if isinstance(response, SmtpReply):
+        return _classify(response)
+    accepted = any(isinstance(_classify(part.reply), Accepted) for part in response.parts)
+    parts: list[Part] = []
+    for part in response.parts:
+        outcome = _classify(part.reply)
+        if accepted and part.reply.phase is Phase.RCPT:
+            outcome = _about_recipient(outcome)
+        # A rejected recipient has its own delivery; recipients that are tried again stay in one envelope.
+        alone = isinstance(outcome, RecipientRejected)
+        groups = [(one,) for one in part.recipients] if alone else [part.recipients]
+        parts += [Part(group, outcome) for group in groups]
+    return _join(parts)
+
+
+def _about_recipient(outcome: Outcome) -> Outcome:
+    """The outcome of a refused RCPT in a transaction that the server accepted for others: not the account's."""
+    match outcome:
+        case Declined(reason, detail):
+            return Declined(reason, detail, Scope.MESSAGE)
+        case Throttled(detail, retry_after):
+            return Throttled(detail, retry_after, Scope.RECIPIENT)
+        case AuthFailed(detail):
+            return Declined(Reason.POLICY, detail, Scope.MESSAGE)
+        case ProviderFault(detail):
+            return Throttled(detail, None, Scope.RECIPIENT)
+        case _:
+            return outcome
+
+
+def _join(parts: Sequence[Part]) -> Outcome | Divided:
+    """One part for all that were accepted, first, and one for each other kind of outcome that leads to another try."""
+    accepted = [part for part in parts if isinstance(part.outcome, Accepted)]
+    joined: dict[object, Part] = {}
+    if accepted:
+        ids = dict.fromkeys(part.outcome.provider_message_id for part in accepted if isinstance(part.outcome, Accepted))
+        joined[Accepted] = Part(_recipients_of(accepted), Accepted(" ".join(filter(None, ids))[:200]))
+    for part in parts:
+        outcome = part.outcome
+        if isinstance(outcome, RecipientRejected):
+            joined[part.recipients] = part
+        elif not isinstance(outcome, Accepted):
+            kind = (type(outcome), outcome.scope if isinstance(outcome, Declined | Throttled) else None)
+            same = joined.get(kind)
+            joined[kind] = part if same is None else Part(same.recipients + part.recipients, same.outcome)
+    found = tuple(joined.values())
+    return found[0].outcome if len(found) == 1 else Divided(found)
+
+
+def _recipients_of(parts: Sequence[Part]) -> tuple[str, ...]:
+    return tuple(recipient for part in parts for recipient in part.recipients)
+
+
+def _classify(reply: SmtpReply) -> Outcome:
     detail = _detail(reply)
     if 200 <= reply.code < 300 and reply.phase is Phase.END_OF_DATA:
         return Accepted(_queue_id(reply.text))
-    line = f"{reply.code} {_enhanced(reply)} {reply.text}"
+    line = f"{reply.code} {_enhanced(reply)} {' '.join(reply.text[:_MAX_TEXT].split())}"
     for phases, pattern, refusal in REPLY_RULES:
         if reply.phase in phases and pattern.match(line):
             return fill(refusal, detail)
     # A reply outside the protocol: before the final dot nothing was sent, after it the message may have been taken.
     return Unknown(detail) if reply.phase is Phase.END_OF_DATA else ProviderFault(detail)
+
+
+def _names_sender(credentials: SmtpCredentials, refusal: Declined) -> bool:
+    """Whether the account names the sender of the envelope; after the data a server judges the header's."""
+    return credentials.envelope_from is not None and not refusal.detail.startswith(f"{Phase.END_OF_DATA}:")
 
 
 def _enhanced(reply: SmtpReply) -> str:
@@ -173,8 +302,7 @@ def _enhanced(reply: SmtpReply) -> str:
 
 
 def _detail(reply: SmtpReply) -> str:
-    which = "" if reply.recipient is None else f" {reply.recipient + 1}"
-    return f"{reply.phase}{which}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
+    return f"{reply.phase}: {reply.code or ''} {reply.text}".replace(":  ", ": ")
 
 
 def _queue_id(text: str) -> str:
@@ -192,8 +320,10 @@ SMTP = Package(
     build=build,
     classify=classify,
     docs_url="https://www.rfc-editor.org/rfc/rfc6409",
-    max_recipients=100,  # RFC 5321, 4.5.3.1.8: the least that a server takes
+    max_recipients=1000,  # in transactions of ``maxRecipients``
     supports_attachments=True,
     supports_html=True,
+    separate_envelope=True,
+    names_sender=_names_sender,
     concurrency=16,  # each call holds a connection; servers commonly allow 10 to 50 from one client
 )

@@ -38,9 +38,9 @@ from sluice.providers.contract import (
     WebhookRequest,
 )
 from sluice.providers.kit.credentials import BASE_URL
-from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.requests import endpoint, post_json
-from sluice.providers.kit.responses import clamp, json_object, seconds, text_of
+from sluice.providers.kit.responses import clamp, json_object, object_of, seconds, text_of
 from sluice.providers.kit.signatures import require_match, require_secret
 from sluice.providers.kit.times import parse_unix_time
 
@@ -143,28 +143,21 @@ def classify(response: httpx.Response) -> Outcome:
     body = json_object(response.content)
     result = body.get("result")
     if response.is_success and body.get("ok") is True and isinstance(result, dict):
-        chat, message_id = _object(result, "chat").get("id"), result.get("message_id")
+        chat, message_id = object_of(result, "chat").get("id"), result.get("message_id")
         if type(chat) is int and type(message_id) is int:  # a bool is no id
             return Accepted(f"{chat}:{message_id}")
     description = text_of(body.get("description"), 1000) or ""
-    known = (part for status, part in ERROR_TEXTS if status == response.status_code and part in description.lower())
-    part = max(known, key=len, default=None)
-    code = None if part is None else (response.status_code, part)
+    code = find_text(ERROR_TEXTS, response.status_code, description)
     return _ERRORS.outcome(response, code, description, wait=_wait(body, description))
 
 
 def _wait(body: Mapping[str, Any], description: str) -> timedelta | None:
     """The parameter, else the description, which alone names it in old responses."""
-    stated = _object(body, "parameters").get("retry_after")
+    stated = object_of(body, "parameters").get("retry_after")
     wait = seconds(stated) if type(stated) in (int, float) else None
     if wait is None and (found := _RETRY_AFTER.search(description)):
         wait = seconds(found[1])
     return None if wait is None else clamp(wait)
-
-
-def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = body.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 # Updates: a text to the bot, and the end of its permission to write. ---------------------------------------
@@ -177,8 +170,8 @@ def parse_webhook(
     secret = require_secret(credentials.secret_token)
     require_match([request.headers.get("x-telegram-bot-api-secret-token", "")], [secret])
     update = json_object(request.body)
-    member, message = _object(update, "my_chat_member"), _object(update, "message")
-    if _object(member, "new_chat_member").get("status") == "kicked" and (chat := _chat(member)):
+    member, message = object_of(update, "my_chat_member"), object_of(update, "message")
+    if object_of(member, "new_chat_member").get("status") == "kicked" and (chat := _chat(member)):
         return WebhookReply([OptOut(chat, Reason.BLOCKED, parse_unix_time(member.get("date")))])
     if type(update.get("update_id")) is int and (chat := _chat(message)):
         return WebhookReply(
@@ -195,7 +188,7 @@ def parse_webhook(
 
 
 def _chat(update: Mapping[str, Any]) -> str | None:
-    chat = _object(update, "chat").get("id")
+    chat = object_of(update, "chat").get("id")
     return str(chat) if type(chat) is int else None
 
 

@@ -6,28 +6,27 @@ receipt covers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from pydantic import Field
 
 from sluice.model.message import Channel, Sms
 from sluice.model.outcome import (
-    Accepted,
     AuthFailed,
+    Declined,
     Outcome,
     ProviderFault,
     RecipientRejected,
     Refusal,
+    Scope,
     Throttled,
     Unknown,
 )
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
-from sluice.providers.adapters._twilio import TwilioAccount, callback_url, error_code, verify_signature
+from sluice.providers.adapters._twilio import TwilioAccount, classify_message, post_message, read_callback
 from sluice.providers.contract import (
     DeliveryReceipt,
     OutboundMessage,
@@ -38,12 +37,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
-from sluice.providers.kit.error_table import ErrorTable, fill
-from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.requests import endpoint, post_form
-from sluice.providers.kit.responses import json_object
-
-_SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
+from sluice.providers.kit.error_table import ErrorTable, rows
 
 
 class TwilioCredentials(TwilioAccount):
@@ -62,14 +56,8 @@ def build(message: OutboundMessage, credentials: TwilioCredentials) -> httpx.Req
     """One text to one number."""
     if not isinstance(message.content, Sms):
         raise UnsupportedMessageError("Twilio's SMS package carries SMS only")
-    fields = {
-        "To": message.recipient,
-        **_sender(message.content, credentials),
-        "Body": message.content.text,
-        **({"StatusCallback": callback_url(message)} if message.callback_url else {}),
-    }
-    url = endpoint(credentials.address, f"/2010-04-01/Accounts/{credentials.account_sid}/Messages.json")
-    return post_form(url, fields, authorization=credentials.basic)
+    fields = {"To": message.recipient, **_sender(message.content, credentials), "Body": message.content.text}
+    return post_message(message, credentials, fields)
 
 
 def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
@@ -90,49 +78,47 @@ def _sender(sms: Sms, credentials: TwilioCredentials) -> dict[str, str]:
 # Responses -------------------------------------------------------------------------------------------------
 
 
-def _codes(refusal: Refusal, *codes: int) -> dict[int, Refusal]:
-    return dict.fromkeys(codes, refusal)
-
-
-def _rejected(reason: Reason, *codes: int) -> dict[int, Refusal]:
-    return _codes(RecipientRejected(reason), *codes)
-
+_INVALID = Declined(Reason.INVALID_CONTENT)
+_SENDER = Declined(Reason.SENDER)
+_SENDER_SETTING = Declined(Reason.SENDER, scope=Scope.ACCOUNT)
+_TRIAL = Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)
 
 ERROR_CODES: Mapping[int, Refusal] = {
-    **_codes(AuthFailed(), 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
-    **_codes(AuthFailed(), 10002, 21607, 21608, 21219),  # limits of a trial account
-    **_codes(AuthFailed(), 20004, 21609),  # our own configuration
-    **_rejected(Reason.INVALID_CONTENT, 20001, 20422),
-    **_codes(Unknown(), 20409, 20500),
-    **_codes(ProviderFault(), 20410, 20503, 21619, 21730),
-    **_codes(Throttled(), 20429, 21611, 14107),
-    **_rejected(Reason.INVALID_ADDRESS, 21211, 21217, 21401, 21421, 21604),
-    **_rejected(Reason.UNREACHABLE, 21214),
-    **_rejected(Reason.TOO_LARGE, 21605, 21617),
-    **_rejected(Reason.INVALID_CONTENT, 21602, 21618, 21620),
-    **_rejected(Reason.UNSUBSCRIBED, 21610),  # the recipient sent STOP to this sender
-    **_rejected(Reason.UNKNOWN_RECIPIENT, 21614, 21635),  # not a mobile number
-    **_rejected(Reason.POLICY, 21624, 90007, 30045, 21653, 21910),
-    # "Route": this account cannot reach this number this way. AuthFailed would suspend the account for every
-    # other country as well, so both rows only move the message on to the next provider.
-    **_codes(ProviderFault(), 21408, 21612),
-    **_codes(AuthFailed(), 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660),
-    **_codes(AuthFailed(), 21701, 21702, 21703, 21704, 21705),
-    **_codes(AuthFailed(), 21708, 21709, 21711, 21712),
+    **rows(AuthFailed(), 20003, 20005, 10001, 21472, 20006, 20403, 20008, 20404, 21470, 21471),
+    **rows(AuthFailed(), 21609),  # the callback URL, which is the installation's and in every request
+    **rows(_TRIAL, 10002, 21607, 21608, 21219),
+    **rows(Unknown(), 20409, 20500),
+    **rows(ProviderFault(), 20410, 20503, 21619, 21730),
+    **rows(Throttled(), 20429),
+    **rows(Throttled(scope=Scope.SENDER), 21611),  # the queue of this sender is full
+    **rows(Throttled(scope=Scope.PAIR), 14107),  # a loop of replies between two numbers
+    # About the recipient.
+    **rows(RecipientRejected(Reason.INVALID_ADDRESS), 21211, 21217, 21401, 21421),
+    **rows(RecipientRejected(Reason.UNREACHABLE), 21214),
+    **rows(RecipientRejected(Reason.UNSUBSCRIBED), 21610),  # the recipient sent STOP to this sender
+    **rows(RecipientRejected(Reason.UNKNOWN_RECIPIENT), 21614, 21635),  # not a mobile number
+    # About the message, or how the request was built.
+    **rows(_INVALID, 20001, 20004, 20422, 21602, 21604, 21618, 21620, 21624, 90007, 30045, 21653, 21910),
+    **rows(Declined(Reason.TOO_LARGE), 21605, 21617),
+    **rows(Declined(Reason.UNSUPPORTED), 21408, 21612),  # this account does not reach this country or number
+    **rows(_SENDER, 21212, 21213, 21603, 21606, 21616, 21601, 21657, 21659, 21660, 21708, 21709),
+    **rows(_SENDER_SETTING, 21701, 21702, 21703, 21704, 21705, 21711, 21712),  # the messaging service
     # Channels other than SMS; listed so that they are recognised.
-    **_codes(AuthFailed(), 63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035),
-    **_rejected(Reason.OTHER, 63003, 63024, 63031, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031)),
-    **_rejected(Reason.OTHER, 63034, 63037, 63040, 63041, 63042, 63014, 63032, 63033, 63016),
-    **_codes(ProviderFault(), 63009, 63010, 63011, 63012, 63023, 63036),
-    **_codes(Throttled(), 63017, 63018, 63038, 63039),
+    **rows(AuthFailed(), 63001, 63002, 63007, 63008, 63020, 63022, 63051, 63015, 63035),
+    **rows(RecipientRejected(Reason.OTHER), 63003, 63024, 63031),
+    **rows(RecipientRejected(Reason.BLOCKED), 63014, 63032, 63033),
+    **rows(_INVALID, 63005, 63006, 63013, 63019, 63021, *range(63026, 63031), 63034, 63037, 63040, 63041, 63042),
+    **rows(Declined(Reason.POLICY), 63016),  # outside of the conversation window
+    **rows(ProviderFault(), 63009, 63010, 63011, 63012, 63023, 63036),
+    **rows(Throttled(), 63017, 63018, 63038, 63039),
 }
 STATUS_FALLBACK: Mapping[int, Refusal] = {
-    400: RecipientRejected(Reason.INVALID_CONTENT),
+    400: _INVALID,
     401: AuthFailed(),
     403: AuthFailed(),
     404: AuthFailed(),
     409: Unknown(),
-    422: RecipientRejected(Reason.INVALID_CONTENT),
+    422: _INVALID,
     429: Throttled(),
 }
 # Codes of a message that was created and then failed. What they say in a receipt ("undelivered"): an event type and a
@@ -145,38 +131,24 @@ ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason, Refusal]] = {
     30004: (EventType.BOUNCED, Reason.BLOCKED, RecipientRejected(Reason.BLOCKED)),
     30005: (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     30006: (EventType.BOUNCED, Reason.UNREACHABLE, RecipientRejected(Reason.UNREACHABLE)),
-    30019: (EventType.BOUNCED, Reason.FULL, RecipientRejected(Reason.FULL)),
+    30019: (EventType.BOUNCED, Reason.FULL, Declined(Reason.FULL)),
     21610: (EventType.BOUNCED, Reason.UNSUBSCRIBED, RecipientRejected(Reason.UNSUBSCRIBED)),
-    30007: (EventType.FAILED, Reason.SPAM, RecipientRejected(Reason.SPAM)),
-    **{
-        code: (EventType.FAILED, Reason.INVALID_CONTENT, RecipientRejected(Reason.INVALID_CONTENT))
-        for code in (30014, 30015, 30016)
-    },
-    **{
-        code: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed())
-        for code in (30002, 30018, 30024, 30032, 30033, 30034, 30035)
-    },
+    30007: (EventType.FAILED, Reason.SPAM, Declined(Reason.SPAM)),
+    **dict.fromkeys((30014, 30015, 30016), (EventType.FAILED, Reason.INVALID_CONTENT, _INVALID)),
+    30002: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed()),
+    **dict.fromkeys((30018, 30024, 30032, 30033, 30034, 30035), (EventType.FAILED, Reason.SENDER, _SENDER)),
     **{code: (EventType.FAILED, Reason.QUOTA, Throttled()) for code in (30022, 30023, 30027)},
 }
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 
 
 def classify(response: httpx.Response) -> Outcome:
-    """Accepted only by a 2xx that carries a message sid; a 5xx without a known code may have been a send."""
-    body = json_object(response.content)
-    sid = body.get("sid")
-    if response.is_success and isinstance(sid, str) and _SID.fullmatch(sid):
-        return _created(sid, body)
-    return _ERRORS.outcome(response, error_code(body.get("code")), body.get("message") or body.get("detail"))
+    """Accepted only by a 2xx that carries a message sid and no failure."""
+    return classify_message(response, _ERRORS, _created_as_failed)
 
 
-def _created(sid: str, body: Mapping[str, object]) -> Outcome:
-    """A message can be created as failed: it is in the provider's log, and never sent."""
-    if body.get("status") not in ("failed", "undelivered"):
-        return Accepted(sid)
-    code = error_code(body.get("error_code"))
-    refusal = ASYNC_ERROR_CODES[code][2] if code in ASYNC_ERROR_CODES else ProviderFault()
-    return fill(refusal, f"created as {body['status']}, error {code or 'unknown'}")
+def _created_as_failed(code: int) -> Refusal:
+    return ASYNC_ERROR_CODES[code][2] if code in ASYNC_ERROR_CODES else ProviderFault()
 
 
 # Receipts --------------------------------------------------------------------------------------------------
@@ -196,22 +168,19 @@ def parse_webhook(
     request: WebhookRequest, credentials: TwilioCredentials, _fetched: Mapping[str, bytes]
 ) -> WebhookReply:
     """The receipts of a status callback; none for intermediate states (queued, sending …) and inbound messages."""
-    fields = verify_signature(request, credentials.auth_token)
-    status = fields.get("MessageStatus") or fields.get("SmsStatus") or ""
-    sid = fields.get("MessageSid") or fields.get("SmsSid") or ""
-    code = error_code(fields.get("ErrorCode"))
-    detail = " ".join(filter(None, [status, fields.get("ErrorCode"), fields.get("ErrorMessage")]))
+    callback = read_callback(request, credentials.auth_token)
+    sid, status, code = callback.sid, callback.status, callback.code
     return WebhookReply(
         [
             DeliveryReceipt(
                 receipt_id=f"{sid}:{event_type}" if status == "read" else f"{sid}:{status}",
                 type=event_type,
-                reference=dict(parse_qsl(urlsplit(request.url).query)).get("ref"),
+                reference=callback.reference,
                 provider_message_id=sid or None,
-                recipient=fields.get("To"),
-                occurred_at=_parse_time(fields.get("RawDlrDoneDate", "")),
+                recipient=callback.fields.get("To"),
+                occurred_at=_parse_time(callback.fields.get("RawDlrDoneDate", "")),
                 reason=_reason(event_type, code),
-                detail=redact(detail, limit=500),
+                detail=callback.detail,
             )
             for event_type in _event_types(status, code)
         ]
@@ -250,4 +219,5 @@ TWILIO = Package(
     docs_url="https://www.twilio.com/docs/messaging/api/message-resource",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,
+    names_sender=lambda account, _: account.from_ is not None or account.messaging_service_sid is not None,
 )

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Annotated
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from pydantic import AfterValidator, BaseModel, SecretStr
+
+from sluice.providers.kit.signatures import load_p256_key
 
 # No user info (it would be a second credential), no query, no fragment.
 BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]*)?$"
@@ -22,6 +25,29 @@ def _header_safe(secret: SecretStr) -> SecretStr:
 
 # A secret that is sent in a header: an invalid one is refused when it is configured, not by every message.
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_safe)]
+
+
+def _unguessable(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", secret.get_secret_value()):
+        raise ValueError("16 to 200 random characters A-Z a-z 0-9 _ -")
+    return secret
+
+
+# The token in the address of a provider's receipts, where the provider signs nothing.
+WebhookToken = Annotated[SecretStr, AfterValidator(_unguessable)]
+
+
+def _p256_key(text: str) -> str:
+    key = "".join(text.split())
+    try:
+        load_p256_key(key)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("must be the base64 text of a public key on the curve P-256") from None
+    return key
+
+
+# A provider's key for its webhooks: base64 of a DER SubjectPublicKeyInfo, without line breaks. It is no secret.
+P256PublicKey = Annotated[str, AfterValidator(_p256_key)]
 
 
 def secrets_of(credentials: BaseModel) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 import httpx
 
-from sluice.model.outcome import Refusal, Throttled, Unknown
+from sluice.model.outcome import AuthFailed, Declined, RecipientRejected, Refusal, Throttled, Unknown
+from sluice.model.reasons import Reason
 from sluice.providers.kit.responses import describe, retry_after
 
 K = TypeVar("K")
@@ -39,8 +40,33 @@ class ErrorTable(Generic[K]):
         return fill(prototype, describe(response, *words), wait or retry_after(response))
 
 
+def rows(refusal: Refusal, *codes: K) -> dict[K, Refusal]:
+    """Rows of a table that end alike."""
+    return dict.fromkeys(codes, refusal)
+
+
+def reason_of(refusal: Refusal) -> Reason:
+    """The cause that a refusal names in a receipt."""
+    match refusal:
+        case RecipientRejected(reason) | Declined(reason):
+            return reason
+        case AuthFailed():
+            return Reason.CREDENTIALS
+        case Throttled():
+            return Reason.QUOTA
+        case _:
+            return Reason.NETWORK
+
+
 def fill(prototype: Refusal, detail: str, wait: timedelta | None = None) -> Refusal:
     """The prototype with its detail; a throttled one with the provider's own wait, if it named one."""
     if isinstance(prototype, Throttled):
         return replace(prototype, detail=detail, retry_after=wait or prototype.retry_after)
     return replace(prototype, detail=detail)
+
+
+def find_text(table: Mapping[tuple[K, str], Refusal], code: K, words: str) -> tuple[K, str] | None:
+    """The row of this code or status whose text (in lower case) is a part of ``words``; the longest of several."""
+    said = words.lower()
+    known = [part for row_code, part in table if row_code == code and part in said]
+    return (code, max(known, key=len)) if known else None

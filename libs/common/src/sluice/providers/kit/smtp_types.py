@@ -7,6 +7,12 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
+# A fully qualified name or an address literal, RFC 5321, 4.1.2 and 4.1.3.
+EHLO_NAME = (
+    r"^(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"|\[(?:[0-9.]{7,15}|IPv6:[0-9A-Fa-f:.]{2,45})\])$"
+)
+
 
 class Phase(StrEnum):
     """How far the dialogue had come when the deciding reply arrived."""
@@ -34,11 +40,12 @@ class SmtpServer:
     verify: bool = True
     ca_file: str | None = None
     servername: str | None = None  # the name in the certificate when it is not the host
+    ehlo_name: str | None = None  # ours; None: the transport's
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One mail for one SMTP transaction."""
+    """One mail. The transport sends it in as many SMTP transactions as the number of recipients requires."""
 
     server: SmtpServer
     sender: str  # MAIL FROM
@@ -46,13 +53,28 @@ class Submission:
     message: bytes = field(repr=False)  # CRLF lines, dots not yet doubled
     utf8: bool = False  # an address needs SMTPUTF8
     envelope_id: str | None = None  # ours, for servers with DSN (RFC 3461): their bounces repeat it
+    max_recipients: int = 100  # of one transaction; RFC 5321, 4.5.3.1.8: the least that a server takes
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """The reply that decided. ``code`` 0: there was none, and ``text`` is ours (TLS failed, no AUTH)."""
+    """A reply that decided. ``code`` 0: there was none, and ``text`` is ours (TLS failed, no AUTH)."""
 
     phase: Phase
     code: int
     text: str
-    recipient: int | None = None  # which RCPT it answers, from 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartReply:
+    """The reply that decided about some of a submission's recipients."""
+
+    recipients: tuple[str, ...]
+    reply: SmtpReply
+
+
+@dataclass(frozen=True, slots=True)
+class DividedReply:
+    """The server treated the recipients of a submission differently; each of them is in exactly one part."""
+
+    parts: tuple[PartReply, ...]

@@ -1,9 +1,14 @@
-"""Times as providers write them. None for what cannot be read; UTC where no zone is named."""
+"""Times as providers write them. UTC where no zone is named; None for what cannot be read and for other centuries.
+
+A time near the end of the calendar would overflow when it is added to or converted.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+_YEARS = range(1970, 2200)
 
 
 def parse_iso_time(value: object) -> datetime | None:
@@ -23,12 +28,14 @@ def parse_http_date(value: str) -> datetime | None:
 
 
 def parse_unix_time(value: object) -> datetime | None:
-    """Whole seconds since the epoch."""
+    """Seconds since the epoch."""
     try:
-        return datetime.fromtimestamp(value, UTC) if isinstance(value, int) else None
+        return _aware(datetime.fromtimestamp(value, UTC)) if isinstance(value, int | float) else None
     except (OverflowError, OSError, ValueError):
         return None
 
 
-def _aware(moment: datetime) -> datetime:
+def _aware(moment: datetime) -> datetime | None:
+    if moment.year not in _YEARS:
+        return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

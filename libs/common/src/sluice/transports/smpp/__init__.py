@@ -5,5 +5,5 @@
         result = await session.submit(OutboundSms(...), timeout=30)
 
 Modules: ``contract`` (the values that pass in and out), ``session`` (stays bound), ``connection`` (one connection),
-``inbound`` (stores before acknowledging), ``receipt``, ``encoding``, ``pdu``, ``status``.
+``inbound`` (stores before acknowledging), ``transport`` (calls over a session), ``receipt``, ``encoding``, ``pdu``.
 """

@@ -10,6 +10,15 @@ from typing import NamedTuple
 
 import structlog
 
+from sluice.providers.kit.smpp_status import (
+    RINVBNDSTS,
+    RINVCMDID,
+    RINVCMDLEN,
+    ROK,
+    RX_P_APPN,
+    StatusClass,
+    status_class,
+)
 from sluice.runtime.tasks import TaskSet, cancel_and_wait
 from sluice.transports.smpp.contract import (
     Accepted,
@@ -36,7 +45,6 @@ from sluice.transports.smpp.pdu import (
     response_message_id,
     response_text,
 )
-from sluice.transports.smpp.status import RINVBNDSTS, RINVCMDID, RINVCMDLEN, ROK, RX_P_APPN, StatusClass, status_class
 
 log = structlog.get_logger()
 

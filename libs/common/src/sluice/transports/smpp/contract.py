@@ -11,9 +11,9 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from sluice.providers.kit.smpp_status import StatusClass
 from sluice.transports.smpp.encoding import Alphabet, LongMessageMode, segment
 from sluice.transports.smpp.pdu import Address, PduError, ShortMessage
-from sluice.transports.smpp.status import StatusClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,20 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sluice.model.gsm7 import BASIC, ESCAPE, EXTENSION
 from sluice.transports.smpp.pdu import UDHI, Tag, Tlvs
 
 MAX_SEGMENTS = 255  # the count of parts is one octet in the header and in the TLV
 
-_ESCAPE = 0x1B
-_BASIC = (
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ\x1bÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-_EXTENSION = {
-    0x0A: "\f", 0x14: "^", 0x28: "{", 0x29: "}", 0x2F: "\\", 0x3C: "[", 0x3D: "~", 0x3E: "]", 0x40: "|", 0x65: "€",
-}  # fmt: skip
-_GSM7 = {character: bytes((code,)) for code, character in enumerate(_BASIC) if code != _ESCAPE} | {
-    character: bytes((_ESCAPE, code)) for code, character in _EXTENSION.items()
+_GSM7 = {character: bytes((code,)) for code, character in enumerate(BASIC) if code != ESCAPE} | {
+    character: bytes((ESCAPE, code)) for code, character in EXTENSION.items()
 }
 
 
@@ -161,11 +154,11 @@ def _decode_gsm7(octets: bytes) -> str:
     characters: list[str] = []
     escaped = False
     for octet in octets:
-        if octet == _ESCAPE:
+        if octet == ESCAPE:
             escaped = True
             continue
-        basic = _BASIC[octet] if octet < len(_BASIC) else "\ufffd"
+        basic = BASIC[octet] if octet < len(BASIC) else "\ufffd"
         # An unknown escape shows the basic character (3GPP TS 23.038, 6.2.1.1).
-        characters.append(_EXTENSION.get(octet, basic) if escaped else basic)
+        characters.append(EXTENSION.get(octet, basic) if escaped else basic)
         escaped = False
     return "".join(characters)

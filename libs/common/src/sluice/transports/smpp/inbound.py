@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import structlog
 
+from sluice.providers.kit.smpp_status import ROK, RX_T_APPN
 from sluice.runtime.tasks import TaskSet
 from sluice.transports.smpp.contract import SessionHandler
 from sluice.transports.smpp.pdu import ShortMessage
-from sluice.transports.smpp.status import ROK, RX_T_APPN
 
 log = structlog.get_logger()
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import structlog
 
+from sluice.providers.kit.smpp_status import StatusClass, status_class, status_name
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.transports.smpp.connection import BindRefusedError, Connection
 from sluice.transports.smpp.contract import (
@@ -24,7 +25,6 @@ from sluice.transports.smpp.contract import (
 )
 from sluice.transports.smpp.inbound import InboundStores
 from sluice.transports.smpp.pdu import encode_bind
-from sluice.transports.smpp.status import StatusClass, status_class, status_name
 
 log = structlog.get_logger()
 

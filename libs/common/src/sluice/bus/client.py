@@ -1,0 +1,55 @@
+"""What the roles use of an aiokafka consumer beyond its public interface."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from sluice.bus import record_batches
+
+record_batches.install()
+
+ISOLATION_LEVEL: Final = "read_committed"
+"""Of every consumer: records of an aborted transaction never happened, those of an open one have not happened yet."""
+
+_ANSWER_LIMIT = 5.0  # seconds without a response after which the broker counts as unavailable
+
+
+class BrokerContact:
+    """When the broker has last answered a request of one client, a fetch or a heartbeat among them."""
+
+    def __init__(self) -> None:
+        self._answered_at: float | None = None
+
+    def observe(self, client: AIOKafkaConsumer) -> None:
+        """Take note of the answers to ``client`` from now on."""
+        send = client._client.send
+
+        async def observed(*request: Any, **options: Any) -> Any:
+            response = await send(*request, **options)
+            self._answered_at = time.monotonic()
+            return response
+
+        self._answered_at = time.monotonic()  # a client that has started has been answered
+        client._client.send = observed
+
+    def fault(self) -> str | None:
+        """None while the broker answers; otherwise a sentence for readiness."""
+        if self._answered_at is None:
+            return "not in the consumer group yet"
+        silence = time.monotonic() - self._answered_at
+        return f"Kafka has not answered for {silence:.0f} s" if silence > _ANSWER_LIMIT else None
+
+
+def position(client: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    """The offset from which ``client`` reads next; None while it does not know one.
+
+    Behind a transaction it lies above the last record: the client has read over the control record.
+    """
+    assignment = client._subscription.subscription.assignment
+    if assignment is None or partition not in assignment.tps:
+        return None
+    state = assignment.state_value(partition)
+    return int(state.position) if state.has_valid_position else None

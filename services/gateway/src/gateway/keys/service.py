@@ -1,0 +1,76 @@
+"""API keys of a project, for every API."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from gateway.auth.principal import KeyPrincipal, Principal
+from gateway.errors import NotFound
+from gateway.kit.transactions import transaction
+from gateway.services import Services
+from sluice.model import ids
+from sluice.runtime.clock import utc_now
+from sluice.store import api_keys, audit
+from sluice.store.api_keys import KeySummary
+from sluice.store.audit import Actor
+
+NO_KEY = "The project has no such key."
+
+
+async def create(
+    services: Services, principal: Principal, *, name: str, is_test: bool, actor: Actor
+) -> tuple[str, KeySummary]:
+    """Create a key: its text, which is shown once, and its description.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    created_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
+    async with transaction(services.pool, principal.project_id) as db:
+        key, summary = await api_keys.create_named_key(
+            db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by
+        )
+        await audit.append(
+            db,
+            actor,
+            project_id=principal.project_id,
+            action="created",
+            noun="key",
+            object_id=ids.encode_id("key", summary.id),
+            changes={"name": name, "is_test": is_test},
+            now=utc_now(),
+        )
+    return key, summary
+
+
+async def list_keys(services: Services, principal: Principal, *, limit: int, before: UUID | None) -> list[KeySummary]:
+    """The active keys of the principal's project, newest first.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        return await api_keys.list_summaries(db, principal.project_id, limit=limit, before=before)
+
+
+async def revoke(services: Services, principal: Principal, key_id: UUID, actor: Actor) -> None:
+    """Revoke a key; gateways refuse it as soon as they are notified.
+
+    Raises:
+        NotFound: the project has no active key with this id.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        name = await api_keys.revoke_key(db, principal.project_id, key_id)
+        if name is None:
+            raise NotFound(NO_KEY)
+        await audit.append(
+            db,
+            actor,
+            project_id=principal.project_id,
+            action="revoked",
+            noun="key",
+            object_id=ids.encode_id("key", key_id),
+            changes={"name": name},
+            now=utc_now(),
+        )

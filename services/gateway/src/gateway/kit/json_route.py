@@ -1,0 +1,47 @@
+"""The class of routes with a JSON body: bounded, and read in the same way by every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from gateway.kit.responses import headers_of, read_body
+from gateway.kit.strict_json import strict_json
+
+MAX_BODY = 1_048_576  # bytes
+
+
+class JsonRoute(APIRoute):
+    """Reads at most :data:`MAX_BODY` bytes, and refuses what readers of JSON understand in different ways."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of the framework, behind the check of the body.
+
+        Raises:
+            PayloadTooLarge: the body has too many bytes.
+            ValidationFailed: the body is compressed, no JSON, or has a key twice.
+        """
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            body = await read_body(headers_of(request.scope), request.receive, MAX_BODY)
+            if body:
+                strict_json(body)
+            return await handle(Request(request.scope, _replay(body, request.receive)))
+
+        return checked
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A channel that delivers ``body``, and then what the connection delivers: its end."""
+    events: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_event() -> Message:
+        return events.pop() if events else await receive()
+
+    return next_event

@@ -1,0 +1,63 @@
+"""The bodies of ``/v1/projects``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.kit.fields import NamedAddress, Short, Timestamp
+from gateway.kit.v1_roles import V1Role
+from sluice.model.slug import SLUG
+
+Slug = Annotated[str, Field(pattern=SLUG, description="Lower-case letters, digits and hyphens; unique.")]
+
+
+class CreateProjectRequest(BaseModel):
+    """A new project. ``slug``: by default the words of the name."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"example": {"name": "Web shop", "slug": "web-shop"}}
+    )
+
+    name: Short
+    slug: Slug | None = None
+
+
+class UpdateProjectRequest(BaseModel):
+    """What changes; the rest stays. ``default_sender``: null for none."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"example": {"default_sender": "Web shop <hello@shop.example>"}},
+    )
+
+    name: Short | None = None
+    slug: Slug | None = None
+    default_sender: NamedAddress | None = None
+
+    @model_validator(mode="after")
+    def _has_no_null(self) -> UpdateProjectRequest:
+        for field in ("name", "slug"):
+            if field in self.model_fields_set and getattr(self, field) is None:
+                raise ValueError(f"{field} must not be null")
+        return self
+
+
+class ProjectResponse(BaseModel):
+    """A project. ``role``: that of the person who asks; null for an API key."""
+
+    id: str
+    slug: str
+    name: str
+    default_sender: str | None
+    role: V1Role | None
+    created_at: Timestamp
+
+
+class DeletedResponse(BaseModel):
+    """What was deleted."""
+
+    id: str
+    deleted: bool = True

@@ -1,0 +1,111 @@
+"""The commands for projects, keys and people, against the gateway that uses what they made."""
+
+import asyncio
+
+import pytest
+
+from sluice_cli.main import main
+from tests.services.people import PASSWORD, log_in
+from tests.services.test_gateway import error_of
+
+
+@pytest.fixture
+def sluice(gateway, store_database, monkeypatch, capsys):
+    """Runs a command: its exit code, the lines it prints, its error."""
+    monkeypatch.setenv("SLUICE_POSTGRES_DSN", store_database)
+    monkeypatch.setenv("SLUICE_API_URL", "http://gateway")
+    monkeypatch.delenv("SLUICE_PUBLIC_URL", raising=False)
+
+    async def run(*arguments):
+        capsys.readouterr()
+        code = await asyncio.to_thread(main, arguments)
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
+
+    return run
+
+
+async def done(running):
+    code, lines, error = await running
+    assert code == 0, error
+    return lines
+
+
+async def test_a_project_with_a_key_is_made_and_the_key_revoked(gateway, sluice):
+    [slug] = await done(sluice("project", "create", "Web Shop"))
+    [key] = await done(sluice("key", "create", slug, "--name", "web", "--test"))
+    sent = await gateway.post(key=key)
+    [listed] = await done(sluice("key", "list", slug))
+    key_id, prefix, _, name = listed.split("\t")
+    await done(sluice("key", "revoke", slug, key_id))
+
+    assert (slug, name, sent.status_code) == ("web-shop", "web", 201)
+    assert key.startswith(prefix)
+    assert await done(sluice("key", "list", slug)) == []
+    assert await done(sluice("project", "list")) == ["shop\tshop", "web-shop\tWeb Shop"]
+    rows = await gateway.pool.fetch("SELECT actor_kind, noun, action FROM audit_log ORDER BY id")
+    assert [tuple(row) for row in rows] == [
+        ("operator", "project", "created"),
+        ("operator", "key", "created"),
+        ("operator", "key", "revoked"),
+    ]
+
+
+async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, sluice):
+    [link] = await done(sluice("user", "create", "Ada@example.com", "--project", "shop", "--role", "viewer"))
+    page, _, token = link.partition("#")
+
+    body = {"token": token, "password": PASSWORD}
+    reset = await gateway.client.post("/v1/auth/password/reset", json=body)
+    login = await log_in(gateway, "ada@example.com")
+    headers = {"authorization": f"Bearer {login.json()['token']}"}
+    me = (await gateway.client.get("/v1/auth/me", headers=headers)).json()
+
+    assert (page, reset.status_code) == ("http://gateway/reset-password", 200)
+    assert [(one["slug"], one["role"]) for one in me["projects"]] == [("shop", "VIEWER")]
+    assert await done(sluice("user", "list")) == ["Ada@example.com\t"]
+
+
+async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_without_members(gateway, sluice):
+    [link] = await done(sluice("setup-link"))
+    [again] = await done(sluice("setup-link"))
+
+    first, second = [
+        await gateway.client.post("/v1/auth/setup", json={"token": one.partition("#")[2]}) for one in (link, again)
+    ]
+
+    error_of(first, 401, "UNAUTHORIZED")
+    headers = {"authorization": f"Bearer {second.json()['token']}"}
+    me = (await gateway.client.get("/v1/auth/me", headers=headers)).json()
+    assert [(one["slug"], one["role"]) for one in me["projects"]] == [("shop", "ADMIN")]
+    assert await gateway.pool.fetchval("SELECT count(*) FROM users") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("project", "create", "Shop"), "the slug shop is taken"),
+        (("project", "create", "日本語"), "--slug is required"),
+        (("project", "create", "x", "--slug", "A B"), "--slug: lower-case"),
+        (("project", "create", "x", "--owner", "unknown@example.com"), "no user with the address"),
+        (("key", "create", "other"), "there is no project other"),
+        (("key", "revoke", "shop", "x"), "'x' is not an id"),
+        (("key", "revoke", "shop", "key_00000000000000000000000000"), "no active key"),
+        (("user", "create", "no address"), "is not a valid e-mail address"),
+        (("user", "reset-password", "unknown@example.com"), "no user with the address"),
+        (("setup-link", "--email", "unknown@example.com"), "no user with the address"),
+    ],
+)
+async def test_a_bad_argument_is_one_line(gateway, sluice, arguments, error):
+    code, lines, printed = await sluice(*arguments)
+
+    assert (code, lines) == (1, [])
+    assert error in printed
+    assert printed.count("\n") == 1
+    assert await gateway.pool.fetchval("SELECT count(*) FROM audit_log") == 0
+
+
+async def test_a_user_is_made_once(gateway, sluice):
+    await done(sluice("user", "create", "ada@example.com"))
+
+    assert (await sluice("user", "create", "ADA@example.com"))[0] == 1

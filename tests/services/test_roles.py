@@ -1,0 +1,189 @@
+"""Every operation of ``/v1`` with every role, from the OpenAPI document and the permissions that routes name."""
+
+import json
+import re
+from functools import partial
+
+import pytest
+from fastapi.routing import APIRoute
+
+from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, Permission
+from gateway.openapi import document
+from sluice.model.ids import encode_id
+from sluice.model.roles import Role
+from tests.examples import a_body, an_id
+from tests.repository.test_routes import PERSON, permissions, routes
+from tests.services.people import PASSWORD, a_person
+
+DOCUMENT = document("v1")
+PREFIXES = {"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"}
+PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
+
+
+def needed_permissions():
+    """What each operation needs, by its id."""
+    found = {}
+    for route in routes():
+        if isinstance(route.original_route, APIRoute):
+            found[route.original_route.name] = permissions(route.dependant)
+    return found
+
+
+NEEDED = needed_permissions()
+ALL_OPERATIONS = [
+    pytest.param(method.upper(), path, operation, id=operation["operationId"])
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+]
+OPERATIONS = [one for one in ALL_OPERATIONS if NEEDED[one.id]]
+
+
+def resolve(schema):
+    while "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def body_of(operation):
+    """The example of the operation's body."""
+    if "requestBody" not in operation:
+        return None
+    if operation["operationId"] == "send_message":
+        return a_body()
+    if operation["operationId"] == "change_password":
+        return {"current_password": PASSWORD, "new_password": f"{PASSWORD}, changed"}
+    return resolve(operation["requestBody"]["content"]["application/json"]["schema"])["example"]
+
+
+def url(path, slug):
+    return re.sub(
+        r"\{(\w+)\}", lambda found: slug if found[1] == "slug" else encode_id(PREFIXES[found[1]], an_id()), path
+    )
+
+
+async def outcome(ask, method, path, operation, slug):
+    answer = await ask(method, url(path, slug), json=body_of(operation))
+    return answer.status_code
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_an_operation_is_open_to_the_roles_that_have_its_permission(gateway, method, path, operation):
+    needed = NEEDED[operation["operationId"]]
+    password = PASSWORD if operation["operationId"] == "change_password" else None
+    for role in Role:
+        slug = f"of-{role.value}"
+        person = await a_person(gateway, f"{role.value}@example.com", password=password, **{slug: role})
+        status = await outcome(partial(person.ask, project=slug), method, path, operation, slug)
+        allowed = needed == {PERSON} or needed <= ROLE_PERMISSIONS[role]
+        assert status in PASSED if allowed else status == 403, role
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_an_operation_is_open_to_keys_with_its_permission(gateway, method, path, operation):
+    status = await outcome(gateway.ask, method, path, operation, "shop")
+
+    allowed = NEEDED[operation["operationId"]] <= KEY_PERMISSIONS
+    assert status in PASSED if allowed else status == 403
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_an_operation_is_closed_without_credentials_and_to_strangers(gateway, method, path, operation):
+    stranger = await a_person(gateway, "stranger@example.com", own="owner")
+
+    without = await outcome(gateway.client.request, method, path, operation, "shop")
+    foreign = [
+        await stranger.ask(method, url(path, slug), project=slug, json=body_of(operation))
+        for slug in ("shop", "there-is-none")
+    ]
+
+    assert without == 401
+    if NEEDED[operation["operationId"]] <= set(Permission):
+        assert [answer.status_code for answer in foreign] == [404, 404]
+        assert foreign[0].json() == foreign[1].json()
+
+
+def test_the_document_has_every_route_that_needs_a_permission():
+    documented = {operation.values[2]["operationId"] for operation in OPERATIONS}
+
+    assert documented == {name for name, needed in NEEDED.items() if needed}
+
+
+# -- ids of other projects ---------------------------------------------------------------------------------------------
+
+
+async def objects_of(gateway, owner):
+    """One object of each kind in the project ``shop``, by the name of its path parameter."""
+    keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
+    return {
+        "message_id": (await gateway.post()).json()["id"],
+        "key_id": (await owner.ask("POST", keys, json={"name": "x"})).json()["id"],
+        "invitation_id": (await owner.ask("POST", members, json={"email": "new@example.com"})).json()["id"],
+        "session_id": (await owner.ask("GET", "/v1/auth/sessions")).json()["data"][0]["id"],
+        "user_id": encode_id("usr", owner.user.id),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), [one for one in OPERATIONS if re.search(r"\{(?!slug)", str(one.values[1]))]
+)
+async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, method, path, operation):
+    owner = await a_person(gateway, "owner@example.com", shop="owner")
+    eve = await a_person(gateway, "eve@example.com", evil="owner")
+    objects = await objects_of(gateway, owner)
+    own = path.replace("{slug}", "evil")
+
+    answers = [
+        await eve.ask(method, re.sub(r"\{(\w+)\}", value, own), project="evil", json=body_of(operation))
+        for value in (
+            lambda found: objects[found[1]],
+            lambda found: encode_id(PREFIXES[found[1]], an_id()),
+            lambda found: "no-id",
+        )
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert len({answer.content for answer in answers}) == 1
+
+
+# -- hostile input -----------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "",
+    "\0",
+    "\ud800",
+    "\u202e",
+    "a" * 100_000,
+    "' OR 1=1 --",
+    "../..",
+    "%00",
+    2**70,
+    -1,
+    1e400,
+    True,
+    None,
+    [],
+    {},
+]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), ALL_OPERATIONS)
+async def test_hostile_values_are_the_callers_error(gateway, method, path, operation):
+    person = await a_person(gateway, "ada@example.com", shop="owner")
+    body = body_of(operation) or {}
+    bodies = [json.dumps(body | {field: value}) for field in body for value in HOSTILE]
+    queries = [{name: value} for name in parameters(operation, "query") for value in HOSTILE if is_sendable(value)]
+    named = url(path, "shop")
+    answers = [await person.ask(method, named, project="shop", content=content) for content in bodies]
+    answers += [await person.ask(method, named, project="shop", params=query, json=body) for query in queries]
+    for value in ("%00", "%ed%a0%80", "a" * 5_000, "%2e%2e", "'"):
+        answers.append(await person.ask(method, re.sub(r"\{\w+\}", value, path), project="shop", json=body))
+
+    assert [answer.text for answer in answers if answer.status_code >= 500] == []
+
+
+def is_sendable(value):
+    return isinstance(value, str) and "\ud800" not in value and len(value) < 10_000
+
+
+def parameters(operation, place):
+    return [one["name"] for one in operation.get("parameters", []) if one["in"] == place]

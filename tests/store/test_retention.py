@@ -1,0 +1,214 @@
+"""Deletion of what is too old, and nothing else."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from sluice.store import messages, partitions, projects, receipt_tokens, retention, sandbox
+from sluice.store.projects import ProjectScope
+from sluice.store.receipt_tokens import TokenUse
+from sluice.store.retention import RetentionLimits
+from tests.examples import PROVIDER, a_claim, a_message, a_transition
+from tests.store.harness import SENT, StoreHarness, open_role_pools
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+LIMITS = RetentionLimits(timedelta(days=90), timedelta(days=14))
+OLD, RECENT = NOW - 120 * DAY, NOW - 60 * DAY
+TABLES = ("messages", "deliveries", "attempts", "events")
+
+
+@pytest.fixture
+async def store(database):
+    """A harness with its own database, with partitions of half a year."""
+    async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool, open_role_pools(database) as roles:
+        for weeks in range(0, 27):
+            await partitions.ensure(pool, NOW - timedelta(weeks=weeks))
+        yield StoreHarness(pool, roles)
+
+
+async def settled(store, when, **changes):
+    message = a_message(when, **changes)
+    await store.accept(message)
+    delivery_id = message.deliveries[0].id
+    await store.claim(a_claim(delivery_id, project_id=message.project_id), at=when)
+    await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=when))
+    return message
+
+
+async def counts(store):
+    return [await store.pool.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES]
+
+
+async def weeks_of(store, table):
+    rows = await store.pool.fetch(
+        "SELECT inhrelid::regclass::text n FROM pg_inherits WHERE inhparent = $1::regclass", table
+    )
+    return sorted(row["n"].rpartition("_")[2] for row in rows if row["n"].endswith(tuple("0123456789")))
+
+
+async def test_old_weeks_are_dropped_from_every_table(store):
+    await settled(store, OLD)
+    recent = await settled(store, RECENT)
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert await counts(store) == [1, 1, 1, 3]
+    assert await store.pool.fetchval("SELECT id FROM messages") == recent.id
+    remaining = {table: await weeks_of(store, table) for table in partitions.TABLES}
+    assert {weeks[0] for weeks in remaining.values()} == {f"{NOW - 90 * DAY:%G}w{NOW - 90 * DAY:%V}"}
+    assert len(deleted.partitions) % len(partitions.TABLES) == 0
+    assert deleted.kept == []
+
+
+async def test_a_second_pass_deletes_nothing(store):
+    await settled(store, OLD)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert not await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+
+async def test_without_a_limit_everything_stays(store):
+    await settled(store, NOW - 180 * DAY)
+
+    assert not await retention.delete_expired(store.router, RetentionLimits(None, None), now=NOW)
+
+
+async def test_a_week_with_an_unsettled_delivery_stays_whole(store):
+    await settled(store, OLD)
+    await store.accept(a_message(OLD))
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert deleted.kept == [f"{OLD:%G}w{OLD:%V}"]
+    assert await counts(store) == [2, 2, 1, 4]
+
+
+async def test_rows_outside_of_weeks_are_deleted_message_by_message(store):
+    ancient = NOW - 400 * DAY
+    await settled(store, ancient, to=("a@example.com",))
+    waiting = a_message(ancient)
+    await store.accept(waiting)
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert deleted.rows == 1
+    assert await counts(store) == [1, 1, 0, 1]
+    assert await store.pool.fetchval("SELECT id FROM messages") == waiting.id
+
+
+async def test_an_attachment_stays_while_a_newer_message_uses_it(store):
+    old = a_message(OLD, attachments=(("shared", b"1"), ("old", b"2")))
+    await store.accept(old)
+    await store.accept(a_message(RECENT, attachments=(("shared", b"1"),)))
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert deleted.attachments == 1
+    assert await messages.load_attachments(store.pool, old.project_id, ["shared", "old"]) == {"shared": b"1"}
+
+
+async def test_an_attachment_stays_for_as_long_as_a_message_may_wait(store):
+    message = a_message(NOW - 61 * DAY, attachments=(("scheduled", b"1"),))
+    await store.accept(message)
+
+    await retention.delete_expired(store.router, RetentionLimits(7 * DAY, None), now=NOW)
+
+    assert await messages.load_attachments(store.pool, message.project_id, ["scheduled"])
+
+
+async def test_captured_messages_have_a_limit_of_their_own(store):
+    message = await settled(store, RECENT)
+    for reference, age in (("old", 15 * DAY), ("new", 13 * DAY)):
+        await sandbox.capture(
+            store.pool,
+            reference=reference,
+            message_id=message.id,
+            recipient="a@example.com",
+            content="{}",
+            at=NOW - age,
+            timeout=5,
+        )
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert deleted.sandbox_messages == 1
+    assert [one.reference for one in await sandbox.list_captured(store.pool, project_id=None, limit=9)] == ["new"]
+
+
+async def test_tokens_of_webhooks_are_deleted_when_no_signature_over_them_is_accepted(store):
+    for token, age in (("old", 3 * DAY), ("new", DAY)):
+        await receipt_tokens.accept(store.pool, [TokenUse(PROVIDER, token, b"")], now=NOW - age)
+
+    deleted = await retention.delete_expired(store.router, RetentionLimits(None, None), now=NOW)
+
+    assert deleted.receipt_tokens == 1
+    assert await store.pool.fetch("SELECT token FROM receipt_tokens") == [("new",)]
+
+
+async def test_contents_of_a_project_are_erased_before_their_messages(store):
+    project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
+    old = await settled(store, RECENT, project_id=project.id, metadata='{"secret": 1}')
+    new = await settled(store, NOW - 10 * DAY, project_id=project.id)
+    waiting = a_message(RECENT + DAY, project_id=project.id)
+    await store.accept(waiting)
+    other = await settled(store, RECENT)
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert deleted.erased_messages == 1
+    found = {row["id"]: row for row in await store.pool.fetch("SELECT id, content, metadata FROM messages")}
+    assert (found[old.id]["content"], found[old.id]["metadata"]) == ("{}", None)
+    assert all(found[one.id]["content"] != "{}" for one in (new, waiting, other))
+
+
+async def test_a_message_that_waited_is_erased_once_it_is_settled(store):
+    project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
+    waiting = a_message(RECENT, project_id=project.id)
+    await store.accept(waiting)
+    await settled(store, RECENT + DAY, project_id=project.id)
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).erased_messages == 1
+
+    await store.cancel(waiting.id, at=NOW, project=project.id)
+
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).erased_messages == 1
+    assert not await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+
+async def test_an_erased_message_is_still_shown(store):
+    project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
+    message = await settled(store, RECENT, project_id=project.id)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    found = await messages.find(store.pool, ProjectScope(project.id, False), message.id)
+
+    assert (found.content, [one.recipient for one in found.deliveries]) == ("{}", [message.deliveries[0].recipient])
+
+
+async def test_the_weeks_are_listed_with_their_sizes(store):
+    await settled(store, RECENT)
+    await store.pool.execute("ANALYZE")
+
+    weeks = {week.name: week for week in await retention.list_weeks(store.operator)}
+
+    assert list(weeks) == sorted(weeks)
+    assert weeks[f"{RECENT:%G}w{RECENT:%V}"].messages == 1
+    assert all(week.size > 0 for week in weeks.values())
+
+
+async def test_a_drop_does_not_wait_for_a_long_transaction(store):
+    await settled(store, OLD)
+    async with store.pool.acquire() as connection, connection.transaction():
+        await connection.fetch("SELECT * FROM messages")
+
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+        await store.accept(a_message(NOW))  # others are not held up
+
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+    assert await counts(store) == [1, 1, 0, 1]

@@ -1,0 +1,112 @@
+"""F4: a role that cannot work says so and why, within seconds, and the supervisor shows it; and back."""
+
+import asyncio
+import os
+import signal
+
+import httpx
+import pytest
+
+from tests.polling import wait_until
+
+WITH_DATABASE = ("gateway", "router", "email-worker", "sms-worker", "push-worker")
+WITHOUT = ("health", "event-worker")
+WITHIN = 10.0  # seconds; the product promises it
+
+
+@pytest.fixture
+async def roles(system):
+    """Asks roles for their readiness."""
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+
+        async def ask(name, query=""):
+            answer = await client.get(f"{system.addresses[name]}/readyz{query}")
+            return answer.status_code, answer.json()
+
+        yield ask
+
+
+async def states(system):
+    rows = (await asyncio.to_thread(system.control.status))["processes"]
+    return {row["name"]: row["state"] for row in rows}
+
+
+async def not_ready(roles, names, check, within=WITHIN):
+    """Each of these roles is not ready because of ``check``."""
+
+    async def look():
+        answers = [await roles(name) for name in names]
+        return all(status == 503 and document["checks"][check] for status, document in answers)
+
+    await wait_until(look, within)
+
+
+async def ready_again(roles, within=30.0):
+    async def look():
+        return all([(await roles(name))[0] == 200 for name in (*WITH_DATABASE, *WITHOUT)])
+
+    await wait_until(look, within)
+
+
+async def shown(system, names, state):
+    async def look():
+        now = await states(system)
+        return all(now[name] == state for name in names)
+
+    await wait_until(look, WITHIN)
+
+
+async def test_f4_without_postgres_the_roles_that_use_it_are_not_ready(system, roles):
+    await asyncio.to_thread(system.control.stop, "postgres")
+    try:
+        await not_ready(roles, WITH_DATABASE, "postgres")
+        await shown(system, WITH_DATABASE, "not ready")
+        others = [(await roles(name))[0] for name in WITHOUT]
+        reason = (await roles("email-worker"))[1]["reason"]
+    finally:
+        await asyncio.to_thread(system.control.start, "postgres")
+
+    await ready_again(roles)
+    await shown(system, WITH_DATABASE, "ready")
+    assert others == [200, 200]
+    assert reason.startswith("PostgreSQL has not answered for ")
+
+
+async def test_f4_without_kafka_no_role_is_ready_and_the_gateway_can_be_asked_for_the_rest(system, roles):
+    await asyncio.to_thread(system.control.stop, "kafka")
+    try:
+        await not_ready(roles, (*WITH_DATABASE, *WITHOUT), "kafka")
+        await shown(system, (*WITH_DATABASE, *WITHOUT), "not ready")
+        without_kafka = await roles("gateway", "?exclude=kafka")
+        reason = (await roles("health"))[1]["reason"]
+    finally:
+        await asyncio.to_thread(system.control.start, "kafka")
+
+    await ready_again(roles)
+    assert without_kafka == (200, {"ready": True, "reason": None, "checks": {"role": None, "postgres": None}})
+    assert reason.startswith("Kafka has not answered for ")
+
+
+@pytest.mark.parametrize("service", ["kafka", "postgres"])
+async def test_f4_a_service_that_hangs_counts_as_away(system, roles, service):
+    pid = await asyncio.to_thread(system.control.pid, service)
+    os.kill(pid, signal.SIGSTOP)
+    if service == "postgres":
+        children = await asyncio.to_thread(children_of, pid)
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+    try:
+        await not_ready(roles, WITH_DATABASE, service)
+    finally:
+        if service == "postgres":
+            for child in children:
+                os.kill(child, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+
+    await ready_again(roles)
+
+
+def children_of(pid):
+    from sluice_launcher.process_info import process_tree
+
+    return process_tree(pid)[1:]
