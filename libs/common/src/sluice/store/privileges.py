@@ -15,7 +15,9 @@ from sluice.store.tables import FUNCTIONS, TABLES, Table
 
 # Empty after the first transaction that has set it, null before that. A subquery, so that it is read once per
 # statement and not once per row.
-_OWN_ROWS = f"= ANY ((SELECT nullif(current_setting('{PROJECT_IDS}', true), '')::uuid[])::uuid[])"
+_SETTING = f"nullif(current_setting('{PROJECT_IDS}', true), '')"
+_OWN_ROWS = f"= ANY ((SELECT {_SETTING}::uuid[])::uuid[])"
+_NO_PROJECTS = f"(SELECT {_SETTING} IS NULL)"
 
 
 async def create_logins(connection: asyncpg.Connection, dsn: str, passwords: Mapping[str, str]) -> None:
@@ -170,5 +172,5 @@ def _policies_of(login: Login, table: Table) -> list[_Policy]:
         rows, kind = f"{table.project} IS NULL OR {rows}", "own_or_none"
     policies = [_Policy(table.name, f"{login.name}_{kind}", login.name, rows)]
     if login in table.read_whole_by:
-        policies.append(_Policy(table.name, f"{login.name}_reads_all", login.name, "true", "SELECT"))
+        policies.append(_Policy(table.name, f"{login.name}_reads_all", login.name, _NO_PROJECTS, "SELECT"))
     return policies

@@ -17,7 +17,7 @@ class Table:
     """One table (or view) with its privileges by login, as in ``GRANT``; a login without an entry may do nothing.
 
     ``project``: the column with the project, by which row-level security decides; None if no column has one.
-    ``read_whole_by``: logins of one project that read the rows of all projects, and write those of their own only.
+    ``read_whole_by``: logins that read the rows of all projects, as long as their transaction has none.
     ``has_rows_without_project``: the column may be null; every login with privileges sees these rows.
     """
 
