@@ -74,6 +74,7 @@ class System:
     """The running system: where everything answers, what a command needs in its environment, its control."""
 
     addresses: dict[str, str]
+    ops_addresses: dict[str, str]
     environment: dict[str, str]
     control: SupervisorClient
     data_dir: Path
@@ -164,7 +165,9 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
             setting.setenv(name, value)
         engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
-        yield System(engine.addresses, engine.environment, engine.control, data_dir, sms_link_port)
+        yield System(
+            engine.addresses, engine.ops_addresses, engine.environment, engine.control, data_dir, sms_link_port
+        )
 
 
 @pytest.fixture(scope="session")

@@ -201,6 +201,15 @@ CREATE TABLE event_outbox (
     sequences    smallint[] NOT NULL
 );
 
+-- Records on the bus that said something else than the row of their delivery. They were refused.
+CREATE TABLE bus_disagreements (
+    delivery_id  uuid NOT NULL,
+    field        text NOT NULL,    -- the column of deliveries that differs
+    count        integer NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    PRIMARY KEY (delivery_id, field)
+);
+
 CREATE TABLE idempotency_keys (
     project_id  uuid NOT NULL,
     sandbox     boolean NOT NULL,   -- test and live requests have keys of their own
@@ -330,10 +339,24 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 
+-- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
+
+CREATE TABLE project_usage (
+    project_id uuid NOT NULL,
+    sandbox    boolean NOT NULL,
+    day        date NOT NULL,        -- in UTC
+    messages   bigint NOT NULL,
+    urgent     bigint NOT NULL,
+    PRIMARY KEY (day, project_id, sandbox)
+);
 -- The dispatch queue without ids and recipients. Every gateway counts it for all projects, whose deliveries its login
 -- does not see; a view reads with the rights of its owner.
 CREATE VIEW dispatch_queue AS
 SELECT project_id, channel, delivery_class FROM deliveries WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL;
+
+-- The bytes of the stored attachments of each project, without content or names: every gateway compares all with their quota.
+CREATE VIEW attachment_bytes AS
+SELECT project_id, sum(octet_length(content))::bigint AS bytes FROM attachments GROUP BY project_id;
 
 -- Creates one partition, with the rights of the owner: the login of the router, which calls it, cannot create tables.
 -- Row-level security of a partition applies to statements that name it; only the owner may do that.

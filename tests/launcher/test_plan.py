@@ -14,6 +14,7 @@ from sluice_launcher.plan import (
     endpoints_of,
     environment,
     make_plan,
+    ops_ports,
     owner_environment,
     redact_password,
 )
@@ -84,18 +85,31 @@ def test_an_invalid_address_is_named(name, address, tmp_path):
 
 def test_a_port_in_use_is_named_with_its_setting_and_its_owner(taken_port):
     with pytest.raises(SluiceError) as refused:
-        choose_ports({"gateway": taken_port}, own=[], roles=["gateway"])
+        choose_ports({"router": taken_port}, own=[], roles=["router"])
 
     sentence = str(refused.value)
     assert f"port {taken_port}" in sentence
-    assert "SLUICE_GATEWAY_PORT" in sentence
+    assert "SLUICE_ROUTER_PORT" in sentence
     assert f"(pid {os.getpid()})" in sentence
 
 
 def test_a_port_of_zero_becomes_a_free_one(taken_port):
-    chosen = choose_ports({"gateway": 0, "router": 0}, own=[], roles=["gateway", "router"])
+    chosen = choose_ports({"gateway": 0, "gateway-ops": 0, "router": 0}, own=[], roles=["gateway", "router"])
 
-    assert len({*chosen.values(), 0, taken_port}) == 4
+    assert len({*chosen.values(), 0, taken_port}) == 5
+
+
+def test_finding_21_the_ops_endpoints_of_the_gateway_have_a_port_of_their_own(tmp_path):
+    any_port = dict.fromkeys(["SLUICE_GATEWAY_PORT", "SLUICE_GATEWAY_OPS_PORT", "SLUICE_ROUTER_PORT"], "0")
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **any_port})
+    plan = make_plan(settings, silent, services=[], roles=["gateway", "router"])
+
+    gateway, router = specs(plan)
+
+    assert ops_ports(plan) == {"gateway": plan.ports["gateway-ops"], "router": plan.ports["router"]}
+    assert gateway.environment["SLUICE_OPS_PORT"] == environment(plan)["SLUICE_GATEWAY_OPS_PORT"]
+    assert gateway.environment["SLUICE_PORT"] != gateway.environment["SLUICE_OPS_PORT"]
+    assert "SLUICE_OPS_PORT" not in router.environment
 
 
 def test_an_external_service_needs_no_program_and_no_port(tmp_path):

@@ -52,6 +52,10 @@ OTHERS = {
             "`0`",
             "`1`: PostgreSQL without fsync, servers without passwords; for tests only",
         ),
+        "SLUICE_ROLE_MEMORY_LIMIT": (
+            "`1024`",
+            "MiB of memory above which `sluice up` restarts a role; `0`: no limit",
+        ),
         "SLUICE_API_URL": ("the running gateway", "base URL of the gateway, for `sluice send`, `message` and `demo`"),
         "SLUICE_API_KEY": ("the demo's", "API key, for `sluice send`, `publish` and `message`"),
         "SLUICE_MAILBOX_HOST": ("`127.0.0.1`", "host of the mailbox, for the providers of `sluice demo`"),

@@ -11,7 +11,7 @@ from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_launcher import postgres
 from sluice_launcher.kafka import HEAP
 from sluice_launcher.plan import OWNER, Plan, environment, owner_environment
-from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICE_PORTS, SERVICES, ops_name, port_setting
 from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
@@ -69,14 +69,17 @@ def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
     assert service["command"] == ["python", "-m", role.module]
     assert service["environment"]["SLUICE_ROLE"] == role.name
     assert service["environment"]["SLUICE_PORT"] == str(role.port)
-    assert service["ports"] == [f"127.0.0.1:${{{port_setting(role.name)}:-{role.port}}}:{role.port}"]
+    ports = {role.name: role.port} | ({ops_name(role.name): role.ops_port} if role.ops_port else {})
+    assert service["ports"] == [f"127.0.0.1:${{{port_setting(name)}:-{port}}}:{port}" for name, port in ports.items()]
+    assert service["environment"].get("SLUICE_OPS_PORT") == (str(role.ops_port) if role.ops_port else None)
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
 def test_a_role_has_the_settings_of_the_launcher(role, tmp_path):
     variables = SERVICES_OF_COMPOSE[role.name]["environment"]
 
-    assert set(variables) == launcher_environment(tmp_path, role.login) | {"SLUICE_ROLE", "SLUICE_PORT"}
+    own = {"SLUICE_ROLE", "SLUICE_PORT", *(["SLUICE_OPS_PORT"] if role.ops_port else [])}
+    assert set(variables) == launcher_environment(tmp_path, role.login) | own
     assert variables.get("SLUICE_POSTGRES_DSN") == (role.login and dsn_of(role.login))
 
 
@@ -111,10 +114,35 @@ def test_no_password_has_a_default_and_the_script_creates_each(tmp_path):
     assert (tmp_path / ".env").read_text().splitlines() == lines
 
 
+@pytest.mark.parametrize("name", SERVICES_OF_COMPOSE)
+def test_finding_22_every_container_is_confined_and_bounded(name):
+    service = SERVICES_OF_COMPOSE[name]
+
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"]
+    assert "mem_limit" in service
+
+
+@pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
+def test_finding_22_a_role_has_no_capability_and_writes_nowhere_but_in_memory(role):
+    service = SERVICES_OF_COMPOSE[role.name]
+
+    assert service["read_only"] is True
+    assert "cap_add" not in service
+    assert [folder.partition(":")[0] for folder in service["tmpfs"]] == ["/tmp"]  # the image's data directory is in it
+
+
+def test_finding_22_the_mailbox_without_a_login_is_no_part_of_an_installation():
+    started = [name for name, service in SERVICES_OF_COMPOSE.items() if not service.get("profiles")]
+
+    assert set(SERVICES_OF_COMPOSE) - set(started) >= {"mailbox"}
+    assert {*SERVICES, *(role.name for role in ROLES)} <= set(started)
+
+
 def test_everything_is_published_on_this_machine_only():
     published = [port for service in SERVICES_OF_COMPOSE.values() for port in service.get("ports", [])]
 
-    assert len(published) == len(SERVICES) + len(ALL_ROLES)
+    assert len(published) == len(SERVICES) + len(ALL_ROLES) + sum(1 for role in ALL_ROLES if role.ops_port)
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 

@@ -80,7 +80,7 @@ class Gateway:
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
-        self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
+        self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
@@ -637,7 +637,6 @@ async def test_method_not_allowed_is_answered_in_the_envelope(gateway, method, p
         ("DELETE", "/v1/receipts/prv_x", "GET, HEAD, POST"),
         ("POST", "/openapi.json", "GET, HEAD"),
         ("POST", "/project.openapi.json", "GET, HEAD"),
-        ("POST", "/healthz", "GET, HEAD"),
         ("DELETE", "/errors", "GET, HEAD"),
     ],
 )
@@ -651,7 +650,7 @@ async def test_f15_a_405_names_the_methods_of_the_path(gateway, method, path, al
     "path",
     [
         *("/v1/messages/channel/", "/v1/messages/msg_x/", "/v1/messages/msg_x/cancel/", "/v1/receipts/prv_x/"),
-        *("/openapi.json/", "/healthz/", "/errors/", "/project.openapi.json/", "//v1/messages/channel"),
+        *("/openapi.json/", "/errors/", "/project.openapi.json/", "//v1/messages/channel"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -664,7 +663,7 @@ async def test_f14_a_slash_at_the_end_is_not_found_and_never_a_redirect(gateway,
     assert "evil" not in answer.text + str(answer.headers)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/errors", "/openapi.json", "/v1/messages/{id}", "/v1/messages/msg_x"])
+@pytest.mark.parametrize("path", ["/errors", "/openapi.json", "/v1/messages/{id}", "/v1/messages/msg_x"])
 async def test_u13_head_is_get_without_the_content(gateway, path):
     path = path.format(id=(await gateway.post()).json()["id"])
     whole = await gateway.ask("GET", path)
@@ -716,9 +715,13 @@ async def test_a_path_outside_v1_belongs_to_the_project_api(gateway, path):
     assert answer.json() == {"message": "Not found", "error": "Not Found", "statusCode": 404}
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/errors"])
-async def test_the_pages_of_no_api_need_no_key(gateway, path):
-    assert (await gateway.client.get(path)).status_code == 200
+async def test_the_page_about_errors_needs_no_key(gateway):
+    assert (await gateway.client.get("/errors")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_finding_21_the_public_port_serves_no_ops_endpoint(gateway, path):
+    assert (await gateway.client.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize(("path", "api"), [("/openapi.json", "v1"), ("/project.openapi.json", "project")])

@@ -296,7 +296,7 @@ class Installation:
     def _provider(self, endpoint, priority, credentials):
         host, port = self.simulator.address(endpoint)
         fields = {
-            "smtp": {"host": host, "port": port, "secure": False},
+            "smtp": {"host": host, "port": port, "secure": False, "requireTLS": False},
             "resend": {"apiKey": "re_1", "baseUrl": self.simulator.url(endpoint)},
             "twilio": {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": self.simulator.url(endpoint)},
         }[self.refusal.dialect]

@@ -15,6 +15,7 @@ TABLES = (
     "events",
     "receipts",
     "event_outbox",
+    "bus_disagreements",
     "idempotency_keys",
     "attachments",
     "sandbox_messages",

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from sluice.store import messages, partitions, projects, receipt_tokens, retention, sandbox
+from sluice.store import messages, partitions, project_usage, projects, receipt_tokens, retention, sandbox
+from sluice.store.project_usage import Usage
 from sluice.store.projects import ProjectScope
 from sluice.store.receipt_tokens import TokenUse
 from sluice.store.retention import RetentionLimits
-from tests.examples import PROVIDER, a_claim, a_message, a_transition
+from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition
 from tests.store.harness import SENT, StoreHarness, open_role_pools
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -48,7 +49,7 @@ async def weeks_of(store, table):
     return sorted(row["n"].rpartition("_")[2] for row in rows if row["n"].endswith(tuple("0123456789")))
 
 
-async def test_old_weeks_are_dropped_from_every_table(store):
+async def test_finding_16_old_weeks_are_dropped_from_every_table(store):
     await settled(store, OLD)
     recent = await settled(store, RECENT)
 
@@ -118,7 +119,7 @@ async def test_an_attachment_stays_for_as_long_as_a_message_may_wait(store):
     assert await messages.load_attachments(store.pool, message.project_id, ["scheduled"])
 
 
-async def test_captured_messages_have_a_limit_of_their_own(store):
+async def test_finding_16_captured_messages_have_a_limit_of_their_own(store):
     message = await settled(store, RECENT)
     for reference, age in (("old", 15 * DAY), ("new", 13 * DAY)):
         await sandbox.capture(
@@ -147,7 +148,7 @@ async def test_tokens_of_webhooks_are_deleted_when_no_signature_over_them_is_acc
     assert await store.pool.fetch("SELECT token FROM receipt_tokens") == [("new",)]
 
 
-async def test_contents_of_a_project_are_erased_before_their_messages(store):
+async def test_finding_16_contents_of_a_project_are_erased_before_their_messages(store):
     project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
     await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
     old = await settled(store, RECENT, project_id=project.id, metadata='{"secret": 1}')
@@ -198,6 +199,17 @@ async def test_the_weeks_are_listed_with_their_sizes(store):
     assert list(weeks) == sorted(weeks)
     assert weeks[f"{RECENT:%G}w{RECENT:%V}"].messages == 1
     assert all(week.size > 0 for week in weeks.values())
+
+
+async def test_the_usage_of_old_days_is_deleted(store):
+    scope = ProjectScope(PROJECT, False)
+    for age in (40, 30):
+        await project_usage.add(store.pool, (NOW - age * DAY).date(), {scope: Usage(1, 0)})
+
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert await project_usage.of_day(store.pool, (NOW - 40 * DAY).date()) == {}
+    assert await project_usage.of_day(store.pool, (NOW - 30 * DAY).date()) == {scope: Usage(1, 0)}
 
 
 async def test_a_drop_does_not_wait_for_a_long_transaction(store):

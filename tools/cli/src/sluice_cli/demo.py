@@ -97,7 +97,7 @@ async def _create_providers(connection: Any, cipher: Any, project_id: Any) -> No
     mailbox = settings.get("SLUICE_MAILBOX_HOST", MAILBOX_HOST), int(settings.get("SLUICE_MAILBOX_PORT", MAILBOX_PORT))
     for name, (host, port) in {"dead-smtp": ("127.0.0.1", 1), "mailbox-smtp": mailbox}.items():
         provider_id = uuid7()
-        credentials = {"host": host, "port": port, "secure": False}
+        credentials = {"host": host, "port": port, "secure": False, "requireTLS": False}
         await providers.create_provider(
             connection,
             provider_id,

@@ -85,6 +85,10 @@ def _format_report(report: Report) -> str:
             f"calls       {report.calls}, beyond the first {report.extra_calls}, duplicates {report.duplicates}"
         )
     lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
+    lines += [
+        f"  {one['id']}  refused {one['records']} records with another {one['field']}"
+        for one in report.bus_disagreements
+    ]
     if report.violations > len(report.faults):
         lines.append(f"  … and {report.violations - len(report.faults)} more")
     lines.append(f"{report.violations} violations" if report.violations else "every invariant holds")

@@ -12,7 +12,7 @@ from typing import Self
 from sluice.store.logins import with_login
 from sluice_launcher.control import NotRunning, SupervisorClient
 from sluice_launcher.launch import launch
-from sluice_launcher.plan import Plan, addresses, environment, make_plan
+from sluice_launcher.plan import HOST, Plan, addresses, environment, make_plan, ops_ports
 from sluice_launcher.postgres import SUPERUSER
 from sluice_launcher.roles import SERVICES, role
 from sluice_launcher.secret_files import password
@@ -56,6 +56,11 @@ class LocalStack:
     def addresses(self) -> dict[str, str]:
         """`postgres`, `redis`, `kafka` as their clients expect them; each role as a URL."""
         return addresses(self._started)
+
+    @property
+    def ops_addresses(self) -> dict[str, str]:
+        """The URL of the ops endpoints of each role that speaks HTTP."""
+        return {name: f"http://{HOST}:{port}" for name, port in ops_ports(self._started).items()}
 
     @property
     def environment(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from sluice.store.logins import LOGINS, OPERATOR, password_setting, with_login
 from sluice_launcher import kafka_jars, programs
 from sluice_launcher.ports import choose_ports
 from sluice_launcher.progress import Progress
-from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, ops_name, port_setting
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
 
@@ -48,6 +48,7 @@ class Plan:
     kafka_password: str | None = None
     kafka_controller_password: str | None = None
     kafka_producer_password: str | None = None
+    role_memory_limit: int | None = None  # bytes
 
     @property
     def run_dir(self) -> Path:
@@ -105,6 +106,7 @@ def make_plan(
         data_dir=settings.data_dir,
         key_file=settings.encryption_key_file,
         testing=settings.unsafe_fast_database,
+        role_memory_limit=settings.role_memory_limit,
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),
@@ -152,6 +154,12 @@ def addresses(plan: Plan) -> dict[str, str]:
     return services | {name: f"{_scheme(name)}://{HOST}:{plan.ports[name]}" for name in plan.roles}
 
 
+def ops_ports(plan: Plan) -> dict[str, int]:
+    """The port of the ops endpoints of each role that speaks HTTP: its own, or one beside it."""
+    names = [each.name for each in ALL_ROLES if each.name in plan.roles and each.probe == "http"]
+    return {name: plan.ports.get(ops_name(name), plan.ports[name]) for name in names}
+
+
 def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]:
     """The environment of a role, or of every command that works on the running system.
 
@@ -167,7 +175,7 @@ def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]
         **(_kafka_login(plan) if plan.is_managed("kafka") else {}),
         "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
-        **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
+        **{port_setting(name): str(plan.ports[name]) for name in _names_of_role_ports(plan)},
     }
 
 
@@ -175,6 +183,10 @@ def owner_environment(plan: Plan) -> dict[str, str]:
     """What only `sluice migrate` gets: the owner's address, and the passwords of the logins."""
     passwords = {password_setting(login.name): plan.postgres_passwords.get(login.name, "") for login in LOGINS}
     return {ADDRESS_SETTINGS["postgres"]: addresses(plan).get("postgres", ""), **passwords}
+
+
+def _names_of_role_ports(plan: Plan) -> list[str]:
+    return [name for role in plan.roles for name in (role, ops_name(role)) if name in plan.ports]
 
 
 def _kafka_login(plan: Plan) -> dict[str, str]:

@@ -44,6 +44,13 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 
 @_over_tcp
+async def http_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """``GET /livez`` is answered, whatever the answer: the event loop runs."""
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    return (await reader.readline()).startswith(b"HTTP/1.1 ")
+
+
+@_over_tcp
 async def smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """The greeting is 220."""
     greeting = await reader.readline()

@@ -12,17 +12,21 @@ SERVICE_PORTS = {"postgres": 15432, "redis": 16379, "kafka": 19092, "kafka-contr
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One process: `python -m module`, ready when its probe succeeds."""
+    """One process: `python -m module`, ready when its probe succeeds.
+
+    ``ops_port``: of the ops endpoints, for a role whose own port is reached from outside.
+    """
 
     name: str
     module: str
     port: int
     login: str | None  # its login in PostgreSQL; None: it has none
     probe: Literal["http", "smtp"] = "http"
+    ops_port: int | None = None
 
 
 ROLES = (
-    Role("gateway", "gateway", 8080, logins.GATEWAY.name),
+    Role("gateway", "gateway", 8080, logins.GATEWAY.name, ops_port=8090),
     Role("router", "router", 8081, logins.ROUTER.name),
     Role("email-worker", "email_worker", 8082, logins.WORKER.name),
     Role("sms-worker", "sms_worker", 8083, logins.WORKER.name),
@@ -49,6 +53,17 @@ ADDRESS_SETTINGS = {
 """The environment variable with the address of each service; of PostgreSQL, for the owner of the tables."""
 
 
+def ops_name(name: str) -> str:
+    """The name under which the port of a role's ops endpoints is chosen and set."""
+    return f"{name}-ops"
+
+
+def default_ports() -> dict[str, int]:
+    """Every port of an installation by name: services, roles, ops endpoints."""
+    ops = {ops_name(role.name): role.ops_port for role in ALL_ROLES if role.ops_port is not None}
+    return SERVICE_PORTS | {role.name: role.port for role in ALL_ROLES} | ops
+
+
 def port_setting(name: str) -> str:
-    """The environment variable that sets the port of a service or role."""
+    """The environment variable that sets a port of :func:`default_ports`."""
     return f"SLUICE_{name.upper().replace('-', '_')}_PORT"

@@ -7,7 +7,7 @@ from pathlib import Path
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice.store.logins import read_passwords
-from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES, default_ports, port_setting
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -27,6 +27,7 @@ class LauncherSettings:
     java: str | None = None
     maven_mirror: str | None = None
     unsafe_fast_database: bool = False
+    role_memory_limit: int | None = None  # bytes
 
 
 def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
@@ -47,6 +48,7 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
         unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),
+        role_memory_limit=_memory_limit(environment),
     )
 
 
@@ -68,8 +70,7 @@ def _directory(environment: Mapping[str, str], name: str) -> Path | None:
 
 
 def _ports(environment: Mapping[str, str]) -> dict[str, int]:
-    defaults = SERVICE_PORTS | {role.name: role.port for role in ALL_ROLES}
-    ports = {name: _port(environment, port_setting(name), default) for name, default in defaults.items()}
+    ports = {name: _port(environment, port_setting(name), default) for name, default in default_ports().items()}
     _refuse_one_port_twice(ports)
     return ports
 
@@ -87,6 +88,15 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not value.isdecimal() or int(value) > 65535:
         raise SluiceError(f"{name} is {value!r}: it must be a port number, or 0 for any free one")
     return int(value)
+
+
+def _memory_limit(environment: Mapping[str, str]) -> int | None:
+    value = environment.get("SLUICE_ROLE_MEMORY_LIMIT") or "1024"
+    if not value.isdecimal() or 0 < int(value) < 128:
+        raise SluiceError(
+            f"SLUICE_ROLE_MEMORY_LIMIT is {value!r}: it must be a number of MiB from 128, or 0 for no limit"
+        )
+    return (int(value) << 20) or None
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:

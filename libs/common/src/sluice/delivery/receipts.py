@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
+_MAX_AHEAD = timedelta(minutes=5)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReceiptSink:
@@ -113,11 +115,25 @@ def _entry(provider_id: UUID, receipt: DeliveryReceipt, payload: bytes, received
         provider_message_id=receipt.provider_message_id,
         receipt_id=receipt.receipt_id[:255],
         type=receipt.type,
-        occurred_at=receipt.occurred_at or received_at,
+        occurred_at=_plausible(receipt.occurred_at, delivery_id, received_at),
         reason=receipt.reason,
         detail=receipt.detail.replace("\x00", "")[:500],
         payload=(receipt.payload or payload)[:MAX_PAYLOAD].decode("utf-8", "replace").replace("\x00", ""),
     )
+
+
+def _plausible(occurred_at: datetime | None, delivery_id: UUID | None, received_at: datetime) -> datetime:
+    """The provider's time, not before the delivery was created and at most five minutes ahead.
+
+    Any time that a package can parse is compared in UTC, where it may lie outside of what Python can represent.
+    """
+    if occurred_at is None:
+        return received_at
+    try:
+        earliest = ids.created_at_of(delivery_id) if delivery_id else _EARLIEST
+        return min(max(occurred_at.astimezone(UTC), earliest), received_at + _MAX_AHEAD)
+    except OverflowError:
+        return received_at
 
 
 def _attempt(receipt: DeliveryReceipt) -> tuple[UUID, int] | tuple[None, None]:

@@ -90,6 +90,7 @@ def _attempt_transition(
 ) -> Transition:
     return Transition(
         delivery_id=task.delivery_id,
+        project_id=task.project_id,
         attempt=task.attempt,
         in_flight=True,
         type=type_,
@@ -233,7 +234,7 @@ def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> 
 def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
     """The delivery was not sent before its ``expires_at``."""
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
-    return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at))
+    return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at, expires=True))
 
 
 def _idle_transition(
@@ -244,9 +245,11 @@ def _idle_transition(
     *,
     due_at: datetime | None = None,
     next_round: bool = False,
+    expires: bool = False,
 ) -> Transition:
     return Transition(
         delivery_id=task.delivery_id,
+        project_id=task.project_id,
         attempt=task.attempt - 1,
         in_flight=False,
         type=type_,
@@ -254,6 +257,7 @@ def _idle_transition(
         detail=_truncate(reason),
         due_at=due_at,
         next_round=next_round,
+        expires=expires,
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
-from sluice.store import receipt_tokens
+from sluice.store import project_usage, receipt_tokens
 from sluice.store.db import Db, Pool
 from sluice.store.partitions import TABLES
 
@@ -100,6 +100,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         """,
         now - receipt_tokens.KEPT_FOR,
     )
+    await project_usage.delete_old(pool, now.date())
     deleted.erased_messages = await _erase_contents(pool, now=now)
     return deleted
 

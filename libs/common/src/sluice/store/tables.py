@@ -28,8 +28,7 @@ class Table:
     has_rows_without_project: bool = False
 
 
-# The gateway finds the project of a request by its key, and the provider of a receipt by its id.
-_BEFORE_THE_PROJECT_IS_KNOWN = frozenset({GATEWAY})
+_GATEWAY = frozenset({GATEWAY})
 _SETTLED_COLUMNS = (
     "state, attempt_count, last_event_sequence, retry_round, unknown_attempts, in_flight, provider_id, due_at,"
     " enqueued_at"
@@ -47,7 +46,7 @@ TABLES = (
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
         },
         project="id",
-        read_whole_by=_BEFORE_THE_PROJECT_IS_KNOWN,
+        read_whole_by=_GATEWAY,  # before it knows the project
     ),
     Table(
         "api_keys",
@@ -57,7 +56,7 @@ TABLES = (
             WORKER: "SELECT",
             OPERATOR: "SELECT, INSERT, UPDATE (is_active)",
         },
-        read_whole_by=_BEFORE_THE_PROJECT_IS_KNOWN,
+        read_whole_by=_GATEWAY,  # before it knows the project
     ),
     Table(
         "providers",
@@ -67,7 +66,7 @@ TABLES = (
             WORKER: "SELECT",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
         },
-        read_whole_by=_BEFORE_THE_PROJECT_IS_KNOWN,
+        read_whole_by=_GATEWAY,  # before it knows the project
     ),
     # The router has no privilege on contents: retention erases them through a function.
     Table("messages", {GATEWAY: "SELECT, INSERT", WORKER: "SELECT", OPERATOR: "SELECT"}),
@@ -131,7 +130,27 @@ TABLES = (
         "sandbox_messages",
         {ROUTER: "SELECT (reference, captured_at), DELETE", WORKER: "INSERT", OPERATOR: "SELECT, DELETE"},
     ),
-    Table("dispatch_queue", {GATEWAY: "SELECT", ROUTER: "SELECT"}, project=None),  # a view, for counts of all projects
+    # Views, for counts of all projects.
+    Table("dispatch_queue", {GATEWAY: "SELECT", ROUTER: "SELECT"}, project=None),
+    Table("attachment_bytes", {GATEWAY: "SELECT"}, project=None),
+    Table(
+        "project_usage",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (messages, urgent)",
+            ROUTER: "SELECT (day), DELETE",
+            OPERATOR: "SELECT, DELETE",
+        },
+        read_whole_by=_GATEWAY,  # it compares every project with its quota
+    ),
+    Table(
+        "bus_disagreements",
+        {
+            ROUTER: "SELECT, INSERT, UPDATE (count, last_seen_at), DELETE",
+            WORKER: "SELECT, INSERT, UPDATE (count, last_seen_at), DELETE",
+            OPERATOR: "SELECT",
+        },
+        project=None,  # ids of deliveries only
+    ),
     Table(
         "users",
         {GATEWAY: "SELECT, INSERT, UPDATE (password_hash, name)", OPERATOR: "SELECT, INSERT"},

@@ -132,6 +132,10 @@ class ReceiptEndpoint:
             raise NotFound("there is nothing at this path") from None
         if account.package.parse_webhook is None:
             raise NotFound("there is nothing at this path")
+        if account.package.signs_url and self._public_url is None:
+            # The Host header is the caller's: a signature made for any address would be valid here.
+            log.error("receipt_refused", provider=str(row.id), error="SLUICE_PUBLIC_URL is not set")
+            raise Unavailable("this installation has no public URL, which the signature covers: set SLUICE_PUBLIC_URL")
         fetched: dict[str, bytes] = {}
         cacheable: set[str] = set()
         try:
