@@ -133,9 +133,9 @@ def packages(monkeypatch):
 
 @pytest.fixture
 async def endpoint(store, bus, packages):
-    outbox = OutboxPublisher(store.pool, bus)
+    outbox = OutboxPublisher(store.gateway, bus)
     receipts = ReceiptEndpoint(
-        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))

@@ -269,10 +269,10 @@ class Installation:
         config = StubConfig(self.first, self.second)
         limits = TransportSettings(smtp_ehlo_name="test.example")
         transports = await self._stack.enter_async_context(open_transports(limits=limits))
-        settlements = await self._stack.enter_async_context(SettlementWriter(self.store.pool, self.bus).running())
+        settlements = await self._stack.enter_async_context(SettlementWriter(self.store.worker, self.bus).running())
         policy = WorkerPolicy(provider_queue_timeout=0.3)
         worker = Worker(
-            db=self.store.pool,
+            db=self.store.worker,
             config=config,
             cipher=CIPHER,
             transports=transports,
@@ -384,7 +384,7 @@ async def make_installation(store, certificate, tmp_path):  # noqa: F811
 
         yield make
     report = await verify(
-        store.pool,
+        store.operator,
         now=utc_now(),
         at_rest=True,
         grace=seconds(60),

@@ -60,7 +60,7 @@ class Harness:
 
 @asynccontextmanager
 async def open_link(store, bus, dsn, settings):
-    async with open_smpp_link(settings, dsn, store.pool, bus) as link:
+    async with open_smpp_link(settings, dsn, store.worker, bus) as link:
         yield link
 
 
