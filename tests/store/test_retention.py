@@ -34,7 +34,8 @@ async def settled(store, when, **changes):
     await store.accept(message)
     delivery_id = message.deliveries[0].id
     await store.claim(a_claim(delivery_id, project_id=message.project_id), at=when)
-    await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=when))
+    ended = a_transition(delivery_id, SENT, project_id=message.project_id, outcome="accepted", occurred_at=when)
+    await store.transition(ended)
     return message
 
 
