@@ -3,7 +3,8 @@
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import get_args
+from copy import deepcopy
+from typing import Any, get_args
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -14,7 +15,8 @@ from sluice.providers.contract import AnyPackage
 # Fields that are an alternative to others of the same model: both at once are refused.
 ALTERNATIVES: Mapping[str, frozenset[str]] = {"provider-fcm": frozenset({"serviceAccount"})}
 # Fields without which a secret of the model is refused.
-COMPANIONS: Mapping[str, Mapping[str, str]] = {
+COMPANIONS: Mapping[str, Mapping[str, Any]] = {
+    "provider-smtp": {"auth": {"user": "shop"}},
     "provider-twilio": {"apiKeySid": "SK" + "0" * 32},
     "provider-twilio-whatsapp": {"apiKeySid": "SK" + "0" * 32},
 }
@@ -48,14 +50,16 @@ class Canaries:
 
     def __call__(self, name: str) -> str:
         """The value of a field, always the same one."""
-        return self.values.setdefault(name, f"canary-{uuid4().hex}")
+        return self.values.setdefault(name, f"canary00{uuid4().hex}")
 
-    def complete(self, package: AnyPackage, credentials: Mapping[str, object]) -> dict[str, object]:
+    def complete(self, package: AnyPackage, credentials: Mapping[str, Any]) -> dict[str, Any]:
         """These credentials with a value in every secret field of the package that they leave empty."""
-        found = {**COMPANIONS.get(package.name, {}), **credentials}
+        found = deepcopy({**COMPANIONS.get(package.name, {}), **credentials})
         for path in secret_fields(package.credentials):
-            if path not in ALTERNATIVES.get(package.name, ()) and "." not in path and path not in found:
-                found[path] = self(f"{package.name}.{path}")
+            block, _, name = path.rpartition(".")
+            owner = found if not block else found.setdefault(block, {})
+            if path not in ALTERNATIVES.get(package.name, ()):
+                owner.setdefault(name, self(f"{package.name}.{path}"))
         return found
 
     def search(self, content: bytes) -> list[str]:
@@ -75,7 +79,7 @@ def _forms(value: str) -> Iterator[bytes]:
     yield "".join(f"%{octet:02x}" for octet in raw).encode()
     yield "".join(f"%{octet:02X}" for octet in raw).encode()
     for offset in range(3):
-        # The characters that depend on the octets around the value are left out.
+        # Without the characters that depend on the octets around the value.
         text = base64.b64encode(b"\0" * offset + raw)
         whole = text[(offset * 8 + 5) // 6 : (offset + len(raw)) * 8 // 6]
         yield whole

@@ -86,10 +86,10 @@ async def test_a_message_fails_over_and_its_receipts_deliver_it(testbed, proven,
     assert taken == ["working"]
 
 
-@pytest.mark.parametrize("name", [a_case(name) for name in REAL if ACCOUNTS[name].delivers])
-async def test_a_bounce_that_is_reported_later_ends_the_message_bounced(testbed, proven, name):
+@pytest.mark.parametrize("name", [a_case(name) for name in REAL if ACCOUNTS[name].bounces])
+async def test_a_receipt_of_an_undeliverable_message_ends_it(testbed, proven, name):
     async with both_accounts(testbed, name, bounce=True):
-        message = await ended(testbed, await testbed.send(**request_of(name)), "BOUNCED")
+        message = await ended(testbed, await testbed.send(**request_of(name)), ACCOUNTS[name].bounces)
 
     assert steps(message)[:4] == FAILED_OVER
 

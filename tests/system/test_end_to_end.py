@@ -198,7 +198,7 @@ def sluice(system, *words):
     """The command line, with the addresses of the running system."""
     return subprocess.run(
         [sys.executable, "-m", "sluice_cli.main", *words],
-        env={**os.environ, **system.environment},
+        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
         capture_output=True,
         text=True,
         check=False,
@@ -206,7 +206,7 @@ def sluice(system, *words):
 
 
 async def test_the_demo_of_all_packages_shows_each_of_them_arrive(system):
-    done = await asyncio.to_thread(run_sluice, system, "demo", "--all", "--json")
+    done = await asyncio.to_thread(sluice, system, "demo", "--all", "--json")
 
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["package"]: row for row in json.loads(done.stdout)}
@@ -215,14 +215,3 @@ async def test_the_demo_of_all_packages_shows_each_of_them_arrive(system):
     assert rows.keys() == {name for name, package in PACKAGES.items() if len(package.channels) < len(Channel)}
     assert rows["provider-resend"]["path"] == "broken attempt_failed, working sent"
     assert rows["provider-resend"]["state"] == "DELIVERED"
-
-
-def run_sluice(system, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "sluice_cli.main", *words],
-        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )

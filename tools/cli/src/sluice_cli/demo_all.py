@@ -30,7 +30,7 @@ _CAPTURED_AS = "captured: the installation has no SMS link"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of the message of one package. ``arrived`` is None for a package that was left out."""
+    """What became of the message of one package. ``arrived`` is None for a package without a message."""
 
     package: str
     channel: str
@@ -80,7 +80,7 @@ async def _run() -> list[Row]:
         sent = await _send_all(simulator, used, accounts["provider-twilio"], url)
         rows = list(await asyncio.gather(*map(_outcome, sent)))
     if linked:
-        rows.append(Row(_LINK, "sms", None, "left out: the installation's SMS link is a real one"))
+        rows.append(Row(_LINK, "sms", None, "not sent: the SMS link of this installation is not the simulator"))
     return rows
 
 

@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from secrets import token_urlsafe
+from secrets import token_hex
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -18,7 +18,7 @@ from sluice_simulator.registry import DIALECTS
 from sluice_simulator.scenario import Receipts, Webhook
 
 SecretNamed = Callable[[str], str]
-"""The value of a credential field, by ``package.field``: a text of 16 to 100 characters ``A-Z a-z 0-9 _ -``."""
+"""The value of a credential field, by ``package.field``: 16 to 100 ASCII letters and digits, a multiple of four: valid base64."""
 
 _TOPIC = "arn:aws:sns:eu-west-1:123456789012:sluice-receipts"
 _SID = "AC" + "0" * 32
@@ -41,7 +41,8 @@ class Account:
     """An account of a package, and the request of a message through it.
 
     ``webhook_secret`` signs the receipts of providers whose dashboard holds it. ``delivers``: the receipts of the
-    simulator move the message to ``DELIVERED``; else it ends ``SENT``.
+    simulator move the message to ``DELIVERED``; else it ends ``SENT``. ``bounces``: the state after a receipt of an
+    undeliverable message, empty for a provider without one.
     """
 
     package: str
@@ -50,6 +51,7 @@ class Account:
     credentials: Mapping[str, Any] = field(default_factory=dict)
     webhook_secret: str = ""
     delivers: bool = True
+    bounces: str = "BOUNCED"
 
     @property
     def channel(self) -> Channel:
@@ -86,7 +88,7 @@ def receipt_plan(*, bounce: bool = False) -> Receipts:
     return Receipts(kinds=("bounced",) if bounce else ("delivered", "read"), delay=0.5)
 
 
-def every_account(secret: SecretNamed = lambda _: token_urlsafe(24)) -> Mapping[str, Account]:
+def every_account(secret: SecretNamed = lambda _: token_hex(16)) -> Mapping[str, Account]:
     """One account of every package that has a dialect, by package; ``secret`` supplies the secret fields."""
     made = (*_email(secret), *_sms(secret), *_whatsapp(secret), *_chat(secret), _fcm(secret))
     return {account.package: account for account in made}
@@ -97,11 +99,10 @@ def _email(secret: SecretNamed) -> tuple[Account, ...]:
     private, public = _p256_pair()
     svix = f"whsec_{secret('provider-resend.webhookSecret')}"
     mailgun = secret("provider-mailgun.webhookSigningKey")
-    login = {"user": "shop", "pass": secret("provider-smtp.auth.pass")}
     aws = {"accessKeyId": "AKIDEXAMPLE", "region": "eu-west-1", "topicArns": [_TOPIC]}
     keys = {name: secret(f"provider-ses.{name}") for name in ("secretAccessKey", "sessionToken")}
     return (
-        Account("provider-smtp", "smtp", request, {"secure": False, "auth": login}, delivers=False),
+        Account("provider-smtp", "smtp", request, {"secure": False}, delivers=False, bounces=""),
         Account(
             *("provider-resend", "resend", request),
             {"apiKey": f"re_{secret('provider-resend.apiKey')}", "webhookSecret": svix},
@@ -153,7 +154,7 @@ def _sms(secret: SecretNamed) -> tuple[Account, ...]:
             {**sns, "accessKeyId": "AKIDEXAMPLE", "region": "eu-west-1", "senderId": "ACME"},
             sns["webhookToken"],
         ),
-        Account("provider-messagepipe", "smpp", request),
+        Account("provider-messagepipe", "smpp", request, bounces="FAILED"),
     )
 
 
@@ -166,8 +167,9 @@ def _whatsapp(secret: SecretNamed) -> tuple[Account, ...]:
             *("provider-meta-cloud", "meta-cloud", request),
             {**meta, "phoneNumberId": "106540352242922"},
             meta["appSecret"],
+            bounces="FAILED",
         ),
-        Account("provider-360dialog", "360dialog", request, dialog, dialog["webhookToken"]),
+        Account("provider-360dialog", "360dialog", request, dialog, dialog["webhookToken"], bounces="FAILED"),
         Account(
             *("provider-twilio-whatsapp", "twilio-whatsapp", request),
             {
@@ -176,6 +178,7 @@ def _whatsapp(secret: SecretNamed) -> tuple[Account, ...]:
                 "from": "+15550001111",
                 "templates": {"order_update:en_US": "HX" + "a" * 32},
             },
+            bounces="FAILED",
         ),
     )
 
@@ -190,11 +193,13 @@ def _chat(secret: SecretNamed) -> tuple[Account, ...]:
             {"botToken": f"42:{secret('provider-telegram.botToken')}", "secretToken": telegram},
             telegram,
             delivers=False,
+            bounces="",
         ),
         Account(
             *("provider-signal", "signal", {"channel": "signal", "to": ["+4915550000002"], "text": text}),
             {**signal, "number": "+4915550000001", "basicAuthUser": "sluice"},
             signal["webhookToken"],
+            bounces="",
         ),
     )
 
@@ -213,7 +218,7 @@ def _fcm(secret: SecretNamed) -> Account:
         "privateKey": f"{secret('provider-fcm.privateKey')}\n{_rsa_key()}",
         "privateKeyId": "k1",
     }
-    return Account("provider-fcm", "fcm", request, credentials, delivers=False)
+    return Account("provider-fcm", "fcm", request, credentials, delivers=False, bounces="")
 
 
 @cache

@@ -87,9 +87,7 @@ def classify(response: httpx.Response) -> Outcome:
 EVENT_TYPES: Mapping[str, EventType] = {"delivered": EventType.DELIVERED, "undelivered": EventType.BOUNCED}
 
 
-def parse_webhook(
-    request: WebhookRequest, credentials: AcmeCredentials, _fetched: Mapping[str, bytes]
-) -> WebhookReply:
+def parse_webhook(request: WebhookRequest, credentials: AcmeCredentials, _fetched: Mapping[str, bytes]) -> WebhookReply:
     """One receipt, signed over the raw body."""
     verify_hmac_sha256(request.body, credentials.webhook_secret, request.headers.get("x-acme-signature", ""))
     body = json_object(request.body)
