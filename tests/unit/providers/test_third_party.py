@@ -49,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the template as it is installed: its module and its metadata, outside of our environment."""
     target = tmp_path_factory.mktemp("site")
     uv = Path(sys.executable).with_name("uv")
-    command = [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--target", target, TEMPLATE]
+    command = [str(uv), "pip", "install", "--quiet", "--offline", "--no-deps", "--target", str(target), str(TEMPLATE)]
     subprocess.run(command, check=True, timeout=50)
     return target
 

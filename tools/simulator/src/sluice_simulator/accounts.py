@@ -18,7 +18,7 @@ from sluice_simulator.registry import DIALECTS
 from sluice_simulator.scenario import Receipts, Webhook
 
 SecretNamed = Callable[[str], str]
-"""The value of a credential field, by ``package.field``: 16 to 100 ASCII letters and digits, a multiple of four: valid base64."""
+"""The value of a field, by ``package.field``: 16 to 100 ASCII letters and digits, a multiple of four, as base64 has."""
 
 _TOPIC = "arn:aws:sns:eu-west-1:123456789012:sluice-receipts"
 _SID = "AC" + "0" * 32
