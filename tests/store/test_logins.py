@@ -77,7 +77,7 @@ async def test_every_table_with_a_project_has_forced_row_level_security_and_a_po
 
 
 @pytest.mark.parametrize("table", OWN_TABLES)
-async def test_a_statement_without_a_condition_sees_nothing_of_another_project(store, table):
+async def test_finding_12_a_statement_without_a_condition_sees_nothing_of_another_project(store, table):
     query = f"SELECT count(project_id) FROM {table}"
     await referenced_rows(store)
     await store.pool.execute(await an_insertion(store, table, "x"))
@@ -185,7 +185,7 @@ async def test_one_batch_inserts_messages_of_several_projects(store):
 # -- privileges ----------------------------------------------------------------------------------------------------
 
 
-async def test_no_login_is_powerful_or_a_member_of_a_role(store):
+async def test_finding_12_no_login_is_powerful_or_a_member_of_a_role(store):
     rows = await store.pool.fetch(
         """
         SELECT rolname FROM pg_roles r
