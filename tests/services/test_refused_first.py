@@ -30,6 +30,7 @@ from sluice_cli.verification import verify
 from sluice_simulator import Behaviour, EndpointScenario, Rule, Scenario, Simulator
 from sluice_simulator.smtp_server import SmtpSettings
 from tests.examples import a_message, a_provider, a_task, an_email, seconds
+from tests.loopback import LOOPBACK_NETWORKS
 from tests.polling import wait_until
 from tests.services.fakes import FakePublisher, FakeRecord
 from tests.services.test_worker import CIPHER, StubConfig
@@ -265,7 +266,7 @@ class Installation:
         self.refuse(refusal.rule)
         self.first, self.second = self._provider("first", 1, refusal.credentials), self._provider("second", 2, {})
         config = StubConfig(self.first, self.second)
-        limits = TransportSettings(smtp_ehlo_name="test.example")
+        limits = TransportSettings(outgoing_allow=LOOPBACK_NETWORKS, smtp_ehlo_name="test.example")
         transports = await self._stack.enter_async_context(open_transports(limits=limits))
         settlements = await self._stack.enter_async_context(SettlementWriter(self.store.pool, self.bus).running())
         policy = WorkerPolicy(provider_queue_timeout=0.3)

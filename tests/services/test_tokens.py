@@ -32,6 +32,7 @@ from sluice.runtime.clock import utc_now
 from sluice.transports.opening import open_transports
 from sluice_simulator.dialect import FakeRequest, FakeResponse, json_response
 from sluice_simulator.http_server import HttpConnection, listen_http
+from tests.loopback import LOCAL
 from tests.unit.providers.examples import an_sms, outbound
 
 LIFETIME = timedelta(hours=1)
@@ -132,7 +133,7 @@ def provider() -> FakeProvider:
 async def client(provider: FakeProvider) -> AsyncIterator[Client]:
     listener = await listen_http(provider.handle, "127.0.0.1", 0)
     fields = {"secret": "s3cr3t-value", "base_url": f"http://127.0.0.1:{listener.port}"}
-    async with open_transports() as transports:
+    async with open_transports(limits=LOCAL) as transports:
         account = Account(UUID(int=1), 1, PACKAGE, FakeCredentials.model_validate(fields))
         yield Client(TokenCache(transports), account)
     await listener.close()

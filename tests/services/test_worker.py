@@ -41,6 +41,7 @@ from tests.examples import (
     an_assignment,
     seconds,
 )
+from tests.loopback import LOOPBACK_NETWORKS
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeTransport
 
@@ -150,7 +151,7 @@ async def a_worker(harness, http=None, elsewhere=lambda package: False, links=No
             },
             publisher=harness.bus,
             settlements=settlements,
-            policy=WorkerPolicy(**policy),
+            policy=WorkerPolicy(**{"outgoing_allow": LOOPBACK_NETWORKS} | policy),
             elsewhere=elsewhere,
             links=links,
         )
