@@ -23,6 +23,7 @@ from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotS
 from sluice.transports.settings import TransportSettings
 from sluice.transports.smtp import open_smtp
 from tests.loopback import LOCAL, LOOPBACK
+from tests.unit.providers.examples import an_email, outbound
 
 _REFUSED = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.255 127.0.0.1 127.255.255.254
@@ -41,6 +42,7 @@ _PUBLIC = """
 REFUSED, PUBLIC = _REFUSED.split(), _PUBLIC.split()
 # Each of them is 127.0.0.1 or ::1 for the resolver of the operating system.
 SPELLINGS = ["127.0.0.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "localhost", "①②⑦.0.0.1"]
+NOT_IN_A_URL = ["0177.0.0.1", "①②⑦.0.0.1"]
 
 
 @pytest.mark.parametrize("address", REFUSED)
@@ -93,7 +95,13 @@ async def test_the_listener_sees_a_connection_that_is_allowed() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("host", SPELLINGS)
+@pytest.mark.parametrize("host", NOT_IN_A_URL)
+def test_no_request_can_be_built_for_some_spellings(host: str) -> None:
+    with pytest.raises(httpx.InvalidURL):
+        httpx.Request("POST", f"http://{host}/", content=b"")
+
+
+@pytest.mark.parametrize("host", [each for each in SPELLINGS if each not in NOT_IN_A_URL])
 async def test_http_does_not_connect_to_loopback_however_it_is_spelt(host: str) -> None:
     async with listener() as (port, seen), open_http() as http:
         with pytest.raises(NotSentError, match=r"SLUICE_OUTGOING_ALLOW|the address is not valid"):
@@ -185,7 +193,7 @@ async def test_smtp_connects_where_it_is_allowed() -> None:
 
 async def test_a_forbidden_host_suspends_the_account_and_lets_another_provider_send() -> None:
     credentials = SmtpCredentials(host="127.0.0.1", port=25)
-    message = an_email()
+    message = outbound(an_email())
     async with open_transports() as transports:
         outcome = await call_provider(SMTP, message, credentials, transports, deadline=5)
     assert isinstance(outcome, AuthFailed)
