@@ -1,6 +1,6 @@
 """The addresses that Sluice connects to on behalf of a project: public ones, and those that the operator allows.
 
-Whoever configures a provider or a webhook chooses the host. The decision is therefore made on the address that is
+A project chooses the hosts of its providers and webhooks. The decision is therefore made on the address that is
 dialled, after the name was resolved: neither a spelling of the address nor a second answer of the name server matters.
 ``ipaddress``'s ``is_global`` is not used: it is true for NAT64, multicast and some internal services of clouds.
 """
