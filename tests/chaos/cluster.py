@@ -169,7 +169,7 @@ def replica_of(cluster: Cluster, name: str, port: int, called: str, ops_port: in
 def _environment(cluster: Cluster, name: str, port: int, ops_port: int) -> dict[str, str]:
     return {
         **os.environ,
-        **cluster.stack.environment,
+        **cluster.stack.environment_of(name),
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
         "SLUICE_OPS_PORT": str(ops_port),

@@ -1,7 +1,7 @@
-"""A process that attacks: ``python -m tests.security.attacker NAME``, the target as JSON on stdin.
+"""The process that attacks: a line ``{"attack": NAME, "target": {…}}`` on stdin for each attack.
 
-In a process of its own, so that its work does not delay the tenant whose requests are measured. It prints one JSON
-object: how often the gateway gave which status.
+In a process of its own, so that its work does not delay the tenant whose requests are measured. It answers each line
+with one JSON object: how often the gateway gave which status.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ async def _attack(name: str, target: Target) -> None:
 
 
 def main() -> None:
+    """Run the attacks until stdin ends."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    target = Target(**json.loads(sys.stdin.read()))
-    asyncio.run(_attack(sys.argv[1], target))
-    print(json.dumps(target.answers))
+    for line in sys.stdin:
+        order = json.loads(line)
+        target = Target(**order["target"])
+        asyncio.run(_attack(order["attack"], target))
+        print(json.dumps(target.answers), flush=True)
 
 
 if __name__ == "__main__":

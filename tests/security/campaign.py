@@ -31,7 +31,7 @@ from tests.security.peers import Target
 from tests.system.testbed import Testbed, a_testbed, smtp_at
 
 RATE = 20.0  # requests of the other tenant per second
-ANSWER_WITHIN = 10.0  # seconds; a request that has no answer then counts as lost
+ANSWER_WITHIN = 10.0  # seconds; a request that has no answer then counts as unanswered
 MAX_RSS_MB = 300
 MAX_P99_RATIO = 5.0
 RECOVERED_WITHIN = 10.0  # seconds
@@ -128,12 +128,51 @@ class Tenant:
             await asyncio.sleep(0.2)
 
 
+class Attacker:
+    """The attacking process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator[Attacker]:
+        """The process runs until the block ends."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.security.attacker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield cls(process)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+    async def attack(self, name: str, target: Target) -> dict[str, int]:
+        """Run an attack; returns how often the gateway gave which status.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"attack": name, "target": asdict(target)}).encode() + b"\n")
+        async with asyncio.timeout(target.seconds + 60):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the attacker ended during {name}")
+        answers: dict[str, int] = json.loads(line)
+        return answers
+
+
 class Campaign:
     """The attacks against one running system."""
 
-    def __init__(self, testbed: Testbed, tenant: Tenant, target: Target, gateway_pid: int) -> None:
-        self._testbed = testbed
+    def __init__(self, tenant: Tenant, attacker: Attacker, target: Target, gateway_pid: int) -> None:
         self._tenant = tenant
+        self._attacker = attacker
         self._target = target
         self._gateway = psutil.Process(gateway_pid)
         self.phases: list[Phase] = []
@@ -155,21 +194,7 @@ class Campaign:
 
     async def _attack(self, name: str) -> Phase:
         async with self._tenant.sending(name) as phase, self._watching_memory(phase):
-            attacker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.security.attacker", name),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            try:
-                target = json.dumps(asdict(self._target)).encode()
-                async with asyncio.timeout(self._target.seconds + 30):
-                    output, _ = await attacker.communicate(target)
-            finally:
-                with suppress(ProcessLookupError):
-                    attacker.kill()
-        if attacker.returncode != 0:
-            raise RuntimeError(f"the attacker of {name} ended with {attacker.returncode}")
-        phase.attacker = json.loads(output)
+            phase.attacker = await self._attacker.attack(name, self._target)
         phase.recovery_seconds = await self._tenant.normal_after(max(0.05, 2 * self.quiet.p99))
         return phase
 
@@ -219,7 +244,8 @@ class Campaign:
             "other_tenant_p99_ratio": max(round(phase.p99 / self.quiet.p99, 1) for phase in phases),
             "other_tenant_quiet_p99_ms": round(1_000 * self.quiet.p99, 1),
             "other_tenant_requests": sum(len(phase.latencies) for phase in phases),
-            "other_tenant_lost": lost + sum(phase.unanswered for phase in phases),
+            "other_tenant_lost": lost,
+            "other_tenant_unanswered": sum(phase.unanswered for phase in phases),
             "other_tenant_5xx": sum(phase.answers_5xx for phase in phases),
             "other_tenant_refused": sum(phase.refused for phase in phases),
             "gateway_rss_mb": max(phase.rss_mb for phase in phases),
@@ -228,9 +254,16 @@ class Campaign:
 
 
 async def run(
-    system: Any, *, seconds: float, names: Sequence[str] = (), progress: Callable[[str], None]
+    system: Any,
+    *,
+    seconds: float,
+    names: Sequence[str] = (),
+    answer_within: float = ANSWER_WITHIN,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run the named attacks, all by default, each for ``seconds``, against a running system.
+
+    ``answer_within``: seconds that the other tenant waits for an answer.
 
     Raises:
         RuntimeError: an attacker failed, or the gateway ended.
@@ -241,8 +274,11 @@ async def run(
         pid = await asyncio.to_thread(system.control.pid, "gateway")
         limits = httpx.Limits(max_connections=200)
         address = system.addresses["gateway"]
-        async with httpx.AsyncClient(base_url=address, timeout=ANSWER_WITHIN, trust_env=False, limits=limits) as api:
-            campaign = Campaign(testbed, Tenant(testbed, api), target, pid)
+        async with (
+            httpx.AsyncClient(base_url=address, timeout=answer_within, trust_env=False, limits=limits) as api,
+            Attacker.running() as attacker,
+        ):
+            campaign = Campaign(Tenant(testbed, api), attacker, target, pid)
             figures = await campaign.run(names or list(ATTACKS), progress)
         if await asyncio.to_thread(system.control.pid, "gateway") != pid:
             raise RuntimeError("the gateway ended during an attack and was restarted")

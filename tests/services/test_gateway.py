@@ -34,7 +34,9 @@ from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
 from sluice.store.record_signatures import sign_record
+from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
 from tests.loopback import LOOPBACK
 from tests.polling import wait_until
@@ -66,8 +68,8 @@ def an_accounts(pool, config, authenticator):
 class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
-    def __init__(self, pool, config, bus, max_body=MAX_BODY):
-        self.pool, self.config, self.bus = pool, config, bus
+    def __init__(self, owner_pool, pool, config, bus, max_body=MAX_BODY):
+        self.pool, self.config, self.bus = owner_pool, config, bus
         self.ingest = MessageIngest(
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
@@ -123,10 +125,10 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(pool, store_database, bus, monkeypatch):
+async def gateway(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
-    async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus)
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        gateway = Gateway(pool, role_pools.gateway, config, bus)
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
@@ -392,12 +394,12 @@ async def test_f17_a_large_message_may_wait_longer_for_the_database_than_a_small
     assert (await large).status_code == 201
 
 
-async def test_f17_a_request_of_nearly_the_stated_limit_is_stored(pool, store_database, bus, monkeypatch):
+async def test_f17_a_request_of_nearly_the_stated_limit_is_stored(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
     content = os.urandom(19_000_000)
     body = as_json(a_body(attachments=[{"filename": "a.bin", "content": base64.b64encode(content).decode()}]))
     async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus, max_body=26_214_400)
+        gateway = Gateway(pool, role_pools.gateway, config, bus, max_body=26_214_400)
         gateway.key = await gateway.new_project()
         async with gateway.authenticator.running(), gateway.ingest.running(), gateway.client:
             answer = await gateway.post(body)

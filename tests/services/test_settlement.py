@@ -13,7 +13,7 @@ from tests.examples import a_message, a_task, seconds
 
 @pytest.fixture
 async def settlements(store, bus):
-    async with SettlementWriter(store.pool, bus).running() as settlements:
+    async with SettlementWriter(store.router, bus).running() as settlements:
         yield settlements
 
 

@@ -14,7 +14,7 @@ def an_expiry(delivery_id, type_=EventType.EXPIRED, **changes):
 
 
 async def named(store):
-    return [(one.delivery_id, one.field, one.records) for one in await disagreements.newest(store.pool)]
+    return [(one.delivery_id, one.field, one.records) for one in await disagreements.newest(store.operator)]
 
 
 async def test_finding_8_a_live_message_is_not_claimed_for_the_sandbox(store):
@@ -78,8 +78,8 @@ async def test_repeats_and_lost_races_disagree_with_nothing(store):
 
 async def test_old_disagreements_are_forgotten(store):
     old, new = await store.a_delivery(), await store.a_delivery()
-    await deliveries.claim(store.pool, [a_claim(old, sandbox=True)], now=NOON, lease=LEASE)
-    await deliveries.claim(store.pool, [a_claim(new, sandbox=True)], now=NOON + seconds(31 * 86_400), lease=LEASE)
+    await deliveries.claim(store.worker, [a_claim(old, sandbox=True)], now=NOON, lease=LEASE)
+    await deliveries.claim(store.worker, [a_claim(new, sandbox=True)], now=NOON + seconds(31 * 86_400), lease=LEASE)
 
     # The second claim also found the delivery expired; what it says of the sandbox counts all the same.
     assert await named(store) == [(new, "sandbox", 1)]
@@ -90,7 +90,7 @@ async def test_finding_8_verify_names_them_and_counts_no_violation(store):
     await store.claim(a_claim(delivery_id, sandbox=True))
 
     report = await verify(
-        store.pool, now=NOON, at_rest=False, grace=seconds(60), call_logs=[], progress=lambda _line: None
+        store.operator, now=NOON, at_rest=False, grace=seconds(60), call_logs=[], progress=lambda _line: None
     )
 
     [named_by_verify] = report.as_json()["bus_disagreements"]

@@ -29,7 +29,8 @@ def a_receipt(delivery_id, kind=DELIVERED, **changes):
 
 
 async def apply(store, *entries):
-    return await receipts.apply(store.pool, entries, now=after(6), outbox_retry_after=seconds(10))
+    async with store.rows_of() as db:
+        return await receipts.apply(db, entries, now=after(6), outbox_retry_after=seconds(10))
 
 
 async def a_sent_delivery(store):

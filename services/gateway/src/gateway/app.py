@@ -128,6 +128,6 @@ async def main() -> None:
             drain=gateway.drain_timeout,
         )
         app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
+        await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
-        await gateway.serve_ops(settings.ops_port)
         await gateway.run(consumer)

@@ -49,8 +49,8 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
     import asyncpg
 
     from sluice.runtime.clock import utc_now
+    from sluice.store.db import connect_error
     from sluice.store.invariants import verification_connection
-    from sluice_cli.context import no_database
     from sluice_cli.verification import verify
 
     def progress(text: str) -> None:
@@ -68,7 +68,7 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
                 progress=progress,
             )
     except (OSError, asyncpg.PostgresError) as error:
-        raise no_database(error) from None
+        raise connect_error(error) from None
     finally:
         if sys.stderr.isatty():
             print(file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from sluice_launcher import kafka, postgres, probes, redis
-from sluice_launcher.plan import HOST, Plan, addresses, environment, ops_ports
+from sluice_launcher.plan import HOST, Plan, addresses, environment, ops_ports, owner_environment
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.roles import role
 
@@ -30,7 +30,8 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
         address=addresses(plan)[name],
         probe=partial(PROBES[found.probe], HOST, ops_port),
         environment={
-            **environment(plan),
+            **dict.fromkeys(owner_environment(plan), ""),  # not even from the environment of the command
+            **environment(plan, found.login),
             "SLUICE_HOST": HOST,
             "SLUICE_PORT": str(plan.ports[name]),
             **({} if found.ops_port is None else {"SLUICE_OPS_PORT": str(ops_port)}),

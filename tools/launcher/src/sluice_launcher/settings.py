@@ -1,11 +1,12 @@
 """The launcher's settings, read once from the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
+from sluice.store.logins import read_passwords
 from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES, default_ports, port_setting
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
@@ -22,6 +23,7 @@ class LauncherSettings:
     ports: Mapping[str, int]  # 0: any free one
     external: Mapping[str, str]  # service -> address of one that the launcher does not start
     search_path: str
+    passwords: Mapping[str, str] = field(default_factory=dict)  # of logins in PostgreSQL; a missing one is generated
     java: str | None = None
     maven_mirror: str | None = None
     unsafe_fast_database: bool = False
@@ -42,6 +44,7 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
         ports=_ports(environment),
         external={name: environment[key] for name in SERVICES if environment.get(key := ADDRESS_SETTINGS[name])},
         search_path=environment.get("PATH", ""),
+        passwords=read_passwords(environment),
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
         unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),

@@ -20,7 +20,7 @@ from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import receipt_tokens, receipts
-from sluice.store.db import Db
+from sluice.store.db import Pool, rows_of
 from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 
@@ -32,10 +32,10 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 class ReceiptSink:
     """Takes verified receipts of one provider at a time."""
 
-    def __init__(self, db: Db, outbox: OutboxPublisher) -> None:
-        self._db = db
+    def __init__(self, pool: Pool, outbox: OutboxPublisher) -> None:
+        self._pool = pool
         self._outbox = outbox
-        self._batcher: Batcher[ReceiptEntry, bool] = Batcher(
+        self._batcher: Batcher[tuple[UUID, ReceiptEntry], bool] = Batcher(
             self._write,
             name="receipts",
             size=200,
@@ -70,7 +70,13 @@ class ReceiptSink:
         return await self._tokens.submit(TokenUse(provider_id, token, sha256(body).digest()))
 
     async def accept(
-        self, provider_id: UUID, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
+        self,
+        project_id: UUID,
+        provider_id: UUID,
+        found: Sequence[DeliveryReceipt],
+        *,
+        payload: bytes,
+        received_at: datetime,
     ) -> list[bool]:
         """Which receipts belong to an attempt at this provider; those are written. ``payload``: the whole request.
 
@@ -80,15 +86,17 @@ class ReceiptSink:
                 again, a repeat changes nothing.
         """
         entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
-        results = [None if entry is None else self._batcher.submit(entry) for entry in entries]
+        results = [None if entry is None else self._batcher.submit((project_id, entry)) for entry in entries]
         return [False if result is None else await result for result in results]
 
     async def _accept_tokens(self, batch: Sequence[TokenUse]) -> Sequence[bool]:
-        return await receipt_tokens.accept(self._db, batch, now=utc_now())
+        return await receipt_tokens.accept(self._pool, batch, now=utc_now())
 
-    async def _write(self, batch: Sequence[ReceiptEntry]) -> list[bool]:
+    async def _write(self, batch: Sequence[tuple[UUID, ReceiptEntry]]) -> list[bool]:
+        entries = [entry for _, entry in batch]
         assert failpoints.hit("receipts.before_write")
-        applied = await receipts.apply(self._db, batch, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
+        async with rows_of(self._pool, {project_id for project_id, _ in batch}) as db:
+            applied = await receipts.apply(db, entries, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
         assert failpoints.hit("receipts.written")
         if applied.outbox_id is not None:
             self._outbox.publish_events(applied.outbox_id, applied.events)

@@ -227,8 +227,9 @@ def _within_life(pause: timedelta, left: timedelta) -> timedelta:
 
 
 def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> Resolution:
-    """No provider can be called now: retry at ``until``."""
-    return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=until))
+    """No provider can be called now: retry at ``until``, at the latest when the delivery expires."""
+    due_at = min(until, task.expires_at)
+    return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at))
 
 
 def expire(task: DeliveryTask, *, at: datetime) -> Resolution:

@@ -14,8 +14,8 @@ def limit_retained_memory() -> None:
     """Give freed memory back; without effect on a C library other than glibc.
 
     By default the first free of a large block raises the threshold up to 32 MiB: later bodies come from the heap, and
-    one small object behind them keeps them there. Each thread has an arena of its own besides. Under the attacks of
-    ``make security`` the gateway took 770 MB, and with these settings 350 (docs/decisions/0034).
+    one small object behind them keeps them there. Each thread has an arena of its own besides. The effect was measured
+    (docs/decisions/0035).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -53,5 +53,5 @@ async def delete_old(db: Db, today: date) -> None:
 
 async def attachment_bytes(db: Db) -> dict[UUID, int]:
     """The bytes of the stored attachments of each project that has any; reads no content."""
-    rows = await db.fetch("SELECT project_id, sum(octet_length(content))::bigint AS n FROM attachments GROUP BY 1")
-    return {row["project_id"]: row["n"] for row in rows}
+    rows = await db.fetch("SELECT project_id, bytes FROM attachment_bytes")
+    return {row["project_id"]: row["bytes"] for row in rows}

@@ -31,7 +31,7 @@ from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
 
 _DB_TIMEOUT = 0.8  # seconds, see _time_limit
@@ -167,7 +167,7 @@ class MessageIngest:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:
             if message.idempotency_key is None:  # with a key, the same request again finds out
-                self._in_doubt.add(message.id)
+                self._in_doubt.add(message.id, message.project_id)
             raise Unavailable(_NOT_STORED) from error
 
     async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
@@ -183,9 +183,10 @@ class MessageIngest:
             return None
         try:
             async with asyncio.timeout(_DB_TIMEOUT):
-                found = await ingest.find_by_idempotency_key(
-                    self._pool, principal.scope, command.idempotency_key, now=utc_now()
-                )
+                async with rows_of(self._pool, [principal.project_id]) as db:
+                    found = await ingest.find_by_idempotency_key(
+                        db, principal.scope, command.idempotency_key, now=utc_now()
+                    )
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error
         if found is None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from gateway.errors import QuotaExceeded
 from sluice.model.message import DeliveryClass
 from sluice.runtime.clock import utc_now
 from sluice.store import project_usage
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.ingest import NewMessage
 from sluice.store.project_usage import Usage
 from sluice.store.projects import ProjectScope
@@ -53,7 +54,6 @@ class ProjectQuota:
         self._used: dict[ProjectScope, Usage] = {}
         self._unsaved: dict[ProjectScope, Usage] = {}
         self._attachments: Counter[UUID] = Counter()
-        self._cleaned_on: date | None = None
 
     def check(self, message: NewMessage) -> None:
         """Refuse a message for which the project has no quota left; nothing is counted.
@@ -102,44 +102,43 @@ class ProjectQuota:
         if message.attachments:
             self._attachments[message.project_id] += _attachment_bytes(message)
 
-    async def run(self, db: Db) -> None:
+    async def run(self, pool: Pool) -> None:
         """Save and refresh until cancelled; what is unsaved at the end is saved."""
         attachments_at = 0.0
         loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
-                    await self.refresh(db)
+                    await self.refresh(pool)
                     if self._limits.attachment_bytes and loop.time() >= attachments_at:
-                        self._attachments = Counter(await project_usage.attachment_bytes(db))
+                        self._attachments = Counter(await project_usage.attachment_bytes(pool))
                         attachments_at = loop.time() + _ATTACHMENTS_INTERVAL
                 except UNAVAILABLE_ERRORS as error:
                     log.warning("quotas_not_refreshed", error=type(error).__name__)
                 await asyncio.sleep(_REFRESH_INTERVAL)
         finally:
             if self._unsaved:
-                await self._save(db)
+                with suppress(*UNAVAILABLE_ERRORS):
+                    await self._save(pool)
 
-    async def refresh(self, db: Db) -> None:
+    async def refresh(self, pool: Pool) -> None:
         """Save what was accepted since the last time, and read what all gateways have accepted today."""
         if self._unsaved:
-            await self._save(db)
+            await self._save(pool)
         day = self._day
-        if self._cleaned_on != day:
-            await project_usage.delete_old(db, day)
-            self._cleaned_on = day
-        used = await project_usage.of_day(db, day)
+        used = await project_usage.of_day(pool, day)
         if day == self._day:
             for scope, more in self._unsaved.items():
                 known = used.get(scope, Usage())
                 used[scope] = Usage(known.messages + more.messages, known.urgent + more.urgent)
             self._used = used
 
-    async def _save(self, db: Db) -> None:
+    async def _save(self, pool: Pool) -> None:
         day, unsaved = self._day, self._unsaved
         self._unsaved = {}
         try:
-            await project_usage.add(db, day, unsaved)
+            async with rows_of(pool, {scope.project_id for scope in unsaved}) as db:
+                await project_usage.add(db, day, unsaved)
         except UNAVAILABLE_ERRORS:
             if day == self._day:
                 for scope, used in unsaved.items():

@@ -39,7 +39,7 @@ from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.providers import ProviderRow
 from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.outgoing import PUBLIC_ADDRESSES, OutgoingAddresses
@@ -59,7 +59,7 @@ class ReceiptEndpoint:
 
     def __init__(
         self,
-        db: Db,
+        pool: Pool,
         config: ConfigCache,
         cipher: CredentialCipher,
         outbox: OutboxPublisher,
@@ -73,7 +73,7 @@ class ReceiptEndpoint:
         self._cipher = cipher
         self._public_url = public_url
         self._links = links
-        self._sink = ReceiptSink(db, outbox)
+        self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
@@ -194,7 +194,9 @@ class ReceiptEndpoint:
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
         with _recording():
-            return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
+            return await self._sink.accept(
+                row.project_id, row.id, found, payload=request.body, received_at=request.received_at
+            )
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""
