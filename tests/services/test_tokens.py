@@ -144,6 +144,17 @@ async def test_a_token_is_fetched_once_and_used_again(client: Client, provider: 
     assert (provider.tokens, provider.sends) == (1, ["token-1"] * 3)
 
 
+async def test_a_token_is_not_asked_for_at_an_address_that_is_not_allowed(
+    client: Client, provider: FakeProvider
+) -> None:
+    async with open_transports() as transports:
+        outcome = await Client(TokenCache(transports), client.account).send()
+
+    assert isinstance(outcome, AuthFailed)
+    assert "SLUICE_OUTGOING_ALLOW" in outcome.detail
+    assert not provider.asked.is_set()
+
+
 async def test_calls_at_the_same_time_wait_for_one_exchange(client: Client, provider: FakeProvider) -> None:
     provider.gate.clear()
     calls = [asyncio.create_task(client.send()) for _ in range(20)]
