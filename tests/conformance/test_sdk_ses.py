@@ -30,6 +30,7 @@ from sluice.transports.http import open_http
 from tests.conformance.conftest import Conforms
 from tests.conformance.messages import email_messages
 from tests.conformance.simulator import Inbox, ThreadedSimulator
+from tests.loopback import LOOPBACK
 from tests.unit.providers.examples import a_receipt, an_attachment, an_email, outbound, sample_of
 from tests.unit.providers.sns_topic import TOPIC
 
@@ -177,12 +178,12 @@ def moto() -> Iterator[str]:
 
 async def sent_to_moto(moto: str, message: OutboundMessage) -> Any:
     credentials = SesCredentials.model_validate({**sample_of(SES).credentials, "baseUrl": moto})
-    async with open_http() as transport:
+    async with open_http(outgoing=LOOPBACK) as transport:
         return SES.classify(await transport.exchange(SES.build(message, credentials), deadline=30))
 
 
 async def stored_in(moto: str) -> list[dict[str, Any]]:
-    async with open_http() as transport:
+    async with open_http(outgoing=LOOPBACK) as transport:
         data = (await transport.exchange(httpx.Request("GET", f"{moto}/moto-api/data.json"), deadline=30)).json()
     stored: list[dict[str, Any]] = [*data["ses"].get("Message", []), *data["ses"].get("RawMessage", [])]
     return stored

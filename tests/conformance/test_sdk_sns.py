@@ -38,6 +38,7 @@ from sluice.transports.http import open_http
 from tests.conformance.conftest import Conforms
 from tests.conformance.messages import sms_messages
 from tests.conformance.simulator import ThreadedSimulator
+from tests.loopback import LOOPBACK
 from tests.unit.providers.examples import an_sms, outbound, sample_of
 
 MODEL = botocore.session.get_session().get_service_model("sns")
@@ -209,7 +210,7 @@ def moto() -> Iterator[str]:
 
 async def sent_to_moto(moto: str, message: OutboundMessage) -> httpx.Response:
     credentials = SnsCredentials.model_validate({**sample_of(SNS).credentials, "baseUrl": moto})
-    async with open_http() as transport:
+    async with open_http(outgoing=LOOPBACK) as transport:
         return await transport.exchange(SNS.build(message, credentials), deadline=30)
 
 
@@ -220,7 +221,7 @@ async def test_moto_takes_our_request(moto: str) -> None:
 
     assert isinstance(outcome, Accepted)
     assert re.fullmatch("[0-9a-f-]{36}", outcome.provider_message_id)
-    async with open_http() as transport:
+    async with open_http(outgoing=LOOPBACK) as transport:
         data = (await transport.exchange(httpx.Request("GET", f"{moto}/moto-api/data.json"), deadline=30)).json()
     (stored,) = data["sns"]["SMS"]
     assert outcome.provider_message_id in json.dumps(stored)

@@ -141,6 +141,21 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     assert Plan.read(tmp_path / "plan.json") == plan
 
 
+@pytest.mark.parametrize(
+    ("given", "passed_on"), [(None, "127.0.0.0/8,::1/128"), ("", ""), ("10.1.0.0/16", "10.1.0.0/16")]
+)
+def test_the_roles_may_connect_to_this_machine_unless_the_operator_says_otherwise(
+    tmp_path, monkeypatch, given, passed_on
+):
+    monkeypatch.delenv("SLUICE_OUTGOING_ALLOW", raising=False)
+    if given is not None:
+        monkeypatch.setenv("SLUICE_OUTGOING_ALLOW", given)
+
+    plan = make_plan(read_settings({"SLUICE_DATA_DIR": str(tmp_path)}), silent, services=(), roles=())
+
+    assert environment(plan)["SLUICE_OUTGOING_ALLOW"] == passed_on
+
+
 def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path):
     settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_REDIS_PORT": "0"})
     plan = make_plan(settings, silent, services=["redis"], roles=[])

@@ -27,6 +27,7 @@ from sluice.providers.contract import OutboundMessage
 from sluice.providers.kit.smtp_types import SmtpServer, Submission
 from sluice.transports.provider_call import Transports, call_provider
 from sluice.transports.smtp import open_smtp
+from tests.loopback import LOCAL
 from tests.mta import postfix as mta
 from tests.mta.postfix import DOMAIN, UNKNOWN, Postfix
 from tests.mta.servers import PASSWORD, USER, authentication, greylisting
@@ -174,14 +175,14 @@ async def test_a_mail_over_the_size_is_refused_before_it_is_sent(transports: Tra
 
 async def test_f1_our_name_satisfies_strict_restrictions(postfix: Postfix, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "vm")
-    async with open_smtp() as transport:
+    async with open_smtp(LOCAL) as transport:
         reply = await transport.exchange(bare_mail(postfix, ehlo_name=None), deadline=60)
 
     assert isinstance(classify(reply), Accepted)
 
 
 async def test_f1_a_name_that_postfix_refuses_is_about_the_account(postfix: Postfix) -> None:
-    async with open_smtp() as transport:
+    async with open_smtp(LOCAL) as transport:
         outcome = classify(await transport.exchange(bare_mail(postfix, ehlo_name="vm"), deadline=60))
 
     assert isinstance(outcome, Declined)

@@ -38,6 +38,7 @@ from sluice.store.logins import GATEWAY
 from sluice.store.record_signatures import sign_record
 from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
+from tests.loopback import LOOPBACK
 from tests.polling import wait_until
 from tests.services import openapi_check
 from tests.services.fakes import FakeRecord, with_a_patient_gateway
@@ -74,7 +75,13 @@ class Gateway:
         )
         self.outbox = OutboxPublisher(pool, bus)
         self.receipts = ReceiptEndpoint(
-            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None, links={}
+            pool,
+            config,
+            CredentialCipher(lambda: [bytes(32)]),
+            self.outbox,
+            public_url=None,
+            links={},
+            outgoing=LOOPBACK,
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)

@@ -38,6 +38,7 @@ from sluice.store.cipher import CredentialCipher
 from sluice_simulator.dialect import FakeResponse
 from sluice_simulator.http_server import listen_http
 from tests.examples import PROVIDER, a_provider
+from tests.loopback import LOOPBACK
 from tests.store.harness import SENT
 
 KEY = bytes(32)
@@ -135,7 +136,13 @@ def packages(monkeypatch):
 async def endpoint(store, bus, packages):
     outbox = OutboxPublisher(store.gateway, bus)
     receipts = ReceiptEndpoint(
-        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
+        store.gateway,
+        Config(),
+        CredentialCipher(lambda: [KEY]),
+        outbox,
+        public_url="https://sluice.test",
+        links={},
+        outgoing=LOOPBACK,
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))

@@ -30,6 +30,7 @@ from sluice_cli.verification import verify
 from sluice_simulator import Behaviour, EndpointScenario, Rule, Scenario, Simulator
 from sluice_simulator.smtp_server import SmtpSettings
 from tests.examples import a_message, a_provider, a_task, an_email, seconds
+from tests.loopback import LOOPBACK_NETWORKS
 from tests.polling import wait_until
 from tests.services.fakes import FakePublisher, FakeRecord
 from tests.services.test_worker import CIPHER, StubConfig
@@ -57,6 +58,7 @@ class Refusal:
     content: dict[str, Any] = field(default_factory=dict)
     delivery_class: DeliveryClass = DeliveryClass.STANDARD
     secure: bool = False  # the first server has a certificate
+    host: str = "127.0.0.1"  # of the first account, in the form of a URL
 
     def __str__(self) -> str:
         code = "".join(one if one.isalnum() else "-" for one in self.rule.code or self.rule.behaviour)
@@ -267,7 +269,7 @@ class Installation:
         self.refuse(refusal.rule)
         self.first, self.second = self._provider("first", 1, refusal.credentials), self._provider("second", 2, {})
         config = StubConfig(self.first, self.second)
-        limits = TransportSettings(smtp_ehlo_name="test.example")
+        limits = TransportSettings(outgoing_allow=LOOPBACK_NETWORKS, smtp_ehlo_name="test.example")
         transports = await self._stack.enter_async_context(open_transports(limits=limits))
         settlements = await self._stack.enter_async_context(SettlementWriter(self.store.worker, self.bus).running())
         policy = WorkerPolicy(provider_queue_timeout=0.3)
@@ -296,11 +298,13 @@ class Installation:
         self.simulator.apply_scenario(Scenario(endpoints={"first": EndpointScenario.model_validate(rule.model_dump())}))
 
     def _provider(self, endpoint, priority, credentials):
-        host, port = self.simulator.address(endpoint)
+        host = self.refusal.host if endpoint == "first" else "127.0.0.1"
+        port = self.simulator.endpoints[endpoint].port
+        url = f"http://{host}:{port}"
         fields = {
             "smtp": {"host": host, "port": port, "secure": False, "requireTLS": False},
-            "resend": {"apiKey": "re_1", "baseUrl": self.simulator.url(endpoint)},
-            "twilio": {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": self.simulator.url(endpoint)},
+            "resend": {"apiKey": "re_1", "baseUrl": url},
+            "twilio": {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": url},
         }[self.refusal.dialect]
         channel = Channel.SMS if self.refusal.dialect == "twilio" else Channel.EMAIL
         row = a_provider(priority, package=f"provider-{self.refusal.dialect}", channel=channel, name=endpoint)
@@ -409,3 +413,21 @@ async def test_f2_f3_f5_whatever_the_first_provider_refuses_the_second_one_sends
 
     takes = "first" if refusal.health == UNMOVED else "second"
     assert await installation.providers_of(ordinary) == {("SENT", takes)}
+
+
+# The form is no address of LOOPBACK_NETWORKS; the first server would see a connection to it.
+@pytest.mark.parametrize("dialect", ["smtp", "resend", "twilio"])
+async def test_an_account_at_an_address_that_is_not_allowed_is_suspended_and_the_next_one_sends(
+    make_installation, dialect
+):
+    installation = await make_installation(Refusal(dialect, Rule(), SUSPENDED, host="[::ffff:127.0.0.1]"))
+
+    sent = await installation.send(MESSAGES)
+
+    assert await installation.providers_of(sent) == {("SENT", "second")}
+    assert installation.first_health == SUSPENDED
+    assert {call["endpoint"] for call in installation.simulator.calls} == {"second"}
+    events = [json.loads(value) for value in installation.bus.on("delivery.events")]
+    failed = [event["detail"] for event in events if event["type"] == "attempt_failed"]
+    assert len(failed) == MESSAGES
+    assert all("SLUICE_OUTGOING_ALLOW does not allow it" in detail for detail in failed)

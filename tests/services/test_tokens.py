@@ -32,6 +32,7 @@ from sluice.runtime.clock import utc_now
 from sluice.transports.opening import open_transports
 from sluice_simulator.dialect import FakeRequest, FakeResponse, json_response
 from sluice_simulator.http_server import HttpConnection, listen_http
+from tests.loopback import LOCAL
 from tests.unit.providers.examples import an_sms, outbound
 
 LIFETIME = timedelta(hours=1)
@@ -132,7 +133,7 @@ def provider() -> FakeProvider:
 async def client(provider: FakeProvider) -> AsyncIterator[Client]:
     listener = await listen_http(provider.handle, "127.0.0.1", 0)
     fields = {"secret": "s3cr3t-value", "base_url": f"http://127.0.0.1:{listener.port}"}
-    async with open_transports() as transports:
+    async with open_transports(limits=LOCAL) as transports:
         account = Account(UUID(int=1), 1, PACKAGE, FakeCredentials.model_validate(fields))
         yield Client(TokenCache(transports), account)
     await listener.close()
@@ -141,6 +142,17 @@ async def client(provider: FakeProvider) -> AsyncIterator[Client]:
 async def test_a_token_is_fetched_once_and_used_again(client: Client, provider: FakeProvider) -> None:
     assert [await client.send() for _ in range(3)] == [Accepted("id")] * 3
     assert (provider.tokens, provider.sends) == (1, ["token-1"] * 3)
+
+
+async def test_a_token_is_not_asked_for_at_an_address_that_is_not_allowed(
+    client: Client, provider: FakeProvider
+) -> None:
+    async with open_transports() as transports:
+        outcome = await Client(TokenCache(transports), client.account).send()
+
+    assert isinstance(outcome, AuthFailed)
+    assert "SLUICE_OUTGOING_ALLOW" in outcome.detail
+    assert not provider.asked.is_set()
 
 
 async def test_calls_at_the_same_time_wait_for_one_exchange(client: Client, provider: FakeProvider) -> None:

@@ -30,7 +30,7 @@ from sluice.providers.sms_link import LinkedAccount
 from sluice.runtime.clock import utc_now
 from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
-from sluice.transports.provider_call import NoAnswerError, NotSentError
+from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError
 from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
     PROJECT,
@@ -41,6 +41,7 @@ from tests.examples import (
     an_assignment,
     seconds,
 )
+from tests.loopback import LOOPBACK_NETWORKS
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeTransport
 
@@ -150,7 +151,7 @@ async def a_worker(harness, http=None, elsewhere=lambda package: False, links=No
             },
             publisher=harness.bus,
             settlements=settlements,
-            policy=WorkerPolicy(**policy),
+            policy=WorkerPolicy(**{"outgoing_allow": LOOPBACK_NETWORKS} | policy),
             elsewhere=elsewhere,
             links=links,
         )
@@ -241,7 +242,11 @@ async def test_a_rejected_message_fails_without_another_attempt(harness, provide
     assert (await harness.store.state(task.delivery_id), harness.rerouted) == ("FAILED", [])
 
 
-@pytest.mark.parametrize("answer", [DOWN, NotSentError("connection refused")], ids=["451", "refused"])
+@pytest.mark.parametrize(
+    "answer",
+    [DOWN, NotSentError("connection refused"), NotAllowedError("the address is not public")],
+    ids=["451", "refused", "forbidden"],
+)
 async def test_a_failed_attempt_is_rerouted(harness, provider, transport, answer):
     transport.response = answer
     task = await harness.a_delivery()

@@ -15,6 +15,7 @@ from sluice.transports.http import HttpTransport, open_http
 from sluice_simulator import Simulator
 from sluice_simulator.dialect import FakeRequest, FakeResponse
 from sluice_simulator.http_server import HttpConnection, listen_http
+from tests.loopback import LOOPBACK
 from tests.unit.providers.examples import an_email, an_sms, outbound
 
 WEBHOOK_SECRET = "whsec_c2ltdWxhdG9yLXRlc3Qta2V5"
@@ -23,7 +24,7 @@ ACCOUNT = {"accountSid": "AC" + "0" * 32, "authToken": "token"}
 
 @pytest.fixture
 async def http() -> AsyncIterator[HttpTransport]:
-    async with open_http() as transport:
+    async with open_http(outgoing=LOOPBACK) as transport:
         yield transport
 
 

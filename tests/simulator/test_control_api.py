@@ -22,6 +22,7 @@ from sluice.transports.provider_call import call_provider
 from sluice_simulator import Simulator
 from sluice_simulator.mailbox import FOLDER, Mailbox, list_mails
 from sluice_simulator.smtp_server import SmtpSettings, listen_smtp
+from tests.loopback import LOCAL
 from tests.programs import program
 from tests.simulator.conftest import SimulatorClient
 from tests.unit.providers.examples import an_email, outbound
@@ -80,7 +81,7 @@ async def test_the_command_serves_until_sigterm(http: HttpTransport, tmp_path: P
     with program([*SLUICE, *endpoints, *options]) as simulator:
         assert simulator.stdout is not None
         where = json.loads(simulator.stdout.readline())
-        async with open_transports() as transports:
+        async with open_transports(limits=LOCAL) as transports:
             outcomes = {}
             for name, endpoint in where["endpoints"].items():
                 account = SmtpCredentials(host=where["host"], port=endpoint["port"], require_tls=False)
@@ -127,7 +128,7 @@ def a_mail(subject: str) -> EmailMessage:
 async def test_the_mailbox_keeps_mails_and_lists_the_newest_first(tmp_path: Path) -> None:
     listener = await listen_smtp(Mailbox(tmp_path / FOLDER), SmtpSettings(auth=False), "127.0.0.1", 0)
     try:
-        async with open_transports() as transports:
+        async with open_transports(limits=LOCAL) as transports:
             account = SmtpCredentials(host="127.0.0.1", port=listener.port, require_tls=False)
             for subject in ("Eins ä", "Zwei", "Drei"):
                 mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))

@@ -35,6 +35,7 @@ from sluice.transports.provider_call import call_provider
 from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Rule, Scenario, Simulator, Webhook
 from sluice_simulator.dialect import Answered, Dialect, FakeRequest
 from sluice_simulator.registry import DIALECTS
+from tests.loopback import LOCAL
 from tests.polling import virtual_time
 from tests.simulator.conftest import WebhookInbox
 from tests.unit.providers.examples import content_for, credentials_of, outbound, sample_of
@@ -72,7 +73,7 @@ async def test_every_behaviour_has_its_outcome(
     package = get_package(dialect.package)
     async with (
         Simulator(Scenario(default=Rule(behaviour=behaviour)), endpoints={"one": dialect.name}) as simulator,
-        open_transports() as transports,
+        open_transports(limits=LOCAL) as transports,
     ):
         credentials = credentials_of(package, baseUrl=simulator.url("one"))
 

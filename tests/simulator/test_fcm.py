@@ -20,6 +20,7 @@ from sluice.transports.http import HttpTransport
 from sluice.transports.opening import open_transports
 from sluice_simulator import Simulator
 from sluice_simulator.dialects.fcm import issue_token
+from tests.loopback import LOCAL
 from tests.unit.providers.examples import outbound
 from tests.unit.providers.test_fcm import DEVICE, with_fields
 
@@ -29,7 +30,7 @@ def an_account(simulator: Simulator) -> Account:
 
 
 async def test_many_notifications_need_one_exchange() -> None:
-    async with Simulator(endpoints={"fcm": "fcm"}) as simulator, open_transports() as transports:
+    async with Simulator(endpoints={"fcm": "fcm"}) as simulator, open_transports(limits=LOCAL) as transports:
         cache, account = TokenCache(transports), an_account(simulator)
 
         message = outbound(Push(title="x"), recipient=DEVICE)

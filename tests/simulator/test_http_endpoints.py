@@ -17,6 +17,7 @@ from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError
 from sluice_simulator import Behaviour, EndpointScenario, Latency, Rule, Scenario, Simulator
 from sluice_simulator.call_log import CallLog
+from tests.loopback import LOOPBACK
 from tests.polling import virtual_time, wait_until
 from tests.simulator.conftest import SimulatorClient, resend_credentials
 from tests.unit.providers.examples import an_email, an_sms, outbound
@@ -287,7 +288,7 @@ async def test_many_calls_at_once_are_all_answered_and_all_counted(http: HttpTra
 async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: Behaviour) -> None:
     async with (
         Simulator(Scenario(default=Rule(behaviour=do, latency=Latency(median=0.05)))) as simulator,
-        open_http() as transport,
+        open_http(outgoing=LOOPBACK) as transport,
     ):
         request = RESEND.build(outbound(an_email()), resend_credentials(simulator))
 

@@ -10,6 +10,7 @@ import pytest
 from sluice.providers.kit.smtp_types import SmtpReply, SmtpServer, Submission
 from sluice.transports.smtp import open_smtp
 from sluice_simulator import Behaviour, Receipts, Rule, Scenario, Simulator
+from tests.loopback import LOCAL
 
 
 def submission(simulator: Simulator, message: bytes, *recipients: str) -> Submission:
@@ -19,7 +20,7 @@ def submission(simulator: Simulator, message: bytes, *recipients: str) -> Submis
 
 @pytest.mark.parametrize("message", [b"a\r\n.\r\n..\r\n.b\r\n", b".\r\n", b"\r\n", b"x" * 200_000 + b"\r\n.\r\n"])
 async def test_the_message_is_taken_byte_for_byte(message: bytes) -> None:
-    async with Simulator() as simulator, open_smtp() as transport:
+    async with Simulator() as simulator, open_smtp(LOCAL) as transport:
         await transport.exchange(submission(simulator, message), deadline=10)
 
         assert [line["body"] for line in simulator.calls] == [sha256(message).hexdigest()]
@@ -76,7 +77,7 @@ async def test_commands_sent_in_one_go_are_all_answered() -> None:
 
 async def test_a_rule_for_a_later_recipient_decides_about_the_mail() -> None:
     scenario = Scenario(prefixes={"eve": Rule(behaviour=Behaviour.FAULT)}, default=Rule(receipts=Receipts(kinds=())))
-    async with Simulator(scenario) as simulator, open_smtp() as transport:
+    async with Simulator(scenario) as simulator, open_smtp(LOCAL) as transport:
         reply = await transport.exchange(
             submission(simulator, b"hi", "ana@example.org", "eve@example.org"), deadline=10
         )

@@ -20,13 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import Transports
 from sluice.transports.settings import TransportSettings
+from tests.loopback import LOOPBACK_NETWORKS
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
 async def transports() -> AsyncIterator[Transports]:
-    async with open_transports(limits=TransportSettings(smtp_ehlo_name="test.example")) as opened:
+    limits = TransportSettings(outgoing_allow=LOOPBACK_NETWORKS, smtp_ehlo_name="test.example")
+    async with open_transports(limits=limits) as opened:
         yield opened
 
 

@@ -20,6 +20,7 @@ from sluice.transports import http as http_module
 from sluice.transports.http import MAX_RESPONSE_BYTES, HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice_simulator import Simulator
+from tests.loopback import LOOPBACK
 from tests.polling import virtual_time
 from tests.transports.conftest import Certificate, server
 from tests.unit.providers.examples import an_email, outbound
@@ -93,7 +94,7 @@ def saying(reply: bytes) -> Any:
     ],
 )
 async def test_an_answer_that_breaks_off_is_no_answer(reply: bytes) -> None:
-    async with open_http() as transport, server(saying(reply)) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(saying(reply)) as port:
         with pytest.raises(NoAnswerError):
             await exchange(transport, port)
 
@@ -104,7 +105,7 @@ async def test_headers_and_then_nothing_is_no_answer() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
         await reader.read()
 
-    async with open_http() as transport, server(talk) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(talk) as port:
         with virtual_time(), pytest.raises(NoAnswerError):
             await exchange(transport, port, deadline=SHORT)
 
@@ -120,7 +121,7 @@ async def test_f12_the_time_limit_of_a_call_grows_with_its_body(
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     limits: list[float] = []
-    async with open_http(timeout=10) as transport, server(talk) as port:
+    async with open_http(outgoing=LOOPBACK, timeout=10) as transport, server(talk) as port:
         request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"x" * size)
         with virtual_time():
             if answered:
@@ -137,7 +138,7 @@ async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with open_http(connections_per_origin=1) as transport, server(hang) as port:
+    async with open_http(outgoing=LOOPBACK, connections_per_origin=1) as transport, server(hang) as port:
         with virtual_time():
             first = asyncio.create_task(exchange(transport, port, deadline=2 * SHORT))
             await asyncio.sleep(0)
@@ -153,7 +154,7 @@ async def test_a_server_that_never_shakes_hands_was_sent_nothing(monkeypatch: py
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    async with open_http() as transport, server(hang) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(hang) as port:
         with pytest.raises(NotSentError, match="connecting took too long"):
             await transport.exchange(httpx.Request("POST", f"https://127.0.0.1:{port}/"), deadline=5)
 
@@ -171,7 +172,7 @@ async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         await reader.read()
 
-    async with open_http(connections_per_origin=1) as transport, server(talk) as port:
+    async with open_http(outgoing=LOOPBACK, connections_per_origin=1) as transport, server(talk) as port:
         for _ in range(len(replies)):
             with pytest.raises(NoAnswerError):
                 await exchange(transport, port)
@@ -190,7 +191,7 @@ async def test_no_exchange_that_failed_keeps_its_place_in_the_pool() -> None:
 
 @pytest.mark.parametrize("end", ["\r\nX: y", "\nX: y", "\r", "\0", "\x7f"])
 async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
-    async with Simulator() as simulator, open_http() as transport:
+    async with Simulator() as simulator, open_http(outgoing=LOOPBACK) as transport:
         with pytest.raises(NotSentError):
             await exchange(transport, simulator.endpoints["resend"].port, authorization="Bearer re_1" + end)
 
@@ -199,7 +200,7 @@ async def test_a_header_with_a_line_break_is_not_sent(end: str) -> None:
 
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     reply = b"HTTP/1.1 307 Go\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n"
-    async with open_http() as transport, server(saying(reply)) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(saying(reply)) as port:
         assert (await exchange(transport, port)).status_code == 307
 
 
@@ -211,7 +212,7 @@ async def test_an_endless_answer_is_cut() -> None:
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    async with open_http() as transport, server(flood) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(flood) as port:
         answer = await exchange(transport, port)
 
     assert answer.status_code == 200
@@ -221,7 +222,7 @@ async def test_an_endless_answer_is_cut() -> None:
 async def test_a_compressed_answer_is_not_unpacked() -> None:
     bomb = gzip.compress(b"x" * 10_000_000)
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
-    async with open_http() as transport, server(saying(head.encode() + bomb)) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(saying(head.encode() + bomb)) as port:
         answer = await exchange(transport, port)
 
     assert answer.content == bomb
@@ -231,7 +232,7 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HTTP_PROXY", NOBODY)
     monkeypatch.setenv("ALL_PROXY", NOBODY)
     reply = b"HTTP/1.1 204 No\r\n\r\n"
-    async with open_http() as transport, server(saying(reply)) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(saying(reply)) as port:
         assert (await exchange(transport, port)).status_code == 204
 
 
@@ -243,7 +244,7 @@ async def test_no_cookie_is_sent_back() -> None:
             heads.append(await reader.readuntil(b"\r\n\r\n{}"))
             writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
 
-    async with open_http() as transport, server(talk) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(talk) as port:
         await exchange(transport, port)
         await exchange(transport, port)
 
@@ -260,7 +261,7 @@ async def test_the_request_goes_out_as_it_was_built_and_over_one_connection() ->
             seen.append((client, await reader.readuntil(b"\r\n\r\n{}")))
             writer.write(b"HTTP/1.1 200 OK\r\nX-Twice: 1\r\nX-Twice: 2\r\nContent-Length: 2\r\n\r\n{}")
 
-    async with open_http() as transport, server(talk) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(talk) as port:
         answers = [await exchange(transport, port, authorization="Bearer x") for _ in range(3)]
 
     clients, requests = zip(*seen, strict=True)
@@ -278,7 +279,7 @@ async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
         writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\n{}")
         await asyncio.Event().wait()
 
-    async with open_http() as transport, server(refuse) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(refuse) as port:
         request = httpx.Request("POST", f"http://127.0.0.1:{port}/emails", content=b"x" * 20_000_000)
         answers = [await transport.exchange(request, deadline=5) for _ in range(2)]  # on a new connection
 
@@ -288,12 +289,12 @@ async def test_an_answer_before_the_end_of_the_request_is_an_answer() -> None:
 async def test_an_interim_answer_is_not_the_answer() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     async with (
-        open_http() as transport,
+        open_http(outgoing=LOOPBACK) as transport,
         server(saying(interim + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as port,
     ):
         assert (await exchange(transport, port)).status_code == 200
 
-    async with open_http() as transport, server(saying(interim)) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(saying(interim)) as port:
         with pytest.raises(NoAnswerError):
             await exchange(transport, port)
 
@@ -305,7 +306,7 @@ async def test_no_request_is_sent_twice(method: str) -> None:
     async def take_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         received.append(await reader.readuntil(b"\r\n\r\n"))
 
-    async with open_http() as transport, server(take_and_close) as port:
+    async with open_http(outgoing=LOOPBACK) as transport, server(take_and_close) as port:
         with pytest.raises(NoAnswerError):
             await transport.exchange(httpx.Request(method, f"http://127.0.0.1:{port}/"), deadline=5)
 
@@ -326,7 +327,7 @@ async def test_a_connection_that_was_closed_in_the_pool_took_nothing() -> None:
             provider = threading.Thread(target=kept_then_closed, args=(listening, closed))
             provider.start()
             port = listening.getsockname()[1]
-            async with open_http() as transport:
+            async with open_http(outgoing=LOOPBACK) as transport:
                 await exchange(transport, port)
                 closed.wait()  # blocks the event loop: it has not seen the end when the connection is reused
                 with pytest.raises(NotSentError):

@@ -30,6 +30,7 @@ from sluice.transports import smtp_session
 from sluice.transports.provider_call import NoAnswerError, NotSentError, Transports, call_provider
 from sluice.transports.smtp import open_smtp
 from sluice_simulator import Behaviour, Latency, Rule, Scenario, Simulator, SmtpSettings
+from tests.loopback import LOCAL
 from tests.polling import virtual_time
 from tests.transports.conftest import Certificate, server
 from tests.unit.providers.examples import an_attachment, an_email, outbound
@@ -103,7 +104,7 @@ async def test_a_connection_lost_in_the_middle_of_the_message_was_not_sent() -> 
             await reader.readuntil(b"\r\n")
         writer.transport.abort()
 
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         with pytest.raises(NotSentError):
             await transport.exchange(submission(port, b"x" * 30_000_000), deadline=10)
 
@@ -116,7 +117,7 @@ async def test_a_server_that_stops_reading_was_not_sent_to() -> None:
         writer.write(b"354 go\r\n")
         await asyncio.Event().wait()
 
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         with virtual_time(), pytest.raises(NotSentError):
             await transport.exchange(submission(port, b"x" * 30_000_000), deadline=SHORT)
 
@@ -132,7 +133,7 @@ async def test_a_quit_that_fails_does_not_matter_any_more() -> None:
         await reader.readline()
         writer.write(b"421 not that\r\n")
 
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         reply = await transport.exchange(submission(port, b"hi"), deadline=10)
 
     assert reply == SmtpReply(Phase.END_OF_DATA, 250, "2.0.0 Ok: queued as Q1")
@@ -342,7 +343,7 @@ async def test_the_password_travels_in_the_way_the_server_offers(certificate: Ce
             writer.write(b"550 no\r\n" if line.startswith(b"MAIL") else b"")
 
     account = SmtpCredentials.model_validate({"host": "127.0.0.1", "auth": {"user": "u", "pass": "p"}}).server
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         plain = SmtpServer("127.0.0.1", port, user=account.user, password=account.password)
         await transport.exchange(submission(port, b"hi", server=plain), deadline=5)
 
@@ -551,7 +552,7 @@ SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<ana@example.org>\r\nDATA\r
 )
 async def test_no_message_can_smuggle_in_a_second_one(independent: tuple[Kept, tuple[str, int]], end: bytes) -> None:
     kept, address = independent
-    async with Simulator() as simulator, open_smtp() as transport:
+    async with Simulator() as simulator, open_smtp(LOCAL) as transport:
         for port in (address[1], simulator.endpoints["smtp"].port):
             message = b"Subject: x\r\n\r\nhello" + end + SMUGGLED
             reply = await transport.exchange(submission(port, message), deadline=10)
@@ -573,7 +574,7 @@ async def test_every_line_end_is_sent_as_crlf() -> None:
         received.append(await reader.readuntil(b"\r\n.\r\n"))
         writer.write(b"250 ok\r\n")
 
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         await transport.exchange(submission(port, b"a\n.\nb\r.\rc\r\n.d\n\re\r"), deadline=10)
 
     assert received == [b"a\r\n..\r\nb\r\n..\r\nc\r\n..d\r\n\r\ne\r\n.\r\n"]
@@ -583,7 +584,7 @@ async def test_every_line_end_is_sent_as_crlf() -> None:
     "recipient", ["ana@example.org>\r\nRCPT TO:<eve@example.org", "ana\n@example.org", "a\x00@b.c"]
 )
 async def test_no_command_can_smuggle_in_a_second_one(recipient: str) -> None:
-    async with Simulator() as simulator, open_smtp() as transport:
+    async with Simulator() as simulator, open_smtp(LOCAL) as transport:
         with pytest.raises(NotSentError):
             await transport.exchange(
                 submission(simulator.endpoints["smtp"].port, b"hi", recipients=(recipient,)), deadline=10
@@ -602,6 +603,6 @@ async def test_a_half_written_reply_to_the_dot_is_no_answer() -> None:
         writer.write(b"250 2.0.0 O")
         await writer.drain()
 
-    async with open_smtp() as transport, server(talk) as port:
+    async with open_smtp(LOCAL) as transport, server(talk) as port:
         with pytest.raises(NoAnswerError):
             await transport.exchange(submission(port, b"hi"), deadline=10)

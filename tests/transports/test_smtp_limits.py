@@ -20,12 +20,13 @@ from sluice.transports import smtp_connect
 from sluice.transports.provider_call import NoAnswerError, NotSentError
 from sluice.transports.settings import TransportSettings
 from sluice.transports.smtp import SmtpTransport, open_smtp
+from tests.loopback import LOCAL, LOOPBACK_NETWORKS
 from tests.polling import virtual_time
 from tests.transports.conftest import server
 from tests.transports.scripted_smtp import Scripted
 
 FOREVER = 100_000.0  # seconds of virtual time: the deadline of a call whose steps decide
-LIMITS = TransportSettings()
+LIMITS = TransportSettings(outgoing_allow=LOOPBACK_NETWORKS)
 
 
 def submission(port: int, recipients: int | tuple[str, ...] = 1, **changes: Any) -> Submission:
@@ -68,7 +69,7 @@ def after(seconds: float, reply: str = "250 ok") -> Callable[[str], Awaitable[st
 )
 async def test_f12_a_server_may_take_the_time_that_rfc_5321_gives_it(verb: str, reply: str, seconds: float) -> None:
     scripted = Scripted(replies={verb: after(seconds, reply)})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with virtual_time():
             assert await send(transport, submission(port)) == Accepted("Q1")
 
@@ -90,7 +91,7 @@ async def test_f12_a_server_that_hangs_is_left_at_the_limit_of_the_step(
     verb: str, seconds: float, error: type[Exception]
 ) -> None:
     scripted = Scripted(replies={verb: ""})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with virtual_time():
             began = asyncio.get_running_loop().time()
             with pytest.raises(error, match="the deadline has passed"):
@@ -102,7 +103,7 @@ async def test_f12_a_server_that_hangs_is_left_at_the_limit_of_the_step(
 
 async def test_f12_the_time_for_200_recipients_is_not_that_of_one() -> None:
     scripted = Scripted(replies={"RCPT": after(60)})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with virtual_time():
             request = submission(port, 200, max_recipients=1000)
             assert await send(transport, request) == Accepted("Q1")
@@ -125,7 +126,7 @@ async def test_f12_a_slow_line_may_take_longer_than_any_limit() -> None:
             await asyncio.sleep(10)
         writer.write(b"250 2.0.0 Ok: queued as Q1\r\n")
 
-    async with open_smtp() as transport, server(talk, receive_buffer=65536) as port:
+    async with open_smtp(LOCAL) as transport, server(talk, receive_buffer=65536) as port:
         with virtual_time():
             request = submission(port, message=b"x" * 62 * 1024 * 100)
             reply = await transport.exchange(request, deadline=FOREVER, on_progress=reported.append)
@@ -136,7 +137,7 @@ async def test_f12_a_slow_line_may_take_longer_than_any_limit() -> None:
 
 async def test_the_deadline_of_the_call_is_above_all_steps() -> None:
     scripted = Scripted(replies={"RCPT": after(200)})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with virtual_time(), pytest.raises(NotSentError):
             await transport.exchange(submission(port, 100), deadline=1000)
 
@@ -146,7 +147,7 @@ async def test_the_deadline_of_the_call_is_above_all_steps() -> None:
 async def test_a_probe_of_an_idle_connection_that_hangs_costs_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp_module, "PROBE_AFTER", 0.0)
     scripted = Scripted(replies={"RSET": ""})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         await send(transport, submission(port))
         with virtual_time():
             assert await send(transport, submission(port), deadline=smtp_module.PROBE_TIMEOUT + 1) == Accepted("Q1")
@@ -193,7 +194,7 @@ def deaf(host: str, port: int) -> Iterator[None]:
 
 async def test_f4_an_address_that_drops_connections_does_not_hide_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted()
-    async with open_smtp() as transport, scripted.serving("127.0.0.77") as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving("127.0.0.77") as port:
         with deaf("127.0.0.1", port), name_with(monkeypatch, "127.0.0.1", "127.0.0.77") as host:
             assert await send(transport, submission(port, host=host), deadline=8) == Accepted("Q1")
 
@@ -205,7 +206,11 @@ async def test_f4_an_address_that_does_not_greet_does_not_hide_the_next(
     monkeypatch: pytest.MonkeyPatch, greeting: str
 ) -> None:
     bad, good = Scripted(replies={"greeting": greeting}), Scripted()
-    async with open_smtp() as transport, good.serving("127.0.0.77") as port, bad.serving("127.0.0.78", port):
+    async with (
+        open_smtp(LOCAL) as transport,
+        good.serving("127.0.0.77") as port,
+        bad.serving("127.0.0.78", port),
+    ):
         with name_with(monkeypatch, "127.0.0.78", "127.0.0.77") as host, virtual_time():
             assert await send(transport, submission(port, host=host), deadline=15) == Accepted("Q1")
 
@@ -214,21 +219,33 @@ async def test_f4_an_address_that_does_not_greet_does_not_hide_the_next(
 
 async def test_f4_a_refused_and_a_hanging_address_are_both_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     hanging, good = Scripted(replies={"greeting": ""}), Scripted()
-    async with open_smtp() as transport, good.serving("127.0.0.77") as port, hanging.serving("127.0.0.78", port):
+    async with (
+        open_smtp(LOCAL) as transport,
+        good.serving("127.0.0.77") as port,
+        hanging.serving("127.0.0.78", port),
+    ):
         with name_with(monkeypatch, "127.0.0.79", "127.0.0.78", "127.0.0.77") as host, virtual_time():
             assert await send(transport, submission(port, host=host), deadline=15) == Accepted("Q1")
 
 
 async def test_f4_the_last_address_may_delay_its_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Scripted(replies={"greeting": after(200, "220 hi")})
-    async with open_smtp() as transport, slow.serving("127.0.0.77") as port, slow.serving("127.0.0.78", port):
+    async with (
+        open_smtp(LOCAL) as transport,
+        slow.serving("127.0.0.77") as port,
+        slow.serving("127.0.0.78", port),
+    ):
         with name_with(monkeypatch, "127.0.0.78", "127.0.0.77") as host, virtual_time():
             assert await send(transport, submission(port, host=host)) == Accepted("Q1")
 
 
 async def test_when_no_address_greets_the_mail_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Scripted(replies={"greeting": "close"})
-    async with open_smtp() as transport, bad.serving("127.0.0.77") as port, bad.serving("127.0.0.78", port):
+    async with (
+        open_smtp(LOCAL) as transport,
+        bad.serving("127.0.0.77") as port,
+        bad.serving("127.0.0.78", port),
+    ):
         with name_with(monkeypatch, "127.0.0.78", "127.0.0.77") as host, pytest.raises(NotSentError):
             await transport.exchange(submission(port, host=host), deadline=10)
 
@@ -245,7 +262,11 @@ async def test_a_wrong_certificate_is_no_reason_to_try_another_address(monkeypat
 
     monkeypatch.setattr(smtp_connect, "_start_protocol", refuse)
     scripted = Scripted()
-    async with open_smtp() as transport, scripted.serving("127.0.0.77") as port, scripted.serving("127.0.0.78", port):
+    async with (
+        open_smtp(LOCAL) as transport,
+        scripted.serving("127.0.0.77") as port,
+        scripted.serving("127.0.0.78", port),
+    ):
         with name_with(monkeypatch, "127.0.0.78", "127.0.0.77") as host:
             reply = await transport.exchange(submission(port, host=host), deadline=10)
 
@@ -271,7 +292,10 @@ async def test_f1_the_name_in_ehlo(
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: machine)
     scripted = Scripted()
-    async with open_smtp(TransportSettings(smtp_ehlo_name=installation)) as transport, scripted.serving() as port:
+    async with (
+        open_smtp(LOCAL.model_copy(update={"smtp_ehlo_name": installation})) as transport,
+        scripted.serving() as port,
+    ):
         await send(transport, submission(port, ehlo_name=account))
 
     assert scripted.commands[0] == f"EHLO {name}"
@@ -280,7 +304,7 @@ async def test_f1_the_name_in_ehlo(
 async def test_f1_the_literal_of_an_ipv6_connection() -> None:
     scripted = Scripted()
     try:
-        async with open_smtp() as transport, scripted.serving("::1") as port:
+        async with open_smtp(LOCAL) as transport, scripted.serving("::1") as port:
             transport._ehlo_name = None
             await send(transport, submission(port, host="::1"))
     except OSError:
@@ -292,7 +316,7 @@ async def test_f1_the_literal_of_an_ipv6_connection() -> None:
 @pytest.mark.parametrize("name", ["vm", "a b.example", "[999]x", "x\r\nMAIL"])
 def test_f1_the_installations_name_is_checked(name: str) -> None:
     with pytest.raises(ValueError, match="fully qualified name or an address literal"):
-        TransportSettings(smtp_ehlo_name=name)
+        TransportSettings(outgoing_allow=LOOPBACK_NETWORKS, smtp_ehlo_name=name)
 
 
 # Pipelining
@@ -301,7 +325,7 @@ def test_f1_the_installations_name_is_checked(name: str) -> None:
 @pytest.mark.parametrize("pipelining", [True, False])
 async def test_commands_travel_together_only_where_the_server_allows_it(pipelining: bool) -> None:
     scripted = Scripted(features=["PIPELINING"] if pipelining else ["8BITMIME"])
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         assert await send(transport, submission(port, 50)) == Accepted("Q1")
 
     assert max(scripted.packets) == (51 if pipelining else 1)
@@ -314,7 +338,7 @@ async def test_a_refused_sender_leaves_a_usable_connection(pipelining: bool) -> 
     scripted = Scripted(
         features=["PIPELINING"] if pipelining else ["8BITMIME"], replies={"MAIL": lambda _: next(answers)}
     )
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         first = await transport.exchange(submission(port, 20), deadline=10)
         second = await transport.exchange(submission(port, 20), deadline=10)
 
@@ -326,14 +350,14 @@ async def test_a_refused_sender_leaves_a_usable_connection(pipelining: bool) -> 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
 async def test_a_connection_that_ends_among_pipelined_replies_was_not_sent_to(verb: str) -> None:
     scripted = Scripted(features=["PIPELINING"], replies={verb: "close"})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with pytest.raises(NotSentError, match="the server closed the connection"):
             await transport.exchange(submission(port, 20), deadline=10)
 
 
 async def test_a_reply_that_is_not_smtp_among_pipelined_ones_was_not_sent() -> None:
     scripted = Scripted(features=["PIPELINING"], replies={"RCPT": "hello there"})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         with pytest.raises(NotSentError, match="the reply was not SMTP"):
             await transport.exchange(submission(port, 20), deadline=10)
 
@@ -341,7 +365,7 @@ async def test_a_reply_that_is_not_smtp_among_pipelined_ones_was_not_sent() -> N
 async def test_421_among_the_recipients_is_the_reply_to_all_that_are_left() -> None:
     said = iter(["250 ok", "550 5.1.1 unknown", "421 4.7.0 too many errors"])
     scripted = Scripted(features=["PIPELINING"], replies={"RCPT": lambda _: next(said, "close")})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 5), deadline=10)
 
     assert reply == DividedReply(
@@ -377,7 +401,7 @@ async def test_f13_recipients_over_the_servers_limit_are_sent_to_in_further_tran
 ) -> None:
     scripted = Scripted(features=["PIPELINING"] if pipelining else ["8BITMIME"])
     scripted.replies["RCPT"] = at_most(3, reply, scripted)
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         assert await send(transport, submission(port, 8)) == Accepted("Q1")
 
     assert [len(recipients) for recipients, _ in scripted.mails] == [3, 3, 2]
@@ -387,7 +411,7 @@ async def test_f13_recipients_over_the_servers_limit_are_sent_to_in_further_tran
 
 async def test_f13_our_own_limit_and_the_one_that_the_server_states() -> None:
     scripted = Scripted(features=["LIMITS RCPTMAX=4 MAILMAX=2"])
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         assert await send(transport, submission(port, 10, max_recipients=6)) == Accepted("Q1")
 
     assert [len(recipients) for recipients, _ in scripted.mails] == [4, 4, 2]
@@ -396,7 +420,7 @@ async def test_f13_our_own_limit_and_the_one_that_the_server_states() -> None:
 
 async def test_f13_a_server_that_takes_no_recipient_is_not_asked_for_ever() -> None:
     scripted = Scripted(replies={"RCPT": "452 4.5.3 too many recipients"})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 5), deadline=10)
 
     assert isinstance(reply, DividedReply)
@@ -409,7 +433,7 @@ async def test_f13_a_server_that_takes_no_recipient_is_not_asked_for_ever() -> N
 async def test_f13_a_later_transaction_that_is_refused_concerns_its_recipients() -> None:
     said = iter(["250 2.0.0 Ok: queued as Q1", "451 4.3.0 disk full"])
     scripted = Scripted(replies={"dot": lambda _: next(said)})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 6, max_recipients=2), deadline=10)
 
     assert reply == DividedReply(
@@ -429,7 +453,7 @@ async def test_f13_a_later_transaction_that_is_refused_concerns_its_recipients()
 async def test_f13_a_missing_reply_is_unknown_for_its_transaction_only(first: bool) -> None:
     said = iter(["close"] if first else ["250 2.0.0 Ok: queued as Q1", "close"])
     scripted = Scripted(replies={"dot": lambda _: next(said)})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         outcome = await send(transport, submission(port, 5, max_recipients=2), deadline=10)
 
     assert isinstance(outcome, Divided)
@@ -441,7 +465,7 @@ async def test_f13_a_missing_reply_is_unknown_for_its_transaction_only(first: bo
 
 async def test_a_refused_sender_ends_the_submission() -> None:
     scripted = Scripted(replies={"MAIL": "550 5.7.1 not yours"})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         reply = await transport.exchange(submission(port, 6, max_recipients=2), deadline=10)
 
     assert reply == SmtpReply(Phase.MAIL, 550, "5.7.1 not yours")
@@ -450,7 +474,7 @@ async def test_a_refused_sender_ends_the_submission() -> None:
 
 async def test_u1_the_data_is_not_begun_when_no_recipient_is_accepted() -> None:
     scripted = Scripted(features=["PIPELINING"], replies={"RCPT": lambda path: f"550 5.1.1 {path} unknown"})
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         outcome = await send(transport, submission(port, 2), deadline=10)
 
     assert outcome == Divided(
@@ -474,7 +498,7 @@ async def test_u1_the_data_is_not_begun_when_no_recipient_is_accepted() -> None:
 async def test_u10_the_lines_with_mechanisms_count_together(lines: tuple[str, str]) -> None:
     scripted = Scripted(features=list(lines), replies={"AUTH": "334 ", "dQ==": "334 ", "CA==": "235 ok"})
     scripted.replies["DQ=="], scripted.replies["CA=="] = "334 ", "235 ok"
-    async with open_smtp() as transport, scripted.serving() as port:
+    async with open_smtp(LOCAL) as transport, scripted.serving() as port:
         account = SmtpServer("127.0.0.1", port, user="u", password=SecretStr("p"))
         assert await send(transport, submission(port, server=account)) == Accepted("Q1")
 

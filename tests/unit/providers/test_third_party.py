@@ -29,6 +29,7 @@ from sluice.providers.contract import OutboundMessage
 from sluice.providers.registry import get_package, installed
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import call_provider
+from sluice.transports.settings import TransportSettings
 
 async def main():
     package = get_package("provider-acme")
@@ -36,7 +37,8 @@ async def main():
     now = datetime.now(UTC)
     message = OutboundMessage(content=Sms(sender="ACME", text="Hello"), recipient="+15557654321", reference="att_01",
                               message_id="msg_01", created_at=now, attempted_at=now)
-    async with open_transports() as transports:
+    limits = TransportSettings(outgoing_allow="127.0.0.0/8")
+    async with open_transports(limits=limits) as transports:
         outcome = await call_provider(package, message, account, transports, deadline=20)
     print(json.dumps({"installed": sorted(installed()), "outcome": repr(outcome)}))
 

@@ -42,7 +42,15 @@ async def open_services(
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     outbox = OutboxPublisher(pool, publisher)
-    receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url, links=read_links(settings))
+    receipts = ReceiptEndpoint(
+        pool,
+        config,
+        cipher,
+        outbox,
+        public_url=settings.public_url,
+        links=read_links(settings),
+        outgoing=settings.outgoing(),
+    )
     ingest = MessageIngest(
         pool,
         config,

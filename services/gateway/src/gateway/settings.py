@@ -9,9 +9,10 @@ from sluice.model.address import parse_address
 from sluice.providers.adapters.smtp import SmtpCredentials
 from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.settings import DispatchSettings, EncryptionSettings
+from sluice.transports.settings import OutgoingSettings
 
 
-class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, DispatchSettings):
+class GatewaySettings(RetryPolicy, OutgoingSettings, SmsLinkSettings, EncryptionSettings, DispatchSettings):
     """Settings of the gateway."""
 
     ops_port: int = Field(

@@ -21,6 +21,7 @@ from sluice.providers.kit.redaction import redact
 from sluice.runtime.clock import utc_now
 from sluice.transports.provider_call import (
     NoAnswerError,
+    NotAllowedError,
     NotSentError,
     OnProgress,
     Transports,
@@ -120,6 +121,8 @@ class TokenCache:
             request = exchange.build_token_request(account.credentials, utc_now())
             response = await transport.exchange(request, deadline=max(deadline, 0.001))
             result = exchange.read_token(response, utc_now())
+        except NotAllowedError as error:
+            return AuthFailed(f"token exchange: {error}")
         except (NotSentError, NoAnswerError) as error:
             return ProviderFault(f"token exchange: {error}")
         except Exception as error:  # a bug of the package; its text may quote the credentials

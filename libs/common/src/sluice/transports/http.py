@@ -21,7 +21,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from sluice.runtime.deadline import Deadline
-from sluice.transports.provider_call import NoAnswerError, NotSentError, OnProgress, ignore_progress
+from sluice.transports.outgoing import PUBLIC_ADDRESSES, ForbiddenAddressError, OutgoingAddresses
+from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError, OnProgress, ignore_progress
 from sluice.transports.reasons import describe_error
 
 MAX_RESPONSE_BYTES = 64 * 1024  # bytes; the rest is not read and the connection is thrown away
@@ -99,6 +100,10 @@ class HttpTransport:
             return await self._pool.connect(key, [], _LIMITS)
         except TimeoutError as error:
             raise NotSentError("connecting took too long") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ForbiddenAddressError):
+                raise NotAllowedError(str(error.os_error)) from error
+            raise
 
 
 class _Target(NamedTuple):
@@ -171,14 +176,22 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def open_http(
-    *, connections_per_origin: int = 100, resolver: AbstractResolver | None = None, timeout: float = math.inf
+    *,
+    outgoing: OutgoingAddresses = PUBLIC_ADDRESSES,
+    connections_per_origin: int = 100,
+    resolver: AbstractResolver | None = None,
+    timeout: float = math.inf,
 ) -> AsyncIterator[HttpTransport]:
     """The pool, open while the block lasts.
 
-    ``resolver``: resolves names to allowed addresses. ``timeout``: seconds for a call with a small body, besides the
-    deadline of each exchange; a body adds a second for each 64 KiB.
+    ``outgoing``: the addresses that may be dialled. ``resolver``: resolves names. ``timeout``: seconds for a call with
+    a small body, besides the deadline of each exchange; a body adds a second for each 64 KiB.
     """
     async with aiohttp.TCPConnector(
-        limit=0, limit_per_host=connections_per_origin, keepalive_timeout=IDLE_TIMEOUT, resolver=resolver
+        limit=0,
+        limit_per_host=connections_per_origin,
+        keepalive_timeout=IDLE_TIMEOUT,
+        resolver=resolver,
+        socket_factory=outgoing.socket,
     ) as pool:
         yield HttpTransport(pool, timeout)

@@ -27,7 +27,9 @@ async def open_transports(
     0 for no bound.
     """
     async with AsyncExitStack() as stack:
-        http = open_http(connections_per_origin=connections_per_origin, timeout=limits.http_timeout)
+        http = open_http(
+            outgoing=limits.outgoing(), connections_per_origin=connections_per_origin, timeout=limits.http_timeout
+        )
         transports: dict[TransportKind, Transport[Any, Any]] = {
             TransportKind.HTTP: await stack.enter_async_context(http),
             TransportKind.SMTP: await stack.enter_async_context(open_smtp(limits)),

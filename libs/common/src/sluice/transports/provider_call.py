@@ -10,7 +10,7 @@ import structlog
 
 from sluice.model.address import InvalidAddressError
 from sluice.model.message import Email
-from sluice.model.outcome import Accepted, Declined, Divided, Outcome, Part, ProviderFault, Scope, Unknown
+from sluice.model.outcome import Accepted, AuthFailed, Declined, Divided, Outcome, Part, ProviderFault, Scope, Unknown
 from sluice.model.reasons import Reason
 from sluice.providers.contract import AnyPackage, Credentials, OutboundMessage, TransportKind, UnsupportedMessageError
 from sluice.providers.kit.credentials import secrets_of
@@ -22,6 +22,10 @@ GRACE = 1.0  # seconds past the deadline after which a transport that does not k
 
 class NotSentError(Exception):
     """The message was definitely not sent: another provider may be tried. The text is a reason."""
+
+
+class NotAllowedError(NotSentError):
+    """The account names a host that may not be connected to: nothing was sent. The text is a reason."""
 
 
 class NoAnswerError(Exception):
@@ -103,6 +107,8 @@ async def _attempt(
     try:
         with Deadline(deadline + GRACE):
             response = await transports[package.transport].exchange(request, deadline=deadline, on_progress=on_progress)
+    except NotAllowedError as error:
+        return AuthFailed(f"not sent: {error}")
     except NotSentError as error:
         return ProviderFault(f"not sent: {error}")
     except NoAnswerError as error:

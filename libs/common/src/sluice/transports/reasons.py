@@ -11,6 +11,8 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from aiosmtplib.errors import SMTPResponseException, SMTPServerDisconnected
 
+from sluice.transports.outgoing import ForbiddenAddressError
+
 # Most special first.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorDNSError, "the host name was not found"),
@@ -27,6 +29,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.InvalidURL, "the address is not valid"),
     (ConnectionResetError, "the connection was reset"),
     (TimeoutError, "the deadline has passed"),
+    (ForbiddenAddressError, "the address of the host is not allowed"),
     (OSError, "the connection broke"),
     (ValueError, "the request cannot be written; is there a line break in the credentials?"),
 )

@@ -7,9 +7,30 @@ import re
 from pydantic import BaseModel, Field, field_validator
 
 from sluice.providers.kit.smtp_types import EHLO_NAME
+from sluice.transports.outgoing import OutgoingAddresses, parse_networks
 
 
-class TransportSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class OutgoingSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Which addresses the operator allows beside the public ones."""
+
+    outgoing_allow: str = Field(
+        "",
+        description="networks that are not public and that providers may be in, all ports of them, "
+        "such as `10.1.0.0/16,fd00:1::/48`",
+    )
+
+    def outgoing(self) -> OutgoingAddresses:
+        """The addresses that may be dialled."""
+        return OutgoingAddresses(parse_networks(self.outgoing_allow))
+
+    @field_validator("outgoing_allow")
+    @classmethod
+    def _are_networks(cls, networks: str) -> str:
+        parse_networks(networks)
+        return networks
+
+
+class TransportSettings(OutgoingSettings, frozen=True, extra="forbid", allow_inf_nan=False):
     """How long each step of a provider call may take. Durations are seconds.
 
     The SMTP defaults are the minima of RFC 5321, 4.5.3.2: a server may be slow, and a client that gives up earlier

@@ -26,7 +26,8 @@ from sluice.providers.kit.smtp_types import (
     SmtpServer,
     Submission,
 )
-from sluice.transports.provider_call import NoAnswerError, NotSentError, OnProgress, ignore_progress
+from sluice.transports.outgoing import ForbiddenAddressError
+from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError, OnProgress, ignore_progress
 from sluice.transports.reasons import describe_error
 from sluice.transports.settings import DEFAULT_LIMITS, TransportSettings
 from sluice.transports.smtp_connect import SmtpRefusedError
@@ -71,6 +72,8 @@ class SmtpTransport:
                 result = TransactionResult((PartReply(now, refusal.reply),))
             except (SMTPException, OSError, ValueError) as error:  # TimeoutError is an OSError
                 if not parts and not (later and progress.end_of_data_sent):
+                    if isinstance(error, ForbiddenAddressError):
+                        raise NotAllowedError(str(error)) from error
                     kind = NoAnswerError if progress.end_of_data_sent else NotSentError
                     raise kind(f"{progress.phase}: {describe_error(error)}") from error
                 parts += _without_reply(now, later, progress, describe_error(error))

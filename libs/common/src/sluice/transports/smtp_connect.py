@@ -13,6 +13,7 @@ from aiosmtplib.errors import SMTPException
 from aiosmtplib.response import SMTPResponse
 
 from sluice.providers.kit.smtp_types import Phase, SmtpReply, SmtpServer
+from sluice.transports.outgoing import AddressInfo
 from sluice.transports.smtp_protocol import Connection, Progress, Protocol
 
 _NEXT_ADDRESS_DELAY = 0.25  # seconds without a connection after which the next address is tried as well, RFC 8305
@@ -24,8 +25,6 @@ _GREETING_OF_MANY = 5.0
 _MAX_UNSENT = 128 * 1024
 # A peer that is gone for good is noticed within about a minute, whatever the time limit of the step is.
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-
-_AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class SmtpRefusedError(Exception):
@@ -43,7 +42,7 @@ async def connect(server: SmtpServer, progress: Progress) -> Connection:
         SmtpRefusedError, SMTPException, OSError: what happened at the last address.
     """
     async with progress.step(progress.limits.smtp_command_timeout):
-        addresses = await _resolve(server)
+        addresses = progress.limits.outgoing().select(await _resolve(server))
     while True:
         sock = await _connect_first(addresses, progress)
         try:
@@ -57,14 +56,14 @@ async def connect(server: SmtpServer, progress: Progress) -> Connection:
                 raise
 
 
-def _remove_connected(addresses: list[_AddressInfo], sock: socket.socket) -> None:
+def _remove_connected(addresses: list[AddressInfo], sock: socket.socket) -> None:
     try:
         aiohappyeyeballs.remove_addr_infos(addresses, sock.getpeername())
     except (OSError, ValueError):  # already disconnected, or in a form of its own: at least each turn takes one
         del addresses[0]
 
 
-async def _resolve(server: SmtpServer) -> list[_AddressInfo]:
+async def _resolve(server: SmtpServer) -> list[AddressInfo]:
     try:  # an address needs no thread
         found = socket.getaddrinfo(
             server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -72,10 +71,10 @@ async def _resolve(server: SmtpServer) -> list[_AddressInfo]:
     except socket.gaierror:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(found))  # type: ignore[arg-type]
+    return list(dict.fromkeys(found))
 
 
-async def _connect_first(addresses: list[_AddressInfo], progress: Progress) -> socket.socket:
+async def _connect_first(addresses: list[AddressInfo], progress: Progress) -> socket.socket:
     # Each address has the whole time limit, because none waits for the end of the one before it.
     limit = progress.limits.smtp_connect_timeout + _NEXT_ADDRESS_DELAY * (len(addresses) - 1)
     async with progress.step(limit):

@@ -20,11 +20,16 @@ from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import cancel_and_wait
 from sluice.transports.opening import open_transports
 from sluice.transports.provider_call import Transports, call_provider
+from sluice.transports.settings import TransportSettings
 
 log = structlog.get_logger()
 
 _DEADLINE = 15.0  # seconds for one mail
 _MAX_TASKS = 100  # mails at once
+
+
+# The operator names the server in the settings; it may be in the operator's own network.
+_ANY_ADDRESS = TransportSettings(outgoing_allow="0.0.0.0/0,::/0")
 
 
 class Mailer:
@@ -46,7 +51,7 @@ class Mailer:
         """Keep connections until the block ends."""
         async with AsyncExitStack() as stack:
             if self.is_configured:
-                self._transports = await stack.enter_async_context(open_transports())
+                self._transports = await stack.enter_async_context(open_transports(limits=_ANY_ADDRESS))
             try:
                 yield self
             finally:

@@ -42,6 +42,7 @@ from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.providers import ProviderRow
 from sluice.transports.http import HttpTransport, open_http
+from sluice.transports.outgoing import PUBLIC_ADDRESSES, OutgoingAddresses
 from sluice.transports.provider_call import NoAnswerError, NotSentError
 
 log = structlog.get_logger()
@@ -65,7 +66,9 @@ class ReceiptEndpoint:
         *,
         public_url: str | None,
         links: Links,
+        outgoing: OutgoingAddresses = PUBLIC_ADDRESSES,
     ) -> None:
+        self._outgoing = outgoing
         self._config = config
         self._cipher = cipher
         self._public_url = public_url
@@ -78,7 +81,7 @@ class ReceiptEndpoint:
     async def running(self) -> AsyncIterator[ReceiptEndpoint]:
         """Accept receipts until the block ends."""
         async with AsyncExitStack() as stack:
-            self._http = await stack.enter_async_context(open_http())
+            self._http = await stack.enter_async_context(open_http(outgoing=self._outgoing))
             await stack.enter_async_context(self._sink.running())
             yield self
 
