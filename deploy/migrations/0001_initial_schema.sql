@@ -325,3 +325,15 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+
+-- Sending domains of projects, and what the newest check of their DNS records has found.
+CREATE TABLE domains (
+    id         uuid PRIMARY KEY,
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    domain     text NOT NULL,                -- in punycode and lower case
+    token      text NOT NULL,                -- in the TXT record that proves the ownership
+    statuses   jsonb NOT NULL DEFAULT '{}',  -- by the purpose of a record
+    checked_at timestamptz,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT domains_once UNIQUE (project_id, domain)
+);

@@ -20,11 +20,13 @@ from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.domains.checker import DomainChecker
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Accounts, Services
+from gateway.services import Accounts, ProviderAccess, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
@@ -77,7 +79,15 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        self.health = {}
+        self.cipher = CredentialCipher(lambda: [bytes(32)])
+        self.providers = ProviderAccess(self.cipher, {}, self.health, ProviderTester(), "https://gateway.example/")
+        self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
+        services = Services(
+            *(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts),
+            *(self.providers, self.domains),
+        )
+        self.services = services
         self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(
@@ -124,7 +134,7 @@ async def gateway(pool, store_database, bus, monkeypatch):
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
             running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
-            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
+            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer, gateway.providers.tester):
                 await services.enter_async_context(service.running())
             yield gateway
         await gateway.client.aclose()
