@@ -225,8 +225,11 @@ CREATE TABLE sandbox_messages (
     channel     text NOT NULL,
     recipient   text NOT NULL,
     content     text NOT NULL,
-    captured_at timestamptz NOT NULL
+    captured_at timestamptz NOT NULL,
+    receipts    text[] NOT NULL DEFAULT '{}',  -- types of the receipts of a magic recipient, in order
+    receipts_due_at timestamptz                -- null: none, or written
 );
+CREATE INDEX sandbox_messages_receipts_idx ON sandbox_messages (receipts_due_at) WHERE receipts_due_at IS NOT NULL;
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
 CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
 

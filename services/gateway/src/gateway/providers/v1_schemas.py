@@ -49,7 +49,7 @@ class CreateProviderRequest(BaseModel):
         {
             "packageName": "provider-smtp",
             "name": "Our mail server",
-            "credentials": {"host": "smtp.example.com", "port": 587, "username": "shop", "password": "a secret"},
+            "credentials": {"host": "smtp.example.com", "port": 587, "auth": {"user": "shop", "pass": "a secret"}},
         }
     )
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
+from sluice.model import ids
 from sluice.model.message import Channel, ChatMessage, Email, Push, Sms, Whatsapp
-from sluice.model.outcome import Accepted, Outcome
+from sluice.model.outcome import Accepted, Outcome, RecipientRejected, Scope, Throttled, Unknown
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind
+from sluice.providers.magic_recipients import RECEIPTS, Scenario, scenario_of
 
 SANDBOX_PROVIDER_ID = UUID("00000000-0000-7000-8000-000000000000")
 """The provider id of the sandbox, which every project has and which has no row."""
@@ -25,23 +30,52 @@ class CaptureRequest:
     message_id: str
     recipient: str
     content: Email | Sms | Whatsapp | ChatMessage | Push
+    scenario: Scenario | None = None  # of a magic recipient
+
+    @property
+    def refusal(self) -> Scenario | None:
+        """The scenario, if this attempt does not take the message: nothing is captured."""
+        refused = self.scenario is Scenario.FAILED
+        return self.scenario if refused or (self.scenario is Scenario.THROTTLED and self._is_first) else None
+
+    @property
+    def receipts(self) -> tuple[EventType, ...]:
+        """The receipts that follow, in order."""
+        return () if self.scenario is None else RECEIPTS.get(self.scenario, ())
+
+    @property
+    def _is_first(self) -> bool:
+        return ids.parse_attempt_reference(self.reference)[1] == 1
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureResult:
-    """The message is kept under this id."""
+    """The message is kept under this id. ``scenario``: of a magic recipient, where it is not that of acceptance."""
 
     capture_id: str
+    scenario: Scenario | None = None
 
 
 def build(message: OutboundMessage, _: SandboxCredentials) -> CaptureRequest:
     """The message as it is."""
-    return CaptureRequest(message.reference, message.message_id, message.recipient, message.content)
+    scenario = scenario_of(message.content, message.recipient)
+    return CaptureRequest(message.reference, message.message_id, message.recipient, message.content, scenario)
+
+
+_DETAIL = "the sandbox's answer to this magic recipient"
 
 
 def classify(result: CaptureResult) -> Outcome:
-    """Always accepted: a capture that cannot be written raises in the transport."""
-    return Accepted(result.capture_id)
+    """Accepted, but for magic recipients: a capture that cannot be written raises in the transport."""
+    match result.scenario:
+        case Scenario.FAILED:
+            return RecipientRejected(Reason.UNKNOWN_RECIPIENT, _DETAIL)
+        case Scenario.THROTTLED:
+            return Throttled(_DETAIL, retry_after=timedelta(seconds=1), scope=Scope.PAIR)
+        case Scenario.UNKNOWN:
+            return Unknown(_DETAIL)
+        case _:
+            return Accepted(result.capture_id)
 
 
 SANDBOX = Package(
