@@ -18,6 +18,7 @@ from tests.services.people import a_person
 from tests.services.test_gateway import error_of
 
 PROVIDERS = "/v1/providers"
+TERMII = {"apiKey": "k" * 20, "senderId": "ACME", "webhookToken": "t" * 16}
 AUTH = {"user": "shop", "pass": "correct-horse-battery"}
 SMTP = {"host": "smtp.example.com", "port": 587, "auth": AUTH}
 
@@ -152,7 +153,7 @@ async def test_a_wrong_field_is_named_and_nothing_is_stored(gateway, changes, fi
 
 
 async def test_the_receipt_url_has_the_token_where_the_package_uses_one(gateway):
-    sms = {"packageName": "provider-termii", "credentials": {"apiKey": "k" * 20, "webhookToken": "t" * 16}}
+    sms = {"packageName": "provider-termii", "credentials": TERMII}
     termii = await add(gateway, "termii", **sms)
     smtp = await add(gateway)
 

@@ -18,6 +18,7 @@ TABLES = (
     "idempotency_keys",
     "attachments",
     "sandbox_messages",
+    "domains",
     "providers",
     "api_keys",
     "audit_log",

@@ -139,6 +139,9 @@ def _nameserver(text: str) -> dns.nameserver.Nameserver:
     address, _, port = text.rpartition(":") if text.count(":") == 1 or text.startswith("[") else (text, "", "")
     try:
         host = str(ip_address(address.strip("[]")))
-        return dns.nameserver.Do53Nameserver(host, int(port) if port else _DNS_PORT)
+        number = int(port) if port else _DNS_PORT
+        if not 0 < number < 65_536:
+            raise ValueError(port)
+        return dns.nameserver.Do53Nameserver(host, number)
     except ValueError:
         raise SluiceError(f"SLUICE_DNS_SERVERS: {text!r} is not an address or address:port") from None
