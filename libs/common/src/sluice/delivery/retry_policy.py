@@ -231,7 +231,7 @@ def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> 
 
 
 def end_unconfirmed(task: DeliveryTask, *, reason: str, at: datetime) -> Resolution:
-    """The delivery may have been sent, and another attempt would not tell."""
+    """The delivery may have been sent, and another attempt would not show whether it was."""
     return Resolution(_idle_transition(task, EventType.UNCONFIRMED, reason, at))
 
 

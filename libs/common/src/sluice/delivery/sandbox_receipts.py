@@ -45,7 +45,9 @@ async def _run(pool: Pool, sink: ReceiptSink) -> None:
     while True:
         try:
             await write_due_receipts(pool, sink, now=utc_now())
-        except (*UNAVAILABLE_ERRORS, QueueFullError) as error:  # they fall due again
+        except QueueFullError:  # they fall due again
+            log.warning("sandbox_receipts_delayed", error="QueueFullError")
+        except UNAVAILABLE_ERRORS as error:
             log.warning("sandbox_receipts_delayed", error=type(error).__name__)
         await asyncio.sleep(_INTERVAL)
 
