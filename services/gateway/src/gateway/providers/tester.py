@@ -95,7 +95,7 @@ def outbound_message(channel: Channel, request: TestMessageRequest, default_send
         raise ValidationFailed("from: is required, because the project has no default sender", field="from")
     try:
         content = content_adapter.validate_python({"channel": channel.value, "sender": sender, **command.content})
-    except ValidationError as error:  # a channel whose content has no field for what the request left out
+    except ValidationError as error:  # the content of the channel needs a sender
         raise ValidationFailed("from: is required", field="from") from error
     now, message_id = utc_now(), ids.uuid7()
     return OutboundMessage(
