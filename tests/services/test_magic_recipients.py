@@ -31,18 +31,18 @@ CASES = [
 
 @pytest.fixture
 async def harness(store, bus):
-    harness = WorkerHarness(store, bus, StubConfig(), SandboxTransport(partial(sandbox.capture, store.pool)))
+    harness = WorkerHarness(store, bus, StubConfig(), SandboxTransport(partial(sandbox.capture, store.worker)))
     async with a_worker(harness) as harness.worker:
         yield harness
 
 
 async def deliver(harness, bus, **message):
     """The state and the types of the events, after the attempts that follow at once and the due receipts."""
-    task = (await harness.a_delivery(**message)).model_copy(update={"sandbox": True})
+    task = (await harness.a_delivery(sandbox=True, **message)).model_copy(update={"sandbox": True})
     await harness.handle(harness.a_record(task, SANDBOX))
     for again in harness.rerouted:
         await harness.handle(harness.a_record(again, SANDBOX))
-    pool = harness.store.pool
+    pool = harness.store.worker
     async with OutboxPublisher(pool, bus).running() as outbox, ReceiptSink(pool, outbox).running() as sink:
         early = await write_due_receipts(pool, sink, now=utc_now() - seconds(5))
         for _ in range(2):

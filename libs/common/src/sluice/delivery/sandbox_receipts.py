@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -60,8 +62,14 @@ async def write_due_receipts(pool: Pool, sink: ReceiptSink, *, now: datetime) ->
     """
     due = await sandbox.lease_due_receipts(pool, now=now)
     if due:
-        receipts = [receipt for one in due for receipt in _receipts(one, now)]
-        await sink.accept(SANDBOX_PROVIDER_ID, receipts, payload=b"", received_at=now)
+        receipts: dict[UUID, list[DeliveryReceipt]] = defaultdict(list)
+        for one in due:
+            receipts[one.project_id] += _receipts(one, now)
+        written = (
+            sink.accept(project_id, SANDBOX_PROVIDER_ID, found, payload=b"", received_at=now)
+            for project_id, found in receipts.items()
+        )
+        await asyncio.gather(*written)
         await sandbox.finish_receipts(pool, [one.reference for one in due])
     return len(due)
 

@@ -34,9 +34,11 @@ class Project:
 _COLUMNS = "id, organization_id, slug, name, default_sender, created_at"
 
 
-async def create_project(db: Db, *, organization: str, slug: str, name: str, now: datetime) -> Project:
-    """Create an organization with one project."""
-    organization_id, project_id = uuid7(), uuid7()
+async def create_project(
+    db: Db, *, organization: str, slug: str, name: str, now: datetime, project_id: UUID | None = None
+) -> Project:
+    """Create an organization with one project. ``project_id``: a new id, where the transaction has to know it."""
+    organization_id, project_id = uuid7(), project_id or uuid7()
     await db.execute("INSERT INTO organizations VALUES ($1, $2, $3)", organization_id, organization, now)
     await db.execute(
         "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -104,7 +106,7 @@ async def update_project(
 
 
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
-    """Delete a project with its keys, providers, members and invitations; whether it existed.
+    """Delete a project with its keys, providers, domains, members and invitations; whether it existed.
 
     Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
     """
@@ -120,4 +122,5 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
     )
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
+    await db.execute("DELETE FROM domains WHERE project_id = $1", project_id)
     return found is not None

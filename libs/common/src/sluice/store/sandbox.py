@@ -63,6 +63,7 @@ async def capture(
 class DueReceipts(NamedTuple):
     """The receipts of one captured message that are due, by type, in order."""
 
+    project_id: UUID
     reference: str
     receipts: Sequence[str]
 
@@ -75,13 +76,13 @@ async def lease_due_receipts(db: Db, *, now: datetime, limit: int = 500) -> list
          WHERE reference IN (
                SELECT reference FROM sandbox_messages WHERE receipts_due_at <= $1
                 ORDER BY receipts_due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-        RETURNING reference, receipts
+        RETURNING project_id, reference, receipts
         """,
         now,
         now + _RECEIPT_LEASE,
         limit,
     )
-    return [DueReceipts(row["reference"], row["receipts"]) for row in rows]
+    return [DueReceipts(row["project_id"], row["reference"], row["receipts"]) for row in rows]
 
 
 async def finish_receipts(db: Db, references: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ import asyncpg
 from gateway.auth.principal import Principal
 from gateway.domains.checker import RecordStatus
 from gateway.errors import DomainExists, DomainInUse, NotFound
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -33,7 +32,7 @@ async def create(services: Services, principal: Principal, domain: str, actor: A
         Unavailable: PostgreSQL does not answer.
     """
     try:
-        async with transaction(services.pool) as db:
+        async with transaction(services.pool, principal.project_id) as db:
             created = await domains.create_domain(
                 db, principal.project_id, domain=domain, token=secrets.token_hex(16), now=utc_now()
             )
@@ -51,8 +50,8 @@ async def list_domains(services: Services, principal: Principal, *, limit: int, 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await domains.list_domains(services.pool, principal.project_id, limit=limit, before=before)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await domains.list_domains(db, principal.project_id, limit=limit, before=before)
 
 
 async def find(services: Services, principal: Principal, domain_id: UUID) -> Domain:
@@ -62,8 +61,8 @@ async def find(services: Services, principal: Principal, domain_id: UUID) -> Dom
         NotFound: the project has no domain with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        found = await domains.find_domain(services.pool, principal.project_id, domain_id)
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await domains.find_domain(db, principal.project_id, domain_id)
     if found is None:
         raise NotFound(NO_DOMAIN)
     return found
@@ -84,7 +83,7 @@ async def verify(services: Services, principal: Principal, domain_id: UUID, acto
         for record, status in zip(records, statuses, strict=True)
         if status is not RecordStatus.UNKNOWN
     }
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         checked = await domains.record_check(db, principal.project_id, domain_id, statuses=found, now=utc_now())
         if checked is None:  # it was deleted meanwhile
             raise NotFound(NO_DOMAIN)
@@ -101,7 +100,7 @@ async def delete(services: Services, principal: Principal, domain_id: UUID, acto
         DomainInUse: messages from it are not settled.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         found = await domains.find_domain(db, principal.project_id, domain_id)
         if found is None:
             raise NotFound(NO_DOMAIN)

@@ -16,7 +16,6 @@ from sluice.providers.account import UnusableAccountError, open_account
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.providers.kit.signatures import with_url_token
 from sluice.providers.registry import get_package
-from sluice.runtime import metrics
 from sluice.runtime.errors import SluiceError
 from sluice.store.cipher import CredentialCipher
 from sluice.store.providers import ProviderRow
@@ -43,11 +42,10 @@ def read_credentials(package: AnyPackage, document: Mapping[str, Any]) -> Creden
 
 
 def open_credentials(row: ProviderRow, cipher: CredentialCipher) -> Credentials | None:
-    """The stored credentials; None, and counted, if they cannot be read."""
+    """The stored credentials; None if they cannot be read."""
     try:
         return open_account(row, cipher, {}).credentials
     except UnusableAccountError:
-        metrics.series(metrics.UNREADABLE_CREDENTIALS, row.package).inc()
         return None
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import Forbidden, NotFound, ValidationFailed, VersionConflict
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.providers.credentials import is_same, open_credentials, read_credentials
 from gateway.providers.tester import CallResult
@@ -18,8 +17,9 @@ from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.model.outcome import outcome_name
 from sluice.providers.account import Account
-from sluice.providers.contract import AnyPackage, Credentials
+from sluice.providers.contract import AnyPackage
 from sluice.providers.registry import UnknownPackageError, get_package
+from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store import audit, providers
 from sluice.store.audit import Actor
@@ -36,8 +36,8 @@ async def list_views(services: Services, principal: Principal, *, channel: Chann
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await providers.list_views(services.pool, principal.project_id, channel=channel)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await providers.list_views(db, principal.project_id, channel=channel)
 
 
 async def find(services: Services, principal: Principal, provider_id: UUID) -> ProviderView:
@@ -47,8 +47,8 @@ async def find(services: Services, principal: Principal, provider_id: UUID) -> P
         NotFound: the project has no provider with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await _find(services.pool, principal, provider_id)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await _find(db, principal, provider_id)
 
 
 async def _find(db: Db, principal: Principal, provider_id: UUID) -> ProviderView:
@@ -70,14 +70,12 @@ async def create(
     """
     package = _package_of(request.package_name)
     channel = _channel_of(package, request.channel)
-    credentials = read_credentials(package, request.credentials)
     provider_id = ids.uuid7()
-    if request.verify is not None:
-        await _verify(services, principal, Account(provider_id, 0, package, credentials), channel, request.verify)
+    await _check_credentials(services, principal, request, request.credentials, package, channel, provider_id)
     encrypted = services.providers.cipher.encrypt_credentials(
         request.credentials, project_id=principal.project_id, provider_id=provider_id
     )
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
         await providers.create_provider(
             db,
@@ -110,10 +108,9 @@ async def update(
     """
     row = (await find(services, principal, provider_id)).row
     if request.credentials is not None:
-        credentials = read_credentials(_package_of(row.package), request.credentials)
-        if request.verify is not None:
-            await _verify(services, principal, _account(row, credentials), row.channel, request.verify)
-    async with transaction(services.pool) as db:
+        package = _package_of(row.package)
+        await _check_credentials(services, principal, request, request.credentials, package, row.channel, row.id)
+    async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
         view = await _find(db, principal, provider_id)
         if request.version not in (None, view.row.version):
@@ -160,7 +157,7 @@ async def delete(services: Services, principal: Principal, provider_id: UUID, ac
         NotFound: the project has no provider with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
         view = await _find(db, principal, provider_id)
         await providers.update_provider(db, principal.project_id, provider_id, now=utc_now(), deleted=True)
@@ -176,7 +173,7 @@ async def reorder(
         ValidationFailed: an id is repeated, or not of a provider of the project and the channel.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
         before = [view.row.id for view in await providers.list_views(db, principal.project_id, channel=channel)]
         named = _named_providers(wanted, before, channel)
@@ -219,20 +216,17 @@ async def test(
     row = (await find(services, principal, provider_id)).row
     credentials = open_credentials(row, services.providers.cipher)
     if credentials is None:
+        metrics.series(metrics.UNREADABLE_CREDENTIALS, row.package).inc()
         raise ValidationFailed(_UNREADABLE, field="credentials")
     account = services.providers.links.get(row.package)
-    opened = _account(row, credentials)
+    opened = Account(row.id, row.version, _package_of(row.package), credentials)
     if account is not None:
         opened = Account(row.id, row.version, account.package, account.credentials)
     result = await _call(services, principal, opened, row.channel, request)
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         changes = {"outcome": outcome_name(result.outcome)}
         await _audit(db, actor, principal, provider_id, "tested", changes)
     return result
-
-
-def _account(row: ProviderRow, credentials: Credentials) -> Account:
-    return Account(row.id, row.version, _package_of(row.package), credentials)
 
 
 async def _call(
@@ -245,10 +239,25 @@ async def _call(
     return await services.providers.tester.call(account, channel, request, default_sender=sender)
 
 
-async def _verify(
-    services: Services, principal: Principal, account: Account, channel: Channel, request: TestMessageRequest
+async def _check_credentials(
+    services: Services,
+    principal: Principal,
+    request: CreateProviderRequest | UpdateProviderRequest,
+    document: Mapping[str, Any],
+    package: AnyPackage,
+    channel: Channel,
+    provider_id: UUID,
 ) -> None:
-    result = await _call(services, principal, account, channel, request)
+    """All that is checked before new credentials are stored, the test call of ``verify`` last.
+
+    Raises:
+        ValidationFailed: they are not those of the package, or the test call was not accepted.
+    """
+    credentials = read_credentials(package, document)
+    if request.verify is None:
+        return
+    account = Account(provider_id, 0, package, credentials)
+    result = await _call(services, principal, account, channel, request.verify)
     if not result.accepted:
         name = outcome_name(result.outcome)
         raise ValidationFailed(
