@@ -14,8 +14,8 @@ NUMBERS = "+4477009000"  # the range that Ofcom keeps for drama; two digits foll
 PREFIX = "magic:"  # of chat ids and device tokens
 
 
-class Scenario(StrEnum):
-    """What becomes of a test message."""
+class MagicRecipient(StrEnum):
+    """The magic recipients, by what becomes of a test message to them."""
 
     DELIVERED = "delivered"
     BOUNCED = "bounced"
@@ -26,31 +26,31 @@ class Scenario(StrEnum):
     UNKNOWN = "unknown"  # no attempt is answered
 
 
-_BY_NUMBER = {f"{NUMBERS}{at:02}": scenario for at, scenario in enumerate(Scenario, 1)}
-_BY_NAME = {scenario.value: scenario for scenario in Scenario}
+_BY_NUMBER = {f"{NUMBERS}{at:02}": magic for at, magic in enumerate(MagicRecipient, 1)}
+_BY_NAME = {magic.value: magic for magic in MagicRecipient}
 _TAG = re.compile(r"\+.*")
 
 RECEIPTS = {
-    Scenario.DELIVERED: (EventType.DELIVERED,),
-    Scenario.BOUNCED: (EventType.BOUNCED,),
-    Scenario.SOFT_BOUNCE: (EventType.SOFT_BOUNCE,),
-    Scenario.COMPLAINED: (EventType.DELIVERED, EventType.COMPLAINED),
-    Scenario.THROTTLED: (EventType.DELIVERED,),
+    MagicRecipient.DELIVERED: (EventType.DELIVERED,),
+    MagicRecipient.BOUNCED: (EventType.BOUNCED,),
+    MagicRecipient.SOFT_BOUNCE: (EventType.SOFT_BOUNCE,),
+    MagicRecipient.COMPLAINED: (EventType.DELIVERED, EventType.COMPLAINED),
+    MagicRecipient.THROTTLED: (EventType.DELIVERED,),
 }
 """The receipts that follow an accepted attempt, in order."""
 
 
-def scenario_of(content: Email | Sms | Whatsapp | ChatMessage | Push, recipient: str) -> Scenario | None:
-    """The scenario of a message; None without a magic recipient. Of a mail's recipients the first magic one decides."""
+def magic_recipient_of(content: Email | Sms | Whatsapp | ChatMessage | Push, recipient: str) -> MagicRecipient | None:
+    """The magic recipient of a message, if it has one. Of a mail's recipients the first magic one decides."""
     if isinstance(content, Email):
         found = (_of_address(text) for text in (*content.to, *content.cc, *content.bcc))
-        return next((scenario for scenario in found if scenario is not None), None)
+        return next((magic for magic in found if magic is not None), None)
     if recipient.startswith(PREFIX):
         return _BY_NAME.get(recipient.removeprefix(PREFIX))
     return _BY_NUMBER.get(recipient)
 
 
-def _of_address(text: str) -> Scenario | None:
+def _of_address(text: str) -> MagicRecipient | None:
     try:
         address = parse_address(text)
     except InvalidAddressError:

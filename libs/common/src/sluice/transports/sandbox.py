@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sluice.model import ids
 from sluice.providers.adapters.sandbox import CaptureRequest, CaptureResult
-from sluice.providers.magic_recipients import Scenario
+from sluice.providers.magic_recipients import MagicRecipient
 from sluice.runtime.clock import utc_now
 from sluice.transports.provider_call import OnProgress, ignore_progress
 
@@ -53,4 +53,6 @@ class SandboxTransport:
             at=utc_now(),
             timeout=min(deadline, _TIMEOUT),
         )
-        return CaptureResult(request.reference, Scenario.UNKNOWN if request.scenario is Scenario.UNKNOWN else None)
+        return CaptureResult(
+            request.reference, MagicRecipient.UNKNOWN if request.magic is MagicRecipient.UNKNOWN else None
+        )

@@ -12,7 +12,7 @@ from sluice.model.outcome import Accepted, Outcome, RecipientRejected, Scope, Th
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind
-from sluice.providers.magic_recipients import RECEIPTS, Scenario, scenario_of
+from sluice.providers.magic_recipients import RECEIPTS, MagicRecipient, magic_recipient_of
 
 SANDBOX_PROVIDER_ID = UUID("00000000-0000-7000-8000-000000000000")
 """The provider id of the sandbox, which every project has and which has no row."""
@@ -30,18 +30,18 @@ class CaptureRequest:
     message_id: str
     recipient: str
     content: Email | Sms | Whatsapp | ChatMessage | Push
-    scenario: Scenario | None = None  # of a magic recipient
+    magic: MagicRecipient | None = None
 
     @property
-    def refusal(self) -> Scenario | None:
-        """The scenario, if this attempt does not take the message: nothing is captured."""
-        refused = self.scenario is Scenario.FAILED
-        return self.scenario if refused or (self.scenario is Scenario.THROTTLED and self._is_first) else None
+    def refusal(self) -> MagicRecipient | None:
+        """The magic recipient, if this attempt does not take the message: nothing is captured."""
+        refused = self.magic is MagicRecipient.FAILED
+        return self.magic if refused or (self.magic is MagicRecipient.THROTTLED and self._is_first) else None
 
     @property
     def receipts(self) -> tuple[EventType, ...]:
         """The receipts that follow, in order."""
-        return () if self.scenario is None else RECEIPTS.get(self.scenario, ())
+        return () if self.magic is None else RECEIPTS.get(self.magic, ())
 
     @property
     def _is_first(self) -> bool:
@@ -50,16 +50,16 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class CaptureResult:
-    """The message is kept under this id. ``scenario``: of a magic recipient, where it is not that of acceptance."""
+    """The message is kept under this id. ``magic``: the recipient, where the answer is not acceptance."""
 
     capture_id: str
-    scenario: Scenario | None = None
+    magic: MagicRecipient | None = None
 
 
 def build(message: OutboundMessage, _: SandboxCredentials) -> CaptureRequest:
     """The message as it is."""
-    scenario = scenario_of(message.content, message.recipient)
-    return CaptureRequest(message.reference, message.message_id, message.recipient, message.content, scenario)
+    magic = magic_recipient_of(message.content, message.recipient)
+    return CaptureRequest(message.reference, message.message_id, message.recipient, message.content, magic)
 
 
 _DETAIL = "the sandbox's answer to this magic recipient"
@@ -67,12 +67,12 @@ _DETAIL = "the sandbox's answer to this magic recipient"
 
 def classify(result: CaptureResult) -> Outcome:
     """Accepted, but for magic recipients: a capture that cannot be written raises in the transport."""
-    match result.scenario:
-        case Scenario.FAILED:
+    match result.magic:
+        case MagicRecipient.FAILED:
             return RecipientRejected(Reason.UNKNOWN_RECIPIENT, _DETAIL)
-        case Scenario.THROTTLED:
+        case MagicRecipient.THROTTLED:
             return Throttled(_DETAIL, retry_after=timedelta(seconds=1), scope=Scope.PAIR)
-        case Scenario.UNKNOWN:
+        case MagicRecipient.UNKNOWN:
             return Unknown(_DETAIL)
         case _:
             return Accepted(result.capture_id)
