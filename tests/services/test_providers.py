@@ -54,7 +54,7 @@ class Mailbox:
     def __enter__(self):
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
         self._controller.start()
-        self.credentials = {"host": "127.0.0.1", "port": self._controller.port, "secure": False}
+        self.credentials = {"host": "127.0.0.1", "port": self._controller.port, "secure": False, "requireTLS": False}
         return self
 
     def __exit__(self, *_):
