@@ -13,7 +13,7 @@ from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime.clock import utc_now
 from sluice.store import sandbox
 from sluice.transports.sandbox import SandboxTransport
-from tests.examples import seconds
+from tests.examples import OTHER_PROJECT, PROJECT, seconds
 from tests.services.test_worker import StubConfig, WorkerHarness, a_worker
 
 SANDBOX = Candidate(SANDBOX_PROVIDER_ID, "provider-sandbox", 0)
@@ -80,3 +80,19 @@ async def test_other_recipients_stay_sent(harness, bus, to):
     state, _ = await deliver(harness, bus, content=mail.model_dump_json(), to=mail.to)
 
     assert state == "SENT"
+
+
+async def test_receipts_of_several_projects_fall_due_together(harness, bus):
+    mail = Email(sender="a@example.com", to=("delivered@sandbox.example",), subject="x", text="x")
+    tasks = []
+    for project_id in (PROJECT, OTHER_PROJECT):
+        task = await harness.a_delivery(sandbox=True, project_id=project_id, content=mail.model_dump_json(), to=mail.to)
+        tasks.append(task.model_copy(update={"sandbox": True, "project_id": project_id}))
+    await harness.handle(*(harness.a_record(task, SANDBOX) for task in tasks))
+
+    pool = harness.store.worker
+    async with OutboxPublisher(pool, bus).running() as outbox, ReceiptSink(pool, outbox).running() as sink:
+        written = await write_due_receipts(pool, sink, now=utc_now() + seconds(5))
+
+    assert written == 2
+    assert [await harness.store.state(task.delivery_id) for task in tasks] == ["DELIVERED", "DELIVERED"]
