@@ -30,14 +30,18 @@ _BY_NUMBER = {f"{NUMBERS}{at:02}": magic for at, magic in enumerate(MagicRecipie
 _BY_NAME = {magic.value: magic for magic in MagicRecipient}
 _TAG = re.compile(r"\+.*")
 
-RECEIPTS = {
+_RECEIPTS = {
     MagicRecipient.DELIVERED: (EventType.DELIVERED,),
     MagicRecipient.BOUNCED: (EventType.BOUNCED,),
     MagicRecipient.SOFT_BOUNCE: (EventType.SOFT_BOUNCE,),
     MagicRecipient.COMPLAINED: (EventType.DELIVERED, EventType.COMPLAINED),
     MagicRecipient.THROTTLED: (EventType.DELIVERED,),
 }
-"""The receipts that follow an accepted attempt, in order."""
+
+
+def receipts_of(magic: MagicRecipient | None) -> tuple[EventType, ...]:
+    """The receipts that follow an accepted attempt, in order."""
+    return () if magic is None else _RECEIPTS.get(magic, ())
 
 
 def magic_recipient_of(content: Email | Sms | Whatsapp | ChatMessage | Push, recipient: str) -> MagicRecipient | None:

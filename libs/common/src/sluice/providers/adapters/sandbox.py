@@ -12,7 +12,7 @@ from sluice.model.outcome import Accepted, Outcome, RecipientRejected, Scope, Th
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind
-from sluice.providers.magic_recipients import RECEIPTS, MagicRecipient, magic_recipient_of
+from sluice.providers.magic_recipients import MagicRecipient, magic_recipient_of, receipts_of
 
 SANDBOX_PROVIDER_ID = UUID("00000000-0000-7000-8000-000000000000")
 """The provider id of the sandbox, which every project has and which has no row."""
@@ -41,7 +41,7 @@ class CaptureRequest:
     @property
     def receipts(self) -> tuple[EventType, ...]:
         """The receipts that follow, in order."""
-        return () if self.magic is None else RECEIPTS.get(self.magic, ())
+        return receipts_of(self.magic)
 
     @property
     def _is_first(self) -> bool:
