@@ -237,8 +237,11 @@ CREATE TABLE sandbox_messages (
     channel     text NOT NULL,
     recipient   text NOT NULL,
     content     text NOT NULL,
-    captured_at timestamptz NOT NULL
+    captured_at timestamptz NOT NULL,
+    receipts    text[] NOT NULL DEFAULT '{}',  -- types of the receipts of a magic recipient, in order
+    receipts_due_at timestamptz                -- null: none, or written
 );
+CREATE INDEX sandbox_messages_receipts_idx ON sandbox_messages (receipts_due_at) WHERE receipts_due_at IS NOT NULL;
 CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
 CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
 
@@ -338,6 +341,18 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+
+-- Sending domains of projects, and what the newest check of their DNS records has found.
+CREATE TABLE domains (
+    id         uuid PRIMARY KEY,
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    domain     text NOT NULL,                -- in punycode and lower case
+    token      text NOT NULL,                -- in the TXT record that proves the ownership
+    statuses   jsonb NOT NULL DEFAULT '{}',  -- by the purpose of a record
+    checked_at timestamptz,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT domains_once UNIQUE (project_id, domain)
+);
 
 -- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
 

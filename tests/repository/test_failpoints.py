@@ -45,6 +45,8 @@ STORE_WRITES = {
     "receipts.apply",
     "recovery.requeue_lost",
     "sandbox.capture",
+    "sandbox.finish_receipts",
+    "sandbox.lease_due_receipts",
     "splitting.divide",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
@@ -60,9 +62,7 @@ WITHIN = {
     "outbox.insert_cte",
     "partitions._create",
     "projects.create_project",
-    "providers.create_provider",
     "providers.reencrypt_credentials",
-    "providers.update_provider",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",
@@ -73,6 +73,9 @@ WITHIN = {
 CONFIGURATION = {
     "api_keys.revoke_key",
     "audit.append",
+    "domains.create_domain",
+    "domains.delete_domain",
+    "domains.record_check",
     "login_links.create_link",
     "login_links.delete_links",
     "login_links.take_link",
@@ -87,6 +90,9 @@ CONFIGURATION = {
     "project_usage.delete_old",
     "projects.delete_project",
     "projects.update_project",
+    "providers.create_provider",
+    "providers.set_order",
+    "providers.update_provider",
     "sessions.create_session",
     "sessions.end_session",
     "sessions.end_sessions",
@@ -121,6 +127,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
     "libs/common/src/sluice/delivery/receipts.py:_accept_tokens": "moves no delivery; a repeat is accepted again",
+    "libs/common/src/sluice/delivery/sandbox_receipts.py:write_due_receipts": "the sink that it calls has points",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

@@ -20,11 +20,13 @@ from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.domains.checker import DomainChecker
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Accounts, Services
+from gateway.services import Accounts, ProviderAccess, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
@@ -38,7 +40,7 @@ from sluice.store.logins import GATEWAY
 from sluice.store.record_signatures import sign_record
 from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
-from tests.loopback import LOOPBACK
+from tests.loopback import LOCAL, LOOPBACK
 from tests.polling import wait_until
 from tests.services import openapi_check
 from tests.services.fakes import FakeRecord, with_a_patient_gateway
@@ -86,7 +88,15 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        self.health = {}
+        self.cipher = CredentialCipher(lambda: [bytes(32)])
+        self.providers = ProviderAccess(self.cipher, {}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
+        self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
+        services = Services(
+            *(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts),
+            *(self.providers, self.domains),
+        )
+        self.services = services
         self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
@@ -133,7 +143,7 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
             running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
-            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
+            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer, gateway.providers.tester):
                 await services.enter_async_context(service.running())
             yield gateway
         await gateway.client.aclose()

@@ -131,6 +131,13 @@ async def test_a_task_of_a_test_key_goes_to_the_sandbox(routing, bus, providers)
     assert Assignment.model_validate_json(bus.on("deliveries.email")[0]).provider_id == SANDBOX_PROVIDER_ID
 
 
+async def test_a_task_that_the_sandbox_does_not_answer_ends_unconfirmed(routing, settlements, bus):
+    await route(routing, a_live_task(sandbox=True, unknown_attempts=2))
+    await route(routing, a_live_task(sandbox=True, unknown_attempts=3))
+
+    assert (settlements.kinds, len(bus.on("deliveries.email"))) == ([EventType.UNCONFIRMED], 1)
+
+
 async def test_a_task_after_its_expiry_settles_as_expired(routing, settlements, bus):
     await route(routing, a_task(expires_at=NOON))
 

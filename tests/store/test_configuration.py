@@ -93,7 +93,7 @@ async def test_a_disabled_or_deleted_provider_is_no_candidate(cache, pool, proje
     provider_id = await a_provider(pool, project)
     await wait_until(lambda: names(cache, project) == ["first"])
 
-    await providers.update_provider(pool, provider_id, now=after(1), **change)
+    await providers.update_provider(pool, project.id, provider_id, now=after(1), **change)
 
     await wait_until(lambda: names(cache, project) == [])
     assert provider_id in cache.providers  # for attempts in flight
@@ -104,7 +104,7 @@ async def test_new_credentials_have_a_new_version(cache, pool, project):
     bound = {"project_id": project.id, "provider_id": provider_id}
     encrypted = CIPHER.encrypt(b"new", **bound, version=2)
 
-    await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=encrypted)
+    await providers.update_provider(pool, project.id, provider_id, now=after(1), encrypted_credentials=encrypted)
 
     found = await wait_until(lambda: next((row for row in cache.providers.values() if row.version == 2), None))
     assert found.credentials_version == 2
@@ -131,7 +131,7 @@ async def test_finding_24_older_credentials_of_the_same_row_cannot_be_decrypted(
     old = await pool.fetchval("SELECT encrypted_credentials FROM providers")
     bound = {"project_id": project.id, "provider_id": provider_id}
     await providers.update_provider(
-        pool, provider_id, now=after(1), encrypted_credentials=CIPHER.encrypt(b"new", **bound, version=2)
+        pool, project.id, provider_id, now=after(1), encrypted_credentials=CIPHER.encrypt(b"new", **bound, version=2)
     )
     await pool.execute("UPDATE providers SET encrypted_credentials = $1", old)
 
@@ -145,7 +145,7 @@ async def test_finding_24_a_rotation_encrypts_all_credentials_again_and_running_
     keys = [bytes(32)]
     running = CredentialCipher(lambda: list(keys))
     ids = [await a_provider(pool, project, name) for name in ("first", "second", "third")]
-    await providers.update_provider(pool, ids[2], now=after(1), deleted=True)
+    await providers.update_provider(pool, project.id, ids[2], now=after(1), deleted=True)
     keys.insert(0, bytes([7] * 32))
     rotating = CredentialCipher(lambda: list(keys))
 
@@ -172,7 +172,7 @@ async def test_a_rotation_does_not_undo_new_credentials(pool, project):
             rows = await pool.fetch(query, *values)
             if query.startswith("SELECT") and rows:
                 new = CIPHER.encrypt(b"new", **bound, version=2)
-                await providers.update_provider(pool, provider_id, now=after(1), encrypted_credentials=new)
+                await providers.update_provider(pool, project.id, provider_id, now=after(1), encrypted_credentials=new)
             return rows
 
     assert await providers.reencrypt_credentials(Racing(), rotating) == (0, 1)

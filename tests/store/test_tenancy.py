@@ -8,13 +8,26 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from sluice.model.message import Channel
 from sluice.model.roles import Role
 from sluice.model.state import EventType
-from sluice.store import api_keys, audit, cancellation, ingest, memberships, messages, projects, receipts
+from sluice.store import (
+    api_keys,
+    audit,
+    cancellation,
+    domains,
+    ingest,
+    memberships,
+    messages,
+    projects,
+    providers,
+    receipts,
+)
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, seconds
@@ -35,6 +48,7 @@ class Ours:
     invitation: object
     token: str  # of the invitation
     provider_id: object
+    domain_id: object
 
     @property
     def scope(self):
@@ -53,6 +67,20 @@ async def a_receipt(db, ours):
     return (await receipts.apply(db, [receipt], now=NOON, outbox_retry_after=seconds(10))).events
 
 
+async def a_provider(db, project_id):
+    provider_id = uuid4()
+    await providers.create_provider(
+        *(db, provider_id, project_id),
+        package="provider-smtp",
+        channel=Channel.EMAIL,
+        name="mail",
+        encrypted_credentials=b"x",
+        priority=7,
+        now=NOON,
+    )
+    return provider_id
+
+
 OPERATIONS = {
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
@@ -67,6 +95,16 @@ OPERATIONS = {
         db, ours.scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)
     ),
     "cancellation.revoke_in_doubt": lambda db, ours: cancellation.revoke_in_doubt(db, [ours.waiting.id], now=NOON),
+    "domains.create_domain": lambda db, ours: domains.create_domain(
+        db, ours.id, domain="new.example", token="t", now=NOON
+    ),
+    "domains.delete_domain": lambda db, ours: domains.delete_domain(db, ours.id, ours.domain_id),
+    "domains.find_domain": lambda db, ours: domains.find_domain(db, ours.id, ours.domain_id),
+    "domains.has_active_messages": lambda db, ours: domains.has_active_messages(db, ours.id, "example.com"),
+    "domains.list_domains": lambda db, ours: domains.list_domains(db, ours.id, limit=9),
+    "domains.record_check": lambda db, ours: domains.record_check(
+        db, ours.id, ours.domain_id, statuses={"spf": "verified"}, now=NOON
+    ),
     "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
         db, ours.scope, "order-7", now=NOON
     ),
@@ -91,6 +129,12 @@ OPERATIONS = {
     "projects.update_project": lambda db, ours: projects.update_project(
         db, ours.id, slug="taken", name="Taken", default_sender=None
     ),
+    "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
+    "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
+    "providers.set_order": lambda db, ours: providers.set_order(db, ours.id, [ours.provider_id], now=NOON),
+    "providers.update_provider": lambda db, ours: providers.update_provider(
+        db, ours.id, ours.provider_id, now=NOON, name="new"
+    ),
     "receipts.apply": a_receipt,
 }
 # What needs no project, or comes before it is known.
@@ -107,6 +151,7 @@ ELSEWHERE = {
     "memberships.lock_members": "locks a row and returns nothing",
     "memberships.project_of_invitation": "finds the project of an invitation",
     "projects.create_project": "has no existing project",
+    "providers.lock_providers": "locks a row and returns nothing",
     "receipt_tokens.accept": "a table without a project",
     "sessions.create_session": "a table without a project",
     "sessions.end_session": "a table without a project",
@@ -176,10 +221,12 @@ async def ours(store):
     waiting = a_message(project_id=project.id)
     await store.accept(sent, waiting)
     delivery_id = sent.deliveries[0].id
-    claim = a_claim(delivery_id, project_id=project.id)
+    provider_id = await a_provider(store.pool, project.id)
+    domain = await domains.create_domain(store.pool, project.id, domain="shop.example", token="t", now=NOON)
+    claim = a_claim(delivery_id, project_id=project.id, provider_id=provider_id)
     await store.claim(claim)
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
-    return Ours(project.id, waiting, delivery_id, user_id, key.id, invitation.id, token, claim.provider_id)
+    return Ours(project.id, waiting, delivery_id, user_id, key.id, invitation.id, token, provider_id, domain.id)
 
 
 async def everything(store):

@@ -8,10 +8,12 @@ from typing import Any
 
 from sluice.bus.topics import Topic
 from sluice.delivery.bulkhead_monitor import MAX_HOPS
+from sluice.store import providers
 from sluice_launcher.progress import Progress
 from tests.chaos.campaigns.load import balanced, database, delivery_ids, faults, sender, settled, states, steadily
 from tests.chaos.campaigns.topic_reader import TopicReader
 from tests.chaos.cluster import TIMING, Cluster, webhooks
+from tests.chaos.ledgers import now
 from tests.chaos.simulation import ENDPOINTS, hooked
 
 RATE = 30.0  # messages a second, e-mail and SMS in turn
@@ -104,12 +106,10 @@ def _apply(cluster: Cluster, *, default: Mapping[str, Any], endpoints: Mapping[s
 
 
 async def _limit(cluster: Cluster, slots: int | None) -> None:
+    project, settings = cluster.project, {} if slots is None else {"concurrency": slots}
     async with database(cluster) as db:
-        await db.execute(
-            "UPDATE providers SET settings = $2, version = version + 1, updated_at = now() WHERE id = ANY($1)",
-            [cluster.project.providers[name] for name in HANGING],
-            json.dumps({} if slots is None else {"concurrency": slots}),
-        )
+        for name in HANGING:
+            await providers.update_provider(db, project.id, project.providers[name], now=now(), settings=settings)
 
 
 async def _send(

@@ -70,7 +70,8 @@ class _Changes:
 
     async def update(self, provider_id: UUID, **fields: Any) -> None:
         async with self._lock:
-            await providers.update_provider(self._db, provider_id, now=now(), **fields)
+            project_id = self._cluster.project.id
+            await providers.update_provider(self._db, project_id, provider_id, now=now(), **fields)
 
     async def edit(self, name: str) -> None:
         """Store the same credentials, encrypted again."""

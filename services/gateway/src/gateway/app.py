@@ -17,39 +17,47 @@ from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCount
 from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.domains.checker import DomainChecker
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
+from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
-from gateway.services import Accounts, Services
+from gateway.services import Accounts, ProviderAccess, Services
 from gateway.settings import GatewaySettings
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.health.view import HealthView
 from sluice.providers.sms_link import read_links
+from sluice.routing.selection import Health
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
+from sluice.transports.settings import TransportSettings
 
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
+    links = read_links(settings)
+    providers = ProviderAccess(
+        cipher,
+        links,
+        health,
+        ProviderTester(TransportSettings(outgoing_allow=settings.outgoing_allow)),
+        settings.public_url,
+    )
+    domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
     outbox = OutboxPublisher(pool, publisher)
     receipts = ReceiptEndpoint(
-        pool,
-        config,
-        cipher,
-        outbox,
-        public_url=settings.public_url,
-        links=read_links(settings),
-        outgoing=settings.outgoing(),
+        pool, config, cipher, outbox, public_url=settings.public_url, links=links, outgoing=settings.outgoing()
     )
     ingest = MessageIngest(
         pool,
@@ -69,9 +77,10 @@ async def open_services(
         ingest.running(),
         outbox.running(),
         receipts.running(),
+        providers.tester.running(),
         accounts_open as accounts,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, providers, domains)
 
 
 @asynccontextmanager
@@ -115,7 +124,8 @@ async def main() -> None:
     async with role("gateway", settings) as gateway:
         pool, config = await gateway.open_pool(), await gateway.open_config()
         publisher = await gateway.open_publisher()
-        services = await gateway.enter(open_services(settings, pool, config, publisher))
+        health = await gateway.enter(HealthView().subscribed(gateway.kafka))
+        services = await gateway.enter(open_services(settings, pool, config, publisher, health.statuses))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )

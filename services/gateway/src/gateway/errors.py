@@ -11,6 +11,9 @@ ApiError
 ├── SlugTaken            409
 ├── AlreadyMember        409
 ├── LastOwner            409
+├── VersionConflict      409
+├── DomainExists         409
+├── DomainInUse          409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── QuotaExceeded        429  nothing was stored
@@ -99,6 +102,24 @@ class LastOwner(ApiError):
     """The project would have no member left who may do everything."""
 
     status, code = 409, "LAST_ADMIN"
+
+
+class VersionConflict(ApiError):
+    """What the request changes was changed meanwhile: read it again."""
+
+    status, code = 409, "VERSION_CONFLICT"
+
+
+class DomainExists(ApiError):
+    """The project has this domain already."""
+
+    status, code = 409, "DOMAIN_ALREADY_EXISTS"
+
+
+class DomainInUse(ApiError):
+    """Messages from this domain are queued or being sent."""
+
+    status, code = 409, "DOMAIN_HAS_ACTIVE_MESSAGES"
 
 
 class PayloadTooLarge(ApiError):

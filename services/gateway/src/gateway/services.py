@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
@@ -10,9 +12,14 @@ from gateway.auth.login_throttle import LoginThrottle
 from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.domains.checker import DomainChecker
 from gateway.ingest.ingest import MessageIngest
+from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
+from sluice.bus.messages import ProviderHealth
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.providers.sms_link import Links
+from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
 
@@ -30,6 +37,20 @@ class Accounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderAccess:
+    """What the routes of providers need. ``health``: the newest status by provider, live.
+
+    ``public_url``: where providers send their receipts; None: they send none.
+    """
+
+    cipher: CredentialCipher
+    links: Links
+    health: Mapping[UUID, ProviderHealth]
+    tester: ProviderTester
+    public_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """The parts of one gateway process, as ``app.state.services``."""
 
@@ -40,3 +61,5 @@ class Services:
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
     accounts: Accounts
+    providers: ProviderAccess
+    domains: DomainChecker

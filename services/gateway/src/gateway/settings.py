@@ -32,6 +32,14 @@ class GatewaySettings(RetryPolicy, OutgoingSettings, SmsLinkSettings, Encryption
     login_attempts_per_address: int = Field(
         100, ge=1, description="attempts to log in from one client address (of IPv6: one /64) in that time"
     )
+    mail_domain: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+        description="domain with the SPF and DKIM records of what sends the mail; customers' domains refer to it",
+    )
+    dns_servers: tuple[str, ...] = Field(
+        (), description="DNS servers for the check of domains, `address` or `address:port`; by default the system's"
+    )
     mail_server: SmtpCredentials | None = Field(
         None,
         description="SMTP server for invitations and password resets, with the fields of the credentials of "

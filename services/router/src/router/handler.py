@@ -15,14 +15,22 @@ from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
-from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire, next_round_before
+from sluice.delivery.retry_policy import (
+    Resolution,
+    RetryPolicy,
+    defer,
+    end_unconfirmed,
+    exhaust_round,
+    expire,
+    next_round_before,
+)
 from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.model.candidate import Candidate
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
 from sluice.routing.probe_budget import ProbeBudget
-from sluice.routing.selection import Deferred, Exhausted, Health, Selected, select_provider
+from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Health, Selected, select_provider
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
@@ -96,6 +104,8 @@ class RoutingHandler:
     def _select(self, task: DeliveryTask, raw_task: bytes, now: datetime) -> bytes | Resolution:
         """The encoded assignment, or the resolution if no provider can be called now."""
         if task.sandbox:
+            if task.unknown_attempts >= MAX_SAME_KEY_RETRIES:
+                return end_unconfirmed(task, reason="no attempt was answered by the sandbox", at=now)
             return _encode_assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
         candidates = self._config.candidates(task.project_id, task.channel)
         selection = select_provider(task, candidates, self._health, now, self._probes.allow)

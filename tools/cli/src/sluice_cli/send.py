@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sluice.bus.connection import KafkaConnection
 
 _POLL_INTERVAL = 0.1  # seconds
+_TIMEOUT = 20.0  # seconds; a test call of a provider may take 15
 
 
 def register(subparsers: Any) -> None:
@@ -93,8 +94,8 @@ def run_message(options: argparse.Namespace) -> int:
     return 0
 
 
-def api_request(method: str, path: str, key: str, body: bytes | None = None) -> Any:
-    """One API call.
+def api_request(method: str, path: str, key: str, body: bytes | None = None, *, project: str | None = None) -> Any:
+    """One API call. ``key``: an API key, or the session of a person (``ses_…``) who names the ``project``.
 
     Raises:
         SluiceError: the gateway cannot be reached, or it rejected the request.
@@ -104,13 +105,16 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None) -> 
     from sluice_cli.context import api_url
 
     url = api_url()
+    credentials = {"x-sendpipe-key": key}
+    if key.startswith("ses_"):
+        credentials = {"authorization": f"Bearer {key}", "x-sendpipe-project": project or ""}
     try:
         answer = httpx.request(
             method,
             url + path,
             content=body,
-            headers={"x-sendpipe-key": key, "content-type": "application/json"},
-            timeout=10.0,
+            headers={**credentials, "content-type": "application/json"},
+            timeout=_TIMEOUT,
             trust_env=False,
         )
     except httpx.HTTPError as error:

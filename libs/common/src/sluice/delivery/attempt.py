@@ -21,7 +21,7 @@ from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
 from sluice.providers.contract import OutboundMessage
 from sluice.providers.sms_link import Links
-from sluice.runtime import failpoints
+from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.store import messages
@@ -85,6 +85,7 @@ class AttemptCaller:
         try:
             return open_account(row, self._cipher, self._links)
         except UnusableAccountError as error:
+            metrics.series(metrics.UNREADABLE_CREDENTIALS, row.package).inc()
             log.error("provider_unusable", provider=str(row.id), error=str(error))
             raise UnusableProviderError("the provider's credentials cannot be used") from None
 

@@ -9,6 +9,7 @@ from sluice.bootstrap import Role, role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, delivery_topic
+from sluice.delivery.sandbox_receipts import open_sandbox_receipts
 from sluice.delivery.settings import WorkerSettings
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.smpp_link import SmppLink, open_smpp_link
@@ -36,6 +37,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         publisher = await process.open_publisher()
         view = await process.enter(HealthView().subscribed(process.kafka))
         settlements = await process.enter(SettlementWriter(pool, publisher).running())
+        await process.enter(open_sandbox_receipts(pool, publisher))
         links = read_links(settings) if Channel.SMS in channels else {}
         link = await _open_link(process, settings, links, pool, publisher)
         transports = await _open_transports(process, settings, pool, link)

@@ -232,6 +232,11 @@ def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> 
     return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at))
 
 
+def end_unconfirmed(task: DeliveryTask, *, reason: str, at: datetime) -> Resolution:
+    """The delivery may have been sent, and another attempt would not show whether it was."""
+    return Resolution(_idle_transition(task, EventType.UNCONFIRMED, reason, at))
+
+
 def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
     """The delivery was not sent before its ``expires_at``."""
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED

@@ -106,7 +106,7 @@ async def update_project(
 
 
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
-    """Delete a project with its keys, providers, members and invitations; whether it existed.
+    """Delete a project with its keys, providers, domains, members and invitations; whether it existed.
 
     Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
     """
@@ -122,4 +122,5 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
     )
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
+    await db.execute("DELETE FROM domains WHERE project_id = $1", project_id)
     return found is not None

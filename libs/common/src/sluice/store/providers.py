@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,16 @@ class ProviderRow:
     credentials_version: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """A provider with its place: ``position`` counts from 1 among the providers of its channel."""
+
+    row: ProviderRow
+    position: int
+    created_at: datetime
+    updated_at: datetime
+
+
 async def create_provider(
     db: Db,
     provider_id: UUID,
@@ -44,6 +54,7 @@ async def create_provider(
     now: datetime,
     priority: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    enabled: bool = True,
 ) -> None:
     """Create a provider, last in its channel by default.
 
@@ -52,11 +63,11 @@ async def create_provider(
     await db.execute(
         """
         INSERT INTO providers (id, project_id, package, channel, name, priority, encrypted_credentials, settings,
-                               created_at, updated_at)
+                               created_at, updated_at, enabled)
         SELECT $1, $2, $3, $4, $5,
                coalesce($6, (SELECT coalesce(max(priority), 0) + 1 FROM providers
                               WHERE project_id = $2 AND channel = $4 AND deleted_at IS NULL)),
-               $7, $8, $9, $9
+               $7, $8, $9, $9, $10
         """,
         provider_id,
         project_id,
@@ -67,6 +78,7 @@ async def create_provider(
         encrypted_credentials,
         json.dumps(dict(settings or {})),
         now,
+        enabled,
     )
 
 
@@ -92,13 +104,50 @@ def _provider(row: Any) -> ProviderRow:
     return ProviderRow(**fields)
 
 
+async def lock_providers(db: Db, project_id: UUID) -> None:
+    """Let one transaction at a time change the providers of a project: their order and their versions stay right."""
+    await db.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", project_id)
+
+
+async def list_views(
+    db: Db, project_id: UUID, *, channel: Channel | None = None, provider_id: UUID | None = None
+) -> list[ProviderView]:
+    """The providers of a project that are not deleted, in routing order; those of one channel, or one."""
+    rows = await db.fetch(
+        """
+        SELECT * FROM (
+            SELECT id, project_id, package, channel, name, priority, enabled, encrypted_credentials, settings, version,
+                   false AS deleted, credentials_version, created_at, updated_at,
+                   row_number() OVER (PARTITION BY channel ORDER BY priority, id) AS position
+              FROM providers
+             WHERE project_id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR channel = $2)
+        ) p
+         WHERE $3::uuid IS NULL OR id = $3
+         ORDER BY channel, position
+        """,
+        project_id,
+        None if channel is None else channel.value,
+        provider_id,
+    )
+    return [_view(row) for row in rows]
+
+
+def _view(row: Any) -> ProviderView:
+    fields = dict(row)
+    place = {name: fields.pop(name) for name in ("position", "created_at", "updated_at")}
+    return ProviderView(row=_provider(fields), **place)
+
+
 async def update_provider(
     db: Db,
+    project_id: UUID,
     provider_id: UUID,
     *,
     now: datetime,
+    name: str | None = None,
     enabled: bool | None = None,
     encrypted_credentials: bytes | None = None,
+    settings: Mapping[str, Any] | None = None,
     deleted: bool = False,
 ) -> None:
     """Change the given fields; every change increments the version.
@@ -108,15 +157,33 @@ async def update_provider(
     await db.execute(
         """
         UPDATE providers
-           SET enabled = coalesce($2, enabled), encrypted_credentials = coalesce($3, encrypted_credentials),
-               credentials_version = credentials_version + ($3::bytea IS NOT NULL)::int,
-               deleted_at = CASE WHEN $4 THEN $5 ELSE deleted_at END, version = version + 1, updated_at = $5
-         WHERE id = $1
+           SET name = coalesce($3, name), enabled = coalesce($4, enabled), settings = coalesce($5, settings),
+               encrypted_credentials = coalesce($6, encrypted_credentials),
+               credentials_version = credentials_version + ($6::bytea IS NOT NULL)::int,
+               deleted_at = CASE WHEN $7 THEN $8 ELSE deleted_at END, version = version + 1, updated_at = $8
+         WHERE project_id = $1 AND id = $2 AND deleted_at IS NULL
         """,
+        project_id,
         provider_id,
+        name,
         enabled,
+        None if settings is None else json.dumps(dict(settings)),
         encrypted_credentials,
         deleted,
+        now,
+    )
+
+
+async def set_order(db: Db, project_id: UUID, ordered: Sequence[UUID], *, now: datetime) -> None:
+    """Give these providers of one channel the priorities 1, 2, 3, …; rows that have theirs already are not changed."""
+    await db.execute(
+        """
+        UPDATE providers p SET priority = o.priority, version = version + 1, updated_at = $3
+          FROM unnest($2::uuid[]) WITH ORDINALITY AS o (id, priority)
+         WHERE p.project_id = $1 AND p.id = o.id AND p.deleted_at IS NULL AND p.priority <> o.priority
+        """,
+        project_id,
+        list(ordered),
         now,
     )
 

@@ -33,6 +33,9 @@ _SETTLED_COLUMNS = (
     "state, attempt_count, last_event_sequence, retry_round, unknown_attempts, in_flight, provider_id, due_at,"
     " enqueued_at"
 )
+_PROVIDER_COLUMNS = (
+    "name, priority, enabled, encrypted_credentials, credentials_version, settings, version, updated_at, deleted_at"
+)
 _INSERTS = dict.fromkeys((GATEWAY, ROUTER, WORKER), "SELECT, INSERT")
 
 TABLES = (
@@ -61,7 +64,7 @@ TABLES = (
     Table(
         "providers",
         {
-            GATEWAY: "SELECT, UPDATE (enabled, version, updated_at, deleted_at)",
+            GATEWAY: f"SELECT, INSERT, UPDATE ({_PROVIDER_COLUMNS})",
             ROUTER: "SELECT",
             WORKER: "SELECT",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
@@ -128,7 +131,11 @@ TABLES = (
     ),
     Table(
         "sandbox_messages",
-        {ROUTER: "SELECT (reference, captured_at), DELETE", WORKER: "INSERT", OPERATOR: "SELECT, DELETE"},
+        {
+            ROUTER: "SELECT (reference, captured_at), DELETE",
+            WORKER: "SELECT (project_id, reference, receipts, receipts_due_at), INSERT, UPDATE (receipts_due_at)",
+            OPERATOR: "SELECT, DELETE",
+        },
     ),
     # Views, for counts of all projects.
     Table("dispatch_queue", {GATEWAY: "SELECT", ROUTER: "SELECT"}, project=None),
@@ -169,6 +176,7 @@ TABLES = (
         {GATEWAY: "SELECT, INSERT, DELETE", OPERATOR: "SELECT (user_id, purpose), INSERT, DELETE"},
         project=None,
     ),
+    Table("domains", {GATEWAY: "SELECT, INSERT, UPDATE (statuses, checked_at), DELETE"}),
     Table(
         "audit_log",
         {GATEWAY: "SELECT, INSERT", OPERATOR: "SELECT, INSERT"},

@@ -17,6 +17,10 @@ class Permission(StrEnum):
     PROJECT_READ = "project:read"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
+    PROVIDERS_READ = "providers:read"
+    PROVIDERS_WRITE = "providers:write"
+    DOMAINS_READ = "domains:read"
+    DOMAINS_WRITE = "domains:write"
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -28,6 +32,10 @@ _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_CANCEL,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
+    Permission.PROVIDERS_READ,
+    Permission.PROVIDERS_WRITE,
+    Permission.DOMAINS_READ,
+    Permission.DOMAINS_WRITE,
 }
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {

@@ -1,0 +1,110 @@
+"""Credentials of providers in requests and responses: validated by their package, shown as which fields are set."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from gateway.errors import ValidationFailed, from_faults
+from gateway.providers.v1_schemas import CredentialsResponse, CredentialsStatus
+from sluice.model import ids
+from sluice.providers.account import UnusableAccountError, open_account
+from sluice.providers.contract import AnyPackage, Credentials
+from sluice.providers.kit.signatures import with_url_token
+from sluice.providers.registry import get_package
+from sluice.runtime.errors import SluiceError
+from sluice.store.cipher import CredentialCipher
+from sluice.store.providers import ProviderRow
+
+_SHOWN = 4  # characters of a long value that are shown
+_LONG = 16  # characters from which a value is long: its last ones help no guess
+_URL = re.compile("https?://", re.IGNORECASE)
+_SPACE = re.compile(r"\s")
+
+
+def read_credentials(package: AnyPackage, document: Mapping[str, Any]) -> Credentials:
+    """The credentials in a request.
+
+    Raises:
+        ValidationFailed: they are not those of the package; the error names the field and repeats no value.
+    """
+    try:
+        credentials: Credentials = package.credentials.model_validate_json(json.dumps(dict(document)))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise from_faults([{**faults[0], "loc": ("credentials", *faults[0]["loc"])}], without=()) from None
+    except (RecursionError, ValueError):
+        raise ValidationFailed("credentials: are not JSON", field="credentials") from None
+    return credentials
+
+
+def hosts_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
+    """The hosts that the credentials name themselves, each with its field as requests have it."""
+    for name, field in type(credentials).model_fields.items():
+        value = getattr(credentials, name)
+        if not isinstance(value, str) or name not in credentials.model_fields_set:
+            continue
+        host = value if name == "host" else urlsplit(value).hostname if _URL.match(value) else None
+        if host:
+            yield field.alias or name, host
+
+
+def open_credentials(row: ProviderRow, cipher: CredentialCipher) -> Credentials | None:
+    """The stored credentials; None if they cannot be read."""
+    try:
+        return open_account(row, cipher, {}).credentials
+    except UnusableAccountError:
+        return None
+
+
+def show_credentials(row: ProviderRow, cipher: CredentialCipher) -> CredentialsResponse:
+    """Which fields are set. Fields of the model's defaults are not shown."""
+    if open_credentials(row, cipher) is None:
+        return CredentialsResponse(status=CredentialsStatus.UNREADABLE, fields={})
+    return CredentialsResponse(status=CredentialsStatus.SET, fields=_mask(_decrypt(row, cipher)))
+
+
+def _decrypt(row: ProviderRow, cipher: CredentialCipher) -> Mapping[str, Any]:
+    opened: Mapping[str, Any] = json.loads(
+        cipher.decrypt(
+            row.encrypted_credentials, project_id=row.project_id, provider_id=row.id, version=row.credentials_version
+        )
+    )
+    return opened
+
+
+def _mask(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The fields, those of nested objects with a dotted path, with the end of each long text."""
+    shown: dict[str, str] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            shown |= _mask(value, f"{prefix}{name}.")
+        elif value is not None:
+            tail = (
+                value[-_SHOWN:] if isinstance(value, str) and len(value) >= _LONG and not _SPACE.search(value) else ""
+            )
+            shown[prefix + name] = f"••••{tail}"
+    return shown
+
+
+def is_same(row: ProviderRow, cipher: CredentialCipher, document: Mapping[str, Any]) -> bool:
+    """Whether the stored credentials are these."""
+    try:
+        return dict(_decrypt(row, cipher)) == dict(document)
+    except (SluiceError, ValueError):
+        return False
+
+
+def receipt_url(row: ProviderRow, cipher: CredentialCipher, public_url: str | None) -> str | None:
+    """The address for the provider's webhook, with its token where the package uses one; None if it has no webhook."""
+    credentials = open_credentials(row, cipher)
+    if public_url is None or credentials is None or get_package(row.package).parse_webhook is None:
+        return None
+    url = f"{public_url.rstrip('/')}/v1/receipts/{ids.encode_id('prv', row.id)}"
+    token = getattr(credentials, "webhook_token", None)
+    return url if token is None else with_url_token(url, token)

@@ -1,0 +1,298 @@
+"""Providers of a project, for every API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from gateway.auth.principal import Principal
+from gateway.errors import Forbidden, NotFound, ValidationFailed, VersionConflict
+from gateway.kit.transactions import transaction
+from gateway.providers.credentials import is_same, open_credentials, read_credentials
+from gateway.providers.tester import CallResult
+from gateway.providers.v1_schemas import CreateProviderRequest, TestMessageRequest, UpdateProviderRequest
+from gateway.services import Services
+from sluice.model import ids
+from sluice.model.message import Channel
+from sluice.model.outcome import outcome_name
+from sluice.providers.account import Account
+from sluice.providers.contract import AnyPackage
+from sluice.providers.registry import UnknownPackageError, get_package
+from sluice.runtime import metrics
+from sluice.runtime.clock import utc_now
+from sluice.store import audit, providers
+from sluice.store.audit import Actor
+from sluice.store.db import Db
+from sluice.store.providers import ProviderRow, ProviderView
+
+NO_PROVIDER = "The project has no such provider."
+_UNREADABLE = "credentials: the stored ones cannot be read; set them again"
+
+
+async def list_views(services: Services, principal: Principal, *, channel: Channel | None = None) -> list[ProviderView]:
+    """The providers of the principal's project in routing order, or those of one channel.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        return await providers.list_views(db, principal.project_id, channel=channel)
+
+
+async def find(services: Services, principal: Principal, provider_id: UUID) -> ProviderView:
+    """One provider of the principal's project.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        return await _find(db, principal, provider_id)
+
+
+async def _find(db: Db, principal: Principal, provider_id: UUID) -> ProviderView:
+    found = await providers.list_views(db, principal.project_id, provider_id=provider_id)
+    if not found:
+        raise NotFound(NO_PROVIDER)
+    return found[0]
+
+
+async def create(
+    services: Services, principal: Principal, request: CreateProviderRequest, actor: Actor
+) -> ProviderView:
+    """Add a provider, after a test call if the request asks for one.
+
+    Raises:
+        ValidationFailed: the package or the channel is unknown, the credentials are not those of the package, or the
+            test call was not accepted.
+        Unavailable: PostgreSQL does not answer.
+    """
+    package = _package_of(request.package_name)
+    channel = _channel_of(package, request.channel)
+    provider_id = ids.uuid7()
+    await _check_credentials(services, principal, request, request.credentials, package, channel, provider_id)
+    encrypted = services.providers.cipher.encrypt_credentials(
+        request.credentials, project_id=principal.project_id, provider_id=provider_id
+    )
+    async with transaction(services.pool, principal.project_id) as db:
+        await providers.lock_providers(db, principal.project_id)
+        await providers.create_provider(
+            db,
+            provider_id,
+            principal.project_id,
+            package=package.name,
+            channel=channel,
+            name=request.name,
+            encrypted_credentials=encrypted,
+            priority=request.priority,
+            settings=request.settings.model_dump(exclude_none=True),
+            enabled=request.enabled,
+            now=utc_now(),
+        )
+        changes = {"name": request.name, "packageName": package.name, "channel": channel.value}
+        await _audit(db, actor, principal, provider_id, "created", changes)
+        return await _find(db, principal, provider_id)
+
+
+async def update(
+    services: Services, principal: Principal, provider_id: UUID, request: UpdateProviderRequest, actor: Actor
+) -> ProviderView:
+    """Change a provider. Calls under way keep the credentials that they began with.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        ValidationFailed: the credentials are not those of the package, or the test call was not accepted.
+        VersionConflict: the provider has another version than the request names.
+        Unavailable: PostgreSQL does not answer.
+    """
+    row = (await find(services, principal, provider_id)).row
+    if request.credentials is not None:
+        package = _package_of(row.package)
+        await _check_credentials(services, principal, request, request.credentials, package, row.channel, row.id)
+    async with transaction(services.pool, principal.project_id) as db:
+        await providers.lock_providers(db, principal.project_id)
+        view = await _find(db, principal, provider_id)
+        if request.version not in (None, view.row.version):
+            raise VersionConflict(f"version: the provider has version {view.row.version} now", field="version")
+        changes = _changes(services, view.row, request)
+        if not changes:
+            return view
+        await providers.update_provider(
+            db, principal.project_id, provider_id, now=utc_now(), **_new_fields(services, view.row, changes)
+        )
+        shown = {**changes, "credentials": sorted(changes["credentials"])} if "credentials" in changes else changes
+        await _audit(db, actor, principal, provider_id, "updated", shown)
+        return await _find(db, principal, provider_id)
+
+
+def _changes(services: Services, row: ProviderRow, request: UpdateProviderRequest) -> dict[str, Any]:
+    """What differs from the row, by the names of the request."""
+    wanted: dict[str, Any] = {"name": request.name, "enabled": request.enabled}
+    if request.settings is not None:
+        wanted["settings"] = request.settings.model_dump(exclude_none=True)
+    changes = {name: value for name, value in wanted.items() if value is not None and value != getattr(row, name)}
+    if request.credentials is not None and not is_same(row, services.providers.cipher, request.credentials):
+        changes["credentials"] = request.credentials
+    return changes
+
+
+def _new_fields(services: Services, row: ProviderRow, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes as the store takes them: credentials encrypted for their next version."""
+    fields = dict(changes)
+    if "credentials" in fields:
+        fields["encrypted_credentials"] = services.providers.cipher.encrypt_credentials(
+            fields.pop("credentials"),
+            project_id=row.project_id,
+            provider_id=row.id,
+            version=row.credentials_version + 1,
+        )
+    return fields
+
+
+async def delete(services: Services, principal: Principal, provider_id: UUID, actor: Actor) -> None:
+    """Remove a provider; messages under way go on at the next one, and receipts of what it sent still count.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        await providers.lock_providers(db, principal.project_id)
+        view = await _find(db, principal, provider_id)
+        await providers.update_provider(db, principal.project_id, provider_id, now=utc_now(), deleted=True)
+        await _audit(db, actor, principal, provider_id, "deleted", {"name": view.row.name})
+
+
+async def reorder(
+    services: Services, principal: Principal, channel: Channel, wanted: Sequence[str], actor: Actor
+) -> list[ProviderView]:
+    """Put the named providers of a channel first, in this order; the others follow in their earlier order.
+
+    Raises:
+        ValidationFailed: an id is repeated, or not of a provider of the project and the channel.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        await providers.lock_providers(db, principal.project_id)
+        before = [view.row.id for view in await providers.list_views(db, principal.project_id, channel=channel)]
+        named = _named_providers(wanted, before, channel)
+        order = [*named, *(one for one in before if one not in named)]
+        await providers.set_order(db, principal.project_id, order, now=utc_now())
+        if order != before:
+            changes = {"channel": channel.value, "providerIds": [ids.encode_id("prv", one) for one in order]}
+            await _audit(db, actor, principal, order[0], "reordered", changes)
+        return await providers.list_views(db, principal.project_id, channel=channel)
+
+
+def _named_providers(wanted: Sequence[str], known: Sequence[UUID], channel: Channel) -> list[UUID]:
+    named: list[UUID] = []
+    for index, text in enumerate(wanted):
+        field = f"providerIds.{index}"
+        try:
+            found = ids.decode_id("prv", text)
+        except ids.InvalidIdError:
+            found = None
+        if found is None or found not in known:
+            raise ValidationFailed(f"{field}: is no {channel.value} provider of the project", field=field)
+        if found in named:
+            raise ValidationFailed(f"{field}: is repeated", field=field)
+        named.append(found)
+    return named
+
+
+async def test(
+    services: Services, principal: Principal, provider_id: UUID, request: TestMessageRequest, actor: Actor
+) -> CallResult:
+    """Send one real message through just this provider, enabled or not.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        Forbidden: the principal sends test messages only.
+        ValidationFailed: the message is not one of the channel, or the stored credentials cannot be read.
+        TooManyRequests: too many test calls run.
+        Unavailable: PostgreSQL does not answer.
+    """
+    row = (await find(services, principal, provider_id)).row
+    credentials = open_credentials(row, services.providers.cipher)
+    if credentials is None:
+        metrics.series(metrics.UNREADABLE_CREDENTIALS, row.package).inc()
+        raise ValidationFailed(_UNREADABLE, field="credentials")
+    account = services.providers.links.get(row.package)
+    opened = Account(row.id, row.version, _package_of(row.package), credentials)
+    if account is not None:
+        opened = Account(row.id, row.version, account.package, account.credentials)
+    result = await _call(services, principal, opened, row.channel, request)
+    async with transaction(services.pool, principal.project_id) as db:
+        changes = {"outcome": outcome_name(result.outcome)}
+        await _audit(db, actor, principal, provider_id, "tested", changes)
+    return result
+
+
+async def _call(
+    services: Services, principal: Principal, account: Account, channel: Channel, request: TestMessageRequest
+) -> CallResult:
+    if principal.is_test:
+        raise Forbidden("A test key sends no real messages, and this would be one.")
+    project = services.config.projects.get(principal.project_id)
+    sender = None if project is None else project.default_sender
+    return await services.providers.tester.call(account, channel, request, default_sender=sender)
+
+
+async def _check_credentials(
+    services: Services,
+    principal: Principal,
+    request: CreateProviderRequest | UpdateProviderRequest,
+    document: Mapping[str, Any],
+    package: AnyPackage,
+    channel: Channel,
+    provider_id: UUID,
+) -> None:
+    """All that is checked before new credentials are stored, the test call of ``verify`` last.
+
+    Raises:
+        ValidationFailed: they are not those of the package, name a host that may not be dialled, or the test call
+            was not accepted.
+    """
+    credentials = read_credentials(package, document)
+    await services.providers.tester.check_addresses(credentials)
+    if request.verify is None:
+        return
+    account = Account(provider_id, 0, package, credentials)
+    result = await _call(services, principal, account, channel, request.verify)
+    if not result.accepted:
+        name = outcome_name(result.outcome)
+        raise ValidationFailed(
+            f"credentials: the test message was not accepted ({name}): {result.outcome.detail}", field="credentials"
+        )
+
+
+def _package_of(name: str) -> AnyPackage:
+    try:
+        return get_package(name)
+    except UnknownPackageError as error:
+        raise ValidationFailed(f"packageName: {error}", field="packageName") from None
+
+
+def _channel_of(package: AnyPackage, wanted: Channel | None) -> Channel:
+    if wanted is None and len(package.channels) == 1:
+        return package.channels[0]
+    if wanted not in package.channels:
+        known = ", ".join(package.channels)
+        raise ValidationFailed(f"channel: must be one of {known} for {package.name}", field="channel")
+    return wanted
+
+
+async def _audit(
+    db: Db, actor: Actor, principal: Principal, provider_id: UUID, action: str, changes: Mapping[str, Any]
+) -> None:
+    await audit.append(
+        db,
+        actor,
+        project_id=principal.project_id,
+        action=action,
+        noun="provider",
+        object_id=ids.encode_id("prv", provider_id),
+        changes=changes,
+        now=utc_now(),
+    )

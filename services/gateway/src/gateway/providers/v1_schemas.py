@@ -1,0 +1,172 @@
+"""The bodies of ``/v1/providers``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.kit.fields import Short, Timestamp
+from sluice.model.message import Channel
+
+MAX_REORDERED = 1000  # providers of one channel
+
+_Credentials = Annotated[
+    dict[str, Any], Field(description="The fields that `GET /v1/packages/{name}` describes. They are never returned.")
+]
+
+
+def _config(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": example})
+
+
+class ProviderSettings(BaseModel):
+    """Limits of one provider. ``concurrency``: calls at once in each worker; null for the default of the worker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+
+
+class TestMessageRequest(BaseModel):
+    """A test message. The fields are those of `POST /v1/messages/channel` for the channel of the provider."""
+
+    __test__ = False  # not a class of tests
+    model_config = _config({"to": "ada@example.com", "from": "shop@example.com"})
+
+    to: Short
+    from_: Short | None = Field(None, alias="from")
+    subject: Short | None = Field(None, description="E-mail and push; by default `Test message`.")
+    text: Short | None = Field(None, description="By default a sentence that says that this is a test.")
+    channel_options: dict[str, Any] | None = Field(None, description="WhatsApp: the template to send.")
+
+
+class CreateProviderRequest(BaseModel):
+    """A new provider. ``priority``: the lower number is tried first, by default after all others of the channel."""
+
+    model_config = _config(
+        {
+            "packageName": "provider-smtp",
+            "name": "Our mail server",
+            "credentials": {"host": "smtp.example.com", "port": 587, "auth": {"user": "shop", "pass": "a secret"}},
+        }
+    )
+
+    package_name: Short = Field(alias="packageName")
+    name: Short
+    credentials: _Credentials = Field(default_factory=dict)
+    channel: Channel | None = Field(None, description="Needed for a package of several channels only.")
+    priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
+    enabled: bool = True
+    settings: ProviderSettings = ProviderSettings()
+    verify: TestMessageRequest | None = Field(
+        None, description="Sends this message with the credentials first; they are stored if it is accepted."
+    )
+
+
+class UpdateProviderRequest(BaseModel):
+    """What changes; the rest stays.
+
+    ``credentials`` and ``settings`` replace all of the earlier ones. ``version``: the change is refused with 409 if the
+    provider has another version meanwhile.
+    """
+
+    model_config = _config({"enabled": False})
+
+    name: Short | None = None
+    credentials: _Credentials | None = None
+    enabled: bool | None = None
+    settings: ProviderSettings | None = None
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
+    verify: TestMessageRequest | None = Field(
+        None, description="Sends this message with the new credentials first; they are stored if it is accepted."
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> UpdateProviderRequest:
+        for field in ("name", "credentials", "enabled", "settings"):
+            if field in self.model_fields_set and getattr(self, field) is None:
+                raise ValueError(f"{field} must not be null")
+        if self.verify is not None and self.credentials is None:
+            raise ValueError("verify needs credentials: it tests new ones before they are stored")
+        return self
+
+
+class ReorderProvidersRequest(BaseModel):
+    """The new order of a channel: the first is tried first. Those that are not named follow in their earlier order."""
+
+    model_config = _config({"channel": "email", "providerIds": ["prv_01k6h7d2m4n8p0r3s5t7v9w1x3"]})
+
+    channel: Channel
+    provider_ids: list[Short] = Field(alias="providerIds", min_length=1, max_length=MAX_REORDERED)
+
+
+class CredentialsStatus(StrEnum):
+    """``unreadable``: the encryption key is lost, the row was changed, or the package is not installed."""
+
+    SET = "set"
+    UNREADABLE = "unreadable"
+
+
+class CredentialsResponse(BaseModel):
+    """Which credentials are set: each field with at most the last four characters of its value."""
+
+    status: CredentialsStatus
+    fields: dict[str, str]
+
+
+class HealthResponse(BaseModel):
+    """The live health of a provider. A provider without attempts is `healthy`, and its ``updated_at`` is null."""
+
+    status: str = Field(description="`healthy`, `degraded` or `unhealthy`")
+    reason: str
+    error_rate: float
+    samples: float = Field(description="Effective number of attempts behind the rate.")
+    probe_at: Timestamp | None = Field(description="Unhealthy: when the next attempt may probe it.")
+    suspended_until: Timestamp | None = Field(description="Throttled or suspended: no attempt before.")
+    updated_at: Timestamp | None
+
+
+class ProviderResponse(BaseModel):
+    """A provider.
+
+    ``position`` counts from 1 among the providers of the channel. ``receipt_url``: the address for the provider's
+    webhook, with its token where the package uses one; null for a package without webhooks or without a public address.
+    """
+
+    id: str
+    package_name: str = Field(serialization_alias="packageName")
+    name: str
+    channel: Channel
+    priority: int
+    position: int
+    enabled: bool
+    credentials: CredentialsResponse
+    settings: ProviderSettings
+    health: HealthResponse
+    receipt_url: str | None
+    version: int
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class ProviderListResponse(BaseModel):
+    """The providers of a project in routing order: by channel, then by position."""
+
+    data: list[ProviderResponse]
+
+
+class TestMessageResponse(BaseModel):
+    """The result of one test call.
+
+    ``outcome``: `accepted`, `recipient_rejected`, `declined`, `throttled`, `auth_failed`, `provider_fault`, or
+    `unknown` (no answer: the message may have been sent).
+    """
+
+    __test__ = False  # not a class of tests
+
+    outcome: str
+    detail: str
+    provider_message_id: str | None
+    duration_ms: int
