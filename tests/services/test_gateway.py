@@ -25,6 +25,8 @@ from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
@@ -67,17 +69,37 @@ class Gateway:
 
     def __init__(self, pool, config, bus, max_body=MAX_BODY):
         self.pool, self.config, self.bus = pool, config, bus
-        self.ingest = MessageIngest(
-            pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
-        )
         self.outbox = OutboxPublisher(pool, bus)
+        self.templates = TemplateRenderer(pool, config)
+        self.unsubscribe_links = UnsubscribeLinks(lambda: [bytes(32)], public_url="http://gateway")
+        self.ingest = MessageIngest(
+            pool,
+            config,
+            bus,
+            outbox=self.outbox,
+            templates=self.templates,
+            unsubscribe_links=self.unsubscribe_links,
+            requeue_after=timedelta(seconds=8),
+            max_pending=1000,
+            dispatch_queue_limit=QUEUE_LIMIT,
+        )
         self.receipts = ReceiptEndpoint(
             pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None, links={}
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        services = Services(
+            pool,
+            config,
+            self.authenticator,
+            self.ingest,
+            self.receipts,
+            self.outbox,
+            self.templates,
+            self.unsubscribe_links,
+            self.accounts,
+        )
         self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(
@@ -123,7 +145,7 @@ async def gateway(pool, store_database, bus, monkeypatch):
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
-            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
+            running = (gateway.authenticator, gateway.outbox, gateway.templates, gateway.ingest, gateway.receipts)
             for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
                 await services.enter_async_context(service.running())
             yield gateway

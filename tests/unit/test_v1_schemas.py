@@ -20,6 +20,7 @@ from gateway.ingest.ingest import MessageIngest
 from gateway.kit.strict_json import strict_json
 from gateway.messages import v1_schemas
 from gateway.messages.v1_schemas import parse, to_command
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
 from sluice.store.projects import Project
@@ -35,7 +36,15 @@ def an_ingest(sender=None):
         candidates=lambda project, channel: (),
     )
     return MessageIngest(
-        None, config, None, requeue_after=timedelta(seconds=8), max_pending=10, dispatch_queue_limit=4000
+        None,
+        config,
+        None,
+        outbox=None,
+        templates=None,
+        unsubscribe_links=UnsubscribeLinks(lambda: [bytes(32)], public_url=None),
+        requeue_after=timedelta(seconds=8),
+        max_pending=10,
+        dispatch_queue_limit=4000,
     )
 
 

@@ -106,7 +106,7 @@ async def test_variables_that_are_not_json_do_not_reach_the_process(renderer):
         await renderer.render(LOOPS, EXPENSIVE | {"x": object()}, html=True)
 
 
-REQUEST = {"source": LOOPS, "html": True, "variables": EXPENSIVE, "output": 100_000, "work": 100_000}
+REQUEST = {"sources": [[LOOPS, True]], "variables": EXPENSIVE, "output": 100_000, "work": 100_000}
 
 
 async def test_a_process_that_does_not_respond_in_time_is_killed():

@@ -22,6 +22,8 @@ from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from gateway.settings import GatewaySettings
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
@@ -42,10 +44,15 @@ async def open_services(
     cipher = CredentialCipher(settings.read_encryption_keys)
     outbox = OutboxPublisher(pool, publisher)
     receipts = ReceiptEndpoint(pool, config, cipher, outbox, public_url=settings.public_url, links=read_links(settings))
+    templates = TemplateRenderer(pool, config)
+    links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
     ingest = MessageIngest(
         pool,
         config,
         publisher,
+        outbox=outbox,
+        templates=templates,
+        unsubscribe_links=links,
         requeue_after=timedelta(seconds=settings.requeue_after),
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
@@ -54,12 +61,13 @@ async def open_services(
     accounts_open = open_accounts(settings, pool, config, authenticator)
     async with (
         authenticator.running(),
-        ingest.running(),
         outbox.running(),
+        templates.running(),
+        ingest.running(),
         receipts.running(),
         accounts_open as accounts,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, templates, links, accounts)
 
 
 @asynccontextmanager

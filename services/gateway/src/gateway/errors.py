@@ -11,6 +11,7 @@ ApiError
 ├── SlugTaken            409
 ├── AlreadyMember        409
 ├── LastOwner            409
+├── TemplateChanged      409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── InternalError        500
@@ -29,10 +30,18 @@ class ApiError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
 
-    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 1) -> None:
-        """``retry_after``: seconds; shown where the status is 429 or 503."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after: int = 1,
+        position: tuple[int, int] | None = None,
+    ) -> None:
+        """``retry_after``: seconds; shown where the status is 429 or 503. ``position``: line and column, from 1."""
         super().__init__(message)
         self.field = field
+        self.position = position
         self.retry_after = retry_after
 
 
@@ -98,6 +107,12 @@ class LastOwner(ApiError):
     """The project would have no member left who may do everything."""
 
     status, code = 409, "LAST_ADMIN"
+
+
+class TemplateChanged(ApiError):
+    """Another version of the template is the current one."""
+
+    status, code = 409, "TEMPLATE_CHANGED"
 
 
 class PayloadTooLarge(ApiError):

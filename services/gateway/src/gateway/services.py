@@ -12,6 +12,8 @@ from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
@@ -39,4 +41,6 @@ class Services:
     ingest: MessageIngest
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
+    templates: TemplateRenderer
+    unsubscribe_links: UnsubscribeLinks
     accounts: Accounts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from sluice.model.address import InvalidAddressError, parse_address
@@ -11,7 +11,7 @@ from sluice.model.message import Channel
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 
-MAX_ADDRESS = 1000  # characters; PostgreSQL's index takes about 2,700 bytes, and a longer push token is never suppressed
+MAX_ADDRESS = 600  # characters of 4 bytes: an entry of an index has at most about 2,700 bytes
 
 
 class SuppressionReason(StrEnum):
@@ -24,10 +24,11 @@ class SuppressionReason(StrEnum):
 
 
 _GONE = frozenset({Reason.INVALID_ADDRESS, Reason.UNKNOWN_RECIPIENT, Reason.DISABLED})
-_OPT_OUTS: Mapping[str, SuppressionReason] = {
+OPT_OUTS: Mapping[str, SuppressionReason] = {
     Reason.UNSUBSCRIBED: SuppressionReason.UNSUBSCRIBE,
     Reason.COMPLAINT: SuppressionReason.COMPLAINT,
 }
+"""The reasons with which a recipient refuses further messages."""
 
 
 def suppression_reason(type_: str, reason: str | None) -> SuppressionReason | None:
@@ -41,11 +42,16 @@ def suppression_reason(type_: str, reason: str | None) -> SuppressionReason | No
         return SuppressionReason.COMPLAINT
     if type_ not in (EventType.BOUNCED, EventType.FAILED):
         return None
-    if reason in _OPT_OUTS:
-        return _OPT_OUTS[reason]
+    if reason is not None and reason in OPT_OUTS:
+        return OPT_OUTS[reason]
     if reason in _GONE or (type_ == EventType.BOUNCED and reason in (None, Reason.OTHER)):
         return SuppressionReason.HARD_BOUNCE
     return None
+
+
+def describe_suppression(reasons: Iterable[SuppressionReason]) -> str:
+    """The detail of the event with which a suppressed delivery fails."""
+    return f"the address is suppressed: {', '.join(sorted(set(reasons)))}"
 
 
 def normalise_address(channel: Channel, text: str) -> str:

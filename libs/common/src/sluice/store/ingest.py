@@ -27,12 +27,14 @@ _SEPARATOR = "\x1f"  # between tags, and between the addresses of an envelope
 class NewDelivery(NamedTuple):
     """One recipient of a new message.
 
-    ``suppressed``: the delivery fails at once, with this detail. ``envelope``: bare addresses, of an e-mail of which
-    some recipients are suppressed.
+    ``addresses``: of an e-mail whose project suppresses some, the bare addresses of its envelope. ``suppressed``: the
+    delivery fails at once, with this detail. ``envelope``: the addresses that are left, or that are suppressed, where
+    these are a part.
     """
 
     id: UUID
     recipient: str
+    addresses: tuple[str, ...] = ()
     suppressed: str | None = None
     envelope: tuple[str, ...] | None = None
 

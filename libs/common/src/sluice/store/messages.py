@@ -110,9 +110,7 @@ async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
         """,
         list(recipients),
     )
-    return [
-        Event(**dict(row) | {"recipient": row["recipient"] or recipients[row["delivery_id"]]}) for row in rows
-    ]
+    return [Event(**dict(row) | {"recipient": row["recipient"] or recipients[row["delivery_id"]]}) for row in rows]
 
 
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:

@@ -37,7 +37,7 @@ async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bo
                      LIMIT cardinality($1)  -- see sluice.store.db
                    ) AS r
              WHERE d.id = r.id AND d.attempt_count = r.attempt AND d.in_flight = $7
-               AND d.state IN ('QUEUED', 'SENDING')
+               AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING d.*
         ), copies AS (
             SELECT c.id AS copy_id, string_to_array(c.envelope, E'\\x1f') AS copy_envelope, k.*

@@ -150,6 +150,27 @@ async def list_suppressions(
     return [_suppression(row) for row in rows]
 
 
+async def list_named(db: Db, recipients: Sequence[Recipient]) -> dict[Recipient, Suppression]:
+    """The suppressions of these recipients of one project, by recipient."""
+    rows = await db.fetch(
+        f"""
+        SELECT s.project_id, {_COLUMNS}
+          FROM (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]) AS r (project_id, channel, address)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS wanted
+          JOIN suppressions s USING (project_id, channel, address)
+        """,  # noqa: S608  a constant
+        *columns(list(dict.fromkeys(recipients))).values(),
+    )
+    found = {}
+    for row in rows:
+        fields = dict(row)
+        project_id = fields.pop("project_id")
+        suppression = _suppression(fields)
+        found[Recipient(project_id, suppression.channel, suppression.address)] = suppression
+    return found
+
+
 async def find_suppression(db: Db, project_id: UUID, suppression_id: UUID) -> Suppression | None:
     """One suppression; None if the project has none with this id."""
     row = await db.fetchrow(
@@ -189,12 +210,16 @@ class EventSource(NamedTuple):
 
 
 class EventRecipients(NamedTuple):
-    """The recipients of the delivery of an event, as they were written.
+    """An event, and the recipients of its delivery as they were written.
 
     ``named``: the one that a receipt names; ``addresses``: all that the delivery is for.
     """
 
     source: EventSource
+    type: str
+    reason: str | None
+    detail: str
+    provider_id: UUID | None
     project_id: UUID
     channel: Channel
     sandbox: bool
@@ -218,7 +243,8 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
     """The recipients of events that exist."""
     rows = await db.fetch(
         f"""
-        SELECT k.delivery_id, k.sequence, d.project_id, d.channel, d.sandbox, e.recipient AS named, {_ADDRESSES}
+        SELECT k.delivery_id, k.sequence, e.type, e.reason, e.detail, e.provider_id, d.project_id, d.channel,
+               d.sandbox, e.recipient AS named, {_ADDRESSES}
           FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS k (delivery_id, sequence)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
@@ -232,6 +258,10 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
     return [
         EventRecipients(
             EventSource(row["delivery_id"], row["sequence"]),
+            row["type"],
+            row["reason"],
+            row["detail"],
+            row["provider_id"],
             row["project_id"],
             Channel(row["channel"]),
             row["sandbox"],

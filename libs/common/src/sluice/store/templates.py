@@ -93,7 +93,7 @@ async def find_template(
 ) -> StoredTemplate | None:
     """A template that is not deleted, in its current version or another one; None if the project has none."""
     row = await db.fetchrow(
-        f"{_VERSION} WHERE t.project_id = $1 AND t.id = $2 AND t.deleted_at IS NULL"  # noqa: S608  a constant
+        f"{_VERSION} WHERE t.project_id = $1 AND t.id = $2 AND t.deleted_at IS NULL"
         " AND v.version = coalesce($3, t.version)",
         project_id,
         template_id,
@@ -105,7 +105,7 @@ async def find_template(
 async def lock_template(db: Db, project_id: UUID, template_id: UUID) -> StoredTemplate | None:
     """As :func:`find_template`, and until the end of the transaction no other statement changes the template."""
     row = await db.fetchrow(
-        f"{_VERSION} WHERE t.project_id = $1 AND t.id = $2 AND t.deleted_at IS NULL"  # noqa: S608  a constant
+        f"{_VERSION} WHERE t.project_id = $1 AND t.id = $2 AND t.deleted_at IS NULL"
         " AND v.version = t.version FOR UPDATE OF t",
         project_id,
         template_id,

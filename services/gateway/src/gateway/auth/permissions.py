@@ -17,6 +17,10 @@ class Permission(StrEnum):
     PROJECT_READ = "project:read"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
+    TEMPLATES_READ = "templates:read"
+    TEMPLATES_WRITE = "templates:write"
+    SUPPRESSIONS_READ = "suppressions:read"
+    SUPPRESSIONS_WRITE = "suppressions:write"
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -28,6 +32,10 @@ _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_CANCEL,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
+    Permission.TEMPLATES_READ,
+    Permission.TEMPLATES_WRITE,
+    Permission.SUPPRESSIONS_READ,
+    Permission.SUPPRESSIONS_WRITE,
 }
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {

@@ -41,6 +41,7 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.mime import unsubscribe_headers
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import MAX_RETRY_AFTER, json_object, text_of
@@ -79,7 +80,7 @@ def build(message: OutboundMessage, credentials: ResendCredentials) -> httpx.Req
         "html": mail.html,
         "text": mail.text,
         "attachments": [_attachment(file, message.attachments) for file in mail.attachments] or None,
-        "headers": {"X-Sluice-Message-Id": message.message_id},
+        "headers": {"X-Sluice-Message-Id": message.message_id, **unsubscribe_headers(mail)},
         "tags": [_tag("msg", message.message_id), _tag("ref", message.reference)],
     }
     return post_json(
