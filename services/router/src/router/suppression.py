@@ -1,4 +1,4 @@
-"""The suppression check of deliveries that fall due: what was accepted before its recipient was suppressed is not sent."""
+"""The suppression check of due deliveries: a recipient may have been suppressed since the message was accepted."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.ids import uuid7
@@ -286,9 +286,8 @@ async def addresses_of_deliveries(db: Db, delivery_ids: Sequence[UUID]) -> dict[
     return {row["id"]: tuple(row["addresses"]) for row in rows}
 
 
-def _suppression(row: dict[str, object]) -> Suppression:
+def _suppression(row: Mapping[str, Any]) -> Suppression:
     fields = dict(row)
     return Suppression(
-        **fields  # type: ignore[arg-type]
-        | {"channel": Channel(str(fields["channel"])), "reason": SuppressionReason(str(fields["reason"]))}
+        **fields | {"channel": Channel(fields["channel"]), "reason": SuppressionReason(fields["reason"])}
     )

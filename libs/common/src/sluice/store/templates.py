@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sluice.model.ids import uuid7
@@ -104,13 +105,9 @@ async def find_template(
 
 async def lock_template(db: Db, project_id: UUID, template_id: UUID) -> StoredTemplate | None:
     """As :func:`find_template`, and until the end of the transaction no other statement changes the template."""
-    row = await db.fetchrow(
-        f"{_VERSION} WHERE t.project_id = $1 AND t.id = $2 AND t.deleted_at IS NULL"
-        " AND v.version = t.version FOR UPDATE OF t",
-        project_id,
-        template_id,
-    )
-    return None if row is None else _stored(row)
+    # A statement of its own: a joined row would be that of the version before the wait for the lock.
+    await db.execute("SELECT FROM templates WHERE project_id = $1 AND id = $2 FOR UPDATE", project_id, template_id)
+    return await find_template(db, project_id, template_id)
 
 
 async def find_current(db: Db, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], StoredTemplate]:
@@ -224,13 +221,13 @@ async def delete_template(db: Db, project_id: UUID, template_id: UUID, *, now: d
     return name
 
 
-def _stored(row: Mapping[str, object]) -> StoredTemplate:
+def _stored(row: Mapping[str, Any]) -> StoredTemplate:
     fields = dict(row)
     return StoredTemplate(
-        **fields  # type: ignore[arg-type]
+        **fields
         | {
-            "kind": TemplateKind(str(fields["kind"])),
-            "sources": json.loads(str(fields["sources"])),
-            "variables": tuple(fields["variables"]),  # type: ignore[arg-type]
+            "kind": TemplateKind(fields["kind"]),
+            "sources": json.loads(fields["sources"]),
+            "variables": tuple(fields["variables"]),
         }
     )

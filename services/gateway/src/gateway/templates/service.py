@@ -32,8 +32,8 @@ async def create(
         ValidationFailed: a source is not a template, or does not fit the kind.
         Unavailable: PostgreSQL does not answer.
     """
-    check_sources(kind, sources)
     variables = await compile_sources(services.templates.engine, sources)
+    check_sources(kind, sources)
     async with transaction(services.pool) as db:
         template = await templates.create_template(
             db, principal.project_id, kind=kind, name=name, sources=sources, variables=variables, now=utc_now()
@@ -111,8 +111,8 @@ async def update(
     """
     before = await find(services, principal, template_id)
     sources = _changed(before.sources, changes, replaces_data=replaces_data)
-    check_sources(before.kind, sources)
     variables = await compile_sources(services.templates.engine, sources)
+    check_sources(before.kind, sources)
     async with transaction(services.pool) as db:
         locked = await templates.lock_template(db, principal.project_id, template_id)
         if locked is None:
@@ -180,8 +180,8 @@ async def preview_sources(
         ValidationFailed: a source is not a template or does not fit the kind, or the limits are exceeded.
         Unavailable: too many expensive templates wait.
     """
-    check_sources(kind, sources)
     read = await compile_sources(services.templates.engine, sources)
+    check_sources(kind, sources)
     return await services.templates.render(sources, variables), read
 
 

@@ -20,7 +20,7 @@ _PARTS: Mapping[TemplateKind, frozenset[str]] = {
 _CONTENT: Mapping[TemplateKind, tuple[str, ...]] = {
     TemplateKind.EMAIL: ("html", "text"),
     TemplateKind.TEXT: ("text",),
-    TemplateKind.PUSH: ("text", "subject"),
+    TemplateKind.PUSH: ("subject", "text"),
 }
 
 
@@ -38,11 +38,8 @@ def check_sources(kind: TemplateKind, sources: Mapping[str, str]) -> None:
     for part in sources:
         if part not in _PARTS[kind] and part not in data:
             raise ValidationFailed(f"{part}: a template of kind {kind} has none", field=part)
-    needed = _CONTENT[kind]
-    if not data and not any(part in sources for part in needed):
-        raise ValidationFailed(
-            f"{needed[-1]}: is required, because the template has no other content", field=needed[-1]
-        )
+    if not data and not any(part in sources for part in _CONTENT[kind]):
+        raise ValidationFailed("text: is required, because the template has no other content", field="text")
 
 
 async def compile_sources(renderer: Renderer, sources: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from gateway.kit.fields import Short, Timestamp, one_line, storable
 from sluice.model.template import DATA_PREFIX, TemplateKind
@@ -20,7 +21,7 @@ _HTML = "HTML part of a mail. What a tag prints is escaped."
 _TEXT = "Text part of a mail, or the text of any other message."
 _DATA = "Data of a push notification. Each value is a template; keys are not."
 
-_EXAMPLE = {
+_EXAMPLE: JsonDict = {
     "name": "order shipped",
     "kind": "email",
     "subject": "Order {{order.number}} is on its way",
