@@ -16,7 +16,15 @@ from tests.repository.test_routes import PERSON, permissions, routes
 from tests.services.people import PASSWORD, a_person
 
 DOCUMENT = document("v1")
-PREFIXES = {"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"}
+PREFIXES = {
+    "message_id": "msg",
+    "session_id": "sid",
+    "user_id": "usr",
+    "key_id": "key",
+    "invitation_id": "inv",
+    "template_id": "tpl",
+    "suppression_id": "sup",
+}
 PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
 
 
@@ -114,7 +122,11 @@ def test_the_document_has_every_route_that_needs_a_permission():
 async def objects_of(gateway, owner):
     """One object of each kind in the project ``shop``, by the name of its path parameter."""
     keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
+    template = {"name": "x", "kind": "text", "text": "x"}
+    suppression = {"channel": "email", "addresses": ["ada@example.com"]}
     return {
+        "template_id": (await gateway.ask("POST", "/v1/templates", json=template)).json()["id"],
+        "suppression_id": (await gateway.ask("POST", "/v1/suppressions", json=suppression)).json()["data"][0]["id"],
         "message_id": (await gateway.post()).json()["id"],
         "key_id": (await owner.ask("POST", keys, json={"name": "x"})).json()["id"],
         "invitation_id": (await owner.ask("POST", members, json={"email": "new@example.com"})).json()["id"],

@@ -9,7 +9,14 @@ from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
 VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
-PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+PROGRAMS = VIEWING | {
+    Permission.MESSAGES_SEND,
+    Permission.MESSAGES_CANCEL,
+    Permission.TEMPLATES_READ,
+    Permission.TEMPLATES_WRITE,
+    Permission.SUPPRESSIONS_READ,
+    Permission.SUPPRESSIONS_WRITE,
+}
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 
 

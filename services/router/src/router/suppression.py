@@ -9,6 +9,7 @@ from sluice.model.address import parse_address
 from sluice.model.ids import uuid7_like
 from sluice.model.message import Channel
 from sluice.model.suppression import SuppressionReason, describe_suppression, known_address
+from sluice.runtime import failpoints
 from sluice.store import splitting, suppressions
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
@@ -48,6 +49,7 @@ async def find_suppressed(
             failing[id_] = new_id, describe_suppression(reasons.values())
     if divisions:
         await splitting.divide(pool, divisions, in_flight=False)
+        assert failpoints.hit("recovery.suppressed_divided")
     return failing
 
 

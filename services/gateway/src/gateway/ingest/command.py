@@ -93,12 +93,9 @@ def to_new_message(
     """
     message_id = uuid7(milliseconds_of(now))
     content = {"channel": command.channel.value, "sender": sender, **command.content}
-    deliveries = tuple([NewDelivery(uuid7_like(message_id), recipient) for recipient in command.recipients])
-    if command.channel is Channel.EMAIL and (with_addresses or command.unsubscribe):
-        addresses = tuple(parse_address(text).bare for name in _LISTS for text in command.content[name])
-        deliveries = (deliveries[0]._replace(addresses=addresses),)
-        if command.unsubscribe:
-            content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, addresses[0])
+    deliveries = _deliveries(command, message_id, with_addresses or command.unsubscribe)
+    if command.unsubscribe:
+        content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, deliveries[0].addresses[0])
     lifetime = DEFAULT_LIFETIME[command.delivery_class]
     return NewMessage(
         id=message_id,
@@ -122,3 +119,11 @@ def to_new_message(
         template_id=command.template_id,
         template_version=command.template_version,
     )
+
+
+def _deliveries(command: SendCommand, message_id: UUID, with_addresses: bool) -> tuple[NewDelivery, ...]:
+    deliveries = [NewDelivery(uuid7_like(message_id), recipient) for recipient in command.recipients]
+    if command.channel is Channel.EMAIL and with_addresses:
+        addresses = tuple([parse_address(text).bare for name in _LISTS for text in command.content[name]])
+        deliveries = [deliveries[0]._replace(addresses=addresses)]
+    return tuple(deliveries)

@@ -42,7 +42,7 @@ def addresses_of(delivery: NewDelivery) -> tuple[str, ...]:
 
 
 def _recipients(message: NewMessage, delivery: NewDelivery) -> Iterable[tuple[str, Recipient]]:
-    """Each address of the delivery with its key; one that cannot be suppressed is left out."""
+    """Each address of the delivery with its key; one that cannot be suppressed is omitted."""
     for written in addresses_of(delivery):
         address = known_address(message.channel, written)
         if address is not None:
