@@ -85,18 +85,14 @@ def to_new_message(
     now: datetime,
     requeue_after: timedelta,
     unsubscribe_link: Link,
-    with_addresses: bool,
+    with_addresses: bool,  # of an e-mail, which costs a parse of each
 ) -> NewMessage:
-    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds.
-
-    ``with_addresses``: the deliveries of an e-mail name its addresses, which costs a parse of each.
-    """
+    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds."""
     message_id = uuid7(milliseconds_of(now))
     content = {"channel": command.channel.value, "sender": sender, **command.content}
     deliveries = _deliveries(command, message_id, with_addresses or command.unsubscribe)
     if command.unsubscribe:
         content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, deliveries[0].addresses[0])
-    lifetime = DEFAULT_LIFETIME[command.delivery_class]
     return NewMessage(
         id=message_id,
         project_id=project_id,
@@ -106,7 +102,7 @@ def to_new_message(
         content=encode_content_unchecked(content),
         deliveries=deliveries,
         created_at=now,
-        expires_at=command.expires_at or (command.send_at or now) + lifetime,
+        expires_at=command.expires_at or (command.send_at or now) + DEFAULT_LIFETIME[command.delivery_class],
         due_at=command.send_at or now + requeue_after,
         send_at=command.send_at,
         tags=tuple(command.tags),
