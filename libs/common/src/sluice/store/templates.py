@@ -70,7 +70,7 @@ async def create_template(
             VALUES ($1, $2, $3, $4, 1, $7, $7) RETURNING id, project_id, version
         )
         INSERT INTO template_versions (template_id, version, project_id, sources, variables, created_at)
-        SELECT id, version, project_id, $5::jsonb, $6::text[], $7 FROM created
+        SELECT id, version, project_id, $5::json, $6::text[], $7 FROM created
         """,
         template.id,
         project_id,
@@ -186,7 +186,7 @@ async def update_template(
             RETURNING id, project_id, version
         )
         INSERT INTO template_versions (template_id, version, project_id, sources, variables, created_at)
-        SELECT id, version, project_id, $5::jsonb, $6::text[], $7 FROM changed
+        SELECT id, version, project_id, $5::json, $6::text[], $7 FROM changed
         ON CONFLICT (template_id, version) DO NOTHING
         """,
         template.project_id,

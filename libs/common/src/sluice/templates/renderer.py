@@ -36,6 +36,7 @@ class Renderer:
         if template is None and len(source) <= INLINE_SOURCE:
             template = compile_template(source, html)
             self._cache.put(source, html, template)
+            await asyncio.sleep(0)  # a message may have a hundred parts
         return template or await self._compile_in_thread(source, html)
 
     async def _compile_in_thread(self, source: str, html: bool) -> Template:

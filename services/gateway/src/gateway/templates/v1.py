@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from gateway.dependencies import ServicesDep, TemplatesRead, TemplatesWrite
-from gateway.errors import NotFound, TemplateChanged
+from gateway.errors import NotFound, TemplateChanged, ValidationFailed
 from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
@@ -34,7 +34,8 @@ from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVers
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=JsonRoute)
 
-_Version = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="The current version by default.")]
+_MAX_VERSION = 2**31 - 1
+_Version = Annotated[int | None, Query(ge=1, le=_MAX_VERSION, description="The current version by default.")]
 
 
 @router.post("", status_code=201, responses=errors_of())
@@ -114,7 +115,9 @@ async def list_template_versions(
     template_id: str, principal: TemplatesRead, page: PageDep, services: ServicesDep
 ) -> Page[TemplateVersionResponse]:
     """The versions of a template, newest first. `GET /v1/templates/{template_id}?version=` reads one."""
-    before = None if page.before is None else page.before.int & 0x7FFFFFFF
+    before = None if page.before is None else page.before.int
+    if before is not None and before > _MAX_VERSION:
+        raise ValidationFailed("cursor: is not a cursor of this list", field="cursor")
     rows = await service.list_versions(services, principal, _id(template_id), limit=page.fetch, before=before)
     return page.page(rows, lambda row: UUID(int=row.version), _version)
 
