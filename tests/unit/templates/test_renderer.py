@@ -147,3 +147,19 @@ async def test_renderings_do_not_stop_the_event_loop(renderer):
         turns += 1
 
     assert turns > 2
+
+
+async def test_templates_that_are_rendered_together_share_the_limits(renderer):
+    sources = [("{{a}}", False), ("{{a}}{{a}}", False), ("{{a}}", True)]
+
+    assert await renderer.render_all(sources, {"a": "<"}) == ["<", "<<", "&lt;"]
+    with pytest.raises(TemplateLimitError) as caught:
+        await renderer.render_all(sources, {"a": "<"}, limits=Limits(output=2))
+    assert caught.value.part == 1
+
+
+async def test_an_expensive_template_among_others_is_named(renderer):
+    with pytest.raises(TemplateLimitError) as caught:
+        await renderer.render_all([("x", True), (LOOPS, True)], ENDLESS)
+
+    assert caught.value.part == 1
