@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sluice.model.message import Channel, DeliveryClass
 from sluice.store import outbox
-from sluice.store.db import Connection, Db, columns
+from sluice.store.db import Connection, Db, columns, project_array
 from sluice.store.projects import ProjectScope
 
 IDEMPOTENCY_TTL = timedelta(hours=24)
@@ -161,8 +161,12 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
     fields["tags"] = [_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
         f"""
-        WITH new AS (
-            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+        WITH scope AS MATERIALIZED (
+            SELECT set_config('sluice.project_ids', $27, true)
+        ), new AS (  -- from scope, so that no row exists before row-level security has its projects
+            SELECT n.*
+              FROM scope
+             CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
                                  $17::uuid[], $18::integer[], $19::boolean[])
@@ -228,6 +232,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         *_suppression_columns([delivery for _, delivery in deliveries]),
         IDEMPOTENCY_TTL,
         _OUTBOX_RETRY_AFTER,
+        project_array(message.project_id for message in contenders),
     )
     owners = {
         (row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"])

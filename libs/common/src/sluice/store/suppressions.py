@@ -240,33 +240,22 @@ class EventRecipients(NamedTuple):
     addresses: tuple[str, ...]
 
 
-# The addresses of a delivery: of an e-mail without an envelope of its own, those of the content.
-_ADDRESSES = """
-    CASE WHEN d.channel <> 'email' THEN ARRAY[d.recipient]
-         WHEN d.envelope IS NOT NULL THEN d.envelope
-         ELSE ARRAY(SELECT json_array_elements_text(c.list)
-                      FROM (VALUES (m.content::json -> 'to'), (m.content::json -> 'cc'), (m.content::json -> 'bcc'))
-                           AS c (list)
-                     WHERE json_typeof(c.list) = 'array')
-    END AS addresses
-"""
-
-
 async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[EventRecipients]:
     """The recipients of events that exist."""
     rows = await db.fetch(
-        f"""
+        """
         SELECT k.delivery_id, k.sequence, e.type, e.reason, e.detail, e.provider_id, d.project_id, d.channel,
-               d.sandbox, e.recipient AS named, {_ADDRESSES}
+               d.sandbox, e.recipient AS named, a.addresses
           FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS k (delivery_id, sequence)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
           JOIN events e ON e.delivery_id = k.delivery_id AND e.sequence = k.sequence
           JOIN deliveries d ON d.id = k.delivery_id
-          JOIN messages m ON m.id = d.message_id
-        """,  # noqa: S608  constants of this file
+          JOIN addresses_of_deliveries($3::uuid[]) AS a ON a.delivery_id = k.delivery_id
+        """,
         [one.delivery_id for one in events],
         [one.sequence for one in events],
+        list({one.delivery_id for one in events}),
     )
     return [
         EventRecipients(
@@ -287,16 +276,8 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
 
 async def addresses_of_deliveries(db: Db, delivery_ids: Sequence[UUID]) -> dict[UUID, tuple[str, ...]]:
     """The addresses that each of these deliveries is for, as they were written."""
-    rows = await db.fetch(
-        f"""
-        SELECT d.id, {_ADDRESSES}
-          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id) LIMIT cardinality($1)) AS k  -- see sluice.store.db
-          JOIN deliveries d ON d.id = k.id
-          JOIN messages m ON m.id = d.message_id
-        """,  # noqa: S608  constants of this file
-        list(delivery_ids),
-    )
-    return {row["id"]: tuple(row["addresses"]) for row in rows}
+    rows = await db.fetch("SELECT delivery_id, addresses FROM addresses_of_deliveries($1::uuid[])", list(delivery_ids))
+    return {row["delivery_id"]: tuple(row["addresses"]) for row in rows}
 
 
 def _suppression(row: Mapping[str, Any]) -> Suppression:

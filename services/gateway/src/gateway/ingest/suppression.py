@@ -9,7 +9,7 @@ from sluice.model.ids import uuid7_like
 from sluice.model.message import Channel
 from sluice.model.suppression import SuppressionReason, describe_suppression, known_address
 from sluice.store import suppressions
-from sluice.store.db import Db
+from sluice.store.db import Pool, rows_of
 from sluice.store.ingest import NewDelivery, NewMessage
 from sluice.store.suppressions import Recipient
 
@@ -17,7 +17,7 @@ Suppressed = Mapping[Recipient, SuppressionReason]
 
 
 async def mark_suppressed(
-    db: Db, batch: Sequence[NewMessage], has_suppressions: Callable[[UUID], bool]
+    pool: Pool, batch: Sequence[NewMessage], has_suppressions: Callable[[UUID], bool]
 ) -> Sequence[NewMessage]:
     """The batch with its suppressed recipients as deliveries that fail at once.
 
@@ -32,7 +32,8 @@ async def mark_suppressed(
         for delivery in message.deliveries
         for _, recipient in _recipients(message, delivery)
     ]
-    found = await suppressions.find(db, recipients)
+    async with rows_of(pool, {message.project_id for message in checked}) as db:
+        found = await suppressions.find(db, recipients)
     return [_marked(message, found) if found else message for message in batch]
 
 

@@ -41,7 +41,7 @@ from sluice.runtime.clock import utc_now
 from sluice.store import suppressions
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.providers import ProviderRow
 from sluice.store.suppressions import NewSuppression, Recipient
 from sluice.transports.http import HttpTransport, open_http
@@ -61,7 +61,7 @@ class ReceiptEndpoint:
 
     def __init__(
         self,
-        db: Db,
+        pool: Pool,
         config: ConfigCache,
         cipher: CredentialCipher,
         outbox: OutboxPublisher,
@@ -73,8 +73,8 @@ class ReceiptEndpoint:
         self._cipher = cipher
         self._public_url = public_url
         self._links = links
-        self._db = db
-        self._sink = ReceiptSink(db, outbox)
+        self._pool = pool
+        self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
@@ -137,6 +137,10 @@ class ReceiptEndpoint:
             raise NotFound("there is nothing at this path") from None
         if account.package.parse_webhook is None:
             raise NotFound("there is nothing at this path")
+        if account.package.signs_url and self._public_url is None:
+            # The Host header is the caller's: a signature made for any address would be valid here.
+            log.error("receipt_refused", provider=str(row.id), error="SLUICE_PUBLIC_URL is not set")
+            raise Unavailable("this installation has no public URL, which the signature covers: set SLUICE_PUBLIC_URL")
         fetched: dict[str, bytes] = {}
         cacheable: set[str] = set()
         try:
@@ -192,7 +196,9 @@ class ReceiptEndpoint:
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
         with _recording():
-            return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
+            return await self._sink.accept(
+                row.project_id, row.id, found, payload=request.body, received_at=request.received_at
+            )
 
     async def _suppress(self, row: ProviderRow, opt_outs: list[OptOut]) -> None:
         """Suppress the recipients who refuse further messages; a repeat changes nothing."""
@@ -206,8 +212,10 @@ class ReceiptEndpoint:
             for opt_out in opt_outs
             if (address := known_address(row.channel, opt_out.recipient)) is not None
         ]
-        with _recording():
-            await suppressions.add(self._db, new, now=utc_now())
+        if new:
+            with _recording():
+                async with rows_of(self._pool, [row.project_id]) as db:
+                    await suppressions.add(db, new, now=utc_now())
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import NotFound, ValidationFailed
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -42,7 +41,7 @@ async def add(
         Recipient(principal.project_id, channel, _address(channel, text, index)) for index, text in enumerate(addresses)
     ]
     now = utc_now()
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         added = await suppressions.add(db, [NewSuppression(one, reason, detail) for one in recipients], now=now)
         found = await suppressions.list_named(db, recipients)
         if added:
@@ -82,10 +81,8 @@ async def list_suppressions(
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await suppressions.list_suppressions(
-            services.pool, principal.project_id, filters, limit=limit, before=before
-        )
+    async with transaction(services.pool, principal.project_id) as db:
+        return await suppressions.list_suppressions(db, principal.project_id, filters, limit=limit, before=before)
 
 
 async def find(services: Services, principal: Principal, suppression_id: UUID) -> Suppression:
@@ -95,8 +92,8 @@ async def find(services: Services, principal: Principal, suppression_id: UUID) -
         NotFound: the project has none with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        found = await suppressions.find_suppression(services.pool, principal.project_id, suppression_id)
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await suppressions.find_suppression(db, principal.project_id, suppression_id)
     if found is None:
         raise NotFound(NO_SUPPRESSION)
     return found
@@ -109,7 +106,7 @@ async def remove(services: Services, principal: Principal, suppression_id: UUID,
         NotFound: the project has none with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         removed = await suppressions.remove(db, principal.project_id, suppression_id)
         if removed is None:
             raise NotFound(NO_SUPPRESSION)
@@ -134,7 +131,7 @@ async def remove_matching(services: Services, principal: Principal, filters: Fil
     """
     if filters == Filter():
         raise ValidationFailed("Name at least one filter: without one, all suppressions would be removed.")
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         removed = await suppressions.remove_matching(db, principal.project_id, filters)
         if removed:
             given = {name: str(value) for name, value in filters._asdict().items() if value is not None}

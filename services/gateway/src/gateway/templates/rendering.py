@@ -20,7 +20,7 @@ from sluice.model.template import DATA_PREFIX, TemplateKind
 from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.store import templates
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import Pool
+from sluice.store.db import Pool, rows_of
 from sluice.store.templates import StoredTemplate
 from sluice.templates.limits import DEFAULT_LIMITS, SMS_LIMITS, Limits, TemplateError
 from sluice.templates.process_pool import RendererBusyError
@@ -84,7 +84,8 @@ class TemplateStore:
         return found
 
     async def _load(self, keys: Sequence[_Key]) -> list[StoredTemplate | None]:
-        found = await templates.find_current(self._pool, list(dict.fromkeys(keys)))
+        async with rows_of(self._pool, {project_id for project_id, _ in keys}) as db:
+            found = await templates.find_current(db, list(dict.fromkeys(keys)))
         return [found.get(key) for key in keys]
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import NotFound, TemplateChanged
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from gateway.templates.sources import check_sources, compile_sources
@@ -34,7 +33,7 @@ async def create(
     """
     variables = await compile_sources(services.templates.engine, sources)
     check_sources(kind, sources)
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         template = await templates.create_template(
             db, principal.project_id, kind=kind, name=name, sources=sources, variables=variables, now=utc_now()
         )
@@ -51,8 +50,8 @@ async def find(
         NotFound: the project has no such template or version.
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        found = await templates.find_template(services.pool, principal.project_id, template_id, version)
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await templates.find_template(db, principal.project_id, template_id, version)
     if found is None:
         raise NotFound(NO_TEMPLATE)
     return found
@@ -66,10 +65,8 @@ async def list_templates(
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await templates.list_templates(
-            services.pool, principal.project_id, kind=kind, limit=limit, before=before
-        )
+    async with transaction(services.pool, principal.project_id) as db:
+        return await templates.list_templates(db, principal.project_id, kind=kind, limit=limit, before=before)
 
 
 async def list_versions(
@@ -82,10 +79,8 @@ async def list_versions(
         Unavailable: PostgreSQL does not answer.
     """
     await find(services, principal, template_id)
-    with database_errors():
-        return await templates.list_versions(
-            services.pool, principal.project_id, template_id, limit=limit, before=before
-        )
+    async with transaction(services.pool, principal.project_id) as db:
+        return await templates.list_versions(db, principal.project_id, template_id, limit=limit, before=before)
 
 
 async def update(
@@ -113,7 +108,7 @@ async def update(
     sources = _changed(before.sources, changes, replaces_data=replaces_data)
     variables = await compile_sources(services.templates.engine, sources)
     check_sources(before.kind, sources)
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         locked = await templates.lock_template(db, principal.project_id, template_id)
         if locked is None:
             raise NotFound(NO_TEMPLATE)
@@ -140,7 +135,7 @@ async def delete(services: Services, principal: Principal, template_id: UUID, ac
         NotFound: the project has no such template.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         name = await templates.delete_template(db, principal.project_id, template_id, now=utc_now())
         if name is None:
             raise NotFound(NO_TEMPLATE)

@@ -32,7 +32,14 @@ from sluice.model import ids
 from sluice.model.template import TemplateKind
 from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVersion
 
-router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=JsonRoute)
+
+class _TemplateRoute(JsonRoute):
+    """Sources are long texts."""
+
+    max_body = 524_288  # bytes: of text with many escapes they are decoded in 30 ms
+
+
+router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=_TemplateRoute)
 
 _MAX_VERSION = 2**31 - 1
 _Version = Annotated[int | None, Query(ge=1, le=_MAX_VERSION, description="The current version by default.")]

@@ -14,14 +14,14 @@ from starlette.routing import Route
 
 from gateway.apis.rendering import error_response
 from gateway.errors import ApiError
-from gateway.kit.database import database_errors
 from gateway.kit.responses import headers_of, read_body
+from gateway.kit.transactions import transaction
 from gateway.unsubscribe.links import PATH, Subscription, UnsubscribeLinks
 from sluice.model.message import Channel
 from sluice.model.suppression import SuppressionReason, known_address
 from sluice.runtime.clock import utc_now
 from sluice.store import suppressions
-from sluice.store.db import Db
+from sluice.store.db import Pool
 from sluice.store.suppressions import NewSuppression, Recipient
 
 _MAX_BODY = 4096  # bytes: a form with one field
@@ -43,8 +43,8 @@ _FORM = """<form method="post"><input type="hidden" name="List-Unsubscribe" valu
 class UnsubscribeEndpoint:
     """Suppresses the recipient of a link."""
 
-    def __init__(self, db: Db, links: UnsubscribeLinks) -> None:
-        self._db = db
+    def __init__(self, pool: Pool, links: UnsubscribeLinks) -> None:
+        self._pool = pool
         self._links = links
 
     def route(self) -> Route:
@@ -74,8 +74,8 @@ class UnsubscribeEndpoint:
         new = NewSuppression(
             recipient, SuppressionReason.UNSUBSCRIBE, "the recipient used the link in the mail", found.delivery_id
         )
-        with database_errors():
-            await suppressions.add(self._db, [new], now=utc_now())
+        async with transaction(self._pool, found.project_id) as db:
+            await suppressions.add(db, [new], now=utc_now())
 
 
 def _page(status: int, title: str, text: str, form: str = "") -> Response:

@@ -74,8 +74,7 @@ def build(message: OutboundMessage, credentials: MailgunCredentials) -> httpx.Re
     require_ascii(mail)
     fields = [("v:ref", message.reference), ("v:msg", message.message_id)]
     if _needs_mime(mail):
-        own, at = message.attachments, message.created_at
-        content = write_mail(mail, message_id=message.message_id, date=at, contents=own)
+        content = write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments)
         path, files = "messages.mime", [("message", ("mail.eml", content, "message/rfc822"))]
         fields += (("to", parse_address(text).bare) for text in (*mail.to, *mail.cc, *mail.bcc))
     else:
