@@ -12,12 +12,26 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from sluice.model.message import Channel
 from sluice.model.roles import Role
 from sluice.model.state import EventType
-from sluice.store import api_keys, audit, cancellation, ingest, memberships, messages, projects, receipts
+from sluice.model.suppression import SuppressionReason
+from sluice.model.template import TemplateKind
+from sluice.store import (
+    api_keys,
+    audit,
+    cancellation,
+    ingest,
+    memberships,
+    messages,
+    projects,
+    receipts,
+    suppressions,
+    templates,
+)
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, seconds
+from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after, seconds
 
 GATEWAY_SOURCES = Path(__file__).parents[2] / "services/gateway/src/gateway"
 NOTHING: tuple[object, ...] = (None, False, 0, [], {})
@@ -35,10 +49,20 @@ class Ours:
     invitation: object
     token: str  # of the invitation
     provider_id: object
+    template: object
+    suppression: object
 
     @property
     def scope(self):
         return ProjectScope(self.id, False)
+
+    @property
+    def suppressed(self):
+        return a_recipient(self.id, "gone@example.com")
+
+
+def a_recipient(project_id, address):
+    return suppressions.Recipient(project_id, Channel.EMAIL, address)
 
 
 async def a_receipt(db, ours):
@@ -51,6 +75,24 @@ async def a_receipt(db, ours):
         occurred_at=NOON,
     )
     return (await receipts.apply(db, [receipt], now=NOON, outbox_retry_after=seconds(10))).events
+
+
+async def a_template(db, project_id, name):
+    return await templates.create_template(
+        db, project_id, kind=TemplateKind.TEXT, name=name, sources={"text": "Hi"}, variables=[], now=NOON
+    )
+
+
+async def a_suppression(db, project_id, address):
+    recipient = a_recipient(project_id, address)
+    return await suppressions.add(db, [suppressions.NewSuppression(recipient, SuppressionReason.MANUAL)], now=NOON)
+
+
+async def a_template_update(db, ours):
+    """Returns nothing: the row was locked before, and is returned as it was to become."""
+    await templates.update_template(
+        db, ours.template, name="new", sources={"text": "Hello"}, variables=[], now=after(1)
+    )
 
 
 OPERATIONS = {
@@ -92,6 +134,25 @@ OPERATIONS = {
         db, ours.id, slug="taken", name="Taken", default_sender=None
     ),
     "receipts.apply": a_receipt,
+    "suppressions.add": lambda db, ours: a_suppression(db, ours.id, "new@example.com"),
+    "suppressions.find": lambda db, ours: suppressions.find(db, [ours.suppressed]),
+    "suppressions.find_suppression": lambda db, ours: suppressions.find_suppression(db, ours.id, ours.suppression),
+    "suppressions.list_named": lambda db, ours: suppressions.list_named(db, [ours.suppressed]),
+    "suppressions.list_suppressions": lambda db, ours: suppressions.list_suppressions(
+        db, ours.id, suppressions.Filter(), limit=9, before=None
+    ),
+    "suppressions.remove": lambda db, ours: suppressions.remove(db, ours.id, ours.suppression),
+    "suppressions.remove_matching": lambda db, ours: suppressions.remove_matching(db, ours.id, suppressions.Filter()),
+    "templates.create_template": lambda db, ours: a_template(db, ours.id, "new"),
+    "templates.delete_template": lambda db, ours: templates.delete_template(db, ours.id, ours.template.id, now=NOON),
+    "templates.find_current": lambda db, ours: templates.find_current(db, [(ours.id, ours.template.id)]),
+    "templates.find_template": lambda db, ours: templates.find_template(db, ours.id, ours.template.id),
+    "templates.list_templates": lambda db, ours: templates.list_templates(db, ours.id, kind=None, limit=9, before=None),
+    "templates.list_versions": lambda db, ours: templates.list_versions(
+        db, ours.id, ours.template.id, limit=9, before=None
+    ),
+    "templates.lock_template": lambda db, ours: templates.lock_template(db, ours.id, ours.template.id),
+    "templates.update_template": a_template_update,
 }
 # What needs no project, or comes before it is known.
 ELSEWHERE = {
@@ -172,6 +233,9 @@ async def ours(store):
     await audit.append(
         store.pool, audit.OPERATOR, project_id=project.id, action="created", noun="key", object_id="key_0", now=NOON
     )
+    template = await a_template(store.pool, project.id, "hello")
+    await a_suppression(store.pool, project.id, "gone@example.com")
+    suppression = await store.pool.fetchval("SELECT id FROM suppressions")
     sent = a_message(project_id=project.id, idempotency_key="order-7", fingerprint=b"f")
     waiting = a_message(project_id=project.id)
     await store.accept(sent, waiting)
@@ -179,7 +243,18 @@ async def ours(store):
     claim = a_claim(delivery_id, project_id=project.id)
     await store.claim(claim)
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
-    return Ours(project.id, waiting, delivery_id, user_id, key.id, invitation.id, token, claim.provider_id)
+    return Ours(
+        project.id,
+        waiting,
+        delivery_id,
+        user_id,
+        key.id,
+        invitation.id,
+        token,
+        claim.provider_id,
+        template,
+        suppression,
+    )
 
 
 async def everything(store):
