@@ -22,13 +22,13 @@ GONE = (Reason.INVALID_ADDRESS, Reason.UNKNOWN_RECIPIENT, Reason.DISABLED)
 
 
 @pytest.fixture
-async def service(store, bus):
+async def service(store, role_pools, bus):
     await store.pool.execute("INSERT INTO organizations VALUES ($1, 'O', now())", PROJECT)
     await store.pool.execute(
         "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $1, 'shop', 'Shop', now())",
         PROJECT,
     )
-    return EventService(bus, SuppressionProjection(store.pool))
+    return EventService(bus, SuppressionProjection(role_pools.event_worker))
 
 
 async def a_sent(store, *to, **changes):
@@ -54,7 +54,8 @@ async def reported(store, delivery_id, type_, reason=None, *, receipt_id="r1", *
         detail="550 5.1.1",
         **changes,
     )
-    applied = await receipts.apply(store.pool, [entry], now=NOON, outbox_retry_after=NOON - NOON)
+    async with store.rows_of() as db:
+        applied = await receipts.apply(db, [entry], now=NOON, outbox_retry_after=NOON - NOON)
     return [FakeRecord(DeliveryEvent(**fields).encode(), topic="delivery.events") for fields in applied.events]
 
 

@@ -12,6 +12,8 @@ from gateway.unsubscribe.links import Subscription, UnsubscribeLinks
 from sluice.model.ids import encode_id
 from sluice.store import audit, projects, suppressions
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
+from tests.engine import as_login
 from tests.examples import PROJECT, a_body, an_id, as_json
 from tests.polling import wait_until
 from tests.services.test_gateway import Gateway, error_of
@@ -376,9 +378,9 @@ def test_the_token_of_a_project_is_none_of_another():
     assert links.read(base64.urlsafe_b64encode(content).decode().rstrip("=")) is None
 
 
-async def test_a_suppression_counts_in_every_gateway(gateway, store_database):
-    async with ConfigCache().subscribed(store_database) as config:
-        other = Gateway(gateway.pool, config, gateway.bus)
+async def test_a_suppression_counts_in_every_gateway(gateway, role_pools, store_database):
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        other = Gateway(gateway.pool, role_pools.gateway, config, gateway.bus)
         await suppress(gateway, ADA)
         project_id = await gateway.pool.fetchval("SELECT id FROM projects")
 

@@ -10,7 +10,9 @@ from gateway.messages.v1_schemas import to_command
 from sluice.model.ids import encode_id
 from sluice.store import audit, projects
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
 from sluice.templates.process_pool import RendererBusyError
+from tests.engine import as_login
 from tests.examples import a_body, an_id, as_json
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord
@@ -150,6 +152,33 @@ def error_of_field(answer):
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, "VALIDATION_ERROR"), answer.text
     return error["field"]
+
+
+async def test_a_source_may_be_larger_than_other_bodies(gateway):
+    source = "<p>\u00e9</p>\n" * 20_000
+
+    template = await create(gateway, html=source)
+
+    assert template["html"] == source
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param('{"a": [' + "1," * 40_000 + "1]}", id="numbers"),
+        pytest.param('{"a": [' + '"text",' * 10_000 + '"text"]}', id="short-texts"),
+        pytest.param("{" + " " * 70_000 + "}", id="blanks"),
+        pytest.param(f'{{"a": "{"x" * 530_000}"}}', id="more-than-all"),
+    ],
+)
+async def test_only_texts_may_be_larger_than_other_bodies(gateway, variables):
+    template = await create(gateway)
+
+    answer = await gateway.ask(
+        "POST", f"{TEMPLATES}/{template['id']}/preview", content=f'{{"variables": {variables}}}'.encode()
+    )
+
+    error_of(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
 async def test_a_change_of_an_outdated_version_is_a_conflict(gateway):
@@ -360,10 +389,10 @@ async def test_a_repeat_gets_the_first_answer_whatever_became_of_the_template(ga
     assert await gateway.count() == 1
 
 
-async def test_a_change_counts_in_every_gateway(gateway, store_database):
+async def test_a_change_counts_in_every_gateway(gateway, role_pools, store_database):
     template = await create(gateway)
-    async with ConfigCache().subscribed(store_database) as config:
-        other = Gateway(gateway.pool, config, gateway.bus)
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        other = Gateway(gateway.pool, role_pools.gateway, config, gateway.bus)
         async with other.templates.running():
             project_id = await gateway.pool.fetchval("SELECT id FROM projects")
             use = to_command(as_json({n: v for n, v in an_email_from(template).items() if v is not None}))
