@@ -100,7 +100,7 @@ async def _scenarios(name: str, profile: Profile, options: argparse.Namespace) -
         profile = replace(profile, pairs=options.pairs, peer_pairs=min(profile.peer_pairs, options.pairs))
     report = Report(profile.name, provisional=options.provisional or options.pace != 1.0)
     report.add_versions(peer_versions(bench_program("python")))
-    with Environment(keep=options.keep, limit=options.limit) as env:
+    async with Environment(keep=options.keep, limit=options.limit) as env:
         bench = Bench(env, profile, report)
         bench.saturation = options.saturation
         try:

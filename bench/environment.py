@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import resource
@@ -32,7 +31,7 @@ _LOCK = "bench.lock"
 
 
 class Environment:
-    """``with Environment() as env``: PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports."""
+    """PostgreSQL (durable), Kafka, Redis, the sink and the generators, on free ports, until the block ends."""
 
     def __init__(self, *, keep: bool = False, limit: float | None = None) -> None:
         self._keep = keep
@@ -41,7 +40,7 @@ class Environment:
         self._began = time.monotonic()
         self._run = 0
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         _raise_limit()
         with ExitStack() as stack:
             _sweep(Path(tempfile.gettempdir()))
@@ -57,7 +56,7 @@ class Environment:
                 self.services = LocalStack(self.folder / "services", services=SERVICES, roles=(), testing=False)
                 stack.enter_context(self.services)
             # Each measured system has a database of its own.
-            asyncio.run(results_db.execute(self.services.superuser_dsn, f"ALTER ROLE {OWNER} CREATEDB"))
+            await results_db.execute(self.services.superuser_dsn, f"ALTER ROLE {OWNER} CREATEDB")
             stack.enter_context(environment(kafka_login(self.services.environment)))
             self.say("PostgreSQL, Kafka and Redis run")
             self.sink = Sink(self.folder, sys.executable)
@@ -68,7 +67,7 @@ class Environment:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()

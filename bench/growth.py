@@ -38,7 +38,7 @@ async def grow(options: argparse.Namespace) -> int:
     report = Report("growth", provisional=options.provisional)
     found: dict[str, list[Point]] = {}
     sizes: list[dict[str, float]] = []
-    with Environment(keep=options.keep, limit=options.limit) as env:
+    async with Environment(keep=options.keep, limit=options.limit) as env:
         await env.sink.behave(sink_client.FAST)
         rate = options.rate or await _half_of_saturation(env, report)
         env.say(f"everything is measured at {rate:.0f} messages/s, except the backlogs")

@@ -34,7 +34,7 @@ async def record_profiles(options: argparse.Namespace) -> int:
     found: dict[str, dict[str, Any]] = {}
     if not options.no_docs:
         FOLDER.mkdir(parents=True, exist_ok=True)
-    with Environment(keep=options.keep, limit=options.limit) as env:
+    async with Environment(keep=options.keep, limit=options.limit) as env:
         await env.sink.behave(sink_client.FAST)
         ours = await Sluice.start(env, "profile", channels=("email",))
         floor: Competitor | None = None

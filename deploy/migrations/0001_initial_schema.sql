@@ -23,7 +23,8 @@ CREATE TABLE projects (
     created_at      timestamptz NOT NULL,
     content_retention_days integer CHECK (content_retention_days > 0),  -- null: contents stay as long as their messages
     contents_erased_to     timestamptz,  -- contents of older messages are erased
-    deleted_at             timestamptz   -- its messages are kept until their retention ends
+    deleted_at             timestamptz,  -- its messages are kept until their retention ends
+    has_suppressions boolean NOT NULL DEFAULT false  -- false: none was ever added, and nothing has to be looked up
 );
 CREATE UNIQUE INDEX projects_slug_taken ON projects (slug) WHERE deleted_at IS NULL;
 
@@ -87,6 +88,8 @@ CREATE TABLE messages (
     content            text NOT NULL,    -- JSON of sluice.model.message.Content; never searched, so not jsonb
     tags               text[] NOT NULL,
     metadata           text,             -- JSON of the caller, returned in events
+    template_id        uuid,             -- what the content was rendered from; null: the request had the content
+    template_version   integer,
     idempotency_key    text,
     sandbox            boolean NOT NULL,
     send_at            timestamptz,
@@ -151,6 +154,7 @@ CREATE TABLE events (
     provider_id uuid,
     reason      text,               -- of a refusal or a negative receipt: a word of sluice.model.reasons
     detail      text NOT NULL DEFAULT '',
+    recipient   text,               -- of a receipt: whom of several recipients of one envelope it is about
     PRIMARY KEY (delivery_id, sequence)
 ) PARTITION BY RANGE (delivery_id);
 
@@ -497,3 +501,71 @@ RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, 
     SELECT project_id FROM invitations WHERE token_hash = hash
 $$;
 REVOKE ALL ON FUNCTION project_of_invitation FROM PUBLIC;
+
+-- Templates. A version is never changed or deleted, because messages refer to it.
+
+CREATE TABLE templates (
+    id         uuid PRIMARY KEY,
+    project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    kind       text NOT NULL,          -- of the content that it yields: 'email', 'text' or 'push'
+    name       text NOT NULL,
+    version    integer NOT NULL,       -- the current one
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    deleted_at timestamptz             -- no message is made from it any more
+);
+CREATE INDEX templates_project_idx ON templates (project_id, id);
+
+CREATE TABLE template_versions (
+    template_id uuid NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+    version     integer NOT NULL,
+    project_id  uuid NOT NULL,
+    sources     json NOT NULL,         -- by part: subject, html, text, data.<key>; in this order
+    variables   text[] NOT NULL,       -- what the sources read
+    created_at  timestamptz NOT NULL,
+    PRIMARY KEY (template_id, version)
+);
+
+-- The gateways keep templates in memory: the payload is the id of the template that changed.
+CREATE FUNCTION notify_template_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('sluice_templates', NEW.id::text);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER notify_template_change AFTER UPDATE ON templates
+   FOR EACH ROW EXECUTE FUNCTION notify_template_change();
+
+-- Suppressions: addresses that a project sends nothing to on a channel.
+CREATE TABLE suppressions (
+    id             uuid PRIMARY KEY,
+    project_id     uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    channel        text NOT NULL,
+    address        text NOT NULL,      -- normalised: see sluice.model.suppression
+    reason         text NOT NULL,      -- 'hard_bounce', 'complaint', 'unsubscribe' or 'manual'
+    detail         text NOT NULL,      -- the provider's words, or a note
+    delivery_id    uuid,               -- the event that added it
+    event_sequence smallint,
+    provider_id    uuid,
+    created_at     timestamptz NOT NULL,
+    CONSTRAINT suppressions_once UNIQUE (project_id, channel, address)
+);
+CREATE INDEX suppressions_project_idx ON suppressions (project_id, id);
+
+-- The addresses that deliveries are for: of an e-mail without an envelope of its own, those of the content. With the
+-- rights of the owner: the logins that compare them with the suppressions cannot read contents.
+CREATE FUNCTION addresses_of_deliveries(ids uuid[], OUT delivery_id uuid, OUT addresses text[])
+RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT d.id,
+           CASE WHEN d.channel <> 'email' THEN ARRAY[d.recipient]
+                WHEN d.envelope IS NOT NULL THEN d.envelope
+                ELSE ARRAY(SELECT json_array_elements_text(c.list)
+                             FROM (VALUES (m.content::json -> 'to'), (m.content::json -> 'cc'),
+                                          (m.content::json -> 'bcc')) AS c (list)
+                            WHERE json_typeof(c.list) = 'array')
+           END
+      FROM (SELECT * FROM unnest(ids) AS k (id) LIMIT cardinality(ids)) AS k  -- see sluice.store.db
+      JOIN deliveries d ON d.id = k.id
+      JOIN messages m ON m.id = d.message_id
+$$;
+REVOKE ALL ON FUNCTION addresses_of_deliveries FROM PUBLIC;

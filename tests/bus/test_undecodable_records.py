@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from event_worker.service import EventService
+from event_worker.suppressions import SuppressionProjection
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import open_publisher
 from sluice.bus.record_batches import why_undecodable
@@ -117,7 +118,7 @@ async def test_the_event_worker_dead_letters_it_with_the_reason(kafka_bootstrap,
         await send_batch(producer, topic, (b"{}", BAD))
 
     async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
-        service = EventService(publisher)
+        service = EventService(publisher, SuppressionProjection(None))
         async with running(kafka_bootstrap, topic, group, service.on_events):
             await wait_until(lambda: is_committed(admin, group, topic, 1))
 

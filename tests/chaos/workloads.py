@@ -155,6 +155,24 @@ async def stale_outbox(client: ClientSession, channel: str) -> None:
     await asyncio.sleep(0.5)
 
 
+async def suppressed(client: ClientSession, channel: str) -> None:
+    """Mails of which one recipient is suppressed before they are due, whatever the channel."""
+    del channel
+    for wait in (0.8, 1.3):
+        await client.send("email", send_at=in_future(wait), cc=["suppressed@far.example"])
+    connection = await asyncpg.connect(client.cluster.postgres)
+    try:
+        await connection.execute(
+            "INSERT INTO suppressions (id, project_id, channel, address, reason, detail, created_at)"
+            " SELECT id, id, 'email', 'suppressed@far.example', 'manual', '', now() FROM projects"
+            " ON CONFLICT DO NOTHING"
+        )
+        await connection.execute("UPDATE projects SET has_suppressions = true")
+    finally:
+        await connection.close()
+    await asyncio.sleep(1.8)
+
+
 async def mixed(client: ClientSession, channel: str) -> None:
     """Good and bad outcomes, so that the health status changes."""
     await client.send(channel)
@@ -193,6 +211,8 @@ POINTS: Mapping[str, Workload] = {
     "recovery.enqueued": scheduled,
     "recovery.before_lease_expired": expired_lease,
     "recovery.before_expired": expiry,
+    "recovery.suppressed_divided": suppressed,
+    "recovery.before_suppressed": suppressed,
     "recovery.before_republish": stale_outbox,
     "recovery.republished": stale_outbox,
     "recovery.outbox_deleted": stale_outbox,

@@ -12,6 +12,9 @@ from gateway.errors import IdempotencyConflict, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.messages.v1_schemas import to_command
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
+from sluice.delivery.outbox import OutboxPublisher
 from sluice.store import api_keys, projects
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import open_pool
@@ -36,6 +39,9 @@ async def gateway(database, monkeypatch):
                 pool,
                 config,
                 FakePublisher(),
+                outbox=OutboxPublisher(pool, FakePublisher()),
+                templates=TemplateRenderer(pool, config),
+                unsubscribe_links=UnsubscribeLinks(lambda: [bytes(32)], public_url=None),
                 requeue_after=timedelta(seconds=8),
                 max_pending=100,
                 dispatch_queue_limit=4000,

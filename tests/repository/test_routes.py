@@ -16,6 +16,7 @@ PUBLIC = {
     "/openapi.json": "documentation",
     "/project.openapi.json": "documentation",
     "/v1/receipts/{provider}": "authenticated by the provider's signature",
+    "/unsubscribe/{token}": "authenticated by the encrypted token of a mail",
     "/v1/auth/login": "authenticates by address and password; throttled",
     "/v1/auth/setup": "authenticates by the token of a set-up link; throttled",
     "/v1/auth/password/forgot": "sends mail to the owner of an account, the answer says nothing; throttled",
@@ -28,7 +29,7 @@ PERSON = "person"
 
 def routes() -> list[RouteContext]:
     receipts = ReceiptEndpoint(None, None, None, None, public_url=None, links={})  # type: ignore[arg-type]
-    services = Services(None, None, None, None, receipts, None, None, None, None)  # type: ignore[arg-type]
+    services = Services(**dict.fromkeys(Services.__dataclass_fields__) | {"receipts": receipts})  # type: ignore[arg-type]
     apis = Apis(services)
     found = [*apis.v1.routes, *apis.project_api.routes, *apis.pages.routes, *messages.documented.routes]
     return list(iter_route_contexts(found))

@@ -6,6 +6,7 @@ import pytest
 
 from event_worker import service as event_worker
 from event_worker.service import DeadLetterError, EventService
+from event_worker.suppressions import SuppressionProjection
 from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestRejected
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, an_id
@@ -14,7 +15,7 @@ from tests.services.fakes import FakeRecord
 
 @pytest.fixture
 def service(bus):
-    return EventService(bus)
+    return EventService(bus, SuppressionProjection(None))
 
 
 def count(type_):

@@ -27,6 +27,8 @@ from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
@@ -72,37 +74,40 @@ class Gateway:
 
     def __init__(self, owner_pool, pool, config, bus, max_body=MAX_BODY):
         self.pool, self.config, self.bus = owner_pool, config, bus
-        self.ingest = MessageIngest(
-            pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
-        )
         self.outbox = OutboxPublisher(pool, bus)
+        self.templates = TemplateRenderer(pool, config)
+        self.unsubscribe_links = UnsubscribeLinks(lambda: [bytes(32)], public_url="http://gateway")
+        self.ingest = self._message_ingest(pool)
+        self.cipher = CredentialCipher(lambda: [bytes(32)])
         self.receipts = ReceiptEndpoint(
-            pool,
-            config,
-            CredentialCipher(lambda: [bytes(32)]),
-            self.outbox,
-            public_url=None,
-            links={},
-            outgoing=LOOPBACK,
+            *(pool, config, self.cipher, self.outbox), public_url=None, links={}, outgoing=LOOPBACK
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         self.health = {}
-        self.cipher = CredentialCipher(lambda: [bytes(32)])
         self.providers = ProviderAccess(self.cipher, {}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
         self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
-        services = Services(
-            *(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts),
-            *(self.providers, self.domains),
+        self.services = services = Services(
+            **{name: getattr(self, name) for name in Services.__dataclass_fields__} | {"pool": pool}
         )
-        self.services = services
         self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
             base_url="http://gateway",
             event_hooks={"response": [check_documented]},
+        )
+
+    def _message_ingest(self, pool):
+        return MessageIngest(
+            *(pool, self.config, self.bus),
+            outbox=self.outbox,
+            templates=self.templates,
+            unsubscribe_links=self.unsubscribe_links,
+            requeue_after=timedelta(seconds=8),
+            max_pending=1000,
+            dispatch_queue_limit=QUEUE_LIMIT,
         )
 
     async def new_project(self, slug="shop"):
@@ -142,7 +147,7 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
-            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
+            running = (gateway.authenticator, gateway.outbox, gateway.templates, gateway.ingest, gateway.receipts)
             for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer, gateway.providers.tester):
                 await services.enter_async_context(service.running())
             yield gateway

@@ -37,7 +37,7 @@ from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice_simulator.dialect import FakeResponse
 from sluice_simulator.http_server import listen_http
-from tests.examples import PROVIDER, a_provider
+from tests.examples import PROJECT, PROVIDER, a_provider
 from tests.loopback import LOOPBACK
 from tests.store.harness import SENT
 
@@ -74,7 +74,7 @@ def event_of(one):
         case "inbound":
             return InboundMessage("i-1", "+1999", "STOP")
         case "opt_out":
-            return OptOut("+1999")
+            return OptOut(one.get("recipient", "+1999"))
     return DeliveryReceipt(
         receipt_id=one["id"],
         type=EventType(one["type"]),
@@ -421,3 +421,17 @@ def test_a_package_that_reads_no_urls_reads_none_of_the_accounts_own():
     account = Account(PROVIDER, 1, a_package(), OwnAddress(base_url="http://127.0.0.1:9"))
 
     assert not may_fetch(account, "http://127.0.0.1:9/a.pem")
+
+
+async def test_an_opt_out_suppresses_its_recipient(endpoint):
+    pool = endpoint.store.pool
+    await pool.execute("INSERT INTO organizations VALUES ($1, 'O', now())", PROJECT)
+    await pool.execute(
+        "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $1, 's', 'S', now())", PROJECT
+    )
+
+    answers = [await endpoint.post_events({"type": "opt_out", "recipient": "ADA@example.com"}) for _ in range(2)]
+
+    row = await pool.fetchrow("SELECT project_id, channel, address, reason, provider_id FROM suppressions")
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert tuple(row) == (PROJECT, "email", "ada@example.com", "unsubscribe", PROVIDER)

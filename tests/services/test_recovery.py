@@ -6,9 +6,13 @@ from router.recovery import Recovery, RecoverySettings
 from sluice.bus.messages import DeliveryEvent, DeliveryTask
 from sluice.delivery.settlement import SettlementWriter
 from sluice.model.message import Channel
+from sluice.model.suppression import SuppressionReason
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
-from tests.examples import OTHER_PROJECT, a_claim, a_message, a_provider, a_transition, seconds
+from sluice.store import projects, suppressions
+from sluice.store.invariants import check_window, id_windows
+from sluice.store.suppressions import NewSuppression, Recipient
+from tests.examples import OTHER_PROJECT, PROJECT, a_claim, a_message, a_provider, a_transition, an_email, seconds
 from tests.polling import wait_until
 from tests.services.test_worker import StubConfig
 from tests.store.harness import FAILED_ATTEMPT, SENT
@@ -193,3 +197,108 @@ async def test_f8_a_task_and_its_row_have_the_same_enqueue_time(store, bus, reco
 
     (task,) = [DeliveryTask.model_validate_json(value) for value in bus.on("deliveries.accepted")]
     assert task.enqueued_at == (await store.pending(message.deliveries[0].id))["enqueued_at"]
+
+
+# -- suppressions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def suppress(store, recovery):
+    """Suppresses addresses of the project, which exists."""
+    await store.pool.execute("INSERT INTO organizations VALUES ($1, 'O', now())", PROJECT)
+    await store.pool.execute(
+        "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $1, 'shop', 'Shop', now())",
+        PROJECT,
+    )
+
+    async def add(*addresses, channel=Channel.EMAIL):
+        new = [
+            NewSuppression(Recipient(PROJECT, channel, address), SuppressionReason.COMPLAINT) for address in addresses
+        ]
+        await suppressions.add(store.pool, new, now=utc_now())
+        recovery._config.projects[PROJECT] = (await projects.list_projects(store.pool))[0]
+
+    return add
+
+
+async def rows_of(store):
+    rows = await store.pool.fetch("SELECT recipient, state, envelope, attempt_count FROM deliveries ORDER BY state")
+    return [tuple(row) for row in rows]
+
+
+async def settled(store, count):
+    async def is_settled():
+        return await store.pool.fetchval("SELECT count(*) FROM deliveries WHERE state = 'FAILED'") == count
+
+    await wait_until(is_settled)
+
+
+async def test_a_scheduled_message_to_a_suppressed_recipient_fails_when_it_is_due(store, bus, recovery, suppress):
+    stopped, other = a_backlogged_message(), a_backlogged_message(content=a_content("bob@example.com"))
+    await store.accept(stopped, other)
+    await suppress("ada@example.com")
+
+    await recovery.run_once()
+    await settled(store, 1)
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(other)
+    events = [DeliveryEvent.model_validate_json(value) for value in bus.on("delivery.events")]
+    assert [(event.type, event.reason, event.delivery_id) for event in events] == [
+        ("failed", "suppressed", stopped.deliveries[0].id)
+    ]
+    assert events[0].detail == "the address is suppressed: complaint"
+
+
+async def test_a_scheduled_mail_goes_to_the_recipients_who_are_not_suppressed(store, bus, recovery, suppress):
+    mail = a_backlogged_message(content=a_content("Ada <ADA@example.com>", "bob@example.com"))
+    await store.accept(mail)
+    await suppress("ada@example.com")
+
+    await recovery.run_once()
+    await settled(store, 1)
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(mail)
+    assert await rows_of(store) == [
+        ("ADA@example.com", "FAILED", ["ADA@example.com"], 0),
+        ("bob@example.com", "QUEUED", ["bob@example.com"], 0),
+    ]
+    async for window in id_windows(store.pool):
+        assert (await check_window(store.pool, window)).violations == []
+
+
+async def test_a_divided_mail_is_checked_by_its_envelope(store, bus, recovery, suppress):
+    mail = a_backlogged_message(content=a_content("ada@example.com", "bob@example.com"))
+    await store.accept(mail)
+    await store.pool.execute("UPDATE deliveries SET envelope = ARRAY['bob@example.com']")
+    await suppress("ada@example.com")
+
+    await recovery.run_once()
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(mail)
+
+
+async def test_a_number_is_checked_on_its_channel(store, bus, recovery, suppress):
+    sms = a_backlogged_message(to=("+14155550001",), channel=Channel.SMS, content="{}")
+    whatsapp = a_backlogged_message(to=("+14155550001",), channel=Channel.WHATSAPP, content="{}")
+    await store.accept(sms, whatsapp)
+    await suppress("+14155550001", channel=Channel.SMS)
+
+    await recovery.run_once()
+    await settled(store, 1)
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(whatsapp)
+
+
+async def test_what_may_have_been_sent_is_not_called_failed(store, bus, recovery, suppress):
+    mail = a_backlogged_message()
+    await store.accept(mail)
+    await store.pool.execute("UPDATE deliveries SET unknown_attempts = 1")
+    await suppress("ada@example.com")
+
+    await recovery.run_once()
+
+    assert {task.delivery_id for task in tasks(bus)} == ids(mail)
+
+
+def a_content(*to):
+    return an_email(to=to).model_dump_json()

@@ -18,7 +18,7 @@ from tests.services.people import PASSWORD, a_person
 DOCUMENT = document("v1")
 PREFIXES = {
     **{"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"},
-    **{"provider_id": "prv", "domain_id": "dom"},
+    **{"provider_id": "prv", "domain_id": "dom", "template_id": "tpl", "suppression_id": "sup"},
 }
 CHOICES = {"name": "provider-smtp"}  # of path parameters that name nothing of a project
 PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
@@ -73,7 +73,8 @@ def passed(operation):
 
 
 async def outcome(ask, method, path, operation, slug):
-    answer = await ask(method, url(path, slug), json=body_of(operation))
+    filters = {"params": {"reason": "manual"}} if operation["operationId"] == "remove_suppressions" else {}
+    answer = await ask(method, url(path, slug), json=body_of(operation), **filters)
     return answer.status_code
 
 
@@ -128,7 +129,11 @@ PROVIDER = {"packageName": "provider-messagepipe", "name": "text"}
 async def objects_of(gateway, owner):
     """One object of each kind in the project ``shop``, by the name of its path parameter."""
     keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
+    template = {"name": "x", "kind": "text", "text": "x"}
+    suppression = {"channel": "email", "addresses": ["ada@example.com"]}
     return {
+        "template_id": (await gateway.ask("POST", "/v1/templates", json=template)).json()["id"],
+        "suppression_id": (await gateway.ask("POST", "/v1/suppressions", json=suppression)).json()["data"][0]["id"],
         "message_id": (await gateway.post()).json()["id"],
         "key_id": (await owner.ask("POST", keys, json={"name": "x"})).json()["id"],
         "invitation_id": (await owner.ask("POST", members, json={"email": "new@example.com"})).json()["id"],

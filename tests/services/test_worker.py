@@ -57,6 +57,7 @@ class StubConfig:
 
     def __init__(self, *rows):
         self.providers = {row.id: row for row in rows}
+        self.projects = {}
 
     def candidates(self, project_id, channel):
         return tuple(Candidate(row.id, row.package, row.priority) for row in self.providers.values() if row.enabled)

@@ -24,6 +24,7 @@ OWN_TABLES = {
     for table in TABLES
     if GATEWAY in table.grants and table.project and GATEWAY not in table.read_whole_by
 }
+GRANTED = {table.name: table.grants for table in TABLES}
 INSERTABLE = [name for name, granted in OWN_TABLES.items() if "INSERT" in granted]
 
 
@@ -79,7 +80,7 @@ async def test_every_table_with_a_project_has_forced_row_level_security_and_a_po
 @pytest.mark.parametrize("table", OWN_TABLES)
 async def test_finding_12_a_statement_without_a_condition_sees_nothing_of_another_project(store, table):
     query = f"SELECT count(project_id) FROM {table}"
-    await referenced_rows(store)
+    await referenced_rows(store, table)
     await store.pool.execute(await an_insertion(store, table, "x"))
 
     assert await store.pool.fetchval(query) > 0
@@ -105,7 +106,7 @@ async def test_a_statement_without_a_condition_changes_nothing_of_another_projec
 
 @pytest.mark.parametrize("table", INSERTABLE)
 async def test_a_row_of_another_project_cannot_be_inserted(store, table):
-    await referenced_rows(store)
+    await referenced_rows(store, table)
 
     async with store.rows_of(PROJECT) as db:
         assert await db.execute(await an_insertion(store, table, "x")) == "INSERT 0 1"
@@ -114,11 +115,11 @@ async def test_a_row_of_another_project_cannot_be_inserted(store, table):
             await db.execute(await an_insertion(store, table, "y"))
 
 
-async def referenced_rows(store):
-    """Rows with the id of PROJECT, to which foreign keys of a sample row lead."""
+async def referenced_rows(store, table):
+    """Rows with the id of PROJECT, to which foreign keys of a sample row of ``table`` lead."""
     await store.pool.execute("INSERT INTO organizations VALUES ($1, 'Shop', now())", PROJECT)
-    for table in ("projects", "users"):
-        await store.pool.execute(await an_insertion(store, table, "x"))
+    for referenced in [name for name in ("projects", "users", "templates") if name != table]:
+        await store.pool.execute(await an_insertion(store, referenced, "x"))
 
 
 async def an_insertion(store, table, text):
@@ -137,6 +138,7 @@ async def an_insertion(store, table, text):
         "integer": "1",
         "bigint": "1",
         "bytea": f"'{text}'",
+        "json": "'{}'",
         "jsonb": "'{}'",
         "text[]": "'{}'",
     }
@@ -244,7 +246,21 @@ async def test_a_login_is_denied_what_no_role_does(store_database, login, statem
         (logins.OPERATOR, "DELETE FROM audit_log"),
         (logins.WORKER, "SELECT drop_week('2020w01')"),
         (logins.OPERATOR, "UPDATE deliveries SET state = 'SENT'"),
-        *((login, f"SELECT FROM {table}") for login in (logins.HEALTH, logins.EVENT_WORKER) for table in OWN_TABLES),
+        (logins.EVENT_WORKER, "SELECT content FROM messages"),
+        (logins.EVENT_WORKER, "SELECT recipient FROM deliveries"),
+        (logins.EVENT_WORKER, "UPDATE projects SET name = ''"),
+        (logins.EVENT_WORKER, "DELETE FROM suppressions"),
+        (logins.ROUTER, "SELECT detail FROM suppressions"),
+        (logins.WORKER, "SELECT addresses_of_deliveries('{}')"),
+        (logins.GATEWAY, "SELECT addresses_of_deliveries('{}')"),
+        (logins.GATEWAY, "UPDATE template_versions SET sources = '{}'"),
+        (logins.GATEWAY, "DELETE FROM templates"),
+        *(
+            (login, f"SELECT FROM {table}")
+            for login in (logins.HEALTH, logins.EVENT_WORKER)
+            for table in OWN_TABLES
+            if login not in GRANTED[table]
+        ),
     ],
 )
 async def test_a_login_is_denied_what_its_role_does_not_do(store_database, login, statement):

@@ -16,6 +16,8 @@ import pytest
 from sluice.model.message import Channel
 from sluice.model.roles import Role
 from sluice.model.state import EventType
+from sluice.model.suppression import SuppressionReason
+from sluice.model.template import TemplateKind
 from sluice.store import (
     api_keys,
     audit,
@@ -27,10 +29,12 @@ from sluice.store import (
     projects,
     providers,
     receipts,
+    suppressions,
+    templates,
 )
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, seconds
+from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after, seconds
 
 GATEWAY_SOURCES = Path(__file__).parents[2] / "services/gateway/src/gateway"
 NOTHING: tuple[object, ...] = (None, False, 0, [], {})
@@ -49,10 +53,20 @@ class Ours:
     token: str  # of the invitation
     provider_id: object
     domain_id: object
+    template: object
+    suppression: object
 
     @property
     def scope(self):
         return ProjectScope(self.id, False)
+
+    @property
+    def suppressed(self):
+        return a_recipient(self.id, "gone@example.com")
+
+
+def a_recipient(project_id, address):
+    return suppressions.Recipient(project_id, Channel.EMAIL, address)
 
 
 async def a_receipt(db, ours):
@@ -79,6 +93,24 @@ async def a_provider(db, project_id):
         now=NOON,
     )
     return provider_id
+
+
+async def a_template(db, project_id, name):
+    return await templates.create_template(
+        db, project_id, kind=TemplateKind.TEXT, name=name, sources={"text": "Hi"}, variables=[], now=NOON
+    )
+
+
+async def a_suppression(db, project_id, address):
+    recipient = a_recipient(project_id, address)
+    return await suppressions.add(db, [suppressions.NewSuppression(recipient, SuppressionReason.MANUAL)], now=NOON)
+
+
+async def a_template_update(db, ours):
+    """Returns nothing: the row was locked before, and is returned as it was to become."""
+    await templates.update_template(
+        db, ours.template, name="new", sources={"text": "Hello"}, variables=[], now=after(1)
+    )
 
 
 OPERATIONS = {
@@ -136,6 +168,25 @@ OPERATIONS = {
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),
     "receipts.apply": a_receipt,
+    "suppressions.add": lambda db, ours: a_suppression(db, ours.id, "new@example.com"),
+    "suppressions.find": lambda db, ours: suppressions.find(db, [ours.suppressed]),
+    "suppressions.find_suppression": lambda db, ours: suppressions.find_suppression(db, ours.id, ours.suppression),
+    "suppressions.list_named": lambda db, ours: suppressions.list_named(db, [ours.suppressed]),
+    "suppressions.list_suppressions": lambda db, ours: suppressions.list_suppressions(
+        db, ours.id, suppressions.Filter(), limit=9, before=None
+    ),
+    "suppressions.remove": lambda db, ours: suppressions.remove(db, ours.id, ours.suppression),
+    "suppressions.remove_matching": lambda db, ours: suppressions.remove_matching(db, ours.id, suppressions.Filter()),
+    "templates.create_template": lambda db, ours: a_template(db, ours.id, "new"),
+    "templates.delete_template": lambda db, ours: templates.delete_template(db, ours.id, ours.template.id, now=NOON),
+    "templates.find_current": lambda db, ours: templates.find_current(db, [(ours.id, ours.template.id)]),
+    "templates.find_template": lambda db, ours: templates.find_template(db, ours.id, ours.template.id),
+    "templates.list_templates": lambda db, ours: templates.list_templates(db, ours.id, kind=None, limit=9, before=None),
+    "templates.list_versions": lambda db, ours: templates.list_versions(
+        db, ours.id, ours.template.id, limit=9, before=None
+    ),
+    "templates.lock_template": lambda db, ours: templates.lock_template(db, ours.id, ours.template.id),
+    "templates.update_template": a_template_update,
 }
 # What needs no project, or comes before it is known.
 ELSEWHERE = {
@@ -198,35 +249,49 @@ def test_every_store_function_of_the_gateway_is_in_the_matrix():
     assert not missing, f"add {sorted(missing)} to OPERATIONS, or to ELSEWHERE with the reason"
 
 
+async def an_account(db, project_id):
+    """Owner, key, invitation and audit entry of a project, by the fields of ``Ours``."""
+    _, key = await api_keys.create_named_key(db, project_id, name="shop", is_test=False, now=NOON)
+    user_id = await db.fetchval(
+        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', '', NULL, $1) RETURNING id", NOON
+    )
+    await memberships.add_member(db, project_id, user_id, Role.OWNER, now=NOON)
+    invitation, token = await memberships.invite(
+        db, project_id, "c@d.example", Role.VIEWER, invited_by=user_id, now=NOON
+    )
+    # Another user with the invitation's id, who is no member yet.
+    await db.execute("INSERT INTO users VALUES ($1, 'c@d.example', 'c@d.example', '', NULL, $2)", invitation.id, NOON)
+    await audit.append(
+        db, audit.OPERATOR, project_id=project_id, action="created", noun="key", object_id="key_0", now=NOON
+    )
+    return {"user_id": user_id, "key_id": key.id, "invitation": invitation.id, "token": token}
+
+
+async def a_set_up(db, project_id):
+    """Provider, domain, template and suppression of a project, by the fields of ``Ours``."""
+    domain = await domains.create_domain(db, project_id, domain="shop.example", token="t", now=NOON)
+    await a_suppression(db, project_id, "gone@example.com")
+    return {
+        "provider_id": await a_provider(db, project_id),
+        "domain_id": domain.id,
+        "template": await a_template(db, project_id, "hello"),
+        "suppression": await db.fetchval("SELECT id FROM suppressions"),
+    }
+
+
 @pytest.fixture
 async def ours(store):
     """A project with rows in every table that the gateway uses."""
-    project = await projects.create_project(store.pool, organization="Shop", slug="shop", name="Shop", now=NOON)
-    _, key = await api_keys.create_named_key(store.pool, project.id, name="shop", is_test=False, now=NOON)
-    user_id = await store.pool.fetchval(
-        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', '', NULL, $1) RETURNING id", NOON
-    )
-    await memberships.add_member(store.pool, project.id, user_id, Role.OWNER, now=NOON)
-    invitation, token = await memberships.invite(
-        store.pool, project.id, "c@d.example", Role.VIEWER, invited_by=user_id, now=NOON
-    )
-    # Another user with the invitation's id, who is no member yet.
-    await store.pool.execute(
-        "INSERT INTO users VALUES ($1, 'c@d.example', 'c@d.example', '', NULL, $2)", invitation.id, NOON
-    )
-    await audit.append(
-        store.pool, audit.OPERATOR, project_id=project.id, action="created", noun="key", object_id="key_0", now=NOON
-    )
+    db = store.pool
+    project = await projects.create_project(db, organization="Shop", slug="shop", name="Shop", now=NOON)
+    parts = await an_account(db, project.id) | await a_set_up(db, project.id)
     sent = a_message(project_id=project.id, idempotency_key="order-7", fingerprint=b"f")
     waiting = a_message(project_id=project.id)
     await store.accept(sent, waiting)
     delivery_id = sent.deliveries[0].id
-    provider_id = await a_provider(store.pool, project.id)
-    domain = await domains.create_domain(store.pool, project.id, domain="shop.example", token="t", now=NOON)
-    claim = a_claim(delivery_id, project_id=project.id, provider_id=provider_id)
-    await store.claim(claim)
+    await store.claim(a_claim(delivery_id, project_id=project.id, provider_id=parts["provider_id"]))
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
-    return Ours(project.id, waiting, delivery_id, user_id, key.id, invitation.id, token, provider_id, domain.id)
+    return Ours(id=project.id, waiting=waiting, delivery_id=delivery_id, **parts)
 
 
 async def everything(store):

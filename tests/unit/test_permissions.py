@@ -12,6 +12,8 @@ VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
 PROGRAMS = VIEWING | {
     *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL),
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),
+    *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE),
+    *(Permission.SUPPRESSIONS_READ, Permission.SUPPRESSIONS_WRITE),
 }
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 

@@ -20,6 +20,7 @@ from gateway.ingest.ingest import MessageIngest
 from gateway.kit.strict_json import strict_json
 from gateway.messages import v1_schemas
 from gateway.messages.v1_schemas import parse, to_command
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.runtime.clock import utc_now
 from sluice.store.projects import Project
@@ -35,7 +36,15 @@ def an_ingest(sender=None):
         candidates=lambda project, channel: (),
     )
     return MessageIngest(
-        None, config, None, requeue_after=timedelta(seconds=8), max_pending=10, dispatch_queue_limit=4000
+        None,
+        config,
+        None,
+        outbox=None,
+        templates=None,
+        unsubscribe_links=UnsubscribeLinks(lambda: [bytes(32)], public_url=None),
+        requeue_after=timedelta(seconds=8),
+        max_pending=10,
+        dispatch_queue_limit=4000,
     )
 
 
@@ -712,6 +721,8 @@ def a_message_at(now):
         preferred_provider_id=None,
         now=now,
         requeue_after=timedelta(seconds=8),
+        unsubscribe_link=lambda delivery_id, address: "",
+        with_addresses=False,
     )
 
 
@@ -831,3 +842,40 @@ async def test_a_fault_that_is_found_in_a_thread_is_a_refusal():
 def test_the_parser_itself_refuses_a_body_that_is_no_request():
     with pytest.raises(ValidationFailed):
         parse(b"{}")
+
+
+# -- templates and links to unsubscribe --------------------------------------------------------------------------------
+
+
+def a_templated(**changes):
+    return a_body(subject=None, text=None, template_id="tpl_1") | changes
+
+
+def test_variables_are_bounded():
+    within, above = [as_json(a_templated(variables={"a": "x" * length})) for length in (262_135, 262_144)]
+
+    assert to_command(within).template.variables["a"].startswith("x")
+    assert refusal_of(above).field == "variables"
+
+
+def test_null_in_variables_is_kept():
+    body = as_json(a_templated(variables={"a": None, "b": [{"c": None}]}, subject=None))
+
+    assert to_command(body).template.variables == {"a": None, "b": [{"c": None}]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"cc": ["bob@example.com"]}, {"bcc": ["bob@example.com"]}, {"to": ["a@example.com", "b@example.com"]}],
+)
+def test_a_link_to_unsubscribe_is_for_one_recipient(changes):
+    assert refusal_of(a_body(unsubscribe=True, **changes)).field == "unsubscribe"
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "true", []])
+def test_unsubscribe_is_true_or_false(value):
+    assert refusal_of(a_body(unsubscribe=value)).field == "unsubscribe"
+
+
+def test_a_link_to_unsubscribe_needs_a_public_address():
+    assert refusal_of(a_body(unsubscribe=True)).field == "unsubscribe"

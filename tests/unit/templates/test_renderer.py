@@ -106,7 +106,7 @@ async def test_variables_that_are_not_json_do_not_reach_the_process(renderer):
         await renderer.render(LOOPS, EXPENSIVE | {"x": object()}, html=True)
 
 
-REQUEST = {"source": LOOPS, "html": True, "variables": EXPENSIVE, "output": 100_000, "work": 100_000}
+REQUEST = {"sources": [[LOOPS, True]], "variables": EXPENSIVE, "output": 100_000, "work": 100_000}
 
 
 async def test_a_process_that_does_not_respond_in_time_is_killed():
@@ -125,7 +125,7 @@ async def test_a_rendering_without_a_caller_ends_its_process():
     with pytest.raises(asyncio.CancelledError):
         await rendering
 
-    assert await pool.render(REQUEST) == "1" * 10_000
+    assert await pool.render(REQUEST) == ["1" * 10_000]
     await pool.close()
 
 
@@ -133,8 +133,8 @@ async def test_the_renderings_that_wait_are_bounded():
     pool = ProcessPool(processes=1, max_waiting=1, timeout=10.0)
     results = await asyncio.gather(*(pool.render(REQUEST) for _ in range(4)), return_exceptions=True)
 
-    assert [type(result) for result in results] == [str, str, RendererBusyError, RendererBusyError]
-    assert await pool.render(REQUEST) == "1" * 10_000
+    assert [type(result) for result in results] == [list, list, RendererBusyError, RendererBusyError]
+    assert await pool.render(REQUEST) == ["1" * 10_000]
     await pool.close()
 
 
@@ -147,3 +147,19 @@ async def test_renderings_do_not_stop_the_event_loop(renderer):
         turns += 1
 
     assert turns > 2
+
+
+async def test_templates_that_are_rendered_together_share_the_limits(renderer):
+    sources = [("{{a}}", False), ("{{a}}{{a}}", False), ("{{a}}", True)]
+
+    assert await renderer.render_all(sources, {"a": "<"}) == ["<", "<<", "&lt;"]
+    with pytest.raises(TemplateLimitError) as caught:
+        await renderer.render_all(sources, {"a": "<"}, limits=Limits(output=2))
+    assert caught.value.part == 1
+
+
+async def test_an_expensive_template_among_others_is_named(renderer):
+    with pytest.raises(TemplateLimitError) as caught:
+        await renderer.render_all([("x", True), (LOOPS, True)], ENDLESS)
+
+    assert caught.value.part == 1

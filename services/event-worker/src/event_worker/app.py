@@ -7,6 +7,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from event_worker.service import EventService
+from event_worker.suppressions import SuppressionProjection
 from sluice.bootstrap import role
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
@@ -45,7 +46,8 @@ async def main() -> None:
     """Consume events until the shutdown."""
     settings = load(Settings)
     async with role("event-worker", settings) as process:
-        service = EventService(await process.open_publisher())
+        projection = SuppressionProjection(await process.open_pool())
+        service = EventService(await process.open_publisher(), projection)
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,

@@ -25,6 +25,8 @@ from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
 from gateway.settings import GatewaySettings
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
@@ -45,24 +47,79 @@ async def open_services(
     settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
-    cipher = CredentialCipher(settings.read_encryption_keys)
-    links = read_links(settings)
-    providers = ProviderAccess(
-        cipher,
-        links,
-        health,
-        ProviderTester(TransportSettings(outgoing_allow=settings.outgoing_allow)),
-        settings.public_url,
-    )
+    providers = _provider_access(settings, health)
     domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
     outbox = OutboxPublisher(pool, publisher)
-    receipts = ReceiptEndpoint(
-        pool, config, cipher, outbox, public_url=settings.public_url, links=links, outgoing=settings.outgoing()
+    receipts = _receipt_endpoint(settings, pool, config, outbox, providers)
+    templates = TemplateRenderer(pool, config)
+    unsubscribe_links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
+    ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
+    authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
+    accounts_open = open_accounts(settings, pool, config, authenticator)
+    async with (
+        authenticator.running(),
+        outbox.running(),
+        templates.running(),
+        ingest.running(),
+        receipts.running(),
+        providers.tester.running(),
+        accounts_open as accounts,
+    ):
+        yield Services(
+            pool=pool,
+            config=config,
+            authenticator=authenticator,
+            ingest=ingest,
+            receipts=receipts,
+            outbox=outbox,
+            templates=templates,
+            unsubscribe_links=unsubscribe_links,
+            accounts=accounts,
+            providers=providers,
+            domains=domains,
+        )
+
+
+def _provider_access(settings: GatewaySettings, health: Health) -> ProviderAccess:
+    return ProviderAccess(
+        cipher=CredentialCipher(settings.read_encryption_keys),
+        links=read_links(settings),
+        health=health,
+        tester=ProviderTester(TransportSettings(outgoing_allow=settings.outgoing_allow)),
+        public_url=settings.public_url,
     )
-    ingest = MessageIngest(
+
+
+def _receipt_endpoint(
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, outbox: OutboxPublisher, providers: ProviderAccess
+) -> ReceiptEndpoint:
+    return ReceiptEndpoint(
+        pool,
+        config,
+        providers.cipher,
+        outbox,
+        public_url=settings.public_url,
+        links=providers.links,
+        outgoing=settings.outgoing(),
+    )
+
+
+def _message_ingest(
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    publisher: Publisher,
+    outbox: OutboxPublisher,
+    templates: TemplateRenderer,
+    unsubscribe_links: UnsubscribeLinks,
+) -> MessageIngest:
+    return MessageIngest(
         pool,
         config,
         publisher,
+        outbox=outbox,
+        templates=templates,
+        unsubscribe_links=unsubscribe_links,
         requeue_after=timedelta(seconds=settings.requeue_after),
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
@@ -70,17 +127,6 @@ async def open_services(
             settings.project_messages_per_day, settings.project_urgent_share, settings.project_attachment_bytes
         ),
     )
-    authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
-    accounts_open = open_accounts(settings, pool, config, authenticator)
-    async with (
-        authenticator.running(),
-        ingest.running(),
-        outbox.running(),
-        receipts.running(),
-        providers.tester.running(),
-        accounts_open as accounts,
-    ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, providers, domains)
 
 
 @asynccontextmanager

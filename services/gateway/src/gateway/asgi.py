@@ -11,15 +11,18 @@ from gateway.apis.project_api import create_project_api
 from gateway.apis.v1 import create_v1_api
 from gateway.ingest.fast_path import SendFastPath
 from gateway.services import Services
+from gateway.unsubscribe.endpoint import UnsubscribeEndpoint
+from gateway.unsubscribe.links import PATH as UNSUBSCRIBE_PATH
 from sluice.runtime.http_server import pages_app
 
 
 class Apis:
-    """``/v1``, the pages that belong to no API, and the project API at every other path."""
+    """``/v1``, the links to unsubscribe, the pages that belong to no API, and the project API at every other path."""
 
     def __init__(self, services: Services) -> None:
         self.v1 = create_v1_api()
         self.v1.router.routes.append(services.receipts.route())
+        self.v1.router.routes.append(UnsubscribeEndpoint(services.pool, services.unsubscribe_links).route())
         self.project_api = create_project_api()
         for app in (self.v1, self.project_api):
             app.state.services = services
@@ -36,7 +39,7 @@ class Apis:
             await app(scope, receive, send)
 
     def _choose(self, path: str) -> ASGIApp:
-        if path.startswith("/v1/") or path == "/v1":
+        if path.startswith(("/v1/", f"{UNSUBSCRIBE_PATH}/")) or path == "/v1":
             return self.v1
         return self.pages if path in self._paths else self.project_api
 

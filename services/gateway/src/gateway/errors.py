@@ -14,6 +14,7 @@ ApiError
 ├── VersionConflict      409
 ├── DomainExists         409
 ├── DomainInUse          409
+├── TemplateChanged      409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── QuotaExceeded        429  nothing was stored
@@ -33,10 +34,18 @@ class ApiError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
 
-    def __init__(self, message: str, *, field: str | None = None, retry_after: int = 1) -> None:
-        """``retry_after``: seconds; shown where the status is 429 or 503."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after: int = 1,
+        position: tuple[int, int] | None = None,
+    ) -> None:
+        """``retry_after``: seconds; shown where the status is 429 or 503. ``position``: line and column, from 1."""
         super().__init__(message)
         self.field = field
+        self.position = position
         self.retry_after = retry_after
 
 
@@ -120,6 +129,12 @@ class DomainInUse(ApiError):
     """Messages from this domain are queued or being sent."""
 
     status, code = 409, "DOMAIN_HAS_ACTIVE_MESSAGES"
+
+
+class TemplateChanged(ApiError):
+    """Another version of the template is the current one."""
+
+    status, code = 409, "TEMPLATE_CHANGED"
 
 
 class PayloadTooLarge(ApiError):

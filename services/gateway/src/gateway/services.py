@@ -16,6 +16,8 @@ from gateway.domains.checker import DomainChecker
 from gateway.ingest.ingest import MessageIngest
 from gateway.providers.tester import ProviderTester
 from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.messages import ProviderHealth
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.providers.sms_link import Links
@@ -60,6 +62,8 @@ class Services:
     ingest: MessageIngest
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
+    templates: TemplateRenderer
+    unsubscribe_links: UnsubscribeLinks
     accounts: Accounts
     providers: ProviderAccess
     domains: DomainChecker

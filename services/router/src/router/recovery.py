@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -16,12 +17,13 @@ import structlog
 from aiokafka.errors import KafkaError
 from pydantic import Field
 
+from router.suppression import find_suppressed
 from sluice.bus.messages import DeliveryTask, RetryHandle
 from sluice.bus.progress import QueueProgress
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, republish
-from sluice.delivery.retry_policy import RetryPolicy, expire, resolve
+from sluice.delivery.retry_policy import RetryPolicy, expire, resolve, suppress
 from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
@@ -155,9 +157,21 @@ class Recovery:
     async def _enqueue_all(self, due: Sequence[PendingDelivery], now: datetime) -> bool:
         """Publish the tasks of dequeued deliveries; false if Kafka has not stored them all, and they fall due again."""
         self._settle_expired([pending for pending in due if pending.expires_at <= now], now)
-        published = [self._enqueue(pending, now) for pending in due if pending.expires_at > now]
+        alive = await self._settle_suppressed([pending for pending in due if pending.expires_at > now], now)
+        published = [self._enqueue(pending, now) for pending in alive]
         assert failpoints.hit("recovery.enqueued")
         return await wait_for_acks(published)
+
+    async def _settle_suppressed(self, due: list[PendingDelivery], now: datetime) -> list[PendingDelivery]:
+        """Fail the deliveries whose recipients were suppressed since they were accepted; returns what is to be sent."""
+        suppressed = await find_suppressed(self._pool, self._config, due)
+        for pending in due:
+            if pending.id in suppressed:
+                failing_id, detail = suppressed[pending.id]
+                task = task_for(replace(pending, id=failing_id), now)
+                assert failpoints.hit("recovery.before_suppressed")
+                self._settlements.settle(Settlement(task, suppress(task, detail=detail, at=now)))
+        return [one for one in due if one.id not in suppressed or suppressed[one.id][0] != one.id]
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
         first = pending.attempt_count == 0

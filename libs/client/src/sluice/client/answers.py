@@ -32,6 +32,13 @@ class ProviderReference(TypedDict):
     name: str
 
 
+class TemplateReference(TypedDict):
+    """The version of a template that a message was made from."""
+
+    id: str
+    version: int
+
+
 class EventResponse(TypedDict):
     id: str
     type: str
@@ -39,6 +46,7 @@ class EventResponse(TypedDict):
     provider: ProviderReference | None
     recipient: str
     attempt: int | None
+    reason: str | None
     detail: str
     created_at: str
 
@@ -57,6 +65,7 @@ MessageResponse = TypedDict(
         "subject": str | None,
         "tags": list[str],
         "metadata": dict[str, Any] | None,
+        "template": TemplateReference | None,
         "provider": ProviderReference | None,
         "attempts": int,
         "created_at": str,

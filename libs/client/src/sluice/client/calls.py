@@ -83,6 +83,7 @@ class SendRequest(TypedDict, total=False):
     channel_options: Mapping[str, Any]
     template_id: str
     variables: Mapping[str, Any]
+    unsubscribe: bool
     tags: Sequence[str]
     metadata: Mapping[str, Any]
     class_: str

@@ -15,6 +15,7 @@ import asyncpg
 
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.model import ids
+from sluice.model.suppression import MAX_ADDRESS
 from sluice.providers.contract import DeliveryReceipt
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
@@ -118,8 +119,16 @@ def _entry(provider_id: UUID, receipt: DeliveryReceipt, payload: bytes, received
         occurred_at=_plausible(receipt.occurred_at, delivery_id, received_at),
         reason=receipt.reason,
         detail=receipt.detail.replace("\x00", "")[:500],
+        recipient=_text(receipt.recipient, MAX_ADDRESS),
         payload=(receipt.payload or payload)[:MAX_PAYLOAD].decode("utf-8", "replace").replace("\x00", ""),
     )
+
+
+def _text(text: str | None, limit: int) -> str | None:
+    """Text of a provider as PostgreSQL stores it; None for one that is empty or longer."""
+    if not text or len(text) > limit or "\x00" in text:
+        return None
+    return text.encode("utf-8", "replace").decode()
 
 
 def _plausible(occurred_at: datetime | None, delivery_id: UUID | None, received_at: datetime) -> datetime:

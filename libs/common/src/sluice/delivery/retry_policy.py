@@ -20,6 +20,7 @@ from sluice.model.outcome import (
     Unknown,
     outcome_name,
 )
+from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from sluice.store.deliveries import Transition
@@ -241,6 +242,11 @@ def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
     """The delivery was not sent before its ``expires_at``."""
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
     return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at, expires=True))
+
+
+def suppress(task: DeliveryTask, *, detail: str, at: datetime) -> Resolution:
+    """The recipient is suppressed: no provider is called. Only without an unknown attempt, which may have sent it."""
+    return Resolution(_idle_transition(task, EventType.FAILED, detail, at)._replace(reason=Reason.SUPPRESSED))
 
 
 def _idle_transition(

@@ -56,6 +56,7 @@ class Email(_Content):
     html: str | None = None
     text: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    unsubscribe_url: str | None = None  # with which the recipient unsubscribes in one click (RFC 8058)
 
 
 class Sms(_Content):

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"  # the recipient or the carrier refuses messages of this sender
     UNSUBSCRIBED = "unsubscribed"  # the recipient opted out
     COMPLAINT = "complaint"  # the recipient reported the message as spam
+    SUPPRESSED = "suppressed"  # the project suppresses the address: no provider was called
 
     INVALID_CONTENT = "invalid_content"  # malformed or empty content, or a field that the provider does not take
     TOO_LARGE = "too_large"  # too many bytes, characters, segments or recipients

@@ -43,6 +43,9 @@ UNREADABLE_CREDENTIALS = Counter(
     "sluice_unreadable_credentials_total", "Uses of a provider whose stored credentials cannot be read", ["package"]
 )
 EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event-worker consumed, by type", ["type"])
+SUPPRESSIONS_ADDED = Counter(
+    "sluice_suppressions_added_total", "Addresses suppressed because of an event, by channel", ["channel"]
+)
 DEAD_LETTERED_RECORDS = Counter(
     "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]
 )

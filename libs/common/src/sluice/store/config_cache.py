@@ -23,12 +23,16 @@ log = structlog.get_logger()
 
 _CHANNEL = "sluice_config"
 _ACCOUNTS_CHANNEL = "sluice_accounts"
+_TEMPLATES_CHANNEL = "sluice_templates"
 _KEEPALIVE = 5.0  # seconds without a notification after which the connection is tested
 _RETRY_DELAY = 0.5  # seconds between connection attempts
 
 
 AccountWatcher = Callable[[UUID | None], None]
 """Called with the id of a user whose sessions or roles have changed; None: any user's may have."""
+
+TemplateWatcher = Callable[[UUID | None], None]
+"""Called with the id of a template that has changed; None: any may have."""
 
 
 class ConfigCache:
@@ -45,6 +49,7 @@ class ConfigCache:
         self._enabled_providers: dict[tuple[UUID, Channel], tuple[Candidate, ...]] = {}
         self.loaded = asyncio.Event()
         self._account_watchers: list[AccountWatcher] = []
+        self._template_watchers: list[TemplateWatcher] = []
         self._changed: asyncio.Queue[UUID | None] = asyncio.Queue()  # None: the connection was closed
 
     def candidates(self, project_id: UUID, channel: Channel) -> tuple[Candidate, ...]:
@@ -58,6 +63,10 @@ class ConfigCache:
     def watch_accounts(self, watcher: AccountWatcher) -> None:
         """Call ``watcher`` after each change of a user's sessions or roles, and when changes may have been missed."""
         self._account_watchers.append(watcher)
+
+    def watch_templates(self, watcher: TemplateWatcher) -> None:
+        """Call ``watcher`` after each change of a template, and when changes may have been missed."""
+        self._template_watchers.append(watcher)
 
     @asynccontextmanager
     async def subscribed(self, dsn: str) -> AsyncIterator[ConfigCache]:
@@ -86,7 +95,8 @@ class ConfigCache:
     async def _listen(self, connection: asyncpg.Connection) -> None:
         await connection.add_listener(_CHANNEL, self._notified)
         await connection.add_listener(_ACCOUNTS_CHANNEL, self._account_changed)
-        self._notify_watchers(None)
+        await connection.add_listener(_TEMPLATES_CHANNEL, self._template_changed)
+        self._notify_missed()
         connection.add_termination_listener(self._terminated)
         await self._read(connection, None)
         self.loaded.set()
@@ -108,14 +118,20 @@ class ConfigCache:
         self._changed.put_nowait(UUID(str(payload).partition(":")[2]))
 
     def _account_changed(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self._notify_watchers(UUID(str(payload)))
-
-    def _notify_watchers(self, user_id: UUID | None) -> None:
         for watcher in self._account_watchers:
-            watcher(user_id)
+            watcher(UUID(str(payload)))
+
+    def _template_changed(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        for watcher in self._template_watchers:
+            watcher(UUID(str(payload)))
+
+    def _notify_missed(self) -> None:
+        """Notifications may have been lost: what watchers keep may be outdated."""
+        for watcher in (*self._account_watchers, *self._template_watchers):
+            watcher(None)
 
     def _terminated(self, _connection: object) -> None:
-        self._notify_watchers(None)
+        self._notify_missed()
         self._changed.put_nowait(None)
 
     async def _read(self, connection: asyncpg.Connection, project_id: UUID | None) -> None:

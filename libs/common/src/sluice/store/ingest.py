@@ -5,26 +5,38 @@ A batch is one statement in one transaction, so that concurrent requests share a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from sluice.model.message import Channel, DeliveryClass
+from sluice.store import outbox
 from sluice.store.db import Connection, Db, columns, project_array
 from sluice.store.projects import ProjectScope
 
 IDEMPOTENCY_TTL = timedelta(hours=24)
+SUPPRESSED_SEQUENCE = 2
+"""The sequence of the event with which a suppressed delivery fails: it follows ``accepted``."""
 
-_TAG_SEPARATOR = "\x1f"
+_OUTBOX_RETRY_AFTER = timedelta(seconds=10)  # the caller publishes the events of suppressed deliveries before
+_SEPARATOR = "\x1f"  # between tags, and between the addresses of an envelope
 
 
 class NewDelivery(NamedTuple):
-    """One recipient of a new message."""
+    """One recipient of a new message.
+
+    ``addresses``: of an e-mail whose project suppresses some, the bare addresses of its envelope. ``suppressed``: the
+    delivery fails at once, with this detail. ``envelope``: the addresses that are left, or that are suppressed, where
+    these are a part.
+    """
 
     id: UUID
     recipient: str
+    addresses: tuple[str, ...] = ()
+    suppressed: str | None = None
+    envelope: tuple[str, ...] | None = None
 
 
 class NewMessage(NamedTuple):
@@ -48,6 +60,8 @@ class NewMessage(NamedTuple):
     idempotency_key: str | None = None
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
     attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
+    template_id: UUID | None = None  # what the content was rendered from
+    template_version: int | None = None
     backlogged: bool = False  # waits in PostgreSQL for capacity in the dispatch queue
 
 
@@ -56,7 +70,9 @@ _SPARSE = frozenset(NewMessage._field_defaults) - {"fingerprint"} | {"sender"}
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The message was inserted."""
+    """The message was inserted. ``outbox_id``: the outbox row with the events of the batch's suppressed deliveries."""
+
+    outbox_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +100,9 @@ async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> l
     """
     contenders = _first_per_key(batch)
     if not any(message.attachments for message in contenders):
-        return _results(batch, await _write(connection, contenders))
+        return _results(batch, *await _write(connection, contenders))
     async with connection.transaction():
-        results = _results(batch, await _write(connection, contenders))
+        results = _results(batch, *await _write(connection, contenders))
         created = [message for message, result in zip(batch, results, strict=True) if isinstance(result, Created)]
         await _write_attachments(connection, created)
     return results
@@ -114,20 +130,26 @@ def _first_per_key(batch: Sequence[NewMessage]) -> list[NewMessage]:
     return [*contenders, *(firsts[key] for key in sorted(firsts))]
 
 
-def _results(batch: Sequence[NewMessage], owners: Mapping[_Key, tuple[UUID, bytes]]) -> list[InsertResult]:
+_Owners = dict[_Key, tuple[UUID, bytes]]
+"""The message that has each key, and the fingerprint of its request."""
+
+
+def _results(batch: Sequence[NewMessage], owners: _Owners, outbox_id: int | None) -> list[InsertResult]:
+    created = Created(outbox_id)
     return [
-        Created() if message.idempotency_key is None else _result(message, *owners[_key(message)]) for message in batch
+        created if message.idempotency_key is None else _result(message, created, *owners[_key(message)])
+        for message in batch
     ]
 
 
-def _result(message: NewMessage, owner: UUID, fingerprint: bytes) -> InsertResult:
+def _result(message: NewMessage, created: Created, owner: UUID, fingerprint: bytes) -> InsertResult:
     if owner == message.id:
-        return Created()
+        return created
     return Replayed(owner) if fingerprint == message.fingerprint else Conflict(owner)
 
 
-async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> dict[_Key, tuple[UUID, bytes]]:
-    """Insert the messages that have no key or obtain theirs; returns message and fingerprint of each key's owner.
+async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tuple[_Owners, int | None]:
+    """Insert the messages that have no key or obtain theirs; returns the owners of the keys, and the outbox row.
 
     A key that belongs to another message is updated to its own values, because only an updated row is returned in the
     state that concurrent transactions have committed.
@@ -136,68 +158,98 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
     fields = columns(contenders, sparse=_SPARSE)
     del fields["deliveries"], fields["attachments"]
     # unnest flattens an array of arrays; tags contain no control characters.
-    fields["tags"] = [_TAG_SEPARATOR.join(tags) for tags in fields["tags"]]
+    fields["tags"] = [_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
-        """
+        f"""
         WITH scope AS MATERIALIZED (
-            SELECT set_config('sluice.project_ids', $22, true)
+            SELECT set_config('sluice.project_ids', $27, true)
         ), new AS (  -- from scope, so that no row exists before row-level security has its projects
             SELECT n.*
               FROM scope
              CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
-                                 $17::boolean[])
+                                 $17::uuid[], $18::integer[], $19::boolean[])
                 AS n (id, project_id, channel, delivery_class, sender, content, created_at, expires_at, due_at, send_at,
-                      tags, metadata, preferred_provider_id, sandbox, key, fingerprint, backlogged)
+                      tags, metadata, preferred_provider_id, sandbox, key, fingerprint, template_id, template_version,
+                      backlogged)
         ), claimed AS (  -- each key with the message that has it now
             INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
-            SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $21::interval
+            SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $25::interval
               FROM new WHERE key IS NOT NULL
             ON CONFLICT (project_id, sandbox, key) DO UPDATE
-               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
+               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
                                       THEN excluded.fingerprint ELSE held.fingerprint END,
-                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
+                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
                                      THEN excluded.message_id ELSE held.message_id END,
-                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $21::interval
+                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
                                      THEN excluded.expires_at ELSE held.expires_at END
             RETURNING project_id, sandbox, key, message_id, fingerprint
         ), fresh AS (  -- the messages without a key, and those that have theirs
             SELECT * FROM new WHERE key IS NULL OR id IN (SELECT message_id FROM claimed)
         ), new_messages AS (
             INSERT INTO messages (id, project_id, channel, delivery_class, sender, content, tags, metadata,
-                                  idempotency_key, sandbox, send_at, expires_at, created_at)
+                                  idempotency_key, sandbox, send_at, expires_at, created_at, template_id,
+                                  template_version)
             SELECT id, project_id, channel, delivery_class, sender, content,
-                   coalesce(string_to_array(tags, E'\\x1f'), '{}'), metadata, key, coalesce(sandbox, false), send_at,
-                   expires_at, created_at
+                   coalesce(string_to_array(tags, E'\\x1f'), '{{}}'), metadata, key, coalesce(sandbox, false), send_at,
+                   expires_at, created_at, template_id, template_version
               FROM fresh
         ), new_deliveries AS (
             SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.delivery_class, f.preferred_provider_id,
                    coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
-                   f.backlogged
-              FROM unnest($18::uuid[], $19::uuid[], $20::text[]) AS d (id, message_id, recipient)
+                   f.backlogged, d.suppressed, string_to_array(d.envelope, E'\\x1f') AS envelope
+              FROM unnest($20::uuid[], $21::uuid[], $22::text[], $23::text[], $24::text[])
+                AS d (id, message_id, recipient, suppressed, envelope)
               JOIN fresh f ON f.id = d.message_id
         ), inserted AS (
-            INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient,
-                                    preferred_provider_id, sandbox, state, due_at, enqueued_at, expires_at)
-            SELECT id, message_id, project_id, channel, delivery_class, recipient, preferred_provider_id, sandbox,
-                   'QUEUED', due_at,
-                   CASE WHEN send_at IS NULL AND backlogged IS NOT TRUE THEN created_at END, expires_at
+            INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
+                                    preferred_provider_id, sandbox, state, last_event_sequence, due_at, enqueued_at,
+                                    expires_at)
+            SELECT id, message_id, project_id, channel, delivery_class, recipient, envelope, preferred_provider_id,
+                   sandbox, CASE WHEN suppressed IS NULL THEN 'QUEUED' ELSE 'FAILED' END,
+                   CASE WHEN suppressed IS NULL THEN 1 ELSE 2 END, CASE WHEN suppressed IS NULL THEN due_at END,
+                   CASE WHEN send_at IS NULL AND backlogged IS NOT TRUE AND suppressed IS NULL THEN created_at END,
+                   expires_at
               FROM new_deliveries
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM new_deliveries
-        )
-        SELECT project_id, sandbox, key, message_id, fingerprint FROM claimed
-        """,
+        ), suppressed AS (
+            INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, reason, detail)
+            SELECT id, {SUPPRESSED_SEQUENCE}, project_id, 'failed', 'FAILED', created_at, 'suppressed', suppressed
+              FROM new_deliveries WHERE suppressed IS NOT NULL
+            RETURNING delivery_id, sequence
+        ), {outbox.insert_cte("suppressed", "now() + $26::interval", delivery_id="delivery_id")}
+        SELECT project_id, sandbox, key, message_id, fingerprint, NULL::bigint AS outbox_id FROM claimed
+         UNION ALL
+        SELECT NULL, NULL, NULL, NULL, NULL, id FROM outbox
+        """,  # noqa: S608  constants
         *fields.values(),
         [delivery.id for _, delivery in deliveries],
         [message_id for message_id, _ in deliveries],
         [delivery.recipient for _, delivery in deliveries],
+        *_suppression_columns([delivery for _, delivery in deliveries]),
         IDEMPOTENCY_TTL,
+        _OUTBOX_RETRY_AFTER,
         project_array(message.project_id for message in contenders),
     )
-    return {(row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
+    owners = {
+        (row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"])
+        for row in rows
+        if row["outbox_id"] is None
+    }
+    return owners, next((row["outbox_id"] for row in rows if row["outbox_id"] is not None), None)
+
+
+def _suppression_columns(deliveries: Sequence[NewDelivery]) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """The columns ``suppressed`` and ``envelope``; empty where no delivery has one, which ``unnest`` fills up."""
+    if all(delivery.suppressed is None and delivery.envelope is None for delivery in deliveries):
+        return (), ()
+    return (
+        [delivery.suppressed for delivery in deliveries],
+        [None if delivery.envelope is None else _SEPARATOR.join(delivery.envelope) for delivery in deliveries],
+    )
 
 
 async def _write_attachments(connection: Connection, created: Sequence[NewMessage]) -> None:

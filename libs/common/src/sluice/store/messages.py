@@ -24,6 +24,7 @@ class Event:
     occurred_at: datetime
     attempt: int | None
     provider_id: UUID | None
+    reason: str | None
     recipient: str
     detail: str
 
@@ -52,6 +53,8 @@ class MessageView:
     content: str
     tags: tuple[str, ...]
     metadata: str | None
+    template_id: UUID | None
+    template_version: int | None
     created_at: datetime
     deliveries: tuple[Delivery, ...]
     events: tuple[Event, ...]
@@ -66,7 +69,8 @@ async def find(db: Db, project: ProjectScope, message_id: UUID) -> MessageView |
     """The message; None if the project has none with this id."""
     row = await db.fetchrow(
         """
-        SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, created_at
+        SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, template_id, template_version,
+               created_at
           FROM messages WHERE id = $1 AND project_id = $2 AND sandbox = $3
         """,
         message_id,
@@ -100,13 +104,13 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
 async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
-        SELECT delivery_id, sequence, type, state, occurred_at, attempt, provider_id, detail
+        SELECT delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail, recipient
           FROM events WHERE delivery_id = ANY($1::uuid[])
          ORDER BY max(occurred_at) OVER (PARTITION BY delivery_id ORDER BY sequence), delivery_id, sequence
         """,
         list(recipients),
     )
-    return [Event(**row, recipient=recipients[row["delivery_id"]]) for row in rows]
+    return [Event(**dict(row) | {"recipient": row["recipient"] or recipients[row["delivery_id"]]}) for row in rows]
 
 
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:

@@ -29,9 +29,10 @@ class Project:
     name: str
     default_sender: str | None
     created_at: datetime
+    has_suppressions: bool = False  # False: no address was ever suppressed
 
 
-_COLUMNS = "id, organization_id, slug, name, default_sender, created_at"
+_COLUMNS = "id, organization_id, slug, name, default_sender, created_at, has_suppressions"
 
 
 async def create_project(
@@ -106,7 +107,7 @@ async def update_project(
 
 
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
-    """Delete a project with its keys, providers, domains, members and invitations; whether it existed.
+    """Delete a project with all that it is set up with; whether it existed.
 
     Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
     """
@@ -123,4 +124,8 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM domains WHERE project_id = $1", project_id)
+    await db.execute("DELETE FROM suppressions WHERE project_id = $1", project_id)
+    await db.execute(
+        "UPDATE templates SET deleted_at = $2 WHERE project_id = $1 AND deleted_at IS NULL", project_id, now
+    )
     return found is not None

@@ -28,6 +28,7 @@ class ReceiptEntry:
     reason: Reason | None = None
     detail: str = ""
     payload: str = ""
+    recipient: str | None = None  # of several recipients of one envelope, whom it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,15 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         f"""
         WITH received AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::text[], $5::text[], $6::text[],
-                                 $7::timestamptz[], $8::text[], $13::text[], $14::text[], $15::text[])
+                                 $7::timestamptz[], $8::text[], $13::text[], $14::text[], $15::text[], $16::text[])
                      WITH ORDINALITY
                 AS r (delivery_id, attempt, provider_id, receipt_id, type, state, occurred_at, detail,
-                      provider_message_id, reason, payload, position)
+                      provider_message_id, reason, payload, recipient, position)
              LIMIT cardinality($3)  -- see sluice.store.db
         ), located AS (  -- with the attempt that they name, or that their message id leads to (the newest)
             SELECT coalesce(r.delivery_id, i.delivery_id) AS delivery_id, coalesce(r.attempt, i.attempt) AS attempt,
                    r.provider_id, r.receipt_id, r.type, r.state, r.occurred_at, r.detail, r.reason, r.payload,
-                   r.position
+                   r.recipient, r.position
               FROM received r
               LEFT JOIN LATERAL (
                    SELECT i.delivery_id, i.attempt
@@ -119,9 +120,9 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence - p.n AS before
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
-                                reason, detail)
+                                reason, detail, recipient)
             SELECT n.delivery_id, c.before + n.nth, c.project_id, n.type, n.counts, n.occurred_at, n.attempt,
-                   n.provider_id, n.reason, n.detail
+                   n.provider_id, n.reason, n.detail, n.recipient
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
             RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
         ), {outbox.insert_cte("new_events", "$12", delivery_id="delivery_id")}
@@ -145,6 +146,7 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         [one.provider_message_id for one in batch],
         [one.reason for one in batch],
         [one.payload for one in batch],
+        [one.recipient for one in batch],
     )
     known = {row["position"] for row in rows if row["position"] is not None}
     made = [dict(row) for row in rows if row["position"] is None]

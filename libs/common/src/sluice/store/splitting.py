@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.store.db import Connection
+from sluice.store.db import Db
 
 _SEPARATOR = "\x1f"  # between the addresses of an envelope; no address contains it
 
 
 class Division(NamedTuple):
-    """A delivery in flight whose envelope is divided: it keeps one part, new deliveries get the others."""
+    """A delivery whose envelope is divided: it keeps one part, new deliveries get the others."""
 
     delivery_id: UUID
     attempt: int
@@ -20,12 +20,12 @@ class Division(NamedTuple):
     others: tuple[tuple[UUID, tuple[str, ...]], ...]  # id of the new delivery, its envelope
 
 
-async def divide(connection: Connection, divisions: Sequence[Division]) -> None:
+async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bool = True) -> None:
     """Narrow deliveries to their envelopes, and copy them, their attempts and their events for the others.
 
     A copy is in flight with the same attempt, so that a transition in the same transaction settles it. Receipts stay
     with the original. Nothing is written for a delivery that is no longer in flight with ``attempt``: its transitions
-    are not applied either.
+    are not applied either. With ``in_flight=False`` the deliveries wait for their next attempt instead.
     """
     copies = [(division.delivery_id, *other) for division in divisions for other in division.others]
     await connection.execute(
@@ -36,7 +36,8 @@ async def divide(connection: Connection, divisions: Sequence[Division]) -> None:
               FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS r (id, attempt, envelope)
                      LIMIT cardinality($1)  -- see sluice.store.db
                    ) AS r
-             WHERE d.id = r.id AND d.attempt_count = r.attempt AND d.in_flight
+             WHERE d.id = r.id AND d.attempt_count = r.attempt AND d.in_flight = $7
+               AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING d.*
         ), copies AS (
             SELECT c.id AS copy_id, string_to_array(c.envelope, E'\\x1f') AS copy_envelope, k.*
@@ -59,9 +60,9 @@ async def divide(connection: Connection, divisions: Sequence[Division]) -> None:
               FROM copies c JOIN attempts a ON a.delivery_id = c.id
         )
         INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id, reason,
-                            detail)
+                            detail, recipient)
         SELECT c.copy_id, e.sequence, e.project_id, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.reason,
-               e.detail
+               e.detail, e.recipient
           FROM copies c JOIN events e ON e.delivery_id = c.id
         """,
         [division.delivery_id for division in divisions],
@@ -70,4 +71,5 @@ async def divide(connection: Connection, divisions: Sequence[Division]) -> None:
         [original_id for original_id, _, _ in copies],
         [copy_id for _, copy_id, _ in copies],
         [_SEPARATOR.join(envelope) for _, _, envelope in copies],
+        in_flight,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.store.logins import GATEWAY, OPERATOR, ROUTER, WORKER, Login
+from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER, Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ TABLES = (
     Table(
         "projects",
         {
-            GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, deleted_at)",
+            GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
+            EVENT_WORKER: "SELECT (id, has_suppressions), UPDATE (has_suppressions)",
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
         },
         project="id",
@@ -77,8 +78,8 @@ TABLES = (
         "deliveries",
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
-            ROUTER: f"SELECT, UPDATE ({_SETTLED_COLUMNS})",
-            WORKER: f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)",
+            **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
+            EVENT_WORKER: "SELECT (id, project_id, channel, sandbox)",
             OPERATOR: "SELECT",
         },
     ),
@@ -86,12 +87,20 @@ TABLES = (
         "attempts",
         {
             GATEWAY: "SELECT",
-            ROUTER: "SELECT, UPDATE (finished_at, outcome, error, provider_message_id)",
-            WORKER: "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)",
+            **dict.fromkeys(
+                (ROUTER, WORKER), "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)"
+            ),
             OPERATOR: "SELECT",
         },
     ),
-    Table("events", {**_INSERTS, OPERATOR: "SELECT"}),
+    Table(
+        "events",
+        {
+            **_INSERTS,
+            EVENT_WORKER: "SELECT (delivery_id, sequence, project_id, type, reason, detail, provider_id, recipient)",
+            OPERATOR: "SELECT",
+        },
+    ),
     Table("receipts", _INSERTS),
     Table("receipt_ids", {**_INSERTS, GATEWAY: "SELECT"}, project=None),  # ids of deliveries only
     Table(
@@ -182,6 +191,16 @@ TABLES = (
         {GATEWAY: "SELECT, INSERT", OPERATOR: "SELECT, INSERT"},
         has_rows_without_project=True,
     ),
+    Table("templates", {GATEWAY: "SELECT, INSERT, UPDATE (name, version, updated_at, deleted_at)"}),
+    Table("template_versions", {GATEWAY: "SELECT, INSERT"}),
+    Table(
+        "suppressions",
+        {
+            GATEWAY: "SELECT, INSERT, DELETE",
+            ROUTER: "SELECT (project_id, channel, address, reason)",
+            EVENT_WORKER: "SELECT (project_id, channel, address), INSERT",
+        },
+    ),
 )
 
 FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
@@ -192,5 +211,6 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "erase_contents": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),
+    "addresses_of_deliveries": (ROUTER, EVENT_WORKER),
 }
 """The functions that are not for every login, with those that may call them."""

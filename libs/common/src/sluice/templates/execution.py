@@ -23,6 +23,11 @@ class Run:
         self._left = limits.output
         self._work = limits.work
 
+    @property
+    def left(self) -> Limits:
+        """What the limits leave for another rendering."""
+        return Limits(max(self._left, 0), max(self._work, 0))
+
     def spend(self, units: int) -> None:
         """Charge work units.
 

@@ -13,7 +13,12 @@ MAX_BLOCK_PARAMETERS = 32
 
 
 class TemplateError(Exception):
-    """A template cannot be compiled or rendered; the message is fit for its author."""
+    """A template cannot be compiled or rendered; the message is fit for its author.
+
+    ``part``: the position of the template among those that are rendered together.
+    """
+
+    part: int = 0
 
 
 class TemplateSyntaxError(TemplateError):

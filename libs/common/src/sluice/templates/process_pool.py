@@ -32,8 +32,8 @@ class ProcessPool:
         self._free = asyncio.Semaphore(processes)
         self._idle: list[Process] = []
 
-    async def render(self, request: dict[str, Any]) -> str:
-        """The output for a request of :mod:`sluice.templates.render_process`.
+    async def render(self, request: dict[str, Any]) -> list[str]:
+        """The outputs for a request of :mod:`sluice.templates.render_process`.
 
         Raises:
             TemplateLimitError: too much work, output, memory or time.
@@ -53,8 +53,11 @@ class ProcessPool:
         finally:
             self._pending -= 1
         if "error" in response:
-            raise _ERRORS[response["error"]](response["message"])
-        return str(response["text"])
+            error = _ERRORS[response["error"]](response["message"])
+            error.part = response["part"]
+            raise error
+        texts: list[str] = response["texts"]
+        return texts
 
     async def close(self) -> None:
         """End all processes. No rendering may be under way."""

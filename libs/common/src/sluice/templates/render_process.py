@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from sluice.templates import limits
-from sluice.templates.template import TemplateCache, compile_template
+from sluice.templates.template import Template, TemplateCache, compile_template, render_all
 
 LENGTH = struct.Struct(">I")
 MAX_MEMORY = 128 * 1024 * 1024  # bytes of address space
@@ -33,17 +33,22 @@ def main() -> None:
         sys.stdout.buffer.flush()
 
 
-def _respond(request: dict[str, Any], cache: TemplateCache) -> dict[str, str]:
-    """``text``, or ``error`` with the name of an error of :mod:`sluice.templates.limits` and ``message``."""
-    source, html = request["source"], request["html"]
+def _respond(request: dict[str, Any], cache: TemplateCache) -> dict[str, Any]:
+    """``texts``, or ``error`` with the name of an error of :mod:`sluice.templates.limits`, ``message`` and ``part``."""
     try:
-        template = cache.get(source, html)
-        if template is None:
-            template = compile_template(source, html)
-            cache.put(source, html, template)
-        return {"text": template.render(request["variables"], limits.Limits(request["output"], request["work"]))}
+        templates = [_compiled(source, html, cache) for source, html in request["sources"]]
+        allowed = limits.Limits(request["output"], request["work"])
+        return {"texts": render_all(templates, request["variables"], allowed)}
     except limits.TemplateError as error:
-        return {"error": type(error).__name__, "message": str(error)}
+        return {"error": type(error).__name__, "message": str(error), "part": error.part}
+
+
+def _compiled(source: str, html: bool, cache: TemplateCache) -> Template:
+    template = cache.get(source, html)
+    if template is None:
+        template = compile_template(source, html)
+        cache.put(source, html, template)
+    return template
 
 
 if __name__ == "__main__":

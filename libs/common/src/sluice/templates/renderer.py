@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sluice.templates.limits import DEFAULT_LIMITS, Limits, TemplateWorkError
 from sluice.templates.process_pool import ProcessPool
-from sluice.templates.template import Template, TemplateCache, compile_template
+from sluice.templates.template import Template, TemplateCache, compile_template, render_all
 from sluice.templates.values import Value
 
 INLINE_WORK = 5_000  # units, about ten milliseconds
@@ -35,6 +36,7 @@ class Renderer:
         if template is None and len(source) <= INLINE_SOURCE:
             template = compile_template(source, html)
             self._cache.put(source, html, template)
+            await asyncio.sleep(0)  # a message may have a hundred parts
         return template or await self._compile_in_thread(source, html)
 
     async def _compile_in_thread(self, source: str, html: bool) -> Template:
@@ -56,15 +58,28 @@ class Renderer:
             TemplateDataError: a variable is not a JSON value.
             RendererBusyError: too many expensive templates wait already.
         """
-        template = await self.compile(source, html)
+        return (await self.render_all([(source, html)], variables, limits=limits))[0]
+
+    async def render_all(
+        self, sources: Sequence[tuple[str, bool]], variables: dict[str, Value], *, limits: Limits = DEFAULT_LIMITS
+    ) -> list[str]:
+        """The outputs of several templates, given as source and ``html``, which share the limits.
+
+        What does not fit on the event loop is one request to a render process.
+
+        Raises:
+            TemplateError: as :meth:`render`; its ``part`` is the position of the template at which it ended.
+            RendererBusyError: too many expensive templates wait already.
+        """
+        templates = [await self.compile(source, html) for source, html in sources]
         work = min(limits.work, INLINE_WORK)
         try:
-            return template.render(variables, replace(limits, work=work))
+            return render_all(templates, variables, replace(limits, work=work))
         except TemplateWorkError:
             if work == limits.work:
                 raise
-        request = {"source": source, "html": html, "variables": variables}
-        return await self._pool.render(request | {"output": limits.output, "work": limits.work})
+        request = {"sources": sources, "variables": variables, "output": limits.output, "work": limits.work}
+        return await self._pool.render(request)
 
     async def close(self) -> None:
         """End the processes of the pool."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sluice.templates.blocks import BLOCK_HELPERS
 from sluice.templates.compiler import compile_program
 from sluice.templates.execution import Execute, Loop, Run, Scope
 from sluice.templates.helpers import HELPERS
-from sluice.templates.limits import DEFAULT_LIMITS, Limits
+from sluice.templates.limits import DEFAULT_LIMITS, Limits, TemplateError
 from sluice.templates.parser import parse
 from sluice.templates.values import Value
 from sluice.templates.variables import variables_of
@@ -35,9 +36,31 @@ class Template:
             TemplateLimitError: more output than ``limits`` has.
             TemplateDataError: a printed value is not a JSON value.
         """
-        run = Run(variables, limits)
-        self._execute(Scope(variables, None, Loop(None)), run)
+        return self._render(Run(variables, limits))
+
+    def _render(self, run: Run) -> str:
+        self._execute(Scope(run.root, None, Loop(None)), run)
         return "".join(run.parts)
+
+
+def render_all(
+    templates: Iterable[Template], variables: dict[str, Value], limits: Limits = DEFAULT_LIMITS
+) -> list[str]:
+    """The outputs of several templates, which share the limits.
+
+    Raises:
+        TemplateError: as :meth:`Template.render`; its ``part`` is the position of the template at which it ended.
+    """
+    outputs = []
+    for position, template in enumerate(templates):
+        run = Run(variables, limits)
+        try:
+            outputs.append(template._render(run))
+        except TemplateError as error:
+            error.part = position
+            raise
+        limits = run.left
+    return outputs
 
 
 def compile_template(source: str, html: bool) -> Template:

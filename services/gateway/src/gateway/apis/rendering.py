@@ -31,12 +31,17 @@ Renderer = Callable[[ApiError], dict[str, Any]]
 
 
 class V1ErrorDetail(BaseModel):
-    """What is wrong: ``field`` is the dotted path of the field at fault, where it is one field's."""
+    """What is wrong: ``field`` is the dotted path of the field at fault, where it is one field's.
+
+    ``line`` and ``column``: the place in a template, from 1.
+    """
 
     code: str
     message: str
     docs: str
     field: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 class V1Error(BaseModel):
@@ -55,9 +60,15 @@ class ProjectApiError(BaseModel):
 
 def render_v1(error: ApiError) -> dict[str, Any]:
     """See :class:`V1Error`."""
-    detail = {"code": error.code, "message": str(error), "docs": f"{error_page.PATH}#{error.code.lower()}"}
+    detail: dict[str, Any] = {
+        "code": error.code,
+        "message": str(error),
+        "docs": f"{error_page.PATH}#{error.code.lower()}",
+    }
     if error.field is not None:
         detail["field"] = error.field
+    if error.position is not None:
+        detail["line"], detail["column"] = error.position
     return {"error": detail}
 
 

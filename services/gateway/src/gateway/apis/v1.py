@@ -17,9 +17,12 @@ from gateway.messages import v1 as messages
 from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
+from gateway.suppressions import v1 as suppressions
+from gateway.templates import v1 as templates
 
 _ROUTERS = (
-    *(messages.router, accounts.router, projects.router, members.router, keys.router, audit.router),
+    *(messages.router, templates.router, suppressions.router),
+    *(accounts.router, projects.router, members.router, keys.router, audit.router),
     *(providers.router, packages.router, domains.router),
 )
 

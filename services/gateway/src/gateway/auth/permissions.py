@@ -21,6 +21,10 @@ class Permission(StrEnum):
     PROVIDERS_WRITE = "providers:write"
     DOMAINS_READ = "domains:read"
     DOMAINS_WRITE = "domains:write"
+    TEMPLATES_READ = "templates:read"
+    TEMPLATES_WRITE = "templates:write"
+    SUPPRESSIONS_READ = "suppressions:read"
+    SUPPRESSIONS_WRITE = "suppressions:write"
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -36,6 +40,10 @@ _DEVELOPER = _VIEWER | {
     Permission.PROVIDERS_WRITE,
     Permission.DOMAINS_READ,
     Permission.DOMAINS_WRITE,
+    Permission.TEMPLATES_READ,
+    Permission.TEMPLATES_WRITE,
+    Permission.SUPPRESSIONS_READ,
+    Permission.SUPPRESSIONS_WRITE,
 }
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {

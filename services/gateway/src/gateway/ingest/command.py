@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
+from sluice.model.address import parse_address
 from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
 from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
 from sluice.store.ingest import NewDelivery, NewMessage
@@ -20,6 +21,13 @@ DEFAULT_LIFETIME = {
     DeliveryClass.ONCE: timedelta(hours=72),
 }
 MAX_LIFETIME = timedelta(days=30)
+
+
+class TemplateUse(NamedTuple):
+    """The stored template that yields a message's content. ``id`` is public, and unknown until it is looked up."""
+
+    id: str
+    variables: dict[str, Any]  # JSON
 
 
 class SendCommand(NamedTuple):
@@ -39,6 +47,10 @@ class SendCommand(NamedTuple):
     idempotency_key: str | None
     fingerprint: bytes  # see fingerprint(); empty without an idempotency key
     submitted_at: datetime | None = None  # when the caller let go of the request, if that is not now
+    template: TemplateUse | None = None  # to be rendered: what the content lacks
+    template_id: UUID | None = None  # what the content was rendered from
+    template_version: int | None = None
+    unsubscribe: bool = False  # an e-mail with a link with which its recipient unsubscribes
 
 
 _LISTS = ("to", "cc", "bcc")
@@ -59,6 +71,10 @@ def fingerprint(document: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(orjson.dumps(means, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+Link = Callable[[UUID, str], str]
+"""The link with which the recipient of a delivery, an address, unsubscribes."""
+
+
 def to_new_message(
     command: SendCommand,
     *,
@@ -68,11 +84,15 @@ def to_new_message(
     preferred_provider_id: UUID | None,
     now: datetime,
     requeue_after: timedelta,
+    unsubscribe_link: Link,
+    with_addresses: bool,  # of an e-mail, which costs a parse of each
 ) -> NewMessage:
     """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds."""
     message_id = uuid7(milliseconds_of(now))
     content = {"channel": command.channel.value, "sender": sender, **command.content}
-    lifetime = DEFAULT_LIFETIME[command.delivery_class]
+    deliveries = _deliveries(command, message_id, with_addresses or command.unsubscribe)
+    if command.unsubscribe:
+        content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, deliveries[0].addresses[0])
     return NewMessage(
         id=message_id,
         project_id=project_id,
@@ -80,9 +100,9 @@ def to_new_message(
         delivery_class=command.delivery_class,
         sender=sender,
         content=encode_content_unchecked(content),
-        deliveries=tuple([NewDelivery(uuid7_like(message_id), recipient) for recipient in command.recipients]),
+        deliveries=deliveries,
         created_at=now,
-        expires_at=command.expires_at or (command.send_at or now) + lifetime,
+        expires_at=command.expires_at or (command.send_at or now) + DEFAULT_LIFETIME[command.delivery_class],
         due_at=command.send_at or now + requeue_after,
         send_at=command.send_at,
         tags=tuple(command.tags),
@@ -92,4 +112,14 @@ def to_new_message(
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
         attachments=command.attachments,
+        template_id=command.template_id,
+        template_version=command.template_version,
     )
+
+
+def _deliveries(command: SendCommand, message_id: UUID, with_addresses: bool) -> tuple[NewDelivery, ...]:
+    deliveries = [NewDelivery(uuid7_like(message_id), recipient) for recipient in command.recipients]
+    if command.channel is Channel.EMAIL and with_addresses:
+        addresses = tuple([parse_address(text).bare for name in _LISTS for text in command.content[name]])
+        deliveries = [deliveries[0]._replace(addresses=addresses)]
+    return tuple(deliveries)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,11 +20,17 @@ from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
 from gateway.ingest.project_quota import UNLIMITED, ProjectQuota, QuotaLimits
+from gateway.ingest.suppression import mark_suppressed
+from gateway.templates.rendering import TemplateRenderer
+from gateway.unsubscribe.links import Subscription, UnsubscribeLinks
 from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
+from sluice.delivery.outbox import OutboxPublisher
 from sluice.model.ids import InvalidIdError, created_at_of, decode_id
 from sluice.model.message import Channel
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType, State
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
@@ -32,7 +39,7 @@ from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
-from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
+from sluice.store.ingest import SUPPRESSED_SEQUENCE, Conflict, Created, InsertResult, NewMessage, Replayed
 
 _DB_TIMEOUT = 0.8  # seconds, see _time_limit
 _DB_RATE = 2 << 20  # bytes per second that PostgreSQL stores at least
@@ -51,6 +58,13 @@ class AcceptedMessage(NamedTuple):
     replayed: bool
 
 
+class _Stored(NamedTuple):
+    """A message as it was inserted: its suppressed recipients are marked."""
+
+    message: NewMessage
+    result: InsertResult
+
+
 class MessageIngest:
     """Stores messages and enqueues their deliveries; concurrent commands share a commit."""
 
@@ -60,6 +74,9 @@ class MessageIngest:
         config: ConfigCache,
         publisher: Publisher,
         *,
+        outbox: OutboxPublisher,
+        templates: TemplateRenderer,
+        unsubscribe_links: UnsubscribeLinks,
         requeue_after: timedelta,
         max_pending: int,
         dispatch_queue_limit: int,
@@ -68,11 +85,14 @@ class MessageIngest:
         self._pool = pool
         self._config = config
         self._publisher = publisher
+        self._outbox = outbox
+        self._templates = templates
+        self._unsubscribe_links = unsubscribe_links
         self._requeue_after = requeue_after
         self._quota = DispatchQuota(dispatch_queue_limit)
         self._project_quota = ProjectQuota(project_limits)
         self._in_doubt = InDoubtMessages(pool)
-        self._batcher: Batcher[NewMessage, InsertResult] = Batcher(
+        self._batcher: Batcher[NewMessage, _Stored] = Batcher(
             self._insert,
             name="accept",
             size=200,
@@ -81,7 +101,7 @@ class MessageIngest:
             limit=max_pending,
             split_on=(asyncpg.DataError, ValueError),
         )
-        self._large: Batcher[NewMessage, InsertResult] = Batcher(
+        self._large: Batcher[NewMessage, _Stored] = Batcher(
             self._insert, name="accept-large", size=1, parallel=2, limit=_MAX_LARGE
         )
 
@@ -117,6 +137,8 @@ class MessageIngest:
         """
         started = time.monotonic()
         try:
+            if command.template is not None:
+                command = await self._templates.apply(command, command.template, principal.project_id)
             message = self._to_new_message(command, principal)
         except (ValidationFailed, QuotaExceeded):
             # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
@@ -124,7 +146,8 @@ class MessageIngest:
             if replay is None:
                 raise
             return replay
-        match await self._store(message):
+        message, result = await self._store(message)
+        match result:
             case Created():
                 assert failpoints.hit("accept.before_publish")
                 self._enqueue(message)
@@ -151,6 +174,8 @@ class MessageIngest:
             preferred_provider_id=self._preferred(command, principal.project_id),
             now=now,
             requeue_after=self._requeue_after,
+            unsubscribe_link=partial(self._unsubscribe_link, principal),
+            with_addresses=self._has_suppressions(principal.project_id),
         )
         self._project_quota.check(message)
         if message.send_at or self._quota.try_reserve(
@@ -159,7 +184,18 @@ class MessageIngest:
             return message
         return message._replace(backlogged=True, due_at=now)
 
-    async def _store(self, message: NewMessage) -> InsertResult:
+    def _unsubscribe_link(self, principal: Principal, delivery_id: UUID, address: str) -> str:
+        if not self._unsubscribe_links.available:
+            raise ValidationFailed(
+                "unsubscribe: needs a public address of this installation (SLUICE_PUBLIC_URL)", field="unsubscribe"
+            )
+        return self._unsubscribe_links.url(Subscription(principal.project_id, delivery_id, address, principal.is_test))
+
+    def _has_suppressions(self, project_id: UUID) -> bool:
+        project = self._config.projects.get(project_id)
+        return project is not None and project.has_suppressions
+
+    async def _store(self, message: NewMessage) -> _Stored:
         batcher = self._batcher if _size(message) < _LARGE else self._large
         try:
             return await fail_after(batcher.submit(message), _time_limit(message))
@@ -170,12 +206,40 @@ class MessageIngest:
                 self._in_doubt.add(message.id, message.project_id)
             raise Unavailable(_NOT_STORED) from error
 
-    async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
+    async def _insert(self, batch: Sequence[NewMessage]) -> list[_Stored]:
+        async with asyncio.timeout(max(map(_time_limit, batch))):
+            batch = await mark_suppressed(self._pool, batch, self._has_suppressions)
         async with self._pool.acquire(timeout=max(map(_time_limit, batch))) as connection:
             assert failpoints.hit("accept.before_commit")
             results = await ingest.insert_batch(connection, batch)
             assert failpoints.hit("accept.committed")
-            return results
+        stored = [_Stored(*pair) for pair in zip(batch, results, strict=True)]
+        self._publish_suppressed(stored)
+        return stored
+
+    def _publish_suppressed(self, batch: Sequence[_Stored]) -> None:
+        """Publish the events of suppressed deliveries; the recovery loop publishes those that Kafka does not store."""
+        created = [(one.message, one.result.outbox_id) for one in batch if isinstance(one.result, Created)]
+        if not created or created[0][1] is None:
+            return
+        events = [
+            {
+                "delivery_id": delivery.id,
+                "sequence": SUPPRESSED_SEQUENCE,
+                "message_id": message.id,
+                "project_id": message.project_id,
+                "channel": message.channel,
+                "type": EventType.FAILED,
+                "state": State.FAILED,
+                "reason": Reason.SUPPRESSED,
+                "detail": delivery.suppressed,
+                "occurred_at": message.created_at,
+            }
+            for message, _ in created
+            for delivery in message.deliveries
+            if delivery.suppressed is not None
+        ]
+        self._outbox.publish_events(created[0][1], events)
 
     async def _find_replay(self, command: SendCommand, principal: Principal) -> AcceptedMessage | None:
         """The answer to the first request with this idempotency key, if there was one."""
@@ -228,6 +292,8 @@ class MessageIngest:
         if message.send_at is not None or message.backlogged:
             return
         for delivery in message.deliveries:
+            if delivery.suppressed is not None:
+                continue
             task = DeliveryTask.encode_unchecked(
                 delivery_id=delivery.id,
                 message_id=message.id,

@@ -45,6 +45,21 @@ def check_cost(body: bytes) -> None:
         raise too_large_without_attachments()
 
 
+def check_texts(body: bytes, limit: int) -> None:
+    """Refuse a body that has more than ``limit`` bytes beside texts of at least 512 bytes. The body need not be JSON.
+
+    Raises:
+        PayloadTooLarge: it has.
+    """
+    position = beside = 0
+    while beside <= limit and (start := body.find(b'"', position)) >= 0:
+        end = _end_of_text(body, start + 1)
+        beside += (start if end - start >= _LONG_TEXT else end + 1) - position
+        position = end + 1
+    if beside + max(0, len(body) - position) > limit:
+        raise PayloadTooLarge(f"Without texts of {_LONG_TEXT} bytes and more the body may have at most {limit} bytes.")
+
+
 def too_large_without_attachments() -> PayloadTooLarge:
     """The error of a request that is large without its attachments."""
     return PayloadTooLarge(f"Without its attachments the body may have at most {MAX_WITHOUT_ATTACHMENTS} bytes.")

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from gateway.kit.body_cost import check_texts
 from gateway.kit.responses import headers_of, read_body
 from gateway.kit.strict_json import strict_json
 
@@ -17,10 +18,12 @@ from gateway.kit.strict_json import strict_json
 class JsonRoute(APIRoute):
     """Reads at most ``max_body`` bytes, and refuses what readers of JSON understand in different ways.
 
-    The body is read before the caller is known, and decoded on the event loop: the limit keeps both cheap.
+    The body is read before the caller is known, and decoded on the event loop: the limits keep both cheap. A class with
+    a larger ``max_body`` is for routes with long texts; beside them the body has the size of any other.
     """
 
-    max_body = 65_536  # bytes; of numbers they are decoded in 25 ms
+    max_body = 65_536  # bytes
+    max_beside_texts = 65_536  # bytes; of numbers they are decoded in 25 ms
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler of the framework, behind the check of the body.
@@ -33,6 +36,8 @@ class JsonRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             body = await read_body(headers_of(request.scope), request.receive, self.max_body)
+            if len(body) > self.max_beside_texts:
+                check_texts(body, self.max_beside_texts)
             if body:
                 strict_json(body)
             return await handle(Request(request.scope, _replay(body, request.receive)))

@@ -21,6 +21,7 @@ from gateway.messages.v1_schemas import (
     EventResponse,
     MessageResponse,
     ProviderReference,
+    TemplateReference,
 )
 from sluice.model import ids
 from sluice.model.state import State
@@ -86,6 +87,7 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "subject": content.get("subject") or content.get("title"),
             "tags": list(message.tags),
             "metadata": None if message.metadata is None else orjson.loads(message.metadata),
+            "template": _template(message),
             "provider": _provider(provider_ids[-1] if provider_ids else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
@@ -102,9 +104,16 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
         provider=_provider(event.provider_id, config),
         recipient=event.recipient,
         attempt=event.attempt,
+        reason=event.reason,
         detail=event.detail,
         created_at=rfc3339(event.occurred_at),
     )
+
+
+def _template(message: MessageView) -> TemplateReference | None:
+    if message.template_id is None or message.template_version is None:
+        return None
+    return TemplateReference(id=ids.encode_id("tpl", message.template_id), version=message.template_version)
 
 
 def _provider(provider_id: UUID | None, config: ConfigCache) -> ProviderReference | None:

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -24,7 +25,7 @@ from pydantic import (
 )
 
 from gateway.errors import ValidationFailed, from_faults
-from gateway.ingest.command import SendCommand, fingerprint
+from gateway.ingest.command import SendCommand, TemplateUse, fingerprint
 from gateway.kit.base64 import decode_base64
 from gateway.kit.body_cost import MAX_WITHOUT_ATTACHMENTS, SMALL, check_cost, too_large_without_attachments
 from gateway.kit.fields import (
@@ -53,6 +54,7 @@ from sluice.model.state import State
 
 MAX_RECIPIENTS = 1000
 _MANY_ADDRESSES = 300
+_MAX_VARIABLES = 262_144  # bytes of JSON
 _LARGE_BODIES = asyncio.Semaphore(2)  # decoded at once: more threads only take the interpreter from the event loop
 _MAX_METADATA = 16 << 10  # bytes of JSON
 _MAX_NAMES = 100  # in an object that is the caller's own, at all levels together
@@ -93,6 +95,8 @@ class _SendRequest(RequestModel):
     send_at: Time | None = None
     expires_at: Time | None = None
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = None
+    template_id: Short | None = Field(None, description="A stored template, in place of the content.")
+    variables: dict[str, Any] | None = Field(None, description="The values of the template's variables: any JSON.")
     delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
 
     @field_validator("expires_at")
@@ -102,6 +106,38 @@ class _SendRequest(RequestModel):
         if send_at is not None and expires_at <= send_at:
             raise ValueError("must be later than send_at")
         return expires_at
+
+    @field_validator("variables")
+    @classmethod
+    def _has_a_template(cls, variables: dict[str, Any], fields: ValidationInfo) -> dict[str, Any]:
+        if fields.data.get("template_id") is None:
+            raise ValueError("need a template_id")
+        if len(orjson.dumps(variables)) > _MAX_VARIABLES:
+            raise ValueError(f"have more than {_MAX_VARIABLES} bytes")
+        return variables
+
+
+def _beside_template(content: object, fields: ValidationInfo) -> bool:
+    """Whether the content comes from a template.
+
+    Raises:
+        ValueError: it is also in the request.
+    """
+    if fields.data.get("template_id") is None:
+        return False
+    if content is not None:
+        raise ValueError("is not possible beside template_id")
+    return True
+
+
+def _required_text(text: str | None, fields: ValidationInfo) -> str | None:
+    if not _beside_template(text, fields) and text is None:
+        raise ValueError("is required, unless there is a template_id")
+    return text
+
+
+_TemplatedText = Annotated[VisibleText | None, AfterValidator(_required_text)]
+"""A text that is required, unless a template yields it."""
 
 
 class AttachmentRequest(RequestModel):
@@ -149,17 +185,42 @@ class EmailRequest(_SendRequest):
     cc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
     bcc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
     reply_to: NamedAddress | None = None
-    subject: Line
-    html: Text | None = None
+    subject: Line | None = Field(None, validate_default=True, description="Beside template_id: replaces its subject.")
+    html: Text | None = Field(None, validate_default=True)
     text: Text | None = Field(None, validate_default=True)
     attachments: Annotated[list[AttachmentRequest], Field(max_length=50)] = empty_list()
+    unsubscribe: StrictBool = Field(
+        False,
+        description="Adds the headers List-Unsubscribe and List-Unsubscribe-Post (RFC 8058). The link in them "
+        "suppresses the recipient, so that there must be exactly one.",
+    )
+
+    @field_validator("subject")
+    @classmethod
+    def _has_subject(cls, subject: str | None, fields: ValidationInfo) -> str | None:
+        if subject is None and fields.data.get("template_id") is None:
+            raise ValueError("is required, unless there is a template_id")
+        return subject
+
+    @field_validator("html")
+    @classmethod
+    def _is_html_alone(cls, html: str | None, fields: ValidationInfo) -> str | None:
+        _beside_template(html, fields)
+        return html
 
     @field_validator("text")
     @classmethod
     def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
-        if text is None and fields.data.get("html") is None:
-            raise ValueError("is required, unless there is html")
+        if not _beside_template(text, fields) and text is None and fields.data.get("html") is None:
+            raise ValueError("is required, unless there is html or a template_id")
         return text
+
+    @field_validator("unsubscribe")
+    @classmethod
+    def _has_one_recipient(cls, unsubscribe: bool, fields: ValidationInfo) -> bool:
+        if unsubscribe and sum(len(fields.data.get(name, ())) for name in ("to", "cc", "bcc")) != 1:
+            raise ValueError("needs exactly one recipient, whom the link in the mail unsubscribes")
+        return unsubscribe
 
 
 class SmsRequest(_SendRequest):
@@ -168,7 +229,7 @@ class SmsRequest(_SendRequest):
     channel: Literal["sms"]
     from_: Short = Field(alias="from")
     to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
-    text: VisibleText
+    text: _TemplatedText = Field(None, validate_default=True)
 
 
 class WhatsappOptions(RequestModel):
@@ -190,6 +251,10 @@ class WhatsappRequest(_SendRequest):
     @field_validator("text")
     @classmethod
     def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
+        if _beside_template(text, fields):
+            if fields.data.get("channel_options") is not None:
+                raise ValueError("comes from template_id, beside which channel_options are not possible")
+            return text
         if (fields.data.get("channel_options") is None) == (text is None):
             raise ValueError("is required, unless there are channel_options (a template); both are not possible")
         return text
@@ -205,7 +270,7 @@ class ChatRequest(_SendRequest):
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]
-    text: VisibleText
+    text: _TemplatedText = Field(None, validate_default=True)
 
 
 class PushOptions(RequestModel):
@@ -234,6 +299,8 @@ class PushRequest(_SendRequest):
     @classmethod
     def _has_content(cls, text: str | None, fields: ValidationInfo) -> str | None:
         options = fields.data.get("channel_options")
+        if _beside_template(text, fields):
+            return text
         if text is None and fields.data.get("subject") is None and not (options and options.data):
             raise ValueError("is required, unless there is a subject or channel_options.data")
         return text
@@ -243,7 +310,7 @@ SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRe
 AnySendRequest = Annotated[SendRequest, Discriminator("channel")]
 _ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(AnySendRequest)
 _CHANNELS = frozenset(Channel)
-_FREE = ("metadata", "data")  # objects whose fields are the caller's
+_FREE = ("metadata", "data", "variables")  # objects whose fields are the caller's
 
 
 def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
@@ -307,9 +374,7 @@ def to_command(
     request, document = parse(body)
     if len(body) > MAX_WITHOUT_ATTACHMENTS:
         _check_size(document)
-    if header_key and request.idempotency_key and header_key != request.idempotency_key:
-        raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
-    key = request.idempotency_key or _checked(header_key) or fallback_key
+    key = _idempotency_key(request, header_key) or fallback_key
     sender, recipients, content, attachments = _PARTS[type(request)](request)
     return SendCommand(
         channel=Channel(request.channel),
@@ -326,7 +391,15 @@ def to_command(
         idempotency_key=key,
         fingerprint=fingerprint(document) if key else b"",
         submitted_at=submitted_at,
+        template=None if request.template_id is None else TemplateUse(request.template_id, request.variables or {}),
+        unsubscribe=isinstance(request, EmailRequest) and request.unsubscribe,
     )
+
+
+def _idempotency_key(request: SendRequest, header_key: str | None) -> str | None:
+    if header_key and request.idempotency_key and header_key != request.idempotency_key:
+        raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
+    return request.idempotency_key or _checked(header_key)
 
 
 def _check_size(document: dict[str, Any]) -> None:
@@ -395,7 +468,7 @@ def _check_attachments(request: EmailRequest) -> None:
         if attachment.content_id is not None:
             if attachment.content_id in content_ids:
                 raise _attachment_fault(index, "content_id", "is the content_id of another attachment")
-            if request.html is None:
+            if request.html is None and request.template_id is None:
                 raise _attachment_fault(index, "content_id", "needs html, which refers to it")
             content_ids.add(attachment.content_id)
         invitations += attachment.media_type.is_invitation
@@ -471,8 +544,15 @@ class ProviderReference(_Response):
     name: str
 
 
+class TemplateReference(_Response):
+    """The version of a template that a message was made from."""
+
+    id: str
+    version: int
+
+
 class EventResponse(_Response):
-    """One entry of a message's history."""
+    """One entry of a message's history. ``reason``: the normalised cause of a refusal or a negative receipt."""
 
     id: str
     type: str
@@ -480,6 +560,7 @@ class EventResponse(_Response):
     provider: ProviderReference | None
     recipient: str
     attempt: int | None
+    reason: str | None
     detail: str
     created_at: Timestamp
 
@@ -497,6 +578,7 @@ class MessageResponse(_Response):
     subject: str | None
     tags: list[str]
     metadata: dict[str, Any] | None
+    template: TemplateReference | None
     provider: ProviderReference | None
     attempts: int
     created_at: Timestamp

@@ -23,6 +23,7 @@ from gateway.kit.responses import headers_of, read_body
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import ReceiptSink
 from sluice.model import ids
+from sluice.model.suppression import OPT_OUTS, SuppressionReason, known_address
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.contract import (
     DeliveryReceipt,
@@ -37,10 +38,12 @@ from sluice.providers.sms_link import Links
 from sluice.runtime import metrics
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
+from sluice.store import suppressions
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.providers import ProviderRow
+from sluice.store.suppressions import NewSuppression, Recipient
 from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.outgoing import PUBLIC_ADDRESSES, OutgoingAddresses
 from sluice.transports.provider_call import NoAnswerError, NotSentError
@@ -73,6 +76,7 @@ class ReceiptEndpoint:
         self._cipher = cipher
         self._public_url = public_url
         self._links = links
+        self._pool = pool
         self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
@@ -108,6 +112,7 @@ class ReceiptEndpoint:
             await self._check_token(row, reply.token, body)
         found = reply.receipts
         known = await self._write(row, found, original)
+        await self._suppress(row, [event for event in reply.events if isinstance(event, OptOut)])
         for event in reply.events:
             if not isinstance(event, DeliveryReceipt):
                 metrics.RECEIPTS.labels(row.package, _result(event)).inc()
@@ -197,6 +202,23 @@ class ReceiptEndpoint:
             return await self._sink.accept(
                 row.project_id, row.id, found, payload=request.body, received_at=request.received_at
             )
+
+    async def _suppress(self, row: ProviderRow, opt_outs: list[OptOut]) -> None:
+        """Suppress the recipients who refuse further messages; a repeat changes nothing."""
+        new = [
+            NewSuppression(
+                Recipient(row.project_id, row.channel, address),
+                OPT_OUTS.get(opt_out.reason, SuppressionReason.UNSUBSCRIBE),
+                "the recipient opted out at the provider",
+                provider_id=row.id,
+            )
+            for opt_out in opt_outs
+            if (address := known_address(row.channel, opt_out.recipient)) is not None
+        ]
+        if new:
+            with _recording():
+                async with rows_of(self._pool, [row.project_id]) as db:
+                    await suppressions.add(db, new, now=utc_now())
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""

@@ -39,7 +39,7 @@ from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable, find_text, rows
 from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
-from sluice.providers.kit.mime import place_files, write_mail
+from sluice.providers.kit.mime import place_files, unsubscribe_headers, write_mail
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_multipart
 from sluice.providers.kit.responses import clamp, identifier, json_object, object_of, reset_wait, seconds, text_of
@@ -74,13 +74,13 @@ def build(message: OutboundMessage, credentials: MailgunCredentials) -> httpx.Re
     require_ascii(mail)
     fields = [("v:ref", message.reference), ("v:msg", message.message_id)]
     if _needs_mime(mail):
-        own, at = message.attachments, message.created_at
-        content = write_mail(mail, message_id=message.message_id, date=at, contents=own)
+        content = write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments)
         path, files = "messages.mime", [("message", ("mail.eml", content, "message/rfc822"))]
         fields += (("to", parse_address(text).bare) for text in (*mail.to, *mail.cc, *mail.bcc))
     else:
         path, files = "messages", list(_files(mail, message.attachments))
         fields += [*_parts(mail), ("h:X-Sluice-Message-Id", message.message_id)]
+        fields += ((f"h:{name}", value) for name, value in unsubscribe_headers(mail).items())
     url = endpoint(credentials.base_url or _HOSTS[credentials.region], f"/v3/{credentials.domain}/{path}")
     return post_multipart(url, fields, files, authorization=basic("api", credentials.api_key.get_secret_value()))
 

@@ -32,6 +32,7 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
+from sluice.providers.kit.mime import unsubscribe_headers
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import MAX_RETRY_AFTER, json_object, object_of, text_of
@@ -68,15 +69,11 @@ def build(message: OutboundMessage, credentials: ResendCredentials) -> httpx.Req
         "html": mail.html,
         "text": mail.text,
         "attachments": [_attachment(file, message.attachments) for file in mail.attachments] or None,
-        "headers": {"X-Sluice-Message-Id": message.message_id},
+        "headers": {"X-Sluice-Message-Id": message.message_id, **unsubscribe_headers(mail)},
         "tags": [_tag("msg", message.message_id), _tag("ref", message.reference)],
     }
-    return post_json(
-        endpoint(credentials.base_url, "/emails"),
-        fields,
-        authorization=f"Bearer {credentials.api_key.get_secret_value()}",
-        idempotency_key=message.reference,
-    )
+    url, key = endpoint(credentials.base_url, "/emails"), credentials.api_key.get_secret_value()
+    return post_json(url, fields, authorization=f"Bearer {key}", idempotency_key=message.reference)
 
 
 def _address(text: str) -> str:

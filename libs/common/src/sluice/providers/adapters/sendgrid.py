@@ -36,7 +36,7 @@ from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, P256PublicKey
 from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.mail_fields import ascii_address, base64_content, texts_of
-from sluice.providers.kit.mime import place_files
+from sluice.providers.kit.mime import place_files, unsubscribe_headers
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import MAX_RETRY_AFTER, dump_json, json_list, json_object, reset_wait, text_of
@@ -79,7 +79,7 @@ def build(message: OutboundMessage, credentials: SendgridCredentials) -> httpx.R
         "subject": mail.subject,
         "content": texts + [_invitation(message, *file) for file in files if file[2] == "alternative"],
         "attachments": [_attachment(message, *file) for file in files if file[2] != "alternative"] or None,
-        "headers": {"X-Sluice-Message-Id": message.message_id},
+        "headers": {"X-Sluice-Message-Id": message.message_id, **unsubscribe_headers(mail)},
     }
     url = endpoint(credentials.base_url or _HOSTS[credentials.region], "/v3/mail/send")
     return post_json(url, fields, authorization=f"Bearer {credentials.api_key.get_secret_value()}")

@@ -35,7 +35,7 @@ from sluice.providers.kit import sns_envelope
 from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
-from sluice.providers.kit.mime import write_mail
+from sluice.providers.kit.mime import unsubscribe_headers, write_mail
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_json, endpoint, post
 from sluice.providers.kit.responses import identifier, json_object, object_of, text_of
@@ -97,6 +97,7 @@ def _simple(mail: Email, message: OutboundMessage) -> dict[str, Any]:
                 "Headers": [
                     {"Name": "X-Sluice-Message-Id", "Value": message.message_id},
                     {"Name": "Auto-Submitted", "Value": "auto-generated"},
+                    *({"Name": name, "Value": value} for name, value in unsubscribe_headers(mail).items()),
                 ],
             }
         },

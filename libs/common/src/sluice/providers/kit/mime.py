@@ -25,6 +25,7 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # line ends 
 _PLAIN = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?\Z")  # printable ASCII, short enough for one line
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,255}")  # printable ASCII without angle brackets
+_URL = re.compile(r"https?://[!-;=?-~]{1,850}")  # in one line; SES takes 870
 _ENCODED_LINE = 76  # characters of a line with an encoded word at most, RFC 2047 2
 _FRAME = len("=?utf-8?b?") + len("?=")
 _PARAMETER = 60  # characters of one RFC 2231 segment
@@ -53,7 +54,18 @@ def _headers(mail: Email, message_id: str, date: datetime) -> Iterator[bytes]:
     yield f"Message-ID: <{_safe_id(message_id)}@{sender.domain}>".encode("ascii")
     yield f"X-Sluice-Message-Id: {message_id}".encode("ascii")
     yield b"Auto-Submitted: auto-generated"  # no out-of-office replies, RFC 3834
+    for name, value in unsubscribe_headers(mail).items():
+        yield f"{name}: {value}".encode("ascii")
     yield b"MIME-Version: 1.0"
+
+
+def unsubscribe_headers(mail: Email) -> dict[str, str]:
+    """The headers of a mail from which its recipient can unsubscribe in one click, RFC 8058; none of another mail."""
+    if mail.unsubscribe_url is None:
+        return {}
+    if not _URL.fullmatch(mail.unsubscribe_url):
+        raise UnsupportedMessageError("the link to unsubscribe is not valid in a header")
+    return {"List-Unsubscribe": f"<{mail.unsubscribe_url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
 def _safe_id(message_id: str) -> str:

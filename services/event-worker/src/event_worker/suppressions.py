@@ -1,0 +1,77 @@
+"""The projection of events to suppressions: hard bounces, complaints and refused recipients suppress their address.
+
+A repeated event changes nothing, because an address is suppressed once; the events of test messages suppress nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from sluice.model.state import EventType
+from sluice.model.suppression import known_address, suppression_reason
+from sluice.runtime import metrics
+from sluice.runtime.clock import utc_now
+from sluice.store import suppressions
+from sluice.store.db import Db
+from sluice.store.suppressions import EventRecipients, EventSource, NewSuppression, Recipient
+
+_TYPES = frozenset({EventType.BOUNCED, EventType.COMPLAINED, EventType.FAILED})
+_MAX_SEQUENCE = 32_767  # smallint
+
+
+class SuppressionProjection:
+    """Adds the suppressions that follow from events."""
+
+    def __init__(self, db: Db) -> None:
+        self._db = db
+
+    async def apply(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Write the suppressions of a batch: two statements, or none.
+
+        What an event is about is read from the database: the record only says where to look.
+
+        Raises:
+            asyncpg's or the network's errors: nothing was written; the batch may be repeated.
+        """
+        sources = {source for event in events if event["type"] in _TYPES and (source := _source(event)) is not None}
+        if not sources:
+            return
+        found = await suppressions.recipients_of_events(self._db, sorted(sources))
+        new = [suppression for one in found if (suppression := _suppression(one)) is not None]
+        added = await suppressions.add(self._db, new, now=utc_now())
+        for recipient in added:
+            metrics.series(metrics.SUPPRESSIONS_ADDED, recipient.channel).inc()
+
+
+def _source(event: Mapping[str, Any]) -> EventSource | None:
+    """The identity of a delivery event; None for an event of another kind."""
+    sequence = event.get("sequence")
+    if not isinstance(sequence, int) or not 0 < sequence <= _MAX_SEQUENCE:
+        return None
+    try:
+        return EventSource(UUID(event.get("delivery_id")), sequence)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _suppression(found: EventRecipients) -> NewSuppression | None:
+    """What follows from an event; nothing when it does not say which of several recipients it is about."""
+    reason = suppression_reason(found.type, found.reason)
+    if reason is None or found.sandbox:
+        return None
+    addresses = {address for text in found.addresses if (address := known_address(found.channel, text)) is not None}
+    named = known_address(found.channel, found.named) if found.named else None
+    if len(addresses) == 1:
+        [named] = addresses  # a provider may name the address to which a mail was forwarded
+    if named is None or named not in addresses:
+        return None
+    return NewSuppression(
+        Recipient(found.project_id, found.channel, named),
+        reason,
+        found.detail,
+        found.source.delivery_id,
+        found.source.sequence,
+        found.provider_id,
+    )
