@@ -16,7 +16,6 @@ from gateway.asgi import create_asgi
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
@@ -26,6 +25,7 @@ from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
 from sluice.model.roles import Role
@@ -71,13 +71,21 @@ class Gateway:
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
         self.outbox = OutboxPublisher(pool, bus)
-        self.receipts = ReceiptEndpoint(
-            pool, config, CredentialCipher(lambda: [bytes(32)]), self.outbox, public_url=None, links={}
-        )
+        self.cipher = CredentialCipher(lambda: [bytes(32)])
+        self.receipts = ReceiptEndpoint(pool, config, self.cipher, self.outbox, public_url=None, links={})
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        services = Services(
+            pool,
+            config,
+            self.authenticator,
+            self.ingest,
+            self.receipts,
+            self.outbox,
+            self.accounts,
+            self.cipher,
+        )
         self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
         self.key = ""
         self.client = httpx.AsyncClient(

@@ -13,6 +13,8 @@ TABLES = (
     "deliveries",
     "attempts",
     "events",
+    "webhook_deliveries",
+    "webhook_attempts",
     "receipts",
     "event_outbox",
     "idempotency_keys",
@@ -26,6 +28,7 @@ TABLES = (
     "memberships",
     "sessions",
     "users",
+    "webhook_endpoints",
     "projects",
     "organizations",
 )

@@ -14,7 +14,6 @@ from gateway.asgi import create_asgi
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
@@ -26,6 +25,7 @@ from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.providers.sms_link import read_links
 from sluice.runtime.settings import load
@@ -59,7 +59,7 @@ async def open_services(
         receipts.running(),
         accounts_open as accounts,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, cipher)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ ApiError
 ├── SlugTaken            409
 ├── AlreadyMember        409
 ├── LastOwner            409
+├── WebhookDisabled      409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── InternalError        500
@@ -98,6 +99,12 @@ class LastOwner(ApiError):
     """The project would have no member left who may do everything."""
 
     status, code = 409, "LAST_ADMIN"
+
+
+class WebhookDisabled(ApiError):
+    """Nothing is sent to a disabled endpoint."""
+
+    status, code = 409, "WEBHOOK_DISABLED"
 
 
 class PayloadTooLarge(ApiError):

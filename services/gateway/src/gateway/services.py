@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LoginThrottle
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
 
@@ -40,3 +41,4 @@ class Services:
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
     accounts: Accounts
+    cipher: CredentialCipher

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from sluice.delivery.mailer import MailSettings
 from sluice.delivery.retry_policy import RetryPolicy
-from sluice.model.address import parse_address
-from sluice.providers.adapters.smtp import SmtpCredentials
 from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.settings import DispatchSettings, EncryptionSettings
 
 
-class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, DispatchSettings):
+class GatewaySettings(RetryPolicy, SmsLinkSettings, MailSettings, EncryptionSettings, DispatchSettings):
     """Settings of the gateway."""
 
     max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
@@ -24,20 +23,7 @@ class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, Dispatch
     login_attempts_per_address: int = Field(
         100, ge=1, description="attempts to log in from one client address (of IPv6: one /64) in that time"
     )
-    mail_server: SmtpCredentials | None = Field(
-        None,
-        description="SMTP server for invitations and password resets, with the fields of the credentials of "
-        "`provider-smtp`; without one the links are shown instead",
-    )
-    mail_sender: str | None = Field(None, description="sender of invitations and password resets")
     kafka_plain_api_keys: bool = Field(
         True, description="accept records on send.requests that contain the API key; without it they have to be signed"
     )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")
-
-    @field_validator("mail_sender")
-    @classmethod
-    def _is_address(cls, sender: str | None) -> str | None:
-        if sender is not None:
-            parse_address(sender)
-        return sender

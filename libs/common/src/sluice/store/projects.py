@@ -104,7 +104,7 @@ async def update_project(
 
 
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
-    """Delete a project with its keys, providers, members and invitations; whether it existed.
+    """Delete a project with its keys, providers, webhooks, members and invitations; whether it existed.
 
     Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
     """
@@ -118,6 +118,7 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
         project_id,
         now,
     )
+    await db.execute("DELETE FROM webhook_endpoints WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
     return found is not None

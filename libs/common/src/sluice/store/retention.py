@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sluice.model.ids import created_at_of, min_id_at
 from sluice.store import receipt_tokens
 from sluice.store.db import Connection, Db, Pool
-from sluice.store.partitions import TABLES
+from sluice.store.partitions import TABLES, TABLES_BY_DELIVERY
 
 log = structlog.get_logger()
 
@@ -191,7 +191,7 @@ async def _delete_messages(pool: Pool, messages: list[UUID]) -> int:
             "DELETE FROM deliveries_default WHERE message_id = ANY($1::uuid[]) RETURNING id", messages
         )
         deliveries = [row["id"] for row in rows]
-        for table in ("attempts", "events", "receipts", "receipt_ids"):
+        for table in TABLES_BY_DELIVERY:
             await connection.execute(f"DELETE FROM {table} WHERE delivery_id = ANY($1::uuid[])", deliveries)  # noqa: S608
         await connection.execute("DELETE FROM messages WHERE id = ANY($1::uuid[])", messages)
     return len(deliveries)

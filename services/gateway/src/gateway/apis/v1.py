@@ -14,8 +14,17 @@ from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
 from gateway.projects import v1 as projects
+from gateway.webhooks import v1 as webhooks
 
-_ROUTERS = (messages.router, accounts.router, projects.router, members.router, keys.router, audit.router)
+_ROUTERS = (
+    messages.router,
+    accounts.router,
+    projects.router,
+    members.router,
+    keys.router,
+    audit.router,
+    webhooks.router,
+)
 
 
 class _V1Api(FastAPI):

@@ -17,6 +17,8 @@ class Permission(StrEnum):
     PROJECT_READ = "project:read"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -28,6 +30,8 @@ _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_CANCEL,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
+    Permission.WEBHOOKS_READ,
+    Permission.WEBHOOKS_WRITE,
 }
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {

@@ -1,0 +1,32 @@
+"""The settings of the event-worker."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sluice.delivery.mailer import MailSettings
+from sluice.runtime.settings import EncryptionSettings
+
+_MINUTE, _HOUR = 60.0, 3600.0
+
+
+class EventWorkerSettings(MailSettings, EncryptionSettings):
+    """Settings of the event-worker: how the webhooks of customers are sent."""
+
+    webhook_timeout: float = Field(15.0, gt=0, le=60, description="time for an endpoint to answer a webhook")
+    webhook_concurrency: int = Field(
+        32, ge=1, description="webhook requests of this process that one endpoint gets at the same time"
+    )
+    webhook_total_concurrency: int = Field(
+        512, ge=1, description="webhook requests of this process at the same time, to all endpoints"
+    )
+    webhook_retry_schedule: tuple[float, ...] = Field(
+        (5.0, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR),
+        description="pauses after each failed attempt of a webhook, seconds; up to a tenth is added at random",
+    )
+    webhook_disable_after: float = Field(
+        72 * _HOUR,
+        gt=0,
+        description="time without a successful webhook after which an endpoint is disabled when retries are exhausted",
+    )
+    webhook_poll_interval: float = Field(0.5, gt=0, description="pause between looks for due webhooks, seconds")
