@@ -103,22 +103,23 @@ async def rotate_webhook_secret(
     request: Request,
     principal: WebhooksWrite,
     services: ServicesDep,
-    body: RotateSecretRequest = RotateSecretRequest(),
+    body: RotateSecretRequest | None = None,
 ) -> RotatedSecretResponse:
     """Make a new signing secret. For a grace, requests carry the signatures of both secrets."""
     found = _read(webhook_id)
     actor = services.accounts.access.actor(request, principal)
-    grace = timedelta(seconds=body.grace_seconds)
+    grace = timedelta(seconds=(body or RotateSecretRequest()).grace_seconds)
     secret, ends = await service.rotate_secret(services, principal, found, grace=grace, actor=actor)
     return RotatedSecretResponse(id=ids.encode_id("whk", found), secret=secret, previous_valid_until=rfc3339(ends))
 
 
 @router.post("/{webhook_id}/test", status_code=202, responses=errors_of(WebhookDisabled))
 async def send_webhook_test(
-    webhook_id: str, principal: WebhooksWrite, services: ServicesDep, body: SendTestRequest = SendTestRequest()
+    webhook_id: str, principal: WebhooksWrite, services: ServicesDep, body: SendTestRequest | None = None
 ) -> WebhookDeliveryResponse:
     """Send a test event now. Its attempt appears in the endpoint's deliveries; it is not repeated."""
-    return _serialize_delivery(await service.send_test(services, principal, _read(webhook_id), body.type))
+    type_ = None if body is None else body.type
+    return _serialize_delivery(await service.send_test(services, principal, _read(webhook_id), type_))
 
 
 @router.get("/{webhook_id}/deliveries", responses=errors_of())
