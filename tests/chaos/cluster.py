@@ -40,6 +40,9 @@ TIMING = {
     "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]",
     "SLUICE_CALL_TIMEOUT": "10",
     "SLUICE_URGENT_CALL_TIMEOUT": "10",
+    "SLUICE_WEBHOOK_TIMEOUT": "5",
+    "SLUICE_WEBHOOK_LEASE": "15",
+    "SLUICE_WEBHOOK_RETRY_SCHEDULE": "[0.5, 1, 2, 4, 8, 15]",
 }
 
 
@@ -68,6 +71,7 @@ class Cluster:
     replicas: dict[str, Replica] = field(default_factory=dict)
     gateways: list[str] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
+    customer_url: str = ""
 
     @property
     def postgres(self) -> str:

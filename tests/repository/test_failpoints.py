@@ -46,6 +46,10 @@ STORE_WRITES = {
     "recovery.requeue_lost",
     "sandbox.capture",
     "splitting.divide",
+    "webhook_deliveries.claim",
+    "webhook_deliveries.project",
+    "webhook_deliveries.settle",
+    "webhooks.disable_endpoints",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
@@ -62,13 +66,14 @@ WITHIN = {
     "providers.create_provider",
     "providers.reencrypt_credentials",
     "providers.update_provider",
+    "webhooks.reencrypt_secrets",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",
     "retention._erase_project",
     "retention.delete_expired",
 }
-# Those that change the configuration in one transaction and move no delivery: all of it is there, or nothing.
+# Those that a request makes in one transaction, and that move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
     "audit.append",
@@ -91,6 +96,13 @@ CONFIGURATION = {
     "users.create_user",
     "users.set_name",
     "users.set_password",
+    "webhook_deliveries.add_test",
+    "webhook_deliveries.replay",
+    "webhook_deliveries.replay_range",
+    "webhooks.add_secret",
+    "webhooks.create_endpoint",
+    "webhooks.delete_endpoint",
+    "webhooks.update_endpoint",
 }
 WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")
 METHOD_WRITES = {"publish", "commit", "send", "send_and_wait", "set"}

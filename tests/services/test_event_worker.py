@@ -13,8 +13,8 @@ from tests.services.fakes import FakeRecord
 
 
 @pytest.fixture
-def service(bus):
-    return EventService(bus)
+def service(bus, pool):
+    return EventService(bus, pool, on_webhooks=lambda: None)
 
 
 def count(type_):

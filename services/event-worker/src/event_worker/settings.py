@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from sluice.delivery.mailer import MailSettings
 from sluice.runtime.settings import EncryptionSettings
@@ -14,6 +14,9 @@ class EventWorkerSettings(MailSettings, EncryptionSettings):
     """Settings of the event-worker: how the webhooks of customers are sent."""
 
     webhook_timeout: float = Field(15.0, gt=0, le=60, description="time for an endpoint to answer a webhook")
+    webhook_lease: float = Field(
+        60.0, gt=0, description="time after which a webhook is sent again whose process ended; more than the timeout"
+    )
     webhook_concurrency: int = Field(
         32, ge=1, description="webhook requests of this process that one endpoint gets at the same time"
     )
@@ -30,3 +33,16 @@ class EventWorkerSettings(MailSettings, EncryptionSettings):
         description="time without a successful webhook after which an endpoint is disabled when retries are exhausted",
     )
     webhook_poll_interval: float = Field(0.5, gt=0, description="pause between looks for due webhooks, seconds")
+
+    @model_validator(mode="after")
+    def _lease_outlasts_a_call(self) -> EventWorkerSettings:
+        if self.webhook_lease <= self.webhook_timeout:
+            raise ValueError("SLUICE_WEBHOOK_LEASE must be more than SLUICE_WEBHOOK_TIMEOUT")
+        return self
+
+    @field_validator("webhook_retry_schedule")
+    @classmethod
+    def _has_no_negative_pause(cls, schedule: tuple[float, ...]) -> tuple[float, ...]:
+        if any(pause < 0 for pause in schedule) or len(schedule) > 100:
+            raise ValueError("must have at most 100 pauses, none of them negative")
+        return schedule

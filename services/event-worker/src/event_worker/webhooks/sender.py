@@ -35,7 +35,6 @@ from sluice.store.webhooks import Target
 
 log = structlog.get_logger()
 
-_LEASE_MARGIN = timedelta(seconds=45)  # besides the timeout: for recording the result while PostgreSQL restarts
 _MAX_ENDPOINTS = 200  # endpoints served by one claim
 _PACE = 0.05  # seconds between claims, and between records of results
 _BATCH = 500  # results of one statement
@@ -60,7 +59,7 @@ class WebhookSender:
         self._transport = transport
         self._disabler = disabler
         self._settings = settings
-        self._lease = timedelta(seconds=settings.webhook_timeout) + _LEASE_MARGIN
+        self._lease = timedelta(seconds=settings.webhook_lease)
         self._in_flight: Counter[UUID] = Counter()
         self._calls = TaskSet()
         self._wake = asyncio.Event()

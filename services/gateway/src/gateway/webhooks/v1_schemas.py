@@ -22,6 +22,8 @@ def _endpoint_url(text: str) -> str:
         raise ValueError(f"is not a URL: {error}") from None
     if url.scheme not in ("http", "https") or not url.host or any(letter.isspace() for letter in text):
         raise ValueError("must be an http or https URL, such as https://shop.example/hooks")
+    if url.port is not None and not 0 < url.port < 1 << 16:
+        raise ValueError("must have a port between 1 and 65535")
     if url.userinfo:
         raise ValueError("must contain no user name or password: the signature authenticates the request")
     if url.fragment:
