@@ -117,6 +117,7 @@ HARMLESS = {
     "self._stopping",
     "self._capacity",
     "self._nonempty",
+    "self._wake",
 }
 
 # Functions that change something and need no point of their own, with the reason.

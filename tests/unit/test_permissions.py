@@ -9,7 +9,8 @@ from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
 VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
-PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+WEBHOOKS = {Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE}
+PROGRAMS = VIEWING | WEBHOOKS | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 
 

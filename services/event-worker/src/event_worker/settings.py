@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sluice.delivery.mailer import MailSettings
 from sluice.runtime.settings import EncryptionSettings
@@ -34,11 +34,12 @@ class EventWorkerSettings(MailSettings, EncryptionSettings):
     )
     webhook_poll_interval: float = Field(0.5, gt=0, description="pause between looks for due webhooks, seconds")
 
-    @model_validator(mode="after")
-    def _lease_outlasts_a_call(self) -> EventWorkerSettings:
-        if self.webhook_lease <= self.webhook_timeout:
-            raise ValueError("SLUICE_WEBHOOK_LEASE must be more than SLUICE_WEBHOOK_TIMEOUT")
-        return self
+    @field_validator("webhook_lease")
+    @classmethod
+    def _outlasts_a_call(cls, lease: float, info: ValidationInfo) -> float:
+        if lease <= info.data.get("webhook_timeout", 0.0):
+            raise ValueError("must be more than the timeout of a webhook")
+        return lease
 
     @field_validator("webhook_retry_schedule")
     @classmethod

@@ -252,7 +252,7 @@ async def load_targets(
 ) -> dict[UUID, Target]:
     """The endpoints with their valid secrets, by id; those that were deleted are absent.
 
-    A secret that cannot be decrypted is logged and left out, so that it stops no other endpoint.
+    A secret that cannot be decrypted is logged and omitted, so that it stops no other endpoint.
     """
     rows = await db.fetch(
         """
