@@ -374,6 +374,9 @@ CREATE TABLE webhook_deliveries (
     PRIMARY KEY (delivery_id, sequence, endpoint_id)
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX webhook_deliveries_endpoint_idx ON webhook_deliveries (endpoint_id, id);
+-- What an endpoint missed is little among much, and is what a customer looks for and replays.
+CREATE INDEX webhook_deliveries_missed_idx ON webhook_deliveries (endpoint_id, id)
+ WHERE status IN ('EXHAUSTED', 'SKIPPED');
 -- Those that are not settled, by endpoint: an endpoint's backlog is not read to find the due ones of another.
 CREATE INDEX webhook_deliveries_due_idx ON webhook_deliveries (endpoint_id, due_at) WHERE due_at IS NOT NULL;
 

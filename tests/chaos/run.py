@@ -31,7 +31,7 @@ _SAMPLE_EVERY = 0.4  # seconds
 COUNTED = (
     *("lost", "terminal", "calls", "duplicates", "unknown_by_scenario", "unknown_by_fault", "revoked"),
     *("refused_yet_sent", "wiped_before_read", "receipts", "forged", "conflicts"),
-    *("webhooks", "webhook_requests", "webhooks_exhausted", "webhooks_of_wiped_events"),
+    *("webhooks", "webhook_requests", "webhooks_of_wiped_events"),
 )
 VERIFIED = ("states", "attempts", "unknown_attempts", "extra_calls", "duplicates_once", "duplicates_idempotent")
 

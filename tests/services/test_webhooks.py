@@ -823,3 +823,15 @@ async def test_the_log_is_paged_and_filtered(hooks, endpoint):
     assert second["next_cursor"] is None
     assert await hooks.deliveries(hook, status="DELIVERED") == []
     error_of(await hooks.ask("GET", path, params={"status": "x"}), 400, "VALIDATION_ERROR")
+
+
+async def test_410_to_a_test_event_disables_the_endpoint(hooks, endpoint):
+    hook = await hooks.create()
+    endpoint.answers["/hook"] = 410
+    await hooks.ask("POST", f"{hook['id']}/test")
+
+    async def disabled():
+        return (await hooks.ask("GET", hook["id"])).json()["disabled_reason"] == "gone"
+
+    async with hooks.sending():
+        await wait_until(disabled)

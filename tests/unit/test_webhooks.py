@@ -13,7 +13,7 @@ from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import load
 
 ADDRESSES = {"postgres_dsn": "postgresql://x", "kafka_bootstrap_servers": "x:1"}
-SCHEDULE = EventWorkerSettings(**ADDRESSES).webhook_retry_schedule
+SCHEDULE = load(EventWorkerSettings, **ADDRESSES).webhook_retry_schedule
 
 
 @pytest.mark.parametrize("channel", Channel)
