@@ -129,9 +129,9 @@ async def _configure(cluster: Cluster, secret: bytes) -> None:
 
 
 def check_webhooks(path: Path, snapshot: DbSnapshot, faults: Sequence[Span]) -> Findings:
-    """Every event that an endpoint asks for was accepted by the customer: I11. No fault reaches the customer, and its own
-    failures are fewer than the retries, so that an exhausted one is a fault as well.
+    """Every event that an endpoint asks for was accepted by the customer: I11.
 
+    No fault reaches the customer, and its own failures are fewer than the retries: an exhausted one is a fault, too.
     Every request had a valid signature, and one body for each id. Events that Kafka lost with its data before the
     event-worker read them are counted apart.
     """
