@@ -29,7 +29,7 @@ SOME_STEPS = (
     "settle.written:2:sms",
     "outbox.published:1:email",
 )
-SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry")
+SOME_CAMPAIGNS = ("idempotency", "cancel", "poison", "rolling", "backlog", "providers", "expiry", "failing")
 
 
 def run_chaos(tmp_path, *arguments):

@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from event_worker.service import EventService
 from event_worker.settings import EventWorkerSettings
 from event_worker.webhooks.disabling import EndpointDisabler
+from event_worker.webhooks.projection import WebhookProjection
 from event_worker.webhooks.sender import WebhookSender
 from sluice.bus.messages import DeliveryEvent
 from sluice.delivery.mailer import Mailer
@@ -48,9 +49,10 @@ async def endpoint():
 class Hooks:
     """The webhooks of the gateway's project: its API, and an event-worker."""
 
-    def __init__(self, gateway, endpoint):
+    def __init__(self, gateway, endpoint, event_worker):
         self.gateway, self.endpoint, self.pool = gateway, endpoint, gateway.pool
-        self.service = EventService(FakePublisher(), self.pool, on_webhooks=lambda: None)
+        self.event_worker = event_worker  # the pool of its login
+        self.service = EventService(FakePublisher(), [WebhookProjection(event_worker, on_added=lambda: None)])
 
     async def create(self, path="/hook", *, key=None, **fields):
         body = {"url": self.endpoint.url + path, "events": ["delivered", "bounced", "failed", "sent"]} | fields
@@ -66,9 +68,11 @@ class Hooks:
         message = a_message(project_id=project_id or await self.project_id(), **changes)
         delivery_id = message.deliveries[0].id
         store = self.store
+        claim = a_claim(delivery_id, project_id=message.project_id, sandbox=message.sandbox)
+        transition = a_transition(delivery_id, event_type, provider_id=PROVIDER, project_id=message.project_id)
         await store.accept(message)
-        assert await store.claim(a_claim(delivery_id, project_id=message.project_id)) == [delivery_id]
-        assert await store.transitioned(a_transition(delivery_id, event_type, provider_id=PROVIDER)) == {delivery_id}
+        assert await store.claim(claim) == [delivery_id]
+        assert await store.transitioned(transition) == {delivery_id}
         if consumed:
             await self.consume(delivery_id)
         return delivery_id
@@ -101,10 +105,10 @@ class Hooks:
         """A running sender."""
         chosen = EventWorkerSettings.model_construct(**(an_event_worker().model_dump() | FAST | settings))
         disabler = EndpointDisabler(
-            self.pool, mailer or Mailer(None, None), failing_for=timedelta(seconds=chosen.webhook_disable_after)
+            self.event_worker, mailer or Mailer(None, None), failing_for=timedelta(seconds=chosen.webhook_disable_after)
         )
         async with open_http(connections_per_origin=0) as transport:
-            sender = WebhookSender(self.pool, self.gateway.cipher, transport, disabler, chosen)
+            sender = WebhookSender(self.event_worker, self.gateway.cipher, transport, disabler, chosen)
             async with sender.running():
                 loop = asyncio.create_task(sender.run())
                 try:
@@ -129,7 +133,7 @@ def an_event_worker():
 
 @pytest.fixture
 async def hooks(gateway, endpoint, store):
-    hooks = Hooks(gateway, endpoint)
+    hooks = Hooks(gateway, endpoint, store.event_worker)
     hooks.store = store
     return hooks
 
@@ -286,7 +290,7 @@ async def test_the_secret_is_encrypted_and_bound_to_its_row(hooks):
         " WHERE endpoint_id <> $1) WHERE endpoint_id = $1",
         endpoint_id,
     )
-    targets = await webhooks.load_targets(hooks.pool, hooks.gateway.cipher, [endpoint_id], now=utc_now())
+    targets = await webhooks.load_targets(hooks.event_worker, hooks.gateway.cipher, [endpoint_id], now=utc_now())
     assert targets[endpoint_id].secrets == ()
 
 
@@ -294,15 +298,15 @@ async def test_secrets_are_encrypted_again_with_a_new_key(hooks):
     hook = await hooks.create()
     await hooks.ask("POST", f"{hook['id']}/rotate")
     rotating = CredentialCipher(lambda: [bytes([9] * 32), bytes(32)])
-    assert await webhooks.count_stale_secrets(hooks.pool, rotating) == 2
+    assert await webhooks.count_stale_secrets(hooks.store.operator, rotating) == 2
 
-    assert await webhooks.reencrypt_secrets(hooks.pool, rotating, limit=1) == 2
+    assert await webhooks.reencrypt_secrets(hooks.store.operator, rotating, limit=1) == 2
 
     alone = CredentialCipher(lambda: [bytes([9] * 32)])
     endpoint_id = decode_id("whk", hook["id"])
-    targets = await webhooks.load_targets(hooks.pool, alone, [endpoint_id], now=utc_now())
+    targets = await webhooks.load_targets(hooks.event_worker, alone, [endpoint_id], now=utc_now())
     assert base64.b64decode(hook["secret"].removeprefix("whsec_")) in targets[endpoint_id].secrets
-    assert await webhooks.reencrypt_secrets(hooks.pool, rotating) == 0
+    assert await webhooks.reencrypt_secrets(hooks.store.operator, rotating) == 0
 
 
 # -- sending -------------------------------------------------------------------------------------------------------
@@ -553,7 +557,7 @@ async def test_410_disables_the_endpoint_with_a_notice(hooks, endpoint):
 async def test_what_a_disabled_endpoint_misses_is_skipped_and_can_be_replayed(hooks, endpoint):
     hook = await hooks.create()
     pending = await hooks.event()
-    disabler = EndpointDisabler(hooks.pool, Mailer(None, None), failing_for=timedelta(0))
+    disabler = EndpointDisabler(hooks.event_worker, Mailer(None, None), failing_for=timedelta(0))
     await disabler.disable([decode_id("whk", hook["id"])], DisabledReason.GONE)
     missed = await hooks.event()
 
@@ -588,7 +592,7 @@ async def test_an_endpoint_that_fails_for_days_is_disabled_and_its_owners_get_ma
     controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
     controller.start()
     try:
-        server = SmtpCredentials(host="127.0.0.1", port=controller.port, secure=False)
+        server = SmtpCredentials(host="127.0.0.1", port=controller.port, secure=False, require_tls=False)
         async with Mailer(server, "sluice@example.com").running() as mailer, hooks.sending(mailer=mailer):
             await wait_until(lambda: received)
     finally:
@@ -692,13 +696,13 @@ async def test_a_lease_that_ends_without_a_result_is_claimed_again(hooks):
     hook = await hooks.create()
     await hooks.event()
     shares = {decode_id("whk", hook["id"]): 10}
-    lease, now = timedelta(seconds=60), utc_now()
+    lease, now = timedelta(seconds=60), utc_now() + timedelta(seconds=1)
 
-    first = await webhook_deliveries.claim(hooks.pool, shares, lease=lease, now=now)
-    none = await webhook_deliveries.claim(hooks.pool, shares, lease=lease, now=now)
-    again = await webhook_deliveries.claim(hooks.pool, shares, lease=lease, now=now + lease)
+    first = await webhook_deliveries.claim(hooks.event_worker, shares, lease=lease, now=now)
+    none = await webhook_deliveries.claim(hooks.event_worker, shares, lease=lease, now=now)
+    again = await webhook_deliveries.claim(hooks.event_worker, shares, lease=lease, now=now + lease)
     late = webhook_deliveries.Result(*first[0][:3], first[0].leased_until, "DELIVERED", None, 1, now)
-    await webhook_deliveries.settle(hooks.pool, [late], now=now)
+    await webhook_deliveries.settle(hooks.event_worker, [late], now=now)
 
     assert (len(first), none, len(again)) == (1, [], 1)
     assert [one["status"] for one in await hooks.deliveries(hook)] == ["PENDING"]

@@ -47,7 +47,7 @@ class Balancer:
         """Probe every gateway, for ever."""
         while True:
             urls = list(self._cluster.gateways)
-            answers = await asyncio.gather(*(self._is_ready(url) for url in urls))
+            answers = await asyncio.gather(*(self._is_ready(self._cluster.ops_addresses[url]) for url in urls))
             self._ready = [url for url, ready in zip(urls, answers, strict=True) if ready] or urls
             await asyncio.sleep(PROBE_EVERY)
 
@@ -165,6 +165,14 @@ async def states(cluster: Cluster, tag: str) -> Counter[str]:
             tag,
         )
     return Counter({row["state"]: row["n"] for row in rows})
+
+
+async def delivery_ids(cluster: Cluster, tag: str) -> set[str]:
+    async with database(cluster) as db:
+        rows = await db.fetch(
+            "SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.message_id WHERE m.tags[1] = $1", tag
+        )
+    return {str(row["id"]) for row in rows}
 
 
 async def messages(cluster: Cluster, tag: str) -> int:

@@ -11,7 +11,17 @@ from typing import Any
 import uvloop
 
 from sluice_launcher.progress import Progress
-from tests.chaos.campaigns import backlog, cancellation, data_loss, expiry, idempotency, poison, providers, restarts
+from tests.chaos.campaigns import (
+    backlog,
+    cancellation,
+    data_loss,
+    expiry,
+    failover,
+    idempotency,
+    poison,
+    providers,
+    restarts,
+)
 from tests.chaos.cluster import Cluster, cluster, webhooks, with_replicas
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.quiescence import wait_until_quiescent
@@ -43,6 +53,8 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         Campaign("storm", restarts.storm, "seconds", 300, 16),
         Campaign("providers", providers.run, "seconds", 60, 6),
         Campaign("expiry", expiry.run, "messages", 3_000, 400),
+        Campaign("failing", failover.failing, "messages", 3_000, 120),
+        Campaign("hanging", failover.hanging, "messages", 1_200, 300),
     )
 }
 

@@ -10,6 +10,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from event_worker.projections import projections_of
 from event_worker.service import EventService
 from event_worker.settings import EventWorkerSettings
 from event_worker.webhooks.disabling import EndpointDisabler
@@ -70,7 +71,7 @@ async def main() -> None:
     async with role("event-worker", settings) as process:
         pool = await process.open_pool()
         sender = await process.enter(open_webhooks(settings, pool))
-        service = EventService(await process.open_publisher(), pool, on_webhooks=sender.wake)
+        service = EventService(await process.open_publisher(), projections_of(pool, sender))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,

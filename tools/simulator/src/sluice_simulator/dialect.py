@@ -128,13 +128,21 @@ class SmtpDialect:
     phases: Mapping[Behaviour, Phase]
 
 
+@dataclass(frozen=True, slots=True)
+class SmppDialect:
+    """The command_status of each refusal, and the word and number of each state that a receipt reports."""
+
+    statuses: Mapping[Behaviour, int]
+    states: Mapping[str, tuple[str, int]]
+
+
 class NoDashboard(BaseModel, extra="forbid"):
     """A provider without settings that matter to the simulator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One kind of fake provider. HTTP dialects have ``read`` and ``respond``, SMTP dialects ``smtp``."""
+    """One kind of fake provider. HTTP dialects have ``read`` and ``respond``, others ``smtp`` or ``smpp``."""
 
     name: str
     package: str
@@ -151,3 +159,4 @@ class Dialect:
     receipts: ReceiptDialect | None = None
     dashboard: type[BaseModel] = NoDashboard  # the settings that an account has in the provider's dashboard
     smtp: SmtpDialect | None = None
+    smpp: SmppDialect | None = None

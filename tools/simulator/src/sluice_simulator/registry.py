@@ -15,6 +15,7 @@ from sluice_simulator.dialects.resend import RESEND
 from sluice_simulator.dialects.sendgrid import SENDGRID
 from sluice_simulator.dialects.ses import SES
 from sluice_simulator.dialects.signal import SIGNAL
+from sluice_simulator.dialects.smpp import SMPP
 from sluice_simulator.dialects.smtp import SMTP
 from sluice_simulator.dialects.sns import SNS
 from sluice_simulator.dialects.telegram import TELEGRAM
@@ -38,6 +39,7 @@ DIALECTS: Mapping[str, Dialect] = {
         AFRICASTALKING,
         INFOBIP,
         SNS,
+        SMPP,
         TELEGRAM,
         SIGNAL,
         FCM,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from sluice.providers.contract import TransportKind
-from sluice_simulator import http_endpoint, smtp_endpoint
+from sluice_simulator import http_endpoint, smpp_endpoint, smtp_endpoint
 from sluice_simulator.call_log import CallLog
 from sluice_simulator.control_api import handle_control
 from sluice_simulator.endpoint import Endpoint
@@ -26,6 +26,7 @@ Serve = Callable[[Endpoint, str, int, SmtpSettings], Awaitable[Listener]]
 SERVERS: Mapping[TransportKind, Serve] = {
     TransportKind.HTTP: http_endpoint.serve,
     TransportKind.SMTP: smtp_endpoint.serve,
+    TransportKind.SMPP: smpp_endpoint.serve,
 }
 
 

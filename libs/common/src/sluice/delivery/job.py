@@ -76,9 +76,7 @@ async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float =
     """
     await asyncio.sleep(delay)
     deprioritized = dict.fromkeys((*job.task.deprioritized, job.provider_id))
-    task = job.task.model_copy(
-        update={"deprioritized": tuple(deprioritized), "hops": job.task.hops + 1, "last_error": reason}
-    )
+    task = job.task.model_copy(update={"deprioritized": tuple(deprioritized), "hops": job.task.hops + 1})
     log.debug("delivery_handed_back", delivery=str(task.delivery_id), provider=str(job.provider_id), reason=reason)
     await _publish_and_ack(publisher, Topic.REROUTE, task.encode(), job)
 

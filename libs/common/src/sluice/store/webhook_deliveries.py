@@ -1,7 +1,8 @@
 """Webhook deliveries: one event for one endpoint, with its attempts.
 
 They are a projection of events, and are claimed like deliveries: what is due is claimed in batches with a lease, and a
-lease that ends without a result falls due again.
+lease that ends without a result falls due again. Functions with an optional ``now`` use the database's clock without
+one (docs/decisions/0027).
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class WebhookDelivery:
 # -- projection ----------------------------------------------------------------------------------------------------
 
 
-async def project(db: Db, events: Sequence[EventKey], *, now: datetime) -> int:
+async def project(db: Db, events: Sequence[EventKey], *, now: datetime | None = None) -> int:
     """Add the deliveries of ``events`` (at least one) to the endpoints that ask for them; a repeat adds nothing.
 
     An endpoint that Sluice disabled gets them as skipped, so that they can be replayed; one that the customer disabled
@@ -151,7 +152,8 @@ async def project(db: Db, events: Sequence[EventKey], *, now: datetime) -> int:
                                             status, due_at, finished_at)
             SELECT {_ID}, n.delivery_id, n.sequence, n.endpoint_id, n.project_id, n.type, e.occurred_at,
                    CASE WHEN n.enabled THEN 'PENDING' ELSE 'SKIPPED' END,
-                   CASE WHEN n.enabled THEN $7::timestamptz END, CASE WHEN NOT n.enabled THEN $7::timestamptz END
+                   CASE WHEN n.enabled THEN coalesce($7::timestamptz, now()) END,
+                   CASE WHEN NOT n.enabled THEN coalesce($7::timestamptz, now()) END
               FROM wanted n
               JOIN events e ON e.delivery_id = n.delivery_id AND e.sequence = n.sequence AND e.type = n.event_type
               JOIN deliveries d ON d.id = n.delivery_id AND d.project_id = n.project_id AND d.sandbox = n.sandbox
@@ -189,7 +191,7 @@ async def add_test(db: Db, endpoint: Endpoint, type_: WebhookType, *, now: datet
 # -- sending -------------------------------------------------------------------------------------------------------
 
 
-async def list_due_endpoints(db: Db, *, after: UUID, limit: int, now: datetime) -> list[UUID]:
+async def list_due_endpoints(db: Db, *, after: UUID, limit: int, now: datetime | None = None) -> list[UUID]:
     """Up to ``limit`` ids of endpoints with a due delivery, in order, from the one behind ``after``.
 
     Costs one index lookup per endpoint with an unsettled delivery, however many it has.
@@ -202,7 +204,7 @@ async def list_due_endpoints(db: Db, *, after: UUID, limit: int, now: datetime) 
             SELECT next_endpoint.* FROM head
              CROSS JOIN LATERAL ({_NEXT_ENDPOINT.format(after="head.endpoint_id")}) AS next_endpoint
         )
-        SELECT endpoint_id FROM head WHERE due_at <= $1 LIMIT $3
+        SELECT endpoint_id FROM head WHERE due_at <= coalesce($1::timestamptz, now()) LIMIT $3
         """,  # noqa: S608  constants of this file
         now,
         after,
@@ -217,7 +219,7 @@ _NEXT_ENDPOINT = """
 """
 
 
-async def claim(db: Db, shares: Mapping[UUID, int], *, lease: timedelta, now: datetime) -> list[Claimed]:
+async def claim(db: Db, shares: Mapping[UUID, int], *, lease: timedelta, now: datetime | None = None) -> list[Claimed]:
     """Claim due deliveries, up to the given number per endpoint, the longest due first; each goes to one caller.
 
     One whose result is not recorded within ``lease`` is claimed again.
@@ -228,10 +230,11 @@ async def claim(db: Db, shares: Mapping[UUID, int], *, lease: timedelta, now: da
             SELECT first.* FROM unnest($1::uuid[], $2::int[]) AS q (endpoint_id, share)
              CROSS JOIN LATERAL (
                    SELECT delivery_id, sequence, endpoint_id FROM webhook_deliveries
-                    WHERE endpoint_id = q.endpoint_id AND due_at IS NOT NULL AND due_at <= $3
+                    WHERE endpoint_id = q.endpoint_id AND due_at IS NOT NULL
+                      AND due_at <= coalesce($3::timestamptz, now())
                     ORDER BY due_at LIMIT q.share FOR UPDATE SKIP LOCKED) AS first
         ), claimed AS (
-            UPDATE webhook_deliveries w SET due_at = $4, in_flight = true
+            UPDATE webhook_deliveries w SET due_at = coalesce($3::timestamptz, now()) + $4::interval, in_flight = true
               FROM due
              WHERE w.delivery_id = due.delivery_id AND w.sequence = due.sequence AND w.endpoint_id = due.endpoint_id
             RETURNING w.*
@@ -247,7 +250,7 @@ async def claim(db: Db, shares: Mapping[UUID, int], *, lease: timedelta, now: da
         list(shares),
         list(shares.values()),
         now,
-        now + lease,
+        lease,
     )
     return [_claimed(dict(row)) for row in rows]
 
@@ -272,7 +275,7 @@ def _claimed(row: dict[str, Any]) -> Claimed:
     return Claimed(**own | {"type": WebhookType(row["type"])}, facts=facts)
 
 
-async def settle(db: Db, results: Sequence[Result], *, now: datetime) -> None:
+async def settle(db: Db, results: Sequence[Result], *, now: datetime | None = None) -> None:
     """Record the results of claimed deliveries (at least one); one whose lease another process has taken is ignored.
 
     An endpoint is failing since the first of its attempts that failed after a success.
@@ -291,7 +294,7 @@ async def settle(db: Db, results: Sequence[Result], *, now: datetime) -> None:
                SET status = r.status, due_at = r.due_at, in_flight = false,
                    attempt_count = greatest(w.attempt_count, r.number),
                    retry_step = w.retry_step + (r.number > 0)::int,
-                   finished_at = CASE WHEN r.due_at IS NULL THEN $13::timestamptz END
+                   finished_at = CASE WHEN r.due_at IS NULL THEN coalesce($13::timestamptz, now()) END
               FROM result r
              WHERE w.delivery_id = r.delivery_id AND w.sequence = r.sequence AND w.endpoint_id = r.endpoint_id
                AND w.in_flight AND w.due_at = r.leased_until
@@ -316,9 +319,9 @@ async def settle(db: Db, results: Sequence[Result], *, now: datetime) -> None:
     )
 
 
-async def oldest_due_age(db: Db, *, now: datetime) -> float:
+async def oldest_due_age(db: Db) -> float:
     """Seconds since the delivery fell due that waits the longest for a claim; 0 if none does."""
-    due_at: datetime | None = await db.fetchval(
+    age: float | None = await db.fetchval(
         f"""
         WITH RECURSIVE head AS (
             ({_NEXT_ENDPOINT.format(after=f"'{UUID(int=0)}'::uuid")})
@@ -326,10 +329,10 @@ async def oldest_due_age(db: Db, *, now: datetime) -> float:
             SELECT next_endpoint.* FROM head
              CROSS JOIN LATERAL ({_NEXT_ENDPOINT.format(after="head.endpoint_id")}) AS next_endpoint
         )
-        SELECT min(due_at) FROM head
+        SELECT extract(epoch FROM now() - min(due_at))::float8 FROM head
         """  # noqa: S608  constants of this file
     )
-    return 0.0 if due_at is None else max(0.0, (now - due_at).total_seconds())
+    return 0.0 if age is None else max(0.0, age)
 
 
 # -- the log -------------------------------------------------------------------------------------------------------

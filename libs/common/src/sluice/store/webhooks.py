@@ -248,17 +248,19 @@ async def add_secret(
 
 
 async def load_targets(
-    db: Db, cipher: CredentialCipher, endpoint_ids: Sequence[UUID], *, now: datetime
+    db: Db, cipher: CredentialCipher, endpoint_ids: Sequence[UUID], *, now: datetime | None = None
 ) -> dict[UUID, Target]:
     """The endpoints with their valid secrets, by id; those that were deleted are absent.
 
-    A secret that cannot be decrypted is logged and omitted, so that it stops no other endpoint.
+    A secret that cannot be decrypted is logged and omitted, so that it stops no other endpoint. Without ``now`` the
+    database's clock decides which are valid.
     """
     rows = await db.fetch(
         """
         SELECT w.id, w.project_id, w.url, w.enabled, s.version, s.encrypted_secret
           FROM webhook_endpoints w
-          JOIN webhook_secrets s ON s.endpoint_id = w.id AND (s.expires_at IS NULL OR s.expires_at > $2)
+          JOIN webhook_secrets s ON s.endpoint_id = w.id
+                                AND (s.expires_at IS NULL OR s.expires_at > coalesce($2::timestamptz, now()))
          WHERE w.id = ANY($1::uuid[])
         """,
         list(endpoint_ids),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,6 @@ from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.model.webhooks import webhook_type
 from sluice.runtime import failpoints
-from sluice.runtime.clock import utc_now
 from sluice.store import webhook_deliveries
 from sluice.store.db import Db
 from sluice.store.webhook_deliveries import EventKey
@@ -38,12 +37,26 @@ def event_key(event: Mapping[str, Any]) -> EventKey | None:
     return None if wanted is None else EventKey(delivery_id, sequence, project_id, channel, type_, wanted)
 
 
-async def project_events(db: Db, events: Iterable[EventKey]) -> int:
-    """Add the webhook deliveries of a batch, in one statement; returns how many. A repeat adds nothing."""
-    batch = sorted(set(events))  # in one order, so that concurrent batches do not block each other
-    if not batch:
-        return 0
-    assert failpoints.hit("webhook.before_project")
-    added = await webhook_deliveries.project(db, batch, now=utc_now())
-    assert failpoints.hit("webhook.projected")
-    return added
+class WebhookProjection:
+    """Adds the webhook deliveries that follow from events. ``on_added``: called when some were added."""
+
+    def __init__(self, db: Db, *, on_added: Callable[[], None]) -> None:
+        self._db = db
+        self._on_added = on_added
+
+    async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Add the webhook deliveries of a batch, in one statement; a repeat adds nothing.
+
+        Raises:
+            ValueError: an event lacks a field, or has one of another form; nothing was added.
+            Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; the batch may be repeated.
+        """
+        keys = {key for event in events if (key := event_key(event)) is not None}
+        if not keys:
+            return
+        assert failpoints.hit("webhook.before_project")
+        # In one order, so that concurrent batches do not block each other.
+        added = await webhook_deliveries.project(self._db, sorted(keys))
+        assert failpoints.hit("webhook.projected")
+        if added:
+            self._on_added()

@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -83,7 +83,7 @@ class WebhookSender:
         """Update the metric of the oldest due webhook for ever."""
         while True:
             with contextlib.suppress(*UNAVAILABLE_ERRORS):
-                metrics.WEBHOOK_OLDEST_DUE_AGE.set(await webhook_deliveries.oldest_due_age(self._pool, now=utc_now()))
+                metrics.WEBHOOK_OLDEST_DUE_AGE.set(await webhook_deliveries.oldest_due_age(self._pool))
             await asyncio.sleep(_MEASURE_INTERVAL)
 
     def wake(self) -> None:
@@ -110,18 +110,18 @@ class WebhookSender:
     async def claim_once(self) -> bool:
         """Claim what is due and start its calls; whether there may be more to claim now."""
         self._wake.clear()
-        now, began = utc_now(), self._after
-        endpoints = await webhook_deliveries.list_due_endpoints(self._pool, after=began, limit=_MAX_ENDPOINTS, now=now)
+        began = self._after
+        endpoints = await webhook_deliveries.list_due_endpoints(self._pool, after=began, limit=_MAX_ENDPOINTS)
         self._after = endpoints[-1] if len(endpoints) == _MAX_ENDPOINTS else _FIRST
-        claimed = await self._claim(self._shares(endpoints), now)
+        claimed = await self._claim(self._shares(endpoints))
         return bool(claimed) or began != _FIRST or self._after != _FIRST
 
-    async def _claim(self, shares: Mapping[UUID, int], now: datetime) -> int:
+    async def _claim(self, shares: Mapping[UUID, int]) -> int:
         if not shares:
             return 0
-        targets = await webhooks.load_targets(self._pool, self._cipher, list(shares), now=now)
+        targets = await webhooks.load_targets(self._pool, self._cipher, list(shares))
         assert failpoints.hit("webhook.before_claim")
-        claimed = await webhook_deliveries.claim(self._pool, shares, lease=self._lease, now=now)
+        claimed = await webhook_deliveries.claim(self._pool, shares, lease=self._lease)
         assert failpoints.hit("webhook.claimed")
         for one in claimed:
             self._in_flight[one.endpoint_id] += 1
@@ -196,7 +196,7 @@ class WebhookSender:
         while True:
             assert failpoints.hit("webhook.before_record")
             try:
-                await webhook_deliveries.settle(self._pool, results, now=utc_now())
+                await webhook_deliveries.settle(self._pool, results)
             except UNAVAILABLE_ERRORS:
                 if self._closing:
                     raise

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import NotFound, ValidationFailed, WebhookDisabled
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -38,7 +37,7 @@ async def create(
         Unavailable: PostgreSQL does not answer.
     """
     now, secret = utc_now(), new_secret()
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         endpoint = await webhooks.create_endpoint(db, principal.scope, settings, limit=MAX_ENDPOINTS, now=now)
         if endpoint is None:
             raise ValidationFailed(f"A project has at most {MAX_ENDPOINTS} webhooks.")
@@ -53,8 +52,8 @@ async def list_of(services: Services, principal: Principal, *, limit: int, befor
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await webhooks.list_endpoints(services.pool, principal.scope, limit=limit, before=before)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await webhooks.list_endpoints(db, principal.scope, limit=limit, before=before)
 
 
 async def find(services: Services, principal: Principal, endpoint_id: UUID) -> Endpoint:
@@ -64,11 +63,8 @@ async def find(services: Services, principal: Principal, endpoint_id: UUID) -> E
         NotFound: the scope has none with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        endpoint = await webhooks.find_endpoint(services.pool, principal.scope, endpoint_id)
-    if endpoint is None:
-        raise NotFound(NO_WEBHOOK)
-    return endpoint
+    async with transaction(services.pool, principal.project_id) as db:
+        return await _find(db, principal, endpoint_id)
 
 
 async def update(
@@ -80,7 +76,7 @@ async def update(
         NotFound: the scope has none with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         updated = await webhooks.update_endpoint(db, principal.scope, endpoint_id, changes, now=utc_now())
         if updated is None:
             raise NotFound(NO_WEBHOOK)
@@ -98,7 +94,7 @@ async def delete(services: Services, principal: Principal, endpoint_id: UUID, ac
         NotFound: the scope has none with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         endpoint = await webhooks.delete_endpoint(db, principal.scope, endpoint_id)
         if endpoint is None:
             raise NotFound(NO_WEBHOOK)
@@ -115,10 +111,8 @@ async def rotate_secret(
         Unavailable: PostgreSQL does not answer.
     """
     secret, ends = new_secret(), utc_now() + grace
-    async with transaction(services.pool) as db:
-        endpoint = await webhooks.find_endpoint(db, principal.scope, endpoint_id)
-        if endpoint is None:
-            raise NotFound(NO_WEBHOOK)
+    async with transaction(services.pool, principal.project_id) as db:
+        endpoint = await _find(db, principal, endpoint_id)
         version = await webhooks.add_secret(db, services.cipher, endpoint, secret, older_expire_at=ends)
         await _log(db, actor, endpoint, "secret_rotated", {"secret_version": version})
     return secret_text(secret), ends
@@ -134,12 +128,11 @@ async def send_test(
         WebhookDisabled: the endpoint is disabled.
         Unavailable: PostgreSQL does not answer.
     """
-    endpoint = await _find_enabled(services, principal, endpoint_id)
-    with database_errors():
-        added = await webhook_deliveries.add_test(
-            services.pool, endpoint, type_ or WebhookType(endpoint.settings.events[0]), now=utc_now()
-        )
-    return await find_delivery(services, principal, endpoint_id, added)
+    async with transaction(services.pool, principal.project_id) as db:
+        endpoint = await _find_enabled(db, principal, endpoint_id)
+        type_ = type_ or WebhookType(endpoint.settings.events[0])
+        added = await webhook_deliveries.add_test(db, endpoint, type_, now=utc_now())
+        return await _find_delivery(db, endpoint_id, added)
 
 
 async def list_deliveries(
@@ -157,11 +150,9 @@ async def list_deliveries(
         NotFound: the scope has no endpoint with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    await find(services, principal, endpoint_id)
-    with database_errors():
-        return await webhook_deliveries.list_deliveries(
-            services.pool, endpoint_id, status=status, limit=limit, before=before
-        )
+    async with transaction(services.pool, principal.project_id) as db:
+        await _find(db, principal, endpoint_id)
+        return await webhook_deliveries.list_deliveries(db, endpoint_id, status=status, limit=limit, before=before)
 
 
 async def find_delivery(
@@ -173,12 +164,9 @@ async def find_delivery(
         NotFound: the scope has no endpoint, or the endpoint no delivery, with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    await find(services, principal, endpoint_id)
-    with database_errors():
-        found = await webhook_deliveries.find_delivery(services.pool, endpoint_id, webhook_delivery_id)
-    if found is None:
-        raise NotFound(NO_DELIVERY)
-    return found
+    async with transaction(services.pool, principal.project_id) as db:
+        await _find(db, principal, endpoint_id)
+        return await _find_delivery(db, endpoint_id, webhook_delivery_id)
 
 
 async def replay(
@@ -191,12 +179,11 @@ async def replay(
         WebhookDisabled: the endpoint is disabled.
         Unavailable: PostgreSQL does not answer.
     """
-    await _find_enabled(services, principal, endpoint_id)
-    with database_errors():
-        known = await webhook_deliveries.replay(services.pool, endpoint_id, webhook_delivery_id, now=utc_now())
-    if not known:
-        raise NotFound(NO_DELIVERY)
-    return await find_delivery(services, principal, endpoint_id, webhook_delivery_id)
+    async with transaction(services.pool, principal.project_id) as db:
+        await _find_enabled(db, principal, endpoint_id)
+        if not await webhook_deliveries.replay(db, endpoint_id, webhook_delivery_id, now=utc_now()):
+            raise NotFound(NO_DELIVERY)
+        return await _find_delivery(db, endpoint_id, webhook_delivery_id)
 
 
 async def replay_range(
@@ -216,11 +203,11 @@ async def replay_range(
         WebhookDisabled: the endpoint is disabled.
         Unavailable: PostgreSQL does not answer.
     """
-    await _find_enabled(services, principal, endpoint_id)
     now = utc_now()
-    with database_errors():
+    async with transaction(services.pool, principal.project_id) as db:
+        await _find_enabled(db, principal, endpoint_id)
         return await webhook_deliveries.replay_range(
-            services.pool,
+            db,
             endpoint_id,
             statuses,
             since=since,
@@ -231,8 +218,22 @@ async def replay_range(
         )
 
 
-async def _find_enabled(services: Services, principal: Principal, endpoint_id: UUID) -> Endpoint:
-    endpoint = await find(services, principal, endpoint_id)
+async def _find(db: Db, principal: Principal, endpoint_id: UUID) -> Endpoint:
+    endpoint = await webhooks.find_endpoint(db, principal.scope, endpoint_id)
+    if endpoint is None:
+        raise NotFound(NO_WEBHOOK)
+    return endpoint
+
+
+async def _find_delivery(db: Db, endpoint_id: UUID, webhook_delivery_id: UUID) -> WebhookDelivery:
+    found = await webhook_deliveries.find_delivery(db, endpoint_id, webhook_delivery_id)
+    if found is None:
+        raise NotFound(NO_DELIVERY)
+    return found
+
+
+async def _find_enabled(db: Db, principal: Principal, endpoint_id: UUID) -> Endpoint:
+    endpoint = await _find(db, principal, endpoint_id)
     if not endpoint.settings.enabled:
         raise WebhookDisabled("The webhook is disabled: enable it first.")
     return endpoint

@@ -1,0 +1,185 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import httpx
+from sluice.client import calls
+from sluice.client._base import DEFAULT_RETRIES, answer_of, options, request_of
+from sluice.client.answers import (
+    AcceptedResponse,
+    CreatedKeyResponse,
+    DeletedResponse,
+    KeyResponse,
+    MemberResponse,
+    MessageResponse,
+    Page,
+    ProjectResponse,
+)
+from sluice.client.calls import Call, MessageFilters, SendRequest
+from sluice.client.retries import Attempts, Retries
+
+Send = Callable[[Call], Awaitable[Any]]
+
+
+class AsyncSluice:
+    """The asynchronous client; use it in an `async with` block or end it with :meth:`aclose`.
+
+    ``key``: an API key, or a session token with ``project``, the slug. ``base_url``: the gateway. ``timeout``: seconds
+    for each step of a request. ``transport`` and ``headers`` go to httpx.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        base_url: str = "http://127.0.0.1:8080",
+        project: str | None = None,
+        timeout: float = 30.0,
+        retries: Retries = DEFAULT_RETRIES,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        settings = options(key, base_url=base_url, project=project, timeout=timeout, headers=headers)
+        self._http = httpx.AsyncClient(**settings, transport=transport)
+        self._retries = retries
+        self.messages = AsyncMessages(self.call)
+        self.projects = AsyncProjects(self.call)
+        self.keys = AsyncKeys(self.call)
+
+    async def call(self, call: Call) -> Any:
+        """Send any request of the API: the JSON of its answer.
+
+        Raises:
+            ApiError: the gateway refused the request.
+            ConnectionFailedError: no answer came.
+        """
+        attempts = Attempts(call, self._retries)
+        while True:
+            try:
+                response = await self._http.send(request_of(self._http, call))
+            except httpx.TransportError as error:
+                pause = attempts.after_error(error)
+            else:
+                if response.is_success:
+                    return answer_of(response)
+                pause = attempts.after_response(response)
+            await asyncio.sleep(pause)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncMessages:
+    """Sending, and what became of messages."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    async def send(self, *, idempotency_key: str | None = None, **fields: Unpack[SendRequest]) -> AcceptedResponse:
+        """Send a message. Without an idempotency key it gets one: a repeat by this client is no second message."""
+        answer: AcceptedResponse = await self._call(calls.send(fields, idempotency_key))
+        return answer
+
+    async def send_batch(self, messages: Sequence[SendRequest], *, idempotency_key: str | None = None) -> Any:
+        """Send up to 1,000 messages in one request; the answer has a result for each, in order."""
+        return await self._call(calls.send_batch(messages, idempotency_key))
+
+    async def get(self, message_id: str) -> MessageResponse:
+        """A message with its events."""
+        answer: MessageResponse = await self._call(calls.read("messages", message_id))
+        return answer
+
+    async def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageResponse]:
+        """A part of the list, newest first."""
+        answer: Page[MessageResponse] = await self._call(calls.read("messages", query={**filters}))
+        return answer
+
+    async def iterate(self, **filters: Unpack[MessageFilters]) -> AsyncIterator[MessageResponse]:
+        """Every message that the filters select, newest first; parts of the list are fetched as they are needed."""
+        while True:
+            page = await self.list(**filters)
+            for message in page["data"]:
+                yield message
+            if page["next_cursor"] is None:
+                return
+            filters["cursor"] = page["next_cursor"]
+
+    async def cancel(self, message_id: str) -> MessageResponse:
+        """Cancel a message of which nothing has been handed to a provider.
+
+        Raises:
+            ConflictError: it is too late.
+        """
+        answer: MessageResponse = await self._call(Call("DELETE", calls.path("messages", message_id, "cancel")))
+        return answer
+
+
+class AsyncProjects:
+    """Projects and their members; for people, with a session token."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[ProjectResponse]:
+        """The person's projects."""
+        answer: Page[ProjectResponse] = await self._call(
+            calls.read("projects", query={"limit": limit, "cursor": cursor})
+        )
+        return answer
+
+    async def get(self, slug: str) -> ProjectResponse:
+        answer: ProjectResponse = await self._call(calls.read("projects", slug))
+        return answer
+
+    async def create(self, name: str, *, slug: str | None = None) -> ProjectResponse:
+        body = calls.without_none({"name": name, "slug": slug})
+        answer: ProjectResponse = await self._call(calls.create("projects", body=body))
+        return answer
+
+    async def update(self, slug: str, **fields: Any) -> ProjectResponse:
+        """Change ``name``, ``slug`` or ``default_sender``."""
+        answer: ProjectResponse = await self._call(calls.update("projects", slug, body=fields))
+        return answer
+
+    async def delete(self, slug: str) -> DeletedResponse:
+        answer: DeletedResponse = await self._call(calls.delete("projects", slug))
+        return answer
+
+    async def members(self, slug: str) -> Page[MemberResponse]:
+        answer: Page[MemberResponse] = await self._call(calls.read("projects", slug, "members"))
+        return answer
+
+
+class AsyncKeys:
+    """API keys of a project."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    async def list(self, slug: str) -> Page[KeyResponse]:
+        answer: Page[KeyResponse] = await self._call(calls.read("projects", slug, "keys"))
+        return answer
+
+    async def create(self, slug: str, name: str, *, test: bool = False) -> CreatedKeyResponse:
+        """A new key; the answer shows it, and nothing shows it again."""
+        body = {"name": name, "test": test}
+        answer: CreatedKeyResponse = await self._call(calls.create("projects", slug, "keys", body=body))
+        return answer
+
+    async def revoke(self, slug: str, key_id: str) -> DeletedResponse:
+        answer: DeletedResponse = await self._call(calls.delete("projects", slug, "keys", key_id))
+        return answer

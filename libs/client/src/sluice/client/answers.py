@@ -1,0 +1,103 @@
+"""The API's answers. A test compares these types with the OpenAPI document; a newer gateway may add fields."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+
+T = TypeVar("T")
+
+Channel = Literal["email", "sms", "whatsapp", "telegram", "signal", "push"]
+Role = Literal["ADMIN", "DEVELOPER", "VIEWER"]
+
+
+class Page(TypedDict, Generic[T]):
+    """Part of a list, newest first. ``next_cursor``: where the next part begins, null at the end."""
+
+    data: list[T]
+    next_cursor: str | None
+
+
+class AcceptedResponse(TypedDict):
+    """A message that was stored: it is sent, or its fate is recorded, whatever fails from now on."""
+
+    id: str
+    project_id: str
+    status: str
+    channel: str
+    created_at: str
+
+
+class ProviderReference(TypedDict):
+    id: str
+    name: str
+
+
+class EventResponse(TypedDict):
+    id: str
+    type: str
+    status: str | None
+    provider: ProviderReference | None
+    recipient: str
+    attempt: int | None
+    detail: str
+    created_at: str
+
+
+# ``class`` and ``from`` are words of Python.
+MessageResponse = TypedDict(
+    "MessageResponse",
+    {
+        "id": str,
+        "project_id": str,
+        "status": str,
+        "channel": str,
+        "class": str,
+        "from": str | None,
+        "to": list[str],
+        "subject": str | None,
+        "tags": list[str],
+        "metadata": dict[str, Any] | None,
+        "provider": ProviderReference | None,
+        "attempts": int,
+        "created_at": str,
+        "events": list[EventResponse],
+    },
+)
+
+
+class KeyResponse(TypedDict):
+    id: str
+    name: str
+    prefix: str
+    test: bool
+    created_by: str | None
+    created_at: str
+
+
+class CreatedKeyResponse(KeyResponse):
+    """``key`` is shown here and never again."""
+
+    key: str
+
+
+class ProjectResponse(TypedDict):
+    id: str
+    slug: str
+    name: str
+    default_sender: str | None
+    role: str | None
+    created_at: str
+
+
+class MemberResponse(TypedDict):
+    status: str
+    user_id: str
+    email: str
+    name: str
+    role: str
+    created_at: str
+
+
+class DeletedResponse(TypedDict):
+    id: str
+    deleted: bool
