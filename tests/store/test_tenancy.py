@@ -211,6 +211,15 @@ def test_every_store_function_of_the_gateway_is_in_the_matrix():
     assert not missing, f"add {sorted(missing)} to OPERATIONS, or to ELSEWHERE with the reason"
 
 
+async def a_webhook_with_a_missed_delivery(db, project_id):
+    webhook = await webhooks.create_endpoint(db, ProjectScope(project_id, False), HOOK, limit=9, now=NOON)
+    await a_webhook_secret(db, webhook)
+    await webhook_deliveries.add_test(db, webhook, WebhookType.SENT, now=NOON)
+    missed = min_id_at(NOON)
+    await db.execute("UPDATE webhook_deliveries SET id = $1, status = 'EXHAUSTED', due_at = NULL", missed)
+    return webhook, missed
+
+
 @pytest.fixture
 async def ours(store):
     """A project with rows in every table that the gateway uses."""
@@ -237,12 +246,7 @@ async def ours(store):
     claim = a_claim(delivery_id, project_id=project.id)
     await store.claim(claim)
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
-    webhook = await webhooks.create_endpoint(store.pool, ProjectScope(project.id, False), HOOK, limit=9, now=NOON)
-    await a_webhook_secret(store.pool, webhook)
-    await webhook_deliveries.add_test(store.pool, webhook, WebhookType.SENT, now=NOON)
-    await store.pool.execute(
-        "UPDATE webhook_deliveries SET id = $1, status = 'EXHAUSTED', due_at = NULL", missed_at_noon := min_id_at(NOON)
-    )
+    webhook, missed = await a_webhook_with_a_missed_delivery(store.pool, project.id)
     return Ours(
         project.id,
         waiting,
@@ -253,7 +257,7 @@ async def ours(store):
         token,
         claim.provider_id,
         webhook,
-        missed_at_noon,
+        missed,
     )
 
 
