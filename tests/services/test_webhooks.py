@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import web
 from aiosmtpd.controller import Controller
+from sluice.client import verify_webhook
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from event_worker.service import EventService
@@ -139,8 +140,9 @@ async def hooks(gateway, endpoint, store):
 
 
 def verified(request, secret):
-    """The event, verified as the independent library and as SendPipe's documents do it."""
+    """The event, verified as the independent library, Sluice's client and SendPipe's documents do it."""
     event = Webhook(secret).verify(request.body, request.headers)
+    assert verify_webhook(request.headers, request.body, secret) == event
     seed = hmac.new(secret.encode(), request.body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(seed, request.headers["x-sendpipe-signature"])
     return event
