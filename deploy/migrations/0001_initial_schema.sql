@@ -1,9 +1,10 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
--- The tables that grow (messages, deliveries, attempts, events, receipts, receipt_ids) are partitioned by id range, and an id begins
--- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
--- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
--- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
+-- The tables that grow (messages, deliveries, attempts, events, receipts, receipt_ids, webhook_deliveries,
+-- webhook_attempts) are partitioned by id range, and an id begins with its time: a week is one partition of each, and
+-- retention is a DROP. Attempts, events, receipts, their ids and webhook deliveries lie by the id of their delivery, and
+-- a delivery's id is made in the millisecond of its message's, so that everything about one message falls into the same
+-- week. These tables carry no foreign keys: each would cost a look-up per row.
 --
 -- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
 -- sluice.store.tables: every `sluice migrate` applies them.
@@ -309,7 +310,7 @@ CREATE INDEX login_links_user_idx ON login_links (user_id);
 CREATE TABLE audit_log (
     id          uuid PRIMARY KEY,
     project_id  uuid,                  -- null: a change of a user's own account
-    actor_kind  text NOT NULL,         -- 'user', 'key' or 'operator' (the command line)
+    actor_kind  text NOT NULL,         -- 'user', 'key', 'operator' (the command line) or 'system'
     actor_id    uuid,
     action      text NOT NULL,         -- 'created', 'updated', 'deleted', ...
     noun        text NOT NULL,         -- 'project', 'member', 'key', ...
@@ -357,6 +358,74 @@ CREATE TABLE domains (
     created_at timestamptz NOT NULL,
     CONSTRAINT domains_once UNIQUE (project_id, domain)
 );
+
+-- Webhooks of the customer: where the events of a project are sent to.
+
+CREATE TABLE webhook_endpoints (
+    id              uuid PRIMARY KEY,
+    project_id      uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    sandbox         boolean NOT NULL,       -- gets the events of test messages; otherwise those of live ones
+    url             text NOT NULL,
+    description     text NOT NULL,
+    events          text[] NOT NULL,        -- values of sluice.model.webhooks.WebhookType
+    channels        text[] NOT NULL,        -- empty: all
+    tags            text[] NOT NULL,        -- empty: all messages; otherwise those with one of the tags
+    enabled         boolean NOT NULL,
+    disabled_reason text,                   -- 'gone' or 'failing', if Sluice disabled it
+    failing_since   timestamptz,            -- the first failed attempt after the newest successful one
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL
+);
+CREATE INDEX webhook_endpoints_project_idx ON webhook_endpoints (project_id, id);
+
+-- The newest version signs; older ones sign beside it until they expire.
+CREATE TABLE webhook_secrets (
+    endpoint_id      uuid NOT NULL REFERENCES webhook_endpoints (id) ON DELETE CASCADE,
+    project_id       uuid NOT NULL,
+    version          integer NOT NULL,      -- authenticated with the secret
+    encrypted_secret bytea NOT NULL,        -- see sluice.store.cipher
+    expires_at       timestamptz,           -- null: the newest
+    PRIMARY KEY (endpoint_id, version)
+);
+
+-- One event for one endpoint. The primary key makes a repeated event change nothing; the rows lie in the partition of
+-- the event's delivery, so that they go with it.
+CREATE TABLE webhook_deliveries (
+    delivery_id   uuid NOT NULL,            -- of the event; of a test a new id
+    sequence      smallint NOT NULL,        -- of the event; of a test 0
+    endpoint_id   uuid NOT NULL,
+    id            uuid NOT NULL,            -- begins with the time of the event
+    project_id    uuid NOT NULL,
+    type          text NOT NULL,            -- a value of sluice.model.webhooks.WebhookType
+    status        text NOT NULL,            -- PENDING, DELIVERED, EXHAUSTED, SKIPPED
+    due_at        timestamptz,              -- when it may be claimed; null once settled
+    in_flight     boolean NOT NULL DEFAULT false,
+    attempt_count smallint NOT NULL DEFAULT 0,
+    retry_step    smallint NOT NULL DEFAULT 0,  -- attempts since the event, or since the newest replay
+    occurred_at   timestamptz NOT NULL,     -- of the event
+    finished_at   timestamptz,
+    PRIMARY KEY (delivery_id, sequence, endpoint_id)
+) PARTITION BY RANGE (delivery_id);
+CREATE INDEX webhook_deliveries_endpoint_idx ON webhook_deliveries (endpoint_id, id);
+-- What an endpoint missed is little among much, and is what a customer looks for and replays.
+CREATE INDEX webhook_deliveries_missed_idx ON webhook_deliveries (endpoint_id, id)
+ WHERE status IN ('EXHAUSTED', 'SKIPPED');
+-- Those that are not settled, by endpoint: an endpoint's backlog is not read to find the due ones of another.
+CREATE INDEX webhook_deliveries_due_idx ON webhook_deliveries (endpoint_id, due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE webhook_attempts (
+    delivery_id uuid NOT NULL,
+    sequence    smallint NOT NULL,
+    endpoint_id uuid NOT NULL,
+    number      smallint NOT NULL,
+    project_id  uuid NOT NULL,
+    started_at  timestamptz NOT NULL,
+    duration_ms integer NOT NULL,
+    status      smallint,                   -- of the response; null without one
+    error       text,                       -- why it failed; null for a success
+    answer      text NOT NULL,              -- the first 4 KiB of the response's body
+    PRIMARY KEY (delivery_id, sequence, endpoint_id, number)
+) PARTITION BY RANGE (delivery_id);
 
 -- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
 
@@ -452,6 +521,8 @@ BEGIN
     DELETE FROM events WHERE delivery_id = ANY(gone);
     DELETE FROM receipts WHERE delivery_id = ANY(gone);
     DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
+    DELETE FROM webhook_deliveries WHERE delivery_id = ANY(gone);
+    DELETE FROM webhook_attempts WHERE delivery_id = ANY(gone);
     DELETE FROM messages WHERE id = ANY(settled);
     RETURN coalesce(cardinality(gone), 0);
 END

@@ -7,7 +7,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from event_worker.service import EventService
-from event_worker.suppressions import SuppressionProjection
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import open_publisher
 from sluice.bus.record_batches import why_undecodable
@@ -118,7 +117,8 @@ async def test_the_event_worker_dead_letters_it_with_the_reason(kafka_bootstrap,
         await send_batch(producer, topic, (b"{}", BAD))
 
     async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
-        service = EventService(publisher, SuppressionProjection(None))
+        # A batch without an event needs no database.
+        service = EventService(publisher, [])
         async with running(kafka_bootstrap, topic, group, service.on_events):
             await wait_until(lambda: is_committed(admin, group, topic, 1))
 

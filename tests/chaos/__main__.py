@@ -39,7 +39,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     subparsers = parser.add_subparsers(required=True)
-    chaos = subparsers.add_parser("chaos", help="load and random faults, then the check over five ledgers")
+    chaos = subparsers.add_parser("chaos", help="load and random faults, then the check over six ledgers")
     chaos.add_argument("--messages", type=int, default=10_000)
     chaos.add_argument("--kills", type=int, default=200)
     chaos.add_argument("--seed", type=int, default=7)

@@ -130,6 +130,16 @@ class ClientSession:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return
 
+    async def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The answer of any other operation; empty while the gateway does not answer."""
+        url, key = f"{self.cluster.gateways[0]}{path}", {"x-sendpipe-key": self.cluster.project.key}
+        try:
+            async with self.session.request(method, url, json=body, headers=key) as response:
+                answer: dict[str, Any] = await response.json()
+                return answer
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return {}
+
     async def settled(self, *requests: TrackedRequest, within: float = TIMEOUT) -> bool:
         """Wait until every one of them is settled."""
         deadline = asyncio.get_running_loop().time() + within

@@ -40,6 +40,9 @@ TIMING = {
     "SLUICE_RETRY_SCHEDULE": "[2, 4, 8, 15, 30]",
     "SLUICE_CALL_TIMEOUT": "10",
     "SLUICE_URGENT_CALL_TIMEOUT": "10",
+    "SLUICE_WEBHOOK_TIMEOUT": "5",
+    "SLUICE_WEBHOOK_LEASE": "15",
+    "SLUICE_WEBHOOK_RETRY_SCHEDULE": "[0.5, 1, 2, 4, 8, 15]",
 }
 
 
@@ -69,6 +72,7 @@ class Cluster:
     gateways: list[str] = field(default_factory=list)
     ops_addresses: dict[str, str] = field(default_factory=dict)  # of each gateway
     ops_ports: dict[str, int] = field(default_factory=dict)  # of each role and replica, for /readyz
+    customer_url: str = ""
 
     @property
     def postgres(self) -> str:

@@ -35,12 +35,13 @@ class Delivery:
 
 @dataclass(slots=True)
 class DbSnapshot:
-    """All deliveries, by their id and by the tag of their request, and the enabled providers of each channel."""
+    """All deliveries, by their id and by the tag of their request; enabled providers by channel; webhook deliveries."""
 
     by_id: dict[str, Delivery]
     by_tag: dict[str, list[Delivery]]
     messages: int
     providers: dict[str, set[UUID]]
+    webhooks: list[dict[str, Any]]
 
 
 async def load(cluster: Cluster) -> DbSnapshot:
@@ -58,6 +59,7 @@ async def load(cluster: Cluster) -> DbSnapshot:
         attempts = await connection.fetch("SELECT * FROM attempts ORDER BY delivery_id, number")
         events = await connection.fetch("SELECT * FROM events ORDER BY delivery_id, sequence")
         messages = await connection.fetchval("SELECT count(*) FROM messages")
+        webhooks = await connection.fetch("SELECT * FROM webhook_deliveries WHERE sequence > 0")
         enabled = await connection.fetch("SELECT channel, id FROM providers WHERE enabled AND deleted_at IS NULL")
     finally:
         await connection.close()
@@ -72,7 +74,7 @@ async def load(cluster: Cluster) -> DbSnapshot:
     providers: dict[str, set[UUID]] = defaultdict(set)
     for row in enabled:
         providers[row["channel"]].add(row["id"])
-    return DbSnapshot(found, by_tag, messages, providers)
+    return DbSnapshot(found, by_tag, messages, providers, [dict(row) for row in webhooks])
 
 
 def _delivery(row: Any) -> Delivery:

@@ -1,7 +1,7 @@
 """The oracle: compares responses, calls, receipts and faults with the database.
 
-Five ledgers: the client's, the providers' (calls and receipts, by the simulator), the nemesis', and the database, which
-``sluice verify`` checks first. Customer webhooks will be the sixth.
+Six ledgers: the client's, the providers' (calls and receipts, by the simulator), the nemesis', the customer's (of
+webhooks, see :mod:`tests.chaos.customer`), and the database, which ``sluice verify`` checks first.
 """
 
 from __future__ import annotations

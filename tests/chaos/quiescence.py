@@ -21,6 +21,7 @@ READERS: dict[str, Group] = {
     Topic.EMAIL: Group.EMAIL_WORKER,
     Topic.SMS: Group.SMS_WORKER,
     Topic.PUSH: Group.PUSH_WORKER,
+    Topic.EVENTS: Group.EVENT_WORKER,
 }
 _POLL_INTERVAL = 0.25  # seconds
 
@@ -51,7 +52,10 @@ async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
         async with asyncio.timeout(10):
             connection = await asyncpg.connect(cluster.postgres)
             try:
-                unsettled = await connection.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL")
+                unsettled = await connection.fetchval(
+                    "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL)"
+                    " + (SELECT count(*) FROM webhook_deliveries WHERE due_at IS NOT NULL)"
+                )
                 outbox_rows = await connection.fetchval("SELECT count(*) FROM event_outbox")
             finally:
                 connection.terminate()

@@ -16,6 +16,7 @@ from sluice_launcher.progress import Progress
 from tests.chaos import db_snapshot, oracle, recovery_time
 from tests.chaos.client import Client
 from tests.chaos.cluster import Cluster, cluster, webhooks, with_replicas
+from tests.chaos.customer import WEBHOOKS, check_webhooks, customer
 from tests.chaos.ledgers import Ledger
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
@@ -30,6 +31,7 @@ _SAMPLE_EVERY = 0.4  # seconds
 COUNTED = (
     *("lost", "terminal", "calls", "duplicates", "unknown_by_scenario", "unknown_by_fault", "revoked"),
     *("refused_yet_sent", "wiped_before_read", "receipts", "forged", "conflicts"),
+    *("webhooks", "webhook_requests", "webhooks_of_wiped_events"),
 )
 VERIFIED = ("states", "attempts", "unknown_attempts", "extra_calls", "duplicates_once", "duplicates_idempotent")
 
@@ -60,7 +62,7 @@ class Seen:
 def run(size: Size, folder: Path, progress: Progress) -> dict[str, Any]:
     """One whole run; returns its figures and violations."""
     began = time.monotonic()
-    with cluster(folder, progress, seed=size.seed) as running:
+    with cluster(folder, progress, seed=size.seed) as running, customer(running):
         running.simulation.scenario(faulty(*webhooks(running), seed=size.seed))
         figures = uvloop.run(_run(running, size, progress))
     figures["seconds"] = round(time.monotonic() - began, 1)
@@ -160,6 +162,7 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_unknown_attempts(running.simulation.calls, known, spans),
         oracle.check_outcomes(running.simulation.calls, known),
         oracle.check_failovers(known),
+        check_webhooks(running.folder / WEBHOOKS, known, spans),
         _check_end(seen, report),
         _check_recovery(recovered, size.recovered_within),
     ]

@@ -28,6 +28,7 @@ from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.client_session import ANSWER, ClientSession, check
 from tests.chaos.cluster import Cluster, cluster, webhooks
+from tests.chaos.customer import UNSENT, customer
 from tests.chaos.ledgers import now
 from tests.chaos.simulation import hooked
 from tests.chaos.workloads import POINTS
@@ -40,6 +41,7 @@ GROUPS = {
     "email-worker": Group.EMAIL_WORKER,
     "sms-worker": Group.SMS_WORKER,
     "health": Group.HEALTH,
+    "event-worker": Group.EVENT_WORKER,
 }
 # Shorter than by default: a step waits for leases, rounds and receipts.
 TIMING = {
@@ -54,6 +56,9 @@ TIMING = {
     "SLUICE_RECOVERY_INTERVAL": "0.25",
     "SLUICE_PARTITION_MAINTENANCE_INTERVAL": "1",
     "SLUICE_PROVIDER_QUEUE_TIMEOUT": "0.4",
+    "SLUICE_WEBHOOK_TIMEOUT": "1.9",
+    "SLUICE_WEBHOOK_LEASE": "3",
+    "SLUICE_WEBHOOK_RETRY_SCHEDULE": "[0.3, 0.5, 1, 2]",
 }
 REACHED_WITHIN = 40.0  # seconds
 QUIESCENT_WITHIN = 60.0  # seconds
@@ -93,9 +98,12 @@ def run(wanted: Sequence[Step], folder: Path, progress: Progress) -> dict[str, A
     folder.mkdir(parents=True, exist_ok=True)
     crash_file.unlink(missing_ok=True)
     os.environ["SLUICE_FAILPOINTS_FILE"] = str(crash_file)
-    with cluster(
-        folder, progress, environment=TIMING, roles=ROLES, endpoints=ENDPOINTS, settings={"concurrency": 2}
-    ) as running:
+    with (
+        cluster(
+            folder, progress, environment=TIMING, roles=ROLES, endpoints=ENDPOINTS, settings={"concurrency": 2}
+        ) as running,
+        customer(running),
+    ):
         running.simulation.scenario(_script(running))
         outcomes = uvloop.run(_run(running, wanted, crash_file, progress))
     return _figures(outcomes, time.monotonic() - began)
@@ -239,6 +247,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
         there = len(await asking.states(accepted)) == len(accepted)
         left = await connection.fetchval(
             "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM event_outbox)"
+            f" + ({UNSENT})"
         )
         if there and not left:
             return True

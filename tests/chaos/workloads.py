@@ -180,6 +180,20 @@ async def mixed(client: ClientSession, channel: str) -> None:
     await asyncio.sleep(1.0)
 
 
+async def gone(client: ClientSession, channel: str) -> None:
+    """A webhook endpoint that asks for no more events."""
+    del channel
+    await client.call("POST", "/v1/webhooks", {"url": f"{client.cluster.customer_url}/gone", "events": ["sent"]})
+    hooks = (await client.call("GET", "/v1/webhooks")).get("data", [])
+    for hook in hooks:
+        if hook["url"].endswith("/gone") and hook["enabled"]:
+            await client.call("POST", f"/v1/webhooks/{hook['id']}/test")
+    await asyncio.sleep(1.0)
+    for hook in hooks:
+        if hook["url"].endswith("/gone"):
+            await client.call("DELETE", f"/v1/webhooks/{hook['id']}")
+
+
 POINTS: Mapping[str, Workload] = {
     "accept.before_commit": http,
     "accept.committed": http,
@@ -234,6 +248,16 @@ POINTS: Mapping[str, Workload] = {
     "outbox.published": http,
     "outbox.acknowledged": http,
     "outbox.deleted": http,
+    "webhook.before_project": http,
+    "webhook.projected": http,
+    "webhook.before_claim": http,
+    "webhook.claimed": http,
+    "webhook.before_call": http,
+    "webhook.answered": http,
+    "webhook.before_record": http,
+    "webhook.recorded": http,
+    "webhook.before_disable": gone,
+    "webhook.disabled": gone,
     "health.received": http,
     "health.before_publish": mixed,
     "health.published": mixed,

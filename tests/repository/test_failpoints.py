@@ -48,6 +48,10 @@ STORE_WRITES = {
     "sandbox.finish_receipts",
     "sandbox.lease_due_receipts",
     "splitting.divide",
+    "webhook_deliveries.claim",
+    "webhook_deliveries.project",
+    "webhook_deliveries.settle",
+    "webhooks.disable_endpoints",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
@@ -63,6 +67,7 @@ WITHIN = {
     "partitions._create",
     "projects.create_project",
     "providers.reencrypt_credentials",
+    "webhooks.reencrypt_secrets",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",
@@ -106,6 +111,13 @@ CONFIGURATION = {
     "users.create_user",
     "users.set_name",
     "users.set_password",
+    "webhook_deliveries.add_test",
+    "webhook_deliveries.replay",
+    "webhook_deliveries.replay_range",
+    "webhooks.add_secret",
+    "webhooks.create_endpoint",
+    "webhooks.delete_endpoint",
+    "webhooks.update_endpoint",
 }
 WRITING = re.compile(r"\b(INSERT INTO|UPDATE \w+|DELETE FROM|CREATE TABLE)\b")
 METHOD_WRITES = {"publish", "commit", "send", "send_and_wait", "set"}
@@ -120,11 +132,12 @@ HARMLESS = {
     "self._stopping",
     "self._capacity",
     "self._nonempty",
+    "self._wake",
 }
 
 # Functions that change something and need no point of their own, with the reason.
 EXEMPT = {
-    "services/gateway/src/gateway/auth/mailer.py:mail": "an invitation that was not mailed is repeated by hand",
+    "libs/common/src/sluice/delivery/mailer.py:mail": "an invitation that was not mailed is repeated by hand",
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "services/event-worker/src/event_worker/service.py:on_events": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",

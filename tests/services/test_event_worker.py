@@ -6,7 +6,7 @@ import pytest
 
 from event_worker import service as event_worker
 from event_worker.service import DeadLetterError, EventService
-from event_worker.suppressions import SuppressionProjection
+from event_worker.webhooks.projection import WebhookProjection
 from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestRejected
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, an_id
@@ -14,8 +14,8 @@ from tests.services.fakes import FakeRecord
 
 
 @pytest.fixture
-def service(bus):
-    return EventService(bus, SuppressionProjection(None))
+def service(bus, store):
+    return EventService(bus, [WebhookProjection(store.event_worker, on_added=lambda: None)])
 
 
 def count(type_):

@@ -16,7 +16,6 @@ from gateway.asgi import create_asgi
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
@@ -30,6 +29,7 @@ from gateway.services import Accounts, ProviderAccess, Services
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.messages import DeliveryTask, RequestRejected
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model import ids
 from sluice.model.roles import Role
@@ -79,14 +79,15 @@ class Gateway:
         self.unsubscribe_links = UnsubscribeLinks(lambda: [bytes(32)], public_url="http://gateway")
         self.ingest = self._message_ingest(pool)
         self.cipher = CredentialCipher(lambda: [bytes(32)])
+        self.outgoing = LOOPBACK
         self.receipts = ReceiptEndpoint(
-            *(pool, config, self.cipher, self.outbox), public_url=None, links={}, outgoing=LOOPBACK
+            *(pool, config, self.cipher, self.outbox), public_url=None, links={}, outgoing=self.outgoing
         )
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         self.health = {}
-        self.providers = ProviderAccess(self.cipher, {}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
+        self.providers = ProviderAccess({}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
         self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
         self.services = services = Services(
             **{name: getattr(self, name) for name in Services.__dataclass_fields__} | {"pool": pool}

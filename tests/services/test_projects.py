@@ -6,8 +6,8 @@ import json
 import pytest
 from aiosmtpd.controller import Controller
 
-from gateway.auth.mailer import Mailer
 from gateway.kit.pagination import encode_cursor
+from sluice.delivery.mailer import Mailer
 from sluice.model.ids import encode_id
 from sluice.model.roles import Role
 from sluice.providers.adapters.smtp import SmtpCredentials

@@ -19,6 +19,7 @@ DOCUMENT = document("v1")
 PREFIXES = {
     **{"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"},
     **{"provider_id": "prv", "domain_id": "dom", "template_id": "tpl", "suppression_id": "sup"},
+    **{"webhook_id": "whk", "delivery_id": "whd"},
 }
 CHOICES = {"name": "provider-smtp"}  # of path parameters that name nothing of a project
 PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
@@ -44,8 +45,12 @@ OPERATIONS = [one for one in ALL_OPERATIONS if NEEDED[one.id]]
 
 
 def resolve(schema):
-    while "$ref" in schema:
-        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    while "$ref" in schema or "anyOf" in schema:  # any of: the body may be left out
+        schema = (
+            schema["anyOf"][0]
+            if "anyOf" in schema
+            else DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        )
     return schema
 
 
@@ -131,7 +136,11 @@ async def objects_of(gateway, owner):
     keys, members = "/v1/projects/shop/keys", "/v1/projects/shop/members"
     template = {"name": "x", "kind": "text", "text": "x"}
     suppression = {"channel": "email", "addresses": ["ada@example.com"]}
+    hook = {"url": "https://shop.example/hook", "events": ["sent"]}
+    webhook_id = (await gateway.ask("POST", "/v1/webhooks", json=hook)).json()["id"]
     return {
+        "webhook_id": webhook_id,
+        "delivery_id": (await gateway.ask("POST", f"/v1/webhooks/{webhook_id}/test")).json()["id"],
         "template_id": (await gateway.ask("POST", "/v1/templates", json=template)).json()["id"],
         "suppression_id": (await gateway.ask("POST", "/v1/suppressions", json=suppression)).json()["data"][0]["id"],
         "message_id": (await gateway.post()).json()["id"],

@@ -13,6 +13,8 @@ TABLES = (
     "deliveries",
     "attempts",
     "events",
+    "webhook_deliveries",
+    "webhook_attempts",
     "receipts",
     "event_outbox",
     "bus_disagreements",
@@ -30,6 +32,7 @@ TABLES = (
     "memberships",
     "sessions",
     "users",
+    "webhook_endpoints",
     "projects",
     "organizations",
 )

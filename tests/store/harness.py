@@ -51,10 +51,11 @@ class StoreHarness:
 
     def __init__(self, pool, roles):
         self.pool = pool
-        self.gateway, self.router, self.worker, self.operator = (
+        self.gateway, self.router, self.worker, self.event_worker, self.operator = (
             roles.gateway,
             roles.router,
             roles.worker,
+            roles.event_worker,
             roles.operator,
         )
 

@@ -13,11 +13,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from sluice.model.ids import min_id_at
 from sluice.model.message import Channel
 from sluice.model.roles import Role
 from sluice.model.state import EventType
 from sluice.model.suppression import SuppressionReason
 from sluice.model.template import TemplateKind
+from sluice.model.webhooks import WebhookStatus, WebhookType
 from sluice.store import (
     api_keys,
     audit,
@@ -31,7 +33,10 @@ from sluice.store import (
     receipts,
     suppressions,
     templates,
+    webhook_deliveries,
+    webhooks,
 )
+from sluice.store.cipher import CredentialCipher
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after, seconds
@@ -55,6 +60,8 @@ class Ours:
     domain_id: object
     template: object
     suppression: object
+    webhook: object
+    missed: object  # webhook delivery
 
     @property
     def scope(self):
@@ -111,6 +118,29 @@ async def a_template_update(db, ours):
     await templates.update_template(
         db, ours.template, name="new", sources={"text": "Hello"}, variables=[], now=after(1)
     )
+
+
+HOOK = webhooks.EndpointSettings(url="https://shop.example/hook", events=("sent",))
+CIPHER = CredentialCipher(lambda: [bytes(32)])
+
+
+async def a_webhook_secret(db, webhook):
+    return await webhooks.add_secret(db, CIPHER, webhook, bytes(24), older_expire_at=NOON)
+
+
+async def a_replay_of_a_range(db, ours):
+    """The number of deliveries."""
+    replayed = await webhook_deliveries.replay_range(
+        db,
+        ours.webhook.id,
+        [WebhookStatus.EXHAUSTED],
+        since=NOON - seconds(1),
+        until=NOON + seconds(1),
+        after=None,
+        limit=9,
+        now=NOON,
+    )
+    return replayed.number
 
 
 OPERATIONS = {
@@ -187,6 +217,25 @@ OPERATIONS = {
     ),
     "templates.lock_template": lambda db, ours: templates.lock_template(db, ours.id, ours.template.id),
     "templates.update_template": a_template_update,
+    "webhook_deliveries.add_test": lambda db, ours: webhook_deliveries.add_test(
+        db, ours.webhook, WebhookType.SENT, now=NOON
+    ),
+    "webhook_deliveries.find_delivery": lambda db, ours: webhook_deliveries.find_delivery(
+        db, ours.webhook.id, ours.missed
+    ),
+    "webhook_deliveries.list_deliveries": lambda db, ours: webhook_deliveries.list_deliveries(
+        db, ours.webhook.id, limit=9
+    ),
+    "webhook_deliveries.replay": lambda db, ours: webhook_deliveries.replay(db, ours.webhook.id, ours.missed, now=NOON),
+    "webhook_deliveries.replay_range": a_replay_of_a_range,
+    "webhooks.add_secret": lambda db, ours: a_webhook_secret(db, ours.webhook),
+    "webhooks.create_endpoint": lambda db, ours: webhooks.create_endpoint(db, ours.scope, HOOK, limit=9, now=NOON),
+    "webhooks.delete_endpoint": lambda db, ours: webhooks.delete_endpoint(db, ours.scope, ours.webhook.id),
+    "webhooks.find_endpoint": lambda db, ours: webhooks.find_endpoint(db, ours.scope, ours.webhook.id),
+    "webhooks.list_endpoints": lambda db, ours: webhooks.list_endpoints(db, ours.scope, limit=9),
+    "webhooks.update_endpoint": lambda db, ours: webhooks.update_endpoint(
+        db, ours.scope, ours.webhook.id, {"enabled": False}, now=NOON
+    ),
 }
 # What needs no project, or comes before it is known.
 ELSEWHERE = {
@@ -271,12 +320,24 @@ async def a_set_up(db, project_id):
     """Provider, domain, template and suppression of a project, by the fields of ``Ours``."""
     domain = await domains.create_domain(db, project_id, domain="shop.example", token="t", now=NOON)
     await a_suppression(db, project_id, "gone@example.com")
+    webhook, missed = await a_webhook_with_a_missed_delivery(db, project_id)
     return {
+        "webhook": webhook,
+        "missed": missed,
         "provider_id": await a_provider(db, project_id),
         "domain_id": domain.id,
         "template": await a_template(db, project_id, "hello"),
         "suppression": await db.fetchval("SELECT id FROM suppressions"),
     }
+
+
+async def a_webhook_with_a_missed_delivery(db, project_id):
+    webhook = await webhooks.create_endpoint(db, ProjectScope(project_id, False), HOOK, limit=9, now=NOON)
+    await a_webhook_secret(db, webhook)
+    await webhook_deliveries.add_test(db, webhook, WebhookType.SENT, now=NOON)
+    missed = min_id_at(NOON)
+    await db.execute("UPDATE webhook_deliveries SET id = $1, status = 'EXHAUSTED', due_at = NULL", missed)
+    return webhook, missed
 
 
 @pytest.fixture
@@ -332,7 +393,14 @@ SCOPED = {
     "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
         db, scope, "order-7", now=NOON
     ),
+    "webhooks.delete_endpoint": lambda db, scope, ours: webhooks.delete_endpoint(db, scope, ours.webhook.id),
+    "webhooks.find_endpoint": lambda db, scope, ours: webhooks.find_endpoint(db, scope, ours.webhook.id),
+    "webhooks.list_endpoints": lambda db, scope, ours: webhooks.list_endpoints(db, scope, limit=9),
+    "webhooks.update_endpoint": lambda db, scope, ours: webhooks.update_endpoint(
+        db, scope, ours.webhook.id, {"enabled": False}, now=NOON
+    ),
 }
+CREATES = {"webhooks.create_endpoint"}  # of a mode, and reads nothing of it
 
 
 def test_every_operation_with_a_mode_is_in_the_matrix():
@@ -342,7 +410,7 @@ def test_every_operation_with_a_mode_is_in_the_matrix():
         if any(one.annotation == "ProjectScope" for one in inspect.signature(_named(name)).parameters.values())
     }
 
-    assert with_scope == SCOPED.keys()
+    assert with_scope - CREATES == SCOPED.keys()
 
 
 @pytest.mark.parametrize("name", SCOPED)
@@ -354,6 +422,6 @@ async def test_live_messages_are_not_those_of_test_keys_or_of_others(store, ours
     project_id = ours.id if own else OTHER_PROJECT
 
     async with store.rows_of(project_id) as db:
-        assert await SCOPED[name](db, ProjectScope(project_id, sandbox), ours) is None
+        assert await SCOPED[name](db, ProjectScope(project_id, sandbox), ours) in NOTHING
 
     assert await everything(store) == before

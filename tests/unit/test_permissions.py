@@ -14,6 +14,7 @@ PROGRAMS = VIEWING | {
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),
     *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE),
     *(Permission.SUPPRESSIONS_READ, Permission.SUPPRESSIONS_WRITE),
+    *(Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE),
 }
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 

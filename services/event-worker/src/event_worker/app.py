@@ -1,18 +1,29 @@
-"""The wiring of the event-worker: FastStream consumes ``delivery.events``."""
+"""The wiring of the event-worker: FastStream consumes ``delivery.events``, and the webhook sender sends what is due."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from event_worker.projections import projections_of
 from event_worker.service import EventService
-from event_worker.suppressions import SuppressionProjection
+from event_worker.settings import EventWorkerSettings
+from event_worker.webhooks.disabling import EndpointDisabler
+from event_worker.webhooks.sender import WebhookSender
 from sluice.bootstrap import role
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
+from sluice.delivery.mailer import Mailer
 from sluice.runtime.http_server import ops_app
-from sluice.runtime.settings import Settings, load
+from sluice.runtime.settings import load
+from sluice.store.cipher import CredentialCipher
+from sluice.store.db import Pool
+from sluice.transports.http import open_http
 
 _FETCH_WAIT_MS = 500  # delays no message: consequences of events are not on the path of a delivery
 _FETCH_MIN_BYTES = 1 << 18
@@ -42,12 +53,25 @@ def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
     return subscriber
 
 
+@asynccontextmanager
+async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncIterator[WebhookSender]:
+    """The webhook sender of one process, until the block ends."""
+    cipher = CredentialCipher(settings.read_encryption_keys)
+    # The sender bounds the calls itself. Endpoints may share an origin, and one must not wait for another's connection.
+    http = open_http(outgoing=settings.outgoing(), connections_per_origin=0)
+    async with http as transport, Mailer(settings.mail_server, settings.mail_sender).running() as mailer:
+        disabler = EndpointDisabler(pool, mailer, failing_for=timedelta(seconds=settings.webhook_disable_after))
+        async with WebhookSender(pool, cipher, transport, disabler, settings).running() as sender:
+            yield sender
+
+
 async def main() -> None:
-    """Consume events until the shutdown."""
-    settings = load(Settings)
+    """Consume events and send webhooks until the shutdown."""
+    settings = load(EventWorkerSettings)
     async with role("event-worker", settings) as process:
-        projection = SuppressionProjection(await process.open_pool())
-        service = EventService(await process.open_publisher(), projection)
+        pool = await process.open_pool()
+        sender = await process.enter(open_webhooks(settings, pool))
+        service = EventService(await process.open_publisher(), projections_of(pool, sender))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,
@@ -55,4 +79,4 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(ops_app(process.readiness))
-        await process.run(consumer)
+        await process.run(consumer, sender.run(), sender.measure())

@@ -1,20 +1,21 @@
-"""Consumes events, counts them by type, and dead-letters unreadable records.
+"""Consumes events: applies the projections, counts events by type, and dead-letters unreadable records.
 
-What follows from events is added here, once each consequence has its own definition of a repeat: events arrive at least
-once, and (``delivery_id``, ``sequence``) identifies one (docs/decisions/0019).
+Events arrive at least once, and (``delivery_id``, ``sequence``) identifies one (docs/decisions/0019): everything here
+may be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import structlog
 
-from event_worker.suppressions import SuppressionProjection
+from event_worker.projections import Projection
+from event_worker.webhooks.projection import event_key
 from sluice.bus.dead_letters import RawRecord, publish_dead_letter
 from sluice.bus.messages import ProviderUnresponsive, RequestRejected
 from sluice.bus.publisher import Publisher
@@ -39,43 +40,52 @@ class DeadLetterError(Exception):
 class EventService:
     """Handles batches of records of ``delivery.events``."""
 
-    def __init__(self, publisher: Publisher, suppressions: SuppressionProjection) -> None:
+    def __init__(self, publisher: Publisher, projections: Sequence[Projection]) -> None:
         self._publisher = publisher
-        self._suppressions = suppressions
+        self._projections = projections
 
     async def on_events(self, records: Sequence[RawRecord]) -> None:
         """Handle a batch; a repeated batch publishes its dead letters again and counts its events again.
 
         Raises:
             DeadLetterError: Kafka did not acknowledge a dead letter; raised after a pause.
-            asyncpg's or the network's errors: PostgreSQL is away; raised after a pause.
+            Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; raised after a pause.
         """
-        events = [_event(record.value) for record in records]
+        events = [_read(record.value) for record in records]
+        await self._project([event for event in events if event is not None])
+        for record, event in zip(records, events, strict=True):
+            if event is None and not await publish_dead_letter(self._publisher, record, "no event", at=utc_now()):
+                await asyncio.sleep(_RETRY_DELAY)
+                raise DeadLetterError
+        for type_, number in Counter(_label(event) for event in events if event is not None).items():
+            metrics.series(metrics.EVENTS_CONSUMED, type_).inc(number)
+
+    async def _project(self, events: Sequence[Mapping[str, Any]]) -> None:
         try:
-            await self._suppressions.apply(event for event in events if event is not None)
+            for projection in self._projections:
+                await projection.apply(events)
         except UNAVAILABLE_ERRORS as error:
             log.warning("events_retrying", missing="postgres", error=type(error).__name__)
             await asyncio.sleep(_RETRY_DELAY)
             raise
-        types = [None if event is None else _label(event) for event in events]
-        for record, type_ in zip(records, types, strict=True):
-            if type_ is None and not await publish_dead_letter(self._publisher, record, "no event", at=utc_now()):
-                await asyncio.sleep(_RETRY_DELAY)
-                raise DeadLetterError
-        for type_, number in Counter(type_ for type_ in types if type_ is not None).items():
-            metrics.series(metrics.EVENTS_CONSUMED, type_).inc(number)
 
 
-def _event(value: bytes | None) -> dict[str, Any] | None:
+def _read(value: bytes | None) -> dict[str, Any] | None:
     """The fields of the event; None for a value that is no event."""
     try:
         event = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    if not (isinstance(event, dict) and isinstance(event.get("type"), str)):
+        return None
+    try:
+        event_key(event)
+    except ValueError:
+        return None
+    return event
 
 
-def _label(event: dict[str, Any]) -> str:
+def _label(event: Mapping[str, Any]) -> str:
     """The metric's label: the event's type, ``other`` for one of a newer version."""
     type_: str = event["type"]
     return type_ if type_ in _TYPES else "other"

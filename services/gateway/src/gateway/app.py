@@ -14,7 +14,6 @@ from gateway.asgi import create_asgi
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.domains.checker import DomainChecker
@@ -31,9 +30,10 @@ from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.health.view import HealthView
-from sluice.providers.sms_link import read_links
+from sluice.providers.sms_link import Links, read_links
 from sluice.routing.selection import Health
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
@@ -47,10 +47,11 @@ async def open_services(
     settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
+    cipher = CredentialCipher(settings.read_encryption_keys)
     providers = _provider_access(settings, health)
     domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
     outbox = OutboxPublisher(pool, publisher)
-    receipts = _receipt_endpoint(settings, pool, config, outbox, providers)
+    receipts = _receipt_endpoint(settings, pool, config, outbox, providers.links, cipher)
     templates = TemplateRenderer(pool, config)
     unsubscribe_links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
     ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
@@ -77,12 +78,13 @@ async def open_services(
             accounts=accounts,
             providers=providers,
             domains=domains,
+            cipher=cipher,
+            outgoing=settings.outgoing(),
         )
 
 
 def _provider_access(settings: GatewaySettings, health: Health) -> ProviderAccess:
     return ProviderAccess(
-        cipher=CredentialCipher(settings.read_encryption_keys),
         links=read_links(settings),
         health=health,
         tester=ProviderTester(TransportSettings(outgoing_allow=settings.outgoing_allow)),
@@ -91,15 +93,20 @@ def _provider_access(settings: GatewaySettings, health: Health) -> ProviderAcces
 
 
 def _receipt_endpoint(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, outbox: OutboxPublisher, providers: ProviderAccess
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    outbox: OutboxPublisher,
+    links: Links,
+    cipher: CredentialCipher,
 ) -> ReceiptEndpoint:
     return ReceiptEndpoint(
         pool,
         config,
-        providers.cipher,
+        cipher,
         outbox,
         public_url=settings.public_url,
-        links=providers.links,
+        links=links,
         outgoing=settings.outgoing(),
     )
 

@@ -104,6 +104,8 @@ TemplatesRead = Annotated[Principal, Security(authorize, scopes=[Permission.TEMP
 TemplatesWrite = Annotated[Principal, Security(authorize, scopes=[Permission.TEMPLATES_WRITE])]
 SuppressionsRead = Annotated[Principal, Security(authorize, scopes=[Permission.SUPPRESSIONS_READ])]
 SuppressionsWrite = Annotated[Principal, Security(authorize, scopes=[Permission.SUPPRESSIONS_WRITE])]
+WebhooksRead = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_READ])]
+WebhooksWrite = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_WRITE])]
 AuditRead = Annotated[Principal, Security(authorize, scopes=[Permission.AUDIT_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]

@@ -15,6 +15,7 @@ ApiError
 ├── DomainExists         409
 ├── DomainInUse          409
 ├── TemplateChanged      409
+├── WebhookDisabled      409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── QuotaExceeded        429  nothing was stored
@@ -135,6 +136,12 @@ class TemplateChanged(ApiError):
     """Another version of the template is the current one."""
 
     status, code = 409, "TEMPLATE_CHANGED"
+
+
+class WebhookDisabled(ApiError):
+    """Nothing is sent to a disabled endpoint."""
+
+    status, code = 409, "WEBHOOK_DISABLED"
 
 
 class PayloadTooLarge(ApiError):

@@ -9,7 +9,6 @@ from uuid import UUID
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LoginThrottle
-from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.domains.checker import DomainChecker
@@ -19,11 +18,13 @@ from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.messages import ProviderHealth
+from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.providers.sms_link import Links
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
+from sluice.transports.outgoing import OutgoingAddresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class ProviderAccess:
     ``public_url``: where providers send their receipts; None: they send none.
     """
 
-    cipher: CredentialCipher
     links: Links
     health: Mapping[UUID, ProviderHealth]
     tester: ProviderTester
@@ -67,3 +67,5 @@ class Services:
     accounts: Accounts
     providers: ProviderAccess
     domains: DomainChecker
+    cipher: CredentialCipher
+    outgoing: OutgoingAddresses

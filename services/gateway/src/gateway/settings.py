@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from sluice.delivery.mailer import MailSettings
 from sluice.delivery.retry_policy import RetryPolicy
-from sluice.model.address import parse_address
-from sluice.providers.adapters.smtp import SmtpCredentials
 from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.settings import DispatchSettings, EncryptionSettings
 from sluice.transports.settings import OutgoingSettings
 
 
-class GatewaySettings(RetryPolicy, OutgoingSettings, SmsLinkSettings, EncryptionSettings, DispatchSettings):
+class GatewaySettings(
+    RetryPolicy, OutgoingSettings, SmsLinkSettings, MailSettings, EncryptionSettings, DispatchSettings
+):
     """Settings of the gateway."""
 
     ops_port: int = Field(
@@ -40,12 +41,6 @@ class GatewaySettings(RetryPolicy, OutgoingSettings, SmsLinkSettings, Encryption
     dns_servers: tuple[str, ...] = Field(
         (), description="DNS servers for the check of domains, `address` or `address:port`; by default the system's"
     )
-    mail_server: SmtpCredentials | None = Field(
-        None,
-        description="SMTP server for invitations and password resets, with the fields of the credentials of "
-        "`provider-smtp`; without one the links are shown instead",
-    )
-    mail_sender: str | None = Field(None, description="sender of invitations and password resets")
     kafka_plain_api_keys: bool = Field(
         True, description="accept records on send.requests that contain the API key; without it they have to be signed"
     )
@@ -64,10 +59,3 @@ class GatewaySettings(RetryPolicy, OutgoingSettings, SmsLinkSettings, Encryption
         21_474_836_480, ge=0, description="bytes of stored attachments of a project; 0: any number"
     )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")
-
-    @field_validator("mail_sender")
-    @classmethod
-    def _is_address(cls, sender: str | None) -> str | None:
-        if sender is not None:
-            parse_address(sender)
-        return sender

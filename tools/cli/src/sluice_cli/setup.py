@@ -105,13 +105,15 @@ def _encryption_keys() -> list[bytes]:
 
 async def _reencrypt(connection: Any) -> int:
     """Encrypt with the current key what is not; returns how many credentials still have another key."""
-    from sluice.store import providers
+    from sluice.store import providers, webhooks
     from sluice.store.cipher import CredentialCipher
 
     cipher = CredentialCipher(_encryption_keys)
     replaced, _ = await providers.reencrypt_credentials(connection, cipher)
     print(f"credentials encrypted again: {replaced}")
-    return await providers.count_stale_credentials(connection, cipher)
+    print(f"webhook secrets encrypted again: {await webhooks.reencrypt_secrets(connection, cipher)}")
+    stale = await providers.count_stale_credentials(connection, cipher)
+    return stale + await webhooks.count_stale_secrets(connection, cipher)
 
 
 def run_migrate(_: argparse.Namespace) -> int:

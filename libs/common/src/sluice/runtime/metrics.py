@@ -46,6 +46,14 @@ EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event
 SUPPRESSIONS_ADDED = Counter(
     "sluice_suppressions_added_total", "Addresses suppressed because of an event, by channel", ["channel"]
 )
+WEBHOOK_ATTEMPTS = Counter("sluice_webhook_attempts_total", "Requests to webhook endpoints, by result", ["result"])
+WEBHOOK_REQUEST_DURATION = Histogram(
+    "sluice_webhook_request_duration_seconds", "Duration of requests to webhook endpoints", buckets=_CALL_BUCKETS
+)
+WEBHOOK_OLDEST_DUE_AGE = Gauge(
+    "sluice_webhook_oldest_due_age_seconds", "Time for which the oldest due webhook waits to be sent"
+)
+WEBHOOKS_DISABLED = Counter("sluice_webhooks_disabled_total", "Endpoints that Sluice disabled, by reason", ["reason"])
 DEAD_LETTERED_RECORDS = Counter(
     "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]
 )

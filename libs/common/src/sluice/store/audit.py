@@ -15,11 +15,12 @@ from sluice.store.db import Db
 
 
 class ActorKind(StrEnum):
-    """Who acts: a person, a program with an API key, or the operator at the command line."""
+    """Who acts: a person, a program with an API key, the operator at the command line, or Sluice itself."""
 
     USER = "user"
     KEY = "key"
     OPERATOR = "operator"
+    SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Actor:
 
 
 OPERATOR = Actor(ActorKind.OPERATOR)
+SYSTEM = Actor(ActorKind.SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)

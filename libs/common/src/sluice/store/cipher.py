@@ -1,4 +1,4 @@
-"""Encryption of provider credentials: AES-256-GCM, bound to project, provider and version."""
+"""Encryption of secrets that are needed again: AES-256-GCM, bound to their row and version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KeySource = Callable[[], Sequence[bytes]]
 
 
 class CredentialCipher:
-    """Encrypts provider credentials with the first of its keys, and decrypts them with whichever key encrypted them.
+    """Encrypts credentials with the first of its keys, and decrypts them with whichever key encrypted them.
 
     An encrypted value is format, key id, nonce and ciphertext. One is written per change of a provider, so random
     nonces stay far below GCM's limit of 2^32 for one key. The field, project, provider and version of the credentials
@@ -53,10 +53,7 @@ class CredentialCipher:
         Raises:
             SluiceError: the keys cannot be read.
         """
-        self._read_keys()
-        nonce = os.urandom(_NONCE)
-        body = self._ciphers[self._current].encrypt(nonce, plaintext, _bound_to(project_id, provider_id, version))
-        return _FORMAT + self._current + nonce + body
+        return self.seal(plaintext, _bound_to(project_id, provider_id, version))
 
     def decrypt(self, ciphertext: bytes, *, project_id: UUID, provider_id: UUID, version: int) -> bytes:
         """Decrypt the result of :meth:`encrypt` for the same project, provider and version.
@@ -64,18 +61,33 @@ class CredentialCipher:
         Raises:
             SluiceError: its key is not configured, it was encrypted for another row or version, or it was changed.
         """
+        bound = _bound_to(project_id, provider_id, version)
+        return self.unseal(ciphertext, bound, noun=f"the credentials of provider {provider_id}")
+
+    def seal(self, plaintext: bytes, bound: bytes) -> bytes:
+        """Encrypt ``plaintext``; ``bound`` identifies field, row and version, and is authenticated with it.
+
+        Raises:
+            SluiceError: the keys cannot be read.
+        """
+        self._read_keys()
+        nonce = os.urandom(_NONCE)
+        return _FORMAT + self._current + nonce + self._ciphers[self._current].encrypt(nonce, plaintext, bound)
+
+    def unseal(self, ciphertext: bytes, bound: bytes, *, noun: str) -> bytes:
+        """Decrypt the result of :meth:`seal` for the same ``bound``; ``noun``: the subject of an error's text.
+
+        Raises:
+            SluiceError: its key is not configured, it was encrypted for another row or version, or it was changed.
+        """
         cipher = self._cipher_of(ciphertext)
         if cipher is None:
-            raise SluiceError(
-                f"the credentials of provider {provider_id} were encrypted with a key that is not configured"
-            )
+            raise SluiceError(f"{noun} were encrypted with a key that is not configured")
         nonce, body = ciphertext[_HEAD : _HEAD + _NONCE], ciphertext[_HEAD + _NONCE :]
         try:
-            return cipher.decrypt(nonce, body, _bound_to(project_id, provider_id, version))
+            return cipher.decrypt(nonce, body, bound)
         except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
-            raise SluiceError(
-                f"the credentials of provider {provider_id} cannot be decrypted: they were changed"
-            ) from None
+            raise SluiceError(f"{noun} cannot be decrypted: they were changed") from None
 
     def is_current(self, ciphertext: bytes) -> bool:
         """Whether the value was encrypted with the key that encrypts now."""

@@ -46,7 +46,7 @@ TABLES = (
             GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, has_suppressions), UPDATE (has_suppressions)",
+            EVENT_WORKER: "SELECT (id, slug, has_suppressions), UPDATE (has_suppressions)",  # slug: for notices
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
         },
         project="id",
@@ -73,13 +73,21 @@ TABLES = (
         read_whole_by=_GATEWAY,  # before it knows the project
     ),
     # The router has no privilege on contents: retention erases them through a function.
-    Table("messages", {GATEWAY: "SELECT, INSERT", WORKER: "SELECT", OPERATOR: "SELECT"}),
+    Table(
+        "messages",
+        {
+            GATEWAY: "SELECT, INSERT",
+            WORKER: "SELECT",
+            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key)",
+            OPERATOR: "SELECT",
+        },
+    ),
     Table(
         "deliveries",
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
             **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
-            EVENT_WORKER: "SELECT (id, project_id, channel, sandbox)",
+            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient)",
             OPERATOR: "SELECT",
         },
     ),
@@ -97,7 +105,8 @@ TABLES = (
         "events",
         {
             **_INSERTS,
-            EVENT_WORKER: "SELECT (delivery_id, sequence, project_id, type, reason, detail, provider_id, recipient)",
+            EVENT_WORKER: "SELECT (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,"
+            " reason, detail, recipient)",
             OPERATOR: "SELECT",
         },
     ),
@@ -169,11 +178,22 @@ TABLES = (
     ),
     Table(
         "users",
-        {GATEWAY: "SELECT, INSERT, UPDATE (password_hash, name)", OPERATOR: "SELECT, INSERT"},
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (password_hash, name)",
+            EVENT_WORKER: "SELECT (id, email)",  # for notices
+            OPERATOR: "SELECT, INSERT",
+        },
         project=None,
     ),
     Table("sessions", {GATEWAY: "SELECT, INSERT, UPDATE (last_used_at), DELETE"}, project=None),
-    Table("memberships", {GATEWAY: "SELECT, INSERT, UPDATE (role), DELETE", OPERATOR: "SELECT, INSERT"}),
+    Table(
+        "memberships",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (role), DELETE",
+            EVENT_WORKER: "SELECT (project_id, user_id, role)",  # for notices
+            OPERATOR: "SELECT, INSERT",
+        },
+    ),
     Table(
         "invitations",
         {
@@ -188,7 +208,7 @@ TABLES = (
     Table("domains", {GATEWAY: "SELECT, INSERT, UPDATE (statuses, checked_at), DELETE"}),
     Table(
         "audit_log",
-        {GATEWAY: "SELECT, INSERT", OPERATOR: "SELECT, INSERT"},
+        {GATEWAY: "SELECT, INSERT", EVENT_WORKER: "INSERT", OPERATOR: "SELECT, INSERT"},
         has_rows_without_project=True,
     ),
     Table("templates", {GATEWAY: "SELECT, INSERT, UPDATE (name, version, updated_at, deleted_at)"}),
@@ -201,6 +221,31 @@ TABLES = (
             EVENT_WORKER: "SELECT (project_id, channel, address), INSERT",
         },
     ),
+    Table(
+        "webhook_endpoints",
+        {
+            GATEWAY: "SELECT, INSERT, DELETE, UPDATE (url, description, events, channels, tags, enabled,"
+            " disabled_reason, failing_since, updated_at)",
+            EVENT_WORKER: "SELECT, UPDATE (enabled, disabled_reason, failing_since, updated_at)",
+        },
+    ),
+    # The gateway shows a secret once, when it makes it, and cannot read it later.
+    Table(
+        "webhook_secrets",
+        {
+            GATEWAY: "SELECT (endpoint_id, project_id, version), INSERT, UPDATE (expires_at), DELETE",
+            EVENT_WORKER: "SELECT",
+            OPERATOR: "SELECT, UPDATE (encrypted_secret)",
+        },
+    ),
+    Table(
+        "webhook_deliveries",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (status, due_at, retry_step, finished_at)",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (status, due_at, in_flight, attempt_count, retry_step, finished_at)",
+        },
+    ),
+    Table("webhook_attempts", {GATEWAY: "SELECT", EVENT_WORKER: "INSERT"}),
 )
 
 FUNCTIONS: Mapping[str, tuple[Login, ...]] = {

@@ -7,8 +7,10 @@ from datetime import datetime
 from ipaddress import ip_address
 from uuid import UUID
 
+import structlog
+
 from gateway.auth.passwords import MAX_LENGTH, MIN_LENGTH, needs_rehash
-from gateway.errors import Forbidden, NotFound, Unauthorized, ValidationFailed
+from gateway.errors import ApiError, Forbidden, NotFound, Unauthorized, ValidationFailed
 from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
@@ -21,6 +23,8 @@ from sluice.store.db import Connection
 from sluice.store.login_links import Purpose
 from sluice.store.sessions import Session, SessionRow
 from sluice.store.users import User, email_key
+
+log = structlog.get_logger()
 
 _REFUSED = "E-mail address or password is wrong."
 _USED_UP = "The link is not valid: it was used, it is too old, or a newer one was made."
@@ -213,7 +217,14 @@ async def request_password_reset(services: Services, email: str, client: Client)
     """
     # A counter of its own: requests by others must not keep the user from logging in.
     await services.accounts.throttle.attempt(f"reset {_account_key(email)}", client.address)
-    services.accounts.mailer.start(_mail_password_reset(services, email))  # the answer is as quick for unknown users
+    services.accounts.mailer.start(_try_password_reset(services, email))  # the answer is as quick for unknown users
+
+
+async def _try_password_reset(services: Services, email: str) -> None:
+    try:
+        await _mail_password_reset(services, email)
+    except ApiError as error:  # PostgreSQL does not answer
+        log.error("system_mail_not_sent", outcome=error.code, detail=str(error))
 
 
 async def _mail_password_reset(services: Services, email: str) -> None:

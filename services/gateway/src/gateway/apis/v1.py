@@ -19,9 +19,10 @@ from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
+from gateway.webhooks import v1 as webhooks
 
 _ROUTERS = (
-    *(messages.router, templates.router, suppressions.router),
+    *(messages.router, templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
     *(providers.router, packages.router, domains.router),
 )

@@ -24,7 +24,10 @@ _PREFIXES = {ActorKind.USER: "usr", ActorKind.KEY: "key"}
 
 
 class ActorResponse(BaseModel):
-    """Who made a change. ``name``: the user's address or the key's name; null for the command line (`operator`)."""
+    """Who made a change.
+
+    ``name``: the user's address or the key's name; null for the command line (`operator`) and Sluice (`system`).
+    """
 
     kind: ActorKind
     id: str | None

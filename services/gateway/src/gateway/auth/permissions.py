@@ -25,6 +25,8 @@ class Permission(StrEnum):
     TEMPLATES_WRITE = "templates:write"
     SUPPRESSIONS_READ = "suppressions:read"
     SUPPRESSIONS_WRITE = "suppressions:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -44,6 +46,8 @@ _DEVELOPER = _VIEWER | {
     Permission.TEMPLATES_WRITE,
     Permission.SUPPRESSIONS_READ,
     Permission.SUPPRESSIONS_WRITE,
+    Permission.WEBHOOKS_READ,
+    Permission.WEBHOOKS_WRITE,
 }
 
 ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {

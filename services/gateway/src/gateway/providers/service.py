@@ -8,8 +8,9 @@ from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import Forbidden, NotFound, ValidationFailed, VersionConflict
+from gateway.kit.addresses import check_hosts
 from gateway.kit.transactions import transaction
-from gateway.providers.credentials import is_same, open_credentials, read_credentials
+from gateway.providers.credentials import hosts_of, is_same, open_credentials, read_credentials
 from gateway.providers.tester import CallResult
 from gateway.providers.v1_schemas import CreateProviderRequest, TestMessageRequest, UpdateProviderRequest
 from gateway.services import Services
@@ -72,7 +73,7 @@ async def create(
     channel = _channel_of(package, request.channel)
     provider_id = ids.uuid7()
     await _check_credentials(services, principal, request, request.credentials, package, channel, provider_id)
-    encrypted = services.providers.cipher.encrypt_credentials(
+    encrypted = services.cipher.encrypt_credentials(
         request.credentials, project_id=principal.project_id, provider_id=provider_id
     )
     async with transaction(services.pool, principal.project_id) as db:
@@ -132,7 +133,7 @@ def _changes(services: Services, row: ProviderRow, request: UpdateProviderReques
     if request.settings is not None:
         wanted["settings"] = request.settings.model_dump(exclude_none=True)
     changes = {name: value for name, value in wanted.items() if value is not None and value != getattr(row, name)}
-    if request.credentials is not None and not is_same(row, services.providers.cipher, request.credentials):
+    if request.credentials is not None and not is_same(row, services.cipher, request.credentials):
         changes["credentials"] = request.credentials
     return changes
 
@@ -141,7 +142,7 @@ def _new_fields(services: Services, row: ProviderRow, changes: Mapping[str, Any]
     """The changes as the store takes them: credentials encrypted for their next version."""
     fields = dict(changes)
     if "credentials" in fields:
-        fields["encrypted_credentials"] = services.providers.cipher.encrypt_credentials(
+        fields["encrypted_credentials"] = services.cipher.encrypt_credentials(
             fields.pop("credentials"),
             project_id=row.project_id,
             provider_id=row.id,
@@ -214,7 +215,7 @@ async def test(
         Unavailable: PostgreSQL does not answer.
     """
     row = (await find(services, principal, provider_id)).row
-    credentials = open_credentials(row, services.providers.cipher)
+    credentials = open_credentials(row, services.cipher)
     if credentials is None:
         metrics.series(metrics.UNREADABLE_CREDENTIALS, row.package).inc()
         raise ValidationFailed(_UNREADABLE, field="credentials")
@@ -255,7 +256,7 @@ async def _check_credentials(
             was not accepted.
     """
     credentials = read_credentials(package, document)
-    await services.providers.tester.check_addresses(credentials)
+    await check_hosts(services.outgoing, {f"credentials.{name}": host for name, host in hosts_of(credentials)})
     if request.verify is None:
         return
     account = Account(provider_id, 0, package, credentials)

@@ -12,17 +12,15 @@ from pydantic import ValidationError
 
 from gateway.errors import TooManyRequests, Unavailable, ValidationFailed
 from gateway.messages.v1_schemas import to_command
-from gateway.providers.credentials import hosts_of
 from gateway.providers.v1_schemas import TestMessageRequest
 from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
 from sluice.model.message import Channel, content_adapter
 from sluice.model.outcome import Accepted, Divided, Outcome
 from sluice.providers.account import Account
-from sluice.providers.contract import Credentials, OutboundMessage, TransportKind
+from sluice.providers.contract import OutboundMessage, TransportKind
 from sluice.runtime.clock import utc_now
 from sluice.transports.opening import open_transports
-from sluice.transports.outgoing import ForbiddenAddressError
 from sluice.transports.provider_call import Transports
 from sluice.transports.settings import TransportSettings
 
@@ -49,7 +47,6 @@ class ProviderTester:
 
     def __init__(self, limits: TransportSettings) -> None:
         self._limits = limits
-        self._outgoing = limits.outgoing()
         self._transports: Transports | None = None
         self._running = 0
 
@@ -59,18 +56,6 @@ class ProviderTester:
         async with open_transports(limits=self._limits) as transports:
             self._transports = transports
             yield self
-
-    async def check_addresses(self, credentials: Credentials) -> None:
-        """Refuse credentials with the address of a host that may not be dialled.
-
-        Raises:
-            ValidationFailed: an address is not permitted; the field is named.
-        """
-        for field, host in hosts_of(credentials):
-            try:
-                await self._outgoing.check_host(host)
-            except ForbiddenAddressError as error:
-                raise ValidationFailed(f"credentials.{field}: {error}", field=f"credentials.{field}") from None
 
     async def call(
         self, account: Account, channel: Channel, request: TestMessageRequest, *, default_sender: str | None

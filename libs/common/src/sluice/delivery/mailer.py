@@ -1,4 +1,4 @@
-"""The installation's own mail: invitations and password resets, through the SMTP server of its settings."""
+"""The installation's own mail, such as invitations and notices, through the SMTP server of its settings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import structlog
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.errors import ApiError
 from sluice.model import ids
+from sluice.model.address import parse_address
 from sluice.model.ids import uuid7
 from sluice.model.message import Email
 from sluice.model.outcome import Accepted
@@ -30,6 +32,26 @@ _MAX_TASKS = 100  # mails at once
 
 # The operator names the server in the settings; it may be in the operator's own network.
 _ANY_ADDRESS = TransportSettings(outgoing_allow="0.0.0.0/0,::/0")
+
+
+class MailSettings(BaseSettings):
+    """For the roles that send the installation's own mail."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", frozen=True, extra="ignore")
+
+    mail_server: SmtpCredentials | None = Field(
+        None,
+        description="SMTP server for invitations, password resets and notices, with the fields of the credentials of "
+        "`provider-smtp`; without one the links are shown instead",
+    )
+    mail_sender: str | None = Field(None, description="sender of invitations, password resets and notices")
+
+    @field_validator("mail_sender")
+    @classmethod
+    def _is_address(cls, sender: str | None) -> str | None:
+        if sender is not None:
+            parse_address(sender)
+        return sender
 
 
 class Mailer:
@@ -90,7 +112,5 @@ class Mailer:
 async def _logged(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except ApiError as error:
-        log.error("system_mail_not_sent", outcome=error.code, detail=str(error))
     except Exception:
         log.exception("system_mail_not_sent")
