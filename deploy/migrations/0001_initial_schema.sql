@@ -1,6 +1,6 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
--- The tables that grow (messages, deliveries, attempts, events, receipts, receipt_ids) are partitioned by id range, and an id begins
+-- The tables that grow (messages, message_terms, deliveries, attempts, events, receipts, receipt_ids) are partitioned by id range, and an id begins
 -- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
 -- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
 -- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
@@ -93,7 +93,17 @@ CREATE TABLE messages (
     expires_at         timestamptz NOT NULL,
     created_at         timestamptz NOT NULL
 ) PARTITION BY RANGE (id);
-CREATE INDEX messages_project_idx ON messages (project_id, id);
+-- The newest messages, of all channels and of one: a project may have few of a kind among millions of another.
+CREATE INDEX messages_project_idx ON messages (project_id, sandbox, id);
+CREATE INDEX messages_channel_idx ON messages (project_id, sandbox, channel, id);
+
+-- What messages are found by: senders, recipients, tags, bulk jobs. The term is a hash: see sluice.model.terms.
+CREATE TABLE message_terms (
+    project_id uuid NOT NULL,
+    term       bigint NOT NULL,
+    message_id uuid NOT NULL,
+    PRIMARY KEY (project_id, term, message_id)
+) PARTITION BY RANGE (message_id);
 
 CREATE TABLE deliveries (
     id                    uuid NOT NULL PRIMARY KEY,
@@ -123,6 +133,9 @@ CREATE INDEX deliveries_enqueued_idx ON deliveries (enqueued_at) WHERE due_at IS
 -- The backlog, by whose turn it is. A delivery that is enqueued at once is never in it.
 CREATE INDEX deliveries_backlog_idx ON deliveries (channel, (delivery_class <> 'urgent'), project_id, due_at)
  WHERE due_at IS NOT NULL AND enqueued_at IS NULL AND NOT in_flight;
+-- Deliveries that ended badly or have not ended: few among many. Those in the other two states are found among the newest.
+CREATE INDEX deliveries_state_idx ON deliveries (project_id, sandbox, state, message_id)
+ WHERE state NOT IN ('SENT', 'DELIVERED');
 
 CREATE TABLE attempts (
     delivery_id         uuid NOT NULL,
@@ -433,6 +446,7 @@ BEGIN
     DELETE FROM events WHERE delivery_id = ANY(gone);
     DELETE FROM receipts WHERE delivery_id = ANY(gone);
     DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
+    DELETE FROM message_terms WHERE message_id = ANY(settled);
     DELETE FROM messages WHERE id = ANY(settled);
     RETURN coalesce(cardinality(gone), 0);
 END

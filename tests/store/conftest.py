@@ -10,6 +10,7 @@ from tests.store.harness import StoreHarness, open_role_pools
 
 TABLES = (
     "messages",
+    "message_terms",
     "deliveries",
     "attempts",
     "events",

@@ -49,6 +49,7 @@ class NewMessage(NamedTuple):
     fingerprint: bytes = b""  # SHA-256 of the canonical body, only with a key
     attachments: tuple[tuple[str, bytes], ...] = ()  # (sha256, content)
     backlogged: bool = False  # waits in PostgreSQL for capacity in the dispatch queue
+    terms: tuple[int, ...] = ()  # what it is found by: see sluice.model.terms
 
 
 _SPARSE = frozenset(NewMessage._field_defaults) - {"fingerprint"} | {"sender"}
@@ -134,7 +135,8 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
     """
     deliveries = [(message.id, delivery) for message in contenders for delivery in message.deliveries]
     fields = columns(contenders, sparse=_SPARSE)
-    del fields["deliveries"], fields["attachments"]
+    terms = [(message.id, term) for message in contenders for term in message.terms]
+    del fields["deliveries"], fields["attachments"], fields["terms"]
     # unnest flattens an array of arrays; tags contain no control characters.
     fields["tags"] = [_TAG_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
@@ -187,6 +189,11 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM new_deliveries
+        ), new_terms AS (
+            INSERT INTO message_terms (project_id, term, message_id)
+            SELECT f.project_id, t.term, t.message_id
+              FROM unnest($23::uuid[], $24::bigint[]) AS t (message_id, term)
+              JOIN fresh f ON f.id = t.message_id
         )
         SELECT project_id, sandbox, key, message_id, fingerprint FROM claimed
         """,
@@ -196,6 +203,8 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [delivery.recipient for _, delivery in deliveries],
         IDEMPOTENCY_TTL,
         project_array(message.project_id for message in contenders),
+        [message_id for message_id, _ in terms],
+        [term for _, term in terms],
     )
     return {(row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 

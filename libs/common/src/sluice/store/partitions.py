@@ -13,11 +13,11 @@ from sluice.store.db import Db
 
 log = structlog.get_logger()
 
-TABLES = ("messages", "deliveries", "attempts", "events", "receipts", "receipt_ids")
+TABLES = ("messages", "message_terms", "deliveries", "attempts", "events", "receipts", "receipt_ids")
 WEEKS_AHEAD = 2
 
 # An updated row needs free space on its page; otherwise each update moves the row and adds to every index.
-_FILLFACTOR = {"messages": 100, "deliveries": 70, "attempts": 70, "events": 100, "receipts": 100, "receipt_ids": 100}
+_FILLFACTOR = dict.fromkeys(TABLES, 100) | {"deliveries": 70, "attempts": 70}
 
 
 async def ensure(db: Db, now: datetime) -> list[str]:

@@ -70,6 +70,7 @@ TABLES = (
     ),
     # The router has no privilege on contents: retention erases them through a function.
     Table("messages", {GATEWAY: "SELECT, INSERT", WORKER: "SELECT", OPERATOR: "SELECT"}),
+    Table("message_terms", {GATEWAY: "SELECT, INSERT"}),
     Table(
         "deliveries",
         {

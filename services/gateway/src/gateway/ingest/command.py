@@ -12,6 +12,7 @@ import orjson
 
 from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
 from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
+from sluice.model.terms import terms_of
 from sluice.store.ingest import NewDelivery, NewMessage
 
 DEFAULT_LIFETIME = {
@@ -39,6 +40,7 @@ class SendCommand(NamedTuple):
     idempotency_key: str | None
     fingerprint: bytes  # see fingerprint(); empty without an idempotency key
     submitted_at: datetime | None = None  # when the caller let go of the request, if that is not now
+    bulk_id: str | None = None  # the public id of the bulk job that it belongs to
 
 
 _LISTS = ("to", "cc", "bcc")
@@ -92,4 +94,18 @@ def to_new_message(
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
         attachments=command.attachments,
+        terms=terms_of(
+            sender=sender,
+            recipients=_addressees(command),
+            tags=command.tags,
+            bulk=command.bulk_id,
+            sandbox=sandbox,
+        ),
     )
+
+
+def _addressees(command: SendCommand) -> list[str]:
+    """Every recipient, of an e-mail those in its header and in bcc."""
+    if command.channel is not Channel.EMAIL:
+        return list(command.recipients)
+    return [address for name in _LISTS for address in command.content[name]]
