@@ -16,6 +16,7 @@ from sluice.store.projects import ProjectScope
 from tests.examples import OTHER_PROJECT, PROJECT, a_message, an_email
 
 LIVE = ProjectScope(PROJECT, False)
+EVERYTHING = Filters()
 
 
 def a_new_message(number=0, *, now=None, **fields):
@@ -29,14 +30,14 @@ def a_new_message(number=0, *, now=None, **fields):
     )
 
 
-async def page(store, filters=Filters(), *, limit=100, position=None, scope=LIVE, now=None):
+async def page(store, filters=EVERYTHING, *, limit=100, position=None, scope=LIVE, now=None):
     async with store.rows_of(scope.project_id) as db:
         return await message_list.list_messages(
             db, scope, filters, limit=limit, position=position, now=now or utc_now()
         )
 
 
-async def walk(store, filters=Filters(), *, limit, scope=LIVE):
+async def walk(store, filters=EVERYTHING, *, limit, scope=LIVE):
     found, position = [], None
     while True:
         shown, position = await page(store, filters, limit=limit, position=position, scope=scope)

@@ -14,7 +14,8 @@ import pytest
 
 from sluice.model.roles import Role
 from sluice.model.state import EventType
-from sluice.store import api_keys, audit, cancellation, ingest, memberships, messages, projects, receipts
+from sluice.store import api_keys, audit, cancellation, ingest, memberships, message_list, messages, projects, receipts
+from sluice.store.message_list import Filters
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, seconds
@@ -53,6 +54,12 @@ async def a_receipt(db, ours):
     return (await receipts.apply(db, [receipt], now=NOON, outbox_retry_after=seconds(10))).events
 
 
+async def a_list(db, scope):
+    """The messages of the first page; None for none."""
+    page = await message_list.list_messages(db, scope, Filters(), limit=9, position=None, now=NOON)
+    return page.messages or None
+
+
 OPERATIONS = {
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
@@ -84,6 +91,7 @@ OPERATIONS = {
     "memberships.revoke_invitation": lambda db, ours: memberships.revoke_invitation(db, ours.id, ours.invitation),
     "memberships.set_role": lambda db, ours: memberships.set_role(db, ours.id, ours.user_id, Role.VIEWER),
     "memberships.take_invitation": lambda db, ours: memberships.take_invitation(db, ours.token, now=NOON),
+    "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
@@ -213,6 +221,7 @@ async def test_the_same_statement_in_the_transaction_of_its_project_finds_or_cha
 
 
 SCOPED = {
+    "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
     "cancellation.cancel": lambda db, scope, ours: cancellation.cancel(
         db, scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)

@@ -484,8 +484,8 @@ class EventResponse(_Response):
     created_at: Timestamp
 
 
-class MessageResponse(_Response):
-    """A message with its history."""
+class MessageSummary(_Response):
+    """A message without its history."""
 
     id: str
     project_id: str
@@ -500,4 +500,9 @@ class MessageResponse(_Response):
     provider: ProviderReference | None
     attempts: int
     created_at: Timestamp
+
+
+class MessageResponse(MessageSummary):
+    """A message with its history."""
+
     events: list[EventResponse]
