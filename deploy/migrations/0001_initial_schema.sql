@@ -1,9 +1,10 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
--- The tables that grow (messages, message_terms, deliveries, attempts, events, receipts, receipt_ids) are partitioned by id range, and an id begins
--- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
--- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
--- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
+-- The tables that grow (messages, message_terms, deliveries, attempts, events, receipts, receipt_ids, bulk_jobs,
+-- bulk_chunks) are partitioned by id range, and an id begins with its time: a week is one partition of each, and
+-- retention is a DROP. Attempts, events, receipts and their ids lie by the id of their delivery, and a delivery's id is
+-- made in the millisecond of its message's, so that everything about one message falls into the same week. These tables
+-- carry no foreign keys: each would cost a look-up per row.
 --
 -- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
 -- sluice.store.tables: every `sluice migrate` applies them.
@@ -473,6 +474,11 @@ BEGIN
     IF erased < at_most THEN
         UPDATE receipts SET payload = ''
          WHERE project_id = project AND delivery_id >= from_id AND delivery_id < before AND payload <> '';
+        UPDATE bulk_chunks SET rows = '', recipients = NULL
+         WHERE project_id = project AND job_id >= from_id AND job_id < before AND message_ids IS NOT NULL
+           AND (rows <> '' OR recipients IS NOT NULL);
+        UPDATE bulk_jobs SET message = '{}'
+         WHERE project_id = project AND id >= from_id AND id < before AND finished_at IS NOT NULL AND message <> '{}';
     END IF;
     RETURN erased;
 END
@@ -496,3 +502,37 @@ RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, 
     SELECT project_id FROM invitations WHERE token_hash = hash
 $$;
 REVOKE ALL ON FUNCTION project_of_invitation FROM PUBLIC;
+
+-- Bulk jobs: one message for many recipients. An upload is stored in chunks, and each chunk becomes messages in one
+-- transaction, which also writes what became of its rows.
+
+CREATE TABLE bulk_jobs (
+    id          uuid NOT NULL PRIMARY KEY,
+    project_id  uuid NOT NULL,
+    sandbox     boolean NOT NULL,
+    status      text NOT NULL,         -- a value of sluice.store.bulk_jobs.JobStatus
+    message     text NOT NULL,         -- JSON: the fields that all messages have
+    recipients  integer NOT NULL,      -- rows of the upload
+    accepted    integer NOT NULL DEFAULT 0,
+    rejected    integer NOT NULL DEFAULT 0,
+    created_by  uuid,                  -- the key or user
+    created_at  timestamptz NOT NULL,
+    served_at   timestamptz NOT NULL,  -- when a chunk of it was processed last
+    finished_at timestamptz
+) PARTITION BY RANGE (id);
+CREATE INDEX bulk_jobs_project_idx ON bulk_jobs (project_id, sandbox, id);
+CREATE INDEX bulk_jobs_open_idx ON bulk_jobs (id) WHERE finished_at IS NULL;
+
+CREATE TABLE bulk_chunks (
+    job_id      uuid NOT NULL,
+    number      integer NOT NULL,
+    project_id  uuid NOT NULL,
+    first_row   integer NOT NULL,      -- of the upload, from 1
+    rows        text NOT NULL,         -- JSON of the rows; empty once they are messages
+    recipients  text[],                -- of each row
+    message_ids uuid[],                -- of each row, null for one without a message; null until the chunk is processed
+    errors      text,                  -- JSON: error by position of its row
+    is_cancelled boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (job_id, number)
+) PARTITION BY RANGE (job_id);
+CREATE INDEX bulk_chunks_waiting_idx ON bulk_chunks (job_id, number) WHERE message_ids IS NULL;

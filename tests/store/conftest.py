@@ -22,6 +22,8 @@ TABLES = (
     "sandbox_messages",
     "providers",
     "api_keys",
+    "bulk_chunks",
+    "bulk_jobs",
     "audit_log",
     "login_links",
     "invitations",

@@ -60,6 +60,12 @@ async def a_list(db, scope):
     return page.messages or None
 
 
+async def a_cancellation(db, scope, ours):
+    """The cancelled messages; None for none."""
+    done = await cancellation.cancel(db, scope, [ours.waiting.id], now=NOON, outbox_retry_after=seconds(10))
+    return done.message_ids or None
+
+
 OPERATIONS = {
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
@@ -70,9 +76,7 @@ OPERATIONS = {
         db, audit.OPERATOR, project_id=ours.id, action="updated", noun="key", object_id="key_1", now=NOON
     ),
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
-    "cancellation.cancel": lambda db, ours: cancellation.cancel(
-        db, ours.scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)
-    ),
+    "cancellation.cancel": lambda db, ours: a_cancellation(db, ours.scope, ours),
     "cancellation.revoke_in_doubt": lambda db, ours: cancellation.revoke_in_doubt(db, [ours.waiting.id], now=NOON),
     "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
         db, ours.scope, "order-7", now=NOON
@@ -223,9 +227,7 @@ async def test_the_same_statement_in_the_transaction_of_its_project_finds_or_cha
 SCOPED = {
     "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
-    "cancellation.cancel": lambda db, scope, ours: cancellation.cancel(
-        db, scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)
-    ),
+    "cancellation.cancel": a_cancellation,
     "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
         db, scope, "order-7", now=NOON
     ),

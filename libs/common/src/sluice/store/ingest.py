@@ -6,6 +6,7 @@ A batch is one statement in one transaction, so that concurrent requests share a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -86,7 +87,8 @@ async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> l
     contenders = _first_per_key(batch)
     if not any(message.attachments for message in contenders):
         return _results(batch, await _write(connection, contenders))
-    async with connection.transaction():
+    # No savepoint inside the caller's transaction: the list of messages knows transactions, not savepoints.
+    async with nullcontext() if connection.is_in_transaction() else connection.transaction():
         results = _results(batch, await _write(connection, contenders))
         created = [message for message, result in zip(batch, results, strict=True) if isinstance(result, Created)]
         await _write_attachments(connection, created)

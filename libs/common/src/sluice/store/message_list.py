@@ -249,10 +249,11 @@ class _Query:
                    AND r.message_id >= {self._first} AND r.message_id < {self._end}
                    AND r.id >= {_millisecond(self._first, "0")} AND r.id <= {_millisecond(self._end, "f")}
                 """  # noqa: S608  a constant, and references to arguments
-        channel = "" if self._filters.channel is None else f"AND r.channel = {self._bind(self._filters.channel, 'text')}"
+        channel = self._filters.channel
+        of_channel = "" if channel is None else f"AND r.channel = {self._bind(channel, 'text')}"
         return f"""
             SELECT r.id FROM messages AS r
-             WHERE r.project_id = {self._project} AND r.sandbox = {self._sandbox} {channel}
+             WHERE r.project_id = {self._project} AND r.sandbox = {self._sandbox} {of_channel}
                AND r.id >= {self._first} AND r.id < {self._end} {self._unseen}
             """  # noqa: S608  references to arguments
 

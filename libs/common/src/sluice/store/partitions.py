@@ -13,7 +13,17 @@ from sluice.store.db import Db
 
 log = structlog.get_logger()
 
-TABLES = ("messages", "message_terms", "deliveries", "attempts", "events", "receipts", "receipt_ids")
+TABLES = (
+    "messages",
+    "message_terms",
+    "deliveries",
+    "attempts",
+    "events",
+    "receipts",
+    "receipt_ids",
+    "bulk_jobs",
+    "bulk_chunks",
+)
 WEEKS_AHEAD = 2
 
 # An updated row needs free space on its page; otherwise each update moves the row and adds to every index.

@@ -171,6 +171,18 @@ TABLES = (
         project=None,
     ),
     Table(
+        "bulk_jobs",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (status, recipients, accepted, rejected, served_at, finished_at), DELETE",
+            OPERATOR: "SELECT",
+        },
+        read_whole_by=_GATEWAY,  # it looks for jobs with waiting chunks
+    ),
+    Table(
+        "bulk_chunks",
+        {GATEWAY: "SELECT, INSERT, UPDATE (rows, recipients, message_ids, errors, is_cancelled), DELETE"},
+    ),
+    Table(
         "audit_log",
         {GATEWAY: "SELECT, INSERT", OPERATOR: "SELECT, INSERT"},
         has_rows_without_project=True,

@@ -76,7 +76,7 @@ class SendFastPath:
                 ),
             )
         else:
-            await _send(send, 201, _accepted_body(accepted), [_REPLAYED] if accepted.replayed else ())
+            await _send(send, 201, accepted_body(accepted), [_REPLAYED] if accepted.replayed else ())
 
     async def _accept(self, scope: Scope, receive: Receive) -> AcceptedMessage:
         if scope["method"] != "POST":
@@ -139,7 +139,8 @@ def _key_text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("ascii", "replace")  # a valid key is ASCII
 
 
-def _accepted_body(accepted: AcceptedMessage) -> dict[str, str]:
+def accepted_body(accepted: AcceptedMessage) -> dict[str, str]:
+    """The answer to an accepted message, also as an item of a batch."""
     return {
         "id": ids.encode_id("msg", accepted.message_id),
         "project_id": project_id_text(accepted.project_id),

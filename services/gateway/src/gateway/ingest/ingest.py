@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
-from gateway.errors import IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
+from gateway.errors import ApiError, IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
@@ -31,7 +31,7 @@ from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
+from sluice.store.db import UNAVAILABLE_ERRORS, Connection, Pool, rows_of
 from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
 
 _DB_TIMEOUT = 0.8  # seconds, see _time_limit
@@ -49,6 +49,10 @@ class AcceptedMessage(NamedTuple):
     channel: Channel
     created_at: datetime
     replayed: bool
+
+
+Accepted = AcceptedMessage | ApiError
+"""What became of one of several send commands."""
 
 
 class MessageIngest:
@@ -117,31 +121,76 @@ class MessageIngest:
         """
         started = time.monotonic()
         try:
-            message = self._to_new_message(command, principal)
+            message = await self._prepare(command, principal, _milliseconds(utc_now()))
         except (ValidationFailed, QuotaExceeded):
             # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
             replay = await self._find_replay(command, principal)
             if replay is None:
                 raise
             return replay
-        match await self._store(message):
-            case Created():
-                assert failpoints.hit("accept.before_publish")
-                self._enqueue(message)
-                assert failpoints.hit("accept.published")
-                self._project_quota.count(message)
-                metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
-                metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
-                return AcceptedMessage(
-                    message.id, message.project_id, message.channel, message.created_at, replayed=False
-                )
-            case Replayed(first):
-                return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
-            case Conflict():
-                raise _conflict()
+        result = await self._store(message)
+        if isinstance(result, Created):
+            self.created(message, source)
+            metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
+        accepted = _result(message, result)
+        if isinstance(accepted, ApiError):
+            raise accepted
+        return accepted
 
-    def _to_new_message(self, command: SendCommand, principal: Principal) -> NewMessage:
+    async def prepare_batch(
+        self, commands: Sequence[SendCommand | ApiError], principal: Principal, *, source: str
+    ) -> MessageBatch:
+        """The messages of several commands, for one transaction.
+
+        ``commands``: with the errors of those that could not be read. What :meth:`accept` would refuse becomes its
+        error.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer.
+        """
         now = _milliseconds(utc_now())
+        items: list[NewMessage | Accepted] = []
+        for before, command in zip(range(len(commands) - 1, -1, -1), commands, strict=True):
+            # A millisecond each: the deliveries of a message are found by it.
+            items.append(await self._prepare_or_refuse(command, principal, now - timedelta(milliseconds=before)))
+        return MessageBatch(self, items, source)
+
+    async def _prepare_or_refuse(
+        self, command: SendCommand | ApiError, principal: Principal, now: datetime
+    ) -> NewMessage | Accepted:
+        if isinstance(command, ApiError):
+            return command
+        try:
+            return await self._prepare(command, principal, now)
+        except (ValidationFailed, QuotaExceeded) as error:
+            return await self._find_replay(command, principal) or error
+
+    async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
+        """Store prepared messages in the connection's transaction."""
+        assert failpoints.hit("accept.before_commit")
+        return await ingest.insert_batch(connection, batch)
+
+    def add_in_doubt(self, batch: Sequence[NewMessage]) -> None:
+        """The callers of these messages get 503: should they appear, they are revoked."""
+        for message in batch:
+            if message.idempotency_key is None:  # with a key, the same request again finds out
+                self._in_doubt.add(message.id, message.project_id)
+
+    def created(self, message: NewMessage, source: str) -> None:
+        """The message is committed: enqueue its deliveries, and count it."""
+        assert failpoints.hit("accept.before_publish")
+        self._enqueue(message)
+        assert failpoints.hit("accept.published")
+        self._project_quota.count(message)
+        metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
+
+    async def _prepare(self, command: SendCommand, principal: Principal, now: datetime) -> NewMessage:
+        """The message that a command becomes in its project.
+
+        Raises:
+            ValidationFailed: the command does not fit the project, or its times have passed.
+            QuotaExceeded: the project has used one of its quotas.
+        """
         _check_times(command, now)
         message = to_new_message(
             command,
@@ -166,14 +215,12 @@ class MessageIngest:
         except QueueFullError:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:
-            if message.idempotency_key is None:  # with a key, the same request again finds out
-                self._in_doubt.add(message.id, message.project_id)
+            self.add_in_doubt([message])
             raise Unavailable(_NOT_STORED) from error
 
     async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
         async with self._pool.acquire(timeout=max(map(_time_limit, batch))) as connection:
-            assert failpoints.hit("accept.before_commit")
-            results = await ingest.insert_batch(connection, batch)
+            results = await self.insert_prepared(connection, batch)
             assert failpoints.hit("accept.committed")
             return results
 
@@ -240,6 +287,56 @@ class MessageIngest:
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)
+
+
+class MessageBatch:
+    """Several messages that are stored in one transaction, with the results of those that are not.
+
+    The caller owns the transaction: it calls :meth:`insert` inside and :meth:`publish` after the commit.
+    """
+
+    def __init__(self, ingest: MessageIngest, items: Sequence[NewMessage | Accepted], source: str) -> None:
+        self._ingest = ingest
+        self._items = items
+        self._source = source
+        self._created: list[NewMessage] = []
+
+    @property
+    def messages(self) -> list[NewMessage]:
+        """Those that are to be stored."""
+        return [item for item in self._items if isinstance(item, NewMessage)]
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds that their caller may wait for PostgreSQL."""
+        return _DB_TIMEOUT + sum(_size(message) for message in self.messages) / _DB_RATE
+
+    async def insert(self, connection: Connection) -> list[Accepted]:
+        """Store the messages in the connection's transaction; what becomes of each command with its commit."""
+        messages = self.messages
+        stored = await self._ingest.insert_prepared(connection, messages) if messages else []
+        self._created = [one for one, result in zip(messages, stored, strict=True) if isinstance(result, Created)]
+        results = iter(zip(messages, stored, strict=True))
+        return [_result(*next(results)) if isinstance(item, NewMessage) else item for item in self._items]
+
+    def publish(self) -> None:
+        """Enqueue the deliveries of what was committed."""
+        for message in self._created:
+            self._ingest.created(message, self._source)
+
+    def doubt(self) -> None:
+        """The commit is in doubt, and the caller is refused."""
+        self._ingest.add_in_doubt(self.messages)
+
+
+def _result(message: NewMessage, result: InsertResult) -> Accepted:
+    match result:
+        case Conflict():
+            return _conflict()
+        case Replayed(first):
+            return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
+        case Created():
+            return AcceptedMessage(message.id, message.project_id, message.channel, message.created_at, replayed=False)
 
 
 def _size(message: NewMessage) -> int:

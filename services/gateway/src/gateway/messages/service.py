@@ -51,10 +51,10 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
         assert failpoints.hit("cancel.before_write")
         async with rows_of(services.pool, [scope.project_id]) as db:
             cancelled = await cancellation.cancel(
-                db, scope, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
+                db, scope, [found.id], now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
             )
         assert failpoints.hit("cancel.written")
-    if cancelled is None:
+    if found.id not in cancelled.message_ids:
         raise NotCancellable("The message was already handed to a provider and can no longer be cancelled.")
     if cancelled.outbox_id is not None:
         services.outbox.publish_events(cancelled.outbox_id, cancelled.events)

@@ -7,21 +7,31 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from gateway.apis.rendering import operation_id
+from gateway.apis.rendering import operation_id, render_v1
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
-from gateway.errors import IdempotencyConflict, NotCancellable, QuotaExceeded, TooManyRequests, ValidationFailed
+from gateway.errors import (
+    ApiError,
+    IdempotencyConflict,
+    NotCancellable,
+    QuotaExceeded,
+    TooManyRequests,
+    ValidationFailed,
+)
 from gateway.ingest import fast_path
+from gateway.ingest.fast_path import accepted_body
 from gateway.kit.fields import Short, Time
 from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
-from gateway.messages import service
+from gateway.messages import batch, service
 from gateway.messages.cursor import MAX_LENGTH, decode_position, encode_position
 from gateway.messages.v1_schemas import (
     AcceptedResponse,
     AnySendRequest,
+    BatchRequest,
+    BatchResponse,
     EventResponse,
     MessageResponse,
     MessageSummary,
@@ -70,6 +80,35 @@ async def send_message(
 
     The header `Idempotency-Key` and the field `idempotency_key` are the same thing; a key is valid for 24 hours.
     """
+
+
+@documented.post(
+    "/v1/messages/batch",
+    status_code=201,
+    response_model=BatchResponse,
+    responses=errors_of(TooManyRequests) | {201: _REPLAYED | {"description": "What became of each message."}},
+)
+async def send_batch(
+    body: BatchRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
+) -> None:
+    """Send up to 1,000 messages in one request of at most 10 MiB.
+
+    `data` has a result for each message, in their order: as from a single request, or an `error`, which concerns this
+    message only. Messages are stored in chunks of 200, each in one transaction. With an `Idempotency-Key` a repeated
+    batch sends nothing twice: each of its messages counts by its position, where it has no key of its own.
+    """
+
+
+@router.post("/batch", include_in_schema=False)
+async def read_and_send_batch(request: Request, principal: MessagesSend, services: ServicesDep) -> Response:
+    """See :func:`send_batch`."""
+    results = await batch.accept_batch(services, principal, await batch.read_batch(request, principal))
+    items = [render_v1(one) if isinstance(one, ApiError) else accepted_body(one) for one in results]
+    replayed = all(isinstance(one, ApiError) or one.replayed for one in results)
+    headers = (
+        {"idempotent-replayed": "true"} if replayed and any(not isinstance(one, ApiError) for one in results) else {}
+    )
+    return Response(orjson.dumps({"data": items}), 201, headers, "application/json")
 
 
 def _filters(
