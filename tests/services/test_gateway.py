@@ -20,6 +20,7 @@ from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
@@ -79,7 +80,10 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        self.bulk = BulkExpander(pool, self.ingest, self.outbox)
+        services = Services(
+            pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts, self.bulk
+        )
         self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
@@ -125,7 +129,7 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
-            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts)
+            running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts, gateway.bulk)
             for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
                 await services.enter_async_context(service.running())
             yield gateway

@@ -17,6 +17,7 @@ from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCount
 from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
@@ -62,8 +63,9 @@ async def open_services(
         outbox.running(),
         receipts.running(),
         accounts_open as accounts,
+        BulkExpander(pool, ingest, outbox).running() as bulk,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, bulk)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from gateway.auth.login_throttle import LoginThrottle
 from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
 from sluice.delivery.outbox import OutboxPublisher
@@ -40,3 +41,4 @@ class Services:
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
     accounts: Accounts
+    bulk: BulkExpander

@@ -64,6 +64,11 @@ class Chunk(NamedTuple):
     rows: list[dict[str, Any]]
     message_ids: list[UUID | None] | None
 
+    @property
+    def recipients(self) -> list[str]:
+        """The recipient of each row."""
+        return [_recipient(row) for row in self.rows]
+
 
 class ChunkResult(NamedTuple):
     """What became of each row of a chunk. ``errors``: by position of the row."""

@@ -232,6 +232,30 @@ async def _write_attachments(connection: Connection, created: Sequence[NewMessag
     )
 
 
+async def claim_key(
+    db: Db, project: ProjectScope, key: str, *, fingerprint: bytes, owner: UUID, now: datetime
+) -> tuple[UUID, bytes]:
+    """Give an idempotency key to ``owner``, which is no message; returns its owner and the fingerprint of that."""
+    row = await db.fetchrow(
+        """
+        INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6::timestamptz + $7::interval)
+        ON CONFLICT (project_id, sandbox, key) DO UPDATE
+           SET fingerprint = CASE WHEN held.expires_at <= $6 THEN excluded.fingerprint ELSE held.fingerprint END,
+               message_id = CASE WHEN held.expires_at <= $6 THEN excluded.message_id ELSE held.message_id END,
+               expires_at = CASE WHEN held.expires_at <= $6 THEN excluded.expires_at ELSE held.expires_at END
+        RETURNING message_id, fingerprint
+        """,
+        *project,
+        key,
+        fingerprint,
+        owner,
+        now,
+        IDEMPOTENCY_TTL,
+    )
+    return row["message_id"], row["fingerprint"]
+
+
 async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:
     """Delete up to ``limit`` expired idempotency keys and return their number; keys that are locked are skipped."""
     status = await db.execute(

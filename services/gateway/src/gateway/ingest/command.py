@@ -94,18 +94,12 @@ def to_new_message(
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
         attachments=command.attachments,
-        terms=terms_of(
-            sender=sender,
-            recipients=_addressees(command),
-            tags=command.tags,
-            bulk=command.bulk_id,
-            sandbox=sandbox,
-        ),
+        terms=_terms(command, sender, sandbox),
     )
 
 
-def _addressees(command: SendCommand) -> list[str]:
-    """Every recipient, of an e-mail those in its header and in bcc."""
-    if command.channel is not Channel.EMAIL:
-        return list(command.recipients)
-    return [address for name in _LISTS for address in command.content[name]]
+def _terms(command: SendCommand, sender: str | None, sandbox: bool) -> tuple[int, ...]:
+    recipients = command.recipients
+    if command.channel is Channel.EMAIL:  # which has one delivery for all
+        recipients = [address for name in _LISTS for address in command.content[name]]
+    return terms_of(sender=sender, recipients=recipients, tags=command.tags, bulk=command.bulk_id, sandbox=sandbox)

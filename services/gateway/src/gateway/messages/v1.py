@@ -23,6 +23,7 @@ from gateway.ingest import fast_path
 from gateway.ingest.fast_path import accepted_body
 from gateway.kit.fields import Short, Time
 from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
+from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
 from gateway.messages import batch, service
@@ -48,12 +49,7 @@ from sluice.store.messages import Event, MessageView
 
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
-    "headers": {
-        "Idempotent-Replayed": {
-            "schema": {"const": "true"},
-            "description": "Present when the idempotency key was used before: this is the answer to the first request.",
-        }
-    },
+    "headers": REPLAYED_HEADER,
 }
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
