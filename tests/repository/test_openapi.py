@@ -1,6 +1,7 @@
 """The published OpenAPI documents are those in the code."""
 
 import json
+import re
 
 import pytest
 
@@ -25,3 +26,11 @@ def test_every_operation_documents_its_responses(api: str) -> None:
             assert all(one["schema"] for one in response["content"].values()), (
                 f"{operation['operationId']} {status} has no schema"
             )
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_reference_leads_to_a_component(api: str) -> None:
+    text = json.dumps(document(api))
+    components = document(api).get("components", {}).get("schemas", {})
+
+    assert set(re.findall(r"#/components/schemas/([^\"]+)", text)) <= set(components)

@@ -21,6 +21,7 @@ from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
+from gateway.events.feed import EventFeed
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
@@ -32,6 +33,7 @@ from sluice.model import ids
 from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
+from sluice.runtime.tasks import cancel_and_wait
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -41,7 +43,7 @@ from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
 from tests.services import openapi_check
-from tests.services.fakes import FakeRecord, with_a_patient_gateway
+from tests.services.fakes import FakeEventSource, FakeRecord, with_a_patient_gateway
 
 MAX_BODY = 100_000  # bytes
 QUEUE_LIMIT = 20  # deliveries
@@ -80,11 +82,21 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
+        self.event_source = FakeEventSource()
+        self.events = EventFeed(self.event_source)
         self.bulk = BulkExpander(pool, self.ingest, self.outbox)
-        services = Services(
-            pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts, self.bulk
+        self.services = Services(
+            pool,
+            config,
+            self.authenticator,
+            self.ingest,
+            self.receipts,
+            self.outbox,
+            self.accounts,
+            self.bulk,
+            self.events,
         )
-        self.app = create_asgi(services, max_request_bytes=max_body)
+        self.app = create_asgi(self.services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
@@ -132,7 +144,9 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
             running = (gateway.authenticator, gateway.ingest, gateway.outbox, gateway.receipts, gateway.bulk)
             for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer):
                 await services.enter_async_context(service.running())
+            feeding = asyncio.create_task(gateway.events.run())
             yield gateway
+            await cancel_and_wait(feeding)
         await gateway.client.aclose()
 
 

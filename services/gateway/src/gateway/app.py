@@ -18,6 +18,8 @@ from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
+from gateway.events.feed import EventFeed
+from gateway.events.source import KafkaEventSource
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
@@ -38,7 +40,7 @@ from sluice.store.db import Pool
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, events: EventFeed
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -65,7 +67,7 @@ async def open_services(
         accounts_open as accounts,
         BulkExpander(pool, ingest, outbox).running() as bulk,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, bulk)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, bulk, events)
 
 
 @asynccontextmanager
@@ -109,7 +111,8 @@ async def main() -> None:
     async with role("gateway", settings) as gateway:
         pool, config = await gateway.open_pool(), await gateway.open_config()
         publisher = await gateway.open_publisher()
-        services = await gateway.enter(open_services(settings, pool, config, publisher))
+        events = EventFeed(KafkaEventSource(gateway.kafka))
+        services = await gateway.enter(open_services(settings, pool, config, publisher, events))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )
@@ -124,4 +127,4 @@ async def main() -> None:
         app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
         await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
-        await gateway.run(consumer)
+        await gateway.run(consumer, events.run())  # the streams end when the shutdown begins

@@ -11,6 +11,7 @@ from gateway.auth.mailer import Mailer
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
+from gateway.events.feed import EventFeed
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
 from sluice.delivery.outbox import OutboxPublisher
@@ -42,3 +43,4 @@ class Services:
     outbox: OutboxPublisher
     accounts: Accounts
     bulk: BulkExpander
+    events: EventFeed

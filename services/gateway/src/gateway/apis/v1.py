@@ -11,12 +11,22 @@ from gateway.accounts import v1 as accounts
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
 from gateway.audit import v1 as audit
 from gateway.bulk import v1 as bulk
+from gateway.events import v1 as events
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
 from gateway.projects import v1 as projects
 
-_ROUTERS = (bulk.router, messages.router, accounts.router, projects.router, members.router, keys.router, audit.router)
+_ROUTERS = (
+    bulk.router,
+    messages.router,
+    accounts.router,
+    projects.router,
+    members.router,
+    keys.router,
+    audit.router,
+    events.router,
+)
 
 
 class _V1Api(FastAPI):

@@ -19,6 +19,7 @@ from gateway.errors import IdempotencyConflict, TooManyRequests
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import rfc3339
+from gateway.kit.streams import content_of
 from gateway.kit.v1_errors import errors_of
 from gateway.messages.v1_schemas import checked_key
 from sluice.model import ids
@@ -69,10 +70,7 @@ _CREATED: dict[str, Any] = {"description": "The upload is stored.", "headers": R
 _RESULTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "One object a line, or CSV with a header, in the order of the rows.",
-        "content": {
-            _LINES: {"schema": {"$ref": "#/components/schemas/BulkResultResponse"}},
-            "text/csv": {"schema": {"type": "string"}},
-        },
+        "content": content_of(BulkResultResponse, _LINES) | {"text/csv": {"schema": {"type": "string"}}},
     }
 }
 
