@@ -240,7 +240,7 @@ class EventFeed:
 
 
 class EventStream:
-    """One reader of the window. ``missed``: whether it could not begin where it was told to."""
+    """One reader of the window. ``missed``: whether it begins later than it should."""
 
     def __init__(self, feed: EventFeed, project_id: UUID, position: Position | None) -> None:
         self._feed = feed

@@ -7,9 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from sluice.bus.client import position
+from sluice.bus.client import partitions_of, position
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.reader import create_reader
@@ -84,11 +83,7 @@ class _KafkaReading:
 
     @classmethod
     async def begin(cls, reader: AIOKafkaConsumer, topic: str, begin: tuple[int, ...], backlog: int) -> _KafkaReading:
-        await reader.topics()  # the client knows partitions of topics that it has asked for
-        found = reader.partitions_for_topic(topic)
-        if not found:
-            raise KafkaError(f"there is no topic {topic}")
-        partitions = [TopicPartition(topic, number) for number in sorted(found)]
+        partitions = await partitions_of(reader, topic)
         reading = cls(reader, partitions)
         reader.assign(partitions)
         firsts, reading._ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
