@@ -536,3 +536,25 @@ CREATE TABLE bulk_chunks (
     PRIMARY KEY (job_id, number)
 ) PARTITION BY RANGE (job_id);
 CREATE INDEX bulk_chunks_waiting_idx ON bulk_chunks (job_id, number) WHERE message_ids IS NULL;
+
+-- Dead letters: what the topic dead.letters contains, without the bytes of its records. A projection of the
+-- event-worker; `sluice dead-letters` replays and discards.
+
+CREATE TABLE dead_letters (
+    id               uuid PRIMARY KEY,   -- from the coordinates of the letter: a repeated record is one row
+    project_id       uuid,               -- null: not known, for the operator only
+    kind             text NOT NULL,      -- 'invalid_record' or 'failed_delivery'
+    status           text NOT NULL,      -- 'open', 'replayed' or 'discarded'
+    reason           text NOT NULL,
+    topic            text,               -- of an invalid record, with its partition and offset
+    partition        integer,
+    record_offset    bigint,
+    delivery_id      uuid,               -- of a failed delivery
+    message_id       uuid,
+    letter_partition integer NOT NULL,   -- where the letter is on dead.letters
+    letter_offset    bigint NOT NULL,
+    occurred_at      timestamptz NOT NULL,
+    resolved_at      timestamptz
+);
+CREATE INDEX dead_letters_project_idx ON dead_letters (project_id, id);
+CREATE INDEX dead_letters_age_idx ON dead_letters (occurred_at);

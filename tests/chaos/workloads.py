@@ -184,6 +184,8 @@ POINTS: Mapping[str, Workload] = {
     "ingress.rejected": bad_request,
     "dead_letter.before_publish": bad_record,
     "dead_letter.published": bad_record,
+    "letters.before_write": bad_record,
+    "letters.written": bad_record,
     "bulk.before_complete": bulk,
     "bulk.completed": bulk,
     "bulk.before_commit": bulk,

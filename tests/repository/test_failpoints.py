@@ -30,6 +30,7 @@ GUARDED = [
 
 # What changes something outside the process, as it is called in the code: module.function of the store, and methods.
 STORE_WRITES = {
+    "dead_letters.add",
     "bulk_jobs.cancel_job",
     "bulk_jobs.finish_chunk",
     "bulk_jobs.finish_upload",
@@ -84,6 +85,7 @@ WITHIN = {
 # Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
+    "dead_letters.resolve",  # by a command, after the record was published
     "audit.append",
     "login_links.create_link",
     "login_links.delete_links",

@@ -22,6 +22,7 @@ TABLES = (
     "sandbox_messages",
     "providers",
     "api_keys",
+    "dead_letters",
     "bulk_chunks",
     "bulk_jobs",
     "audit_log",

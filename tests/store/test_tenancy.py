@@ -19,6 +19,7 @@ from sluice.store import (
     audit,
     bulk_jobs,
     cancellation,
+    dead_letters,
     ingest,
     memberships,
     message_list,
@@ -30,7 +31,7 @@ from sluice.store.bulk_jobs import ChunkResult
 from sluice.store.message_list import Filters
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, an_id, seconds
+from tests.examples import NOON, OTHER_PROJECT, a_claim, a_letter, a_message, a_transition, an_id, seconds
 
 GATEWAY_SOURCES = Path(__file__).parents[2] / "services/gateway/src/gateway"
 NOTHING: tuple[object, ...] = (None, False, 0, [], {})
@@ -114,6 +115,7 @@ OPERATIONS = {
     "bulk_jobs.read_results": lambda db, ours: bulk_jobs.read_results(db, ours.id, ours.job_id, 0),
     "cancellation.cancel": lambda db, ours: a_cancellation(db, ours.scope, ours),
     "cancellation.revoke_in_doubt": lambda db, ours: cancellation.revoke_in_doubt(db, [ours.waiting.id], now=NOON),
+    "dead_letters.list_letters": lambda db, ours: dead_letters.list_letters(db, ours.id, limit=9),
     "ingest.claim_key": lambda db, ours: ingest.claim_key(
         db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
@@ -135,6 +137,7 @@ OPERATIONS = {
     "memberships.set_role": lambda db, ours: memberships.set_role(db, ours.id, ours.user_id, Role.VIEWER),
     "memberships.take_invitation": lambda db, ours: memberships.take_invitation(db, ours.token, now=NOON),
     "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
+    "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
@@ -249,6 +252,7 @@ async def ours(store):
     claim = a_claim(delivery_id, project_id=project.id)
     await store.claim(claim)
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
+    await dead_letters.add(store.pool, [a_letter(project_id=project.id)])
     jobs = await bulk_jobs_of(store, project.id, sent.id)
     return Ours(project.id, waiting, delivery_id, user_id, key.id, invitation.id, token, claim.provider_id, *jobs)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.polling import wait_until
 
-WITH_DATABASE = ("gateway", "router", "email-worker", "sms-worker", "push-worker")
-WITHOUT = ("health", "event-worker")
+WITH_DATABASE = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "event-worker")
+WITHOUT = ("health",)
 WITHIN = 10.0  # seconds; the product promises it
 
 

@@ -1,4 +1,4 @@
-"""The wiring of the event-worker: FastStream consumes ``delivery.events``."""
+"""The wiring of the event-worker: FastStream consumes ``delivery.events`` and ``dead.letters``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from event_worker.dead_letters import DeadLetterProjection
 from event_worker.service import EventService
 from sluice.bootstrap import role
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
@@ -41,10 +42,37 @@ def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
     return subscriber
 
 
+def subscribe_to_letters(broker: KafkaBroker, projection: DeadLetterProjection) -> BatchSubscriber:
+    """The subscriber of ``dead.letters``, with the policy of events."""
+    subscriber = subscribe_to_batches(
+        broker,
+        Topic.DEAD_LETTERS.value,
+        group=Group.DEAD_LETTERS.value,
+        max_records=_MAX_RECORDS,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        auto_offset_reset="earliest",
+    )
+
+    @subscriber
+    async def on_letters(records: Records) -> None:
+        await projection.on_letters(records)
+
+    return subscriber
+
+
 async def main() -> None:
-    """Consume events until the shutdown."""
+    """Consume events and dead letters until the shutdown."""
     settings = load(Settings)
     async with role("event-worker", settings) as process:
+        projection = DeadLetterProjection(await process.open_pool())
+        letters = SubscriberRunner(
+            lambda broker: subscribe_to_letters(broker, projection),
+            kafka=process.kafka,
+            group=Group.DEAD_LETTERS,
+            drain=process.drain_timeout,
+        )
         service = EventService(await process.open_publisher())
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
@@ -53,4 +81,4 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(ops_app(process.readiness))
-        await process.run(consumer)
+        await process.run(consumer, letters.run())

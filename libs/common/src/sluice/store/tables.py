@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.store.logins import GATEWAY, OPERATOR, ROUTER, WORKER, Login
+from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER, Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,15 @@ TABLES = (
     Table(
         "bulk_chunks",
         {GATEWAY: "SELECT, INSERT, UPDATE (rows, recipients, message_ids, errors, is_cancelled), DELETE"},
+    ),
+    Table(
+        "dead_letters",
+        {
+            GATEWAY: "SELECT",
+            ROUTER: "SELECT (id, occurred_at), DELETE",
+            EVENT_WORKER: "SELECT, INSERT",
+            OPERATOR: "SELECT, UPDATE (status, resolved_at), DELETE",
+        },
     ),
     Table(
         "audit_log",

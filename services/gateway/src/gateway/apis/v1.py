@@ -11,6 +11,7 @@ from gateway.accounts import v1 as accounts
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
 from gateway.audit import v1 as audit
 from gateway.bulk import v1 as bulk
+from gateway.dead_letters import v1 as dead_letters
 from gateway.events import v1 as events
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
@@ -26,6 +27,7 @@ _ROUTERS = (
     keys.router,
     audit.router,
     events.router,
+    dead_letters.router,
 )
 
 
