@@ -119,6 +119,7 @@ HARMLESS = {
     "IN_FLIGHT",
     "stopped",
     "self._wake",
+    "current",
     "self._wanted",
     "self._ready",
     "self._changed",

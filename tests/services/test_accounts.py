@@ -512,7 +512,7 @@ async def test_the_gateway_opens_what_people_need_from_its_settings(gateway, ada
         mail_sender="Sluice <sluice@example.com>",
     )
 
-    async with open_accounts(settings, gateway.pool, gateway.config, gateway.authenticator) as accounts:
+    async with open_accounts(settings, gateway.pool, gateway.config, gateway.authenticator, None) as accounts:
         session = await accounts.sessions.authenticate(ada.token)
         await accounts.throttle.succeeded("of this test")
         await accounts.throttle.attempt("of this test", None)

@@ -25,6 +25,8 @@ from gateway.events.feed import EventFeed
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.rate_limits.buckets import TokenBuckets
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
@@ -82,6 +84,7 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
+        self.rate_limits = RateLimits(TokenBuckets(None), config)
         self.event_source = FakeEventSource()
         self.events = EventFeed(self.event_source)
         self.bulk = BulkExpander(pool, self.ingest, self.outbox)
@@ -95,6 +98,7 @@ class Gateway:
             self.accounts,
             self.bulk,
             self.events,
+            self.rate_limits,
         )
         self.app = create_asgi(self.services, max_request_bytes=max_body)
         self.key = ""

@@ -23,6 +23,8 @@ from gateway.events.source import KafkaEventSource
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
+from gateway.rate_limits.buckets import TokenBuckets
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from gateway.settings import GatewaySettings
@@ -58,27 +60,35 @@ async def open_services(
         ),
     )
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
-    accounts_open = open_accounts(settings, pool, config, authenticator)
-    async with (
-        authenticator.running(),
-        ingest.running(),
-        outbox.running(),
-        receipts.running(),
-        accounts_open as accounts,
-        BulkExpander(pool, ingest, outbox).running() as bulk,
-    ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, bulk, events)
+    async with AsyncExitStack() as stack:
+        redis = None
+        if settings.redis_url:
+            redis = await stack.enter_async_context(_open_redis(settings.redis_url))
+        limits = RateLimits(
+            TokenBuckets(redis),
+            config,
+            per_address=settings.rate_limit_per_address,
+            per_organization=settings.rate_limit_per_organization,
+        )
+        for service in (authenticator, ingest, outbox, receipts):
+            await stack.enter_async_context(service.running())
+        accounts = await stack.enter_async_context(open_accounts(settings, pool, config, authenticator, redis))
+        bulk = await stack.enter_async_context(BulkExpander(pool, ingest, outbox).running())
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, bulk, events, limits)
 
 
 @asynccontextmanager
 async def open_accounts(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, authenticator: ApiKeyAuthenticator
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    authenticator: ApiKeyAuthenticator,
+    redis: Redis | None,
 ) -> AsyncIterator[Accounts]:
     """What people need to log in, running until the block ends."""
     async with AsyncExitStack() as stack:
         counters: LocalCounters | RedisCounters = LocalCounters(settings.login_window)
-        if settings.redis_url:
-            redis = await stack.enter_async_context(_open_redis(settings.redis_url))
+        if redis is not None:
             counters = RedisCounters(redis, settings.login_window)
         sessions = SessionAuthenticator(config, pool)
         passwords, mailer = Passwords(), Mailer(settings.mail_server, settings.mail_sender)
@@ -101,7 +111,7 @@ async def open_accounts(
 
 
 def _open_redis(url: str) -> Redis:
-    """A client that gives up at once: its own retries would make each login wait for seconds while Redis is away."""
+    """A client that gives up at once: its own retries would make requests wait for seconds while Redis is away."""
     return Redis.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0))
 
 

@@ -13,6 +13,7 @@ from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
 from gateway.events.feed import EventFeed
 from gateway.ingest.ingest import MessageIngest
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.store.config_cache import ConfigCache
@@ -44,3 +45,4 @@ class Services:
     accounts: Accounts
     bulk: BulkExpander
     events: EventFeed
+    rate_limits: RateLimits

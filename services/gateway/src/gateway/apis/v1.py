@@ -17,6 +17,7 @@ from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
 from gateway.projects import v1 as projects
+from gateway.rate_limits.middleware import HEADERS
 
 _ROUTERS = (
     bulk.router,
@@ -40,7 +41,19 @@ class _V1Api(FastAPI):
                 version=self.version,
                 routes=[*messages.documented.routes, *self.routes],
             )
+            _add_rate_limits(self.openapi_schema)
         return self.openapi_schema
+
+
+def _add_rate_limits(document: dict[str, Any]) -> None:
+    """Every response may have the headers of a limit."""
+    limits = {name: {"schema": {"type": "integer"}, "description": text} for name, text in HEADERS.items()}
+    document.setdefault("components", {})["headers"] = limits
+    named = {name: {"$ref": f"#/components/headers/{name}"} for name in limits}
+    for item in document["paths"].values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                response.setdefault("headers", {}).update(named)
 
 
 def create_v1_api() -> FastAPI:
