@@ -17,6 +17,7 @@ from tests.examples import OTHER_PROJECT, PROJECT, a_message, an_email
 
 LIVE = ProjectScope(PROJECT, False)
 EVERYTHING = Filters()
+A_TERM = Filters(terms=(term(TermKind.TO, "a@example.com", sandbox=False),))
 
 
 def a_new_message(number=0, *, now=None, **fields):
@@ -99,6 +100,11 @@ async def test_filters_find_what_fits_and_nothing_else(store):
     assert await listed(store, channel="sms") == {"c@example.com"}
     assert await listed(store, channel="sms", terms=terms(to="a@example.com")) == set()
     assert await listed(store, provider_ids=(ids.uuid7(),)) == set()
+    assert await listed(store, terms=terms(tag="red"), status=State.QUEUED) == {"a@example.com", "b@example.com"}
+    assert await listed(store, terms=terms(to="b@example.com", tag="red"), is_narrow=True, status=State.QUEUED) == {
+        "b@example.com"
+    }
+    assert await listed(store, terms=terms(tag="red"), status=State.FAILED) == set()
 
 
 async def test_a_range_of_time_begins_with_its_first_millisecond_and_excludes_its_end(store):
@@ -125,7 +131,7 @@ async def test_a_status_is_that_of_the_whole_message(store, state):
     assert shown == ({one.id, two.id} if state is State.QUEUED else {two.id})
 
 
-@pytest.mark.parametrize("filters", [Filters(), Filters(channel="email"), Filters(status=State.QUEUED)])
+@pytest.mark.parametrize("filters", [Filters(), Filters(channel="email"), Filters(status=State.QUEUED), A_TERM])
 @pytest.mark.parametrize("limit", [1, 2, 9])
 async def test_a_message_that_is_committed_after_a_newer_one_was_shown_is_not_skipped(store, filters, limit):
     now = utc_now()

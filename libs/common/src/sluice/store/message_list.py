@@ -11,6 +11,7 @@ page before, and what that snapshot did not contain comes on the next page, alth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -21,12 +22,13 @@ from sluice.model.state import MESSAGE_ORDER, State
 from sluice.store.db import Connection
 from sluice.store.projects import ProjectScope
 
-MAX_SCANNED = 8_000
+MAX_SCANNED = 5_000
 """Candidates that one page reads at most."""
 
 LATEST_COMMIT = timedelta(seconds=20)
 """No message is committed later than this after its id was made; the gateway gives up long before."""
 
+_MOST = (State.SENT, State.DELIVERED)  # of most messages: no index has them
 _LOWEST, _HIGHEST = UUID(int=0), UUID(int=(1 << 128) - 1)
 _EPOCH_BITS = -1 << 32  # of a transaction id of 64 bits, beside those that a row contains
 
@@ -35,13 +37,15 @@ _EPOCH_BITS = -1 << 32  # of a transaction id of 64 bits, beside those that a ro
 class Filters:
     """What the messages of a list have in common; by default nothing.
 
-    ``terms``: see :mod:`sluice.model.terms`; a message has all of them. ``provider_ids``: one of them made the newest
+    ``terms``: see :mod:`sluice.model.terms`; a message has all of them, the rarest is the first. ``is_narrow``: few
+    messages have the first one, such as a recipient's. ``provider_ids``: one of them made the newest
     attempt of a delivery; None for any. ``first`` and ``end``: the range of ids, without its end.
     """
 
     channel: str | None = None
     status: State | None = None
     terms: tuple[int, ...] = ()
+    is_narrow: bool = False
     provider_ids: tuple[UUID, ...] | None = None
     first: UUID = _LOWEST
     end: UUID = _HIGHEST
@@ -201,8 +205,7 @@ class _Query:
         self._filters = filters
         self._within = within
         self._project = self._bind(project.project_id, "uuid")
-        if not filters.terms:  # they are of test or of live messages
-            self._sandbox = self._bind(project.sandbox, "boolean")
+        self._sandbox = project.sandbox
         self._first, self._end = self._bind(within.first, "uuid"), self._bind(within.end, "uuid")
         self._terms = [self._bind(term, "bigint") for term in filters.terms]
         self._unseen = ""
@@ -222,6 +225,16 @@ class _Query:
         self.arguments.append(value)
         return f"${len(self.arguments)}::{type_}"
 
+    def _bind_sandbox(self) -> str:
+        return self._bind(self._sandbox, "boolean")  # terms are of test or of live messages
+
+    def _with_terms(self, terms: Sequence[str]) -> str:
+        return "".join(
+            f" AND EXISTS (SELECT FROM message_terms o WHERE o.project_id = {self._project} AND o.term = {term}"
+            " AND o.message_id = r.message_id)"
+            for term in terms
+        )
+
     @property
     def candidates(self) -> str:
         """Ids in the order of the list, by the index that leaves the fewest."""
@@ -229,31 +242,29 @@ class _Query:
         return f"{self._source()} ORDER BY id DESC {limit}"
 
     def _source(self) -> str:
-        if self._terms:
-            others = "".join(
-                f" AND EXISTS (SELECT FROM message_terms o WHERE o.project_id = {self._project} AND o.term = {term}"
-                " AND o.message_id = r.message_id)"
-                for term in self._terms[1:]
-            )
+        filters = self._filters
+        by_status = filters.status is not None and filters.status not in _MOST and not self._unseen
+        if self._terms and not (by_status and not filters.is_narrow):
             return f"""
                 SELECT r.message_id AS id FROM message_terms AS r
                  WHERE r.project_id = {self._project} AND r.term = {self._terms[0]}
-                   AND r.message_id >= {self._first} AND r.message_id < {self._end} {others} {self._unseen}
+                   AND r.message_id >= {self._first} AND r.message_id < {self._end}
+                       {self._with_terms(self._terms[1:])} {self._unseen}
                 """  # noqa: S608  references to arguments
-        status = self._filters.status
-        if status is not None and status not in (State.SENT, State.DELIVERED) and not self._unseen:
+        if by_status:
             return f"""
                 SELECT DISTINCT r.message_id AS id FROM deliveries AS r
-                 WHERE r.project_id = {self._project} AND r.sandbox = {self._sandbox}
-                   AND r.state = '{status.value}' AND r.state NOT IN ('SENT', 'DELIVERED')
+                 WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()}
+                   AND r.state = '{filters.status}' AND r.state NOT IN ('SENT', 'DELIVERED')
                    AND r.message_id >= {self._first} AND r.message_id < {self._end}
                    AND r.id >= {_millisecond(self._first, "0")} AND r.id <= {_millisecond(self._end, "f")}
+                       {self._with_terms(self._terms)}
                 """  # noqa: S608  a constant, and references to arguments
         channel = self._filters.channel
         of_channel = "" if channel is None else f"AND r.channel = {self._bind(channel, 'text')}"
         return f"""
             SELECT r.id FROM messages AS r
-             WHERE r.project_id = {self._project} AND r.sandbox = {self._sandbox} {of_channel}
+             WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()} {of_channel}
                AND r.id >= {self._first} AND r.id < {self._end} {self._unseen}
             """  # noqa: S608  references to arguments
 

@@ -120,11 +120,13 @@ def _filters(
     since: Annotated[Time | None, Query(description="Made at this time or later.")] = None,
     until: Annotated[Time | None, Query(description="Made before this time.")] = None,
 ) -> Filters:
-    texts = ((TermKind.TO, to), (TermKind.TAG, tag), (TermKind.FROM, from_), (TermKind.BULK, bulk))
+    # The rarest first: a recipient has few messages, a sender most.
+    texts = ((TermKind.TO, to), (TermKind.BULK, bulk), (TermKind.TAG, tag), (TermKind.FROM, from_))
     return Filters(
         channel=channel,
         status=None if status is None else _status(status),
         terms=tuple(term(kind, text, sandbox=principal.is_test) for kind, text in texts if text is not None),
+        is_narrow=to is not None,
         provider_ids=None if provider is None else service.providers_named(services, principal.scope, provider),
         **({} if since is None else {"first": ids.min_id_at(_in_range(since))}),
         **({} if until is None else {"end": ids.min_id_at(_in_range(until))}),
