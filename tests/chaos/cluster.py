@@ -68,7 +68,7 @@ class Cluster:
     replicas: dict[str, Replica] = field(default_factory=dict)
     gateways: list[str] = field(default_factory=list)
     ops_addresses: dict[str, str] = field(default_factory=dict)  # of each gateway
-    ports: dict[str, int] = field(default_factory=dict)
+    ops_ports: dict[str, int] = field(default_factory=dict)  # of each role and replica, for /readyz
 
     @property
     def postgres(self) -> str:
@@ -130,7 +130,7 @@ def cluster(
         os.environ.update(kafka_login(stack.environment))
         project = asyncio.run(_configure(stack, simulation, endpoints, settings))
         running = Cluster(folder, stack, simulation, project)
-        running.ports = {name: int(stack.addresses[name].rpartition(":")[2]) for name in roles}
+        running.ops_ports = {name: int(stack.ops_addresses[name].rpartition(":")[2]) for name in roles}
         if "gateway" in roles:
             running.gateways = [stack.addresses["gateway"]]
             running.ops_addresses = {stack.addresses["gateway"]: stack.ops_addresses["gateway"]}
@@ -144,7 +144,7 @@ async def with_replicas(cluster: Cluster, roles: Sequence[str] = REPLICATED) -> 
         port, ops_port = free_port(), free_port()
         replica = replica_of(cluster, name, port, f"{name}-2", ops_port)
         cluster.replicas[replica.name] = replica
-        cluster.ports[replica.name] = port
+        cluster.ops_ports[replica.name] = ops_port if name == "gateway" else port
         if name == "gateway":
             cluster.gateways.append(address := f"http://127.0.0.1:{port}")
             cluster.ops_addresses[address] = f"http://127.0.0.1:{ops_port}"

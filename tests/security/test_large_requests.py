@@ -10,6 +10,8 @@ import pytest
 from gateway.errors import PayloadTooLarge, TooManyRequests
 from gateway.kit.body_cost import BodyBudget, check_cost
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
+from tests.engine import as_login
 from tests.examples import a_body, as_json
 from tests.security.bodies import HOSTILE, SIZE, a_large_mail
 from tests.services.fakes import with_a_patient_gateway
@@ -20,10 +22,10 @@ LONGEST_LAG = 1.0  # seconds: 0.05 is the aim, tests share their processor; with
 
 
 @pytest.fixture
-async def gateway(pool, store_database, bus, monkeypatch):
+async def gateway(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
-    async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus, max_body=MAX_BODY)
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        gateway = Gateway(pool, role_pools.gateway, config, bus, max_body=MAX_BODY)
         gateway.key = await gateway.new_project()
         async with gateway.authenticator.running(), gateway.ingest.running():
             yield gateway

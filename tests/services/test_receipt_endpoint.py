@@ -339,8 +339,10 @@ async def test_finding_18_a_reference_beyond_the_calendar_is_not_found(endpoint)
 
 async def test_finding_17_a_signature_over_the_url_is_worth_nothing_without_a_public_url(store, bus, packages):
     packages["provider-signed"] = replace(a_package(), signs_url=True)
-    outbox = OutboxPublisher(store.pool, bus)
-    receipts = ReceiptEndpoint(store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url=None, links={})
+    outbox = OutboxPublisher(store.gateway, bus)
+    receipts = ReceiptEndpoint(
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url=None, links={}
+    )
     delivery_id = await store.a_delivery_that_was(SENT, outcome="accepted")
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))

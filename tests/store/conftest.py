@@ -17,6 +17,8 @@ TABLES = (
     "receipts",
     "event_outbox",
     "bus_disagreements",
+    "project_usage",
+    "receipt_tokens",
     "idempotency_keys",
     "attachments",
     "sandbox_messages",

@@ -102,7 +102,7 @@ def _email(secret: SecretNamed) -> tuple[Account, ...]:
     aws = {"accessKeyId": "AKIDEXAMPLE", "region": "eu-west-1", "topicArns": [_TOPIC]}
     keys = {name: secret(f"provider-ses.{name}") for name in ("secretAccessKey", "sessionToken")}
     return (
-        Account("provider-smtp", "smtp", request, {"secure": False}, delivers=False, bounces=""),
+        Account("provider-smtp", "smtp", request, {"secure": False, "requireTLS": False}, delivers=False, bounces=""),
         Account(
             *("provider-resend", "resend", request),
             {"apiKey": f"re_{secret('provider-resend.apiKey')}", "webhookSecret": svix},
