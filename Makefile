@@ -80,6 +80,9 @@ crash-sweep: setup ## kill a process at every failpoint, three hits, both channe
 campaigns: setup ## NAMES= SIZE=: one kind of fault each, in quantity
 	@$(BIN)/python -m tests.chaos campaigns $(NAMES) $(if $(SIZE),--size $(SIZE))
 
+bulk-kills: setup ## SIZE=100000: one bulk job, five kills on the way, another tenant beside it
+	@$(BIN)/python -m tests.chaos campaigns bulk $(if $(SIZE),--size $(SIZE)) --no-report
+
 REQUESTS ?= 20000
 
 fuzz-api: setup ## REQUESTS=20000 SEED=1: generated requests for every operation; prints one JSON object
