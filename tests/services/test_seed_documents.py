@@ -53,7 +53,8 @@ def provider(package, name, credentials):
     return {"packageName": package, "name": name, "credentials": credentials}
 
 
-SES = {"accessKeyId": "AKIA...", "secretAccessKey": "wJal...", "region": "us-east-1"}
+# The document leaves the rest of both keys out.
+SES = {"accessKeyId": "AKIA" + "0" * 16, "secretAccessKey": "wJal" + "0" * 36, "region": "us-east-1"}
 BACKUP = provider("provider-resend", "Backup", {"apiKey": "re_123"})
 TERTIARY = provider("provider-mailgun", "Tertiary", {"apiKey": "key-1", "domain": "mg.yourapp.com"})
 
