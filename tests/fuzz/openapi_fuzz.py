@@ -104,14 +104,16 @@ class ApiFuzzer:
             for name, value in request.headers.raw
             if not credentials or name.decode("latin-1").lower() not in CREDENTIALS
         ]
+        own = [(name.encode(), value.encode()) for name, value in credentials.items()]
         address = f"10.0.{self.findings.requests // 250 % 250}.{self.findings.requests % 250}"
+        own.append((b"x-forwarded-for", address.encode()))
         attempt = Attempt(
             attempt.operation,
             f"{attempt.kind} by {caller}",
             httpx.Request(
                 request.method,
                 self._client.base_url.join(request.url.raw_path.decode("latin-1")),
-                headers=[*kept, *credentials.items(), ("x-forwarded-for", address)],
+                headers=[*kept, *own],
                 content=request.content,
             ),
         )

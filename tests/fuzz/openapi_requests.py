@@ -53,7 +53,8 @@ class RequestSource:
 
     def __post_init__(self) -> None:
         schema = schemathesis.openapi.from_dict(dict(self.document))
-        self._operations = sorted((found.ok() for found in schema.get_all_operations()), key=_place)
+        operations: Iterator[Any] = schema.get_all_operations()
+        self._operations = sorted((found.ok() for found in operations), key=_place)
         self._dice = random.Random(self.number)
 
     def learn(self, text: str) -> None:
