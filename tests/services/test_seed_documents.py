@@ -19,7 +19,7 @@ ANY = object()
 TEXT = object()
 # Examples that wait for a worker's attempt cannot be answered by a gateway alone: a test of the whole system has to.
 NEED_A_WORKER = {
-    "/email/send": "sending e-mail from a template, the answer tells the outcome",
+    "/email/send": "sending e-mail from a template, the answer has the outcome",
     "/email/send-bulk": "one e-mail to several recipients",
     "/email/retry": "retrying a failed e-mail",
     "/email/retry-multiple": "retrying failed e-mails",

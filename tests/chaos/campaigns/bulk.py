@@ -1,7 +1,7 @@
 """(k) A bulk job whose processes are killed on the way, while another tenant sends: every row once, and no delay.
 
 The other tenant has a project and a provider of its own. Its latency is that from the request to the provider's
-acceptance. What it sends while a killed process is away, and until :data:`CALM` seconds later, is left out: that shows
+acceptance. What it sends while a killed process is away, and until :data:`CALM` seconds later, is excluded: that shows
 how long a recovery takes, and not what a job costs others.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,62 +33,83 @@ from tests.chaos.nemesis import Fault, Nemesis
 KILLS = ("gateway", "email-worker", "gateway-2", "router", "gateway")
 RATE = 10.0  # messages a second of the other tenant
 ALONE = 20.0  # seconds in which the other tenant's own latency is measured
-CALM = 10.0  # seconds after a recovery: the consumer groups have rebalanced, and what waited is sent
+UNDER_WAY = timedelta(seconds=2)  # before a kill: messages that the process may have had
+CALM = timedelta(seconds=10)  # after a recovery: the consumer groups have rebalanced, and what waited is sent
+LEAST_MESSAGES = 100  # of the other tenant outside of faults; a small job has ended before they are sent
 MAX_RATIO = 2.0
 MAX_RSS_MIB = 300
-_LEAST_P95 = 0.05  # seconds: below it the noise of a machine with two cores is larger than any effect
 _TAG, _TENANT = "k", "k-other"
 
 
 @dataclass
 class _Watch:
-    """What is seen during the job: the times with a fault, and the most memory of each process in MiB."""
+    """What is seen of a job: the times with a fault, and the most memory of each process in MiB."""
 
+    began: datetime = field(default_factory=now)
     faults: list[tuple[datetime, datetime]] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
+    unhealed: list[str] = field(default_factory=list)
+    tenant_messages: int = 0
+    is_settled: bool = False
+    job: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
     """A job of ``size`` recipients."""
     key = await _new_tenant(cluster)
-    watch = _Watch()
-    over = asyncio.Event()
     async with balanced(cluster, answer=120.0) as balancer:
         send = partial(_send, balancer, key)
         await steadily(RATE, int(RATE * ALONE), send)
-        began = now()
-        job_id = await _upload(balancer, size)
-        sending = asyncio.create_task(steadily(RATE, 10**6, send, until=over))
-        watching = asyncio.create_task(_watch_memory(cluster, watch, over))
-        unhealed = await _kill(cluster, job_id, size, watch, progress)
-        is_settled = await _until_settled(cluster, within=60 + size / 50, progress=progress)
-        over.set()
-        sent, _ = await asyncio.gather(sending, watching)
-        await settled(cluster, _TENANT, within=60, progress=progress)
-        job = (await balancer.ask("GET", f"/v1/messages/bulk/{job_id}", None)).document
-    took = round((now() - began).total_seconds(), 1)
-    alone, beside = await _latencies(cluster, began, watch.faults)
+        watch = await _send_job(cluster, balancer, size, send, progress)
+    took = round((now() - watch.began).total_seconds(), 1)
+    await settled(cluster, _TENANT, within=60, progress=progress)
+    alone, beside = await _latencies(cluster, watch)
+    ratio = None if beside is None else round(beside / alone, 2)
     found = await states(cluster, _TAG)
-    violations = [] if is_settled else ["not settled"]
-    violations += await _rows_once(cluster, size)
-    violations += [f"ended as {dict(found)}"] if set(found) - {"SENT", "DELIVERED"} else []
-    violations += [] if (job["accepted"], job["status"]) == (size, "COMPLETED") else [f"the job shows {job}"]
-    violations += [f"{name} is not ready again" for name in unhealed]
-    violations += [f"{name} had {mib} MiB" for name, mib in watch.memory.items() if mib > MAX_RSS_MIB]
-    ratio = round(beside / max(alone, _LEAST_P95), 2)
-    violations += [f"the other tenant's p95 was {ratio} times its own"] if ratio > MAX_RATIO else []
     return {
         "recipients": size,
         "kills": len(KILLS),
         "deliveries": sum(found.values()),
         "seconds": took,
-        "tenant_messages": sent,
+        "tenant_messages": watch.tenant_messages,
         "tenant_p95_ms_alone": round(alone * 1000, 1),
-        "tenant_p95_ms_beside": round(beside * 1000, 1),
+        "tenant_p95_ms_beside": None if beside is None else round(beside * 1000, 1),
         "tenant_p95_ratio": ratio,
         "memory_mib": watch.memory,
-        "violations": violations,
+        "violations": [
+            *await _rows_once(cluster, size),
+            *([] if watch.is_settled else ["not settled"]),
+            *([f"ended as {dict(found)}"] if set(found) - {"SENT", "DELIVERED"} else []),
+            *([] if _is_complete(watch.job, size) else [f"the job shows {watch.job}"]),
+            *(f"{name} is not ready again" for name in watch.unhealed),
+            *(f"{name} had {mib} MiB" for name, mib in watch.memory.items() if mib > MAX_RSS_MIB),
+            *([f"the other tenant's p95 was {ratio} times its own"] if (ratio or 0) > MAX_RATIO else []),
+        ],
     }
+
+
+async def _send_job(
+    cluster: Cluster, balancer: Balancer, size: int, send: Callable[[int], Awaitable[None]], progress: Progress
+) -> _Watch:
+    """Upload a job and kill processes until it has ended, while the other tenant sends."""
+    watch = _Watch()
+    over = asyncio.Event()
+    job_id = await _upload(balancer, size)
+    sending = asyncio.create_task(steadily(RATE, 10**6, send, until=over))
+    watching = asyncio.create_task(_watch_memory(cluster, watch, over))
+    try:
+        await _kill(cluster, job_id, size, watch, progress)
+        watch.is_settled = await _until_settled(cluster, within=60 + size / 50, progress=progress)
+    finally:
+        over.set()
+    watch.tenant_messages, _ = await asyncio.gather(sending, watching)
+    shown = await balancer.ask("GET", f"/v1/messages/bulk/{ids.encode_id('blk', job_id)}", None)
+    watch.job = shown.document
+    return watch
+
+
+def _is_complete(job: Mapping[str, Any], size: int) -> bool:
+    return (job.get("status"), job.get("accepted"), job.get("rejected")) == ("COMPLETED", size, 0)
 
 
 async def _new_tenant(cluster: Cluster) -> str:
@@ -128,17 +150,17 @@ async def _upload(balancer: Balancer, size: int) -> UUID:
     raise AssertionError(f"the upload was answered with {reply.status} {reply.document}")
 
 
-async def _kill(cluster: Cluster, job_id: UUID, size: int, watch: _Watch, progress: Progress) -> list[str]:
-    """Kill a process whenever another part of the rows is accepted; returns what did not become ready again."""
+async def _kill(cluster: Cluster, job_id: UUID, size: int, watch: _Watch, progress: Progress) -> None:
+    """Kill a process whenever another part of the rows is accepted."""
     nemesis = Nemesis(cluster, cluster.ledger("bulk.jsonl"))
     for number, name in enumerate(KILLS):
         await _until_accepted(cluster, job_id, size * (number + 1) // (len(KILLS) + 1))
         began = now()
         await nemesis.inflict(Fault(number, 0.0, "kill", name))
-        watch.faults.append((began, now() + timedelta(seconds=CALM)))
+        watch.faults.append((began - UNDER_WAY, now() + CALM))
         progress(f"{_TAG}: {name} was killed and is ready again")
     await _until_accepted(cluster, job_id, size)
-    return nemesis.unhealed
+    watch.unhealed = nemesis.unhealed
 
 
 async def _until_accepted(cluster: Cluster, job_id: UUID, rows: int) -> None:
@@ -179,8 +201,8 @@ async def _watch_memory(cluster: Cluster, watch: _Watch, over: asyncio.Event) ->
         await asyncio.sleep(1)
 
 
-async def _latencies(cluster: Cluster, began: datetime, faults: list[tuple[datetime, datetime]]) -> tuple[float, float]:
-    """The other tenant's p95 before the job and beside it, outside of faults, in seconds."""
+async def _latencies(cluster: Cluster, watch: _Watch) -> tuple[float, float | None]:
+    """The other tenant's p95 before the job and beside it, outside of faults, in seconds; None of too few messages."""
     async with database(cluster) as db:
         rows = await db.fetch(
             "SELECT m.created_at AS at, extract(epoch FROM min(e.occurred_at) - m.created_at)::float8 AS took"
@@ -189,15 +211,13 @@ async def _latencies(cluster: Cluster, began: datetime, faults: list[tuple[datet
             " WHERE m.tags[1] = $1 GROUP BY m.id, m.created_at",
             _TENANT,
         )
-    alone = [row["took"] for row in rows if row["at"] < began]
+    alone = [row["took"] for row in rows if row["at"] < watch.began]
     beside = [
         row["took"]
         for row in rows
-        if row["at"] >= began and not any(first <= row["at"] <= last for first, last in faults)
+        if row["at"] >= watch.began and not any(first <= row["at"] <= last for first, last in watch.faults)
     ]
-    if not alone or not beside:
-        raise AssertionError(f"the other tenant has {len(alone)} messages before the job and {len(beside)} beside it")
-    return percentile(alone, 0.95) or 0.0, percentile(beside, 0.95) or 0.0
+    return percentile(alone, 0.95) or 0.0, percentile(beside, 0.95) if len(beside) >= LEAST_MESSAGES else None
 
 
 async def _rows_once(cluster: Cluster, size: int) -> list[str]:
