@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security bench bench-quick bench-growth lock clean
+.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security bench bench-quick bench-growth bench-lists bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -61,6 +61,9 @@ bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes
 bench-growth: $(BENCH_INSTALLED) ## cost per message as the database, the accounts and a backlog grow
 	@$(BIN)/python -m bench growth
 
+bench-lists: $(BENCH_INSTALLED) ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
+	@$(BIN)/python -m bench lists
+
 $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
 	@sh bench/setup.sh
 	@touch $@
@@ -76,6 +79,14 @@ crash-sweep: setup ## kill a process at every failpoint, three hits, both channe
 
 campaigns: setup ## NAMES= SIZE=: one kind of fault each, in quantity
 	@$(BIN)/python -m tests.chaos campaigns $(NAMES) $(if $(SIZE),--size $(SIZE))
+
+bulk-kills: setup ## SIZE=100000: one bulk job, five kills on the way, another tenant beside it
+	@$(BIN)/python -m tests.chaos campaigns bulk $(if $(SIZE),--size $(SIZE)) --no-report
+
+REQUESTS ?= 20000
+
+fuzz-api: setup ## REQUESTS=20000 SEED=1: generated requests for every operation; prints one JSON object
+	@$(BIN)/python -m tests.fuzz --requests $(REQUESTS) --seed $(or $(SEED),1)
 
 SECONDS_EACH = $(or $(SECONDS),60)
 

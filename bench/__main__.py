@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.environment import Environment
+from bench.lists import measure_lists
 from bench.measures import MEASURES
 from bench.plots import draw
 from bench.processes import Failed, bench_program
@@ -56,7 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     _scenario_command(commands, "quick", QUICK, QUICK_SCENARIOS, 900)
     _growth_command(commands)
     _profile_command(commands)
+    _lists_command(commands)
     return parser
+
+
+def _lists_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "lists",
+        help="pages of GET /v1/messages in a large project",
+        description="Fills a database of its own and times pages with each filter; prints JSON. Exit code 1 where a "
+        "filter takes longer than 50 ms at p95.",
+    )
+    parser.add_argument("--limit", type=float, default=3600, help="time limit in seconds (%(default)s)")
+    parser.add_argument("--messages", type=int, default=2_000_000, help="messages of the project (%(default)s)")
+    parser.add_argument("--pages", type=int, default=200, help="pages of each filter (%(default)s)")
+    parser.set_defaults(command=measure_lists)
 
 
 def _common(parser: argparse.ArgumentParser, limit: float) -> None:

@@ -10,6 +10,7 @@ from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
 from sluice.model.candidate import Candidate
 from sluice.model.message import Channel, DeliveryClass, Email
+from sluice.store.dead_letters import DeadLetter, LetterKind, LetterStatus
 from sluice.store.deliveries import Claim, Transition
 from sluice.store.ingest import NewDelivery, NewMessage
 from sluice.store.providers import ProviderRow
@@ -132,6 +133,26 @@ def a_message(when: datetime = NOON, *, to: tuple[str, ...] = ("ada@example.com"
 
 def a_keyed_message(key: str = "order-7", fingerprint: bytes = b"one body", **changes: Any) -> NewMessage:
     return a_message(idempotency_key=key, fingerprint=fingerprint, **changes)
+
+
+def a_letter(**changes: Any) -> DeadLetter:
+    defaults: dict[str, Any] = {
+        "id": an_id(),
+        "project_id": PROJECT,
+        "kind": LetterKind.INVALID_RECORD,
+        "status": LetterStatus.OPEN,
+        "reason": "no JSON",
+        "topic": "send.requests",
+        "partition": 3,
+        "record_offset": 17,
+        "delivery_id": None,
+        "message_id": None,
+        "letter_partition": 0,
+        "letter_offset": 5,
+        "occurred_at": NOON,
+        "resolved_at": None,
+    }
+    return DeadLetter(**defaults | changes)
 
 
 def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:

@@ -1,10 +1,11 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
--- The tables that grow (messages, deliveries, attempts, events, receipts, receipt_ids, webhook_deliveries,
--- webhook_attempts) are partitioned by id range, and an id begins with its time: a week is one partition of each, and
--- retention is a DROP. Attempts, events, receipts, their ids and webhook deliveries lie by the id of their delivery, and
--- a delivery's id is made in the millisecond of its message's, so that everything about one message falls into the same
--- week. These tables carry no foreign keys: each would cost a look-up per row.
+-- The tables that grow (messages, message_terms, deliveries, attempts, events, receipts, receipt_ids,
+-- webhook_deliveries, webhook_attempts, bulk_jobs, bulk_chunks) are partitioned by id range, and an id begins with its
+-- time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts, their ids and webhook
+-- deliveries lie by the id of their delivery, and a delivery's id is made in the millisecond of its message's, so that
+-- everything about one message falls into the same week. These tables carry no foreign keys: each would cost a look-up
+-- per row.
 --
 -- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
 -- sluice.store.tables: every `sluice migrate` applies them.
@@ -97,7 +98,17 @@ CREATE TABLE messages (
     expires_at         timestamptz NOT NULL,
     created_at         timestamptz NOT NULL
 ) PARTITION BY RANGE (id);
-CREATE INDEX messages_project_idx ON messages (project_id, id);
+-- The newest messages, of all channels and of one: a project may have few of a kind among millions of another.
+CREATE INDEX messages_project_idx ON messages (project_id, sandbox, id);
+CREATE INDEX messages_channel_idx ON messages (project_id, sandbox, channel, id);
+
+-- What messages are found by: senders, recipients, tags, bulk jobs. The term is a hash: see sluice.model.terms.
+CREATE TABLE message_terms (
+    project_id uuid NOT NULL,
+    term       bigint NOT NULL,
+    message_id uuid NOT NULL,
+    PRIMARY KEY (project_id, term, message_id)
+) PARTITION BY RANGE (message_id);
 
 CREATE TABLE deliveries (
     id                    uuid NOT NULL PRIMARY KEY,
@@ -127,6 +138,9 @@ CREATE INDEX deliveries_enqueued_idx ON deliveries (enqueued_at) WHERE due_at IS
 -- The backlog, by whose turn it is. A delivery that is enqueued at once is never in it.
 CREATE INDEX deliveries_backlog_idx ON deliveries (channel, (delivery_class <> 'urgent'), project_id, due_at)
  WHERE due_at IS NOT NULL AND enqueued_at IS NULL AND NOT in_flight;
+-- Deliveries that ended badly or have not ended: few among many. Those in the other two states are found among the newest.
+CREATE INDEX deliveries_state_idx ON deliveries (project_id, sandbox, state, message_id)
+ WHERE state NOT IN ('SENT', 'DELIVERED');
 
 CREATE TABLE attempts (
     delivery_id         uuid NOT NULL,
@@ -523,6 +537,7 @@ BEGIN
     DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
     DELETE FROM webhook_deliveries WHERE delivery_id = ANY(gone);
     DELETE FROM webhook_attempts WHERE delivery_id = ANY(gone);
+    DELETE FROM message_terms WHERE message_id = ANY(settled);
     DELETE FROM messages WHERE id = ANY(settled);
     RETURN coalesce(cardinality(gone), 0);
 END
@@ -549,6 +564,11 @@ BEGIN
     IF erased < at_most THEN
         UPDATE receipts SET payload = ''
          WHERE project_id = project AND delivery_id >= from_id AND delivery_id < before AND payload <> '';
+        UPDATE bulk_chunks SET rows = '', recipients = NULL
+         WHERE project_id = project AND job_id >= from_id AND job_id < before AND message_ids IS NOT NULL
+           AND (rows <> '' OR recipients IS NOT NULL);
+        UPDATE bulk_jobs SET message = '{}'
+         WHERE project_id = project AND id >= from_id AND id < before AND finished_at IS NOT NULL AND message <> '{}';
     END IF;
     RETURN erased;
 END
@@ -640,3 +660,59 @@ RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_c
       JOIN messages m ON m.id = d.message_id
 $$;
 REVOKE ALL ON FUNCTION addresses_of_deliveries FROM PUBLIC;
+
+-- Bulk jobs: one message for many recipients. An upload is stored in chunks, and each chunk becomes messages in one
+-- transaction, which also writes what became of its rows.
+
+CREATE TABLE bulk_jobs (
+    id          uuid NOT NULL PRIMARY KEY,
+    project_id  uuid NOT NULL,
+    sandbox     boolean NOT NULL,
+    status      text NOT NULL,         -- a value of sluice.store.bulk_jobs.JobStatus
+    message     text NOT NULL,         -- JSON: the fields that all messages have
+    recipients  integer NOT NULL,      -- rows of the upload
+    accepted    integer NOT NULL DEFAULT 0,
+    rejected    integer NOT NULL DEFAULT 0,
+    created_by  uuid,                  -- the key or user
+    created_at  timestamptz NOT NULL,
+    served_at   timestamptz NOT NULL,  -- when a chunk of it was processed last
+    finished_at timestamptz
+) PARTITION BY RANGE (id);
+CREATE INDEX bulk_jobs_project_idx ON bulk_jobs (project_id, sandbox, id);
+CREATE INDEX bulk_jobs_open_idx ON bulk_jobs (id) WHERE finished_at IS NULL;
+
+CREATE TABLE bulk_chunks (
+    job_id      uuid NOT NULL,
+    number      integer NOT NULL,
+    project_id  uuid NOT NULL,
+    first_row   integer NOT NULL,      -- of the upload, from 1
+    rows        text NOT NULL,         -- JSON of the rows; empty once they are messages
+    recipients  text[],                -- of each row
+    message_ids uuid[],                -- of each row, null for one without a message; null until the chunk is processed
+    errors      text,                  -- JSON: error by position of its row
+    is_cancelled boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (job_id, number)
+) PARTITION BY RANGE (job_id);
+CREATE INDEX bulk_chunks_waiting_idx ON bulk_chunks (job_id, number) WHERE message_ids IS NULL;
+
+-- Dead letters: what the topic dead.letters contains, without the bytes of its records. A projection of the
+-- event-worker; `sluice dead-letters` replays and discards.
+
+CREATE TABLE dead_letters (
+    id               uuid PRIMARY KEY,   -- from the coordinates of the letter: a repeated record is one row
+    project_id       uuid,               -- null: not known, for the operator only
+    kind             text NOT NULL,      -- 'invalid_record' or 'failed_delivery'
+    status           text NOT NULL,      -- 'open', 'replayed' or 'discarded'
+    reason           text NOT NULL,
+    topic            text,               -- of an invalid record, with its partition and offset
+    partition        integer,
+    record_offset    bigint,
+    delivery_id      uuid,               -- of a failed delivery
+    message_id       uuid,
+    letter_partition integer NOT NULL,   -- where the letter is on dead.letters
+    letter_offset    bigint NOT NULL,
+    occurred_at      timestamptz NOT NULL,
+    resolved_at      timestamptz
+);
+CREATE INDEX dead_letters_project_idx ON dead_letters (project_id, id);
+CREATE INDEX dead_letters_age_idx ON dead_letters (occurred_at);

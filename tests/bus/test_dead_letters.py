@@ -24,6 +24,7 @@ class BadRecord:
     topic: str = "send.requests"
     partition: int = 3
     offset: int = 17
+    timestamp: int = 1_790_000_000_000
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def test_a_dead_letter_has_coordinates_and_reason():
     letter = letter_of(BadRecord())
 
     assert (letter["topic"], letter["partition"], letter["offset"]) == ("send.requests", 3, 17)
+    assert (letter["timestamp"], letter["project_id"]) == (1_790_000_000_000, None)
     assert (letter["kind"], letter["reason"], letter["at"]) == ("invalid_record", "no JSON", NOON.isoformat())
 
 

@@ -112,6 +112,45 @@ class ClientSession:
         request.result = "bus"
         return request
 
+    async def upload(self, channel: str, rows: int, *, to_cancel: bool = False) -> str | None:
+        """Upload a bulk job, repeated until there is a response; its id. Each row is a request of its own.
+
+        ``to_cancel``: rows may be cancelled before they are messages.
+        """
+        found = [self.request(channel) for _ in range(rows)]
+        requests = [TrackedRequest(tag, None, "bulk") for tag, _ in found]
+        self.requests += requests
+        documents = [document for _, document in found]
+        message = {name: documents[0][name] for name in ("channel", "from")}
+        lines = [{"message": message | {"text": "x"} | ({"subject": "x"} if channel == "email" else {})}]
+        lines += [{name: one[name] for name in ("to", "text", "tags")} for one in documents]
+        body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        headers = {"x-sendpipe-key": self.cluster.project.key, "content-type": "application/jsonl"}
+        headers["idempotency-key"] = requests[0].tag
+        deadline = asyncio.get_running_loop().time() + TIMEOUT
+        while asyncio.get_running_loop().time() < deadline:
+            try:
+                url = f"{self.cluster.gateways[0]}/v1/messages/bulk"
+                async with self.session.post(url, data=body, headers=headers) as response:
+                    content = await response.read()
+                    if response.status == 202:
+                        for request in requests:
+                            request.result = "info" if to_cancel else "bus"  # accepted, and sent later
+                        return str(json.loads(content)["id"])
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass
+            await asyncio.sleep(0.2)
+        return None
+
+    async def cancel_upload(self, job_id: str) -> None:
+        """Cancel a bulk job."""
+        url = f"{self.cluster.gateways[0]}/v1/messages/bulk/{job_id}/cancel"
+        try:
+            async with self.session.delete(url, headers={"x-sendpipe-key": self.cluster.project.key}):
+                pass
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return
+
     async def put(self, value: bytes | None, **headers: str) -> None:
         """Publish any record to send.requests, with the project's key unless the headers contain another."""
         named = {VERSION_HEADER: str(SCHEMA_VERSION), "x-sendpipe-key": self.cluster.project.key, **headers}

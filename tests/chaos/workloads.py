@@ -57,6 +57,15 @@ async def cancel(client: ClientSession, channel: str) -> None:
     await client.cancel(await client.send(channel))
 
 
+async def bulk(client: ClientSession, channel: str) -> None:
+    """Bulk jobs of a few recipients, one of them cancelled."""
+    await client.upload(channel, 4)
+    job_id = await client.upload(channel, 4, to_cancel=True)
+    if job_id is not None:
+        await client.cancel_upload(job_id)
+    await asyncio.sleep(0.5)
+
+
 async def receipt(client: ClientSession, channel: str) -> None:
     """Messages through the providers that progress what became of them."""
     preferred = client.cluster.project.named("resend-a" if channel == "email" else "twilio-a")
@@ -207,6 +216,13 @@ POINTS: Mapping[str, Workload] = {
     "ingress.rejected": bad_request,
     "dead_letter.before_publish": bad_record,
     "dead_letter.published": bad_record,
+    "letters.before_write": bad_record,
+    "letters.written": bad_record,
+    "bulk.before_complete": bulk,
+    "bulk.completed": bulk,
+    "bulk.before_commit": bulk,
+    "bulk.committed": bulk,
+    "bulk.before_cancel": bulk,
     "cancel.before_write": cancel,
     "cancel.written": cancel,
     "receipts.before_write": receipt,

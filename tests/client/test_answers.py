@@ -8,14 +8,16 @@ from typing import get_type_hints
 
 import pytest
 from sluice.client import _async, _sync, answers
-from sluice.client.calls import SendRequest
+from sluice.client.calls import MessageFilters, SendRequest
 
 from tests.repository.files import ROOT
 
 DOCUMENT = json.loads((ROOT / "docs/api/v1.openapi.json").read_text("utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
 TYPES = [
-    name for name, value in vars(answers).items() if name.endswith(("Response", "Reference")) and value is not None
+    name
+    for name, value in vars(answers).items()
+    if name.endswith(("Response", "Reference", "Summary")) and value is not None
 ]
 REQUESTS = ("EmailRequest", "SmsRequest", "WhatsappRequest", "ChatRequest", "PushRequest")
 
@@ -31,7 +33,19 @@ def test_a_send_request_has_the_fields_of_every_channel():
     assert fields == {name for each in REQUESTS for name in SCHEMAS[each]["properties"]} - {"idempotency_key"}
 
 
-@pytest.mark.parametrize("name", ["Messages", "Projects", "Keys"])
+def test_the_result_of_a_row_has_the_fields_of_a_line_of_the_download():
+    download = DOCUMENT["paths"]["/v1/messages/bulk/{bulk_id}/results"]["get"]["responses"]["200"]["content"]
+
+    assert set(get_type_hints(answers.BulkResult)) == set(download["application/jsonl"]["schema"]["properties"])
+
+
+def test_a_list_of_messages_has_the_filters_of_the_document():
+    documented = {one["name"] for one in DOCUMENT["paths"]["/v1/messages"]["get"]["parameters"] if one["in"] == "query"}
+
+    assert {name.rstrip("_") for name in get_type_hints(MessageFilters)} == documented - {"project"}
+
+
+@pytest.mark.parametrize("name", ["Messages", "Bulk", "DeadLetters", "Projects", "Keys"])
 def test_both_clients_have_the_same_methods(name):
     synchronous, asynchronous = getattr(_sync, name), getattr(_async, f"Async{name}")
     own = {key for key in vars(synchronous) if not key.startswith("_")}

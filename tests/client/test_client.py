@@ -238,3 +238,81 @@ def test_a_list_is_read_part_by_part():
 def test_odd_settings_are_refused(key, base_url):
     with pytest.raises(ValueError, match=r"^(key|base_url): "):
         Sluice(key, base_url=base_url)
+
+
+# -- bulk jobs -----------------------------------------------------------------------------------------------------
+
+JOB = {"id": "blk_1", "status": "UPLOADED", "recipients": 2, "accepted": 0, "rejected": 0}
+ROWS = [{"row": number, "to": f"r{number}@example.com", "message_id": None, "status": None} for number in (1, 2, 3)]
+LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+
+
+def results_of(gateway, *, synchronous):
+    """What a client reads."""
+
+    def synchronously():
+        with Sluice("sp_live_x", transport=httpx.MockTransport(gateway), retries=QUICK) as sluice:
+            return list(sluice.bulk.results("blk_1"))
+
+    async def asynchronously():
+        async with AsyncSluice("sp_live_x", transport=httpx.MockTransport(gateway), retries=QUICK) as sluice:
+            return [row async for row in sluice.bulk.results("blk_1")]
+
+    return synchronously() if synchronous else asyncio.run(asynchronously())
+
+
+def test_a_bulk_job_is_an_upload_of_lines_that_is_repeated_under_one_key(ask):
+    gateway = Gateway([fails(httpx.ReadError), httpx.Response(202, json=JOB)])
+    message = {"channel": "email", "from_": "shop@example.com", "subject": "News", "text": "Hello {{name}}"}
+    rows = ({"to": f"{name}@example.com", "variables": {"name": name}} for name in ("ada", "jörg"))
+
+    assert ask(gateway, lambda sluice: sluice.bulk.create(message, rows)) == JOB
+
+    request, again = gateway.requests
+    assert (request.method, request.url.path) == ("POST", "/v1/messages/bulk")
+    assert request.headers["content-type"] == "application/jsonl"
+    assert [json.loads(line) for line in request.content.splitlines()] == [
+        {"message": {"channel": "email", "from": "shop@example.com", "subject": "News", "text": "Hello {{name}}"}},
+        {"to": "ada@example.com", "variables": {"name": "ada"}},
+        {"to": "jörg@example.com", "variables": {"name": "jörg"}},
+    ]
+    assert again.content == request.content
+    assert again.headers["idempotency-key"] == request.headers["idempotency-key"]
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_the_results_of_a_job_are_read_line_by_line_after_what_failed_before(synchronous):
+    gateway = Gateway([fails(httpx.ConnectError), refusal(503), httpx.Response(200, content=LINES)])
+
+    assert results_of(gateway, synchronous=synchronous) == ROWS
+
+    assert [request.url.path for request in gateway.requests] == ["/v1/messages/bulk/blk_1/results"] * 3
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_a_job_without_results_is_the_gateways_error(synchronous):
+    with pytest.raises(NotFoundError):
+        results_of(Gateway([refusal(404, "NOT_FOUND")]), synchronous=synchronous)
+
+
+class BreaksOff(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that ends in its second row."""
+
+    def __iter__(self):
+        yield LINES[:-10]
+        raise httpx.ReadError("reset")
+
+    async def __aiter__(self):
+        yield LINES[:-10]
+        raise httpx.ReadError("reset")
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_results_that_break_off_are_not_begun_again(synchronous):
+    gateway = Gateway([lambda: httpx.Response(200, stream=BreaksOff())])
+
+    with pytest.raises(ConnectionFailedError) as raised:
+        results_of(gateway, synchronous=synchronous)
+
+    assert raised.value.sent
+    assert len(gateway.requests) == 1

@@ -49,6 +49,8 @@ def test_a_body_is_refused_with_its_fault_or_becomes_a_message(body):
         preferred_provider_id=None,
         now=NOON,
         requeue_after=seconds(8),
+        unsubscribe_link=lambda *_: "https://gateway.example/u/x",
+        with_addresses=True,
     )
     assert isinstance(orjson.loads(message.content), dict)
     for text in (

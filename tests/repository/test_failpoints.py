@@ -30,6 +30,10 @@ GUARDED = [
 
 # What changes something outside the process, as it is called in the code: module.function of the store, and methods.
 STORE_WRITES = {
+    "dead_letters.add",
+    "bulk_jobs.cancel_job",
+    "bulk_jobs.finish_chunk",
+    "bulk_jobs.finish_upload",
     "backlog.dequeue",
     "cancellation.cancel",
     "cancellation.revoke_in_doubt",
@@ -55,6 +59,15 @@ STORE_WRITES = {
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
+    # An upload that is not complete sends nothing; the transaction of a chunk has points before and after it.
+    "bulk_jobs.add_chunk",
+    "bulk_jobs.claim_chunk",
+    "bulk_jobs.claim_chunk_to_cancel",
+    "bulk_jobs.create_job",
+    "bulk_jobs.delete_upload",
+    "bulk_jobs.finish_job",
+    "bulk_jobs.mark_chunk_cancelled",
+    "ingest.claim_key",
     "session_receipts.add_receipt_ids",  # of a late answer, which is lost like any answer when the worker ends
     "disagreements._keep",  # counts what was refused; its loss changes no delivery
     "api_keys.create_key",
@@ -77,6 +90,7 @@ WITHIN = {
 # Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
+    "dead_letters.resolve",  # by a command, after the record was published
     "audit.append",
     "domains.create_domain",
     "domains.delete_domain",
@@ -128,16 +142,23 @@ HARMLESS = {
     "PROVIDERS",
     "IN_FLIGHT",
     "stopped",
+    "self._wake",
+    "current",
+    "self._wanted",
+    "self._ready",
+    "self._changed",
     "loaded",
     "self._stopping",
     "self._capacity",
     "self._nonempty",
-    "self._wake",
 }
 
 # Functions that change something and need no point of their own, with the reason.
 EXEMPT = {
     "libs/common/src/sluice/delivery/mailer.py:mail": "an invitation that was not mailed is repeated by hand",
+    "services/gateway/src/gateway/bulk/expander.py:_finish": "the transaction of its callers has points",
+    "services/gateway/src/gateway/bulk/expander.py:_cancel": "its caller has points before and after the commit",
+    "services/gateway/src/gateway/messages/batch.py:_store": "the ingest, which it calls, has points before and after",
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "services/event-worker/src/event_worker/service.py:on_events": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",

@@ -1,6 +1,7 @@
 """Fakes of the bus, of records, of settlement and of transports."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gateway.auth import api_keys
@@ -31,6 +32,34 @@ class FakePublisher:
     def on(self, topic):
         """The values on a topic, in order."""
         return [value for name, value in self.published if name == topic]
+
+
+class FakeEventSource:
+    """A topic with two partitions in memory; a test puts batches of records."""
+
+    def __init__(self, begins=(0, 0)):
+        self.begins = begins
+        self.opened = 0
+        self.fault = None
+        self._batches = asyncio.Queue()
+
+    def put(self, *records):
+        self._batches.put_nowait(records)
+
+    @asynccontextmanager
+    async def open(self, begin, backlog):
+        self.opened += 1
+        if self.fault is not None:
+            raise self.fault
+        yield self
+
+    async def batches(self):
+        yield ()
+        while True:
+            yield await self._batches.get()
+
+    def has_caught_up(self, position):
+        return True
 
 
 @dataclass(eq=False)

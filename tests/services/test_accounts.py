@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from argon2 import PasswordHasher
 
-from gateway.app import open_accounts
+from gateway.app import _open_redis, open_accounts
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
 from gateway.auth.passwords import Passwords
 from gateway.errors import TooManyRequests, Unavailable
@@ -512,7 +512,10 @@ async def test_the_gateway_opens_what_people_need_from_its_settings(gateway, ada
         mail_sender="Sluice <sluice@example.com>",
     )
 
-    async with open_accounts(settings, gateway.pool, gateway.config, gateway.authenticator) as accounts:
+    async with (
+        _open_redis(redis_url) as redis,
+        open_accounts(settings, gateway.pool, gateway.config, gateway.authenticator, redis) as accounts,
+    ):
         session = await accounts.sessions.authenticate(ada.token)
         await accounts.throttle.succeeded("of this test")
         await accounts.throttle.attempt("of this test", None)

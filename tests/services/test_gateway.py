@@ -19,11 +19,15 @@ from gateway.auth.login_throttle import LocalCounters, LoginThrottle
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
+from gateway.events.feed import EventFeed
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.providers.tester import ProviderTester
+from gateway.rate_limits.buckets import TokenBuckets
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
 from gateway.templates.rendering import TemplateRenderer
@@ -35,6 +39,7 @@ from sluice.model import ids
 from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
+from sluice.runtime.tasks import cancel_and_wait
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -45,7 +50,7 @@ from tests.examples import a_body, as_json, seconds
 from tests.loopback import LOCAL, LOOPBACK
 from tests.polling import wait_until
 from tests.services import openapi_check
-from tests.services.fakes import FakeRecord, with_a_patient_gateway
+from tests.services.fakes import FakeEventSource, FakeRecord, with_a_patient_gateway
 
 MAX_BODY = 100_000  # bytes
 QUEUE_LIMIT = 20  # deliveries
@@ -89,10 +94,14 @@ class Gateway:
         self.health = {}
         self.providers = ProviderAccess({}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
         self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
-        self.services = services = Services(
+        self.rate_limits = RateLimits(TokenBuckets(None), self.config)
+        self.event_source = FakeEventSource()
+        self.events = EventFeed(self.event_source)
+        self.bulk = BulkExpander(pool, self.ingest, self.outbox)
+        self.services = Services(
             **{name: getattr(self, name) for name in Services.__dataclass_fields__} | {"pool": pool}
         )
-        self.app = create_asgi(services, max_request_bytes=max_body)
+        self.app = create_asgi(self.services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
@@ -149,9 +158,12 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
             running = (gateway.authenticator, gateway.outbox, gateway.templates, gateway.ingest, gateway.receipts)
-            for service in (*running, accounts.sessions, accounts.passwords, accounts.mailer, gateway.providers.tester):
+            people = (accounts.sessions, accounts.passwords, accounts.mailer)
+            for service in (*running, *people, gateway.providers.tester, gateway.bulk):
                 await services.enter_async_context(service.running())
+            feeding = asyncio.create_task(gateway.events.run())
             yield gateway
+            await cancel_and_wait(feeding)
         await gateway.client.aclose()
 
 

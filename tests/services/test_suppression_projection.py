@@ -28,7 +28,7 @@ async def service(store, role_pools, bus):
         "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $1, 'shop', 'Shop', now())",
         PROJECT,
     )
-    return EventService(bus, SuppressionProjection(role_pools.event_worker))
+    return EventService(bus, [SuppressionProjection(role_pools.event_worker)])
 
 
 async def a_sent(store, *to, **changes):
@@ -174,8 +174,14 @@ async def test_a_batch_is_repeated_while_postgresql_is_away(bus, monkeypatch):
             raise asyncpg.PostgresConnectionError
 
     monkeypatch.setattr(event_worker, "_RETRY_DELAY", 0.0)
-    service = EventService(bus, SuppressionProjection(Away()))
-    event = {"type": "bounced", "delivery_id": str(an_id()), "sequence": 1}
+    service = EventService(bus, [SuppressionProjection(Away())])
+    event = {
+        "type": "bounced",
+        "delivery_id": str(an_id()),
+        "project_id": str(an_id()),
+        "channel": "email",
+        "sequence": 1,
+    }
 
     with pytest.raises(asyncpg.PostgresConnectionError):
         await service.on_events([FakeRecord(json.dumps(event).encode())])

@@ -10,6 +10,7 @@ from tests.store.harness import StoreHarness, open_role_pools
 
 TABLES = (
     "messages",
+    "message_terms",
     "deliveries",
     "attempts",
     "events",
@@ -26,6 +27,9 @@ TABLES = (
     "domains",
     "providers",
     "api_keys",
+    "dead_letters",
+    "bulk_chunks",
+    "bulk_jobs",
     "audit_log",
     "login_links",
     "invitations",

@@ -101,9 +101,10 @@ class StoreHarness:
 
     async def cancel(self, message_id, at=NOON, project=PROJECT, sandbox=False):
         async with self.rows_of(project) as db:
-            return await cancellation.cancel(
-                db, ProjectScope(project, sandbox), message_id, now=at, outbox_retry_after=WITHIN
+            cancelled = await cancellation.cancel(
+                db, ProjectScope(project, sandbox), [message_id], now=at, outbox_retry_after=WITHIN
             )
+            return cancelled if message_id in cancelled.message_ids else None
 
     async def revoke(self, message_id):
         """The number of deliveries of an in-doubt message that were cancelled."""

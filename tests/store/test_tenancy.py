@@ -23,10 +23,13 @@ from sluice.model.webhooks import WebhookStatus, WebhookType
 from sluice.store import (
     api_keys,
     audit,
+    bulk_jobs,
     cancellation,
+    dead_letters,
     domains,
     ingest,
     memberships,
+    message_list,
     messages,
     projects,
     providers,
@@ -36,10 +39,12 @@ from sluice.store import (
     webhook_deliveries,
     webhooks,
 )
+from sluice.store.bulk_jobs import ChunkResult
 from sluice.store.cipher import CredentialCipher
+from sluice.store.message_list import Filters
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after, seconds
+from tests.examples import NOON, OTHER_PROJECT, a_claim, a_letter, a_message, a_transition, after, an_id, seconds
 
 GATEWAY_SOURCES = Path(__file__).parents[2] / "services/gateway/src/gateway"
 NOTHING: tuple[object, ...] = (None, False, 0, [], {})
@@ -62,6 +67,9 @@ class Ours:
     suppression: object
     webhook: object
     missed: object  # webhook delivery
+    job_id: object  # a bulk job with a chunk of messages and one that waits
+    done_id: object  # one without a chunk
+    upload_id: object  # one whose upload is not complete
 
     @property
     def scope(self):
@@ -143,6 +151,18 @@ async def a_replay_of_a_range(db, ours):
     return replayed.number
 
 
+async def a_list(db, scope):
+    """The messages of the first page; None for none."""
+    page = await message_list.list_messages(db, scope, Filters(), limit=9, position=None, now=NOON)
+    return page.messages or None
+
+
+async def a_cancellation(db, scope, ours):
+    """The cancelled messages; None for none."""
+    done = await cancellation.cancel(db, scope, [ours.waiting.id], now=NOON, outbox_retry_after=seconds(10))
+    return done.message_ids or None
+
+
 OPERATIONS = {
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
@@ -153,9 +173,28 @@ OPERATIONS = {
         db, audit.OPERATOR, project_id=ours.id, action="updated", noun="key", object_id="key_1", now=NOON
     ),
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
-    "cancellation.cancel": lambda db, ours: cancellation.cancel(
-        db, ours.scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)
+    "bulk_jobs.add_chunk": lambda db, ours: bulk_jobs.add_chunk(
+        db, ours.id, ours.job_id, number=9, first_row=1, rows="[]"
     ),
+    "bulk_jobs.cancel_job": lambda db, ours: bulk_jobs.cancel_job(db, ours.scope, ours.job_id),
+    "bulk_jobs.claim_chunk": lambda db, ours: bulk_jobs.claim_chunk(db, ours.id, ours.job_id),
+    "bulk_jobs.claim_chunk_to_cancel": lambda db, ours: bulk_jobs.claim_chunk_to_cancel(db, ours.id, ours.job_id),
+    "bulk_jobs.count_states": lambda db, ours: bulk_jobs.count_states(db, ours.id, ours.job_id),
+    "bulk_jobs.create_job": lambda db, ours: bulk_jobs.create_job(
+        db, ours.scope, an_id(), message="{}", created_by=None, now=NOON
+    ),
+    "bulk_jobs.delete_upload": lambda db, ours: bulk_jobs.delete_upload(db, ours.id, ours.upload_id),
+    "bulk_jobs.find_job": lambda db, ours: bulk_jobs.find_job(db, ours.scope, ours.job_id),
+    "bulk_jobs.finish_chunk": lambda db, ours: bulk_jobs.finish_chunk(
+        db, ours.id, ours.job_id, 1, ChunkResult(["x"], [None], {}), cancelled=False, now=NOON
+    ),
+    "bulk_jobs.finish_job": lambda db, ours: bulk_jobs.finish_job(db, ours.id, ours.done_id, now=NOON),
+    "bulk_jobs.finish_upload": lambda db, ours: bulk_jobs.finish_upload(db, ours.id, ours.upload_id, recipients=1),
+    "bulk_jobs.list_jobs": lambda db, ours: bulk_jobs.list_jobs(db, ours.scope, limit=9, before=None),
+    "bulk_jobs.load_job": lambda db, ours: bulk_jobs.load_job(db, ours.id, ours.job_id),
+    "bulk_jobs.mark_chunk_cancelled": lambda db, ours: bulk_jobs.mark_chunk_cancelled(db, ours.id, ours.job_id, 0),
+    "bulk_jobs.read_results": lambda db, ours: bulk_jobs.read_results(db, ours.id, ours.job_id, 0),
+    "cancellation.cancel": lambda db, ours: a_cancellation(db, ours.scope, ours),
     "cancellation.revoke_in_doubt": lambda db, ours: cancellation.revoke_in_doubt(db, [ours.waiting.id], now=NOON),
     "domains.create_domain": lambda db, ours: domains.create_domain(
         db, ours.id, domain="new.example", token="t", now=NOON
@@ -166,6 +205,10 @@ OPERATIONS = {
     "domains.list_domains": lambda db, ours: domains.list_domains(db, ours.id, limit=9),
     "domains.record_check": lambda db, ours: domains.record_check(
         db, ours.id, ours.domain_id, statuses={"spf": "verified"}, now=NOON
+    ),
+    "dead_letters.list_letters": lambda db, ours: dead_letters.list_letters(db, ours.id, limit=9),
+    "ingest.claim_key": lambda db, ours: ingest.claim_key(
+        db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
     "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
         db, ours.scope, "order-7", now=NOON
@@ -184,6 +227,8 @@ OPERATIONS = {
     "memberships.revoke_invitation": lambda db, ours: memberships.revoke_invitation(db, ours.id, ours.invitation),
     "memberships.set_role": lambda db, ours: memberships.set_role(db, ours.id, ours.user_id, Role.VIEWER),
     "memberships.take_invitation": lambda db, ours: memberships.take_invitation(db, ours.token, now=NOON),
+    "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
+    "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
@@ -239,6 +284,8 @@ OPERATIONS = {
 }
 # What needs no project, or comes before it is known.
 ELSEWHERE = {
+    "bulk_jobs.list_abandoned_uploads": "finds the projects with abandoned uploads",
+    "bulk_jobs.list_open_jobs": "finds the projects with open jobs",
     "project_usage.add": "counts the messages of several projects: test_project_quota",
     "project_usage.of_day": "reads the usage of all projects",
     "project_usage.attachment_bytes": "reads the usage of all projects",
@@ -340,6 +387,23 @@ async def a_webhook_with_a_missed_delivery(db, project_id):
     return webhook, missed
 
 
+async def bulk_jobs_of(store, project_id, message_id):
+    """A job with a chunk that is a message and one that waits, one without chunks, and an upload."""
+    scope = ProjectScope(project_id, False)
+    job_id, done_id, upload_id = an_id(), an_id(), an_id()
+    for one in (job_id, done_id, upload_id):
+        await bulk_jobs.create_job(store.pool, scope, one, message="{}", created_by=None, now=NOON)
+        if one != upload_id:
+            await bulk_jobs.finish_upload(store.pool, project_id, one, recipients=2)
+    for number in (0, 1):
+        await bulk_jobs.add_chunk(
+            store.pool, project_id, job_id, number=number, first_row=number + 1, rows='[{"to":"x"}]'
+        )
+    sent_row = ChunkResult(["x"], [message_id], {})
+    await bulk_jobs.finish_chunk(store.pool, project_id, job_id, 0, sent_row, cancelled=False, now=NOON)
+    return {"job_id": job_id, "done_id": done_id, "upload_id": upload_id}
+
+
 @pytest.fixture
 async def ours(store):
     """A project with rows in every table that the gateway uses."""
@@ -352,6 +416,8 @@ async def ours(store):
     delivery_id = sent.deliveries[0].id
     await store.claim(a_claim(delivery_id, project_id=project.id, provider_id=parts["provider_id"]))
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
+    await dead_letters.add(db, [a_letter(project_id=project.id)])
+    parts |= await bulk_jobs_of(store, project.id, sent.id)
     return Ours(id=project.id, waiting=waiting, delivery_id=delivery_id, **parts)
 
 
@@ -385,11 +451,17 @@ async def test_the_same_statement_in_the_transaction_of_its_project_finds_or_cha
     assert found not in NOTHING or await everything(store) != before
 
 
+async def found_or_none(finding):
+    return await finding or None
+
+
 SCOPED = {
+    "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
-    "cancellation.cancel": lambda db, scope, ours: cancellation.cancel(
-        db, scope, ours.waiting.id, now=NOON, outbox_retry_after=seconds(10)
-    ),
+    "bulk_jobs.cancel_job": lambda db, scope, ours: found_or_none(bulk_jobs.cancel_job(db, scope, ours.job_id)),
+    "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
+    "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),
+    "cancellation.cancel": a_cancellation,
     "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
         db, scope, "order-7", now=NOON
     ),
@@ -400,7 +472,7 @@ SCOPED = {
         db, scope, ours.webhook.id, {"enabled": False}, now=NOON
     ),
 }
-CREATES = {"webhooks.create_endpoint"}  # of a mode, and reads nothing of it
+CREATES = {"bulk_jobs.create_job", "ingest.claim_key", "webhooks.create_endpoint"}  # and read nothing of a mode
 
 
 def test_every_operation_with_a_mode_is_in_the_matrix():

@@ -73,10 +73,21 @@ class Balancer:
         return await self.ask("DELETE", f"/v1/messages/{message_id}/cancel", None)
 
     async def ask(
-        self, method: str, path: str, body: bytes | None, *, key: str | None = None, gateway: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        *,
+        key: str | None = None,
+        gateway: str | None = None,
+        **headers: str,
     ) -> Reply:
         url = (gateway or self._dice.choice(self._ready)) + path
-        headers = {"x-sendpipe-key": key or self._cluster.project.key, "content-type": "application/json"}
+        headers = {
+            "x-sendpipe-key": key or self._cluster.project.key,
+            "content-type": "application/json",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         try:
             async with self._session.request(method, url, data=body, headers=headers) as response:
                 content = await response.read()

@@ -13,6 +13,7 @@ import uvloop
 from sluice_launcher.progress import Progress
 from tests.chaos.campaigns import (
     backlog,
+    bulk,
     cancellation,
     data_loss,
     expiry,
@@ -54,6 +55,7 @@ CAMPAIGNS: Mapping[str, Campaign] = {
         Campaign("providers", providers.run, "seconds", 60, 6),
         Campaign("expiry", expiry.run, "messages", 3_000, 400),
         Campaign("failing", failover.failing, "messages", 3_000, 120),
+        Campaign("bulk", bulk.run, "recipients of one job, and 5 kills", 100_000, 2_000),
         Campaign("hanging", failover.hanging, "messages", 1_200, 300),
     )
 }

@@ -1,4 +1,5 @@
-"""The wiring of the event-worker: FastStream consumes ``delivery.events``, and the webhook sender sends what is due."""
+"""The wiring of the event-worker: FastStream consumes ``delivery.events`` and ``dead.letters``, and the webhook sender
+sends what is due."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from event_worker.dead_letters import DeadLetterProjection
 from event_worker.projections import projections_of
 from event_worker.service import EventService
 from event_worker.settings import EventWorkerSettings
@@ -53,6 +55,26 @@ def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
     return subscriber
 
 
+def subscribe_to_letters(broker: KafkaBroker, projection: DeadLetterProjection) -> BatchSubscriber:
+    """The subscriber of ``dead.letters``, with the policy of events."""
+    subscriber = subscribe_to_batches(
+        broker,
+        Topic.DEAD_LETTERS.value,
+        group=Group.DEAD_LETTERS.value,
+        max_records=_MAX_RECORDS,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        auto_offset_reset="earliest",
+    )
+
+    @subscriber
+    async def on_letters(records: Records) -> None:
+        await projection.on_letters(records)
+
+    return subscriber
+
+
 @asynccontextmanager
 async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncIterator[WebhookSender]:
     """The webhook sender of one process, until the block ends."""
@@ -66,11 +88,18 @@ async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncItera
 
 
 async def main() -> None:
-    """Consume events and send webhooks until the shutdown."""
+    """Consume events and dead letters and send webhooks until the shutdown."""
     settings = load(EventWorkerSettings)
     async with role("event-worker", settings) as process:
         pool = await process.open_pool()
         sender = await process.enter(open_webhooks(settings, pool))
+        letters_projection = DeadLetterProjection(pool)
+        letters = SubscriberRunner(
+            lambda broker: subscribe_to_letters(broker, letters_projection),
+            kafka=process.kafka,
+            group=Group.DEAD_LETTERS,
+            drain=process.drain_timeout,
+        )
         service = EventService(await process.open_publisher(), projections_of(pool, sender))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
@@ -79,4 +108,4 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(ops_app(process.readiness))
-        await process.run(consumer, sender.run(), sender.measure())
+        await process.run(consumer, letters.run(), sender.run(), sender.measure())

@@ -16,11 +16,16 @@ from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
+from gateway.events.feed import EventFeed
+from gateway.events.source import KafkaEventSource
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
 from gateway.providers.tester import ProviderTester
+from gateway.rate_limits.buckets import TokenBuckets
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
 from gateway.settings import GatewaySettings
@@ -44,7 +49,12 @@ from sluice.transports.settings import TransportSettings
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    publisher: Publisher,
+    health: Health,
+    events: EventFeed,
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -56,16 +66,12 @@ async def open_services(
     unsubscribe_links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
     ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
-    accounts_open = open_accounts(settings, pool, config, authenticator)
-    async with (
-        authenticator.running(),
-        outbox.running(),
-        templates.running(),
-        ingest.running(),
-        receipts.running(),
-        providers.tester.running(),
-        accounts_open as accounts,
-    ):
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(_open_redis(settings.redis_url)) if settings.redis_url else None
+        for service in (authenticator, outbox, templates, ingest, receipts, providers.tester):
+            await stack.enter_async_context(service.running())
+        accounts = await stack.enter_async_context(open_accounts(settings, pool, config, authenticator, redis))
+        bulk = await stack.enter_async_context(BulkExpander(pool, ingest, outbox).running())
         yield Services(
             pool=pool,
             config=config,
@@ -80,7 +86,19 @@ async def open_services(
             domains=domains,
             cipher=cipher,
             outgoing=settings.outgoing(),
+            bulk=bulk,
+            events=events,
+            rate_limits=_rate_limits(settings, config, redis),
         )
+
+
+def _rate_limits(settings: GatewaySettings, config: ConfigCache, redis: Redis | None) -> RateLimits:
+    return RateLimits(
+        TokenBuckets(redis),
+        config,
+        per_address=settings.rate_limit_per_address,
+        per_organization=settings.rate_limit_per_organization,
+    )
 
 
 def _provider_access(settings: GatewaySettings, health: Health) -> ProviderAccess:
@@ -138,13 +156,16 @@ def _message_ingest(
 
 @asynccontextmanager
 async def open_accounts(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, authenticator: ApiKeyAuthenticator
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    authenticator: ApiKeyAuthenticator,
+    redis: Redis | None,
 ) -> AsyncIterator[Accounts]:
     """What people need to log in, running until the block ends."""
     async with AsyncExitStack() as stack:
         counters: LocalCounters | RedisCounters = LocalCounters(settings.login_window)
-        if settings.redis_url:
-            redis = await stack.enter_async_context(_open_redis(settings.redis_url))
+        if redis is not None:
             counters = RedisCounters(redis, settings.login_window)
         sessions = SessionAuthenticator(config, pool)
         passwords, mailer = Passwords(), Mailer(settings.mail_server, settings.mail_sender)
@@ -167,7 +188,7 @@ async def open_accounts(
 
 
 def _open_redis(url: str) -> Redis:
-    """A client that gives up at once: its own retries would make each login wait for seconds while Redis is away."""
+    """A client that gives up at once: its own retries would make requests wait for seconds while Redis is away."""
     return Redis.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0))
 
 
@@ -178,7 +199,8 @@ async def main() -> None:
         pool, config = await gateway.open_pool(), await gateway.open_config()
         publisher = await gateway.open_publisher()
         health = await gateway.enter(HealthView().subscribed(gateway.kafka))
-        services = await gateway.enter(open_services(settings, pool, config, publisher, health.statuses))
+        events = EventFeed(KafkaEventSource(gateway.kafka))
+        services = await gateway.enter(open_services(settings, pool, config, publisher, health.statuses, events))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )
@@ -193,4 +215,4 @@ async def main() -> None:
         app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
         await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
-        await gateway.run(consumer)
+        await gateway.run(consumer, events.run())  # the streams end when the shutdown begins

@@ -10,6 +10,7 @@ from gateway.apis.openapi_page import OpenApiPage
 from gateway.apis.project_api import create_project_api
 from gateway.apis.v1 import create_v1_api
 from gateway.ingest.fast_path import SendFastPath
+from gateway.rate_limits.middleware import RateLimitMiddleware
 from gateway.services import Services
 from gateway.unsubscribe.endpoint import UnsubscribeEndpoint
 from gateway.unsubscribe.links import PATH as UNSUBSCRIBE_PATH
@@ -53,10 +54,13 @@ def _without_content(send: Send) -> Send:
 
 def create_asgi(services: Services, *, max_request_bytes: int) -> ASGIApp:
     """The HTTP side that callers reach; the ops endpoints have a port of their own."""
-    return SendFastPath(
+    access = services.accounts.access
+    fast_path = SendFastPath(
         services.authenticator,
-        services.accounts.access,
+        access,
         services.ingest,
+        services.rate_limits,
         max_body=max_request_bytes,
         next_app=Apis(services),
     )
+    return RateLimitMiddleware(fast_path, services.rate_limits, access)

@@ -56,6 +56,7 @@ async def authorize(
         Unauthorized: the request has no valid credentials.
         Forbidden: a permission is missing.
         NotFound: a person has no role in the project, or a key belongs to another one.
+        TooManyRequests: the organization of the project has no request left.
     """
     return await _authorize(needed, request, services)
 
@@ -69,12 +70,14 @@ async def authorize_in_path(
         Unauthorized: the request has no valid credentials.
         Forbidden: a permission is missing.
         NotFound: a person has no role in the project, or a key belongs to another one.
+        TooManyRequests: the organization of the project has no request left.
     """
     return await _authorize(needed, request, services)
 
 
 async def _authorize(needed: SecurityScopes, request: Request, services: Services) -> Principal:
     principal = await services.accounts.access.principal(request)
+    await services.rate_limits.spend_project(principal.project_id)
     for permission in needed.scopes:
         require(principal, Permission(permission))
     return principal
@@ -106,6 +109,7 @@ SuppressionsRead = Annotated[Principal, Security(authorize, scopes=[Permission.S
 SuppressionsWrite = Annotated[Principal, Security(authorize, scopes=[Permission.SUPPRESSIONS_WRITE])]
 WebhooksRead = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_READ])]
 WebhooksWrite = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_WRITE])]
+EventsRead = Annotated[Principal, Security(authorize, scopes=[Permission.EVENTS_READ])]
 AuditRead = Annotated[Principal, Security(authorize, scopes=[Permission.AUDIT_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]

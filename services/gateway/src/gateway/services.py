@@ -11,9 +11,12 @@ from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LoginThrottle
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
+from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
+from gateway.events.feed import EventFeed
 from gateway.ingest.ingest import MessageIngest
 from gateway.providers.tester import ProviderTester
+from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
@@ -69,3 +72,6 @@ class Services:
     domains: DomainChecker
     cipher: CredentialCipher
     outgoing: OutgoingAddresses
+    bulk: BulkExpander
+    events: EventFeed
+    rate_limits: RateLimits

@@ -41,6 +41,15 @@ class GatewaySettings(
     dns_servers: tuple[str, ...] = Field(
         (), description="DNS servers for the check of domains, `address` or `address:port`; by default the system's"
     )
+    rate_limit_per_organization: int = Field(
+        0, ge=0, description="requests per minute of all projects of an organization; 0: any number"
+    )
+    rate_limit_per_address: int = Field(
+        0,
+        ge=0,
+        description="requests per minute of a client address (of IPv6: one /64), webhooks of providers apart; "
+        "0: any number",
+    )
     kafka_plain_api_keys: bool = Field(
         True, description="accept records on send.requests that contain the API key; without it they have to be signed"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -12,18 +13,25 @@ from sluice.client import calls
 from sluice.client._base import DEFAULT_RETRIES, answer_of, options, request_of
 from sluice.client.answers import (
     AcceptedResponse,
+    BatchResponse,
+    BulkJobResponse,
+    BulkProgressResponse,
+    BulkResult,
     CreatedKeyResponse,
+    DeadLetterResponse,
     DeletedResponse,
     KeyResponse,
     MemberResponse,
     MessageResponse,
+    MessageSummary,
     Page,
     ProjectResponse,
 )
-from sluice.client.calls import Call, MessageFilters, SendRequest
-from sluice.client.retries import Attempts, Retries
+from sluice.client.calls import BulkMessage, BulkRow, Call, MessageFilters, SendRequest
+from sluice.client.retries import Attempts, Retries, broken
 
 Send = Callable[[Call], Awaitable[Any]]
+ReadLines = Callable[[Call], AsyncIterator[Any]]
 
 
 class AsyncSluice:
@@ -48,6 +56,8 @@ class AsyncSluice:
         self._http = httpx.AsyncClient(**settings, transport=transport)
         self._retries = retries
         self.messages = AsyncMessages(self.call)
+        self.bulk = AsyncBulk(self.call, self._read_lines)
+        self.dead_letters = AsyncDeadLetters(self.call)
         self.projects = AsyncProjects(self.call)
         self.keys = AsyncKeys(self.call)
 
@@ -68,6 +78,30 @@ class AsyncSluice:
                 if response.is_success:
                     return answer_of(response)
                 pause = attempts.after_response(response)
+            await asyncio.sleep(pause)
+
+    async def _read_lines(self, call: Call) -> AsyncIterator[Any]:
+        """The JSON of each line of an answer. It is repeated until the answer begins, and not behind that."""
+        attempts = Attempts(call, self._retries)
+        while True:
+            response: httpx.Response | None = None
+            try:
+                response = await self._http.send(request_of(self._http, call), stream=True)
+                if response.is_success:
+                    async for line in response.aiter_lines():
+                        if line:
+                            yield json.loads(line)
+                    return
+                await response.aread()
+            except httpx.TransportError as error:
+                if response is not None and response.is_success:
+                    raise broken(error) from error
+                pause = attempts.after_error(error)
+            else:
+                pause = attempts.after_response(response)
+            finally:
+                if response is not None:
+                    await response.aclose()
             await asyncio.sleep(pause)
 
     async def aclose(self) -> None:
@@ -94,21 +128,22 @@ class AsyncMessages:
         answer: AcceptedResponse = await self._call(calls.send(fields, idempotency_key))
         return answer
 
-    async def send_batch(self, messages: Sequence[SendRequest], *, idempotency_key: str | None = None) -> Any:
+    async def send_batch(self, messages: Sequence[SendRequest], *, idempotency_key: str | None = None) -> BatchResponse:
         """Send up to 1,000 messages in one request; the answer has a result for each, in order."""
-        return await self._call(calls.send_batch(messages, idempotency_key))
+        answer: BatchResponse = await self._call(calls.send_batch(messages, idempotency_key))
+        return answer
 
     async def get(self, message_id: str) -> MessageResponse:
         """A message with its events."""
         answer: MessageResponse = await self._call(calls.read("messages", message_id))
         return answer
 
-    async def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageResponse]:
+    async def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageSummary]:
         """A part of the list, newest first."""
-        answer: Page[MessageResponse] = await self._call(calls.read("messages", query={**filters}))
+        answer: Page[MessageSummary] = await self._call(calls.read("messages", query={**filters}))
         return answer
 
-    async def iterate(self, **filters: Unpack[MessageFilters]) -> AsyncIterator[MessageResponse]:
+    async def iterate(self, **filters: Unpack[MessageFilters]) -> AsyncIterator[MessageSummary]:
         """Every message that the filters select, newest first; parts of the list are fetched as they are needed."""
         while True:
             page = await self.list(**filters)
@@ -125,6 +160,70 @@ class AsyncMessages:
             ConflictError: it is too late.
         """
         answer: MessageResponse = await self._call(Call("DELETE", calls.path("messages", message_id, "cancel")))
+        return answer
+
+
+class AsyncBulk:
+    """Bulk jobs: one message for many recipients."""
+
+    def __init__(self, call: Send, read_lines: ReadLines) -> None:
+        self._call = call
+        self._read_lines = read_lines
+
+    async def create(
+        self, message: BulkMessage, recipients: Iterable[BulkRow], *, idempotency_key: str | None = None
+    ) -> BulkJobResponse:
+        """Send a message to many recipients. The upload is made in memory, so that it can be repeated.
+
+        Without an idempotency key it gets one: a repeat by this client is no second job.
+        """
+        answer: BulkJobResponse = await self._call(calls.create_bulk(message, recipients, idempotency_key))
+        return answer
+
+    async def get(self, bulk_id: str) -> BulkProgressResponse:
+        """The progress of a job."""
+        answer: BulkProgressResponse = await self._call(calls.read("messages", "bulk", bulk_id))
+        return answer
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[BulkJobResponse]:
+        """A part of the list of jobs, newest first."""
+        answer: Page[BulkJobResponse] = await self._call(
+            calls.read("messages", "bulk", query={"limit": limit, "cursor": cursor})
+        )
+        return answer
+
+    async def results(self, bulk_id: str) -> AsyncIterator[BulkResult]:
+        """What became of each row so far, as it is downloaded.
+
+        Raises:
+            ConnectionFailedError: the connection broke on the way.
+        """
+        async for line in self._read_lines(calls.read("messages", "bulk", bulk_id, "results")):
+            yield line
+
+    async def cancel(self, bulk_id: str) -> BulkJobResponse:
+        """No further row becomes a message, and messages that no provider has are cancelled."""
+        answer: BulkJobResponse = await self._call(Call("DELETE", calls.path("messages", "bulk", bulk_id, "cancel")))
+        return answer
+
+
+class AsyncDeadLetters:
+    """What could not be processed."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    async def list(
+        self,
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[DeadLetterResponse]:
+        """A part of the list, newest first."""
+        query = {"kind": kind, "status": status, "limit": limit, "cursor": cursor}
+        answer: Page[DeadLetterResponse] = await self._call(calls.read("dead-letters", query=query))
         return answer
 
 

@@ -41,6 +41,7 @@ def request_of(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Requ
     """The request of a call."""
     query = {name.rstrip("_"): value for name, value in call.query.items() if value is not None}
     body = {} if call.body is None else {"json": call.body}
+    body |= {} if call.content is None else {"content": call.content}
     return http.build_request(call.method, call.path, params=query, headers=dict(call.headers), **body)
 
 

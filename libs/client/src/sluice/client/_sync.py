@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -12,18 +13,25 @@ from sluice.client import calls
 from sluice.client._base import DEFAULT_RETRIES, answer_of, options, request_of
 from sluice.client.answers import (
     AcceptedResponse,
+    BatchResponse,
+    BulkJobResponse,
+    BulkProgressResponse,
+    BulkResult,
     CreatedKeyResponse,
+    DeadLetterResponse,
     DeletedResponse,
     KeyResponse,
     MemberResponse,
     MessageResponse,
+    MessageSummary,
     Page,
     ProjectResponse,
 )
-from sluice.client.calls import Call, MessageFilters, SendRequest
-from sluice.client.retries import Attempts, Retries
+from sluice.client.calls import BulkMessage, BulkRow, Call, MessageFilters, SendRequest
+from sluice.client.retries import Attempts, Retries, broken
 
 Send = Callable[[Call], Any]
+ReadLines = Callable[[Call], Iterator[Any]]
 
 
 class Sluice:
@@ -48,6 +56,8 @@ class Sluice:
         self._http = httpx.Client(**settings, transport=transport)
         self._retries = retries
         self.messages = Messages(self.call)
+        self.bulk = Bulk(self.call, self._read_lines)
+        self.dead_letters = DeadLetters(self.call)
         self.projects = Projects(self.call)
         self.keys = Keys(self.call)
 
@@ -68,6 +78,28 @@ class Sluice:
                 if response.is_success:
                     return answer_of(response)
                 pause = attempts.after_response(response)
+            time.sleep(pause)
+
+    def _read_lines(self, call: Call) -> Iterator[Any]:
+        """The JSON of each line of an answer. It is repeated until the answer begins, and not behind that."""
+        attempts = Attempts(call, self._retries)
+        while True:
+            response: httpx.Response | None = None
+            try:
+                response = self._http.send(request_of(self._http, call), stream=True)
+                if response.is_success:
+                    yield from map(json.loads, filter(None, response.iter_lines()))
+                    return
+                response.read()
+            except httpx.TransportError as error:
+                if response is not None and response.is_success:
+                    raise broken(error) from error
+                pause = attempts.after_error(error)
+            else:
+                pause = attempts.after_response(response)
+            finally:
+                if response is not None:
+                    response.close()
             time.sleep(pause)
 
     def close(self) -> None:
@@ -94,21 +126,22 @@ class Messages:
         answer: AcceptedResponse = self._call(calls.send(fields, idempotency_key))
         return answer
 
-    def send_batch(self, messages: Sequence[SendRequest], *, idempotency_key: str | None = None) -> Any:
+    def send_batch(self, messages: Sequence[SendRequest], *, idempotency_key: str | None = None) -> BatchResponse:
         """Send up to 1,000 messages in one request; the answer has a result for each, in order."""
-        return self._call(calls.send_batch(messages, idempotency_key))
+        answer: BatchResponse = self._call(calls.send_batch(messages, idempotency_key))
+        return answer
 
     def get(self, message_id: str) -> MessageResponse:
         """A message with its events."""
         answer: MessageResponse = self._call(calls.read("messages", message_id))
         return answer
 
-    def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageResponse]:
+    def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageSummary]:
         """A part of the list, newest first."""
-        answer: Page[MessageResponse] = self._call(calls.read("messages", query={**filters}))
+        answer: Page[MessageSummary] = self._call(calls.read("messages", query={**filters}))
         return answer
 
-    def iterate(self, **filters: Unpack[MessageFilters]) -> Iterator[MessageResponse]:
+    def iterate(self, **filters: Unpack[MessageFilters]) -> Iterator[MessageSummary]:
         """Every message that the filters select, newest first; parts of the list are fetched as they are needed."""
         while True:
             page = self.list(**filters)
@@ -124,6 +157,69 @@ class Messages:
             ConflictError: it is too late.
         """
         answer: MessageResponse = self._call(Call("DELETE", calls.path("messages", message_id, "cancel")))
+        return answer
+
+
+class Bulk:
+    """Bulk jobs: one message for many recipients."""
+
+    def __init__(self, call: Send, read_lines: ReadLines) -> None:
+        self._call = call
+        self._read_lines = read_lines
+
+    def create(
+        self, message: BulkMessage, recipients: Iterable[BulkRow], *, idempotency_key: str | None = None
+    ) -> BulkJobResponse:
+        """Send a message to many recipients. The upload is made in memory, so that it can be repeated.
+
+        Without an idempotency key it gets one: a repeat by this client is no second job.
+        """
+        answer: BulkJobResponse = self._call(calls.create_bulk(message, recipients, idempotency_key))
+        return answer
+
+    def get(self, bulk_id: str) -> BulkProgressResponse:
+        """The progress of a job."""
+        answer: BulkProgressResponse = self._call(calls.read("messages", "bulk", bulk_id))
+        return answer
+
+    def list(self, *, limit: int | None = None, cursor: str | None = None) -> Page[BulkJobResponse]:
+        """A part of the list of jobs, newest first."""
+        answer: Page[BulkJobResponse] = self._call(
+            calls.read("messages", "bulk", query={"limit": limit, "cursor": cursor})
+        )
+        return answer
+
+    def results(self, bulk_id: str) -> Iterator[BulkResult]:
+        """What became of each row so far, as it is downloaded.
+
+        Raises:
+            ConnectionFailedError: the connection broke on the way.
+        """
+        yield from self._read_lines(calls.read("messages", "bulk", bulk_id, "results"))
+
+    def cancel(self, bulk_id: str) -> BulkJobResponse:
+        """No further row becomes a message, and messages that no provider has are cancelled."""
+        answer: BulkJobResponse = self._call(Call("DELETE", calls.path("messages", "bulk", bulk_id, "cancel")))
+        return answer
+
+
+class DeadLetters:
+    """What could not be processed."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    def list(
+        self,
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[DeadLetterResponse]:
+        """A part of the list, newest first."""
+        query = {"kind": kind, "status": status, "limit": limit, "cursor": cursor}
+        answer: Page[DeadLetterResponse] = self._call(calls.read("dead-letters", query=query))
         return answer
 
 

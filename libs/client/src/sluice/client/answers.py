@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 T = TypeVar("T")
 
@@ -52,6 +52,24 @@ class EventResponse(TypedDict):
 
 
 # ``class`` and ``from`` are words of Python.
+MessageSummary = TypedDict(
+    "MessageSummary",
+    {
+        "id": str,
+        "project_id": str,
+        "status": str,
+        "channel": str,
+        "class": str,
+        "from": str | None,
+        "to": list[str],
+        "subject": str | None,
+        "tags": list[str],
+        "metadata": dict[str, Any] | None,
+        "provider": ProviderReference | None,
+        "attempts": int,
+        "created_at": str,
+    },
+)
 MessageResponse = TypedDict(
     "MessageResponse",
     {
@@ -72,6 +90,76 @@ MessageResponse = TypedDict(
         "events": list[EventResponse],
     },
 )
+
+
+class ErrorDetail(TypedDict):
+    """Why a message of a batch or a row of a bulk job was refused."""
+
+    code: str
+    message: str
+    field: NotRequired[str | None]
+    docs: NotRequired[str]
+
+
+class BatchItem(TypedDict, total=False):
+    """What became of a message of a batch: the fields of an accepted message, or ``error``."""
+
+    id: str
+    project_id: str
+    status: str
+    channel: str
+    created_at: str
+    error: ErrorDetail
+
+
+class BatchResponse(TypedDict):
+    """A result for each message, in their order."""
+
+    data: list[BatchItem]
+
+
+class BulkJobResponse(TypedDict):
+    """A bulk job. Rows that are neither accepted nor rejected were not processed yet."""
+
+    id: str
+    status: str
+    recipients: int
+    accepted: int
+    rejected: int
+    created_at: str
+    finished_at: str | None
+
+
+class BulkProgressResponse(BulkJobResponse):
+    """A bulk job with the states of its deliveries."""
+
+    message: dict[str, Any]
+    deliveries: dict[str, int]
+
+
+class BulkResult(TypedDict):
+    """What became of one row. ``status``: of its message."""
+
+    row: int
+    to: str | None
+    message_id: str | None
+    status: str | None
+    error: ErrorDetail | None
+
+
+class DeadLetterResponse(TypedDict):
+    """A record that was refused, with its coordinates, or a delivery that failed, with its message."""
+
+    id: str
+    kind: str
+    status: str
+    reason: str
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    message_id: str | None
+    created_at: str
+    resolved_at: str | None
 
 
 class KeyResponse(TypedDict):

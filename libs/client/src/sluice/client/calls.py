@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict
 from urllib.parse import quote
@@ -15,12 +16,16 @@ Query = Mapping[str, Any]  # names may end in an underscore; None is omitted
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request. ``repeatable``: a repeat changes nothing, so an unknown outcome may be tried again."""
+    """A request. ``body``: JSON; ``content``: a body of another type, which ``headers`` name.
+
+    ``repeatable``: a repeat changes nothing, so an unknown outcome may be tried again.
+    """
 
     method: str
     path: str
     query: Query = field(default_factory=dict)
     body: Any = None
+    content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
 
@@ -62,6 +67,16 @@ def send_batch(messages: Sequence[Mapping[str, Any]], idempotency_key: str | Non
     return _keyed(path("messages", "batch"), {"messages": [without_none(each) for each in messages]}, idempotency_key)
 
 
+def create_bulk(
+    message: Mapping[str, Any], recipients: Iterable[Mapping[str, Any]], idempotency_key: str | None
+) -> Call:
+    """An upload of JSON lines: the message, then a row for each recipient."""
+    lines = [{"message": without_none(message)}, *map(without_none, recipients)]
+    content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4()), "Content-Type": "application/jsonl"}
+    return Call("POST", path("messages", "bulk"), content=content, headers=headers)
+
+
 def _keyed(to: str, body: Any, idempotency_key: str | None) -> Call:
     key = idempotency_key or str(uuid.uuid4())
     return Call("POST", to, body=body, headers={"Idempotency-Key": key})
@@ -92,6 +107,35 @@ class SendRequest(TypedDict, total=False):
     preferred_provider: str
 
 
+class BulkMessage(TypedDict, total=False):
+    """The message of a bulk job: a send request without recipients, whose texts are templates for ``variables``."""
+
+    channel: Required[Channel]
+    from_: str
+    subject: str
+    text: str
+    html: str
+    reply_to: str
+    attachments: Sequence[Mapping[str, Any]]
+    channel_options: Mapping[str, Any]
+    template_id: str
+    variables: Mapping[str, Any]
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    class_: str
+    send_at: str
+    expires_at: str
+    preferred_provider: str
+
+
+class BulkRow(TypedDict, total=False):
+    """A recipient of a bulk job. A row may also have other fields of the message; these are the usual ones."""
+
+    to: Required[str | Sequence[str]]
+    variables: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
 class MessageFilters(TypedDict, total=False):
     """The filters of a list of messages. Times are RFC 3339."""
 
@@ -101,6 +145,7 @@ class MessageFilters(TypedDict, total=False):
     to: str
     tag: str
     provider: str
+    bulk: str
     since: str
     until: str
     limit: int

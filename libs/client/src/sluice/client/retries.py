@@ -29,6 +29,11 @@ class Retries:
     longest_pause: float = 8.0
 
 
+def broken(error: httpx.TransportError) -> ConnectionFailedError:
+    """The error of an answer that has begun and does not end."""
+    return ConnectionFailedError(f"the answer broke off: {str(error) or type(error).__name__}", sent=True)
+
+
 class Attempts:
     """The requests of one call. After each that failed: the pause before the next one in seconds, or the error."""
 

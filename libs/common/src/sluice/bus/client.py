@@ -6,6 +6,7 @@ import time
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from sluice.bus import record_batches
 
@@ -41,6 +42,19 @@ class BrokerContact:
             return "not in the consumer group yet"
         silence = time.monotonic() - self._answered_at
         return f"Kafka has not answered for {silence:.0f} s" if silence > _ANSWER_LIMIT else None
+
+
+async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic that ``client`` is not subscribed to, in order.
+
+    Raises:
+        KafkaError: the broker does not answer, or has no such topic.
+    """
+    cluster = await client._client.fetch_all_metadata()
+    found = cluster.partitions_for_topic(topic)
+    if not found:
+        raise UnknownTopicOrPartitionError(topic)
+    return [TopicPartition(topic, number) for number in sorted(found)]
 
 
 def position(client: AIOKafkaConsumer, partition: TopicPartition) -> int | None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -35,6 +36,7 @@ class RawRecord(Protocol):
     def partition(self) -> int: ...
 
     offset: int
+    timestamp: int  # milliseconds
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -43,8 +45,20 @@ class RawRecord(Protocol):
 _SECRET_HEADERS = {"x-sendpipe-key", "authorization"}
 
 
-def encode_dead_letter(record: RawRecord, reason: str, *, at: datetime) -> bytes:
-    """The dead letter of a record: its coordinates, the reason, and its bytes in base64, without API keys."""
+REPLAY_HEADER = "x-sluice-replay-of"
+"""Of a replayed record: ``topic/partition/offset@timestamp`` of the record that it repeats."""
+
+
+def coordinates(record: RawRecord) -> str:
+    """What identifies a record; the time distinguishes records at the same offset of a topic that was recreated."""
+    return f"{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
+
+
+def encode_dead_letter(record: RawRecord, reason: str, *, at: datetime, project_id: UUID | None = None) -> bytes:
+    """The dead letter of a record: its coordinates, the reason, and its bytes in base64, without API keys.
+
+    ``project_id``: of the project that has published it, where it is known.
+    """
     key, value, headers = record.key or b"", record.value or b"", list(record.headers)
     return json.dumps(
         {
@@ -52,6 +66,8 @@ def encode_dead_letter(record: RawRecord, reason: str, *, at: datetime) -> bytes
             "topic": record.topic,
             "partition": record.partition,
             "offset": record.offset,
+            "timestamp": record.timestamp,
+            "project_id": None if project_id is None else str(project_id),
             "reason": reason[:_MAX_TEXT],
             "at": at.isoformat(),
             "key": base64.b64encode(key[:_MAX_TEXT]).decode(),
@@ -76,24 +92,35 @@ class InFlightRecord(RawRecord, Protocol):
     def ack(self) -> None: ...
 
 
-async def dead_letter(publisher: Publisher, record: InFlightRecord, reason: str) -> None:
+async def dead_letter(
+    publisher: Publisher, record: InFlightRecord, reason: str, *, project_id: UUID | None = None
+) -> None:
     """Publish an unreadable record as a dead letter, retried until the broker has it, then acknowledge the record."""
-    while record.owned and not await publish_dead_letter(publisher, record, reason, at=utc_now()):
+    while record.owned and not await publish_dead_letter(
+        publisher, record, reason, at=utc_now(), project_id=project_id
+    ):
         await asyncio.sleep(_RETRY_DELAY)
     record.ack()
 
 
-async def publish_dead_letter(publisher: Publisher, record: RawRecord, reason: str, *, at: datetime) -> bool:
+async def publish_dead_letter(
+    publisher: Publisher, record: RawRecord, reason: str, *, at: datetime, project_id: UUID | None = None
+) -> bool:
     """Publish the dead letter of an unreadable record; false if the broker did not acknowledge it."""
     assert failpoints.hit("dead_letter.before_publish")
     reason = why_undecodable(record.headers) or reason  # the handler saw a record without a value
     key = f"{record.topic}/{record.partition}/{record.offset}".encode()
     published = await wait_for_acks(
-        [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at))]
+        [publisher.publish(Topic.DEAD_LETTERS, key, encode_dead_letter(record, reason, at=at, project_id=project_id))]
     )
     assert failpoints.hit("dead_letter.published")
     if published:
-        coordinates = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        log.info("record_dead_lettered", reason=reason, **coordinates)
+        log.info(
+            "record_dead_lettered",
+            reason=reason,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
         metrics.DEAD_LETTERED_RECORDS.labels(record.topic).inc()
     return published

@@ -30,7 +30,7 @@ def delivery_topic(channel: Channel) -> Topic:
 
 
 class Group(StrEnum):
-    """Consumer groups: one per role, shared by its replicas."""
+    """Consumer groups: one for what each role consumes, shared by its replicas."""
 
     INGEST = "gateway-ingest"
     ROUTER = "router"
@@ -39,3 +39,4 @@ class Group(StrEnum):
     PUSH_WORKER = "push-worker"
     HEALTH = "health"
     EVENT_WORKER = "event-worker"
+    DEAD_LETTERS = "event-worker.dead-letters"

@@ -6,6 +6,7 @@ tables are partitioned by it, and the deliveries of a message are found without 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,12 @@ def uuid7(milliseconds: int | None = None) -> UUID:
 def uuid7_like(of: UUID) -> UUID:
     """A new UUIDv7 of the same millisecond, so that related rows are in one table partition."""
     return uuid7(of.int >> 80)
+
+
+def derived_uuid7(milliseconds: int, seed: bytes) -> UUID:
+    """The UUIDv7 at ``milliseconds`` that ``seed`` always leads to, for what arrives more than once."""
+    digest = int.from_bytes(hashlib.sha256(seed).digest()[:10], "big")
+    return UUID(int=(milliseconds & _TIME) << 80 | digest & _RANDOM | _VERSION)
 
 
 def millisecond_range(of: UUID) -> tuple[UUID, UUID]:

@@ -97,8 +97,8 @@ def fold(types: Iterable[EventType]) -> State:
     return state
 
 
-# The status of a message whose deliveries differ: the least finished state first, then the worst result.
-_MESSAGE_ORDER = (
+# The status of a message whose deliveries differ: the least finished state first, then the worst result. Also for SQL.
+MESSAGE_ORDER = (
     State.QUEUED,
     State.SENDING,
     State.FAILED,
@@ -115,4 +115,4 @@ _MESSAGE_ORDER = (
 
 def message_state(states: Iterable[State]) -> State:
     """The status of a message with these delivery states (at least one)."""
-    return min(states, key=_MESSAGE_ORDER.index)
+    return min(states, key=MESSAGE_ORDER.index)

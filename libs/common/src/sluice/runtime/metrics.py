@@ -33,6 +33,12 @@ HTTP_REQUESTS_REFUSED = Counter(
 HTTP_CONNECTIONS_DROPPED = Counter(
     "sluice_http_connections_dropped_total", "Connections closed because they were too many, or waited for too long"
 )
+RATE_LIMITED = Counter("sluice_rate_limited_requests_total", "Requests over a limit", ["limit"])
+RATE_LIMITS_LOCAL = Gauge(
+    "sluice_rate_limits_local", "1 while limits are not shared between gateways, because Redis does not answer"
+)
+EVENT_STREAMS = Gauge("sluice_event_streams", "Open streams of server-sent events")
+BULK_ROWS = Counter("sluice_bulk_rows_total", "Rows of bulk jobs that were processed", ["result"])
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
 DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Attempts by outcome", ["package", "outcome"])
 PROVIDER_REQUEST_DURATION = Histogram(

@@ -16,16 +16,18 @@ from sluice.store.projects import ProjectScope
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """All deliveries of the message are cancelled; ``events`` holds the fields of their DeliveryEvents."""
+    """The deliveries of ``message_ids`` are cancelled; ``events`` holds the fields of new DeliveryEvents."""
 
+    message_ids: frozenset[UUID]
     events: list[dict[str, Any]]
     outbox_id: int | None
 
 
 async def cancel(
-    db: Db, project: ProjectScope, message_id: UUID, *, now: datetime, outbox_retry_after: timedelta
-) -> Cancelled | None:
-    """Cancel every delivery of a message, or none: None when a provider received one of them, or may have.
+    db: Db, project: ProjectScope, message_ids: Sequence[UUID], *, now: datetime, outbox_retry_after: timedelta
+) -> Cancelled:
+    """Cancel every delivery of each message (at least one), or none: none when a provider received one of them, or may
+    have. A message of another project is none.
 
     The rows are locked first, so that a claim and a cancellation of one delivery exclude each other. Cancelling a
     cancelled message succeeds and adds no event.
@@ -33,36 +35,38 @@ async def cancel(
     rows = await db.fetch(
         f"""
         WITH locked AS (
-            SELECT id, state, in_flight, unknown_attempts
+            SELECT id, message_id, state, in_flight, unknown_attempts
               FROM deliveries
-             WHERE id BETWEEN $4 AND $5 AND message_id = $1 AND project_id = $2 AND sandbox = $3
+             WHERE id BETWEEN $4 AND $5 AND message_id = ANY($1::uuid[]) AND project_id = $2 AND sandbox = $3
              ORDER BY id
                FOR UPDATE
-        ), decided AS (  -- all or none
-            SELECT bool_and(state = 'CANCELLED'
-                            OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND unknown_attempts = 0)) AS possible
+        ), decided AS (  -- all or none of a message
+            SELECT message_id
               FROM locked
+             GROUP BY message_id
+            HAVING bool_and(state = 'CANCELLED'
+                            OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND unknown_attempts = 0))
         ), changed AS (
             UPDATE deliveries d
                SET state = 'CANCELLED', due_at = NULL, last_event_sequence = d.last_event_sequence + 1
-              FROM locked l, decided v
-             WHERE d.id = l.id AND d.id BETWEEN $4 AND $5 AND v.possible AND l.state <> 'CANCELLED'
+              FROM locked l JOIN decided v ON v.message_id = l.message_id
+             WHERE d.id = l.id AND d.id BETWEEN $4 AND $5 AND l.state <> 'CANCELLED'
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence AS sequence
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $6 FROM changed
         ), {outbox.insert_cte("changed", "$7")}
-        SELECT v.possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel, o.id AS outbox_id
-          FROM decided v LEFT JOIN changed c ON true LEFT JOIN outbox o ON true
+        SELECT v.message_id AS possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel,
+               o.id AS outbox_id
+          FROM decided v LEFT JOIN changed c ON c.message_id = v.message_id LEFT JOIN outbox o ON true
         """,  # noqa: S608  constants
-        message_id,
+        list(message_ids),
         *project,
-        *millisecond_range(message_id),
+        millisecond_range(min(message_ids))[0],
+        millisecond_range(max(message_ids))[1],
         now,
         now + outbox_retry_after,
     )
-    if not rows or not rows[0]["possible"]:
-        return None
     cancelled = [dict(row) for row in rows if row["delivery_id"] is not None]
     outbox_id = cancelled[0]["outbox_id"] if cancelled else None
     events = [
@@ -70,7 +74,7 @@ async def cancel(
         | {"type": "cancelled", "state": "CANCELLED", "occurred_at": now}
         for fields in cancelled
     ]
-    return Cancelled(events, outbox_id)
+    return Cancelled(frozenset(row["possible"] for row in rows), events, outbox_id)
 
 
 async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int:

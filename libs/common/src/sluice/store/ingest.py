@@ -6,6 +6,7 @@ A batch is one statement in one transaction, so that concurrent requests share a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class NewMessage(NamedTuple):
     template_id: UUID | None = None  # what the content was rendered from
     template_version: int | None = None
     backlogged: bool = False  # waits in PostgreSQL for capacity in the dispatch queue
+    terms: tuple[int, ...] = ()  # what it is found by: see sluice.model.terms
 
 
 _SPARSE = frozenset(NewMessage._field_defaults) - {"fingerprint"} | {"sender"}
@@ -101,7 +103,8 @@ async def insert_batch(connection: Connection, batch: Sequence[NewMessage]) -> l
     contenders = _first_per_key(batch)
     if not any(message.attachments for message in contenders):
         return _results(batch, *await _write(connection, contenders))
-    async with connection.transaction():
+    # No savepoint inside the caller's transaction: the list of messages knows transactions, not savepoints.
+    async with nullcontext() if connection.is_in_transaction() else connection.transaction():
         results = _results(batch, *await _write(connection, contenders))
         created = [message for message, result in zip(batch, results, strict=True) if isinstance(result, Created)]
         await _write_attachments(connection, created)
@@ -156,7 +159,8 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
     """
     deliveries = [(message.id, delivery) for message in contenders for delivery in message.deliveries]
     fields = columns(contenders, sparse=_SPARSE)
-    del fields["deliveries"], fields["attachments"]
+    terms = [(message.id, term) for message in contenders for term in message.terms]
+    del fields["deliveries"], fields["attachments"], fields["terms"]
     # unnest flattens an array of arrays; tags contain no control characters.
     fields["tags"] = [_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
@@ -215,6 +219,11 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, 1, project_id, 'accepted', 'QUEUED', created_at FROM new_deliveries
+        ), new_terms AS (
+            INSERT INTO message_terms (project_id, term, message_id)
+            SELECT f.project_id, t.term, t.message_id
+              FROM unnest($28::uuid[], $29::bigint[]) AS t (message_id, term)
+              JOIN fresh f ON f.id = t.message_id
         ), suppressed AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, reason, detail)
             SELECT id, {SUPPRESSED_SEQUENCE}, project_id, 'failed', 'FAILED', created_at, 'suppressed', suppressed
@@ -233,6 +242,8 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         IDEMPOTENCY_TTL,
         _OUTBOX_RETRY_AFTER,
         project_array(message.project_id for message in contenders),
+        [message_id for message_id, _ in terms],
+        [term for _, term in terms],
     )
     owners = {
         (row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"])
@@ -271,6 +282,30 @@ async def _write_attachments(connection: Connection, created: Sequence[NewMessag
         [attachments[key][0] for key in ordered],
         [attachments[key][1] for key in ordered],
     )
+
+
+async def claim_key(
+    db: Db, project: ProjectScope, key: str, *, fingerprint: bytes, owner: UUID, now: datetime
+) -> tuple[UUID, bytes]:
+    """Give an idempotency key to ``owner``, which is no message; returns its owner and the fingerprint of that."""
+    row = await db.fetchrow(
+        """
+        INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6::timestamptz + $7::interval)
+        ON CONFLICT (project_id, sandbox, key) DO UPDATE
+           SET fingerprint = CASE WHEN held.expires_at <= $6 THEN excluded.fingerprint ELSE held.fingerprint END,
+               message_id = CASE WHEN held.expires_at <= $6 THEN excluded.message_id ELSE held.message_id END,
+               expires_at = CASE WHEN held.expires_at <= $6 THEN excluded.expires_at ELSE held.expires_at END
+        RETURNING message_id, fingerprint
+        """,
+        *project,
+        key,
+        fingerprint,
+        owner,
+        now,
+        IDEMPOTENCY_TTL,
+    )
+    return row["message_id"], row["fingerprint"]
 
 
 async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -111,6 +112,16 @@ async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
         list(recipients),
     )
     return [Event(**dict(row) | {"recipient": row["recipient"] or recipients[row["delivery_id"]]}) for row in rows]
+
+
+async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -> dict[UUID, bool]:
+    """Whether each delivery belongs to a test message; without those that the project has not."""
+    rows = await db.fetch(
+        "SELECT id, sandbox FROM deliveries WHERE id = ANY($1::uuid[]) AND project_id = $2",
+        list(delivery_ids),
+        project_id,
+    )
+    return {row["id"]: row["sandbox"] for row in rows}
 
 
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:

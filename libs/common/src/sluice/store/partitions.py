@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 TABLES = (
     "messages",
+    "message_terms",
     "deliveries",
     "attempts",
     "events",
@@ -22,6 +23,8 @@ TABLES = (
     "receipt_ids",
     "webhook_deliveries",
     "webhook_attempts",
+    "bulk_jobs",
+    "bulk_chunks",
 )
 WEEKS_AHEAD = 2
 

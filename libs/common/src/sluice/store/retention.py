@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
-from sluice.store import project_usage, receipt_tokens
+from sluice.store import dead_letters, project_usage, receipt_tokens
 from sluice.store.db import Db, Pool
 from sluice.store.partitions import TABLES
 
@@ -99,6 +99,13 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
             SELECT provider_id, token FROM receipt_tokens WHERE received_at < $1 LIMIT $2)
         """,
         now - receipt_tokens.KEPT_FOR,
+    )
+    await _in_batches(
+        pool,
+        """
+        DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE occurred_at < $1 LIMIT $2)
+        """,
+        now - dead_letters.KEPT_FOR,
     )
     await project_usage.delete_old(pool, now.date())
     deleted.erased_messages = await _erase_contents(pool, now=now)

@@ -82,6 +82,7 @@ TABLES = (
             OPERATOR: "SELECT",
         },
     ),
+    Table("message_terms", {GATEWAY: "SELECT, INSERT"}),
     Table(
         "deliveries",
         {
@@ -206,6 +207,27 @@ TABLES = (
         project=None,
     ),
     Table("domains", {GATEWAY: "SELECT, INSERT, UPDATE (statuses, checked_at), DELETE"}),
+    Table(
+        "bulk_jobs",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (status, recipients, accepted, rejected, served_at, finished_at), DELETE",
+            OPERATOR: "SELECT",
+        },
+        read_whole_by=_GATEWAY,  # it looks for jobs with waiting chunks
+    ),
+    Table(
+        "bulk_chunks",
+        {GATEWAY: "SELECT, INSERT, UPDATE (rows, recipients, message_ids, errors, is_cancelled), DELETE"},
+    ),
+    Table(
+        "dead_letters",
+        {
+            GATEWAY: "SELECT",
+            ROUTER: "SELECT (id, occurred_at), DELETE",
+            EVENT_WORKER: "SELECT, INSERT",
+            OPERATOR: "SELECT, UPDATE (status, resolved_at), DELETE",
+        },
+    ),
     Table(
         "audit_log",
         {GATEWAY: "SELECT, INSERT", EVENT_WORKER: "INSERT", OPERATOR: "SELECT, INSERT"},

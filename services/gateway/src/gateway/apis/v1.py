@@ -10,19 +10,25 @@ from fastapi.openapi.utils import get_openapi
 from gateway.accounts import v1 as accounts
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
 from gateway.audit import v1 as audit
+from gateway.bulk import v1 as bulk
+from gateway.dead_letters import v1 as dead_letters
 from gateway.domains import v1 as domains
+from gateway.events import v1 as events
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
 from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
+from gateway.rate_limits.middleware import HEADERS
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
 from gateway.webhooks import v1 as webhooks
 
 _ROUTERS = (
-    *(messages.router, templates.router, suppressions.router, webhooks.router),
+    # Before the messages: `bulk` is no id of one.
+    *(bulk.router, messages.router, events.router, dead_letters.router),
+    *(templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
     *(providers.router, packages.router, domains.router),
 )
@@ -37,7 +43,19 @@ class _V1Api(FastAPI):
                 version=self.version,
                 routes=[*messages.documented.routes, *self.routes],
             )
+            _add_rate_limits(self.openapi_schema)
         return self.openapi_schema
+
+
+def _add_rate_limits(document: dict[str, Any]) -> None:
+    """Every response may have the headers of a limit."""
+    limits = {name: {"schema": {"type": "integer"}, "description": text} for name, text in HEADERS.items()}
+    document.setdefault("components", {})["headers"] = limits
+    named = {name: {"$ref": f"#/components/headers/{name}"} for name in limits}
+    for item in document["paths"].values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                response.setdefault("headers", {}).update(named)
 
 
 def create_v1_api() -> FastAPI:

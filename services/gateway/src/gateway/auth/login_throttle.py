@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
 from time import monotonic
 from typing import Protocol
 
@@ -13,6 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.errors import TooManyRequests
+from gateway.rate_limits.buckets import Budget
+from gateway.rate_limits.limits import network_of, show
 
 log = structlog.get_logger()
 
@@ -100,6 +101,7 @@ class LoginThrottle:
         """
         for name, limit in self._names(account, address):
             count, left = await self._counters.count(name)
+            show(Budget(limit, max(0, limit - count), left))
             if count > limit:
                 raise TooManyRequests("Too many attempts. Retry later.", retry_after=max(1, round(left)))
 
@@ -110,19 +112,10 @@ class LoginThrottle:
     def _names(self, account: str | None, address: str | None) -> Sequence[tuple[str, int]]:
         names = []
         if address is not None:
-            names.append((_name("address", _network(address)), self._per_address))
+            names.append((_name("address", network_of(address)), self._per_address))
         if account is not None:
             names.append((_name("account", account), self._per_account))
         return names
-
-
-def _network(address: str) -> str:
-    """The address, or of IPv6 its network of 64 bits: one client has all of it."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(found) if found.version == 4 else str(ip_network(f"{found}/64", strict=False))
 
 
 def _name(kind: str, value: str) -> str:

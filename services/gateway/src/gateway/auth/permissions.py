@@ -28,11 +28,12 @@ class Permission(StrEnum):
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
     AUDIT_READ = "audit:read"
+    EVENTS_READ = "events:read"  # events of deliveries, dead letters
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
 
 
-_VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ})
+_VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_READ})
 _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_SEND,
     Permission.MESSAGES_CANCEL,

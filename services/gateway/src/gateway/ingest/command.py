@@ -13,6 +13,7 @@ import orjson
 from sluice.model.address import parse_address
 from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
 from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
+from sluice.model.terms import terms_of
 from sluice.store.ingest import NewDelivery, NewMessage
 
 DEFAULT_LIFETIME = {
@@ -51,6 +52,7 @@ class SendCommand(NamedTuple):
     template_id: UUID | None = None  # what the content was rendered from
     template_version: int | None = None
     unsubscribe: bool = False  # an e-mail with a link with which its recipient unsubscribes
+    bulk_id: str | None = None  # the public id of the bulk job that it belongs to
 
 
 _LISTS = ("to", "cc", "bcc")
@@ -114,7 +116,15 @@ def to_new_message(
         attachments=command.attachments,
         template_id=command.template_id,
         template_version=command.template_version,
+        terms=_terms(command, sender, sandbox),
     )
+
+
+def _terms(command: SendCommand, sender: str | None, sandbox: bool) -> tuple[int, ...]:
+    recipients = command.recipients
+    if command.channel is Channel.EMAIL:  # which has one delivery for all
+        recipients = [address for name in _LISTS for address in command.content[name]]
+    return terms_of(sender=sender, recipients=recipients, tags=command.tags, bulk=command.bulk_id, sandbox=sandbox)
 
 
 def _deliveries(command: SendCommand, message_id: UUID, with_addresses: bool) -> tuple[NewDelivery, ...]:

@@ -21,6 +21,7 @@ from gateway.ingest.ingest import AcceptedMessage, MessageIngest
 from gateway.kit.body_cost import SMALL, BodyBudget
 from gateway.kit.responses import headers_of, idempotency_key_of, project_id_text, read_body, rfc3339
 from gateway.messages.v1_schemas import read_command
+from gateway.rate_limits.limits import RateLimits
 from sluice.model import ids
 from sluice.runtime import metrics
 
@@ -43,6 +44,7 @@ class SendFastPath:
         authenticator: ApiKeyAuthenticator,
         access: Access,
         ingest: MessageIngest,
+        limits: RateLimits,
         *,
         max_body: int,
         next_app: ASGIApp,
@@ -50,6 +52,7 @@ class SendFastPath:
         self._authenticator = authenticator
         self._access = access
         self._ingest = ingest
+        self._limits = limits
         self._admission = AdmissionController()
         self._max_body = max_body
         # A decoded body is in memory about three times.
@@ -76,7 +79,7 @@ class SendFastPath:
                 ),
             )
         else:
-            await _send(send, 201, _accepted_body(accepted), [_REPLAYED] if accepted.replayed else ())
+            await _send(send, 201, accepted_body(accepted), [_REPLAYED] if accepted.replayed else ())
 
     async def _accept(self, scope: Scope, receive: Receive) -> AcceptedMessage:
         if scope["method"] != "POST":
@@ -87,6 +90,8 @@ class SendFastPath:
             principal: Principal = await self._authenticator.authenticate(_key_text(key))
         else:
             principal = await self._access.principal(Request(scope))
+        if self._limits.is_on:
+            await self._limits.spend_project(principal.project_id)
         require(principal, Permission.MESSAGES_SEND)
         held = 0
 
@@ -139,7 +144,8 @@ def _key_text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("ascii", "replace")  # a valid key is ASCII
 
 
-def _accepted_body(accepted: AcceptedMessage) -> dict[str, str]:
+def accepted_body(accepted: AcceptedMessage) -> dict[str, str]:
+    """The answer to an accepted message, also as an item of a batch."""
     return {
         "id": ids.encode_id("msg", accepted.message_id),
         "project_id": project_id_text(accepted.project_id),

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
-from gateway.errors import IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
+from gateway.errors import ApiError, IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
@@ -38,7 +38,7 @@ from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
+from sluice.store.db import UNAVAILABLE_ERRORS, Connection, Pool, rows_of
 from sluice.store.ingest import SUPPRESSED_SEQUENCE, Conflict, Created, InsertResult, NewMessage, Replayed
 
 _DB_TIMEOUT = 0.8  # seconds, see _time_limit
@@ -56,6 +56,10 @@ class AcceptedMessage(NamedTuple):
     channel: Channel
     created_at: datetime
     replayed: bool
+
+
+Accepted = AcceptedMessage | ApiError
+"""What became of one of several send commands."""
 
 
 class _Stored(NamedTuple):
@@ -137,9 +141,7 @@ class MessageIngest:
         """
         started = time.monotonic()
         try:
-            if command.template is not None:
-                command = await self._templates.apply(command, command.template, principal.project_id)
-            message = self._to_new_message(command, principal)
+            message = await self._prepare(command, principal, _milliseconds(utc_now()))
         except (ValidationFailed, QuotaExceeded):
             # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
             replay = await self._find_replay(command, principal)
@@ -147,24 +149,76 @@ class MessageIngest:
                 raise
             return replay
         message, result = await self._store(message)
-        match result:
-            case Created():
-                assert failpoints.hit("accept.before_publish")
-                self._enqueue(message)
-                assert failpoints.hit("accept.published")
-                self._project_quota.count(message)
-                metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
-                metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
-                return AcceptedMessage(
-                    message.id, message.project_id, message.channel, message.created_at, replayed=False
-                )
-            case Replayed(first):
-                return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
-            case Conflict():
-                raise _conflict()
+        if isinstance(result, Created):
+            self.created(message, source)
+            metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
+        accepted = _result(message, result)
+        if isinstance(accepted, ApiError):
+            raise accepted
+        return accepted
 
-    def _to_new_message(self, command: SendCommand, principal: Principal) -> NewMessage:
+    async def prepare_batch(
+        self, commands: Sequence[SendCommand | ApiError], principal: Principal, *, source: str
+    ) -> MessageBatch:
+        """The messages of several commands, for one transaction.
+
+        ``commands``: with the errors of those that could not be read. What :meth:`accept` would refuse becomes its
+        error.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer.
+        """
         now = _milliseconds(utc_now())
+        items: list[NewMessage | Accepted] = []
+        for before, command in zip(range(len(commands) - 1, -1, -1), commands, strict=True):
+            # A millisecond each: the deliveries of a message are found by it.
+            items.append(await self._prepare_or_refuse(command, principal, now - timedelta(milliseconds=before)))
+        messages = [item for item in items if isinstance(item, NewMessage)]
+        try:
+            marked = iter(await self._mark_suppressed(messages))
+        except UNAVAILABLE_ERRORS as error:
+            raise Unavailable(_NOT_STORED) from error
+        return MessageBatch(self, [next(marked) if isinstance(item, NewMessage) else item for item in items], source)
+
+    async def _prepare_or_refuse(
+        self, command: SendCommand | ApiError, principal: Principal, now: datetime
+    ) -> NewMessage | Accepted:
+        if isinstance(command, ApiError):
+            return command
+        try:
+            return await self._prepare(command, principal, now)
+        except (ValidationFailed, QuotaExceeded) as error:
+            return await self._find_replay(command, principal) or error
+
+    async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
+        """Store prepared messages in the connection's transaction."""
+        assert failpoints.hit("accept.before_commit")
+        return await ingest.insert_batch(connection, batch)
+
+    def add_in_doubt(self, batch: Sequence[NewMessage]) -> None:
+        """The callers of these messages get 503: should they appear, they are revoked."""
+        for message in batch:
+            if message.idempotency_key is None:  # with a key, the same request again finds out
+                self._in_doubt.add(message.id, message.project_id)
+
+    def created(self, message: NewMessage, source: str) -> None:
+        """The message is committed: enqueue its deliveries, and count it."""
+        assert failpoints.hit("accept.before_publish")
+        self._enqueue(message)
+        assert failpoints.hit("accept.published")
+        self._project_quota.count(message)
+        metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
+
+    async def _prepare(self, command: SendCommand, principal: Principal, now: datetime) -> NewMessage:
+        """The message that a command becomes in its project.
+
+        Raises:
+            ValidationFailed: the command does not fit the project or its template, or its times have passed.
+            QuotaExceeded: the project has used one of its quotas.
+            Unavailable: PostgreSQL does not answer.
+        """
+        if command.template is not None:
+            command = await self._templates.apply(command, command.template, principal.project_id)
         _check_times(command, now)
         message = to_new_message(
             command,
@@ -202,22 +256,23 @@ class MessageIngest:
         except QueueFullError:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:
-            if message.idempotency_key is None:  # with a key, the same request again finds out
-                self._in_doubt.add(message.id, message.project_id)
+            self.add_in_doubt([message])
             raise Unavailable(_NOT_STORED) from error
 
     async def _insert(self, batch: Sequence[NewMessage]) -> list[_Stored]:
-        async with asyncio.timeout(max(map(_time_limit, batch))):
-            batch = await mark_suppressed(self._pool, batch, self._has_suppressions)
+        batch = await self._mark_suppressed(batch)
         async with self._pool.acquire(timeout=max(map(_time_limit, batch))) as connection:
-            assert failpoints.hit("accept.before_commit")
-            results = await ingest.insert_batch(connection, batch)
+            results = await self.insert_prepared(connection, batch)
             assert failpoints.hit("accept.committed")
         stored = [_Stored(*pair) for pair in zip(batch, results, strict=True)]
-        self._publish_suppressed(stored)
+        self.publish_suppressed(stored)
         return stored
 
-    def _publish_suppressed(self, batch: Sequence[_Stored]) -> None:
+    async def _mark_suppressed(self, batch: Sequence[NewMessage]) -> Sequence[NewMessage]:
+        async with asyncio.timeout(max(map(_time_limit, batch), default=_DB_TIMEOUT)):
+            return await mark_suppressed(self._pool, batch, self._has_suppressions)
+
+    def publish_suppressed(self, batch: Sequence[_Stored]) -> None:
         """Publish the events of suppressed deliveries; the recovery loop publishes those that Kafka does not store."""
         created = [(one.message, one.result.outbox_id) for one in batch if isinstance(one.result, Created)]
         if not created or created[0][1] is None:
@@ -306,6 +361,58 @@ class MessageIngest:
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)
+
+
+class MessageBatch:
+    """Several messages that are stored in one transaction, with the results of those that are not.
+
+    The caller owns the transaction: it calls :meth:`insert` inside and :meth:`publish` after the commit.
+    """
+
+    def __init__(self, ingest: MessageIngest, items: Sequence[NewMessage | Accepted], source: str) -> None:
+        self._ingest = ingest
+        self._items = items
+        self._source = source
+        self._stored: list[_Stored] = []
+
+    @property
+    def messages(self) -> list[NewMessage]:
+        """Those that are to be stored."""
+        return [item for item in self._items if isinstance(item, NewMessage)]
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds that their caller may wait for PostgreSQL."""
+        return _DB_TIMEOUT + sum(_size(message) for message in self.messages) / _DB_RATE
+
+    async def insert(self, connection: Connection) -> list[Accepted]:
+        """Store the messages in the connection's transaction; what becomes of each command with its commit."""
+        messages = self.messages
+        results = await self._ingest.insert_prepared(connection, messages) if messages else []
+        self._stored = [_Stored(*pair) for pair in zip(messages, results, strict=True)]
+        stored = iter(self._stored)
+        return [_result(*next(stored)) if isinstance(item, NewMessage) else item for item in self._items]
+
+    def publish(self) -> None:
+        """Enqueue the deliveries of what was committed."""
+        self._ingest.publish_suppressed(self._stored)
+        for message, result in self._stored:
+            if isinstance(result, Created):
+                self._ingest.created(message, self._source)
+
+    def doubt(self) -> None:
+        """The commit is in doubt, and the caller is refused."""
+        self._ingest.add_in_doubt(self.messages)
+
+
+def _result(message: NewMessage, result: InsertResult) -> Accepted:
+    match result:
+        case Conflict():
+            return _conflict()
+        case Replayed(first):
+            return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
+        case Created():
+            return AcceptedMessage(message.id, message.project_id, message.channel, message.created_at, replayed=False)
 
 
 def _size(message: NewMessage) -> int:

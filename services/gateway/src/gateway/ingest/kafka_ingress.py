@@ -7,6 +7,7 @@ outage of PostgreSQL holds the partition back and loses nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 import structlog
@@ -18,7 +19,7 @@ from gateway.errors import ApiError, Unavailable, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.kit.responses import idempotency_key_of
 from gateway.messages.v1_schemas import read_command
-from sluice.bus.dead_letters import dead_letter
+from sluice.bus.dead_letters import REPLAY_HEADER, coordinates, dead_letter
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 _RETRY_DELAY = 0.5  # seconds before a record is processed again while PostgreSQL or Kafka is unavailable
 _SOURCE = "kafka"
+_COORDINATES = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}@[0-9]{1,19}")
 
 
 class SendRequestConsumer:
@@ -92,7 +94,8 @@ class SendRequestConsumer:
             metrics.REQUESTS_REJECTED.labels(error.code, _SOURCE).inc()
             if principal is not None:
                 await self._reject(record, principal, error, header_key)
-            await dead_letter(self._publisher, record, f"{error.code}: {error}")
+            project_id = None if principal is None else principal.project_id
+            await dead_letter(self._publisher, record, f"{error.code}: {error}", project_id=project_id)
 
     def _why_unreadable(self, record: Record) -> str | None:
         try:
@@ -134,10 +137,11 @@ def _producer_time(record: Record) -> datetime | None:
 def _positional_key(record: Record) -> str:
     """The idempotency key of a record without one: a record that is consumed twice is one request.
 
-    It begins with a control character, so that no caller can use it. The time distinguishes records at the same
-    offset of a topic that was recreated.
+    It begins with a control character, so that no caller can use it. A replayed dead letter is the record that it
+    repeats; the header of another producer can only name requests of its own project.
     """
-    return f"\x1f{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
+    replayed = _text(_header(record, REPLAY_HEADER)) or ""
+    return f"\x1f{replayed if _COORDINATES.fullmatch(replayed) else coordinates(record)}"
 
 
 def _header(record: Record, name: str) -> bytes | None:

@@ -21,27 +21,29 @@ _PIECE = 1 << 20  # bytes of a text with escapes that one call of the pattern re
 _IN_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
-def check_cost(body: bytes) -> None:
-    """Refuse a body that costs more than a large mail to decode. The body need not be JSON.
+def check_cost(body: bytes, *, messages: int = 1) -> None:
+    """Refuse a body that costs more than ``messages`` large mails to decode. The body need not be JSON.
 
     Raises:
         PayloadTooLarge: it has more than 1 MiB beside long texts, more than 256 KiB outside of texts, or more than
-            12,000 texts.
+            12,000 texts, for each message.
     """
+    max_texts, max_structure = messages * _MAX_TEXTS, messages * _MAX_STRUCTURE
+    max_short = messages * MAX_WITHOUT_ATTACHMENTS
     position = texts = structure = short = 0
     while (start := body.find(b'"', position)) >= 0:
         end = _end_of_text(body, start + 1)
         structure += start - position
         texts += 1
         short += end - start if end - start < _LONG_TEXT else 0
-        if texts > _MAX_TEXTS or structure > _MAX_STRUCTURE or short > MAX_WITHOUT_ATTACHMENTS:
+        if texts > max_texts or structure > max_structure or short > max_short:
             break
         position = end + 1
     else:
         structure += max(0, len(body) - position)
-    if texts > _MAX_TEXTS or structure > _MAX_STRUCTURE:
+    if texts > max_texts or structure > max_structure:
         raise PayloadTooLarge("The body has too many fields, items or blanks: only attachments may be large.")
-    if short > MAX_WITHOUT_ATTACHMENTS:
+    if short > max_short:
         raise too_large_without_attachments()
 
 

@@ -11,6 +11,7 @@ from gateway.errors import (
     InternalError,
     NotFound,
     PayloadTooLarge,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     ValidationFailed,
@@ -19,5 +20,14 @@ from gateway.errors import (
 
 def errors_of(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """``errors``, and those that every route with a principal may raise."""
-    everywhere = (Unauthorized, Forbidden, ValidationFailed, NotFound, PayloadTooLarge, InternalError, Unavailable)
+    everywhere = (
+        Unauthorized,
+        Forbidden,
+        ValidationFailed,
+        NotFound,
+        PayloadTooLarge,
+        TooManyRequests,
+        InternalError,
+        Unavailable,
+    )
     return declare(V1Error, *everywhere, *(error for error in errors if error not in everywhere))

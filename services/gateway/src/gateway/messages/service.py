@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from uuid import UUID
 
 from gateway.errors import NotCancellable, NotFound
 from gateway.kit.database import database_errors
+from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER
 from sluice.model import ids
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
-from sluice.store import cancellation, messages
+from sluice.store import cancellation, message_list, messages
 from sluice.store.db import rows_of
+from sluice.store.message_list import Filters, MessagePage, Position
 from sluice.store.messages import MessageView
 from sluice.store.projects import ProjectScope
 
@@ -47,11 +51,37 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
         assert failpoints.hit("cancel.before_write")
         async with rows_of(services.pool, [scope.project_id]) as db:
             cancelled = await cancellation.cancel(
-                db, scope, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
+                db, scope, [found.id], now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
             )
         assert failpoints.hit("cancel.written")
-    if cancelled is None:
+    if found.id not in cancelled.message_ids:
         raise NotCancellable("The message was already handed to a provider and can no longer be cancelled.")
     if cancelled.outbox_id is not None:
         services.outbox.publish_events(cancelled.outbox_id, cancelled.events)
     return await find(services, scope, message_id)
+
+
+async def list_messages(
+    services: Services, scope: ProjectScope, filters: Filters, *, limit: int, position: Position | None
+) -> MessagePage:
+    """A page of the project's messages, newest first.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, scope.project_id) as db:
+        return await message_list.list_messages(db, scope, filters, limit=limit, position=position, now=utc_now())
+
+
+def providers_named(services: Services, scope: ProjectScope, name: str) -> tuple[UUID, ...]:
+    """The project's providers with this public id, package or name, deleted ones included; none for any other text."""
+    with suppress(ids.InvalidIdError):
+        name = str(ids.decode_id("prv", name))
+    found = [
+        row.id
+        for row in services.config.providers.values()
+        if row.project_id == scope.project_id and name in (str(row.id), row.package, row.name)
+    ]
+    if scope.sandbox and name in ("sandbox", str(SANDBOX_PROVIDER_ID)):
+        found.append(SANDBOX_PROVIDER_ID)
+    return tuple(found)

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from gateway.apis.rendering import operation_id
+from gateway.apis.rendering import operation_id, render_v1
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
-from gateway.errors import IdempotencyConflict, NotCancellable, QuotaExceeded, TooManyRequests
+from gateway.errors import (
+    ApiError,
+    IdempotencyConflict,
+    NotCancellable,
+    QuotaExceeded,
+    TooManyRequests,
+    ValidationFailed,
+)
 from gateway.ingest import fast_path
+from gateway.ingest.fast_path import accepted_body
+from gateway.kit.fields import Short, Time
+from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
+from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
-from gateway.messages import service
+from gateway.messages import batch, service
+from gateway.messages.cursor import MAX_LENGTH, decode_position, encode_position
 from gateway.messages.v1_schemas import (
     AcceptedResponse,
     AnySendRequest,
+    BatchRequest,
+    BatchResponse,
     EventResponse,
     MessageResponse,
+    MessageSummary,
     ProviderReference,
     TemplateReference,
 )
 from sluice.model import ids
+from sluice.model.message import Channel
 from sluice.model.state import State
+from sluice.model.terms import TermKind, term
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.store.config_cache import ConfigCache
+from sluice.store.message_list import Filters, MessageRow
 from sluice.store.messages import Event, MessageView
 
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
-    "headers": {
-        "Idempotent-Replayed": {
-            "schema": {"const": "true"},
-            "description": "Present when the idempotency key was used before: this is the answer to the first request.",
-        }
-    },
+    "headers": REPLAYED_HEADER,
 }
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_Text = Annotated[str | None, Query(alias="from", min_length=1, max_length=520, description="Without a name.")]
+_Recipient = Annotated[
+    str | None, Query(min_length=1, max_length=4096, description="A recipient, also in cc and bcc, without a name.")
+]
 
 router = APIRouter(prefix="/v1/messages", tags=["messages"])
 documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_id)
@@ -59,6 +79,95 @@ async def send_message(
     """
 
 
+@documented.post(
+    "/v1/messages/batch",
+    status_code=201,
+    response_model=BatchResponse,
+    responses=errors_of(TooManyRequests) | {201: _REPLAYED | {"description": "What became of each message."}},
+)
+async def send_batch(
+    body: BatchRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
+) -> None:
+    """Send up to 1,000 messages in one request of at most 10 MiB.
+
+    `data` has a result for each message, in their order: as from a single request, or an `error`, which concerns this
+    message only. Messages are stored in chunks of 200, each in one transaction. With an `Idempotency-Key` a repeated
+    batch sends nothing twice: each of its messages counts by its position, where it has no key of its own.
+    """
+
+
+@router.post("/batch", include_in_schema=False)
+async def read_and_send_batch(request: Request, principal: MessagesSend, services: ServicesDep) -> Response:
+    """See :func:`send_batch`."""
+    results = await batch.accept_batch(services, principal, await batch.read_batch(request, principal))
+    items = [render_v1(one) if isinstance(one, ApiError) else accepted_body(one) for one in results]
+    replayed = all(isinstance(one, ApiError) or one.replayed for one in results)
+    headers = (
+        {"idempotent-replayed": "true"} if replayed and any(not isinstance(one, ApiError) for one in results) else {}
+    )
+    return Response(orjson.dumps({"data": items}), 201, headers, "application/json")
+
+
+def _filters(
+    principal: MessagesRead,
+    services: ServicesDep,
+    status: Annotated[str | None, Query(max_length=20, description="In either case.")] = None,
+    channel: Channel | None = None,
+    from_: _Text = None,
+    to: _Recipient = None,
+    tag: Annotated[Short | None, Query()] = None,
+    provider: Annotated[Short | None, Query(description="The id, package or name of the last attempt's.")] = None,
+    bulk: Annotated[Short | None, Query(description="The id of a bulk job.")] = None,
+    since: Annotated[Time | None, Query(description="Made at this time or later.")] = None,
+    until: Annotated[Time | None, Query(description="Made before this time.")] = None,
+) -> Filters:
+    # The rarest first: a recipient has few messages, a sender most.
+    texts = ((TermKind.TO, to), (TermKind.BULK, bulk), (TermKind.TAG, tag), (TermKind.FROM, from_))
+    return Filters(
+        channel=channel,
+        status=None if status is None else _status(status),
+        terms=tuple(term(kind, text, sandbox=principal.is_test) for kind, text in texts if text is not None),
+        is_narrow=to is not None,
+        provider_ids=None if provider is None else service.providers_named(services, principal.scope, provider),
+        **({} if since is None else {"first": ids.min_id_at(_in_range(since))}),
+        **({} if until is None else {"end": ids.min_id_at(_in_range(until))}),
+    )
+
+
+def _status(text: str) -> State:
+    try:
+        return State(text.upper())
+    except ValueError:
+        raise ValidationFailed(f"status: must be one of {', '.join(State)}", field="status") from None
+
+
+def _in_range(when: datetime) -> datetime:
+    """``when``, or the nearest time that an id can have."""
+    return max(_EARLIEST, when)
+
+
+@router.get("", responses=errors_of())
+async def list_messages(
+    principal: MessagesRead,
+    services: ServicesDep,
+    filters: Annotated[Filters, Depends(_filters)],
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(max_length=MAX_LENGTH, description="`next_cursor` of the page before.")] = None,
+) -> Page[MessageSummary]:
+    """The project's messages, newest first; a test key's are the test messages.
+
+    `next_cursor` is null at the end only: a page may have fewer messages than `limit`, or none, where what fits the
+    filters is rare. A walk through all pages shows each message that was accepted before its first page once, and none
+    twice, also while others arrive; one that is stored late may come after older ones.
+    """
+    position = None if cursor is None else decode_position(cursor)
+    found = await service.list_messages(services, principal.scope, filters, limit=limit, position=position)
+    return Page(
+        data=[_summary(row, services.config) for row in found.messages],
+        next_cursor=None if found.next is None else encode_position(found.next),
+    )
+
+
 @router.get("/{message_id}", responses=errors_of())
 async def get_message(message_id: str, principal: MessagesRead, services: ServicesDep) -> MessageResponse:
     """One message with its history."""
@@ -69,6 +178,26 @@ async def get_message(message_id: str, principal: MessagesRead, services: Servic
 async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> MessageResponse:
     """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it."""
     return serialize(await service.cancel(services, principal.scope, message_id), services.config)
+
+
+def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
+    return MessageSummary.model_validate(
+        {
+            "id": ids.encode_id("msg", row.id),
+            "project_id": project_id_text(row.project_id),
+            "status": row.state,
+            "channel": row.channel,
+            "class": row.delivery_class,
+            "from": row.sender,
+            "to": list(row.recipients),
+            "subject": row.subject,
+            "tags": list(row.tags),
+            "metadata": None if row.metadata is None else orjson.loads(row.metadata),
+            "provider": _provider(row.provider_id, config),
+            "attempts": row.attempts,
+            "created_at": rfc3339(row.created_at),
+        }
+    )
 
 
 def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:

@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
 )
 
+from gateway.apis.rendering import V1ErrorDetail
 from gateway.errors import ValidationFailed, from_faults
 from gateway.ingest.command import SendCommand, TemplateUse, fingerprint
 from gateway.kit.base64 import decode_base64
@@ -308,6 +309,31 @@ class PushRequest(_SendRequest):
 
 SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRequest
 AnySendRequest = Annotated[SendRequest, Discriminator("channel")]
+
+
+class BatchRequest(RequestModel):
+    """Several messages, each with the fields of a single one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "messages": [
+                    {"channel": "sms", "from": "Shop", "to": ["+14155551234"], "text": "Your code is 483921"},
+                    {
+                        "channel": "email",
+                        "from": "shop@example.com",
+                        "to": ["ada@example.com"],
+                        "subject": "Your order",
+                        "text": "It is on its way.",
+                    },
+                ]
+            }
+        }
+    )
+
+    messages: Annotated[list[AnySendRequest], Field(min_length=1, max_length=1000)]
+
+
 _ADAPTER: TypeAdapter[SendRequest] = TypeAdapter(AnySendRequest)
 _CHANNELS = frozenset(Channel)
 _FREE = ("metadata", "data", "variables")  # objects whose fields are the caller's
@@ -322,8 +348,12 @@ def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
     document = strict_json(body)
     if b"null" in body:
         document = without_nulls(document, free=_FREE)
+    return _validate(document), document
+
+
+def _validate(document: dict[str, Any]) -> SendRequest:
     try:
-        return _ADAPTER.validate_python(document), document
+        return _ADAPTER.validate_python(document)
     except ValidationError as error:
         raise _refusal(error) from None
 
@@ -374,6 +404,30 @@ def to_command(
     request, document = parse(body)
     if len(body) > MAX_WITHOUT_ATTACHMENTS:
         _check_size(document)
+    return _command(request, document, header_key=header_key, fallback_key=fallback_key, submitted_at=submitted_at)
+
+
+def command_of(document: dict[str, Any], *, fallback_key: str | None = None, bulk_id: str | None = None) -> SendCommand:
+    """As :func:`to_command`, for a JSON object that was read with others. ``bulk_id``: of its bulk job.
+
+    Raises:
+        ValidationFailed: see :func:`parse`.
+        PayloadTooLarge: the object is large without its attachments.
+    """
+    document = without_nulls(document, free=_FREE)
+    request = _validate(document)
+    _check_size(document)
+    return _command(request, document, fallback_key=fallback_key)._replace(bulk_id=bulk_id)
+
+
+def _command(
+    request: SendRequest,
+    document: dict[str, Any],
+    *,
+    header_key: str | None = None,
+    fallback_key: str | None = None,
+    submitted_at: datetime | None = None,
+) -> SendCommand:
     key = _idempotency_key(request, header_key) or fallback_key
     sender, recipients, content, attachments = _PARTS[type(request)](request)
     return SendCommand(
@@ -399,7 +453,7 @@ def to_command(
 def _idempotency_key(request: SendRequest, header_key: str | None) -> str | None:
     if header_key and request.idempotency_key and header_key != request.idempotency_key:
         raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
-    return request.idempotency_key or _checked(header_key)
+    return request.idempotency_key or checked_key(header_key)
 
 
 def _check_size(document: dict[str, Any]) -> None:
@@ -413,7 +467,12 @@ def _check_size(document: dict[str, Any]) -> None:
         raise too_large_without_attachments()
 
 
-def _checked(header_key: str | None) -> str | None:
+def checked_key(header_key: str | None) -> str | None:
+    """The ``Idempotency-Key`` header.
+
+    Raises:
+        ValidationFailed: it has no or too many characters, or control characters.
+    """
     if header_key is not None and (not 0 < len(header_key) <= 255 or not header_key.isprintable()):
         raise ValidationFailed(
             "The Idempotency-Key header must have 1 to 255 printable characters.", field="idempotency_key"
@@ -537,6 +596,18 @@ class AcceptedResponse(_Response):
     created_at: Timestamp
 
 
+class ItemError(_Response):
+    """An item of a batch that was not accepted."""
+
+    error: V1ErrorDetail
+
+
+class BatchResponse(_Response):
+    """What became of each message of a batch, in its order."""
+
+    data: list[AcceptedResponse | ItemError]
+
+
 class ProviderReference(_Response):
     """A provider by id and name."""
 
@@ -565,8 +636,8 @@ class EventResponse(_Response):
     created_at: Timestamp
 
 
-class MessageResponse(_Response):
-    """A message with its history."""
+class MessageSummary(_Response):
+    """A message without its history."""
 
     id: str
     project_id: str
@@ -582,4 +653,9 @@ class MessageResponse(_Response):
     provider: ProviderReference | None
     attempts: int
     created_at: Timestamp
+
+
+class MessageResponse(MessageSummary):
+    """A message with its history."""
+
     events: list[EventResponse]

@@ -1,0 +1,326 @@
+"""The list of a project's messages, newest first, with filters.
+
+A page is one statement over candidates: messages in the order of an index, to which the filters apply that no index
+has. Where the messages that fit are rare among them, a page ends after ``MAX_SCANNED`` candidates, so that its cost is
+bounded whatever the project has stored.
+
+Ids sort by the time at which a message was made, shortly before it is committed, and commits overtake one another. A
+walk through the pages misses none of them: a position has the newest id that the walk covers and the snapshot of the
+page before, and what that snapshot did not contain comes on the next page, although newer messages were shown already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sluice.model.ids import millisecond_range, min_id_at
+from sluice.model.state import MESSAGE_ORDER, State
+from sluice.store.db import Connection
+from sluice.store.projects import ProjectScope
+
+MAX_SCANNED = 5_000
+"""Candidates that one page reads at most."""
+
+LATEST_COMMIT = timedelta(seconds=20)
+"""No message is committed later than this after its id was made; the gateway gives up long before."""
+
+_MOST = (State.SENT, State.DELIVERED)  # of most messages: no index has them
+_LOWEST, _HIGHEST = UUID(int=0), UUID(int=(1 << 128) - 1)
+_EPOCH_BITS = -1 << 32  # of a transaction id of 64 bits, beside those that a row contains
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the messages of a list have in common; by default nothing.
+
+    ``terms``: see :mod:`sluice.model.terms`; a message has all of them, the rarest is the first. ``is_narrow``: few
+    messages have the first one, such as a recipient's. ``provider_ids``: one of them made the newest
+    attempt of a delivery; None for any. ``first`` and ``end``: the range of ids, without its end.
+    """
+
+    channel: str | None = None
+    status: State | None = None
+    terms: tuple[int, ...] = ()
+    is_narrow: bool = False
+    provider_ids: tuple[UUID, ...] | None = None
+    first: UUID = _LOWEST
+    end: UUID = _HIGHEST
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether every candidate fits."""
+        return self.status is None and self.provider_ids is None and (not self.terms or self.channel is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a walk stands: the next page begins ``before`` this id.
+
+    ``started_at``: when the first page was read; ``snapshot``: of the page before, the text of a ``pg_snapshot``. Where
+    more came late than one page has, ``late_before`` is the last of them that was shown, and ``late_snapshot``
+    contained all.
+    """
+
+    before: UUID
+    started_at: datetime
+    snapshot: str
+    late_before: UUID | None = None
+    late_snapshot: str | None = None
+
+    @property
+    def newest(self) -> UUID:
+        """The newest id that the walk covers."""
+        return millisecond_range(min_id_at(self.started_at))[1]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message of a list."""
+
+    id: UUID
+    project_id: UUID
+    channel: str
+    delivery_class: str
+    sender: str | None
+    subject: str | None
+    recipients: tuple[str, ...]
+    tags: tuple[str, ...]
+    metadata: str | None
+    created_at: datetime
+    state: State
+    attempts: int
+    provider_id: UUID | None
+
+
+class MessagePage(NamedTuple):
+    """Some messages, and where the next page begins; None at the end."""
+
+    messages: list[MessageRow]
+    next: Position | None
+
+
+async def list_messages(
+    db: Connection, project: ProjectScope, filters: Filters, *, limit: int, position: Position | None, now: datetime
+) -> MessagePage:
+    """One page of at most ``limit`` messages; ``db`` is in a transaction that has read nothing.
+
+    A page may be shorter, or empty, although there is a next one: see :data:`MAX_SCANNED`.
+
+    Raises:
+        asyncpg.DataError: the snapshot of the position is none.
+    """
+    # All statements of the page see the same, and the next page knows what it was.
+    await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    snapshot: str = await db.fetchval("SELECT pg_current_snapshot()::text")
+    search = _Search(db, project, filters)
+    if position is None:
+        position, late = Position(filters.end, now, snapshot), []
+    else:
+        late = await search.late(position, snapshot, now, limit=limit + 1)
+        if len(late) > limit:
+            contained = position.late_snapshot or snapshot
+            return MessagePage(late[:limit], replace(position, late_before=late[limit - 1].id, late_snapshot=contained))
+        if position.late_snapshot is not None:
+            # What follows is read by a newer snapshot than these.
+            return MessagePage(late, Position(position.before, position.started_at, position.late_snapshot))
+    rows = await search.before(position.before, limit=limit + 1 - len(late))
+    shown = rows[: limit - len(late)]
+    end: UUID | None
+    if len(rows) > len(shown):
+        end = shown[-1].id if shown else position.before
+    else:
+        end = await search.last_candidate(position.before)
+    return MessagePage(late + shown, None if end is None else Position(end, position.started_at, snapshot))
+
+
+class _Search:
+    """The statements of one page."""
+
+    def __init__(self, db: Connection, project: ProjectScope, filters: Filters) -> None:
+        self._db = db
+        self._project = project
+        self._filters = filters
+
+    async def before(self, end: UUID, *, limit: int) -> list[MessageRow]:
+        """The newest messages that are older than ``end``."""
+        scan = limit if self._filters.is_indexed else MAX_SCANNED
+        return await self._fetch(_Range(self._filters.first, min(end, self._filters.end), scan), limit=limit)
+
+    async def late(self, position: Position, snapshot: str, now: datetime, *, limit: int) -> list[MessageRow]:
+        """The messages that the walk has passed and that were committed after the snapshot of the position."""
+        if now - position.started_at > LATEST_COMMIT and position.late_snapshot is None:
+            return []
+        within = _Range(
+            max(self._filters.first, min_id_at(position.started_at - LATEST_COMMIT), position.before),
+            min(self._filters.end, position.late_before or position.newest),
+            None,
+            since=position.snapshot,
+            until=position.late_snapshot or snapshot,
+            transaction=int(snapshot.split(":")[1]),
+        )
+        return await self._fetch(within, limit=limit)
+
+    async def last_candidate(self, end: UUID) -> UUID | None:
+        """The id of the last candidate that :meth:`before` has read, if there may be more."""
+        if self._filters.is_indexed:
+            return None
+        query = _Query(self._project, self._filters, _Range(self._filters.first, min(end, self._filters.end), None))
+        found: UUID | None = await self._db.fetchval(
+            f"SELECT id FROM ({query.candidates}) AS candidate ORDER BY id DESC OFFSET {MAX_SCANNED - 1} LIMIT 1",  # noqa: S608
+            *query.arguments,
+        )
+        return found
+
+    async def _fetch(self, within: _Range, *, limit: int) -> list[MessageRow]:
+        if within.first >= within.end or limit < 1:
+            return []
+        query = _Query(self._project, self._filters, within)
+        rows = await self._db.fetch(query.page(limit), *query.arguments)
+        return [_message_row(row) for row in rows]
+
+
+class _Range(NamedTuple):
+    """Ids from ``first`` to before ``end``, of which ``scan`` are candidates (None: all).
+
+    ``since``: only what the snapshot ``until`` contains and this one does not; ``transaction``: a newer transaction id.
+    """
+
+    first: UUID
+    end: UUID
+    scan: int | None
+    since: str | None = None
+    until: str | None = None
+    transaction: int = 0
+
+
+class _Query:
+    """The statement of a page; values are arguments, and only constants of this file are part of its text."""
+
+    def __init__(self, project: ProjectScope, filters: Filters, within: _Range) -> None:
+        self.arguments: list[Any] = []
+        self._filters = filters
+        self._within = within
+        self._project = self._bind(project.project_id, "uuid")
+        self._sandbox = project.sandbox
+        self._first, self._end = self._bind(within.first, "uuid"), self._bind(within.end, "uuid")
+        self._terms = [self._bind(term, "bigint") for term in filters.terms]
+        self._unseen = ""
+        if within.since is not None:
+            since, until = self._bind(within.since, "text"), self._bind(within.until, "text")
+            epoch = self._bind(within.transaction & _EPOCH_BITS, "bigint")
+            newest = self._bind(within.transaction, "bigint")
+            # A row has the low 32 bits of the id of its transaction.
+            low = f"({epoch} + r.xmin::text::bigint)"
+            written_by = f"({low} - CASE WHEN {low} > {newest} THEN 1::bigint << 32 ELSE 0 END)::text::xid8"
+            self._unseen = (
+                f"AND NOT pg_visible_in_snapshot({written_by}, {since}::pg_snapshot)"
+                f" AND pg_visible_in_snapshot({written_by}, {until}::pg_snapshot)"
+            )
+
+    def _bind(self, value: Any, type_: str) -> str:
+        self.arguments.append(value)
+        return f"${len(self.arguments)}::{type_}"
+
+    def _bind_sandbox(self) -> str:
+        return self._bind(self._sandbox, "boolean")  # terms are of test or of live messages
+
+    def _with_terms(self, terms: Sequence[str]) -> str:
+        return "".join(
+            f" AND EXISTS (SELECT FROM message_terms o WHERE o.project_id = {self._project} AND o.term = {term}"
+            " AND o.message_id = r.message_id)"
+            for term in terms
+        )
+
+    @property
+    def candidates(self) -> str:
+        """Ids in the order of the list, by the index that leaves the fewest."""
+        limit = "" if self._within.scan is None else f"LIMIT {self._within.scan}"
+        return f"{self._source()} ORDER BY id DESC {limit}"
+
+    def _source(self) -> str:
+        filters = self._filters
+        by_status = filters.status is not None and filters.status not in _MOST and not self._unseen
+        if self._terms and not (by_status and not filters.is_narrow):
+            return f"""
+                SELECT r.message_id AS id FROM message_terms AS r
+                 WHERE r.project_id = {self._project} AND r.term = {self._terms[0]}
+                   AND r.message_id >= {self._first} AND r.message_id < {self._end}
+                       {self._with_terms(self._terms[1:])} {self._unseen}
+                """  # noqa: S608  references to arguments
+        if by_status:
+            return f"""
+                SELECT DISTINCT r.message_id AS id FROM deliveries AS r
+                 WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()}
+                   AND r.state = '{filters.status}' AND r.state NOT IN ('SENT', 'DELIVERED')
+                   AND r.message_id >= {self._first} AND r.message_id < {self._end}
+                   AND r.id >= {_millisecond(self._first, "0")} AND r.id <= {_millisecond(self._end, "f")}
+                       {self._with_terms(self._terms)}
+                """  # noqa: S608  a constant, and references to arguments
+        channel = self._filters.channel
+        of_channel = "" if channel is None else f"AND r.channel = {self._bind(channel, 'text')}"
+        return f"""
+            SELECT r.id FROM messages AS r
+             WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()} {of_channel}
+               AND r.id >= {self._first} AND r.id < {self._end} {self._unseen}
+            """  # noqa: S608  references to arguments
+
+    def page(self, limit: int) -> str:
+        """The statement for ``limit`` messages."""
+        conditions = ["d.state IS NOT NULL"]
+        if self._filters.status is not None:
+            conditions.append(f"d.state = {self._bind(MESSAGE_ORDER.index(self._filters.status), 'integer')}")
+        if self._filters.provider_ids is not None:
+            conditions.append(f"d.provider_ids && {self._bind(list(self._filters.provider_ids), 'uuid[]')}")
+        if self._filters.channel is not None:
+            conditions.append(f"m.channel = {self._bind(self._filters.channel, 'text')}")
+        # The contents of the page only: they may be large.
+        return f"""
+            SELECT page.*, content.*
+              FROM (SELECT m.*, d.state, d.attempts, d.provider_ids[1] AS provider_id, d.recipients
+                      FROM ({self.candidates}) AS candidate
+                     CROSS JOIN LATERAL (
+                           SELECT id, project_id, channel, delivery_class, sender, tags, metadata, created_at
+                             FROM messages WHERE id = candidate.id LIMIT 1) AS m
+                     CROSS JOIN LATERAL (
+                           SELECT min(array_position({_ORDER}, state)) - 1 AS state, sum(attempt_count) AS attempts,
+                                  array_agg(recipient ORDER BY id) AS recipients,
+                                  array_agg(provider_id ORDER BY id DESC) FILTER (WHERE provider_id IS NOT NULL)
+                                  AS provider_ids
+                             FROM deliveries
+                            WHERE id BETWEEN {_millisecond("m.id", "0")} AND {_millisecond("m.id", "f")}
+                              AND message_id = m.id) AS d
+                     WHERE {" AND ".join(conditions)}
+                     ORDER BY candidate.id DESC
+                     LIMIT {limit}) AS page
+             CROSS JOIN LATERAL (
+                   SELECT coalesce(c.subject, c.title) AS subject, c."to"
+                     FROM messages AS m, json_to_record(m.content::json) AS c (subject text, title text, "to" text[])
+                    WHERE m.id = page.id LIMIT 1) AS content
+             ORDER BY page.id DESC
+            """  # noqa: S608  constants, and references to arguments
+
+
+_ORDER = f"ARRAY[{', '.join(repr(state.value) for state in MESSAGE_ORDER)}]"
+
+
+def _millisecond(identifier: str, digit: str) -> str:
+    """The smallest (0) or largest (f) id of the millisecond of an id: see ``sluice.model.ids.millisecond_range``."""
+    rest = "-".join(digit * length for length in (4, 4, 12))
+    return f"(substr({identifier}::text, 1, 13) || '-{rest}')::uuid"
+
+
+def _message_row(row: Any) -> MessageRow:
+    fields = dict(row)
+    to = fields.pop("to")
+    return MessageRow(
+        **fields
+        | {
+            "recipients": tuple(to or fields["recipients"]),
+            "tags": tuple(fields["tags"]),
+            "state": MESSAGE_ORDER[fields["state"]],
+        }
+    )

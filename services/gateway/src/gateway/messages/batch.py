@@ -1,0 +1,117 @@
+"""``POST /v1/messages/batch``: several messages in one request, each with its own result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from gateway.auth.principal import Principal
+from gateway.errors import ApiError, Unavailable, ValidationFailed
+from gateway.ingest.command import SendCommand
+from gateway.ingest.ingest import Accepted, AcceptedMessage, MessageBatch
+from gateway.kit.body_cost import BodyBudget, check_cost
+from gateway.kit.responses import headers_of, idempotency_key_of, read_body
+from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import checked_key, command_of
+from gateway.services import Services
+from sluice.store.db import UNAVAILABLE_ERRORS, rows_of
+
+MAX_MESSAGES = 1_000
+MAX_BYTES = 10 << 20
+_CHUNK = 200  # messages of one transaction
+_COST = 10  # large mails that a batch may cost to decode
+_budget = BodyBudget(total=4 * MAX_BYTES, per_project=2 * MAX_BYTES)
+_transactions = asyncio.Semaphore(2)  # at once, so that other requests find free connections
+
+
+async def read_batch(request: Request, principal: Principal) -> list[SendCommand | ApiError]:
+    """The commands in the body ``{"messages": [...]}``, with the errors of those that cannot be read.
+
+    Raises:
+        ValidationFailed: the body has another form, or the wrong number of messages.
+        PayloadTooLarge: it has too many bytes, or costs too much to decode.
+        TooManyRequests: the project has too many bytes of such requests under way.
+    """
+    headers = headers_of(request.scope)
+    key = checked_key(idempotency_key_of(headers.get(b"idempotency-key")))
+    held = 0
+
+    def hold(size: int) -> None:
+        nonlocal held
+        _budget.hold(principal.project_id, size)
+        held += size
+
+    try:
+        body = await read_body(headers, request.receive, MAX_BYTES, hold)
+        return await asyncio.to_thread(_commands, body, key)
+    finally:
+        _budget.release(principal.project_id, held)
+
+
+def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
+    check_cost(body, messages=_COST)
+    document = strict_json(body)
+    for name in document:
+        if name != "messages":
+            raise ValidationFailed(f"{name[:100]}: is not a field of this request", field=name[:100])
+    items = document.get("messages")
+    if not isinstance(items, list) or not 0 < len(items) <= MAX_MESSAGES:
+        raise ValidationFailed(f"messages: must be a list of 1 to {MAX_MESSAGES} messages", field="messages")
+    return [_command(item, None if key is None else item_key(key, index)) for index, item in enumerate(items)]
+
+
+def item_key(key: str, index: int) -> str:
+    """The idempotency key of one item, which no caller can write: it begins with a control character."""
+    return f"\x1fbatch/{key}/{index}"
+
+
+def _command(item: Any, fallback_key: str | None) -> SendCommand | ApiError:
+    if not isinstance(item, dict):
+        return ValidationFailed("must be an object")
+    try:
+        return command_of(item, fallback_key=fallback_key)
+    except ApiError as error:
+        return error
+
+
+async def accept_batch(
+    services: Services, principal: Principal, commands: Sequence[SendCommand | ApiError]
+) -> list[Accepted]:
+    """What became of each command. They are stored in chunks, each in one transaction.
+
+    Raises:
+        Unavailable: nothing was stored. Where only some chunks could not be, it is the result of their commands.
+    """
+    results: list[Accepted] = []
+    for chunk in _chunks(commands):
+        try:
+            batch = await services.ingest.prepare_batch(chunk, principal, source="http")
+            results += await _store(services, principal, batch)
+        except Unavailable as error:
+            if not any(isinstance(result, AcceptedMessage) for result in results):
+                raise
+            results += [one if isinstance(one, ApiError) else error for one in chunk]
+    return results
+
+
+def _chunks(commands: Sequence[SendCommand | ApiError]) -> Iterator[Sequence[SendCommand | ApiError]]:
+    for start in range(0, len(commands), _CHUNK):
+        yield commands[start : start + _CHUNK]
+
+
+async def _store(services: Services, principal: Principal, batch: MessageBatch) -> list[Accepted]:
+    try:
+        async with (
+            asyncio.timeout(batch.time_limit),
+            _transactions,
+            rows_of(services.pool, [principal.project_id]) as db,
+        ):
+            results = await batch.insert(db)
+    except UNAVAILABLE_ERRORS as error:
+        batch.doubt()
+        raise Unavailable("The messages could not be stored: the database is unavailable. Retry later.") from error
+    batch.publish()
+    return results

@@ -1,0 +1,183 @@
+"""Requests that schemathesis makes from the OpenAPI document: those that it allows, and those that it forbids.
+
+Path parameters are often replaced by ids that the API has shown, so that requests reach rows. Each request is made by
+a key, by a person or without credentials.
+"""
+
+import asyncio
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.core.parameters import ParameterLocation
+
+FORBIDDEN_BODY = "with a forbidden body"
+CREDENTIALS = frozenset({"authorization", "x-sendpipe-key", "x-sendpipe-project", "x-sendpipe-mode", "cookie"})
+_TRANSPORT = frozenset({b"content-length", b"connection", b"accept-encoding", b"host", b"transfer-encoding"})
+_ID = re.compile(r"\b([a-z]{2,5})_[0-9a-hjkmnp-tv-z]{26}\b")
+_SENDABLE = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+:[\t\x20-\x7e\x80-\xff]*")  # the client sends no other header
+_OWN_ID = 0.7  # of the path parameters
+
+# Texts of JSON on which parsers and PostgreSQL differ.
+SEEDS = (
+    *('"\\u0000"', '"\\ud800"', "NaN", "1e999", "[" * 100_000, "9" * 5_000, "9223372036854775808", "-1", '""', "{}"),
+    "[[]]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request, and what it is: an example, a seed, or what the document says of it."""
+
+    operation: str
+    kind: str
+    request: httpx.Request
+
+
+@dataclass
+class RequestSource:
+    """Makes requests for every operation of a document; the same ones for the same number."""
+
+    document: Mapping[str, Any]
+    number: int = 0
+    ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        schema = schemathesis.openapi.from_dict(dict(self.document))
+        operations: Iterator[Any] = schema.get_all_operations()
+        self._operations = sorted((found.ok() for found in operations), key=_place)
+        self._dice = random.Random(self.number)
+
+    def learn(self, text: str) -> None:
+        """Remember the ids in an answer."""
+        for found in _ID.finditer(text):
+            known = self.ids[found[1]]
+            known.append(found[0])
+            del known[:-50]
+
+    async def round(self, number: int, each: int) -> AsyncIterator[Attempt]:
+        """``each`` allowed and as many forbidden requests of every operation."""
+        for operation in self._operations:
+            for mode in schemathesis.GenerationMode:
+                strategy = operation.as_strategy(generation_mode=mode)
+                for case in await asyncio.to_thread(_cases, strategy, each, self.number + number):
+                    yield Attempt(operation.definition.raw["operationId"], _kind(case), self._request(case))
+
+    def examples(self) -> Iterator[Attempt]:
+        """The documented example of every operation that creates something."""
+        for path, method, operation in self._documented():
+            example = self._example(operation)
+            if method == "POST" and example is not None and "{" not in path.replace("{slug}", ""):
+                kind, content = example
+                yield Attempt(operation["operationId"], "example", _request(method, self._url(path), kind, content))
+
+    def seeds(self) -> Iterator[Attempt]:
+        """Every example with each field replaced by each of :data:`SEEDS`, and with its first field twice."""
+        for path, method, operation in self._documented():
+            kind, content = self._example(operation) or ("", b"")
+            if kind != "application/json":
+                continue
+            fields = {name: json.dumps(value) for name, value in json.loads(content).items()}
+            bodies = [_object({**fields, name: text}) for name in fields for text in SEEDS]
+            bodies += [_object(fields)[:-1] + f',"{name}":{text}}}' for name, text in fields.items()] + list(SEEDS)
+            for body in bodies:
+                request = _request(method, self._url(path), kind, body.encode())
+                yield Attempt(operation["operationId"], "seed", request)
+
+    def _documented(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        for path, item in self.document["paths"].items():
+            for method, operation in item.items():
+                yield path, method.upper(), operation
+
+    def _example(self, operation: Mapping[str, Any]) -> tuple[str, bytes] | None:
+        """The media type and the content of the documented example."""
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            schema = content["schema"]
+            while "$ref" in schema:
+                schema = self.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            found = content.get("example", schema.get("example"))
+            if found is not None:
+                return kind, found.encode() if isinstance(found, str) else json.dumps(found).encode()
+        return None
+
+    def _url(self, path: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda found: self._own_id(found[1]) or "none", path)
+
+    def _request(self, case: Any) -> httpx.Request:
+        if case.query and self._dice.random() < _OWN_ID:
+            case.query.pop("project", None)  # it would be an unknown one
+        for name in case.path_parameters or {}:
+            if self._dice.random() < _OWN_ID and (own := self._own_id(name)) is not None:
+                case.path_parameters[name] = own
+        prepared = requests.Request(**case.as_transport_kwargs(base_url="http://gateway")).prepare()
+        parts = urlsplit(str(prepared.url))
+        body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body or b""
+        named = [(_octets(name), _octets(value).strip()) for name, value in prepared.headers.items()]
+        headers = [
+            (name, value)
+            for name, value in named
+            if name.lower() not in _TRANSPORT and _SENDABLE.fullmatch(name + b":" + value)
+        ]
+        url = parts.path + (f"?{parts.query}" if parts.query else "")
+        return httpx.Request(str(prepared.method), f"http://gateway{url}", headers=headers, content=body)
+
+    def _own_id(self, parameter: str) -> str | None:
+        if parameter == "slug":
+            return "shop"
+        known = [text for prefix, texts in self.ids.items() for text in texts if prefix[0] == parameter[0]]
+        return self._dice.choice(known) if known else None
+
+
+def _place(operation: Any) -> tuple[bool, int]:
+    """What changes or removes things comes last, and the project, which all others need, at the end."""
+    is_last = operation.method.upper() in ("PATCH", "DELETE")
+    return is_last, -operation.path.count("/") if is_last else 0
+
+
+def _kind(case: Any) -> str:
+    """What the document says of the request. What is put in place of parameters may make them allowed again."""
+    components = case.meta.components if case.meta is not None else {}
+    body = components.get(ParameterLocation.BODY)
+    if body is not None and body.mode.is_negative:
+        return FORBIDDEN_BODY
+    return "odd" if any(one.mode.is_negative for one in components.values()) else "allowed"
+
+
+def _cases(strategy: Any, count: int, number: int) -> list[Any]:
+    found: list[Any] = []
+
+    @seed(number)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(case: Any) -> None:
+        found.append(case)
+
+    collect()
+    return found
+
+
+def _request(method: str, url: str, kind: str, content: bytes) -> httpx.Request:
+    return httpx.Request(method, f"http://gateway{url}", headers={"content-type": kind}, content=content)
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in fields.items()) + "}"
+
+
+def _octets(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")

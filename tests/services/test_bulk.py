@@ -1,0 +1,474 @@
+"""``/v1/messages/bulk``: uploads, their expansion into messages, progress, results and cancellation."""
+
+import asyncio
+import csv
+import io
+import json
+
+import pytest
+
+from gateway.bulk import expander, service
+from gateway.bulk.rows import MAX_ROW, Csv, JsonLines
+from gateway.errors import ValidationFailed
+from sluice.model.ids import encode_id, uuid7
+from sluice.runtime.clock import utc_now
+from sluice.store import bulk_jobs
+from tests.examples import an_id, seconds
+from tests.polling import wait_until
+from tests.services.test_gateway import QUEUE_LIMIT, error_of
+
+BULK = "/v1/messages/bulk"
+SMS = {"channel": "sms", "from": "Shop", "text": "Hello {{name}}"}
+EMAIL = {"channel": "email", "from": "Shop <shop@example.com>", "subject": "For {{name}}", "html": "<p>{{name}}</p>"}
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch):
+    monkeypatch.setattr(expander, "_PAUSE_FACTOR", 0.0)
+    monkeypatch.setattr(expander, "_POLL_INTERVAL", 0.05)
+
+
+def numbers(count):
+    return [{"to": f"+1415555{number:04}"} for number in range(count)]
+
+
+def lines(message, rows):
+    return b"".join(json.dumps(one).encode() + b"\n" for one in [{"message": message}, *rows])
+
+
+async def upload(gateway, message, rows, *, key=None, **headers):
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    content = rows if isinstance(rows, bytes) else lines(message, rows)
+    headers = {"content-type": "application/jsonl"} | named
+    return await gateway.ask("POST", BULK, key=key, content=content, headers=headers)
+
+
+async def upload_form(gateway, message, text, *, name="list.csv", kind="text/csv"):
+    files = {"message": (None, json.dumps(message), "application/json"), "recipients": (name, text, kind)}
+    return await gateway.ask("POST", BULK, files=files)
+
+
+async def job_of(gateway, job, *, key=None):
+    answer = await gateway.ask("GET", f"{BULK}/{job['id']}", key=key)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def finished(gateway, job, status="COMPLETED"):
+    async def is_there():
+        return (await job_of(gateway, job))["status"] == status
+
+    await wait_until(is_there, within=30)
+    return await job_of(gateway, job)
+
+
+async def results_of(gateway, job):
+    answer = await gateway.ask("GET", f"{BULK}/{job['id']}/results")
+    assert answer.headers["content-type"] == "application/jsonl"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def contents(gateway):
+    rows = await gateway.pool.fetch("SELECT content FROM messages ORDER BY id")
+    return [json.loads(row["content"]) for row in rows]
+
+
+async def test_every_row_of_json_lines_becomes_a_message(gateway):
+    rows = [
+        {"to": "+14155550001", "variables": {"name": "Ada"}, "metadata": {"order": 1}},
+        {"to": ["+14155550002", "+14155550003"], "tags": ["vip"]},
+    ]
+    created = await upload(gateway, SMS | {"variables": {"name": "you"}, "metadata": {"list": "news"}}, rows)
+
+    assert created.status_code == 202
+    assert (created.json()["status"], created.json()["recipients"]) == ("EXPANDING", 2)
+    done = await finished(gateway, created.json())
+    assert (done["accepted"], done["rejected"], done["deliveries"]) == (2, 0, {"QUEUED": 3})
+    assert [one["text"] for one in await contents(gateway)] == ["Hello Ada", "Hello you"]
+    stored = await gateway.pool.fetch("SELECT metadata, tags FROM messages ORDER BY id")
+    assert [(json.loads(row["metadata"]), row["tags"]) for row in stored] == [
+        ({"list": "news", "order": 1}, []),
+        ({"list": "news"}, ["vip"]),
+    ]
+    assert len(gateway.bus.on("deliveries.accepted")) == 3
+
+
+async def test_every_row_of_a_csv_becomes_a_message_with_its_own_values(gateway):
+    text = '\ufeffto,name,metadata.note\r\nada@example.com,"Ada ""A"", <b>",7\r\nbob@example.com,Bob,"two\r\nlines"\r\n'
+
+    created = await upload_form(gateway, EMAIL, text.encode())
+
+    assert created.status_code == 202, created.text
+    await finished(gateway, created.json())
+    one, two = await contents(gateway)
+    assert (one["to"], one["subject"]) == (["ada@example.com"], 'For Ada "A", <b>')
+    assert "<b>" not in one["html"]
+    assert two["to"] == ["bob@example.com"]
+    results = await results_of(gateway, created.json())
+    assert [(row["row"], row["to"]) for row in results] == [(1, "ada@example.com"), (2, "bob@example.com")]
+    notes = await gateway.pool.fetch("SELECT metadata FROM messages ORDER BY id")
+    assert [json.loads(row["metadata"]) for row in notes] == [{"note": "7"}, {"note": "two\r\nlines"}]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+async def test_the_header_decides_about_the_delimiter(gateway, delimiter):
+    text = delimiter.join(["name", "to"]) + "\n" + delimiter.join(["Ada", "+14155550001"])
+
+    created = await upload_form(gateway, SMS, text.encode())
+
+    await finished(gateway, created.json())
+    assert [one["text"] for one in await contents(gateway)] == ["Hello Ada"]
+
+
+async def test_a_row_that_cannot_become_a_message_is_rejected_alone(gateway):
+    rows = [{"to": "+14155550001"}, {"to": "no number"}, {"to": "+14155550003", "sbject": "x"}, {"to": "+14155550004"}]
+    created = await upload(gateway, SMS, rows)
+
+    done = await finished(gateway, created.json())
+
+    assert (done["accepted"], done["rejected"]) == (2, 2)
+    results = await results_of(gateway, created.json())
+    assert [(row["row"], row["status"], (row["error"] or {}).get("field")) for row in results] == [
+        (1, "QUEUED", None),
+        (2, None, "to.0"),
+        (3, None, "sbject"),
+        (4, "QUEUED", None),
+    ]
+    listed = (await gateway.ask("GET", "/v1/messages", params={"bulk": created.json()["id"]})).json()["data"]
+    assert {row["id"] for row in listed} == {row["message_id"] for row in results} - {None}
+
+
+async def test_a_template_with_an_error_is_refused_with_its_place(gateway):
+    refused = await upload(gateway, SMS | {"text": "a\nb {{#if}", "variables": {}}, numbers(1))
+
+    error = error_of(refused, 400, "VALIDATION_ERROR")
+    assert error["field"] == "message.text"
+    assert "line 2" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("message", "rows", "field"),
+    [
+        (SMS | {"channel": "pigeon"}, numbers(1), "message.channel"),
+        (SMS | {"channel": []}, numbers(1), "message.channel"),
+        (SMS | {"to": ["+14155550001"]}, numbers(1), "message.to"),
+        (SMS | {"idempotency_key": "x"}, numbers(1), "message.idempotency_key"),
+        (SMS | {"text": ""}, numbers(1), "message.text"),
+        (SMS | {"variables": []}, numbers(1), "message.variables"),
+        (SMS, [], "recipients"),
+        (SMS, [*numbers(2), {"name": "Ada"}], "recipients.3.to"),
+        (SMS, [{"to": []}], "recipients.1.to"),
+        (SMS, [{"to": 7}], "recipients.1.to"),
+        (SMS, [{"to": "+14155550001", "variables": 7}], "recipients.1.variables"),
+        (SMS, [{"to": "+14155550001", "channel": "email"}], "recipients.1.channel"),
+        (None, b'{"message": 7}\n{"to":"x"}', "message"),
+        (None, b'{"to":"x"}\n', "message"),
+        (None, b"no json\n", "message"),
+        (None, b"", "message"),
+        (None, lines(SMS, []) + b'{"to": "+14155550001"\n', "recipients.1"),
+        (None, lines(SMS, []) + b'{"to": "' + b"x" * MAX_ROW, "recipients.1"),
+        (None, lines(SMS, []) + b'{"to": "\xff"}', "recipients.1"),
+    ],
+)
+async def test_an_upload_that_cannot_be_read_is_refused_as_a_whole(gateway, message, rows, field):
+    refused = await upload(gateway, message, rows)
+
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == field
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 0
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_chunks") == 0
+
+
+async def test_a_row_that_cannot_be_read_after_many_chunks_leaves_nothing(gateway, monkeypatch):
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+
+    refused = await upload(gateway, SMS, [*numbers(9), {}])
+
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "recipients.10.to"
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_chunks") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (b"", "recipients"),
+        (b"name\nAda\n", "recipients"),
+        (b"to,to\nx,y\n", "recipients"),
+        (b"to,\nx,y\n", "recipients"),
+        (b"to,name\nx,y,z\n", "recipients.1"),
+        (b"to,name\n\xff,y\n", "recipients"),
+        (b'to,name\nx,"y\n', "recipients.1"),
+        (b'to,name\nx,"y"z\n', "recipients.1"),
+        (b"to,name\nx,\x00\n", "recipients.1"),
+        (b"to,name\n,Ada\n", "recipients.1.to"),
+        (b'to\n"' + b"x\n" * MAX_ROW, "recipients.1"),
+    ],
+)
+async def test_a_csv_that_cannot_be_read_is_refused_as_a_whole(gateway, text, field):
+    refused = await upload_form(gateway, SMS, text)
+
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == field
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 0
+
+
+async def test_a_form_of_another_shape_is_refused(gateway):
+    part = (None, json.dumps(SMS), "application/json")
+    for files in ({"message": part}, {"recipients": ("a.csv", b"to\nx\n", "text/csv"), "message": part}, {"x": part}):
+        refused = await gateway.ask("POST", BULK, files=files)
+        assert error_of(refused, 400, "VALIDATION_ERROR")["field"] in ("recipients", "message")
+    for kind in ("text/plain", "multipart/form-data", "application/json"):
+        refused = await upload(gateway, SMS, numbers(1), content_type=kind)
+        assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "Content-Type"
+
+
+async def test_too_many_recipients_are_refused(gateway, monkeypatch):
+    monkeypatch.setattr(service, "MAX_RECIPIENTS", 3)
+
+    error_of(await upload(gateway, SMS, numbers(4)), 413, "PAYLOAD_TOO_LARGE")
+
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 0
+
+
+async def test_a_repeated_upload_is_the_first_job(gateway):
+    first = await upload(gateway, SMS, numbers(3), idempotency_key="news-7")
+    again = await upload(gateway, SMS, numbers(3), idempotency_key="news-7")
+    other = await upload(gateway, SMS, numbers(4), idempotency_key="news-7")
+
+    assert again.json()["id"] == first.json()["id"]
+    assert [one.headers.get("idempotent-replayed") for one in (first, again)] == [None, "true"]
+    error_of(other, 409, "IDEMPOTENCY_CONFLICT")
+    await finished(gateway, first.json())
+    assert await gateway.count() == 3
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 1
+
+
+async def test_deliveries_beyond_the_projects_quota_wait_in_its_backlog(gateway, monkeypatch):
+    async def not_now(*_):
+        """A refresh would not count what is being stored at that moment."""
+
+    monkeypatch.setattr("gateway.ingest.dispatch_quota.DispatchQuota.refresh", not_now)
+    monkeypatch.setattr(service, "CHUNK_ROWS", 7)
+    created = await upload(gateway, SMS, numbers(QUEUE_LIMIT + 10))
+
+    await finished(gateway, created.json())
+
+    assert len(gateway.bus.on("deliveries.accepted")) == QUEUE_LIMIT
+    waiting = await gateway.pool.fetchval("SELECT count(*) FROM deliveries WHERE enqueued_at IS NULL")
+    assert waiting == 10
+
+
+async def test_projects_take_turns(gateway, monkeypatch):
+    """The large job of one project and the small one of another: the second is not behind all of the first."""
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+    order = []
+    process = expander.BulkExpander._process
+
+    async def noted(self, job):
+        order.append(job.project_id)
+        return await process(self, job)
+
+    async def not_yet(self):
+        return False
+
+    run_once = expander.BulkExpander.run_once
+    monkeypatch.setattr(expander.BulkExpander, "run_once", not_yet)
+    large = (await upload(gateway, SMS, numbers(20))).json()
+    other = await gateway.new_project("other")
+    small = (await upload(gateway, SMS, numbers(4), key=other)).json()
+    monkeypatch.setattr(expander.BulkExpander, "_process", noted)
+    monkeypatch.setattr(expander.BulkExpander, "run_once", run_once)
+
+    await finished(gateway, large)
+    assert (await job_of(gateway, small, key=other))["status"] == "COMPLETED"
+    assert len(set(order[:2])) == len(set(order[2:4])) == 2
+
+
+async def test_expanders_that_die_and_work_at_once_make_every_message_once(gateway, monkeypatch):
+    """A transaction that breaks off is what the death of a process is to PostgreSQL."""
+    monkeypatch.setattr(service, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(expander, "_RETRY_DELAY", 0.0)
+    finish, calls = bulk_jobs.finish_chunk, []
+
+    async def dying(*args, **options):
+        await finish(*args, **options)
+        calls.append(1)
+        if len(calls) % 3 == 0:
+            raise ConnectionError("killed before the commit")
+
+    monkeypatch.setattr(bulk_jobs, "finish_chunk", dying)
+    async with expander.BulkExpander(gateway.ingest._pool, gateway.ingest, gateway.outbox).running():
+        created = (await upload(gateway, SMS, numbers(60))).json()
+        done = await finished(gateway, created)
+
+    assert (done["accepted"], done["deliveries"]) == (60, {"QUEUED": 60})
+    assert await gateway.pool.fetchval("SELECT count(DISTINCT recipient) FROM deliveries") == 60
+    assert len(calls) > 12
+
+
+async def test_a_fault_of_ours_rejects_its_chunk_and_no_other(gateway, monkeypatch):
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+    prepare, calls = gateway.ingest.prepare_batch, []
+
+    async def once(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyError("a bug")
+        return await prepare(*args, **options)
+
+    monkeypatch.setattr(gateway.ingest, "prepare_batch", once)
+    created = (await upload(gateway, SMS, numbers(6))).json()
+
+    done = await finished(gateway, created)
+
+    assert (done["accepted"], done["rejected"]) == (4, 2)
+    errors = {(row["error"] or {}).get("code") for row in await results_of(gateway, created)}
+    assert errors == {None, "INTERNAL_ERROR"}
+
+
+async def test_a_job_is_cancelled_with_its_messages_that_no_provider_has(gateway, monkeypatch):
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+    cancelling = asyncio.Event()
+    expand = expander.BulkExpander._expand
+
+    async def first_chunk_only(self, db, job):
+        if await gateway.count() >= 2:
+            await cancelling.wait()
+        return await expand(self, db, job)
+
+    monkeypatch.setattr(expander.BulkExpander, "_expand", first_chunk_only)
+    created = (await upload(gateway, SMS, numbers(6))).json()
+
+    async def begun():
+        return await gateway.count() == 2
+
+    await wait_until(begun)
+    sent = await gateway.pool.fetchval(
+        "UPDATE deliveries SET state = 'SENT', due_at = NULL WHERE id = (SELECT min(id::text)::uuid FROM deliveries)"
+        " RETURNING message_id"
+    )
+
+    answer = await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
+    cancelling.set()
+
+    assert answer.json()["status"] == "CANCELLING"
+    done = await finished(gateway, created, "CANCELLED")
+    states = {
+        row["message_id"]: (row["status"], (row["error"] or {}).get("code"))
+        for row in await results_of(gateway, created)
+    }
+    assert states.pop(encode_id("msg", sent)) == ("SENT", None)
+    assert set(states.values()) == {("CANCELLED", None), (None, "CANCELLED")}
+    assert done["deliveries"]["SENT"] == 1
+    cancelled = [json.loads(value) for value in gateway.bus.on("delivery.events")]
+    assert {event["type"] for event in cancelled} == {"cancelled"}
+    again = await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
+    assert again.json()["status"] == "CANCELLED"
+
+
+async def test_a_completed_job_can_be_cancelled(gateway):
+    created = (await upload(gateway, SMS, numbers(3))).json()
+    await finished(gateway, created)
+
+    await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
+
+    assert (await finished(gateway, created, "CANCELLED"))["deliveries"] == {"CANCELLED": 3}
+
+
+async def test_results_are_downloaded_as_csv_without_formulas(gateway):
+    rows = [{"to": "+14155550001"}, {"to": "=HYPERLINK(1)"}, {"to": "-1+2"}]
+    created = (await upload(gateway, SMS, rows)).json()
+    await finished(gateway, created)
+
+    answer = await gateway.ask("GET", f"{BULK}/{created['id']}/results", params={"format": "csv"})
+
+    found = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [row["to"] for row in found] == ["+14155550001", "'=HYPERLINK(1)", "'-1+2"]
+    assert [(row["row"], row["status"], row["error_code"]) for row in found] == [
+        ("1", "QUEUED", ""),
+        ("2", "", "VALIDATION_ERROR"),
+        ("3", "", "VALIDATION_ERROR"),
+    ]
+
+
+async def test_results_of_rows_that_were_not_processed_are_open(gateway, monkeypatch):
+    async def never(self):
+        return False
+
+    monkeypatch.setattr(expander.BulkExpander, "run_once", never)
+    created = (await upload(gateway, SMS, numbers(2))).json()
+
+    assert [(row["to"], row["status"], row["error"]) for row in await results_of(gateway, created)] == [
+        ("+14155550000", None, None),
+        ("+14155550001", None, None),
+    ]
+
+
+async def test_jobs_are_listed_newest_first(gateway):
+    created = [(await upload(gateway, SMS, numbers(1))).json()["id"] for _ in range(3)]
+
+    page = (await gateway.ask("GET", BULK, params={"limit": 2})).json()
+
+    rest = (await gateway.ask("GET", BULK, params={"cursor": page["next_cursor"]})).json()
+    assert [row["id"] for row in [*page["data"], *rest["data"]]] == created[::-1]
+
+
+async def test_a_job_of_another_project_or_mode_is_unknown(gateway):
+    created = (await upload(gateway, SMS, numbers(1))).json()
+    other = await gateway.new_project("other")
+    test_key = await gateway.another_key(is_test=True)
+
+    for key in (other, test_key):
+        for method, path in (("GET", ""), ("GET", "/results"), ("DELETE", "/cancel")):
+            foreign = await gateway.ask(method, f"{BULK}/{created['id']}{path}", key=key)
+            unknown = await gateway.ask(method, f"{BULK}/{encode_id('blk', uuid7())}{path}", key=key)
+            error_of(foreign, 404, "NOT_FOUND")
+            assert foreign.json() == unknown.json()
+        assert (await gateway.ask("GET", BULK, key=key)).json()["data"] == []
+
+
+async def test_an_upload_whose_process_died_is_deleted(gateway):
+    project_id = await gateway.pool.fetchval("SELECT id FROM projects")
+    old, new = an_id(utc_now() - seconds(30_000)), an_id(utc_now())
+    for job_id, age in ((old, 30_000), (new, 0)):
+        await gateway.pool.execute(
+            "INSERT INTO bulk_jobs (id, project_id, sandbox, status, message, recipients, created_at, served_at)"
+            " VALUES ($1, $2, false, 'UPLOADING', '{}', 0, $3, $3)",
+            job_id,
+            project_id,
+            utc_now() - seconds(age),
+        )
+        await bulk_jobs.add_chunk(gateway.pool, project_id, job_id, number=0, first_row=1, rows="[]")
+
+    async def is_gone():
+        left = await gateway.pool.fetch("SELECT id FROM bulk_jobs")
+        return [row["id"] for row in left] == [new]
+
+    await wait_until(is_gone)
+    assert await gateway.pool.fetchval("SELECT array_agg(job_id) FROM bulk_chunks") == [new]
+
+
+def rows_of(reader, pieces):
+    found = [row for piece in pieces for row in reader.feed(piece)]
+    return [*found, *reader.end()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_rows_do_not_depend_on_the_pieces_in_which_they_arrive(size):
+    text = 'to,name\n"a",ä\r\nb,"x\n""y"\n\nc,\n'.encode()
+    as_lines = b'{"to":"a"}\n\n{"to":["b","c"]}\r\n{"to":"\xc3\xa4"}'
+
+    def pieces(data):
+        return [data[start : start + size] for start in range(0, len(data), size)]
+
+    assert rows_of(Csv(), pieces(text)) == [
+        {"to": "a", "variables": {"name": "ä"}},
+        {"to": "b", "variables": {"name": 'x\n"y'}},
+        {"to": "c", "variables": {"name": ""}},
+    ]
+    assert rows_of(JsonLines(), pieces(as_lines)) == [{"to": "a"}, {"to": ["b", "c"]}, {"to": "ä"}]
+
+
+def test_a_text_that_never_ends_is_not_collected():
+    pieces = [b'to\n"', *[b"x" * 1000] * MAX_ROW]
+
+    with pytest.raises(ValidationFailed):
+        rows_of(Csv(), pieces)

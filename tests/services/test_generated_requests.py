@@ -1,0 +1,24 @@
+"""Generated requests for every operation of ``/v1``: no fault of the gateway, no answer that the document forbids.
+
+In quantity, against the whole system: ``make fuzz-api``.
+"""
+
+import httpx
+import pytest
+
+from tests.fuzz.openapi_fuzz import ApiFuzzer
+
+EACH = 3  # allowed and forbidden requests of each operation
+
+
+@pytest.mark.timeout(180)
+async def test_no_generated_request_is_answered_wrongly(gateway):
+    gateway.events._closed = True  # a stream ends at once: this client reads answers whole
+    transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        fuzzer = ApiFuzzer(client, gateway.pool)
+        await fuzzer.round(0, EACH)
+
+    found = fuzzer.findings
+    assert not found.faults, "\n\n".join(f"{kind}\n  {example}" for kind, example in found.faults.items())
+    assert {200, 201, 400, 401, 403, 404} <= set(found.statuses)
