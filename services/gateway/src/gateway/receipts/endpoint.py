@@ -29,10 +29,12 @@ from sluice.providers.contract import (
     InboundMessage,
     InvalidReceiptSignatureError,
     OptOut,
+    WebhookAnswer,
     WebhookEvent,
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.samples import SAMPLE_HEADER, SampleAnswer, SampleResult, is_believed
 from sluice.providers.sms_link import Links
 from sluice.runtime import metrics
 from sluice.runtime.batching import QueueFullError
@@ -100,6 +102,8 @@ class ReceiptEndpoint:
         return Response(answer.body, status_code=answer.status, media_type=answer.content_type)
 
     async def _handle(self, request: Request) -> WebhookReply:
+        if SAMPLE_HEADER in request.headers:
+            return await self._answer_sample(request)
         row = self._provider(request.path_params["provider"])
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         original = self._original_request(request, body)
@@ -116,6 +120,27 @@ class ReceiptEndpoint:
         if found and not any(known):
             raise NotFound("there is nothing at this path")
         return reply
+
+    async def _answer_sample(self, request: Request) -> WebhookReply:
+        """Verify a sample of `sluice doctor`. Nothing is fetched, stored or counted as a receipt, valid or not."""
+        body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
+        original = self._original_request(request, body)
+        result = self._verify_sample(request.path_params["provider"], original)
+        content = SampleAnswer.to(original, result).model_dump_json().encode()
+        return WebhookReply(answer=WebhookAnswer(200, content, "application/json"))
+
+    def _verify_sample(self, provider: str, request: WebhookRequest) -> SampleResult:
+        try:
+            account = open_account(self._provider(provider), self._cipher, self._links)
+        except NotFound:
+            return SampleResult.UNKNOWN
+        except UnusableAccountError:
+            return SampleResult.UNREADABLE
+        if account.package.parse_webhook is None:
+            return SampleResult.UNKNOWN
+        if account.package.signs_url and self._public_url is None:
+            return SampleResult.NO_PUBLIC_URL
+        return SampleResult.VERIFIED if is_believed(account, request) else SampleResult.REFUSED
 
     def _provider(self, text: str) -> ProviderRow:
         """The provider's row. A deleted provider is found too: receipts of what it sent still come."""
