@@ -482,3 +482,16 @@ RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, 
     SELECT project_id FROM invitations WHERE token_hash = hash
 $$;
 REVOKE ALL ON FUNCTION project_of_invitation FROM PUBLIC;
+
+-- Receipts by provider: whether they still come, counted in batches. One row for each provider that was used.
+
+CREATE TABLE provider_receipts (
+    provider_id    uuid PRIMARY KEY REFERENCES providers (id) ON DELETE CASCADE,
+    project_id     uuid NOT NULL,
+    received_at    timestamptz,                  -- the newest receipt; null: none ever
+    accepted_from  timestamptz,                  -- the first attempt that the provider accepted since
+    accepted_count integer NOT NULL DEFAULT 0,   -- attempts that it accepted since
+    silent_since   timestamptz,                  -- when it was noticed that receipts have stopped
+    refused_at     timestamptz,                  -- the newest webhook request without a valid signature
+    refused_count  integer NOT NULL DEFAULT 0    -- such requests since the newest receipt
+);

@@ -117,7 +117,7 @@ async def test_the_event_worker_dead_letters_it_with_the_reason(kafka_bootstrap,
         await send_batch(producer, topic, (b"{}", BAD))
 
     async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
-        service = EventService(publisher)
+        service = EventService(publisher, [])
         async with running(kafka_bootstrap, topic, group, service.on_events):
             await wait_until(lambda: is_committed(admin, group, topic, 1))
 

@@ -14,7 +14,7 @@ from tests.services.fakes import FakeRecord
 
 @pytest.fixture
 def service(bus):
-    return EventService(bus)
+    return EventService(bus, [])
 
 
 def count(type_):

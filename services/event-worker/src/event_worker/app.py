@@ -6,12 +6,14 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from event_worker.projections import projections_of
 from event_worker.service import EventService
+from event_worker.silence import SilenceMonitor, SilenceSettings
 from sluice.bootstrap import role
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
 from sluice.runtime.http_server import ops_app
-from sluice.runtime.settings import Settings, load
+from sluice.runtime.settings import load
 
 _FETCH_WAIT_MS = 500  # delays no message: consequences of events are not on the path of a delivery
 _FETCH_MIN_BYTES = 1 << 18
@@ -43,9 +45,10 @@ def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
 
 async def main() -> None:
     """Consume events until the shutdown."""
-    settings = load(Settings)
+    settings = load(SilenceSettings)
     async with role("event-worker", settings) as process:
-        service = EventService(await process.open_publisher())
+        pool = await process.open_pool()
+        service = EventService(await process.open_publisher(), projections_of(pool))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,
@@ -53,4 +56,4 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(ops_app(process.readiness))
-        await process.run(consumer)
+        await process.run(consumer, SilenceMonitor(pool, settings).run())

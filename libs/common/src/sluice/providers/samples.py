@@ -1,4 +1,4 @@
-"""Samples: webhook requests of `sluice doctor`, which the gateway verifies as a provider's, and of which it stores nothing.
+"""Samples: webhook requests of `sluice doctor`. The gateway verifies them as a provider's, and stores nothing.
 
 A request with the header SAMPLE_HEADER is a sample. The gateway answers it with a :class:`SampleAnswer`: whether it
 believes the request, and what of it arrived, so that the sender can see what changed on the way. It tells the sender

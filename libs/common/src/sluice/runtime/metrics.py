@@ -39,6 +39,11 @@ PROVIDER_REQUEST_DURATION = Histogram(
     "sluice_provider_request_duration_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
 RECEIPTS = Counter("sluice_receipts_total", "Receipts by result (known, ignored or forged)", ["package", "result"])
+SILENT_PROVIDERS = Gauge(
+    "sluice_silent_providers",
+    "Providers that sent receipts and send none any more, although they accept messages",
+    ["package"],
+)
 EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event-worker consumed, by type", ["type"])
 DEAD_LETTERED_RECORDS = Counter(
     "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sluice.store.logins import GATEWAY, OPERATOR, ROUTER, WORKER, Login
+from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER, Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ TABLES = (
             GATEWAY: "SELECT, UPDATE (enabled, version, updated_at, deleted_at)",
             ROUTER: "SELECT",
             WORKER: "SELECT",
+            EVENT_WORKER: "SELECT (id, project_id, package, enabled, deleted_at)",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
         },
         read_whole_by=_GATEWAY,  # before it knows the project
@@ -174,6 +175,16 @@ TABLES = (
         {GATEWAY: "SELECT, INSERT", OPERATOR: "SELECT, INSERT"},
         has_rows_without_project=True,
     ),
+    Table(
+        "provider_receipts",
+        {
+            GATEWAY: "SELECT (provider_id, project_id, refused_count), INSERT, UPDATE (refused_at, refused_count)",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (received_at, accepted_from, accepted_count, silent_since,"
+            " refused_at, refused_count)",
+            OPERATOR: "SELECT",
+        },
+    ),
+    Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
 )
 
 FUNCTIONS: Mapping[str, tuple[Login, ...]] = {

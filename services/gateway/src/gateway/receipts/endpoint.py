@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway.apis.rendering import error_response
 from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
 from gateway.kit.responses import headers_of, read_body
+from gateway.receipts.refusals import RefusalCounter
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import ReceiptSink
 from sluice.model import ids
@@ -76,6 +77,7 @@ class ReceiptEndpoint:
         self._public_url = public_url
         self._links = links
         self._sink = ReceiptSink(pool, outbox)
+        self._refusals = RefusalCounter(pool)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
@@ -85,6 +87,7 @@ class ReceiptEndpoint:
         async with AsyncExitStack() as stack:
             self._http = await stack.enter_async_context(open_http(outgoing=self._outgoing))
             await stack.enter_async_context(self._sink.running())
+            await stack.enter_async_context(self._refusals.running())
             yield self
 
     def route(self) -> Route:
@@ -173,7 +176,7 @@ class ReceiptEndpoint:
                 cacheable |= {reply.fetch} if reply.cacheable else set()
                 reply = account.package.parse_webhook(request, account.credentials, fetched)
         except InvalidReceiptSignatureError:
-            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            self._refusals.add(row)
             raise Unauthorized("the signature is not valid") from None
         for url in cacheable:
             self._keep(url, fetched[url])
@@ -214,7 +217,7 @@ class ReceiptEndpoint:
         with _recording():
             accepted = await self._sink.accept_token(row.id, token, body)
         if not accepted:
-            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            self._refusals.add(row)
             raise Unauthorized("the signature is not valid")
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:

@@ -42,7 +42,6 @@ from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_multipart
 from sluice.providers.kit.responses import (
     clamp,
-    dump_json,
     identifier,
     json_object,
     object_of,

@@ -1,0 +1,28 @@
+"""The projections: what follows from events. A new one is added to :func:`projections_of`, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from event_worker.silence import ReceiptProjection
+from sluice.store.db import Db
+
+
+class Projection(Protocol):
+    """A consequence of events. It may be repeated: a repeated event changes nothing but approximate counts."""
+
+    async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write what follows from a batch of events, in a fixed number of statements.
+
+        ``events``: the fields of each record; they only say where to look, and the database has the facts.
+
+        Raises:
+            Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; the batch is applied again.
+        """
+        ...
+
+
+def projections_of(db: Db) -> tuple[Projection, ...]:
+    """All projections of the event-worker."""
+    return (ReceiptProjection(db),)
