@@ -21,6 +21,7 @@ TABLES = (
     "idempotency_keys",
     "attachments",
     "sandbox_messages",
+    "provider_receipts",
     "providers",
     "api_keys",
     "audit_log",

@@ -9,7 +9,7 @@ from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.store import backlog, cancellation, deliveries, ingest, messages, outbox, recovery
 from sluice.store.db import Pool, open_pool, rows_of
-from sluice.store.logins import GATEWAY, OPERATOR, ROUTER, WORKER
+from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER
 from sluice.store.projects import ProjectScope
 from tests.engine import as_login
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after
@@ -25,6 +25,7 @@ class RolePools:
     gateway: Pool
     router: Pool
     worker: Pool
+    event_worker: Pool
     operator: Pool
 
 
@@ -37,7 +38,7 @@ async def open_role_pools(dsn):
                 login.name.removeprefix("sluice_"): await stack.enter_async_context(
                     open_pool(as_login(dsn, login), size=10, name="store", command_timeout=60.0)
                 )
-                for login in (GATEWAY, ROUTER, WORKER, OPERATOR)
+                for login in (GATEWAY, ROUTER, WORKER, EVENT_WORKER, OPERATOR)
             }
         )
 
@@ -56,6 +57,7 @@ class StoreHarness:
             roles.worker,
             roles.operator,
         )
+        self.event_worker = roles.event_worker
 
     def rows_of(self, project=PROJECT):
         """The connection with which the gateway reads and changes the rows of one project."""

@@ -33,7 +33,7 @@ async def check_processes(installation: Installation) -> list[Finding]:
         if row["kind"] == "supervisor" or state == "external":
             continue
         if state != "ready":
-            last = f" (last exit: {row['last_exit']})" if row["last_exit"] is not None else ""
+            last = f" (last exit: {row['last_exit']})" if state != "stopped" and row["last_exit"] else ""
             advice = f"`sluice start {name}`" if state == "stopped" else f"look at `sluice logs {name}`"
             found.append(fail("processes", f"{name} is {state}{last}", advice))
         elif row["restarts"]:

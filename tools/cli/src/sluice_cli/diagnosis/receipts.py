@@ -179,7 +179,7 @@ def _unreached(url: str, error: httpx.HTTPError) -> LayerError:
         return LayerError("scheme", f"{host} does not speak TLS", "put a proxy with TLS there, or use http://")
     if isinstance(error, httpx.TimeoutException):
         return LayerError("host", f"{host} does not answer", action)
-    return LayerError("host", f"{host} cannot be reached: {printable(str(error)) or type(error).__name__}", action)
+    return LayerError("host", f"{host} cannot be reached", action)
 
 
 def _read(url: str, response: httpx.Response) -> SampleAnswer:
@@ -204,17 +204,15 @@ def _read(url: str, response: httpx.Response) -> SampleAnswer:
 def _compare(sample: WebhookRequest, answer: SampleAnswer) -> None:
     """Raises LayerError for the first difference between what was sent and what the gateway saw."""
     sent, seen = urlsplit(sample.url), urlsplit(answer.url)
-    if sent.scheme != seen.scheme:
-        text = f"providers call {sent.scheme}://, the gateway verifies {seen.scheme}://"
-        raise LayerError("scheme", text, f"set the gateway's SLUICE_PUBLIC_URL to {sent.scheme}://{sent.netloc}")
-    if sent.netloc != seen.netloc:
-        text = f"providers call {sent.netloc}, the gateway verifies {seen.netloc}"
-        raise LayerError("host", text, f"set the gateway's SLUICE_PUBLIC_URL to {sent.scheme}://{sent.netloc}")
+    for layer, one, other in (("scheme", sent.scheme, seen.scheme), ("host", sent.netloc, seen.netloc)):
+        if one != other:
+            called, verified = (f"{parts.scheme}://{parts.netloc}" for parts in (sent, seen))
+            text = f"providers call {called}, the gateway verifies {verified}"
+            raise LayerError(layer, text, f"set the gateway's SLUICE_PUBLIC_URL to {called}")
     if (sent.path, sent.query) != (seen.path, seen.query):
-        text = f"{sent.path} with its query arrives as {seen.path}: the proxy rewrites it"
-        raise LayerError(
-            "proxy", text, "let the proxy pass path and query unchanged, or name its path in SLUICE_PUBLIC_URL"
-        )
+        called, verified = (f"{parts.path}?{parts.query}".rstrip("?") for parts in (sent, seen))
+        text = f"{called} arrives as {printable(verified)}"
+        raise LayerError("proxy", text, "let it pass path and query unchanged, or add its path to SLUICE_PUBLIC_URL")
     if answer.body_sha256 != sha256(sample.body).hexdigest():
         raise LayerError("proxy", "the body arrives changed", "let the proxy pass the body unchanged")
     skew = abs((answer.received_at - sample.received_at).total_seconds())

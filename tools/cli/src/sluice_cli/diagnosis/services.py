@@ -146,7 +146,9 @@ def check_workers(partitions: Mapping[str, int], members: Mapping[str, int]) -> 
 async def _members(admin: Any) -> dict[str, int]:
     """The number of consumers in each group; none in one that does not exist yet."""
     found = {}
-    for response in await admin.describe_consumer_groups([group.value for group in _CONSUMED]):
+    for group in _CONSUMED:
+        # One at a time: the client reads responses of version 3 as version 2, and fails at the second group.
+        (response,) = await admin.describe_consumer_groups([group.value])
         for _error, name, _state, _kind, _protocol, members, *_ in response.groups:
             found[name] = len(members)
     return found
