@@ -19,12 +19,14 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name, *addresses):
+    def issue(self, name, *addresses, expires_in=timedelta(days=1)):
         """The paths of a certificate and its key (mode 600), for the given host names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(
-            self._sign(name, key.public_key(), addresses, is_authority=False).public_bytes(serialization.Encoding.PEM)
+            self._sign(name, key.public_key(), addresses, is_authority=False, expires_in=expires_in).public_bytes(
+                serialization.Encoding.PEM
+            )
         )
         private.touch(mode=0o600)
         private.write_bytes(
@@ -34,7 +36,7 @@ class Authority:
         )
         return certificate, private
 
-    def _sign(self, name, public_key, addresses, *, is_authority):
+    def _sign(self, name, public_key, addresses, *, is_authority, expires_in=timedelta(days=1)):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)])
         now = datetime.now(UTC)
@@ -44,8 +46,8 @@ class Authority:
             .issuer_name(issuer)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + expires_in)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
         if addresses:

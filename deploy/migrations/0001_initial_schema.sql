@@ -716,3 +716,16 @@ CREATE TABLE dead_letters (
 );
 CREATE INDEX dead_letters_project_idx ON dead_letters (project_id, id);
 CREATE INDEX dead_letters_age_idx ON dead_letters (occurred_at);
+
+-- Receipts by provider: whether they still come, counted in batches. One row for each provider that was used.
+
+CREATE TABLE provider_receipts (
+    provider_id    uuid PRIMARY KEY REFERENCES providers (id) ON DELETE CASCADE,
+    project_id     uuid NOT NULL,
+    received_at    timestamptz,                  -- the newest receipt; null: none ever
+    accepted_from  timestamptz,                  -- the first attempt that the provider accepted since
+    accepted_count integer NOT NULL DEFAULT 0,   -- attempts that it accepted since
+    silent_since   timestamptz,                  -- when it was noticed that receipts have stopped
+    refused_at     timestamptz,                  -- the newest webhook request without a valid signature
+    refused_count  integer NOT NULL DEFAULT 0    -- such requests since the newest receipt
+);

@@ -117,7 +117,6 @@ async def test_the_event_worker_dead_letters_it_with_the_reason(kafka_bootstrap,
         await send_batch(producer, topic, (b"{}", BAD))
 
     async with open_publisher(KafkaConnection.to(kafka_bootstrap), name="test") as publisher:
-        # A batch without an event needs no database.
         service = EventService(publisher, [])
         async with running(kafka_bootstrap, topic, group, service.on_events):
             await wait_until(lambda: is_committed(admin, group, topic, 1))

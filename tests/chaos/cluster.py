@@ -24,6 +24,7 @@ from sluice_launcher.plan import kafka_login
 from sluice_launcher.process_info import free_port
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import role
+from sluice_simulator.accounts import every_account
 from tests.chaos.ledgers import Ledger, now
 from tests.chaos.replicas import Replica
 from tests.chaos.simulation import ENDPOINTS, Simulation
@@ -32,6 +33,7 @@ ROLES = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "heal
 REPLICATED = ("gateway", "router", "email-worker", "sms-worker")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the simulator signs with it
 ACCOUNT = "AC" + "0" * 32
+ACCOUNTS = {account.dialect: account for account in every_account().values()}
 
 # Shorter than by default, so that a run ends in minutes; everything else is at its default.
 # A server that hangs in SMTP holds a mail for ten seconds, and not for the ten minutes that the default allows.
@@ -128,6 +130,7 @@ def cluster(
     os.environ.update(environment)
     with ExitStack() as exits:
         simulation = exits.enter_context(Simulation(folder / "simulator", seed=seed, endpoints=endpoints))
+        os.environ.update(_sms_link(simulation, endpoints))
         stack = LocalStack(folder / "system", roles=roles, testing=False, progress=progress)
         exits.callback(stack.stop)
         stack.start()
@@ -181,6 +184,15 @@ def _environment(cluster: Cluster, name: str, port: int, ops_port: int) -> dict[
         "SLUICE_PUBLIC_URL": cluster.stack.addresses["gateway"],
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _sms_link(simulation: Simulation, endpoints: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the installation's SMS link, to the first SMPP endpoint; none without one."""
+    port = next((simulation.ports[source] for source, kind in endpoints.items() if kind == "smpp"), None)
+    if port is None:
+        return {}
+    link = {"kind": "smpp", "host": "127.0.0.1", "port": str(port), "system_id": "acme", "password": "secret"}
+    return {f"SLUICE_SMS_LINK_{name.upper()}": value for name, value in link.items()}
 
 
 async def _configure(
@@ -243,19 +255,24 @@ def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, 
                 Channel.SMS,
                 {"accountSid": ACCOUNT, "authToken": f"token-{source}", "baseUrl": url},
             )
-        case _:
+        case "smtp":
             return (
                 "provider-smtp",
                 Channel.EMAIL,
                 {"host": "127.0.0.1", "port": port, "secure": False, "requireTLS": False},
             )
+        case _:
+            found = ACCOUNTS[kind]
+            return found.package, found.channel, found.credentials_at("127.0.0.1", port)
 
 
 def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = ENDPOINTS) -> tuple[dict[str, str], dict[str, str]]:
-    """URLs and secrets of the webhooks of the Resend endpoints."""
+    """URLs and secrets of the webhooks in the dashboards of the endpoints. The other providers get theirs in each call,
+    or have none."""
     base = cluster.gateways[0]
-    resend = [source for source, kind in endpoints.items() if kind == "resend"]
-    return (
-        {source: f"{base}/v1/receipts/{cluster.project.named(source)}" for source in resend},
-        dict.fromkeys(resend, SECRET),
-    )
+    secrets = {
+        source: SECRET if kind == "resend" else ACCOUNTS[kind].webhook_secret
+        for source, kind in endpoints.items()
+        if kind not in ("smtp", "twilio", "smpp")
+    }
+    return {source: f"{base}/v1/receipts/{cluster.project.named(source)}" for source in secrets}, secrets

@@ -21,6 +21,7 @@ class Delivery:
     tag: str
     key: str | None
     channel: str
+    recipient: str
     delivery_class: str
     state: str
     sandbox: bool
@@ -50,7 +51,8 @@ async def load(cluster: Cluster) -> DbSnapshot:
     try:
         rows = await connection.fetch(
             """
-            SELECT d.id, m.id AS message_id, m.tags, m.idempotency_key, d.channel, d.delivery_class, d.state, d.sandbox,
+            SELECT d.id, m.id AS message_id, m.tags, m.idempotency_key, d.channel, d.recipient,
+                   d.delivery_class, d.state, d.sandbox,
                    m.content LIKE '%(changed)%' AS changed,
                    m.created_at, d.expires_at, m.send_at, d.due_at IS NULL AS settled
               FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id
@@ -84,6 +86,7 @@ def _delivery(row: Any) -> Delivery:
         tag=row["tags"][0] if row["tags"] else "",
         key=row["idempotency_key"],
         channel=row["channel"],
+        recipient=row["recipient"],
         delivery_class=row["delivery_class"],
         state=row["state"],
         sandbox=row["sandbox"],

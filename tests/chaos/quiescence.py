@@ -19,7 +19,7 @@ READERS: dict[str, Group] = {
     Topic.ACCEPTED: Group.ROUTER,
     Topic.REROUTE: Group.ROUTER,
     Topic.EMAIL: Group.EMAIL_WORKER,
-    Topic.SMS: Group.SMS_WORKER,
+    **dict.fromkeys((Topic.SMS, Topic.WHATSAPP, Topic.TELEGRAM, Topic.SIGNAL), Group.SMS_WORKER),
     Topic.PUSH: Group.PUSH_WORKER,
     Topic.EVENTS: Group.EVENT_WORKER,
 }

@@ -19,7 +19,11 @@ from typing import Any
 from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.oracle import LOST_WORKER, Span
 
-WORKER = {"email": "email-worker", "sms": "sms-worker", "push": "push-worker"}
+WORKER = {
+    "email": "email-worker",
+    "push": "push-worker",
+    **dict.fromkeys(("sms", "whatsapp", "telegram", "signal"), "sms-worker"),
+}
 STALLING = ("accepted", "sending", "attempt_failed", "postponed")
 
 Waits = dict[tuple[str, int], datetime]

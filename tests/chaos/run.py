@@ -13,15 +13,15 @@ import asyncpg
 import uvloop
 
 from sluice_launcher.progress import Progress
-from tests.chaos import db_snapshot, oracle, recovery_time
+from tests.chaos import attribution, db_snapshot, oracle, recovery_time
 from tests.chaos.client import Client
-from tests.chaos.cluster import Cluster, cluster, webhooks, with_replicas
+from tests.chaos.cluster import ACCOUNTS, Cluster, cluster, webhooks, with_replicas
 from tests.chaos.customer import WEBHOOKS, check_webhooks, customer
-from tests.chaos.ledgers import Ledger
+from tests.chaos.ledgers import Ledger, read
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
 from tests.chaos.quiescence import Backlog, backlog, wait_until_quiescent
-from tests.chaos.simulation import ENDPOINTS, faulty
+from tests.chaos.simulation import EVERY_ENDPOINT, faulty
 from tests.chaos.workload_plan import plan
 
 QUIESCENT_WITHIN = 180.0  # seconds from the heal
@@ -29,7 +29,17 @@ RECOVERED_WITHIN = 15.0  # seconds from the heal, for 99 of 100
 _SAMPLE_EVERY = 0.4  # seconds
 # Figures of the oracle, and of `sluice verify`.
 COUNTED = (
-    *("lost", "terminal", "calls", "duplicates", "unknown_by_scenario", "unknown_by_fault", "revoked"),
+    *(
+        "packages",
+        "channels",
+        "lost",
+        "terminal",
+        "calls",
+        "duplicates",
+        "unknown_by_scenario",
+        "unknown_by_fault",
+        "revoked",
+    ),
     *("refused_yet_sent", "wiped_before_read", "receipts", "forged", "conflicts"),
     *("webhooks", "webhook_requests", "webhooks_of_wiped_events"),
 )
@@ -62,8 +72,9 @@ class Seen:
 def run(size: Size, folder: Path, progress: Progress) -> dict[str, Any]:
     """One whole run; returns its figures and violations."""
     began = time.monotonic()
-    with cluster(folder, progress, seed=size.seed) as running, customer(running):
-        running.simulation.scenario(faulty(*webhooks(running), seed=size.seed))
+    started = cluster(folder, progress, seed=size.seed, endpoints=EVERY_ENDPOINT)
+    with started as running, customer(running):
+        running.simulation.scenario(faulty(*webhooks(running, EVERY_ENDPOINT), seed=size.seed))
         figures = uvloop.run(_run(running, size, progress))
     figures["seconds"] = round(time.monotonic() - began, 1)
     return figures
@@ -85,7 +96,8 @@ async def _load_and_faults(running: Cluster, size: Size, progress: Progress) -> 
     client = Client(running, clients, seed=size.seed)
     nemesis = Nemesis(running, faults)
     await nemesis.heal()  # everything is up before the first fault
-    planned_requests = plan(size.seed, messages=size.messages, seconds=size.seconds, endpoints=list(ENDPOINTS))
+    channels = {source: ACCOUNTS[kind].channel.value for source, kind in EVERY_ENDPOINT.items()}
+    planned_requests = plan(size.seed, messages=size.messages, seconds=size.seconds, endpoints=channels)
     planned = schedule(size.seed, kills=size.kills, seconds=size.seconds, targets=nemesis.names)
     faults.write(stage="begin", seed=size.seed, faults=len(planned))
     sampling = asyncio.create_task(_sample(running, seen.waits))
@@ -151,16 +163,18 @@ async def _receipts_at_rest(running: Cluster) -> None:
 
 async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     clients, faults = running.folder / "client.jsonl", running.folder / "nemesis.jsonl"
-    report = await asyncio.to_thread(_verify, running)
-    spans = oracle.spans(faults)
     known = await db_snapshot.load(running)
+    calls, receipts = attribution.attribute(running, known)
+    report = await asyncio.to_thread(_verify, running, calls)
+    spans = oracle.spans(faults)
     recovered, stalled = recovery_time.recovery_times(known, spans, seen.waits)
     findings = [
         oracle.check_client(clients, known, spans),
-        oracle.check_calls(running.simulation.calls, clients, known),
-        oracle.check_receipts(running.simulation.receipts, known),
-        oracle.check_unknown_attempts(running.simulation.calls, known, spans),
-        oracle.check_outcomes(running.simulation.calls, known),
+        oracle.check_calls(calls, clients, known),
+        oracle.check_receipts(receipts, known),
+        oracle.check_unknown_attempts(calls, known, spans),
+        oracle.check_outcomes(calls, known),
+        _check_packages(calls),
         oracle.check_failovers(known),
         check_webhooks(running.folder / WEBHOOKS, known, spans),
         _check_end(seen, report),
@@ -191,9 +205,20 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _verify(running: Cluster) -> dict[str, Any]:
+def _check_packages(calls: Path) -> Findings:
+    """Every package took messages: a run whose providers are not used proves nothing about them."""
+    findings = Findings()
+    used = {EVERY_ENDPOINT[line["endpoint"]] for line in read(calls) if line["accepted"]}
+    findings.counts["packages"] = len({ACCOUNTS[kind].package for kind in used})
+    findings.counts["channels"] = len({ACCOUNTS[kind].channel for kind in used})
+    for kind in sorted({*EVERY_ENDPOINT.values()} - used):
+        findings.add("coverage", f"no message was accepted by {ACCOUNTS[kind].package}")
+    return findings
+
+
+def _verify(running: Cluster, calls: Path) -> dict[str, Any]:
     """The report of ``sluice verify``, or its error as a violation."""
-    done = running.command("verify", "--at-rest", "--json", "--call-log", str(running.simulation.calls))
+    done = running.command("verify", "--at-rest", "--json", "--call-log", str(calls))
     if done.stdout.startswith("{"):
         report: dict[str, Any] = json.loads(done.stdout)
         return report

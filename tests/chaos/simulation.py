@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 from sluice_launcher import parent_death_signal
+from sluice_simulator.registry import DIALECTS
 
 ENDPOINTS = {
     "resend-a": "resend",
@@ -21,6 +22,13 @@ ENDPOINTS = {
     "twilio-a": "twilio",
     "twilio-b": "twilio",
 }
+EVERY_ENDPOINT = {
+    **ENDPOINTS,
+    **{f"{dialect}-a": dialect for dialect in DIALECTS if dialect not in ENDPOINTS.values()},
+    # The channels with one package: a second account to fail over to.
+    **{f"{dialect}-b": dialect for dialect in ("telegram", "signal", "fcm")},
+}
+"""At least one endpoint for each package, and at least two for each channel."""
 
 # The share of calls that fail, at every endpoint. After the first four the message was or may have been taken.
 FAULTS = {
@@ -110,5 +118,5 @@ def faulty(webhooks: Mapping[str, str], secrets: Mapping[str, str], *, seed: int
 
 
 def hooked(webhooks: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
-    """The webhooks of the Resend endpoints, as their dashboards would have them."""
+    """The webhooks of the endpoints, as their dashboards would have them."""
     return {source: {"webhooks": {"*": {"url": url, "secret": secrets[source]}}} for source, url in webhooks.items()}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import uuid4
 
 import httpx
@@ -33,6 +34,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.samples import SAMPLE_HEADER, SampleAnswer, SampleResult
 from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice_simulator.dialect import FakeResponse
@@ -85,6 +87,10 @@ def event_of(one):
     )
 
 
+def sign(url, credentials, at):
+    return WebhookRequest("POST", url, {"x-signature": credentials.signature}, b'{"events": []}', at)
+
+
 def a_package(*allowed):
     return Package(
         name="provider-signed",
@@ -95,6 +101,7 @@ def a_package(*allowed):
         build=lambda message, credentials: None,
         classify=lambda response: Unknown(),
         parse_webhook=parse_webhook,
+        sample=sign,
         webhook_urls=allowed,
     )
 
@@ -435,3 +442,58 @@ async def test_an_opt_out_suppresses_its_recipient(endpoint):
     row = await pool.fetchrow("SELECT project_id, channel, address, reason, provider_id FROM suppressions")
     assert [answer.status_code for answer in answers] == [204, 204]
     assert tuple(row) == (PROJECT, "email", "ada@example.com", "unsubscribe", PROVIDER)
+
+
+async def sample(endpoint, body, signature, path=None):
+    headers = {"x-signature": signature, SAMPLE_HEADER: "1"}
+    answer = await endpoint.client.post(f"{path or endpoint.path}?a=1", content=body, headers=headers)
+    assert answer.status_code == 200
+    return SampleAnswer.model_validate_json(answer.content)
+
+
+async def test_a_sample_is_verified_and_says_how_it_arrived(endpoint):
+    body = b'{"events": []}'
+
+    answer = await sample(endpoint, body, "good")
+
+    assert answer.result is SampleResult.VERIFIED
+    assert answer.url == f"https://sluice.test{endpoint.path}?a=1"
+    assert answer.body_sha256 == sha256(body).hexdigest()
+    assert abs(answer.received_at - utc_now()) < timedelta(minutes=1)
+
+
+async def test_a_sample_with_another_signature_is_refused_and_counts_as_no_forgery(endpoint):
+    before = counted("forged")
+
+    answer = await sample(endpoint, b'{"events": []}', "bad")
+
+    assert answer.result is SampleResult.REFUSED
+    assert counted("forged") == before
+
+
+async def test_a_sample_stores_nothing_even_when_it_is_a_genuine_receipt(endpoint):
+    store = endpoint.store
+    delivery_id = await store.a_delivery_that_was(SENT, outcome="accepted")
+    event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1)}
+
+    answer = await sample(endpoint, json.dumps({"events": [event], "token": "t"}).encode(), "good")
+
+    assert answer.result is SampleResult.VERIFIED
+    assert await store.state(delivery_id) == "SENT"
+    written = "SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM receipt_tokens)"
+    assert await store.pool.fetchval(written) == 0
+
+
+async def test_a_sample_makes_the_gateway_read_no_url(endpoint, packages):
+    packages["provider-signed"] = a_package(r"https?://.*")
+    body = json.dumps({"certificate": "http://127.0.0.1:1/x"}).encode()
+
+    answer = await sample(endpoint, body, "good")
+
+    assert answer.result is SampleResult.REFUSED
+
+
+async def test_a_sample_for_a_provider_that_does_not_exist_says_so(endpoint):
+    answer = await sample(endpoint, b"{}", "good", path="/v1/receipts/prv_nosuch")
+
+    assert answer.result is SampleResult.UNKNOWN

@@ -25,6 +25,7 @@ TABLES = (
     "attachments",
     "sandbox_messages",
     "domains",
+    "provider_receipts",
     "providers",
     "api_keys",
     "dead_letters",

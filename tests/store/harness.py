@@ -58,6 +58,7 @@ class StoreHarness:
             roles.event_worker,
             roles.operator,
         )
+        self.event_worker = roles.event_worker
 
     def rows_of(self, project=PROJECT):
         """The connection with which the gateway reads and changes the rows of one project."""

@@ -15,6 +15,7 @@ from event_worker.dead_letters import DeadLetterProjection
 from event_worker.projections import projections_of
 from event_worker.service import EventService
 from event_worker.settings import EventWorkerSettings
+from event_worker.silence import SilenceMonitor
 from event_worker.webhooks.disabling import EndpointDisabler
 from event_worker.webhooks.sender import WebhookSender
 from sluice.bootstrap import role
@@ -108,4 +109,5 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(ops_app(process.readiness))
-        await process.run(consumer, letters.run(), sender.run(), sender.measure())
+        silence = SilenceMonitor(pool, settings)
+        await process.run(consumer, letters.run(), sender.run(), sender.measure(), silence.run())

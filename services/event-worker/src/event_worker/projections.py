@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from event_worker.silence import ReceiptProjection
 from event_worker.suppressions import SuppressionProjection
 from event_worker.webhooks.projection import WebhookProjection
 from event_worker.webhooks.sender import WebhookSender
@@ -12,7 +13,7 @@ from sluice.store.db import Db
 
 
 class Projection(Protocol):
-    """A consequence of events that may be repeated: a repeated event changes nothing."""
+    """A consequence of events. It may be repeated: a repeated event changes nothing but approximate counts."""
 
     async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Write what follows from a batch of events, in a fixed number of statements.
@@ -27,4 +28,4 @@ class Projection(Protocol):
 
 def projections_of(db: Db, sender: WebhookSender) -> tuple[Projection, ...]:
     """All projections of the event-worker."""
-    return SuppressionProjection(db), WebhookProjection(db, on_added=sender.wake)
+    return SuppressionProjection(db), WebhookProjection(db, on_added=sender.wake), ReceiptProjection(db)

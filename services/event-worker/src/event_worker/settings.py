@@ -5,13 +5,24 @@ from __future__ import annotations
 from pydantic import Field, ValidationInfo, field_validator
 
 from sluice.delivery.mailer import MailSettings
-from sluice.runtime.settings import EncryptionSettings
+from sluice.runtime.settings import EncryptionSettings, Settings
 from sluice.transports.settings import OutgoingSettings
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
-class EventWorkerSettings(OutgoingSettings, MailSettings, EncryptionSettings):
+class SilenceSettings(Settings):
+    """When a provider's receipts count as stopped."""
+
+    receipts_silent_after: float = Field(
+        3600.0, gt=0, description="time without a receipt of a provider that has sent some and accepts messages"
+    )
+    receipts_silent_attempts: int = Field(
+        20, ge=1, description="attempts that it accepted in that time; with fewer, its silence is no sign"
+    )
+
+
+class EventWorkerSettings(SilenceSettings, OutgoingSettings, MailSettings, EncryptionSettings):
     """Settings of the event-worker: how the webhooks of customers are sent."""
 
     webhook_timeout: float = Field(15.0, gt=0, le=60, description="time for an endpoint to answer a webhook")

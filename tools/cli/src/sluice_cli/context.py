@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
     """The settings of a role of this installation. The caller's win over the launcher's, except ports: a port that
     was requested as 0 is known to the launcher only.
     """
-    supervisor = _supervisor()
+    supervisor = launcher()
     running: dict[str, str] = {}
     if supervisor is not None:
         from sluice_launcher.control import NotRunning
@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
     return own | {name: value for name, value in running.items() if name not in own or name.endswith("_PORT")}
 
 
-def _supervisor() -> SupervisorClient | None:
+def launcher() -> SupervisorClient | None:
     """None where the launcher is not installed, as in the image."""
     try:
         from sluice_launcher.control import SupervisorClient
@@ -83,7 +83,7 @@ def api_url() -> str:
     named = os.environ.get("SLUICE_API_URL")
     if named:
         return named.rstrip("/")
-    supervisor = _supervisor()
+    supervisor = launcher()
     if supervisor is None:
         return f"http://127.0.0.1:{os.environ.get('SLUICE_GATEWAY_PORT') or GATEWAY_PORT}"
     return str(supervisor.process("gateway")["address"])
@@ -91,7 +91,7 @@ def api_url() -> str:
 
 def data_dir() -> Path:
     """``SLUICE_DATA_DIR``, the launcher's data directory, or ``.sluice`` in the working directory."""
-    supervisor = _supervisor()
+    supervisor = launcher()
     if supervisor is not None:
         return supervisor.data_dir
     return Path(os.environ.get("SLUICE_DATA_DIR") or ".sluice").expanduser().absolute()

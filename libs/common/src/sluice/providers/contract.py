@@ -223,6 +223,9 @@ class Package(Generic[C, Q, A]):
     # Whether the account's settings name the sender that was refused: then it is the account's fault.
     names_sender: Callable[[C, Declined], bool] = lambda _credentials, _refusal: False
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
+    # A webhook request to this URL that says nothing about a message, signed at this time as the provider would do it.
+    # Raises InvalidReceiptSignatureError when the account lacks what signs. None: only the provider can sign.
+    sample: Callable[[str, C, datetime], WebhookRequest] | None = None
     token: TokenExchange[C, Q, A] | None = None
 
     # Facts

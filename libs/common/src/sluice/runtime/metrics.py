@@ -48,6 +48,11 @@ RECEIPTS = Counter("sluice_receipts_total", "Receipts by result (known, ignored 
 UNREADABLE_CREDENTIALS = Counter(
     "sluice_unreadable_credentials_total", "Uses of a provider whose stored credentials cannot be read", ["package"]
 )
+SILENT_PROVIDERS = Gauge(
+    "sluice_silent_providers",
+    "Providers that sent receipts and send none any more, although they accept messages",
+    ["package"],
+)
 EVENTS_CONSUMED = Counter("sluice_events_consumed_total", "Events that the event-worker consumed, by type", ["type"])
 SUPPRESSIONS_ADDED = Counter(
     "sluice_suppressions_added_total", "Addresses suppressed because of an event, by channel", ["channel"]

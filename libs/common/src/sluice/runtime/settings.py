@@ -183,17 +183,29 @@ def load(kind: type[S], **overrides: Any) -> S:
     """
     try:
         return kind(**overrides)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"SLUICE_{'_'.join(str(part) for part in fault['loc']).upper()}: {_message(fault)}"
-            for fault in error.errors()
-        )
+    except (ValidationError, SettingsError) as error:
+        faults = "; ".join(f"{name}: {fault}" for name, fault in _faults(error).items())
         raise SluiceError(f"invalid settings: {faults}") from None
-    except SettingsError as error:
-        # The JSON of a list or table is parsed before validation; only the error's text names the field.
-        named = re.search(r'field "(\w+)"', str(error))
-        variable = f"SLUICE_{named[1].upper()}" if named else "a list or table"
-        raise SluiceError(f"invalid settings: {variable}: must be JSON") from None
+
+
+def find_faults(kind: type[BaseSettings]) -> dict[str, str]:
+    """The faults of the environment for these settings, by variable; empty when they can be read."""
+    try:
+        kind()
+    except (ValidationError, SettingsError) as error:
+        return _faults(error)
+    return {}
+
+
+def _faults(error: ValidationError | SettingsError) -> dict[str, str]:
+    if isinstance(error, ValidationError):
+        return {
+            f"SLUICE_{'_'.join(str(part) for part in fault['loc']).upper()}": _message(fault)
+            for fault in error.errors()
+        }
+    # The JSON of a list or table is parsed before validation; only the error's text names the field.
+    named = re.search(r'field "(\w+)"', str(error))
+    return {f"SLUICE_{named[1].upper()}" if named else "a list or table": "must be JSON"}
 
 
 def _message(fault: Any) -> str:

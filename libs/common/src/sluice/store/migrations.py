@@ -65,10 +65,7 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (name text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL)"
         )
-        rows = await connection.fetch("SELECT name, digest FROM schema_migrations")
-        applied = {row["name"]: row["digest"] for row in rows}
-        _check(migrations, applied)
-        missing = [migration for migration in migrations if migration.name not in applied]
+        missing = await _read_missing(connection, migrations)
         for migration in missing:
             await _apply_one(connection, migration)
         await privileges.create_logins(connection, dsn, passwords or {})
@@ -77,6 +74,25 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
         return [migration.name for migration in missing]
     finally:
         await connection.close()
+
+
+async def list_pending(connection: asyncpg.Connection) -> list[str]:
+    """The names of the migrations that `sluice migrate` would apply.
+
+    Raises:
+        SluiceError: an applied file has changed, or the database is newer than this program.
+    """
+    migrations = load_migrations()
+    if await connection.fetchval("SELECT to_regclass('public.schema_migrations')") is None:
+        return [migration.name for migration in migrations]
+    return [migration.name for migration in await _read_missing(connection, migrations)]
+
+
+async def _read_missing(connection: asyncpg.Connection, migrations: list[Migration]) -> list[Migration]:
+    rows = await connection.fetch("SELECT name, digest FROM schema_migrations")
+    applied = {row["name"]: row["digest"] for row in rows}
+    _check(migrations, applied)
+    return [migration for migration in migrations if migration.name not in applied]
 
 
 def _check(migrations: list[Migration], applied: dict[str, str]) -> None:

@@ -68,6 +68,7 @@ TABLES = (
             GATEWAY: f"SELECT, INSERT, UPDATE ({_PROVIDER_COLUMNS})",
             ROUTER: "SELECT",
             WORKER: "SELECT",
+            EVENT_WORKER: "SELECT (id, project_id, package, enabled, deleted_at)",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
         },
         read_whole_by=_GATEWAY,  # before it knows the project
@@ -268,6 +269,17 @@ TABLES = (
         },
     ),
     Table("webhook_attempts", {GATEWAY: "SELECT", EVENT_WORKER: "INSERT"}),
+    Table(
+        "provider_receipts",
+        {
+            GATEWAY: "SELECT (provider_id, project_id, refused_at, refused_count), INSERT,"
+            " UPDATE (refused_at, refused_count)",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (received_at, accepted_from, accepted_count, silent_since,"
+            " refused_at, refused_count)",
+            OPERATOR: "SELECT",
+        },
+    ),
+    Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
 )
 
 FUNCTIONS: Mapping[str, tuple[Login, ...]] = {

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from gateway.apis.rendering import error_response
 from gateway.errors import ApiError, NotFound, Unauthorized, Unavailable
 from gateway.kit.responses import headers_of, read_body
+from gateway.receipts.refusals import RefusalCounter
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.delivery.receipts import ReceiptSink
 from sluice.model import ids
@@ -30,10 +31,12 @@ from sluice.providers.contract import (
     InboundMessage,
     InvalidReceiptSignatureError,
     OptOut,
+    WebhookAnswer,
     WebhookEvent,
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.samples import SAMPLE_HEADER, SampleAnswer, SampleResult, is_believed
 from sluice.providers.sms_link import Links
 from sluice.runtime import metrics
 from sluice.runtime.batching import QueueFullError
@@ -78,6 +81,7 @@ class ReceiptEndpoint:
         self._links = links
         self._pool = pool
         self._sink = ReceiptSink(pool, outbox)
+        self._refusals = RefusalCounter(pool)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
@@ -87,6 +91,7 @@ class ReceiptEndpoint:
         async with AsyncExitStack() as stack:
             self._http = await stack.enter_async_context(open_http(outgoing=self._outgoing))
             await stack.enter_async_context(self._sink.running())
+            await stack.enter_async_context(self._refusals.running())
             yield self
 
     def route(self) -> Route:
@@ -104,6 +109,8 @@ class ReceiptEndpoint:
         return Response(answer.body, status_code=answer.status, media_type=answer.content_type)
 
     async def _handle(self, request: Request) -> WebhookReply:
+        if SAMPLE_HEADER in request.headers:
+            return await self._answer_sample(request)
         row = self._provider(request.path_params["provider"])
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         original = self._original_request(request, body)
@@ -121,6 +128,27 @@ class ReceiptEndpoint:
         if found and not any(known):
             raise NotFound("there is nothing at this path")
         return reply
+
+    async def _answer_sample(self, request: Request) -> WebhookReply:
+        """Verify a sample of `sluice doctor`. Nothing is fetched, stored or counted as a receipt, valid or not."""
+        body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
+        original = self._original_request(request, body)
+        result = self._verify_sample(request.path_params["provider"], original)
+        content = SampleAnswer.to(original, result).model_dump_json().encode()
+        return WebhookReply(answer=WebhookAnswer(200, content, "application/json"))
+
+    def _verify_sample(self, provider: str, request: WebhookRequest) -> SampleResult:
+        try:
+            account = open_account(self._provider(provider), self._cipher, self._links)
+        except NotFound:
+            return SampleResult.UNKNOWN
+        except UnusableAccountError:
+            return SampleResult.UNREADABLE
+        if account.package.parse_webhook is None:
+            return SampleResult.UNKNOWN
+        if account.package.signs_url and self._public_url is None:
+            return SampleResult.NO_PUBLIC_URL
+        return SampleResult.VERIFIED if is_believed(account, request) else SampleResult.REFUSED
 
     def _provider(self, text: str) -> ProviderRow:
         """The provider's row. A deleted provider is found too: receipts of what it sent still come."""
@@ -153,7 +181,7 @@ class ReceiptEndpoint:
                 cacheable |= {reply.fetch} if reply.cacheable else set()
                 reply = account.package.parse_webhook(request, account.credentials, fetched)
         except InvalidReceiptSignatureError:
-            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            self._refusals.add(row)
             raise Unauthorized("the signature is not valid") from None
         for url in cacheable:
             self._keep(url, fetched[url])
@@ -194,7 +222,7 @@ class ReceiptEndpoint:
         with _recording():
             accepted = await self._sink.accept_token(row.id, token, body)
         if not accepted:
-            metrics.RECEIPTS.labels(row.package, "forged").inc()
+            self._refusals.add(row)
             raise Unauthorized("the signature is not valid")
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:

@@ -7,10 +7,11 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Self
-from urllib.parse import parse_qsl, quote_plus, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
 
 import httpx
 from pydantic import Field, SecretStr, model_validator
@@ -169,6 +170,14 @@ def sign(token: str, url: str, fields: Iterable[tuple[str, str]]) -> str:
     """Twilio's signature: base64 HMAC-SHA1 over the URL and the sorted, distinct fields, concatenated."""
     signed = url + "".join(name + value for name, value in sorted(set(fields)))
     return base64.b64encode(hmac.digest(token.encode(), signed.encode("utf-8", "replace"), sha1)).decode("ascii")
+
+
+def sample(url: str, account: TwilioAccount, at: datetime) -> WebhookRequest:
+    """``Package.sample``: a callback with a status that says nothing yet."""
+    fields = {"MessageStatus": "queued"}
+    signature = sign(require_secret(account.auth_token), url, fields.items())
+    headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": signature}
+    return WebhookRequest("POST", url, headers, urlencode(fields).encode(), at)
 
 
 def _url_variants(url: str) -> Iterable[str]:

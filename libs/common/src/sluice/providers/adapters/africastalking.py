@@ -48,7 +48,7 @@ from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_form
 from sluice.providers.kit.responses import describe, identifier, json_object, retry_after, text_of
-from sluice.providers.kit.signatures import verify_url_token
+from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.times import parse_iso_time
 
 _NUMBER = re.compile(r"\+?[0-9]{1,20}")
@@ -238,6 +238,7 @@ AFRICASTALKING = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=token_sample,
     docs_url="https://developers.africastalking.com/docs/sms/sending/bulk",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,

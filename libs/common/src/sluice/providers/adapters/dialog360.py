@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 import httpx
@@ -32,7 +32,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToke
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import json_object
-from sluice.providers.kit.signatures import require_match, require_secret, verify_url_token
+from sluice.providers.kit.signatures import json_sample, require_match, require_secret, verify_url_token, with_url_token
 from sluice.providers.kit.whatsapp import (
     ERROR_CODES,
     accepted,
@@ -132,6 +132,15 @@ def _verify_signature(request: WebhookRequest, secret: SecretStr) -> None:
     require_match([offered], [digest.hex(), base64.b64encode(digest).decode("ascii")])
 
 
+def sample(url: str, credentials: Dialog360Credentials, at: datetime) -> WebhookRequest:
+    """A webhook without entries, with everything that is configured: the signature, the token."""
+    secret, token = credentials.platform_secret, credentials.webhook_token
+    if token is None:
+        require_secret(secret)
+    signature = hmac.digest(secret.get_secret_value().encode(), b"{}", sha256).hex() if secret else ""
+    return json_sample(with_url_token(url, token) if token else url, at, x_360dialog_signature=signature)
+
+
 DIALOG_360 = Package(
     name="provider-360dialog",
     title="WhatsApp (360dialog)",
@@ -141,6 +150,7 @@ DIALOG_360 = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://docs.360dialog.com/docs/waba-messaging/messaging",
     receipts=ReceiptSource.WEBHOOK,
 )

@@ -6,8 +6,8 @@ carry it. Receipts of version 2 have the fields that are read here, too.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 import httpx
@@ -52,9 +52,9 @@ from sluice.providers.contract import (
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToken
 from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.requests import endpoint, post_json
+from sluice.providers.kit.requests import basic, endpoint, post_json
 from sluice.providers.kit.responses import describe, identifier, json_bytes, json_object, text_of
-from sluice.providers.kit.signatures import require_match, verify_url_token, with_url_token
+from sluice.providers.kit.signatures import json_sample, require_match, token_sample, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_iso_time
 
 
@@ -186,8 +186,7 @@ def _verify(request: WebhookRequest, credentials: InfobipCredentials) -> None:
     if offered is None or user is None or password is None:
         verify_url_token(request, credentials.webhook_token)
         return
-    pair = base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode("ascii")
-    require_match([offered], [f"Basic {pair}"])
+    require_match([offered], [basic(user, password.get_secret_value())])
 
 
 def _events(result: Mapping[str, Any]) -> list[WebhookEvent]:
@@ -218,6 +217,14 @@ def _events(result: Mapping[str, Any]) -> list[WebhookEvent]:
     return [receipt, OptOut(recipient)] if reason is Reason.UNSUBSCRIBED and recipient else [receipt]
 
 
+def sample(url: str, credentials: InfobipCredentials, at: datetime) -> WebhookRequest:
+    """A batch without reports, with the user of a subscription where there is one."""
+    user, password = credentials.webhook_user, credentials.webhook_password
+    if user is None or password is None:
+        return token_sample(url, credentials, at)
+    return json_sample(url, at, authorization=basic(user, password.get_secret_value()))
+
+
 INFOBIP = Package(
     name="provider-infobip",
     title="Infobip",
@@ -227,6 +234,7 @@ INFOBIP = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://www.infobip.com/docs/api/channels/sms/outbound-sms/send-sms-messages",
     receipts=ReceiptSource.WEBHOOK,
     idempotent=True,

@@ -6,11 +6,9 @@ A webhook's signature covers a timestamp and a token and not the event: the endp
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from hashlib import sha256
 from typing import Any, Literal
 
 import httpx
@@ -21,10 +19,10 @@ from sluice.model.message import Channel, Email
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Refusal, Scope, Throttled
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
+from sluice.providers.adapters._mailgun import sample, verify
 from sluice.providers.contract import (
     Credentials,
     DeliveryReceipt,
-    InvalidReceiptSignatureError,
     OptOut,
     OutboundMessage,
     Package,
@@ -42,11 +40,17 @@ from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
 from sluice.providers.kit.mime import place_files, unsubscribe_headers, write_mail
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_multipart
-from sluice.providers.kit.responses import clamp, identifier, json_object, object_of, reset_wait, seconds, text_of
-from sluice.providers.kit.signatures import require_fresh, require_match, require_secret
+from sluice.providers.kit.responses import (
+    clamp,
+    identifier,
+    json_object,
+    object_of,
+    reset_wait,
+    seconds,
+    text_of,
+)
 from sluice.providers.kit.times import parse_http_date, parse_unix_time
 
-RECEIPT_LIFETIME = timedelta(hours=9)  # Mailgun repeats for 8 hours, perhaps under the first timestamp
 _HOSTS = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
 _QUOTES = re.compile(r'["\\\x00-\x1f]')  # written differently in the name of a form's file
 _OK = WebhookAnswer()  # Mailgun repeats after every other 2xx
@@ -180,7 +184,7 @@ BOUNCE_TYPES: Mapping[str, tuple[EventType, Reason]] = {
 def parse_webhook(request: WebhookRequest, credentials: MailgunCredentials, _: Mapping[str, bytes]) -> WebhookReply:
     """One event, and the token of its signature, which stands for this body only."""
     body = json_object(request.body)
-    token = _verify(object_of(body, "signature"), request, require_secret(credentials.webhook_signing_key))
+    token = verify(object_of(body, "signature"), request, credentials.webhook_signing_key)
     event = object_of(body, "event-data")
     kind, headers = text_of(event.get("event")), object_of(object_of(event, "message"), "headers")
     recipient, at = text_of(event.get("recipient")), parse_unix_time(event.get("timestamp"))
@@ -201,17 +205,6 @@ def parse_webhook(request: WebhookRequest, credentials: MailgunCredentials, _: M
         detail=redact(" ".join(_words(event)), limit=500),
     )
     return WebhookReply([receipt], _OK, token=token)
-
-
-def _verify(signature: Mapping[str, Any], request: WebhookRequest, key: str) -> str:
-    """The token, once the signature of the account or of its parent account matches and is fresh."""
-    timestamp, token = text_of(signature.get("timestamp")) or "", text_of(signature.get("token")) or ""
-    require_fresh(timestamp, request.received_at, RECEIPT_LIFETIME)
-    if not re.fullmatch(r"[0-9A-Za-z]{20,100}", token):
-        raise InvalidReceiptSignatureError("the token is not one of Mailgun's")
-    offered = [text_of(signature.get(name)) or "" for name in ("signature", "parent-signature")]
-    require_match(offered, [hmac.digest(key.encode(), f"{timestamp}{token}".encode(), sha256).hex()])
-    return token
 
 
 def _failure(event: Mapping[str, Any]) -> tuple[EventType, Reason | None] | None:
@@ -242,6 +235,7 @@ MAILGUN = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages",
     receipts=ReceiptSource.WEBHOOK,
     max_recipients=1000,

@@ -5,9 +5,11 @@ There is no idempotency key. A 200 is acceptance only: most refusals come as a s
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -32,7 +34,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import clamp, json_object
-from sluice.providers.kit.signatures import require_match, require_secret, verify_hmac_sha256
+from sluice.providers.kit.signatures import json_sample, require_match, require_secret, verify_hmac_sha256
 from sluice.providers.kit.whatsapp import (
     ERROR_CODES,
     RATE_CODES,
@@ -154,6 +156,12 @@ def _handshake(request: WebhookRequest, credentials: MetaCloudCredentials) -> We
     return WebhookReply(answer=WebhookAnswer(200, challenge.encode()))
 
 
+def sample(url: str, credentials: MetaCloudCredentials, at: datetime) -> WebhookRequest:
+    """A webhook without entries, signed with the app secret."""
+    digest = hmac.digest(require_secret(credentials.app_secret).encode(), b"{}", sha256).hex()
+    return json_sample(url, at, x_hub_signature_256=f"sha256={digest}")
+
+
 META_CLOUD = Package(
     name="provider-meta-cloud",
     title="WhatsApp (Meta Cloud API)",
@@ -163,6 +171,7 @@ META_CLOUD = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://developers.facebook.com/docs/whatsapp/cloud-api/reference/messages",
     receipts=ReceiptSource.WEBHOOK,
 )

@@ -36,7 +36,7 @@ from sluice.providers.kit.mime import unsubscribe_headers
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import MAX_RETRY_AFTER, json_object, object_of, text_of
-from sluice.providers.kit.signatures import verify_svix
+from sluice.providers.kit.signatures import svix_sample, verify_svix
 from sluice.providers.kit.times import parse_iso_time
 
 _PLAIN_NAME = re.compile(r"[\w !#$%&'*+/=?^`{|}~-]+")
@@ -108,8 +108,7 @@ _INVALID = Declined(Reason.INVALID_CONTENT)
 _SENDER = Declined(Reason.SENDER)  # the sender is always the message's own
 
 ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
-    (400, "validation_error"): _INVALID,
-    (400, "invalid_idempotency_key"): _INVALID,
+    **dict.fromkeys(((400, "validation_error"), (400, "invalid_idempotency_key")), _INVALID),
     (401, "missing_api_key"): AuthFailed(),
     (401, "restricted_api_key"): _SENDER,  # the key is limited to another domain
     (403, "invalid_api_key"): AuthFailed(),
@@ -238,6 +237,7 @@ RESEND = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=svix_sample,
     docs_url="https://resend.com/docs/api-reference/emails/send-email",
     receipts=ReceiptSource.WEBHOOK,
     idempotent=True,

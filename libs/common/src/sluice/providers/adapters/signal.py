@@ -48,7 +48,7 @@ from sluice.providers.kit.credentials import BASE_URL, WebhookToken
 from sluice.providers.kit.error_table import ErrorTable, fill, rows
 from sluice.providers.kit.requests import basic, endpoint, post_json
 from sluice.providers.kit.responses import clamp, describe, json_object, object_of, seconds, text_of
-from sluice.providers.kit.signatures import verify_url_token
+from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.times import parse_unix_time
 
 _TIMESTAMP = re.compile(r"[0-9]{1,16}")
@@ -127,8 +127,7 @@ ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
 # 400 stands for everything: other words move the message to the next provider. 500 and 504 come from a proxy.
 STATUS_FALLBACK: Mapping[int, Refusal] = {
     400: ProviderFault(),
-    401: AuthFailed(),
-    403: AuthFailed(),
+    **rows(AuthFailed(), 401, 403),
     404: AuthFailed(),  # another address, or not this wrapper
     413: Declined(Reason.TOO_LARGE),
     429: Throttled(),
@@ -244,6 +243,7 @@ SIGNAL = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=token_sample,
     docs_url="https://bbernhard.github.io/signal-cli-rest-api/",
     receipts=ReceiptSource.WEBHOOK,
     concurrency=4,  # every message is encrypted by one Java process

@@ -47,7 +47,7 @@ from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_form, endpoint, post
 from sluice.providers.kit.responses import identifier, json_bytes, text_of, xml_texts
-from sluice.providers.kit.signatures import verify_url_token
+from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.sigv4 import sign_v4
 from sluice.providers.kit.times import parse_iso_time
 
@@ -209,6 +209,7 @@ SNS = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=token_sample,  # as a function of the account forwards its logs; notifications only Amazon signs
     docs_url="https://docs.aws.amazon.com/sns/latest/api/API_Publish.html",
     segments=True,
     webhook_urls=sns_envelope.WEBHOOK_URLS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import httpx
@@ -41,7 +41,7 @@ from sluice.providers.kit.credentials import BASE_URL
 from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.requests import endpoint, post_json
 from sluice.providers.kit.responses import clamp, json_object, object_of, seconds, text_of
-from sluice.providers.kit.signatures import require_match, require_secret
+from sluice.providers.kit.signatures import json_sample, require_match, require_secret
 from sluice.providers.kit.times import parse_unix_time
 
 _BOT_TOKEN = re.compile(r"[1-9][0-9]{0,19}:[A-Za-z0-9_-]{1,59}")  # at most 80 characters
@@ -192,6 +192,11 @@ def _chat(update: Mapping[str, Any]) -> str | None:
     return str(chat) if type(chat) is int else None
 
 
+def sample(url: str, credentials: TelegramCredentials, at: datetime) -> WebhookRequest:
+    """An update without content, with the secret token."""
+    return json_sample(url, at, x_telegram_bot_api_secret_token=require_secret(credentials.secret_token))
+
+
 TELEGRAM = Package(
     name="provider-telegram",
     title="Telegram",
@@ -201,5 +206,6 @@ TELEGRAM = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://core.telegram.org/bots/api#sendmessage",
 )

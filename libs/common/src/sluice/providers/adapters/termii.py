@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha512
 from typing import Any, Literal, Self
 
@@ -55,7 +56,7 @@ from sluice.providers.kit.responses import (
     retry_after,
     text_of,
 )
-from sluice.providers.kit.signatures import require_match, require_secret, verify_url_token
+from sluice.providers.kit.signatures import json_sample, require_match, require_secret, verify_url_token, with_url_token
 
 _SENDER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{1,9}[A-Za-z0-9]")
 
@@ -224,6 +225,15 @@ def _status(words: str) -> str:
     return words.partition("|")[0].strip().casefold()
 
 
+def sample(url: str, credentials: TermiiCredentials, at: datetime) -> WebhookRequest:
+    """An event without a message, with everything that is configured: the signature, the token."""
+    secret, token = credentials.webhook_secret, credentials.webhook_token
+    if token is None:
+        require_secret(secret)
+    signature = hmac.digest(secret.get_secret_value().encode(), b"{}", sha512).hex() if secret else ""
+    return json_sample(with_url_token(url, token) if token else url, at, x_termii_signature=signature)
+
+
 TERMII = Package(
     name="provider-termii",
     title="Termii",
@@ -233,6 +243,7 @@ TERMII = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     docs_url="https://developers.termii.com/messaging-api",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,

@@ -29,7 +29,7 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
-from sluice.providers.adapters._twilio import TwilioAccount, classify_message, post_message, read_callback
+from sluice.providers.adapters._twilio import TwilioAccount, classify_message, post_message, read_callback, sample
 from sluice.providers.contract import (
     DeliveryReceipt,
     OutboundMessage,
@@ -186,6 +186,7 @@ TWILIO_WHATSAPP = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    sample=sample,
     signs_url=True,
     docs_url="https://www.twilio.com/docs/whatsapp/api",
     receipts=ReceiptSource.WEBHOOK,

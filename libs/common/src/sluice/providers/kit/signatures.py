@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hmac
 import re
+import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.exceptions import InvalidSignature
@@ -67,6 +69,18 @@ def with_url_token(url: str, token: SecretStr) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{TOKEN_PARAMETER}={token.get_secret_value()}"
 
 
+def token_sample(url: str, credentials: Any, at: datetime) -> WebhookRequest:
+    """``Package.sample`` of a package whose receipts have the token ``webhook_token`` in their URL."""
+    require_secret(credentials.webhook_token)
+    return json_sample(with_url_token(url, credentials.webhook_token), at)
+
+
+def json_sample(url: str, at: datetime, body: bytes = b"{}", **headers: str) -> WebhookRequest:
+    """A webhook request with JSON; ``headers``: with underscores for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return WebhookRequest("POST", url, {"content-type": "application/json", **named}, body, at)
+
+
 def verify_svix(request: WebhookRequest, secret: SecretStr | None) -> str:
     """The event's id, once the Svix signature over id, timestamp and raw body matches and is fresh.
 
@@ -90,6 +104,13 @@ def sign_svix(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
         raise InvalidReceiptSignatureError("the configured webhook secret is not base64") from None
     signed = b".".join((_encoded(event_id), timestamp.encode(), body))
     return "v1," + base64.b64encode(hmac.digest(key, signed, sha256)).decode("ascii")
+
+
+def svix_sample(url: str, credentials: Any, at: datetime) -> WebhookRequest:
+    """``Package.sample`` of a package whose receipts have a Svix signature under ``webhook_secret``."""
+    event_id, timestamp, body = f"msg_{secrets.token_hex(12)}", str(int(at.timestamp())), b"{}"
+    signature = sign_svix(require_secret(credentials.webhook_secret), event_id, timestamp, body)
+    return json_sample(url, at, body, svix_id=event_id, svix_timestamp=timestamp, svix_signature=signature)
 
 
 def verify_hmac_sha256(body: bytes, secret: SecretStr | None, offered: str) -> None:
