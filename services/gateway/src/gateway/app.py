@@ -74,7 +74,7 @@ async def open_accounts(
     async with AsyncExitStack() as stack:
         counters: LocalCounters | RedisCounters = LocalCounters(settings.login_window)
         if settings.redis_url:
-            redis = await stack.enter_async_context(_open_redis(settings.redis_url))
+            redis = await stack.enter_async_context(_open_redis(settings.redis_url, settings.redis_login()))
             counters = RedisCounters(redis, settings.login_window)
         sessions = SessionAuthenticator(config, pool)
         passwords, mailer = Passwords(), Mailer(settings.mail_server, settings.mail_sender)
@@ -96,9 +96,11 @@ async def open_accounts(
         )
 
 
-def _open_redis(url: str) -> Redis:
+def _open_redis(url: str, password: str | None) -> Redis:
     """A client that gives up at once: its own retries would make each login wait for seconds while Redis is away."""
-    return Redis.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0))
+    return Redis.from_url(
+        url, password=password, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0)
+    )
 
 
 async def main() -> None:
