@@ -16,7 +16,7 @@ from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_launcher import postgres
 from sluice_launcher.kafka import HEAP
 from sluice_launcher.plan import OWNER, Plan, environment, owner_environment
-from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.roles import ALL_ROLES, MAILBOX, ROLES, SERVICE_PORTS, SERVICES, port_setting
 from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
@@ -96,6 +96,7 @@ def test_a_role_has_the_settings_of_the_launcher(role, tmp_path):
     variables = SERVICES_OF_COMPOSE[role.name]["environment"]
 
     own = {"SLUICE_ROLE", "SLUICE_PORT", *(["SLUICE_OPS_PORT"] if role.ops_port else [])}
+    own |= {"SLUICE_DATA_DIR"} if role is MAILBOX else set()  # the commands read its mail
     assert set(variables) - PASSWORDS == launcher_environment(tmp_path, role.login) | own
     assert variables.get("SLUICE_POSTGRES_DSN") == (role.login and dsn_of(role.login))
     assert variables.get("PGPASSWORD") == (role.login and required(password_setting(role.login)))
