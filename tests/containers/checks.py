@@ -77,7 +77,8 @@ def files_are_valid(compose: Compose) -> dict[str, Any]:
     empty = compose.engine.folder / "empty.env"
     empty.touch()
     without = compose.engine.docker("compose", "--env-file", empty, "config", check=False)
-    assert without.returncode != 0 and "run sh deploy/passwords.sh" in without.stderr, without.stderr
+    assert without.returncode != 0
+    assert "run sh deploy/passwords.sh" in without.stderr, without.stderr
     return {"without_passwords": "refused"}
 
 
@@ -99,8 +100,8 @@ def is_confined(compose: Compose) -> dict[str, Any]:
         for container in compose.of(name):
             host = container["HostConfig"]
             assert container["Config"]["User"] == "10001:10001"
-            assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], name
-            assert host["Memory"] and host["PidsLimit"] and host["NanoCpus"], name
+            assert (host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"] or []) == (True, ["ALL"], []), name
+            assert all((host["Memory"], host["PidsLimit"], host["NanoCpus"])), name
             assert "no-new-privileges:true" in host["SecurityOpt"], name
     written = compose("exec", "-T", "router", "touch", "/app/file", check=False)
     assert "Read-only file system" in written.stderr
@@ -110,8 +111,7 @@ def is_confined(compose: Compose) -> dict[str, Any]:
 def demo_is_sent(compose: Compose, image: str = SLUICE) -> dict[str, Any]:
     """The demo's message takes the second provider, and is in the mailbox."""
     sent = compose("run", "--rm", "-T", "cli", "demo", image=image)
-    message = re.search(r"msg_\w+", sent.stdout)
-    assert message and "attempt_failed" in sent.stdout and "mailbox-smtp" in sent.stdout, sent.stdout
+    assert [word for word in ("attempt_failed", "mailbox-smtp") if word not in sent.stdout] == [], sent.stdout
     captured = compose("run", "--rm", "-T", "cli", "captured", image=image)
     assert "you@example.com" in captured.stdout, captured.stdout
     return {"status": "SENT", "mails": captured.stdout.count("mailbox ")}

@@ -1,6 +1,7 @@
 """A container engine of its own: dockerd in a network namespace that has its own loopback and no way out."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -122,12 +123,11 @@ class Engine:
     @contextmanager
     def _running(self, before: Sequence[str], options: Sequence[str]) -> Iterator[None]:
         # Where root lacks CAP_SYS_RESOURCE, neither a better OOM score nor more files than our own can be had.
-        files = os.sysconf("SC_OPEN_MAX")
-        command: list[str | Path] = [
-            *(*before, "dockerd", "--host", self.environment["DOCKER_HOST"], "--oom-score-adjust", "0"),
-            *("--data-root", self.folder / "data", "--exec-root", self.folder / "exec"),
-            *("--pidfile", self.folder / "dockerd.pid", "--default-ulimit", f"nofile={files}:{files}", *options),
-        ]
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        folder = self.folder
+        command: list[str | Path] = [*before, "dockerd", "--host", self.environment["DOCKER_HOST"], *options]
+        command += ["--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "dockerd.pid"]
+        command += ["--oom-score-adjust", "0", "--default-ulimit", f"nofile={files}:{files}"]
         with (self.folder / "dockerd.log").open("ab") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:

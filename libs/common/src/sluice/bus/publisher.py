@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
+from sluice.runtime import metrics
 from sluice.runtime.batching import BatchPacer
 from sluice.runtime.tasks import cancel_and_wait, supervised
 
@@ -165,6 +166,8 @@ class Publisher:
         if error is not None:
             _fail_all(records, error)
             return
+        if records:
+            metrics.series(metrics.RECORDS_PUBLISHED, records[0].topic, "acknowledged").inc(len(records))
         for result in records:
             result.resolve()
 
@@ -184,6 +187,7 @@ _SEND_ERRORS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka a
 
 def _fail_all(records: Iterable[PublishResult], error: BaseException) -> None:
     for result in records:
+        metrics.series(metrics.RECORDS_PUBLISHED, result.topic, "failed").inc()
         result.resolve(f"{type(error).__name__}: {error}")
 
 

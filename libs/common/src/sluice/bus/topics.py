@@ -39,3 +39,18 @@ class Group(StrEnum):
     PUSH_WORKER = "push-worker"
     HEALTH = "health"
     EVENT_WORKER = "event-worker"
+
+
+SUBSCRIPTIONS: dict[Group, tuple[Topic, ...]] = {
+    Group.INGEST: (Topic.SEND_REQUESTS,),
+    Group.ROUTER: (Topic.ACCEPTED, Topic.REROUTE),
+    Group.EMAIL_WORKER: (Topic.EMAIL,),
+    Group.SMS_WORKER: (Topic.SMS, Topic.WHATSAPP, Topic.TELEGRAM, Topic.SIGNAL),
+    Group.PUSH_WORKER: (Topic.PUSH,),
+    Group.HEALTH: (Topic.EVENTS,),
+    Group.EVENT_WORKER: (Topic.EVENTS,),
+}
+"""The topics that each group consumes."""
+
+FROM_LATEST = frozenset({Group.HEALTH})
+"""Groups that begin with the records that arrive after their start; the others begin with the oldest."""
