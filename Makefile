@@ -85,6 +85,9 @@ security: setup ## SECONDS=60 NAMES=: each attack of the security review while a
 containers: setup ## the image and docker-compose.yml on a container engine of their own (root); prints one JSON object
 	@$(BIN)/python -m tests.containers $(if $(WORK),--work $(WORK))
 
+chart: setup ## the Helm chart, the alert rules, the boards and the Dockerfile with their checkers; builds these once
+	@PATH="$$(sh deploy/tools/checkers.sh):$$PATH" $(BIN)/pytest -rs tests/deploy tests/repository/test_monitoring.py
+
 lock: setup ## resolve the dependencies again into requirements.lock
 	@sh deploy/lock.sh
 	@sh bench/lock.sh
