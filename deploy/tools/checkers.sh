@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that check the deployment, and prints the folder that belongs in front of the PATH: helm,
-# kubeconform with Kubernetes' schemas (../schemas), kube-score, hadolint. What cannot be had is named and left out.
+# kubeconform with Kubernetes' schemas (../schemas), kube-score, hadolint. What cannot be had is named and skipped.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${SLUICE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}/tools/checkers

@@ -129,7 +129,7 @@ def test_hadolint_finds_no_fault():
         pytest.skip("hadolint is not installed: `make chart` installs it")
     files = (ROOT / "deploy/Dockerfile", *(ROOT / "tests/containers/images").glob("*/Dockerfile"))
     for file in files:
-        done = run("hadolint", "--ignore", "DL3006", "--ignore", "DL3007", file)
+        done = run("hadolint", file)
         assert done.returncode == 0, done.stdout
 
 
@@ -169,6 +169,21 @@ def test_every_variable_is_a_setting_that_its_role_reads(name):
             readers = known[variable][1] if variable in known else set()
             shared = name == "scaled" and variable in ("SLUICE_PUBLIC_URL", "SLUICE_DISPATCH_QUEUE_LIMIT")
             assert variable in others or role in readers or shared, (role, variable)
+
+
+@every_set
+def test_only_roles_that_read_credentials_have_their_key(name):
+    known = variables()["SLUICE_ENCRYPTION_KEY_FILE"][1]
+    with_key = {
+        role for role, (_, one) in deployments(name).items() if "SLUICE_ENCRYPTION_KEY_FILE" in environment(one)
+    }
+    mounted = {
+        role
+        for role, (deployment, _) in deployments(name).items()
+        if any(each["name"] == "encryption" for each in deployment["spec"]["template"]["spec"]["volumes"])
+    }
+
+    assert with_key == mounted == known
 
 
 @every_set

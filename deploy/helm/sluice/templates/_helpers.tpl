@@ -26,13 +26,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end -}}
 
-{{/* By role: the module, the login in PostgreSQL, the consumer group and the topics that it scales by. */}}
+{{/* By role: the module, the login in PostgreSQL, the consumer group and the topics that it scales by; whether it reads credentials. */}}
 {{- define "sluice.roles" -}}
-gateway: {module: gateway, login: gateway}
+gateway: {module: gateway, login: gateway, credentials: true}
 router: {module: router, login: router, group: router, topics: [deliveries.accepted, deliveries.reroute]}
-email-worker: {module: email_worker, login: worker, group: email-worker, topics: [deliveries.email]}
-sms-worker: {module: sms_worker, login: worker, group: sms-worker, topics: [deliveries.sms, deliveries.whatsapp, deliveries.telegram, deliveries.signal]}
-push-worker: {module: push_worker, login: worker, group: push-worker, topics: [deliveries.push]}
+email-worker: {module: email_worker, login: worker, group: email-worker, topics: [deliveries.email], credentials: true}
+sms-worker: {module: sms_worker, login: worker, group: sms-worker, topics: [deliveries.sms, deliveries.whatsapp, deliveries.telegram, deliveries.signal], credentials: true}
+push-worker: {module: push_worker, login: worker, group: push-worker, topics: [deliveries.push], credentials: true}
 event-worker: {module: event_worker, login: event-worker, group: event-worker, topics: [delivery.events]}
 health: {module: health, login: health}
 {{- end -}}
