@@ -64,7 +64,10 @@ def compose_plugin(folder: Path) -> None:
     Raises:
         NotPossible: there is none and it cannot be built.
     """
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
+    # Only a plugin that is installed for all users counts: the engine's client has a configuration of its own.
+    environment = os.environ | {"DOCKER_CONFIG": str(folder)}
+    known = subprocess.run(["docker", "compose", "version"], capture_output=True, env=environment, check=False)
+    if known.returncode == 0:
         return
     built = subprocess.run(
         ["sh", ROOT / "deploy/tools/install.sh", "compose"], stdout=subprocess.PIPE, text=True, check=False
