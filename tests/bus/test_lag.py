@@ -1,8 +1,11 @@
 """Consumer lag in records and seconds, of groups that run and of groups that do not."""
 
+import math
+
 import pytest
 from aiokafka.errors import KafkaError
 
+from sluice.bus import lag as lag_module
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.lag import LagMonitor
 from sluice.bus.topics import SUBSCRIPTIONS, Group, Topic
@@ -94,6 +97,21 @@ async def test_groups_of_one_topic_have_their_own_lag(kafka_bootstrap, topics, m
 async def test_without_a_broker_the_lag_is_unknown():
     with pytest.raises(KafkaError):
         await LagMonitor(KafkaConnection.to(f"127.0.0.1:{free_port()}")).measure()
+
+
+async def test_a_group_whose_oldest_record_cannot_be_read_has_a_lag_without_an_age(
+    kafka_bootstrap, topics, monitor, monkeypatch
+):
+    await put(kafka_bootstrap, Topic.PUSH, b"1")
+
+    async def unreadable(_kafka, ranges):
+        raise KafkaError("no leader")
+
+    monkeypatch.setattr(lag_module, "read_first_records", unreadable)
+    await monitor.measure()
+
+    records, age = lag(Topic.PUSH, Group.PUSH_WORKER)
+    assert (records, math.isnan(age)) == (1, True)
 
 
 def test_every_group_has_topics():

@@ -6,6 +6,7 @@ Measured by every router and not by the consumers themselves: the lag of a group
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import structlog
@@ -52,10 +53,15 @@ class LagMonitor:
             await self._measure_group(group, ranges)
 
     async def _measure_group(self, group: Group, ranges: Ranges) -> None:
-        first = await read_first_records(self._kafka, ranges)
         for topic in SUBSCRIPTIONS[group]:
             records = sum(end - offset for tp, (offset, end) in ranges.items() if tp.topic == topic)
-            written = min((record.timestamp for tp, record in first.items() if tp.topic == topic), default=None)
-            age = 0.0 if written is None else max(0.0, time.time() - written / 1000)
             metrics.CONSUMER_LAG.labels(topic.value, group.value).set(records)
+        try:
+            first = await read_first_records(self._kafka, ranges)
+            unknown = 0.0
+        except KafkaError:  # a partition without a leader must not hide the lag of other groups
+            first, unknown = {}, math.nan
+        for topic in SUBSCRIPTIONS[group]:
+            written = min((record.timestamp for tp, record in first.items() if tp.topic == topic), default=None)
+            age = unknown if written is None else max(0.0, time.time() - written / 1000)
             metrics.CONSUMER_LAG_AGE.labels(topic.value, group.value).set(age)

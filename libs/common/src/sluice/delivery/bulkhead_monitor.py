@@ -24,8 +24,8 @@ from sluice.store.providers import ProviderRow
 log = structlog.get_logger()
 
 _CHECK_INTERVAL = 0.1  # seconds
+_MEASURE_INTERVAL = 1.0  # seconds; thousands of idle bulkheads are added up, too
 _LATE = 0.25  # seconds; after a longer pause of the event loop, answers may be there that no task has read yet
-
 
 _MEASURES = (metrics.BULKHEAD_SLOTS, metrics.BULKHEAD_SLOTS_USED, metrics.BULKHEAD_WAITING)
 
@@ -108,12 +108,15 @@ class BulkheadMonitor:
     async def run(self) -> None:
         """Check all bulkheads in short intervals, forever."""
         interval = min(_CHECK_INTERVAL, self._queue_timeout / 4)
+        measure_at = 0.0
         while True:
             before = time.monotonic()
             await asyncio.sleep(interval)
             now = time.monotonic()
             busy = [(provider_id, bulkhead) for provider_id, bulkhead in self._bulkheads if not bulkhead.idle]
-            self._bulkheads.measure()
+            if now >= measure_at:
+                self._bulkheads.measure()
+                measure_at = now + _MEASURE_INTERVAL
             for provider_id, bulkhead in busy:
                 self._check(provider_id, bulkhead, now, late=now - before > _LATE)
 
