@@ -103,6 +103,15 @@ def test_the_command_line_works_without_the_launcher_as_in_the_image(command, tm
     )
 
 
+def test_the_demo_commits_nothing_when_its_keys_cannot_be_stored(command, tmp_path):
+    (tmp_path / "file").touch()
+    answer = command("demo", SLUICE_DATA_DIR=str(tmp_path / "file"))
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"sluice: {tmp_path / 'file'}")
+    assert "Traceback" not in answer.stderr
+
+
 def test_generate_key_creates_the_key_once(command, tmp_path):
     command("generate-key")
     key = (tmp_path / "data/credentials.key").read_bytes()

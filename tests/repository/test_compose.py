@@ -1,4 +1,7 @@
-"""docker-compose.yml runs the processes of `sluice up` with the same configuration, published on 127.0.0.1 only."""
+"""docker-compose.yml runs the processes of `sluice up` with the same configuration, published on 127.0.0.1 only.
+
+docker-compose.laptop.yml publishes what the launcher has on loopback, except the roles' ops endpoints.
+"""
 
 import os
 import re
@@ -6,15 +9,27 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
+from sluice.runtime.settings import Settings
 from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_launcher import postgres
 from sluice_launcher.kafka import HEAP
 from sluice_launcher.plan import OWNER, Plan, environment, owner_environment
-from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICE_PORTS, SERVICES, ops_name, port_setting
+from sluice_launcher.roles import ALL_ROLES, MAILBOX, ROLES, SERVICE_PORTS, SERVICES, port_setting
 from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows Compose's own tag for a value that replaces the first file's."""
+
+
+_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))  # type: ignore[arg-type]
+LAPTOP = yaml.load((ROOT / "docker-compose.laptop.yml").read_text(), _Loader)["services"]
+# The password of a role is no part of its address: it may have any character.
+PASSWORDS = {"PGPASSWORD", "SLUICE_REDIS_PASSWORD"}
 # Different in a container: names instead of 127.0.0.1, a listener for the host, a volume.
 IN_CONTAINERS = {
     "listeners",
@@ -55,7 +70,11 @@ def required(name: str) -> str:
 
 
 def dsn_of(login: str) -> str:
-    return f"postgresql://{login}:{required(password_setting(login))}@postgres:5432/sluice"
+    return f"postgresql://{login}@postgres:5432/sluice"
+
+
+def published(services) -> dict[str, list[str]]:
+    return {name: service["ports"] for name, service in services.items() if service.get("ports")}
 
 
 def test_compose_runs_every_service_and_role_of_the_launcher():
@@ -69,8 +88,6 @@ def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
     assert service["command"] == ["python", "-m", role.module]
     assert service["environment"]["SLUICE_ROLE"] == role.name
     assert service["environment"]["SLUICE_PORT"] == str(role.port)
-    ports = {role.name: role.port} | ({ops_name(role.name): role.ops_port} if role.ops_port else {})
-    assert service["ports"] == [f"127.0.0.1:${{{port_setting(name)}:-{port}}}:{port}" for name, port in ports.items()]
     assert service["environment"].get("SLUICE_OPS_PORT") == (str(role.ops_port) if role.ops_port else None)
 
 
@@ -79,8 +96,10 @@ def test_a_role_has_the_settings_of_the_launcher(role, tmp_path):
     variables = SERVICES_OF_COMPOSE[role.name]["environment"]
 
     own = {"SLUICE_ROLE", "SLUICE_PORT", *(["SLUICE_OPS_PORT"] if role.ops_port else [])}
-    assert set(variables) == launcher_environment(tmp_path, role.login) | own
+    own |= {"SLUICE_DATA_DIR"} if role is MAILBOX else set()  # the commands read its mail
+    assert set(variables) - PASSWORDS == launcher_environment(tmp_path, role.login) | own
     assert variables.get("SLUICE_POSTGRES_DSN") == (role.login and dsn_of(role.login))
+    assert variables.get("PGPASSWORD") == (role.login and required(password_setting(role.login)))
 
 
 def test_only_the_migration_has_the_owners_address_and_all_passwords(tmp_path):
@@ -91,10 +110,24 @@ def test_only_the_migration_has_the_owners_address_and_all_passwords(tmp_path):
 
     assert found == {name: [] for name in found} | {"setup": sorted(owner_environment(a_plan(tmp_path)))}
     assert SERVICES_OF_COMPOSE["setup"]["environment"]["SLUICE_POSTGRES_OWNER_DSN"] == dsn_of(OWNER)
+    assert SERVICES_OF_COMPOSE["setup"]["environment"]["PGPASSWORD"] == required(password_setting(OWNER))
 
 
 def test_the_commands_run_with_the_operators_login():
     assert SERVICES_OF_COMPOSE["cli"]["environment"]["SLUICE_POSTGRES_DSN"] == dsn_of(OPERATOR.name)
+    assert SERVICES_OF_COMPOSE["cli"]["environment"]["PGPASSWORD"] == required(password_setting(OPERATOR.name))
+
+
+def test_no_password_is_a_part_of_an_address():
+    """There, `p@ss/word` would name another host."""
+    found = [
+        (name, variable)
+        for name, service in SERVICES_OF_COMPOSE.items()
+        for variable, value in service.get("environment", {}).items()
+        if "://" in str(value) and "PASSWORD" in str(value)
+    ]
+
+    assert found == []
 
 
 def test_no_password_has_a_default_and_the_script_creates_each(tmp_path):
@@ -121,6 +154,8 @@ def test_finding_22_every_container_is_confined_and_bounded(name):
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["cap_drop"] == ["ALL"]
     assert "mem_limit" in service
+    assert service["pids_limit"]
+    assert service["logging"]["options"]["max-size"]
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
@@ -139,18 +174,21 @@ def test_finding_22_the_mailbox_without_a_login_is_no_part_of_an_installation():
     assert {*SERVICES, *(role.name for role in ROLES)} <= set(started)
 
 
-def test_everything_is_published_on_this_machine_only():
-    published = [port for service in SERVICES_OF_COMPOSE.values() for port in service.get("ports", [])]
+def test_what_scales_has_no_fixed_port_on_the_host():
+    """Only the gateway is reached from outside: each replica takes a port of a range."""
+    assert published(SERVICES_OF_COMPOSE) == {"gateway": ["127.0.0.1:${SLUICE_GATEWAY_PORTS:-8080-8089}:8080"]}
+    assert not {role.name for role in ROLES} & set(published(LAPTOP))
 
-    assert len(published) == len(SERVICES) + len(ALL_ROLES) + sum(1 for role in ALL_ROLES if role.ops_port)
-    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
+def test_the_laptop_has_the_servers_where_the_launcher_has_them():
+    names = (*SERVICES, "mailbox")
+    ports = SERVICE_PORTS | {"mailbox": 1025}
+    inside = {"postgres": 5432, "redis": 6379, "kafka": 19092, "mailbox": 1025}
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_published_where_the_launcher_has_it(name):
-    assert SERVICES_OF_COMPOSE[name]["ports"][0].startswith(
-        f"127.0.0.1:${{{port_setting(name)}:-{SERVICE_PORTS[name]}}}:"
-    )
+    assert published(LAPTOP) == {
+        name: [f"127.0.0.1:${{{port_setting(name)}:-{ports[name]}}}:{inside[name]}"] for name in names
+    }
+    assert LAPTOP["mailbox"]["profiles"] == []
 
 
 def test_kafka_is_configured_as_the_launcher_configures_it():
@@ -161,6 +199,49 @@ def test_kafka_gets_the_launchers_heap():
     variables = SERVICES_OF_COMPOSE["kafka"]["environment"]
 
     assert f"{variables['KAFKA_HEAP_OPTS']} {variables['KAFKA_JVM_PERFORMANCE_OPTS']}" == " ".join(HEAP)
+
+
+def test_postgres_has_the_launchers_size_of_wal_segments():
+    words = SERVICES_OF_COMPOSE["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()
+
+    assert f"--wal-segsize={postgres.WAL_SEGMENT}" in words
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_server_has_the_launchers_time_to_stop(name):
+    given = int(SERVICES_OF_COMPOSE[name].get("stop_grace_period", "10s").removesuffix("s"))
+
+    # Redis needs none: it appends each write to a file.
+    assert given >= {"postgres": 25, "kafka": 20, "redis": 10}[name]
+
+
+def test_the_roles_have_more_time_to_stop_than_they_use():
+    used = Settings.model_fields["shutdown_timeout"].default
+    given = [int(SERVICES_OF_COMPOSE[role.name]["stop_grace_period"].removesuffix("s")) for role in ALL_ROLES]
+
+    assert min(given) >= 2 * used
+
+
+def test_a_failed_setup_ends_the_start():
+    assert SERVICES_OF_COMPOSE["setup"]["restart"] == "no"
+
+
+def test_no_health_check_starts_a_java_or_a_python():
+    checks = {name: service.get("healthcheck", {}).get("test", []) for name, service in SERVICES_OF_COMPOSE.items()}
+
+    assert checks["kafka"][:2] == ["CMD", "bash"]
+    assert {tuple(checks[role.name]) for role in ROLES} == {("CMD", "sluice-ready")}
+    assert (ROOT / "deploy/ready.sh").read_text().startswith("#!/bin/bash\n")
+
+
+def test_only_the_users_of_redis_wait_for_it_and_not_for_its_health():
+    waiting = {
+        name: service["depends_on"]["redis"]
+        for name, service in SERVICES_OF_COMPOSE.items()
+        if "redis" in service.get("depends_on", {})
+    }
+
+    assert waiting == {"gateway": {"condition": "service_started"}, "health": {"condition": "service_started"}}
 
 
 def test_postgres_is_configured_as_the_launcher_configures_it():
@@ -199,14 +280,15 @@ def test_the_roles_wait_for_the_schema_and_the_topics():
         assert needed == {"condition": "service_completed_successfully"}, role.name
 
 
-def test_docker_understands_the_file():
+@pytest.mark.parametrize("overlay", [(), ("-f", "docker-compose.laptop.yml")], ids=["host", "laptop"])
+def test_docker_understands_the_files(overlay):
     compose = ["docker", "compose"]
     if not shutil.which("docker") or subprocess.run([*compose, "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
 
     names = re.findall(r"\$\{(SLUICE_\w+PASSWORD\w*)", (ROOT / "docker-compose.yml").read_text())
     result = subprocess.run(
-        [*compose, "config", "--quiet"],
+        [*compose, "-f", "docker-compose.yml", *overlay, "config", "--quiet"],
         cwd=ROOT,
         env=os.environ | dict.fromkeys(names, "secret"),
         capture_output=True,

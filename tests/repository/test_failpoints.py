@@ -139,6 +139,9 @@ CALLS = {"call_provider", "publish_dead_letter", "publish"}
 # Receivers whose methods only carry the names above.
 HARMLESS = {
     "OLDEST_DUE_AGE",
+    "CONSUMER_LAG",
+    "CONSUMER_LAG_AGE",
+    "ASSIGNED_PARTITIONS",
     "PROVIDERS",
     "IN_FLIGHT",
     "stopped",

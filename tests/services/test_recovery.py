@@ -72,7 +72,7 @@ def ids(*messages):
 
 
 def value_of(metric):
-    return next(iter(metric.collect())).samples[0].value
+    return sum(sample.value for sample in next(iter(metric.collect())).samples)
 
 
 async def test_the_backlog_is_enqueued(store, bus, recovery):

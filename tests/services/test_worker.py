@@ -27,6 +27,7 @@ from sluice.providers.adapters.twilio_sms import TWILIO, TwilioCredentials
 from sluice.providers.contract import TransportKind
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
 from sluice.providers.sms_link import LinkedAccount
+from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
@@ -187,6 +188,27 @@ async def test_an_assignment_is_sent_and_settled(harness, provider, transport):
         1,
     )
     assert [(event.type, event.outcome) for event in harness.events] == [("sent", "accepted")]
+
+
+def samples(metric, **labels):
+    """The values of a metric's series with these labels, by name."""
+    return {
+        one.name: one.value
+        for one in metric.collect()[0].samples
+        if labels.items() <= one.labels.items() and "le" not in one.labels
+    }
+
+
+async def test_a_settlement_is_counted_with_its_duration(harness, provider, transport):
+    duration = partial(samples, metrics.DELIVERY_DURATION, channel="email")
+    sent = partial(samples, metrics.DELIVERY_TRANSITIONS, channel="email", type="sent")
+    before = duration().get("sluice_delivery_duration_seconds_count", 0)
+    counted = sent().get("sluice_delivery_transitions_total", 0)
+
+    await harness.handle(harness.a_record(await harness.a_delivery(), provider))
+
+    assert duration()["sluice_delivery_duration_seconds_count"] == before + 1
+    assert sent()["sluice_delivery_transitions_total"] == counted + 1
 
 
 async def test_a_repeated_assignment_is_sent_once(harness, provider, transport):
@@ -355,6 +377,15 @@ async def test_a_slow_provider_uses_only_its_own_slots(harness, provider, transp
         await harness.worker.handle_batch(await harness.some(1, other))
 
         await wait_until(lambda: len(transport.requests) == 2)
+        await wait_until(lambda: bulkheads() == (2, 2, 2, 2))
+    await wait_until(lambda: bulkheads() == (2, 0, 0, 0))
+
+
+def bulkheads():
+    """Slots, used slots, waiting deliveries, and providers without a free slot."""
+    measured = (metrics.BULKHEAD_SLOTS, metrics.BULKHEAD_SLOTS_USED, metrics.BULKHEAD_WAITING)
+    found = [sum(samples(metric, package="provider-smtp").values()) for metric in measured]
+    return (*found, sum(samples(metrics.SATURATED_PROVIDERS).values()))
 
 
 @pytest.mark.parametrize(("concurrency", "calls"), [(3, 3), (1, 1)])

@@ -73,11 +73,22 @@ async def test_a_changed_file_is_refused(empty, folder):
         await migrations.apply(empty, folder.path)
 
 
-async def test_a_newer_database_is_refused(empty, folder):
+async def test_a_rolled_back_program_leaves_a_newer_database_alone(empty, folder):
     folder.write(NEXT, "CREATE TABLE new_things (id int)")
     await migrations.apply(empty, folder.path)
+    async with connected(empty) as connection:  # as the newer program does
+        await connection.execute("GRANT SELECT ON new_things TO sluice_router")
 
-    with pytest.raises(SluiceError, match=f"{NEXT}, which this version does not have"):
+    assert await migrations.apply(empty) == []
+    async with connected(empty) as connection:
+        assert await connection.fetchval("SELECT has_table_privilege('sluice_router', 'new_things', 'SELECT')")
+
+
+async def test_a_rolled_back_program_is_refused_by_a_breaking_migration(empty, folder):
+    folder.write(NEXT, "-- breaking: the column is gone\nCREATE TABLE new_things (id int)")
+    await migrations.apply(empty, folder.path)
+
+    with pytest.raises(SluiceError, match=f"{NEXT}, which this version does not have and cannot work with"):
         await migrations.apply(empty)
 
 

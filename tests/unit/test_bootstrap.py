@@ -127,3 +127,30 @@ async def test_a_role_raises_the_error_of_a_loop_after_the_drain():
     assert code == 1
     assert [line for line in lines if not line.startswith("{")] == ["consuming", "drained", "closed"]
     assert "LookupError: gone" in err
+
+
+PAGE = """
+import asyncio, sys
+sys.path[:0] = {path!r}
+from sluice.runtime import metrics
+from sluice.bootstrap import role, run_role
+from sluice.runtime.http_server import ops_app
+from sluice.runtime.settings import Settings
+from starlette.testclient import TestClient
+
+async def main():
+    settings = Settings(postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1")
+    async with role("test", settings) as process:
+        print(TestClient(ops_app(process.readiness)).get("/metrics").text)
+
+run_role(main)
+"""
+
+
+async def test_a_role_shows_its_version_and_which_checks_pass():
+    code, lines, err = await run(PAGE.format(path=sys.path))
+
+    assert (code, err) == (0, "")
+    assert 'sluice_build_info{role="test",version="0.1.0"} 1.0' in lines
+    assert 'sluice_ready{check="role"} 1.0' in lines
+    assert 'sluice_ready{check="kafka"} 0.0' in lines

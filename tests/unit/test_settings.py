@@ -1,6 +1,8 @@
 """Settings: an error is one sentence that names the variable."""
 
 import base64
+import os
+import stat
 
 import pytest
 
@@ -8,6 +10,7 @@ from gateway.settings import GatewaySettings
 from health.app import HealthSettings
 from router.recovery import RecoverySettings
 from sluice.delivery.settings import WorkerSettings
+from sluice.runtime import settings
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import EncryptionSettings, Settings, load
 from sms_worker.app import SmsWorkerSettings
@@ -121,6 +124,47 @@ def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
 
     with pytest.raises(SluiceError, match="chmod 600"):
         load(EncryptionSettings).read_encryption_keys()
+
+
+OTHERS_UID, ROOT_UID = 4711, 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "folder", "accepted"),
+    [
+        (ROOT_UID, 0o440, "etc/sluice", True),  # Kubernetes with fsGroup
+        (ROOT_UID, 0o400, "etc/sluice", True),
+        (ROOT_UID, 0o444, "run/secrets", True),  # Docker
+        (ROOT_UID, 0o444, "etc/sluice", False),
+        (ROOT_UID, 0o460, "etc/sluice", False),
+        (ROOT_UID, 0o646, "run/secrets", False),
+        (OTHERS_UID, 0o440, "run/secrets", False),  # it can be made 600 from inside
+        (OTHERS_UID, 0o600, "etc/sluice", True),
+    ],
+)
+def test_a_mounted_secret_is_accepted_unless_others_may_read_or_change_it(
+    environment, tmp_path, monkeypatch, owner, mode, folder, accepted
+):
+    path = tmp_path / folder / "key"
+    path.parent.mkdir(parents=True)
+    path.write_text(base64.b64encode(bytes(32)).decode())
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, 10001, 44, 0, 0, 0))
+    monkeypatch.setattr(settings.os, "stat", lambda _path: status)
+    monkeypatch.setattr(settings.os, "geteuid", lambda: OTHERS_UID)
+    monkeypatch.setattr(settings, "_DOCKER_SECRETS", tmp_path / "run/secrets")
+
+    if accepted:
+        assert settings.read_key_file(path) == [bytes(32)]
+    else:
+        with pytest.raises(SluiceError, match="may be read by others"):
+            settings.read_key_file(path)
+
+
+def test_a_password_of_redis_may_have_any_character(environment):
+    environment.setenv("SLUICE_REDIS_PASSWORD", "p@ss/w#rd:%")
+
+    assert load(Settings).redis_login() == "p@ss/w#rd:%"
+    assert "p@ss" not in repr(load(Settings))
 
 
 @pytest.mark.parametrize("content", [b"", b"short", base64.b64encode(bytes(31)), b"\xff\xfe", b"!" * 44])

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher
+from sluice.runtime import metrics
 from sluice.runtime.allocator import limit_retained_memory
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_server import Check, ops_app, serve_http
@@ -33,6 +34,7 @@ from sluice.runtime.logs import configure_logging
 from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
 from sluice.runtime.tasks import cancel_and_wait, supervised
+from sluice.runtime.version import program_version
 from sluice.store.config_cache import ConfigCache
 from sluice.store.contact import DatabaseContact
 from sluice.store.db import Pool, open_pool
@@ -120,6 +122,9 @@ class Role:
         pool = await self.enter(open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name))
         contact = await self.enter(DatabaseContact(pool).running())
         self.readiness["postgres"] = contact.fault
+        metrics.POOL_LIMIT.set(settings.postgres_pool_size)
+        metrics.POOL_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
+        metrics.POOL_CONNECTIONS.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
         return pool
 
     async def open_config(self) -> ConfigCache:
@@ -178,6 +183,7 @@ class Role:
 async def role(name: str, settings: Settings) -> AsyncIterator[Role]:
     """Configure the logs, listen to the signals, and close everything that the role opened when the block ends."""
     configure_logging(settings.log_level, name)
+    metrics.BUILD_INFO.labels(program_version(), name).set(1)
     shutdown = shutdown_event(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
         yield Role(name, settings, stack, shutdown)

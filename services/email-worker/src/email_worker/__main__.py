@@ -1,4 +1,3 @@
-from email_worker.app import main
-from sluice.bootstrap import run_role
+from sluice.start import start
 
-run_role(main)
+start("email_worker.app")

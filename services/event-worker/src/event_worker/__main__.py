@@ -1,4 +1,3 @@
-from event_worker.app import main
-from sluice.bootstrap import run_role
+from sluice.start import start
 
-run_role(main)
+start("event_worker.app")

@@ -1,4 +1,3 @@
-from gateway.app import main
-from sluice.bootstrap import run_role
+from sluice.start import start
 
-run_role(main)
+start("gateway.app")

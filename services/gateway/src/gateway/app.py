@@ -49,12 +49,7 @@ from sluice.transports.settings import TransportSettings
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings,
-    pool: Pool,
-    config: ConfigCache,
-    publisher: Publisher,
-    health: Health,
-    events: EventFeed,
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health, events: EventFeed
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -67,7 +62,7 @@ async def open_services(
     ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(_open_redis(settings.redis_url)) if settings.redis_url else None
+        redis = await _open_redis(stack, settings)
         for service in (authenticator, outbox, templates, ingest, receipts, providers.tester):
             await stack.enter_async_context(service.running())
         accounts = await stack.enter_async_context(open_accounts(settings, pool, config, authenticator, redis))
@@ -187,9 +182,18 @@ async def open_accounts(
         )
 
 
-def _open_redis(url: str) -> Redis:
+async def _open_redis(stack: AsyncExitStack, settings: GatewaySettings) -> Redis | None:
     """A client that gives up at once: its own retries would make requests wait for seconds while Redis is away."""
-    return Redis.from_url(url, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0))
+    if not settings.redis_url:
+        return None
+    client = Redis.from_url(
+        settings.redis_url,
+        password=settings.redis_login(),
+        socket_timeout=0.1,
+        socket_connect_timeout=0.1,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return await stack.enter_async_context(client)
 
 
 async def main() -> None:

@@ -73,7 +73,11 @@ async def main() -> None:
     """Evaluate the providers' health until the shutdown."""
     settings = load(HealthSettings)
     async with role("health", settings) as process:
-        redis = await process.enter(open_redis(settings.redis_url)) if settings.redis_url else None
+        redis = (
+            await process.enter(open_redis(settings.redis_url, password=settings.redis_login()))
+            if settings.redis_url
+            else None
+        )
         publisher = await process.open_publisher()
         service = HealthService(HealthMonitor(settings.health_thresholds), publisher, redis)
         await service.restore()

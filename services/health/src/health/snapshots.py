@@ -21,7 +21,7 @@ _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 @asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[Redis]:
+async def open_redis(url: str, *, password: str | None = None) -> AsyncIterator[Redis]:
     """A client of Redis. A server that is away is no error: it is used when it is back.
 
     Raises:
@@ -29,7 +29,7 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
     """
     _check(url)
     try:
-        client = Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        client = Redis.from_url(url, password=password, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
     except (ValueError, TypeError) as error:
         raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
     async with client:

@@ -7,6 +7,7 @@ from router.handler import RoutingHandler
 from router.recovery import Recovery, RecoverySettings
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer
+from sluice.bus.lag import LagMonitor
 from sluice.bus.progress import QueueProgress
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.settlement import SettlementWriter
@@ -47,5 +48,5 @@ async def main() -> None:
             drain=router.drain_timeout,
         )
         await router.serve(ops_app(router.readiness))
-        await router.run(consumer, recovery.run(), run_expiry(pool, settings))
+        await router.run(consumer, recovery.run(), run_expiry(pool, settings), LagMonitor(router.kafka).run())
         await routing.join()

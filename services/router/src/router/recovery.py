@@ -240,7 +240,9 @@ class Recovery:
         if self._measured_at is not None and now - self._measured_at < _MEASURE_INTERVAL:
             return
         self._measured_at = now
-        metrics.BACKLOG_SIZE.set(await backlog.count_due(self._pool))
+        due = await backlog.count_due(self._pool)
+        for channel in Channel:
+            metrics.series(metrics.BACKLOG_SIZE, channel.value).set(due.get(channel, 0))
         metrics.OUTBOX_OLDEST_AGE.set(await outbox.oldest_age(self._pool))
 
 

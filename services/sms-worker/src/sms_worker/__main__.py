@@ -1,4 +1,3 @@
-from sluice.bootstrap import run_role
-from sms_worker.app import main
+from sluice.start import start
 
-run_role(main)
+start("sms_worker.app")

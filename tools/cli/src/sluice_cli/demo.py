@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
@@ -50,6 +52,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
     demo = read_demo()
     if demo is None:
+        _require_directory(demo_file().parent)
         demo = asyncio.run(_create())
         _write_secret_file(json.dumps(asdict(demo)))
     body = {
@@ -132,10 +135,19 @@ async def _free_slug(db: Any) -> str:
     return slug
 
 
+def _require_directory(path: Path) -> None:
+    """Before anything is committed: keys that cannot be stored would be lost."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SluiceError(f"{path}: {error.strerror}: set SLUICE_DATA_DIR to a directory that can be written") from None
+    if not os.access(path, os.W_OK):
+        raise SluiceError(f"{path} cannot be written: set SLUICE_DATA_DIR to a directory that can")
+
+
 def _write_secret_file(text: str) -> None:
     from sluice_cli.context import demo_file
 
-    demo_file().parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(demo_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -143,6 +155,7 @@ def _write_secret_file(text: str) -> None:
 
 def _next_steps(url: str, key: str, file: str) -> str:
     body = '{"channel":"email","from":"you@example.com","to":["friend@example.com"],"subject":"Hi","text":"Hello"}'
+    command = "sluice" if shutil.which("sluice") else ".venv/bin/sluice"
     return f"""
 API      {url}
 key      {key}   (stored in {file})
@@ -151,7 +164,7 @@ Try next:
 
   curl -s {url}/v1/messages/channel -H 'X-SendPipe-Key: {key}' -H 'Content-Type: application/json' -d '{body}'
 
-  .venv/bin/sluice publish --to friend@example.com --subject 'Through Kafka' --text 'Hello from the bus'
+  {command} publish --to friend@example.com --subject 'Through Kafka' --text 'Hello from the bus'
 
-  .venv/bin/sluice captured
+  {command} captured
 """

@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
+from sluice.runtime import metrics
 from sluice.runtime.batching import BatchPacer
 from sluice.runtime.tasks import cancel_and_wait, supervised
 
@@ -96,9 +97,9 @@ class Publisher:
         all_headers = [*_HEADERS, *((name, text.encode()) for name, text in headers.items())] if headers else _HEADERS
         result = PublishResult(topic, key, value, all_headers)
         if len(self._queue) >= self._limit:
-            result.resolve("the publisher's queue is full")
+            _fail(result, "the publisher's queue is full")
         elif len(value or b"") + len(key or b"") > _MAX_RECORD:
-            result.resolve(f"the record is larger than {_MAX_RECORD} bytes")
+            _fail(result, f"the record is larger than {_MAX_RECORD} bytes")
         else:
             self._queue.append(result)
             self._nonempty.set()
@@ -165,6 +166,8 @@ class Publisher:
         if error is not None:
             _fail_all(records, error)
             return
+        if records:
+            metrics.series(metrics.RECORDS_PUBLISHED, records[0].topic, "acknowledged").inc(len(records))
         for result in records:
             result.resolve()
 
@@ -184,7 +187,13 @@ _SEND_ERRORS = (KafkaError, AssertionError, OSError, TimeoutError)  # aiokafka a
 
 def _fail_all(records: Iterable[PublishResult], error: BaseException) -> None:
     for result in records:
-        result.resolve(f"{type(error).__name__}: {error}")
+        _fail(result, f"{type(error).__name__}: {error}")
+
+
+def _fail(result: PublishResult, error: str) -> None:
+    if not result.done:
+        metrics.series(metrics.RECORDS_PUBLISHED, result.topic, "failed").inc()
+        result.resolve(error)
 
 
 async def wait_for_acks(results: Sequence[PublishResult]) -> bool:

@@ -40,3 +40,19 @@ class Group(StrEnum):
     HEALTH = "health"
     EVENT_WORKER = "event-worker"
     DEAD_LETTERS = "event-worker.dead-letters"
+
+
+SUBSCRIPTIONS: dict[Group, tuple[Topic, ...]] = {
+    Group.INGEST: (Topic.SEND_REQUESTS,),
+    Group.ROUTER: (Topic.ACCEPTED, Topic.REROUTE),
+    Group.EMAIL_WORKER: (Topic.EMAIL,),
+    Group.SMS_WORKER: (Topic.SMS, Topic.WHATSAPP, Topic.TELEGRAM, Topic.SIGNAL),
+    Group.PUSH_WORKER: (Topic.PUSH,),
+    Group.HEALTH: (Topic.EVENTS,),
+    Group.EVENT_WORKER: (Topic.EVENTS,),
+    Group.DEAD_LETTERS: (Topic.DEAD_LETTERS,),
+}
+"""The topics that each group consumes."""
+
+FROM_LATEST = frozenset({Group.HEALTH})
+"""Groups that begin with the records that arrive after their start; the others begin with the oldest."""

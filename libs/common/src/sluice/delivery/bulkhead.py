@@ -55,6 +55,16 @@ class Bulkhead(Generic[J]):
         return self._available <= 0
 
     @property
+    def used(self) -> int:
+        """The slots that are taken."""
+        return self._concurrency - self._available
+
+    @property
+    def waiting(self) -> int:
+        """The jobs that wait for a slot."""
+        return len(self._urgent) + len(self._standard)
+
+    @property
     def idle(self) -> bool:
         """Whether a slot is free and no job waits."""
         return self._available > 0 and not self._urgent and not self._standard

@@ -24,7 +24,10 @@ from sluice.store.providers import ProviderRow
 log = structlog.get_logger()
 
 _CHECK_INTERVAL = 0.1  # seconds
+_MEASURE_INTERVAL = 1.0  # seconds; thousands of idle bulkheads are added up, too
 _LATE = 0.25  # seconds; after a longer pause of the event loop, answers may be there that no task has read yet
+
+_MEASURES = (metrics.BULKHEAD_SLOTS, metrics.BULKHEAD_SLOTS_USED, metrics.BULKHEAD_WAITING)
 
 
 class Bulkheads:
@@ -34,6 +37,7 @@ class Bulkheads:
         self._config = config
         self._default = default_concurrency
         self._bulkheads: dict[UUID, Bulkhead[Job]] = {}
+        self._measured: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[tuple[UUID, Bulkhead[Job]]]:
         return iter(list(self._bulkheads.items()))
@@ -48,6 +52,22 @@ class Bulkheads:
         elif bulkhead.version != version:
             bulkhead.resize(self._concurrency(row), version=version)
         return bulkhead
+
+    def measure(self) -> None:
+        """Set the metrics: by package, since a worker may serve thousands of providers."""
+        totals: dict[str, tuple[int, int, int]] = dict.fromkeys(self._measured, (0, 0, 0))
+        saturated = 0
+        for provider_id, bulkhead in self._bulkheads.items():
+            row = self._config.providers.get(provider_id)
+            package = row.package if row is not None else "deleted"
+            slots, used, waiting = totals.get(package, (0, 0, 0))
+            totals[package] = (slots + bulkhead.concurrency, used + bulkhead.used, waiting + bulkhead.waiting)
+            saturated += bulkhead.saturated
+        for package, numbers in totals.items():
+            for metric, number in zip(_MEASURES, numbers, strict=True):
+                metrics.series(metric, package).set(number)
+        metrics.SATURATED_PROVIDERS.set(saturated)
+        self._measured = frozenset(totals)
 
     def _concurrency(self, row: ProviderRow | None) -> int:
         if row is None:
@@ -88,12 +108,15 @@ class BulkheadMonitor:
     async def run(self) -> None:
         """Check all bulkheads in short intervals, forever."""
         interval = min(_CHECK_INTERVAL, self._queue_timeout / 4)
+        measure_at = 0.0
         while True:
             before = time.monotonic()
             await asyncio.sleep(interval)
             now = time.monotonic()
             busy = [(provider_id, bulkhead) for provider_id, bulkhead in self._bulkheads if not bulkhead.idle]
-            metrics.SATURATED_PROVIDERS.set(sum(bulkhead.saturated for _, bulkhead in busy))
+            if now >= measure_at:
+                self._bulkheads.measure()
+                measure_at = now + _MEASURE_INTERVAL
             for provider_id, bulkhead in busy:
                 self._check(provider_id, bulkhead, now, late=now - before > _LATE)
 

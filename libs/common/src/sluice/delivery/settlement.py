@@ -23,7 +23,7 @@ from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
 from sluice.model.outcome import Scope
 from sluice.model.state import STATE_ASSERTED_BY, EventType
-from sluice.runtime import failpoints
+from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import deliveries, receipts, splitting
@@ -138,11 +138,20 @@ class SettlementWriter:
         written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
         self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
         for one, _ in written:
+            _count(one)
             task = one.resolution.next_task
             if task is not None:
                 assert failpoints.hit("settle.before_reroute")
                 self._publisher.publish(Topic.REROUTE, None, task.encode())
                 assert failpoints.hit("settle.rerouted")
+
+
+def _count(settlement: Settlement) -> None:
+    task, transition = settlement.task, settlement.resolution.transition
+    metrics.series(metrics.DELIVERY_TRANSITIONS, task.channel.value, transition.type.value).inc()
+    if transition.type is EventType.SENT:
+        waited = (transition.occurred_at - task.enqueued_at).total_seconds()
+        metrics.series(metrics.DELIVERY_DURATION, task.channel.value).observe(max(0.0, waited))
 
 
 def _division(settlement: Settlement) -> Division:

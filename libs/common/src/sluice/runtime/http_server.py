@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from sluice.runtime import metrics
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_connections import ConnectionLimiter, descriptor_limit
 from sluice.runtime.http_protocol import LimitedHttpProtocol
@@ -47,10 +48,12 @@ def ops_routes(readiness: Readiness) -> list[Route]:
         content = {"ready": not reasons, "reason": reasons[0] if reasons else None, "checks": checks}
         return JSONResponse(content, 503 if reasons else 200)
 
-    async def metrics(_: Request) -> Response:
+    async def metrics_page(_: Request) -> Response:
+        for name, check in readiness.items():
+            metrics.READY.labels(name).set(check() is None)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics_page)]
 
 
 def ops_app(readiness: Readiness) -> Starlette:

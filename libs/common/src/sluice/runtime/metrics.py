@@ -8,6 +8,7 @@ from typing import TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 _ACCEPT_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_DELIVERY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 MESSAGES_ACCEPTED = Counter("sluice_messages_accepted_total", "Messages recorded", ["channel", "source"])
@@ -39,8 +40,23 @@ RATE_LIMITS_LOCAL = Gauge(
 )
 EVENT_STREAMS = Gauge("sluice_event_streams", "Open streams of server-sent events")
 BULK_ROWS = Counter("sluice_bulk_rows_total", "Rows of bulk jobs that were processed", ["result"])
+DISPATCH_QUEUE_SIZE = Gauge(
+    "sluice_dispatch_queue_size",
+    "Deliveries on the bus without a claim, as a gateway sees them",
+    ["channel"],
+)
+DISPATCH_QUEUE_LIMIT = Gauge("sluice_dispatch_queue_limit", "Deliveries of one channel that may be on the bus")
 ROUTING_DECISIONS = Counter("sluice_routing_decisions_total", "Routing decisions", ["channel", "decision"])
 DELIVERY_ATTEMPTS = Counter("sluice_delivery_attempts_total", "Attempts by outcome", ["package", "outcome"])
+DELIVERY_TRANSITIONS = Counter(
+    "sluice_delivery_transitions_total", "Events of deliveries that a worker or router wrote", ["channel", "type"]
+)
+DELIVERY_DURATION = Histogram(
+    "sluice_delivery_duration_seconds",
+    "From the dispatch queue to the acceptance by a provider, of deliveries that were sent",
+    ["channel"],
+    buckets=_DELIVERY_BUCKETS,
+)
 PROVIDER_REQUEST_DURATION = Histogram(
     "sluice_provider_request_duration_seconds", "Duration of provider calls", ["package"], buckets=_CALL_BUCKETS
 )
@@ -72,8 +88,15 @@ REQUEUED_DELIVERIES = Counter(
     "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
 )
 OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time outside the dispatch queue")
-BACKLOG_SIZE = Gauge("sluice_backlog_size", "Deliveries that are due and not enqueued, counted up to 50,000")
+BACKLOG_SIZE = Gauge(
+    "sluice_backlog_size",
+    "Deliveries that are due and not enqueued; of all channels up to 50,000",
+    ["channel"],
+)
 OUTBOX_OLDEST_AGE = Gauge("sluice_outbox_oldest_age_seconds", "Age of the oldest unacknowledged outbox row")
+BULKHEAD_SLOTS = Gauge("sluice_bulkhead_slots", "Calls that this worker may have in flight", ["package"])
+BULKHEAD_SLOTS_USED = Gauge("sluice_bulkhead_slots_used", "Calls that this worker has in flight", ["package"])
+BULKHEAD_WAITING = Gauge("sluice_bulkhead_waiting", "Deliveries that wait in this worker for a slot", ["package"])
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
 CLOCK_SKEW = Gauge("sluice_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's")
@@ -82,6 +105,23 @@ BUS_DISAGREEMENTS = Counter(
     "sluice_bus_disagreements_total", "Records that were refused because the row of their delivery differs", ["field"]
 )
 IN_FLIGHT = Gauge("sluice_in_flight", "Records consumed and not acknowledged")
+CONSUMER_LAG = Gauge(
+    "sluice_consumer_lag_records",
+    "Records that the group has not committed, from every router",
+    ["topic", "group"],
+)
+CONSUMER_LAG_AGE = Gauge(
+    "sluice_consumer_lag_seconds", "Age of the oldest record that the group has not committed", ["topic", "group"]
+)
+ASSIGNED_PARTITIONS = Gauge("sluice_consumer_assigned_partitions", "Partitions that this process consumes", ["topic"])
+RECORDS_CONSUMED = Counter("sluice_records_consumed_total", "Records read from the bus", ["topic"])
+RECORDS_PUBLISHED = Counter(
+    "sluice_records_published_total", "Records by the broker's answer (acknowledged or failed)", ["topic", "result"]
+)
+POOL_CONNECTIONS = Gauge("sluice_postgres_connections", "Connections of the pool (used or idle)", ["state"])
+POOL_LIMIT = Gauge("sluice_postgres_connections_limit", "Connections that the pool may have")
+READY = Gauge("sluice_ready", "1 while the check of readiness passes", ["check"])
+BUILD_INFO = Gauge("sluice_build_info", "Version and role of this process; always 1", ["version", "role"])
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 

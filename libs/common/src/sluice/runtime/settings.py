@@ -96,12 +96,16 @@ class Settings(KafkaSettings):
 
     postgres_dsn: str = Field(
         description="PostgreSQL address with the login of this role, postgresql://user:password@host:port/name; "
-        "for TLS with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE",
+        "for TLS with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE. Without a password in it, "
+        "PGPASSWORD or PGPASSFILE have it",
     )
     redis_url: str | None = Field(
         None,
         description="Redis address; without one the health service keeps no snapshot. For TLS rediss:// with "
         "?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE",
+    )
+    redis_password: SecretStr | None = Field(
+        None, description="password of Redis, with any characters; where the address has one, that counts"
     )
     host: str = Field("127.0.0.1", description="address this role listens on")
     port: int = Field(0, ge=0, le=65535, description="port this role listens on, 0 for any free one")
@@ -121,6 +125,10 @@ class Settings(KafkaSettings):
     http_connections_per_address: int = Field(
         2_048, ge=1, description="connections of one client address; a reverse proxy is one address"
     )
+
+    def redis_login(self) -> str | None:
+        """The password for Redis if it is not in the address."""
+        return self.redis_password.get_secret_value() if self.redis_password else None
 
     def connection_limits(self) -> ConnectionLimits:
         """The limits of the HTTP server."""
@@ -229,6 +237,20 @@ def decode_keys(text: str, source: str) -> list[bytes]:
     return keys
 
 
+_DOCKER_SECRETS = Path("/run/secrets")
+
+
+def _foreign_access(path: Path, status: os.stat_result) -> int:
+    """The mode bits that a key file must not have.
+
+    A secret that Kubernetes mounts belongs to root and is readable by the group of the process (``fsGroup``); one of
+    Docker is readable by every user of the container, which is one. Neither can be changed from inside.
+    """
+    if status.st_uid == os.geteuid():
+        return 0o077
+    return 0o022 if path.is_relative_to(_DOCKER_SECRETS) else 0o027
+
+
 def read_key_file(path: Path) -> list[bytes]:
     """Read the keys of an encryption key file; the first encrypts.
 
@@ -236,11 +258,12 @@ def read_key_file(path: Path) -> list[bytes]:
         SluiceError: the file cannot be read, other users may read it, or its content is not a key.
     """
     try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
+        status = os.stat(path)
         text = path.read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
         raise SluiceError(f"key file {path} cannot be read: {reason}") from None
-    if mode & 0o077:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & _foreign_access(path, status):
         raise SluiceError(f"key file {path} may be read by others (mode {mode:o}): run chmod 600 {path}")
     return decode_keys(text, f"key file {path}")

@@ -49,17 +49,19 @@ async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
     return {QueueSlice(row["project_id"], Channel(row["channel"]), row["urgent"]): row["size"] for row in rows}
 
 
-async def count_due(db: Db, *, now: datetime | None = None) -> int:
-    """Count the deliveries that are due and not enqueued, up to 50,000."""
-    size: int = await db.fetchval(
+async def count_due(db: Db, *, now: datetime | None = None) -> dict[Channel, int]:
+    """Count the deliveries that are due and not enqueued, by channel, up to 50,000 of all."""
+    rows = await db.fetch(
         f"""
-        SELECT count(*) FROM (
-            SELECT FROM deliveries WHERE due_at <= {NOW} AND due_at IS NOT NULL AND enqueued_at IS NULL LIMIT $2) AS due
+        SELECT channel, count(*) AS size FROM (
+            SELECT channel FROM deliveries
+             WHERE due_at <= {NOW} AND due_at IS NOT NULL AND enqueued_at IS NULL LIMIT $2) AS due
+         GROUP BY channel
         """,  # noqa: S608  a constant
         now,
         _MAX_COUNTED,
     )
-    return size
+    return {Channel(row["channel"]): row["size"] for row in rows}
 
 
 async def list_project_queues(

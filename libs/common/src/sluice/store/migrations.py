@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import structlog
 
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
@@ -16,7 +17,10 @@ from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions, privileges
 from sluice.store.db import connect
 
+log = structlog.get_logger()
+
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_BREAKING = "-- breaking"
 _LOCK = 0x51C1CE  # of an advisory lock, so that migrations run one after the other
 
 
@@ -31,6 +35,11 @@ class Migration:
     def digest(self) -> str:
         """SHA-256 of the text: an applied file must not change."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def breaking(self) -> bool:
+        """Whether a program without this file cannot use the schema any more; its first line says so."""
+        return self.sql.startswith(_BREAKING)
 
 
 def load_migrations(directory: Path | None = None) -> list[Migration]:
@@ -53,9 +62,11 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
     ``dsn`` is that of the owner. Each file is one transaction. The logins of the roles with their privileges, and the
     table partitions of the coming weeks are created as well; ``passwords``: of the logins, by name, where they change.
 
+    A database that is newer than this program, as after a rollback, is left alone if the previous program can use it.
+
     Raises:
-        SluiceError: the server refuses the connection, an applied file has changed, the database is newer than this
-            program, a statement failed, or the owner may not create the logins.
+        SluiceError: the server refuses the connection, an applied file has changed, the database is newer and has a
+            migration that breaks this program, a statement failed, or the owner may not create the logins.
     """
     migrations = load_migrations(directory)
     connection = await connect(dsn, timeout=10.0)
@@ -63,9 +74,12 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (name text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL)"
+            " (name text PRIMARY KEY, digest text NOT NULL, breaking boolean NOT NULL, applied_at timestamptz NOT NULL)"
         )
-        missing = await _read_missing(connection, migrations)
+        missing, newer = await _read_missing(connection, migrations)
+        if newer:
+            log.warning("database_newer", migrations=newer)
+            return []
         for migration in missing:
             await _apply_one(connection, migration)
         await privileges.create_logins(connection, dsn, passwords or {})
@@ -80,30 +94,39 @@ async def list_pending(connection: asyncpg.Connection) -> list[str]:
     """The names of the migrations that `sluice migrate` would apply.
 
     Raises:
-        SluiceError: an applied file has changed, or the database is newer than this program.
+        SluiceError: an applied file has changed, or the database is newer and this program cannot work with it.
     """
     migrations = load_migrations()
     if await connection.fetchval("SELECT to_regclass('public.schema_migrations')") is None:
         return [migration.name for migration in migrations]
-    return [migration.name for migration in await _read_missing(connection, migrations)]
+    missing, _ = await _read_missing(connection, migrations)
+    return [migration.name for migration in missing]
 
 
-async def _read_missing(connection: asyncpg.Connection, migrations: list[Migration]) -> list[Migration]:
-    rows = await connection.fetch("SELECT name, digest FROM schema_migrations")
-    applied = {row["name"]: row["digest"] for row in rows}
-    _check(migrations, applied)
-    return [migration for migration in migrations if migration.name not in applied]
+async def _read_missing(
+    connection: asyncpg.Connection, migrations: list[Migration]
+) -> tuple[list[Migration], list[str]]:
+    """The migrations that are not applied, and the names of applied ones that this program does not have."""
+    rows = await connection.fetch("SELECT name, digest, breaking FROM schema_migrations ORDER BY name")
+    applied = {row["name"] for row in rows}
+    return [migration for migration in migrations if migration.name not in applied], _check(migrations, rows)
 
 
-def _check(migrations: list[Migration], applied: dict[str, str]) -> None:
+def _check(migrations: list[Migration], applied: Sequence[asyncpg.Record]) -> list[str]:
+    """The applied files that this program does not have, and does not need."""
     known = {migration.name: migration.digest for migration in migrations}
-    for name, digest in applied.items():
+    newer = []
+    for name, digest, breaking, *_ in applied:
         if name not in known:
-            raise SluiceError(
-                f"the database has migration {name}, which this version does not have: the database is newer"
-            )
-        if known[name] != digest:
+            if breaking:
+                raise SluiceError(
+                    f"the database has migration {name}, which this version does not have and cannot work with: "
+                    "the database is newer"
+                )
+            newer.append(name)
+        elif known[name] != digest:
             raise SluiceError(f"migration {name} was changed after it was applied: add a new file instead")
+    return newer
 
 
 async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> None:
@@ -111,9 +134,10 @@ async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> No
         async with connection.transaction():
             await connection.execute(migration.sql)
             await connection.execute(
-                "INSERT INTO schema_migrations VALUES ($1, $2, $3)",
+                "INSERT INTO schema_migrations (name, digest, breaking, applied_at) VALUES ($1, $2, $3, $4)",
                 migration.name,
                 migration.digest,
+                migration.breaking,
                 utc_now(),
             )
     except asyncpg.PostgresError as error:

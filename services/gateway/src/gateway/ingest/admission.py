@@ -42,6 +42,8 @@ class AdmissionController:
         self._degraded = False
         self._adjust_at = clock() + _ADJUST_INTERVAL
         metrics.ADMISSION_LIMIT.set(self._limit)
+        for reason in ("backlogged", "over_limit"):  # a rate needs the zero before the first event
+            metrics.series(metrics.ADMISSION_REJECTIONS, reason)
 
     def acquire(self, project_id: UUID, *, backlogged: bool = False) -> float | None:
         """Open a request; the time to pass to :meth:`release`, or None if the request must be refused.

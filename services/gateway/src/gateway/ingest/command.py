@@ -87,9 +87,12 @@ def to_new_message(
     now: datetime,
     requeue_after: timedelta,
     unsubscribe_link: Link,
-    with_addresses: bool,  # of an e-mail, which costs a parse of each
+    with_addresses: bool,
 ) -> NewMessage:
-    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds."""
+    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds.
+
+    ``with_addresses``: those of an e-mail, which costs a parse of each.
+    """
     message_id = uuid7(milliseconds_of(now))
     content = {"channel": command.channel.value, "sender": sender, **command.content}
     deliveries = _deliveries(command, message_id, with_addresses or command.unsubscribe)

@@ -35,6 +35,7 @@ class DispatchQuota:
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
+        metrics.DISPATCH_QUEUE_LIMIT.set(limit)
         self._clock = clock
         self._enqueued: Counter[tuple[UUID, Channel, bool]] = Counter()
         self._projects: Counter[tuple[Channel, bool]] = Counter()
@@ -81,3 +82,8 @@ class DispatchQuota:
         self._projects = Counter((channel, urgent) for _, channel, urgent in self._enqueued)
         self._exhausted_at = {project: at for project, at in self._exhausted_at.items() if self.is_backlogged(project)}
         metrics.BACKLOGGED_PROJECTS.set(len(self._exhausted_at))
+        sizes = Counter[Channel]()
+        for (_, channel, _urgent), number in self._enqueued.items():
+            sizes[channel] += number
+        for channel in Channel:
+            metrics.series(metrics.DISPATCH_QUEUE_SIZE, channel.value).set(sizes[channel])

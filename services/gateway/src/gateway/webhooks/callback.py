@@ -16,7 +16,9 @@ class _Anything(BaseModel):
     """The body of the response is not read, but for the log of attempts."""
 
 
-@callback_router.post("{$request.body#/url}", name="receive_event")
+@callback_router.post(
+    "{$request.body#/url}", name="receive_event", responses={"default": {"description": "The request is repeated."}}
+)
 def receive_event(
     body: WebhookBody,
     webhook_id: Annotated[str, Header(description="The event's id, the same in every attempt.")],

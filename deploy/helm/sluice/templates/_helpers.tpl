@@ -1,0 +1,121 @@
+{{- define "sluice.name" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" | replace "sluice-sluice" "sluice" -}}
+{{- end -}}
+
+{{- define "sluice.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of the installation; with `role`, those that select the pods of a role. Arguments: root, role */}}
+{{- define "sluice.selector" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .role }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selector" . }}
+app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end -}}
+
+{{/* By role: the module, the login in PostgreSQL, the consumer group and the topics that it scales by; whether it reads credentials. */}}
+{{- define "sluice.roles" -}}
+gateway: {module: gateway, login: gateway, credentials: true}
+router: {module: router, login: router, group: router, topics: [deliveries.accepted, deliveries.reroute]}
+email-worker: {module: email_worker, login: worker, group: email-worker, topics: [deliveries.email], credentials: true}
+sms-worker: {module: sms_worker, login: worker, group: sms-worker, topics: [deliveries.sms, deliveries.whatsapp, deliveries.telegram, deliveries.signal], credentials: true}
+push-worker: {module: push_worker, login: worker, group: push-worker, topics: [deliveries.push], credentials: true}
+event-worker: {module: event_worker, login: event-worker, group: event-worker, topics: [delivery.events]}
+health: {module: health, login: health}
+{{- end -}}
+
+{{- define "sluice.dsn" -}}
+postgresql://{{ .login }}@{{ .root.Values.postgres.host }}:{{ .root.Values.postgres.port }}/{{ .root.Values.postgres.database }}{{ with .root.Values.postgres.parameters }}?{{ . }}{{ end }}
+{{- end -}}
+
+{{- define "sluice.password" -}}
+valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end -}}
+
+{{/* The variables of Kafka. */}}
+{{- define "sluice.kafka.env" -}}
+- {name: SLUICE_KAFKA_BOOTSTRAP_SERVERS, value: {{ .Values.kafka.bootstrapServers | quote }}}
+- {name: SLUICE_KAFKA_SECURITY_PROTOCOL, value: {{ .Values.kafka.securityProtocol | quote }}}
+{{- if hasPrefix "SASL" .Values.kafka.securityProtocol }}
+- {name: SLUICE_KAFKA_SASL_MECHANISM, value: {{ .Values.kafka.saslMechanism | quote }}}
+{{- with .Values.kafka.username }}
+- {name: SLUICE_KAFKA_USERNAME, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.kafka.passwordSecret }}
+- name: SLUICE_KAFKA_PASSWORD
+  {{- include "sluice.password" (dict "secret" . "key" "password") | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- if .Values.kafka.tlsSecret }}
+- {name: SLUICE_KAFKA_CA_FILE, value: /etc/sluice/tls/kafka/ca.crt}
+{{- if .Values.kafka.clientCertificate }}
+- {name: SLUICE_KAFKA_CERTIFICATE_FILE, value: /etc/sluice/tls/kafka/tls.crt}
+- {name: SLUICE_KAFKA_KEY_FILE, value: /etc/sluice/tls/kafka/tls.key}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "sluice.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- range $name := list "postgres" "kafka" "redis" }}
+{{- if (index $.Values $name).tlsSecret }}
+- {name: tls-{{ $name }}, mountPath: /etc/sluice/tls/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "sluice.volumes" -}}
+- name: tmp
+  emptyDir: {medium: Memory, sizeLimit: 64Mi}
+{{- range $name := list "postgres" "kafka" "redis" }}
+{{- with (index $.Values $name).tlsSecret }}
+- name: tls-{{ $name }}
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "sluice.pod.security" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "sluice.container.security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "sluice.pod.common" -}}
+serviceAccountName: {{ include "sluice.name" . }}
+automountServiceAccountToken: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+securityContext: {{ include "sluice.pod.security" . | nindent 2 }}
+{{- end -}}
