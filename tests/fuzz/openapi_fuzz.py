@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,25 +98,7 @@ class ApiFuzzer:
     async def _send(self, attempt: Attempt, callers: Mapping[str, Headers]) -> None:
         """Send a request by one of the callers in turn, and check its answer."""
         caller, credentials = list(callers.items())[self.findings.requests % len(callers)]
-        request = attempt.request
-        kept = [
-            (name, value)
-            for name, value in request.headers.raw
-            if not credentials or name.decode("latin-1").lower() not in CREDENTIALS
-        ]
-        own = [(name.encode(), value.encode()) for name, value in credentials.items()]
-        address = f"10.0.{self.findings.requests // 250 % 250}.{self.findings.requests % 250}"
-        own.append((b"x-forwarded-for", address.encode()))
-        attempt = Attempt(
-            attempt.operation,
-            f"{attempt.kind} by {caller}",
-            httpx.Request(
-                request.method,
-                self._client.base_url.join(request.url.raw_path.decode("latin-1")),
-                headers=[*kept, *own],
-                content=request.content,
-            ),
-        )
+        attempt = replace(attempt, kind=f"{attempt.kind} by {caller}", request=self._by(attempt.request, credentials))
         self.findings.requests += 1
         try:
             answer = await self._client.send(attempt.request, stream=True)
@@ -124,11 +106,29 @@ class ApiFuzzer:
             self.findings.fault(attempt, None, f"no answer: {type(error).__name__}: {error}")
             return
         try:
-            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                await answer.aread()
-                self._check(attempt, answer)
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                self.findings.operations[attempt.operation][answer.status_code] += 1
+                return  # it does not end
+            await answer.aread()
+            self._check(attempt, answer)
         finally:
             await answer.aclose()
+
+    def _by(self, request: httpx.Request, credentials: Headers) -> httpx.Request:
+        """The request with these credentials, those that were generated if there are none, from a new address."""
+        kept = [
+            (name, value)
+            for name, value in request.headers.raw
+            if not credentials or name.decode("latin-1").lower() not in CREDENTIALS
+        ]
+        address = f"10.0.{self.findings.requests // 250 % 250}.{self.findings.requests % 250}"
+        own = {**credentials, "x-forwarded-for": address}
+        return httpx.Request(
+            request.method,
+            self._client.base_url.join(request.url.raw_path.decode("latin-1")),
+            headers=[*kept, *((name.encode(), value.encode()) for name, value in own.items())],
+            content=request.content,
+        )
 
     def _check(self, attempt: Attempt, answer: httpx.Response) -> None:
         self.findings.operations[attempt.operation][answer.status_code] += 1

@@ -73,41 +73,38 @@ class RequestSource:
                     yield Attempt(operation.definition.raw["operationId"], _kind(case), self._request(case))
 
     def examples(self) -> Iterator[Attempt]:
-        """The documented example of every operation that creates something."""
+        """The documented examples of every operation that creates something."""
         for path, method, operation in self._documented():
-            example = self._example(operation)
-            if method == "POST" and example is not None and "{" not in path.replace("{slug}", ""):
-                kind, content = example
-                yield Attempt(operation["operationId"], "example", _request(method, self._url(path), kind, content))
+            if method == "POST" and "{" not in path.replace("{slug}", ""):
+                for kind, content in self._examples(operation):
+                    yield Attempt(operation["operationId"], "example", _request(method, self._url(path), kind, content))
 
     def seeds(self) -> Iterator[Attempt]:
-        """Every example with each field replaced by each of :data:`SEEDS`, and with its first field twice."""
+        """Every example with each field replaced by each of :data:`SEEDS`, and with each field twice."""
         for path, method, operation in self._documented():
-            kind, content = self._example(operation) or ("", b"")
-            if kind != "application/json":
-                continue
-            fields = {name: json.dumps(value) for name, value in json.loads(content).items()}
-            bodies = [_object({**fields, name: text}) for name in fields for text in SEEDS]
-            bodies += [_object(fields)[:-1] + f',"{name}":{text}}}' for name, text in fields.items()] + list(SEEDS)
-            for body in bodies:
-                request = _request(method, self._url(path), kind, body.encode())
-                yield Attempt(operation["operationId"], "seed", request)
+            for kind, content in self._examples(operation):
+                if kind != "application/json":
+                    continue
+                for body in _seeded(json.loads(content)):
+                    request = _request(method, self._url(path), kind, body.encode())
+                    yield Attempt(operation["operationId"], "seed", request)
 
     def _documented(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         for path, item in self.document["paths"].items():
             for method, operation in item.items():
                 yield path, method.upper(), operation
 
-    def _example(self, operation: Mapping[str, Any]) -> tuple[str, bytes] | None:
-        """The media type and the content of the documented example."""
+    def _examples(self, operation: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """The media type and the content of each documented example."""
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             schema = content["schema"]
             while "$ref" in schema:
                 schema = self.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-            found = content.get("example", schema.get("example"))
-            if found is not None:
-                return kind, found.encode() if isinstance(found, str) else json.dumps(found).encode()
-        return None
+            found = [content.get("example", schema.get("example"))]
+            found += [one["value"] for one in content.get("examples", {}).values()]
+            for value in found:
+                if value is not None:
+                    yield kind, value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
     def _url(self, path: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda found: self._own_id(found[1]) or "none", path)
@@ -173,6 +170,13 @@ def _cases(strategy: Any, count: int, number: int) -> list[Any]:
 
 def _request(method: str, url: str, kind: str, content: bytes) -> httpx.Request:
     return httpx.Request(method, f"http://gateway{url}", headers={"content-type": kind}, content=content)
+
+
+def _seeded(example: Mapping[str, Any]) -> list[str]:
+    fields = {name: json.dumps(value) for name, value in example.items()}
+    replaced = [_object({**fields, name: text}) for name in fields for text in SEEDS]
+    doubled = [_object(fields)[:-1] + f",{json.dumps(name)}:{text}}}" for name, text in fields.items()]
+    return [*replaced, *doubled, *SEEDS]
 
 
 def _object(fields: Mapping[str, str]) -> str:

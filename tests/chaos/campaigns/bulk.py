@@ -103,9 +103,18 @@ async def _send_job(
     finally:
         over.set()
     watch.tenant_messages, _ = await asyncio.gather(sending, watching)
-    shown = await balancer.ask("GET", f"/v1/messages/bulk/{ids.encode_id('blk', job_id)}", None)
-    watch.job = shown.document
+    watch.job = await _shown(balancer, job_id)
     return watch
+
+
+async def _shown(balancer: Balancer, job_id: UUID) -> Mapping[str, Any]:
+    """The job as the API shows it, once a gateway answers."""
+    for _ in range(30):
+        reply = await balancer.ask("GET", f"/v1/messages/bulk/{ids.encode_id('blk', job_id)}", None)
+        if reply.status == 200:
+            break
+        await asyncio.sleep(1)
+    return reply.document
 
 
 def _is_complete(job: Mapping[str, Any], size: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 
 from gateway.apis.rendering import operation_id, render_v1
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
@@ -29,6 +29,7 @@ from gateway.kit.v1_errors import errors_of
 from gateway.messages import batch, service
 from gateway.messages.cursor import MAX_LENGTH, decode_position, encode_position
 from gateway.messages.v1_schemas import (
+    SEND_EXAMPLES,
     AcceptedResponse,
     AnySendRequest,
     BatchRequest,
@@ -71,7 +72,9 @@ documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_
     responses=errors_of(IdempotencyConflict, QuotaExceeded, TooManyRequests) | {201: _REPLAYED},
 )
 async def send_message(
-    body: AnySendRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
+    body: Annotated[AnySendRequest, Body(openapi_examples=SEND_EXAMPLES)],
+    principal: MessagesSend,
+    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> None:
     """Send a message on any channel.
 

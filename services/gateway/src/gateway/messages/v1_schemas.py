@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
+from fastapi.openapi.models import Example
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -309,6 +310,52 @@ class PushRequest(_SendRequest):
 
 SendRequest = EmailRequest | SmsRequest | WhatsappRequest | ChatRequest | PushRequest
 AnySendRequest = Annotated[SendRequest, Discriminator("channel")]
+
+SEND_EXAMPLES: dict[str, Example] = {
+    "email": {
+        "value": {
+            "channel": "email",
+            "from": "Shop <shop@example.com>",
+            "to": ["ada@example.com"],
+            "subject": "Your order",
+            "html": "<p>It is on its way.</p>",
+            "tags": ["orders"],
+            "metadata": {"order": 17},
+            "idempotency_key": "order-17",
+        }
+    },
+    "sms": {
+        "value": {
+            "channel": "sms",
+            "from": "Shop",
+            "to": ["+14155551234"],
+            "text": "Your code is 483921",
+            "class": "urgent",
+        }
+    },
+    "whatsapp": {
+        "value": {
+            "channel": "whatsapp",
+            "to": ["+14155551234"],
+            "channel_options": {
+                "template_name": "order_confirmation",
+                "template_language": "en",
+                "template_params": ["17"],
+            },
+        }
+    },
+    "telegram": {"value": {"channel": "telegram", "to": ["123456789"], "text": "It is on its way."}},
+    "push": {
+        "value": {
+            "channel": "push",
+            "to": ["user:ada"],
+            "subject": "Your order",
+            "text": "It is on its way.",
+            "channel_options": {"data": {"order": "17"}},
+        }
+    },
+}
+"""A request for each kind of channel, for the document."""
 
 
 class BatchRequest(RequestModel):
