@@ -1,7 +1,7 @@
 """Attribution: the calls and receipts of providers that carry no reference of ours, assigned to their attempts.
 
-Seven packages have no field for a reference, or return none. Every recipient of a run is one of one request, so that the
-recipient and the endpoint name the delivery and the provider; the time of the call names the attempt.
+Seven packages have no field for a reference, or return none. Every request of a run has a recipient of its own: the
+recipient and the endpoint name the delivery and the provider, the time of the call names the attempt.
 """
 
 import json
