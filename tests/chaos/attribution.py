@@ -32,6 +32,8 @@ def attribute(cluster: Cluster, snapshot: DbSnapshot) -> tuple[Path, Path]:
 
 def _called(cluster: Cluster, made: Attempts, references: dict[tuple[str, str], str]) -> Iterator[dict[str, Any]]:
     for line in read(cluster.simulation.calls):
+        if line["behaviour"] == "other":  # no message: a token, a certificate
+            continue
         provider = cluster.project.providers.get(line["endpoint"])
         if not line.get("reference") and line.get("recipient") and provider is not None:
             before = [one for one in made[_key(line["recipient"]), provider] if one["started_at"] <= moment(line["at"])]

@@ -24,6 +24,7 @@ OWN_TABLES = {
     for table in TABLES
     if GATEWAY in table.grants and table.project and GATEWAY not in table.read_whole_by
 }
+GRANTED = {table.name: table.grants for table in TABLES}
 INSERTABLE = [name for name, granted in OWN_TABLES.items() if "INSERT" in granted]
 
 
@@ -117,7 +118,7 @@ async def test_a_row_of_another_project_cannot_be_inserted(store, table):
 async def referenced_rows(store):
     """Rows with the id of PROJECT, to which foreign keys of a sample row lead."""
     await store.pool.execute("INSERT INTO organizations VALUES ($1, 'Shop', now())", PROJECT)
-    for table in ("projects", "users"):
+    for table in ("projects", "users", "providers"):
         await store.pool.execute(await an_insertion(store, table, "x"))
 
 
@@ -216,7 +217,7 @@ async def test_finding_12_no_login_is_powerful_or_a_member_of_a_role(store):
         "UPDATE messages SET project_id = id",
         "UPDATE deliveries SET project_id = id",
         "SELECT FROM messages_default",
-        "SELECT FROM schema_migrations",
+        "DELETE FROM schema_migrations",
         "SELECT rolpassword FROM pg_authid",
         "SET ROLE sluice_owner",
     ],
@@ -241,7 +242,15 @@ async def test_a_login_is_denied_what_no_role_does(store_database, login, statem
         (logins.OPERATOR, "DELETE FROM audit_log"),
         (logins.WORKER, "SELECT drop_week('2020w01')"),
         (logins.OPERATOR, "UPDATE deliveries SET state = 'SENT'"),
-        *((login, f"SELECT FROM {table}") for login in (logins.HEALTH, logins.EVENT_WORKER) for table in OWN_TABLES),
+        (logins.EVENT_WORKER, "SELECT encrypted_credentials FROM providers"),
+        (logins.GATEWAY, "UPDATE provider_receipts SET received_at = now()"),
+        (logins.WORKER, "SELECT FROM schema_migrations"),
+        *(
+            (login, f"SELECT FROM {table}")
+            for login in (logins.HEALTH, logins.EVENT_WORKER)
+            for table in OWN_TABLES
+            if login not in GRANTED[table]
+        ),
     ],
 )
 async def test_a_login_is_denied_what_its_role_does_not_do(store_database, login, statement):

@@ -107,6 +107,7 @@ ELSEWHERE = {
     "memberships.lock_members": "locks a row and returns nothing",
     "memberships.project_of_invitation": "finds the project of an invitation",
     "projects.create_project": "has no existing project",
+    "provider_receipts.count_refusals": "sets the projects of its batch itself: test_provider_receipts",
     "receipt_tokens.accept": "a table without a project",
     "sessions.create_session": "a table without a project",
     "sessions.end_session": "a table without a project",
