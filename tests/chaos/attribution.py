@@ -1,7 +1,7 @@
 """Attribution: the calls and receipts of providers that carry no reference of ours, assigned to their attempts.
 
-Seven packages have no field for a reference, or return none. Every recipient of a run is of one request, so that the
-recipient and the endpoint name the delivery and the provider; the time of the call names the attempt.
+Seven packages have no field for a reference, or return none. Every request of a run has a recipient of its own: the
+recipient and the endpoint name the delivery and the provider, the time of the call names the attempt.
 """
 
 import json
@@ -32,6 +32,8 @@ def attribute(cluster: Cluster, snapshot: DbSnapshot) -> tuple[Path, Path]:
 
 def _called(cluster: Cluster, made: Attempts, references: dict[tuple[str, str], str]) -> Iterator[dict[str, Any]]:
     for line in read(cluster.simulation.calls):
+        if line["behaviour"] == "other":  # no message: a token, a certificate
+            continue
         provider = cluster.project.providers.get(line["endpoint"])
         if not line.get("reference") and line.get("recipient") and provider is not None:
             before = [one for one in made[_key(line["recipient"]), provider] if one["started_at"] <= moment(line["at"])]

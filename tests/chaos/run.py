@@ -170,11 +170,8 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
     recovered, stalled = recovery_time.recovery_times(known, spans, seen.waits)
     findings = [
         oracle.check_client(clients, known, spans),
-        oracle.check_calls(calls, clients, known),
+        *_check_calls(calls, clients, known, spans),
         oracle.check_receipts(receipts, known),
-        oracle.check_unknown_attempts(calls, known, spans),
-        oracle.check_outcomes(calls, known),
-        _check_packages(calls),
         oracle.check_failovers(known),
         check_webhooks(running.folder / WEBHOOKS, known, spans),
         _check_end(seen, report),
@@ -203,6 +200,15 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         "violations": dict(violations),
         "evidence": [fault for one in findings for fault in one.faults],
     }
+
+
+def _check_calls(calls: Path, clients: Path, known: db_snapshot.DbSnapshot, spans: list[oracle.Span]) -> list[Findings]:
+    return [
+        oracle.check_calls(calls, clients, known),
+        oracle.check_unknown_attempts(calls, known, spans),
+        oracle.check_outcomes(calls, known),
+        _check_packages(calls),
+    ]
 
 
 def _check_packages(calls: Path) -> Findings:

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from sluice.model.message import Channel
+from sluice.providers.registry import PACKAGES
+
+# All but the sandbox, which has every channel and no provider.
+CHECKED = {name for name, package in PACKAGES.items() if len(package.channels) < len(Channel)}
 NUMBERS = ("requests", "valid", "sdk_checks", "sdk_ok", "forgeries", "refused")
 
 
@@ -19,6 +25,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.packages: set[str] = set()
+        self.missing: list[str] = []
         self.numbers: Counter[str] = Counter(dict.fromkeys(NUMBERS, 0))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -34,7 +41,17 @@ class Tally:
             elif name in NUMBERS and isinstance(value, int):
                 self.numbers[name] += value
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A run of the whole folder fails when a package was not checked."""
+        whole = any(Path(argument).resolve() == Path(__file__).parent for argument in session.config.args)
+        if whole and session.testscollected and not session.testsfailed:
+            self.missing = sorted(CHECKED - self.packages)
+            if self.missing:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The last line: a JSON object."""
+        if self.missing:
+            terminalreporter.write_line(f"no request was checked of {', '.join(self.missing)}")
         if self.packages or any(self.numbers.values()):
             terminalreporter.write_line(json.dumps({"packages": len(self.packages), **self.numbers}))

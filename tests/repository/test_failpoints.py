@@ -107,6 +107,10 @@ CONFIGURATION = {
     "memberships.take_invitation",
     "project_usage.add",  # a count that moves no delivery; a crash loses a second of it
     "project_usage.delete_old",
+    # Counts that move no delivery: a crash loses some seconds of them, or counts a batch again.
+    "provider_receipts.count_events",
+    "provider_receipts.count_refusals",
+    "provider_receipts.mark_silent",
     "projects.delete_project",
     "projects.update_project",
     "providers.create_provider",

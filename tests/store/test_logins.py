@@ -118,7 +118,7 @@ async def test_a_row_of_another_project_cannot_be_inserted(store, table):
 async def referenced_rows(store, table):
     """Rows with the id of PROJECT, to which foreign keys of a sample row of ``table`` lead."""
     await store.pool.execute("INSERT INTO organizations VALUES ($1, 'Shop', now())", PROJECT)
-    references = ("projects", "users", "templates", "webhook_endpoints")
+    references = ("projects", "users", "providers", "templates", "webhook_endpoints")
     for referenced in [name for name in references if name != table]:
         await store.pool.execute(await an_insertion(store, referenced, "x"))
 
@@ -220,7 +220,7 @@ async def test_finding_12_no_login_is_powerful_or_a_member_of_a_role(store):
         "UPDATE messages SET project_id = id",
         "UPDATE deliveries SET project_id = id",
         "SELECT FROM messages_default",
-        "SELECT FROM schema_migrations",
+        "DELETE FROM schema_migrations",
         "SELECT rolpassword FROM pg_authid",
         "SET ROLE sluice_owner",
     ],
@@ -264,6 +264,9 @@ async def test_a_login_is_denied_what_no_role_does(store_database, login, statem
         (logins.GATEWAY, "DELETE FROM webhook_deliveries"),
         (logins.GATEWAY, "UPDATE webhook_attempts SET answer = ''"),
         (logins.OPERATOR, "SELECT FROM webhook_attempts"),
+        (logins.EVENT_WORKER, "SELECT encrypted_credentials FROM providers"),
+        (logins.GATEWAY, "UPDATE provider_receipts SET received_at = now()"),
+        (logins.WORKER, "SELECT FROM schema_migrations"),
         *(
             (login, f"SELECT FROM {table}")
             for login in (logins.HEALTH, logins.EVENT_WORKER)

@@ -299,6 +299,7 @@ ELSEWHERE = {
     "memberships.project_of_invitation": "finds the project of an invitation",
     "projects.create_project": "has no existing project",
     "providers.lock_providers": "locks a row and returns nothing",
+    "provider_receipts.count_refusals": "sets the projects of its batch itself: test_provider_receipts",
     "receipt_tokens.accept": "a table without a project",
     "sessions.create_session": "a table without a project",
     "sessions.end_session": "a table without a project",

@@ -1,7 +1,7 @@
 """No secret of a provider's account leaves its encrypted row.
 
-Unique values in every secret field of every package, calls that fail in every way, forged receipts, the command line
-and the API; then a search of everything that was written.
+Unique values in every secret field of every package, and in its other texts that take one; calls that fail in every
+way, forged receipts, the command line and the API; then a search of everything that was written.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from sluice.bus.connection import KafkaConnection
 from sluice.model import ids
-from sluice.providers.registry import get_package
+from sluice.providers.registry import PACKAGES, get_package
 from sluice_simulator import Behaviour, EndpointScenario, Forgery, Receipts, Scenario, Simulator
 from sluice_simulator.accounts import every_account
-from tests.canaries import Canaries
+from tests.canaries import Canaries, secret_fields
 from tests.polling import wait_until
 
 FAILURES = {"auth": Behaviour.AUTH, "fault": Behaviour.FAULT, "hang": Behaviour.HANG}
@@ -56,9 +56,14 @@ async def test_no_secret_appears_in_what_the_system_writes(testbed):
         **await topics(testbed.system),
     }
 
-    assert len(canaries.values) >= len(accounts)
+    assert secrets_of_every_package() <= canaries.values.keys()
     assert any(marker.encode() in content for place, content in written.items() if place.startswith("table"))
     assert {place: found for place, content in written.items() if (found := canaries.search(content))} == {}
+
+
+def secrets_of_every_package():
+    """Every secret credential field that the registry knows."""
+    return {f"{name}.{path}" for name, package in PACKAGES.items() for path in secret_fields(package.credentials)}
 
 
 async def add_all(testbed, simulator, accounts, canaries):

@@ -215,7 +215,7 @@ def _fcm(secret: SecretNamed) -> Account:
         "projectId": "sluice-demo",
         "clientEmail": "sender@sluice-demo.iam.gserviceaccount.com",
         # PEM allows text before the key.
-        "privateKey": f"{secret('provider-fcm.privateKey')}\n{_rsa_key()}",
+        "privateKey": f"{secret('provider-fcm.privateKey')}\n{rsa_key()}",
         "privateKeyId": "k1",
     }
     return Account("provider-fcm", "fcm", request, credentials, delivers=False, bounces="")
@@ -230,6 +230,7 @@ def _p256_pair() -> tuple[str, str]:
 
 
 @cache
-def _rsa_key() -> str:
+def rsa_key() -> str:
+    """A private key in PEM, the same in every call."""
     key = rsa.generate_private_key(65537, 2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

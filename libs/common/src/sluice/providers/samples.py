@@ -1,8 +1,8 @@
 """Samples: webhook requests of `sluice doctor`. The gateway verifies them as a provider's, and stores nothing.
 
 A request with the header SAMPLE_HEADER is a sample. The gateway answers it with a :class:`SampleAnswer`: whether it
-believes the request, and what of it arrived, so that the sender can see what changed on the way. It tells the sender
-nothing that the sender has not sent, except the gateway's public address and its clock.
+believes the request, and what of it arrived, so that the sender can see what changed on the way. It contains nothing
+that the sender has not sent, except the gateway's public address and its clock.
 """
 
 from __future__ import annotations

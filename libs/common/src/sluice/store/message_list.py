@@ -90,6 +90,8 @@ class MessageRow:
     recipients: tuple[str, ...]
     tags: tuple[str, ...]
     metadata: str | None
+    template_id: UUID | None
+    template_version: int | None
     created_at: datetime
     state: State
     attempts: int
@@ -295,7 +297,8 @@ class _Query:
                      ORDER BY candidate.id DESC
                      LIMIT {limit}) AS page
              CROSS JOIN LATERAL (
-                   SELECT project_id, channel, delivery_class, sender, tags, metadata, created_at,
+                   SELECT project_id, channel, delivery_class, sender, tags, metadata, template_id, template_version,
+                                  created_at,
                           coalesce(c.subject, c.title) AS subject, c."to"
                      FROM messages, json_to_record(content::json) AS c (subject text, title text, "to" text[])
                     WHERE id = page.id LIMIT 1) AS m

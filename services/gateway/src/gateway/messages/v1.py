@@ -196,6 +196,7 @@ def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
             "subject": row.subject,
             "tags": list(row.tags),
             "metadata": None if row.metadata is None else orjson.loads(row.metadata),
+            "template": _template(row),
             "provider": _provider(row.provider_id, config),
             "attempts": row.attempts,
             "created_at": rfc3339(row.created_at),
@@ -242,7 +243,7 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
     )
 
 
-def _template(message: MessageView) -> TemplateReference | None:
+def _template(message: MessageView | MessageRow) -> TemplateReference | None:
     if message.template_id is None or message.template_version is None:
         return None
     return TemplateReference(id=ids.encode_id("tpl", message.template_id), version=message.template_version)

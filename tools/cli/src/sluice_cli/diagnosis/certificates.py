@@ -94,7 +94,7 @@ def tls_servers(installation: Installation) -> Iterator[tuple[str, str, int]]:
 
 
 async def read_server_certificate(host: str, port: int, *, postgres: bool) -> x509.Certificate | None:
-    """The certificate that a server presents, whoever signed it; None without TLS or without an answer."""
+    """The certificate that a server presents, whatever authority signed it; None without TLS or without an answer."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with suppress(OSError, TimeoutError, ssl.SSLError, ValueError, EOFError):
