@@ -48,12 +48,14 @@ def build_project(engine: Engine) -> None:
     built = [name for name, service in read_yaml("docker-compose.yml")["services"].items() if "build" in service]
     override.write_text(yaml.safe_dump(_build_options(built)))
     engine.docker(*compose, "-f", override, "build", "--quiet", "setup", timeout=_BUILD_TIME)
-    number = len(list((ROOT / "deploy/migrations").glob("*.sql"))) + 1
-    for image, statement in ((NEXT, "CREATE TABLE a_later_release (id int);"), (BROKEN, "SELECT 1 / 0;")):
+    number = len(list((ROOT / "deploy/migrations").glob("*.sql")))
+    later = ((NEXT, SLUICE, "CREATE TABLE a_later_release (id int);"), (BROKEN, NEXT, "SELECT 1 / 0;"))
+    for image, earlier, statement in later:
+        number += 1
         folder = engine.folder / image.replace(":", "-")
         folder.mkdir()
         (folder / f"{number:04d}_later.sql").write_text(statement)
-        (folder / "Dockerfile").write_text(f"FROM {SLUICE}\nCOPY *.sql /app/deploy/migrations/\n")
+        (folder / "Dockerfile").write_text(f"FROM {earlier}\nCOPY *.sql /app/deploy/migrations/\n")
         _build(engine, {"later": (image, folder, "Dockerfile")})
 
 

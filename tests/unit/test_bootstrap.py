@@ -129,6 +129,29 @@ async def test_a_role_raises_the_error_of_a_loop_after_the_drain():
     assert "LookupError: gone" in err
 
 
+WAITING = """
+import asyncio, os, signal, socket
+from sluice.bootstrap import role, run_role
+from sluice.runtime.settings import Settings
+
+async def main():
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts connections and never answers
+    dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+    async with role("test", Settings(postgres_dsn=dsn, kafka_bootstrap_servers="nowhere:1")) as process:
+        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
+        await process.open_pool()
+
+run_role(main)
+"""
+
+
+async def test_a_role_that_waits_for_postgresql_ends_at_a_signal():
+    code, lines, err = await run(WAITING)
+
+    assert (code, err) == (0, "sluice: test was stopped before it was ready\n")
+    assert lines == []
+
+
 PAGE = """
 import asyncio, sys
 sys.path[:0] = {path!r}

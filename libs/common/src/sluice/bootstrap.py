@@ -33,7 +33,7 @@ from sluice.runtime.http_server import Check, ops_app, serve_http
 from sluice.runtime.logs import configure_logging
 from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
-from sluice.runtime.tasks import cancel_and_wait, supervised
+from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
 from sluice.runtime.version import program_version
 from sluice.store.config_cache import ConfigCache
 from sluice.store.contact import DatabaseContact
@@ -112,6 +112,17 @@ class Role:
         """Enter ``manager`` now and exit it when the role ends."""
         return await self._stack.enter_async_context(manager)
 
+    async def _enter_unless_stopped(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """As :meth:`enter`, for what waits for a server: a shutdown does not wait for it.
+
+        Raises:
+            SluiceError: the shutdown began before the server answered; the exit code is 0.
+        """
+        entered = await run_unless(self.shutdown, self.enter(manager))
+        if entered is None:
+            raise SluiceError(f"{self.name} was stopped before it was ready", exit_code=0)
+        return entered
+
     async def open_pool(self) -> Pool:
         """The connection pool of this process; the role is ready while its server answers.
 
@@ -119,7 +130,9 @@ class Role:
             SluiceError: PostgreSQL cannot be reached.
         """
         settings = self.settings
-        pool = await self.enter(open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name))
+        pool = await self._enter_unless_stopped(
+            open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name)
+        )
         contact = await self.enter(DatabaseContact(pool).running())
         self.readiness["postgres"] = contact.fault
         metrics.POOL_LIMIT.set(settings.postgres_pool_size)
@@ -129,7 +142,7 @@ class Role:
 
     async def open_config(self) -> ConfigCache:
         """The configuration cache, kept current until the role ends."""
-        return await self.enter(ConfigCache().subscribed(self.settings.postgres_dsn))
+        return await self._enter_unless_stopped(ConfigCache().subscribed(self.settings.postgres_dsn))
 
     async def open_publisher(self) -> Publisher:
         """A publisher; records that are published before the broker responds wait in its queue."""
