@@ -195,7 +195,7 @@ def a_starting_role_stops_at_once(compose: Compose) -> dict[str, Any]:
     """Process 1 of a container without an init, stopped while it imports its modules or waits for PostgreSQL."""
     docker = compose.engine.docker
     settings = {
-        "SLUICE_POSTGRES_DSN": "postgresql://nobody@192.0.2.1/none",
+        "SLUICE_POSTGRES_DSN": "postgresql://sluice@192.0.2.1/none",
         "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
     }
     given = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]

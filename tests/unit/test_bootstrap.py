@@ -136,7 +136,7 @@ from sluice.runtime.settings import Settings
 
 async def main():
     silent = socket.create_server(("127.0.0.1", 0))  # accepts connections and never answers
-    dsn = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+    dsn = f"postgresql://sluice@127.0.0.1:{silent.getsockname()[1]}/none"
     async with role("test", Settings(postgres_dsn=dsn, kafka_bootstrap_servers="nowhere:1")) as process:
         asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
         await process.open_pool()

@@ -37,6 +37,7 @@ OTHERS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Every process": {
         "SLUICE_ROLE": ("set by the launcher", "name of the role in log lines"),
+        "SLUICE_VERSION": ("the distribution's", "version in the metric `sluice_build_info`; the image sets it"),
         "SLUICE_FAILPOINTS_FILE": ("none", "file that arms failpoints; has no effect in a release; for tests only"),
     },
     "Docker Compose (`.env`)": {

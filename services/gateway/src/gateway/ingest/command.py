@@ -87,24 +87,18 @@ def to_new_message(
     now: datetime,
     requeue_after: timedelta,
     unsubscribe_link: Link,
-    with_addresses: bool,
+    with_addresses: bool,  # of an e-mail, which costs a parse of each
 ) -> NewMessage:
-    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds.
-
-    ``with_addresses``: those of an e-mail, which costs a parse of each.
-    """
+    """The message that ``command`` becomes at ``now``, which is as exact as an id: in whole milliseconds."""
     message_id = uuid7(milliseconds_of(now))
-    content = {"channel": command.channel.value, "sender": sender, **command.content}
     deliveries = _deliveries(command, message_id, with_addresses or command.unsubscribe)
-    if command.unsubscribe:
-        content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, deliveries[0].addresses[0])
     return NewMessage(
         id=message_id,
         project_id=project_id,
         channel=command.channel,
         delivery_class=command.delivery_class,
         sender=sender,
-        content=encode_content_unchecked(content),
+        content=encode_content_unchecked(_content(command, sender, deliveries, unsubscribe_link)),
         deliveries=deliveries,
         created_at=now,
         expires_at=command.expires_at or (command.send_at or now) + DEFAULT_LIFETIME[command.delivery_class],
@@ -128,6 +122,15 @@ def _terms(command: SendCommand, sender: str | None, sandbox: bool) -> tuple[int
     if command.channel is Channel.EMAIL:  # which has one delivery for all
         recipients = [address for name in _LISTS for address in command.content[name]]
     return terms_of(sender=sender, recipients=recipients, tags=command.tags, bulk=command.bulk_id, sandbox=sandbox)
+
+
+def _content(
+    command: SendCommand, sender: str | None, deliveries: Sequence[NewDelivery], unsubscribe_link: Link
+) -> dict[str, Any]:
+    content = {"channel": command.channel.value, "sender": sender, **command.content}
+    if command.unsubscribe:
+        content["unsubscribe_url"] = unsubscribe_link(deliveries[0].id, deliveries[0].addresses[0])
+    return content
 
 
 def _deliveries(command: SendCommand, message_id: UUID, with_addresses: bool) -> tuple[NewDelivery, ...]:
