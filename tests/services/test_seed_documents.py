@@ -36,8 +36,8 @@ class Step:
     body: object = None
     answer: object = ANY
     status: tuple[int, ...] = (200, 201)
-    names: dict = field(default_factory=dict)
-    headers: dict = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 KEY = {"x-sendpipe-key": "{key}"}

@@ -8,7 +8,7 @@ from gateway.errors import Forbidden
 from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
-VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
+VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_READ}
 PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 

@@ -1,5 +1,6 @@
 """The body of a send request: every fault is one clear refusal that names its field."""
 
+import asyncio
 import hashlib
 import json
 import random
@@ -41,7 +42,8 @@ def an_ingest(sender=None):
 
 def accepted(body, *, header_key=None, sender=None):
     """The message that these bytes become, just before it is stored."""
-    return an_ingest(sender)._to_new_message(to_command(body, header_key=header_key), KEY)
+    request = to_command(body, header_key=header_key)
+    return asyncio.run(an_ingest(sender)._prepare(request, KEY, utc_now()))
 
 
 def refusal_of(body, **options):
