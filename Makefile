@@ -61,7 +61,7 @@ bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes
 bench-growth: $(BENCH_INSTALLED) ## cost per message as the database, the accounts and a backlog grow
 	@$(BIN)/python -m bench growth
 
-bench-lists: $(BENCH_INSTALLED) ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
+bench-lists: setup ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
 	@$(BIN)/python -m bench lists
 
 $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)

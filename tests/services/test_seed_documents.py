@@ -7,7 +7,6 @@ The examples about messages are in ``test_seed_examples``.
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -37,8 +36,8 @@ class Step:
     body: object = None
     answer: object = ANY
     status: tuple[int, ...] = (200, 201)
-    names: dict[str, Any] = field(default_factory=dict[str, Any])
-    headers: dict[str, Any] = field(default_factory=dict[str, Any])
+    names: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 KEY = {"x-sendpipe-key": "{key}"}
