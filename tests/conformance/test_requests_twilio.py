@@ -12,6 +12,7 @@ from twilio.http import HttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
+from sluice.model.message import Whatsapp
 from sluice.providers.contract import OutboundMessage
 from sluice.providers.registry import get_package
 from tests.conformance.conftest import Conforms
@@ -19,7 +20,7 @@ from tests.conformance.messages import sms_messages, whatsapp_messages
 from tests.unit.providers.examples import sample_of
 
 
-class Recorder(HttpClient):
+class Recorder(HttpClient):  # type: ignore[misc]  # untyped
     """Keeps the request in place of sending it."""
 
     def __init__(self) -> None:
@@ -60,7 +61,11 @@ def test_every_sms_is_written_as_by_the_library(conforms: Conforms) -> None:
     conforms(get_package("provider-twilio"), sms_messages(), check("provider-twilio"))
 
 
+def is_text(message: OutboundMessage) -> bool:
+    return isinstance(message.content, Whatsapp) and message.content.template_name is None
+
+
 def test_every_whatsapp_text_is_written_as_by_the_library(conforms: Conforms) -> None:
-    texts = whatsapp_messages().filter(lambda message: message.content.template_name is None)
+    texts = whatsapp_messages().filter(is_text)
 
     conforms(get_package("provider-twilio-whatsapp"), texts, check("provider-twilio-whatsapp"))
