@@ -188,12 +188,7 @@ def _read(url: str, response: httpx.Response) -> SampleAnswer:
     status = response.status_code
     if response.is_redirect:
         target = printable(response.headers.get("location", ""))
-        place = (
-            f"{urlsplit(target).scheme}://{urlsplit(target).netloc}{_shown(target)}"
-            if "://" in target
-            else _shown(target)
-        )
-        text = f"{_shown(url)} is redirected to {place} ({status}), and no provider follows"
+        text = f"{_path_of(url)} is redirected to {_shown(target)} ({status}), and no provider follows"
         layer = "scheme" if urlsplit(target).netloc == urlsplit(url).netloc else "host"
         raise LayerError(layer, text, "set SLUICE_PUBLIC_URL to where it leads")
     try:
@@ -217,7 +212,7 @@ def _compare(sample: WebhookRequest, answer: SampleAnswer) -> None:
             text = f"providers call {called}, the gateway verifies {verified}"
             raise LayerError(layer, text, f"set the gateway's SLUICE_PUBLIC_URL to {called}")
     if (sent.path, sent.query) != (seen.path, seen.query):
-        text = f"{_shown(sample.url)} arrives as {_shown(answer.url)}"
+        text = f"{_path_of(sample.url)} arrives as {_path_of(answer.url)}"
         raise LayerError("proxy", text, "let it pass path and query unchanged, or add its path to SLUICE_PUBLIC_URL")
     if answer.body_sha256 != sha256(sample.body).hexdigest():
         raise LayerError("proxy", "the body arrives changed", "let the proxy pass the body unchanged")
@@ -228,10 +223,13 @@ def _compare(sample: WebhookRequest, answer: SampleAnswer) -> None:
 
 
 def _shown(url: str) -> str:
-    """Path and query of a URL on a terminal, without the token that may be in it."""
-    parts = urlsplit(printable(url))
-    query = re.sub(rf"(?<![^&]){TOKEN_PARAMETER}=[^&]*", f"{TOKEN_PARAMETER}=(hidden)", parts.query)
-    return f"{parts.path}?{query}".rstrip("?")
+    """A URL on a terminal, without the token that may be in it."""
+    return re.sub(rf"(?<=[?&]){TOKEN_PARAMETER}=[^&]*", f"{TOKEN_PARAMETER}=(hidden)", printable(url))
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(_shown(url))
+    return f"{parts.path}?{parts.query}".rstrip("?")
 
 
 def _judge_counts(row: ProviderRow, counts: ProviderReceipts) -> list[Finding]:
