@@ -41,7 +41,7 @@ def test_every_segment_is_a_submit_sm_and_together_they_are_the_text(conforms: C
         except EncodingError:  # more than 255 parts
             assert len(submission.text) > 255 * 60
             return
-        units = b""
+        units, data_codings = b"", set()
         for body in bodies:
             read = smpp34.decode(pack(">IIII", 16 + len(body), _SUBMIT_SM, 0, 1) + body)
             assert isinstance(read, smpp34.SubmitSm)
@@ -49,7 +49,8 @@ def test_every_segment_is_a_submit_sm_and_together_they_are_the_text(conforms: C
             content = bytes(read.short_message)
             assert bool(read.esm_class & _UDHI) == (len(bodies) > 1)
             units += content[6:] if len(bodies) > 1 else content
-        if isinstance(read, smpp34.SubmitSm) and read.data_coding == _UCS2:
+            data_codings.add(read.data_coding)
+        if data_codings == {_UCS2}:
             assert units.decode("utf-16-be") == message.content.text
 
     conforms(SMPP_LINK, sms_messages(), check)

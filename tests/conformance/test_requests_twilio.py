@@ -20,7 +20,7 @@ from tests.conformance.messages import sms_messages, whatsapp_messages
 from tests.unit.providers.examples import sample_of
 
 
-class Recorder(HttpClient):  # type: ignore[misc]  # the library is not typed
+class Recorder(HttpClient):  # type: ignore[misc]  # untyped
     """Keeps the request in place of sending it."""
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ def test_every_sms_is_written_as_by_the_library(conforms: Conforms) -> None:
     conforms(get_package("provider-twilio"), sms_messages(), check("provider-twilio"))
 
 
-def without_template(message: OutboundMessage) -> bool:
+def is_text(message: OutboundMessage) -> bool:
     return isinstance(message.content, Whatsapp) and message.content.template_name is None
 
 
 def test_every_whatsapp_text_is_written_as_by_the_library(conforms: Conforms) -> None:
-    texts = whatsapp_messages().filter(without_template)
+    texts = whatsapp_messages().filter(is_text)
 
     conforms(get_package("provider-twilio-whatsapp"), texts, check("provider-twilio-whatsapp"))

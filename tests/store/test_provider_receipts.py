@@ -108,6 +108,7 @@ async def test_the_projection_counts_a_batch_of_events_by_provider(store, provid
             {"type": "provider_unresponsive", "provider_id": str(provider.id), "outcome": "unresponsive"},
             {"type": "sent", "provider_id": "nonsense", "outcome": "accepted"},
             {"type": "sent", "provider_id": 7},
+            {"type": "failed", "provider_id": str(provider.id)},  # every provider was tried
         ]
     )
     assert (await counts(store, provider)).accepted_count == 3

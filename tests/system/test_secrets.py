@@ -99,7 +99,7 @@ async def settled(testbed, messages):
 
 def command_line(testbed, message_id):
     """What the commands that read messages and accounts print."""
-    commands = [("message", message_id, "--key", testbed.key), ("verify",), ("status",), ("captured",)]
+    commands = [("message", message_id, "--key", testbed.key), ("verify",), ("status",), ("captured",), ("doctor",)]
     environment = {**os.environ, **testbed.system.environment, "SLUICE_API_URL": testbed.system.addresses["gateway"]}
     done = [
         subprocess.run(

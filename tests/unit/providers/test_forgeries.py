@@ -41,6 +41,10 @@ def test_every_forgery_is_refused(
     assert len(results) >= 20
 
 
+def test_the_matrix_has_every_package_with_a_webhook() -> None:
+    assert all(genuine_receipts(package) for package in PACKAGES.values() if package.parse_webhook)
+
+
 @pytest.mark.parametrize("package", [one for one in PACKAGES.values() if one.parse_webhook], ids=lambda one: one.name)
 def test_finding_17_a_package_whose_signature_covers_the_url_says_so(package: AnyPackage) -> None:
     """The receipt endpoint refuses its receipts while the installation has no public URL."""

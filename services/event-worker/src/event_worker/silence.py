@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from event_worker.settings import SilenceSettings
+from sluice.model.state import EventType
 from sluice.providers.contract import RECEIPT_TYPES
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
@@ -26,6 +27,8 @@ from sluice.store.provider_receipts import ProviderEvents
 log = structlog.get_logger()
 
 _INTERVAL = 30.0  # seconds between two looks
+# Without an outcome. A delivery also fails without a receipt, when every provider was tried.
+_OF_RECEIPTS = RECEIPT_TYPES - {EventType.FAILED}
 
 
 class ReceiptProjection:
@@ -48,7 +51,7 @@ class ReceiptProjection:
                 continue
             if event.get("outcome") == "accepted":
                 accepted[provider_id] += 1
-            elif event.get("outcome") is None and event.get("type") in RECEIPT_TYPES:
+            elif event.get("outcome") is None and event.get("type") in _OF_RECEIPTS:
                 received.add(provider_id)
         batch = [ProviderEvents(one, accepted[one], one in received) for one in sorted(accepted.keys() | received)]
         if batch:

@@ -86,14 +86,16 @@ async def examine(*, post_samples: bool) -> list[Finding]:
 
 async def guarded(check: Check, installation: Installation) -> list[Finding]:
     """The findings of a check; an error that it does not expect is one, too, so that the others still run."""
+    from sluice.runtime.errors import SluiceError
     from sluice_cli.diagnosis.finding import fail
 
     try:
         return await check(installation)
     except Exception as error:  # whatever a broken installation makes a check raise
         name = getattr(check, "__module__", "").rpartition(".")[2]
-        text = f"this check could not be made: {type(error).__name__}: {error}"
-        return [fail(name, text, "report this with its text")]
+        # The text of an error that is not ours may contain an address with its password.
+        text = str(error) if isinstance(error, SluiceError) else f"this check could not be made: {type(error).__name__}"
+        return [fail(name, text, "correct it, or report it")]
 
 
 async def _examine_providers(installation: Installation, *, post_samples: bool) -> list[Finding]:

@@ -7,6 +7,7 @@ the layer that made it: the host (name, port, certificate), the scheme, a proxy 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from sluice.model import ids
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.contract import InvalidReceiptSignatureError, ReceiptSource, WebhookRequest
+from sluice.providers.kit.signatures import TOKEN_PARAMETER
 from sluice.providers.samples import SAMPLE_HEADER, SampleAnswer, SampleResult, samples
 from sluice.providers.sms_link import Links, SmsLinkSettings, read_links
 from sluice.runtime.errors import SluiceError
@@ -186,7 +188,7 @@ def _read(url: str, response: httpx.Response) -> SampleAnswer:
     status = response.status_code
     if response.is_redirect:
         target = printable(response.headers.get("location", ""))
-        text = f"{url} is redirected to {target} ({status}), and no provider follows"
+        text = f"{_path_of(url)} is redirected to {_shown(target)} ({status}), and no provider follows"
         layer = "scheme" if urlsplit(target).netloc == urlsplit(url).netloc else "host"
         raise LayerError(layer, text, "set SLUICE_PUBLIC_URL to where it leads")
     try:
@@ -210,8 +212,7 @@ def _compare(sample: WebhookRequest, answer: SampleAnswer) -> None:
             text = f"providers call {called}, the gateway verifies {verified}"
             raise LayerError(layer, text, f"set the gateway's SLUICE_PUBLIC_URL to {called}")
     if (sent.path, sent.query) != (seen.path, seen.query):
-        called, verified = (f"{parts.path}?{parts.query}".rstrip("?") for parts in (sent, seen))
-        text = f"{called} arrives as {printable(verified)}"
+        text = f"{_path_of(sample.url)} arrives as {_path_of(answer.url)}"
         raise LayerError("proxy", text, "let it pass path and query unchanged, or add its path to SLUICE_PUBLIC_URL")
     if answer.body_sha256 != sha256(sample.body).hexdigest():
         raise LayerError("proxy", "the body arrives changed", "let the proxy pass the body unchanged")
@@ -219,6 +220,16 @@ def _compare(sample: WebhookRequest, answer: SampleAnswer) -> None:
     if skew > _SKEW:
         text = f"the gateway's clock and this machine's differ by {skew:.0f} s"
         raise LayerError("clock", text, "synchronise both (NTP): signatures with a time are refused")
+
+
+def _shown(url: str) -> str:
+    """A URL on a terminal, without the token that may be in it."""
+    return re.sub(rf"(?<=[?&]){TOKEN_PARAMETER}=[^&]*", f"{TOKEN_PARAMETER}=(hidden)", printable(url))
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(_shown(url))
+    return f"{parts.path}?{parts.query}".rstrip("?")
 
 
 def _judge_counts(row: ProviderRow, counts: ProviderReceipts) -> list[Finding]:
