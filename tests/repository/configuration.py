@@ -66,6 +66,7 @@ OTHERS = {
     },
     "Every process": {
         "SLUICE_ROLE": ("set by the launcher", "name of the role in log lines"),
+        "SLUICE_VERSION": ("the distribution's", "version in the metric `sluice_build_info`; the image sets it"),
         "SLUICE_FAILPOINTS_FILE": ("none", "file that arms failpoints; has no effect in a release; for tests only"),
     },
 }
