@@ -28,7 +28,7 @@ FROM_PROMETHEUS = {"instance", "le"}
 
 def series() -> dict[str, set[str]]:
     """By the name of each series that the code can have, its labels."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             [described] = metric.describe()
