@@ -25,8 +25,11 @@ SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
 class _Loader(yaml.SafeLoader):
     """Knows Compose's own tag for a value that replaces the first file's."""
 
+    def construct_reset(self, node: yaml.SequenceNode) -> list[object]:
+        return self.construct_sequence(node)
 
-_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))  # type: ignore[arg-type]
+
+_Loader.add_constructor("!reset", _Loader.construct_reset)
 LAPTOP = yaml.load((ROOT / "docker-compose.laptop.yml").read_text(), _Loader)["services"]
 # The password of a role is no part of its address: it may have any character.
 PASSWORDS = {"PGPASSWORD", "SLUICE_REDIS_PASSWORD"}

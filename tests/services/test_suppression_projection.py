@@ -109,7 +109,9 @@ async def test_a_recipient_whom_a_provider_refuses_for_good_is_suppressed(store,
     await store.claim(a_claim(delivery_id))
     failed = a_transition(delivery_id, EventType.FAILED, outcome="recipient_rejected", reason=reason)
     await store.transitioned(failed)
-    event = {"delivery_id": str(delivery_id), "sequence": 3, "type": "failed"}
+    event = {"delivery_id": str(delivery_id), "project_id": str(PROJECT), "channel": "sms", "sequence": 3} | {
+        "type": "failed"
+    }
 
     await service.on_events([FakeRecord(json.dumps(event).encode())])
 

@@ -93,7 +93,7 @@ async def test_a_disabled_provider_is_not_silent_any_more(store, provider):
     await seen(store, provider, accepted=20)
     assert await changes(store, at=5000) == [(provider.id, True)]
 
-    await providers.update_provider(store.pool, provider.id, now=NOON, enabled=False)
+    await providers.update_provider(store.pool, provider.project_id, provider.id, now=NOON, enabled=False)
 
     assert await changes(store, at=5001) == [(provider.id, False)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 
 from redis.asyncio import Redis
@@ -62,7 +62,7 @@ async def open_services(
     ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     async with AsyncExitStack() as stack:
-        redis = await _open_redis(stack, settings)
+        redis = await stack.enter_async_context(_open_redis(settings.redis_url, settings.redis_login()))
         for service in (authenticator, outbox, templates, ingest, receipts, providers.tester):
             await stack.enter_async_context(service.running())
         accounts = await stack.enter_async_context(open_accounts(settings, pool, config, authenticator, redis))
@@ -182,18 +182,13 @@ async def open_accounts(
         )
 
 
-async def _open_redis(stack: AsyncExitStack, settings: GatewaySettings) -> Redis | None:
+def _open_redis(url: str | None, password: str | None = None) -> Redis | nullcontext[None]:
     """A client that gives up at once: its own retries would make requests wait for seconds while Redis is away."""
-    if not settings.redis_url:
-        return None
-    client = Redis.from_url(
-        settings.redis_url,
-        password=settings.redis_login(),
-        socket_timeout=0.1,
-        socket_connect_timeout=0.1,
-        retry=Retry(NoBackoff(), 0),
+    if not url:
+        return nullcontext()
+    return Redis.from_url(
+        url, password=password, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0)
     )
-    return await stack.enter_async_context(client)
 
 
 async def main() -> None:
