@@ -9,6 +9,7 @@ import pytest
 
 from sluice.store.logins import EVENT_WORKER
 from tests.engine import as_login
+from tests.loopback import LOOPBACK_NETWORKS
 from tests.polling import wait_until
 from tests.services.test_webhooks import endpoint, hooks, verified  # noqa: F401  (fixtures)
 
@@ -30,6 +31,7 @@ async def test_a_killed_process_loses_no_webhook(hooks, endpoint, store_database
         "SLUICE_POSTGRES_DSN": as_login(store_database, EVENT_WORKER),
         "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "SLUICE_ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(),
+        "SLUICE_OUTGOING_ALLOW": LOOPBACK_NETWORKS,
         "SLUICE_FAILPOINTS_FILE": str(armed),
         "SLUICE_WEBHOOK_TIMEOUT": "1",
         "SLUICE_WEBHOOK_LEASE": "2",

@@ -67,6 +67,10 @@ def test_the_minimum_id_of_a_time_separates_earlier_ids_from_later_ones(time):
     assert an_id(time - timedelta(milliseconds=1)) < minimum <= an_id(time)
 
 
+def test_the_minimum_id_of_a_time_before_1970_is_the_least_id():
+    assert ids.min_id_at(datetime(270, 5, 4, tzinfo=UTC)) == UUID(int=0)
+
+
 @given(UUIDS)
 def test_the_public_form_decodes_to_the_id(identifier):
     assert ids.decode_id("msg", ids.encode_id("msg", identifier)) == identifier

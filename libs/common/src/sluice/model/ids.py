@@ -79,8 +79,11 @@ def milliseconds_of(when: datetime) -> int:
 
 
 def min_id_at(when: datetime) -> UUID:
-    """The smallest id of a row created at ``when`` or later: the bound of a table partition."""
-    return UUID(int=milliseconds_of(when) << 80)
+    """The smallest id of a row created at ``when`` or later: the bound of a table partition.
+
+    No id is older than 1970.
+    """
+    return UUID(int=max(0, milliseconds_of(when)) << 80)
 
 
 def created_at_of(identifier: UUID) -> datetime:

@@ -93,7 +93,8 @@ async def count_refusals(db: Db, batch: Sequence[Refusals]) -> None:
     await db.execute(
         """
         INSERT INTO provider_receipts AS r (provider_id, project_id, refused_at, refused_count)
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::integer[]) AS s (provider_id)
+        SELECT s.* FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::integer[]) AS s (provider_id)
+          JOIN providers p ON p.id = s.provider_id  -- which may be gone by now
          ORDER BY s.provider_id
             ON CONFLICT (provider_id) DO UPDATE SET
                refused_at = excluded.refused_at,
