@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.bus.messages import AttemptReport, ProviderHealth
-from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
+from sluice.bus.messages import AttemptReport, HealthState, ProviderHealth
+from sluice.health.breaker import DEGRADED, HEALTHY, Attempt, HealthThresholds, ProviderStats, decay, observe
 from sluice.model.message import Channel
 from sluice.model.outcome import Scope
 from sluice.runtime import metrics
@@ -51,8 +52,9 @@ class MonitoredProvider:
 class HealthMonitor:
     """The statistics of all providers."""
 
-    def __init__(self, thresholds: HealthThresholds) -> None:
+    def __init__(self, thresholds: HealthThresholds, jitter: random.Random | None = None) -> None:
         self._thresholds = thresholds
+        self._dice = jitter or random.Random()  # noqa: S311
         self._providers: dict[UUID, MonitoredProvider] = {}  # least recently seen first
         self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
         self._evaluated_at: dict[UUID, datetime] = {}  # providers that time will change, oldest evaluation first
@@ -72,12 +74,18 @@ class HealthMonitor:
                     event.provider_id, event.project_id, event.channel, now
                 )
             attempts_by_provider[event.provider_id].append(
-                Attempt(min(event.occurred_at, now), _health_outcome(event), _throttle_duration(event.retry_after_s))
+                Attempt(
+                    min(event.occurred_at, now),
+                    _health_outcome(event),
+                    _throttle_duration(event.retry_after_s),
+                    None if event.duration_ms is None else event.duration_ms / 1000,
+                    event.destination,
+                )
             )
         for provider_id, attempts in attempts_by_provider.items():
             provider = self._providers.pop(provider_id)
             provider.last_seen = now
-            jitter = random.uniform(0.5, 1.0)  # noqa: S311
+            jitter = self._dice.uniform(0.5, 1.0)
             for attempt in sorted(attempts, key=attrgetter("occurred_at")):
                 provider.stats = observe(provider.stats, attempt, self._thresholds, jitter)
             self._providers[provider_id] = provider
@@ -90,7 +98,7 @@ class HealthMonitor:
             provider = self._providers[provider_id]
             provider.stats = decay(provider.stats, now, self._thresholds)
             if _has_changed(provider, now):
-                health = _health_of(provider, now)
+                health = _health_of(provider, now, self._thresholds)
                 _move_gauge(provider.published, health)
                 provider.published = health
                 self._unsaved[provider_id] = None
@@ -102,7 +110,7 @@ class HealthMonitor:
 
     def statuses(self, now: datetime) -> list[ProviderHealth]:
         """The current status of every provider."""
-        return [_health_of(provider, now) for provider in self._providers.values()]
+        return [_health_of(provider, now, self._thresholds) for provider in self._providers.values()]
 
     def pending_snapshots(self, limit: int) -> dict[UUID, bytes | None]:
         """Snapshots of up to ``limit`` changed providers, for :meth:`restore`; None for a provider that was dropped.
@@ -169,20 +177,33 @@ def _throttle_duration(seconds: float | None) -> timedelta | None:
     return timedelta(seconds=min(seconds, _MAX_THROTTLE)) if seconds and seconds > 0 else None
 
 
-def _health_of(provider: MonitoredProvider, now: datetime) -> ProviderHealth:
+def _health_of(provider: MonitoredProvider, now: datetime, thresholds: HealthThresholds) -> ProviderHealth:
     stats = provider.stats
     return ProviderHealth(
         provider_id=provider.provider_id,
         project_id=provider.project_id,
         channel=provider.channel,
-        status=stats.status,
-        reason=stats.reason,
-        probe_at=stats.probe_at,
+        **_state_of(stats, thresholds),
         suspended_until=stats.suspended_until,
-        error_rate=_error_rate(stats),
-        effective_samples=len(stats.samples),
+        destinations={
+            name: HealthState(**_state_of(each, thresholds))
+            for name, each in stats.destinations.items()
+            if each.changed_at is not None
+        },
+        effective_samples=round(stats.calls, 1),
         updated_at=now,
     )
+
+
+def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, Any]:
+    state: dict[str, Any] = {"status": stats.status, "reason": stats.reason, "error_rate": _error_rate(stats)}
+    if stats.status != HEALTHY:
+        interval = thresholds.degraded_probe_interval if stats.status == DEGRADED else 0.0
+        return state | {"probe_at": stats.probe_at, "probe_interval": interval}
+    if stats.changed_at is None or not thresholds.ramp:
+        return state
+    full_share_at = stats.changed_at + timedelta(seconds=thresholds.ramp)
+    return state | {"healthy_since": stats.changed_at, "full_share_at": full_share_at}
 
 
 def _error_rate(stats: ProviderStats) -> float:
@@ -195,16 +216,20 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
         return True
     if (published.status, published.probe_at, published.suspended_until) != (
         stats.status,
-        stats.probe_at,
+        stats.probe_at if stats.status != HEALTHY else None,
         stats.suspended_until,
     ):
+        return True
+    if {name: each.status for name, each in published.destinations.items()} != {
+        name: each.status for name, each in stats.destinations.items() if each.changed_at is not None
+    }:
         return True
     return published.error_rate != _error_rate(stats) and now - published.updated_at >= _REPUBLISH_INTERVAL
 
 
 def _decays(provider: MonitoredProvider) -> bool:
     """Whether evidence will expire, or changed numbers are not published yet."""
-    evidence = provider.stats.samples or provider.stats.unresponsive_at
+    evidence = provider.stats.calls > 0.5
     return bool(evidence) or provider.published is None or provider.published.error_rate != _error_rate(provider.stats)
 
 

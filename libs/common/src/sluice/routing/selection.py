@@ -14,14 +14,16 @@ from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.bus.messages import DeliveryTask, ProviderHealth
+from sluice.bus.messages import DeliveryTask, HealthState, ProviderHealth
 from sluice.model.candidate import Candidate
 from sluice.model.message import DeliveryClass
+from sluice.routing.probe_budget import ProbeTarget
 
 MAX_SAME_KEY_RETRIES = 3  # unknown attempts at one idempotent provider before another provider is selected
 
 Health = Mapping[UUID, ProviderHealth]
-AllowProbe = Callable[[ProviderHealth, datetime], bool]
+AllowProbe = Callable[[ProbeTarget, datetime, bool], bool]
+"""Whether a delivery may probe a target now; the last argument: whether it is urgent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Selected:
     reason: str
     excluded: Mapping[UUID, str] = field(default_factory=dict)
     same_key: bool = False  # retries the unknown attempt at this provider under its reference
-    is_probe: bool = False  # the provider is unhealthy, and the attempt tests whether it still is
+    probe: ProbeTarget | None = None  # the provider is not healthy, and the attempt tests whether it still is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ Selection = Selected | Deferred | Exhausted
 
 
 _NOT_ELIGIBLE = (9, True, True)  # a rank above all others
+_PREFERRED, _FIRST, _RETURNING, _DEGRADED = range(4)
 
 
 class _Assessment(NamedTuple):
@@ -62,7 +65,8 @@ class _Assessment(NamedTuple):
     candidate: Candidate
     exclusion: str  # the reason to record if another candidate is selected
     rank: tuple[int, bool, bool] = _NOT_ELIGIBLE  # the lowest is selected
-    is_probe: bool = False
+    state: HealthState | None = None
+    probe: ProbeTarget | None = None
     unhealthy: bool = False  # and not to be probed now
     suspended_until: datetime | None = None
 
@@ -83,11 +87,11 @@ def select_provider(
     assessments = [_assess(task, one, health.get(one.id), now, allow_probe) for one in candidates]
     best = min(assessments, key=_rank, default=None)
     if best is not None and best.rank is not _NOT_ELIGIBLE:
-        return _selected(task, best, _reason(task, best.candidate, health), assessments)
+        return _selected(task, best, _reason(task, best), assessments)
     unhealthy = [one for one in assessments if one.unhealthy]
     suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
     if unhealthy:
-        best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one, health)))
+        best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one)))
         return _selected(task, best, "no healthy provider is left: least unhealthy chosen", assessments)
     excluded = {one.candidate.id: one.exclusion for one in assessments}
     return Deferred(min(suspended), excluded) if suspended else Exhausted(excluded)
@@ -114,22 +118,53 @@ def _assess(
     if suspended_until is not None:
         text = f"suspended until {suspended_until.isoformat(timespec='seconds')}"
         return _Assessment(candidate, text, suspended_until=suspended_until)
-    is_probe = health is not None and health.status == "unhealthy"
-    if health is not None and is_probe and not allow_probe(health, now):
-        return _Assessment(candidate, f"unhealthy: {health.reason}", unhealthy=True)
     deprioritized = candidate.id in task.deprioritized
+    if health is None:
+        order = _PREFERRED if candidate.id == task.preferred_provider_id and not deprioritized else _FIRST
+        return _Assessment(candidate, "lower priority", (order, deprioritized, True))
+    state, probe = _state(task, health), None
+    if state.status != "healthy":
+        target = _probe_target(task, health, state)
+        probe = target if allow_probe(target, now, task.delivery_class is DeliveryClass.URGENT) else None
+    if state.status == "unhealthy" and probe is None:
+        return _Assessment(candidate, f"unhealthy: {state.reason}", state=state, unhealthy=True)
     if candidate.id == task.preferred_provider_id and not deprioritized:
-        order = 0
-    elif health is None or is_probe or health.status == "healthy":
-        order = 1
+        order = _PREFERRED
+    elif probe is not None:
+        order = _FIRST
+    elif state.status == "healthy":
+        order = _FIRST if _has_full_share(task, state, now) else _RETURNING
     else:  # degraded, or a status of a newer health service
-        order = 2
-    return _Assessment(candidate, "lower priority", (order, deprioritized, not is_probe), is_probe)
+        order = _DEGRADED
+    return _Assessment(candidate, "lower priority", (order, deprioritized, probe is None), state, probe)
 
 
-def _error_rate(assessment: _Assessment, health: Health) -> float:
-    known = health.get(assessment.candidate.id)
-    return known.error_rate if known is not None else 0.0
+def _state(task: DeliveryTask, health: ProviderHealth) -> HealthState:
+    """The health for the delivery's destination."""
+    if health.status == "unhealthy" or not task.destination:
+        return health
+    there = health.destinations.get(task.destination)
+    return health if there is None or (there.status == "healthy" and health.status != "healthy") else there
+
+
+def _probe_target(task: DeliveryTask, health: ProviderHealth, state: HealthState) -> ProbeTarget:
+    destination = "" if state is health else task.destination
+    return ProbeTarget(health.provider_id, destination, state.probe_at, state.probe_interval)
+
+
+def _has_full_share(task: DeliveryTask, state: HealthState, now: datetime) -> bool:
+    """Whether a provider that has just returned gets this delivery: more of them from second to second."""
+    if state.healthy_since is None or state.full_share_at is None or now >= state.full_share_at:
+        return True
+    share = (now - state.healthy_since) / (state.full_share_at - state.healthy_since)
+    return (task.delivery_id.int * _SPREAD & _FRACTION) / (_FRACTION + 1) < share
+
+
+_SPREAD, _FRACTION = 0x9E3779B97F4A7C15, 0xFFFF  # ids of one moment are neighbours
+
+
+def _error_rate(assessment: _Assessment) -> float:
+    return assessment.state.error_rate if assessment.state is not None else 0.0
 
 
 def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:
@@ -138,13 +173,12 @@ def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None
     return health.suspended_until
 
 
-def _reason(task: DeliveryTask, candidate: Candidate, health: Health) -> str:
-    known = health.get(candidate.id)
-    if candidate.id == task.preferred_provider_id:
+def _reason(task: DeliveryTask, best: _Assessment) -> str:
+    if best.candidate.id == task.preferred_provider_id:
         return "preferred"
-    if known is None:
-        return f"priority {candidate.priority}"
-    return "probe" if known.status == "unhealthy" else f"{known.status}, priority {candidate.priority}"
+    if best.state is None:
+        return f"priority {best.candidate.priority}"
+    return "probe" if best.probe is not None else f"{best.state.status}, priority {best.candidate.priority}"
 
 
 def _selected(task: DeliveryTask, best: _Assessment, reason: str, assessments: Sequence[_Assessment]) -> Selected:
@@ -155,5 +189,5 @@ def _selected(task: DeliveryTask, best: _Assessment, reason: str, assessments: S
         {one.candidate.id: one.exclusion for one in assessments if one is not best},
         # An idempotent provider that may have the message gets the old reference, however it was selected.
         same_key=handle is not None and handle.provider_id == best.candidate.id,
-        is_probe=best.is_probe,
+        probe=best.probe,
     )
