@@ -80,14 +80,22 @@ def report(results: dict[Any, dict[str, tuple[Figures, float]]], options: argpar
     print("\n" + "  ".join(f"{policy}: {total:.1f}" for policy, total in sums.items()))
     totals: dict[str, Any] = {"j": {policy: round(total, 2) for policy, total in sums.items()}}
     if {"ours", "seed", "seed, trial"} <= sums.keys():
-        ours = [(fault, rate, table[fault, rate, "ours"] - table[fault, rate, "seed"]) for fault in options.faults for rate in options.rates]
+        ours = [
+            (fault, rate, table[fault, rate, "ours"] - table[fault, rate, "seed"])
+            for fault in options.faults
+            for rate in options.rates
+        ]
         runs = [(case, found["ours"][0]) for case, found in results.items() if case[0] in ("outage", "hang")]
         totals |= {
             "j_over_seed": round(sums["ours"] / sums["seed"], 3),
             "j_over_seed_with_trial": round(sums["ours"] / sums["seed, trial"], 3),
             "worst_scenario_points": round(max(more for _, _, more in ours), 2),
-            "false_ejections": sum(found["ours"][0].false_ejections for case, found in results.items() if case[0] == "badlist"),
-            "returned_percent": round(100 * mean([each.returned is not None and each.returned <= 120 for _, each in runs]), 1),
+            "false_ejections": sum(
+                found["ours"][0].false_ejections for case, found in results.items() if case[0] == "badlist"
+            ),
+            "returned_percent": round(
+                100 * mean([each.returned is not None and each.returned <= 120 for _, each in runs]), 1
+            ),
         }
     return totals
 

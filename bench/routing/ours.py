@@ -43,9 +43,7 @@ class Ours:
         task = _task(message)
         at = EPOCH + timedelta(seconds=now)
         self._probes.end(task.delivery_id)
-        selection = select_provider(
-            task, CANDIDATES, self._health, at, lambda target, now, urgent: self._probes.allow(target, now, urgent=urgent)
-        )
+        selection = select_provider(task, CANDIDATES, self._health, at, self._probes.allow)
         if not isinstance(selection, Selected):
             return None
         if selection.probe is not None:

@@ -100,7 +100,9 @@ class SeedRule(Static):
         self._window[name].append(failed)
         self._in_a_row[name] = self._in_a_row[name] + 1 if failed else 0
         window = self._window[name]
-        if failed and (self._in_a_row[name] >= self.IN_A_ROW or sum(window) / len(window) > 0.25 and len(window) >= 20):
+        if failed and (
+            self._in_a_row[name] >= self.IN_A_ROW or (sum(window) / len(window) > 0.25 and len(window) >= 20)
+        ):
             self._eject(name, now)
 
     def _eject(self, name: str, now: float) -> None:

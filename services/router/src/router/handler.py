@@ -100,9 +100,9 @@ class RoutingHandler:
         candidates = self._config.candidates(task.project_id, task.channel)
         selection = select_provider(task, candidates, self._health, now, self._probes.allow)
         match selection:
-            case Selected(provider, reason, excluded, same_key, is_probe):
-                if is_probe:
-                    self._probes.consume(self._health[provider.id], task.delivery_id, now)
+            case Selected(provider, reason, excluded, same_key, probe):
+                if probe is not None:
+                    self._probes.consume(probe, task.delivery_id, now)
                 decision = _encode_decision(provider.id, reason, excluded)
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)

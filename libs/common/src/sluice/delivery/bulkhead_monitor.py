@@ -122,7 +122,7 @@ class BulkheadMonitor:
     def _would_leave(self, job: Job) -> bool:
         task = job.task.model_copy(update={"deprioritized": (*job.task.deprioritized, job.provider_id)})
         candidates = self._config.candidates(task.project_id, task.channel)
-        selection = select_provider(task, candidates, self._health, utc_now(), lambda _health, _now: False)
+        selection = select_provider(task, candidates, self._health, utc_now(), lambda _target, _now, _urgent: False)
         if not isinstance(selection, Selected):
             return True
         provider_id = selection.provider.id

@@ -53,7 +53,9 @@ class HealthThresholds(BaseModel):
     slow_call: float = Field(1.5, gt=0, description="shortest duration of a slow call")
     slow_call_multiple: float = Field(5.0, ge=1, description="multiple of the usual latency from which a call is slow")
     consecutive_slow_calls: int = Field(5, ge=1, description="slow calls in a row that make a provider degraded")
-    slow_call_share: float = Field(0.5, gt=0, lt=1, description="share of slow calls above which a provider is degraded")
+    slow_call_share: float = Field(
+        0.5, gt=0, lt=1, description="share of slow calls above which a provider is degraded"
+    )
     initial_backoff: float = Field(5.0, gt=0, description="first pause before a probe; doubles with each failed probe")
     max_backoff: float = Field(60.0, gt=0, description="longest pause before a probe")
     forgive_after: float = Field(120.0, gt=0, description="healthy time after which the pause is halved again")
@@ -109,7 +111,7 @@ class ProviderStats(NamedTuple):
     succeeded_at: datetime | None = None
     probe_at: datetime | None = None
     suspended_until: datetime | None = None
-    destinations: Mapping[str, "ProviderStats"] = MappingProxyType({})
+    destinations: Mapping[str, ProviderStats] = MappingProxyType({})
 
     @property
     def error_rate(self) -> float:
@@ -134,9 +136,7 @@ def observe(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
             return stats
 
 
-def _observe_call(
-    stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, jitter: float
-) -> ProviderStats:
+def _observe_call(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, jitter: float) -> ProviderStats:
     before = stats
     destination = _observe_destination(stats, attempt, thresholds, jitter)
     if destination is not None:

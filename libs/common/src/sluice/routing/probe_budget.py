@@ -35,7 +35,7 @@ class ProbeBudget:
         self._in_flight: dict[tuple[UUID, str], tuple[UUID, datetime]] = {}  # delivery, when the probe began
         self._probed: dict[UUID, tuple[UUID, str]] = {}  # what a delivery probes
 
-    def allow(self, target: ProbeTarget, now: datetime, *, urgent: bool) -> bool:
+    def allow(self, target: ProbeTarget, now: datetime, urgent: bool) -> bool:
         """Whether one more delivery may probe."""
         if target.probe_at is None:
             return False

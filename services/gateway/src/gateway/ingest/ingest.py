@@ -21,6 +21,7 @@ from gateway.ingest.in_doubt import InDoubtMessages
 from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
+from sluice.model.destination import destination_of
 from sluice.model.ids import InvalidIdError, created_at_of, decode_id
 from sluice.model.message import Channel
 from sluice.runtime import failpoints, metrics
@@ -229,6 +230,7 @@ class MessageIngest:
                 enqueued_at=message.created_at,
                 expires_at=message.expires_at,
                 preferred_provider_id=message.preferred_provider_id,
+                destination=destination_of(message.channel, delivery.recipient),
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)
