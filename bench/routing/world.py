@@ -155,8 +155,8 @@ class World:
         return self.fault.effect(name, at - BEGINS, destination, plain) if BEGINS <= at < self.ends else plain
 
     def call(self, message: Message, name: str, at: float) -> tuple[str, float]:
-        """Outcome and duration of a call: the same for the same message, provider and number of the attempt."""
-        dice = Random(hash((self._seed, message.number, name, message.attempts)))
+        """Outcome and duration of a call: the same for the same message and provider, whatever the policy did before."""
+        dice = Random(hash((self._seed, message.number, name)))
         now, model = self.now(name, at, message.destination), self.models[name]
         if now.hangs:
             return "unknown", CALL_TIMEOUT

@@ -1,9 +1,7 @@
 """Failover as properties: a round misses no provider, no wait outlives a round, hand-backs and probes are bounded."""
 
-from datetime import timedelta
 from types import SimpleNamespace
 from unittest.mock import patch
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,18 +10,17 @@ from router.handler import RoutingHandler
 from sluice.delivery.bulkhead_monitor import MAX_HOPS, BulkheadMonitor
 from sluice.delivery.retry_policy import Resolution
 from sluice.model.state import EventType
-from sluice.routing.probe_budget import IN_FLIGHT_LIMIT, MAX_PROBES, WINDOW_LENGTH, ProbeBudget
 from sluice.routing.selection import Selected, select_provider
 from tests.examples import NOON, a_candidate, a_policy, a_task, after, an_id, health_of, seconds
 
 FIRST_PAUSE = 5.0
 
 
-def no_probe(health, now):
+def no_probe(target, now, urgent):
     return False
 
 
-def any_probe(health, now):
+def any_probe(target, now, urgent):
     return True
 
 
@@ -180,48 +177,3 @@ def test_a_delivery_is_handed_back_to_another_provider_and_three_times_at_most(i
             assert not isinstance(then, Selected) or then.provider.id not in saturated
     assert hops <= MAX_HOPS
     assert len(set(task.deprioritized)) == len(task.deprioritized)
-
-
-# Fault 4: probes in flight count.
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["probe", "end"]), st.integers(0, 20), st.floats(0, 30).map(seconds)), max_size=80
-)
-
-
-@given(STEPS, st.integers(0, 30))
-def test_few_probes_are_in_flight_and_few_begin_in_a_window(steps, probe_after):
-    provider = a_candidate()
-    health = health_of(provider, "unhealthy", probe_at=after(probe_after))
-    budget, now = ProbeBudget(), NOON
-    in_flight, begun = {}, []
-    for step, number, pause in steps:
-        now += pause
-        delivery_id = UUID(int=number)
-        if step == "end":
-            budget.end(delivery_id)
-            in_flight.pop(delivery_id, None)
-        elif delivery_id not in in_flight and budget.allow(health, now):
-            budget.consume(health, delivery_id, now)
-            in_flight[delivery_id] = now
-            begun.append(now)
-        in_flight = {one: since for one, since in in_flight.items() if now - since < IN_FLIGHT_LIMIT}
-        assert len(in_flight) <= MAX_PROBES
-    assert all(one >= health.probe_at for one in begun)
-    for one in begun:  # a window starts with a probe: at most two of them overlap this one
-        assert sum(timedelta(0) <= other - one < WINDOW_LENGTH for other in begun) <= 2 * MAX_PROBES
-
-
-@given(st.integers(1, 100), st.floats(10, 59))
-def test_probes_into_a_provider_that_hangs_do_not_double_when_the_window_reopens(attempts, pause):
-    provider = a_candidate()
-    health = health_of(provider, "unhealthy", probe_at=NOON)
-    budget = ProbeBudget()
-    sent = 0
-    for now in (NOON, after(pause)):
-        for _ in range(attempts):
-            if budget.allow(health, now):
-                budget.consume(health, UUID(int=sent), now)
-                sent += 1
-
-    assert sent == min(attempts * 2, MAX_PROBES)

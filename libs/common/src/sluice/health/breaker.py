@@ -35,6 +35,7 @@ _MAX_OPENINGS = 16
 _MAX_DESTINATIONS = 32  # of one provider; the one that failed longest ago is dropped first
 _LATENCY_WEIGHT = 0.02  # of the newest call in the usual latency
 _MIN_SLOW_ATTEMPTS = 8.0
+_PROBATION_FAILURES = 2  # in a row, shortly after a return
 _ERRORS, _SLOW, _UNRESPONSIVE = "errors", "slow", "unresponsive"  # causes of being degraded
 
 
@@ -229,11 +230,13 @@ def _evaluate(stats: ProviderStats, attempt: Attempt, thresholds: HealthThreshol
         return stats  # the end of a call that began before
     if stats.status == UNHEALTHY:
         return _evaluate_probe(stats, attempt, thresholds, jitter, failed=failed)
-    if failed and stats.consecutive_failures >= thresholds.consecutive_failures:
+    probation = _is_on_probation(stats, at, thresholds)
+    in_a_row = min(_PROBATION_FAILURES, thresholds.consecutive_failures) if probation else thresholds.consecutive_failures
+    if failed and stats.consecutive_failures >= in_a_row:
         return _open(stats, at, f"{stats.consecutive_failures} consecutive failures", thresholds, jitter)
     if stats.status == DEGRADED:
         return _evaluate_degraded(stats, attempt, thresholds, failed=failed)
-    if stats.calls < thresholds.min_samples:
+    if stats.calls < (thresholds.min_samples / 2 if probation else thresholds.min_samples):
         enough = stats.calls >= _MIN_SLOW_ATTEMPTS
     else:
         enough = True
@@ -246,6 +249,13 @@ def _evaluate(stats: ProviderStats, attempt: Attempt, thresholds: HealthThreshol
     if enough and stats.slow_calls > thresholds.slow_call_share * stats.calls:
         return _degrade(stats, at, f"{stats.slow_calls / stats.calls:.0%} slow calls", _SLOW, thresholds)
     return stats
+
+
+def _is_on_probation(stats: ProviderStats, at: datetime, thresholds: HealthThresholds) -> bool:
+    """Whether the provider has returned a short time ago: a relapse needs less evidence than a first fault."""
+    if stats.status != HEALTHY or stats.changed_at is None:
+        return False
+    return at - stats.changed_at < timedelta(seconds=thresholds.forgive_after)
 
 
 def _began_after(attempt: Attempt, at: datetime | None) -> bool:
