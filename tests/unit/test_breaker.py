@@ -30,7 +30,7 @@ def an_unhealthy_provider():
 
 def a_degraded_provider():
     """The statistics of a provider that became degraded by its error rate at noon."""
-    stats = observed(*[*[GOOD] * 9, BAD] * 6, start=-5.9)
+    stats = observed(*[GOOD] * 20, BAD, BAD, start=-2.1)
     assert (stats.status, stats.cause, stats.probe_at) == (DEGRADED, "errors", after(LIMITS.degraded_probe_interval))
     return stats
 
@@ -46,8 +46,8 @@ def test_a_provider_without_attempts_is_healthy():
     ("outcomes", "status"),
     [
         ([*[GOOD] * 49, BAD] * 6, HEALTHY),  # 2 %
-        ([*[GOOD] * 9, BAD] * 10, DEGRADED),
-        ([GOOD, GOOD, GOOD, GOOD, BAD] * 10, DEGRADED),
+        ([*[GOOD] * 90, *[BAD, GOOD] * 3, BAD, BAD, BAD], DEGRADED),
+        ([*[GOOD] * 20, BAD, BAD], DEGRADED),
         ([GOOD, BAD] * 20, UNHEALTHY),
     ],
 )
@@ -180,17 +180,23 @@ def test_the_end_of_a_call_that_began_before_is_no_probe(outcome):
 def test_failures_from_before_the_recovery_do_not_count():
     stats = observed(*[GOOD] * 3, stats=an_unhealthy_provider(), start=6)
 
-    assert observed(*[BAD] * 4, stats=stats, start=7).status == HEALTHY
+    assert observed(BAD, stats=stats, start=7).status == HEALTHY
 
 
 def test_a_relapse_waits_longer_and_is_forgiven_with_time():
     back = observed(*[GOOD] * 3, stats=an_unhealthy_provider(), start=6)
     pauses = []
     for start in (10, 10 + 5 * LIMITS.forgive_after):
-        at = after(start + 0.4)
-        pauses.append((observed(*[BAD] * 5, stats=back, start=start).probe_at - at).total_seconds())
+        stats = observed(*[BAD] * 5, stats=back, start=start)
+        pauses.append((stats.probe_at - stats.changed_at).total_seconds())
 
     assert pauses == [10.0, 5.0]
+
+
+def test_shortly_after_its_return_a_provider_relapses_with_less_evidence():
+    back = observed(*[GOOD] * 3, stats=an_unhealthy_provider(), start=6)
+
+    assert [observed(BAD, BAD, stats=back, start=start).status for start in (10, 1000)] == [UNHEALTHY, HEALTHY]
 
 
 def test_a_degraded_provider_returns_after_good_probes_in_a_row():
@@ -226,10 +232,11 @@ def there(outcome, at, destination="+44", **fields):
 
 
 def failing_there(count=5, stats=None, start=0.0):
-    """Of ten attempts one goes to +44, where all fail."""
+    """Of ten attempts one goes to +44, where all fail; before, all was well."""
+    stats = stats or observed(*[GOOD] * 400, start=start - 40)
     for number in range(10 * count):
         attempt = there(BAD, start + number) if number % 10 == 9 else there(GOOD, start + number, "+49")
-        stats = observe(stats or ProviderStats(), attempt, LIMITS)
+        stats = observe(stats, attempt, LIMITS)
     return stats
 
 
@@ -265,7 +272,7 @@ def test_destinations_are_bounded():
 
 
 def test_the_recovery_of_a_provider_is_that_of_its_destinations():
-    stats = observed(*[BAD] * 5, stats=failing_there(), start=60, destination="+49")
+    stats = observed(*[BAD] * 6, stats=failing_there(), start=60)
     assert stats.status == UNHEALTHY
 
     stats = observed(*[GOOD] * 3, stats=stats, start=100)

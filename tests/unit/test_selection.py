@@ -1,21 +1,24 @@
 """The selection of the provider for the next attempt."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.bus.messages import HealthState
 from sluice.model.message import DeliveryClass
+from sluice.routing.probe_budget import ProbeTarget
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Selected, select_provider
-from tests.examples import NOON, a_candidate, a_retry_handle, a_task, after, health_of
+from tests.examples import NOON, a_candidate, a_retry_handle, a_task, after, an_id, health_of
 
 FIRST, SECOND, THIRD = a_candidate(1), a_candidate(2), a_candidate(3)
 ALL = [FIRST, SECOND, THIRD]
 
 
-def no_probe(health, now):
+def no_probe(target, now, urgent):
     return False
 
 
-def any_probe(health, now):
+def any_probe(target, now, urgent):
     return True
 
 
@@ -101,17 +104,50 @@ def test_a_suspended_preferred_provider_is_not_selected():
 def test_an_unhealthy_provider_comes_first_when_a_probe_is_allowed():
     selection = selected(None, ALL, health_of(THIRD, "unhealthy"), allow_probe=any_probe)
 
-    assert (selection.provider, selection.reason, selection.is_probe) == (THIRD, "probe", True)
+    assert (selection.provider, selection.reason) == (THIRD, "probe")
+    assert selection.probe == ProbeTarget(THIRD.id, "", None, 0.0)
 
 
-def test_a_degraded_provider_is_not_probed():
-    selection = selected(None, ALL, health_of(FIRST, "degraded"), allow_probe=any_probe)
+def test_a_degraded_provider_is_probed_now_and_then():
+    assert selected(None, ALL, health_of(FIRST, "degraded"), allow_probe=any_probe).provider == FIRST
+    selection = selected(None, ALL, health_of(FIRST, "degraded"))
 
-    assert (selection.provider, selection.is_probe) == (SECOND, False)
+    assert (selection.provider, selection.probe) == (SECOND, None)
 
 
 def test_the_least_unhealthy_provider_is_no_probe():
-    assert not selected(None, [FIRST], health_of(FIRST, "unhealthy")).is_probe
+    assert selected(None, [FIRST], health_of(FIRST, "unhealthy")).probe is None
+
+
+def test_an_unhealthy_destination_is_avoided_there_and_nowhere_else():
+    health = health_of(FIRST, "healthy", destinations={"+44": HealthState(status="unhealthy", probe_at=NOON)})
+
+    found = [selected(a_task(destination=name), ALL, health).provider for name in ("+44", "+49", "")]
+
+    assert found == [SECOND, FIRST, FIRST]
+
+
+def test_a_probe_of_a_destination_is_its_own():
+    health = health_of(FIRST, "healthy", destinations={"+44": HealthState(status="unhealthy", probe_at=NOON)})
+
+    selection = selected(a_task(destination="+44"), ALL, health, allow_probe=any_probe)
+
+    assert (selection.provider, selection.probe) == (FIRST, ProbeTarget(FIRST.id, "+44", NOON))
+
+
+def test_an_unhealthy_provider_is_unhealthy_at_every_destination():
+    health = health_of(FIRST, "unhealthy", destinations={"+44": HealthState(status="healthy")})
+
+    assert selected(a_task(destination="+44"), ALL, health).provider == SECOND
+
+
+@pytest.mark.parametrize(("age", "least", "most"), [(0, 0, 0), (5, 0.15, 0.35), (15, 0.65, 0.85), (20, 1, 1)])
+def test_the_share_of_a_provider_that_returns_grows(age, least, most):
+    health = health_of(FIRST, "healthy", healthy_since=after(-age), full_share_at=after(20 - age))
+
+    first = sum(selected(a_task(delivery_id=an_id()), ALL, health).provider == FIRST for _ in range(1000)) / 1000
+
+    assert least <= first <= most
 
 
 def test_when_all_are_unhealthy_the_least_unhealthy_one_is_selected():

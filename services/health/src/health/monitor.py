@@ -32,6 +32,7 @@ from sluice.model.outcome import Scope
 from sluice.runtime import metrics
 
 _REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
+_REPUBLISHED_CHANGE = 0.005  # of an error rate
 _PROVIDER_TTL = timedelta(days=1)  # without attempts; the provider may be deleted
 
 _MAX_THROTTLE = 3600.0  # seconds
@@ -224,13 +225,16 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
         name: each.status for name, each in stats.destinations.items() if each.changed_at is not None
     }:
         return True
-    return published.error_rate != _error_rate(stats) and now - published.updated_at >= _REPUBLISH_INTERVAL
+    moved = abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
+    return moved and now - published.updated_at >= _REPUBLISH_INTERVAL
 
 
 def _decays(provider: MonitoredProvider) -> bool:
-    """Whether evidence will expire, or changed numbers are not published yet."""
-    evidence = provider.stats.calls > 0.5
-    return bool(evidence) or provider.published is None or provider.published.error_rate != _error_rate(provider.stats)
+    """Whether the weight of evidence will change a published number."""
+    published, stats = provider.published, provider.stats
+    return (
+        published is None or stats.calls >= 1 or abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
+    )
 
 
 def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> None:

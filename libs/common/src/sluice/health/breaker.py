@@ -9,7 +9,7 @@ real messages, one at a time, which fail over at once. An *unhealthy* provider i
 A destination (a country, a mail domain) in which a provider fails has statistics of its own: as long as it is not
 healthy, its attempts do not count against the provider elsewhere.
 
-Attempts may arrive in any order. A late attempt counts as of the newest one.
+Attempts may arrive in any order. A late attempt has the weight of its age; a very late one is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +34,7 @@ _MAX_OPENINGS = 16
 _MAX_DESTINATIONS = 32  # of one provider; the one that failed longest ago is dropped first
 _LATENCY_WEIGHT = 0.02  # of the newest call in the usual latency
 _MIN_SLOW_ATTEMPTS = 8.0
+_LEAST_WEIGHT = 0.01  # of an attempt that counts
 _PROBATION_FAILURES = 2  # in a row, shortly after a return
 _ERRORS, _SLOW, _UNRESPONSIVE = "errors", "slow", "unresponsive"  # causes of being degraded
 
@@ -93,7 +93,7 @@ class Attempt:
 
 
 class ProviderStats(NamedTuple):
-    """The statistics of one provider, or of one destination of it. Numbers of attempts are weights at ``counted_at``."""
+    """The statistics of a provider, or of one destination of it. Numbers of attempts are weights at ``counted_at``."""
 
     calls: float = 0.0
     failures: float = 0.0
@@ -112,7 +112,7 @@ class ProviderStats(NamedTuple):
     succeeded_at: datetime | None = None
     probe_at: datetime | None = None
     suspended_until: datetime | None = None
-    destinations: Mapping[str, ProviderStats] = MappingProxyType({})
+    destinations: Mapping[str, ProviderStats] = {}
 
     @property
     def error_rate(self) -> float:
@@ -132,6 +132,8 @@ def observe(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
             pause = attempt.retry_after or timedelta(seconds=thresholds.default_throttle)
             return stats._replace(suspended_until=_latest(stats.suspended_until, attempt.occurred_at + pause))
         case "accepted" | "provider_fault" | "unknown":
+            if _weight(stats, attempt, thresholds) < _LEAST_WEIGHT:
+                return stats
             return _observe_call(stats, attempt, thresholds, jitter)
         case _:
             return stats
@@ -198,23 +200,30 @@ def decay(stats: ProviderStats, now: datetime, thresholds: HealthThresholds) -> 
 
 
 def _count(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds) -> ProviderStats:
-    weight = FAILURE_WEIGHT[attempt.outcome]
-    stats = decay(stats, attempt.occurred_at, thresholds)
+    failure = FAILURE_WEIGHT[attempt.outcome]
+    stats, weight = decay(stats, attempt.occurred_at, thresholds), _weight(stats, attempt, thresholds)
     slow = _is_slow(stats, attempt, thresholds)
     usual = stats.usual_latency
     if attempt.duration and attempt.outcome == "accepted" and not slow:
         usual = attempt.duration if usual is None else usual * (attempt.duration / usual) ** _LATENCY_WEIGHT
     return stats._replace(
-        calls=stats.calls + 1,
-        failures=stats.failures + weight,
-        slow_calls=stats.slow_calls + slow,
+        calls=stats.calls + weight,
+        failures=stats.failures + failure * weight,
+        slow_calls=stats.slow_calls + slow * weight,
         counted_at=stats.counted_at or attempt.occurred_at,
         usual_latency=usual,
-        consecutive_failures=stats.consecutive_failures + _IN_A_ROW[attempt.outcome] if weight else 0,
+        consecutive_failures=stats.consecutive_failures + _IN_A_ROW[attempt.outcome] if failure else 0,
         consecutive_slow_calls=stats.consecutive_slow_calls + 1 if slow else 0,
         auth_failures=0,
-        succeeded_at=stats.succeeded_at if weight else _latest(stats.succeeded_at, attempt.occurred_at),
+        succeeded_at=stats.succeeded_at if failure else _latest(stats.succeeded_at, attempt.occurred_at),
     )
+
+
+def _weight(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds) -> float:
+    """1, or less for an attempt that is older than the newest one."""
+    if stats.counted_at is None or attempt.occurred_at >= stats.counted_at:
+        return 1.0
+    return 0.5 ** ((stats.counted_at - attempt.occurred_at).total_seconds() / thresholds.half_life)
 
 
 def _is_slow(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds) -> bool:
@@ -231,7 +240,7 @@ def _evaluate(stats: ProviderStats, attempt: Attempt, thresholds: HealthThreshol
     if stats.status == UNHEALTHY:
         return _evaluate_probe(stats, attempt, thresholds, jitter, failed=failed)
     probation = _is_on_probation(stats, at, thresholds)
-    in_a_row = min(_PROBATION_FAILURES, thresholds.consecutive_failures) if probation else thresholds.consecutive_failures
+    in_a_row = min(_PROBATION_FAILURES if probation else math.inf, thresholds.consecutive_failures)
     if failed and stats.consecutive_failures >= in_a_row:
         return _open(stats, at, f"{stats.consecutive_failures} consecutive failures", thresholds, jitter)
     if stats.status == DEGRADED:
