@@ -74,7 +74,6 @@ class Ours:
                 destination=message.destination,
             )
         )
-        self._probes.end(_delivery_id(message))
 
     def tick(self, now: float) -> None:
         at = EPOCH + timedelta(seconds=now)

@@ -11,8 +11,8 @@ PROVIDER, OTHER = an_id(), an_id()
 LIMIT, PATIENCE = IN_FLIGHT_LIMIT.total_seconds(), URGENT_AFTER.total_seconds()
 
 
-def target(provider=PROVIDER, destination="", probe_at=NOON, interval=0.0):
-    return ProbeTarget(provider, destination, probe_at, interval)
+def target(provider=PROVIDER, destination="", probe_at=NOON, interval=0.0, results=0):
+    return ProbeTarget(provider, destination, probe_at, interval, results)
 
 
 @pytest.mark.parametrize("probe_at", [None, after(0.1)])
@@ -38,18 +38,22 @@ def test_one_probe_is_in_flight_at_a_time(probing):
     assert budget.allow(target(), NOON, False)
 
 
+def test_a_result_that_the_health_service_has_seen_is_the_end_of_a_probe(probing):
+    assert probing[0].allow(target(results=1), after(0.2), False)
+
+
 def test_a_new_probe_time_allows_no_second_one(probing):
-    assert not probing[0].allow(target(probe_at=after(20)), after(20), False)
+    assert not probing[0].allow(target(probe_at=after(10)), after(10), False)
 
 
-def test_a_probe_whose_end_is_not_seen_counts_for_a_minute(probing):
+def test_a_probe_whose_end_is_not_seen_counts_for_a_while(probing):
     assert probing[0].allow(target(), after(LIMIT), False)
 
 
 def test_the_end_of_another_delivery_changes_nothing(probing):
     probing[0].end(an_id())
 
-    assert not probing[0].allow(target(), after(30), False)
+    assert not probing[0].allow(target(), after(10), False)
 
 
 def test_the_late_end_of_an_old_probe_does_not_end_the_new_one(probing):

@@ -200,7 +200,7 @@ def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, A
     state: dict[str, Any] = {"status": stats.status, "reason": stats.reason, "error_rate": _error_rate(stats)}
     if stats.status != HEALTHY:
         interval = thresholds.degraded_probe_interval if stats.status == DEGRADED else 0.0
-        return state | {"probe_at": stats.probe_at, "probe_interval": interval}
+        return state | {"probe_at": stats.probe_at, "probe_interval": interval, "probe_results": stats.probe_results}
     if stats.changed_at is None or not thresholds.ramp:
         return state
     full_share_at = stats.changed_at + timedelta(seconds=thresholds.ramp)
@@ -215,18 +215,19 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
     published, stats = provider.published, provider.stats
     if published is None:
         return True
-    if (published.status, published.probe_at, published.suspended_until) != (
-        stats.status,
-        stats.probe_at if stats.status != HEALTHY else None,
-        stats.suspended_until,
-    ):
+    if _decisive(published) != _decisive(stats) or published.suspended_until != stats.suspended_until:
         return True
-    if {name: each.status for name, each in published.destinations.items()} != {
-        name: each.status for name, each in stats.destinations.items() if each.changed_at is not None
+    if {name: _decisive(each) for name, each in published.destinations.items()} != {
+        name: _decisive(each) for name, each in stats.destinations.items() if each.changed_at is not None
     }:
         return True
     moved = abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
     return moved and now - published.updated_at >= _REPUBLISH_INTERVAL
+
+
+def _decisive(state: HealthState | ProviderStats) -> tuple[object, ...]:
+    """What routers decide by."""
+    return (HEALTHY,) if state.status == HEALTHY else (state.status, state.probe_at, state.probe_results)
 
 
 def _decays(provider: MonitoredProvider) -> bool:

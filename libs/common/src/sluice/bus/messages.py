@@ -158,6 +158,7 @@ class HealthState(BaseModel):
     error_rate: float = 0.0
     probe_at: AwareDatetime | None = None  # not healthy: the time of the first probe
     probe_interval: float = 0.0  # seconds between two probes
+    probe_results: int = 0  # probes whose end the health service has seen
     healthy_since: AwareDatetime | None = None  # after it was not: its share of the traffic grows
     full_share_at: AwareDatetime | None = None  # until then
 

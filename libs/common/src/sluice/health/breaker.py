@@ -108,6 +108,7 @@ class ProviderStats(NamedTuple):
     changed_at: datetime | None = None  # when the status was reached
     openings: int = 0  # recent ones; sets the back-off
     probe_successes: int = 0  # in a row
+    probe_results: int = 0  # probes that have ended since the status was reached
     auth_failures: int = 0  # consecutive ones
     succeeded_at: datetime | None = None
     probe_at: datetime | None = None
@@ -223,7 +224,8 @@ def _weight(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
     """1, or less for an attempt that is older than the newest one."""
     if stats.counted_at is None or attempt.occurred_at >= stats.counted_at:
         return 1.0
-    return 0.5 ** ((stats.counted_at - attempt.occurred_at).total_seconds() / thresholds.half_life)
+    age: float = (stats.counted_at - attempt.occurred_at).total_seconds() / thresholds.half_life
+    return math.pow(0.5, age)
 
 
 def _is_slow(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds) -> bool:
@@ -277,6 +279,7 @@ def _evaluate_probe(
 ) -> ProviderStats:
     if stats.probe_at is not None and attempt.occurred_at < stats.probe_at:
         return stats
+    stats = stats._replace(probe_results=stats.probe_results + 1)
     if failed:
         return _open(stats, attempt.occurred_at, "a probe failed", thresholds, jitter)
     if stats.probe_successes + 1 < thresholds.probe_successes:
@@ -287,6 +290,7 @@ def _evaluate_probe(
 def _evaluate_degraded(
     stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, *, failed: bool
 ) -> ProviderStats:
+    stats = stats._replace(probe_results=stats.probe_results + 1)
     good = not failed and not _is_slow(stats, attempt, thresholds)
     successes = stats.probe_successes + 1 if good else 0
     if successes >= thresholds.degraded_probe_successes:
@@ -318,6 +322,7 @@ def _degrade(
         cause=cause,
         changed_at=at,
         probe_successes=0,
+        probe_results=0,
         probe_at=at + timedelta(seconds=thresholds.degraded_probe_interval),
     )
 

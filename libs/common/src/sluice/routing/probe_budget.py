@@ -1,7 +1,7 @@
 """The budget of probes: one in flight at a provider and destination, with a pause between two where it is degraded.
 
-A share of the traffic would be too many where a provider hangs (each probe waits for its time limit), and too few at one
-message a minute.
+A share of the traffic would be too many where a provider hangs (each probe waits for its time limit), and too few at
+one message a minute. A probe has ended when its delivery is routed again, or when the health service has seen a result.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-IN_FLIGHT_LIMIT = timedelta(seconds=60)  # after which a probe without a known end counts no more
+IN_FLIGHT_LIMIT = timedelta(seconds=15)  # after which a probe without a known end counts no more
 URGENT_AFTER = timedelta(seconds=30)  # urgent messages probe only when no other message has come for this long
 
 
 class ProbeTarget(NamedTuple):
-    """What a probe tests: a provider, or one destination of it. ``interval``: seconds between two probes."""
+    """What a probe tests: a provider, or one destination of it.
+
+    ``interval``: seconds between two probes. ``results``: how many the health service has seen.
+    """
 
     provider_id: UUID
     destination: str
     probe_at: datetime | None  # of the first probe
     interval: float = 0.0
+    results: int = 0
 
     @property
     def key(self) -> tuple[UUID, str]:
         return self.provider_id, self.destination
+
+
+class _Probe(NamedTuple):
+    delivery_id: UUID
+    began: datetime
+    results: int  # of its target, when it began
 
 
 class ProbeBudget:
@@ -32,7 +42,7 @@ class ProbeBudget:
 
     def __init__(self) -> None:
         self._last: dict[tuple[UUID, str], datetime] = {}
-        self._in_flight: dict[tuple[UUID, str], tuple[UUID, datetime]] = {}  # delivery, when the probe began
+        self._in_flight: dict[tuple[UUID, str], _Probe] = {}
         self._probed: dict[UUID, tuple[UUID, str]] = {}  # what a delivery probes
 
     def allow(self, target: ProbeTarget, now: datetime, urgent: bool) -> bool:
@@ -46,16 +56,18 @@ class ProbeBudget:
         if now < due + URGENT_AFTER if urgent else now < due:
             return False
         in_flight = self._in_flight.get(target.key)
-        return in_flight is None or now - in_flight[1] >= IN_FLIGHT_LIMIT
+        if in_flight is None or now - in_flight.began >= IN_FLIGHT_LIMIT:
+            return True
+        return in_flight.results != target.results
 
     def consume(self, target: ProbeTarget, delivery_id: UUID, now: datetime) -> None:
         """Count a probe by this delivery; it is in flight until :meth:`end`."""
         self._last[target.key] = now
-        self._in_flight[target.key] = delivery_id, now
+        self._in_flight[target.key] = _Probe(delivery_id, now, target.results)
         self._probed[delivery_id] = target.key
 
     def end(self, delivery_id: UUID) -> None:
         """The delivery's attempt has ended, if it was a probe."""
         key = self._probed.pop(delivery_id, None)
-        if key is not None and self._in_flight.get(key, (None,))[0] == delivery_id:
+        if key is not None and key in self._in_flight and self._in_flight[key].delivery_id == delivery_id:
             del self._in_flight[key]

@@ -149,7 +149,7 @@ def _state(task: DeliveryTask, health: ProviderHealth) -> HealthState:
 
 def _probe_target(task: DeliveryTask, health: ProviderHealth, state: HealthState) -> ProbeTarget:
     destination = "" if state is health else task.destination
-    return ProbeTarget(health.provider_id, destination, state.probe_at, state.probe_interval)
+    return ProbeTarget(health.provider_id, destination, state.probe_at, state.probe_interval, state.probe_results)
 
 
 def _has_full_share(task: DeliveryTask, state: HealthState, now: datetime) -> bool:
