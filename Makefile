@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns bench bench-quick bench-growth lock clean
+.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security bench bench-quick bench-growth lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -76,6 +76,11 @@ crash-sweep: setup ## kill a process at every failpoint, three hits, both channe
 
 campaigns: setup ## NAMES= SIZE=: one kind of fault each, in quantity
 	@$(BIN)/python -m tests.chaos campaigns $(NAMES) $(if $(SIZE),--size $(SIZE))
+
+SECONDS_EACH = $(or $(SECONDS),60)
+
+security: setup ## SECONDS=60 NAMES=: each attack of the security review while another tenant sends; prints one JSON object
+	@$(BIN)/python -m tests.security --seconds $(SECONDS_EACH) $(NAMES)
 
 lock: setup ## resolve the dependencies again into requirements.lock
 	@sh deploy/lock.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import resource
@@ -16,12 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench import results_db
 from bench.counters import Counters
 from bench.load import Generators
 from bench.sink_client import Sink
 from sluice_launcher.local_stack import LocalStack
-from sluice_launcher.plan import kafka_login
-from sluice_launcher.roles import SERVICES
+from sluice_launcher.plan import OWNER, kafka_login
+from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES
 from sluice_launcher.state import read_state
 
 _FREE_SPACE = 3 * 2**30
@@ -51,9 +53,11 @@ class Environment:
             with Counters(self.folder / "counters"):
                 pass
             self.counters = stack.enter_context(Counters(self.folder / "counters"))
-            with environment({"SLUICE_POSTGRES_DSN": "", "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "", "SLUICE_REDIS_URL": ""}):
+            with environment(dict.fromkeys(ADDRESS_SETTINGS.values(), "")):
                 self.services = LocalStack(self.folder / "services", services=SERVICES, roles=(), testing=False)
                 stack.enter_context(self.services)
+            # Each measured system has a database of its own.
+            asyncio.run(results_db.execute(self.services.superuser_dsn, f"ALTER ROLE {OWNER} CREATEDB"))
             stack.enter_context(environment(kafka_login(self.services.environment)))
             self.say("PostgreSQL, Kafka and Redis run")
             self.sink = Sink(self.folder, sys.executable)

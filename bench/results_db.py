@@ -73,12 +73,17 @@ async def wait_until_settled(dsn: str, *, seconds: float) -> tuple[bool, float]:
 
 async def create_database(server: str, name: str, template: str | None = None) -> str:
     """A new database beside the one of ``server``; its DSN."""
-    connection = await asyncpg.connect(server)
+    await execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    return with_database(server, name)
+
+
+async def execute(dsn: str, statement: str) -> None:
+    """Execute one statement on a connection of its own."""
+    connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        await connection.execute(statement)
     finally:
         await connection.close()
-    return with_database(server, name)
 
 
 def with_database(dsn: str, name: str) -> str:

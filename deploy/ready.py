@@ -7,7 +7,8 @@ import urllib.error
 import urllib.request
 
 try:
-    urllib.request.urlopen(f"http://127.0.0.1:{os.environ['SLUICE_PORT']}/readyz", timeout=2)
+    port = os.environ.get("SLUICE_OPS_PORT") or os.environ["SLUICE_PORT"]
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
 except urllib.error.HTTPError as refused:
     sys.exit(refused.read().decode())
 except OSError as fault:

@@ -1,7 +1,8 @@
 """Real PostgreSQL, Redis and Kafka for the tests, and the whole system; each started when first asked for.
 
-An address in the environment (SLUICE_POSTGRES_DSN, SLUICE_REDIS_URL, SLUICE_KAFKA_BOOTSTRAP_SERVERS) comes first, then
-a container where a Docker engine answers, then a server started by the launcher. All of it ends with the session.
+An address in the environment (SLUICE_POSTGRES_OWNER_DSN, SLUICE_REDIS_URL, SLUICE_KAFKA_BOOTSTRAP_SERVERS) comes
+first, then a container where a Docker engine answers, then a server started by the launcher. All of it ends with the
+session.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from sluice.store.logins import LOGINS, Login, with_login
 from sluice_launcher import probes
 from sluice_launcher.control import SupervisorClient
 from sluice_launcher.local_stack import LocalStack
@@ -32,6 +34,9 @@ KAFKA_IMAGE = "apache/kafka:4.3.1"
 
 POSTGRES_CONTAINER = {"POSTGRES_USER": "sluice", "POSTGRES_HOST_AUTH_METHOD": "trust"}
 CONTAINER_SECONDS = 120.0
+
+LOGIN_NAMES = [login.name for login in LOGINS]
+LOGIN_PASSWORD = "of every login of a test"
 
 # Shorter timeouts: a recovery happens within the time of a test.
 QUICK = {
@@ -69,6 +74,7 @@ class System:
     """The running system: where everything answers, what a command needs in its environment, its control."""
 
     addresses: dict[str, str]
+    ops_addresses: dict[str, str]
     environment: dict[str, str]
     control: SupervisorClient
     data_dir: Path
@@ -90,8 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server that tests may fill with databases. Use `database` for one with our schema."""
-    if given := os.environ.get("SLUICE_POSTGRES_DSN"):
+    """A PostgreSQL server that tests may fill with databases, for the owner. Use `database` for one with our schema."""
+    if given := os.environ.get("SLUICE_POSTGRES_OWNER_DSN"):
         yield given
     elif docker_answers():
         with _container(POSTGRES_IMAGE, 5432, probes.postgres, POSTGRES_CONTAINER) as place:
@@ -159,7 +165,9 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
             setting.setenv(name, value)
         engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
-        yield System(engine.addresses, engine.environment, engine.control, data_dir, sms_link_port)
+        yield System(
+            engine.addresses, engine.ops_addresses, engine.environment, engine.control, data_dir, sms_link_port
+        )
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +177,7 @@ async def template_database(postgres_dsn: str) -> AsyncIterator[str]:
 
     name = f"template_{uuid.uuid4().hex[:12]}"
     await _execute(postgres_dsn, f"CREATE DATABASE {name}")
-    await migrations.apply(with_database(postgres_dsn, name))
+    await migrations.apply(with_database(postgres_dsn, name), passwords=dict.fromkeys(LOGIN_NAMES, LOGIN_PASSWORD))
     yield name
     await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -220,6 +228,11 @@ def _docker_pings() -> bool:
         return False
     finally:
         client.close()
+
+
+def as_login(dsn: str, login: Login) -> str:
+    """The DSN of the same database for the login of a role."""
+    return with_login(dsn, login.name, LOGIN_PASSWORD)
 
 
 def with_database(dsn: str, name: str) -> str:

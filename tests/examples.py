@@ -143,6 +143,7 @@ def a_claim(delivery_id: UUID, number: int = 1, **changes: Any) -> Claim:
         "retry_round": 1,
         "reference": ids.attempt_reference(delivery_id, number),
         "routing_decision": "{}",
+        "sandbox": False,
     }
     return Claim(**defaults | changes)
 
@@ -151,14 +152,17 @@ PROVIDER = ids.uuid7(3)
 
 
 def a_transition(delivery_id: UUID, type: Any, **changes: Any) -> Transition:
-    """A transition of a delivery in its first attempt."""
+    """A transition of a delivery in its first attempt; without a due time its next attempt is enqueued."""
     defaults: dict[str, Any] = {
         "delivery_id": delivery_id,
+        "project_id": PROJECT,
         "attempt": 1,
         "in_flight": True,
         "type": type,
         "occurred_at": after(2),
     }
+    if "due_at" not in changes:
+        defaults |= {"due_at": after(10), "enqueued_at": after(2)}
     return Transition(**defaults | changes)
 
 

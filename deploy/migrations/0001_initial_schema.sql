@@ -4,6 +4,9 @@
 -- with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts and their ids lie by the id
 -- of their delivery, and a delivery's id is made in the millisecond of its message's, so that everything about one
 -- message falls into the same week. These tables carry no foreign keys: each would cost a look-up per row.
+--
+-- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
+-- sluice.store.tables: every `sluice migrate` applies them.
 
 CREATE TABLE organizations (
     id         uuid PRIMARY KEY,
@@ -198,6 +201,15 @@ CREATE TABLE event_outbox (
     sequences    smallint[] NOT NULL
 );
 
+-- Records on the bus that said something else than the row of their delivery. They were refused.
+CREATE TABLE bus_disagreements (
+    delivery_id  uuid NOT NULL,
+    field        text NOT NULL,    -- the column of deliveries that differs
+    count        integer NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    PRIMARY KEY (delivery_id, field)
+);
+
 CREATE TABLE idempotency_keys (
     project_id  uuid NOT NULL,
     sandbox     boolean NOT NULL,   -- test and live requests have keys of their own
@@ -302,8 +314,9 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_project_idx ON audit_log (project_id, id);
 
 -- The gateways keep sessions in memory: the payload is the id of the user whose sessions or roles changed. The use of a
--- session does not count.
-CREATE FUNCTION notify_account_change() RETURNS trigger LANGUAGE plpgsql AS $$
+-- session does not count. With the rights of the owner, because not every login that changes a project sees its members.
+CREATE FUNCTION notify_account_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
 BEGIN
@@ -325,3 +338,147 @@ CREATE TRIGGER notify_account_change AFTER DELETE ON sessions
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
 CREATE TRIGGER notify_account_change AFTER INSERT OR UPDATE OR DELETE ON memberships
    FOR EACH ROW EXECUTE FUNCTION notify_account_change();
+
+-- Quotas. Each gateway counts what it accepts in memory, and adds it here every second.
+
+CREATE TABLE project_usage (
+    project_id uuid NOT NULL,
+    sandbox    boolean NOT NULL,
+    day        date NOT NULL,        -- in UTC
+    messages   bigint NOT NULL,
+    urgent     bigint NOT NULL,
+    PRIMARY KEY (day, project_id, sandbox)
+);
+-- The dispatch queue without ids and recipients. Every gateway counts it for all projects, whose deliveries its login
+-- does not see; a view reads with the rights of its owner.
+CREATE VIEW dispatch_queue AS
+SELECT project_id, channel, delivery_class FROM deliveries WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL;
+
+-- The bytes of the stored attachments of each project, without content or names: every gateway compares all with their quota.
+CREATE VIEW attachment_bytes AS
+SELECT project_id, sum(octet_length(content))::bigint AS bytes FROM attachments GROUP BY project_id;
+
+-- Creates one partition, with the rights of the owner: the login of the router, which calls it, cannot create tables.
+-- Row-level security of a partition applies to statements that name it; only the owner may do that.
+CREATE FUNCTION create_partition(parent text, suffix text, bounds_from uuid, bounds_to uuid, fill integer)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    partition_name text := parent || '_' || suffix;
+    bounds text := CASE WHEN suffix = 'default' THEN 'DEFAULT'
+                        ELSE format('FOR VALUES FROM (%L) TO (%L)', bounds_from, bounds_to) END;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = to_regclass('public.' || quote_ident(parent)))
+       OR suffix !~ '^(default|[0-9]{4}w[0-9]{2})$' THEN
+        RAISE EXCEPTION 'create_partition: % is no partition of a table that grows', partition_name;
+    END IF;
+    EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I %s WITH (fillfactor = %s)',
+                   partition_name, parent, bounds, fill);
+    EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition_name);
+    EXECUTE format('CREATE POLICY owner ON public.%I TO CURRENT_USER USING (true)', partition_name);
+END
+$$;
+REVOKE ALL ON FUNCTION create_partition FROM PUBLIC;
+
+-- Retention, with the rights of the owner: the logins that delete what is too old can neither drop tables nor read
+-- contents.
+
+-- Drops the partitions of a week such as 2026w48 in one transaction, so that no message loses a part of its rows; returns
+-- their names, or null when a delivery is not settled. A DROP waits for running statements, and every later statement for
+-- the DROP.
+CREATE FUNCTION drop_week(week text)
+RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '2s' AS $$
+DECLARE
+    deliveries_name text := 'deliveries_' || week;
+    partition_name text;
+    dropped text[] := '{}';
+    is_waiting boolean;
+BEGIN
+    IF week !~ '^[0-9]{4}w[0-9]{2}$' THEN
+        RAISE EXCEPTION 'drop_week: % is no week', week;
+    END IF;
+    IF to_regclass('public.' || deliveries_name) IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE public.%I IN SHARE MODE', deliveries_name);
+        EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE due_at IS NOT NULL)', deliveries_name) INTO is_waiting;
+        IF is_waiting THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    FOR partition_name IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+         WHERE c.relnamespace = 'public'::regnamespace AND right(c.relname, 8) = '_' || week
+         ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE public.%I', partition_name);
+        dropped := dropped || partition_name;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+REVOKE ALL ON FUNCTION drop_week FROM PUBLIC;
+
+-- Deletes up to at_most settled messages with ids before the given one from the default partitions, where a clock that
+-- was wrong has put them; returns the number of deliveries.
+CREATE FUNCTION delete_strays(before uuid, at_most integer)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    settled uuid[];
+    gone uuid[];
+BEGIN
+    SELECT array_agg(s.message_id) INTO settled
+      FROM (SELECT message_id FROM deliveries_default WHERE id < before GROUP BY message_id
+            HAVING bool_and(due_at IS NULL) LIMIT at_most) s;
+    WITH d AS (DELETE FROM deliveries_default WHERE message_id = ANY(settled) RETURNING id)
+    SELECT array_agg(id) INTO gone FROM d;
+    DELETE FROM attempts WHERE delivery_id = ANY(gone);
+    DELETE FROM events WHERE delivery_id = ANY(gone);
+    DELETE FROM receipts WHERE delivery_id = ANY(gone);
+    DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
+    DELETE FROM messages WHERE id = ANY(settled);
+    RETURN coalesce(cardinality(gone), 0);
+END
+$$;
+REVOKE ALL ON FUNCTION delete_strays FROM PUBLIC;
+
+-- Erases the contents of up to at_most settled messages of a project in a range of ids, the last one excluded, and with
+-- the last of them the payloads of the range's receipts; returns the number of messages.
+CREATE FUNCTION erase_contents(project uuid, from_id uuid, before uuid, at_most integer)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    erased integer;
+BEGIN
+    WITH due AS (
+        SELECT m.id FROM messages m
+         WHERE m.project_id = project AND m.id >= from_id AND m.id < before AND m.content <> '{}'
+           AND NOT EXISTS (SELECT 1 FROM deliveries d
+                            WHERE d.message_id = m.id AND d.id >= from_id AND d.id < before AND d.due_at IS NOT NULL)
+         ORDER BY m.id LIMIT at_most
+    )
+    UPDATE messages m SET content = '{}', metadata = NULL FROM due
+     WHERE m.id = due.id AND m.id >= from_id AND m.id < before;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    IF erased < at_most THEN
+        UPDATE receipts SET payload = ''
+         WHERE project_id = project AND delivery_id >= from_id AND delivery_id < before AND payload <> '';
+    END IF;
+    RETURN erased;
+END
+$$;
+REVOKE ALL ON FUNCTION erase_contents FROM PUBLIC;
+
+-- What the gateway asks before it knows a project, with the rights of the owner.
+
+-- The projects in which a user has a role, as arrays of one length; null for none.
+CREATE FUNCTION roles_of_user(of_user uuid, OUT project_ids uuid[], OUT slugs text[], OUT roles text[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT array_agg(m.project_id), array_agg(p.slug), array_agg(m.role)
+      FROM memberships m JOIN projects p ON p.id = m.project_id
+     WHERE m.user_id = of_user AND p.deleted_at IS NULL
+$$;
+REVOKE ALL ON FUNCTION roles_of_user FROM PUBLIC;
+
+-- The project of the invitation with this token, valid or not; null without one.
+CREATE FUNCTION project_of_invitation(hash bytea)
+RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT project_id FROM invitations WHERE token_hash = hash
+$$;
+REVOKE ALL ON FUNCTION project_of_invitation FROM PUBLIC;

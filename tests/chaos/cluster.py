@@ -67,7 +67,8 @@ class Cluster:
     project: Project
     replicas: dict[str, Replica] = field(default_factory=dict)
     gateways: list[str] = field(default_factory=list)
-    ports: dict[str, int] = field(default_factory=dict)
+    ops_addresses: dict[str, str] = field(default_factory=dict)  # of each gateway
+    ops_ports: dict[str, int] = field(default_factory=dict)  # of each role and replica, for /readyz
 
     @property
     def postgres(self) -> str:
@@ -129,8 +130,10 @@ def cluster(
         os.environ.update(kafka_login(stack.environment))
         project = asyncio.run(_configure(stack, simulation, endpoints, settings))
         running = Cluster(folder, stack, simulation, project)
-        running.ports = {name: int(stack.addresses[name].rpartition(":")[2]) for name in roles}
-        running.gateways = [stack.addresses["gateway"]] if "gateway" in roles else []
+        running.ops_ports = {name: int(stack.ops_addresses[name].rpartition(":")[2]) for name in roles}
+        if "gateway" in roles:
+            running.gateways = [stack.addresses["gateway"]]
+            running.ops_addresses = {stack.addresses["gateway"]: stack.ops_addresses["gateway"]}
         yield running
 
 
@@ -138,12 +141,13 @@ def cluster(
 async def with_replicas(cluster: Cluster, roles: Sequence[str] = REPLICATED) -> AsyncIterator[None]:
     """Run a second replica of some roles while the block runs."""
     for name in roles:
-        port = free_port()
-        replica = replica_of(cluster, name, port, f"{name}-2")
+        port, ops_port = free_port(), free_port()
+        replica = replica_of(cluster, name, port, f"{name}-2", ops_port)
         cluster.replicas[replica.name] = replica
-        cluster.ports[replica.name] = port
+        cluster.ops_ports[replica.name] = ops_port if name == "gateway" else port
         if name == "gateway":
-            cluster.gateways.append(f"http://127.0.0.1:{port}")
+            cluster.gateways.append(address := f"http://127.0.0.1:{port}")
+            cluster.ops_addresses[address] = f"http://127.0.0.1:{ops_port}"
         replica.start()
     try:
         yield
@@ -151,23 +155,24 @@ async def with_replicas(cluster: Cluster, roles: Sequence[str] = REPLICATED) -> 
         await asyncio.gather(*(replica.stop() for replica in cluster.replicas.values()))
 
 
-def replica_of(cluster: Cluster, name: str, port: int, called: str) -> Replica:
+def replica_of(cluster: Cluster, name: str, port: int, called: str, ops_port: int = 0) -> Replica:
     """Another process of a role, not started yet."""
     return Replica(
         called,
         role(name).module,
-        _environment(cluster, name, port),
+        _environment(cluster, name, port, ops_port),
         cluster.data_dir / "logs" / f"{called}.log",
         optimised="SLUICE_FAILPOINTS_FILE" not in os.environ,
     )
 
 
-def _environment(cluster: Cluster, name: str, port: int) -> dict[str, str]:
+def _environment(cluster: Cluster, name: str, port: int, ops_port: int) -> dict[str, str]:
     return {
         **os.environ,
-        **cluster.stack.environment,
+        **cluster.stack.environment_of(name),
         "SLUICE_HOST": "127.0.0.1",
         "SLUICE_PORT": str(port),
+        "SLUICE_OPS_PORT": str(ops_port),
         "SLUICE_ROLE": name,
         "SLUICE_PUBLIC_URL": cluster.stack.addresses["gateway"],
         "PYTHONUNBUFFERED": "1",
@@ -235,7 +240,11 @@ def account(kind: str, port: int, source: str) -> tuple[str, Channel, dict[str, 
                 {"accountSid": ACCOUNT, "authToken": f"token-{source}", "baseUrl": url},
             )
         case _:
-            return "provider-smtp", Channel.EMAIL, {"host": "127.0.0.1", "port": port, "secure": False}
+            return (
+                "provider-smtp",
+                Channel.EMAIL,
+                {"host": "127.0.0.1", "port": port, "secure": False, "requireTLS": False},
+            )
 
 
 def webhooks(cluster: Cluster, endpoints: Mapping[str, str] = ENDPOINTS) -> tuple[dict[str, str], dict[str, str]]:

@@ -86,7 +86,7 @@ def targets_of(cluster: Cluster) -> dict[str, Target]:
         if name == "kafka":
             probe = partial(probes.kafka_with_login, cluster.stack.environment["SLUICE_KAFKA_PASSWORD"])
         found[name] = _managed(cluster, name, partial(probe, "127.0.0.1", port))
-    for name, port in cluster.ports.items():
+    for name, port in cluster.ops_ports.items():
         probe = partial(probes.http, "127.0.0.1", port)
         found[name] = _replica(cluster, name, probe) if name in cluster.replicas else _managed(cluster, name, probe)
     return found

@@ -1,6 +1,7 @@
 """Jars: a pinned one is fetched once, and a file with another hash is not used."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,34 @@ def test_the_list_of_the_repository_pins_kafka_with_every_hash():
     assert len(jars) == 46
     assert {jar.version for jar in jars if jar.group == "org.apache.kafka"} == {"4.3.1"}
     assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars)
+
+
+def test_finding_19_a_jar_of_the_right_size_with_other_bytes_is_fetched_again(repository, tmp_path):
+    jars = tmp_path / "jars"
+    jars.mkdir()
+    (jars / a_jar().filename).write_bytes(bytes(len(CONTENT)))
+
+    fetch_jars([a_jar()], jars, repository, silent)
+
+    assert (jars / a_jar().filename).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("writable", ["jars", "."])
+def test_finding_19_a_cache_that_others_can_write_is_refused(repository, tmp_path, writable):
+    (tmp_path / "jars").mkdir()
+    (tmp_path / writable).chmod(0o777)
+
+    with pytest.raises(SluiceError, match=r"writable by others: .* SLUICE_CACHE_DIR"):
+        fetch_jars([a_jar()], tmp_path / "jars", repository, silent)
+
+    assert repository.asked == []
+
+
+def test_finding_19_a_cache_of_another_user_is_refused(repository, tmp_path, monkeypatch):
+    (tmp_path / "jars").mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    if os.getuid() == 0:
+        os.chown(tmp_path, 4712, -1)
+
+    with pytest.raises(SluiceError, match="belongs to another user"):
+        fetch_jars([a_jar()], tmp_path / "jars", repository, silent)

@@ -209,3 +209,40 @@ async def test_f2_a_start_ends_the_pause_before_a_restart(managed, monkeypatch):
         await subject.wait_ready()
 
         assert subject.restarts == 1
+
+
+async def test_finding_11_a_process_that_does_not_respond_any_more_is_killed_and_restarted(managed):
+    responds = True
+
+    async def alive():
+        return responds
+
+    async with managed(STUBBORN, alive=alive, alive_seconds=0.1, stop_seconds=0.2) as subject:
+        subject.start()
+        await subject.wait_ready()
+        hung = subject.identity
+
+        responds = False
+        await until(lambda: subject.restarts == 1)
+        responds = True
+        await until(lambda: subject.state is ProcessState.READY)
+
+        assert not hung.alive()
+        assert subject.last_exit == "SIGKILL"
+
+
+async def test_finding_11_a_process_that_responds_is_left_alone(managed):
+    async with managed(SLEEPER, alive=always_ready, alive_seconds=0.1, memory_limit=1 << 30) as subject:
+        subject.start()
+        await subject.wait_ready()
+        await asyncio.sleep(2.5)
+
+        assert subject.restarts == 0
+
+
+async def test_finding_11_a_process_that_takes_too_much_memory_is_restarted_with_a_line_in_the_log(managed, caplog):
+    async with managed(f"x = bytearray(300 << 20); {SLEEPER}", memory_limit=200 << 20) as subject:
+        subject.start()
+        await until(lambda: subject.restarts >= 1)
+
+    assert "MiB of memory, more than 200, and is restarted" in caplog.text

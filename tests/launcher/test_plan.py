@@ -2,13 +2,25 @@
 
 import os
 import socket
+from urllib.parse import urlsplit
 
 import pytest
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.key_file import ensure_key_file
-from sluice_launcher.plan import Plan, addresses, endpoints_of, environment, make_plan, redact_password
+from sluice_launcher.plan import (
+    Plan,
+    addresses,
+    endpoints_of,
+    environment,
+    make_plan,
+    ops_ports,
+    owner_environment,
+    redact_password,
+)
 from sluice_launcher.ports import choose_ports
+from sluice_launcher.process_specs import specs
+from sluice_launcher.roles import ALL_ROLES
 from sluice_launcher.settings import read_settings
 
 
@@ -59,7 +71,7 @@ def test_the_cache_follows_the_desktop_standard():
 @pytest.mark.parametrize(
     ("name", "address"),
     [
-        ("SLUICE_POSTGRES_DSN", "localhost:5432"),
+        ("SLUICE_POSTGRES_OWNER_DSN", "localhost:5432"),
         ("SLUICE_REDIS_URL", "localhost"),
         ("SLUICE_KAFKA_BOOTSTRAP_SERVERS", "localhost"),
     ],
@@ -73,18 +85,31 @@ def test_an_invalid_address_is_named(name, address, tmp_path):
 
 def test_a_port_in_use_is_named_with_its_setting_and_its_owner(taken_port):
     with pytest.raises(SluiceError) as refused:
-        choose_ports({"gateway": taken_port}, own=[], roles=["gateway"])
+        choose_ports({"router": taken_port}, own=[], roles=["router"])
 
     sentence = str(refused.value)
     assert f"port {taken_port}" in sentence
-    assert "SLUICE_GATEWAY_PORT" in sentence
+    assert "SLUICE_ROUTER_PORT" in sentence
     assert f"(pid {os.getpid()})" in sentence
 
 
 def test_a_port_of_zero_becomes_a_free_one(taken_port):
-    chosen = choose_ports({"gateway": 0, "router": 0}, own=[], roles=["gateway", "router"])
+    chosen = choose_ports({"gateway": 0, "gateway-ops": 0, "router": 0}, own=[], roles=["gateway", "router"])
 
-    assert len({*chosen.values(), 0, taken_port}) == 4
+    assert len({*chosen.values(), 0, taken_port}) == 5
+
+
+def test_finding_21_the_ops_endpoints_of_the_gateway_have_a_port_of_their_own(tmp_path):
+    any_port = dict.fromkeys(["SLUICE_GATEWAY_PORT", "SLUICE_GATEWAY_OPS_PORT", "SLUICE_ROUTER_PORT"], "0")
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **any_port})
+    plan = make_plan(settings, silent, services=[], roles=["gateway", "router"])
+
+    gateway, router = specs(plan)
+
+    assert ops_ports(plan) == {"gateway": plan.ports["gateway-ops"], "router": plan.ports["router"]}
+    assert gateway.environment["SLUICE_OPS_PORT"] == environment(plan)["SLUICE_GATEWAY_OPS_PORT"]
+    assert gateway.environment["SLUICE_PORT"] != gateway.environment["SLUICE_OPS_PORT"]
+    assert "SLUICE_OPS_PORT" not in router.environment
 
 
 def test_an_external_service_needs_no_program_and_no_port(tmp_path):
@@ -124,6 +149,48 @@ def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path)
 
     assert found["SLUICE_REDIS_URL"] == f"redis://:{plan.redis_password}@127.0.0.1:{plan.ports['redis']}/0"
     assert found["SLUICE_ENCRYPTION_KEY_FILE"] == str(tmp_path / "credentials.key")
+
+
+OWNER_DSN = {"SLUICE_POSTGRES_OWNER_DSN": "postgresql://admin:s@db/sluice"}
+
+
+def test_every_role_has_its_own_login_and_only_a_migration_has_the_owners(tmp_path):
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **OWNER_DSN})
+    plan = make_plan(settings, silent, services=["postgres"], roles=[])
+
+    found = {role.name: environment(plan, role.login).get("SLUICE_POSTGRES_DSN") for role in ALL_ROLES}
+
+    assert {name: dsn and urlsplit(dsn).username for name, dsn in found.items()} == {
+        "gateway": "sluice_gateway",
+        "router": "sluice_router",
+        "email-worker": "sluice_worker",
+        "sms-worker": "sluice_worker",
+        "push-worker": "sluice_worker",
+        "health": "sluice_health",
+        "event-worker": "sluice_event_worker",
+        "mailbox": None,
+    }
+    passwords = {urlsplit(dsn).username: urlsplit(dsn).password for dsn in found.values() if dsn}
+    assert len({*passwords.values(), "s"}) == len(passwords) + 1
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("postgres-*.password")} == {0o600}
+    assert urlsplit(environment(plan)["SLUICE_POSTGRES_DSN"]).username == "sluice_operator"
+    assert owner_environment(plan)["SLUICE_POSTGRES_OWNER_DSN"] == OWNER_DSN["SLUICE_POSTGRES_OWNER_DSN"]
+
+
+def test_a_role_does_not_inherit_the_owners_address_or_the_passwords(tmp_path):
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **OWNER_DSN})
+    plan = make_plan(settings, silent, services=["postgres"], roles=["gateway"])
+
+    (gateway,) = specs(plan)
+
+    assert {gateway.environment[name] for name in owner_environment(plan)} == {""}
+
+
+def test_a_given_password_is_not_generated(tmp_path):
+    given = {"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_POSTGRES_PASSWORD_ROUTER": "chosen", **OWNER_DSN}
+    plan = make_plan(read_settings(given), silent, services=["postgres"], roles=[])
+
+    assert plan.postgres_passwords["sluice_router"] == "chosen"
 
 
 @pytest.mark.parametrize(

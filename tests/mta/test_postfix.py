@@ -64,7 +64,7 @@ def postfix(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate, 
 async def send(
     transports: Transports, postfix: Postfix, service: str, message: OutboundMessage, **account: Any
 ) -> Outcome | Divided:
-    fields = {"host": "127.0.0.1", "port": postfix.ports[service], "secure": False}
+    fields = {"host": "127.0.0.1", "port": postfix.ports[service], "secure": False, "requireTLS": False}
     return await call_provider(SMTP, message, SmtpCredentials.model_validate(fields | account), transports, deadline=60)
 
 

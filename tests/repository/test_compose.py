@@ -1,15 +1,17 @@
 """docker-compose.yml runs the processes of `sluice up` with the same configuration, published on 127.0.0.1 only."""
 
+import os
 import re
 import shutil
 import subprocess
 
 import pytest
 
+from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_launcher import postgres
 from sluice_launcher.kafka import HEAP
-from sluice_launcher.plan import Plan, environment
-from sluice_launcher.roles import ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice_launcher.plan import OWNER, Plan, environment, owner_environment
+from sluice_launcher.roles import ALL_ROLES, ROLES, SERVICE_PORTS, SERVICES, ops_name, port_setting
 from tests.repository.files import ROOT, read_yaml
 
 SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
@@ -38,14 +40,26 @@ def compose_kafka_properties() -> dict[str, str]:
     return {name: value for name, value in named.items() if name not in IN_CONTAINERS and not name.endswith(".opts")}
 
 
-def launcher_environment(tmp_path) -> set[str]:
-    plan = Plan(tmp_path, tmp_path, False, SERVICES, (), {}, SERVICE_PORTS)
+def a_plan(tmp_path) -> Plan:
+    passwords = dict.fromkeys([OWNER, *(login.name for login in LOGINS)], "secret")
+    return Plan(tmp_path, tmp_path, False, SERVICES, (), {}, SERVICE_PORTS, postgres_passwords=passwords)
+
+
+def launcher_environment(tmp_path, login) -> set[str]:
     # The image sets its own data directory.
-    return set(environment(plan)) - {"SLUICE_DATA_DIR"}
+    return set(environment(a_plan(tmp_path), login)) - {"SLUICE_DATA_DIR"}
+
+
+def required(name: str) -> str:
+    return f"${{{name}:?run sh deploy/passwords.sh}}"
+
+
+def dsn_of(login: str) -> str:
+    return f"postgresql://{login}:{required(password_setting(login))}@postgres:5432/sluice"
 
 
 def test_compose_runs_every_service_and_role_of_the_launcher():
-    assert set(SERVICES_OF_COMPOSE) == {*SERVICES, "setup", *(role.name for role in ALL_ROLES)}
+    assert set(SERVICES_OF_COMPOSE) == {*SERVICES, "setup", "cli", *(role.name for role in ALL_ROLES)}
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
@@ -55,20 +69,80 @@ def test_a_role_runs_the_launchers_module_on_the_launchers_port(role):
     assert service["command"] == ["python", "-m", role.module]
     assert service["environment"]["SLUICE_ROLE"] == role.name
     assert service["environment"]["SLUICE_PORT"] == str(role.port)
-    assert service["ports"] == [f"127.0.0.1:${{{port_setting(role.name)}:-{role.port}}}:{role.port}"]
+    ports = {role.name: role.port} | ({ops_name(role.name): role.ops_port} if role.ops_port else {})
+    assert service["ports"] == [f"127.0.0.1:${{{port_setting(name)}:-{port}}}:{port}" for name, port in ports.items()]
+    assert service["environment"].get("SLUICE_OPS_PORT") == (str(role.ops_port) if role.ops_port else None)
 
 
 @pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
 def test_a_role_has_the_settings_of_the_launcher(role, tmp_path):
-    variables = set(SERVICES_OF_COMPOSE[role.name]["environment"])
+    variables = SERVICES_OF_COMPOSE[role.name]["environment"]
 
-    assert variables == launcher_environment(tmp_path) | {"SLUICE_ROLE", "SLUICE_PORT"}
+    own = {"SLUICE_ROLE", "SLUICE_PORT", *(["SLUICE_OPS_PORT"] if role.ops_port else [])}
+    assert set(variables) == launcher_environment(tmp_path, role.login) | own
+    assert variables.get("SLUICE_POSTGRES_DSN") == (role.login and dsn_of(role.login))
+
+
+def test_only_the_migration_has_the_owners_address_and_all_passwords(tmp_path):
+    found = {
+        name: sorted(set(service.get("environment", ())) & set(owner_environment(a_plan(tmp_path))))
+        for name, service in SERVICES_OF_COMPOSE.items()
+    }
+
+    assert found == {name: [] for name in found} | {"setup": sorted(owner_environment(a_plan(tmp_path)))}
+    assert SERVICES_OF_COMPOSE["setup"]["environment"]["SLUICE_POSTGRES_OWNER_DSN"] == dsn_of(OWNER)
+
+
+def test_the_commands_run_with_the_operators_login():
+    assert SERVICES_OF_COMPOSE["cli"]["environment"]["SLUICE_POSTGRES_DSN"] == dsn_of(OPERATOR.name)
+
+
+def test_no_password_has_a_default_and_the_script_creates_each(tmp_path):
+    text = (ROOT / "docker-compose.yml").read_text()
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("kafka"))
+    created = subprocess.run(["sh", tmp_path / "deploy/passwords.sh"], capture_output=True, check=True)
+    lines = (tmp_path / ".env").read_text().splitlines()
+
+    names = set(re.findall(r"\$\{(SLUICE_\w*PASSWORD\w*)", text))
+    assert re.findall(r"\$\{(SLUICE_\w*PASSWORD\w*)(?!\w*:\?run sh deploy/passwords.sh\})", text) == []
+    assert {line.partition("=")[0] for line in lines} == names
+    assert {len(line.partition("=")[2]) for line in lines} == {48}
+    assert len(set(lines)) == len(lines)
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert b".env" in created.stderr
+    assert subprocess.run(["sh", tmp_path / "deploy/passwords.sh"], capture_output=True).returncode == 1
+    assert (tmp_path / ".env").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("name", SERVICES_OF_COMPOSE)
+def test_finding_22_every_container_is_confined_and_bounded(name):
+    service = SERVICES_OF_COMPOSE[name]
+
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"]
+    assert "mem_limit" in service
+
+
+@pytest.mark.parametrize("role", ALL_ROLES, ids=lambda role: role.name)
+def test_finding_22_a_role_has_no_capability_and_writes_nowhere_but_in_memory(role):
+    service = SERVICES_OF_COMPOSE[role.name]
+
+    assert service["read_only"] is True
+    assert "cap_add" not in service
+    assert [folder.partition(":")[0] for folder in service["tmpfs"]] == ["/tmp"]  # the image's data directory is in it
+
+
+def test_finding_22_the_mailbox_without_a_login_is_no_part_of_an_installation():
+    started = [name for name, service in SERVICES_OF_COMPOSE.items() if not service.get("profiles")]
+
+    assert set(SERVICES_OF_COMPOSE) - set(started) >= {"mailbox"}
+    assert {*SERVICES, *(role.name for role in ROLES)} <= set(started)
 
 
 def test_everything_is_published_on_this_machine_only():
     published = [port for service in SERVICES_OF_COMPOSE.values() for port in service.get("ports", [])]
 
-    assert len(published) == len(SERVICES) + len(ALL_ROLES)
+    assert len(published) == len(SERVICES) + len(ALL_ROLES) + sum(1 for role in ALL_ROLES if role.ops_port)
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 
@@ -102,7 +176,12 @@ def test_redis_is_configured_as_the_launcher_configures_it():
     words = SERVICES_OF_COMPOSE["redis"]["command"][1:]
     given = dict(zip(words[::2], words[1::2], strict=True))
 
-    assert given == {"--appendonly": "yes", "--appendfsync": "everysec", "--save": ""}
+    assert given == {
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--save": "",
+        "--requirepass": required("SLUICE_REDIS_PASSWORD"),
+    }
     config = (ROOT / "tools/launcher/src/sluice_launcher/redis.py").read_text()
     assert re.findall(r"^(appendonly|appendfsync|save) (.*)$", config, re.MULTILINE) == [
         ("appendonly", "yes"),
@@ -125,6 +204,13 @@ def test_docker_understands_the_file():
     if not shutil.which("docker") or subprocess.run([*compose, "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
 
-    result = subprocess.run([*compose, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    names = re.findall(r"\$\{(SLUICE_\w+PASSWORD\w*)", (ROOT / "docker-compose.yml").read_text())
+    result = subprocess.run(
+        [*compose, "config", "--quiet"],
+        cwd=ROOT,
+        env=os.environ | dict.fromkeys(names, "secret"),
+        capture_output=True,
+        text=True,
+    )
 
     assert result.returncode == 0, result.stderr

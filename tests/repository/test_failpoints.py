@@ -50,6 +50,7 @@ STORE_WRITES = {
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
     "session_receipts.add_receipt_ids",  # of a late answer, which is lost like any answer when the worker ends
+    "disagreements._keep",  # counts what was refused; its loss changes no delivery
     "api_keys.create_key",
     "api_keys.create_named_key",
     "ingest._write",
@@ -68,7 +69,7 @@ WITHIN = {
     "retention._erase_project",
     "retention.delete_expired",
 }
-# Those that change the configuration in one transaction and move no delivery: all of it is there, or nothing.
+# Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
     "audit.append",
@@ -82,6 +83,8 @@ CONFIGURATION = {
     "memberships.revoke_invitation",
     "memberships.set_role",
     "memberships.take_invitation",
+    "project_usage.add",  # a count that moves no delivery; a crash loses a second of it
+    "project_usage.delete_old",
     "projects.delete_project",
     "projects.update_project",
     "sessions.create_session",

@@ -12,9 +12,6 @@ from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Services
 
 PUBLIC = {
-    "/healthz": "the process answers; nothing of a project",
-    "/readyz": "whether the gateway accepts work; nothing of a project",
-    "/metrics": "no metric has an identifier as a label",
     "/errors": "documentation; `docs` in every error points to it",
     "/openapi.json": "documentation",
     "/project.openapi.json": "documentation",
@@ -32,8 +29,8 @@ PERSON = "person"
 def routes() -> list[RouteContext]:
     receipts = ReceiptEndpoint(None, None, None, None, public_url=None, links={})  # type: ignore[arg-type]
     services = Services(None, None, None, None, receipts, None, None)  # type: ignore[arg-type]
-    apis = Apis(services, {})
-    found = [*apis.v1.routes, *apis.project_api.routes, *apis.ops.routes, *messages.documented.routes]
+    apis = Apis(services)
+    found = [*apis.v1.routes, *apis.project_api.routes, *apis.pages.routes, *messages.documented.routes]
     return list(iter_route_contexts(found))
 
 

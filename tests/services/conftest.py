@@ -4,7 +4,7 @@ import pytest
 
 from tests.services.fakes import FakePublisher
 from tests.services.test_gateway import gateway  # noqa: F401  (a fixture)
-from tests.store.conftest import pool, store, store_database, store_pool  # noqa: F401  (fixtures)
+from tests.store.conftest import pool, role_pools, store, store_database, store_pool  # noqa: F401  (fixtures)
 
 
 @pytest.fixture

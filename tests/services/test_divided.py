@@ -10,11 +10,10 @@ from sluice.model.message import DeliveryClass
 from sluice.model.state import message_state
 from sluice.providers.kit.smtp_types import DividedReply, PartReply, Phase, SmtpReply
 from sluice.runtime.clock import utc_now
-from sluice.store import invariants, messages
+from sluice.store import invariants
 from sluice.store.invariants import Window
-from sluice.store.projects import ProjectScope
 from sluice.transports.provider_call import NoAnswerError
-from tests.examples import PROJECT, an_email, seconds
+from tests.examples import an_email, seconds
 from tests.polling import wait_until
 from tests.services.fakes import FakeTransport
 from tests.services.test_worker import (
@@ -54,7 +53,7 @@ async def harness(store, bus, provider):
 
 
 async def check_invariants(store):
-    report = await invariants.check_window(store.pool, Window(ids.UUID(int=0), ids.UUID(int=(1 << 128) - 1)))
+    report = await invariants.check_window(store.operator, Window(ids.UUID(int=0), ids.UUID(int=(1 << 128) - 1)))
     assert report.violations == []
 
 
@@ -64,7 +63,7 @@ async def a_delivery(harness, **changes):
 
 async def states(store, task):
     """Recipient, state and attempts of each delivery of the task's message."""
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
+    found = await store.find(task.message_id)
     return {delivery.recipient: (str(delivery.state), delivery.attempt_count) for delivery in found.deliveries}
 
 
@@ -81,7 +80,7 @@ async def test_u1_the_good_recipients_get_the_mail_and_the_refused_one_fails(sto
 
     assert await states(store, task) == {ANA: ("SENT", 1), BEN: ("FAILED", 1)}
     assert await envelopes(store) == {ANA: [ANA, EVE], BEN: [BEN]}
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
+    found = await store.find(task.message_id)
     assert found.state == message_state([delivery.state for delivery in found.deliveries]) == "FAILED"
     assert harness.rerouted == []
 
@@ -92,7 +91,7 @@ async def test_u1_the_history_of_the_refused_recipient_tells_why(store, harness,
 
     await harness.handle(harness.a_record(task, provider))
 
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), task.message_id)
+    found = await store.find(task.message_id)
     told = [(event.recipient, event.type, event.attempt, event.detail) for event in found.events]
     assert sorted(told, key=lambda one: one[0]) == [
         (ANA, "accepted", None, ""),

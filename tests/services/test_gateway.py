@@ -34,7 +34,9 @@ from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY
 from sluice.store.record_signatures import sign_record
+from tests.engine import as_login
 from tests.examples import a_body, as_json, seconds
 from tests.polling import wait_until
 from tests.services import openapi_check
@@ -65,8 +67,8 @@ def an_accounts(pool, config, authenticator):
 class Gateway:
     """The services of a gateway, and a client of its APIs that compares every response with the OpenAPI document."""
 
-    def __init__(self, pool, config, bus, max_body=MAX_BODY):
-        self.pool, self.config, self.bus = pool, config, bus
+    def __init__(self, owner_pool, pool, config, bus, max_body=MAX_BODY):
+        self.pool, self.config, self.bus = owner_pool, config, bus
         self.ingest = MessageIngest(
             pool, config, bus, requeue_after=timedelta(seconds=8), max_pending=1000, dispatch_queue_limit=QUEUE_LIMIT
         )
@@ -78,7 +80,7 @@ class Gateway:
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
-        self.app = create_asgi(services, max_request_bytes=max_body, readiness={"role": lambda: None})
+        self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
@@ -116,10 +118,10 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(pool, store_database, bus, monkeypatch):
+async def gateway(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
-    async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus)
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
+        gateway = Gateway(pool, role_pools.gateway, config, bus)
         gateway.key = await gateway.new_project()
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
@@ -385,12 +387,12 @@ async def test_f17_a_large_message_may_wait_longer_for_the_database_than_a_small
     assert (await large).status_code == 201
 
 
-async def test_f17_a_request_of_nearly_the_stated_limit_is_stored(pool, store_database, bus, monkeypatch):
+async def test_f17_a_request_of_nearly_the_stated_limit_is_stored(pool, role_pools, store_database, bus, monkeypatch):
     with_a_patient_gateway(monkeypatch)
     content = os.urandom(19_000_000)
     body = as_json(a_body(attachments=[{"filename": "a.bin", "content": base64.b64encode(content).decode()}]))
     async with ConfigCache().subscribed(store_database) as config:
-        gateway = Gateway(pool, config, bus, max_body=26_214_400)
+        gateway = Gateway(pool, role_pools.gateway, config, bus, max_body=26_214_400)
         gateway.key = await gateway.new_project()
         async with gateway.authenticator.running(), gateway.ingest.running(), gateway.client:
             answer = await gateway.post(body)
@@ -635,7 +637,6 @@ async def test_method_not_allowed_is_answered_in_the_envelope(gateway, method, p
         ("DELETE", "/v1/receipts/prv_x", "GET, HEAD, POST"),
         ("POST", "/openapi.json", "GET, HEAD"),
         ("POST", "/project.openapi.json", "GET, HEAD"),
-        ("POST", "/healthz", "GET, HEAD"),
         ("DELETE", "/errors", "GET, HEAD"),
     ],
 )
@@ -649,7 +650,7 @@ async def test_f15_a_405_names_the_methods_of_the_path(gateway, method, path, al
     "path",
     [
         *("/v1/messages/channel/", "/v1/messages/msg_x/", "/v1/messages/msg_x/cancel/", "/v1/receipts/prv_x/"),
-        *("/openapi.json/", "/healthz/", "/errors/", "/project.openapi.json/", "//v1/messages/channel"),
+        *("/openapi.json/", "/errors/", "/project.openapi.json/", "//v1/messages/channel"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -662,7 +663,7 @@ async def test_f14_a_slash_at_the_end_is_not_found_and_never_a_redirect(gateway,
     assert "evil" not in answer.text + str(answer.headers)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/errors", "/openapi.json", "/v1/messages/{id}", "/v1/messages/msg_x"])
+@pytest.mark.parametrize("path", ["/errors", "/openapi.json", "/v1/messages/{id}", "/v1/messages/msg_x"])
 async def test_u13_head_is_get_without_the_content(gateway, path):
     path = path.format(id=(await gateway.post()).json()["id"])
     whole = await gateway.ask("GET", path)
@@ -714,9 +715,13 @@ async def test_a_path_outside_v1_belongs_to_the_project_api(gateway, path):
     assert answer.json() == {"message": "Not found", "error": "Not Found", "statusCode": 404}
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/errors"])
-async def test_the_pages_of_no_api_need_no_key(gateway, path):
-    assert (await gateway.client.get(path)).status_code == 200
+async def test_the_page_about_errors_needs_no_key(gateway):
+    assert (await gateway.client.get("/errors")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_finding_21_the_public_port_serves_no_ops_endpoint(gateway, path):
+    assert (await gateway.client.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize(("path", "api"), [("/openapi.json", "v1"), ("/project.openapi.json", "project")])

@@ -1,5 +1,6 @@
 """The health service: statuses on the bus, snapshots in Redis."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -74,6 +75,20 @@ async def test_a_restarted_process_has_the_evidence_of_the_snapshot(service, bus
     await restarted.restore()
 
     assert [one.status for one in restarted.statuses()] == ["unhealthy"]
+
+
+async def test_after_a_restart_the_pause_that_a_provider_asked_for_still_holds(service, bus, redis):
+    throttled = DeliveryEvent.model_validate_json(an_attempt("throttled")).model_copy(update={"retry_after_s": 600.0})
+    service.on_events([throttled.encode()])
+    (before,) = service.statuses()
+    await service.snapshot(redis)
+
+    restarted = a_service(bus, redis)
+    await restarted.restore()
+
+    (now,) = restarted.statuses()
+    assert now.suspended_until == before.suspended_until
+    assert now.suspended_until > utc_now() + timedelta(seconds=590)
 
 
 async def test_a_snapshot_of_another_version_is_deleted(service, redis):

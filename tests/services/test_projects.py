@@ -126,14 +126,14 @@ async def test_a_key_reads_its_own_project_only(gateway, ada):
         (b'{"name": "a"', 400, "VALIDATION_ERROR"),
         (b'{"name": "\xff"}', 400, "VALIDATION_ERROR"),
         (b'{"name": 1e999}', 400, "VALIDATION_ERROR"),
-        (b"[" * 100_000, 400, "VALIDATION_ERROR"),
+        (b"[" * 60_000, 400, "VALIDATION_ERROR"),
         (b"[]", 400, "VALIDATION_ERROR"),
         (b"", 400, "VALIDATION_ERROR"),
-        (b'{"name": "' + b"a" * 1_048_576 + b'"}', 413, "PAYLOAD_TOO_LARGE"),
+        (b'{"name": "' + b"a" * 65_536 + b'"}', 413, "PAYLOAD_TOO_LARGE"),
     ],
     ids=range(8),
 )
-async def test_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):
+async def test_finding_4_a_body_is_bounded_and_the_same_to_every_reader(gateway, bob, content, status, code):
     headers = {"content-type": "application/json"}
 
     error_of(await bob.ask("POST", "/v1/projects", content=content, headers=headers), status, code)
@@ -268,7 +268,7 @@ async def test_an_invitation_goes_out_through_the_installations_mail_server(gate
     controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
     controller.start()
     try:
-        server = SmtpCredentials(host="127.0.0.1", port=controller.port, secure=False)
+        server = SmtpCredentials(host="127.0.0.1", port=controller.port, secure=False, require_tls=False)
         async with Mailer(server, "Sluice <sluice@example.com>").running() as mailer:
             object.__setattr__(gateway.accounts, "mailer", mailer)
             invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com", "role": "VIEWER"})
@@ -288,7 +288,7 @@ async def test_an_invitation_goes_out_through_the_installations_mail_server(gate
 
 
 async def test_an_invitation_whose_mail_is_not_taken_shows_its_link(gateway, ada):
-    server = SmtpCredentials(host="127.0.0.1", port=1, secure=False)
+    server = SmtpCredentials(host="127.0.0.1", port=1, secure=False, require_tls=False)
     async with Mailer(server, "sluice@example.com").running() as mailer:
         object.__setattr__(gateway.accounts, "mailer", mailer)
         invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com"})

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -31,6 +33,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice_simulator.dialect import FakeResponse
 from sluice_simulator.http_server import listen_http
@@ -77,6 +80,7 @@ def event_of(one):
         reference=one.get("reference"),
         provider_message_id=one.get("message"),
         reason=Reason.FULL if one["type"] == "bounced" else None,
+        occurred_at=datetime.fromisoformat(one["at"]) if "at" in one else None,
     )
 
 
@@ -129,9 +133,9 @@ def packages(monkeypatch):
 
 @pytest.fixture
 async def endpoint(store, bus, packages):
-    outbox = OutboxPublisher(store.pool, bus)
+    outbox = OutboxPublisher(store.gateway, bus)
     receipts = ReceiptEndpoint(
-        store.pool, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url="https://sluice.test", links={}
     )
     async with outbox.running(), receipts.running():
         transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))
@@ -292,6 +296,62 @@ async def test_a_url_that_cannot_be_read_asks_for_the_request_again(endpoint, pa
 @pytest.mark.parametrize("provider", ["prv_nonsense", ids.encode_id("prv", ids.uuid7())], ids=["malformed", "unknown"])
 async def test_an_unknown_provider_is_not_found(endpoint, provider):
     assert (await endpoint.client.post(f"/v1/receipts/{provider}")).status_code == 404
+
+
+# -- odd receipts that are genuine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "2999-01-01T00:00:00Z"])
+async def test_finding_18_a_time_ahead_counts_as_five_minutes_ahead_at_most(endpoint, at):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+
+    event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1), "at": at}
+    assert (await endpoint.post_events(event)).status_code == 204
+
+    occurred_at = await endpoint.store.pool.fetchval("SELECT occurred_at FROM events WHERE type = 'delivered'")
+    assert occurred_at - utc_now() <= timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "1970-01-01T00:00:00Z"])
+async def test_finding_18_a_time_before_the_delivery_counts_as_its_creation_or_as_now(endpoint, at):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+
+    event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1), "at": at}
+    assert (await endpoint.post_events(event)).status_code == 204
+
+    occurred_at = await endpoint.store.pool.fetchval("SELECT occurred_at FROM events WHERE type = 'delivered'")
+    assert occurred_at >= ids.created_at_of(delivery_id)
+
+
+@pytest.mark.parametrize("number", [32768, 99999, 0])
+async def test_finding_18_an_attempt_number_that_cannot_be_is_not_found(endpoint, number):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted")
+
+    event = REFERENCE_EVENT | {"reference": f"att_{delivery_id.hex}_{number}"}
+    assert (await endpoint.post_events(event)).status_code == 404
+
+
+async def test_finding_18_a_reference_beyond_the_calendar_is_not_found(endpoint):
+    event = REFERENCE_EVENT | {"reference": f"att_{'f' * 32}_1", "at": "2026-01-01T00:00:00Z"}
+
+    assert (await endpoint.post_events(event)).status_code == 404
+
+
+async def test_finding_17_a_signature_over_the_url_is_worth_nothing_without_a_public_url(store, bus, packages):
+    packages["provider-signed"] = replace(a_package(), signs_url=True)
+    outbox = OutboxPublisher(store.gateway, bus)
+    receipts = ReceiptEndpoint(
+        store.gateway, Config(), CredentialCipher(lambda: [KEY]), outbox, public_url=None, links={}
+    )
+    delivery_id = await store.a_delivery_that_was(SENT, outcome="accepted")
+    async with outbox.running(), receipts.running():
+        transport = httpx.ASGITransport(Starlette(routes=[receipts.route()]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://attacker.example") as client:
+            event = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1)}
+            answer = await Endpoint(store, client).post_events(event)
+
+    assert (answer.status_code, "SLUICE_PUBLIC_URL" in answer.text) == (503, True)
+    assert await store.state(delivery_id) == "SENT"
 
 
 async def test_a_token_that_is_signed_in_place_of_the_body_stands_for_one_body(endpoint):

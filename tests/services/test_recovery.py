@@ -36,9 +36,9 @@ def provider():
 
 @pytest.fixture
 async def recovery(store, bus, progress, provider):
-    async with SettlementWriter(store.pool, bus).running() as settlements:
+    async with SettlementWriter(store.router, bus).running() as settlements:
         yield Recovery(
-            pool=store.pool,
+            pool=store.router,
             config=StubConfig(provider),
             publisher=bus,
             settlements=settlements,

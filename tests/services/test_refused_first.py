@@ -38,6 +38,8 @@ from tests.transports.conftest import certificate  # noqa: F401  (fixture)
 from tests.unit.providers.examples import an_sms
 
 MESSAGES = 20
+# No suspension and no pause before a probe ends within a test, however busy the machine is.
+LASTING = HealthThresholds(default_throttle=3600.0, auth_suspension=3600.0, initial_backoff=3600.0, max_backoff=3600.0)
 UNMOVED, UNHEALTHY, SUSPENDED = "unmoved", "unhealthy", "suspended"
 GREETING, EHLO, AUTH = Phase.GREETING, Phase.EHLO, Phase.AUTH
 MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.END_OF_DATA
@@ -252,7 +254,7 @@ class Installation:
         self.store, self.refusal, self._stack, self._folder = store, refusal, stack, folder
         self.bus = Bus()
         self.health = {}
-        self.monitor = HealthMonitor(HealthThresholds())
+        self.monitor = HealthMonitor(LASTING)
         self.first = self.second = self.simulator = None
 
     async def start(self, context):
@@ -267,10 +269,10 @@ class Installation:
         config = StubConfig(self.first, self.second)
         limits = TransportSettings(smtp_ehlo_name="test.example")
         transports = await self._stack.enter_async_context(open_transports(limits=limits))
-        settlements = await self._stack.enter_async_context(SettlementWriter(self.store.pool, self.bus).running())
+        settlements = await self._stack.enter_async_context(SettlementWriter(self.store.worker, self.bus).running())
         policy = WorkerPolicy(provider_queue_timeout=0.3)
         worker = Worker(
-            db=self.store.pool,
+            db=self.store.worker,
             config=config,
             cipher=CIPHER,
             transports=transports,
@@ -296,7 +298,7 @@ class Installation:
     def _provider(self, endpoint, priority, credentials):
         host, port = self.simulator.address(endpoint)
         fields = {
-            "smtp": {"host": host, "port": port, "secure": False},
+            "smtp": {"host": host, "port": port, "secure": False, "requireTLS": False},
             "resend": {"apiKey": "re_1", "baseUrl": self.simulator.url(endpoint)},
             "twilio": {"accountSid": "AC" + "0" * 32, "authToken": "t", "baseUrl": self.simulator.url(endpoint)},
         }[self.refusal.dialect]
@@ -382,7 +384,7 @@ async def make_installation(store, certificate, tmp_path):  # noqa: F811
 
         yield make
     report = await verify(
-        store.pool,
+        store.operator,
         now=utc_now(),
         at_rest=True,
         grace=seconds(60),

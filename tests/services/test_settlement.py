@@ -13,13 +13,13 @@ from tests.examples import a_message, a_task, seconds
 
 @pytest.fixture
 async def settlements(store, bus):
-    async with SettlementWriter(store.pool, bus).running() as settlements:
+    async with SettlementWriter(store.router, bus).running() as settlements:
         yield settlements
 
 
 async def tasks(store, count):
-    """The tasks of ``count`` deliveries that were just accepted."""
-    messages = [a_message(utc_now()) for _ in range(count)]
+    """The tasks of ``count`` deliveries that were just accepted and expire at once."""
+    messages = [a_message(utc_now(), expires_at=utc_now()) for _ in range(count)]
     await store.accept(*messages)
     return [a_task(delivery_id=one.deliveries[0].id, message_id=one.id) for one in messages]
 

@@ -55,7 +55,7 @@ async def test_f8_a_call_in_progress_is_not_lost_and_its_times_are_right(harness
         await wait_until(lambda: harness.worker.in_flight)
         due_at = (await store.pending(task.delivery_id))["due_at"]
         lease = -(await age(store, due_at))
-        expired = await recovery.list_expired_leases(store.pool, limit=10)
+        expired = await recovery.list_expired_leases(store.router, limit=10)
 
     (attempt,) = await store.attempts(task.delivery_id)
     assert expired == []
@@ -98,7 +98,7 @@ async def test_f8_leases_do_not_depend_on_the_process_at_all(wrong_clock, harnes
     async with harness.unanswered(harness.a_record(task, provider)):
         await wait_until(lambda: harness.worker.in_flight)
         lease = -(await age(store, (await store.pending(task.delivery_id))["due_at"]))
-        expired = await recovery.list_expired_leases(store.pool, limit=10)
+        expired = await recovery.list_expired_leases(store.router, limit=10)
 
     assert 0 < lease <= 12
     assert expired == []
@@ -109,7 +109,7 @@ async def test_f8_renewed_leases_are_by_the_database_too(wrong_clock, harness, p
     task = await harness.a_delivery(expires_at=now + seconds(86_400))
     async with harness.unanswered(harness.a_record(task, provider)):
         await wait_until(lambda: harness.worker.in_flight)
-        await deliveries.renew(store.pool, [(task.delivery_id, 1)], lease=seconds(100))
+        await deliveries.renew(store.worker, [(task.delivery_id, 1)], lease=seconds(100))
         lease = -(await age(store, (await store.pending(task.delivery_id))["due_at"]))
 
     assert 40 < lease <= 100

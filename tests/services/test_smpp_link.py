@@ -60,7 +60,7 @@ class Harness:
 
 @asynccontextmanager
 async def open_link(store, bus, dsn, settings):
-    async with open_smpp_link(settings, dsn, store.pool, bus) as link:
+    async with open_smpp_link(settings, dsn, store.worker, bus) as link:
         yield link
 
 
@@ -228,7 +228,7 @@ async def test_a_receipt_for_a_national_number_fits(harness):
     [(0x58, Throttled), (0x0B, RecipientRejected), (0x01, Declined), (0x0F, AuthFailed), (0x08, ProviderFault)],
 )
 async def test_a_refusal_is_its_outcome(harness, status, kind):
-    harness.other.order("answers", [status])
+    await harness.other.prepare(status)
 
     assert isinstance(await harness.call(), kind)
 

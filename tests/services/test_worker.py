@@ -138,9 +138,9 @@ def transport():
 
 @asynccontextmanager
 async def a_worker(harness, http=None, elsewhere=lambda package: False, links=None, **policy):
-    async with SettlementWriter(harness.store.pool, harness.bus).running() as settlements:
+    async with SettlementWriter(harness.store.worker, harness.bus).running() as settlements:
         worker = Worker(
-            db=harness.store.pool,
+            db=harness.store.worker,
             config=harness.config,
             cipher=CIPHER,
             transports={
@@ -594,9 +594,9 @@ async def test_f12_only_an_urgent_call_has_a_short_deadline(slow, provider, deli
 async def test_a_call_that_does_not_end_in_time_at_shutdown_is_cut_off(store, bus, provider):
     harness = WorkerHarness(store, bus, StubConfig(provider), FakeTransport(ACCEPTED))
     harness.transport.gate.clear()
-    async with SettlementWriter(store.pool, bus).running() as settlements:
+    async with SettlementWriter(store.worker, bus).running() as settlements:
         worker = Worker(
-            db=store.pool,
+            db=store.worker,
             config=harness.config,
             cipher=CIPHER,
             transports={TransportKind.SMTP: harness.transport},
@@ -739,7 +739,7 @@ async def test_the_built_in_sms_package_without_a_link_captures_and_says_so(stor
     row = a_provider(package="provider-messagepipe", channel=Channel.SMS)
     encrypted = CIPHER.encrypt(b"{}", project_id=row.project_id, provider_id=row.id)
     row = replace(row, encrypted_credentials=encrypted)
-    harness = WorkerHarness(store, bus, StubConfig(row), SandboxTransport(partial(sandbox.capture, store.pool)))
+    harness = WorkerHarness(store, bus, StubConfig(row), SandboxTransport(partial(sandbox.capture, store.worker)))
     async with a_worker(harness) as harness.worker:
         sms = Sms(sender="ACME", text="Hello")
         task = await harness.a_delivery(
@@ -749,7 +749,7 @@ async def test_the_built_in_sms_package_without_a_link_captures_and_says_so(stor
 
     (event,) = harness.events
     assert (event.type, event.detail) == ("sent", CAPTURED)
-    (captured,) = await sandbox.list_captured(store.pool, project_id=None, limit=9)
+    (captured,) = await sandbox.list_captured(store.operator, project_id=None, limit=9)
     assert (captured.recipient, captured.channel) == ("+2348012345678", "sms")
 
 

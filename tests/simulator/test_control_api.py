@@ -83,7 +83,7 @@ async def test_the_command_serves_until_sigterm(http: HttpTransport, tmp_path: P
         async with open_transports() as transports:
             outcomes = {}
             for name, endpoint in where["endpoints"].items():
-                account = SmtpCredentials(host=where["host"], port=endpoint["port"])
+                account = SmtpCredentials(host=where["host"], port=endpoint["port"], require_tls=False)
                 outcomes[name] = await call_provider(SMTP, outbound(an_email()), account, transports, deadline=10)
         simulator.send_signal(signal.SIGTERM)
 
@@ -128,7 +128,7 @@ async def test_the_mailbox_keeps_mails_and_lists_the_newest_first(tmp_path: Path
     listener = await listen_smtp(Mailbox(tmp_path / FOLDER), SmtpSettings(auth=False), "127.0.0.1", 0)
     try:
         async with open_transports() as transports:
-            account = SmtpCredentials(host="127.0.0.1", port=listener.port)
+            account = SmtpCredentials(host="127.0.0.1", port=listener.port, require_tls=False)
             for subject in ("Eins ä", "Zwei", "Drei"):
                 mail = an_email(subject=subject, text="Grüße\n.\n", bcc=("eve@example.org",))
                 assert isinstance(await call_provider(SMTP, outbound(mail), account, transports, deadline=10), Accepted)

@@ -6,7 +6,7 @@ import pytest
 
 from sluice.store.db import open_pool
 from tests.engine import connected, with_database
-from tests.store.harness import StoreHarness
+from tests.store.harness import StoreHarness, open_role_pools
 
 TABLES = (
     "messages",
@@ -15,6 +15,9 @@ TABLES = (
     "events",
     "receipts",
     "event_outbox",
+    "bus_disagreements",
+    "project_usage",
+    "receipt_tokens",
     "idempotency_keys",
     "attachments",
     "sandbox_messages",
@@ -43,22 +46,29 @@ async def store_database(postgres_dsn, template_database):
 
 @pytest.fixture(scope="session")
 async def store_pool(store_database):
-    """A pool like that of a role, with enough connections for concurrent statements."""
-    async with open_pool(store_database, size=10, name="store") as pool:
+    """A pool of the owner, who sees and may change everything, with time for a busy machine."""
+    async with open_pool(store_database, size=10, name="store", command_timeout=60.0) as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+async def role_pools(store_database):
+    """The pools of the roles, each with its own login, with enough connections for concurrent statements."""
+    async with open_role_pools(store_database) as pools:
+        yield pools
 
 
 @pytest.fixture
 async def pool(store_pool):
-    """A pool to an empty database."""
+    """The owner's pool to an empty database."""
     yield store_pool
     await store_pool.execute(";".join(f"DELETE FROM {table}" for table in TABLES))
 
 
 @pytest.fixture
-def store(pool):
+def store(pool, role_pools):
     """The store functions and row queries."""
-    return StoreHarness(pool)
+    return StoreHarness(pool, role_pools)
 
 
 @pytest.fixture

@@ -1,26 +1,68 @@
 """The store as tests use it: short methods, and queries of rows."""
 
 import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sluice.model.message import Channel
 from sluice.model.state import EventType
-from sluice.store import backlog, cancellation, deliveries, ingest, outbox, recovery
+from sluice.store import backlog, cancellation, deliveries, ingest, messages, outbox, recovery
+from sluice.store.db import Pool, open_pool, rows_of
+from sluice.store.logins import GATEWAY, OPERATOR, ROUTER, WORKER
 from sluice.store.projects import ProjectScope
+from tests.engine import as_login
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after
 
 LEASE = timedelta(seconds=12)
 WITHIN = timedelta(seconds=10)
 
 
-class StoreHarness:
-    """Store functions on one pool, at noon and the seconds after it."""
+@dataclass(frozen=True, slots=True)
+class RolePools:
+    """A pool for each login that the store functions run under."""
 
-    def __init__(self, pool):
+    gateway: Pool
+    router: Pool
+    worker: Pool
+    operator: Pool
+
+
+@asynccontextmanager
+async def open_role_pools(dsn):
+    """The pools of a database with the schema."""
+    async with AsyncExitStack() as stack:
+        yield RolePools(
+            **{
+                login.name.removeprefix("sluice_"): await stack.enter_async_context(
+                    open_pool(as_login(dsn, login), size=10, name="store", command_timeout=60.0)
+                )
+                for login in (GATEWAY, ROUTER, WORKER, OPERATOR)
+            }
+        )
+
+
+class StoreHarness:
+    """Store functions, each with the login of a role that uses it, at noon and the seconds after it.
+
+    ``pool`` is the owner's: what a test arranges or reads beside the store functions.
+    """
+
+    def __init__(self, pool, roles):
         self.pool = pool
+        self.gateway, self.router, self.worker, self.operator = (
+            roles.gateway,
+            roles.router,
+            roles.worker,
+            roles.operator,
+        )
+
+    def rows_of(self, project=PROJECT):
+        """The connection with which the gateway reads and changes the rows of one project."""
+        return rows_of(self.gateway, [project])
 
     async def accept(self, *messages):
-        async with self.pool.acquire() as connection:
+        async with self.gateway.acquire() as connection:
             return await ingest.insert_batch(connection, messages)
 
     async def a_delivery(self, **changes):
@@ -31,7 +73,7 @@ class StoreHarness:
 
     async def claim(self, *claims, at=NOON, lease=LEASE):
         """The ids of the deliveries that were claimed."""
-        results = await deliveries.claim(self.pool, claims, now=at, lease=lease)
+        results = await deliveries.claim(self.worker, claims, now=at, lease=lease)
         return [claim.delivery_id for claim, claimed in zip(claims, results, strict=True) if claimed]
 
     async def a_delivery_in_flight(self, **changes):
@@ -41,7 +83,7 @@ class StoreHarness:
 
     async def transition(self, *transitions, at=NOON, acknowledged=()):
         return await deliveries.transition(
-            self.pool, transitions, now=at, outbox_retry_after=WITHIN, acknowledged=list(acknowledged)
+            self.worker, transitions, now=at, outbox_retry_after=WITHIN, acknowledged=list(acknowledged)
         )
 
     async def transitioned(self, *transitions):
@@ -56,9 +98,19 @@ class StoreHarness:
         return delivery_id
 
     async def cancel(self, message_id, at=NOON, project=PROJECT, sandbox=False):
-        return await cancellation.cancel(
-            self.pool, ProjectScope(project, sandbox), message_id, now=at, outbox_retry_after=WITHIN
-        )
+        async with self.rows_of(project) as db:
+            return await cancellation.cancel(
+                db, ProjectScope(project, sandbox), message_id, now=at, outbox_retry_after=WITHIN
+            )
+
+    async def revoke(self, message_id):
+        """The number of deliveries of an in-doubt message that were cancelled."""
+        async with self.rows_of() as db:
+            return await cancellation.revoke_in_doubt(db, [message_id], now=NOON)
+
+    async def find(self, message_id, project=PROJECT):
+        async with self.rows_of(project) as db:
+            return await messages.find(db, ProjectScope(project, False), message_id)
 
     async def due(self, at, *, low_watermarks=NOON, limit=100):
         """The ids that are enqueued; ``low_watermarks`` is one time for every channel, or one per channel."""
@@ -73,12 +125,12 @@ class StoreHarness:
         requeue_after = timedelta(seconds=8)
         dequeued = []
         for channel in Channel:
-            queues = await backlog.list_project_queues(self.pool, channel, now=at, after=None, limit=limit)
+            queues = await backlog.list_project_queues(self.router, channel, now=at, after=None, limit=limit)
             shares = dict.fromkeys(queues, limit)
-            dequeued += await backlog.dequeue(self.pool, channel, shares, now=at, requeue_after=requeue_after)
+            dequeued += await backlog.dequeue(self.router, channel, shares, now=at, requeue_after=requeue_after)
         if marks is not None:
             dequeued += await recovery.requeue_lost(
-                self.pool, now=at, low_watermarks=marks, requeue_after=requeue_after, limit=limit
+                self.router, now=at, low_watermarks=marks, requeue_after=requeue_after, limit=limit
             )
         return dequeued
 
@@ -104,7 +156,7 @@ class StoreHarness:
         return await self.pool.fetchval(f"SELECT count(*) FROM {table}")
 
     async def outbox_rows(self, outbox_id):
-        return await outbox.events_for(self.pool, outbox_id)
+        return await outbox.events_for(self.router, outbox_id)
 
 
 async def at_once(*tasks):

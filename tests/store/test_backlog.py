@@ -20,12 +20,12 @@ NOW = after(60)
 
 
 async def queues(store, *, after=None, limit=100):
-    return await backlog.list_project_queues(store.pool, Channel.EMAIL, now=NOW, after=after, limit=limit)
+    return await backlog.list_project_queues(store.router, Channel.EMAIL, now=NOW, after=after, limit=limit)
 
 
 async def dequeue(store, shares):
     return [
-        one.id for one in await backlog.dequeue(store.pool, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
+        one.id for one in await backlog.dequeue(store.router, Channel.EMAIL, shares, now=NOW, requeue_after=seconds(8))
     ]
 
 
@@ -91,7 +91,7 @@ async def test_a_dequeued_delivery_is_in_the_dispatch_queue(store):
     await dequeue(store, {STANDARD: 5})
 
     assert await queues(store) == []
-    assert await backlog.count_enqueued(store.pool) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
+    assert await backlog.count_enqueued(store.gateway) == {QueueSlice(PROJECT, Channel.EMAIL, urgent=False): 2}
 
 
 async def test_concurrent_calls_dequeue_each_delivery_once(store):
@@ -107,7 +107,7 @@ async def test_listing_the_queues_does_not_read_their_deliveries(store):
     await store.accept(*[a_backlogged_message() for _ in range(2000)], a_backlogged_message(project_id=OTHER_PROJECT))
     await store.pool.execute("ANALYZE deliveries")
 
-    async with store.pool.acquire() as connection, connection.transaction():
+    async with store.router.acquire() as connection, connection.transaction():
         found = await backlog.list_project_queues(connection, Channel.EMAIL, now=NOW, after=None, limit=100)
         read = await connection.fetchval(
             "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname LIKE 'deliveries%'"

@@ -2,8 +2,7 @@
 
 import pytest
 
-from sluice.store import cancellation
-from tests.examples import NOON, OTHER_PROJECT, a_claim, a_message, a_transition, after
+from tests.examples import OTHER_PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, at_once
 
 
@@ -109,20 +108,20 @@ async def test_concurrent_cancellations_write_one_event(store, message):
 
 
 async def test_an_in_doubt_message_is_revoked(store, message):
-    assert await cancellation.revoke_in_doubt(store.pool, [message.id], now=NOON) == 2
+    assert await store.revoke(message.id) == 2
 
     assert await states(store, message) == ["CANCELLED", "CANCELLED"]
     assert await store.history(ids(message)[0]) == ["accepted", "cancelled"]
 
 
 async def test_a_missing_message_is_not_revoked(store):
-    assert await cancellation.revoke_in_doubt(store.pool, [a_message().id], now=NOON) == 0
+    assert await store.revoke(a_message().id) == 0
 
 
 async def test_a_delivery_in_flight_is_not_revoked(store, message):
     await store.claim(a_claim(ids(message)[0]))
 
-    await cancellation.revoke_in_doubt(store.pool, [message.id], now=NOON)
+    await store.revoke(message.id)
 
     assert await states(store, message) == ["SENDING", "CANCELLED"]
 
@@ -131,6 +130,6 @@ async def test_other_messages_are_not_revoked(store, message):
     other = a_message()
     await store.accept(other)
 
-    await cancellation.revoke_in_doubt(store.pool, [other.id], now=NOON)
+    await store.revoke(other.id)
 
     assert await states(store, message) == ["QUEUED", "QUEUED"]

@@ -11,6 +11,8 @@ from sluice.store import api_keys, projects, providers
 from sluice.store.api_keys import parse_key_prefix
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.logins import GATEWAY, WORKER
+from tests.engine import as_login
 from tests.examples import NOON, after, an_id
 from tests.polling import wait_until
 
@@ -25,7 +27,7 @@ async def project(pool):
 @pytest.fixture
 async def cache(store_database, pool):
     """A cache that is subscribed to an empty database."""
-    async with ConfigCache().subscribed(store_database) as found:
+    async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as found:
         yield found
 
 
@@ -54,7 +56,7 @@ async def test_the_existing_configuration_is_loaded(store_database, pool, projec
     provider_id = await a_provider(pool, project)
     key = await api_keys.create_key(pool, project.id, name="shop", is_test=False, now=NOON)
 
-    async with ConfigCache().subscribed(store_database) as cache:
+    async with ConfigCache().subscribed(as_login(store_database, WORKER)) as cache:
         assert cache.projects == {project.id: project}
         assert set(cache.providers) == {provider_id}
         assert cache.key(parse_key_prefix(key)).matches(key)

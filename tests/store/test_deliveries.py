@@ -29,7 +29,7 @@ async def test_a_claim_returns_the_content_and_recipient(store):
     message = a_message()
     await store.accept(message)
 
-    claimed_rows = await deliveries.claim(store.pool, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
+    claimed_rows = await deliveries.claim(store.worker, [a_claim(message.deliveries[0].id)], now=NOON, lease=LEASE)
 
     reference = a_claim(message.deliveries[0].id).reference
     assert claimed_rows == [Claimed(message.id, "ada@example.com", message.content, NOON, reference)]
@@ -39,7 +39,7 @@ async def test_only_the_next_attempt_of_a_delivery_is_claimed(store):
     delivery_id = await store.a_delivery()
     claims = [a_claim(delivery_id, 2), a_claim(delivery_id, 1), a_claim(delivery_id, 3)]
 
-    claimed_rows = await deliveries.claim(store.pool, claims, now=NOON, lease=LEASE)
+    claimed_rows = await deliveries.claim(store.worker, claims, now=NOON, lease=LEASE)
 
     assert [claimed is not None for claimed in claimed_rows] == [False, True, False]
     attempts = await store.pool.fetch("SELECT number FROM attempts")
@@ -296,7 +296,7 @@ async def test_an_outbox_row_is_overdue_after_its_retry_time(store):
     applied = await store.transition(a_transition(await store.a_delivery_in_flight(), SENT), at=NOON)
 
     found = [
-        await outbox.claim_overdue(store.pool, now=after(time), retry_after=seconds(10), limit=10)
+        await outbox.claim_overdue(store.router, now=after(time), retry_after=seconds(10), limit=10)
         for time in (9.9, 10, 11, 20)
     ]
 
@@ -307,7 +307,7 @@ async def test_an_overdue_outbox_row_is_claimed_once(store):
     await store.transition(a_transition(await store.a_delivery_in_flight(), SENT))
 
     found = await at_once(
-        *[outbox.claim_overdue(store.pool, now=after(60), retry_after=seconds(10), limit=10) for _ in range(8)]
+        *[outbox.claim_overdue(store.router, now=after(60), retry_after=seconds(10), limit=10) for _ in range(8)]
     )
 
     assert sorted(len(one) for one in found) == [0] * 7 + [1]
@@ -319,15 +319,15 @@ async def test_an_overdue_outbox_row_is_claimed_once(store):
 async def test_a_renewed_lease_expires_later(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    await deliveries.renew(store.pool, [(delivery_id, 1)], lease=seconds(100), now=NOON)
+    await deliveries.renew(store.worker, [(delivery_id, 1)], lease=seconds(100), now=NOON)
 
-    assert await recovery.list_expired_leases(store.pool, now=after(99), limit=10) == []
+    assert await recovery.list_expired_leases(store.router, now=after(99), limit=10) == []
 
 
 async def test_only_the_attempt_in_flight_is_renewed(store):
     in_flight, settled = await store.a_delivery_in_flight(), await store.a_delivery_that_was(SENT)
 
-    await deliveries.renew(store.pool, [(in_flight, 2), (settled, 1)], lease=seconds(100), now=NOON)
+    await deliveries.renew(store.worker, [(in_flight, 2), (settled, 1)], lease=seconds(100), now=NOON)
 
     dues = [(await store.pending(one))["due_at"] for one in (in_flight, settled)]
     assert dues == [NOON + LEASE, None]
@@ -336,7 +336,7 @@ async def test_only_the_attempt_in_flight_is_renewed(store):
 async def test_an_expired_lease_without_an_outcome_is_listed(store):
     delivery_id = await store.a_delivery_in_flight()
 
-    (pending,) = await recovery.list_expired_leases(store.pool, now=NOON + LEASE, limit=10)
+    (pending,) = await recovery.list_expired_leases(store.router, now=NOON + LEASE, limit=10)
 
     assert (pending.id, pending.attempt_count, pending.provider_id) == (delivery_id, 1, PROVIDER)
     assert pending.last_outcome is None
@@ -345,7 +345,7 @@ async def test_an_expired_lease_without_an_outcome_is_listed(store):
 async def test_an_unexpired_lease_is_not_listed(store):
     await store.a_delivery_in_flight()
 
-    assert await recovery.list_expired_leases(store.pool, now=NOON + LEASE - seconds(0.1), limit=10) == []
+    assert await recovery.list_expired_leases(store.router, now=NOON + LEASE - seconds(0.1), limit=10) == []
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ async def test_a_batch_of_old_and_new_deliveries_reads_no_rows_between_them(stor
     await store.accept(*[a_message() for _ in range(3000)])
     newest = [await store.a_delivery() for _ in range(3)]
 
-    async with store.pool.acquire() as connection, connection.transaction():
+    async with store.worker.acquire() as connection, connection.transaction():
         before = await rows_read(connection)
         claimed_rows = await deliveries.claim(
             connection, [a_claim(id_) for id_ in (oldest, *newest)], now=NOON, lease=LEASE

@@ -172,7 +172,7 @@ async def test_an_expired_key_used_by_concurrent_requests_creates_one_more_messa
 
 async def test_a_key_that_is_deleted_meanwhile_is_free(store):
     await store.accept(a_keyed_message())
-    async with store.pool.acquire() as connection, connection.transaction():
+    async with store.router.acquire() as connection, connection.transaction():
         await delete_expired_keys(connection, now=NOON + IDEMPOTENCY_TTL, limit=10)
         waiting = asyncio.create_task(store.accept(a_keyed_message()))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -265,13 +265,12 @@ async def test_only_expired_keys_are_deleted(store):
     kept = a_keyed_message(key="another", when=after(60))
     await store.accept(kept)
 
-    forgotten = await delete_expired_keys(store.pool, now=NOON + IDEMPOTENCY_TTL, limit=10)
+    forgotten = await delete_expired_keys(store.router, now=NOON + IDEMPOTENCY_TTL, limit=10)
 
     assert forgotten == 1
-    assert await find_by_idempotency_key(store.pool, ProjectScope(PROJECT, False), "another", now=after(60)) == (
-        kept.id,
-        kept.fingerprint,
-    )
+    async with store.rows_of() as db:
+        found = await find_by_idempotency_key(db, ProjectScope(PROJECT, False), "another", now=after(60))
+    assert found == (kept.id, kept.fingerprint)
 
 
 async def test_a_conflict_does_not_extend_a_key(store):

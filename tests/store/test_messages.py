@@ -4,7 +4,6 @@ from sluice.model import ids
 from sluice.model.state import EventType, State
 from sluice.store import messages, sandbox
 from sluice.store.outbox import events_for
-from sluice.store.projects import ProjectScope
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_claim, a_message, a_transition, after
 from tests.store.harness import FAILED_ATTEMPT, SENT
 
@@ -16,7 +15,7 @@ async def test_a_message_is_found_with_its_deliveries_and_their_history(store):
     await store.claim(a_claim(first), at=after(1))
     await store.transition(a_transition(first, SENT, outcome="accepted", occurred_at=after(2)))
 
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), message.id)
+    found = await store.find(message.id)
 
     assert {(one.recipient, one.state) for one in found.deliveries} == {
         ("a@example.com", State.SENT),
@@ -37,7 +36,7 @@ async def test_the_events_of_a_delivery_are_in_sequence_order(store):
     await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=after(3)))
     (message,) = await store.pool.fetch("SELECT id FROM messages")
 
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), message["id"])
+    found = await store.find(message["id"])
 
     assert [event.type for event in found.events] == ["accepted", "sending", "sent"]
 
@@ -46,14 +45,14 @@ async def test_another_projects_message_is_not_found(store):
     message = a_message()
     await store.accept(message)
 
-    assert await messages.find(store.pool, ProjectScope(OTHER_PROJECT, False), message.id) is None
+    assert await store.find(message.id, OTHER_PROJECT) is None
 
 
 async def test_messages_of_one_millisecond_have_their_own_deliveries(store):
     one, other = a_message(to=("one@example.com",)), a_message(to=("other@example.com",))
     await store.accept(one, other)
 
-    found = await messages.find(store.pool, ProjectScope(PROJECT, False), other.id)
+    found = await store.find(other.id)
 
     assert [delivery.recipient for delivery in found.deliveries] == ["other@example.com"]
 
@@ -61,8 +60,8 @@ async def test_messages_of_one_millisecond_have_their_own_deliveries(store):
 async def test_attachments_are_loaded_by_hash(store):
     await store.accept(a_message(attachments=(("digest", b"hello"),)))
 
-    assert await messages.load_attachments(store.pool, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
-    assert await messages.load_attachments(store.pool, OTHER_PROJECT, ["digest"]) == {}
+    assert await messages.load_attachments(store.worker, PROJECT, ["digest", "missing"]) == {"digest": b"hello"}
+    assert await messages.load_attachments(store.worker, OTHER_PROJECT, ["digest"]) == {}
 
 
 async def test_an_event_that_ends_no_attempt_is_published_without_an_outcome(store):
@@ -70,7 +69,7 @@ async def test_an_event_that_ends_no_attempt_is_published_without_an_outcome(sto
 
     applied = await store.transition(a_transition(delivery_id, EventType.POSTPONED, in_flight=False, due_at=after(9)))
 
-    (event,) = await events_for(store.pool, applied.outbox_id)
+    (event,) = await events_for(store.router, applied.outbox_id)
     assert (event["type"], event["attempt"], event["outcome"], event["started_at"]) == ("postponed", 1, None, None)
 
 
@@ -79,13 +78,13 @@ async def test_an_event_that_ends_an_attempt_is_published_with_its_outcome(store
 
     applied = await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="provider_fault"))
 
-    (event,) = await events_for(store.pool, applied.outbox_id)
+    (event,) = await events_for(store.router, applied.outbox_id)
     assert (event["outcome"], event["started_at"], event["finished_at"]) == ("provider_fault", NOON, after(2))
 
 
 async def capture(store, message, reference):
     await sandbox.capture(
-        store.pool,
+        store.worker,
         reference=reference,
         message_id=message.id,
         recipient="ada@example.com",
@@ -103,7 +102,7 @@ async def test_the_sandbox_captures_a_reference_once(store):
     await capture(store, message, reference)
     await capture(store, message, reference)
 
-    (captured,) = await sandbox.list_captured(store.pool, project_id=PROJECT, limit=10)
+    (captured,) = await sandbox.list_captured(store.operator, project_id=PROJECT, limit=10)
     assert (captured.reference, captured.message_id, captured.content) == (reference, message.id, message.content)
 
 
@@ -112,4 +111,4 @@ async def test_only_the_projects_own_captured_messages_are_listed(store):
     await store.accept(message)
     await capture(store, message, "att_1")
 
-    assert await sandbox.list_captured(store.pool, project_id=OTHER_PROJECT, limit=10) == []
+    assert await sandbox.list_captured(store.operator, project_id=OTHER_PROJECT, limit=10) == []

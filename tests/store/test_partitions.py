@@ -8,7 +8,7 @@ import pytest
 from sluice.runtime.clock import utc_now
 from sluice.store import partitions
 from tests.examples import a_claim, a_message
-from tests.store.harness import StoreHarness, at_once
+from tests.store.harness import StoreHarness, at_once, open_role_pools
 
 NOW = utc_now()
 NEXT_YEAR = NOW + timedelta(days=365)
@@ -17,8 +17,8 @@ NEXT_YEAR = NOW + timedelta(days=365)
 @pytest.fixture
 async def store(database):
     """A harness with its own database, because partitions are created in it."""
-    async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool:
-        yield StoreHarness(pool)
+    async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool, open_role_pools(database) as roles:
+        yield StoreHarness(pool, roles)
 
 
 async def partition_of(store, table, column, identifier):
@@ -66,26 +66,26 @@ async def test_rows_of_a_week_without_a_partition_are_in_the_default_partition(s
 
 
 async def test_existing_partitions_are_not_created_again(store):
-    assert await partitions.ensure(store.pool, NOW) == []
+    assert await partitions.ensure(store.router, NOW) == []
 
 
 async def test_the_coming_weeks_are_created(store):
-    made = await partitions.ensure(store.pool, NEXT_YEAR)
+    made = await partitions.ensure(store.router, NEXT_YEAR)
 
     weeks = [NEXT_YEAR + timedelta(weeks=number) for number in range(partitions.WEEKS_AHEAD + 1)]
     assert made == [f"{table}_{week:%G}w{week:%V}" for table in partitions.TABLES for week in weeks]
 
 
 async def test_concurrent_creation_succeeds(store):
-    await at_once(*[partitions.ensure(store.pool, NEXT_YEAR) for _ in range(4)])
+    await at_once(*[partitions.ensure(store.router, NEXT_YEAR) for _ in range(4)])
 
-    assert await partitions.ensure(store.pool, NEXT_YEAR) == []
+    assert await partitions.ensure(store.router, NEXT_YEAR) == []
 
 
 async def test_rows_of_a_clock_that_is_ahead_do_not_prevent_other_partitions(store):
     await partitions_of(store, NEXT_YEAR)
 
-    made = await partitions.ensure(store.pool, NEXT_YEAR)
+    made = await partitions.ensure(store.router, NEXT_YEAR)
 
     missing = f"{NEXT_YEAR:%G}w{NEXT_YEAR:%V}"
     later = NEXT_YEAR + timedelta(weeks=1)

@@ -22,7 +22,7 @@ def a_use():
 
 
 async def accept(store, *uses, at=0):
-    return await receipt_tokens.accept(store.pool, uses, now=after(at))
+    return await receipt_tokens.accept(store.gateway, uses, now=after(at))
 
 
 async def test_a_token_is_accepted_with_its_first_body_however_often(store, a_use):

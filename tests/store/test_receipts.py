@@ -29,7 +29,8 @@ def a_receipt(delivery_id, kind=DELIVERED, **changes):
 
 
 async def apply(store, *entries):
-    return await receipts.apply(store.pool, entries, now=after(6), outbox_retry_after=seconds(10))
+    async with store.rows_of() as db:
+        return await receipts.apply(db, entries, now=after(6), outbox_retry_after=seconds(10))
 
 
 async def a_sent_delivery(store):
@@ -243,7 +244,7 @@ async def test_a_receipt_that_it_was_dropped_makes_a_delivery_with_an_unknown_at
 @pytest.mark.parametrize("kind", [FAILED, BOUNCED, EventType.SOFT_BOUNCE])
 async def test_a_negative_receipt_of_an_attempt_that_was_followed_by_another_moves_nothing(store, kind):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
-    await store.claim(a_claim(delivery_id, 2))
+    await store.claim(a_claim(delivery_id, 2), at=after(60))
     await store.transition(a_transition(delivery_id, SENT, attempt=2, outcome="accepted"))
 
     await apply(store, a_receipt(delivery_id, kind))
@@ -253,7 +254,7 @@ async def test_a_negative_receipt_of_an_attempt_that_was_followed_by_another_mov
 
 async def test_a_positive_receipt_of_an_earlier_attempt_counts(store):
     delivery_id = await store.a_delivery_that_was(FAILED_ATTEMPT, outcome="unknown", due_at=after(60))
-    await store.claim(a_claim(delivery_id, 2))
+    await store.claim(a_claim(delivery_id, 2), at=after(60))
     await store.transition(a_transition(delivery_id, FAILED, attempt=2, outcome="rejected"))
 
     await apply(store, a_receipt(delivery_id))

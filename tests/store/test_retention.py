@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from sluice.store import messages, partitions, projects, receipt_tokens, retention, sandbox
+from sluice.store import messages, partitions, project_usage, projects, receipt_tokens, retention, sandbox
+from sluice.store.project_usage import Usage
 from sluice.store.projects import ProjectScope
 from sluice.store.receipt_tokens import TokenUse
 from sluice.store.retention import RetentionLimits
-from tests.examples import PROVIDER, a_claim, a_message, a_transition
-from tests.store.harness import SENT, StoreHarness
+from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition
+from tests.store.harness import SENT, StoreHarness, open_role_pools
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -22,10 +23,10 @@ TABLES = ("messages", "deliveries", "attempts", "events")
 @pytest.fixture
 async def store(database):
     """A harness with its own database, with partitions of half a year."""
-    async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool:
+    async with asyncpg.create_pool(database, min_size=0, max_size=10) as pool, open_role_pools(database) as roles:
         for weeks in range(0, 27):
             await partitions.ensure(pool, NOW - timedelta(weeks=weeks))
-        yield StoreHarness(pool)
+        yield StoreHarness(pool, roles)
 
 
 async def settled(store, when, **changes):
@@ -33,7 +34,8 @@ async def settled(store, when, **changes):
     await store.accept(message)
     delivery_id = message.deliveries[0].id
     await store.claim(a_claim(delivery_id, project_id=message.project_id), at=when)
-    await store.transition(a_transition(delivery_id, SENT, outcome="accepted", occurred_at=when))
+    ended = a_transition(delivery_id, SENT, project_id=message.project_id, outcome="accepted", occurred_at=when)
+    await store.transition(ended)
     return message
 
 
@@ -48,11 +50,11 @@ async def weeks_of(store, table):
     return sorted(row["n"].rpartition("_")[2] for row in rows if row["n"].endswith(tuple("0123456789")))
 
 
-async def test_old_weeks_are_dropped_from_every_table(store):
+async def test_finding_16_old_weeks_are_dropped_from_every_table(store):
     await settled(store, OLD)
     recent = await settled(store, RECENT)
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert await counts(store) == [1, 1, 1, 3]
     assert await store.pool.fetchval("SELECT id FROM messages") == recent.id
@@ -64,22 +66,22 @@ async def test_old_weeks_are_dropped_from_every_table(store):
 
 async def test_a_second_pass_deletes_nothing(store):
     await settled(store, OLD)
-    await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
 
-    assert not await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    assert not await retention.delete_expired(store.router, LIMITS, now=NOW)
 
 
 async def test_without_a_limit_everything_stays(store):
     await settled(store, NOW - 180 * DAY)
 
-    assert not await retention.delete_expired(store.pool, RetentionLimits(None, None), now=NOW)
+    assert not await retention.delete_expired(store.router, RetentionLimits(None, None), now=NOW)
 
 
 async def test_a_week_with_an_unsettled_delivery_stays_whole(store):
     await settled(store, OLD)
     await store.accept(a_message(OLD))
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert deleted.kept == [f"{OLD:%G}w{OLD:%V}"]
     assert await counts(store) == [2, 2, 1, 4]
@@ -91,7 +93,7 @@ async def test_rows_outside_of_weeks_are_deleted_message_by_message(store):
     waiting = a_message(ancient)
     await store.accept(waiting)
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert deleted.rows == 1
     assert await counts(store) == [1, 1, 0, 1]
@@ -103,7 +105,7 @@ async def test_an_attachment_stays_while_a_newer_message_uses_it(store):
     await store.accept(old)
     await store.accept(a_message(RECENT, attachments=(("shared", b"1"),)))
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert deleted.attachments == 1
     assert await messages.load_attachments(store.pool, old.project_id, ["shared", "old"]) == {"shared": b"1"}
@@ -113,12 +115,12 @@ async def test_an_attachment_stays_for_as_long_as_a_message_may_wait(store):
     message = a_message(NOW - 61 * DAY, attachments=(("scheduled", b"1"),))
     await store.accept(message)
 
-    await retention.delete_expired(store.pool, RetentionLimits(7 * DAY, None), now=NOW)
+    await retention.delete_expired(store.router, RetentionLimits(7 * DAY, None), now=NOW)
 
     assert await messages.load_attachments(store.pool, message.project_id, ["scheduled"])
 
 
-async def test_captured_messages_have_a_limit_of_their_own(store):
+async def test_finding_16_captured_messages_have_a_limit_of_their_own(store):
     message = await settled(store, RECENT)
     for reference, age in (("old", 15 * DAY), ("new", 13 * DAY)):
         await sandbox.capture(
@@ -131,7 +133,7 @@ async def test_captured_messages_have_a_limit_of_their_own(store):
             timeout=5,
         )
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert deleted.sandbox_messages == 1
     assert [one.reference for one in await sandbox.list_captured(store.pool, project_id=None, limit=9)] == ["new"]
@@ -141,13 +143,13 @@ async def test_tokens_of_webhooks_are_deleted_when_no_signature_over_them_is_acc
     for token, age in (("old", 3 * DAY), ("new", DAY)):
         await receipt_tokens.accept(store.pool, [TokenUse(PROVIDER, token, b"")], now=NOW - age)
 
-    deleted = await retention.delete_expired(store.pool, RetentionLimits(None, None), now=NOW)
+    deleted = await retention.delete_expired(store.router, RetentionLimits(None, None), now=NOW)
 
     assert deleted.receipt_tokens == 1
     assert await store.pool.fetch("SELECT token FROM receipt_tokens") == [("new",)]
 
 
-async def test_contents_of_a_project_are_erased_before_their_messages(store):
+async def test_finding_16_contents_of_a_project_are_erased_before_their_messages(store):
     project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
     await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
     old = await settled(store, RECENT, project_id=project.id, metadata='{"secret": 1}')
@@ -156,7 +158,7 @@ async def test_contents_of_a_project_are_erased_before_their_messages(store):
     await store.accept(waiting)
     other = await settled(store, RECENT)
 
-    deleted = await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     assert deleted.erased_messages == 1
     found = {row["id"]: row for row in await store.pool.fetch("SELECT id, content, metadata FROM messages")}
@@ -170,19 +172,19 @@ async def test_a_message_that_waited_is_erased_once_it_is_settled(store):
     waiting = a_message(RECENT, project_id=project.id)
     await store.accept(waiting)
     await settled(store, RECENT + DAY, project_id=project.id)
-    assert (await retention.delete_expired(store.pool, LIMITS, now=NOW)).erased_messages == 1
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).erased_messages == 1
 
     await store.cancel(waiting.id, at=NOW, project=project.id)
 
-    assert (await retention.delete_expired(store.pool, LIMITS, now=NOW)).erased_messages == 1
-    assert not await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).erased_messages == 1
+    assert not await retention.delete_expired(store.router, LIMITS, now=NOW)
 
 
 async def test_an_erased_message_is_still_shown(store):
     project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
     await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
     message = await settled(store, RECENT, project_id=project.id)
-    await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
 
     found = await messages.find(store.pool, ProjectScope(project.id, False), message.id)
 
@@ -193,11 +195,22 @@ async def test_the_weeks_are_listed_with_their_sizes(store):
     await settled(store, RECENT)
     await store.pool.execute("ANALYZE")
 
-    weeks = {week.name: week for week in await retention.list_weeks(store.pool)}
+    weeks = {week.name: week for week in await retention.list_weeks(store.operator)}
 
     assert list(weeks) == sorted(weeks)
     assert weeks[f"{RECENT:%G}w{RECENT:%V}"].messages == 1
     assert all(week.size > 0 for week in weeks.values())
+
+
+async def test_the_usage_of_old_days_is_deleted(store):
+    scope = ProjectScope(PROJECT, False)
+    for age in (40, 30):
+        await project_usage.add(store.pool, (NOW - age * DAY).date(), {scope: Usage(1, 0)})
+
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert await project_usage.of_day(store.pool, (NOW - 40 * DAY).date()) == {}
+    assert await project_usage.of_day(store.pool, (NOW - 30 * DAY).date()) == {scope: Usage(1, 0)}
 
 
 async def test_a_drop_does_not_wait_for_a_long_transaction(store):
@@ -206,9 +219,9 @@ async def test_a_drop_does_not_wait_for_a_long_transaction(store):
         await connection.fetch("SELECT * FROM messages")
 
         with pytest.raises(asyncpg.LockNotAvailableError):
-            await retention.delete_expired(store.pool, LIMITS, now=NOW)
+            await retention.delete_expired(store.router, LIMITS, now=NOW)
 
         await store.accept(a_message(NOW))  # others are not held up
 
-    await retention.delete_expired(store.pool, LIMITS, now=NOW)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
     assert await counts(store) == [1, 1, 0, 1]

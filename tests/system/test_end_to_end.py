@@ -1,6 +1,7 @@
 """Messages from the request to the mailbox: HTTP, Kafka, failover."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from sluice.bus.messages import SCHEMA_VERSION
+from sluice.model.message import Channel
+from sluice.providers.registry import PACKAGES
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import read_key_file
 from sluice.store import providers
@@ -195,8 +198,20 @@ def sluice(system, *words):
     """The command line, with the addresses of the running system."""
     return subprocess.run(
         [sys.executable, "-m", "sluice_cli.main", *words],
-        env={**os.environ, **system.environment},
+        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+async def test_the_demo_of_all_packages_shows_each_of_them_arrive(system):
+    done = await asyncio.to_thread(sluice, system, "demo", "--all", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["package"]: row for row in json.loads(done.stdout)}
+    # The tests' installation has an SMS link, which a demonstration does not use.
+    assert {name for name, row in rows.items() if row["arrived"] is None} == {"provider-messagepipe"}
+    assert rows.keys() == {name for name, package in PACKAGES.items() if len(package.channels) < len(Channel)}
+    assert rows["provider-resend"]["path"] == "broken attempt_failed, working sent"
+    assert rows["provider-resend"]["state"] == "DELIVERED"

@@ -20,7 +20,7 @@ async def roles(system):
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
 
         async def ask(name, query=""):
-            answer = await client.get(f"{system.addresses[name]}/readyz{query}")
+            answer = await client.get(f"{system.ops_addresses[name]}/readyz{query}")
             return answer.status_code, answer.json()
 
         yield ask

@@ -30,7 +30,7 @@ from tests.polling import wait_until
 
 def smtp_at(host, port):
     """The credentials of an SMTP server without authentication."""
-    return {"host": host, "port": port, "secure": False}
+    return {"host": host, "port": port, "secure": False, "requireTLS": False}
 
 
 DEAD = smtp_at("127.0.0.1", 1)
@@ -49,19 +49,22 @@ class Testbed:
 
     # -- setting up ----------------------------------------------------------------------------------------------
 
-    async def add_provider(self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, **options):
-        """Add a provider behind the existing ones."""
+    async def add_provider(
+        self, name, credentials, *, package="provider-smtp", channel=Channel.EMAIL, project_id=None, **options
+    ):
+        """Add a provider behind the existing ones, of another project if ``project_id`` names one."""
+        project_id = project_id or self.project.id
         cipher = CredentialCipher(partial(read_key_file, Path(self.system.environment["SLUICE_ENCRYPTION_KEY_FILE"])))
         provider_id = uuid7()
         await providers.create_provider(
             self.db,
             provider_id,
-            self.project.id,
+            project_id,
             package=package,
             channel=channel,
             name=name,
             encrypted_credentials=cipher.encrypt_credentials(
-                credentials, project_id=self.project.id, provider_id=provider_id
+                credentials, project_id=project_id, provider_id=provider_id
             ),
             now=utc_now(),
             **options,

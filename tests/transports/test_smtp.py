@@ -38,7 +38,9 @@ SHORT = 0.5  # seconds of virtual time: the deadline of a call that is expected 
 
 
 def credentials(address: tuple[str, int], **fields: Any) -> SmtpCredentials:
-    return SmtpCredentials.model_validate({"host": address[0], "port": address[1], "secure": False, **fields})
+    """An account without TLS, unless ``fields`` say otherwise."""
+    plain = {"host": address[0], "port": address[1], "secure": False, "requireTLS": False}
+    return SmtpCredentials.model_validate(plain | fields)
 
 
 async def send(
@@ -240,6 +242,18 @@ async def test_the_certificate_is_checked_as_configured(
 
         assert type(found) is outcome
         assert len(simulator.calls) == (outcome is Accepted)
+
+
+async def test_finding_23_a_server_whose_starttls_was_removed_gets_no_mail(transports: Transports) -> None:
+    async with Simulator() as simulator:
+        host, port = simulator.address("smtp")
+        account = SmtpCredentials.model_validate({"host": host, "port": port})
+
+        outcome = await call_provider(SMTP, outbound(an_email()), account, transports, deadline=5)
+
+        assert isinstance(outcome, AuthFailed)
+        assert "STARTTLS is not offered" in outcome.detail
+        assert simulator.calls == []
 
 
 @pytest.mark.parametrize("fields", [{"auth": {"user": "u", "pass": "p"}}, {"requireTLS": True}])

@@ -49,6 +49,6 @@ async def test_an_unknown_check_is_an_error_that_names_the_known_ones():
 
 
 async def test_liveness_depends_on_no_check():
-    status, answer = await ask("/healthz", kafka="away")
+    status, answer = await ask("/livez", kafka="away")
 
     assert (status, answer.text) == (200, "ok\n")

@@ -253,6 +253,12 @@ def test_a_throttled_attempt_marks_its_round(outcome):
     assert resolved(task.model_copy(update={"throttled": True}), outcome).next_task.throttled
 
 
+def test_a_deferral_beyond_the_expiry_ends_with_it():
+    transition = defer(a_task(expires_at=after(20)), until=after(3600), reason="suspended", at=NOON).transition
+
+    assert transition.due_at == after(20)
+
+
 def test_a_deferral_does_not_count_as_a_round():
     transition = defer(a_task(attempt=2), until=after(30), reason="suspended", at=NOON).transition
 

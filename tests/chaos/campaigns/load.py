@@ -47,7 +47,7 @@ class Balancer:
         """Probe every gateway, for ever."""
         while True:
             urls = list(self._cluster.gateways)
-            answers = await asyncio.gather(*(self._is_ready(url) for url in urls))
+            answers = await asyncio.gather(*(self._is_ready(self._cluster.ops_addresses[url]) for url in urls))
             self._ready = [url for url, ready in zip(urls, answers, strict=True) if ready] or urls
             await asyncio.sleep(PROBE_EVERY)
 

@@ -24,7 +24,7 @@ async def rolling(cluster: Cluster, size: int, progress: Progress) -> dict[str, 
     tag = "d"
     answers: Counter[str] = Counter()
     nemesis = Nemesis(cluster, cluster.ledger("rolling.jsonl"))
-    names = [name for name in nemesis.names if name in cluster.ports]
+    names = [name for name in nemesis.names if name in cluster.ops_ports]
     over = asyncio.Event()
 
     async with balanced(cluster) as balancer:

@@ -64,6 +64,7 @@ class Smsc:
             command, value = json.loads(line)
             if command == "answers":
                 self._answers.extend(value)
+                emit("prepared", None)
             elif command == "deliver":
                 await self._deliver(value)
             elif command == "unbind":

@@ -23,6 +23,11 @@ class Smsc:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([command, value]).encode() + b"\n")
 
+    async def prepare(self, *answers: str | int) -> None:
+        """The answers to the next submit_sm: message ids, or statuses of a refusal."""
+        self.order("answers", answers)
+        await self.event("prepared")
+
     async def event(self, kind: str) -> Any:
         assert self._process.stdout is not None
         while not self._events[kind]:

@@ -90,7 +90,7 @@ async def test_a_long_message_has_an_id_for_each_part(
 
 async def test_a_refused_part_ends_the_message(smsc: tuple[Smsc, int], handler: Handler):
     other, port = smsc
-    other.order("answers", ["first", 0x58])
+    await other.prepare("first", 0x58)
     async with SmppSession(config(port), handler) as session:
         await session.wait_bound()
         result = await session.submit(sms(GSM), timeout=LONG)
@@ -118,7 +118,7 @@ async def test_a_refusal_has_its_class(
     expected: StatusClass,
 ):
     other, port = smsc
-    other.order("answers", [status])
+    await other.prepare(status)
     async with SmppSession(config(port, status_overrides=overrides), handler) as session:
         await session.wait_bound()
 

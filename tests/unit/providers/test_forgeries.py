@@ -41,6 +41,12 @@ def test_every_forgery_is_refused(
     assert len(results) >= 20
 
 
+@pytest.mark.parametrize("package", [one for one in PACKAGES.values() if one.parse_webhook], ids=lambda one: one.name)
+def test_finding_17_a_package_whose_signature_covers_the_url_says_so(package: AnyPackage) -> None:
+    """The receipt endpoint refuses its receipts while the installation has no public URL."""
+    assert package.signs_url is any(genuine.covers_url for genuine in genuine_receipts(package))
+
+
 ODD: list[Any] = [
     *(None, True, 7, -1.5, 10**30, "", "x" * 5000, "\x00", [], [7], {}, {"a": None}, "☃"),
     *("9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "2026-02-30", "2026-01-01T25:00:00Z"),

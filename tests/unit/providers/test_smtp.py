@@ -294,11 +294,19 @@ def test_port_and_tls_follow_from_each_other(fields: dict[str, Any], port: int, 
     assert (server.port, server.implicit_tls) == (port, implicit)
 
 
-def test_a_password_requires_tls() -> None:
-    plain = SmtpCredentials.model_validate({"host": "mx"}).server
-    with_log_in = SmtpCredentials.model_validate({"host": "mx", "auth": {"user": "u", "pass": "p"}}).server
-
-    assert (plain.require_tls, with_log_in.require_tls) == (False, True)
+@pytest.mark.parametrize(
+    ("fields", "required"),
+    [
+        ({}, True),
+        ({"requireTLS": False}, False),
+        ({"auth": {"user": "u", "pass": "p"}}, True),
+        ({"requireTLS": False, "auth": {"user": "u", "pass": "p"}}, True),
+    ],
+)
+def test_finding_23_only_an_account_without_a_password_can_do_without_tls(
+    fields: dict[str, Any], required: bool
+) -> None:
+    assert SmtpCredentials.model_validate({"host": "mx", **fields}).server.require_tls is required
 
 
 def test_every_field_of_the_contract_is_understood() -> None:

@@ -103,7 +103,7 @@ def test_f2_a_reply_is_judged_by_what_it_is_about(phase: Phase, reply: str, expe
 
 
 @pytest.mark.parametrize("phase", [RCPT, MAIL, DOT])
-def test_a_long_reply_is_read_in_time_that_grows_with_its_length(phase: Phase) -> None:
+def test_finding_25_a_long_reply_is_read_in_time_that_grows_with_its_length(phase: Phase) -> None:
     reply = SmtpReply(phase, 550, "account " * 4000 + "ip blocked " * 100)
 
     assert classify(reply)  # one pattern that backtracks would not end

@@ -26,8 +26,9 @@ from starlette.types import ASGIApp
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher
+from sluice.runtime.allocator import limit_retained_memory
 from sluice.runtime.errors import SluiceError
-from sluice.runtime.http_server import Check, serve_http
+from sluice.runtime.http_server import Check, ops_app, serve_http
 from sluice.runtime.logs import configure_logging
 from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
@@ -43,6 +44,7 @@ _CLOSE_TIME = 5.0  # seconds of the shutdown timeout that remain for closing aft
 
 def run_role(main: Callable[[], Awaitable[None]]) -> None:
     """Run a role's ``main`` until it returns; a :class:`SluiceError` is one line on stderr and its exit code."""
+    limit_retained_memory()
     try:
         uvloop.run(_tune_gc_and_run(main))
     except SluiceError as error:
@@ -135,6 +137,14 @@ class Role:
             SluiceError: the port is in use.
         """
         await self.enter(serve_http(app, self.settings, grace=grace))
+
+    async def serve_ops(self, port: int) -> None:
+        """Serve the ops endpoints on a port of their own until the role ends.
+
+        Raises:
+            SluiceError: the port is in use.
+        """
+        await self.enter(serve_http(ops_app(self.readiness), self.settings, ops_port=port))
 
     async def run(self, consumer: RoleConsumer, *loops: Coroutine[Any, Any, None]) -> None:
         """Consume and run ``loops`` until the shutdown; then stop the consumer, cancel the loops, and drain.

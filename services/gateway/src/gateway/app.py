@@ -19,6 +19,7 @@ from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.ingest.project_quota import QuotaLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from gateway.settings import GatewaySettings
@@ -49,6 +50,9 @@ async def open_services(
         requeue_after=timedelta(seconds=settings.requeue_after),
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,
+        project_limits=QuotaLimits(
+            settings.project_messages_per_day, settings.project_urgent_share, settings.project_attachment_bytes
+        ),
     )
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     accounts_open = open_accounts(settings, pool, config, authenticator)
@@ -115,6 +119,7 @@ async def main() -> None:
             limits=Limits(in_flight=1000, window=500),
             drain=gateway.drain_timeout,
         )
-        app = create_asgi(services, max_request_bytes=settings.max_request_bytes, readiness=gateway.readiness)
+        app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
+        await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
         await gateway.run(consumer)

@@ -6,24 +6,26 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.apis.error_page import error_page
+from gateway.apis.openapi_page import OpenApiPage
 from gateway.apis.project_api import create_project_api
 from gateway.apis.v1 import create_v1_api
 from gateway.ingest.fast_path import SendFastPath
 from gateway.services import Services
-from sluice.runtime.http_server import Readiness, ops_app
+from sluice.runtime.http_server import pages_app
 
 
 class Apis:
-    """``/v1`` and its document, the pages that belong to no API, and the project API at every other path."""
+    """``/v1``, the pages that belong to no API, and the project API at every other path."""
 
-    def __init__(self, services: Services, readiness: Readiness) -> None:
+    def __init__(self, services: Services) -> None:
         self.v1 = create_v1_api()
         self.v1.router.routes.append(services.receipts.route())
         self.project_api = create_project_api()
         for app in (self.v1, self.project_api):
             app.state.services = services
-        self.ops = ops_app(readiness, error_page)
-        self._ops_paths = {route.path for route in self.ops.routes if isinstance(route, Route)}
+        documents = {"/openapi.json": self.v1, "/project.openapi.json": self.project_api}
+        self.pages = pages_app(error_page, *(OpenApiPage(path, app).route for path, app in documents.items()))
+        self._paths = {route.path for route in self.pages.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; every path with GET has HEAD (RFC 9110 9.3.2)."""
@@ -34,9 +36,9 @@ class Apis:
             await app(scope, receive, send)
 
     def _choose(self, path: str) -> ASGIApp:
-        if path.startswith("/v1/") or path in ("/v1", self.v1.openapi_url):
+        if path.startswith("/v1/") or path == "/v1":
             return self.v1
-        return self.ops if path in self._ops_paths else self.project_api
+        return self.pages if path in self._paths else self.project_api
 
 
 def _without_content(send: Send) -> Send:
@@ -46,12 +48,12 @@ def _without_content(send: Send) -> Send:
     return send_head
 
 
-def create_asgi(services: Services, *, max_request_bytes: int, readiness: Readiness) -> ASGIApp:
-    """The whole HTTP side."""
+def create_asgi(services: Services, *, max_request_bytes: int) -> ASGIApp:
+    """The HTTP side that callers reach; the ops endpoints have a port of their own."""
     return SendFastPath(
         services.authenticator,
         services.accounts.access,
         services.ingest,
         max_body=max_request_bytes,
-        next_app=Apis(services, readiness),
+        next_app=Apis(services),
     )

@@ -13,6 +13,7 @@ ApiError
 ├── LastOwner            409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
+├── QuotaExceeded        429  nothing was stored
 ├── InternalError        500
 └── Unavailable          503  nothing was stored
 """
@@ -110,6 +111,12 @@ class TooManyRequests(ApiError):
     """The caller has more than its share of this gateway's concurrent requests, or too many attempts to log in."""
 
     status, code = 429, "RATE_LIMIT_EXCEEDED"
+
+
+class QuotaExceeded(ApiError):
+    """The project has used its quota of messages of a day, of urgent messages, or of stored attachments."""
+
+    status, code = 429, "QUOTA_EXCEEDED"
 
 
 class InternalError(ApiError):

@@ -14,6 +14,13 @@ from sluice.runtime.settings import DispatchSettings, EncryptionSettings
 class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, DispatchSettings):
     """Settings of the gateway."""
 
+    ops_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port of `/livez`, `/readyz` and `/metrics`, which need no key; 0 for any free one. The gateway's "
+        "own port serves only its APIs",
+    )
     max_request_bytes: int = Field(26_214_400, gt=0, description="largest request, bytes; attachments count in base64")
     public_url: str | None = Field(None, description="public address of this gateway, as providers call it")
     client_proxies: int = Field(
@@ -32,6 +39,20 @@ class GatewaySettings(RetryPolicy, SmsLinkSettings, EncryptionSettings, Dispatch
     mail_sender: str | None = Field(None, description="sender of invitations and password resets")
     kafka_plain_api_keys: bool = Field(
         True, description="accept records on send.requests that contain the API key; without it they have to be signed"
+    )
+    project_messages_per_day: int = Field(
+        10_000_000,
+        ge=0,
+        description="messages of a project in a day (UTC), test and live apart; 0: any number",
+    )
+    project_urgent_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="largest fraction of urgent messages of a project's day, beyond the first 10,000; 1: any number",
+    )
+    project_attachment_bytes: int = Field(
+        21_474_836_480, ge=0, description="bytes of stored attachments of a project; 0: any number"
     )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")
 

@@ -7,10 +7,10 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from pydantic import Field
-from redis.asyncio import Redis
 
 from health.monitor import HealthMonitor
 from health.service import HealthService
+from health.snapshots import open_redis
 from sluice.bootstrap import role
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
@@ -73,11 +73,7 @@ async def main() -> None:
     """Evaluate the providers' health until the shutdown."""
     settings = load(HealthSettings)
     async with role("health", settings) as process:
-        redis = (
-            await process.enter(Redis.from_url(settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0))
-            if settings.redis_url
-            else None
-        )
+        redis = await process.enter(open_redis(settings.redis_url)) if settings.redis_url else None
         publisher = await process.open_publisher()
         service = HealthService(HealthMonitor(settings.health_thresholds), publisher, redis)
         await service.restore()

@@ -110,22 +110,13 @@ async def database() -> AsyncIterator[asyncpg.Connection]:
     Raises:
         SluiceError: its address is not known, or it cannot be reached.
     """
-    import asyncpg
+    from sluice.store.db import connect
 
-    dsn = address("SLUICE_POSTGRES_DSN")
-    try:
-        connection = await asyncpg.connect(dsn, timeout=5)
-    except (OSError, asyncpg.PostgresError) as error:
-        raise no_database(error) from None
+    connection = await connect(address("SLUICE_POSTGRES_DSN"), timeout=5.0)
     try:
         yield connection
     finally:
         await connection.close()
-
-
-def no_database(error: Exception) -> SluiceError:
-    """The error of a command whose database cannot be used."""
-    return SluiceError(f"cannot connect to PostgreSQL: {error or type(error).__name__}")
 
 
 @dataclass(frozen=True, slots=True)

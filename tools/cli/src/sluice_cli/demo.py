@@ -26,15 +26,25 @@ def register(subparsers: Any) -> None:
     demo = subparsers.add_parser(
         "demo", help="make a demo project (once) and send an e-mail whose first provider is dead"
     )
+    demo.add_argument(
+        "--all", action="store_true", help="one message through every provider package, with the simulator as provider"
+    )
+    demo.add_argument("--json", action="store_true", help="with --all: print the table as JSON")
     demo.set_defaults(run=run_demo)
 
 
-def run_demo(_: argparse.Namespace) -> int:
+def run_demo(options: argparse.Namespace) -> int:
     """Make the demo project if there is none, send a message, print its history.
 
     Raises:
         SluiceError: the message is not sent within 30 s.
     """
+    if options.all:
+        from sluice_cli.demo_all import run_demo_all
+
+        return run_demo_all(as_json=options.json)
+    if options.json:
+        raise SluiceError("--json belongs to `sluice demo --all`")
     from sluice_cli.context import api_url, demo_file, read_demo
     from sluice_cli.send import api_request, format_timeline, wait_until_settled
 
@@ -97,7 +107,7 @@ async def _create_providers(connection: Any, cipher: Any, project_id: Any) -> No
     mailbox = settings.get("SLUICE_MAILBOX_HOST", MAILBOX_HOST), int(settings.get("SLUICE_MAILBOX_PORT", MAILBOX_PORT))
     for name, (host, port) in {"dead-smtp": ("127.0.0.1", 1), "mailbox-smtp": mailbox}.items():
         provider_id = uuid7()
-        credentials = {"host": host, "port": port, "secure": False}
+        credentials = {"host": host, "port": port, "secure": False, "requireTLS": False}
         await providers.create_provider(
             connection,
             provider_id,

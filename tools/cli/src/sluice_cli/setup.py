@@ -23,7 +23,13 @@ def register(subparsers: Any) -> None:
         "--remove-old", action="store_true", help="remove the old keys, once no credentials are encrypted with them"
     )
     rotate.set_defaults(run=run_rotate_key)
-    migrate = subparsers.add_parser("migrate", help="update the database schema; safe to run twice and concurrently")
+    migrate = subparsers.add_parser(
+        "migrate",
+        help="update the database schema and the logins of the roles; safe to run twice and concurrently",
+        description="Connects as the owner of the tables, whose address is SLUICE_POSTGRES_OWNER_DSN. Creates the "
+        "missing logins of the roles, sets the passwords in SLUICE_POSTGRES_PASSWORD_GATEWAY and so on, and gives each "
+        "login its privileges.",
+    )
     migrate.set_defaults(run=run_migrate)
     topics = subparsers.add_parser("create-topics", help="create the missing topics of deploy/topics.yml")
     topics.add_argument(
@@ -109,15 +115,23 @@ async def _reencrypt(connection: Any) -> int:
 
 
 def run_migrate(_: argparse.Namespace) -> int:
-    """Apply the missing migrations."""
+    """Apply the missing migrations, and give the logins of the roles their privileges."""
     import asyncpg
 
     from sluice.runtime.errors import SluiceError
+    from sluice.store.logins import read_passwords
     from sluice.store.migrations import apply
-    from sluice_cli.context import address
+    from sluice_cli.context import environment
 
+    settings = environment()
+    dsn = settings.get("SLUICE_POSTGRES_OWNER_DSN")
+    if not dsn:
+        raise SluiceError(
+            "SLUICE_POSTGRES_OWNER_DSN is not set: it is the address of PostgreSQL for the owner of the tables "
+            "(`sluice up` runs this command for the PostgreSQL that it starts)"
+        )
     try:
-        applied = asyncio.run(apply(address("SLUICE_POSTGRES_DSN")))
+        applied = asyncio.run(apply(dsn, passwords=read_passwords(settings)))
     except (OSError, asyncpg.PostgresError) as error:
         raise SluiceError(f"the database cannot be migrated: {error or type(error).__name__}") from error
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")

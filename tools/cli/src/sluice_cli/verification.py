@@ -14,7 +14,7 @@ from uuid import UUID
 from sluice.model import ids
 from sluice.model.outcome import DEFINITE_FAILURES
 from sluice.runtime.errors import SluiceError
-from sluice.store import invariants
+from sluice.store import disagreements, invariants
 from sluice.store.db import Db
 from sluice.store.invariants import DeliveryAttempts, WindowReport
 
@@ -37,6 +37,7 @@ class Report:
     duplicates_once: int = 0
     duplicates_idempotent: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    bus_disagreements: list[dict[str, Any]] = field(default_factory=list)  # the newest hundred; refused, no violation
     violations: int = 0
     faults: list[dict[str, str]] = field(default_factory=list)
 
@@ -78,12 +79,25 @@ async def verify(
     report.stale_outbox = await invariants.count_stale_outbox(db, before=now if at_rest else now - grace)
     if report.stale_outbox:
         report.add_violation("event_outbox", f"{report.stale_outbox} batches of events were not acknowledged in time")
+    report.bus_disagreements = await _bus_disagreements(db)
     if at_rest and report.unsettled:
         report.add_violation("deliveries", f"I1: {report.unsettled} are not settled although the system is at rest")
     calls = _by_delivery(call_logs)
     if calls:
         await _check_calls(db, report, calls, progress)
     return report
+
+
+async def _bus_disagreements(db: Db) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": str(one.delivery_id),
+            "field": one.field,
+            "records": one.records,
+            "last_seen_at": one.last_seen_at.isoformat(),
+        }
+        for one in await disagreements.newest(db)
+    ]
 
 
 def _add_window(report: Report, facts: WindowReport) -> None:

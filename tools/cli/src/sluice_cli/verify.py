@@ -49,8 +49,8 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
     import asyncpg
 
     from sluice.runtime.clock import utc_now
+    from sluice.store.db import connect_error
     from sluice.store.invariants import verification_connection
-    from sluice_cli.context import no_database
     from sluice_cli.verification import verify
 
     def progress(text: str) -> None:
@@ -68,7 +68,7 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
                 progress=progress,
             )
     except (OSError, asyncpg.PostgresError) as error:
-        raise no_database(error) from None
+        raise connect_error(error) from None
     finally:
         if sys.stderr.isatty():
             print(file=sys.stderr)
@@ -85,6 +85,10 @@ def _format_report(report: Report) -> str:
             f"calls       {report.calls}, beyond the first {report.extra_calls}, duplicates {report.duplicates}"
         )
     lines += [f"  {fault['id']}  {fault['fault']}" for fault in report.faults]
+    lines += [
+        f"  {one['id']}  refused {one['records']} records with another {one['field']}"
+        for one in report.bus_disagreements
+    ]
     if report.violations > len(report.faults):
         lines.append(f"  … and {report.violations - len(report.faults)} more")
     lines.append(f"{report.violations} violations" if report.violations else "every invariant holds")

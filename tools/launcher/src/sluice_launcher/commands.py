@@ -149,6 +149,11 @@ def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress:
     from sluice_launcher.launch import exclusive_lock, launch, supervise
     from sluice_launcher.plan import make_directories, make_plan
 
+    if os.environ.get("SLUICE_POSTGRES_DSN") and "postgres" not in settings.external:
+        raise SluiceError(
+            "SLUICE_POSTGRES_DSN is the address for one role: give the owner's in SLUICE_POSTGRES_OWNER_DSN to use "
+            "your own PostgreSQL, or unset it"
+        )
     make_directories(settings)
     with exclusive_lock(settings.data_dir / "run/up.lock"):
         if supervisor_running(settings.data_dir):

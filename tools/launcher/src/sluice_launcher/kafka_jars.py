@@ -51,12 +51,14 @@ def read_jar_list(path: Path) -> list[Jar]:
 def fetch_jars(jars: Sequence[Jar], directory: Path, download: Download, progress: Progress) -> None:
     """Fetch the missing jars into the directory; several processes may do so concurrently.
 
-    A file of the right size was checked when it was fetched and is not read again.
+    Every file is hashed at every start (45 MB, 0.1 s); one that is not the pinned one is fetched again.
 
     Raises:
-        SluiceError: a jar cannot be fetched, or its sha256 is not the pinned one.
+        SluiceError: a jar cannot be fetched, or its sha256 is not the pinned one; or others may write to the cache.
     """
-    missing = [jar for jar in jars if _size(directory / jar.filename) != jar.size]
+    for each in (directory.parent, directory):
+        _refuse_foreign(each)
+    missing = [jar for jar in jars if not _is_pinned(directory / jar.filename, jar)]
     if not missing:
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -159,8 +161,25 @@ def _first_line(fault: Exception) -> str:
     return lines[0][:200] if lines else type(fault).__name__
 
 
-def _size(path: Path) -> int:
+def _is_pinned(path: Path, jar: Jar) -> bool:
     try:
-        return path.stat().st_size
+        return path.stat().st_size == jar.size and hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256
     except FileNotFoundError:
-        return -1
+        return False
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """What another user can write may be another user's program by the time it starts.
+
+    Raises:
+        SluiceError: the directory belongs to another user, or others may write to it.
+    """
+    try:
+        found = directory.stat()
+    except FileNotFoundError:
+        return
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
+        raise SluiceError(
+            f"the cache {directory} belongs to another user or is writable by others: change that, "
+            "or name another directory in SLUICE_CACHE_DIR"
+        )

@@ -9,10 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sluice.store.logins import with_login
 from sluice_launcher.control import NotRunning, SupervisorClient
 from sluice_launcher.launch import launch
-from sluice_launcher.plan import Plan, addresses, environment, make_plan
-from sluice_launcher.roles import SERVICES
+from sluice_launcher.plan import HOST, Plan, addresses, environment, make_plan, ops_ports
+from sluice_launcher.postgres import SUPERUSER
+from sluice_launcher.roles import SERVICES, role
+from sluice_launcher.secret_files import password
 from sluice_launcher.settings import read_settings
 
 
@@ -55,9 +58,24 @@ class LocalStack:
         return addresses(self._started)
 
     @property
+    def ops_addresses(self) -> dict[str, str]:
+        """The URL of the ops endpoints of each role that speaks HTTP."""
+        return {name: f"http://{HOST}:{port}" for name, port in ops_ports(self._started).items()}
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment of a command that works on this system."""
         return environment(self._started)
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The environment of another process of a role: it has the role's login."""
+        return environment(self._started, role(name).login)
+
+    @property
+    def superuser_dsn(self) -> str:
+        """The address of the PostgreSQL of this stack for its superuser, whom no process uses."""
+        secret = password(self._data_dir / "postgres.password")
+        return with_login(self.addresses["postgres"], SUPERUSER, secret)
 
     def start(self) -> Self:
         """Returns when everything is ready.

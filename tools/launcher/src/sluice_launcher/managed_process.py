@@ -14,8 +14,8 @@ from pathlib import Path
 from sluice.runtime.errors import SluiceError
 from sluice_launcher import parent_death_signal
 from sluice_launcher.logs import last_line, open_log
-from sluice_launcher.process_info import Identity
-from sluice_launcher.process_spec import ProcessSpec
+from sluice_launcher.process_info import Identity, memory
+from sluice_launcher.process_spec import Probe, ProcessSpec
 
 log = logging.getLogger("sluice_launcher")
 
@@ -156,7 +156,7 @@ class ManagedProcess:
         """From start to exit; the exit is a crash unless it was requested."""
         self._set_state(ProcessState.STARTING)
         self._process = process = await self._spawn(self.spec.command)
-        watch = asyncio.create_task(self._watch_readiness())
+        watches = [asyncio.create_task(each) for each in (self._watch_readiness(), self._watch_health())]
         try:
             self._set_identity(Identity.of(process.pid))
             if self._ending.is_set():
@@ -164,7 +164,8 @@ class ManagedProcess:
                 await self._end_process()
             code = await process.wait()
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
             self._ready.clear()
             # Its children must not outlive it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -204,9 +205,35 @@ class ManagedProcess:
             starting = self.state is ProcessState.STARTING
             await asyncio.sleep(PROBE_SECONDS if starting else READY_PROBE_SECONDS)
 
+    async def _watch_health(self) -> None:
+        """End a process that has been ready and is silent, or takes too much memory: it is restarted."""
+        await self._ready.wait()
+        responded = time.monotonic()
+        while not self._ending.is_set():
+            if self.spec.alive is None or await self._run_probe(self.spec.alive):
+                responded = time.monotonic()
+            if fault := await self._health_fault(time.monotonic() - responded):
+                log.error("%s %s and is restarted", self.spec.name, fault)
+                self.fault = f"{self.spec.name} {fault}"
+                await self._end_process()
+                return
+            await asyncio.sleep(READY_PROBE_SECONDS)
+
+    async def _health_fault(self, silent: float) -> str | None:
+        if silent > self.spec.alive_seconds:
+            return f"has not responded for {silent:.0f} s"
+        limit, identity = self.spec.memory_limit, self.identity
+        if limit is None or identity is None:
+            return None
+        used = await asyncio.to_thread(memory, identity.pid, alone=True)
+        return f"takes {used >> 20} MiB of memory, more than {limit >> 20}," if used > limit else None
+
     async def _probe(self) -> bool:
+        return await self._run_probe(self.spec.probe)
+
+    async def _run_probe(self, probe: Probe) -> bool:
         try:
-            return await self.spec.probe()
+            return await probe()
         except Exception:  # a bug in a probe must not hide the state for ever
             log.exception("the probe of %s failed", self.spec.name)
             return False

@@ -15,14 +15,17 @@ from urllib.parse import urlsplit
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
+from sluice.store.logins import LOGINS, OPERATOR, password_setting, with_login
 from sluice_launcher import kafka_jars, programs
 from sluice_launcher.ports import choose_ports
 from sluice_launcher.progress import Progress
-from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, port_setting
+from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, ops_name, port_setting
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
 
 HOST = "127.0.0.1"
+OWNER = "sluice_owner"
+"""The login that owns the tables of a PostgreSQL that the launcher starts."""
 PRODUCER = "producer"
 """The Kafka user of other services: it publishes on send.requests and reads delivery.events."""
 
@@ -40,11 +43,12 @@ class Plan:
     ports: Mapping[str, int]
     programs: Mapping[str, Path] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    postgres_password: str | None = None
+    postgres_passwords: Mapping[str, str] = field(default_factory=dict)  # by login
     redis_password: str | None = None
     kafka_password: str | None = None
     kafka_controller_password: str | None = None
     kafka_producer_password: str | None = None
+    role_memory_limit: int | None = None  # bytes
 
     @property
     def run_dir(self) -> Path:
@@ -102,19 +106,32 @@ def make_plan(
         data_dir=settings.data_dir,
         key_file=settings.encryption_key_file,
         testing=settings.unsafe_fast_database,
+        role_memory_limit=settings.role_memory_limit,
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),
         ports=choose_ports(settings.ports, own, chosen_roles),
         programs={name: program.path for name, program in found.items()},
         versions={name: program.version for name, program in found.items()},
+        postgres_passwords=_postgres_passwords(settings) if "postgres" in services else {},
         **({} if settings.unsafe_fast_database else _passwords(settings.data_dir)),
     )
 
 
 def _passwords(data_dir: Path) -> dict[str, str]:
-    names = ("postgres", "redis", "kafka", "kafka-controller", "kafka-producer")
+    names = ("redis", "kafka", "kafka-controller", "kafka-producer")
     return {f"{name.replace('-', '_')}_password": password(data_dir / f"{name}.password") for name in names}
+
+
+def _postgres_passwords(settings: LauncherSettings) -> dict[str, str]:
+    """The passwords of the logins: given, or generated into files. The superuser's is for backups by hand."""
+    password(settings.data_dir / "postgres.password")
+    names = [OWNER, *(login.name for login in LOGINS)]
+    return {name: settings.passwords.get(name) or password(_password_file(settings.data_dir, name)) for name in names}
+
+
+def _password_file(data_dir: Path, login: str) -> Path:
+    return data_dir / f"postgres-{login.removeprefix('sluice_').replace('_', '-')}.password"
 
 
 def default_roles() -> tuple[str, ...]:
@@ -126,7 +143,9 @@ def default_roles() -> tuple[str, ...]:
 def addresses(plan: Plan) -> dict[str, str]:
     """The address of each service and role of the plan."""
     own = {
-        "postgres": f"postgresql://sluice{_secret(plan.postgres_password)}@{HOST}:{plan.ports.get('postgres')}/sluice",
+        "postgres": with_login(
+            f"postgresql://{HOST}:{plan.ports.get('postgres')}/sluice", OWNER, plan.postgres_passwords.get(OWNER)
+        ),
         "redis": f"redis://{_secret(plan.redis_password)}{'@' if plan.redis_password else ''}"
         f"{HOST}:{plan.ports.get('redis')}/0",
         "kafka": f"{HOST}:{plan.ports.get('kafka')}",
@@ -135,16 +154,39 @@ def addresses(plan: Plan) -> dict[str, str]:
     return services | {name: f"{_scheme(name)}://{HOST}:{plan.ports[name]}" for name in plan.roles}
 
 
-def environment(plan: Plan) -> dict[str, str]:
-    """The environment of every role, and of every command that works on the running system."""
+def ops_ports(plan: Plan) -> dict[str, int]:
+    """The port of the ops endpoints of each role that speaks HTTP: its own, or one beside it."""
+    names = [each.name for each in ALL_ROLES if each.name in plan.roles and each.probe == "http"]
+    return {name: plan.ports.get(ops_name(name), plan.ports[name]) for name in names}
+
+
+def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]:
+    """The environment of a role, or of every command that works on the running system.
+
+    ``login`` is its login in PostgreSQL.
+    """
     where = addresses(plan)
+    database = {}
+    if login and "postgres" in plan.services:
+        database["SLUICE_POSTGRES_DSN"] = with_login(where["postgres"], login, plan.postgres_passwords[login])
     return {
-        **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services},
+        **database,
+        **{ADDRESS_SETTINGS[name]: where[name] for name in plan.services if name != "postgres"},
         **(_kafka_login(plan) if plan.is_managed("kafka") else {}),
         "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
-        **{port_setting(name): str(plan.ports[name]) for name in plan.roles},
+        **{port_setting(name): str(plan.ports[name]) for name in _names_of_role_ports(plan)},
     }
+
+
+def owner_environment(plan: Plan) -> dict[str, str]:
+    """What only `sluice migrate` gets: the owner's address, and the passwords of the logins."""
+    passwords = {password_setting(login.name): plan.postgres_passwords.get(login.name, "") for login in LOGINS}
+    return {ADDRESS_SETTINGS["postgres"]: addresses(plan).get("postgres", ""), **passwords}
+
+
+def _names_of_role_ports(plan: Plan) -> list[str]:
+    return [name for role in plan.roles for name in (role, ops_name(role)) if name in plan.ports]
 
 
 def _kafka_login(plan: Plan) -> dict[str, str]:

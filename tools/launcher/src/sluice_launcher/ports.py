@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port, port_is_free, port_owner
-from sluice_launcher.roles import port_setting
+from sluice_launcher.roles import ops_name, port_setting, role
 
 
 def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collection[str]) -> dict[str, int]:
@@ -13,7 +13,9 @@ def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collect
     Raises:
         SluiceError: a configured port is in use.
     """
-    names = [*own, *(["kafka-controller"] if "kafka" in own else []), *roles]
+    controller = ["kafka-controller"] if "kafka" in own else []
+    ops = [ops_name(name) for name in roles if role(name).ops_port is not None]
+    names = [*own, *controller, *roles, *ops]
     chosen: dict[str, int] = {}
     for name in names:
         port = wanted[name]

@@ -9,11 +9,14 @@ from functools import cache, partial
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.logins import scram_verifier
 from sluice_launcher import probes
-from sluice_launcher.plan import HOST, Plan, addresses
+from sluice_launcher.plan import HOST, OWNER, Plan, addresses
 from sluice_launcher.process_spec import ProcessSpec, Run
 
-USER = "sluice"
+SUPERUSER = "postgres"
+"""For backups and repairs by hand; no process of Sluice uses it."""
+
 NOBODY = 65534
 
 # Megabytes. A commit that needs a new segment fills it with zeroes while all others wait: 50 to 80 ms every 3 to 10
@@ -81,7 +84,7 @@ def wrapper_for_root(data: Path) -> Sequence[str]:
         return nobody
     raise SluiceError(
         "PostgreSQL refuses to run as root, and there are no user namespaces here: run as another user, "
-        "set SLUICE_DATA_DIR to a directory that every user can reach, or give an address in SLUICE_POSTGRES_DSN"
+        "set SLUICE_DATA_DIR to a directory that every user can reach, or give an address in SLUICE_POSTGRES_OWNER_DSN"
     )
 
 
@@ -92,14 +95,14 @@ async def _initialize(plan: Plan, data: Path, run: Run) -> None:
         return
     programs = plan.programs["postgres"]
     _empty(data)
-    login = [f"--pwfile={_password_file(data)}", "-A", "scram-sha-256"] if plan.postgres_password else ["-A", "trust"]
+    login = ["-A", "trust"] if plan.testing else [f"--pwfile={_password_file(data)}", "-A", "scram-sha-256"]
     speed = ["--no-sync"] if plan.testing else []
     await run(
         [
             programs / "initdb",
             "-D",
             data,
-            f"--username={USER}",
+            f"--username={SUPERUSER}",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
             f"--wal-segsize={WAL_SEGMENT}",
@@ -107,16 +110,26 @@ async def _initialize(plan: Plan, data: Path, run: Run) -> None:
             *speed,
         ]
     )
-    await run(
-        [
-            "sh",
-            "-c",
-            'echo "CREATE DATABASE sluice" | "$0" --single -D "$1" postgres',
-            programs / "postgres",
-            data,
-        ]
-    )
+    statements = _statements_file(plan, data)
+    await run(["sh", "-c", '"$0" --single -D "$1" postgres < "$2"', programs / "postgres", data, statements])
+    statements.unlink()
     made.touch()
+
+
+def _statements_file(plan: Plan, data: Path) -> Path:
+    """The statements that create the owner, a line each, in a file that only PostgreSQL's user can read.
+
+    The owner creates the logins of the roles; for tests also databases.
+    """
+    verifier = scram_verifier(plan.postgres_passwords[OWNER])
+    testing = " CREATEDB IN ROLE pg_signal_backend" if plan.testing else ""
+    path = data / "create-owner.sql"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(f"CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{verifier}'{testing}\n")
+        file.write(f"CREATE DATABASE sluice OWNER {OWNER}\n")
+    owner = data.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
+    return path
 
 
 def _empty(data: Path) -> None:

@@ -44,6 +44,13 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 
 
 @_over_tcp
+async def http_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """``GET /livez`` is answered, whatever the answer: the event loop runs."""
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    return (await reader.readline()).startswith(b"HTTP/1.1 ")
+
+
+@_over_tcp
 async def smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """The greeting is 220."""
     greeting = await reader.readline()
@@ -54,7 +61,7 @@ async def smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
 @_over_tcp
 async def postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """It requests or grants authentication; while it starts up or recovers it returns an error instead."""
-    parameters = b"user\0sluice\0database\0sluice\0\0"
+    parameters = b"user\0sluice_owner\0database\0sluice\0\0"
     writer.write(struct.pack("!ii", 8 + len(parameters), 196608) + parameters)
     answer = await reader.readexactly(1)
     return answer == b"R"

@@ -35,5 +35,10 @@ class ProcessSpec:
     # SIGTERM a process could remain that waits for a service that has ended, too.
     parent_death_signal: signal.Signals = signal.SIGKILL
     ready_seconds: float = 120.0
+    # Whether it responds at all; one that has been ready and is silent for `alive_seconds` is restarted. None: unknown.
+    alive: Probe | None = None
+    alive_seconds: float = 30.0
+    # Bytes that it may take, without its children, before it is restarted; None: any.
+    memory_limit: int | None = None
     # Deleted by `restart --wipe`; None: must not be wiped.
     data: Path | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from sluice_launcher import kafka, postgres, probes, redis
-from sluice_launcher.plan import HOST, Plan, addresses, environment
+from sluice_launcher.plan import HOST, Plan, addresses, environment, ops_ports, owner_environment
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.roles import role
 
@@ -22,17 +22,19 @@ def specs(plan: Plan) -> Iterator[ProcessSpec]:
 
 def _role_spec(plan: Plan, name: str) -> ProcessSpec:
     found = role(name)
-    port = plan.ports[name]
+    ops_port = ops_ports(plan).get(name, plan.ports[name])
     return ProcessSpec(
         name=name,
         kind="role",
         command=[sys.executable, *_optimised(), "-m", found.module],
         address=addresses(plan)[name],
-        probe=partial(PROBES[found.probe], HOST, port),
+        probe=partial(PROBES[found.probe], HOST, ops_port),
         environment={
-            **environment(plan),
+            **dict.fromkeys(owner_environment(plan), ""),  # not even from the environment of the command
+            **environment(plan, found.login),
             "SLUICE_HOST": HOST,
-            "SLUICE_PORT": str(port),
+            "SLUICE_PORT": str(plan.ports[name]),
+            **({} if found.ops_port is None else {"SLUICE_OPS_PORT": str(ops_port)}),
             "SLUICE_ROLE": name,
             # The address for providers' receipts; an operator sets it behind a proxy.
             "SLUICE_PUBLIC_URL": os.environ.get("SLUICE_PUBLIC_URL") or addresses(plan).get("gateway", ""),
@@ -40,6 +42,8 @@ def _role_spec(plan: Plan, name: str) -> ProcessSpec:
             "PYTHONUNBUFFERED": "1",
         },
         ready_seconds=60.0,
+        alive=partial(probes.http_alive, HOST, ops_port) if found.probe == "http" else None,
+        memory_limit=plan.role_memory_limit,
     )
 
 

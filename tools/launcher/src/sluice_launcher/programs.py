@@ -79,7 +79,7 @@ def find_postgres(search_path: str, data: Path) -> Program:
         )
     raise SluiceError(
         f"PostgreSQL {OLDEST_POSTGRES} or newer is needed: install one, "
-        "run `make setup` to get the pinned one, or give an address in SLUICE_POSTGRES_DSN"
+        "run `make setup` to get the pinned one, or give an address in SLUICE_POSTGRES_OWNER_DSN"
     )
 
 

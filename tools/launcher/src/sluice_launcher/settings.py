@@ -1,12 +1,13 @@
 """The launcher's settings, read once from the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
-from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, SERVICE_PORTS, SERVICES, port_setting
+from sluice.store.logins import read_passwords
+from sluice_launcher.roles import ADDRESS_SETTINGS, SERVICES, default_ports, port_setting
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"", "0", "false", "no", "off"}
@@ -22,9 +23,11 @@ class LauncherSettings:
     ports: Mapping[str, int]  # 0: any free one
     external: Mapping[str, str]  # service -> address of one that the launcher does not start
     search_path: str
+    passwords: Mapping[str, str] = field(default_factory=dict)  # of logins in PostgreSQL; a missing one is generated
     java: str | None = None
     maven_mirror: str | None = None
     unsafe_fast_database: bool = False
+    role_memory_limit: int | None = None  # bytes
 
 
 def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
@@ -41,9 +44,11 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
         ports=_ports(environment),
         external={name: environment[key] for name in SERVICES if environment.get(key := ADDRESS_SETTINGS[name])},
         search_path=environment.get("PATH", ""),
+        passwords=read_passwords(environment),
         java=environment.get("SLUICE_JAVA") or None,
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
         unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),
+        role_memory_limit=_memory_limit(environment),
     )
 
 
@@ -65,8 +70,7 @@ def _directory(environment: Mapping[str, str], name: str) -> Path | None:
 
 
 def _ports(environment: Mapping[str, str]) -> dict[str, int]:
-    defaults = SERVICE_PORTS | {role.name: role.port for role in ALL_ROLES}
-    ports = {name: _port(environment, port_setting(name), default) for name, default in defaults.items()}
+    ports = {name: _port(environment, port_setting(name), default) for name, default in default_ports().items()}
     _refuse_one_port_twice(ports)
     return ports
 
@@ -84,6 +88,15 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not value.isdecimal() or int(value) > 65535:
         raise SluiceError(f"{name} is {value!r}: it must be a port number, or 0 for any free one")
     return int(value)
+
+
+def _memory_limit(environment: Mapping[str, str]) -> int | None:
+    value = environment.get("SLUICE_ROLE_MEMORY_LIMIT") or "1024"
+    if not value.isdecimal() or 0 < int(value) < 128:
+        raise SluiceError(
+            f"SLUICE_ROLE_MEMORY_LIMIT is {value!r}: it must be a number of MiB from 128, or 0 for no limit"
+        )
+    return (int(value) << 20) or None
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:

@@ -18,7 +18,7 @@ from sluice_launcher import probes
 from sluice_launcher.control import SOCKET, short_path
 from sluice_launcher.logs import last_line, open_log, rotate
 from sluice_launcher.managed_process import ManagedProcess
-from sluice_launcher.plan import PRODUCER, Plan, endpoints_of, environment, redact_password
+from sluice_launcher.plan import PRODUCER, Plan, endpoints_of, environment, owner_environment, redact_password
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
 from sluice_launcher.progress import Progress
@@ -113,7 +113,7 @@ class Supervisor:
     async def _database(self) -> None:
         await self._bring_up("postgres")
         if "postgres" in self.plan.services and self.plan.roles:
-            await self._command("migrate", "the schema is up to date")
+            await self._command("migrate", "the schema is up to date", extra=owner_environment(self.plan))
 
     async def _bus(self) -> None:
         await self._bring_up("kafka")
@@ -142,8 +142,8 @@ class Supervisor:
         has_users = self.plan.is_managed("kafka") and self.plan.kafka_password is not None
         await self._command("create-topics", done, *(["--producer", PRODUCER] if has_users else []))
 
-    async def _command(self, name: str, done: str, *options: str) -> None:
-        """Run `sluice NAME` to its end, in the environment of a role."""
+    async def _command(self, name: str, done: str, *options: str, extra: Mapping[str, str] | None = None) -> None:
+        """Run `sluice NAME` to its end, in the environment of a command."""
         began = time.monotonic()
         path = self.plan.log_dir / "setup.log"
         with open_log(path) as output:
@@ -152,7 +152,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **environment(self.plan)},
+                env={**os.environ, **environment(self.plan), **(extra or {})},
             )
         try:
             code = await process.wait()

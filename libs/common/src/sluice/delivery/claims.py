@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from sluice.delivery.job import Job
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.store import deliveries
@@ -88,5 +89,6 @@ def _claim_of(job: Job) -> Claim:
         retry_round=task.retry_round,
         reference=assignment.reference,
         routing_decision=assignment.routing_decision,
+        sandbox=assignment.provider_id == SANDBOX_PROVIDER_ID,
         idempotent=job.idempotent,
     )

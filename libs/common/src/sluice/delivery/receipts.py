@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -20,20 +20,22 @@ from sluice.runtime import failpoints
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import receipt_tokens, receipts
-from sluice.store.db import Db
+from sluice.store.db import Pool, rows_of
 from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
+_MAX_AHEAD = timedelta(minutes=5)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReceiptSink:
     """Takes verified receipts of one provider at a time."""
 
-    def __init__(self, db: Db, outbox: OutboxPublisher) -> None:
-        self._db = db
+    def __init__(self, pool: Pool, outbox: OutboxPublisher) -> None:
+        self._pool = pool
         self._outbox = outbox
-        self._batcher: Batcher[ReceiptEntry, bool] = Batcher(
+        self._batcher: Batcher[tuple[UUID, ReceiptEntry], bool] = Batcher(
             self._write,
             name="receipts",
             size=200,
@@ -68,7 +70,13 @@ class ReceiptSink:
         return await self._tokens.submit(TokenUse(provider_id, token, sha256(body).digest()))
 
     async def accept(
-        self, provider_id: UUID, found: Sequence[DeliveryReceipt], *, payload: bytes, received_at: datetime
+        self,
+        project_id: UUID,
+        provider_id: UUID,
+        found: Sequence[DeliveryReceipt],
+        *,
+        payload: bytes,
+        received_at: datetime,
     ) -> list[bool]:
         """Which receipts belong to an attempt at this provider; those are written. ``payload``: the whole request.
 
@@ -78,15 +86,17 @@ class ReceiptSink:
                 again, a repeat changes nothing.
         """
         entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
-        results = [None if entry is None else self._batcher.submit(entry) for entry in entries]
+        results = [None if entry is None else self._batcher.submit((project_id, entry)) for entry in entries]
         return [False if result is None else await result for result in results]
 
     async def _accept_tokens(self, batch: Sequence[TokenUse]) -> Sequence[bool]:
-        return await receipt_tokens.accept(self._db, batch, now=utc_now())
+        return await receipt_tokens.accept(self._pool, batch, now=utc_now())
 
-    async def _write(self, batch: Sequence[ReceiptEntry]) -> list[bool]:
+    async def _write(self, batch: Sequence[tuple[UUID, ReceiptEntry]]) -> list[bool]:
+        entries = [entry for _, entry in batch]
         assert failpoints.hit("receipts.before_write")
-        applied = await receipts.apply(self._db, batch, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
+        async with rows_of(self._pool, {project_id for project_id, _ in batch}) as db:
+            applied = await receipts.apply(db, entries, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER)
         assert failpoints.hit("receipts.written")
         if applied.outbox_id is not None:
             self._outbox.publish_events(applied.outbox_id, applied.events)
@@ -105,11 +115,25 @@ def _entry(provider_id: UUID, receipt: DeliveryReceipt, payload: bytes, received
         provider_message_id=receipt.provider_message_id,
         receipt_id=receipt.receipt_id[:255],
         type=receipt.type,
-        occurred_at=receipt.occurred_at or received_at,
+        occurred_at=_plausible(receipt.occurred_at, delivery_id, received_at),
         reason=receipt.reason,
         detail=receipt.detail.replace("\x00", "")[:500],
         payload=(receipt.payload or payload)[:MAX_PAYLOAD].decode("utf-8", "replace").replace("\x00", ""),
     )
+
+
+def _plausible(occurred_at: datetime | None, delivery_id: UUID | None, received_at: datetime) -> datetime:
+    """The provider's time, not before the delivery was created and at most five minutes ahead.
+
+    Any time that a package can parse is compared in UTC, where it may lie outside of what Python can represent.
+    """
+    if occurred_at is None:
+        return received_at
+    try:
+        earliest = ids.created_at_of(delivery_id) if delivery_id else _EARLIEST
+        return min(max(occurred_at.astimezone(UTC), earliest), received_at + _MAX_AHEAD)
+    except OverflowError:
+        return received_at
 
 
 def _attempt(receipt: DeliveryReceipt) -> tuple[UUID, int] | tuple[None, None]:

@@ -90,6 +90,7 @@ def _attempt_transition(
 ) -> Transition:
     return Transition(
         delivery_id=task.delivery_id,
+        project_id=task.project_id,
         attempt=task.attempt,
         in_flight=True,
         type=type_,
@@ -226,14 +227,15 @@ def _within_life(pause: timedelta, left: timedelta) -> timedelta:
 
 
 def defer(task: DeliveryTask, *, until: datetime, reason: str, at: datetime) -> Resolution:
-    """No provider can be called now: retry at ``until``."""
-    return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=until))
+    """No provider can be called now: retry at ``until``, at the latest when the delivery expires."""
+    due_at = min(until, task.expires_at)
+    return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at))
 
 
 def expire(task: DeliveryTask, *, at: datetime) -> Resolution:
     """The delivery was not sent before its ``expires_at``."""
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.EXPIRED
-    return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at))
+    return Resolution(_idle_transition(task, event_type, "not sent before expires_at", at, expires=True))
 
 
 def _idle_transition(
@@ -244,9 +246,11 @@ def _idle_transition(
     *,
     due_at: datetime | None = None,
     next_round: bool = False,
+    expires: bool = False,
 ) -> Transition:
     return Transition(
         delivery_id=task.delivery_id,
+        project_id=task.project_id,
         attempt=task.attempt - 1,
         in_flight=False,
         type=type_,
@@ -254,6 +258,7 @@ def _idle_transition(
         detail=_truncate(reason),
         due_at=due_at,
         next_round=next_round,
+        expires=expires,
     )
 
 

@@ -146,7 +146,9 @@ class SessionReceipts:
 
     async def _accept(self, located: LocatedAttempt, statement: DeliveryReceipt) -> None:
         payload = statement.detail.encode()
-        await self._sink.accept(located.provider_id, [statement], payload=payload, received_at=utc_now())
+        await self._sink.accept(
+            located.project_id, located.provider_id, [statement], payload=payload, received_at=utc_now()
+        )
 
     async def late_answer(self, reference: str, result: Accepted | Refused) -> None:
         """Record the answer of a submit whose outcome was unknown, as a receipt about the attempt."""
@@ -169,7 +171,7 @@ class SessionReceipts:
             reference=reference,
             detail=f"the SMSC answered late: {answer}",
         )
-        located = LocatedAttempt(delivery_id, number, attempt.provider_id, len(message_ids))
+        located = LocatedAttempt(attempt.project_id, delivery_id, number, attempt.provider_id, len(message_ids))
         await self._accept(located, statement)
 
     def on_event(self, event: SessionEvent) -> None:

@@ -18,7 +18,7 @@ from sluice.providers.sms_link import SmsLinkSettings
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store.bind_slots import Slot, try_slot
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.transports.smpp.contract import SessionHandler, SmppConfig
 from sluice.transports.smpp.encoding import Alphabet, LongMessageMode
 from sluice.transports.smpp.pdu import PduError, encode_bind
@@ -141,13 +141,15 @@ def submit_settings(settings: SmsLinkSettings) -> SubmitSettings:
 
 
 @asynccontextmanager
-async def open_smpp_link(settings: SmsLinkSettings, dsn: str, db: Db, publisher: Publisher) -> AsyncIterator[SmppLink]:
+async def open_smpp_link(
+    settings: SmsLinkSettings, dsn: str, pool: Pool, publisher: Publisher
+) -> AsyncIterator[SmppLink]:
     """The link with its receipts, running until the block ends."""
     link = SmppLink(settings, dsn)
-    outbox = OutboxPublisher(db, publisher)
-    sink = ReceiptSink(db, outbox)
+    outbox = OutboxPublisher(pool, publisher)
+    sink = ReceiptSink(pool, outbox)
     receipts = SessionReceipts(
-        db,
+        pool,
         sink,
         link.transport,
         package=SMPP_LINK.name,

@@ -109,6 +109,9 @@ def decode_id(prefix: str, text: str) -> UUID:
     return UUID(int=value)
 
 
+_MAX_ATTEMPT = 32_767  # of the column
+
+
 def attempt_reference(delivery_id: UUID, number: int) -> str:
     """The client reference or idempotency key of an attempt; contains delivery id and attempt number."""
     return f"att_{delivery_id.hex}_{number}"
@@ -125,6 +128,8 @@ def parse_attempt_reference(text: str) -> tuple[UUID, int]:
     if head != "att" or len(digits) != 32 or not number.isascii() or not number.isdigit() or len(number) > 5:
         raise InvalidIdError(f"{text[:64]!r} is not an att_… reference")
     try:
+        if int(number) > _MAX_ATTEMPT:
+            raise InvalidIdError(f"{text[:64]!r} is not an att_… reference")
         return UUID(digits), int(number)
     except ValueError as error:
         raise InvalidIdError(f"{text[:64]!r} is not an att_… reference") from error

@@ -92,6 +92,10 @@ class RequestFramer:
         self._part, self._chunked, self._remaining, self._blank_line = _Part.HEAD, False, 0, False
         self._advance()
 
+    def discard(self) -> None:
+        """Forget what is buffered: the connection is closed, and its objects wait for the garbage collector."""
+        self._data, self._position = b"", 0
+
     def feed(self, data: bytes) -> None:
         """Parse what has arrived, at most to the end of the request.
 

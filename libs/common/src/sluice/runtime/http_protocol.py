@@ -118,6 +118,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.resume_writing()
         self._unset_keepalive_if_required()
         self._lingering = True
+        self._framer.discard()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -28,12 +28,12 @@ Readiness = Mapping[str, Check]
 
 
 def ops_routes(readiness: Readiness) -> list[Route]:
-    """``/healthz`` (the process responds), ``/readyz`` (it can do its work), ``/metrics``.
+    """``/livez`` (the process responds), ``/readyz`` (it can do its work), ``/metrics``.
 
     ``/readyz?exclude=kafka`` leaves out a check, for a balancer that should send requests while Kafka is away.
     """
 
-    async def healthz(_: Request) -> Response:
+    async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
@@ -50,12 +50,17 @@ def ops_routes(readiness: Readiness) -> list[Route]:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def ops_app(readiness: Readiness, *pages: Route) -> Starlette:
-    """The ASGI app of the ops routes and of ``pages``: all of HTTP for a role that has no API of its own."""
-    app = Starlette(routes=[*ops_routes(readiness), *pages])
+def ops_app(readiness: Readiness) -> Starlette:
+    """The ASGI app of the ops routes: all of HTTP for a role that has no API of its own."""
+    return pages_app(*ops_routes(readiness))
+
+
+def pages_app(*pages: Route) -> Starlette:
+    """An ASGI app of these routes; a path with a slash at its end is another path."""
+    app = Starlette(routes=pages)
     app.router.redirect_slashes = False  # a redirect would be built from the client's Host header
     return app
 
@@ -70,17 +75,22 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_http(app: ASGIApp, settings: Settings, *, grace: float = 5.0) -> AsyncIterator[None]:
+async def serve_http(
+    app: ASGIApp, settings: Settings, *, grace: float = 5.0, ops_port: int | None = None
+) -> AsyncIterator[None]:
     """Serve ``app`` on the role's address while the block runs; then finish open requests within ``grace`` seconds.
+
+    ``ops_port``: the port of the ops endpoints, in place of the role's.
 
     Raises:
         SluiceError: the port is in use.
     """
-    server = _Server(_server_config(app, settings, grace))
+    port, variable = (settings.port, "SLUICE_PORT") if ops_port is None else (ops_port, "SLUICE_OPS_PORT")
+    server = _Server(_server_config(app, settings, port, grace))
     try:
         listener = server.config.bind_socket()
     except SystemExit:
-        raise SluiceError(f"port {settings.port} on {settings.host} is in use: set SLUICE_PORT to a free one") from None
+        raise SluiceError(f"port {port} on {settings.host} is in use: set {variable} to a free one") from None
     task = supervised(server.serve(sockets=[listener]), name="http")
     try:
         while not server.started and not task.done():
@@ -103,11 +113,11 @@ def _protocol(settings: Settings) -> type[LimitedHttpProtocol]:
     return Protocol
 
 
-def _server_config(app: ASGIApp, settings: Settings, grace: float) -> uvicorn.Config:
+def _server_config(app: ASGIApp, settings: Settings, port: int, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
-        port=settings.port,
+        port=port,
         loop="none",
         http=_protocol(settings),
         ws="none",

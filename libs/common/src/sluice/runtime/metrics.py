@@ -53,6 +53,9 @@ SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this wor
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
 CLOCK_SKEW = Gauge("sluice_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's")
 LOG_LINES_DROPPED = Counter("sluice_log_lines_dropped_total", "Log lines that could not be written")
+BUS_DISAGREEMENTS = Counter(
+    "sluice_bus_disagreements_total", "Records that were refused because the row of their delivery differs", ["field"]
+)
 IN_FLIGHT = Gauge("sluice_in_flight", "Records consumed and not acknowledged")
 
 M = TypeVar("M", Counter, Gauge, Histogram)

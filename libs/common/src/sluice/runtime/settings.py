@@ -94,8 +94,15 @@ class KafkaSettings(BaseSettings):
 class Settings(KafkaSettings):
     """The settings of every role: backing services, HTTP address, logs, shutdown. Durations are seconds."""
 
-    postgres_dsn: str = Field(description="PostgreSQL address, postgresql://user:password@host:port/name")
-    redis_url: str | None = Field(None, description="Redis address; without one the health service keeps no snapshot")
+    postgres_dsn: str = Field(
+        description="PostgreSQL address with the login of this role, postgresql://user:password@host:port/name; "
+        "for TLS with ?sslmode=verify-full&sslrootcert=FILE&sslcert=FILE&sslkey=FILE",
+    )
+    redis_url: str | None = Field(
+        None,
+        description="Redis address; without one the health service keeps no snapshot. For TLS rediss:// with "
+        "?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE",
+    )
     host: str = Field("127.0.0.1", description="address this role listens on")
     port: int = Field(0, ge=0, le=65535, description="port this role listens on, 0 for any free one")
     log_level: str = Field("info", description="debug, info, warning or error")

@@ -41,8 +41,7 @@ async def count_enqueued(db: Db) -> dict[QueueSlice, int]:
     rows = await db.fetch(
         """
         SELECT project_id, channel, delivery_class = 'urgent' AS urgent, count(*) AS size
-          FROM (SELECT project_id, channel, delivery_class FROM deliveries
-                 WHERE due_at IS NOT NULL AND enqueued_at IS NOT NULL LIMIT $1) AS dispatch_queue
+          FROM (SELECT project_id, channel, delivery_class FROM dispatch_queue LIMIT $1) AS counted
          GROUP BY 1, 2, 3
         """,
         _MAX_COUNTED,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Container, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.logins import PROJECT_IDS
 
 Pool = asyncpg.Pool
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -102,6 +106,7 @@ async def open_pool(
 
 
 async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wait: float) -> asyncpg.Pool:
+    check_tls_files(dsn)
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -115,9 +120,94 @@ async def _connect(dsn: str, *, size: int, name: str, command_timeout: float, wa
                 connection_class=_Stateless,
                 server_settings={"application_name": f"sluice-{name}", **_INDEX_ONLY_PLANS},
             )
-        except UNAVAILABLE_ERRORS as error:
-            if time.monotonic() > deadline:
-                raise SluiceError(f"cannot connect to PostgreSQL: {error or type(error).__name__}") from error
+        except _CONNECT_ERRORS as error:
+            if is_refusal(error) or time.monotonic() > deadline:
+                raise connect_error(error) from error
             await asyncio.sleep(0.3)
-        except (asyncpg.PostgresError, ValueError) as error:
-            raise SluiceError(f"PostgreSQL refuses the connection: {error}") from error
+
+
+async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str] | None = None) -> asyncpg.Connection:
+    """One connection outside a pool, for a command; ``timeout`` is in seconds.
+
+    Raises:
+        SluiceError: the server is unreachable, or refuses the connection.
+    """
+    check_tls_files(dsn)
+    try:
+        return await asyncpg.connect(dsn, timeout=timeout, server_settings=dict(server_settings or {}))
+    except _CONNECT_ERRORS as error:
+        raise connect_error(error) from error
+
+
+_CONNECT_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError, ValueError)
+_NO_TLS = "rejected SSL upgrade"  # in the text of asyncpg's ConnectionError
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
+def check_tls_files(dsn: str) -> None:
+    """The driver's errors do not name a file.
+
+    Raises:
+        SluiceError: a file that the DSN names cannot be read.
+    """
+    options = parse_qs(urlsplit(dsn).query)
+    for name in _TLS_FILES:
+        for path in options.get(name, ()):
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise SluiceError(f"{name} in the DSN of PostgreSQL is {path}: {error.strerror}") from None
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether another attempt to connect would fail in the same way: address, login or certificate are wrong."""
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    if isinstance(error, ValueError) or _NO_TLS in str(error):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, UNAVAILABLE_ERRORS)
+
+
+def connect_error(error: Exception) -> SluiceError:
+    """The error for an operator, in one sentence."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SluiceError(
+            f"PostgreSQL's certificate is not accepted: {error.verify_message}: see sslrootcert and the host in the DSN"
+        )
+    if isinstance(error, ssl.SSLError) and is_refusal(error):
+        return SluiceError(f"TLS with PostgreSQL failed: {reason}: see sslrootcert, sslcert and sslkey in the DSN")
+    if _NO_TLS in reason:
+        return SluiceError("PostgreSQL does not offer TLS, which sslmode in the DSN requires")
+    if isinstance(error, ValueError):
+        return SluiceError(f"the DSN of PostgreSQL cannot be used: {reason}")
+    if is_refusal(error):
+        return SluiceError(f"PostgreSQL refuses the connection: {reason}")
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError):
+        # With TLS 1.3 the server refuses a client's certificate in this way: the reason arrives after the handshake.
+        reason += " (where TLS needs a client's certificate: the one of sslcert may be refused)"
+    return SluiceError(f"cannot connect to PostgreSQL: {reason}")
+
+
+@asynccontextmanager
+async def rows_of(pool: Pool, project_ids: Iterable[UUID]) -> AsyncIterator[Connection]:
+    """A transaction that sees and changes the rows of these projects only, by row-level security.
+
+    For logins that see no project by default, such as the gateway's. Costs two round trips beside the statements:
+    ``BEGIN`` and the setting are one, and the setting ends with the transaction.
+    """
+    async with pool.acquire() as connection:
+        try:
+            await connection.execute(f"BEGIN; SET LOCAL {PROJECT_IDS} = '{project_array(project_ids)}'")
+            yield connection
+        except BaseException:
+            with suppress(*UNAVAILABLE_ERRORS):
+                await connection.execute("ROLLBACK")
+            raise
+        await connection.execute("COMMIT")
+
+
+def project_array(project_ids: Iterable[UUID]) -> str:
+    """The value of ``sluice.project_ids``: an array of ids."""
+    return f"{{{','.join(sorted({str(project_id) for project_id in project_ids}))}}}"

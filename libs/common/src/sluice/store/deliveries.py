@@ -16,8 +16,9 @@ from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
-from sluice.store import outbox
+from sluice.store import disagreements, outbox
 from sluice.store.db import Db, columns
+from sluice.store.disagreements import Refused
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class Claim(NamedTuple):
     retry_round: int
     reference: str
     routing_decision: str
+    sandbox: bool  # the sandbox is the provider
     idempotent: bool = False  # the provider accepts a reference once: after an unknown outcome the old one is kept
 
 
@@ -52,7 +54,8 @@ async def claim(
     """Claim attempts: the delivery is in flight until ``now + lease`` and the attempt's row is written.
 
     ``claims`` holds each attempt at most once; the results come in its order. A claim succeeds only while the delivery
-    stands exactly before the requested attempt; None means cancelled, expired, settled, or claimed by another worker.
+    stands exactly before the requested attempt, is enqueued or due, and is of the claim's project and, if the provider
+    is the sandbox, of a test key; None means one of these fails (see :mod:`sluice.store.disagreements`).
     A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
     """
@@ -60,9 +63,9 @@ async def claim(
         """
         WITH requested AS (
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::text[],
-                                 $7::text[], $8::boolean[]) WITH ORDINALITY
+                                 $7::text[], $8::boolean[], $9::boolean[]) WITH ORDINALITY
                 AS r (delivery_id, project_id, number, provider_id, retry_round, reference, routing_decision,
-                      idempotent, position)
+                      sandbox, idempotent, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), claimable AS (  -- locked, and exactly before the requested attempt
             SELECT r.position, r.delivery_id, r.number, r.provider_id, r.retry_round, r.routing_decision,
@@ -75,12 +78,14 @@ async def claim(
               FROM requested r
               JOIN deliveries d ON d.id = r.delivery_id AND d.project_id = r.project_id
              WHERE d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
-               AND d.attempt_count = r.number - 1 AND d.expires_at > coalesce($9::timestamptz, now())
+               AND d.attempt_count = r.number - 1 AND d.expires_at > coalesce($10::timestamptz, now())
+               AND d.sandbox = r.sandbox
+               AND (d.enqueued_at IS NOT NULL OR d.due_at <= coalesce($10::timestamptz, now()))
                FOR UPDATE OF d SKIP LOCKED
         ), claimed AS (  -- in flight until the lease expires
             UPDATE deliveries d
                SET state = 'SENDING', attempt_count = c.number, in_flight = true, provider_id = c.provider_id,
-                   due_at = coalesce($9::timestamptz, now()) + $10::interval, enqueued_at = NULL,
+                   due_at = coalesce($10::timestamptz, now()) + $11::interval, enqueued_at = NULL,
                    last_event_sequence = d.last_event_sequence + 1
               FROM claimable c
              WHERE d.id = c.delivery_id
@@ -90,12 +95,12 @@ async def claim(
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
                                   routing_decision, started_at)
             SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
-                   coalesce($9::timestamptz, now())
+                   coalesce($10::timestamptz, now())
               FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
             SELECT id, last_event_sequence, project_id, 'sending', 'SENDING',
-                   coalesce($9::timestamptz, now()), number, provider_id
+                   coalesce($10::timestamptz, now()), number, provider_id
               FROM claimed
         )
         SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference, c.envelope
@@ -106,7 +111,14 @@ async def claim(
         now,
         lease,
     )
-    return _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
+    results = _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
+    refused = [_refused_claim(one) for one, claimed in zip(claims, results, strict=True) if claimed is None]
+    await disagreements.record(db, refused, now=now)
+    return results
+
+
+def _refused_claim(claim: Claim) -> Refused:
+    return Refused(claim.delivery_id, claim.project_id, claim.attempt - 1, False, claim.sandbox, True, False)
 
 
 def _claimed(*row: Any) -> Claimed:
@@ -139,11 +151,13 @@ async def renew(db: Db, attempts: Sequence[tuple[UUID, int]], *, lease: timedelt
 class Transition(NamedTuple):
     """One change of one delivery, written with exactly one event.
 
-    It applies only while the delivery has made ``attempt`` attempts and ``in_flight`` is as given. ``due_at`` and
-    ``enqueued_at`` are the row's new values; a settled state clears ``due_at`` whatever is given.
+    It applies only while the delivery of that project has made ``attempt`` attempts and ``in_flight`` is as given, and
+    ``expires`` only after the expiry in the row. ``due_at`` and ``enqueued_at`` are the row's new values; a settled
+    state clears ``due_at`` whatever is given.
     """
 
     delivery_id: UUID
+    project_id: UUID
     attempt: int
     in_flight: bool
     type: EventType
@@ -157,6 +171,7 @@ class Transition(NamedTuple):
     provider_message_id: str | None = None
     unknown: bool = False
     reason: Reason | None = None  # of a refusal
+    expires: bool = False  # the delivery ends because of its expiry
     receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
 
 
@@ -187,25 +202,27 @@ async def transition(
     rows = await db.fetch(
         f"""
         WITH requested AS (
-            SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::boolean[], $4::text[], $5::timestamptz[], $6::text[],
-                                 $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::boolean[], $11::text[],
-                                 $12::text[], $13::boolean[], $14::text[], $15::text[]) WITH ORDINALITY
-                AS r (delivery_id, attempt, in_flight, type, occurred_at, detail, provider_id, due_at, enqueued_at,
-                      next_round, outcome, provider_message_id, unknown, reason, state, position)
+            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::boolean[], $5::text[],
+                                 $6::timestamptz[], $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[],
+                                 $11::boolean[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::boolean[],
+                                 $17::text[]) WITH ORDINALITY
+                AS r (delivery_id, project_id, attempt, in_flight, type, occurred_at, detail, provider_id, due_at,
+                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, expires, state, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), changed AS (  -- the compare-and-set
             UPDATE deliveries d
-               SET state = CASE WHEN array_position($16::text[], r.state) > array_position($16::text[], d.state)
+               SET state = CASE WHEN array_position($18::text[], r.state) > array_position($18::text[], d.state)
                                 THEN r.state ELSE d.state END,
                    in_flight = false,
-                   due_at = CASE WHEN r.state = ANY($17::text[]) OR d.state = ANY($17::text[])
+                   due_at = CASE WHEN r.state = ANY($19::text[]) OR d.state = ANY($19::text[])
                                  THEN NULL ELSE r.due_at END,
                    enqueued_at = r.enqueued_at,
                    retry_round = d.retry_round + coalesce(r.next_round, false)::int,
                    unknown_attempts = d.unknown_attempts + coalesce(r.unknown, false)::int,
                    last_event_sequence = d.last_event_sequence + 1
               FROM requested r
-             WHERE d.id = r.delivery_id
+             WHERE d.id = r.delivery_id AND d.project_id = r.project_id
+               AND (r.expires IS NOT TRUE OR d.expires_at <= $24::timestamptz)
                AND d.attempt_count = r.attempt AND d.in_flight = r.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING r.position, d.id, d.project_id, d.last_event_sequence AS sequence, r.attempt, r.type, r.state,
@@ -225,12 +242,12 @@ async def transition(
         ), new_receipt_ids AS (
             INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
             SELECT c.id, c.attempt, c.provider_id, i.provider_message_id
-              FROM unnest($20::int[], $21::text[]) AS i (position, provider_message_id)
+              FROM unnest($22::int[], $23::text[]) AS i (position, provider_message_id)
               JOIN changed c ON c.position = i.position
             ON CONFLICT DO NOTHING
         ), deleted AS (
-            DELETE FROM event_outbox WHERE id = ANY($18::bigint[])
-        ), {outbox.insert_cte("changed", "$19")}
+            DELETE FROM event_outbox WHERE id = ANY($20::bigint[])
+        ), {outbox.insert_cte("changed", "$21")}
         SELECT c.position, c.sequence, o.id AS outbox_id FROM changed c CROSS JOIN outbox o
         """,  # noqa: S608  constants
         *columns(transitions, sparse=_SPARSE, without=("receipt_ids",)).values(),
@@ -241,6 +258,13 @@ async def transition(
         now + outbox_retry_after,
         [position for position, each in enumerate(transitions, start=1) for _ in each.receipt_ids],
         [receipt_id for each in transitions for receipt_id in each.receipt_ids],
+        now,
     )
     sequences = _by_position(len(transitions), {row["position"]: row["sequence"] for row in rows})
+    refused = [_refused_transition(one) for one, n in zip(transitions, sequences, strict=True) if n is None]
+    await disagreements.record(db, refused, now=now)
     return TransitionResult(sequences, rows[0]["outbox_id"] if rows else None)
+
+
+def _refused_transition(one: Transition) -> Refused:
+    return Refused(one.delivery_id, one.project_id, one.attempt, one.in_flight, None, False, one.expires)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sluice.model.message import Channel, DeliveryClass
-from sluice.store.db import Connection, Db, columns
+from sluice.store.db import Connection, Db, columns, project_array
 from sluice.store.projects import ProjectScope
 
 IDEMPOTENCY_TTL = timedelta(hours=24)
@@ -139,8 +139,12 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
     fields["tags"] = [_TAG_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
         """
-        WITH new AS (
-            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+        WITH scope AS MATERIALIZED (
+            SELECT set_config('sluice.project_ids', $22, true)
+        ), new AS (  -- from scope, so that no row exists before row-level security has its projects
+            SELECT n.*
+              FROM scope
+             CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
                                  $17::boolean[])
@@ -191,6 +195,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> di
         [message_id for message_id, _ in deliveries],
         [delivery.recipient for _, delivery in deliveries],
         IDEMPOTENCY_TTL,
+        project_array(message.project_id for message in contenders),
     )
     return {(row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"]) for row in rows}
 

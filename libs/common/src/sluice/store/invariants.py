@@ -14,7 +14,7 @@ import asyncpg
 from sluice.model.ids import millisecond_range
 from sluice.model.outcome import DEFINITE_FAILURES
 from sluice.model.state import RANKED_STATES
-from sluice.store.db import Db
+from sluice.store.db import Db, connect
 
 WINDOW = 20_000  # deliveries checked by one statement
 
@@ -28,8 +28,8 @@ async def verification_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]
     Each joins thousands of rows with thousands. With the outdated statistics of tables that grow fast the planner
     expects few rows and chooses nested loops, with which a window took half a minute.
     """
-    connection = await asyncpg.connect(
-        dsn, timeout=10, server_settings={"enable_nestloop": "off", "work_mem": "64MB", "jit": "off"}
+    connection = await connect(
+        dsn, timeout=10.0, server_settings={"enable_nestloop": "off", "work_mem": "64MB", "jit": "off"}
     )
     try:
         yield connection

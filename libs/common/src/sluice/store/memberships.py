@@ -156,8 +156,14 @@ async def invite(
     return _invitation(row), token
 
 
+async def project_of_invitation(db: Db, token: str) -> UUID | None:
+    """The project of the invitation with this token, whether or not it is still valid."""
+    found: UUID | None = await db.fetchval("SELECT project_of_invitation($1)", hash_token(token))
+    return found
+
+
 async def take_invitation(db: Db, token: str, *, now: datetime) -> Invitation | None:
-    """The invitation of a token, which serves once: it is deleted."""
+    """The invitation of a token, which serves once: it is deleted. ``db`` sees its project."""
     row = await db.fetchrow(
         """
         DELETE FROM invitations i USING projects p

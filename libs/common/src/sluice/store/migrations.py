@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import asyncpg
 from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
-from sluice.store import partitions
+from sluice.store import partitions, privileges
+from sluice.store.db import connect
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _LOCK = 0x51C1CE  # of an advisory lock, so that migrations run one after the other
@@ -45,16 +47,18 @@ def load_migrations(directory: Path | None = None) -> list[Migration]:
     return [Migration(file.name, file.read_text("utf-8")) for file in files]
 
 
-async def apply(dsn: str, directory: Path | None = None) -> list[str]:
+async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[str, str] | None = None) -> list[str]:
     """Apply the missing migrations and return their names; repeated and concurrent calls are safe.
 
-    Each file is one transaction. The table partitions of the coming weeks are created as well.
+    ``dsn`` is that of the owner. Each file is one transaction. The logins of the roles with their privileges, and the
+    table partitions of the coming weeks are created as well; ``passwords``: of the logins, by name, where they change.
 
     Raises:
-        SluiceError: an applied file has changed, the database is newer than this program, or a statement failed.
+        SluiceError: the server refuses the connection, an applied file has changed, the database is newer than this
+            program, a statement failed, or the owner may not create the logins.
     """
     migrations = load_migrations(directory)
-    connection = await asyncpg.connect(dsn, timeout=10)
+    connection = await connect(dsn, timeout=10.0)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(
@@ -67,7 +71,9 @@ async def apply(dsn: str, directory: Path | None = None) -> list[str]:
         missing = [migration for migration in migrations if migration.name not in applied]
         for migration in missing:
             await _apply_one(connection, migration)
+        await privileges.create_logins(connection, dsn, passwords or {})
         await partitions.ensure(connection, utc_now())
+        await privileges.grant_privileges(connection)
         return [migration.name for migration in missing]
     finally:
         await connection.close()

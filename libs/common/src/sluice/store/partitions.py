@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -27,22 +28,20 @@ async def ensure(db: Db, now: datetime) -> list[str]:
     created = []
     for table in TABLES:
         existing = await _existing(db, table)
-        for name, bounds in _wanted(table, now):
-            if name not in existing and await _create(db, name, table, bounds):
-                created.append(name)
+        for suffix, first, end in _wanted(now):
+            if f"{table}_{suffix}" not in existing and await _create(db, table, suffix, first, end):
+                created.append(f"{table}_{suffix}")
     return created
 
 
-async def _create(db: Db, name: str, table: str, bounds: str) -> bool:
+async def _create(db: Db, table: str, suffix: str, first: UUID | None, end: UUID | None) -> bool:
     try:
-        await db.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} {bounds} WITH (fillfactor = {_FILLFACTOR[table]})"
-        )
-    except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
+        await db.execute("SELECT create_partition($1, $2, $3, $4, $5)", table, suffix, first, end, _FILLFACTOR[table])
+    except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.InvalidObjectDefinitionError):
         return False  # another process created it
     except asyncpg.CheckViolationError:
         # A process whose clock is ahead has inserted rows of that week into the default partition. They stay there.
-        log.warning("partition_not_created", partition=name)
+        log.warning("partition_not_created", partition=f"{table}_{suffix}")
         return False
     return True
 
@@ -54,14 +53,9 @@ async def _existing(db: Db, table: str) -> set[str]:
     return {row["name"] for row in rows}
 
 
-def _wanted(table: str, now: datetime) -> list[tuple[str, str]]:
+def _wanted(now: datetime) -> list[tuple[str, UUID | None, UUID | None]]:
+    """The suffix of each partition's name, its first id, and the first id after it."""
     monday = (now - timedelta(days=now.weekday())).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     weeks = [monday + timedelta(weeks=ahead) for ahead in range(WEEKS_AHEAD + 1)]
-    named = [
-        (
-            f"{table}_{start:%G}w{start:%V}",
-            f"FOR VALUES FROM ('{min_id_at(start)}') TO ('{min_id_at(start + timedelta(weeks=1))}')",
-        )
-        for start in weeks
-    ]
-    return [*named, (f"{table}_default", "DEFAULT")]
+    named = [(f"{start:%G}w{start:%V}", min_id_at(start), min_id_at(start + timedelta(weeks=1))) for start in weeks]
+    return [*named, ("default", None, None)]

@@ -34,9 +34,11 @@ class Project:
 _COLUMNS = "id, organization_id, slug, name, default_sender, created_at"
 
 
-async def create_project(db: Db, *, organization: str, slug: str, name: str, now: datetime) -> Project:
-    """Create an organization with one project."""
-    organization_id, project_id = uuid7(), uuid7()
+async def create_project(
+    db: Db, *, organization: str, slug: str, name: str, now: datetime, project_id: UUID | None = None
+) -> Project:
+    """Create an organization with one project. ``project_id``: a new id, where the transaction has to know it."""
+    organization_id, project_id = uuid7(), project_id or uuid7()
     await db.execute("INSERT INTO organizations VALUES ($1, $2, $3)", organization_id, organization, now)
     await db.execute(
         "INSERT INTO projects (id, organization_id, slug, name, created_at) VALUES ($1, $2, $3, $4, $5)",

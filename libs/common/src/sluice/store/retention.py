@@ -16,16 +16,14 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
-from sluice.store import receipt_tokens
-from sluice.store.db import Connection, Db, Pool
+from sluice.store import project_usage, receipt_tokens
+from sluice.store.db import Db, Pool
 from sluice.store.partitions import TABLES
 
 log = structlog.get_logger()
 
 MAX_WAIT = timedelta(days=62)
 """The longest time from a message to the end of its life: both its send time and its lifetime are limited."""
-ERASED_CONTENT = "{}"
-_LOCK_TIMEOUT = "2s"  # a DROP waits for running statements, and every later statement waits for the DROP
 _BATCH = 2_000  # rows deleted or erased by one statement
 _WEEK = re.compile(r"_(\d{4})w(\d{2})$")
 
@@ -82,8 +80,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
     if limits.messages is not None:
         cutoff = now - limits.messages
         for week in await expired_weeks(pool, cutoff):
-            async with pool.acquire() as connection:
-                await _drop_week(connection, week, deleted)
+            await _drop_week(pool, week, deleted)
         deleted.rows = await _delete_strays(pool, cutoff)
         deleted.attachments = await _delete_attachments(pool, now - max(limits.messages, MAX_WAIT))
     if limits.sandbox is not None:
@@ -103,6 +100,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         """,
         now - receipt_tokens.KEPT_FOR,
     )
+    await project_usage.delete_old(pool, now.date())
     deleted.erased_messages = await _erase_contents(pool, now=now)
     return deleted
 
@@ -146,55 +144,21 @@ def _end_of(week: str) -> datetime:
     return datetime.fromisocalendar(int(year), int(number), 1).replace(tzinfo=UTC) + timedelta(weeks=1)
 
 
-async def _drop_week(connection: Connection, week: str, deleted: Deleted) -> None:
-    """Drop the week's partitions of all tables in one transaction, so that no message loses a part of its rows."""
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        names = [f"{table}_{week}" for table in TABLES]
-        existing = [name for name in names if await connection.fetchval("SELECT to_regclass($1)", name)]
-        deliveries = f"deliveries_{week}"
-        if deliveries in existing:
-            await connection.execute(f"LOCK TABLE {deliveries} IN SHARE MODE")
-            if await connection.fetchval(f"SELECT true FROM {deliveries} WHERE due_at IS NOT NULL LIMIT 1"):  # noqa: S608
-                log.warning("partition_kept", week=week, reason="a delivery is not settled")
-                deleted.kept.append(week)
-                return
-        for name in existing:
-            await connection.execute(f"DROP TABLE {name}")
-    deleted.partitions += existing
+async def _drop_week(pool: Pool, week: str, deleted: Deleted) -> None:
+    dropped = await pool.fetchval("SELECT drop_week($1)", week)
+    if dropped is None:
+        log.warning("partition_kept", week=week, reason="a delivery is not settled")
+        deleted.kept.append(week)
+    else:
+        deleted.partitions += dropped
 
 
 async def _delete_strays(pool: Pool, cutoff: datetime) -> int:
     """Rows of settled messages in the default partitions, where a clock that was wrong has put them."""
-    limit = min_id_at(cutoff)
-    rows = 0
-    while True:
-        settled = [
-            row["message_id"]
-            for row in await pool.fetch(
-                """
-                SELECT message_id FROM deliveries_default WHERE id < $1 GROUP BY message_id
-                HAVING bool_and(due_at IS NULL) LIMIT $2
-                """,
-                limit,
-                _BATCH,
-            )
-        ]
-        if not settled:
-            return rows
-        rows += await _delete_messages(pool, settled)
-
-
-async def _delete_messages(pool: Pool, messages: list[UUID]) -> int:
-    async with pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(
-            "DELETE FROM deliveries_default WHERE message_id = ANY($1::uuid[]) RETURNING id", messages
-        )
-        deliveries = [row["id"] for row in rows]
-        for table in ("attempts", "events", "receipts", "receipt_ids"):
-            await connection.execute(f"DELETE FROM {table} WHERE delivery_id = ANY($1::uuid[])", deliveries)  # noqa: S608
-        await connection.execute("DELETE FROM messages WHERE id = ANY($1::uuid[])", messages)
-    return len(deliveries)
+    total = 0
+    while count := await pool.fetchval("SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH):
+        total += count
+    return total
 
 
 async def _delete_attachments(pool: Pool, cutoff: datetime) -> int:
@@ -242,35 +206,12 @@ async def _erase_project(pool: Pool, project_id: UUID, erased_to: datetime | Non
     first = min_id_at(erased_to) if erased_to is not None else UUID(int=0)
     total = 0
     while True:
-        erased = await pool.fetch(
-            """
-            WITH due AS (
-                SELECT m.id FROM messages m
-                 WHERE m.project_id = $1 AND m.id >= $2 AND m.id < $3 AND m.content <> $4
-                   AND NOT EXISTS (SELECT 1 FROM deliveries d
-                                    WHERE d.message_id = m.id AND d.id >= $2 AND d.id < $3 AND d.due_at IS NOT NULL)
-                 ORDER BY m.id LIMIT $5
-            )
-            UPDATE messages m SET content = $4, metadata = NULL FROM due
-             WHERE m.id = due.id AND m.id >= $2 AND m.id < $3
-            RETURNING m.id
-            """,
-            project_id,
-            first,
-            min_id_at(cutoff),
-            ERASED_CONTENT,
-            _BATCH,
+        erased: int = await pool.fetchval(
+            "SELECT erase_contents($1, $2, $3, $4)", project_id, first, min_id_at(cutoff), _BATCH
         )
-        total += len(erased)
-        if len(erased) < _BATCH:
+        total += erased
+        if erased < _BATCH:
             break
-    await pool.execute(
-        "UPDATE receipts SET payload = ''"
-        " WHERE project_id = $1 AND delivery_id >= $2 AND delivery_id < $3 AND payload <> ''",
-        project_id,
-        first,
-        min_id_at(cutoff),
-    )
     reached = cutoff if waiting is None else min(cutoff, created_at_of(waiting))
     await pool.execute(
         "UPDATE projects SET contents_erased_to = greatest(contents_erased_to, $2) WHERE id = $1", project_id, reached

@@ -19,6 +19,7 @@ class MessageKey(NamedTuple):
 class LocatedAttempt(NamedTuple):
     """The attempt, and the number of ids (parts) that its message has."""
 
+    project_id: UUID
     delivery_id: UUID
     attempt: int
     provider_id: UUID
@@ -33,13 +34,13 @@ async def locate(db: Db, package: str, keys: Sequence[MessageKey]) -> list[Locat
     """
     rows = await db.fetch(
         """
-        SELECT k.position, a.delivery_id, a.attempt, a.provider_id,
+        SELECT k.position, a.project_id, a.delivery_id, a.attempt, a.provider_id,
                (SELECT count(*) FROM receipt_ids o WHERE o.delivery_id = a.delivery_id AND o.attempt = a.attempt)
                    AS parts
           FROM (SELECT * FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS k (message_id, recipient, position)
                  LIMIT cardinality($2)) k
          CROSS JOIN LATERAL (
-               SELECT i.delivery_id, i.attempt, i.provider_id
+               SELECT p.project_id, i.delivery_id, i.attempt, i.provider_id
                  FROM receipt_ids i
                  JOIN providers p ON p.id = i.provider_id AND p.package = $1
                  JOIN deliveries d ON d.id = i.delivery_id
@@ -51,10 +52,7 @@ async def locate(db: Db, package: str, keys: Sequence[MessageKey]) -> list[Locat
         [key.provider_message_id for key in keys],
         [key.recipient for key in keys],
     )
-    found = {
-        row["position"]: LocatedAttempt(row["delivery_id"], row["attempt"], row["provider_id"], row["parts"])
-        for row in rows
-    }
+    found = {row["position"]: LocatedAttempt(**{name: row[name] for name in LocatedAttempt._fields}) for row in rows}
     return [found.get(position) for position in range(1, len(keys) + 1)]
 
 
@@ -79,8 +77,9 @@ async def count_delivered(db: Db, attempts: Sequence[LocatedAttempt], *, suffix:
 
 
 class SettledAttempt(NamedTuple):
-    """The provider of an attempt, and whether its call is still in flight."""
+    """The project and the provider of an attempt, and whether its call is still in flight."""
 
+    project_id: UUID
     provider_id: UUID
     in_flight: bool
 
@@ -89,14 +88,14 @@ async def find_attempt(db: Db, delivery_id: UUID, attempt: int) -> SettledAttemp
     """The attempt of a late answer; None when it does not exist."""
     row = await db.fetchrow(
         """
-        SELECT a.provider_id, d.in_flight AND d.attempt_count = a.number AS in_flight
+        SELECT a.project_id, a.provider_id, d.in_flight AND d.attempt_count = a.number AS in_flight
           FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
          WHERE a.delivery_id = $1 AND a.number = $2
         """,
         delivery_id,
         attempt,
     )
-    return None if row is None else SettledAttempt(row["provider_id"], row["in_flight"])
+    return None if row is None else SettledAttempt(**row)
 
 
 async def add_receipt_ids(

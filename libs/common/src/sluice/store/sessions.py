@@ -94,10 +94,7 @@ async def find_sessions(db: Db, token_hashes: Sequence[bytes], *, now: datetime)
         SELECT s.token_hash, s.id, s.user_id, u.email, u.name, s.expires_at, m.project_ids, m.slugs, m.roles
           FROM sessions s
           JOIN users u ON u.id = s.user_id
-          LEFT JOIN LATERAL (
-               SELECT array_agg(m.project_id) AS project_ids, array_agg(p.slug) AS slugs, array_agg(m.role) AS roles
-                 FROM memberships m JOIN projects p ON p.id = m.project_id
-                WHERE m.user_id = s.user_id AND p.deleted_at IS NULL) m ON true
+         CROSS JOIN LATERAL roles_of_user(s.user_id) m
          WHERE s.token_hash = ANY($1::bytea[]) AND s.expires_at > $2 AND s.last_used_at > $3
         """,
         list(set(token_hashes)),

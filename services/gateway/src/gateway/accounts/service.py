@@ -309,7 +309,7 @@ async def accept_invitation(services: Services, token: str, name: str | None, pa
     await accounts.throttle.attempt(None, client.address)
     check_new_password(password, "")
     password_hash = await accounts.passwords.hash(password)
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, *await _project_of(services, token)) as db:
         invitation = await memberships.take_invitation(db, token, now=utc_now())
         if invitation is None:
             raise Unauthorized("The invitation is not valid: it was accepted or revoked, or it is too old.")
@@ -334,6 +334,12 @@ async def accept_invitation(services: Services, token: str, name: str | None, pa
         login = await _begin(db, user, client, "logged_in")
     accounts.sessions.forget(user.id)
     return login
+
+
+async def _project_of(services: Services, token: str) -> list[UUID]:
+    with database_errors():
+        found = await memberships.project_of_invitation(services.pool, token)
+    return [] if found is None else [found]
 
 
 async def _existing_user(services: Services, db: Connection, email: str, password: str) -> User:

@@ -6,8 +6,6 @@ from fastapi import FastAPI
 
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
 
-OPENAPI_PATH = "/project.openapi.json"
-
 
 def create_project_api() -> FastAPI:
     """The application; ``state.services`` is set before its first request."""
@@ -17,7 +15,7 @@ def create_project_api() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        openapi_url=OPENAPI_PATH,
+        openapi_url=None,  # a page of its own
         responses=declare(ProjectApiError),
         generate_unique_id_function=operation_id,
     )

@@ -35,6 +35,7 @@ def create_v1_api() -> FastAPI:
     app = _V1Api(
         title="Sluice",
         version="1",
+        openapi_url=None,  # a page of its own
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect is built from the client's Host header, and may lose TLS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from gateway.auth.principal import Principal
-from gateway.kit.database import database_errors
+from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.store import audit
 from sluice.store.audit import AuditEntry
@@ -25,7 +25,7 @@ async def list_entries(
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
+    async with transaction(services.pool, principal.project_id) as db:
         return await audit.list_entries(
-            services.pool, principal.project_id, noun=noun, object_id=object_id, limit=limit, before=before
+            db, principal.project_id, noun=noun, object_id=object_id, limit=limit, before=before
         )

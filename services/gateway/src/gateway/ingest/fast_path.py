@@ -18,6 +18,7 @@ from gateway.auth.principal import Principal, require
 from gateway.errors import ApiError, InternalError, MethodNotAllowed, TooManyRequests
 from gateway.ingest.admission import AdmissionController
 from gateway.ingest.ingest import AcceptedMessage, MessageIngest
+from gateway.kit.body_cost import SMALL, BodyBudget
 from gateway.kit.responses import headers_of, idempotency_key_of, project_id_text, read_body, rfc3339
 from gateway.messages.v1_schemas import read_command
 from sluice.model import ids
@@ -51,6 +52,8 @@ class SendFastPath:
         self._ingest = ingest
         self._admission = AdmissionController()
         self._max_body = max_body
+        # A decoded body is in memory about three times.
+        self._budget = BodyBudget(total=2 * max_body, per_project=max_body + SMALL)
         self._next_app = next_app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +88,22 @@ class SendFastPath:
         else:
             principal = await self._access.principal(Request(scope))
         require(principal, Permission.MESSAGES_SEND)
-        body = await read_body(headers, receive, self._max_body)
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if held + size > SMALL:
+                self._budget.hold(principal.project_id, size)
+                held += size
+
+        try:
+            body = await read_body(headers, receive, self._max_body, hold)
+            return await self._accept_body(body, headers, principal)
+        finally:
+            if held:
+                self._budget.release(principal.project_id, held)
+
+    async def _accept_body(self, body: bytes, headers: dict[bytes, bytes], principal: Principal) -> AcceptedMessage:
         # A cheap check before parsing: only urgent messages have a quota of their own, and a body without the word
         # cannot be urgent.
         backlogged = self._ingest.over_quota(principal) and b"urgent" not in body

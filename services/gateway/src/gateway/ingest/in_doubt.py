@@ -11,7 +11,7 @@ import structlog
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import cancellation
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 
 log = structlog.get_logger()
 
@@ -24,11 +24,12 @@ class InDoubtMessages:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._until: dict[UUID, float] = {}  # message, and the monotonic time until which it may appear
+        # By message and project, the monotonic time until which it may appear.
+        self._until: dict[tuple[UUID, UUID], float] = {}
 
-    def add(self, message_id: UUID) -> None:
+    def add(self, message_id: UUID, project_id: UUID) -> None:
         """Revoke the message should it appear."""
-        self._until[message_id] = time.monotonic() + _TTL
+        self._until[message_id, project_id] = time.monotonic() + _TTL
 
     async def run(self) -> None:
         """Look for them until cancelled."""
@@ -40,7 +41,9 @@ class InDoubtMessages:
     async def _revoke(self) -> None:
         try:
             assert failpoints.hit("revoke.before_write")
-            revoked = await cancellation.revoke_in_doubt(self._pool, list(self._until), now=utc_now())
+            async with rows_of(self._pool, {project_id for _, project_id in self._until}) as db:
+                message_ids = [message_id for message_id, _ in self._until]
+                revoked = await cancellation.revoke_in_doubt(db, message_ids, now=utc_now())
         except UNAVAILABLE_ERRORS:
             self._until = dict.fromkeys(self._until, time.monotonic() + _TTL)
             return
@@ -48,4 +51,4 @@ class InDoubtMessages:
         if revoked:
             log.info("in_doubt_message_revoked", deliveries=revoked)
         now = time.monotonic()
-        self._until = {message_id: until for message_id, until in self._until.items() if until > now}
+        self._until = {one: until for one, until in self._until.items() if until > now}

@@ -14,10 +14,11 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
-from gateway.errors import IdempotencyConflict, Unavailable, ValidationFailed
+from gateway.errors import IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
+from gateway.ingest.project_quota import UNLIMITED, ProjectQuota, QuotaLimits
 from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
@@ -31,7 +32,7 @@ from sluice.runtime.deadline import fail_after
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import ingest
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool, rows_of
 from sluice.store.ingest import Conflict, Created, InsertResult, NewMessage, Replayed
 
 _DB_TIMEOUT = 0.8  # seconds, see _time_limit
@@ -63,12 +64,14 @@ class MessageIngest:
         requeue_after: timedelta,
         max_pending: int,
         dispatch_queue_limit: int,
+        project_limits: QuotaLimits = UNLIMITED,
     ) -> None:
         self._pool = pool
         self._config = config
         self._publisher = publisher
         self._requeue_after = requeue_after
         self._quota = DispatchQuota(dispatch_queue_limit)
+        self._project_quota = ProjectQuota(project_limits)
         self._in_doubt = InDoubtMessages(pool)
         self._batcher: Batcher[NewMessage, InsertResult] = Batcher(
             self._insert,
@@ -89,6 +92,7 @@ class MessageIngest:
         tasks = [
             supervised(self._in_doubt.run(), name="in-doubt"),
             supervised(self._quota.run(self._pool), name="dispatch-quota"),
+            supervised(self._project_quota.run(self._pool), name="project-quota"),
         ]
         try:
             async with self._batcher.running(), self._large.running():
@@ -107,6 +111,7 @@ class MessageIngest:
 
         Raises:
             ValidationFailed: the command does not fit the project, or its times have passed.
+            QuotaExceeded: the project has used one of its quotas.
             IdempotencyConflict: the idempotency key was used for another request.
             Unavailable: the message could not be stored.
             In each case nothing is accepted.
@@ -114,7 +119,7 @@ class MessageIngest:
         started = time.monotonic()
         try:
             message = self._to_new_message(command, principal)
-        except ValidationFailed:
+        except (ValidationFailed, QuotaExceeded):
             # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
             replay = await self._find_replay(command, principal)
             if replay is None:
@@ -125,6 +130,7 @@ class MessageIngest:
                 assert failpoints.hit("accept.before_publish")
                 self._enqueue(message)
                 assert failpoints.hit("accept.published")
+                self._project_quota.count(message)
                 metrics.series(metrics.MESSAGES_ACCEPTED, message.channel.value, source).inc()
                 metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
                 return AcceptedMessage(
@@ -147,6 +153,7 @@ class MessageIngest:
             now=now,
             requeue_after=self._requeue_after,
         )
+        self._project_quota.check(message)
         if message.send_at or self._quota.try_reserve(
             principal.project_id, message.channel, message.delivery_class, len(message.deliveries)
         ):
@@ -161,7 +168,7 @@ class MessageIngest:
             raise Unavailable("Too many requests are waiting for the database. Retry later.") from None
         except UNAVAILABLE_ERRORS as error:
             if message.idempotency_key is None:  # with a key, the same request again finds out
-                self._in_doubt.add(message.id)
+                self._in_doubt.add(message.id, message.project_id)
             raise Unavailable(_NOT_STORED) from error
 
     async def _insert(self, batch: Sequence[NewMessage]) -> list[InsertResult]:
@@ -177,9 +184,10 @@ class MessageIngest:
             return None
         try:
             async with asyncio.timeout(_DB_TIMEOUT):
-                found = await ingest.find_by_idempotency_key(
-                    self._pool, principal.scope, command.idempotency_key, now=utc_now()
-                )
+                async with rows_of(self._pool, [principal.project_id]) as db:
+                    found = await ingest.find_by_idempotency_key(
+                        db, principal.scope, command.idempotency_key, now=utc_now()
+                    )
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error
         if found is None:

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from gateway.auth.principal import KeyPrincipal, Principal
 from gateway.errors import NotFound
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -27,7 +26,7 @@ async def create(
         Unavailable: PostgreSQL does not answer.
     """
     created_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         key, summary = await api_keys.create_named_key(
             db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by
         )
@@ -50,8 +49,8 @@ async def list_keys(services: Services, principal: Principal, *, limit: int, bef
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await api_keys.list_summaries(services.pool, principal.project_id, limit=limit, before=before)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await api_keys.list_summaries(db, principal.project_id, limit=limit, before=before)
 
 
 async def revoke(services: Services, principal: Principal, key_id: UUID, actor: Actor) -> None:
@@ -61,7 +60,7 @@ async def revoke(services: Services, principal: Principal, key_id: UUID, actor: 
         NotFound: the project has no active key with this id.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         name = await api_keys.revoke_key(db, principal.project_id, key_id)
         if name is None:
             raise NotFound(NO_KEY)

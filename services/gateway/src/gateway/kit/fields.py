@@ -138,7 +138,7 @@ BareAddress = Annotated[
 ]
 Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
 Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(one_line), AfterValidator(_not_blank)]
-Text = Annotated[str, Field(min_length=1, max_length=5_000_000), AfterValidator(storable)]
+Text = Annotated[str, Field(min_length=1, max_length=1 << 20), AfterValidator(storable)]
 VisibleText = Annotated[Text, AfterValidator(_not_blank)]
 Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
 FileName = Annotated[Short, AfterValidator(_file_name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
@@ -42,8 +42,10 @@ def idempotency_key_of(value: bytes | None) -> str | None:
         raise ValidationFailed("The Idempotency-Key header is not UTF-8.", field="idempotency_key") from None
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The whole body, counted while it arrives.
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, hold: Callable[[int], None] = lambda _bytes: None
+) -> bytes:
+    """The whole body, counted while it arrives. ``hold`` is called before bytes are read, and may raise.
 
     Raises:
         PayloadTooLarge: the body has more than ``limit`` bytes.
@@ -56,6 +58,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
         raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+    held = int(declared) if declared.isdigit() else 0
+    hold(held)
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -67,6 +71,9 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         size += len(chunk)
         if size > limit:
             raise PayloadTooLarge(f"The body may have at most {limit} bytes.")
+        if size > held:  # a body of undeclared length
+            hold(size - held)
+            held = size
         chunks.append(chunk)
         more = event.get("more_body", False)
     return b"".join(chunks)

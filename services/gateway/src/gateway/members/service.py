@@ -8,7 +8,6 @@ from uuid import UUID
 from gateway.auth.permissions import ROLE_PERMISSIONS
 from gateway.auth.principal import KeyPrincipal, Principal
 from gateway.errors import AlreadyMember, Forbidden, LastOwner, NotFound
-from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -45,8 +44,8 @@ async def list_members(services: Services, principal: Principal, *, limit: int, 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await memberships.list_members(services.pool, principal.project_id, limit=limit, before=before)
+    async with transaction(services.pool, principal.project_id) as db:
+        return await memberships.list_members(db, principal.project_id, limit=limit, before=before)
 
 
 async def add(services: Services, principal: Principal, email: str, role: Role, actor: Actor) -> Member | Invited:
@@ -58,7 +57,7 @@ async def add(services: Services, principal: Principal, email: str, role: Role, 
         Unavailable: PostgreSQL does not answer.
     """
     _require_power(principal, role)
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         user = await users.find_user_by_email(db, email)
         if user is not None:
             member = await _add(db, principal, user, role, actor)
@@ -111,7 +110,7 @@ async def set_role(services: Services, principal: Principal, user_id: UUID, role
         Forbidden: the member's role, or the new one, may do more than the principal.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         member = await _locked(db, principal, user_id)
         _require_power(principal, member.role, role)
         if member.role is role:
@@ -141,7 +140,7 @@ async def remove(services: Services, principal: Principal, user_id: UUID, actor:
         Forbidden: the member's role may do more than the principal.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         member = await _locked(db, principal, user_id)
         _require_power(principal, member.role)
         await _keep_an_owner(db, member, None, principal)
@@ -173,10 +172,8 @@ async def list_invitations(
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    with database_errors():
-        return await memberships.list_invitations(
-            services.pool, principal.project_id, now=utc_now(), limit=limit, before=before
-        )
+    async with transaction(services.pool, principal.project_id) as db:
+        return await memberships.list_invitations(db, principal.project_id, now=utc_now(), limit=limit, before=before)
 
 
 async def revoke_invitation(services: Services, principal: Principal, invitation_id: UUID, actor: Actor) -> None:
@@ -186,7 +183,7 @@ async def revoke_invitation(services: Services, principal: Principal, invitation
         NotFound: the project has no such invitation.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         if not await memberships.revoke_invitation(db, principal.project_id, invitation_id):
             raise NotFound(NO_INVITATION)
         await _note(db, principal, actor, "revoked", "invitation", ids.encode_id("inv", invitation_id))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from gateway.errors import NotCancellable, NotFound
 from gateway.kit.database import database_errors
 from gateway.services import Services
@@ -10,6 +12,7 @@ from sluice.model import ids
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import cancellation, messages
+from sluice.store.db import rows_of
 from sluice.store.messages import MessageView
 from sluice.store.projects import ProjectScope
 
@@ -21,11 +24,11 @@ async def find(services: Services, scope: ProjectScope, message_id: str) -> Mess
         NotFound: the project has no such message.
         Unavailable: PostgreSQL does not answer.
     """
-    try:
-        with database_errors():
-            found = await messages.find(services.pool, scope, ids.decode_id("msg", message_id))
-    except ids.InvalidIdError:
-        found = None
+    found = None
+    with suppress(ids.InvalidIdError), database_errors():
+        decoded = ids.decode_id("msg", message_id)
+        async with rows_of(services.pool, [scope.project_id]) as db:
+            found = await messages.find(db, scope, decoded)
     if found is None:
         raise NotFound("The project has no such message.")
     return found
@@ -42,9 +45,10 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
     found = await find(services, scope, message_id)
     with database_errors():
         assert failpoints.hit("cancel.before_write")
-        cancelled = await cancellation.cancel(
-            services.pool, scope, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
-        )
+        async with rows_of(services.pool, [scope.project_id]) as db:
+            cancelled = await cancellation.cancel(
+                db, scope, found.id, now=utc_now(), outbox_retry_after=OUTBOX_RETRY_AFTER
+            )
         assert failpoints.hit("cancel.written")
     if cancelled is None:
         raise NotCancellable("The message was already handed to a provider and can no longer be cancelled.")

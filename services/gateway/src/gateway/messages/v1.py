@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Header
 
 from gateway.apis.rendering import operation_id
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
-from gateway.errors import IdempotencyConflict, NotCancellable, TooManyRequests
+from gateway.errors import IdempotencyConflict, NotCancellable, QuotaExceeded, TooManyRequests
 from gateway.ingest import fast_path
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
@@ -47,7 +47,7 @@ documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_
     fast_path.PATH,
     status_code=201,
     response_model=AcceptedResponse,
-    responses=errors_of(IdempotencyConflict, TooManyRequests) | {201: _REPLAYED},
+    responses=errors_of(IdempotencyConflict, QuotaExceeded, TooManyRequests) | {201: _REPLAYED},
 )
 async def send_message(
     body: AnySendRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
@@ -72,7 +72,7 @@ async def cancel_message(message_id: str, principal: MessagesCancel, services: S
 
 def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
     """The message as ``/v1`` shows it."""
-    content = json.loads(message.content)
+    content = orjson.loads(message.content)
     provider_ids = [delivery.provider_id for delivery in message.deliveries if delivery.provider_id]
     return MessageResponse.model_validate(
         {
@@ -85,7 +85,7 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "to": content.get("to") or [delivery.recipient for delivery in message.deliveries],
             "subject": content.get("subject") or content.get("title"),
             "tags": list(message.tags),
-            "metadata": None if message.metadata is None else json.loads(message.metadata),
+            "metadata": None if message.metadata is None else orjson.loads(message.metadata),
             "provider": _provider(provider_ids[-1] if provider_ids else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),

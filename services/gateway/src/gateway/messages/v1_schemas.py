@@ -26,6 +26,7 @@ from pydantic import (
 from gateway.errors import ValidationFailed, from_faults
 from gateway.ingest.command import SendCommand, fingerprint
 from gateway.kit.base64 import decode_base64
+from gateway.kit.body_cost import MAX_WITHOUT_ATTACHMENTS, SMALL, check_cost, too_large_without_attachments
 from gateway.kit.fields import (
     ContentId,
     FileName,
@@ -51,8 +52,38 @@ from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import State
 
 MAX_RECIPIENTS = 1000
-_LARGE = 1_000_000  # bytes
 _MANY_ADDRESSES = 300
+_LARGE_BODIES = asyncio.Semaphore(2)  # decoded at once: more threads only take the interpreter from the event loop
+_MAX_METADATA = 16 << 10  # bytes of JSON
+_MAX_NAMES = 100  # in an object that is the caller's own, at all levels together
+_MAX_METADATA_DEPTH = 16
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """``value``, if it is small enough to be returned with every message."""
+    names = 0
+    level: list[Any] = [value]
+    for _ in range(_MAX_METADATA_DEPTH):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                names += len(each)
+            inner += each.values() if isinstance(each, dict) else each
+        level = [each for each in inner if isinstance(each, dict | list)]
+        if not level or names > _MAX_NAMES:
+            break
+    else:
+        raise ValueError(f"must have at most {_MAX_METADATA_DEPTH} levels")
+    if names > _MAX_NAMES:
+        raise ValueError(f"must have at most {_MAX_NAMES} names")
+    if len(orjson.dumps(value)) > _MAX_METADATA:
+        raise ValueError(f"must have at most {_MAX_METADATA} bytes of JSON")
+    return value
+
+
+def _push_data(value: dict[str, str]) -> dict[str, str]:
+    _metadata(value)
+    return value
 
 
 class _SendRequest(RequestModel):
@@ -61,7 +92,7 @@ class _SendRequest(RequestModel):
     preferred_provider: Short | None = None
     send_at: Time | None = None
     expires_at: Time | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = None
     delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
 
     @field_validator("expires_at")
@@ -180,7 +211,9 @@ class ChatRequest(_SendRequest):
 class PushOptions(RequestModel):
     """``channel_options`` of push."""
 
-    data: dict[str, str] = Field(default_factory=dict, json_schema_extra={"default": {}})
+    data: Annotated[dict[str, str], Field(max_length=_MAX_NAMES), AfterValidator(_push_data)] = Field(
+        default_factory=dict, json_schema_extra={"default": {}}
+    )
     image: Short | None = None
 
 
@@ -236,12 +269,23 @@ def _refusal(error: ValidationError) -> ValidationFailed:
 
 
 async def read_command(body: bytes, **options: Any) -> SendCommand:
-    """:func:`to_command`, in a thread where it takes longer than the event loop can wait."""
+    """:func:`to_command`, in a thread where it takes longer than the event loop can wait.
+
+    Raises:
+        PayloadTooLarge: see :func:`gateway.kit.body_cost.check_cost`.
+        ValidationFailed: see :func:`to_command`.
+    """
     # An international address costs 80 µs, a hundred times the usual one.
-    addresses = body.count(b"@") + body.count(b"\\u0040")
-    if len(body) <= _LARGE and addresses <= _MANY_ADDRESSES:
+    addresses = body.count(b"@") + body.count(b"\\u0040") if len(body) <= SMALL else _MANY_ADDRESSES + 1
+    if addresses <= _MANY_ADDRESSES:
         return to_command(body, **options)
-    return await asyncio.to_thread(to_command, body, **options)
+    async with _LARGE_BODIES:
+        return await asyncio.to_thread(_large_command, body, options)
+
+
+def _large_command(body: bytes, options: dict[str, Any]) -> SendCommand:
+    check_cost(body)
+    return to_command(body, **options)
 
 
 def to_command(
@@ -258,8 +302,11 @@ def to_command(
 
     Raises:
         ValidationFailed: see :func:`parse`; or body and header have different idempotency keys.
+        PayloadTooLarge: the body is large without its attachments.
     """
     request, document = parse(body)
+    if len(body) > MAX_WITHOUT_ATTACHMENTS:
+        _check_size(document)
     if header_key and request.idempotency_key and header_key != request.idempotency_key:
         raise ValidationFailed("idempotency_key: differs from the Idempotency-Key header", field="idempotency_key")
     key = request.idempotency_key or _checked(header_key) or fallback_key
@@ -280,6 +327,17 @@ def to_command(
         fingerprint=fingerprint(document) if key else b"",
         submitted_at=submitted_at,
     )
+
+
+def _check_size(document: dict[str, Any]) -> None:
+    """Only the contents of attachments may be large.
+
+    Raises:
+        PayloadTooLarge: the rest of the document has more than 1 MiB.
+    """
+    attachments = [{**each, "content": ""} for each in document.get("attachments", ())]
+    if len(orjson.dumps({**document, "attachments": attachments})) > MAX_WITHOUT_ATTACHMENTS:
+        raise too_large_without_attachments()
 
 
 def _checked(header_key: str | None) -> str | None:

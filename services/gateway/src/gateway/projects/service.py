@@ -15,6 +15,7 @@ from gateway.kit.database import database_errors
 from gateway.kit.responses import project_id_text
 from gateway.kit.transactions import transaction
 from gateway.services import Services
+from sluice.model.ids import uuid7
 from sluice.model.roles import Role
 from sluice.model.slug import slug_of
 from sluice.runtime.clock import utc_now
@@ -51,10 +52,12 @@ async def create(services: Services, person: Session, *, name: str, slug: str | 
         ValidationFailed: no slug is given and none can be made of the name.
         Unavailable: PostgreSQL does not answer.
     """
-    chosen, now = slug or _slug_of(name), utc_now()
+    chosen, now, project_id = slug or _slug_of(name), utc_now(), uuid7()
     with _slug_errors(chosen):
-        async with transaction(services.pool) as db:
-            project = await projects.create_project(db, organization=name, slug=chosen, name=name, now=now)
+        async with transaction(services.pool, project_id) as db:
+            project = await projects.create_project(
+                db, organization=name, slug=chosen, name=name, now=now, project_id=project_id
+            )
             await memberships.add_member(db, project.id, person.user_id, Role.OWNER, now=now)
             await audit.append(
                 db,
@@ -104,7 +107,7 @@ async def update(services: Services, principal: Principal, changes: Mapping[str,
         Unavailable: PostgreSQL does not answer.
     """
     with _slug_errors(str(changes.get("slug"))):
-        async with transaction(services.pool) as db:
+        async with transaction(services.pool, principal.project_id) as db:
             await memberships.lock_members(db, principal.project_id)
             found = await projects.list_projects(db, principal.project_id)
             if not found:
@@ -137,7 +140,7 @@ async def delete(services: Services, principal: Principal, actor: Actor) -> None
         NotFound: it was deleted already.
         Unavailable: PostgreSQL does not answer.
     """
-    async with transaction(services.pool) as db:
+    async with transaction(services.pool, principal.project_id) as db:
         now = utc_now()
         if not await projects.delete_project(db, principal.project_id, now=now):
             raise NotFound(_NO_PROJECT)

@@ -39,7 +39,7 @@ from sluice.runtime.batching import QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import UNAVAILABLE_ERRORS, Db
+from sluice.store.db import UNAVAILABLE_ERRORS, Pool
 from sluice.store.providers import ProviderRow
 from sluice.transports.http import HttpTransport, open_http
 from sluice.transports.provider_call import NoAnswerError, NotSentError
@@ -58,7 +58,7 @@ class ReceiptEndpoint:
 
     def __init__(
         self,
-        db: Db,
+        pool: Pool,
         config: ConfigCache,
         cipher: CredentialCipher,
         outbox: OutboxPublisher,
@@ -70,7 +70,7 @@ class ReceiptEndpoint:
         self._cipher = cipher
         self._public_url = public_url
         self._links = links
-        self._sink = ReceiptSink(db, outbox)
+        self._sink = ReceiptSink(pool, outbox)
         self._http: HttpTransport | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}  # by URL: when it was read, and its content
 
@@ -132,6 +132,10 @@ class ReceiptEndpoint:
             raise NotFound("there is nothing at this path") from None
         if account.package.parse_webhook is None:
             raise NotFound("there is nothing at this path")
+        if account.package.signs_url and self._public_url is None:
+            # The Host header is the caller's: a signature made for any address would be valid here.
+            log.error("receipt_refused", provider=str(row.id), error="SLUICE_PUBLIC_URL is not set")
+            raise Unavailable("this installation has no public URL, which the signature covers: set SLUICE_PUBLIC_URL")
         fetched: dict[str, bytes] = {}
         cacheable: set[str] = set()
         try:
@@ -187,7 +191,9 @@ class ReceiptEndpoint:
 
     async def _write(self, row: ProviderRow, found: list[DeliveryReceipt], request: WebhookRequest) -> list[bool]:
         with _recording():
-            return await self._sink.accept(row.id, found, payload=request.body, received_at=request.received_at)
+            return await self._sink.accept(
+                row.project_id, row.id, found, payload=request.body, received_at=request.received_at
+            )
 
     def _original_request(self, request: Request, body: bytes) -> WebhookRequest:
         """The request as the provider made it: behind a proxy only the settings name the address that it used."""

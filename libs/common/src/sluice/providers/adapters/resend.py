@@ -16,16 +16,7 @@ from pydantic import Field, SecretStr
 
 from sluice.model.address import parse_address
 from sluice.model.message import Attachment, Channel, Email
-from sluice.model.outcome import (
-    Accepted,
-    AuthFailed,
-    Declined,
-    Outcome,
-    ProviderFault,
-    Refusal,
-    Throttled,
-    Unknown,
-)
+from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Refusal, Throttled, Unknown
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.contract import (
@@ -43,7 +34,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_json
-from sluice.providers.kit.responses import MAX_RETRY_AFTER, json_object, text_of
+from sluice.providers.kit.responses import MAX_RETRY_AFTER, json_object, object_of, text_of
 from sluice.providers.kit.signatures import verify_svix
 from sluice.providers.kit.times import parse_iso_time
 
@@ -55,9 +46,7 @@ class ResendCredentials(Credentials):
     """An API key; the webhook secret is needed for receipts only."""
 
     api_key: HeaderSecret = Field(alias="apiKey", title="API key")
-    webhook_secret: SecretStr | None = Field(
-        default=None, alias="webhookSecret", title="Signing secret of the webhook (whsec_…)"
-    )
+    webhook_secret: SecretStr | None = Field(default=None, alias="webhookSecret", title="Signing secret (whsec_…)")
     base_url: str = Field(default="https://api.resend.com", alias="baseUrl", pattern=BASE_URL, title="Address")
 
 
@@ -156,14 +145,10 @@ ERROR_CODES: Mapping[tuple[int, str], Refusal] = {
 # For an unknown name. 500 and 503 without Resend's own body come from something in front of it, which may have
 # passed the request on: only the documented bodies are a definite "not taken".
 STATUS_FALLBACK: Mapping[int, Refusal] = {
-    400: _INVALID,
-    401: AuthFailed(),
-    403: AuthFailed(),
-    404: AuthFailed(),
-    405: AuthFailed(),
+    **dict.fromkeys((400, 422), _INVALID),
+    **dict.fromkeys((401, 403, 404, 405), AuthFailed()),
     409: Unknown(),
     413: Declined(Reason.TOO_LARGE),
-    422: _INVALID,
     429: Throttled(),
     451: Declined(Reason.POLICY),
 }
@@ -229,8 +214,7 @@ def parse_webhook(
 def _event_type(event: object, data: object) -> tuple[EventType, Reason | None] | None:
     if event != "email.bounced":
         return EVENT_TYPES.get(event) if isinstance(event, str) else None
-    bounce = data.get("bounce") if isinstance(data, dict) else None
-    bounce = bounce if isinstance(bounce, dict) else {}
+    bounce = object_of(data, "bounce") if isinstance(data, dict) else {}
     kind, subtype = str(bounce.get("type")), str(bounce.get("subType"))
     default = EventType.BOUNCED if kind == "Permanent" else EventType.SOFT_BOUNCE
     return BOUNCE_TYPES.get((kind, subtype), (default, Reason.OTHER))

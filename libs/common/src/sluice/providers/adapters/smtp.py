@@ -51,14 +51,20 @@ class SmtpTls(Credentials):
 
 
 class SmtpCredentials(Credentials):
-    """A submission server. ``secure``: TLS from the first byte; by default on port 465 only."""
+    """A submission server. ``secure``: TLS from the first byte; by default on port 465 only.
+
+    TLS is required unless ``requireTLS`` is false: a machine on the way could remove STARTTLS from the server's
+    features, and read every mail.
+    """
 
     host: str = Field(pattern=r"^[A-Za-z0-9._:\[\]-]{1,253}$", title="Host")
     port: int | None = Field(default=None, ge=1, le=65535, title="Port (465 with secure, otherwise 587)")
     secure: bool | None = Field(default=None, title="TLS from the first byte")
     auth: SmtpAuth | None = Field(default=None, title="Authentication")
     tls: SmtpTls = Field(default_factory=SmtpTls, title="TLS")
-    require_tls: bool = Field(default=False, alias="requireTLS", title="Require STARTTLS")
+    require_tls: bool = Field(
+        default=True, alias="requireTLS", title="Require TLS; without it a mail may go in the clear"
+    )
     envelope_from: str | None = Field(default=None, alias="envelopeFrom", title="Address for bounces")
     name: str | None = Field(default=None, pattern=EHLO_NAME, title="Name in EHLO, when not the installation's")
     max_recipients: int = Field(

@@ -216,6 +216,7 @@ TWILIO = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    signs_url=True,
     docs_url="https://www.twilio.com/docs/messaging/api/message-resource",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,

@@ -186,6 +186,7 @@ TWILIO_WHATSAPP = Package(
     build=build,
     classify=classify,
     parse_webhook=parse_webhook,
+    signs_url=True,
     docs_url="https://www.twilio.com/docs/whatsapp/api",
     receipts=ReceiptSource.WEBHOOK,
 )

@@ -1,0 +1,64 @@
+"""The connection to Redis, which keeps the snapshots."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from sluice.runtime.errors import SluiceError
+
+log = structlog.get_logger()
+
+_TIMEOUT = 1.0  # seconds
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+@asynccontextmanager
+async def open_redis(url: str) -> AsyncIterator[Redis]:
+    """A client of Redis. A server that is away is no error: it is used when it is back.
+
+    Raises:
+        SluiceError: the URL, the password or a certificate is wrong.
+    """
+    _check(url)
+    try:
+        client = Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+    except (ValueError, TypeError) as error:
+        raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
+    async with client:
+        try:
+            await client.ping()
+        except (AuthenticationError, NoPermissionError) as error:
+            raise SluiceError(f"Redis refuses the login in SLUICE_REDIS_URL: {error}") from None
+        except TypeError as error:  # an unknown option
+            raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
+        except (RedisError, OSError, TimeoutError) as error:
+            if reason := _tls_fault(error):
+                raise SluiceError(f"TLS with Redis failed: {reason}: see SLUICE_REDIS_URL") from None
+            log.warning("redis_unavailable", error=type(error).__name__)
+        yield client
+
+
+def _check(url: str) -> None:
+    for name, paths in parse_qs(urlsplit(url).query).items():
+        for path in paths if name in _TLS_FILES else ():
+            if not Path(path).is_file():
+                raise SluiceError(f"{name} in SLUICE_REDIS_URL is {path}, which is no file")
+
+
+def _tls_fault(error: BaseException | None) -> str | None:
+    """The reason of a failed handshake; the client library keeps it as the context of its own error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return error.reason or str(error)
+        error = error.__cause__ or error.__context__
+    return None
