@@ -121,7 +121,7 @@ class SeedRule(Static):
 
 
 class Weights(Static):
-    """Weights of the first two: ten points from one to the other after 50 errors in a minute, back after 15 quiet ones."""
+    """Weights of the first two: ten points move after 50 errors in a minute, and back after 15 quiet minutes."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

@@ -1,7 +1,7 @@
 """The simulated world: providers with latencies and faults, messages, and the clock.
 
-The faults and figures are those of a comparison of published policies; ``variation`` changes latencies, success rates and
-the shares of traffic, so that thresholds that fit one set of figures only do not pass.
+The faults and figures are those of a comparison of published policies; :func:`varied` changes latencies, success rates
+and the shares of traffic, so that thresholds that fit one set of figures only do not pass.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class World:
 
     def messages(self) -> list[Message]:
         """Poisson arrivals."""
-        dice, at, found = self._messages, 0.0, []
+        dice, at = self._messages, 0.0
+        found: list[Message] = []
         while (at := at + dice.expovariate(self.setting.rate)) < DURATION:
             destination = COUNTRY if dice.random() < self.setting.country_share else ""
             bad = self.setting.bad_recipients
@@ -155,8 +156,8 @@ class World:
         return self.fault.effect(name, at - BEGINS, destination, plain) if BEGINS <= at < self.ends else plain
 
     def call(self, message: Message, name: str, at: float) -> tuple[str, float]:
-        """Outcome and duration of a call: the same for the same message and provider, whatever the policy did before."""
-        dice = Random(hash((self._seed, message.number, name)))
+        """Outcome and duration of a call: the same for a message and a provider, whatever the policy did before."""
+        dice = Random((self._seed * 10_000_019 + message.number) * 256 + ord(name))
         now, model = self.now(name, at, message.destination), self.models[name]
         if now.hangs:
             return "unknown", CALL_TIMEOUT

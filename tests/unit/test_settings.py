@@ -67,7 +67,7 @@ def test_two_missing_settings_are_both_named(environment):
         (WorkerSettings, "SLUICE_HTTP_TIMEOUT", ""),
         (GatewaySettings, "SLUICE_MAX_REQUEST_BYTES", "25 MB"),
         (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", "low"),
-        (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", '{"window": 0}'),
+        (HealthSettings, "SLUICE_HEALTH_THRESHOLDS", '{"half_life": 0}'),
         (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", "sms"),
         (SmsWorkerSettings, "SLUICE_SMS_WORKER_CHANNELS", '["pigeon"]'),
     ],

@@ -125,8 +125,9 @@ class Bulkhead(Generic[J]):
     def check(self, now: float, limit: float) -> None:
         """Determine whether the provider is unresponsive; ``limit`` is the full queue timeout, seconds.
 
-        It is when every slot has a call and none has ended or progressed for longer than the queue timeout. Slots that
-        still wait for their claim do not count: that latency is PostgreSQL's.
+        It is when every slot has a call and none has ended or progressed for longer than the queue timeout, or when a
+        few calls have lasted several times longer than usual and none has ended since they began. Slots that still wait
+        for their claim do not count: that latency is PostgreSQL's.
         """
         if self._unresponsive:
             return
@@ -160,13 +161,13 @@ class Bulkhead(Generic[J]):
         return jobs
 
     def report(self, now: float, interval: float) -> float | None:
-        """Seconds of saturation to report for an unresponsive provider; None if there is nothing to report, or if the
-        last report is less than ``interval`` seconds old.
+        """Seconds since the oldest call in flight started or progressed, to report for an unresponsive provider; None if
+        there is nothing to report, or if the last report is less than ``interval`` seconds old.
         """
         if not self._unresponsive or now - self._reported_at <= interval:
             return None
         self._reported_at = now
-        return now - self._saturated_since
+        return now - min(self._calls.values(), default=now)
 
     def _latency_timeout(self, limit: float) -> float:
         if self._concurrency < _MIN_SAMPLE:
