@@ -1,23 +1,71 @@
-"""The policies that ours is compared with."""
+"""The policies that ours is compared with: the selection and the seed rule are the product's own functions."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
 
 from bench.routing.world import Message, World
+from sluice.bus.messages import DeliveryTask, HealthState, ProviderHealth
+from sluice.health.breaker import HEALTHY, UNHEALTHY, Attempt
+from sluice.health.seed_rule import SeedStats, SeedThresholds, observe
+from sluice.model.candidate import Candidate
+from sluice.model.message import Channel, DeliveryClass
+from sluice.model.routing_policy import RoutingPolicy
+from sluice.routing.probe_budget import ProbeBudget
+from sluice.routing.selection import Selected, select_provider
 
 ORDER = ("A", "B", "C")
-NO_EVIDENCE = ("recipient_rejected",)
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+SPACE = UUID(int=1)
+IDS: Mapping[str, UUID] = {name: uuid5(SPACE, name) for name in ORDER}
+NAMES = {provider_id: name for name, provider_id in IDS.items()}
+CANDIDATES = [Candidate(IDS[name], "provider-x", priority) for priority, name in enumerate(ORDER)]
+
+
+def at_time(now: float) -> datetime:
+    """The simulated clock."""
+    return EPOCH + timedelta(seconds=now)
+
+
+def task_of(message: Message) -> DeliveryTask:
+    """The message as the router sees it."""
+    delivery_id = UUID(int=message.number)
+    return DeliveryTask.model_construct(
+        delivery_id=delivery_id,
+        message_id=delivery_id,
+        project_id=SPACE,
+        channel=Channel.SMS,
+        delivery_class=DeliveryClass.STANDARD,
+        enqueued_at=EPOCH,
+        expires_at=EPOCH,
+        destination=message.destination,
+        attempted_providers=tuple(IDS[name] for name in message.tried),
+    )
 
 
 class Static:
     """The priorities, and the next one on an error."""
 
+    policy = RoutingPolicy.STATIC
+
     def __init__(self, world: World) -> None:
         self._world = world
+        self._health: dict[UUID, ProviderHealth] = {}
+        self._probes = ProbeBudget()
+        self._ejections: list[float] = []
 
     def choose(self, message: Message, now: float) -> str | None:
-        return next((name for name in ORDER if name not in message.tried), None)
+        task, at = task_of(message), at_time(now)
+        self._probes.end(task.delivery_id)
+        selection = select_provider(task, CANDIDATES, self._health, at, self._probes.allow, self.policy)
+        if not isinstance(selection, Selected):
+            return None
+        if selection.probe is not None:
+            self._probes.consume(selection.probe, task.delivery_id, at)
+        return NAMES[selection.provider.id]
 
     def started(self, name: str, message: Message, now: float) -> None:
         pass
@@ -29,7 +77,7 @@ class Static:
         pass
 
     def ejections(self) -> list[float]:
-        return []
+        return self._ejections
 
 
 class Oracle(Static):
@@ -47,77 +95,56 @@ class Oracle(Static):
 
 
 class SeedRule(Static):
-    """Healthy below 5 % errors in the last 100 sends, degraded to 25 %, unhealthy above or after 5 failures in a row.
+    """The seed rule; each result counts at once, without the way over the bus."""
 
-    Unhealthy is out for 60 s; then the window is empty, or one message tries it first (``trial``).
-    """
+    policy = RoutingPolicy.SEED
 
-    WINDOW, OUT, IN_A_ROW = 100, 60.0, 5
-
-    def __init__(self, world: World, *, trial: bool = False, all_errors: bool = False) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._trial = trial
-        self._all_errors = all_errors
-        self._window: dict[str, deque[bool]] = {name: deque(maxlen=self.WINDOW) for name in ORDER}
-        self._in_a_row: Counter[str] = Counter()
-        self._out_until: dict[str, float] = {}
-        self._trying: set[str] = set()
-        self._ejections: list[float] = []
-
-    def choose(self, message: Message, now: float) -> str | None:
-        left = [name for name in ORDER if name not in message.tried]
-        ranked = {name: self._rank(name, now) for name in left}
-        name = min(left, key=lambda one: ranked[one], default=None)
-        if name is not None and name in self._out_until and now >= self._out_until[name] and self._trial:
-            self._trying.add(name)
-        return name
-
-    def _rank(self, name: str, now: float) -> int:
-        until = self._out_until.get(name)
-        if until is not None:
-            return 2 if now < until or name in self._trying else 0
-        window = self._window[name]
-        return int(bool(window) and sum(window) / len(window) >= 0.05)
+        self._stats = dict.fromkeys(ORDER, SeedStats())
 
     def ended(self, name: str, message: Message, outcome: str, duration: float, now: float) -> None:
-        if outcome in NO_EVIDENCE and not self._all_errors:
-            self._trying.discard(name)
-            return
-        failed = outcome != "accepted"
-        until = self._out_until.get(name)
-        if until is not None and self._trial:
-            if name in self._trying:
-                self._trying.discard(name)
-                if failed:
-                    self._eject(name, now)
-                else:
-                    self._admit(name)
-            return
-        if until is not None and now < until:
-            return
-        if until is not None:
-            self._admit(name)
-        self._window[name].append(failed)
-        self._in_a_row[name] = self._in_a_row[name] + 1 if failed else 0
-        window = self._window[name]
-        if failed and (
-            self._in_a_row[name] >= self.IN_A_ROW or (sum(window) / len(window) > 0.25 and len(window) >= 20)
-        ):
-            self._eject(name, now)
+        before = self._stats[name]
+        after = self._observe(before, Attempt(at_time(now), outcome, duration=duration))
+        self._stats[name] = after
+        if (after.status, after.out_until) != (before.status, before.out_until):
+            self._publish(name, after, now)
+            if after.status == UNHEALTHY:
+                self._ejections.append(now)
 
-    def _eject(self, name: str, now: float) -> None:
-        self._out_until[name] = now + self.OUT
-        self._window[name].clear()
-        self._in_a_row[name] = 0
-        self._ejections.append(now)
+    def _observe(self, stats: SeedStats, attempt: Attempt) -> SeedStats:
+        return observe(stats, attempt, SeedThresholds())
 
-    def _admit(self, name: str) -> None:
-        self._out_until.pop(name, None)
-        self._window[name].clear()
-        self._in_a_row[name] = 0
+    def _publish(self, name: str, stats: SeedStats, now: float) -> None:
+        state = None
+        if stats.status != HEALTHY:
+            state = HealthState(status=stats.status, probe_at=stats.out_until, error_rate=stats.error_rate)
+        self._health[IDS[name]] = _health(name, now, status=HEALTHY, seed=state)
 
-    def ejections(self) -> list[float]:
-        return self._ejections
+
+class SeedRuleWithTrial(SeedRule):
+    """The seed rule with another way back: after its pause, one message is tried at the provider, as a probe."""
+
+    policy = RoutingPolicy.ADAPTIVE  # which knows probes; the status is the seed rule's
+
+    def _observe(self, stats: SeedStats, attempt: Attempt) -> SeedStats:
+        return observe(stats, attempt, SeedThresholds(), trial=True)
+
+    def _publish(self, name: str, stats: SeedStats, now: float) -> None:
+        self._health[IDS[name]] = _health(
+            name,
+            now,
+            status=stats.status,
+            probe_at=stats.out_until,
+            probe_results=stats.trials,
+            error_rate=stats.error_rate,
+        )
+
+
+def _health(name: str, now: float, **fields: object) -> ProviderHealth:
+    return ProviderHealth.model_validate(
+        {"provider_id": IDS[name], "project_id": SPACE, "channel": "sms", "updated_at": at_time(now), **fields}
+    )
 
 
 class Weights(Static):
@@ -135,7 +162,7 @@ class Weights(Static):
         return next((name for name in order if name not in message.tried), None)
 
     def ended(self, name: str, message: Message, outcome: str, duration: float, now: float) -> None:
-        if outcome not in ("accepted", *NO_EVIDENCE):
+        if outcome not in ("accepted", "recipient_rejected"):
             self._errors[name].append(now)
 
     def tick(self, now: float) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from sluice.model.roles import Role
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.model.state import EventType
 from sluice.store import api_keys, audit, cancellation, ingest, memberships, messages, projects, receipts
 from sluice.store.projects import ProjectScope
@@ -89,7 +90,7 @@ OPERATIONS = {
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
     "projects.list_projects_of": lambda db, ours: projects.list_projects_of(db, [ours.id], limit=9),
     "projects.update_project": lambda db, ours: projects.update_project(
-        db, ours.id, slug="taken", name="Taken", default_sender=None
+        db, ours.id, slug="taken", name="Taken", default_sender=None, routing_policy=RoutingPolicy.SEED
     ),
     "receipts.apply": a_receipt,
 }

@@ -115,8 +115,20 @@ def test_a_changed_status_is_published():
     assert [one.status for one in monitor.changed_statuses(NOON)] == ["unhealthy"]
 
 
+def test_a_changed_status_by_the_seed_rule_is_published():
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 30)
+    monitor.changed_statuses(NOON)
+
+    monitor.record_attempts([an_event()] * 2, after(1))
+    (health,) = monitor.changed_statuses(after(1))
+
+    assert (health.status, health.seed.status, health.seed.reason) == ("healthy", "degraded", "2 of 32 attempts failed")
+    monitor.record_attempts([an_event()] * 3, after(1))
+    assert [one.seed.probe_at for one in monitor.changed_statuses(after(1))] == [after(60)]
+
+
 def test_changed_numbers_are_published_at_most_every_five_seconds():
-    monitor = a_monitor(*[an_event(outcome="accepted")] * 2)
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 30)
     monitor.changed_statuses(NOON)
     monitor.record_attempts([an_event()], after(1))
 

@@ -11,7 +11,7 @@ from sluice.delivery.bulkhead_monitor import MAX_HOPS, BulkheadMonitor
 from sluice.delivery.retry_policy import Resolution
 from sluice.model.state import EventType
 from sluice.routing.selection import Selected, select_provider
-from tests.examples import NOON, a_candidate, a_policy, a_task, after, an_id, health_of, seconds
+from tests.examples import NOON, a_candidate, a_config, a_policy, a_task, after, an_id, health_of, seconds
 
 FIRST_PAUSE = 5.0
 
@@ -94,7 +94,7 @@ def test_a_healthy_provider_is_attempted_before_an_unhealthy_one(installation):
 
 def a_router(candidates, health):
     return RoutingHandler(
-        config=SimpleNamespace(candidates=lambda *_: tuple(candidates), providers={}),
+        config=a_config(candidates),
         health=health,
         publisher=None,
         settlements=None,
@@ -133,7 +133,7 @@ def test_a_delivery_fails_only_when_no_provider_is_left(installation):
 def a_monitor(candidates, health, saturated, handed_back):
     return BulkheadMonitor(
         SimpleNamespace(get=lambda id_: SimpleNamespace(saturated=id_ in saturated)),
-        config=SimpleNamespace(candidates=lambda *_: tuple(candidates)),
+        config=a_config(candidates),
         health=health,
         publisher=None,
         queue_timeout=2.0,

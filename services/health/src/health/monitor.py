@@ -26,7 +26,9 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from sluice.bus.messages import AttemptReport, HealthState, ProviderHealth
+from sluice.health import seed_rule
 from sluice.health.breaker import DEGRADED, HEALTHY, Attempt, HealthThresholds, ProviderStats, decay, observe
+from sluice.health.seed_rule import SeedStats, SeedThresholds
 from sluice.model.message import Channel
 from sluice.model.outcome import Scope
 from sluice.runtime import metrics
@@ -40,21 +42,28 @@ _MAX_THROTTLE = 3600.0  # seconds
 
 @dataclass(slots=True)
 class MonitoredProvider:
-    """A provider, its statistics, and the status that was published last."""
+    """A provider, its statistics by both rules, and the status that was published last."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
     last_seen: datetime  # time at which its last attempt was read
     stats: ProviderStats = field(default_factory=ProviderStats)
+    seed: SeedStats = field(default_factory=SeedStats)
     published: ProviderHealth | None = None
 
 
 class HealthMonitor:
     """The statistics of all providers."""
 
-    def __init__(self, thresholds: HealthThresholds, jitter: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        thresholds: HealthThresholds,
+        seed_thresholds: SeedThresholds | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
         self._thresholds = thresholds
+        self._seed_thresholds = seed_thresholds or SeedThresholds()
         self._dice = jitter or random.Random()  # noqa: S311
         self._providers: dict[UUID, MonitoredProvider] = {}  # least recently seen first
         self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
@@ -89,6 +98,7 @@ class HealthMonitor:
             jitter = self._dice.uniform(0.5, 1.0)
             for attempt in sorted(attempts, key=attrgetter("occurred_at")):
                 provider.stats = observe(provider.stats, attempt, self._thresholds, jitter)
+                provider.seed = seed_rule.observe(provider.seed, attempt, self._seed_thresholds)
             self._providers[provider_id] = provider
             self._dirty[provider_id] = self._unsaved[provider_id] = None
 
@@ -191,13 +201,18 @@ def _health_of(provider: MonitoredProvider, now: datetime, thresholds: HealthThr
             for name, each in stats.destinations.items()
             if each.changed_at is not None
         },
-        effective_samples=round(stats.calls, 1),
+        seed=_seed_state(provider.seed),
         updated_at=now,
     )
 
 
 def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, Any]:
-    state: dict[str, Any] = {"status": stats.status, "reason": stats.reason, "error_rate": _error_rate(stats)}
+    state: dict[str, Any] = {
+        "status": stats.status,
+        "reason": stats.reason,
+        "error_rate": _error_rate(stats),
+        "effective_samples": round(stats.calls, 1),
+    }
     if stats.status != HEALTHY:
         interval = thresholds.degraded_probe_interval if stats.status == DEGRADED else 0.0
         return state | {"probe_at": stats.probe_at, "probe_interval": interval, "probe_results": stats.probe_results}
@@ -205,6 +220,18 @@ def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, A
         return state
     full_share_at = stats.changed_at + timedelta(seconds=thresholds.ramp)
     return state | {"healthy_since": stats.changed_at, "full_share_at": full_share_at}
+
+
+def _seed_state(stats: SeedStats) -> HealthState | None:
+    if stats.status == HEALTHY:
+        return None
+    return HealthState(
+        status=stats.status,
+        reason=stats.reason,
+        error_rate=round(stats.error_rate, 4),
+        effective_samples=stats.attempts,
+        probe_at=stats.out_until,
+    )
 
 
 def _error_rate(stats: ProviderStats) -> float:
@@ -217,12 +244,18 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
         return True
     if _decisive(published) != _decisive(stats) or published.suspended_until != stats.suspended_until:
         return True
+    seed, published_seed = provider.seed, published.seed or _HEALTHY_SEED
+    if (published_seed.status, published_seed.probe_at) != (seed.status, seed.out_until):
+        return True
     if {name: _decisive(each) for name, each in published.destinations.items()} != {
         name: _decisive(each) for name, each in stats.destinations.items() if each.changed_at is not None
     }:
         return True
     moved = abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
     return moved and now - published.updated_at >= _REPUBLISH_INTERVAL
+
+
+_HEALTHY_SEED = HealthState(status=HEALTHY)
 
 
 def _decisive(state: HealthState | ProviderStats) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from sluice.model.candidate import Candidate
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
+from sluice.routing.decision import encode_decision
 from sluice.routing.probe_budget import ProbeBudget
 from sluice.routing.selection import Deferred, Exhausted, Health, Selected, select_provider
 from sluice.runtime import failpoints, metrics
@@ -32,7 +33,12 @@ from sluice.store.providers import ProviderRow
 log = structlog.get_logger()
 
 _SANDBOX_DECISION = orjson.dumps(
-    {"provider": str(SANDBOX_PROVIDER_ID), "reason": "the API key is a test key", "excluded": {}}
+    {
+        "decision": "selected",
+        "provider": str(SANDBOX_PROVIDER_ID),
+        "reason": "the API key is a test key",
+        "candidates": [],
+    }
 ).decode()
 
 
@@ -98,15 +104,16 @@ class RoutingHandler:
         if task.sandbox:
             return _encode_assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
         candidates = self._config.candidates(task.project_id, task.channel)
-        selection = select_provider(task, candidates, self._health, now, self._probes.allow)
+        policy = self._config.routing_policy(task.project_id)
+        selection = select_provider(task, candidates, self._health, now, self._probes.allow, policy)
         match selection:
-            case Selected(provider, reason, excluded, same_key, probe):
+            case Selected(provider=provider, same_key=same_key, probe=probe):
                 if probe is not None:
                     self._probes.consume(probe, task.delivery_id, now)
-                decision = _encode_decision(provider.id, reason, excluded)
+                decision = encode_decision(selection, policy, task.destination)
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
-            case Deferred(until, _):
+            case Deferred(until=until):
                 reason = describe_errors(task, candidates, self._config.providers)
                 sooner = next_round_before(until, task, reason=reason, at=now, policy=self._policy)
                 if sooner is not None:
@@ -160,11 +167,6 @@ def _encode_assignment(
         reference=reference or attempt_reference(task.delivery_id, task.attempt),
         routing_decision=decision,
     )
-
-
-def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str]) -> str:
-    reasons = {str(id_): text for id_, text in excluded.items()}
-    return orjson.dumps({"provider": str(provider_id), "reason": reason, "excluded": reasons}).decode()
 
 
 def describe_errors(task: DeliveryTask, candidates: Sequence[Candidate], providers: Mapping[UUID, ProviderRow]) -> str:

@@ -78,7 +78,7 @@ class Assignment(BusMessage):
     provider_id: UUID
     package: str
     reference: str
-    routing_decision: str  # JSON: the selected provider, the reason, and the excluded candidates with theirs
+    routing_decision: str  # JSON: see sluice.routing.decision
 
     @classmethod
     def encode_with_raw_task(cls, raw_task: bytes, **fields: object) -> bytes:
@@ -149,13 +149,14 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
 
 
 class HealthState(BaseModel):
-    """The health of a provider, or of a destination of it."""
+    """The health of a provider, or of a destination of it, or of a provider by the seed rule."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     status: str  # healthy, degraded, unhealthy
     reason: str = ""
     error_rate: float = 0.0
+    effective_samples: float = 0.0  # effective number of attempts behind the rate
     probe_at: AwareDatetime | None = None  # not healthy: the time of the first probe
     probe_interval: float = 0.0  # seconds between two probes
     probe_results: int = 0  # probes whose end the health service has seen
@@ -171,5 +172,5 @@ class ProviderHealth(HealthState, BusMessage):
     channel: Channel
     suspended_until: AwareDatetime | None = None  # throttled or suspended: no call before
     destinations: dict[str, HealthState] = Field(default_factory=dict)  # those that differ from the provider's
-    effective_samples: float = 0.0  # effective number of attempts behind the rate
+    seed: HealthState | None = None  # by the seed rule, if it is not healthy by that
     updated_at: AwareDatetime

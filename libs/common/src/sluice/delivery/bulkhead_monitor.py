@@ -122,7 +122,10 @@ class BulkheadMonitor:
     def _would_leave(self, job: Job) -> bool:
         task = job.task.model_copy(update={"deprioritized": (*job.task.deprioritized, job.provider_id)})
         candidates = self._config.candidates(task.project_id, task.channel)
-        selection = select_provider(task, candidates, self._health, utc_now(), lambda _target, _now, _urgent: False)
+        policy = self._config.routing_policy(task.project_id)
+        selection = select_provider(
+            task, candidates, self._health, utc_now(), lambda _target, _now, _urgent: False, policy
+        )
         if not isinstance(selection, Selected):
             return True
         provider_id = selection.provider.id

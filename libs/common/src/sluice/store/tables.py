@@ -40,7 +40,7 @@ TABLES = (
     Table(
         "projects",
         {
-            GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, deleted_at)",
+            GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, routing_policy, deleted_at)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
