@@ -59,9 +59,7 @@ class Ours(Static):
             self._health[health.provider_id] = health
 
 
-def _report(
-    name: str, outcome: str, now: float, duration: float | None = None, destination: str = ""
-) -> AttemptReport:
+def _report(name: str, outcome: str, now: float, duration: float | None = None, destination: str = "") -> AttemptReport:
     return AttemptReport.model_construct(
         project_id=SPACE,
         channel=Channel.SMS,

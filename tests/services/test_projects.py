@@ -10,6 +10,7 @@ from gateway.auth.mailer import Mailer
 from gateway.kit.pagination import encode_cursor
 from sluice.model.ids import encode_id
 from sluice.model.roles import Role
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.providers.adapters.smtp import SmtpCredentials
 from sluice.runtime.clock import utc_now
 from sluice.store import audit, memberships

@@ -420,8 +420,6 @@ def test_equal_arguments_give_equal_decisions(situation):
 
 @given(situations())
 def test_an_excluded_provider_is_called_only_as_a_probe_or_for_lack_of_another(situation):
-    _, candidates, *_ = situation
-
     selection = select_provider(*situation)
 
     if isinstance(selection, Selected):

@@ -28,6 +28,7 @@ from sluice.bus.consumer import Consumer, Limits
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.health.view import HealthView
 from sluice.providers.sms_link import read_links
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
@@ -37,7 +38,7 @@ from sluice.store.db import Pool
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: HealthView
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -63,7 +64,7 @@ async def open_services(
         receipts.running(),
         accounts_open as accounts,
     ):
-        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts)
+        yield Services(pool, config, authenticator, ingest, receipts, outbox, accounts, health)
 
 
 @asynccontextmanager
@@ -107,7 +108,8 @@ async def main() -> None:
     async with role("gateway", settings) as gateway:
         pool, config = await gateway.open_pool(), await gateway.open_config()
         publisher = await gateway.open_publisher()
-        services = await gateway.enter(open_services(settings, pool, config, publisher))
+        health = await gateway.enter(HealthView().subscribed(gateway.kafka))
+        services = await gateway.enter(open_services(settings, pool, config, publisher, health))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )

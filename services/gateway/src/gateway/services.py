@@ -13,6 +13,7 @@ from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.health.view import HealthView
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
 
@@ -40,3 +41,4 @@ class Services:
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
     accounts: Accounts
+    health: HealthView

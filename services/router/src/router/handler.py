@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -17,29 +16,20 @@ from sluice.bus.topics import Topic, delivery_topic
 from sluice.bus.window import Record
 from sluice.delivery.retry_policy import Resolution, RetryPolicy, defer, exhaust_round, expire, next_round_before
 from sluice.delivery.settlement import Settlement, SettlementWriter
-from sluice.model.candidate import Candidate
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
-from sluice.routing.decision import encode_decision
+from sluice.routing.decision import SANDBOX_DECISION, decide, encode_decision
 from sluice.routing.probe_budget import ProbeBudget
-from sluice.routing.selection import Deferred, Exhausted, Health, Selected, select_provider
+from sluice.routing.selection import Deferred, Exhausted, Health, Selected
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice.store.config_cache import ConfigCache
-from sluice.store.providers import ProviderRow
 
 log = structlog.get_logger()
 
-_SANDBOX_DECISION = orjson.dumps(
-    {
-        "decision": "selected",
-        "provider": str(SANDBOX_PROVIDER_ID),
-        "reason": "the API key is a test key",
-        "candidates": [],
-    }
-).decode()
+_SANDBOX_DECISION = orjson.dumps(SANDBOX_DECISION).decode()
 
 
 class RoutingHandler:
@@ -103,9 +93,7 @@ class RoutingHandler:
         """The encoded assignment, or the resolution if no provider can be called now."""
         if task.sandbox:
             return _encode_assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
-        candidates = self._config.candidates(task.project_id, task.channel)
-        policy = self._config.routing_policy(task.project_id)
-        selection = select_provider(task, candidates, self._health, now, self._probes.allow, policy)
+        selection, policy = decide(task, self._config, self._health, now, self._probes.allow)
         match selection:
             case Selected(provider=provider, same_key=same_key, probe=probe):
                 if probe is not None:
@@ -114,7 +102,7 @@ class RoutingHandler:
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
             case Deferred(until=until):
-                reason = describe_errors(task, candidates, self._config.providers)
+                reason = describe_errors(task, self._config)
                 sooner = next_round_before(until, task, reason=reason, at=now, policy=self._policy)
                 if sooner is not None:
                     metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
@@ -123,7 +111,7 @@ class RoutingHandler:
                 return defer(task, until=until, reason=f"all providers suspended until {until:%H:%M:%S}", at=now)
             case Exhausted():
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
-                reason = describe_errors(task, candidates, self._config.providers)
+                reason = describe_errors(task, self._config)
                 return exhaust_round(task, reason=reason, at=now, policy=self._policy)
 
     async def _settle_and_ack(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
@@ -169,12 +157,12 @@ def _encode_assignment(
     )
 
 
-def describe_errors(task: DeliveryTask, candidates: Sequence[Candidate], providers: Mapping[UUID, ProviderRow]) -> str:
+def describe_errors(task: DeliveryTask, config: ConfigCache) -> str:
     """Why the round is over: every attempted provider with the reason that it gave."""
-    if not candidates:
+    if not config.candidates(task.project_id, task.channel):
         return f"the project has no enabled provider for {task.channel.value}"
     reasons = []
     for provider_id in task.attempted_providers:
-        row = providers.get(provider_id)
+        row = config.providers.get(provider_id)
         reasons.append(f"{row.name if row else provider_id}: {task.errors.get(provider_id) or 'failed'}")
     return f"all providers failed in retry round {task.retry_round}: {'; '.join(reasons)}"

@@ -161,8 +161,9 @@ class Bulkhead(Generic[J]):
         return jobs
 
     def report(self, now: float, interval: float) -> float | None:
-        """Seconds since the oldest call in flight started or progressed, to report for an unresponsive provider; None if
-        there is nothing to report, or if the last report is less than ``interval`` seconds old.
+        """Seconds since the oldest call in flight started or progressed, to report for an unresponsive provider.
+
+        None if there is nothing to report, or if the last report is less than ``interval`` seconds old.
         """
         if not self._unresponsive or now - self._reported_at <= interval:
             return None

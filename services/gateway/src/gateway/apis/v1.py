@@ -14,8 +14,17 @@ from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
 from gateway.projects import v1 as projects
+from gateway.routing import v1 as routing
 
-_ROUTERS = (messages.router, accounts.router, projects.router, members.router, keys.router, audit.router)
+_ROUTERS = (
+    messages.router,
+    routing.router,
+    accounts.router,
+    projects.router,
+    members.router,
+    keys.router,
+    audit.router,
+)
 
 
 class _V1Api(FastAPI):

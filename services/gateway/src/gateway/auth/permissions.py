@@ -17,6 +17,7 @@ class Permission(StrEnum):
     PROJECT_READ = "project:read"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
+    ROUTING_READ = "routing:read"  # what would be decided: providers by name, with their health
     AUDIT_READ = "audit:read"
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
     PROJECT_DELETE = "project:delete"
@@ -26,6 +27,7 @@ _VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ})
 _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_SEND,
     Permission.MESSAGES_CANCEL,
+    Permission.ROUTING_READ,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
 }

@@ -86,7 +86,7 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "subject": content.get("subject") or content.get("title"),
             "tags": list(message.tags),
             "metadata": None if message.metadata is None else orjson.loads(message.metadata),
-            "provider": _provider(provider_ids[-1] if provider_ids else None, config),
+            "provider": provider_reference(provider_ids[-1], config) if provider_ids else None,
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
             "events": [_event(event, config) for event in message.events],
@@ -99,7 +99,7 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
         id=f"{ids.encode_id('evt', event.delivery_id)}_{event.sequence}",
         type=event.type,
         status=None if event.state is None else State(event.state),
-        provider=_provider(event.provider_id, config),
+        provider=None if event.provider_id is None else provider_reference(event.provider_id, config),
         recipient=event.recipient,
         attempt=event.attempt,
         detail=event.detail,
@@ -107,9 +107,8 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
     )
 
 
-def _provider(provider_id: UUID | None, config: ConfigCache) -> ProviderReference | None:
-    if provider_id is None:
-        return None
+def provider_reference(provider_id: UUID, config: ConfigCache) -> ProviderReference:
+    """The provider by id and name, also when it was removed."""
     if provider_id == SANDBOX_PROVIDER_ID:
         return ProviderReference(id=ids.encode_id("prv", provider_id), name="sandbox")
     row = config.providers.get(provider_id)
