@@ -1,4 +1,4 @@
-"""The event loop of a run: arrivals, calls, and the policy that is told how each call ended."""
+"""The event loop of a run: arrivals, calls, and the policy that is given the end of each call."""
 
 from __future__ import annotations
 

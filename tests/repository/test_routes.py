@@ -28,7 +28,7 @@ PERSON = "person"
 
 def routes() -> list[RouteContext]:
     receipts = ReceiptEndpoint(None, None, None, None, public_url=None, links={})  # type: ignore[arg-type]
-    services = Services(None, None, None, None, receipts, None, None)  # type: ignore[arg-type]
+    services = Services(None, None, None, None, receipts, None, None, None)  # type: ignore[arg-type]
     apis = Apis(services)
     found = [*apis.v1.routes, *apis.project_api.routes, *apis.pages.routes, *messages.documented.routes]
     return list(iter_route_contexts(found))

@@ -27,6 +27,7 @@ from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.health.view import HealthView
 from sluice.model import ids
 from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
@@ -79,7 +80,17 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        services = Services(pool, config, self.authenticator, self.ingest, self.receipts, self.outbox, self.accounts)
+        self.health = HealthView()
+        services = Services(
+            pool,
+            config,
+            self.authenticator,
+            self.ingest,
+            self.receipts,
+            self.outbox,
+            self.accounts,
+            self.health,
+        )
         self.app = create_asgi(services, max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(

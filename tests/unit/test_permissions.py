@@ -9,7 +9,7 @@ from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
 VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ}
-PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL}
+PROGRAMS = VIEWING | {Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ}
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
 
 

@@ -32,6 +32,30 @@ class ProviderReference(TypedDict):
     name: str
 
 
+class EvidenceResponse(TypedDict):
+    status: str
+    error_rate: float
+    attempts: float
+    reason: str | None
+
+
+class CandidateResponse(TypedDict):
+    provider: ProviderReference
+    priority: int
+    excluded: str | None
+    evidence: EvidenceResponse | None
+
+
+class DecisionResponse(TypedDict):
+    decision: str
+    policy: str | None
+    destination: str | None
+    provider: ProviderReference | None
+    reason: str | None
+    until: str | None
+    candidates: list[CandidateResponse]
+
+
 class EventResponse(TypedDict):
     id: str
     type: str
@@ -40,6 +64,7 @@ class EventResponse(TypedDict):
     recipient: str
     attempt: int | None
     detail: str
+    routing: DecisionResponse | None
     created_at: str
 
 
@@ -85,6 +110,7 @@ class ProjectResponse(TypedDict):
     slug: str
     name: str
     default_sender: str | None
+    routing: dict[str, str]
     role: str | None
     created_at: str
 

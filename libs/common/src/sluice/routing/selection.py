@@ -197,6 +197,8 @@ def _has_full_share(task: DeliveryTask, state: HealthState, now: datetime) -> bo
     """Whether a provider that has just returned gets this delivery: more of them from second to second."""
     if state.healthy_since is None or state.full_share_at is None or now >= state.full_share_at:
         return True
+    if state.full_share_at <= state.healthy_since:
+        return True
     share = (now - state.healthy_since) / (state.full_share_at - state.healthy_since)
     return (task.delivery_id.int * _SPREAD & _FRACTION) / (_FRACTION + 1) < share
 

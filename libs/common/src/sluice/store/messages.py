@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from sluice.model.ids import millisecond_range
 from sluice.model.state import State, message_state
@@ -26,6 +29,7 @@ class Event:
     provider_id: UUID | None
     recipient: str
     detail: str
+    routing_decision: Mapping[str, Any] | None  # of an attempt: see sluice.routing.decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,22 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
 async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
-        SELECT delivery_id, sequence, type, state, occurred_at, attempt, provider_id, detail
-          FROM events WHERE delivery_id = ANY($1::uuid[])
-         ORDER BY max(occurred_at) OVER (PARTITION BY delivery_id ORDER BY sequence), delivery_id, sequence
+        SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.detail,
+               a.routing_decision
+          FROM events e
+          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt AND e.type = 'sending'
+         WHERE e.delivery_id = ANY($1::uuid[])
+         ORDER BY max(e.occurred_at) OVER (PARTITION BY e.delivery_id ORDER BY e.sequence), e.delivery_id, e.sequence
         """,
         list(recipients),
     )
-    return [Event(**row, recipient=recipients[row["delivery_id"]]) for row in rows]
+    return [_event(dict(row), recipients) for row in rows]
+
+
+def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
+    decision = fields.pop("routing_decision")
+    known = None if decision is None else orjson.loads(decision)
+    return Event(**fields, recipient=recipients[fields["delivery_id"]], routing_decision=known or None)
 
 
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:

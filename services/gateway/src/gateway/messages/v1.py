@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Header
@@ -12,6 +11,7 @@ from gateway.apis.rendering import operation_id
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
 from gateway.errors import IdempotencyConflict, NotCancellable, QuotaExceeded, TooManyRequests
 from gateway.ingest import fast_path
+from gateway.kit.provider_reference import provider_reference
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
 from gateway.messages import service
@@ -20,11 +20,10 @@ from gateway.messages.v1_schemas import (
     AnySendRequest,
     EventResponse,
     MessageResponse,
-    ProviderReference,
 )
+from gateway.routing.v1_schemas import serialize_decision
 from sluice.model import ids
 from sluice.model.state import State
-from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.store.config_cache import ConfigCache
 from sluice.store.messages import Event, MessageView
 
@@ -103,13 +102,6 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
         recipient=event.recipient,
         attempt=event.attempt,
         detail=event.detail,
+        routing=None if event.routing_decision is None else serialize_decision(event.routing_decision, config),
         created_at=rfc3339(event.occurred_at),
     )
-
-
-def provider_reference(provider_id: UUID, config: ConfigCache) -> ProviderReference:
-    """The provider by id and name, also when it was removed."""
-    if provider_id == SANDBOX_PROVIDER_ID:
-        return ProviderReference(id=ids.encode_id("prv", provider_id), name="sandbox")
-    row = config.providers.get(provider_id)
-    return ProviderReference(id=ids.encode_id("prv", provider_id), name=row.name if row else "removed")

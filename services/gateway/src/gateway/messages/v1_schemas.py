@@ -45,7 +45,9 @@ from gateway.kit.fields import (
     storable,
     visible,
 )
+from gateway.kit.provider_reference import ProviderReference
 from gateway.kit.strict_json import strict_json, without_nulls
+from gateway.routing.v1_schemas import DecisionResponse
 from sluice.model.address import parse_address
 from sluice.model.media_type import MediaType, guess_media_type, parse_media_type
 from sluice.model.message import Channel, DeliveryClass
@@ -464,15 +466,8 @@ class AcceptedResponse(_Response):
     created_at: Timestamp
 
 
-class ProviderReference(_Response):
-    """A provider by id and name."""
-
-    id: str
-    name: str
-
-
 class EventResponse(_Response):
-    """One entry of a message's history."""
+    """One entry of a message's history. ``routing``: of an attempt, why it went to its provider."""
 
     id: str
     type: str
@@ -481,6 +476,7 @@ class EventResponse(_Response):
     recipient: str
     attempt: int | None
     detail: str
+    routing: DecisionResponse | None
     created_at: Timestamp
 
 

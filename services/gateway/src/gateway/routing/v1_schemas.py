@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.kit.fields import Short, Timestamp
-from gateway.messages.v1_schemas import ProviderReference
+from gateway.kit.provider_reference import ProviderReference, provider_reference
+from gateway.kit.responses import rfc3339
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.routing_policy import RoutingPolicy
+from sluice.store.config_cache import ConfigCache
 
 
 class DryRunRequest(BaseModel):
@@ -58,3 +63,27 @@ class DecisionResponse(BaseModel):
     reason: str | None
     until: Timestamp | None
     candidates: list[CandidateResponse]
+
+
+def serialize_decision(decision: Mapping[str, Any], config: ConfigCache) -> DecisionResponse:
+    """A decision of :func:`sluice.routing.decision.describe_decision` with the names of the providers."""
+    chosen, until = decision.get("provider"), decision.get("until")
+    return DecisionResponse(
+        decision=decision["decision"],
+        policy=decision.get("policy"),
+        destination=decision.get("destination"),
+        provider=None if chosen is None else provider_reference(UUID(chosen), config),
+        reason=decision.get("reason"),
+        until=None if until is None else rfc3339(datetime.fromisoformat(until)),
+        candidates=[
+            CandidateResponse.model_validate(
+                {
+                    "provider": provider_reference(UUID(one["id"]), config),
+                    "priority": one["priority"],
+                    "excluded": one.get("excluded"),
+                    "evidence": one.get("evidence"),
+                }
+            )
+            for one in decision["candidates"]
+        ],
+    )
