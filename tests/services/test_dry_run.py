@@ -59,7 +59,7 @@ def test_a_dry_run_is_the_routers_decision(state, recipient, delivery_class):
     candidates, health, policy = state
     config = a_config(candidates, policy)
     delivery_id = an_id()
-    services = SimpleNamespace(config=config, health=SimpleNamespace(statuses=health))
+    services = SimpleNamespace(config=config, health=health)
 
     with patch("gateway.routing.service.uuid7", lambda: delivery_id):
         shown = service.dry_run(
@@ -117,7 +117,7 @@ async def dry_run(gateway, body, **how):
 
 async def test_the_answer_names_the_provider_and_the_reason_for_each_other_one(gateway):
     first, second, _ = await with_providers(gateway, "first", "second", "third")
-    gateway.health.statuses[first] = health_of(
+    gateway.health[first] = health_of(
         a_candidate(id=first), "unhealthy", reason="5 consecutive failures", error_rate=0.4, effective_samples=31.5
     )
 
@@ -139,7 +139,7 @@ async def test_the_answer_names_the_provider_and_the_reason_for_each_other_one(g
 async def test_a_suspension_of_all_is_a_deferral(gateway):
     (only,) = await with_providers(gateway, "only")
     until = utc_now() + seconds(60)
-    gateway.health.statuses[only] = health_of(a_candidate(id=only), "healthy", suspended_until=until)
+    gateway.health[only] = health_of(a_candidate(id=only), "healthy", suspended_until=until)
 
     found = (await dry_run(gateway, {"channel": "email"})).json()
 

@@ -27,7 +27,6 @@ from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, Services
 from sluice.bus.messages import DeliveryTask, RequestRejected
 from sluice.delivery.outbox import OutboxPublisher
-from sluice.health.view import HealthView
 from sluice.model import ids
 from sluice.model.roles import Role
 from sluice.runtime.batching import QueueFullError
@@ -80,7 +79,7 @@ class Gateway:
         self.authenticator = ApiKeyAuthenticator(config, pool)
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
-        self.health = HealthView()
+        self.health = {}
         services = Services(
             pool,
             config,

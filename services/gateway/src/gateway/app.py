@@ -30,6 +30,7 @@ from sluice.bus.topics import Group, Topic
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.health.view import HealthView
 from sluice.providers.sms_link import read_links
+from sluice.routing.selection import Health
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -38,7 +39,7 @@ from sluice.store.db import Pool
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: HealthView
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -109,7 +110,7 @@ async def main() -> None:
         pool, config = await gateway.open_pool(), await gateway.open_config()
         publisher = await gateway.open_publisher()
         health = await gateway.enter(HealthView().subscribed(gateway.kafka))
-        services = await gateway.enter(open_services(settings, pool, config, publisher, health))
+        services = await gateway.enter(open_services(settings, pool, config, publisher, health.statuses))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )

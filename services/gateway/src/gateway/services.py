@@ -13,7 +13,7 @@ from gateway.auth.sessions import SessionAuthenticator
 from gateway.ingest.ingest import MessageIngest
 from gateway.receipts.endpoint import ReceiptEndpoint
 from sluice.delivery.outbox import OutboxPublisher
-from sluice.health.view import HealthView
+from sluice.routing.selection import Health
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
 
@@ -32,7 +32,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one gateway process, as ``app.state.services``."""
+    """The parts of one gateway process, as ``app.state.services``. ``health``: the newest statuses, live."""
 
     pool: Pool
     config: ConfigCache
@@ -41,4 +41,4 @@ class Services:
     receipts: ReceiptEndpoint
     outbox: OutboxPublisher
     accounts: Accounts
-    health: HealthView
+    health: Health

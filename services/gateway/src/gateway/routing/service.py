@@ -50,5 +50,5 @@ def dry_run(
         preferred_provider_id=preferred,
         destination=destination_of(channel, recipient),
     )
-    selection, policy = decide(task, services.config, services.health.statuses, now, ProbeBudget().allow)
+    selection, policy = decide(task, services.config, services.health, now, ProbeBudget().allow)
     return describe_decision(selection, policy, task.destination)
