@@ -199,6 +199,50 @@ def test_shortly_after_its_return_a_provider_relapses_with_less_evidence():
     assert [observed(BAD, BAD, stats=back, start=start).status for start in (10, 1000)] == [UNHEALTHY, HEALTHY]
 
 
+def a_relapsed_provider(times=1):
+    """The statistics of a provider that failed again soon after each of its returns; its probe is due 100 s later."""
+    stats, at = an_unhealthy_provider(), 6.0
+    for _ in range(times):
+        stats = observed(*[GOOD] * 200, stats=stats, start=at + 100, every=0.5)
+        at += 200
+        assert stats.status == HEALTHY
+        stats = observed(BAD, BAD, stats=stats, start=at)
+    assert (stats.status, stats.relapses) == (UNHEALTHY, times)
+    return stats, at + 100
+
+
+@pytest.mark.parametrize(("relapses", "hold"), [(1, 10), (2, 20), (3, 30), (4, 30)])
+def test_each_recent_relapse_delays_the_next_return(relapses, hold):
+    stats, start = a_relapsed_provider(relapses)
+
+    statuses = [observed(*[GOOD] * count, stats=stats, start=start, every=1).status for count in (hold, hold + 1)]
+
+    assert statuses == [UNHEALTHY, HEALTHY]
+
+
+def test_one_failed_probe_of_many_does_not_prolong_the_delay():
+    stats, start = a_relapsed_provider()
+
+    assert observed(*[GOOD] * 5, BAD, *[GOOD] * 5, stats=stats, start=start, every=1).status == HEALTHY
+
+
+@pytest.mark.parametrize("outcomes", [[BAD], [GOOD, GOOD, BAD], [*[GOOD] * 5, BAD, BAD], [*[GOOD] * 5, UNSURE]])
+def test_other_failed_probes_begin_a_new_pause(outcomes):
+    stats, start = a_relapsed_provider()
+
+    stats = observed(*outcomes, stats=stats, start=start, every=1)
+
+    assert (stats.status, stats.probe_successes, stats.recovering_since) == (UNHEALTHY, 0, None)
+    assert stats.probe_at > after(start + len(outcomes))
+
+
+def test_a_relapse_is_forgotten_after_a_long_healthy_time():
+    stats, start = a_relapsed_provider()
+    back = observed(*[GOOD] * 20, stats=stats, start=start, every=1)
+
+    assert observed(*[BAD] * 5, stats=back, start=start + 20 + LIMITS.forgive_after).relapses == 0
+
+
 def test_a_degraded_provider_returns_after_good_probes_in_a_row():
     enough = LIMITS.degraded_probe_successes
     statuses = [

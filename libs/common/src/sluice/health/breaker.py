@@ -61,6 +61,10 @@ class HealthThresholds(BaseModel):
     max_backoff: float = Field(60.0, gt=0, description="longest pause before a probe")
     forgive_after: float = Field(120.0, gt=0, description="healthy time after which the pause is halved again")
     probe_successes: int = Field(3, ge=1, description="accepted probes that make an unhealthy provider healthy again")
+    relapse_hold: float = Field(
+        10.0, ge=0, description="time of successful probes that each recent relapse adds before the next return"
+    )
+    max_relapse_hold: float = Field(30.0, ge=0, description="longest such time")
     degraded_probe_interval: float = Field(6.0, gt=0, description="pause between two probes of a degraded provider")
     degraded_probe_successes: int = Field(
         8, ge=1, description="accepted, not slow probes in a row that make a degraded provider healthy again"
@@ -107,7 +111,9 @@ class ProviderStats(NamedTuple):
     cause: str = ""  # degraded: errors, slow, unresponsive
     changed_at: datetime | None = None  # when the status was reached
     openings: int = 0  # recent ones; sets the back-off
+    relapses: int = 0  # returns that did not last
     probe_successes: int = 0  # in a row
+    recovering_since: datetime | None = None  # the first of them
     probe_results: int = 0  # probes that have ended since the status was reached
     auth_failures: int = 0  # consecutive ones
     succeeded_at: datetime | None = None
@@ -281,10 +287,17 @@ def _evaluate_probe(
         return stats
     stats = stats._replace(probe_results=stats.probe_results + 1)
     if failed:
+        # While a provider is held, many probes are sent, of which a few fail at any provider.
+        held = stats.probe_successes >= thresholds.probe_successes
+        if held and stats.consecutive_failures < _PROBATION_FAILURES:
+            return stats
         return _open(stats, attempt.occurred_at, "a probe failed", thresholds, jitter)
-    if stats.probe_successes + 1 < thresholds.probe_successes:
-        return stats._replace(probe_successes=stats.probe_successes + 1)
-    return _close(stats, attempt.occurred_at)
+    at, successes = attempt.occurred_at, stats.probe_successes + 1
+    since = stats.recovering_since or at
+    hold = min(thresholds.max_relapse_hold, stats.relapses * thresholds.relapse_hold)
+    if successes < thresholds.probe_successes or at - since < timedelta(seconds=hold):
+        return stats._replace(probe_successes=successes, recovering_since=since)
+    return _close(stats, at)
 
 
 def _evaluate_degraded(
@@ -306,6 +319,7 @@ def _close(stats: ProviderStats, at: datetime) -> ProviderStats:
         usual_latency=stats.usual_latency,
         changed_at=at,
         openings=stats.openings,
+        relapses=stats.relapses,
         succeeded_at=stats.succeeded_at,
         suspended_until=stats.suspended_until,
     )
@@ -330,7 +344,9 @@ def _degrade(
 def _open(
     stats: ProviderStats, at: datetime, reason: str, thresholds: HealthThresholds, jitter: float
 ) -> ProviderStats:
-    openings = stats.openings
+    openings, relapses = stats.openings, stats.relapses
+    if stats.status == HEALTHY:
+        relapses = min(relapses + 1, _MAX_OPENINGS) if _is_on_probation(stats, at, thresholds) else 0
     if stats.status == HEALTHY and stats.changed_at is not None:
         openings = max(0, openings - int((at - stats.changed_at).total_seconds() / thresholds.forgive_after))
     pause = min(thresholds.max_backoff, thresholds.initial_backoff * 2**openings) * jitter
@@ -340,7 +356,9 @@ def _open(
         cause="",
         changed_at=stats.changed_at if stats.status == UNHEALTHY else at,
         openings=min(openings + 1, _MAX_OPENINGS),
+        relapses=relapses,
         probe_successes=0,
+        recovering_since=None,
         probe_at=at + timedelta(seconds=pause),
     )
 
@@ -362,6 +380,7 @@ def _suspend(stats: ProviderStats, at: datetime, thresholds: HealthThresholds) -
         changed_at=stats.changed_at if stats.status == UNHEALTHY else at,
         auth_failures=min(stats.auth_failures + 1, _MAX_OPENINGS),
         probe_successes=0,
+        recovering_since=None,
         probe_at=at + timedelta(seconds=pause),
         suspended_until=_latest(stats.suspended_until, at + timedelta(seconds=pause)),
     )
