@@ -9,9 +9,25 @@ from hypothesis import strategies as st
 from router.handler import RoutingHandler
 from sluice.delivery.bulkhead_monitor import MAX_HOPS, BulkheadMonitor
 from sluice.delivery.retry_policy import Resolution
+from sluice.model.message import Channel
 from sluice.model.state import EventType
+from sluice.routing.decision import decide
 from sluice.routing.selection import Selected, select_provider
-from tests.examples import NOON, a_candidate, a_config, a_policy, a_task, after, an_id, health_of, seconds
+from sluice.store.config_cache import ConfigCache
+from tests.examples import (
+    NOON,
+    OTHER_PROJECT,
+    PROJECT,
+    a_candidate,
+    a_config,
+    a_policy,
+    a_retry_handle,
+    a_task,
+    after,
+    an_id,
+    health_of,
+    seconds,
+)
 
 FIRST_PAUSE = 5.0
 
@@ -177,3 +193,31 @@ def test_a_delivery_is_handed_back_to_another_provider_and_three_times_at_most(i
             assert not isinstance(then, Selected) or then.provider.id not in saturated
     assert hops <= MAX_HOPS
     assert len(set(task.deprioritized)) == len(task.deprioritized)
+
+
+# Isolation: the decision is among the candidates of the task's own project and channel.
+
+
+@given(st.data())
+def test_no_decision_crosses_projects_or_channels(data):
+    scopes = [(project, channel) for project in (PROJECT, OTHER_PROJECT) for channel in (Channel.EMAIL, Channel.SMS)]
+    config = ConfigCache()
+    config._enabled_providers = {
+        scope: tuple(a_candidate(number) for number in range(data.draw(st.integers(0, 3)))) for scope in scopes
+    }
+    everyone = [one for candidates in config._enabled_providers.values() for one in candidates]
+    health = {one.id: health_of(one, data.draw(st.sampled_from(["healthy", "unhealthy"]))) for one in everyone}
+    own = data.draw(st.sampled_from(scopes))
+    ids = st.sampled_from([one.id for one in everyone]) if everyone else st.none()
+    task = a_task(
+        project_id=own[0],
+        channel=own[1],
+        preferred_provider_id=data.draw(st.none() | ids),
+        retry_handle=data.draw(st.none() | st.sampled_from(everyone).map(a_retry_handle)) if everyone else None,
+        unknown_attempts=1,
+    )
+
+    selection, _ = decide(task, config, health, NOON, data.draw(st.sampled_from([no_probe, any_probe])))
+
+    assert {one.candidate for one in selection.assessments} == set(config.candidates(*own))
+    assert not isinstance(selection, Selected) or selection.provider in config.candidates(*own)

@@ -42,7 +42,7 @@ _ERRORS, _SLOW, _UNRESPONSIVE = "errors", "slow", "unresponsive"  # causes of be
 class HealthThresholds(BaseModel):
     """The thresholds of the circuit breaker. Durations are seconds, rates are shares of 1."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     half_life: float = Field(30.0, gt=0, description="time after which an attempt has half its weight")
     min_samples: float = Field(20.0, ge=1, description="weight of the attempts below which no rate is evaluated")

@@ -22,7 +22,7 @@ _FAILED = {"accepted": False, "provider_fault": True, "unknown": True, "auth_fai
 class SeedThresholds(BaseModel):
     """The thresholds of the seed rule. Durations are seconds, rates are shares of 1."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: int = Field(100, ge=1, le=10_000, description="newest attempts that are evaluated")
     degraded_error_rate: float = Field(0.05, gt=0, lt=1, description="error rate from which a provider is degraded")
