@@ -185,6 +185,18 @@ def test_a_snapshot_restores_statistics_and_published_statuses():
     assert restored.changed_statuses(NOON) == []
 
 
+def test_a_snapshot_keeps_the_newest_attempts_for_the_seed_rule():
+    monitor, restored = a_monitor(*[an_event(outcome="accepted")] * 200, *[an_event()] * 4), a_monitor()
+    restored.restore(snapshots(monitor), NOON)
+
+    for each in (monitor, restored):
+        each.record_attempts([an_event(outcome="accepted"), an_event()], after(1))
+
+    (health,) = restored.statuses(after(1))
+    assert (health.seed.status, health.seed.reason) == ("degraded", "5 of 100 attempts failed")
+    assert [health] == monitor.statuses(after(1))
+
+
 def test_restored_evidence_loses_its_weight():
     monitor, restored = a_monitor(*[an_event()] * 3, an_event(outcome="accepted")), a_monitor()
     monitor.changed_statuses(NOON)

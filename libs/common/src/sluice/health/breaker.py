@@ -36,6 +36,7 @@ _LATENCY_WEIGHT = 0.02  # of the newest call in the usual latency
 _MIN_SLOW_ATTEMPTS = 8.0
 _LEAST_WEIGHT = 0.01  # of an attempt that counts
 _PROBATION_FAILURES = 2  # in a row, shortly after a return
+_PROBATION_RATE = 0.5  # of the error rate of a degraded provider
 _ERRORS, _SLOW, _UNRESPONSIVE = "errors", "slow", "unresponsive"  # causes of being degraded
 
 
@@ -248,7 +249,9 @@ def _evaluate(stats: ProviderStats, attempt: Attempt, thresholds: HealthThreshol
     if stats.status == UNHEALTHY:
         return _evaluate_probe(stats, attempt, thresholds, jitter, failed=failed)
     probation = _is_on_probation(stats, at, thresholds)
-    in_a_row = min(_PROBATION_FAILURES if probation else math.inf, thresholds.consecutive_failures)
+    # At a high volume two failures in a row are chance: on probation, the rate has to be raised as well.
+    suspicious = probation and stats.error_rate >= _PROBATION_RATE * thresholds.degraded_error_rate
+    in_a_row = min(_PROBATION_FAILURES if suspicious else math.inf, thresholds.consecutive_failures)
     if failed and stats.consecutive_failures >= in_a_row:
         return _open(stats, at, f"{stats.consecutive_failures} consecutive failures", thresholds, jitter)
     if stats.status == DEGRADED:
