@@ -199,6 +199,14 @@ def test_shortly_after_its_return_a_provider_relapses_with_less_evidence():
     assert [observed(BAD, BAD, stats=back, start=start).status for start in (10, 1000)] == [UNHEALTHY, HEALTHY]
 
 
+def test_at_a_high_volume_two_failures_in_a_row_are_chance_on_probation_too():
+    back = observed(*[GOOD] * 3, stats=an_unhealthy_provider(), start=6)
+    busy = observed(*[GOOD] * 600, stats=back, start=10, every=1 / 30)
+
+    assert observed(BAD, BAD, stats=busy, start=30).status == HEALTHY
+    assert observed(*[BAD] * LIMITS.consecutive_failures, stats=busy, start=30).status == UNHEALTHY
+
+
 def a_relapsed_provider(times=1):
     """The statistics of a provider that failed again soon after each of its returns; its probe is due 100 s later."""
     stats, at = an_unhealthy_provider(), 6.0
@@ -206,7 +214,7 @@ def a_relapsed_provider(times=1):
         stats = observed(*[GOOD] * 200, stats=stats, start=at + 100, every=0.5)
         at += 200
         assert stats.status == HEALTHY
-        stats = observed(BAD, BAD, stats=stats, start=at)
+        stats = observed(*[BAD] * LIMITS.consecutive_failures, stats=stats, start=at)
     assert (stats.status, stats.relapses) == (UNHEALTHY, times)
     return stats, at + 100
 

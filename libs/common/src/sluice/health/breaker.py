@@ -36,7 +36,7 @@ _LATENCY_WEIGHT = 0.02  # of the newest call in the usual latency
 _MIN_SLOW_ATTEMPTS = 8.0
 _LEAST_WEIGHT = 0.01  # of an attempt that counts
 _PROBATION_FAILURES = 2  # in a row, shortly after a return
-_PROBATION_RATE = 0.5  # of the error rate of a degraded provider
+_PROBATION_RATE = 0.7  # of the error rate of a degraded provider
 _ERRORS, _SLOW, _UNRESPONSIVE = "errors", "slow", "unresponsive"  # causes of being degraded
 
 
