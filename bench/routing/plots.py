@@ -82,7 +82,7 @@ def shares(document: Any, path: Path) -> None:
         axes.set_ylim(-0.05, 1.05)
     for axes in panels[len(faults) :]:
         axes.axis("off")
-    panels[0].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(SHOWN), frameon=False)
     figure.supxlabel("seconds; the fault begins at the dotted line")
     figure.supylabel("share of first attempts at the first provider")
     _save(figure, path)
