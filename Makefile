@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth bench-lists bulk-kills fuzz-api lock clean
+.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -63,6 +63,11 @@ bench-growth: $(BENCH_INSTALLED) ## cost per message as the database, the accoun
 
 bench-lists: setup ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
 	@$(BIN)/python -m bench lists
+
+simulate-routing: setup ## SEEDS=5 FIRST_SEED=1 VARY=1: routing policies in eight faults; ends with one JSON object
+	@$(MAKE) --no-print-directory $(BENCH_INSTALLED) || echo "without plots: matplotlib could not be installed" >&2
+	@$(BIN)/python -m bench.routing --seeds $(or $(SEEDS),5) --first-seed $(or $(FIRST_SEED),1) $(if $(VARY),--vary) \
+	    --plots $(or $(PLOTS),docs/routing)
 
 $(BENCH_INSTALLED): bench/requirements.lock bench/setup.sh $(INSTALLED)
 	@sh bench/setup.sh

@@ -1,7 +1,9 @@
 """Example values: a test names the fields that matter to it, and these functions supply the others."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,7 @@ from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
 from sluice.model.candidate import Candidate
 from sluice.model.message import Channel, DeliveryClass, Email
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.store.dead_letters import DeadLetter, LetterKind, LetterStatus
 from sluice.store.deliveries import Claim, Transition
 from sluice.store.ingest import NewDelivery, NewMessage
@@ -87,6 +90,14 @@ def a_provider(priority: int = 1, **changes: Any) -> ProviderRow:
 def a_candidate(priority: int = 1, **changes: Any) -> Candidate:
     defaults: dict[str, Any] = {"id": an_id(), "package": "provider-smtp", "priority": priority}
     return Candidate(**defaults | changes)
+
+
+def a_config(
+    candidates: Iterable[Candidate], policy: RoutingPolicy = RoutingPolicy.ADAPTIVE, **fields: Any
+) -> SimpleNamespace:
+    """What routing reads of the configuration: every project has these candidates, which may change."""
+    found = {"candidates": lambda *_: tuple(candidates), "routing_policy": lambda _: policy, "providers": {}}
+    return SimpleNamespace(**found | fields)
 
 
 def health_of(provider: Candidate | ProviderRow, status: str, **changes: Any) -> ProviderHealth:

@@ -22,6 +22,7 @@ CREATE TABLE projects (
     slug            text NOT NULL,
     name            text NOT NULL,
     default_sender  text,
+    routing_policy  text NOT NULL DEFAULT 'adaptive' CHECK (routing_policy IN ('adaptive', 'seed', 'static')),
     created_at      timestamptz NOT NULL,
     content_retention_days integer CHECK (content_retention_days > 0),  -- null: contents stay as long as their messages
     contents_erased_to     timestamptz,  -- contents of older messages are erased
@@ -149,7 +150,7 @@ CREATE TABLE attempts (
     provider_id         uuid NOT NULL,
     retry_round         smallint NOT NULL,
     client_reference    text NOT NULL,     -- our reference or idempotency key, as the provider received it
-    routing_decision    text NOT NULL,     -- JSON: the provider chosen, and why each other candidate was excluded
+    routing_decision    text NOT NULL,     -- JSON of sluice.routing.decision
     started_at          timestamptz NOT NULL,
     finished_at         timestamptz,
     outcome             text,              -- null while in flight

@@ -92,7 +92,7 @@ class Gateway:
         self.accounts = an_accounts(pool, config, self.authenticator)
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         self.health = {}
-        self.providers = ProviderAccess({}, self.health, ProviderTester(LOCAL), "https://gateway.example/")
+        self.providers = ProviderAccess({}, ProviderTester(LOCAL), "https://gateway.example/")
         self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
         self.rate_limits = RateLimits(TokenBuckets(None), self.config)
         self.event_source = FakeEventSource()

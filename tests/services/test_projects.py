@@ -10,6 +10,7 @@ from gateway.kit.pagination import encode_cursor
 from sluice.delivery.mailer import Mailer
 from sluice.model.ids import encode_id
 from sluice.model.roles import Role
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.providers.adapters.smtp import SmtpCredentials
 from sluice.runtime.clock import utc_now
 from sluice.store import audit, memberships
@@ -92,9 +93,40 @@ async def test_a_bad_project_names_the_field(gateway, bob, body, field):
     assert error_of(await bob.ask("POST", "/v1/projects", json=body), 400, "VALIDATION_ERROR")["field"] == field
 
 
-@pytest.mark.parametrize("body", [{"name": None}, {"slug": None}, {"default_sender": "no address"}])
-async def test_a_bad_change_is_refused(gateway, ada, body):
-    error_of(await ada.ask("PATCH", "/v1/projects/shop", json=body), 400, "VALIDATION_ERROR")
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": None}, None),
+        ({"slug": None}, None),
+        ({"default_sender": "no address"}, "default_sender"),
+        ({"routing": {"policy": "fastest"}}, "routing.policy"),
+        ({"routing": {"policy": None}}, "routing.policy"),
+        ({"routing": {"polcy": "seed"}}, "routing.polcy"),
+        ({"routing": "seed"}, "routing"),
+    ],
+)
+async def test_a_bad_change_is_refused(gateway, ada, body, field):
+    error = error_of(await ada.ask("PATCH", "/v1/projects/shop", json=body), 400, "VALIDATION_ERROR")
+
+    assert field is None or error["field"] == field
+
+
+async def test_a_project_chooses_its_routing_policy(gateway, ada):
+    at_first = await ada.ask("GET", "/v1/projects/shop")
+    chosen = await ada.ask("PATCH", "/v1/projects/shop", json={"routing": {"policy": "seed"}})
+    renamed = await ada.ask("PATCH", "/v1/projects/shop", json={"name": "Shop 2"})
+    project_id = await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'shop'")
+
+    async def known():
+        return gateway.config.routing_policy(project_id) is RoutingPolicy.SEED
+
+    await wait_until(known, within=5)
+    default = await ada.ask("PATCH", "/v1/projects/shop", json={"routing": None})
+
+    answers = [at_first, chosen, renamed, default]
+    assert [answer.json()["routing"]["policy"] for answer in answers] == ["adaptive", "seed", "seed", "adaptive"]
+    policies = [entry.changes.get("routing_policy") for entry in await entries(gateway, noun="project")]
+    assert [one for one in policies if one] == ["adaptive", "seed"]
 
 
 async def test_nothing_is_sent_for_a_deleted_project(gateway, ada):

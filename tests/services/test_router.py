@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -12,9 +11,8 @@ from sluice.bus.messages import Assignment, DeliveryTask
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
-from sluice.routing.probe_budget import MAX_PROBES
 from sluice.runtime.clock import utc_now
-from tests.examples import NOON, a_candidate, a_policy, a_retry_handle, a_task, an_id, health_of, seconds
+from tests.examples import NOON, a_candidate, a_config, a_policy, a_retry_handle, a_task, an_id, health_of, seconds
 from tests.polling import wait_until
 from tests.services.fakes import FakeRecord, FakeSettlementWriter
 
@@ -40,7 +38,7 @@ def settlements():
 @pytest.fixture
 async def routing(bus, settlements, providers, health):
     routing = RoutingHandler(
-        config=SimpleNamespace(candidates=lambda *_: tuple(providers), providers={}),
+        config=a_config(providers),
         health=health,
         publisher=bus,
         settlements=settlements,
@@ -102,7 +100,7 @@ async def test_an_assignment_contains_the_routing_decision(routing, bus, provide
 
     decision = json.loads(Assignment.model_validate_json(bus.on("deliveries.email")[0]).routing_decision)
     assert decision["provider"] == str(providers[1].id)
-    assert decision["excluded"] == {str(providers[0].id): "attempted in this retry round"}
+    assert [one.get("excluded") for one in decision["candidates"]] == ["attempted in this retry round", None]
 
 
 async def test_a_same_key_retry_keeps_its_reference(routing, bus, providers):
@@ -234,7 +232,7 @@ async def test_a_failure_that_was_not_applied_is_no_dead_letter(routing, settlem
     assert bus.published == []
 
 
-async def test_an_unhealthy_provider_receives_a_few_probes_only(routing, bus, providers, health):
+async def test_an_unhealthy_provider_receives_one_probe_at_a_time(routing, bus, providers, health):
     first, second = providers
     health[first.id] = health_of(first, "unhealthy", probe_at=utc_now())
 
@@ -243,10 +241,15 @@ async def test_an_unhealthy_provider_receives_a_few_probes_only(routing, bus, pr
 
     assigned = [Assignment.model_validate_json(value) for value in bus.on("deliveries.email")]
     assert Counter(one.provider_id for one in assigned) == {
-        first.id: MAX_PROBES,
-        second.id: 20 - MAX_PROBES,
+        first.id: 1,
+        second.id: 19,
     }
-    assert {json.loads(one.routing_decision)["reason"] for one in assigned[:MAX_PROBES]} == {"probe"}
+    assert json.loads(assigned[0].routing_decision)["reason"] == "probe"
+
+    health[first.id] = health_of(first, "unhealthy", probe_at=utc_now(), probe_results=1)
+    await route(routing, a_live_task())
+
+    assert Assignment.model_validate_json(bus.on("deliveries.email")[-1]).provider_id == first.id
 
 
 async def test_a_delivery_is_deferred_until_the_suspension_ends(routing, settlements, providers, health):

@@ -16,6 +16,7 @@ import pytest
 from sluice.model.ids import min_id_at
 from sluice.model.message import Channel
 from sluice.model.roles import Role
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.model.state import EventType
 from sluice.model.suppression import SuppressionReason
 from sluice.model.template import TemplateKind
@@ -234,7 +235,7 @@ OPERATIONS = {
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
     "projects.list_projects_of": lambda db, ours: projects.list_projects_of(db, [ours.id], limit=9),
     "projects.update_project": lambda db, ours: projects.update_project(
-        db, ours.id, slug="taken", name="Taken", default_sender=None
+        db, ours.id, slug="taken", name="Taken", default_sender=None, routing_policy=RoutingPolicy.SEED
     ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),

@@ -158,8 +158,29 @@ def test_with_many_calls_a_multiple_of_the_latency_is_enough(latency, after):
     assert (unresponsive(bulkhead, after - 0.01), unresponsive(bulkhead, after + 0.01)) == (False, True)
 
 
-def test_with_few_calls_the_latency_is_no_evidence():
-    assert not unresponsive(a_saturated_bulkhead(9, latency=0.01), LIMIT)
+def test_two_calls_are_too_few_to_compare_with_the_latency():
+    assert not unresponsive(a_saturated_bulkhead(2, latency=0.01), LIMIT)
+
+
+def test_a_few_overdue_calls_are_enough_although_slots_are_free():
+    bulkhead = a_bulkhead(50, standard="abc")
+    bulkhead.record_latency(0.2)
+    for job in acquired(bulkhead):
+        bulkhead.start_call(job, 1.0)
+
+    assert (unresponsive(bulkhead, 1.9), unresponsive(bulkhead, 2.1)) == (False, True)
+    assert bulkhead.report(2.1, LIMIT) == pytest.approx(1.1)
+
+
+def test_a_call_that_ended_after_the_overdue_ones_began_excuses_them():
+    bulkhead = a_bulkhead(50, standard="abcd")
+    bulkhead.record_latency(0.2)
+    for job in acquired(bulkhead):
+        bulkhead.start_call(job, 1.0)
+
+    bulkhead.release("d", 1.1)
+
+    assert not unresponsive(bulkhead, 9.0)
 
 
 def test_the_average_follows_the_newest_latencies():

@@ -59,7 +59,7 @@ def test_an_event_without_an_attempt_is_no_evidence():
     assert statuses(a_monitor(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
 
 
-def test_unresponsiveness_and_its_expiry_are_published_without_further_events():
+def test_unresponsiveness_is_published_before_any_call_has_ended():
     unresponsive = ProviderUnresponsive(
         provider_id=PROVIDER,
         project_id=PROJECT,
@@ -72,7 +72,32 @@ def test_unresponsiveness_and_its_expiry_are_published_without_further_events():
 
     published = [[one.status for one in monitor.changed_statuses(after(time))] for time in (0, 6, 16)]
 
-    assert published == [["degraded"], [], ["healthy"]]
+    assert published == [["degraded"], [], []]
+
+
+def test_the_return_of_a_provider_is_published_with_the_time_of_its_full_share():
+    monitor = a_monitor(*[an_event()] * 5)
+    monitor.changed_statuses(NOON)
+
+    monitor.record_attempts([an_event(outcome="accepted", occurred_at=after(10))] * 3, after(10))
+    (health,) = monitor.changed_statuses(after(10))
+
+    assert (health.status, health.healthy_since, health.full_share_at) == ("healthy", after(10), after(30))
+
+
+def test_a_destination_is_published_while_it_differs_from_the_provider():
+    bad = {"outcome": "provider_fault", "destination": "+44"}
+    good = {"outcome": "accepted", "destination": "+49"}
+    monitor = a_monitor(*[an_event(**good)] * 20)
+    monitor.changed_statuses(NOON)
+
+    monitor.record_attempts([an_event(**one) for one in [bad, good] * 5], after(1))
+    (health,) = monitor.changed_statuses(after(1))
+
+    assert (health.status, {name: each.status for name, each in health.destinations.items()}) == (
+        "healthy",
+        {"+44": "unhealthy"},
+    )
 
 
 def test_a_status_is_published_once():
@@ -90,20 +115,24 @@ def test_a_changed_status_is_published():
     assert [one.status for one in monitor.changed_statuses(NOON)] == ["unhealthy"]
 
 
-def test_a_status_that_expires_is_published():
-    outcomes = ["provider_fault", *["accepted"] * 4] * 8
-    monitor = a_monitor(*[an_event(outcome=outcome) for outcome in outcomes])
+def test_a_changed_status_by_the_seed_rule_is_published():
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 30)
     monitor.changed_statuses(NOON)
 
-    assert [one.status for one in monitor.changed_statuses(after(601))] == ["healthy"]
+    monitor.record_attempts([an_event()] * 2, after(1))
+    (health,) = monitor.changed_statuses(after(1))
+
+    assert (health.status, health.seed.status, health.seed.reason) == ("healthy", "degraded", "2 of 32 attempts failed")
+    monitor.record_attempts([an_event()] * 3, after(1))
+    assert [one.seed.probe_at for one in monitor.changed_statuses(after(1))] == [after(60)]
 
 
 def test_changed_numbers_are_published_at_most_every_five_seconds():
-    monitor = a_monitor(*[an_event(outcome="accepted")] * 2)
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 30)
     monitor.changed_statuses(NOON)
     monitor.record_attempts([an_event()], after(1))
 
-    assert [len(monitor.changed_statuses(after(second))) for second in (1, 3, 6, 12)] == [0, 0, 1, 0]
+    assert [len(monitor.changed_statuses(after(second))) for second in (1, 3, 6, 8)] == [0, 0, 1, 0]
 
 
 def test_a_provider_without_evidence_is_not_evaluated(monkeypatch):
@@ -156,15 +185,26 @@ def test_a_snapshot_restores_statistics_and_published_statuses():
     assert restored.changed_statuses(NOON) == []
 
 
-def test_restored_evidence_expires():
-    monitor, restored = (
-        a_monitor(*[an_event(outcome=o) for o in ["provider_fault", *["accepted"] * 4] * 8]),
-        a_monitor(),
-    )
+def test_a_snapshot_keeps_the_newest_attempts_for_the_seed_rule():
+    monitor, restored = a_monitor(*[an_event(outcome="accepted")] * 200, *[an_event()] * 4), a_monitor()
+    restored.restore(snapshots(monitor), NOON)
+
+    for each in (monitor, restored):
+        each.record_attempts([an_event(outcome="accepted"), an_event()], after(1))
+
+    (health,) = restored.statuses(after(1))
+    assert (health.seed.status, health.seed.reason) == ("degraded", "5 of 100 attempts failed")
+    assert [health] == monitor.statuses(after(1))
+
+
+def test_restored_evidence_loses_its_weight():
+    monitor, restored = a_monitor(*[an_event()] * 3, an_event(outcome="accepted")), a_monitor()
     monitor.changed_statuses(NOON)
     restored.restore(snapshots(monitor), NOON)
 
-    assert [one.status for one in restored.changed_statuses(after(601))] == ["healthy"]
+    (health,) = restored.changed_statuses(after(600))
+
+    assert (health.status, health.effective_samples) == ("healthy", 0)
 
 
 def test_a_snapshot_of_another_version_is_not_restored():

@@ -10,7 +10,7 @@ from tests.examples import PROJECT, an_id
 
 VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_READ}
 PROGRAMS = VIEWING | {
-    *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL),
+    *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ),
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),
     *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE),
     *(Permission.SUPPRESSIONS_READ, Permission.SUPPRESSIONS_WRITE),

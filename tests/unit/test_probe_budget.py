@@ -1,102 +1,99 @@
-"""The budget of half-open budget."""
+"""The budget of probes."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.routing.probe_budget import MAX_PROBES, ProbeBudget
-from tests.examples import NOON, a_provider, after, an_id, health_of
+from sluice.routing.probe_budget import IN_FLIGHT_LIMIT, URGENT_AFTER, ProbeBudget, ProbeTarget
+from tests.examples import NOON, after, an_id, seconds
 
-UNHEALTHY, OTHER = a_provider(1), a_provider(2)
-
-
-def unhealthy(probe_at=NOON, provider=UNHEALTHY):
-    return health_of(provider, "unhealthy", probe_at=probe_at)
+PROVIDER, OTHER = an_id(), an_id()
+LIMIT, PATIENCE = IN_FLIGHT_LIMIT.total_seconds(), URGENT_AFTER.total_seconds()
 
 
-@pytest.fixture
-def spent():
-    """A budget whose probes of noon are consumed."""
-    budget = ProbeBudget()
-    for _ in range(MAX_PROBES):
-        assert budget.allow(unhealthy(), NOON)
-        probe = an_id()
-        budget.consume(unhealthy(), probe, NOON)
-        budget.end(probe)
-    return budget
-
-
-def test_a_window_allows_a_few_probes_only(spent):
-    assert [spent.allow(unhealthy(), after(time)) for time in (0, 9.9, 10)] == [False, False, True]
-
-
-def test_each_window_has_its_own_budget(spent):
-    for _ in range(MAX_PROBES):
-        probe = an_id()
-        spent.consume(unhealthy(), probe, after(10))
-        spent.end(probe)
-
-    assert [spent.allow(unhealthy(), after(time)) for time in (10, 20)] == [False, True]
-
-
-def test_a_new_probe_time_starts_a_new_budget(spent):
-    assert spent.allow(unhealthy(after(5)), after(5))
-
-
-def test_each_provider_has_its_own_budget(spent):
-    assert spent.allow(unhealthy(provider=OTHER), NOON)
+def target(provider=PROVIDER, destination="", probe_at=NOON, interval=0.0, results=0):
+    return ProbeTarget(provider, destination, probe_at, interval, results)
 
 
 @pytest.mark.parametrize("probe_at", [None, after(0.1)])
 def test_no_probe_is_allowed_before_its_time(probe_at):
-    assert not ProbeBudget().allow(unhealthy(probe_at), NOON)
+    assert not ProbeBudget().allow(target(probe_at=probe_at), NOON, False)
 
 
 @pytest.fixture
-def hanging():
-    """A budget whose probes of noon have no end yet, and their deliveries."""
-    budget, deliveries = ProbeBudget(), [an_id() for _ in range(MAX_PROBES)]
-    for delivery_id in deliveries:
-        budget.consume(unhealthy(), delivery_id, NOON)
-    return budget, deliveries
+def probing():
+    """A budget with a probe in flight since noon, and its delivery."""
+    budget, delivery_id = ProbeBudget(), an_id()
+    assert budget.allow(target(), NOON, False)
+    budget.consume(target(), delivery_id, NOON)
+    return budget, delivery_id
 
 
-def test_probes_in_flight_count_in_the_next_window(hanging):
-    budget, deliveries = hanging
-    assert [budget.allow(unhealthy(), after(time)) for time in (10, 30, 59)] == [False] * 3
+def test_one_probe_is_in_flight_at_a_time(probing):
+    budget, delivery_id = probing
+    assert [budget.allow(target(), after(time), False) for time in (0, 10, LIMIT - 1)] == [False] * 3
 
-    budget.end(deliveries[0])
+    budget.end(delivery_id)
 
-    assert budget.allow(unhealthy(), after(30))
-
-
-def test_probes_in_flight_count_after_a_new_probe_time(hanging):
-    assert not hanging[0].allow(unhealthy(after(20)), after(20))
+    assert budget.allow(target(), NOON, False)
 
 
-def test_a_probe_whose_end_is_not_seen_counts_for_a_minute(hanging):
-    assert hanging[0].allow(unhealthy(), after(60))
+def test_a_result_that_the_health_service_has_seen_is_the_end_of_a_probe(probing):
+    assert probing[0].allow(target(results=1), after(0.2), False)
 
 
-def test_the_end_of_another_delivery_changes_nothing(hanging):
-    hanging[0].end(an_id())
+def test_a_new_probe_time_allows_no_second_one(probing):
+    assert not probing[0].allow(target(probe_at=after(10)), after(10), False)
 
-    assert not hanging[0].allow(unhealthy(), after(30))
+
+def test_a_probe_whose_end_is_not_seen_counts_for_a_while(probing):
+    assert probing[0].allow(target(), after(LIMIT), False)
+
+
+def test_the_end_of_another_delivery_changes_nothing(probing):
+    probing[0].end(an_id())
+
+    assert not probing[0].allow(target(), after(10), False)
+
+
+def test_the_late_end_of_an_old_probe_does_not_end_the_new_one(probing):
+    budget, old = probing
+    budget.consume(target(), an_id(), after(LIMIT))
+
+    budget.end(old)
+
+    assert not budget.allow(target(), after(LIMIT + 1), False)
+
+
+@pytest.mark.parametrize("other", [target(OTHER), target(destination="+44")])
+def test_each_provider_and_destination_has_its_own_budget(probing, other):
+    assert probing[0].allow(other, NOON, False)
+
+
+def test_probes_of_a_degraded_provider_have_a_pause(probing):
+    budget, delivery_id = probing
+    budget.end(delivery_id)
+
+    assert [budget.allow(target(interval=6.0), after(time), False) for time in (0, 5.9, 6)] == [False, False, True]
+
+
+def test_urgent_messages_probe_only_when_no_other_message_has_come():
+    budget = ProbeBudget()
+
+    assert [budget.allow(target(), after(time), True) for time in (0, PATIENCE - 1, PATIENCE)] == [False, False, True]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["probe", "end", "wait"]), st.integers(0, 30)), max_size=60))
-def test_never_more_than_the_budget_is_in_flight_or_sent_in_a_window(steps):
-    budget, now, in_flight, sent = ProbeBudget(), 0.0, {}, []
+def test_never_more_than_one_probe_is_in_flight(steps):
+    budget, now, in_flight = ProbeBudget(), 0.0, {}
     for step, number in steps:
         if step == "wait":
             now += number
         elif step == "end" and in_flight:
             budget.end(ended := sorted(in_flight)[number % len(in_flight)])
             del in_flight[ended]
-        elif step == "probe" and budget.allow(unhealthy(), after(now)):
-            budget.consume(unhealthy(), delivery := an_id(), after(now))
+        elif step == "probe" and budget.allow(target(interval=3.0), after(now), False):
+            budget.consume(target(interval=3.0), delivery := an_id(), after(now))
             in_flight[delivery] = now
-            sent.append(now)
-        in_flight = {one: began for one, began in in_flight.items() if now - began < 60}
-        assert len(in_flight) <= MAX_PROBES
-        assert len([at for at in sent if at == now]) <= MAX_PROBES
+        in_flight = {one: began for one, began in in_flight.items() if seconds(now - began) < IN_FLIGHT_LIMIT}
+        assert len(in_flight) <= 1

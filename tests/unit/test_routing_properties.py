@@ -1,9 +1,7 @@
 """Failover as properties: a round misses no provider, no wait outlives a round, hand-backs and probes are bounded."""
 
-from datetime import timedelta
 from types import SimpleNamespace
 from unittest.mock import patch
-from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,19 +9,34 @@ from hypothesis import strategies as st
 from router.handler import RoutingHandler
 from sluice.delivery.bulkhead_monitor import MAX_HOPS, BulkheadMonitor
 from sluice.delivery.retry_policy import Resolution
+from sluice.model.message import Channel
 from sluice.model.state import EventType
-from sluice.routing.probe_budget import IN_FLIGHT_LIMIT, MAX_PROBES, WINDOW_LENGTH, ProbeBudget
+from sluice.routing.decision import decide
 from sluice.routing.selection import Selected, select_provider
-from tests.examples import NOON, a_candidate, a_policy, a_task, after, an_id, health_of, seconds
+from sluice.store.config_cache import ConfigCache
+from tests.examples import (
+    NOON,
+    OTHER_PROJECT,
+    PROJECT,
+    a_candidate,
+    a_config,
+    a_policy,
+    a_retry_handle,
+    a_task,
+    after,
+    an_id,
+    health_of,
+    seconds,
+)
 
 FIRST_PAUSE = 5.0
 
 
-def no_probe(health, now):
+def no_probe(target, now, urgent):
     return False
 
 
-def any_probe(health, now):
+def any_probe(target, now, urgent):
     return True
 
 
@@ -97,7 +110,7 @@ def test_a_healthy_provider_is_attempted_before_an_unhealthy_one(installation):
 
 def a_router(candidates, health):
     return RoutingHandler(
-        config=SimpleNamespace(candidates=lambda *_: tuple(candidates), providers={}),
+        config=a_config(candidates),
         health=health,
         publisher=None,
         settlements=None,
@@ -136,7 +149,7 @@ def test_a_delivery_fails_only_when_no_provider_is_left(installation):
 def a_monitor(candidates, health, saturated, handed_back):
     return BulkheadMonitor(
         SimpleNamespace(get=lambda id_: SimpleNamespace(saturated=id_ in saturated)),
-        config=SimpleNamespace(candidates=lambda *_: tuple(candidates)),
+        config=a_config(candidates),
         health=health,
         publisher=None,
         queue_timeout=2.0,
@@ -182,46 +195,29 @@ def test_a_delivery_is_handed_back_to_another_provider_and_three_times_at_most(i
     assert len(set(task.deprioritized)) == len(task.deprioritized)
 
 
-# Fault 4: probes in flight count.
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["probe", "end"]), st.integers(0, 20), st.floats(0, 30).map(seconds)), max_size=80
-)
+# Isolation: the decision is among the candidates of the task's own project and channel.
 
 
-@given(STEPS, st.integers(0, 30))
-def test_few_probes_are_in_flight_and_few_begin_in_a_window(steps, probe_after):
-    provider = a_candidate()
-    health = health_of(provider, "unhealthy", probe_at=after(probe_after))
-    budget, now = ProbeBudget(), NOON
-    in_flight, begun = {}, []
-    for step, number, pause in steps:
-        now += pause
-        delivery_id = UUID(int=number)
-        if step == "end":
-            budget.end(delivery_id)
-            in_flight.pop(delivery_id, None)
-        elif delivery_id not in in_flight and budget.allow(health, now):
-            budget.consume(health, delivery_id, now)
-            in_flight[delivery_id] = now
-            begun.append(now)
-        in_flight = {one: since for one, since in in_flight.items() if now - since < IN_FLIGHT_LIMIT}
-        assert len(in_flight) <= MAX_PROBES
-    assert all(one >= health.probe_at for one in begun)
-    for one in begun:  # a window starts with a probe: at most two of them overlap this one
-        assert sum(timedelta(0) <= other - one < WINDOW_LENGTH for other in begun) <= 2 * MAX_PROBES
+@given(st.data())
+def test_no_decision_crosses_projects_or_channels(data):
+    scopes = [(project, channel) for project in (PROJECT, OTHER_PROJECT) for channel in (Channel.EMAIL, Channel.SMS)]
+    config = ConfigCache()
+    config._enabled_providers = {
+        scope: tuple(a_candidate(number) for number in range(data.draw(st.integers(0, 3)))) for scope in scopes
+    }
+    everyone = [one for candidates in config._enabled_providers.values() for one in candidates]
+    health = {one.id: health_of(one, data.draw(st.sampled_from(["healthy", "unhealthy"]))) for one in everyone}
+    own = data.draw(st.sampled_from(scopes))
+    ids = st.sampled_from([one.id for one in everyone]) if everyone else st.none()
+    task = a_task(
+        project_id=own[0],
+        channel=own[1],
+        preferred_provider_id=data.draw(st.none() | ids),
+        retry_handle=data.draw(st.none() | st.sampled_from(everyone).map(a_retry_handle)) if everyone else None,
+        unknown_attempts=1,
+    )
 
+    selection, _ = decide(task, config, health, NOON, data.draw(st.sampled_from([no_probe, any_probe])))
 
-@given(st.integers(1, 100), st.floats(10, 59))
-def test_probes_into_a_provider_that_hangs_do_not_double_when_the_window_reopens(attempts, pause):
-    provider = a_candidate()
-    health = health_of(provider, "unhealthy", probe_at=NOON)
-    budget = ProbeBudget()
-    sent = 0
-    for now in (NOON, after(pause)):
-        for _ in range(attempts):
-            if budget.allow(health, now):
-                budget.consume(health, UUID(int=sent), now)
-                sent += 1
-
-    assert sent == min(attempts * 2, MAX_PROBES)
+    assert {one.candidate for one in selection.assessments} == set(config.candidates(*own))
+    assert not isinstance(selection, Selected) or selection.provider in config.candidates(*own)

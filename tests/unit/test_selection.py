@@ -1,26 +1,31 @@
 """The selection of the provider for the next attempt."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.bus.messages import HealthState
 from sluice.model.message import DeliveryClass
+from sluice.model.routing_policy import RoutingPolicy
+from sluice.routing.probe_budget import ProbeTarget
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Selected, select_provider
-from tests.examples import NOON, a_candidate, a_retry_handle, a_task, after, health_of
+from tests.examples import NOON, a_candidate, a_retry_handle, a_task, after, an_id, health_of
 
 FIRST, SECOND, THIRD = a_candidate(1), a_candidate(2), a_candidate(3)
 ALL = [FIRST, SECOND, THIRD]
 
 
-def no_probe(health, now):
+def no_probe(target, now, urgent):
     return False
 
 
-def any_probe(health, now):
+def any_probe(target, now, urgent):
     return True
 
 
-def selected(task=None, candidates=ALL, *health, allow_probe=no_probe):
-    return select_provider(task or a_task(), candidates, {one.provider_id: one for one in health}, NOON, allow_probe)
+def selected(task=None, candidates=ALL, *health, allow_probe=no_probe, policy=RoutingPolicy.ADAPTIVE):
+    known = {one.provider_id: one for one in health}
+    return select_provider(task or a_task(), candidates, known, NOON, allow_probe, policy)
 
 
 def test_without_health_the_priority_decides():
@@ -60,11 +65,12 @@ def test_a_provider_is_attempted_once_in_a_retry_round():
 def test_when_all_providers_were_attempted_the_round_is_exhausted():
     selection = selected(a_task(attempted_providers=tuple(provider.id for provider in ALL)))
 
-    assert selection == Exhausted({provider.id: "attempted in this retry round" for provider in ALL})
+    assert isinstance(selection, Exhausted)
+    assert selection.excluded == {provider.id: "attempted in this retry round" for provider in ALL}
 
 
 def test_without_candidates_the_round_is_exhausted():
-    assert selected(None, []) == Exhausted({})
+    assert selected(None, []) == Exhausted(())
 
 
 def test_a_suspended_provider_is_not_selected():
@@ -101,17 +107,50 @@ def test_a_suspended_preferred_provider_is_not_selected():
 def test_an_unhealthy_provider_comes_first_when_a_probe_is_allowed():
     selection = selected(None, ALL, health_of(THIRD, "unhealthy"), allow_probe=any_probe)
 
-    assert (selection.provider, selection.reason, selection.is_probe) == (THIRD, "probe", True)
+    assert (selection.provider, selection.reason) == (THIRD, "probe")
+    assert selection.probe == ProbeTarget(THIRD.id, "", None, 0.0)
 
 
-def test_a_degraded_provider_is_not_probed():
-    selection = selected(None, ALL, health_of(FIRST, "degraded"), allow_probe=any_probe)
+def test_a_degraded_provider_is_probed_now_and_then():
+    assert selected(None, ALL, health_of(FIRST, "degraded"), allow_probe=any_probe).provider == FIRST
+    selection = selected(None, ALL, health_of(FIRST, "degraded"))
 
-    assert (selection.provider, selection.is_probe) == (SECOND, False)
+    assert (selection.provider, selection.probe) == (SECOND, None)
 
 
 def test_the_least_unhealthy_provider_is_no_probe():
-    assert not selected(None, [FIRST], health_of(FIRST, "unhealthy")).is_probe
+    assert selected(None, [FIRST], health_of(FIRST, "unhealthy")).probe is None
+
+
+def test_an_unhealthy_destination_is_avoided_there_and_nowhere_else():
+    health = health_of(FIRST, "healthy", destinations={"+44": HealthState(status="unhealthy", probe_at=NOON)})
+
+    found = [selected(a_task(destination=name), ALL, health).provider for name in ("+44", "+49", "")]
+
+    assert found == [SECOND, FIRST, FIRST]
+
+
+def test_a_probe_of_a_destination_is_its_own():
+    health = health_of(FIRST, "healthy", destinations={"+44": HealthState(status="unhealthy", probe_at=NOON)})
+
+    selection = selected(a_task(destination="+44"), ALL, health, allow_probe=any_probe)
+
+    assert (selection.provider, selection.probe) == (FIRST, ProbeTarget(FIRST.id, "+44", NOON))
+
+
+def test_an_unhealthy_provider_is_unhealthy_at_every_destination():
+    health = health_of(FIRST, "unhealthy", destinations={"+44": HealthState(status="healthy")})
+
+    assert selected(a_task(destination="+44"), ALL, health).provider == SECOND
+
+
+@pytest.mark.parametrize(("age", "least", "most"), [(0, 0, 0), (5, 0.15, 0.35), (15, 0.65, 0.85), (20, 1, 1)])
+def test_the_share_of_a_provider_that_returns_grows(age, least, most):
+    health = health_of(FIRST, "healthy", healthy_since=after(-age), full_share_at=after(20 - age))
+
+    first = sum(selected(a_task(delivery_id=an_id()), ALL, health).provider == FIRST for _ in range(1000)) / 1000
+
+    assert least <= first <= most
 
 
 def test_when_all_are_unhealthy_the_least_unhealthy_one_is_selected():
@@ -132,15 +171,12 @@ def test_each_other_candidate_is_excluded_with_a_reason():
 
     selection = selected(task, [*ALL, fourth], health_of(SECOND, "unhealthy", reason="5 failures in a row"))
 
-    assert selection == Selected(
-        THIRD,
-        "priority 3",
-        {
-            FIRST.id: "attempted in this retry round",
-            SECOND.id: "unhealthy: 5 failures in a row",
-            fourth.id: "lower priority",
-        },
-    )
+    assert (selection.provider, selection.reason) == (THIRD, "priority 3")
+    assert selection.excluded == {
+        FIRST.id: "attempted in this retry round",
+        SECOND.id: "unhealthy: 5 failures in a row",
+        fourth.id: "lower priority",
+    }
 
 
 def test_an_unknown_attempt_is_retried_under_its_reference():
@@ -188,7 +224,53 @@ def test_class_urgent_uses_the_old_reference_at_the_same_provider():
     assert (selection.provider, selection.same_key) == (FIRST, True)
 
 
+def out(until):
+    return HealthState(status="unhealthy", probe_at=after(until), reason="5 consecutive failures")
+
+
+def test_the_static_policy_knows_priorities_only():
+    health = health_of(FIRST, "unhealthy", seed=out(60), destinations={"+44": out(60)})
+    task = a_task(destination="+44")
+
+    assert selected(task, ALL, health, policy=RoutingPolicy.STATIC).provider is FIRST
+    assert selected(task, ALL, health, allow_probe=any_probe, policy=RoutingPolicy.STATIC).probe is None
+
+
+@pytest.mark.parametrize("policy", RoutingPolicy)
+def test_a_suspension_holds_under_every_policy(policy):
+    health = health_of(FIRST, "healthy", suspended_until=after(30))
+
+    assert selected(None, ALL, health, policy=policy).provider is SECOND
+
+
+def test_the_seed_policy_goes_by_the_seed_rules_status():
+    by_breaker, by_rule = health_of(FIRST, "unhealthy"), health_of(FIRST, "healthy", seed=out(60))
+
+    assert selected(None, ALL, by_breaker, policy=RoutingPolicy.SEED).provider is FIRST
+    assert selected(None, ALL, by_rule, policy=RoutingPolicy.SEED).provider is SECOND
+    assert selected(None, ALL, by_rule).provider is FIRST
+
+
+def test_under_the_seed_policy_a_provider_begins_again_when_its_pause_is_over():
+    assert selected(None, ALL, health_of(FIRST, "healthy", seed=out(0)), policy=RoutingPolicy.SEED).provider is FIRST
+
+
+def test_under_the_seed_policy_a_degraded_provider_comes_after_every_healthy_one():
+    health = health_of(FIRST, "healthy", seed=HealthState(status="degraded"))
+
+    assert selected(None, ALL, health, policy=RoutingPolicy.SEED, allow_probe=any_probe).provider is SECOND
+    assert selected(None, [FIRST], health, policy=RoutingPolicy.SEED).provider is FIRST
+
+
 PROVIDERS = st.lists(st.integers(1, 5).map(a_candidate), max_size=6, unique_by=lambda provider: provider.id)
+
+
+STATES = st.builds(
+    HealthState,
+    status=st.sampled_from(["healthy", "degraded", "unhealthy"]),
+    probe_at=st.none() | st.integers(-60, 60).map(after),
+    error_rate=st.floats(0, 1),
+)
 
 
 @st.composite
@@ -205,6 +287,10 @@ def situations(draw):
             suspended_until=draw(times),
             probe_at=draw(times),
             error_rate=draw(st.floats(0, 1)),
+            destinations=draw(st.dictionaries(st.sampled_from(["+44", "+49"]), STATES)),
+            seed=draw(st.none() | STATES),
+            healthy_since=draw(times),
+            full_share_at=draw(times),
         )
         for provider in draw(st.lists(any_provider, unique_by=lambda provider: provider.id))
     }
@@ -214,8 +300,11 @@ def situations(draw):
         preferred_provider_id=draw(st.none() | any_provider.map(lambda provider: provider.id)),
         retry_handle=draw(st.none() | any_provider.map(a_retry_handle)),
         unknown_attempts=draw(st.integers(0, MAX_SAME_KEY_RETRIES + 1)),
+        deprioritized=tuple(provider.id for provider in draw(st.lists(any_provider))),
+        destination=draw(st.sampled_from(["", "+44", "+7"])),
     )
-    return task, candidates, health, NOON, draw(st.sampled_from([no_probe, any_probe]))
+    allow_probe, policy = draw(st.sampled_from([no_probe, any_probe])), draw(st.sampled_from(RoutingPolicy))
+    return task, candidates, health, NOON, allow_probe, policy
 
 
 @given(situations())
@@ -306,12 +395,12 @@ def test_routing_fault_1_a_round_goes_over_every_provider_that_may_be_called(sit
 
 @given(situations())
 def test_routing_fault_1_a_round_ends_when_every_provider_was_called(situation):
-    task, candidates, health, now, allow_probe = situation
+    task, candidates, health, *how = situation
     task = task.model_copy(update={"retry_handle": None, "attempted_providers": ()})
     called = []
     while isinstance(
         selection := select_provider(
-            task.model_copy(update={"attempted_providers": tuple(called)}), candidates, health, now, allow_probe
+            task.model_copy(update={"attempted_providers": tuple(called)}), candidates, health, *how
         ),
         Selected,
     ):
@@ -319,3 +408,23 @@ def test_routing_fault_1_a_round_ends_when_every_provider_was_called(situation):
 
     suspended = {one.id for one in candidates if one.id in health and (health[one.id].suspended_until or NOON) > NOON}
     assert sorted(called) == sorted({one.id for one in candidates} - suspended)
+
+
+@given(situations())
+def test_equal_arguments_give_equal_decisions(situation):
+    task, candidates, health, *how = situation
+    again = task.model_copy(), list(candidates), dict(reversed(health.items())), *how
+
+    assert select_provider(*situation) == select_provider(*again)
+
+
+@given(situations())
+def test_an_excluded_provider_is_called_only_as_a_probe_or_for_lack_of_another(situation):
+    selection = select_provider(*situation)
+
+    if isinstance(selection, Selected):
+        chosen = next(one for one in selection.assessments if one.candidate is selection.provider)
+        if chosen.unhealthy:
+            assert selection.same_key or all(one.exclusion != "lower priority" for one in selection.assessments)
+        elif chosen.state is not None and chosen.state.status == "unhealthy":
+            assert selection.same_key or selection.probe is not None

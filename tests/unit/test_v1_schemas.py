@@ -23,6 +23,7 @@ from gateway.messages import v1_schemas
 from gateway.messages.v1_schemas import parse, to_command
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.runtime.clock import utc_now
 from sluice.store.projects import Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
@@ -32,7 +33,7 @@ KEY = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
 def an_ingest(sender=None):
     config = SimpleNamespace(
-        projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender, NOON)},
+        projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender, RoutingPolicy.ADAPTIVE, NOON)},
         providers={},
         candidates=lambda project, channel: (),
     )

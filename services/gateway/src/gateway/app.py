@@ -53,7 +53,7 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
-    providers = _provider_access(settings, health)
+    providers = _provider_access(settings)
     domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
     outbox = OutboxPublisher(pool, publisher)
     receipts = _receipt_endpoint(settings, pool, config, outbox, providers.links, cipher)
@@ -80,6 +80,7 @@ async def open_services(
             providers=providers,
             domains=domains,
             cipher=cipher,
+            health=health,
             outgoing=settings.outgoing(),
             bulk=bulk,
             events=events,
@@ -96,10 +97,9 @@ def _rate_limits(settings: GatewaySettings, config: ConfigCache, redis: Redis | 
     )
 
 
-def _provider_access(settings: GatewaySettings, health: Health) -> ProviderAccess:
+def _provider_access(settings: GatewaySettings) -> ProviderAccess:
     return ProviderAccess(
         links=read_links(settings),
-        health=health,
         tester=ProviderTester(TransportSettings(outgoing_allow=settings.outgoing_allow)),
         public_url=settings.public_url,
     )

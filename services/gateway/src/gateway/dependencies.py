@@ -110,6 +110,7 @@ SuppressionsWrite = Annotated[Principal, Security(authorize, scopes=[Permission.
 WebhooksRead = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_READ])]
 WebhooksWrite = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_WRITE])]
 EventsRead = Annotated[Principal, Security(authorize, scopes=[Permission.EVENTS_READ])]
+RoutingRead = Annotated[Principal, Security(authorize, scopes=[Permission.ROUTING_READ])]
 AuditRead = Annotated[Principal, Security(authorize, scopes=[Permission.AUDIT_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]

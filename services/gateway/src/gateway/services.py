@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import UUID
 
 from gateway.auth.access import Access
 from gateway.auth.api_keys import ApiKeyAuthenticator
@@ -20,10 +18,10 @@ from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
-from sluice.bus.messages import ProviderHealth
 from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.providers.sms_link import Links
+from sluice.routing.selection import Health
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.db import Pool
@@ -44,20 +42,16 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccess:
-    """What the routes of providers need. ``health``: the newest status by provider, live.
-
-    ``public_url``: where providers send their receipts; None: they send none.
-    """
+    """What the routes of providers need. ``public_url``: where providers send their receipts; None: they send none."""
 
     links: Links
-    health: Mapping[UUID, ProviderHealth]
     tester: ProviderTester
     public_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one gateway process, as ``app.state.services``."""
+    """The parts of one gateway process, as ``app.state.services``. ``health``: the newest statuses, live."""
 
     pool: Pool
     config: ConfigCache
@@ -75,3 +69,4 @@ class Services:
     bulk: BulkExpander
     events: EventFeed
     rate_limits: RateLimits
+    health: Health

@@ -16,6 +16,7 @@ from sluice.bus.messages import ProviderHealth
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
 from sluice.health.breaker import HealthThresholds
+from sluice.health.seed_rule import SeedThresholds
 from sluice.runtime.http_server import Readiness, ops_routes
 from sluice.runtime.settings import Settings, load
 
@@ -32,6 +33,10 @@ class HealthSettings(Settings):
     health_thresholds: HealthThresholds = Field(
         default_factory=lambda: HealthThresholds(),
         description="circuit breaker, a JSON object: see health/breaker.py",
+    )
+    health_seed_thresholds: SeedThresholds = Field(
+        default_factory=lambda: SeedThresholds(),
+        description="seed rule, which projects can choose, a JSON object: see health/seed_rule.py",
     )
 
 
@@ -79,7 +84,8 @@ async def main() -> None:
             else None
         )
         publisher = await process.open_publisher()
-        service = HealthService(HealthMonitor(settings.health_thresholds), publisher, redis)
+        monitor = HealthMonitor(settings.health_thresholds, settings.health_seed_thresholds)
+        service = HealthService(monitor, publisher, redis)
         await service.restore()
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),

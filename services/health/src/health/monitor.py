@@ -20,17 +20,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.bus.messages import AttemptReport, ProviderHealth
-from sluice.health.breaker import Attempt, HealthThresholds, ProviderStats, decay, observe
+from sluice.bus.messages import AttemptReport, HealthState, ProviderHealth
+from sluice.health import seed_rule
+from sluice.health.breaker import DEGRADED, HEALTHY, Attempt, HealthThresholds, ProviderStats, decay, observe
+from sluice.health.seed_rule import SeedStats, SeedThresholds
 from sluice.model.message import Channel
 from sluice.model.outcome import Scope
 from sluice.runtime import metrics
 
 _REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
+_REPUBLISHED_CHANGE = 0.005  # of an error rate
 _PROVIDER_TTL = timedelta(days=1)  # without attempts; the provider may be deleted
 
 _MAX_THROTTLE = 3600.0  # seconds
@@ -38,21 +42,29 @@ _MAX_THROTTLE = 3600.0  # seconds
 
 @dataclass(slots=True)
 class MonitoredProvider:
-    """A provider, its statistics, and the status that was published last."""
+    """A provider, its statistics by both rules, and the status that was published last."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
     last_seen: datetime  # time at which its last attempt was read
     stats: ProviderStats = field(default_factory=ProviderStats)
+    seed: SeedStats = field(default_factory=SeedStats)
     published: ProviderHealth | None = None
 
 
 class HealthMonitor:
     """The statistics of all providers."""
 
-    def __init__(self, thresholds: HealthThresholds) -> None:
+    def __init__(
+        self,
+        thresholds: HealthThresholds,
+        seed_thresholds: SeedThresholds | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
         self._thresholds = thresholds
+        self._seed_thresholds = seed_thresholds or SeedThresholds()
+        self._dice = jitter or random.Random()  # noqa: S311
         self._providers: dict[UUID, MonitoredProvider] = {}  # least recently seen first
         self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
         self._evaluated_at: dict[UUID, datetime] = {}  # providers that time will change, oldest evaluation first
@@ -72,14 +84,21 @@ class HealthMonitor:
                     event.provider_id, event.project_id, event.channel, now
                 )
             attempts_by_provider[event.provider_id].append(
-                Attempt(min(event.occurred_at, now), _health_outcome(event), _throttle_duration(event.retry_after_s))
+                Attempt(
+                    min(event.occurred_at, now),
+                    _health_outcome(event),
+                    _throttle_duration(event.retry_after_s),
+                    None if event.duration_ms is None else event.duration_ms / 1000,
+                    event.destination,
+                )
             )
         for provider_id, attempts in attempts_by_provider.items():
             provider = self._providers.pop(provider_id)
             provider.last_seen = now
-            jitter = random.uniform(0.5, 1.0)  # noqa: S311
+            jitter = self._dice.uniform(0.5, 1.0)
             for attempt in sorted(attempts, key=attrgetter("occurred_at")):
                 provider.stats = observe(provider.stats, attempt, self._thresholds, jitter)
+                provider.seed = seed_rule.observe(provider.seed, attempt, self._seed_thresholds)
             self._providers[provider_id] = provider
             self._dirty[provider_id] = self._unsaved[provider_id] = None
 
@@ -90,7 +109,7 @@ class HealthMonitor:
             provider = self._providers[provider_id]
             provider.stats = decay(provider.stats, now, self._thresholds)
             if _has_changed(provider, now):
-                health = _health_of(provider, now)
+                health = _health_of(provider, now, self._thresholds)
                 _move_gauge(provider.published, health)
                 provider.published = health
                 self._unsaved[provider_id] = None
@@ -102,7 +121,7 @@ class HealthMonitor:
 
     def statuses(self, now: datetime) -> list[ProviderHealth]:
         """The current status of every provider."""
-        return [_health_of(provider, now) for provider in self._providers.values()]
+        return [_health_of(provider, now, self._thresholds) for provider in self._providers.values()]
 
     def pending_snapshots(self, limit: int) -> dict[UUID, bytes | None]:
         """Snapshots of up to ``limit`` changed providers, for :meth:`restore`; None for a provider that was dropped.
@@ -169,19 +188,49 @@ def _throttle_duration(seconds: float | None) -> timedelta | None:
     return timedelta(seconds=min(seconds, _MAX_THROTTLE)) if seconds and seconds > 0 else None
 
 
-def _health_of(provider: MonitoredProvider, now: datetime) -> ProviderHealth:
+def _health_of(provider: MonitoredProvider, now: datetime, thresholds: HealthThresholds) -> ProviderHealth:
     stats = provider.stats
     return ProviderHealth(
         provider_id=provider.provider_id,
         project_id=provider.project_id,
         channel=provider.channel,
+        **_state_of(stats, thresholds),
+        suspended_until=stats.suspended_until,
+        destinations={
+            name: HealthState(**_state_of(each, thresholds))
+            for name, each in stats.destinations.items()
+            if each.changed_at is not None
+        },
+        seed=_seed_state(provider.seed),
+        updated_at=now,
+    )
+
+
+def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "status": stats.status,
+        "reason": stats.reason,
+        "error_rate": _error_rate(stats),
+        "effective_samples": round(stats.calls, 1),
+    }
+    if stats.status != HEALTHY:
+        interval = thresholds.degraded_probe_interval if stats.status == DEGRADED else 0.0
+        return state | {"probe_at": stats.probe_at, "probe_interval": interval, "probe_results": stats.probe_results}
+    if stats.changed_at is None or not thresholds.ramp:
+        return state
+    full_share_at = stats.changed_at + timedelta(seconds=thresholds.ramp)
+    return state | {"healthy_since": stats.changed_at, "full_share_at": full_share_at}
+
+
+def _seed_state(stats: SeedStats) -> HealthState | None:
+    if stats.status == HEALTHY:
+        return None
+    return HealthState(
         status=stats.status,
         reason=stats.reason,
-        probe_at=stats.probe_at,
-        suspended_until=stats.suspended_until,
-        error_rate=_error_rate(stats),
-        effective_samples=len(stats.samples),
-        updated_at=now,
+        error_rate=round(stats.error_rate, 4),
+        effective_samples=stats.attempts,
+        probe_at=stats.out_until,
     )
 
 
@@ -193,19 +242,33 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
     published, stats = provider.published, provider.stats
     if published is None:
         return True
-    if (published.status, published.probe_at, published.suspended_until) != (
-        stats.status,
-        stats.probe_at,
-        stats.suspended_until,
-    ):
+    if _decisive(published) != _decisive(stats) or published.suspended_until != stats.suspended_until:
         return True
-    return published.error_rate != _error_rate(stats) and now - published.updated_at >= _REPUBLISH_INTERVAL
+    seed, published_seed = provider.seed, published.seed or _HEALTHY_SEED
+    if (published_seed.status, published_seed.probe_at) != (seed.status, seed.out_until):
+        return True
+    if {name: _decisive(each) for name, each in published.destinations.items()} != {
+        name: _decisive(each) for name, each in stats.destinations.items() if each.changed_at is not None
+    }:
+        return True
+    moved = abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
+    return moved and now - published.updated_at >= _REPUBLISH_INTERVAL
+
+
+_HEALTHY_SEED = HealthState(status=HEALTHY)
+
+
+def _decisive(state: HealthState | ProviderStats) -> tuple[object, ...]:
+    """What routers decide by."""
+    return (HEALTHY,) if state.status == HEALTHY else (state.status, state.probe_at, state.probe_results)
 
 
 def _decays(provider: MonitoredProvider) -> bool:
-    """Whether evidence will expire, or changed numbers are not published yet."""
-    evidence = provider.stats.samples or provider.stats.unresponsive_at
-    return bool(evidence) or provider.published is None or provider.published.error_rate != _error_rate(provider.stats)
+    """Whether the weight of evidence will change a published number."""
+    published, stats = provider.published, provider.stats
+    return (
+        published is None or stats.calls >= 1 or abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
+    )
 
 
 def _move_gauge(before: ProviderHealth | None, after: ProviderHealth | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -25,23 +24,20 @@ from sluice.delivery.retry_policy import (
     next_round_before,
 )
 from sluice.delivery.settlement import Settlement, SettlementWriter
-from sluice.model.candidate import Candidate
 from sluice.model.ids import attempt_reference
 from sluice.model.state import EventType
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
+from sluice.routing.decision import SANDBOX_DECISION, decide, encode_decision
 from sluice.routing.probe_budget import ProbeBudget
-from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Health, Selected, select_provider
+from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Health, Selected
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice.store.config_cache import ConfigCache
-from sluice.store.providers import ProviderRow
 
 log = structlog.get_logger()
 
-_SANDBOX_DECISION = orjson.dumps(
-    {"provider": str(SANDBOX_PROVIDER_ID), "reason": "the API key is a test key", "excluded": {}}
-).decode()
+_SANDBOX_DECISION = orjson.dumps(SANDBOX_DECISION).decode()
 
 
 class RoutingHandler:
@@ -107,17 +103,16 @@ class RoutingHandler:
             if task.unknown_attempts >= MAX_SAME_KEY_RETRIES:
                 return end_unconfirmed(task, reason="no attempt was answered by the sandbox", at=now)
             return _encode_assignment(task, raw_task, SANDBOX_PROVIDER_ID, SANDBOX.name, _SANDBOX_DECISION)
-        candidates = self._config.candidates(task.project_id, task.channel)
-        selection = select_provider(task, candidates, self._health, now, self._probes.allow)
+        selection, policy = decide(task, self._config, self._health, now, self._probes.allow)
         match selection:
-            case Selected(provider, reason, excluded, same_key, is_probe):
-                if is_probe:
-                    self._probes.consume(self._health[provider.id], task.delivery_id, now)
-                decision = _encode_decision(provider.id, reason, excluded)
+            case Selected(provider=provider, same_key=same_key, probe=probe):
+                if probe is not None:
+                    self._probes.consume(probe, task.delivery_id, now)
+                decision = encode_decision(selection, policy, task.destination)
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
-            case Deferred(until, _):
-                reason = describe_errors(task, candidates, self._config.providers)
+            case Deferred(until=until):
+                reason = describe_errors(task, self._config)
                 sooner = next_round_before(until, task, reason=reason, at=now, policy=self._policy)
                 if sooner is not None:
                     metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
@@ -126,7 +121,7 @@ class RoutingHandler:
                 return defer(task, until=until, reason=f"all providers suspended until {until:%H:%M:%S}", at=now)
             case Exhausted():
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
-                reason = describe_errors(task, candidates, self._config.providers)
+                reason = describe_errors(task, self._config)
                 return exhaust_round(task, reason=reason, at=now, policy=self._policy)
 
     async def _settle_and_ack(self, record: Record, task: DeliveryTask, resolution: Resolution) -> None:
@@ -172,17 +167,12 @@ def _encode_assignment(
     )
 
 
-def _encode_decision(provider_id: UUID, reason: str, excluded: Mapping[UUID, str]) -> str:
-    reasons = {str(id_): text for id_, text in excluded.items()}
-    return orjson.dumps({"provider": str(provider_id), "reason": reason, "excluded": reasons}).decode()
-
-
-def describe_errors(task: DeliveryTask, candidates: Sequence[Candidate], providers: Mapping[UUID, ProviderRow]) -> str:
+def describe_errors(task: DeliveryTask, config: ConfigCache) -> str:
     """Why the round is over: every attempted provider with the reason that it gave."""
-    if not candidates:
+    if not config.candidates(task.project_id, task.channel):
         return f"the project has no enabled provider for {task.channel.value}"
     reasons = []
     for provider_id in task.attempted_providers:
-        row = providers.get(provider_id)
+        row = config.providers.get(provider_id)
         reasons.append(f"{row.name if row else provider_id}: {task.errors.get(provider_id) or 'failed'}")
     return f"all providers failed in retry round {task.retry_round}: {'; '.join(reasons)}"

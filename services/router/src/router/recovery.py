@@ -25,6 +25,7 @@ from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, republish
 from sluice.delivery.retry_policy import RetryPolicy, expire, resolve, suppress
 from sluice.delivery.settlement import Settlement, SettlementWriter
+from sluice.model.destination import destination_of
 from sluice.model.message import Channel
 from sluice.model.outcome import Unknown
 from sluice.providers import registry
@@ -271,6 +272,7 @@ def task_for(
         all_declined=pending.all_declined,
         unknown_attempts=pending.unknown_attempts,
         preferred_provider_id=pending.preferred_provider_id,
+        destination=destination_of(pending.channel, pending.recipient),
         sandbox=pending.sandbox,
         retry_handle=handle,
         throttled=pending.throttled,

@@ -39,6 +39,30 @@ class TemplateReference(TypedDict):
     version: int
 
 
+class EvidenceResponse(TypedDict):
+    status: str
+    error_rate: float
+    attempts: float
+    reason: str | None
+
+
+class CandidateResponse(TypedDict):
+    provider: ProviderReference
+    priority: int
+    excluded: str | None
+    evidence: EvidenceResponse | None
+
+
+class DecisionResponse(TypedDict):
+    decision: str
+    policy: str | None
+    destination: str | None
+    provider: ProviderReference | None
+    reason: str | None
+    until: str | None
+    candidates: list[CandidateResponse]
+
+
 class EventResponse(TypedDict):
     id: str
     type: str
@@ -48,6 +72,7 @@ class EventResponse(TypedDict):
     attempt: int | None
     reason: str | None
     detail: str
+    routing: DecisionResponse | None
     created_at: str
 
 
@@ -182,6 +207,7 @@ class ProjectResponse(TypedDict):
     slug: str
     name: str
     default_sender: str | None
+    routing: dict[str, str]
     role: str | None
     created_at: str
 

@@ -63,6 +63,7 @@ class DeliveryTask(BusMessage):
     hops: int = Field(0, ge=0, le=30_000)  # how often a worker handed it back since the last attempt
     unknown_attempts: int = 0
     preferred_provider_id: UUID | None = None
+    destination: str = ""  # the recipient's country or mail domain, for health by destination
     sandbox: bool = False
     retry_handle: RetryHandle | None = None
     errors: dict[UUID, str] = Field(default_factory=dict)  # of this round, by provider
@@ -77,7 +78,7 @@ class Assignment(BusMessage):
     provider_id: UUID
     package: str
     reference: str
-    routing_decision: str  # JSON: the selected provider, the reason, and the excluded candidates with theirs
+    routing_decision: str  # JSON: see sluice.routing.decision
 
     @classmethod
     def encode_with_raw_task(cls, raw_task: bytes, **fields: object) -> bytes:
@@ -94,6 +95,8 @@ class AttemptReport(BusMessage):
     provider_id: UUID | None = None
     outcome: str | None = None  # of the attempt: see sluice.model.outcome.outcome_name
     scope: str | None = None  # declined, throttled: message, recipient, pair, sender, account
+    duration_ms: int | None = None  # the attempt's duration
+    destination: str = ""  # the recipient's country or mail domain
     retry_after_s: float | None = None  # throttled: the pause that the provider asked for
 
 
@@ -106,7 +109,6 @@ class DeliveryEvent(AttemptReport):
     type: EventType
     state: State | None = None
     attempt: int | None = None
-    duration_ms: int | None = None  # the attempt's duration
     reason: str | None = None  # of a refusal or a negative receipt: a word of sluice.model.reasons
     detail: str = ""
 
@@ -146,16 +148,29 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     unresponsive_for_s: float  # since the last call that ended, or started
 
 
-class ProviderHealth(BusMessage):
+class HealthState(BaseModel):
+    """The health of a provider, or of a destination of it, or of a provider by the seed rule."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    status: str  # healthy, degraded, unhealthy
+    reason: str = ""
+    error_rate: float = 0.0
+    effective_samples: float = 0.0  # effective number of attempts behind the rate
+    probe_at: AwareDatetime | None = None  # not healthy: the time of the first probe
+    probe_interval: float = 0.0  # seconds between two probes
+    probe_results: int = 0  # probes whose end the health service has seen
+    healthy_since: AwareDatetime | None = None  # after it was not: its share of the traffic grows
+    full_share_at: AwareDatetime | None = None  # until then
+
+
+class ProviderHealth(HealthState, BusMessage):
     """``provider.health``: the newest health status of a provider; the record key is the provider's id."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
-    status: str  # healthy, degraded, unhealthy
-    reason: str = ""
-    probe_at: AwareDatetime | None = None  # unhealthy: the time of the first half-open probe
     suspended_until: AwareDatetime | None = None  # throttled or suspended: no call before
-    error_rate: float = 0.0
-    effective_samples: float = 0.0  # effective number of attempts behind the rate
+    destinations: dict[str, HealthState] = Field(default_factory=dict)  # those that differ from the provider's
+    seed: HealthState | None = None  # by the seed rule, if it is not healthy by that
     updated_at: AwareDatetime

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 _MIN_SAMPLE = 10
 _LATENCY_MULTIPLE = 5.0
 _MIN_QUEUE_TIMEOUT = 0.25  # seconds
+_OVERDUE_CALLS = 3
+_MIN_OVERDUE = 0.5  # seconds
 _LATENCY_WEIGHT = 0.1  # of the newest call in the average
 
 J = TypeVar("J")
@@ -38,6 +40,7 @@ class Bulkhead(Generic[J]):
         self._unresponsive = False
         self._reported_at = -inf
         self._average_latency = inf
+        self._ended_at = -inf  # the last call that ended or progressed
 
     @property
     def concurrency(self) -> int:
@@ -104,12 +107,13 @@ class Bulkhead(Generic[J]):
     def progress(self, job: J, now: float) -> None:
         """Note that a step of the job's call has ended: the provider responds."""
         if job in self._calls:
-            self._calls[job] = now
+            self._calls[job] = self._ended_at = now
             self._unresponsive = False
 
     def release(self, job: J, now: float) -> None:
         """Return the job's slot, whether its call started or not."""
-        self._calls.pop(job, None)
+        if self._calls.pop(job, None) is not None:
+            self._ended_at = now
         self._available += 1
         # After a resize to fewer slots, a released one may still leave none.
         self._saturated_since = inf if self._available > 0 else now
@@ -131,15 +135,29 @@ class Bulkhead(Generic[J]):
     def check(self, now: float, limit: float) -> None:
         """Determine whether the provider is unresponsive; ``limit`` is the full queue timeout, seconds.
 
-        It is when every slot has a call and none has ended or progressed for longer than the queue timeout. Slots that
-        still wait for their claim do not count: that latency is PostgreSQL's.
+        It is when every slot has a call and none has ended or progressed for longer than the queue timeout, or when a
+        few calls have lasted several times longer than usual and none has ended since they began. Slots that still wait
+        for their claim do not count: that latency is PostgreSQL's.
         """
-        if self._unresponsive or len(self._calls) < self._concurrency:
+        if self._unresponsive:
+            return
+        if self._has_overdue_calls(now, limit):
+            self._unresponsive = True
+            return
+        if len(self._calls) < self._concurrency:
             return
         timeout = self._latency_timeout(limit)
         self._unresponsive = now - self._saturated_since > timeout and all(
             now - progressed > timeout for progressed in self._calls.values()
         )
+
+    def _has_overdue_calls(self, now: float, limit: float) -> bool:
+        """Whether a few calls have lasted several times longer than usual, and no call has ended since they began."""
+        if self._average_latency == inf or len(self._calls) < _OVERDUE_CALLS:
+            return False
+        timeout = min(limit, max(_MIN_OVERDUE, _LATENCY_MULTIPLE * self._average_latency))
+        overdue = sum(self._ended_at < progressed < now - timeout for progressed in self._calls.values())
+        return overdue >= _OVERDUE_CALLS
 
     def expired(self, now: float, limit: float) -> list[J]:
         """Remove and return the jobs that have waited longer than the queue timeout: ``limit`` seconds, or less if
@@ -153,13 +171,14 @@ class Bulkhead(Generic[J]):
         return jobs
 
     def report(self, now: float, interval: float) -> float | None:
-        """Seconds of saturation to report for an unresponsive provider; None if there is nothing to report, or if the
-        last report is less than ``interval`` seconds old.
+        """Seconds since the oldest call in flight started or progressed, to report for an unresponsive provider.
+
+        None if there is nothing to report, or if the last report is less than ``interval`` seconds old.
         """
         if not self._unresponsive or now - self._reported_at <= interval:
             return None
         self._reported_at = now
-        return now - self._saturated_since
+        return now - min(self._calls.values(), default=now)
 
     def _latency_timeout(self, limit: float) -> float:
         if self._concurrency < _MIN_SAMPLE:

@@ -15,7 +15,8 @@ from sluice.bus.topics import Topic
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.job import Job
 from sluice.providers import registry
-from sluice.routing.selection import Health, Selected, select_provider
+from sluice.routing.decision import decide
+from sluice.routing.selection import Health, Selected
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store.config_cache import ConfigCache
@@ -144,8 +145,7 @@ class BulkheadMonitor:
 
     def _would_leave(self, job: Job) -> bool:
         task = job.task.model_copy(update={"deprioritized": (*job.task.deprioritized, job.provider_id)})
-        candidates = self._config.candidates(task.project_id, task.channel)
-        selection = select_provider(task, candidates, self._health, utc_now(), lambda _health, _now: False)
+        selection, _ = decide(task, self._config, self._health, utc_now(), lambda _target, _now, _urgent: False)
         if not isinstance(selection, Selected):
             return True
         provider_id = selection.provider.id

@@ -15,6 +15,7 @@ from typing import Any
 from sluice.bus.messages import DeliveryEvent
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic
+from sluice.model.destination import destination_of
 from sluice.runtime import failpoints
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store import outbox
@@ -89,7 +90,9 @@ async def republish(db: Db, publisher: Publisher, outbox_id: int) -> bool:
     for row in await outbox.events_for(db, outbox_id):
         started, finished = row.pop("started_at"), row.pop("finished_at")
         duration_ms = max(0, int((finished - started).total_seconds() * 1000)) if started and finished else None
-        published.append(publisher.publish(Topic.EVENTS, *_key_and_value({**row, "duration_ms": duration_ms})))
+        destination = destination_of(row["channel"], row.pop("recipient"))
+        event = {**row, "duration_ms": duration_ms, "destination": destination}
+        published.append(publisher.publish(Topic.EVENTS, *_key_and_value(event)))
     return await wait_for_acks(published)
 
 

@@ -182,6 +182,7 @@ def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
         "outcome": transition.outcome,
         "scope": settlement.scope,
         "duration_ms": duration_ms,
+        "destination": task.destination,
         "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
         "reason": transition.reason,
         "detail": transition.detail,

@@ -1,7 +1,7 @@
-"""Half-open probe budget: at most five probes per provider and 10 s window, and five in flight, independent of traffic.
+"""The budget of probes: one in flight at a provider and destination, with a pause between two where it is degraded.
 
 A share of the traffic would be too many where a provider hangs (each probe waits for its time limit), and too few at
-one message a minute.
+one message a minute. A probe has ended when its delivery is routed again, or when the health service has seen a result.
 """
 
 from __future__ import annotations
@@ -10,58 +10,64 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.bus.messages import ProviderHealth
-
-MAX_PROBES = 5  # more than a recovery needs, because a rejected recipient proves nothing
-WINDOW_LENGTH = timedelta(seconds=10)
-IN_FLIGHT_LIMIT = timedelta(seconds=60)  # after which a probe without a known end counts no more
+IN_FLIGHT_LIMIT = timedelta(seconds=15)  # after which a probe without a known end counts no more
+URGENT_AFTER = timedelta(seconds=30)  # urgent messages probe only when no other message has come for this long
 
 
-class _Window(NamedTuple):
-    probe_at: datetime | None  # of the health status that allowed the probes
-    started_at: datetime
-    used: int
+class ProbeTarget(NamedTuple):
+    """What a probe tests: a provider, or one destination of it.
+
+    ``interval``: seconds between two probes. ``results``: how many the health service has seen.
+    """
+
+    provider_id: UUID
+    destination: str
+    probe_at: datetime | None  # of the first probe
+    interval: float = 0.0
+    results: int = 0
+
+    @property
+    def key(self) -> tuple[UUID, str]:
+        return self.provider_id, self.destination
+
+
+class _Probe(NamedTuple):
+    delivery_id: UUID
+    began: datetime
+    results: int  # of its target, when it began
 
 
 class ProbeBudget:
-    """The probes that this router has sent, by provider."""
+    """The probes that this router has sent, by provider and destination."""
 
     def __init__(self) -> None:
-        self._windows: dict[UUID, _Window] = {}
-        self._in_flight: dict[UUID, dict[UUID, datetime]] = {}  # by provider and delivery: when the probe began
-        self._probed: dict[UUID, UUID] = {}  # the provider that a delivery probes
+        self._last: dict[tuple[UUID, str], datetime] = {}
+        self._in_flight: dict[tuple[UUID, str], _Probe] = {}
+        self._probed: dict[UUID, tuple[UUID, str]] = {}  # what a delivery probes
 
-    def allow(self, health: ProviderHealth, now: datetime) -> bool:
-        """Whether one more delivery may probe this unhealthy provider."""
-        if health.probe_at is None or health.probe_at > now:
+    def allow(self, target: ProbeTarget, now: datetime, urgent: bool) -> bool:
+        """Whether one more delivery may probe."""
+        if target.probe_at is None:
             return False
-        if self._count_in_flight(health.provider_id, now) >= MAX_PROBES:
+        due = target.probe_at
+        last = self._last.get(target.key)
+        if last is not None:
+            due = max(due, last + timedelta(seconds=target.interval))
+        if now < due + URGENT_AFTER if urgent else now < due:
             return False
-        return self._window(health, now).used < MAX_PROBES
+        in_flight = self._in_flight.get(target.key)
+        if in_flight is None or now - in_flight.began >= IN_FLIGHT_LIMIT:
+            return True
+        return in_flight.results != target.results
 
-    def consume(self, health: ProviderHealth, delivery_id: UUID, now: datetime) -> None:
+    def consume(self, target: ProbeTarget, delivery_id: UUID, now: datetime) -> None:
         """Count a probe by this delivery; it is in flight until :meth:`end`."""
-        window = self._window(health, now)
-        self._windows[health.provider_id] = window._replace(used=window.used + 1)
-        self._in_flight.setdefault(health.provider_id, {})[delivery_id] = now
-        self._probed[delivery_id] = health.provider_id
+        self._last[target.key] = now
+        self._in_flight[target.key] = _Probe(delivery_id, now, target.results)
+        self._probed[delivery_id] = target.key
 
     def end(self, delivery_id: UUID) -> None:
         """The delivery's attempt has ended, if it was a probe."""
-        provider_id = self._probed.pop(delivery_id, None)
-        if provider_id is not None:
-            self._in_flight.get(provider_id, {}).pop(delivery_id, None)
-
-    def _count_in_flight(self, provider_id: UUID, now: datetime) -> int:
-        probes = self._in_flight.get(provider_id)
-        if not probes:
-            return 0
-        for delivery_id in [one for one, began in probes.items() if now - began >= IN_FLIGHT_LIMIT]:
-            self.end(delivery_id)
-        return len(probes)
-
-    def _window(self, health: ProviderHealth, now: datetime) -> _Window:
-        window = self._windows.get(health.provider_id)
-        if window is None or window.probe_at != health.probe_at or now - window.started_at >= WINDOW_LENGTH:
-            return _Window(health.probe_at, now, 0)
-        return window
+        key = self._probed.pop(delivery_id, None)
+        if key is not None and key in self._in_flight and self._in_flight[key].delivery_id == delivery_id:
+            del self._in_flight[key]

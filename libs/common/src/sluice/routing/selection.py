@@ -1,96 +1,126 @@
 """The provider for a delivery's next attempt: a pure function of its arguments, so that every decision can be replayed.
 
-The order is: the preferred provider, half-open probes, healthy providers by priority, degraded ones by priority.
-Unhealthy providers are selected as probes only, or when every candidate that is left in the retry round is unhealthy or
-suspended: a round goes over every provider.
+The order is: the preferred provider, probes, healthy providers by priority, degraded ones by priority. Unhealthy
+providers are selected as probes only, or when every candidate that is left in the retry round is unhealthy or
+suspended: a round goes over every provider. Which status counts is the policy's matter; see
+:class:`sluice.model.routing_policy.RoutingPolicy`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.bus.messages import DeliveryTask, ProviderHealth
+from sluice.bus.messages import DeliveryTask, HealthState, ProviderHealth
 from sluice.model.candidate import Candidate
 from sluice.model.message import DeliveryClass
+from sluice.model.routing_policy import RoutingPolicy
+from sluice.routing.probe_budget import ProbeTarget
 
 MAX_SAME_KEY_RETRIES = 3  # unknown attempts at one idempotent provider before another provider is selected
 
 Health = Mapping[UUID, ProviderHealth]
-AllowProbe = Callable[[ProviderHealth, datetime], bool]
+AllowProbe = Callable[[ProbeTarget, datetime, bool], bool]
+"""Whether a delivery may probe a target now; the last argument: whether it is urgent."""
+
+_NOT_ELIGIBLE = 99  # a rank above all others
+_PREFERRED, _FIRST, _RETURNING, _DEGRADED = 0, 4, 8, 12  # ranks
+_DEPRIORITIZED, _NO_PROBE = 2, 1  # are added to a rank
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The next attempt goes to ``provider``; ``excluded`` has the reason for each other candidate."""
-
-    provider: Candidate
-    reason: str
-    excluded: Mapping[UUID, str] = field(default_factory=dict)
-    same_key: bool = False  # retries the unknown attempt at this provider under its reference
-    is_probe: bool = False  # the provider is unhealthy, and the attempt tests whether it still is
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """All eligible providers are suspended; retry at ``until``."""
-
-    until: datetime
-    excluded: Mapping[UUID, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Exhausted:
-    """Every provider was attempted in this retry round."""
-
-    excluded: Mapping[UUID, str]
-
-
-Selection = Selected | Deferred | Exhausted
-
-
-_NOT_ELIGIBLE = (9, True, True)  # a rank above all others
-
-
-class _Assessment(NamedTuple):
+class Assessment(NamedTuple):
     """One candidate for one task: eligible with a rank, unhealthy, suspended, or already attempted."""
 
     candidate: Candidate
-    exclusion: str  # the reason to record if another candidate is selected
-    rank: tuple[int, bool, bool] = _NOT_ELIGIBLE  # the lowest is selected
-    is_probe: bool = False
+    rank: int = _NOT_ELIGIBLE  # the lowest is selected
+    state: HealthState | None = None  # the health that counts under the policy
+    probe: ProbeTarget | None = None
     unhealthy: bool = False  # and not to be probed now
     suspended_until: datetime | None = None
 
+    @property
+    def exclusion(self) -> str:
+        """The reason why another candidate is selected."""
+        if self.rank != _NOT_ELIGIBLE:
+            return "lower priority"
+        if self.suspended_until is not None:
+            return f"suspended until {self.suspended_until.isoformat(timespec='seconds')}"
+        if self.unhealthy:
+            return f"unhealthy: {self.state.reason if self.state else ''}"
+        return "attempted in this retry round"
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    assessments: tuple[Assessment, ...]
+
+    @property
+    def excluded(self) -> dict[UUID, str]:
+        """The reason for each candidate that is not selected."""
+        return {one.candidate.id: one.exclusion for one in self.assessments}
+
+
+@dataclass(frozen=True, slots=True)
+class Selected(_Decision):
+    """The next attempt goes to ``provider``."""
+
+    provider: Candidate
+    reason: str
+    same_key: bool = False  # retries the unknown attempt at this provider under its reference
+    probe: ProbeTarget | None = None  # the provider is not healthy, and the attempt tests whether it still is not
+
+    @property
+    def excluded(self) -> dict[UUID, str]:
+        """The reason for each candidate that is not selected."""
+        return {one.candidate.id: one.exclusion for one in self.assessments if one.candidate is not self.provider}
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred(_Decision):
+    """All eligible providers are suspended; retry at ``until``."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted(_Decision):
+    """Every provider was attempted in this retry round."""
+
+
+Selection = Selected | Deferred | Exhausted
 
 _rank = attrgetter("rank")
 
 
 def select_provider(
-    task: DeliveryTask, candidates: Sequence[Candidate], health: Health, now: datetime, allow_probe: AllowProbe
+    task: DeliveryTask,
+    candidates: Sequence[Candidate],
+    health: Health,
+    now: datetime,
+    allow_probe: AllowProbe,
+    policy: RoutingPolicy = RoutingPolicy.ADAPTIVE,
 ) -> Selection:
     """Select among ``candidates``, the enabled providers of the delivery's channel in priority order.
 
     ``allow_probe`` decides whether this delivery may probe an unhealthy provider.
     """
+    assessments = tuple([_assess(task, one, health.get(one.id), now, allow_probe, policy) for one in candidates])
     same_key = _same_key_candidate(task, candidates, health, now)
     if same_key is not None:
-        return Selected(same_key, "same-key retry", same_key=True)
-    assessments = [_assess(task, one, health.get(one.id), now, allow_probe) for one in candidates]
+        return Selected(assessments, same_key, "same-key retry", same_key=True)
     best = min(assessments, key=_rank, default=None)
-    if best is not None and best.rank is not _NOT_ELIGIBLE:
-        return _selected(task, best, _reason(task, best.candidate, health), assessments)
+    if best is not None and best.rank != _NOT_ELIGIBLE:
+        return _selected(task, best, _reason(task, best), assessments)
     unhealthy = [one for one in assessments if one.unhealthy]
-    suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
     if unhealthy:
-        best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one, health)))
+        best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one)))
         return _selected(task, best, "no healthy provider is left: least unhealthy chosen", assessments)
-    excluded = {one.candidate.id: one.exclusion for one in assessments}
-    return Deferred(min(suspended), excluded) if suspended else Exhausted(excluded)
+    suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
+    return Deferred(assessments, min(suspended)) if suspended else Exhausted(assessments)
 
 
 def _same_key_candidate(
@@ -106,30 +136,78 @@ def _same_key_candidate(
 
 
 def _assess(
-    task: DeliveryTask, candidate: Candidate, health: ProviderHealth | None, now: datetime, allow_probe: AllowProbe
-) -> _Assessment:
-    if candidate.id in task.attempted_providers:
-        return _Assessment(candidate, "attempted in this retry round")
+    task: DeliveryTask,
+    candidate: Candidate,
+    health: ProviderHealth | None,
+    now: datetime,
+    allow_probe: AllowProbe,
+    policy: RoutingPolicy,
+) -> Assessment:
+    id_ = candidate.id
+    if task.attempted_providers and id_ in task.attempted_providers:
+        return Assessment(candidate)
+    rank = _NO_PROBE
+    if task.deprioritized and id_ in task.deprioritized:
+        rank += _DEPRIORITIZED
+    elif task.preferred_provider_id is not None and id_ == task.preferred_provider_id:
+        rank += _PREFERRED - _FIRST
+    if health is None:
+        return Assessment(candidate, _FIRST + rank)
     suspended_until = _suspension(health, now)
     if suspended_until is not None:
-        text = f"suspended until {suspended_until.isoformat(timespec='seconds')}"
-        return _Assessment(candidate, text, suspended_until=suspended_until)
-    is_probe = health is not None and health.status == "unhealthy"
-    if health is not None and is_probe and not allow_probe(health, now):
-        return _Assessment(candidate, f"unhealthy: {health.reason}", unhealthy=True)
-    deprioritized = candidate.id in task.deprioritized
-    if candidate.id == task.preferred_provider_id and not deprioritized:
-        order = 0
-    elif health is None or is_probe or health.status == "healthy":
-        order = 1
-    else:  # degraded, or a status of a newer health service
-        order = 2
-    return _Assessment(candidate, "lower priority", (order, deprioritized, not is_probe), is_probe)
+        return Assessment(candidate, suspended_until=suspended_until)
+    state, probe = _state(task, health, now, policy), None
+    if state is None:
+        return Assessment(candidate, _FIRST + rank)
+    if state.status == "healthy":
+        if rank > 0 and not _has_full_share(task, state, now):
+            return Assessment(candidate, _RETURNING + rank, state)
+        return Assessment(candidate, _FIRST + rank, state)
+    if policy is RoutingPolicy.ADAPTIVE:
+        target = _probe_target(task, health, state)
+        probe = target if allow_probe(target, now, task.delivery_class is DeliveryClass.URGENT) else None
+    if probe is not None:
+        return Assessment(candidate, _FIRST + rank - _NO_PROBE, state, probe)
+    if state.status == "unhealthy":
+        return Assessment(candidate, state=state, unhealthy=True)
+    # Degraded, or a status of a newer health service.
+    return Assessment(candidate, rank + (_DEGRADED if rank > 0 else _FIRST), state)
 
 
-def _error_rate(assessment: _Assessment, health: Health) -> float:
-    known = health.get(assessment.candidate.id)
-    return known.error_rate if known is not None else 0.0
+def _state(task: DeliveryTask, health: ProviderHealth, now: datetime, policy: RoutingPolicy) -> HealthState | None:
+    """The health that counts for the delivery under the policy; None: the priority alone decides."""
+    if policy is RoutingPolicy.ADAPTIVE:
+        if not health.destinations or health.status == "unhealthy":
+            return health
+        there = health.destinations.get(task.destination)
+        return health if there is None or (there.status == "healthy" and health.status != "healthy") else there
+    seed = health.seed
+    if policy is RoutingPolicy.STATIC or seed is None:
+        return None
+    # After its pause, an unhealthy provider begins again.
+    return None if seed.probe_at is not None and seed.probe_at <= now else seed
+
+
+def _probe_target(task: DeliveryTask, health: ProviderHealth, state: HealthState) -> ProbeTarget:
+    destination = "" if state is health else task.destination
+    return ProbeTarget(health.provider_id, destination, state.probe_at, state.probe_interval, state.probe_results)
+
+
+def _has_full_share(task: DeliveryTask, state: HealthState, now: datetime) -> bool:
+    """Whether a provider that has just returned gets this delivery: more of them from second to second."""
+    if state.healthy_since is None or state.full_share_at is None or now >= state.full_share_at:
+        return True
+    if state.full_share_at <= state.healthy_since:
+        return True
+    share = (now - state.healthy_since) / (state.full_share_at - state.healthy_since)
+    return (task.delivery_id.int * _SPREAD & _FRACTION) / (_FRACTION + 1) < share
+
+
+_SPREAD, _FRACTION = 0x9E3779B97F4A7C15, 0xFFFF  # ids of one moment are neighbours
+
+
+def _error_rate(assessment: Assessment) -> float:
+    return assessment.state.error_rate if assessment.state is not None else 0.0
 
 
 def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:
@@ -138,22 +216,16 @@ def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None
     return health.suspended_until
 
 
-def _reason(task: DeliveryTask, candidate: Candidate, health: Health) -> str:
-    known = health.get(candidate.id)
-    if candidate.id == task.preferred_provider_id:
+def _reason(task: DeliveryTask, best: Assessment) -> str:
+    if task.preferred_provider_id is not None and best.candidate.id == task.preferred_provider_id:
         return "preferred"
-    if known is None:
-        return f"priority {candidate.priority}"
-    return "probe" if known.status == "unhealthy" else f"{known.status}, priority {candidate.priority}"
+    if best.state is None:
+        return f"priority {best.candidate.priority}"
+    return "probe" if best.probe is not None else f"{best.state.status}, priority {best.candidate.priority}"
 
 
-def _selected(task: DeliveryTask, best: _Assessment, reason: str, assessments: Sequence[_Assessment]) -> Selected:
+def _selected(task: DeliveryTask, best: Assessment, reason: str, assessments: tuple[Assessment, ...]) -> Selected:
     handle = task.retry_handle
-    return Selected(
-        best.candidate,
-        reason,
-        {one.candidate.id: one.exclusion for one in assessments if one is not best},
-        # An idempotent provider that may have the message gets the old reference, however it was selected.
-        same_key=handle is not None and handle.provider_id == best.candidate.id,
-        is_probe=best.is_probe,
-    )
+    # An idempotent provider that may have the message gets the old reference, however it was selected.
+    same_key = handle is not None and handle.provider_id == best.candidate.id
+    return Selected(assessments, best.candidate, reason, same_key=same_key, probe=best.probe)

@@ -12,6 +12,7 @@ import structlog
 
 from sluice.model.candidate import Candidate
 from sluice.model.message import Channel
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.runtime.tasks import cancel_and_wait, supervised
 from sluice.store import api_keys, projects, providers
 from sluice.store.api_keys import ApiKey
@@ -55,6 +56,11 @@ class ConfigCache:
     def candidates(self, project_id: UUID, channel: Channel) -> tuple[Candidate, ...]:
         """The enabled providers of a project's channel, in priority order."""
         return self._enabled_providers.get((project_id, channel), ())
+
+    def routing_policy(self, project_id: UUID) -> RoutingPolicy:
+        """The policy that the project has chosen."""
+        project = self.projects.get(project_id)
+        return RoutingPolicy.ADAPTIVE if project is None else project.routing_policy
 
     def key(self, prefix: str) -> ApiKey | None:
         """The active key with this public prefix."""

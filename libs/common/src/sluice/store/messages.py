@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from sluice.model.ids import millisecond_range
 from sluice.model.state import State, message_state
@@ -28,6 +30,7 @@ class Event:
     reason: str | None
     recipient: str
     detail: str
+    routing_decision: Mapping[str, Any] | None  # of an attempt: see sluice.routing.decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +108,23 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
 async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
-        SELECT delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail, recipient
-          FROM events WHERE delivery_id = ANY($1::uuid[])
-         ORDER BY max(occurred_at) OVER (PARTITION BY delivery_id ORDER BY sequence), delivery_id, sequence
+        SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.reason, e.detail,
+               e.recipient, a.routing_decision
+          FROM events e
+          LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt AND e.type = 'sending'
+         WHERE e.delivery_id = ANY($1::uuid[])
+         ORDER BY max(e.occurred_at) OVER (PARTITION BY e.delivery_id ORDER BY e.sequence), e.delivery_id, e.sequence
         """,
         list(recipients),
     )
-    return [Event(**dict(row) | {"recipient": row["recipient"] or recipients[row["delivery_id"]]}) for row in rows]
+    return [_event(dict(row), recipients) for row in rows]
+
+
+def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
+    decision = fields.pop("routing_decision")
+    known = None if decision is None else orjson.loads(decision)
+    recipient = fields.pop("recipient") or recipients[fields["delivery_id"]]
+    return Event(**fields, recipient=recipient, routing_decision=known or None)
 
 
 async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -> dict[UUID, bool]:

@@ -58,7 +58,7 @@ async def events_for(db: Db, outbox_id: int) -> list[dict[str, Any]]:
     rows = await db.fetch(
         """
         SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.reason,
-               e.detail, e.project_id, d.message_id, d.channel, a.outcome, a.started_at, a.finished_at
+               e.detail, e.project_id, d.message_id, d.channel, d.recipient, a.outcome, a.started_at, a.finished_at
           FROM event_outbox o
          CROSS JOIN LATERAL unnest(o.delivery_ids, o.sequences) AS k (delivery_id, sequence)
           JOIN events e ON e.delivery_id = k.delivery_id AND e.sequence = k.sequence

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.ids import uuid7
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.store.db import Db
 
 
@@ -28,11 +29,16 @@ class Project:
     slug: str
     name: str
     default_sender: str | None
+    routing_policy: RoutingPolicy
     created_at: datetime
     has_suppressions: bool = False  # False: no address was ever suppressed
 
 
-_COLUMNS = "id, organization_id, slug, name, default_sender, created_at, has_suppressions"
+_COLUMNS = "id, organization_id, slug, name, default_sender, routing_policy, created_at, has_suppressions"
+
+
+def _project(row: Any) -> Project:
+    return Project(**(dict(row) | {"routing_policy": RoutingPolicy(row["routing_policy"])}))
 
 
 async def create_project(
@@ -49,7 +55,7 @@ async def create_project(
         name,
         now,
     )
-    return Project(project_id, organization_id, slug, name, None, now)
+    return Project(project_id, organization_id, slug, name, None, RoutingPolicy.ADAPTIVE, now)
 
 
 async def find_project_by_slug(db: Db, slug: str) -> Project | None:
@@ -58,7 +64,7 @@ async def find_project_by_slug(db: Db, slug: str) -> Project | None:
         f"SELECT {_COLUMNS} FROM projects WHERE slug = $1 AND deleted_at IS NULL",  # noqa: S608  (a constant)
         slug,
     )
-    return None if row is None else Project(**row)
+    return None if row is None else _project(row)
 
 
 async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
@@ -67,7 +73,7 @@ async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]
         f"SELECT {_COLUMNS} FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND deleted_at IS NULL",  # noqa: S608
         project_id,
     )
-    return [Project(**row) for row in rows]
+    return [_project(row) for row in rows]
 
 
 async def list_projects_of(
@@ -85,16 +91,16 @@ async def list_projects_of(
         before,
         limit,
     )
-    return [Project(**row) for row in rows]
+    return [_project(row) for row in rows]
 
 
 async def update_project(
-    db: Db, project_id: UUID, *, slug: str, name: str, default_sender: str | None
+    db: Db, project_id: UUID, *, slug: str, name: str, default_sender: str | None, routing_policy: RoutingPolicy
 ) -> Project | None:
     """Replace the settings of a project; None if there is none."""
     row = await db.fetchrow(
         f"""
-        UPDATE projects SET slug = $2, name = $3, default_sender = $4
+        UPDATE projects SET slug = $2, name = $3, default_sender = $4, routing_policy = $5
          WHERE id = $1 AND deleted_at IS NULL
         RETURNING {_COLUMNS}
         """,  # noqa: S608
@@ -102,8 +108,9 @@ async def update_project(
         slug,
         name,
         default_sender,
+        routing_policy,
     )
-    return None if row is None else Project(**row)
+    return None if row is None else _project(row)
 
 
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:

@@ -21,6 +21,7 @@ class PendingDelivery:
     project_id: UUID
     channel: Channel
     delivery_class: DeliveryClass
+    recipient: str
     sandbox: bool
     preferred_provider_id: UUID | None
     attempt_count: int
@@ -41,8 +42,8 @@ NOW = "coalesce($1::timestamptz, now())"
 """The time of a query whose first parameter is its optional ``now``: without one, the database's clock."""
 
 _PENDING_COLUMNS = """
-    d.id, d.message_id, d.project_id, d.channel, d.delivery_class, d.sandbox, d.preferred_provider_id, d.attempt_count,
-    d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at,
+    d.id, d.message_id, d.project_id, d.channel, d.delivery_class, d.recipient, d.sandbox, d.preferred_provider_id,
+    d.attempt_count, d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at,
     ARRAY(SELECT a.provider_id FROM attempts a
            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS attempted_providers,
     ARRAY(SELECT coalesce(left(a.error, 200), '') FROM attempts a

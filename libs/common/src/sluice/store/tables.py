@@ -43,7 +43,8 @@ TABLES = (
     Table(
         "projects",
         {
-            GATEWAY: "SELECT, INSERT, UPDATE (slug, name, default_sender, deleted_at, has_suppressions)",
+            GATEWAY: "SELECT, INSERT,"
+            " UPDATE (slug, name, default_sender, routing_policy, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
             EVENT_WORKER: "SELECT (id, slug, has_suppressions), UPDATE (has_suppressions)",  # slug: for notices

@@ -21,13 +21,14 @@ from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
 from gateway.rate_limits.middleware import HEADERS
+from gateway.routing import v1 as routing
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
 from gateway.webhooks import v1 as webhooks
 
 _ROUTERS = (
     # Before the messages: `bulk` is no id of one.
-    *(bulk.router, messages.router, events.router, dead_letters.router),
+    *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
     *(templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
     *(providers.router, packages.router, domains.router),

@@ -27,6 +27,7 @@ class Permission(StrEnum):
     SUPPRESSIONS_WRITE = "suppressions:write"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
+    ROUTING_READ = "routing:read"  # what would be decided: providers by name, with their health
     AUDIT_READ = "audit:read"
     EVENTS_READ = "events:read"  # events of deliveries, dead letters
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
@@ -37,6 +38,7 @@ _VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ, Permissi
 _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_SEND,
     Permission.MESSAGES_CANCEL,
+    Permission.ROUTING_READ,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
     Permission.PROVIDERS_READ,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,13 +20,15 @@ from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
 from gateway.ingest.project_quota import UNLIMITED, ProjectQuota, QuotaLimits
 from gateway.ingest.suppression import mark_suppressed
+from gateway.kit.preferred_provider import find_preferred
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import Subscription, UnsubscribeLinks
 from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OutboxPublisher
-from sluice.model.ids import InvalidIdError, created_at_of, decode_id
+from sluice.model.destination import destination_of
+from sluice.model.ids import created_at_of
 from sluice.model.message import Channel
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType, State
@@ -225,7 +226,9 @@ class MessageIngest:
             project_id=principal.project_id,
             sender=self._sender(command, principal.project_id),
             sandbox=principal.is_test,
-            preferred_provider_id=self._preferred(command, principal.project_id),
+            preferred_provider_id=None
+            if command.preferred_provider is None
+            else find_preferred(self._config, principal.project_id, command.channel, command.preferred_provider),
             now=now,
             requeue_after=self._requeue_after,
             unsubscribe_link=partial(self._unsubscribe_link, principal),
@@ -325,23 +328,6 @@ class MessageIngest:
             raise ValidationFailed("from: is required, because the project has no default sender", field="from")
         return project.default_sender
 
-    def _preferred(self, command: SendCommand, project_id: UUID) -> UUID | None:
-        """The provider that the command names by id or package."""
-        name = command.preferred_provider
-        if name is None:
-            return None
-        with contextlib.suppress(InvalidIdError):
-            provider_id = decode_id("prv", name)
-            row = self._config.providers.get(provider_id)
-            if row and row.project_id == project_id and row.channel == command.channel and not row.deleted:
-                return provider_id
-        for candidate in self._config.candidates(project_id, command.channel):
-            if candidate.package == name:
-                return candidate.id
-        raise ValidationFailed(
-            "preferred_provider: the project has no such provider for this channel", field="preferred_provider"
-        )
-
     def _enqueue(self, message: NewMessage) -> None:
         """Publish the delivery tasks. The recovery loop enqueues what Kafka does not store, and the backlog."""
         if message.send_at is not None or message.backlogged:
@@ -358,6 +344,7 @@ class MessageIngest:
                 enqueued_at=message.created_at,
                 expires_at=message.expires_at,
                 preferred_provider_id=message.preferred_provider_id,
+                destination=destination_of(message.channel, delivery.recipient),
                 sandbox=message.sandbox,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)

@@ -23,6 +23,7 @@ from gateway.ingest import fast_path
 from gateway.ingest.fast_path import accepted_body
 from gateway.kit.fields import Short, Time
 from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
+from gateway.kit.provider_reference import ProviderReference, provider_reference
 from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
@@ -37,14 +38,13 @@ from gateway.messages.v1_schemas import (
     EventResponse,
     MessageResponse,
     MessageSummary,
-    ProviderReference,
     TemplateReference,
 )
+from gateway.routing.v1_schemas import serialize_decision
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.model.state import State
 from sluice.model.terms import TermKind, term
-from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.store.config_cache import ConfigCache
 from sluice.store.message_list import Filters, MessageRow
 from sluice.store.messages import Event, MessageView
@@ -239,6 +239,7 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
         attempt=event.attempt,
         reason=event.reason,
         detail=event.detail,
+        routing=None if event.routing_decision is None else serialize_decision(event.routing_decision, config),
         created_at=rfc3339(event.occurred_at),
     )
 
@@ -250,9 +251,4 @@ def _template(message: MessageView | MessageRow) -> TemplateReference | None:
 
 
 def _provider(provider_id: UUID | None, config: ConfigCache) -> ProviderReference | None:
-    if provider_id is None:
-        return None
-    if provider_id == SANDBOX_PROVIDER_ID:
-        return ProviderReference(id=ids.encode_id("prv", provider_id), name="sandbox")
-    row = config.providers.get(provider_id)
-    return ProviderReference(id=ids.encode_id("prv", provider_id), name=row.name if row else "removed")
+    return None if provider_id is None else provider_reference(provider_id, config)

@@ -48,7 +48,9 @@ from gateway.kit.fields import (
     storable,
     visible,
 )
+from gateway.kit.provider_reference import ProviderReference
 from gateway.kit.strict_json import strict_json, without_nulls
+from gateway.routing.v1_schemas import DecisionResponse
 from sluice.model.address import parse_address
 from sluice.model.media_type import MediaType, guess_media_type, parse_media_type
 from sluice.model.message import Channel, DeliveryClass
@@ -655,13 +657,6 @@ class BatchResponse(_Response):
     data: list[AcceptedResponse | ItemError]
 
 
-class ProviderReference(_Response):
-    """A provider by id and name."""
-
-    id: str
-    name: str
-
-
 class TemplateReference(_Response):
     """The version of a template that a message was made from."""
 
@@ -670,7 +665,9 @@ class TemplateReference(_Response):
 
 
 class EventResponse(_Response):
-    """One entry of a message's history. ``reason``: the normalised cause of a refusal or a negative receipt."""
+    """One entry of a message's history. ``reason``: the normalised cause of a refusal or a negative receipt;
+    ``routing``: of an attempt, why it went to its provider.
+    """
 
     id: str
     type: str
@@ -680,6 +677,7 @@ class EventResponse(_Response):
     attempt: int | None
     reason: str | None
     detail: str
+    routing: DecisionResponse | None
     created_at: Timestamp
 
 

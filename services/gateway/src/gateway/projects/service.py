@@ -99,7 +99,7 @@ async def find(services: Services, principal: Principal) -> Project:
 
 
 async def update(services: Services, principal: Principal, changes: Mapping[str, Any], actor: Actor) -> Project:
-    """Change ``name``, ``slug`` or ``default_sender`` of the principal's project.
+    """Change ``name``, ``slug``, ``default_sender`` or ``routing_policy`` of the principal's project.
 
     Raises:
         SlugTaken: another project has the slug.
@@ -112,7 +112,7 @@ async def update(services: Services, principal: Principal, changes: Mapping[str,
             found = await projects.list_projects(db, principal.project_id)
             if not found:
                 raise NotFound(_NO_PROJECT)
-            fields = {name: getattr(found[0], name) for name in ("name", "slug", "default_sender")}
+            fields = {name: getattr(found[0], name) for name in ("name", "slug", "default_sender", "routing_policy")}
             changed = {name: value for name, value in changes.items() if value != fields[name]}
             if not changed:
                 return found[0]

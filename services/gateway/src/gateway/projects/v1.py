@@ -13,7 +13,13 @@ from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
 from gateway.kit.v1_roles import v1_role
 from gateway.projects import service
-from gateway.projects.v1_schemas import CreateProjectRequest, DeletedResponse, ProjectResponse, UpdateProjectRequest
+from gateway.projects.v1_schemas import (
+    CreateProjectRequest,
+    DeletedResponse,
+    ProjectResponse,
+    Routing,
+    UpdateProjectRequest,
+)
 from sluice.model.roles import Role
 from sluice.store.projects import Project
 
@@ -50,7 +56,10 @@ async def update_project(
 ) -> ProjectResponse:
     """Change a project's settings."""
     actor = services.accounts.access.actor(request, principal)
-    updated = await service.update(services, principal, body.model_dump(exclude_unset=True), actor)
+    changes = body.model_dump(exclude_unset=True, exclude={"routing"})
+    if "routing" in body.model_fields_set:
+        changes["routing_policy"] = (body.routing or Routing()).policy
+    updated = await service.update(services, principal, changes, actor)
     return _serialize(updated, _role(principal))
 
 
@@ -76,6 +85,7 @@ def _serialize(project: Project, role: Role | None) -> ProjectResponse:
         slug=project.slug,
         name=project.name,
         default_sender=project.default_sender,
+        routing=Routing(policy=project.routing_policy),
         role=None if role is None else v1_role(role),
         created_at=rfc3339(project.created_at),
     )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.kit.fields import NamedAddress, Short, Timestamp
 from gateway.kit.v1_roles import V1Role
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.model.slug import SLUG
 
 Slug = Annotated[str, Field(pattern=SLUG, description="Lower-case letters, digits and hyphens; unique.")]
@@ -24,8 +25,18 @@ class CreateProjectRequest(BaseModel):
     slug: Slug | None = None
 
 
+class Routing(BaseModel):
+    """How providers are selected. ``policy``: `adaptive` by the recent health of each provider and destination;
+    `seed` by the errors among the last 100 attempts; `static` by the priorities alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: RoutingPolicy = RoutingPolicy.ADAPTIVE
+
+
 class UpdateProjectRequest(BaseModel):
-    """What changes; the rest stays. ``default_sender``: null for none."""
+    """What changes; the rest stays. ``default_sender``: null for none. ``routing``: null for the default."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -36,6 +47,7 @@ class UpdateProjectRequest(BaseModel):
     name: Short | None = None
     slug: Slug | None = None
     default_sender: NamedAddress | None = None
+    routing: Routing | None = None
 
     @model_validator(mode="after")
     def _has_no_null(self) -> UpdateProjectRequest:
@@ -52,6 +64,7 @@ class ProjectResponse(BaseModel):
     slug: str
     name: str
     default_sender: str | None
+    routing: Routing
     role: V1Role | None
     created_at: Timestamp
 

@@ -124,7 +124,7 @@ def _serialize(view: ProviderView, services: Services) -> ProviderResponse:
         enabled=row.enabled,
         credentials=show_credentials(row, services.cipher),
         settings=ProviderSettings.model_validate(dict(row.settings)),
-        health=_health(access.health.get(row.id)),
+        health=_health(services.health.get(row.id)),
         receipt_url=receipt_url(row, services.cipher, access.public_url),
         version=row.version,
         created_at=rfc3339(view.created_at),

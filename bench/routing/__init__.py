@@ -1,0 +1,1 @@
+"""Routing policies against simulated providers: `make simulate-routing`. No wall clock, no I/O, seeded."""

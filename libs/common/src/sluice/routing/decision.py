@@ -1,0 +1,90 @@
+"""A routing decision as JSON, which is stored with the attempt: enough to explain it when the evidence has gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+
+from sluice.bus.messages import DeliveryTask
+from sluice.model.candidate import Candidate
+from sluice.model.message import Channel
+from sluice.model.routing_policy import RoutingPolicy
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
+from sluice.routing.selection import (
+    AllowProbe,
+    Assessment,
+    Deferred,
+    Health,
+    Selected,
+    Selection,
+    select_provider,
+)
+
+SANDBOX_DECISION: Mapping[str, Any] = {
+    "decision": "selected",
+    "provider": str(SANDBOX_PROVIDER_ID),
+    "reason": "the API key is a test key",
+    "candidates": [],
+}
+"""The decision for every message of a test key."""
+
+
+class RoutingConfig(Protocol):
+    """What a decision needs of the configuration: :class:`sluice.store.config_cache.ConfigCache` has it."""
+
+    def candidates(self, project_id: UUID, channel: Channel) -> Sequence[Candidate]:
+        """The enabled providers of a project's channel, in priority order."""
+
+    def routing_policy(self, project_id: UUID) -> RoutingPolicy:
+        """The policy of a project."""
+
+
+def decide(
+    task: DeliveryTask, config: RoutingConfig, health: Health, now: datetime, allow_probe: AllowProbe
+) -> tuple[Selection, RoutingPolicy]:
+    """The decision for the task's next attempt, and the policy that made it."""
+    candidates, policy = config.candidates(task.project_id, task.channel), config.routing_policy(task.project_id)
+    return select_provider(task, candidates, health, now, allow_probe, policy), policy
+
+
+def encode_decision(selection: Selection, policy: RoutingPolicy, destination: str) -> str:
+    """The JSON of :func:`describe_decision`."""
+    return orjson.dumps(describe_decision(selection, policy, destination)).decode()
+
+
+def describe_decision(selection: Selection, policy: RoutingPolicy, destination: str) -> dict[str, Any]:
+    """``{"policy", "destination", "decision", "provider", "reason", "until", "candidates"}``; no absent value.
+
+    ``decision``: ``selected``, ``deferred`` or ``exhausted``. ``candidates``, in priority order, each with ``id``,
+    ``priority``, ``excluded`` (the reason, unless it is selected) and ``evidence``: status, reason, error rate and the
+    weight of the attempts behind it, as the router knew them.
+    """
+    found: dict[str, Any] = {"policy": policy.value, "destination": destination or None, "decision": "exhausted"}
+    chosen = None
+    if isinstance(selection, Selected):
+        chosen = selection.provider
+        found |= {"decision": "selected", "provider": str(chosen.id), "reason": selection.reason}
+    elif isinstance(selection, Deferred):
+        found |= {"decision": "deferred", "until": selection.until.isoformat(timespec="milliseconds")}
+    found["candidates"] = [_candidate(one, is_chosen=one.candidate is chosen) for one in selection.assessments]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _candidate(one: Assessment, *, is_chosen: bool) -> dict[str, Any]:
+    described: dict[str, Any] = {"id": str(one.candidate.id), "priority": one.candidate.priority}
+    if not is_chosen:
+        described["excluded"] = one.exclusion
+    state = one.state
+    if state is not None:
+        described["evidence"] = {
+            "status": state.status,
+            "error_rate": state.error_rate,
+            "attempts": state.effective_samples,
+        }
+        if state.reason:
+            described["evidence"]["reason"] = state.reason
+    return described

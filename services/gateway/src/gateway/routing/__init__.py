@@ -1,0 +1,1 @@
+"""What routing would decide now."""
