@@ -90,6 +90,7 @@ MessageSummary = TypedDict(
         "subject": str | None,
         "tags": list[str],
         "metadata": dict[str, Any] | None,
+        "template": TemplateReference | None,
         "provider": ProviderReference | None,
         "attempts": int,
         "created_at": str,
