@@ -7,7 +7,7 @@ webhooks, see :mod:`tests.chaos.customer`), and the database, which ``sluice ver
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 from sluice.model import ids
 from sluice.model.state import SETTLED
+from sluice_simulator.dialect import Dialect
+from sluice_simulator.registry import DIALECTS
 from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.ledgers import moment, read
 
@@ -40,6 +42,7 @@ DEFINITE_OUTCOMES = {
 }
 SERVICES = ("postgres", "kafka", "redis")
 _LISTED = 50
+_SMPP_OK = 0  # command_status of a deliver_sm_resp
 
 
 @dataclass(slots=True)
@@ -289,7 +292,7 @@ def check_receipts(path: Path, snapshot: DbSnapshot) -> Findings:
             findings.counts["forged"] += 1
             if status is not None and status < 400:
                 findings.add("I10", f"a forged receipt ({line['forged']}) was answered {status}")
-        elif status is not None and status < 300:
+        elif status is not None and (status == _SMPP_OK or 200 <= status < 300):
             delivery_id, number = ids.parse_attempt_reference(line["reference"])
             acknowledged.add((delivery_id.hex, number, line["kind"]))
     recorded: Counter[tuple[str, int, str]] = Counter()
@@ -310,9 +313,16 @@ def check_receipts(path: Path, snapshot: DbSnapshot) -> Findings:
 
 
 def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span]) -> Findings:
-    """Every unknown attempt has a cause in a ledger: the simulator's scenario, or a fault of the nemesis."""
+    """Every unknown attempt has a cause in a ledger: the simulator's scenario, or a fault of the nemesis.
+
+    An SMPP session that the scenario of one message ends takes the responses to others with it.
+    """
     findings = Findings()
-    scripted = {line["reference"] for line in read(path) if line["behaviour"] in UNKNOWN_BEHAVIOURS}
+    scripted = {
+        line["reference"]
+        for line in read(path)
+        if line["behaviour"] in UNKNOWN_BEHAVIOURS or (line["dialect"] == "smpp" and not line["answered"])
+    }
     for delivery in snapshot.by_id.values():
         for attempt in delivery.attempts:
             if attempt["outcome"] not in ("unknown", None):
@@ -335,7 +345,7 @@ def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
     findings = Findings()
     said: dict[str, list[str]] = defaultdict(list)
     for line in read(path):
-        said[line["reference"]].append(line["behaviour"])
+        said[line["reference"]].append(_behaviour(line))
     for delivery in snapshot.by_id.values():
         for attempt in delivery.attempts:
             behaviours = said.get(attempt["client_reference"], [])
@@ -347,6 +357,14 @@ def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
                 what = f"attempt {attempt['number']} is {attempt['outcome']}, and the provider's answer {behaviours[0]}"
                 findings.add("I3", f"{delivery.id}: {what}")
     return findings
+
+
+def _behaviour(call: Mapping[str, Any]) -> str:
+    """What the call was answered with: a provider without an error of that kind rejects."""
+    behaviour: str = call["behaviour"]
+    dialect = DIALECTS[call["dialect"]]
+    declines = behaviour in ("decline", "decline-account") and isinstance(dialect, Dialect)
+    return "reject" if declines and behaviour not in dialect.declines else behaviour
 
 
 def check_failovers(snapshot: DbSnapshot) -> Findings:

@@ -19,7 +19,7 @@ from sluice.bus.messages import AttemptReport
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
-from sluice.health.breaker import HealthThresholds
+from sluice.health.breaker import _PRIOR_RATE, HealthThresholds
 from sluice.model.message import Channel, DeliveryClass
 from sluice.providers.kit.smtp_types import Phase
 from sluice.runtime.clock import utc_now
@@ -374,7 +374,9 @@ class Installation:
             return UNMOVED
         if health.suspended_until is not None and health.suspended_until > utc_now():
             return SUSPENDED
-        return UNHEALTHY if health.status == "unhealthy" else UNMOVED if health.error_rate == 0 else health.status
+        if health.error_rate == _PRIOR_RATE:  # what a provider without evidence has
+            return UNMOVED
+        return UNHEALTHY if health.status == "unhealthy" else health.status
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from sluice.model import ids
 from sluice.model.candidate import Candidate
 from sluice.model.message import Channel, DeliveryClass, Sms
 from sluice.model.outcome import Accepted, Scope, Throttled
+from sluice.model.routing_policy import RoutingPolicy
 from sluice.model.state import EventType
 from sluice.providers.adapters import smtp as smtp_adapter
 from sluice.providers.adapters.messagepipe import CAPTURED
@@ -62,6 +63,9 @@ class StubConfig:
 
     def candidates(self, project_id, channel):
         return tuple(Candidate(row.id, row.package, row.priority) for row in self.providers.values() if row.enabled)
+
+    def routing_policy(self, project_id):
+        return RoutingPolicy.ADAPTIVE
 
     def change(self, row, **changes):
         self.providers[row.id] = replace(row, **changes)
