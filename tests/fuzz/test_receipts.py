@@ -25,10 +25,19 @@ def _reader(package, genuine):
     def read(found, genuinely):
         if genuinely:
             _read_nonsense(package, genuine, found)
-        elif found != body and genuine.covers_body:
+        elif found != body and genuine.covers_body and not _has_the_same_signature(genuine, found):
             assert not believed(package, genuine, replace(genuine.signed, body=found))
 
     return read
+
+
+def _has_the_same_signature(genuine, body):
+    """Whether the provider's scheme itself does not tell the bodies apart: Twilio joins names and values, sorted."""
+    try:
+        signed = genuine.sign(replace(genuine.request, body=body), genuine.key)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return signed.headers == genuine.signed.headers
 
 
 def _read_nonsense(package, genuine, body):

@@ -1,6 +1,7 @@
 """Rate limits: the shared buckets on a real Redis, and the headers and refusals of the gateway."""
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -169,10 +170,8 @@ async def limited(gateway):
     clients = []
 
     def make(**limits):
-        services = gateway.services.__class__(
-            *[getattr(gateway.services, name) for name in gateway.services.__slots__ if name != "rate_limits"],
-            RateLimits(TokenBuckets(None, Clock()), gateway.config, **limits),
-        )
+        limiter = RateLimits(TokenBuckets(None, Clock()), gateway.config, **limits)
+        services = replace(gateway.services, rate_limits=limiter)
         transport = httpx.ASGITransport(create_asgi(services, max_request_bytes=100_000), raise_app_exceptions=False)
 
         async def check(response):
