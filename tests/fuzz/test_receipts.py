@@ -32,7 +32,7 @@ def _reader(package, genuine):
 
 
 def _has_the_same_signature(genuine, body):
-    """Whether the provider's scheme itself does not tell the bodies apart: Twilio joins names and values, sorted."""
+    """Whether the provider's scheme itself does not distinguish the bodies: Twilio joins names and values, sorted."""
     try:
         signed = genuine.sign(replace(genuine.request, body=body), genuine.key)
     except (ValueError, KeyError, TypeError):
