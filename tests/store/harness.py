@@ -51,14 +51,8 @@ class StoreHarness:
 
     def __init__(self, pool, roles):
         self.pool = pool
-        self.gateway, self.router, self.worker, self.event_worker, self.operator = (
-            roles.gateway,
-            roles.router,
-            roles.worker,
-            roles.event_worker,
-            roles.operator,
-        )
-        self.event_worker = roles.event_worker
+        self.gateway, self.router, self.worker = roles.gateway, roles.router, roles.worker
+        self.event_worker, self.operator = roles.event_worker, roles.operator
 
     def rows_of(self, project=PROJECT):
         """The connection with which the gateway reads and changes the rows of one project."""

@@ -260,7 +260,7 @@ class _Query:
             return f"""
                 SELECT DISTINCT r.message_id AS id FROM deliveries AS r
                  WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()}
-                   AND r.state = '{filters.status}' AND r.state NOT IN ('SENT', 'DELIVERED')
+                   AND r.state = '{filters.status}' AND (r.state IN ('SENT', 'DELIVERED')) IS FALSE
                    AND r.message_id >= {self._first} AND r.message_id < {self._end}
                    AND r.id >= {_millisecond(self._first, "0")} AND r.id <= {_millisecond(self._end, "f")}
                        {self._with_terms(self._terms)}
