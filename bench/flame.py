@@ -38,7 +38,8 @@ def parse(folded: str) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
-        if stack and count.isdecimal():
+        # py-spy takes a thread of a pool that waits for work for a busy one.
+        if stack and count.isdecimal() and "_worker (concurrent/futures/" not in stack.rpartition(";")[2]:
             found[tuple(stack.split(";"))] += int(count)
     return found
 

@@ -15,6 +15,7 @@ from tests.chaos.ledgers import moment, read
 from tests.chaos.simulation import hooked
 
 RATE = 60.0  # messages a second
+EXPIRED = "expired before it was accepted"  # the request took longer than its message lives
 LATEST = timedelta(seconds=1.0)  # a call that began in time is logged when its response is sent
 
 
@@ -35,7 +36,10 @@ async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]
                     tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": delivery_class}
                 )
             )
-            answers[str(reply.status)] += 1
+            if reply.status == 400 and reply.field == "expires_at":
+                answers[EXPIRED] += 1
+            else:
+                answers[str(reply.status)] += 1
 
         async def mend() -> None:
             await asyncio.sleep(size / RATE * 0.8)
@@ -45,12 +49,14 @@ async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]
     quiet = await settled(cluster, tag, within=120, progress=progress)
     found = await states(cluster, tag)
     late = await _late(cluster, tag)
+    refused = answers.pop(EXPIRED, 0)
     violations = faults(answers, quiet)
     violations += late[:20]
     violations += ["nothing expired"] if not found["EXPIRED"] else []
     return {
         "messages": sum(found.values()),
         "states": dict(found),
+        "expired_before_acceptance": refused,
         "called_after_expiry": len(late),
         "violations": violations,
     }

@@ -32,6 +32,11 @@ class Reply:
     def id(self) -> str | None:
         return self.document.get("id")
 
+    @property
+    def field(self) -> str | None:
+        """The field at fault, of a refusal."""
+        return self.document.get("error", {}).get("field")
+
 
 class Balancer:
     """Sends each request to a gateway that is ready, as a load balancer does."""

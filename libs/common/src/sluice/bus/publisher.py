@@ -73,7 +73,7 @@ class PublishResult:
 
 
 class Publisher:
-    """Publishes records with ``acks=all`` and lz4.
+    """Publishes records with ``acks=all`` and Snappy (docs/decisions/0069).
 
     Not with an idempotent producer: all consumers tolerate repeats, and a plain batch fails after the request timeout
     instead of staying pending while the broker is unavailable (docs/decisions/0005).
@@ -238,7 +238,7 @@ def _create_producer(kafka: KafkaConnection, name: str) -> AIOKafkaProducer:
         client_id=f"sluice-{name}",
         acks="all",
         max_batch_size=_BATCH,
-        compression_type="lz4",
+        compression_type="snappy",
         request_timeout_ms=10_000,
         retry_backoff_ms=100,
         metadata_max_age_ms=60_000,

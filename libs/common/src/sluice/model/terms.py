@@ -16,6 +16,9 @@ class TermKind(StrEnum):
     BULK = "bulk"  # the id of a bulk job
 
 
+_PREFIXES = {(kind, sandbox): f"{sandbox:d}{kind}:" for kind in TermKind for sandbox in (False, True)}
+
+
 def term(kind: TermKind, text: str, *, sandbox: bool) -> int:
     """The term of ``text`` among the test messages (``sandbox``) or the live ones of a project, a signed 64-bit number.
 
@@ -24,7 +27,8 @@ def term(kind: TermKind, text: str, *, sandbox: bool) -> int:
     """
     if kind in (TermKind.FROM, TermKind.TO):
         text = bare(text)
-    digest = hashlib.blake2b(f"{sandbox:d}{kind}:{text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    named = _PREFIXES[kind, sandbox] + text
+    digest = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
@@ -43,5 +47,7 @@ def terms_of(
 
 def bare(address: str) -> str:
     """An address without its display name, for comparison: ``Ada <ada@example.com>`` is ``ada@example.com``."""
-    head, separator, tail = address.rpartition("<")
-    return (tail.rstrip().removesuffix(">") if separator and head.strip() else address.strip(" <>")).strip().casefold()
+    if "<" not in address:
+        return address.strip(" >").strip().casefold()
+    head, _, tail = address.rpartition("<")
+    return (tail.rstrip().removesuffix(">") if head.strip() else address.strip(" <>")).strip().casefold()
