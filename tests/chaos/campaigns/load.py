@@ -35,7 +35,8 @@ class Reply:
     @property
     def field(self) -> str | None:
         """The field at fault, of a refusal."""
-        return self.document.get("error", {}).get("field")
+        found: str | None = self.document.get("error", {}).get("field")
+        return found
 
 
 class Balancer:
