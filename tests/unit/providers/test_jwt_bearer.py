@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import httpx
@@ -38,6 +39,7 @@ PEM = pem_of(KEY)
 @pytest.mark.parametrize(
     "pem",
     [PEM, PEM.replace("\n", "\\n"), pem_of(KEY, PrivateFormat.TraditionalOpenSSL), f"a comment\n{PEM}", PEM.strip()],
+    ids=count(),  # the keys are other ones in each process, which all have to collect the same tests
 )
 def test_a_key_is_read_in_every_form(pem: str) -> None:
     assert load_rsa_key(pem).private_numbers() == KEY.private_numbers()
@@ -88,6 +90,7 @@ def test_the_altered_keys_are_well_formed() -> None:
         altered(q=0),
         "half a character \ud800",
     ],
+    ids=count(),
 )
 def test_a_key_that_cannot_sign_is_refused(pem: str) -> None:
     with pytest.raises(ValueError, match="key") as refused:
