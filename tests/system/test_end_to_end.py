@@ -215,3 +215,15 @@ async def test_the_demo_of_all_packages_shows_each_of_them_arrive(system):
     assert rows.keys() == {name for name, package in PACKAGES.items() if len(package.channels) < len(Channel)}
     assert rows["provider-resend"]["path"] == "broken attempt_failed, working sent"
     assert rows["provider-resend"]["state"] == "DELIVERED"
+
+
+@pytest.mark.timeout(400)
+async def test_a_game_day_loses_nothing_in_an_outage(system):
+    done = await asyncio.to_thread(sluice, system, "game-day", "outage", "--rate", "10", "--seconds", "8", "--json")
+
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)["faults"]["outage"]
+    assert found["messages"] > 0
+    assert (found["lost"], found["duplicates"], found["failed"]) == (0, 0, 0)
+    assert found["answers"].keys() == {"201"}
+    assert done.returncode == (1 if found["broken"] else 0)

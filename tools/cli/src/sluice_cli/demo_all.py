@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sluice.runtime.errors import SluiceError
+from sluice_cli.simulated_projects import ProviderPlan, create_project, credential_cipher, require_simulator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
-    import asyncpg
-
-    from sluice.store.cipher import CredentialCipher
     from sluice_simulator import Simulator
     from sluice_simulator.accounts import Account
 
@@ -57,12 +53,7 @@ def run_demo_all(*, as_json: bool) -> int:
     Raises:
         SluiceError: the simulator is not installed, or no installation runs here.
     """
-    try:
-        import sluice_simulator  # noqa: F401
-    except ModuleNotFoundError:
-        raise SluiceError(
-            "`sluice demo --all` needs the distribution sluice-simulator, which is not installed"
-        ) from None
+    require_simulator("sluice demo --all")
     rows = asyncio.run(_run())
     print(json.dumps([asdict(row) for row in rows], indent=2) if as_json else format_table(rows))
     return 0 if all(row.arrived is not False for row in rows) else 1
@@ -106,63 +97,36 @@ def _endpoints(accounts: Sequence[Account]) -> dict[str, str]:
 async def _send_all(simulator: Simulator, accounts: Sequence[Account], sibling: Account, url: str) -> list[_Sent]:
     """Each account has a project of its own: the others of its channel take no part in its failover."""
     from sluice.model import ids
-    from sluice.runtime.settings import EncryptionSettings, load
-    from sluice.store.cipher import CredentialCipher
-    from sluice_cli.context import address, database, environment
+    from sluice_cli.context import database
     from sluice_simulator import Behaviour, EndpointScenario, Scenario
     from sluice_simulator.accounts import receipt_plan
 
-    settings = load(
-        EncryptionSettings,
-        postgres_dsn=address("SLUICE_POSTGRES_DSN"),
-        kafka_bootstrap_servers=address("SLUICE_KAFKA_BOOTSTRAP_SERVERS"),
-        encryption_key_file=environment().get("SLUICE_ENCRYPTION_KEY_FILE"),
-    )
-    cipher = CredentialCipher(settings.read_encryption_keys)
+    cipher = credential_cipher()
     endpoints: dict[str, EndpointScenario] = {}
     keys: list[tuple[Account, str]] = []
     async with database() as connection, connection.transaction():
         for account in accounts:
             broken = sibling if account.package == _LINK else account
-            key, working = await _create_project(connection, cipher, simulator, account, broken)
+            made = await create_project(
+                connection, cipher, slug="demo-all", name=account.package, providers=_plans(simulator, account, broken)
+            )
+            working = made.providers[-1]
             receipts_at = f"{url}/v1/receipts/{ids.encode_id('prv', working)}"
             endpoints[f"{account.dialect}-{_BROKEN}"] = EndpointScenario(behaviour=Behaviour.AUTH)
             endpoints[f"{account.dialect}-{_WORKING}"] = EndpointScenario(
                 receipts=receipt_plan(), webhooks=account.webhooks(receipts_at)
             )
-            keys.append((account, key))
+            keys.append((account, made.key))
     simulator.apply_scenario(Scenario(endpoints=endpoints))
     return list(await asyncio.gather(*(_send(account, key) for account, key in keys)))
 
 
-async def _create_project(
-    connection: asyncpg.Connection, cipher: CredentialCipher, simulator: Simulator, account: Account, broken: Account
-) -> tuple[str, UUID]:
-    """A project with a broken account before the working one: its API key, and the id of the working provider."""
-    from sluice.model.ids import uuid7
-    from sluice.runtime.clock import utc_now
-    from sluice.store import api_keys, projects, providers
-
-    now = utc_now()
-    slug = f"demo-all-{uuid7().hex[-12:]}"
-    project = await projects.create_project(connection, organization="Demo", slug=slug, name=account.package, now=now)
-    for used, place in ((broken, _BROKEN), (account, _WORKING)):
-        provider_id = uuid7()
-        credentials = _credentials(simulator, used, place)
-        await providers.create_provider(
-            connection,
-            provider_id,
-            project.id,
-            package=used.package,
-            channel=used.channel,
-            name=place,
-            encrypted_credentials=cipher.encrypt_credentials(
-                credentials, project_id=project.id, provider_id=provider_id
-            ),
-            now=now,
-        )
-    key = await api_keys.create_key(connection, project.id, name="demo", is_test=False, now=now)
-    return key, provider_id
+def _plans(simulator: Simulator, account: Account, broken: Account) -> list[ProviderPlan]:
+    """A broken account before the working one."""
+    return [
+        ProviderPlan(used.package, used.channel, place, _credentials(simulator, used, place))
+        for used, place in ((broken, _BROKEN), (account, _WORKING))
+    ]
 
 
 def _credentials(simulator: Simulator, account: Account, place: str) -> dict[str, Any]:
