@@ -24,6 +24,10 @@ from sluice_launcher.roles import ALL_ROLES
 from sluice_launcher.settings import read_settings
 
 
+# The ports are taken on a machine where Sluice runs.
+ANY_PORT = {f"SLUICE_{name}_PORT": "0" for name in ("POSTGRES", "REDIS", "GATEWAY", "GATEWAY_OPS", "ROUTER")}
+
+
 def silent(text: str) -> None:
     pass
 
@@ -100,8 +104,7 @@ def test_a_port_of_zero_becomes_a_free_one(taken_port):
 
 
 def test_finding_21_the_ops_endpoints_of_the_gateway_have_a_port_of_their_own(tmp_path):
-    any_port = dict.fromkeys(["SLUICE_GATEWAY_PORT", "SLUICE_GATEWAY_OPS_PORT", "SLUICE_ROUTER_PORT"], "0")
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **any_port})
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **ANY_PORT})
     plan = make_plan(settings, silent, services=[], roles=["gateway", "router"])
 
     gateway, router = specs(plan)
@@ -132,8 +135,7 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
-    any_port = dict.fromkeys(["SLUICE_POSTGRES_PORT", "SLUICE_REDIS_PORT", "SLUICE_GATEWAY_PORT"], "0")
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **any_port})
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **ANY_PORT})
     plan = make_plan(settings, silent, services=["postgres", "redis"], roles=["gateway"])
 
     plan.write(tmp_path / "plan.json")
@@ -157,7 +159,7 @@ def test_the_roles_may_connect_to_this_machine_unless_the_operator_says_otherwis
 
 
 def test_every_role_finds_the_addresses_and_the_key_in_its_environment(tmp_path):
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_REDIS_PORT": "0"})
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **ANY_PORT})
     plan = make_plan(settings, silent, services=["redis"], roles=[])
 
     found = environment(plan)
@@ -193,7 +195,7 @@ def test_every_role_has_its_own_login_and_only_a_migration_has_the_owners(tmp_pa
 
 
 def test_a_role_does_not_inherit_the_owners_address_or_the_passwords(tmp_path):
-    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **OWNER_DSN})
+    settings = read_settings({"SLUICE_DATA_DIR": str(tmp_path), **ANY_PORT, **OWNER_DSN})
     plan = make_plan(settings, silent, services=["postgres"], roles=["gateway"])
 
     (gateway,) = specs(plan)

@@ -36,10 +36,8 @@ async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]
                     tag, number, ("email", "sms")[number % 2], expires_at=in_future(lives), **{"class": delivery_class}
                 )
             )
-            if reply.status == 400 and reply.field == "expires_at":
-                answers[EXPIRED] += 1
-            else:
-                answers[str(reply.status)] += 1
+            expired = reply.status == 400 and reply.field == "expires_at"
+            answers[EXPIRED if expired else str(reply.status)] += 1
 
         async def mend() -> None:
             await asyncio.sleep(size / RATE * 0.8)

@@ -1,4 +1,4 @@
-"""The figures of a fault: from the record of the installation, and from the simulator's log of its calls."""
+"""The figures of a fault: from the installation's database, and from the simulator's log of its calls."""
 
 from __future__ import annotations
 
