@@ -23,7 +23,6 @@ from sluice_launcher.process_specs import specs
 from sluice_launcher.roles import ALL_ROLES
 from sluice_launcher.settings import read_settings
 
-
 # The ports are taken on a machine where Sluice runs.
 ANY_PORT = {f"SLUICE_{name}_PORT": "0" for name in ("POSTGRES", "REDIS", "GATEWAY", "GATEWAY_OPS", "ROUTER")}
 
