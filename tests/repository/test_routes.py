@@ -22,6 +22,9 @@ PUBLIC = {
     "/v1/auth/password/forgot": "sends mail to the owner of an account, the answer says nothing; throttled",
     "/v1/auth/password/reset": "authenticates by the token of a mail; throttled",
     "/v1/auth/invitations/accept": "authenticates by the token of an invitation; throttled",
+    "/auth/signup": "creates an account without a role; throttled, and closed by a setting",
+    "/auth/signin": "authenticates by address and password; throttled",
+    "/auth/refresh": "authenticates by the refresh token, which serves once; throttled",
 }
 
 PERSON = "person"

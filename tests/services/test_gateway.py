@@ -77,6 +77,7 @@ def an_accounts(pool, config, authenticator):
         throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),
         mailer=Mailer(None, None),
         dashboard_url="http://gateway",
+        sign_up_is_open=True,
     )
 
 
@@ -499,7 +500,7 @@ ROUTES = [
     ("GET", "/v1/messages/msg_00000000000000000000000000"),
     ("DELETE", "/v1/messages/msg_00000000000000000000000000/cancel"),
 ]
-OTHER_KEY, _ = api_keys.generate_key(is_test=False)
+OTHER_KEY, _ = api_keys.generate_key(api_keys.LIVE)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -532,7 +533,7 @@ async def test_finding_10_unknown_keys_share_one_query_at_a_time(gateway, monkey
             running -= 1
 
     monkeypatch.setattr("gateway.auth.api_keys.api_keys.find_keys", counted)
-    keys = [api_keys.generate_key(is_test=False)[0] for _ in range(200)]
+    keys = [api_keys.generate_key(api_keys.LIVE)[0] for _ in range(200)]
 
     answers = await asyncio.gather(*(gateway.post(key=key) for key in keys), gateway.post())
 

@@ -184,6 +184,7 @@ async def open_accounts(
             ),
             mailer=mailer,
             dashboard_url=(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/"),
+            sign_up_is_open=settings.sign_up,
         )
 
 

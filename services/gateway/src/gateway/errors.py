@@ -10,6 +10,7 @@ ApiError
 ├── NotCancellable       409
 ├── SlugTaken            409
 ├── AlreadyMember        409
+├── AccountExists        409
 ├── LastOwner            409
 ├── VersionConflict      409
 ├── DomainExists         409
@@ -116,6 +117,12 @@ class AlreadyMember(ApiError):
     """The person with this address is a member of the project already."""
 
     status, code = 409, "EMAIL_ALREADY_EXISTS"
+
+
+class AccountExists(ApiError):
+    """A person with this address has an account."""
+
+    status, code = 409, "ACCOUNT_ALREADY_EXISTS"
 
 
 class LastOwner(ApiError):

@@ -161,6 +161,7 @@ MessagesRead = Annotated[Principal, Security(authorize, scopes=[Permission.MESSA
 MessagesSend = Annotated[Principal, Security(authorize, scopes=[Permission.MESSAGES_SEND])]
 ProvidersRead = Annotated[Principal, Security(authorize, scopes=[Permission.PROVIDERS_READ])]
 ProvidersWrite = Annotated[Principal, Security(authorize, scopes=[Permission.PROVIDERS_WRITE])]
+Members = Annotated[Principal, Security(authorize, scopes=[Permission.PROJECT_ADMIN])]
 TemplatesRead = Annotated[Principal, Security(authorize, scopes=[Permission.TEMPLATES_READ])]
 TemplatesWrite = Annotated[Principal, Security(authorize, scopes=[Permission.TEMPLATES_WRITE])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
@@ -172,8 +173,10 @@ KeysWrite = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.
 # Of an object that the path names.
 _provider = authorize_owner(Owned.PROVIDER, "prv", "providerId")
 _template = authorize_owner(Owned.TEMPLATE, "tpl", "templateId")
+_invitation = authorize_owner(Owned.INVITATION, "inv", "inviteId")
 _delivery = authorize_owner(Owned.DELIVERY, "dlv", "deliveryId")
 ProviderWrite = Annotated[Principal, Security(_provider, scopes=[Permission.PROVIDERS_WRITE])]
 TemplateRead = Annotated[Principal, Security(_template, scopes=[Permission.TEMPLATES_READ])]
 TemplateWrite = Annotated[Principal, Security(_template, scopes=[Permission.TEMPLATES_WRITE])]
+InvitationAdmin = Annotated[Principal, Security(_invitation, scopes=[Permission.PROJECT_ADMIN])]
 DeliveryRead = Annotated[Principal, Security(_delivery, scopes=[Permission.MESSAGES_READ])]

@@ -32,7 +32,8 @@ from sluice.transports.outgoing import OutgoingAddresses
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What people need to log in. ``dashboard_url``: where the links in mails point to.
+    """What people need to log in. ``dashboard_url``: where the links in mails point to. ``sign_up_is_open``: people
+    create accounts themselves.
 
     ``access`` authenticates the requests of ``/v1``, ``project_access`` those of the project API.
     """
@@ -45,6 +46,7 @@ class Accounts:
     throttle: LoginThrottle
     mailer: Mailer
     dashboard_url: str
+    sign_up_is_open: bool
 
 
 @dataclass(frozen=True, slots=True)

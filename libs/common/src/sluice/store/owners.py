@@ -15,6 +15,7 @@ class Owned(StrEnum):
     PROVIDER = "providers"
     TEMPLATE = "templates"
     DELIVERY = "deliveries"
+    INVITATION = "invitations"
 
     @property
     def missing(self) -> str:

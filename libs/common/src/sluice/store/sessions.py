@@ -11,7 +11,7 @@ from uuid import UUID
 from sluice.model.ids import uuid7
 from sluice.model.roles import Role
 from sluice.store.db import Db
-from sluice.store.secret_tokens import SESSION, new_token
+from sluice.store.secret_tokens import REFRESH, SESSION, hash_token, new_token
 
 LIFETIME = timedelta(days=7)
 IDLE_LIFETIME = timedelta(hours=12)  # without a request
@@ -55,16 +55,19 @@ class SessionRow:
 
 
 async def create_session(
-    db: Db, user_id: UUID, *, address: str | None, user_agent: str | None, now: datetime
+    db: Db, user_id: UUID, *, address: str | None, user_agent: str | None, now: datetime, prefix: str = SESSION
 ) -> tuple[str, UUID, datetime]:
-    """Create a session: its token, which is not stored, its id, and when it ends. Expired ones of the user go."""
+    """Create a session: its token, which is not stored, its id, and when it ends. Expired ones of the user go.
+
+    ``prefix``: of the token; ``REFRESH`` for a session whose requests have access tokens.
+    """
     await db.execute(
         "DELETE FROM sessions WHERE user_id = $1 AND (expires_at <= $2 OR last_used_at <= $3)",
         user_id,
         now,
         now - IDLE_LIFETIME,
     )
-    token, token_hash = new_token(SESSION)
+    token, token_hash = new_token(prefix)
     session_id, expires_at = uuid7(), now + LIFETIME
     await db.execute(
         """
@@ -140,6 +143,41 @@ async def list_sessions(
         limit,
     )
     return [SessionRow(**row) for row in rows]
+
+
+async def exchange_refresh_token(db: Db, token: str, *, now: datetime) -> tuple[str, UUID, UUID] | None:
+    """Replace the refresh token of a valid session: the new one, which is not stored, the session and its user.
+
+    None: the token is no session's newest one. A token is exchanged once, however many requests have it.
+    """
+    new, new_hash = new_token(REFRESH)
+    row = await db.fetchrow(
+        """
+        WITH exchanged AS (
+            UPDATE sessions SET token_hash = $2, last_used_at = $3
+             WHERE token_hash = $1 AND expires_at > $3 AND last_used_at > $4
+            RETURNING id, user_id
+        ), used AS (
+            INSERT INTO used_refresh_tokens (token_hash, session_id) SELECT $1, id FROM exchanged
+        )
+        SELECT id, user_id FROM exchanged
+        """,
+        hash_token(token),
+        new_hash,
+        now,
+        now - IDLE_LIFETIME,
+    )
+    return None if row is None else (new, row["id"], row["user_id"])
+
+
+async def end_session_of_used_token(db: Db, token: str) -> tuple[UUID, UUID] | None:
+    """End the session of a refresh token that was exchanged before; its id and user, None if there is no session."""
+    row = await db.fetchrow(
+        "DELETE FROM sessions WHERE id = (SELECT session_id FROM used_refresh_tokens WHERE token_hash = $1)"
+        " RETURNING id, user_id",
+        hash_token(token),
+    )
+    return None if row is None else (row["id"], row["user_id"])
 
 
 async def end_session(db: Db, user_id: UUID, session_id: UUID) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +15,7 @@ from joserfc.jwk import OctKey
 from joserfc.jwt import JWTClaimsRegistry
 
 from gateway.errors import Unauthorized
+from gateway.kit.strict_json import no_duplicates
 from sluice.runtime.clock import utc_now
 from sluice.store.cipher import KeySource
 
@@ -76,7 +78,7 @@ class AccessTokens:
     def _verified(self, token: str) -> AccessClaims:
         if len(token) > _MAX_LENGTH:
             raise ValueError("too long")
-        found = jwt.decode(token, self._key_of, algorithms=[_ALGORITHM])
+        found = jwt.decode(token, self._key_of, algorithms=[_ALGORITHM], decoder_cls=_Decoder)
         if not found.header.keys() <= _HEADER:
             raise ValueError("a header of another issuer")
         _registry().validate(found.claims)
@@ -93,6 +95,13 @@ class AccessTokens:
         ids = [hashlib.sha256(secret).hexdigest()[: 2 * _KEY_ID] for secret in secrets]
         self._keys = {key_id: OctKey.import_key(secret) for key_id, secret in zip(ids, secrets, strict=True)}
         self._current = ids[0]
+
+
+class _Decoder(json.JSONDecoder):
+    """Refuses a claim that is there twice: readers differ in which they take."""
+
+    def __init__(self) -> None:
+        super().__init__(object_pairs_hook=no_duplicates)
 
 
 def _registry() -> JWTClaimsRegistry:
