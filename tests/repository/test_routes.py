@@ -4,6 +4,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from gateway import dependencies, project_dependencies
+from gateway.apis.rendering import is_v1
 from gateway.asgi import Apis
 from gateway.auth.permissions import Permission
 from gateway.kit.json_route import JsonRoute
@@ -47,6 +48,16 @@ def permissions(dependant: Dependant) -> set[str]:
     if dependant.call in PERSONS:
         own = {PERSON}
     return own.union(*(permissions(inner) for inner in dependant.dependencies))
+
+
+def needed_permissions(*, v1: bool) -> dict[str, set[str]]:
+    """What each documented operation of an API needs, by its id."""
+    return {
+        route.original_route.name: permissions(route.dependant)
+        for route in routes()
+        if isinstance(route.original_route, APIRoute) and route.original_route.include_in_schema
+        if is_v1(route.path or "") is v1
+    }
 
 
 def needed() -> list[tuple[str | None, set[str]]]:
