@@ -35,12 +35,14 @@ CREATE TABLE api_keys (
     id           uuid PRIMARY KEY,
     project_id   uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
     name         text NOT NULL,
-    key_prefix   text NOT NULL UNIQUE,  -- the public part of the key
+    head         text NOT NULL,         -- what the key begins with: 'sp_live_', 'sp_test_' or 'mzl_'
+    key_prefix   text NOT NULL UNIQUE,  -- the public part of the key, behind the head
     key_hash     bytea NOT NULL,        -- SHA-256 of the whole key: 160 random bits need no slow hash
     is_test      boolean NOT NULL,      -- an sp_test_ key: the sandbox replaces every provider
-    is_active    boolean NOT NULL DEFAULT true,
+    is_active    boolean NOT NULL DEFAULT true,  -- false: refused until it is activated again
     created_by   uuid,                  -- a user; null: the command line
-    created_at   timestamptz NOT NULL
+    created_at   timestamptz NOT NULL,
+    deleted_at   timestamptz            -- the audit log still names it
 );
 CREATE INDEX api_keys_project_idx ON api_keys (project_id, id);
 
@@ -275,6 +277,7 @@ CREATE TABLE users (
     email_key     text NOT NULL,       -- normalised, in lower case: two users never share it
     name          text NOT NULL,
     password_hash text,                -- argon2id; null until the first password is set
+    is_confirmed  boolean NOT NULL,    -- the address is the person's: false after a sign-up, which proves nothing
     created_at    timestamptz NOT NULL,
     CONSTRAINT users_email_taken UNIQUE (email_key)
 );
@@ -282,7 +285,7 @@ CREATE TABLE users (
 CREATE TABLE sessions (
     id           uuid PRIMARY KEY,
     user_id      uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    token_hash   bytea NOT NULL UNIQUE,  -- SHA-256 of the token: 256 random bits need no slow hash
+    token_hash   bytea NOT NULL UNIQUE,  -- SHA-256 of the token, or of the newest refresh token: 256 random bits
     address      text,                   -- of the client at login
     user_agent   text,
     created_at   timestamptz NOT NULL,
@@ -732,3 +735,11 @@ CREATE TABLE provider_receipts (
     refused_at     timestamptz,                  -- the newest webhook request without a valid signature
     refused_count  integer NOT NULL DEFAULT 0    -- such requests since the newest receipt
 );
+
+-- Refresh tokens of the project API that were exchanged: one that comes again was copied, and ends its session.
+
+CREATE TABLE used_refresh_tokens (
+    token_hash bytea PRIMARY KEY,
+    session_id uuid NOT NULL REFERENCES sessions (id) ON DELETE CASCADE
+);
+CREATE INDEX used_refresh_tokens_session_idx ON used_refresh_tokens (session_id);

@@ -18,10 +18,11 @@ import asyncpg
 import httpx
 import psutil
 
+from gateway.openapi import APIS
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.plan import default_roles
 from sluice_launcher.state import read_state
-from tests.fuzz.openapi_fuzz import ApiFuzzer
+from tests.fuzz.openapi_fuzz import ApiFuzzer, Findings
 
 EACH = 10  # allowed and forbidden requests of each operation in a round
 WARM = 0.3  # of the requests, before memory is measured: caches, pools and compiled validators are filled by then
@@ -62,17 +63,18 @@ async def _fuzz(stack: LocalStack, requests: int, seed: int, memory_mib: Callabl
         asyncpg.create_pool(stack.addresses["postgres"], min_size=1, max_size=2) as pool,
         httpx.AsyncClient(base_url=stack.addresses["gateway"], timeout=timeout, trust_env=False) as client,
     ):
-        fuzzer = ApiFuzzer(client, pool, number=seed)
-        await fuzzer.seeds()
-        progress(f"seeds: {fuzzer.findings.requests} requests, {len(fuzzer.findings.faults)} faults")
+        found = Findings()
+        fuzzers = [ApiFuzzer(client, pool, number=seed, api=api, findings=found) for api in APIS]
+        for fuzzer in fuzzers:
+            await fuzzer.seeds()
+        progress(f"seeds: {found.requests} requests, {len(found.faults)} faults")
         number = 0
-        while fuzzer.findings.requests < requests:
-            await fuzzer.round(number, EACH, progress)
+        while found.requests < requests:
+            await fuzzers[number % len(fuzzers)].round(number, EACH, progress)
             number += 1
-            if warm is None and fuzzer.findings.requests >= WARM * requests:
+            if warm is None and found.requests >= WARM * requests:
                 warm = memory_mib()
     last = memory_mib()
-    found = fuzzer.findings
     return {
         "requests": found.requests,
         "operations": len(found.operations),

@@ -7,15 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+from argon2 import PasswordHasher
 
 from gateway.openapi import document
 from sluice.runtime.clock import utc_now
-from sluice.store import api_keys, projects, sessions
+from sluice.store import api_keys, projects, sessions, users
 from tests.fuzz.openapi_requests import CREDENTIALS, FORBIDDEN_BODY, Attempt, RequestSource
 from tests.services import openapi_check
-from tests.services.people import a_person
+from tests.services.people import PASSWORD, a_person
 
 Headers = dict[str, str]
+_PASSWORD_HASH = PasswordHasher(memory_cost=64, time_cost=1, parallelism=1).hash(PASSWORD)  # quickly checked
 
 
 @dataclass
@@ -43,13 +45,22 @@ class Findings:
 
 
 class ApiFuzzer:
-    """Fuzzes the gateway behind ``client``; ``pool``: its database, for the owner."""
+    """Fuzzes one API of the gateway behind ``client``; ``pool``: its database, for the owner."""
 
-    def __init__(self, client: httpx.AsyncClient, pool: Any, *, number: int = 0) -> None:
-        self._client, self._pool = client, pool
-        self.source = RequestSource(document("v1"), number)
-        self.findings = Findings()
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        pool: Any,
+        *,
+        number: int = 0,
+        api: str = "v1",
+        findings: Findings | None = None,
+    ) -> None:
+        self._client, self._pool, self._api = client, pool, api
+        self.source = RequestSource(document(api), number)
+        self.findings = Findings() if findings is None else findings
         self._person: Any = None
+        self._sign_ins = 0
 
     async def round(self, number: int, each: int, progress: Callable[[str], None] = lambda _: None) -> None:
         """Every example once, then ``each`` allowed and ``each`` forbidden requests of every operation."""
@@ -72,28 +83,43 @@ class ApiFuzzer:
 
     async def _new_callers(self, number: int) -> dict[str, Headers]:
         """A project ``shop`` of which they are, whatever became of the last one."""
-        await self._pool.execute("UPDATE projects SET slug = $1 WHERE slug = 'shop'", f"shop-before-{number}")
+        await self._pool.execute(
+            "UPDATE projects SET slug = $1 WHERE slug = 'shop'", f"shop-before-{number}-{self._api}"
+        )
         owner = SimpleNamespace(pool=self._pool, client=self._client, accounts=None)
-        self._person = (await a_person(owner, f"fuzz{number}@example.com", shop="owner")).user
+        self._person = (await a_person(owner, f"fuzz{number}-{self._api}@example.com", shop="owner")).user
         project = await projects.find_project_by_slug(self._pool, "shop")
         assert project is not None
+        self.source.own = {"slug": "shop"} if self._api == "v1" else {"projectId": str(project.id)}
         keys = [
             await api_keys.create_key(self._pool, project.id, name="fuzz", is_test=is_test, now=utc_now())
             for is_test in (False, True)
         ]
+        header = "x-sendpipe-key" if self._api == "v1" else "x-api-key"
         return {
             "person": await self._new_session(),
-            "key": {"x-sendpipe-key": keys[0]},
-            "test key": {"x-sendpipe-key": keys[1]},
+            "key": {header: keys[0]},
+            "test key": {header: keys[1]},
             "none": {},
         }
 
     async def _new_session(self) -> Headers:
         """Of the person: requests of the last operation may have ended it."""
+        if self._api == "project":
+            return await self._sign_in()
         token, _, _ = await sessions.create_session(
             self._pool, self._person.id, address=None, user_agent=None, now=utc_now()
         )
         return {"authorization": f"Bearer {token}", "x-sendpipe-project": "shop"}
+
+    async def _sign_in(self) -> Headers:
+        """An access token is signed by the gateway only."""
+        await users.set_password(self._pool, self._person.id, _PASSWORD_HASH)
+        body = {"email": self._person.email, "password": PASSWORD}
+        self._sign_ins += 1
+        address = f"10.1.{self._sign_ins // 250 % 250}.{self._sign_ins % 250}"
+        answer = await self._client.post("/auth/signin", json=body, headers={"x-forwarded-for": address})
+        return {"authorization": f"Bearer {answer.raise_for_status().json()['accessToken']}"}
 
     async def _send(self, attempt: Attempt, callers: Mapping[str, Headers]) -> None:
         """Send a request by one of the callers in turn, and check its answer."""
@@ -132,14 +158,14 @@ class ApiFuzzer:
 
     def _check(self, attempt: Attempt, answer: httpx.Response) -> None:
         self.findings.operations[attempt.operation][answer.status_code] += 1
-        self.source.learn(answer.text)
+        self.source.learn(answer.text, attempt.operation)
         if answer.status_code == 414:  # of the HTTP server; no route has seen the request
             return
         if answer.status_code >= 500:
             self.findings.fault(attempt, answer, f"{answer.status_code}")
             return
         try:
-            openapi_check.check(answer)
+            openapi_check.check(answer, self._api)
         except Exception as error:
             self.findings.fault(attempt, answer, f"{type(error).__name__}: {error}")
         if attempt.kind.startswith(FORBIDDEN_BODY) and answer.status_code < 300 and not _has_errors(answer):

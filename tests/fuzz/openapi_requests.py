@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import requests
@@ -21,9 +21,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.core.parameters import ParameterLocation
 
 FORBIDDEN_BODY = "with a forbidden body"
-CREDENTIALS = frozenset({"authorization", "x-sendpipe-key", "x-sendpipe-project", "x-sendpipe-mode", "cookie"})
+CREDENTIALS = frozenset(
+    {"authorization", "x-sendpipe-key", "x-sendpipe-project", "x-sendpipe-mode", "x-api-key", "cookie"}
+)
 _TRANSPORT = frozenset({b"content-length", b"connection", b"accept-encoding", b"host", b"transfer-encoding"})
 _ID = re.compile(r"\b([a-z]{2,5})_[0-9a-hjkmnp-tv-z]{26}\b")
+_PLAIN_ID = re.compile(r'"(\w+)":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')  # with its field
 _SENDABLE = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+:[\t\x20-\x7e\x80-\xff]*")  # the client sends no other header
 _OWN_ID = 0.7  # of the path parameters
 
@@ -45,10 +48,14 @@ class Attempt:
 
 @dataclass
 class RequestSource:
-    """Makes requests for every operation of a document; the same ones for the same number."""
+    """Makes requests for every operation of a document; the same ones for the same number.
+
+    ``own``: values of the parameters that name the project.
+    """
 
     document: Mapping[str, Any]
     number: int = 0
+    own: dict[str, str] = field(default_factory=dict)
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -56,13 +63,21 @@ class RequestSource:
         operations: Iterator[Any] = schema.get_all_operations()
         self._operations = sorted((found.ok() for found in operations), key=_place)
         self._dice = random.Random(self.number)
+        self._tags = {one["operationId"]: one.get("tags", [""])[0] for _, _, one in self._documented()}
 
-    def learn(self, text: str) -> None:
-        """Remember the ids in an answer."""
+    def learn(self, text: str, operation: str) -> None:
+        """Remember the ids in an answer: by their prefix, or by the name of their field, ``id`` by the tag of the
+        operation.
+        """
         for found in _ID.finditer(text):
-            known = self.ids[found[1]]
-            known.append(found[0])
-            del known[:-50]
+            self._remember(found[1], found[0])
+        for found in _PLAIN_ID.finditer(text):
+            self._remember(self._tags[operation] if found[1] == "id" else found[1], found[2])
+
+    def _remember(self, noun: str, text: str) -> None:
+        known = self.ids[noun]
+        known.append(text)
+        del known[:-50]
 
     async def round(self, number: int, each: int) -> AsyncIterator[Attempt]:
         """``each`` allowed and as many forbidden requests of every operation."""
@@ -75,9 +90,10 @@ class RequestSource:
     def examples(self) -> Iterator[Attempt]:
         """The documented examples of every operation that creates something."""
         for path, method, operation in self._documented():
-            if method == "POST" and "{" not in path.replace("{slug}", ""):
+            if method == "POST" and not re.search(r"\{(?!slug|projectId)", path):
                 for kind, content in self._examples(operation):
-                    yield Attempt(operation["operationId"], "example", _request(method, self._url(path), kind, content))
+                    url = self._url(path) + self._query(operation)
+                    yield Attempt(operation["operationId"], "example", _request(method, url, kind, content))
 
     def seeds(self) -> Iterator[Attempt]:
         """Every example with each field replaced by each of :data:`SEEDS`, and with each field twice."""
@@ -86,7 +102,7 @@ class RequestSource:
                 if kind != "application/json":
                     continue
                 for body in _seeded(json.loads(content)):
-                    request = _request(method, self._url(path), kind, body.encode())
+                    request = _request(method, self._url(path) + self._query(operation), kind, body.encode())
                     yield Attempt(operation["operationId"], "seed", request)
 
     def _documented(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -104,7 +120,21 @@ class RequestSource:
             found += [one["value"] for one in content.get("examples", {}).values()]
             for value in found:
                 if value is not None:
-                    yield kind, value.encode() if isinstance(value, str) else json.dumps(value).encode()
+                    yield kind, value.encode() if isinstance(value, str) else json.dumps(self._owned(value)).encode()
+
+    def _owned(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The body, for the own project."""
+        return {**body, **{name: self.own[name] for name in self.own.keys() & body.keys()}}
+
+    def _query(self, operation: Mapping[str, Any]) -> str:
+        """The own project, and an example of what else is required."""
+        found = {}
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query" and parameter["name"] in self.own:
+                found[parameter["name"]] = self.own[parameter["name"]]
+            elif parameter["in"] == "query" and parameter.get("required"):
+                found[parameter["name"]] = "x"
+        return f"?{urlencode(found)}" if found else ""
 
     def _url(self, path: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda found: self._own_id(found[1]) or "none", path)
@@ -112,6 +142,8 @@ class RequestSource:
     def _request(self, case: Any) -> httpx.Request:
         if case.query and self._dice.random() < _OWN_ID:
             case.query.pop("project", None)  # it would be an unknown one
+        if "projectId" in self.own and self._dice.random() < _OWN_ID:
+            self._name_project(case)
         for name in case.path_parameters or {}:
             if self._dice.random() < _OWN_ID and (own := self._own_id(name)) is not None:
                 case.path_parameters[name] = own
@@ -127,17 +159,26 @@ class RequestSource:
         url = parts.path + (f"?{parts.query}" if parts.query else "")
         return httpx.Request(str(prepared.method), f"http://gateway{url}", headers=headers, content=body)
 
+    def _name_project(self, case: Any) -> None:
+        """Put the own project where the request names one."""
+        named = {one["name"] for one in case.operation.definition.raw.get("parameters", ()) if one["in"] == "query"}
+        if "projectId" in named:
+            case.query = {**(case.query or {}), "projectId": self.own["projectId"]}
+        if isinstance(case.body, dict) and "projectId" in case.body and _kind(case) != FORBIDDEN_BODY:
+            case.body["projectId"] = self.own["projectId"]
+
     def _own_id(self, parameter: str) -> str | None:
-        if parameter == "slug":
-            return "shop"
+        if parameter in self.own:
+            return self.own[parameter]
         known = [text for prefix, texts in self.ids.items() for text in texts if prefix[0] == parameter[0]]
         return self._dice.choice(known) if known else None
 
 
-def _place(operation: Any) -> tuple[bool, int]:
+def _place(operation: Any) -> tuple[bool, bool, int]:
     """What changes or removes things comes last, and the project, which all others need, at the end."""
     is_last = operation.method.upper() in ("PATCH", "DELETE")
-    return is_last, -operation.path.count("/") if is_last else 0
+    is_project = operation.path.endswith(("/{slug}", "/projects/{projectId}"))
+    return is_last, is_last and is_project, -operation.path.count("/") if is_last else 0
 
 
 def _kind(case: Any) -> str:

@@ -3,9 +3,10 @@
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
+from gateway import dependencies, project_dependencies
+from gateway.apis.rendering import is_v1
 from gateway.asgi import Apis
 from gateway.auth.permissions import Permission
-from gateway.dependencies import authenticate_person, authorize, authorize_in_path
 from gateway.kit.json_route import JsonRoute
 from gateway.messages import v1 as messages
 from gateway.receipts.endpoint import ReceiptEndpoint
@@ -22,9 +23,15 @@ PUBLIC = {
     "/v1/auth/password/forgot": "sends mail to the owner of an account, the answer says nothing; throttled",
     "/v1/auth/password/reset": "authenticates by the token of a mail; throttled",
     "/v1/auth/invitations/accept": "authenticates by the token of an invitation; throttled",
+    "/auth/signup": "creates an account without a role; throttled, and closed by a setting",
+    "/auth/signin": "authenticates by address and password; throttled",
+    "/auth/refresh": "authenticates by the refresh token, which serves once; throttled",
 }
 
 PERSON = "person"
+
+AUTHORIZERS = {dependencies.authorize, dependencies.authorize_in_path} | project_dependencies.AUTHORIZERS
+PERSONS = {dependencies.authenticate_person, project_dependencies.authenticate_person}
 
 
 def routes() -> list[RouteContext]:
@@ -37,10 +44,20 @@ def routes() -> list[RouteContext]:
 
 def permissions(dependant: Dependant) -> set[str]:
     """The permissions that the route's dependencies name; ``PERSON`` for one that acts on a person's own account."""
-    own = set(dependant.own_oauth_scopes or ()) if dependant.call in (authorize, authorize_in_path) else set()
-    if dependant.call is authenticate_person:
+    own = set(dependant.own_oauth_scopes or ()) if dependant.call in AUTHORIZERS else set()
+    if dependant.call in PERSONS:
         own = {PERSON}
     return own.union(*(permissions(inner) for inner in dependant.dependencies))
+
+
+def needed_permissions(*, v1: bool) -> dict[str, set[str]]:
+    """What each documented operation of an API needs, by its id."""
+    return {
+        route.original_route.name: permissions(route.dependant)
+        for route in routes()
+        if isinstance(route.original_route, APIRoute) and route.original_route.include_in_schema
+        if is_v1(route.path or "") is v1
+    }
 
 
 def needed() -> list[tuple[str | None, set[str]]]:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
-from sluice.store.api_keys import generate_key
+from sluice.store.api_keys import LIVE, generate_key
 from tests.examples import a_body, as_json
 from tests.security.bodies import HOSTILE, SIZE, a_large_mail
 from tests.security.peers import Target, repeat, request
@@ -132,7 +132,7 @@ async def unknown_keys(target: Target) -> None:
     body = as_json(a_body())
 
     async def once() -> None:
-        key, _ = generate_key(is_test=False)
+        key, _ = generate_key(LIVE)
         await target.send(request(SEND, f"X-Sendpipe-Key: {key}", method="POST", body=body))
 
     await repeat(target, 100, once)

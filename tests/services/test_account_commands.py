@@ -90,7 +90,7 @@ async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_wi
         (("project", "create", "x", "--owner", "unknown@example.com"), "no user with the address"),
         (("key", "create", "other"), "there is no project other"),
         (("key", "revoke", "shop", "x"), "'x' is not an id"),
-        (("key", "revoke", "shop", "key_00000000000000000000000000"), "no active key"),
+        (("key", "revoke", "shop", "key_00000000000000000000000000"), "no key"),
         (("user", "create", "no address"), "is not a valid e-mail address"),
         (("user", "reset-password", "unknown@example.com"), "no user with the address"),
         (("setup-link", "--email", "unknown@example.com"), "no user with the address"),

@@ -1,6 +1,7 @@
 """People: login, sessions, cookies, passwords, links, invitations."""
 
 import asyncio
+import base64
 from datetime import timedelta
 
 import pytest
@@ -506,6 +507,7 @@ async def test_the_gateway_opens_what_people_need_from_its_settings(gateway, ada
         postgres_dsn="postgresql://unused",
         kafka_bootstrap_servers="127.0.0.1:1",
         redis_url=redis_url,
+        encryption_key=base64.b64encode(bytes(32)).decode(),
         public_url="https://sluice.example/",
         login_attempts_per_account=1,
         mail_server={"host": "127.0.0.1", "port": 1},

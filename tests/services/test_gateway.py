@@ -12,12 +12,15 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from gateway.apis.rendering import is_v1
 from gateway.asgi import create_asgi
 from gateway.auth.access import Access
+from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
+from gateway.auth.project_access import ProjectAccess
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
@@ -58,19 +61,23 @@ QUEUE_LIMIT = 20  # deliveries
 
 async def check_documented(response):
     await response.aread()
-    openapi_check.check(response)
+    openapi_check.check(response, "v1" if is_v1(response.request.url.path) else "project")
 
 
 def an_accounts(pool, config, authenticator):
     """What people need to log in, with counters of this process."""
     sessions = SessionAuthenticator(config, pool)
+    access_tokens = AccessTokens(lambda: [bytes(32)])
     return Accounts(
         access=Access(authenticator, sessions, pool, public_url=None),
+        project_access=ProjectAccess(authenticator, sessions, access_tokens),
+        access_tokens=access_tokens,
         sessions=sessions,
         passwords=Passwords(),
         throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),
         mailer=Mailer(None, None),
         dashboard_url="http://gateway",
+        sign_up_is_open=True,
     )
 
 
@@ -493,7 +500,7 @@ ROUTES = [
     ("GET", "/v1/messages/msg_00000000000000000000000000"),
     ("DELETE", "/v1/messages/msg_00000000000000000000000000/cancel"),
 ]
-OTHER_KEY, _ = api_keys.generate_key(is_test=False)
+OTHER_KEY, _ = api_keys.generate_key(api_keys.LIVE)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -526,7 +533,7 @@ async def test_finding_10_unknown_keys_share_one_query_at_a_time(gateway, monkey
             running -= 1
 
     monkeypatch.setattr("gateway.auth.api_keys.api_keys.find_keys", counted)
-    keys = [api_keys.generate_key(is_test=False)[0] for _ in range(200)]
+    keys = [api_keys.generate_key(api_keys.LIVE)[0] for _ in range(200)]
 
     answers = await asyncio.gather(*(gateway.post(key=key) for key in keys), gateway.post())
 

@@ -1,4 +1,4 @@
-"""Generated requests for every operation of ``/v1``: no fault of the gateway, no answer that the document forbids.
+"""Generated requests for every operation of both APIs: no fault of the gateway, no answer that the document forbids.
 
 In quantity, against the whole system: ``make fuzz-api``.
 """
@@ -6,17 +6,19 @@ In quantity, against the whole system: ``make fuzz-api``.
 import httpx
 import pytest
 
+from gateway.openapi import APIS
 from tests.fuzz.openapi_fuzz import ApiFuzzer
 
 EACH = 3  # allowed and forbidden requests of each operation
 
 
 @pytest.mark.timeout(600)
-async def test_no_generated_request_is_answered_wrongly(gateway):
+@pytest.mark.parametrize("api", APIS)
+async def test_no_generated_request_is_answered_wrongly(gateway, api):
     gateway.events._closed = True  # a stream ends at once: this client reads answers whole
     transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        fuzzer = ApiFuzzer(client, gateway.pool)
+        fuzzer = ApiFuzzer(client, gateway.pool, api=api)
         await fuzzer.round(0, EACH)
 
     found = fuzzer.findings

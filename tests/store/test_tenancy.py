@@ -32,6 +32,7 @@ from sluice.store import (
     memberships,
     message_list,
     messages,
+    owners,
     projects,
     providers,
     receipts,
@@ -43,6 +44,7 @@ from sluice.store import (
 from sluice.store.bulk_jobs import ChunkResult
 from sluice.store.cipher import CredentialCipher
 from sluice.store.message_list import Filters
+from sluice.store.owners import Owned
 from sluice.store.projects import ProjectScope
 from sluice.store.tables import TABLES
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_letter, a_message, a_transition, after, an_id, seconds
@@ -165,11 +167,13 @@ async def a_cancellation(db, scope, ours):
 
 
 OPERATIONS = {
+    "api_keys.count_keys": lambda db, ours: api_keys.count_keys(db, ours.id),
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
     ),
     "api_keys.list_summaries": lambda db, ours: api_keys.list_summaries(db, ours.id, limit=9),
-    "api_keys.revoke_key": lambda db, ours: api_keys.revoke_key(db, ours.id, ours.key_id),
+    "api_keys.revoke_key": lambda db, ours: api_keys.revoke_key(db, ours.id, ours.key_id, now=NOON),
+    "api_keys.update_key": lambda db, ours: api_keys.update_key(db, ours.id, ours.key_id, name="new", is_active=False),
     "audit.append": lambda db, ours: audit.append(
         db, audit.OPERATOR, project_id=ours.id, action="updated", noun="key", object_id="key_1", now=NOON
     ),
@@ -217,7 +221,10 @@ OPERATIONS = {
     "memberships.add_member": lambda db, ours: memberships.add_member(
         db, ours.id, ours.invitation, Role.VIEWER, now=NOON
     ),
+    "memberships.count_invitations": lambda db, ours: memberships.count_invitations(db, ours.id, now=NOON),
+    "memberships.count_members": lambda db, ours: memberships.count_members(db, ours.id),
     "memberships.count_owners": lambda db, ours: memberships.count_owners(db, ours.id),
+    "memberships.find_invitation": lambda db, ours: memberships.find_invitation(db, ours.id, ours.invitation),
     "memberships.find_member": lambda db, ours: memberships.find_member(db, ours.id, ours.user_id),
     "memberships.invite": lambda db, ours: memberships.invite(
         db, ours.id, "new@example.com", Role.VIEWER, invited_by=None, now=NOON
@@ -231,6 +238,7 @@ OPERATIONS = {
     "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
+    "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
     "projects.list_projects_of": lambda db, ours: projects.list_projects_of(db, [ours.id], limit=9),
@@ -296,6 +304,7 @@ ELSEWHERE = {
     "login_links.create_link": "a table without a project",
     "login_links.delete_links": "a table without a project",
     "login_links.take_link": "a table without a project",
+    "memberships.renew_invitation": "of an invitation that find_invitation has found in the transaction",
     "memberships.lock_members": "locks a row and returns nothing",
     "memberships.project_of_invitation": "finds the project of an invitation",
     "projects.create_project": "has no existing project",
@@ -304,9 +313,12 @@ ELSEWHERE = {
     "receipt_tokens.accept": "a table without a project",
     "sessions.create_session": "a table without a project",
     "sessions.end_session": "a table without a project",
+    "sessions.end_session_of_used_token": "a table without a project",
+    "sessions.exchange_refresh_token": "a table without a project",
     "sessions.end_sessions": "a table without a project",
     "sessions.find_sessions": "finds the projects of a user",
     "sessions.list_sessions": "a table without a project",
+    "users.confirm": "a table without a project",
     "users.create_user": "a table without a project",
     "users.find_user": "a table without a project",
     "users.find_user_by_email": "a table without a project",
@@ -351,14 +363,17 @@ async def an_account(db, project_id):
     """Owner, key, invitation and audit entry of a project, by the fields of ``Ours``."""
     _, key = await api_keys.create_named_key(db, project_id, name="shop", is_test=False, now=NOON)
     user_id = await db.fetchval(
-        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', '', NULL, $1) RETURNING id", NOON
+        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', '', NULL, true, $1) RETURNING id",
+        NOON,
     )
     await memberships.add_member(db, project_id, user_id, Role.OWNER, now=NOON)
     invitation, token = await memberships.invite(
         db, project_id, "c@d.example", Role.VIEWER, invited_by=user_id, now=NOON
     )
     # Another user with the invitation's id, who is no member yet.
-    await db.execute("INSERT INTO users VALUES ($1, 'c@d.example', 'c@d.example', '', NULL, $2)", invitation.id, NOON)
+    await db.execute(
+        "INSERT INTO users VALUES ($1, 'c@d.example', 'c@d.example', '', NULL, true, $2)", invitation.id, NOON
+    )
     await audit.append(
         db, audit.OPERATOR, project_id=project_id, action="created", noun="key", object_id="key_0", now=NOON
     )

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.store.api_keys import ApiKey, generate_key
+from sluice.store.api_keys import LIVE, ApiKey, generate_key
 from sluice.store.record_signatures import InvalidRecordSignatureError, sign_record, verify_record
 from tests.examples import NOON, PROJECT, an_id
 
-TEXT, PREFIX = generate_key(is_test=False)
+TEXT, PREFIX = generate_key(LIVE)
 KEY = ApiKey(an_id(), PROJECT, "shop", PREFIX, hashlib.sha256(TEXT.encode()).digest(), is_test=False)
 BODY = b'{"channel":"email"}'
 
@@ -49,7 +49,7 @@ FORGERIES = {
     "another case": ({"x-sendpipe-signature": GOOD["x-sendpipe-signature"].swapcase()}, BODY),
     "not ASCII": ({"x-sendpipe-signature": "v1,\u2603\ud800"}, BODY),
     "truncated": ({"x-sendpipe-signature": GOOD["x-sendpipe-signature"][:-4]}, BODY),
-    "another key": (signed(key=generate_key(is_test=False)[0]), BODY),
+    "another key": (signed(key=generate_key(LIVE)[0]), BODY),
     "another body": ({}, BODY + b" "),
     "no body": ({}, b""),
     "another idempotency key": ({"idempotency-key": "order-8"}, BODY),

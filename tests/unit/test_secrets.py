@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.runtime.errors import SluiceError
-from sluice.store.api_keys import ApiKey, generate_key, parse_key_prefix
+from sluice.store.api_keys import LIVE, PROJECT_API, TEST, ApiKey, generate_key, key_prefix, parse_key_prefix
 from sluice.store.cipher import CredentialCipher
 from tests.examples import OTHER_PROJECT, PROJECT, PROVIDER, an_id
 
@@ -97,19 +97,19 @@ def test_a_truncated_value_is_not_decrypted(length):
         decrypted(an_encrypted_value()[:length])
 
 
-@pytest.mark.parametrize("is_test", [True, False])
-def test_a_new_key_is_well_formed(is_test):
-    key, prefix = generate_key(is_test=is_test)
+@pytest.mark.parametrize("head", ["sp_live_", "sp_test_", "mzl_"])
+def test_a_new_key_is_well_formed(head):
+    key, prefix = generate_key(head)
 
-    assert key.startswith("sp_test_" if is_test else "sp_live_")
-    assert parse_key_prefix(key) == prefix
+    assert key.startswith(head)
+    assert parse_key_prefix(key) == key_prefix(key) == prefix
 
 
 def test_keys_differ():
-    assert len({generate_key(is_test=False) for _ in range(1_000)}) == 1_000
+    assert len({generate_key(LIVE) for _ in range(1_000)}) == 1_000
 
 
-KEY_TEXT, _ = generate_key(is_test=False)
+KEY_TEXT, _ = generate_key(LIVE)
 
 
 @pytest.mark.parametrize("position", range(len(KEY_TEXT)))
@@ -134,13 +134,13 @@ def test_arbitrary_text_is_no_key(text):
 
 
 def test_a_live_key_is_no_test_key():
-    assert parse_key_prefix("sp_test_" + KEY_TEXT[8:]) is None
+    assert [parse_key_prefix(head + KEY_TEXT[8:]) for head in (TEST, PROJECT_API)] == [None, None]
 
 
 def test_a_key_matches_only_its_own_text():
     key = ApiKey(an_id(), PROJECT, "shop", "prefix", hashlib.sha256(KEY_TEXT.encode()).digest(), is_test=False)
 
-    assert (key.matches(KEY_TEXT), key.matches(generate_key(is_test=False)[0])) == (True, False)
+    assert (key.matches(KEY_TEXT), key.matches(generate_key(LIVE)[0])) == (True, False)
 
 
 def test_the_stored_key_does_not_contain_its_text():

@@ -10,6 +10,7 @@ ApiError
 ├── NotCancellable       409
 ├── SlugTaken            409
 ├── AlreadyMember        409
+├── AccountExists        409
 ├── LastOwner            409
 ├── VersionConflict      409
 ├── DomainExists         409
@@ -30,10 +31,14 @@ from typing import Any, ClassVar
 
 
 class ApiError(Exception):
-    """An error that is shown to the caller: status, code, text, and the dotted path of the field at fault."""
+    """An error that is shown to the caller: status, code, text, and the dotted path of the field at fault.
+
+    ``title``: ``error`` in the envelope of the project API, where it is not the phrase of the status.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
+    title: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -74,6 +79,12 @@ class NotFound(ApiError):
     status, code = 404, "NOT_FOUND"
 
 
+class TemplateNotFound(NotFound):
+    """The project has no such template."""
+
+    title = "Template not found"
+
+
 class MethodNotAllowed(ApiError):
     """The path exists and does not support the method; the `Allow` header names those that it supports."""
 
@@ -106,6 +117,12 @@ class AlreadyMember(ApiError):
     """The person with this address is a member of the project already."""
 
     status, code = 409, "EMAIL_ALREADY_EXISTS"
+
+
+class AccountExists(ApiError):
+    """A person with this address has an account."""
+
+    status, code = 409, "ACCOUNT_ALREADY_EXISTS"
 
 
 class LastOwner(ApiError):

@@ -135,13 +135,14 @@ async def _list_keys(db: Any, options: argparse.Namespace) -> None:
     project, before = await _project(db, options.project), None
     while found := await api_keys.list_summaries(db, project.id, limit=100, before=before):
         for key in found:
-            prefix = f"sp_{'test' if key.is_test else 'live'}_{key.key_prefix}"
-            print(f"{encode_id('key', key.id)}\t{prefix}\t{key.created_at:%Y-%m-%d}\t{key.name}")
+            state = "" if key.is_active else "\tinactive"
+            print(f"{encode_id('key', key.id)}\t{key.begins_with}\t{key.created_at:%Y-%m-%d}\t{key.name}{state}")
         before = found[-1].id
 
 
 async def _revoke_key(db: Any, options: argparse.Namespace) -> None:
     from sluice.model.ids import InvalidIdError, decode_id
+    from sluice.runtime.clock import utc_now
     from sluice.store import api_keys
 
     project = await _project(db, options.project)
@@ -149,9 +150,9 @@ async def _revoke_key(db: Any, options: argparse.Namespace) -> None:
         key_id = decode_id("key", options.key)
     except InvalidIdError as error:
         raise SluiceError(str(error)) from None
-    name = await api_keys.revoke_key(db, project.id, key_id)
+    name = await api_keys.revoke_key(db, project.id, key_id, now=utc_now())
     if name is None:
-        raise SluiceError(f"the project {project.slug} has no active key with this id")
+        raise SluiceError(f"the project {project.slug} has no key with this id")
     await _note(db, project.id, "revoked", "key", "key", key_id, name=name)
     print(f"revoked: {name}")
 

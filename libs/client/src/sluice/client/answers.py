@@ -193,6 +193,7 @@ class KeyResponse(TypedDict):
     name: str
     prefix: str
     test: bool
+    active: bool
     created_by: str | None
     created_at: str
 

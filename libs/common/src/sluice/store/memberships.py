@@ -87,19 +87,24 @@ async def find_member(db: Db, project_id: UUID, user_id: UUID) -> Member | None:
     return None if row is None else _member(row)
 
 
-async def list_members(db: Db, project_id: UUID, *, limit: int, before: UUID | None = None) -> list[Member]:
-    """Members by the age of their user, newest first, those older than the user id ``before``."""
+async def list_members(
+    db: Db, project_id: UUID, *, limit: int, before: UUID | None = None, offset: int = 0
+) -> list[Member]:
+    """Members by the age of their user, newest first, those older than the user id ``before``, without the first
+    ``offset`` of these.
+    """
     rows = await db.fetch(
         """
         SELECT m.user_id, u.email, u.name, m.role, m.created_at
           FROM memberships m JOIN users u ON u.id = m.user_id
          WHERE m.project_id = $1 AND ($2::uuid IS NULL OR m.user_id < $2)
          ORDER BY m.user_id DESC
-         LIMIT $3
+         LIMIT $3 OFFSET $4
         """,
         project_id,
         before,
         limit,
+        offset,
     )
     return [_member(row) for row in rows]
 
@@ -118,6 +123,11 @@ async def set_role(db: Db, project_id: UUID, user_id: UUID, role: Role) -> None:
 async def remove_member(db: Db, project_id: UUID, user_id: UUID) -> None:
     """Remove a member."""
     await db.execute("DELETE FROM memberships WHERE project_id = $1 AND user_id = $2", project_id, user_id)
+
+
+async def count_members(db: Db, project_id: UUID) -> int:
+    """How many members the project has."""
+    return int(await db.fetchval("SELECT count(*) FROM memberships WHERE project_id = $1", project_id))
 
 
 async def count_owners(db: Db, project_id: UUID) -> int:
@@ -177,27 +187,64 @@ async def take_invitation(db: Db, token: str, *, now: datetime) -> Invitation | 
 
 
 async def list_invitations(
-    db: Db, project_id: UUID, *, now: datetime, limit: int, before: UUID | None = None
+    db: Db, project_id: UUID, *, now: datetime, limit: int, before: UUID | None = None, offset: int = 0
 ) -> list[Invitation]:
-    """The newest invitations of a project that have not expired, those older than the id ``before``."""
+    """The newest invitations of a project that have not expired, those older than the id ``before``, without the
+    first ``offset`` of these.
+    """
     rows = await db.fetch(
         """
         SELECT id, project_id, email, role, created_at, expires_at
           FROM invitations
          WHERE project_id = $1 AND expires_at > $2 AND ($3::uuid IS NULL OR id < $3)
          ORDER BY id DESC
-         LIMIT $4
+         LIMIT $4 OFFSET $5
         """,
         project_id,
         now,
         before,
         limit,
+        offset,
     )
     return [_invitation(row) for row in rows]
 
 
 def _invitation(row: dict[str, object]) -> Invitation:
     return Invitation(**dict(row) | {"role": Role(str(row["role"]))})  # type: ignore[arg-type]
+
+
+async def count_invitations(db: Db, project_id: UUID, *, now: datetime) -> int:
+    """How many invitations of the project have not expired."""
+    return int(
+        await db.fetchval("SELECT count(*) FROM invitations WHERE project_id = $1 AND expires_at > $2", project_id, now)
+    )
+
+
+async def find_invitation(db: Db, project_id: UUID, invitation_id: UUID) -> Invitation | None:
+    """The invitation with this id, expired or not; until the transaction ends no other one changes it."""
+    row = await db.fetchrow(
+        "SELECT id, project_id, email, role, created_at, expires_at FROM invitations"
+        " WHERE project_id = $1 AND id = $2 FOR UPDATE",
+        project_id,
+        invitation_id,
+    )
+    return None if row is None else _invitation(row)
+
+
+async def renew_invitation(db: Db, project_id: UUID, invitation_id: UUID, *, now: datetime) -> tuple[Invitation, str]:
+    """Give an invitation, which exists, another token and its whole lifetime; the token before ends."""
+    token, token_hash = new_token(INVITATION)
+    row = await db.fetchrow(
+        """
+        UPDATE invitations SET token_hash = $3, expires_at = $4 WHERE project_id = $1 AND id = $2
+        RETURNING id, project_id, email, role, created_at, expires_at
+        """,
+        project_id,
+        invitation_id,
+        token_hash,
+        now + INVITATION_LIFETIME,
+    )
+    return _invitation(row), token
 
 
 async def revoke_invitation(db: Db, project_id: UUID, invitation_id: UUID) -> bool:

@@ -77,19 +77,20 @@ async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]
 
 
 async def list_projects_of(
-    db: Db, project_ids: Sequence[UUID], *, limit: int, before: UUID | None = None
+    db: Db, project_ids: Sequence[UUID], *, limit: int, before: UUID | None = None, offset: int = 0
 ) -> list[Project]:
-    """The newest of these projects, those older than the id ``before``."""
+    """The newest of these projects, those older than the id ``before``, without the first ``offset`` of these."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS} FROM projects
          WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL AND ($2::uuid IS NULL OR id < $2)
          ORDER BY id DESC
-         LIMIT $3
+         LIMIT $3 OFFSET $4
         """,  # noqa: S608
         list(project_ids),
         before,
         limit,
+        offset,
     )
     return [_project(row) for row in rows]
 
@@ -121,7 +122,11 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
     found = await db.fetchval(
         "UPDATE projects SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING id", project_id, now
     )
-    await db.execute("UPDATE api_keys SET is_active = false WHERE project_id = $1", project_id)
+    await db.execute(
+        "UPDATE api_keys SET is_active = false, deleted_at = $2 WHERE project_id = $1 AND deleted_at IS NULL",
+        project_id,
+        now,
+    )
     await db.execute(
         "UPDATE providers SET enabled = false, deleted_at = $2, updated_at = $2, version = version + 1"
         " WHERE project_id = $1 AND deleted_at IS NULL",

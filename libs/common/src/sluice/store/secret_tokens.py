@@ -1,4 +1,7 @@
-"""Secret texts that authenticate by themselves: sessions, invitations, login links. Only their hash is stored."""
+"""Secret texts that authenticate by themselves: sessions, refresh tokens, invitations, login links.
+
+Only their hash is stored.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import secrets
 _RANDOM = 32  # bytes
 _TAIL = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in URL-safe base 64
 
-SESSION, INVITATION, LOGIN_LINK = "ses_", "inv_", "lnk_"
+SESSION, REFRESH, INVITATION, LOGIN_LINK = "ses_", "ref_", "inv_", "lnk_"
 
 
 def new_token(prefix: str) -> tuple[str, bytes]:

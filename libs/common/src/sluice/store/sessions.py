@@ -11,11 +11,15 @@ from uuid import UUID
 from sluice.model.ids import uuid7
 from sluice.model.roles import Role
 from sluice.store.db import Db
-from sluice.store.secret_tokens import SESSION, new_token
+from sluice.store.secret_tokens import REFRESH, SESSION, hash_token, new_token
 
 LIFETIME = timedelta(days=7)
 IDLE_LIFETIME = timedelta(hours=12)  # without a request
 _USE_PRECISION = timedelta(minutes=1)
+
+
+SessionKey = bytes | UUID
+"""How a session is found: by the hash of its token, or by its id, where the caller has proved to own it."""
 
 
 class ProjectRole(NamedTuple):
@@ -51,16 +55,19 @@ class SessionRow:
 
 
 async def create_session(
-    db: Db, user_id: UUID, *, address: str | None, user_agent: str | None, now: datetime
+    db: Db, user_id: UUID, *, address: str | None, user_agent: str | None, now: datetime, prefix: str = SESSION
 ) -> tuple[str, UUID, datetime]:
-    """Create a session: its token, which is not stored, its id, and when it ends. Expired ones of the user go."""
+    """Create a session: its token, which is not stored, its id, and when it ends. Expired ones of the user go.
+
+    ``prefix``: of the token; ``REFRESH`` for a session whose requests have access tokens.
+    """
     await db.execute(
         "DELETE FROM sessions WHERE user_id = $1 AND (expires_at <= $2 OR last_used_at <= $3)",
         user_id,
         now,
         now - IDLE_LIFETIME,
     )
-    token, token_hash = new_token(SESSION)
+    token, token_hash = new_token(prefix)
     session_id, expires_at = uuid7(), now + LIFETIME
     await db.execute(
         """
@@ -78,31 +85,36 @@ async def create_session(
     return token, session_id, expires_at
 
 
-async def find_sessions(db: Db, token_hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Session]:
-    """The valid sessions with these hashes, by hash; marks them as used, to a minute.
+async def find_sessions(db: Db, keys: Sequence[SessionKey], *, now: datetime) -> dict[SessionKey, Session]:
+    """The valid sessions with these hashes or ids, by both; marks them as used, to a minute.
 
     A row that another gateway marks at the same moment is left to it: no statement waits for another.
     """
     rows = await db.fetch(
         """
-        WITH marked AS (
-            UPDATE sessions SET last_used_at = $2
+        WITH found AS MATERIALIZED (
+            SELECT id, token_hash, user_id, expires_at, last_used_at FROM sessions
+             WHERE token_hash = ANY($1::bytea[]) AND expires_at > $3 AND last_used_at > $4
+             UNION
+            SELECT id, token_hash, user_id, expires_at, last_used_at FROM sessions
+             WHERE id = ANY($2::uuid[]) AND expires_at > $3 AND last_used_at > $4
+        ), marked AS (
+            UPDATE sessions SET last_used_at = $3
              WHERE id IN (SELECT id FROM sessions
-                           WHERE token_hash = ANY($1::bytea[]) AND expires_at > $2 AND last_used_at > $3
-                             AND last_used_at < $4
+                           WHERE id IN (SELECT id FROM found WHERE last_used_at < $5)
                              FOR UPDATE SKIP LOCKED))
         SELECT s.token_hash, s.id, s.user_id, u.email, u.name, s.expires_at, m.project_ids, m.slugs, m.roles
-          FROM sessions s
+          FROM found s
           JOIN users u ON u.id = s.user_id
          CROSS JOIN LATERAL roles_of_user(s.user_id) m
-         WHERE s.token_hash = ANY($1::bytea[]) AND s.expires_at > $2 AND s.last_used_at > $3
         """,
-        list(set(token_hashes)),
+        list({key for key in keys if isinstance(key, bytes)}),
+        list({key for key in keys if isinstance(key, UUID)}),
         now,
         now - IDLE_LIFETIME,
         now - _USE_PRECISION,
     )
-    return {row["token_hash"]: _session(row) for row in rows}
+    return {key: session for row in rows for session in [_session(row)] for key in (row["token_hash"], row["id"])}
 
 
 def _session(row: dict[str, object]) -> Session:
@@ -131,6 +143,41 @@ async def list_sessions(
         limit,
     )
     return [SessionRow(**row) for row in rows]
+
+
+async def exchange_refresh_token(db: Db, token: str, *, now: datetime) -> tuple[str, UUID, UUID] | None:
+    """Replace the refresh token of a valid session: the new one, which is not stored, the session and its user.
+
+    None: the token is no session's newest one. A token is exchanged once, however many requests have it.
+    """
+    new, new_hash = new_token(REFRESH)
+    row = await db.fetchrow(
+        """
+        WITH exchanged AS (
+            UPDATE sessions SET token_hash = $2, last_used_at = $3
+             WHERE token_hash = $1 AND expires_at > $3 AND last_used_at > $4
+            RETURNING id, user_id
+        ), used AS (
+            INSERT INTO used_refresh_tokens (token_hash, session_id) SELECT $1, id FROM exchanged
+        )
+        SELECT id, user_id FROM exchanged
+        """,
+        hash_token(token),
+        new_hash,
+        now,
+        now - IDLE_LIFETIME,
+    )
+    return None if row is None else (new, row["id"], row["user_id"])
+
+
+async def end_session_of_used_token(db: Db, token: str) -> tuple[UUID, UUID] | None:
+    """End the session of a refresh token that was exchanged before; its id and user, None if there is no session."""
+    row = await db.fetchrow(
+        "DELETE FROM sessions WHERE id = (SELECT session_id FROM used_refresh_tokens WHERE token_hash = $1)"
+        " RETURNING id, user_id",
+        hash_token(token),
+    )
+    return None if row is None else (row["id"], row["user_id"])
 
 
 async def end_session(db: Db, user_id: UUID, session_id: UUID) -> bool:

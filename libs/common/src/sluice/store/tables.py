@@ -56,10 +56,10 @@ TABLES = (
     Table(
         "api_keys",
         {
-            GATEWAY: "SELECT, INSERT, UPDATE (is_active)",
+            GATEWAY: "SELECT, INSERT, UPDATE (name, is_active, deleted_at)",
             ROUTER: "SELECT",
             WORKER: "SELECT",
-            OPERATOR: "SELECT, INSERT, UPDATE (is_active)",
+            OPERATOR: "SELECT, INSERT, UPDATE (is_active, deleted_at)",
         },
         read_whole_by=_GATEWAY,  # before it knows the project
     ),
@@ -182,13 +182,14 @@ TABLES = (
     Table(
         "users",
         {
-            GATEWAY: "SELECT, INSERT, UPDATE (password_hash, name)",
+            GATEWAY: "SELECT, INSERT, UPDATE (password_hash, name, is_confirmed)",
             EVENT_WORKER: "SELECT (id, email)",  # for notices
             OPERATOR: "SELECT, INSERT",
         },
         project=None,
     ),
-    Table("sessions", {GATEWAY: "SELECT, INSERT, UPDATE (last_used_at), DELETE"}, project=None),
+    Table("sessions", {GATEWAY: "SELECT, INSERT, UPDATE (token_hash, last_used_at), DELETE"}, project=None),
+    Table("used_refresh_tokens", {GATEWAY: "SELECT, INSERT"}, project=None),
     Table(
         "memberships",
         {

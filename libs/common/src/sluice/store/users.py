@@ -11,17 +11,20 @@ from sluice.model.address import parse_address
 from sluice.model.ids import uuid7
 from sluice.store.db import Db
 
-_COLUMNS = "id, email, name, password_hash, created_at"
+_COLUMNS = "id, email, name, password_hash, is_confirmed, created_at"
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person. ``password_hash``: None until the first password is set."""
+    """A person. ``password_hash``: None until the first password is set. ``is_confirmed``: the address is the person's,
+    which a sign-up does not prove.
+    """
 
     id: UUID
     email: str
     name: str
     password_hash: str | None = field(repr=False)
+    is_confirmed: bool
     created_at: datetime
 
 
@@ -34,12 +37,14 @@ def email_key(email: str) -> str:
     return unicodedata.normalize("NFC", parse_address(email).bare).casefold()
 
 
-async def create_user(db: Db, email: str, *, name: str, now: datetime, password_hash: str | None = None) -> User | None:
+async def create_user(
+    db: Db, email: str, *, name: str, now: datetime, password_hash: str | None = None, is_confirmed: bool = True
+) -> User | None:
     """Create a user; None if one has this address already."""
     row = await db.fetchrow(
         f"""
-        INSERT INTO users (id, email, email_key, name, password_hash, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO users (id, email, email_key, name, password_hash, is_confirmed, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT ON CONSTRAINT users_email_taken DO NOTHING
         RETURNING {_COLUMNS}
         """,  # noqa: S608  (a constant)
@@ -48,6 +53,7 @@ async def create_user(db: Db, email: str, *, name: str, now: datetime, password_
         email_key(email),
         name,
         password_hash,
+        is_confirmed,
         now,
     )
     return None if row is None else User(**row)
@@ -74,6 +80,11 @@ async def lock_user(db: Db, user_id: UUID) -> User | None:
 async def set_password(db: Db, user_id: UUID, password_hash: str) -> None:
     """Replace the password's hash."""
     await db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", user_id, password_hash)
+
+
+async def confirm(db: Db, user_id: UUID) -> None:
+    """Record that the user's address is the person's."""
+    await db.execute("UPDATE users SET is_confirmed = true WHERE id = $1 AND NOT is_confirmed", user_id)
 
 
 async def set_name(db: Db, user_id: UUID, name: str) -> None:

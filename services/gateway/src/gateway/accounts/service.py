@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from gateway.auth.passwords import MAX_LENGTH, MIN_LENGTH, needs_rehash
-from gateway.errors import ApiError, Forbidden, NotFound, Unauthorized, ValidationFailed
+from gateway.errors import AccountExists, ApiError, Forbidden, NotFound, Unauthorized, ValidationFailed
 from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
@@ -21,12 +21,14 @@ from sluice.store import audit, login_links, memberships, sessions, users
 from sluice.store.audit import Actor, ActorKind
 from sluice.store.db import Connection
 from sluice.store.login_links import Purpose
+from sluice.store.secret_tokens import REFRESH, SESSION, is_token
 from sluice.store.sessions import Session, SessionRow
 from sluice.store.users import User, email_key
 
 log = structlog.get_logger()
 
 _REFUSED = "E-mail address or password is wrong."
+_NOT_REFRESHED = "The refresh token is not valid: sign in again."
 _USED_UP = "The link is not valid: it was used, it is too old, or a newer one was made."
 
 
@@ -43,6 +45,7 @@ class Login:
     """A new session; ``token`` is not stored."""
 
     token: str
+    session_id: UUID
     expires_at: datetime
     user: User
 
@@ -77,8 +80,13 @@ async def check_password(services: Services, email: str, password: str, client: 
     return user
 
 
-async def log_in(services: Services, email: str, password: str, client: Client) -> Login:
-    """A session for the user with this address and password; see :func:`check_password` for the errors."""
+async def log_in(
+    services: Services, email: str, password: str, client: Client, *, token_prefix: str = SESSION
+) -> Login:
+    """A session for the user with this address and password; see :func:`check_password` for the errors.
+
+    ``token_prefix``: ``REFRESH`` for one whose requests have access tokens.
+    """
     user = await check_password(services, email, password, client)
     assert user.password_hash is not None
     rehashed = await services.accounts.passwords.hash(password) if needs_rehash(user.password_hash) else None
@@ -89,7 +97,60 @@ async def log_in(services: Services, email: str, password: str, client: Client) 
             raise Unauthorized(_REFUSED)
         if rehashed is not None:
             await users.set_password(db, user.id, rehashed)
-        return await _begin(db, current, client, "logged_in")
+        return await _begin(db, current, client, "logged_in", token_prefix=token_prefix)
+
+
+async def sign_up(services: Services, email: str, password: str, name: str, client: Client) -> User:
+    """Create a user whose address is not confirmed: only what its own person does there belongs to it.
+
+    Raises:
+        Forbidden: this installation creates users by invitation only.
+        TooManyRequests: the address has no attempts left.
+        ValidationFailed: the password may not be used.
+        AccountExists: a user has this address.
+        Unavailable: PostgreSQL does not answer, or too many passwords wait.
+    """
+    accounts = services.accounts
+    if not accounts.sign_up_is_open:
+        raise Forbidden("People cannot sign up here by themselves: a project's administrator invites them.")
+    await accounts.throttle.attempt(None, client.address)
+    check_new_password(password, email)
+    password_hash = await accounts.passwords.hash(password)
+    async with transaction(services.pool) as db:
+        user = await users.create_user(
+            db, email, name=name, now=utc_now(), password_hash=password_hash, is_confirmed=False
+        )
+        if user is None:
+            raise AccountExists("There is an account with this e-mail address: sign in.", field="email")
+        await _note(db, Actor(ActorKind.USER, user.id, client.address), "signed_up", "user", user.id)
+    return user
+
+
+async def refresh(services: Services, token: str, client: Client) -> tuple[str, UUID, UUID]:
+    """Exchange a refresh token: the next one, the session and its user.
+
+    A token serves once. One that comes again was copied, and it is unknown by whom: it ends the session.
+
+    Raises:
+        TooManyRequests: the address has no attempts left.
+        Unauthorized: the token is not the newest one of a valid session.
+        Unavailable: PostgreSQL does not answer.
+    """
+    await services.accounts.throttle.attempt(None, client.address)
+    if not is_token(REFRESH, token):
+        raise Unauthorized(_NOT_REFRESHED)
+    async with transaction(services.pool) as db:
+        exchanged = await sessions.exchange_refresh_token(db, token, now=utc_now())
+        ended = await sessions.end_session_of_used_token(db, token) if exchanged is None else None
+        if ended is not None:
+            session_id, user_id = ended
+            actor = Actor(ActorKind.USER, user_id, client.address)
+            await _note(db, actor, "ended_by_used_refresh_token", "session", session_id)
+    if exchanged is None:
+        if ended is not None:
+            services.accounts.sessions.forget(ended[1])
+        raise Unauthorized(_NOT_REFRESHED)
+    return exchanged
 
 
 def _account_key(email: str) -> str:
@@ -107,13 +168,13 @@ async def _find(services: Services, email: str) -> User | None:
         return None
 
 
-async def _begin(db: Connection, user: User, client: Client, action: str) -> Login:
+async def _begin(db: Connection, user: User, client: Client, action: str, *, token_prefix: str = SESSION) -> Login:
     now = utc_now()
     token, session_id, expires_at = await sessions.create_session(
-        db, user.id, address=client.address, user_agent=client.user_agent, now=now
+        db, user.id, address=client.address, user_agent=client.user_agent, now=now, prefix=token_prefix
     )
     await _note(db, Actor(ActorKind.USER, user.id, client.address), action, "session", session_id)
-    return Login(token, expires_at, user)
+    return Login(token, session_id, expires_at, user)
 
 
 async def _note(db: Connection, actor: Actor, action: str, noun: str, object_id: UUID) -> None:
@@ -258,6 +319,7 @@ async def reset_password(services: Services, token: str, password: str, client: 
         user = await _take_link(db, token, Purpose.PASSWORD_RESET, client)
         check_new_password(password, user.email)
         await _replace_password(db, user.id, password_hash)
+        await users.confirm(db, user.id)
         login = await _begin(db, user, client, "password_reset")
     services.accounts.sessions.forget(user.id)
     return login
@@ -331,6 +393,7 @@ async def accept_invitation(services: Services, token: str, name: str | None, pa
             user = await _existing_user(services, db, invitation.email, password)
         else:
             check_new_password(password, user.email)
+        await users.confirm(db, user.id)
         await memberships.add_member(db, invitation.project_id, user.id, invitation.role, now=utc_now())
         await audit.append(
             db,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from gateway.accounts import service
-from gateway.accounts.service import Client, Login
+from gateway.accounts.client import ClientDep
+from gateway.accounts.service import Login
 from gateway.accounts.v1_schemas import (
     AcceptInvitationRequest,
     ChangePasswordRequest,
@@ -45,15 +46,6 @@ _SET_COOKIE: dict[str, Any] = {
 _LOGIN_RESPONSES = errors_of(TooManyRequests) | {200: _SET_COOKIE}
 
 
-def _client(request: Request, services: ServicesDep) -> Client:
-    agent = request.headers.get("user-agent")
-    text = None if agent is None else "".join(letter for letter in agent[:300] if letter.isprintable())
-    return Client(services.accounts.access.client_address(request), text)
-
-
-_ClientDep = Annotated[Client, Depends(_client)]
-
-
 def _answer(login: Login, request: Request, response: Response, services: Services, *, cookie: bool) -> LoginResponse:
     if cookie:
         services.accounts.access.set_cookie(response, login.token)
@@ -69,7 +61,7 @@ def _check_origin(services: Services, request: Request, *, cookie: bool) -> None
 
 @router.post("/login", responses=_LOGIN_RESPONSES)
 async def log_in(
-    body: LoginRequest, request: Request, response: Response, client: _ClientDep, services: ServicesDep
+    body: LoginRequest, request: Request, response: Response, client: ClientDep, services: ServicesDep
 ) -> LoginResponse:
     """Log in. The session lasts seven days, or twelve hours without a request."""
     _check_origin(services, request, cookie=body.cookie)
@@ -79,7 +71,7 @@ async def log_in(
 
 @router.post("/setup", responses=_LOGIN_RESPONSES)
 async def use_setup_link(
-    body: TokenLoginRequest, request: Request, response: Response, client: _ClientDep, services: ServicesDep
+    body: TokenLoginRequest, request: Request, response: Response, client: ClientDep, services: ServicesDep
 ) -> LoginResponse:
     """Log in once with the token of `sluice setup-link`, and set a password. Setting one ends all other sessions."""
     _check_origin(services, request, cookie=body.cookie)
@@ -88,7 +80,7 @@ async def use_setup_link(
 
 
 @router.post("/password/forgot", status_code=202, responses=errors_of(TooManyRequests))
-async def request_password_reset(body: PasswordResetRequest, client: _ClientDep, services: ServicesDep) -> DoneResponse:
+async def request_password_reset(body: PasswordResetRequest, client: ClientDep, services: ServicesDep) -> DoneResponse:
     """Mail a link for a new password. The answer is the same for unknown addresses.
 
     Without a mail server, `sluice user reset-password` prints the link.
@@ -99,7 +91,7 @@ async def request_password_reset(body: PasswordResetRequest, client: _ClientDep,
 
 @router.post("/password/reset", responses=_LOGIN_RESPONSES)
 async def reset_password(
-    body: NewPasswordRequest, request: Request, response: Response, client: _ClientDep, services: ServicesDep
+    body: NewPasswordRequest, request: Request, response: Response, client: ClientDep, services: ServicesDep
 ) -> LoginResponse:
     """Set a new password with the token of a mail, and log in. All other sessions end."""
     _check_origin(services, request, cookie=body.cookie)
@@ -109,7 +101,7 @@ async def reset_password(
 
 @router.post("/invitations/accept", responses=_LOGIN_RESPONSES)
 async def accept_invitation(
-    body: AcceptInvitationRequest, request: Request, response: Response, client: _ClientDep, services: ServicesDep
+    body: AcceptInvitationRequest, request: Request, response: Response, client: ClientDep, services: ServicesDep
 ) -> LoginResponse:
     """Become a member of a project, and log in."""
     _check_origin(services, request, cookie=body.cookie)

@@ -18,9 +18,9 @@ NO_KEY = "The project has no such key."
 
 
 async def create(
-    services: Services, principal: Principal, *, name: str, is_test: bool, actor: Actor
+    services: Services, principal: Principal, *, name: str, is_test: bool, actor: Actor, head: str | None = None
 ) -> tuple[str, KeySummary]:
-    """Create a key: its text, which is shown once, and its description.
+    """Create a key: its text, which is shown once, and its description. ``head``: what the text begins with.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -28,7 +28,7 @@ async def create(
     created_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
     async with transaction(services.pool, principal.project_id) as db:
         key, summary = await api_keys.create_named_key(
-            db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by
+            db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by, head=head
         )
         await audit.append(
             db,
@@ -44,7 +44,7 @@ async def create(
 
 
 async def list_keys(services: Services, principal: Principal, *, limit: int, before: UUID | None) -> list[KeySummary]:
-    """The active keys of the principal's project, newest first.
+    """The keys of the principal's project, newest first, those older than ``before``.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -53,15 +53,55 @@ async def list_keys(services: Services, principal: Principal, *, limit: int, bef
         return await api_keys.list_summaries(db, principal.project_id, limit=limit, before=before)
 
 
+async def page_of_keys(
+    services: Services, principal: Principal, *, limit: int, offset: int
+) -> tuple[list[KeySummary], int]:
+    """The keys of the principal's project, newest first, without the first ``offset``, and how many it has.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        total = await api_keys.count_keys(db, principal.project_id)
+        return await api_keys.list_summaries(db, principal.project_id, limit=limit, offset=offset), total
+
+
+async def update(
+    services: Services, principal: Principal, key_id: UUID, *, name: str | None, is_active: bool | None, actor: Actor
+) -> KeySummary:
+    """Change the name of a key, or whether it is accepted; None leaves a value as it is.
+
+    Raises:
+        NotFound: the project has no key with this id.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await api_keys.update_key(db, principal.project_id, key_id, name=name, is_active=is_active)
+        if found is None:
+            raise NotFound(NO_KEY)
+        changes = {"name": name, "is_active": is_active}
+        await audit.append(
+            db,
+            actor,
+            project_id=principal.project_id,
+            action="updated",
+            noun="key",
+            object_id=ids.encode_id("key", key_id),
+            changes={field: value for field, value in changes.items() if value is not None},
+            now=utc_now(),
+        )
+    return found
+
+
 async def revoke(services: Services, principal: Principal, key_id: UUID, actor: Actor) -> None:
     """Revoke a key; gateways refuse it as soon as they are notified.
 
     Raises:
-        NotFound: the project has no active key with this id.
+        NotFound: the project has no key with this id.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        name = await api_keys.revoke_key(db, principal.project_id, key_id)
+        name = await api_keys.revoke_key(db, principal.project_id, key_id, now=utc_now())
         if name is None:
             raise NotFound(NO_KEY)
         await audit.append(

@@ -32,7 +32,7 @@ async def create_key(
 
 @router.get("", responses=errors_of())
 async def list_keys(slug: str, principal: KeysRead, page: PageDep, services: ServicesDep) -> Page[KeyResponse]:
-    """The active keys of the project, newest first."""
+    """The keys of the project, newest first."""
     rows = await service.list_keys(services, principal, limit=page.fetch, before=page.before)
     return page.page(rows, lambda row: row.id, _serialize)
 
@@ -51,8 +51,9 @@ def _serialize(key: KeySummary) -> KeyResponse:
     return KeyResponse(
         id=ids.encode_id("key", key.id),
         name=key.name,
-        prefix=f"sp_{'test' if key.is_test else 'live'}_{key.key_prefix}",
+        prefix=key.begins_with,
         test=key.is_test,
+        active=key.is_active,
         created_by=None if key.created_by is None else ids.encode_id("usr", key.created_by),
         created_at=rfc3339(key.created_at),
     )

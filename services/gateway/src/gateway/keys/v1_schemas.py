@@ -17,12 +17,16 @@ class CreateKeyRequest(BaseModel):
 
 
 class KeyResponse(BaseModel):
-    """An API key. ``prefix``: how the key begins; ``created_by``: a user, null for the command line."""
+    """An API key. ``prefix``: how the key begins; ``created_by``: a user, null for the command line.
+
+    ``active``: false for one that is refused until the project API activates it again.
+    """
 
     id: str
     name: str
     prefix: str
     test: bool
+    active: bool
     created_by: str | None
     created_at: Timestamp
 

@@ -48,7 +48,12 @@ def without_nulls(value: Any, *, free: Container[str]) -> Any:
     return [without_nulls(item, free=free) for item in value] if isinstance(value, list) else value
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of ``pairs``.
+
+    Raises:
+        ValueError: a key is there twice.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         [(key, _)] = Counter(name for name, _ in pairs).most_common(1)
@@ -70,5 +75,5 @@ def _finite(text: str) -> float:
 
 _MAX_DEPTH = 200  # objects and arrays in one another; orjson writes 254
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
+    object_pairs_hook=no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
 )

@@ -51,6 +51,8 @@ async def list_members(services: Services, principal: Principal, *, limit: int, 
 async def add(services: Services, principal: Principal, email: str, role: Role, actor: Actor) -> Member | Invited:
     """Make the person with this address a member; one without an account is invited by mail.
 
+    So is one whose address is not confirmed: a sign-up does not prove that it is the person's.
+
     Raises:
         AlreadyMember: the person is a member.
         Forbidden: the role may do more than the principal.
@@ -59,6 +61,8 @@ async def add(services: Services, principal: Principal, email: str, role: Role, 
     _require_power(principal, role)
     async with transaction(services.pool, principal.project_id) as db:
         user = await users.find_user_by_email(db, email)
+        if user is not None and not user.is_confirmed:
+            user = None
         if user is not None:
             member = await _add(db, principal, user, role, actor)
         else:
@@ -174,6 +178,52 @@ async def list_invitations(
     """
     async with transaction(services.pool, principal.project_id) as db:
         return await memberships.list_invitations(db, principal.project_id, now=utc_now(), limit=limit, before=before)
+
+
+async def resend_invitation(services: Services, principal: Principal, invitation_id: UUID, actor: Actor) -> Invited:
+    """Mail an invitation again, with another link; the one before does not work any more.
+
+    Raises:
+        NotFound: the project has no such invitation.
+        Forbidden: its role may do more than the principal.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        invitation = await memberships.find_invitation(db, principal.project_id, invitation_id)
+        if invitation is None:
+            raise NotFound(NO_INVITATION)
+        _require_power(principal, invitation.role)
+        invitation, token = await memberships.renew_invitation(db, principal.project_id, invitation_id, now=utc_now())
+        await _note(db, principal, actor, "resent", "invitation", ids.encode_id("inv", invitation_id))
+    return Invited(invitation, await _mail(services, invitation, token, principal))
+
+
+async def page_of_members(
+    services: Services, principal: Principal, *, limit: int, offset: int
+) -> tuple[list[Member], int]:
+    """The members of the principal's project, without the first ``offset``, and how many it has.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        total = await memberships.count_members(db, principal.project_id)
+        return await memberships.list_members(db, principal.project_id, limit=limit, offset=offset), total
+
+
+async def page_of_invitations(
+    services: Services, principal: Principal, *, limit: int, offset: int
+) -> tuple[list[Invitation], int]:
+    """The invitations that wait for an answer, without the first ``offset``, and how many there are.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    now = utc_now()
+    async with transaction(services.pool, principal.project_id) as db:
+        total = await memberships.count_invitations(db, principal.project_id, now=now)
+        found = await memberships.list_invitations(db, principal.project_id, now=now, limit=limit, offset=offset)
+    return found, total
 
 
 async def revoke_invitation(services: Services, principal: Principal, invitation_id: UUID, actor: Actor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from sluice.store.projects import Project
 from sluice.store.sessions import Session
 
 _NO_PROJECT = "There is no such project, or you are not a member of it."
+_SLUG_STEM, _SLUG_TAIL = 40, 4  # letters that stay, random bytes behind them
 
 
 def _slug_of(name: str) -> str:
@@ -73,15 +75,37 @@ async def create(services: Services, person: Session, *, name: str, slug: str | 
     return project
 
 
-async def list_of_person(services: Services, person: Session, *, limit: int, before: UUID | None) -> list[Project]:
-    """The person's projects, newest first.
+async def create_named(services: Services, person: Session, name: str, actor: Actor) -> Project:
+    """Create a project as :func:`create`, where the person chooses no slug: that of the name, or one beside it.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    try:
+        slug = slug_of(name)
+    except ValueError:
+        slug = _another_slug("project")
+    try:
+        return await create(services, person, name=name, slug=slug, actor=actor)
+    except SlugTaken:
+        return await create(services, person, name=name, slug=_another_slug(slug), actor=actor)
+
+
+def _another_slug(slug: str) -> str:
+    return f"{slug[:_SLUG_STEM].rstrip('-')}-{secrets.token_hex(_SLUG_TAIL)}"
+
+
+async def list_of_person(
+    services: Services, person: Session, *, limit: int, before: UUID | None = None, offset: int = 0
+) -> list[Project]:
+    """The person's projects, newest first, those older than ``before``, without the first ``offset`` of these.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
     ids = [role.project_id for role in person.roles]
     with database_errors():
-        return await projects.list_projects_of(services.pool, ids, limit=limit, before=before)
+        return await projects.list_projects_of(services.pool, ids, limit=limit, before=before, offset=offset)
 
 
 async def find(services: Services, principal: Principal) -> Project:
