@@ -732,3 +732,18 @@ CREATE TABLE provider_receipts (
     refused_at     timestamptz,                  -- the newest webhook request without a valid signature
     refused_count  integer NOT NULL DEFAULT 0    -- such requests since the newest receipt
 );
+
+-- Channel configurations. A group without a row sends, and has no sender of its own.
+
+CREATE TABLE channel_configs (
+    project_id    uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    channel_group text NOT NULL,         -- 'email', 'message' or 'push'
+    enabled       boolean NOT NULL,      -- false: new messages of the group are refused
+    sender_email  text,                  -- of e-mail: the default sender of the project API
+    sender_name   text,
+    created_at    timestamptz NOT NULL,
+    updated_at    timestamptz NOT NULL,
+    PRIMARY KEY (project_id, channel_group)
+);
+CREATE TRIGGER notify_config_change AFTER INSERT OR UPDATE OR DELETE ON channel_configs
+   FOR EACH ROW EXECUTE FUNCTION notify_config_change();
