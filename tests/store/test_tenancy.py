@@ -255,9 +255,7 @@ OPERATIONS = {
     ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
-    "providers.set_priorities": lambda db, ours: providers.set_priorities(
-        db, ours.id, {ours.provider_id: 1}, now=NOON
-    ),
+    "providers.set_priorities": lambda db, ours: providers.set_priorities(db, ours.id, {ours.provider_id: 1}, now=NOON),
     "providers.update_provider": lambda db, ours: providers.update_provider(
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),

@@ -56,9 +56,7 @@ async def create_config(db: Db, config: ChannelConfig) -> bool:
     return created is not None
 
 
-async def find_config(
-    db: Db, project_id: UUID, group: ChannelGroup, *, lock: bool = False
-) -> ChannelConfig | None:
+async def find_config(db: Db, project_id: UUID, group: ChannelGroup, *, lock: bool = False) -> ChannelConfig | None:
     """The configuration of a group; with ``lock``, unchanged by others until the transaction ends."""
     row = await db.fetchrow(
         f"SELECT {_COLUMNS} FROM channel_configs WHERE project_id = $1 AND channel_group = $2"  # noqa: S608

@@ -175,6 +175,4 @@ class ConfigCache:
         self._enabled_providers = {
             scope: rows for scope, rows in self._enabled_providers.items() if scope[0] != project_id
         }
-        self._channel_configs = {
-            scope: row for scope, row in self._channel_configs.items() if scope[0] != project_id
-        }
+        self._channel_configs = {scope: row for scope, row in self._channel_configs.items() if scope[0] != project_id}

@@ -8,8 +8,10 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
+from gateway.channel_configs import project_api as channel_configs
+from gateway.providers import project_api as providers
 
-_ROUTERS: tuple[APIRouter, ...] = ()
+_ROUTERS: tuple[APIRouter, ...] = (channel_configs.router, providers.router)
 
 _DESCRIPTION = (
     "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "

@@ -80,9 +80,7 @@ async def update_config(
 
 def _add(method: str, function: Callable[..., Any], verb: str, **options: Any) -> None:
     for group in (ChannelGroup.MESSAGE, ChannelGroup.PUSH):
-        router.add_api_route(
-            f"/{group}-config", function, methods=[method], name=f"{verb}_{group}_config", **options
-        )
+        router.add_api_route(f"/{group}-config", function, methods=[method], name=f"{verb}_{group}_config", **options)
 
 
 _add("POST", create_config, "create", status_code=201, responses=errors_of(ChannelConfigExists))

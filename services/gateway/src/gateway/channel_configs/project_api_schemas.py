@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, StringConstraints
 
 from gateway.kit.camel_case import CamelResponse, Id, ProjectBody
 from gateway.kit.fields import BareAddress, NotNull, Timestamp, one_line, visible
+from sluice.model.address import format_address, parse_address
+
+
+def _sender_name(name: str) -> str:
+    return parse_address(format_address(visible(one_line(name)), "shop@example.com")).name
+
 
 _SenderName = Annotated[
-    str, Field(min_length=1, max_length=200), AfterValidator(str.strip), AfterValidator(one_line), AfterValidator(visible)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_sender_name)
 ]
 _EMAIL = ConfigDict(
     json_schema_extra={

@@ -63,9 +63,7 @@ def _schema(package: AnyPackage) -> dict[str, Any]:
     return {**credential_schema(package), "title": package.title}
 
 
-async def list_providers(
-    group: GroupInPath, principal: ProvidersRead, services: ServicesDep
-) -> list[ProviderResponse]:
+async def list_providers(group: GroupInPath, principal: ProvidersRead, services: ServicesDep) -> list[ProviderResponse]:
     """The project's providers of these channels in priority order."""
     return [_serialize(view, services) for view in await service.list_group(services, principal, group)]
 
@@ -152,7 +150,7 @@ async def _find(services: Services, principal: Principal, group: ChannelGroup, t
 
 
 async def send_test_email(
-    group: GroupInPath, body: TestEmailRequest, request: Request, principal: ProvidersWrite, services: ServicesDep
+    group: GroupInPath, body: TestEmailRequest, request: Request, principal: ProviderWrite, services: ServicesDep
 ) -> TestEmailResponse:
     """Send one real e-mail through just one provider, enabled or not, and return what the provider answered.
 
@@ -218,6 +216,4 @@ for _group in ChannelGroup:
     _add(_group, "PUT", "/providers/priorities", set_priorities, f"set_{_group}_provider_priorities")
     _add(_group, "PUT", "/providers/{providerId}", change_provider, f"change_{_group}_provider")
     _add(_group, "DELETE", "/providers/{providerId}", delete_provider, f"delete_{_group}_provider")
-_add(
-    ChannelGroup.EMAIL, "POST", "/test", send_test_email, "send_test_email", responses=errors_of(TooManyRequests)
-)
+_add(ChannelGroup.EMAIL, "POST", "/test", send_test_email, "send_test_email", responses=errors_of(TooManyRequests))

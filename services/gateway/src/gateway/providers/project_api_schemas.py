@@ -20,7 +20,11 @@ Config = Annotated[
 class AddProviderRequest(ProjectBody):
     """A new provider. ``priority``: the lower number is tried first, by default after all others of the channel."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"provider": "sendgrid", "name": "Primary SendGrid", "config": {"apiKey": "…"}}})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"provider": "sendgrid", "name": "Primary SendGrid", "config": {"apiKey": "a secret"}}
+        }
+    )
 
     provider: Short
     name: Short
@@ -51,7 +55,9 @@ class ProviderPriority(CamelRequest):
 class PrioritiesRequest(ProjectBody):
     """New priorities. Providers that are not named keep theirs."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"providers": [{"id": "01a0b1c2-d3e4-7f50-8a61-7b82c93da4e5", "priority": 1}]}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"providers": [{"id": "01a0b1c2-d3e4-7f50-8a61-7b82c93da4e5", "priority": 1}]}}
+    )
 
     providers: list[ProviderPriority] = Field(min_length=1, max_length=MAX_REORDERED)
 

@@ -255,7 +255,7 @@ async def test(
     request: TestMessageRequest,
     actor: Actor,
     *,
-    default_sender: str | None = None,
+    default_sender: str | None,
 ) -> CallResult:
     """Send one real message through just this provider, enabled or not.
 
