@@ -89,8 +89,22 @@ async def _audit(db: Db, actor: Actor, config: ChannelConfig, action: str, chang
     )
 
 
+async def find_sender(services: Services, principal: Principal) -> str | None:
+    """The sender of the project's e-mail configuration, if it has one.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await channel_configs.find_config(db, principal.project_id, ChannelGroup.EMAIL)
+    return None if found is None else found.sender
+
+
 def default_sender(config: ConfigCache, project_id: UUID) -> str | None:
-    """The sender of e-mail that names none: that of the e-mail configuration, else of the project; None without one."""
+    """The sender of e-mail that names none: that of the e-mail configuration, else of the project; None without one.
+
+    From the configuration in memory, at most one notification behind: for sending.
+    """
     found = config.channel_config(project_id, Channel.EMAIL)
     if found is not None and found.sender is not None:
         return found.sender

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 
 from gateway.auth.principal import Principal
-from gateway.channel_configs.service import default_sender
+from gateway.channel_configs.service import find_sender
 from gateway.dependencies import ServicesDep
 from gateway.errors import NotFound, TooManyRequests, ValidationFailed
 from gateway.kit.channel_group_path import GroupInPath
@@ -43,7 +43,7 @@ from sluice.store.providers import ProviderView
 router = APIRouter(tags=["providers"], route_class=JsonRoute)
 
 ProviderId = Annotated[str, Path(alias="providerId")]
-_FIELDS = {"credentials": "config", "from": "senderEmail"}  # names of /v1 in errors, and those of this API
+_FIELDS = {"credentials": "config", "packageName": "provider", "from": "senderEmail"}  # by their names in /v1
 
 
 async def list_schemas(group: GroupInPath, person: Person) -> dict[str, dict[str, Any]]:
@@ -164,7 +164,7 @@ async def send_test_email(
             view.row.id,
             TestMessageRequest(to=body.to),
             services.accounts.access.actor(request, principal),
-            default_sender=default_sender(services.config, principal.project_id),
+            default_sender=await find_sender(services, principal),
         )
     outcome = result.outcome
     return TestEmailResponse(

@@ -8,8 +8,10 @@ from pydantic import ConfigDict, Field
 
 from gateway.kit.camel_case import CamelRequest, CamelResponse, Id, ProjectBody
 from gateway.kit.fields import BareAddress, NotNull, Short, Timestamp
-from gateway.providers.v1_schemas import MAX_REORDERED, CredentialsResponse, Priority
+from gateway.providers.v1_schemas import CredentialsResponse, Priority
 from sluice.model.message import Channel
+
+MAX_PRIORITIES = 500  # of one request, whose body has at most 64 KiB
 
 Config = Annotated[
     dict[str, Any],
@@ -59,7 +61,7 @@ class PrioritiesRequest(ProjectBody):
         json_schema_extra={"example": {"providers": [{"id": "01a0b1c2-d3e4-7f50-8a61-7b82c93da4e5", "priority": 1}]}}
     )
 
-    providers: list[ProviderPriority] = Field(min_length=1, max_length=MAX_REORDERED)
+    providers: list[ProviderPriority] = Field(min_length=1, max_length=MAX_PRIORITIES)
 
 
 class ProviderResponse(CamelResponse):
