@@ -16,7 +16,7 @@ SMS = {"channel": "sms", "from": "Shop", "to": ["+14155551234"], "text": "Your c
 
 async def configure(gateway, group, *, enabled):
     """A configuration of the first project, as it counts at the gateway."""
-    (project_id,) = gateway.config.projects
+    project_id = await gateway.pool.fetchval("SELECT id FROM projects")
     channel = group.channels[0]
     config = ChannelConfig(project_id, group, enabled, None, None, created_at=NOON, updated_at=NOON)
     if not await channel_configs.create_config(gateway.pool, config):
