@@ -83,7 +83,7 @@ async def test_the_name_of_the_sender_is_removed_with_null_and_kept_otherwise(ap
         ("email-config", {"senderEmail": "a@example.com", "senderName": "  "}, "senderName"),
         ("email-config", {"senderEmail": "a@example.com", "senderName": "Sh\u200bop"}, "senderName"),
         ("email-config", {"senderEmail": "a@example.com", "senderName": "a" * 201}, "senderName"),
-        ("email-config", {"senderEmail": "a@example.com", "enabled": "perhaps"}, "enabled"),
+        ("email-config", {"senderEmail": "a@example.com", "enabled": "true"}, "enabled"),
         ("push-config", {"senderEmail": "a@example.com"}, "senderEmail"),
         ("message-config", {"enabled": None}, "enabled"),
         ("message-config", {"enabled": 7}, "enabled"),

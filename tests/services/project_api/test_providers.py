@@ -194,6 +194,7 @@ async def test_a_provider_is_found_in_its_group_only(api, group, method):
         ("email", {"priority": -1}, "priority:"),
         ("email", {"priority": 1.5}, "priority:"),
         ("email", {"priority": "1"}, "priority:"),
+        ("email", {"enabled": "yes"}, "enabled:"),
         ("email", {"name": ""}, "name:"),
         ("email", {"name": None}, "name:"),
         ("email", {"credentials": {"apiKey": "k"}}, "credentials: is not a field of this request"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 
 from gateway.kit.camel_case import CamelResponse, Id, ProjectBody
 from gateway.kit.fields import BareAddress, NotNull, Timestamp, one_line, visible
@@ -12,12 +12,13 @@ from sluice.model.address import format_address, parse_address
 
 
 def _sender_name(name: str) -> str:
-    return parse_address(format_address(visible(one_line(name)), "shop@example.com")).name
+    read = parse_address(format_address(visible(one_line(name)), "shop@example.com")).name
+    if not read:
+        raise ValueError("must not be blank")
+    return read
 
 
-_SenderName = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_sender_name)
-]
+_SenderName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_sender_name)]
 _EMAIL = ConfigDict(
     json_schema_extra={
         "example": {"senderEmail": "noreply@yourcompany.com", "senderName": "Your Company Name", "enabled": True}
@@ -30,7 +31,7 @@ class CreateConfigRequest(ProjectBody):
 
     model_config = ConfigDict(json_schema_extra={"example": {"enabled": True}})
 
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class CreateEmailConfigRequest(CreateConfigRequest):
@@ -47,7 +48,7 @@ class UpdateConfigRequest(ProjectBody):
 
     model_config = ConfigDict(json_schema_extra={"example": {"enabled": False}})
 
-    enabled: Annotated[bool | None, NotNull] = None
+    enabled: Annotated[StrictBool | None, NotNull] = None
 
 
 class UpdateEmailConfigRequest(UpdateConfigRequest):

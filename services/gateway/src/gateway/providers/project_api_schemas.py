@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 
 from gateway.kit.camel_case import CamelRequest, CamelResponse, Id, ProjectBody
 from gateway.kit.fields import BareAddress, NotNull, Short, Timestamp
@@ -30,7 +30,7 @@ class AddProviderRequest(ProjectBody):
 
     provider: Short
     name: Short
-    enabled: bool = True
+    enabled: StrictBool = True
     priority: Priority | None = None
     config: Config = Field(default_factory=dict)
     channel: Channel | None = Field(None, description="Needed for a provider of several channels only.")
@@ -42,7 +42,7 @@ class ChangeProviderRequest(ProjectBody):
     model_config = ConfigDict(json_schema_extra={"example": {"name": "Updated SendGrid Config", "priority": 2}})
 
     name: Annotated[Short | None, NotNull] = None
-    enabled: Annotated[bool | None, NotNull] = None
+    enabled: Annotated[StrictBool | None, NotNull] = None
     priority: Annotated[Priority | None, NotNull] = None
     config: Annotated[Config | None, NotNull] = None
 
