@@ -743,3 +743,18 @@ CREATE TABLE used_refresh_tokens (
     session_id uuid NOT NULL REFERENCES sessions (id) ON DELETE CASCADE
 );
 CREATE INDEX used_refresh_tokens_session_idx ON used_refresh_tokens (session_id);
+
+-- Channel configurations. A group without a row sends, and has no sender of its own.
+
+CREATE TABLE channel_configs (
+    project_id    uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    channel_group text NOT NULL,         -- 'email', 'message' or 'push'
+    enabled       boolean NOT NULL,      -- false: new messages of the group are refused
+    sender_email  text,                  -- of e-mail: the default sender of the project API
+    sender_name   text,
+    created_at    timestamptz NOT NULL,
+    updated_at    timestamptz NOT NULL,
+    PRIMARY KEY (project_id, channel_group)
+);
+CREATE TRIGGER notify_config_change AFTER INSERT OR UPDATE OR DELETE ON channel_configs
+   FOR EACH ROW EXECUTE FUNCTION notify_config_change();

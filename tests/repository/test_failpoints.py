@@ -92,6 +92,8 @@ CONFIGURATION = {
     "api_keys.revoke_key",
     "dead_letters.resolve",  # by a command, after the record was published
     "audit.append",
+    "channel_configs.create_config",
+    "channel_configs.update_config",
     "domains.create_domain",
     "domains.delete_domain",
     "domains.record_check",
@@ -114,7 +116,7 @@ CONFIGURATION = {
     "projects.delete_project",
     "projects.update_project",
     "providers.create_provider",
-    "providers.set_order",
+    "providers.set_priorities",
     "providers.update_provider",
     "sessions.create_session",
     "sessions.end_session",

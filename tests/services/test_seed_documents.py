@@ -12,6 +12,7 @@ import pytest
 
 from sluice.runtime.clock import utc_now
 from sluice.store import users
+from sluice_simulator.accounts import rsa_key
 from tests.services.openapi_check import document, documented
 from tests.services.people import PASSWORD, a_person
 
@@ -175,6 +176,9 @@ SMTP = {
     "auth": {"user": "your-email@gmail.com", "pass": "your-app-password"},
     "tls": {"rejectUnauthorized": False},
 }
+FCM = {"projectId": "nobu-1", "clientEmail": "push@nobu-1.iam.gserviceaccount.com", "privateKey": rsa_key()}
+PRIORITIES = {"providers": [{"id": f"{{provider-uuid-{number}}}", "priority": number} for number in (1, 2)]}
+IN_ORDER = [{"id": f"{{provider-uuid-{number}}}", "priority": number} for number in (1, 2)]
 OF_PROJECT = "?projectId={projectId}"
 MESSAGEPIPE = {
     "provider schemas": [
@@ -194,6 +198,7 @@ MESSAGEPIPE = {
             "PUT",
             f"/email-config{OF_PROJECT}",
             {"senderEmail": "hello@yourcompany.com", "senderName": "Updated Company Name", "enabled": True},
+            answer={"senderEmail": "hello@yourcompany.com", "senderName": "Updated Company Name", "enabled": True},
         ),
         signed(
             "POST",
@@ -243,18 +248,49 @@ MESSAGEPIPE = {
                 "priority": 2,
                 "config": {"apiKey": "updated-api-key"},
             },
+            answer={"id": "{provider-uuid-1}", "name": "Updated SendGrid Config", "enabled": True, "priority": 2},
         ),
         signed(
             "PUT",
             f"/email-config/providers/priorities{OF_PROJECT}",
             {"providers": [{"id": f"{{provider-uuid-{number}}}", "priority": number} for number in (1, 2, 3)]},
         ),
+        signed(
+            "GET",
+            f"/email-config/providers{OF_PROJECT}",
+            answer=[{"provider": "sendgrid"}, {"provider": "mailgun"}, {"provider": "smtp"}],
+        ),
         signed("DELETE", "/email-config/providers/{provider-uuid-1}"),
     ],
-    "message and push providers": [
+    "message providers": [
         *SIGN_IN,
-        *(signed("POST", f"/{group}{OF_PROJECT}", {"enabled": True}) for group in ("message-config", "push-config")),
-        *(signed("GET", f"/{group}/providers{OF_PROJECT}") for group in ("message-config", "push-config")),
+        signed("POST", f"/message-config{OF_PROJECT}", {"enabled": True}, answer={"enabled": True}),
+        *(
+            signed(
+                "POST",
+                f"/message-config/providers{OF_PROJECT}",
+                {"provider": "messagepipe", "name": "Built-in", "enabled": True, "priority": 5},
+                names={f"provider-uuid-{number}": "id"},
+            )
+            for number in (1, 2)
+        ),
+        signed("PUT", f"/message-config/providers/priorities{OF_PROJECT}", PRIORITIES),
+        signed("GET", f"/message-config/providers{OF_PROJECT}", answer=IN_ORDER),
+    ],
+    "push providers": [
+        *SIGN_IN,
+        signed("POST", f"/push-config{OF_PROJECT}", {"enabled": True}, answer={"enabled": True}),
+        *(
+            signed(
+                "POST",
+                f"/push-config/providers{OF_PROJECT}",
+                {"provider": "fcm", "name": "FCM", "enabled": True, "priority": 5, "config": FCM},
+                names={f"provider-uuid-{number}": "id"},
+            )
+            for number in (1, 2)
+        ),
+        signed("PUT", f"/push-config/providers/priorities{OF_PROJECT}", PRIORITIES),
+        signed("GET", f"/push-config/providers{OF_PROJECT}", answer=IN_ORDER),
     ],
 }
 SCENARIOS = [

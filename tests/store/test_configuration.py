@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from sluice.model.channel_group import ChannelGroup
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
-from sluice.store import api_keys, projects, providers
+from sluice.store import api_keys, channel_configs, projects, providers
 from sluice.store.api_keys import parse_key_prefix
+from sluice.store.channel_configs import ChannelConfig
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
 from sluice.store.logins import GATEWAY, WORKER
@@ -276,3 +278,27 @@ async def test_the_representation_of_a_provider_row_contains_no_credentials(cach
     (row,) = await providers.list_providers(pool)
 
     assert "canary" not in repr(replace(row, id=an_id()))
+
+
+async def test_a_channel_configuration_counts_for_the_channels_of_its_group(cache, pool, project):
+    config = ChannelConfig(project.id, ChannelGroup.MESSAGE, False, None, None, created_at=NOON, updated_at=NOON)
+    await channel_configs.create_config(pool, config)
+
+    await wait_until(lambda: cache.channel_config(project.id, Channel.SMS) == config)
+    assert cache.channel_config(project.id, Channel.TELEGRAM) == config
+    assert cache.channel_config(project.id, Channel.EMAIL) is None
+    assert cache.channel_config(an_id(), Channel.SMS) is None
+
+    await projects.delete_project(pool, project.id, now=NOON)
+    await wait_until(lambda: cache.channel_config(project.id, Channel.SMS) is None)
+
+
+async def test_a_project_has_one_configuration_of_a_group(pool, project):
+    config = ChannelConfig(
+        *(project.id, ChannelGroup.EMAIL, True, "shop@example.com", "Shop, the best"), created_at=NOON, updated_at=NOON
+    )
+
+    assert await channel_configs.create_config(pool, config)
+    assert not await channel_configs.create_config(pool, replace(config, enabled=False))
+    assert await channel_configs.list_configs(pool, project.id) == [config]
+    assert config.sender == '"Shop, the best" <shop@example.com>'

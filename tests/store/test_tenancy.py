@@ -13,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from sluice.model.channel_group import ChannelGroup
 from sluice.model.ids import min_id_at
 from sluice.model.message import Channel
 from sluice.model.roles import Role
@@ -26,6 +27,7 @@ from sluice.store import (
     audit,
     bulk_jobs,
     cancellation,
+    channel_configs,
     dead_letters,
     domains,
     ingest,
@@ -42,6 +44,7 @@ from sluice.store import (
     webhooks,
 )
 from sluice.store.bulk_jobs import ChunkResult
+from sluice.store.channel_configs import ChannelConfig
 from sluice.store.cipher import CredentialCipher
 from sluice.store.message_list import Filters
 from sluice.store.owners import Owned
@@ -111,6 +114,10 @@ async def a_provider(db, project_id):
         now=NOON,
     )
     return provider_id
+
+
+def a_channel_config(project_id, group, *, enabled=True):
+    return ChannelConfig(project_id, group, enabled, "shop@example.com", "Shop", created_at=NOON, updated_at=NOON)
 
 
 async def a_template(db, project_id, name):
@@ -201,6 +208,15 @@ OPERATIONS = {
     "bulk_jobs.read_results": lambda db, ours: bulk_jobs.read_results(db, ours.id, ours.job_id, 0),
     "cancellation.cancel": lambda db, ours: a_cancellation(db, ours.scope, ours),
     "cancellation.revoke_in_doubt": lambda db, ours: cancellation.revoke_in_doubt(db, [ours.waiting.id], now=NOON),
+    "channel_configs.create_config": lambda db, ours: channel_configs.create_config(
+        db, a_channel_config(ours.id, ChannelGroup.PUSH)
+    ),
+    "channel_configs.find_config": lambda db, ours: channel_configs.find_config(
+        db, ours.id, ChannelGroup.EMAIL, lock=True
+    ),
+    "channel_configs.update_config": lambda db, ours: channel_configs.update_config(
+        db, a_channel_config(ours.id, ChannelGroup.EMAIL, enabled=False)
+    ),
     "domains.create_domain": lambda db, ours: domains.create_domain(
         db, ours.id, domain="new.example", token="t", now=NOON
     ),
@@ -247,7 +263,7 @@ OPERATIONS = {
     ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
-    "providers.set_order": lambda db, ours: providers.set_order(db, ours.id, [ours.provider_id], now=NOON),
+    "providers.set_priorities": lambda db, ours: providers.set_priorities(db, ours.id, {ours.provider_id: 1}, now=NOON),
     "providers.update_provider": lambda db, ours: providers.update_provider(
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),
@@ -381,7 +397,8 @@ async def an_account(db, project_id):
 
 
 async def a_set_up(db, project_id):
-    """Provider, domain, template and suppression of a project, by the fields of ``Ours``."""
+    """Provider, domain, template and suppression of a project, by the fields of ``Ours``; a channel configuration."""
+    await channel_configs.create_config(db, a_channel_config(project_id, ChannelGroup.EMAIL))
     domain = await domains.create_domain(db, project_id, domain="shop.example", token="t", now=NOON)
     await a_suppression(db, project_id, "gone@example.com")
     webhook, missed = await a_webhook_with_a_missed_delivery(db, project_id)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sluice.model import address
-from sluice.model.address import Address, InvalidAddressError, parse_address
+from sluice.model.address import Address, InvalidAddressError, format_address, parse_address
 
 
 @pytest.mark.parametrize(
@@ -222,3 +222,12 @@ def test_no_text_becomes_an_address_that_could_end_a_header_or_a_command(text):
     assert not set(' <>,;:"') & set(unquoted)
     assert found.domain.isascii()
     assert parse_address(found.bare) == found._replace(name="")
+
+
+@given(st.text(st.sampled_from('ab.@<>,;:"\\ ()[]ß'), max_size=12))
+@example('Shop, "the" \\ best')
+@example("Your Company Name")
+def test_a_name_and_an_address_are_read_as_they_were_written(name):
+    name = name.strip()
+
+    assert parse_address(format_address(name, "ada@example.com")) == Address(name, "ada", "example.com")

@@ -17,6 +17,8 @@ ApiError
 ├── DomainInUse          409
 ├── TemplateChanged      409
 ├── WebhookDisabled      409
+├── ChannelDisabled      409  nothing was stored
+├── ChannelConfigExists  409
 ├── PayloadTooLarge      413
 ├── TooManyRequests      429  nothing was stored
 ├── QuotaExceeded        429  nothing was stored
@@ -159,6 +161,18 @@ class WebhookDisabled(ApiError):
     """Nothing is sent to a disabled endpoint."""
 
     status, code = 409, "WEBHOOK_DISABLED"
+
+
+class ChannelDisabled(ApiError):
+    """The project's configuration has disabled the channel."""
+
+    status, code = 409, "CHANNEL_DISABLED"
+
+
+class ChannelConfigExists(ApiError):
+    """The project has a configuration of these channels already."""
+
+    status, code = 409, "CHANNEL_CONFIG_ALREADY_EXISTS"
 
 
 class PayloadTooLarge(ApiError):

@@ -86,9 +86,9 @@ async def authorize_in_path(
 
 
 def authorize_owner(owned: Owned, prefix: str, parameter: str) -> Callable[..., Awaitable[Principal]]:
-    """As :func:`authorize`, for routes whose path names an object: without ``projectId``, in the project of the object.
+    """As :func:`authorize`, for routes that name an object: without ``projectId``, in the project of the object.
 
-    ``parameter``: that of the path with the id, of the form ``prefix`` in ``/v1``. The dependency of one route.
+    ``parameter``: that of the path with the id, else the field of the body, of the form ``prefix`` in ``/v1``.
     """
 
     async def authorize_object(
@@ -99,8 +99,11 @@ def authorize_owner(owned: Owned, prefix: str, parameter: str) -> Callable[..., 
         bearer: _Bearer,
         project_id: _ProjectQuery = None,
     ) -> Principal:
-        identifier = partial(read_id, prefix, request.path_params[parameter], NotFound(owned.missing))
-        owner = partial(_owner, services, owned, identifier)
+        text = request.path_params.get(parameter) or request.scope.get(DOCUMENT, {}).get(parameter)
+        owner = None
+        if isinstance(text, str):
+            identifier = partial(read_id, prefix, text, NotFound(owned.missing))
+            owner = partial(_owner, services, owned, identifier)
         return await _authorize(needed, request, services, _named(request, project_id), owner)
 
     AUTHORIZERS.add(authorize_object)

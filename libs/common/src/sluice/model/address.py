@@ -81,6 +81,14 @@ def parse_address(text: str) -> Address:
     return Address(name, local, domain.lower())
 
 
+def format_address(name: str, bare: str) -> str:
+    """``Name <local@domain>`` as :func:`parse_address` reads it, or ``bare`` without a name."""
+    if re.search(r'["<>,;:@]', name):
+        escaped = re.sub(r'(["\\])', r"\\\1", name)
+        name = f'"{escaped}"'
+    return f"{name} <{bare}>" if name else bare
+
+
 def _split(text: str) -> tuple[str, str]:
     if not text.endswith(">"):
         return "", text

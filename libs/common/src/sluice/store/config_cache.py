@@ -11,11 +11,13 @@ import asyncpg
 import structlog
 
 from sluice.model.candidate import Candidate
+from sluice.model.channel_group import GROUP_OF, ChannelGroup
 from sluice.model.message import Channel
 from sluice.model.routing_policy import RoutingPolicy
 from sluice.runtime.tasks import cancel_and_wait, supervised
-from sluice.store import api_keys, projects, providers
+from sluice.store import api_keys, channel_configs, projects, providers
 from sluice.store.api_keys import ApiKey
+from sluice.store.channel_configs import ChannelConfig
 from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice.store.projects import Project
 from sluice.store.providers import ProviderRow
@@ -46,6 +48,7 @@ class ConfigCache:
     def __init__(self) -> None:
         self.projects: dict[UUID, Project] = {}
         self.providers: dict[UUID, ProviderRow] = {}
+        self._channel_configs: dict[tuple[UUID, ChannelGroup], ChannelConfig] = {}
         self._keys: dict[str, ApiKey] = {}
         self._enabled_providers: dict[tuple[UUID, Channel], tuple[Candidate, ...]] = {}
         self.loaded = asyncio.Event()
@@ -61,6 +64,10 @@ class ConfigCache:
         """The policy that the project has chosen."""
         project = self.projects.get(project_id)
         return RoutingPolicy.ADAPTIVE if project is None else project.routing_policy
+
+    def channel_config(self, project_id: UUID, channel: Channel) -> ChannelConfig | None:
+        """The configuration of the channel's group, if the project has one."""
+        return self._channel_configs.get((project_id, GROUP_OF[channel]))
 
     def key(self, prefix: str) -> ApiKey | None:
         """The active key with this public prefix."""
@@ -144,7 +151,9 @@ class ConfigCache:
         project_rows = await projects.list_projects(connection, project_id)
         key_rows = await api_keys.list_keys(connection, project_id)
         provider_rows = await providers.list_providers(connection, project_id)
+        config_rows = await channel_configs.list_configs(connection, project_id)
         self._drop(project_id)
+        self._channel_configs.update(((row.project_id, row.channel_group), row) for row in config_rows)
         self.projects.update((project.id, project) for project in project_rows)
         self._keys.update((key.key_prefix, key) for key in key_rows)
         self.providers.update((provider.id, provider) for provider in provider_rows)
@@ -158,6 +167,7 @@ class ConfigCache:
     def _drop(self, project_id: UUID | None) -> None:
         if project_id is None:
             self.projects, self._keys, self.providers, self._enabled_providers = {}, {}, {}, {}
+            self._channel_configs = {}
             return
         self.projects.pop(project_id, None)
         self._keys = {prefix: key for prefix, key in self._keys.items() if key.project_id != project_id}
@@ -165,3 +175,4 @@ class ConfigCache:
         self._enabled_providers = {
             scope: rows for scope, rows in self._enabled_providers.items() if scope[0] != project_id
         }
+        self._channel_configs = {scope: row for scope, row in self._channel_configs.items() if scope[0] != project_id}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -146,6 +146,7 @@ async def update_provider(
     now: datetime,
     name: str | None = None,
     enabled: bool | None = None,
+    priority: int | None = None,
     encrypted_credentials: bytes | None = None,
     settings: Mapping[str, Any] | None = None,
     deleted: bool = False,
@@ -158,7 +159,7 @@ async def update_provider(
         """
         UPDATE providers
            SET name = coalesce($3, name), enabled = coalesce($4, enabled), settings = coalesce($5, settings),
-               encrypted_credentials = coalesce($6, encrypted_credentials),
+               encrypted_credentials = coalesce($6, encrypted_credentials), priority = coalesce($9, priority),
                credentials_version = credentials_version + ($6::bytea IS NOT NULL)::int,
                deleted_at = CASE WHEN $7 THEN $8 ELSE deleted_at END, version = version + 1, updated_at = $8
          WHERE project_id = $1 AND id = $2 AND deleted_at IS NULL
@@ -171,20 +172,22 @@ async def update_provider(
         encrypted_credentials,
         deleted,
         now,
+        priority,
     )
 
 
-async def set_order(db: Db, project_id: UUID, ordered: Sequence[UUID], *, now: datetime) -> None:
-    """Give these providers of one channel the priorities 1, 2, 3, …; rows that have theirs already are not changed."""
+async def set_priorities(db: Db, project_id: UUID, wanted: Mapping[UUID, int], *, now: datetime) -> None:
+    """Give these providers their priorities; rows that have theirs already are not changed."""
     await db.execute(
         """
         UPDATE providers p SET priority = o.priority, version = version + 1, updated_at = $3
-          FROM unnest($2::uuid[]) WITH ORDINALITY AS o (id, priority)
+          FROM unnest($2::uuid[], $4::integer[]) AS o (id, priority)
          WHERE p.project_id = $1 AND p.id = o.id AND p.deleted_at IS NULL AND p.priority <> o.priority
         """,
         project_id,
-        list(ordered),
+        list(wanted),
         now,
+        list(wanted.values()),
     )
 
 

@@ -74,6 +74,15 @@ TABLES = (
         },
         read_whole_by=_GATEWAY,  # before it knows the project
     ),
+    Table(
+        "channel_configs",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (enabled, sender_email, sender_name, updated_at), DELETE",
+            ROUTER: "SELECT",
+            WORKER: "SELECT",
+        },
+        read_whole_by=_GATEWAY,  # before it knows the project
+    ),
     # The router has no privilege on contents: retention erases them through a function.
     Table(
         "messages",

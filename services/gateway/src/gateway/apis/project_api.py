@@ -9,11 +9,16 @@ from fastapi import APIRouter, FastAPI
 from gateway.accounts import project_api as accounts
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
+from gateway.channel_configs import project_api as channel_configs
 from gateway.keys import project_api as keys
 from gateway.members import project_api as members
 from gateway.projects import project_api as projects
+from gateway.providers import project_api as providers
 
-_ROUTERS: tuple[APIRouter, ...] = (accounts.router, projects.router, members.router, keys.router)
+_ROUTERS: tuple[APIRouter, ...] = (
+    *(accounts.router, projects.router, members.router, keys.router),
+    *(channel_configs.router, providers.router),
+)
 
 _DESCRIPTION = (
     "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "

@@ -14,7 +14,14 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
-from gateway.errors import ApiError, IdempotencyConflict, QuotaExceeded, Unavailable, ValidationFailed
+from gateway.errors import (
+    ApiError,
+    ChannelDisabled,
+    IdempotencyConflict,
+    QuotaExceeded,
+    Unavailable,
+    ValidationFailed,
+)
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
@@ -46,6 +53,7 @@ _DB_TIMEOUT = 0.8  # seconds, see _time_limit
 _DB_RATE = 2 << 20  # bytes per second that PostgreSQL stores at least
 _LARGE = 256 << 10  # bytes of a message that is stored by itself, so that small ones do not wait for it
 _MAX_LARGE = 20  # of them that wait at once; each is in memory
+_NOT_NOW = (ValidationFailed, ChannelDisabled, QuotaExceeded)  # what a repeat of an accepted request may meet
 _NOT_STORED = "The request could not be stored: the database is unavailable. Retry later."
 
 
@@ -135,6 +143,7 @@ class MessageIngest:
 
         Raises:
             ValidationFailed: the command does not fit the project, or its times have passed.
+            ChannelDisabled: the project's configuration has disabled the channel.
             QuotaExceeded: the project has used one of its quotas.
             IdempotencyConflict: the idempotency key was used for another request.
             Unavailable: the message could not be stored.
@@ -143,7 +152,7 @@ class MessageIngest:
         started = time.monotonic()
         try:
             message = await self._prepare(command, principal, _milliseconds(utc_now()))
-        except (ValidationFailed, QuotaExceeded):
+        except _NOT_NOW:
             # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
             replay = await self._find_replay(command, principal)
             if replay is None:
@@ -188,7 +197,7 @@ class MessageIngest:
             return command
         try:
             return await self._prepare(command, principal, now)
-        except (ValidationFailed, QuotaExceeded) as error:
+        except _NOT_NOW as error:
             return await self._find_replay(command, principal) or error
 
     async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
@@ -215,9 +224,11 @@ class MessageIngest:
 
         Raises:
             ValidationFailed: the command does not fit the project or its template, or its times have passed.
+            ChannelDisabled: the project's configuration has disabled the channel.
             QuotaExceeded: the project has used one of its quotas.
             Unavailable: PostgreSQL does not answer.
         """
+        self._require_enabled(command.channel, principal.project_id)
         if command.template is not None:
             command = await self._templates.apply(command, command.template, principal.project_id)
         _check_times(command, now)
@@ -319,6 +330,11 @@ class MessageIngest:
         return AcceptedMessage(
             message_id, principal.project_id, command.channel, created_at_of(message_id), replayed=True
         )
+
+    def _require_enabled(self, channel: Channel, project_id: UUID) -> None:
+        found = self._config.channel_config(project_id, channel)
+        if found is not None and not found.enabled:
+            raise ChannelDisabled(f"The {found.channel_group}-config of the project is disabled: nothing is sent.")
 
     def _sender(self, command: SendCommand, project_id: UUID) -> str | None:
         if command.sender is not None or command.channel is not Channel.EMAIL:

@@ -129,6 +129,15 @@ def empty_list() -> Any:
     return Field(default_factory=list, json_schema_extra={"default": []})
 
 
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null")
+    return value
+
+
+NotNull = BeforeValidator(_not_null)
+"""Of a field that may be absent, with None as its default, and may not be null."""
+
 NamedAddress = Annotated[str, Field(max_length=520), AfterValidator(_address)]
 BareAddress = Annotated[
     str,

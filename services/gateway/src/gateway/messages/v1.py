@@ -13,6 +13,7 @@ from gateway.apis.rendering import operation_id, render_v1
 from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, ServicesDep
 from gateway.errors import (
     ApiError,
+    ChannelDisabled,
     IdempotencyConflict,
     NotCancellable,
     QuotaExceeded,
@@ -69,7 +70,7 @@ documented = APIRouter(tags=["messages"], generate_unique_id_function=operation_
     fast_path.PATH,
     status_code=201,
     response_model=AcceptedResponse,
-    responses=errors_of(IdempotencyConflict, QuotaExceeded, TooManyRequests) | {201: _REPLAYED},
+    responses=errors_of(IdempotencyConflict, ChannelDisabled, QuotaExceeded, TooManyRequests) | {201: _REPLAYED},
 )
 async def send_message(
     body: Annotated[AnySendRequest, Body(openapi_examples=SEND_EXAMPLES)],

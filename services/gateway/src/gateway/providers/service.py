@@ -15,6 +15,7 @@ from gateway.providers.tester import CallResult
 from gateway.providers.v1_schemas import CreateProviderRequest, TestMessageRequest, UpdateProviderRequest
 from gateway.services import Services
 from sluice.model import ids
+from sluice.model.channel_group import GROUP_OF, ChannelGroup
 from sluice.model.message import Channel
 from sluice.model.outcome import outcome_name
 from sluice.providers.account import Account
@@ -129,7 +130,7 @@ async def update(
 
 def _changes(services: Services, row: ProviderRow, request: UpdateProviderRequest) -> dict[str, Any]:
     """What differs from the row, by the names of the request."""
-    wanted: dict[str, Any] = {"name": request.name, "enabled": request.enabled}
+    wanted: dict[str, Any] = {"name": request.name, "enabled": request.enabled, "priority": request.priority}
     if request.settings is not None:
         wanted["settings"] = request.settings.model_dump(exclude_none=True)
     changes = {name: value for name, value in wanted.items() if value is not None and value != getattr(row, name)}
@@ -179,7 +180,8 @@ async def reorder(
         before = [view.row.id for view in await providers.list_views(db, principal.project_id, channel=channel)]
         named = _named_providers(wanted, before, channel)
         order = [*named, *(one for one in before if one not in named)]
-        await providers.set_order(db, principal.project_id, order, now=utc_now())
+        priorities = {provider_id: number for number, provider_id in enumerate(order, 1)}
+        await providers.set_priorities(db, principal.project_id, priorities, now=utc_now())
         if order != before:
             changes = {"channel": channel.value, "providerIds": [ids.encode_id("prv", one) for one in order]}
             await _audit(db, actor, principal, order[0], "reordered", changes)
@@ -202,10 +204,62 @@ def _named_providers(wanted: Sequence[str], known: Sequence[UUID], channel: Chan
     return named
 
 
+async def set_priorities(
+    services: Services, principal: Principal, group: ChannelGroup, wanted: Sequence[tuple[UUID, int]], actor: Actor
+) -> list[ProviderView]:
+    """Give providers of a channel group their priorities, all or none; returns all of the group.
+
+    Raises:
+        ValidationFailed: an id is repeated, or not of a provider of the project and the group.
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        await providers.lock_providers(db, principal.project_id)
+        known = {view.row.id: view.row.priority for view in await _list_group(db, principal, group)}
+        seen: set[UUID] = set()
+        for index, (provider_id, _) in enumerate(wanted):
+            field = f"providers.{index}.id"
+            if provider_id not in known:
+                raise ValidationFailed(f"{field}: is no {group} provider of the project", field=field)
+            if provider_id in seen:
+                raise ValidationFailed(f"{field}: is repeated", field=field)
+            seen.add(provider_id)
+        changes = {provider_id: priority for provider_id, priority in wanted if known[provider_id] != priority}
+        if changes:
+            await providers.set_priorities(db, principal.project_id, changes, now=utc_now())
+            shown = {"priorities": {ids.encode_id("prv", one): priority for one, priority in changes.items()}}
+            await _audit(db, actor, principal, next(iter(changes)), "reordered", shown)
+        return await _list_group(db, principal, group)
+
+
+async def list_group(services: Services, principal: Principal, group: ChannelGroup) -> list[ProviderView]:
+    """The providers of a channel group in priority order, those of all its channels together.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, principal.project_id) as db:
+        return await _list_group(db, principal, group)
+
+
+async def _list_group(db: Db, principal: Principal, group: ChannelGroup) -> list[ProviderView]:
+    views = await providers.list_views(db, principal.project_id)
+    found = [view for view in views if GROUP_OF[view.row.channel] is group]
+    return sorted(found, key=lambda view: (view.row.priority, view.row.id))
+
+
 async def test(
-    services: Services, principal: Principal, provider_id: UUID, request: TestMessageRequest, actor: Actor
+    services: Services,
+    principal: Principal,
+    provider_id: UUID,
+    request: TestMessageRequest,
+    actor: Actor,
+    *,
+    default_sender: str | None,
 ) -> CallResult:
     """Send one real message through just this provider, enabled or not.
+
+    ``default_sender``: of an e-mail that names none, before that of the project.
 
     Raises:
         NotFound: the project has no provider with this id.
@@ -223,7 +277,7 @@ async def test(
     opened = Account(row.id, row.version, _package_of(row.package), credentials)
     if account is not None:
         opened = Account(row.id, row.version, account.package, account.credentials)
-    result = await _call(services, principal, opened, row.channel, request)
+    result = await _call(services, principal, opened, row.channel, request, default_sender)
     async with transaction(services.pool, principal.project_id) as db:
         changes = {"outcome": outcome_name(result.outcome)}
         await _audit(db, actor, principal, provider_id, "tested", changes)
@@ -231,12 +285,17 @@ async def test(
 
 
 async def _call(
-    services: Services, principal: Principal, account: Account, channel: Channel, request: TestMessageRequest
+    services: Services,
+    principal: Principal,
+    account: Account,
+    channel: Channel,
+    request: TestMessageRequest,
+    default_sender: str | None = None,
 ) -> CallResult:
     if principal.is_test:
         raise Forbidden("A test key sends no real messages, and this would be one.")
     project = services.config.projects.get(principal.project_id)
-    sender = None if project is None else project.default_sender
+    sender = default_sender or (None if project is None else project.default_sender)
     return await services.providers.tester.call(account, channel, request, default_sender=sender)
 
 

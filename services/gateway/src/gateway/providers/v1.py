@@ -98,7 +98,7 @@ async def test_provider(
     The message is not stored, has no history, and does not move the provider's health.
     """
     actor = services.accounts.access.actor(request, principal)
-    result = await service.test(services, principal, _read_id(provider_id), body, actor)
+    result = await service.test(services, principal, _read_id(provider_id), body, actor, default_sender=None)
     outcome = result.outcome
     return TestMessageResponse(
         outcome=outcome_name(outcome),

@@ -16,6 +16,9 @@ _Credentials = Annotated[
     dict[str, Any], Field(description="The fields that `GET /v1/packages/{name}` describes. They are never returned.")
 ]
 
+Priority = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+"""The lower number is tried first."""
+
 
 def _config(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": example})
@@ -57,7 +60,7 @@ class CreateProviderRequest(BaseModel):
     name: Short
     credentials: _Credentials = Field(default_factory=dict)
     channel: Channel | None = Field(None, description="Needed for a package of several channels only.")
-    priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = None
+    priority: Priority | None = None
     enabled: bool = True
     settings: ProviderSettings = ProviderSettings()
     verify: TestMessageRequest | None = Field(
@@ -77,6 +80,7 @@ class UpdateProviderRequest(BaseModel):
     name: Short | None = None
     credentials: _Credentials | None = None
     enabled: bool | None = None
+    priority: Priority | None = None
     settings: ProviderSettings | None = None
     version: Annotated[int, Field(ge=1, strict=True)] | None = None
     verify: TestMessageRequest | None = Field(
@@ -85,7 +89,7 @@ class UpdateProviderRequest(BaseModel):
 
     @model_validator(mode="after")
     def _is_complete(self) -> UpdateProviderRequest:
-        for field in ("name", "credentials", "enabled", "settings"):
+        for field in ("name", "credentials", "enabled", "priority", "settings"):
             if field in self.model_fields_set and getattr(self, field) is None:
                 raise ValueError(f"{field} must not be null")
         if self.verify is not None and self.credentials is None:
