@@ -143,7 +143,7 @@ async def list_templates(
            AND ($3::text IS NULL OR t.kind = $3)
          ORDER BY t.id DESC
          LIMIT $4
-        """,  # noqa: S608  a constant
+        """,
         project_id,
         before,
         kind,
@@ -162,7 +162,7 @@ async def page_of_templates(
          WHERE t.project_id = ANY($1::uuid[]) AND t.deleted_at IS NULL AND t.kind = $2
          ORDER BY t.id DESC
          LIMIT $3 OFFSET $4
-        """,  # noqa: S608  a constant
+        """,
         list(project_ids),
         kind,
         limit,
@@ -260,9 +260,7 @@ async def delete_template(
 
 def _summary(row: Mapping[str, Any]) -> TemplateSummary:
     fields = dict(row)
-    return TemplateSummary(
-        **fields | {"kind": TemplateKind(fields["kind"]), "variables": tuple(fields["variables"])}
-    )
+    return TemplateSummary(**fields | {"kind": TemplateKind(fields["kind"]), "variables": tuple(fields["variables"])})
 
 
 def _stored(row: Mapping[str, Any]) -> StoredTemplate:

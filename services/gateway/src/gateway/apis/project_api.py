@@ -8,8 +8,9 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
+from gateway.templates import project_api as templates
 
-_ROUTERS: tuple[APIRouter, ...] = ()
+_ROUTERS: tuple[APIRouter, ...] = (*templates.routers,)
 
 _DESCRIPTION = (
     "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "

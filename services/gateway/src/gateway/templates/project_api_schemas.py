@@ -21,7 +21,9 @@ FIELDS: Mapping[TemplateKind, Mapping[str, str]] = {
 """The fields of a body, and the parts of a template that they are."""
 
 
-class _Update(ProjectBody):
+class UpdateTemplateRequest(ProjectBody):
+    """Changes of a template of any kind. A part that is null is removed."""
+
     kind: ClassVar[TemplateKind]
 
     name: Short | None = None
@@ -39,7 +41,13 @@ class _Update(ProjectBody):
         return {part: source for part, source in self.changes.items() if source is not None}
 
 
-class UpdateEmailTemplateRequest(_Update):
+class CreateTemplateRequest(UpdateTemplateRequest):
+    """A new template of any kind."""
+
+    name: Short
+
+
+class UpdateEmailTemplateRequest(UpdateTemplateRequest):
     """Changes of an e-mail template. A part that is null is removed."""
 
     kind = TemplateKind.EMAIL
@@ -49,13 +57,11 @@ class UpdateEmailTemplateRequest(_Update):
     text: Source | None = None
 
 
-class CreateEmailTemplateRequest(UpdateEmailTemplateRequest):
+class CreateEmailTemplateRequest(CreateTemplateRequest, UpdateEmailTemplateRequest):
     """A new e-mail template, with `html` or `text`."""
 
-    name: Short
 
-
-class UpdateMessageTemplateRequest(_Update):
+class UpdateMessageTemplateRequest(UpdateTemplateRequest):
     """Changes of a message template."""
 
     kind = TemplateKind.TEXT
@@ -63,14 +69,13 @@ class UpdateMessageTemplateRequest(_Update):
     body: Source | None = None
 
 
-class CreateMessageTemplateRequest(UpdateMessageTemplateRequest):
+class CreateMessageTemplateRequest(CreateTemplateRequest, UpdateMessageTemplateRequest):
     """A new template of an SMS or of a message of WhatsApp, Telegram or Signal."""
 
-    name: Short
     body: Source
 
 
-class UpdatePushTemplateRequest(_Update):
+class UpdatePushTemplateRequest(UpdateTemplateRequest):
     """Changes of a push template. A part that is null is removed; `data` replaces all data."""
 
     kind = TemplateKind.PUSH
@@ -85,10 +90,9 @@ class UpdatePushTemplateRequest(_Update):
         return super().changes | {DATA_PREFIX + key: source for key, source in (self.data or {}).items()}
 
 
-class CreatePushTemplateRequest(UpdatePushTemplateRequest):
+class CreatePushTemplateRequest(CreateTemplateRequest, UpdatePushTemplateRequest):
     """A new push template."""
 
-    name: Short
     title: Source
     body: Source
 
@@ -97,11 +101,11 @@ class PreviewRequest(ProjectBody):
     """A template and its variables."""
 
     template_id: Id
-    variables: Variables = {}
+    variables: Variables = Field(default_factory=dict)
 
 
-class TemplateCreatedResponse(CamelResponse):
-    """A template without its sources."""
+class EmailTemplateCreatedResponse(CamelResponse):
+    """A new e-mail template without its sources."""
 
     id: UUID
     name: str
@@ -109,7 +113,21 @@ class TemplateCreatedResponse(CamelResponse):
     created_at: Timestamp
 
 
-class TemplateSummaryResponse(TemplateCreatedResponse):
+class MessageTemplateCreatedResponse(EmailTemplateCreatedResponse):
+    """A new message template."""
+
+    body: str
+
+
+class PushTemplateCreatedResponse(EmailTemplateCreatedResponse):
+    """A new push template."""
+
+    title: str
+    body: str
+    data: dict[str, str] | None
+
+
+class TemplateSummaryResponse(EmailTemplateCreatedResponse):
     """A template as a list shows it. ``variables``: the paths that it reads, such as ``items[].price``."""
 
     variables: list[str]

@@ -17,9 +17,10 @@ from sluice.runtime.clock import utc_now
 from sluice.store import audit, templates
 from sluice.store.audit import Actor
 from sluice.store.db import Db
+from sluice.store.owners import Owned
 from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVersion
 
-NO_TEMPLATE = "The project has no such template."
+NO_TEMPLATE = Owned.TEMPLATE.missing
 
 
 async def create(

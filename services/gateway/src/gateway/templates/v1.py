@@ -32,7 +32,6 @@ from sluice.model import ids
 from sluice.model.template import TemplateKind
 from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVersion
 
-
 router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=TemplateRoute)
 
 _MAX_VERSION = 2**31 - 1
