@@ -199,8 +199,8 @@ async def test_without_a_project_the_list_has_those_in_which_the_person_may_read
     ]
     assert listed["meta"]["total"] == 2
     assert [row["id"] for row in only_own["data"]] == [theirs["id"]]
-    nobody = await a_person(api.gateway, "nobody@example.com")
-    assert (await nobody.ask_project_api("GET", "/templates")).json()["data"] == []
+    without = await a_person(api.gateway, "without@example.com")
+    assert (await without.ask_project_api("GET", "/templates")).json()["data"] == []
 
 
 @pytest.mark.parametrize("noun", NOUNS)
@@ -505,6 +505,12 @@ async def test_a_bad_html_body_is_refused(api, query, headers, content, status, 
 
     assert text in error_of(answer, status)
     assert await api.gateway.pool.fetchval("SELECT count(*) FROM templates") == 0
+
+
+async def test_a_preview_takes_no_html(api):
+    answer = await api.ask_with_key("POST", "/templates/preview", headers=HTML, content="<p>")
+
+    assert "JSON" in error_of(answer, 400)
 
 
 @pytest.mark.parametrize("noun", NOUNS)

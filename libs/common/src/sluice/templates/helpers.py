@@ -28,7 +28,7 @@ _DATE = re.compile(
 
 
 class Helper(NamedTuple):
-    """``function`` takes the charge and ``arguments`` values, of which the last ``optional`` may be left out."""
+    """``function`` takes the charge and ``arguments`` values, the last ``optional`` of which may be absent."""
 
     arguments: int
     function: Callable[..., Value]

@@ -36,7 +36,7 @@ class HtmlRoute(TemplateRoute):
 
         async def checked(request: Request) -> Response:
             media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if request.method not in ("POST", "PUT") or media_type == _JSON:
+            if media_type == _JSON:
                 return await handle_json(request)
             if media_type != _HTML:
                 raise ValidationFailed(f"Content-Type: must be {_HTML} or {_JSON}")

@@ -44,7 +44,8 @@ from gateway.templates.project_api_schemas import (
 )
 from sluice.model.template import TemplateKind
 
-emails = APIRouter(prefix="/templates", tags=["e-mail templates"], route_class=HtmlRoute)
+emails = APIRouter(prefix="/templates", tags=["e-mail templates"], route_class=TemplateRoute)
+email_sources = APIRouter(prefix="/templates", tags=["e-mail templates"], route_class=HtmlRoute)
 texts = APIRouter(prefix="/message-templates", tags=["message templates"], route_class=TemplateRoute)
 pushes = APIRouter(prefix="/push-templates", tags=["push templates"], route_class=TemplateRoute)
 
@@ -53,7 +54,7 @@ _CreateEmail = Annotated[CreateEmailTemplateRequest, Depends(html_or_json(Create
 _UpdateEmail = Annotated[UpdateEmailTemplateRequest, Depends(html_or_json(UpdateEmailTemplateRequest))]
 
 
-@emails.post(
+@email_sources.post(
     "", status_code=201, responses=errors_of(), openapi_extra=request_body(CreateEmailTemplateRequest, _EXAMPLE)
 )
 async def create_email_template(
@@ -82,7 +83,7 @@ async def get_email_template(templateId: str, principal: TemplateRead, services:
     return EmailTemplateResponse(**await calls.read(services, principal, templateId, TemplateKind.EMAIL))
 
 
-@emails.put(
+@email_sources.put(
     "/{templateId}",
     responses=errors_of(TemplateNotFound, TemplateChanged),
     openapi_extra=request_body(UpdateEmailTemplateRequest, _EXAMPLE),
@@ -206,4 +207,4 @@ for _router, _kind, _noun, _variables_path in (
     _add_lists(_router, _kind, _noun)
     _add_variables_and_delete(_router, _kind, _noun, _variables_path)
 
-routers = (emails, texts, pushes)
+routers = (email_sources, emails, texts, pushes)
