@@ -7,9 +7,13 @@ import pytest
 
 from gateway.kit.public_ids import read_id
 from sluice.model.ids import encode_id
+from sluice.model.message import content_adapter
+from sluice.providers.adapters.sendgrid import build
+from sluice.providers.registry import get_package
 from tests.examples import as_json
 from tests.services.people import a_person
 from tests.services.project_api.conftest import error_of
+from tests.unit.providers.examples import credentials_of, outbound
 
 HTML = {"content-type": "text/html"}
 WELCOME = """<!DOCTYPE html>
@@ -211,13 +215,13 @@ async def test_a_deleted_template_is_gone(api, noun):
     deleted = await api.ask("DELETE", one)
 
     assert (deleted.status_code, deleted.json()) == (200, {"message": "Template deleted successfully"})
-    preview = {"templateId": template_id, "projectId": str(api.project_id)}
+    wanted = {"templateId": template_id, "projectId": str(api.project_id)}
     for answer in (
         await api.ask("GET", one),
         await api.ask("PUT", one, json={"name": "new"}),
         await api.ask("DELETE", one),
         await api.ask("GET", variables_path(noun, template_id)),
-        await api.ask("POST", f"{noun}/preview", json=preview),
+        await api.ask("POST", f"{noun}/preview", json=wanted),
         await api.ask_with_key("GET", one),
     ):
         assert error_of(answer, 404, "Template not found") == "Template not found"
@@ -300,8 +304,20 @@ SOURCE = (
 )
 
 
-async def sent(api, body):
-    """The content of the message that a request of ``/v1`` makes."""
+AN_EMAIL = {"channel": "email", "from": "a@example.com", "to": ["b@example.com"]}
+
+
+async def preview(api, noun, template):
+    answer = await api.ask_with_key(
+        "POST", f"{noun}/preview", json={"templateId": template["id"], "variables": VARIABLES}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def sent(api, template, addressing):
+    """The content of the message that is made from a template."""
+    body = addressing | {"template_id": template["id"]}
     answer = await api.gateway.post(as_json(body | {"variables": VARIABLES}))
     assert answer.status_code == 201, answer.text
     return json.loads(await api.gateway.pool.fetchval("SELECT content FROM messages ORDER BY id DESC LIMIT 1"))
@@ -309,29 +325,25 @@ async def sent(api, body):
 
 async def test_a_preview_of_an_email_is_what_is_sent(api):
     created = await create(api, html=SOURCE, subject="x")
-    previewed = await api.ask_with_key(
-        "POST", "/templates/preview", json={"templateId": created["id"], "variables": VARIABLES}
-    )
 
-    content = await sent(
-        api, {"channel": "email", "from": "a@example.com", "to": ["b@example.com"], "template_id": created["id"]}
+    shown = (await preview(api, "/templates", created))["preview"]
+    content = await sent(api, created, AN_EMAIL)
+    request = build(
+        outbound(content_adapter.validate_python(content)), credentials_of(get_package("provider-sendgrid"))
     )
+    (part,) = json.loads(request.content)["content"]
 
-    assert previewed.json()["preview"].encode() == content["html"].encode()
+    assert shown.encode() == content["html"].encode() == part["value"].encode()
     assert "Ada &lt;b&gt; &amp; &quot;co&quot; &#x27;x&#x27; &#x60;y&#x60; &#x3D;z|Ada <b>" in content["html"]
 
 
 async def test_a_preview_of_a_text_email_is_what_is_sent(api):
     created = await create(api, html=None, text=SOURCE, subject="x")
-    previewed = await api.ask_with_key(
-        "POST", "/templates/preview", json={"templateId": created["id"], "variables": VARIABLES}
-    )
 
-    content = await sent(
-        api, {"channel": "email", "from": "a@example.com", "to": ["b@example.com"], "template_id": created["id"]}
-    )
+    shown = (await preview(api, "/templates", created))["preview"]
+    content = await sent(api, created, AN_EMAIL)
 
-    assert previewed.json()["preview"].encode() == content["text"].encode()
+    assert shown.encode() == content["text"].encode()
 
 
 @pytest.mark.parametrize(
@@ -345,26 +357,21 @@ async def test_a_preview_of_a_text_email_is_what_is_sent(api):
 )
 async def test_a_preview_of_a_message_is_what_is_sent(api, addressing):
     created = await create(api, "/message-templates", body=SOURCE)
-    previewed = await api.ask_with_key(
-        "POST", "/message-templates/preview", json={"templateId": created["id"], "variables": VARIABLES}
-    )
 
-    content = await sent(api, addressing | {"template_id": created["id"]})
+    shown = (await preview(api, "/message-templates", created))["renderedMessage"]
+    content = await sent(api, created, addressing)
 
-    assert previewed.json()["renderedMessage"].encode() == content["text"].encode()
+    assert shown.encode() == content["text"].encode()
     assert content["text"].startswith(f"{VARIABLES['name']}|{VARIABLES['name']}|")
 
 
 async def test_a_preview_of_a_notification_is_what_is_sent(api):
     created = await create(api, "/push-templates", title=SOURCE, body=SOURCE, data={"k": SOURCE})
-    previewed = await api.ask_with_key(
-        "POST", "/push-templates/preview", json={"templateId": created["id"], "variables": VARIABLES}
-    )
 
-    content = await sent(api, {"channel": "push", "to": ["token"], "template_id": created["id"]})
+    shown = await preview(api, "/push-templates", created)
+    content = await sent(api, created, {"channel": "push", "to": ["token"]})
 
-    expected = {"title": content["title"], "body": content["text"], "data": content["data"]}
-    assert as_json(previewed.json()) == as_json(expected)
+    assert as_json(shown) == as_json({"title": content["title"], "body": content["text"], "data": content["data"]})
 
 
 # -- changes -----------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ _UpdateEmail = Annotated[UpdateEmailTemplateRequest, Depends(html_or_json(Update
     "", status_code=201, responses=errors_of(), openapi_extra=request_body(CreateEmailTemplateRequest, _EXAMPLE)
 )
 async def create_email_template(
-    body: _CreateEmail, request: Request, principal: TemplatesWrite, services: ServicesDep
+    principal: TemplatesWrite, body: _CreateEmail, request: Request, services: ServicesDep
 ) -> EmailTemplateCreatedResponse:
     """Create an e-mail template: a body of HTML with `name` and `subject` in the query, or JSON.
 
@@ -89,7 +89,7 @@ async def get_email_template(templateId: str, principal: TemplateRead, services:
     openapi_extra=request_body(UpdateEmailTemplateRequest, _EXAMPLE),
 )
 async def update_email_template(
-    templateId: str, body: _UpdateEmail, request: Request, principal: TemplateWrite, services: ServicesDep
+    templateId: str, principal: TemplateWrite, body: _UpdateEmail, request: Request, services: ServicesDep
 ) -> EmailTemplateResponse:
     """Change an e-mail template: its HTML with `name` and `subject` in the query, or any fields as JSON.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from gateway.kit.camel_case import CamelResponse, Id, ProjectBody
 from gateway.kit.fields import Short, Timestamp
@@ -19,6 +20,19 @@ FIELDS: Mapping[TemplateKind, Mapping[str, str]] = {
     TemplateKind.PUSH: {"title": "subject", "body": "text"},
 }
 """The fields of a body, and the parts of a template that they are."""
+
+_PROJECT: JsonDict = {"projectId": "019ac9d2-5f6e-7a41-8b0c-2d3e4f506172"}
+_EMAIL: JsonDict = {"subject": "Welcome, {{firstName}}!", "html": "<h1>Welcome {{firstName}}!</h1>"}
+_MESSAGE: JsonDict = {"body": "Hi {{firstName}}, your verification code is {{code}}."}
+_PUSH: JsonDict = {
+    "title": "Your order is on the way, {{name}}!",
+    "body": "Order #{{orderId}} will arrive by {{deliveryDate}}.",
+    "data": {"screen": "order-tracking"},
+}
+
+
+def _example(*parts: JsonDict) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"example": {name: value for part in parts for name, value in part.items()}})
 
 
 class UpdateTemplateRequest(ProjectBody):
@@ -50,6 +64,8 @@ class CreateTemplateRequest(UpdateTemplateRequest):
 class UpdateEmailTemplateRequest(UpdateTemplateRequest):
     """Changes of an e-mail template. A part that is null is removed."""
 
+    model_config = _example(_EMAIL)
+
     kind = TemplateKind.EMAIL
 
     subject: Source | None = None
@@ -60,9 +76,13 @@ class UpdateEmailTemplateRequest(UpdateTemplateRequest):
 class CreateEmailTemplateRequest(CreateTemplateRequest, UpdateEmailTemplateRequest):
     """A new e-mail template, with `html` or `text`."""
 
+    model_config = _example({"name": "welcome-email"}, _PROJECT, _EMAIL)
+
 
 class UpdateMessageTemplateRequest(UpdateTemplateRequest):
     """Changes of a message template."""
+
+    model_config = _example(_MESSAGE)
 
     kind = TemplateKind.TEXT
 
@@ -72,11 +92,15 @@ class UpdateMessageTemplateRequest(UpdateTemplateRequest):
 class CreateMessageTemplateRequest(CreateTemplateRequest, UpdateMessageTemplateRequest):
     """A new template of an SMS or of a message of WhatsApp, Telegram or Signal."""
 
+    model_config = _example({"name": "welcome-message"}, _PROJECT, _MESSAGE)
+
     body: Source
 
 
 class UpdatePushTemplateRequest(UpdateTemplateRequest):
     """Changes of a push template. A part that is null is removed; `data` replaces all data."""
+
+    model_config = _example(_PUSH)
 
     kind = TemplateKind.PUSH
 
@@ -93,12 +117,18 @@ class UpdatePushTemplateRequest(UpdateTemplateRequest):
 class CreatePushTemplateRequest(CreateTemplateRequest, UpdatePushTemplateRequest):
     """A new push template."""
 
+    model_config = _example({"name": "Order Shipped"}, _PROJECT, _PUSH)
+
     title: Source
     body: Source
 
 
 class PreviewRequest(ProjectBody):
     """A template and its variables."""
+
+    model_config = _example(
+        _PROJECT, {"templateId": "019ac9d2-6a7b-7c52-9d1e-3f4051627384", "variables": {"firstName": "John"}}
+    )
 
     template_id: Id
     variables: Variables = Field(default_factory=dict)
