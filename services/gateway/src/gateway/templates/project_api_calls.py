@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
 from fastapi import Request
 
 from gateway.auth.principal import Principal
-from gateway.errors import TemplateNotFound, ValidationFailed
+from gateway.errors import TemplateNotFound
+from gateway.kit.field_names import renamed_fields
 from gateway.kit.numbered_pages import NumberedPage, NumberedPageRequest
 from gateway.kit.public_ids import read_id
 from gateway.kit.responses import rfc3339
@@ -37,7 +38,7 @@ async def create(
         ValidationFailed: a source is not a template, or there is none.
         Unavailable: PostgreSQL does not answer.
     """
-    with _errors_by_field(body.kind):
+    with _own_names(body.kind):
         template = await service.create(
             services,
             principal,
@@ -70,7 +71,7 @@ async def update(
         ValidationFailed: a source is not a template, or there is none left.
         Unavailable: PostgreSQL does not answer.
     """
-    with _errors_by_field(body.kind):
+    with _own_names(body.kind):
         template = await service.update(
             services,
             principal,
@@ -126,17 +127,9 @@ def _id(text: str) -> UUID:
     return read_id("tpl", text, TemplateNotFound(service.NO_TEMPLATE))
 
 
-@contextmanager
-def _errors_by_field(kind: TemplateKind) -> Iterator[None]:
+def _own_names(kind: TemplateKind) -> AbstractContextManager[None]:
     """Errors of a part of a template name the field that it is here."""
-    try:
-        yield
-    except ValidationFailed as error:
-        field = next((field for field, part in FIELDS[kind].items() if part == error.field), error.field)
-        text = str(error).removeprefix(f"{error.field}: ")
-        raise ValidationFailed(
-            text if field is None else f"{field}: {text}", field=field, position=error.position
-        ) from None
+    return renamed_fields({part: field for field, part in FIELDS[kind].items()})
 
 
 def _summary(template: StoredTemplate | TemplateSummary) -> dict[str, Any]:
