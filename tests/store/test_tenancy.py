@@ -53,7 +53,7 @@ from sluice.store.tables import TABLES
 from tests.examples import NOON, OTHER_PROJECT, a_claim, a_letter, a_message, a_transition, after, an_id, seconds
 
 GATEWAY_SOURCES = Path(__file__).parents[2] / "services/gateway/src/gateway"
-NOTHING: tuple[object, ...] = (None, False, 0, [], {})
+NOTHING: tuple[object, ...] = (None, False, 0, [], {}, ([], 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +286,9 @@ OPERATIONS = {
         db, ours.id, ours.template.id, limit=9, before=None
     ),
     "templates.lock_template": lambda db, ours: templates.lock_template(db, ours.id, ours.template.id),
+    "templates.page_of_templates": lambda db, ours: templates.page_of_templates(
+        db, [ours.id], kind=ours.template.kind, limit=9, offset=0
+    ),
     "templates.update_template": a_template_update,
     "webhook_deliveries.add_test": lambda db, ours: webhook_deliveries.add_test(
         db, ours.webhook, WebhookType.SENT, now=NOON

@@ -18,7 +18,7 @@ class Templates:
         self.parameters = []
 
     def template(self):
-        source = self.body(self.random.randint(1, 4))
+        source = "".join(self.body(self.random.randint(1, 4)) for _ in range(2))
         if self.random.random() < 0.15:
             at = self.random.randrange(len(source) + 1)
             gone = self.random.randint(0, 2)
@@ -87,7 +87,8 @@ class Templates:
     def call(self):
         name = self.random.choice(["uppercase", "lowercase", "capitalize", "default", "lookup", "formatDate"])
         if name == "formatDate":
-            return f'{name} "2026-03-27T10:00:00Z" "{self.random.choice(["YYYY-MM-DD", "MM/DD/YYYY", "x"])}"'
+            pattern = self.random.choice(["", ' "YYYY-MM-DD"', ' "MM/DD/YYYY"', ' "x"'])
+            return f'{name} "2026-03-07T10:00:00Z"{pattern}'
         count = 2 if name in ("default", "lookup") else 1
         return " ".join([name, *(self.argument() for _ in range(count))])
 

@@ -3,7 +3,6 @@
 import pytest
 
 from sluice.templates.template import compile_template
-from tests.unit.templates import handlebars_js
 from tests.unit.templates.cases import AREAS, SHOP
 
 CASES = [
@@ -19,7 +18,7 @@ def test_the_output_is_as_expected(source, expected):
 
 
 @pytest.mark.parametrize(("source", "expected"), CASES)
-def test_handlebars_js_agrees(source, expected):
+def test_handlebars_js_agrees(handlebars_js, source, expected):
     assert handlebars_js.render(source, SHOP, html=True) == (expected, None)
 
 

@@ -37,6 +37,8 @@ FAULTS = [
     ("{{if a}}", 1, 3, "if is a block helper, written {{#if}}"),
     ("{{uppercase}}", 1, 3, "uppercase takes 1 argument, not 0"),
     ("{{default a}}", 1, 3, "default takes 2 arguments, not 1"),
+    ("{{formatDate}}", 1, 3, "formatDate takes 1 to 2 arguments, not 0"),
+    ("{{formatDate a b c}}", 1, 3, "formatDate takes 1 to 2 arguments, not 3"),
     ("{{#if}}{{/if}}", 1, 4, "if takes 1 argument, not 0"),
     ("{{#each a b}}{{/each}}", 1, 4, "each takes 1 argument, not 2"),
     ("{{#each a limit=3}}{{/each}}", 1, 4, "each takes no argument limit="),

@@ -6,7 +6,7 @@ project of the object that the path names.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,11 +16,11 @@ from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.auth.permissions import Permission
+from gateway.auth.permissions import ROLE_PERMISSIONS, Permission
 from gateway.auth.principal import Principal, require
 from gateway.auth.project_access import API_KEY_HEADER, OwnerOf
 from gateway.dependencies import ServicesDep
-from gateway.errors import NotFound, ValidationFailed
+from gateway.errors import NotFound, TemplateNotFound, ValidationFailed
 from gateway.kit.camel_case import Id
 from gateway.kit.json_route import DOCUMENT
 from gateway.kit.public_ids import read_id
@@ -85,6 +85,33 @@ async def authorize_in_path(
     return await _authorize(needed, request, services, read_id("proj", project_id, NotFound(_NO_PROJECT)))
 
 
+async def authorize_projects(
+    needed: SecurityScopes,
+    request: Request,
+    services: ServicesDep,
+    key: _Key,
+    bearer: _Bearer,
+    project_id: Annotated[Id | None, Query(alias="projectId", description="One of the projects; default: all.")] = None,
+) -> Sequence[UUID]:
+    """The projects of a list: that of the key, the one that a person names, or else all in which the person has the
+    permissions of the route.
+
+    Raises:
+        Unauthorized: the request has no valid credentials.
+        Forbidden: a permission is missing.
+        NotFound: a person has no role in the project, or a key belongs to another one.
+        TooManyRequests: the organization of the project has no request left.
+    """
+    if project_id is not None or request.headers.get(API_KEY_HEADER):
+        return [(await _authorize(needed, request, services, project_id)).project_id]
+    session = await services.accounts.project_access.session(request)
+    permissions = {Permission(scope) for scope in needed.scopes}
+    found = [role.project_id for role in session.roles if permissions <= ROLE_PERMISSIONS[role.role]]
+    for one in found[:1]:  # a request counts once
+        await services.rate_limits.spend_project(one)
+    return found
+
+
 def authorize_owner(owned: Owned, prefix: str, parameter: str) -> Callable[..., Awaitable[Principal]]:
     """As :func:`authorize`, for routes that name an object: without ``projectId``, in the project of the object.
 
@@ -102,7 +129,7 @@ def authorize_owner(owned: Owned, prefix: str, parameter: str) -> Callable[..., 
         text = request.path_params.get(parameter) or request.scope.get(DOCUMENT, {}).get(parameter)
         owner = None
         if isinstance(text, str):
-            identifier = partial(read_id, prefix, text, NotFound(owned.missing))
+            identifier = partial(read_id, prefix, text, _missing(owned))
             owner = partial(_owner, services, owned, identifier)
         return await _authorize(needed, request, services, _named(request, project_id), owner)
 
@@ -110,7 +137,7 @@ def authorize_owner(owned: Owned, prefix: str, parameter: str) -> Callable[..., 
     return authorize_object
 
 
-AUTHORIZERS: set[Any] = {authorize, authorize_in_path}
+AUTHORIZERS: set[Any] = {authorize, authorize_in_path, authorize_projects}
 """The dependencies whose scopes are permissions."""
 
 
@@ -126,8 +153,12 @@ async def _owner(services: Services, owned: Owned, identifier: Callable[[], UUID
     async with transaction(services.pool, *projects) as db:
         project_id = await owner_of(db, owned, found, projects)
     if project_id is None:
-        raise NotFound(owned.missing)
+        raise _missing(owned)
     return project_id
+
+
+def _missing(owned: Owned) -> NotFound:
+    return (TemplateNotFound if owned is Owned.TEMPLATE else NotFound)(owned.missing)
 
 
 def _named(request: Request, in_query: UUID | None) -> UUID | None:
@@ -167,6 +198,8 @@ ProvidersWrite = Annotated[Principal, Security(authorize, scopes=[Permission.PRO
 Members = Annotated[Principal, Security(authorize, scopes=[Permission.PROJECT_ADMIN])]
 TemplatesRead = Annotated[Principal, Security(authorize, scopes=[Permission.TEMPLATES_READ])]
 TemplatesWrite = Annotated[Principal, Security(authorize, scopes=[Permission.TEMPLATES_WRITE])]
+TemplatesReadInProjects = Annotated[Sequence[UUID], Security(authorize_projects, scopes=[Permission.TEMPLATES_READ])]
+TemplatesReadInPath = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.TEMPLATES_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]
 ProjectDelete = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_DELETE])]

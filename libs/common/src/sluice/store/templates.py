@@ -34,6 +34,7 @@ class TemplateSummary:
     """A template as a list shows it: its current version without the sources."""
 
     id: UUID
+    project_id: UUID
     kind: TemplateKind
     name: str
     version: int
@@ -125,14 +126,19 @@ async def find_current(db: Db, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tupl
     return {(row["project_id"], row["id"]): _stored(row) for row in rows}
 
 
+_SUMMARY = """
+    SELECT t.id, t.project_id, t.kind, t.name, t.version, v.variables, t.created_at, t.updated_at
+      FROM templates t JOIN template_versions v ON v.template_id = t.id AND v.version = t.version
+"""
+
+
 async def list_templates(
     db: Db, project_id: UUID, *, kind: TemplateKind | None, limit: int, before: UUID | None
 ) -> list[TemplateSummary]:
     """The newest templates of a project, those older than the id ``before``; of one kind if named."""
     rows = await db.fetch(
-        """
-        SELECT t.id, t.kind, t.name, t.version, v.variables, t.created_at, t.updated_at
-          FROM templates t JOIN template_versions v ON v.template_id = t.id AND v.version = t.version
+        f"""
+        {_SUMMARY}
          WHERE t.project_id = $1 AND t.deleted_at IS NULL AND ($2::uuid IS NULL OR t.id < $2)
            AND ($3::text IS NULL OR t.kind = $3)
          ORDER BY t.id DESC
@@ -143,10 +149,31 @@ async def list_templates(
         kind,
         limit,
     )
-    return [
-        TemplateSummary(**dict(row) | {"kind": TemplateKind(row["kind"]), "variables": tuple(row["variables"])})
-        for row in rows
-    ]
+    return [_summary(row) for row in rows]
+
+
+async def page_of_templates(
+    db: Db, project_ids: Sequence[UUID], *, kind: TemplateKind, limit: int, offset: int
+) -> tuple[list[TemplateSummary], int]:
+    """The templates of one kind in several projects, newest first, after ``offset`` others; and how many there are."""
+    rows = await db.fetch(
+        f"""
+        {_SUMMARY}
+         WHERE t.project_id = ANY($1::uuid[]) AND t.deleted_at IS NULL AND t.kind = $2
+         ORDER BY t.id DESC
+         LIMIT $3 OFFSET $4
+        """,
+        list(project_ids),
+        kind,
+        limit,
+        offset,
+    )
+    total: int = await db.fetchval(
+        "SELECT count(*) FROM templates WHERE project_id = ANY($1::uuid[]) AND deleted_at IS NULL AND kind = $2",
+        list(project_ids),
+        kind,
+    )
+    return [_summary(row) for row in rows], total
 
 
 async def list_versions(
@@ -210,15 +237,30 @@ async def update_template(
     )
 
 
-async def delete_template(db: Db, project_id: UUID, template_id: UUID, *, now: datetime) -> str | None:
-    """Delete a template; its versions stay for the messages made from them. Its name, or None if there is none."""
+async def delete_template(
+    db: Db, project_id: UUID, template_id: UUID, *, kind: TemplateKind | None = None, now: datetime
+) -> str | None:
+    """Delete a template; its versions stay for the messages made from them.
+
+    ``kind``: that of the template; None: any. Returns its name, or None if there is none.
+    """
     name: str | None = await db.fetchval(
-        "UPDATE templates SET deleted_at = $3 WHERE project_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING name",
+        """
+        UPDATE templates SET deleted_at = $4
+         WHERE project_id = $1 AND id = $2 AND deleted_at IS NULL AND ($3::text IS NULL OR kind = $3)
+        RETURNING name
+        """,
         project_id,
         template_id,
+        kind,
         now,
     )
     return name
+
+
+def _summary(row: Mapping[str, Any]) -> TemplateSummary:
+    fields = dict(row)
+    return TemplateSummary(**fields | {"kind": TemplateKind(fields["kind"]), "variables": tuple(fields["variables"])})
 
 
 def _stored(row: Mapping[str, Any]) -> StoredTemplate:

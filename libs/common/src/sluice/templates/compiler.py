@@ -108,7 +108,7 @@ class _Compiler:
             if call.arguments or call.named or is_expression:
                 raise self._error(call.target, f"there is no helper {call.target.original}")
             return self._path(call.target)
-        self._check(call, helper.arguments)
+        self._check(call, helper.arguments, optional=helper.optional)
         return _apply(helper, [self._expression(one) for one in call.arguments])
 
     def _helper_name(self, call: Call) -> str | None:
@@ -116,10 +116,10 @@ class _Compiler:
         name = call.target.name
         return None if name is None or self._parameter(name) else name
 
-    def _check(self, call: Call, count: int, named: frozenset[str] = frozenset()) -> None:
+    def _check(self, call: Call, count: int, named: frozenset[str] = frozenset(), *, optional: int = 0) -> None:
         name = call.target.original
-        if len(call.arguments) != count:
-            takes = f"{count} argument{'' if count == 1 else 's'}"
+        if not count - optional <= len(call.arguments) <= count:
+            takes = f"{f'{count - optional} to ' if optional else ''}{count} argument{'' if count == 1 else 's'}"
             raise self._error(call.target, f"{name} takes {takes}, not {len(call.arguments)}")
         for key, _ in call.named:
             if key not in named:

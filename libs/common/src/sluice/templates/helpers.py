@@ -28,10 +28,11 @@ _DATE = re.compile(
 
 
 class Helper(NamedTuple):
-    """``function`` takes the charge and ``arguments`` values."""
+    """``function`` takes the charge and ``arguments`` values, the last ``optional`` of which may be absent."""
 
     arguments: int
     function: Callable[..., Value]
+    optional: int = 0
 
 
 def _uppercase(spend: Spend, value: Value) -> Value:
@@ -58,12 +59,17 @@ def _lookup(spend: Spend, value: Value, name: Value) -> Value:
     return property_of(value, key, index_of(key))
 
 
-def _format_date(spend: Spend, value: Value, pattern: Value) -> Value:
-    """The date as written, without conversion of its time zone; other values stay as they are."""
+def _format_date(spend: Spend, value: Value, *pattern: Value) -> Value:
+    """The date as written, without conversion of its time zone; other values stay as they are.
+
+    Without a pattern: as ``toLocaleDateString`` of JavaScript in the locale en-US, ``1/15/2024``.
+    """
     moment = _moment(value)
     if moment is None:
         return value
-    text = text_of(pattern, spend)
+    if not pattern:
+        return f"{moment.month}/{moment.day}/{moment.year}"
+    text = text_of(pattern[0], spend)
     spend(len(text) // 4)  # a part has at least two characters and takes as long as a node
     return _DATE_PART.sub(lambda part: _DATE_PARTS[part[0]].format(moment), text)
 
@@ -85,6 +91,6 @@ HELPERS = {
     "lowercase": Helper(1, _lowercase),
     "capitalize": Helper(1, _capitalize),
     "default": Helper(2, _default),
-    "formatDate": Helper(2, _format_date),
+    "formatDate": Helper(2, _format_date, optional=1),
     "lookup": Helper(2, _lookup),
 }

@@ -14,10 +14,12 @@ from gateway.keys import project_api as keys
 from gateway.members import project_api as members
 from gateway.projects import project_api as projects
 from gateway.providers import project_api as providers
+from gateway.templates import project_api as templates
 
 _ROUTERS: tuple[APIRouter, ...] = (
     *(accounts.router, projects.router, members.router, keys.router),
     *(channel_configs.router, providers.router),
+    *templates.routers,
 )
 
 _DESCRIPTION = (

@@ -77,7 +77,7 @@ def render_v1(error: ApiError) -> dict[str, Any]:
 def render_project_api(error: ApiError) -> dict[str, Any]:
     """See :class:`ProjectApiError`."""
     return {
-        "message": str(error) if error.position is None else "{} (line {}, column {})".format(error, *error.position),
+        "message": str(error),
         "error": error.title or HTTPStatus(error.status).phrase,
         "statusCode": error.status,
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from gateway.auth.principal import Principal
-from gateway.errors import NotFound, TemplateChanged
+from gateway.errors import TemplateChanged, TemplateNotFound
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from gateway.templates.sources import check_sources, compile_sources
@@ -17,9 +17,10 @@ from sluice.runtime.clock import utc_now
 from sluice.store import audit, templates
 from sluice.store.audit import Actor
 from sluice.store.db import Db
+from sluice.store.owners import Owned
 from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVersion
 
-NO_TEMPLATE = "The project has no such template."
+NO_TEMPLATE = Owned.TEMPLATE.missing
 
 
 async def create(
@@ -42,18 +43,23 @@ async def create(
 
 
 async def find(
-    services: Services, principal: Principal, template_id: UUID, version: int | None = None
+    services: Services,
+    principal: Principal,
+    template_id: UUID,
+    version: int | None = None,
+    *,
+    kind: TemplateKind | None = None,
 ) -> StoredTemplate:
-    """A template in its current version, or in the named one.
+    """A template in its current version, or in the named one. ``kind``: the one that it has to be of; None: any.
 
     Raises:
-        NotFound: the project has no such template or version.
+        TemplateNotFound: the project has no such template or version.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
         found = await templates.find_template(db, principal.project_id, template_id, version)
-    if found is None:
-        raise NotFound(NO_TEMPLATE)
+    if found is None or kind not in (None, found.kind):
+        raise TemplateNotFound(NO_TEMPLATE)
     return found
 
 
@@ -69,13 +75,25 @@ async def list_templates(
         return await templates.list_templates(db, principal.project_id, kind=kind, limit=limit, before=before)
 
 
+async def page_of_templates(
+    services: Services, project_ids: Sequence[UUID], *, kind: TemplateKind, limit: int, offset: int
+) -> tuple[list[TemplateSummary], int]:
+    """The templates of one kind in several projects, newest first, after ``offset`` others; and how many there are.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    async with transaction(services.pool, *project_ids) as db:
+        return await templates.page_of_templates(db, project_ids, kind=kind, limit=limit, offset=offset)
+
+
 async def list_versions(
     services: Services, principal: Principal, template_id: UUID, *, limit: int, before: int | None
 ) -> list[TemplateVersion]:
     """The versions of a template, newest first.
 
     Raises:
-        NotFound: the project has no such template.
+        TemplateNotFound: the project has no such template.
         Unavailable: PostgreSQL does not answer.
     """
     await find(services, principal, template_id)
@@ -91,27 +109,29 @@ async def update(
     name: str | None,
     changes: Mapping[str, str | None],
     replaces_data: bool,
-    expected_version: int | None,
+    expected_version: int | None = None,
+    kind: TemplateKind | None = None,
     actor: Actor,
 ) -> StoredTemplate:
     """Change a template; other sources make a new version.
 
     ``changes``: sources by part, None removes one. ``replaces_data``: the data that ``changes`` do not name is removed.
+    ``kind``: the one that it has to be of; None: any.
 
     Raises:
-        NotFound: the project has no such template.
+        TemplateNotFound: the project has no such template.
         TemplateChanged: the current version is not ``expected_version``.
         ValidationFailed: a source is not a template, or does not fit the kind.
         Unavailable: PostgreSQL does not answer.
     """
-    before = await find(services, principal, template_id)
+    before = await find(services, principal, template_id, kind=kind)
     sources = _changed(before.sources, changes, replaces_data=replaces_data)
     variables = await compile_sources(services.templates.engine, sources)
     check_sources(before.kind, sources)
     async with transaction(services.pool, principal.project_id) as db:
         locked = await templates.lock_template(db, principal.project_id, template_id)
         if locked is None:
-            raise NotFound(NO_TEMPLATE)
+            raise TemplateNotFound(NO_TEMPLATE)
         # The sources were merged with those of `before`: a change since then would be lost.
         if locked.version not in (expected_version or before.version,):
             raise TemplateChanged(f"The current version is {locked.version}.", field="version")
@@ -128,17 +148,19 @@ def _changed(sources: Mapping[str, str], changes: Mapping[str, str | None], *, r
     return {part: source for part, source in {**kept, **changes}.items() if source is not None}
 
 
-async def delete(services: Services, principal: Principal, template_id: UUID, actor: Actor) -> None:
-    """Delete a template; no message is made from it any more.
+async def delete(
+    services: Services, principal: Principal, template_id: UUID, actor: Actor, *, kind: TemplateKind | None = None
+) -> None:
+    """Delete a template; no message is made from it any more. ``kind``: the one that it has to be of; None: any.
 
     Raises:
-        NotFound: the project has no such template.
+        TemplateNotFound: the project has no such template.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        name = await templates.delete_template(db, principal.project_id, template_id, now=utc_now())
+        name = await templates.delete_template(db, principal.project_id, template_id, kind=kind, now=utc_now())
         if name is None:
-            raise NotFound(NO_TEMPLATE)
+            raise TemplateNotFound(NO_TEMPLATE)
         await audit.append(
             db,
             actor,
@@ -153,16 +175,22 @@ async def delete(services: Services, principal: Principal, template_id: UUID, ac
 
 
 async def preview(
-    services: Services, principal: Principal, template_id: UUID, *, version: int | None, variables: dict[str, Any]
+    services: Services,
+    principal: Principal,
+    template_id: UUID,
+    *,
+    version: int | None = None,
+    kind: TemplateKind | None = None,
+    variables: dict[str, Any],
 ) -> dict[str, str]:
-    """What each part of a template yields with these variables.
+    """What each part of a template yields with these variables. ``kind``: the one it has to be of; None: any.
 
     Raises:
-        NotFound: the project has no such template or version.
+        TemplateNotFound: the project has no such template or version.
         ValidationFailed: the limits are exceeded.
         Unavailable: PostgreSQL does not answer, or too many expensive templates wait.
     """
-    template = await find(services, principal, template_id, version)
+    template = await find(services, principal, template_id, version, kind=kind)
     return await services.templates.render(template.sources, variables)
 
 

@@ -8,14 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from gateway.dependencies import ServicesDep, TemplatesRead, TemplatesWrite
-from gateway.errors import NotFound, TemplateChanged, ValidationFailed
-from gateway.kit.json_route import JsonRoute
+from gateway.errors import TemplateChanged, TemplateNotFound, ValidationFailed
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
 from gateway.kit.responses import rfc3339
 from gateway.kit.v1_errors import errors_of
 from gateway.projects.v1_schemas import DeletedResponse
 from gateway.templates import service
+from gateway.templates.bodies import TemplateRoute
 from gateway.templates.v1_schemas import (
     CreateTemplateRequest,
     PreviewRequest,
@@ -32,14 +32,7 @@ from sluice.model import ids
 from sluice.model.template import TemplateKind
 from sluice.store.templates import StoredTemplate, TemplateSummary, TemplateVersion
 
-
-class _TemplateRoute(JsonRoute):
-    """Sources are long texts."""
-
-    max_body = 524_288  # bytes: of text with many escapes they are decoded in 30 ms
-
-
-router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=_TemplateRoute)
+router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=TemplateRoute)
 
 _MAX_VERSION = 2**31 - 1
 _Version = Annotated[int | None, Query(ge=1, le=_MAX_VERSION, description="The current version by default.")]
@@ -139,10 +132,10 @@ async def preview_template(
 
 
 def _id(text: str) -> UUID:
-    return read_id("tpl", text, NotFound(service.NO_TEMPLATE))
+    return read_id("tpl", text, TemplateNotFound(service.NO_TEMPLATE))
 
 
-def _summary(template: TemplateSummary) -> TemplateSummaryResponse:
+def _summary(template: TemplateSummary | StoredTemplate) -> TemplateSummaryResponse:
     return TemplateSummaryResponse(
         id=ids.encode_id("tpl", template.id),
         name=template.name,
@@ -155,16 +148,7 @@ def _summary(template: TemplateSummary) -> TemplateSummaryResponse:
 
 
 def _serialize(template: StoredTemplate) -> TemplateResponse:
-    summary = TemplateSummary(
-        template.id,
-        template.kind,
-        template.name,
-        template.version,
-        template.variables,
-        template.created_at,
-        template.updated_at,
-    )
-    return TemplateResponse(**_summary(summary).model_dump(), **parts_of(template.sources))
+    return TemplateResponse(**_summary(template).model_dump(), **parts_of(template.sources))
 
 
 def _version(version: TemplateVersion) -> TemplateVersionResponse:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from gateway.kit.fields import Short, Timestamp, one_line, storable
+from gateway.kit.fields import Short, Timestamp
+from gateway.templates.bodies import DataKey, Source, Variables, data_of
 from sluice.model.template import DATA_PREFIX, TemplateKind
-from sluice.templates.limits import MAX_SOURCE
-
-_Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE), AfterValidator(storable)]
-_DataKey = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
-_Variables = Annotated[dict[str, Any], Field(description="The values of the variables: any JSON.")]
 
 _SUBJECT = "Subject of a mail, or title of a push notification."
 _HTML = "HTML part of a mail. What a tag prints is escaped."
@@ -32,10 +28,10 @@ _EXAMPLE: JsonDict = {
 class _Sources(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    subject: _Source | None = Field(None, description=_SUBJECT)
-    html: _Source | None = Field(None, description=_HTML)
-    text: _Source | None = Field(None, description=_TEXT)
-    data: dict[_DataKey, _Source] | None = Field(None, description=_DATA)
+    subject: Source | None = Field(None, description=_SUBJECT)
+    html: Source | None = Field(None, description=_HTML)
+    text: Source | None = Field(None, description=_TEXT)
+    data: dict[DataKey, Source] | None = Field(None, description=_DATA)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -80,7 +76,7 @@ class PreviewRequest(BaseModel):
         extra="forbid", frozen=True, json_schema_extra={"example": {"variables": {"name": "Ada"}}}
     )
 
-    variables: _Variables = {}
+    variables: Variables = {}
     version: int | None = Field(None, ge=1, le=2**31 - 1)
 
 
@@ -94,7 +90,7 @@ class PreviewSourcesRequest(_Sources):
     )
 
     kind: TemplateKind
-    variables: _Variables = {}
+    variables: Variables = {}
 
 
 class TemplateSummaryResponse(BaseModel):
@@ -143,5 +139,4 @@ class PreviewSourcesResponse(PreviewResponse):
 
 def parts_of(parts: Mapping[str, str]) -> dict[str, Any]:
     """Sources or outputs by part as fields of a response."""
-    data = {part.removeprefix(DATA_PREFIX): text for part, text in parts.items() if part.startswith(DATA_PREFIX)}
-    return {name: parts.get(name) for name in ("subject", "html", "text")} | {"data": data or None}
+    return {name: parts.get(name) for name in ("subject", "html", "text")} | {"data": data_of(parts)}
