@@ -1,11 +1,13 @@
-"""Creating topics from deploy/topics.yml."""
+"""Creating topics from deploy/topics.yml, and adding partitions."""
 
 import uuid
+from enum import StrEnum
 
 import pytest
 
+from sluice.bus import topic_admin
 from sluice.bus.connection import KafkaConnection
-from sluice.bus.topic_admin import ensure_topics, read_topic_specs
+from sluice.bus.topic_admin import add_partitions, ensure_topics, read_partitions, read_topic_specs
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port
 from tests.polling import wait_until
@@ -93,3 +95,52 @@ def test_an_invalid_file_is_named_in_the_error(tmp_path, text):
 def test_a_missing_file_is_named_in_the_error(tmp_path):
     with pytest.raises(SluiceError, match="nowhere"):
         read_topic_specs(tmp_path / "nowhere.yml")
+
+
+@pytest.fixture
+async def existing(monkeypatch, kafka_bootstrap, admin, topics_file):
+    """Two topics of this test in the place of ours; their names."""
+    await ensure_topics(KafkaConnection.to(kafka_bootstrap), a_list_of_topics(topics_file))
+    await wait_until(lambda: has_partitions(admin, topics_file, [2, 1]))
+    names = [f"{topics_file.stem}.one", f"{topics_file.stem}.two"]
+    stand_in = StrEnum("Topic", {"ONE": names[0], "HEALTH": names[1], "MISSING": f"{topics_file.stem}.missing"})
+    monkeypatch.setattr(topic_admin, "Topic", stand_in)
+    return names
+
+
+async def test_partitions_are_added_to_a_topic(kafka_bootstrap, admin, topics_file, existing):
+    kafka = KafkaConnection.to(kafka_bootstrap)
+
+    raised = await add_partitions(kafka, {existing[0]: 5})
+    await wait_until(lambda: has_partitions(admin, topics_file, [5, 1]))
+
+    assert raised == {existing[0]: 2}
+    assert await read_partitions(kafka) == {existing[0]: 5, existing[1]: 1}
+    assert await add_partitions(kafka, {existing[0]: 5}) == {}
+
+
+@pytest.mark.parametrize(
+    ("topic", "total", "error"),
+    [
+        (0, 1, "has 2 partitions, and Kafka cannot remove any"),
+        (0, 0, "=0: a topic has 1 to 1000 partitions"),
+        (0, 1001, "=1001: a topic has 1 to 1000 partitions"),
+        (1, 2, "keeps one partition: its records replace each other by key"),
+        (None, 2, "there is no topic elsewhere; there are "),
+    ],
+)
+async def test_partitions_that_cannot_be_had_are_an_error_that_changes_nothing(
+    kafka_bootstrap, existing, topic, total, error
+):
+    kafka = KafkaConnection.to(kafka_bootstrap)
+    name = "elsewhere" if topic is None else existing[topic]
+
+    with pytest.raises(SluiceError, match=error):
+        await add_partitions(kafka, {existing[0]: 7, name: total})
+
+    assert await read_partitions(kafka) == {existing[0]: 2, existing[1]: 1}
+
+
+async def test_partitions_of_an_unreachable_broker_are_an_error():
+    with pytest.raises(SluiceError, match="cannot be read"):
+        await read_partitions(KafkaConnection.to(f"127.0.0.1:{free_port()}"))

@@ -67,11 +67,9 @@ def kafka() -> KafkaConnection:
         SluiceError: its address is not known, or its settings do not fit each other.
     """
     from sluice.bus.connection import KafkaConnection
-    from sluice.runtime.settings import KafkaSettings, load
 
-    found = environment() | {"SLUICE_KAFKA_BOOTSTRAP_SERVERS": address("SLUICE_KAFKA_BOOTSTRAP_SERVERS")}
-    named = {field: found.get(f"SLUICE_{field.upper()}") for field in KafkaSettings.model_fields}
-    return KafkaConnection(load(KafkaSettings, **{field: value for field, value in named.items() if value}))
+    found = environment()
+    return KafkaConnection.of(found | {"SLUICE_KAFKA_BOOTSTRAP_SERVERS": address("SLUICE_KAFKA_BOOTSTRAP_SERVERS")})
 
 
 def api_url() -> str:

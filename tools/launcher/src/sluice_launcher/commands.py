@@ -1,4 +1,4 @@
-"""up, down, status, logs, restart, stop, start, env."""
+"""up, down, status, logs, restart, stop, start, scale, env."""
 
 import argparse
 import contextlib
@@ -16,6 +16,7 @@ from sluice.runtime.errors import SluiceError
 from sluice_launcher.control import NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import tail
 from sluice_launcher.roles import ALL_ROLES, SERVICES
+from sluice_launcher.scaling import parse_scale, process_name, read_scale, role_of
 from sluice_launcher.settings import LauncherSettings, read_settings
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def register(subparsers: "Subparsers") -> None:
     stop = _command(subparsers, "stop", run_stop, "stop one process and leave it stopped")
     start = _command(subparsers, "start", run_start, "start a stopped process")
     for command in (restart, stop, start):
-        command.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
+        command.add_argument(
+            "name",
+            metavar="NAME",
+            type=_process,
+            help=f"{', '.join(NAMES)}: all processes of that role; email-worker-2: one of several",
+        )
+    scale = _command(subparsers, "scale", run_scale, "change how many processes of a role run, or show it")
+    scale.add_argument("numbers", nargs="*", metavar="ROLE=N", help="such as email-worker=3")
     _command(subparsers, "env", run_env, "print the addresses of the running system as export lines")
 
 
@@ -49,7 +57,7 @@ def run_up(options: argparse.Namespace) -> int:
     settings = read_settings(os.environ)
     progress = _Progress()
     if supervisor_running(settings.data_dir):
-        return _already_up(SupervisorClient(settings.data_dir), progress)
+        return _already_up(SupervisorClient(settings.data_dir), progress, parse_scale(options.scale))
     return _bring_up(settings, options, progress)
 
 
@@ -69,14 +77,14 @@ def run_status(options: argparse.Namespace) -> int:
 
 def run_logs(options: argparse.Namespace) -> int:
     paths = _log_paths(read_settings(os.environ).data_dir / "logs", options.name)
-    several = len(paths) > 1
+    width = max(len(path.stem) for path in paths) if len(paths) > 1 else 0
     for path in paths:
         for line in tail(path, options.lines):
-            print(_log_line(path, line, several))
+            print(_log_line(path, line, width))
     if options.follow:
         sys.stdout.flush()
         for path, line in _follow(paths):
-            print(_log_line(path, line, several), flush=True)
+            print(_log_line(path, line, width), flush=True)
     return 0
 
 
@@ -98,6 +106,14 @@ def run_start(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_scale(options: argparse.Namespace) -> int:
+    wanted = parse_scale(options.numbers)
+    for name, number in _control().scale(wanted).items():
+        if not wanted or name in wanted:
+            print(f"{name:<12} {number}")
+    return 0
+
+
 def run_env(options: argparse.Namespace) -> int:
     for name, value in _control().environment().items():
         print(f"export {name}={shlex.quote(value)}")
@@ -108,6 +124,13 @@ def _register_up(subparsers: "Subparsers") -> None:
     up = _command(subparsers, "up", run_up, "start PostgreSQL, Redis, Kafka and the roles, and supervise them")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground; Ctrl-C stops everything")
     names = partial(_names, allowed=SERVICES)
+    up.add_argument(
+        "--scale",
+        action="append",
+        default=[],
+        metavar="ROLE=N",
+        help="run N processes of a role (repeatable); kept for later starts",
+    )
     up.add_argument("--services", type=names, default=SERVICES, help="only these, separated by commas")
     names = partial(_names, allowed=tuple(role.name for role in ALL_ROLES))
     up.add_argument("--roles", type=names, default=None, help="only these, separated by commas; '' for none")
@@ -125,6 +148,12 @@ def _names(text: str, *, allowed: Collection[str]) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]} is not one of {', '.join(allowed)}")
     return names
+
+
+def _process(name: str) -> str:
+    if name not in NAMES and role_of(name)[0] not in NAMES:
+        raise argparse.ArgumentTypeError(f"there is no process called {name}; there are {', '.join(NAMES)}")
+    return name
 
 
 def _control() -> SupervisorClient:
@@ -154,11 +183,18 @@ def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress:
             "SLUICE_POSTGRES_DSN is the address for one role: give the owner's in SLUICE_POSTGRES_OWNER_DSN to use "
             "your own PostgreSQL, or unset it"
         )
+    scale = parse_scale(options.scale)
     make_directories(settings)
     with exclusive_lock(settings.data_dir / "run/up.lock"):
         if supervisor_running(settings.data_dir):
-            return _already_up(SupervisorClient(settings.data_dir), progress)
-        plan = make_plan(settings, progress, services=options.services, roles=options.roles)
+            return _already_up(SupervisorClient(settings.data_dir), progress, scale)
+        plan = make_plan(
+            settings,
+            progress,
+            services=options.services,
+            roles=options.roles,
+            scale=_scale_of(settings, options.roles, scale),
+        )
         if not options.foreground:
             launch(plan, progress)
             return 0
@@ -166,13 +202,22 @@ def _bring_up(settings: LauncherSettings, options: argparse.Namespace, progress:
     return 0
 
 
-def _already_up(control: SupervisorClient, progress: _Progress) -> int:
-    """Wait for a start in progress, start what does not run, and wait until everything is ready."""
+def _scale_of(settings: LauncherSettings, roles: Collection[str] | None, wanted: dict[str, int]) -> dict[str, int]:
+    """The numbers of the command line, and for the other roles those that ran last."""
+    stored = read_scale(settings.data_dir)
+    return {name: number for name, number in stored.items() if roles is None or name in roles} | wanted
+
+
+def _already_up(control: SupervisorClient, progress: _Progress, scale: dict[str, int] | None = None) -> int:
+    """Wait for a start in progress, start what does not run, scale, and wait until everything is ready."""
     _wait_until_started(control)
     for row in control.status()["processes"]:
         if row["state"] in ("stopped", "crashed"):
             control.start(row["name"])
             progress(f"{row['name']} was {row['state']} and is started again")
+    if scale:
+        control.scale(scale)
+        progress(", ".join(f"{name}: {number} processes" for name, number in scale.items()))
     deadline = time.monotonic() + READY_SECONDS
     while missing := control.not_ready():
         if time.monotonic() > deadline:
@@ -218,17 +263,20 @@ def _cell(column: str, value: object) -> str:
 
 
 def _log_paths(directory: Path, name: str | None) -> list[Path]:
-    paths = sorted(directory.glob("*.log"))
+    paths = sorted(directory.glob("*.log"), key=lambda path: role_of(path.stem))
     if name is None:
         return paths
-    if directory / f"{name}.log" not in paths:
+    role, number = role_of(name)
+    found = [path for path in paths if path.stem == process_name(role, number) or role_of(path.stem)[0] == name]
+    if not found:
         known = ", ".join(path.stem for path in paths) or "none yet"
         raise SluiceError(f"there is no log of {name} in {directory}; there are: {known}")
-    return [directory / f"{name}.log"]
+    return found
 
 
-def _log_line(path: Path, line: str, several: bool) -> str:
-    return f"{path.stem:<12} | {line}" if several else line
+def _log_line(path: Path, line: str, width: int) -> str:
+    """``width``: of the names in front of the lines; 0 for none."""
+    return f"{path.stem:<{width}} | {line}" if width else line
 
 
 def _follow(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:

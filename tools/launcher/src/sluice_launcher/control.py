@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,11 @@ class SupervisorClient:
     def restart(self, name: str, *, wipe: bool = False) -> None:
         """Returns when it is ready again; `wipe` deletes the data of kafka or redis in between."""
         self._request(command="restart", name=name, wipe=wipe)
+
+    def scale(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        """Run these numbers of processes of roles, and return the number of each role. Returns when they are ready."""
+        found: dict[str, int] = self._request(command="scale", numbers=dict(numbers))["scale"]
+        return found
 
     def not_ready(self) -> list[str]:
         """The processes whose probe fails now."""

@@ -34,6 +34,7 @@ class LocalStack:
         roles: Collection[str] = (),
         external: Mapping[str, str] | None = None,
         ports: Mapping[str, int] | None = None,
+        scale: Mapping[str, int] | None = None,
         testing: bool = True,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -42,6 +43,7 @@ class LocalStack:
         self._roles = roles
         self._external = dict(external or {})
         self._ports = dict(ports or {})
+        self._scale = dict(scale or {})
         self._testing = testing
         self._progress = progress
         self._plan: Plan | None = None
@@ -91,7 +93,7 @@ class LocalStack:
             ports=dict.fromkeys(settings.ports, 0) | self._ports,
             unsafe_fast_database=self._testing,
         )
-        self._plan = make_plan(wanted, self._progress, services=self._services, roles=self._roles)
+        self._plan = make_plan(wanted, self._progress, services=self._services, roles=self._roles, scale=self._scale)
         self._supervisor = launch(self._plan, self._progress, terminate_with_parent=True)
         return self
 

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from sluice_launcher import kafka_jars, programs
 from sluice_launcher.ports import choose_ports
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, ops_name, port_setting
+from sluice_launcher.scaling import check_connections, check_roles, process_names
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import LauncherSettings
 
@@ -49,6 +50,8 @@ class Plan:
     kafka_controller_password: str | None = None
     kafka_producer_password: str | None = None
     role_memory_limit: int | None = None  # bytes
+    scale: Mapping[str, int] = field(default_factory=dict)  # processes of a role; one where it is not named
+    postgres_pool_size: int = 8  # of each process
 
     @property
     def run_dir(self) -> Path:
@@ -59,6 +62,11 @@ class Plan:
     def log_dir(self) -> Path:
         """The log files."""
         return self.data_dir / "logs"
+
+    @property
+    def role_processes(self) -> dict[str, str]:
+        """The role of each process."""
+        return {process: name for name in self.roles for process in process_names(self.scale, name)}
 
     def is_managed(self, service: str) -> bool:
         """Whether the supervisor starts this service; an address in the environment makes it external."""
@@ -91,6 +99,7 @@ def make_plan(
     *,
     services: Collection[str] = SERVICES,
     roles: Collection[str] | None = None,
+    scale: Mapping[str, int] | None = None,
 ) -> Plan:
     """Find or fetch what the services and roles need.
 
@@ -102,6 +111,8 @@ def make_plan(
     _check_addresses(settings.external)
     make_directories(settings)
     found = _find_programs(settings, own, progress)
+    numbers = {name: number for name, number in (scale or {}).items() if number > 1}
+    check_scale(numbers, chosen_roles, settings.postgres_pool_size if "postgres" in own else None)
     return Plan(
         data_dir=settings.data_dir,
         key_file=settings.encryption_key_file,
@@ -110,12 +121,38 @@ def make_plan(
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),
-        ports=choose_ports(settings.ports, own, chosen_roles),
+        ports=choose_ports(settings.ports, own, chosen_roles, numbers),
+        scale=numbers,
+        postgres_pool_size=settings.postgres_pool_size,
         programs={name: program.path for name, program in found.items()},
         versions={name: program.version for name, program in found.items()},
         postgres_passwords=_postgres_passwords(settings) if "postgres" in services else {},
         **({} if settings.unsafe_fast_database else _passwords(settings.data_dir)),
     )
+
+
+def check_scale(scale: Mapping[str, int], roles: Collection[str], pool_size: int | None) -> None:
+    """``pool_size``: None if PostgreSQL is not the launcher's.
+
+    Raises:
+        SluiceError: these numbers of processes cannot run.
+    """
+    check_roles(scale, roles)
+    if pool_size is not None:
+        check_connections(scale, roles, pool_size)
+
+
+def rescaled(plan: Plan, changes: Mapping[str, int]) -> Plan:
+    """The plan with other numbers of processes; new ones have free ports.
+
+    Raises:
+        SluiceError: these numbers cannot run.
+    """
+    merged = {**plan.scale, **changes}
+    scale = {name: number for name, number in merged.items() if number > 1}
+    check_scale(merged, plan.roles, plan.postgres_pool_size if plan.is_managed("postgres") else None)
+    own = [name for name in SERVICES if plan.is_managed(name)]
+    return replace(plan, scale=scale, ports=choose_ports(plan.ports, own, plan.roles, scale, taken=plan.ports))
 
 
 def _passwords(data_dir: Path) -> dict[str, str]:
@@ -141,7 +178,7 @@ def default_roles() -> tuple[str, ...]:
 
 
 def addresses(plan: Plan) -> dict[str, str]:
-    """The address of each service and role of the plan."""
+    """The address of each service and of each process of a role."""
     own = {
         "postgres": with_login(
             f"postgresql://{HOST}:{plan.ports.get('postgres')}/sluice", OWNER, plan.postgres_passwords.get(OWNER)
@@ -151,13 +188,15 @@ def addresses(plan: Plan) -> dict[str, str]:
         "kafka": f"{HOST}:{plan.ports.get('kafka')}",
     }
     services = {name: plan.external.get(name, own[name]) for name in plan.services}
-    return services | {name: f"{_scheme(name)}://{HOST}:{plan.ports[name]}" for name in plan.roles}
+    roles = plan.role_processes.items()
+    return services | {process: f"{_scheme(name)}://{HOST}:{plan.ports[process]}" for process, name in roles}
 
 
 def ops_ports(plan: Plan) -> dict[str, int]:
-    """The port of the ops endpoints of each role that speaks HTTP: its own, or one beside it."""
-    names = [each.name for each in ALL_ROLES if each.name in plan.roles and each.probe == "http"]
-    return {name: plan.ports.get(ops_name(name), plan.ports[name]) for name in names}
+    """The port of the ops endpoints of each process that speaks HTTP: its own, or one beside it."""
+    speaks_http = {each.name for each in ALL_ROLES if each.probe == "http"}
+    names = [process for process, name in plan.role_processes.items() if name in speaks_http]
+    return {process: plan.ports.get(ops_name(process), plan.ports[process]) for process in names}
 
 
 def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]:

@@ -5,25 +5,36 @@ from collections.abc import Collection, Mapping
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port, port_is_free, port_owner
 from sluice_launcher.roles import ops_name, port_setting, role
+from sluice_launcher.scaling import process_names
 
 
-def choose_ports(wanted: Mapping[str, int], own: Collection[str], roles: Collection[str]) -> dict[str, int]:
-    """The port of each own service and role.
+def choose_ports(
+    wanted: Mapping[str, int],
+    own: Collection[str],
+    roles: Collection[str],
+    scale: Mapping[str, int] | None = None,
+    *,
+    taken: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """The port of each own service and of each process of a role.
+
+    ``taken``: ports that a running system uses already; they stay.
 
     Raises:
         SluiceError: a configured port is in use.
     """
     controller = ["kafka-controller"] if "kafka" in own else []
-    ops = [ops_name(name) for name in roles if role(name).ops_port is not None]
-    names = [*own, *controller, *roles, *ops]
+    processes = {process: name for name in roles for process in process_names(scale or {}, name)}
+    ops = [ops_name(process) for process, name in processes.items() if role(name).ops_port is not None]
+    names = [*own, *controller, *processes, *ops]
     chosen: dict[str, int] = {}
     for name in names:
-        port = wanted[name]
+        port = wanted.get(name, 0)  # a further process of a role has no setting
         while not port or port in chosen.values():
             port = free_port()
         chosen[name] = port
     for name, port in chosen.items():
-        if not port_is_free(port):
+        if (taken or {}).get(name) != port and not port_is_free(port):
             raise SluiceError(_port_in_use(name, port))
     return chosen
 

@@ -13,6 +13,7 @@ from sluice.store.logins import scram_verifier
 from sluice_launcher import probes
 from sluice_launcher.plan import HOST, OWNER, Plan, addresses
 from sluice_launcher.process_spec import ProcessSpec, Run
+from sluice_launcher.scaling import POSTGRES_CONNECTIONS
 
 SUPERUSER = "postgres"
 """For backups and repairs by hand; no process of Sluice uses it."""
@@ -25,7 +26,7 @@ WAL_SEGMENT = 4
 SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
-    "max_connections": "200",
+    "max_connections": str(POSTGRES_CONNECTIONS),
     "shared_buffers": "128MB",
     "wal_compression": "on",
     "checkpoint_timeout": "15min",

@@ -17,23 +17,23 @@ PROBES = {"http": probes.http, "smtp": probes.smtp}
 def specs(plan: Plan) -> Iterator[ProcessSpec]:
     """The managed services first, then the roles."""
     yield from (SERVICE_SPECS[name](plan) for name in plan.services if plan.is_managed(name))
-    yield from (_role_spec(plan, name) for name in plan.roles)
+    yield from (_role_spec(plan, process, name) for process, name in plan.role_processes.items())
 
 
-def _role_spec(plan: Plan, name: str) -> ProcessSpec:
+def _role_spec(plan: Plan, process: str, name: str) -> ProcessSpec:
     found = role(name)
-    ops_port = ops_ports(plan).get(name, plan.ports[name])
+    ops_port = ops_ports(plan).get(process, plan.ports[process])
     return ProcessSpec(
-        name=name,
+        name=process,
         kind="role",
         command=[sys.executable, *_optimised(), "-m", found.module],
-        address=addresses(plan)[name],
+        address=addresses(plan)[process],
         probe=partial(PROBES[found.probe], HOST, ops_port),
         environment={
             **dict.fromkeys(owner_environment(plan), ""),  # not even from the environment of the command
             **environment(plan, found.login),
             "SLUICE_HOST": HOST,
-            "SLUICE_PORT": str(plan.ports[name]),
+            "SLUICE_PORT": str(plan.ports[process]),
             **({} if found.ops_port is None else {"SLUICE_OPS_PORT": str(ops_port)}),
             "SLUICE_ROLE": name,
             # The address for providers' receipts; an operator sets it behind a proxy.

@@ -28,6 +28,7 @@ class LauncherSettings:
     maven_mirror: str | None = None
     unsafe_fast_database: bool = False
     role_memory_limit: int | None = None  # bytes
+    postgres_pool_size: int = 8
 
 
 def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
@@ -49,6 +50,7 @@ def read_settings(environment: Mapping[str, str]) -> LauncherSettings:
         maven_mirror=environment.get("SLUICE_MAVEN_MIRROR") or None,
         unsafe_fast_database=_flag(environment, "SLUICE_UNSAFE_FAST_DATABASE"),
         role_memory_limit=_memory_limit(environment),
+        postgres_pool_size=_pool_size(environment),
     )
 
 
@@ -97,6 +99,13 @@ def _memory_limit(environment: Mapping[str, str]) -> int | None:
             f"SLUICE_ROLE_MEMORY_LIMIT is {value!r}: it must be a number of MiB from 128, or 0 for no limit"
         )
     return (int(value) << 20) or None
+
+
+def _pool_size(environment: Mapping[str, str]) -> int:
+    value = environment.get("SLUICE_POSTGRES_POOL_SIZE") or "8"
+    if not value.isdecimal() or not 1 <= int(value) <= 200:
+        raise SluiceError(f"SLUICE_POSTGRES_POOL_SIZE is {value!r}: it must be a number from 1 to 200")
+    return int(value)
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:

@@ -18,11 +18,21 @@ from sluice_launcher import probes
 from sluice_launcher.control import SOCKET, short_path
 from sluice_launcher.logs import last_line, open_log, rotate
 from sluice_launcher.managed_process import ManagedProcess
-from sluice_launcher.plan import PRODUCER, Plan, endpoints_of, environment, owner_environment, redact_password
+from sluice_launcher.plan import (
+    PRODUCER,
+    Plan,
+    endpoints_of,
+    environment,
+    owner_environment,
+    redact_password,
+    rescaled,
+)
 from sluice_launcher.process_spec import ProcessSpec
 from sluice_launcher.process_specs import specs
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import ADDRESS_SETTINGS
+from sluice_launcher.scaling import FILE as SCALE_FILE
+from sluice_launcher.scaling import check_partitions, read_scale, role_of, write_scale
 from sluice_launcher.state import write_state
 from sluice_launcher.status import rows
 
@@ -83,11 +93,14 @@ class Supervisor:
             case {"command": "verify"}:
                 return {"not_ready": await self._not_ready()}
             case {"command": "stop", "name": str(name)}:
-                await self._stop(self._find(name))
+                await asyncio.gather(*(self._stop(each) for each in self._find(name)))
             case {"command": "start", "name": str(name)}:
-                await self._start(self._find(name))
+                await asyncio.gather(*(self._start(each) for each in self._find(name)))
             case {"command": "restart", "name": str(name), "wipe": bool(wipe)}:
-                await self._restart(self._find(name), wipe=wipe)
+                for each in self._find(name):
+                    await self._restart(each, wipe=wipe)
+            case {"command": "scale", "numbers": dict(numbers)}:
+                return {"scale": await self._scale(numbers)}
             case {"command": "down"}:
                 self._over.set()
                 await self._ended.wait()
@@ -104,9 +117,11 @@ class Supervisor:
             group.create_task(self._bus())
             group.create_task(self._bring_up("redis"))
         async with asyncio.TaskGroup() as group:
-            for name in self.plan.roles:
-                group.create_task(self._bring_up(name))
+            for process in self.plan.role_processes:
+                group.create_task(self._bring_up(process))
         self.phase = "running"
+        with contextlib.suppress(SluiceError):  # the log has it; what runs is not stopped for it
+            self._store_scale()
         self._progress(f"all services are up ({time.monotonic() - self._began:.1f} s)")
         self._ready()
 
@@ -119,6 +134,9 @@ class Supervisor:
         await self._bring_up("kafka")
         if "kafka" in self.plan.services and self.plan.roles:
             await self._create_topics("the topics exist")
+            # Numbers that ran before are not checked again: a wiped Kafka has the partitions of deploy/topics.yml.
+            known = read_scale(self.plan.data_dir)
+            await self._check_partitions({role: n for role, n in self.plan.scale.items() if known.get(role) != n})
 
     async def _bring_up(self, name: str) -> None:
         process = self.processes.get(name)
@@ -186,14 +204,71 @@ class Supervisor:
             if wipe and process.spec.name == "kafka" and self.plan.roles:
                 await self._create_topics("the topics exist again")
 
-    def _find(self, name: str) -> ManagedProcess:
+    async def _scale(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        """Start or stop processes of roles; returns the number of each role."""
+        async with self._change_lock:
+            if self.phase != "running":
+                raise SluiceError(f"nothing can be scaled while the installation is {self.phase}: try again")
+            before, known = self.plan, self.processes
+            self.plan = rescaled(before, numbers)
+            try:
+                await self._check_partitions({role: n for role, n in numbers.items() if n > before.scale.get(role, 1)})
+                await self._change_processes()
+            except BaseException:
+                self.plan, self.processes = before, known
+                self._write_state()
+                raise
+            if numbers:
+                self._store_scale()
+        return {name: self.plan.scale.get(name, 1) for name in self.plan.roles}
+
+    async def _change_processes(self) -> None:
+        """Start the processes that the plan has more, then stop those that it has no longer."""
+        before = self.processes
+        self.processes = {spec.name: before.get(spec.name) or self._managed(spec) for spec in specs(self.plan)}
+        added = [each for name, each in self.processes.items() if name not in before]
+        removed = [each for name, each in before.items() if name not in self.processes]
+        for process in added:
+            process.start()
+        try:
+            await asyncio.gather(*(process.wait_ready() for process in added))
+        except BaseException:
+            await asyncio.gather(*(process.stop() for process in added))
+            raise
+        await asyncio.gather(*(process.stop() for process in removed))
+
+    async def _check_partitions(self, scale: Mapping[str, int]) -> None:
+        if not scale or "kafka" not in self.plan.services:
+            return
+        from sluice.bus.connection import KafkaConnection
+        from sluice.bus.topic_admin import read_partitions
+
+        kafka = KafkaConnection.of({**os.environ, **environment(self.plan)})
+        check_partitions(scale, await read_partitions(kafka))
+
+    def _store_scale(self) -> None:
+        """Keep the numbers for the next start."""
+        try:
+            write_scale(self.plan.data_dir, {name: self.plan.scale.get(name, 1) for name in self.plan.roles})
+        except OSError as fault:
+            log.error("%s could not be written: %s", SCALE_FILE, fault)
+            raise SluiceError(
+                f"the processes run as wanted, but {self.plan.data_dir / SCALE_FILE} could not be written "
+                f"({fault.strerror}): the next `sluice up` starts the former numbers"
+            ) from fault
+
+    def _find(self, name: str) -> list[ManagedProcess]:
+        """The process with this name; for the name of a role, all of its processes. ROLE-1 is the first alone."""
         if name in self.plan.external:
             raise SluiceError(
                 f"{name} is external (its address is in the environment): it is not started or stopped here"
             )
-        if name not in self.processes:
+        first = role_of(name)[0] if name.endswith("-1") else name
+        if first not in self.processes:
             raise SluiceError(f"there is no process called {name}: there are {', '.join(self.processes)}")
-        return self.processes[name]
+        if name in self.plan.roles:
+            return [each for process, each in self.processes.items() if self.plan.role_processes.get(process) == name]
+        return [self.processes[first]]
 
     async def _not_ready(self) -> list[str]:
         """Probes every process: a running process need not be ready."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -42,6 +43,12 @@ class KafkaConnection:
     def to(cls, servers: str) -> KafkaConnection:
         """A connection to these bootstrap servers, with the environment's other settings."""
         return cls(load(KafkaSettings, kafka_bootstrap_servers=servers))
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> KafkaConnection:
+        """A connection with the ``SLUICE_KAFKA_…`` variables of an environment."""
+        named = {field: environment.get(f"SLUICE_{field.upper()}") for field in KafkaSettings.model_fields}
+        return cls(load(KafkaSettings, **{field: value for field, value in named.items() if value}))
 
     @property
     def servers(self) -> str:

@@ -1,4 +1,4 @@
-"""Creating topics from deploy/topics.yml."""
+"""Creating topics from deploy/topics.yml, and adding partitions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from sluice.bus.connection import KafkaConnection, explain
 from sluice.bus.topics import Topic
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
+
+MAX_PARTITIONS = 1_000
+"""Of one topic, against a slip of the keyboard: Kafka cannot take partitions back."""
 
 
 class TopicSpec(BaseModel):
@@ -70,6 +73,51 @@ async def ensure_topics(kafka: KafkaConnection, path: Path | None = None) -> lis
     return [f"created {name}" for name in created] + [
         f"expanded {name} to {total} partitions" for name, total in expanded.items()
     ]
+
+
+async def read_partitions(kafka: KafkaConnection) -> dict[str, int]:
+    """The number of partitions of each of our topics that exists.
+
+    Raises:
+        SluiceError: the broker does not respond.
+    """
+    try:
+        async with open_admin(kafka) as admin:
+            described = await admin.describe_topics(await admin.list_topics())
+    except (KafkaError, OSError) as error:
+        raise SluiceError(f"the topics at {kafka.servers} cannot be read: {await explain(kafka)}") from error
+    found = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    return {topic.value: found[topic] for topic in Topic if topic in found}
+
+
+async def add_partitions(kafka: KafkaConnection, totals: Mapping[str, int]) -> dict[str, int]:
+    """Raise topics to these numbers of partitions; returns those that had fewer, with their former number.
+
+    Raises:
+        SluiceError: a topic is unknown, has more partitions already or must keep one, or the broker refuses.
+    """
+    existing = await read_partitions(kafka)
+    for name, total in totals.items():
+        _check_total(name, total, existing)
+    raised = {name: total for name, total in totals.items() if total > existing[name]}
+    if raised:
+        try:
+            async with open_admin(kafka) as admin:
+                await admin.create_partitions({name: NewPartitions(total) for name, total in raised.items()})
+        except (KafkaError, OSError) as error:
+            raise SluiceError(f"partitions could not be added: {error or type(error).__name__}") from error
+    return {name: existing[name] for name in raised}
+
+
+def _check_total(name: str, total: int, existing: Mapping[str, int]) -> None:
+    if name not in existing:
+        raise SluiceError(f"there is no topic {name}; there are {', '.join(existing)}")
+    if name == Topic.HEALTH:
+        raise SluiceError(f"{name} keeps one partition: its records replace each other by key, within a partition only")
+    if not 1 <= total <= MAX_PARTITIONS:
+        raise SluiceError(f"{name}={total}: a topic has 1 to {MAX_PARTITIONS} partitions")
+    if total < existing[name]:
+        raise SluiceError(f"{name} has {existing[name]} partitions, and Kafka cannot remove any")
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Mapping[str, TopicSpec]) -> list[str]:

@@ -1,0 +1,157 @@
+"""Scaling under load: 1 -> 3 -> 1 email-workers by the commands and by kill -9, and partitions while running."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+
+from sluice.bus.connection import KafkaConnection
+from sluice.bus.topic_admin import open_admin, read_partitions
+from sluice.bus.topics import Group, Topic
+from tests.polling import wait_until
+
+pytestmark = [pytest.mark.usefixtures("proven"), pytest.mark.timeout(240)]
+
+RATE = 50  # messages a second
+EMAIL_WORKERS = ["email-worker", "email-worker-2", "email-worker-3"]
+
+
+@pytest.fixture
+async def scaled_back(system):
+    """One email-worker again, whatever the test did."""
+    yield
+    await asyncio.to_thread(system.control.scale, {"email-worker": 1})
+
+
+async def sluice(system, *words):
+    """The output of a command on the system."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "sluice_cli.main", *words],
+        env={**environment, "SLUICE_DATA_DIR": str(system.data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@asynccontextmanager
+async def load(testbed):
+    """Sends RATE messages a second while the block runs; gives the list of their ids, complete after the block."""
+    sent: list[asyncio.Task] = []
+    over = asyncio.Event()
+
+    async def pace():
+        began, number = time.monotonic(), 0
+        while not over.is_set():
+            await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+            sent.append(asyncio.create_task(testbed.send(subject=f"Number {number}")))
+            number += 1
+
+    ids: list[str] = []
+    pacing = asyncio.create_task(pace())
+    try:
+        yield ids
+    finally:
+        over.set()
+        await pacing
+        ids += await asyncio.gather(*sent)
+
+
+async def shares(system):
+    """How many partitions of deliveries.email each member of the group has, the largest number first."""
+    async with open_admin(KafkaConnection.to(system.addresses["kafka"])) as admin:
+        (response,) = await admin.describe_consumer_groups([Group.EMAIL_WORKER.value])
+        ((_, _, state, _, _, members, *_),) = response.groups
+    if state != "Stable":
+        return []
+    decoded = [ConsumerProtocolMemberAssignment.decode(member[-1]) for member in members]
+    return sorted((sum(len(numbers) for _, numbers in each.assignment) for each in decoded), reverse=True)
+
+
+async def have_shares(system, wanted):
+    async def look():
+        return await shares(system) == wanted
+
+    await wait_until(look, within=60)
+
+
+def calls_by_message(simulator):
+    counts = {}
+    for call in simulator.calls:
+        counts[call["message_id"]] = counts.get(call["message_id"], 0) + 1
+    return counts
+
+
+async def test_one_three_one_email_workers_by_the_commands_lose_and_double_nothing(
+    system, testbed, fake_provider, scaled_back
+):
+    async with load(testbed) as ids:
+        await asyncio.sleep(2)
+        more = await sluice(system, "scale", "email-worker=3")
+        await have_shares(system, [3, 3, 2])
+        names = [row["name"] for row in (await asyncio.to_thread(system.control.status))["processes"]]
+        await asyncio.sleep(3)
+        fewer = await sluice(system, "scale", "email-worker=1")
+        await have_shares(system, [8])
+        await asyncio.sleep(2)
+
+    assert (more, fewer) == ("email-worker 3\n", "email-worker 1\n")
+    assert [name for name in names if name.startswith("email-worker")] == EMAIL_WORKERS
+    assert len(ids) > 7 * RATE
+    assert await testbed.all_settled(ids) == {"SENT": len(ids)}
+    assert calls_by_message(fake_provider) == dict.fromkeys(ids, 1)
+
+
+async def test_three_email_workers_killed_in_turn_lose_nothing_and_double_only_what_is_recorded_as_unknown(
+    system, testbed, fake_provider, scaled_back
+):
+    await sluice(system, "scale", "email-worker=3")
+    await have_shares(system, [3, 3, 2])
+    async with load(testbed) as ids:
+        for name in EMAIL_WORKERS:
+            await asyncio.sleep(2)
+            os.kill(await testbed.pid(name), signal.SIGKILL)
+        await have_shares(system, [3, 3, 2])
+
+    rows = (await asyncio.to_thread(system.control.status))["processes"]
+    assert all(row["restarts"] >= 1 for row in rows if row["name"] in EMAIL_WORKERS)
+    assert await testbed.all_settled(ids) == {"SENT": len(ids)}
+    calls = calls_by_message(fake_provider)
+    unknown = await testbed.db.fetchval(
+        "SELECT sum(unknown_attempts) FROM deliveries WHERE project_id = $1", testbed.project.id
+    )
+    assert set(calls) == set(ids)
+    assert sum(calls.values()) <= len(ids) + unknown
+
+
+async def test_partitions_are_added_under_load_and_used_at_once(system, testbed, fake_provider, scaled_back):
+    kafka = KafkaConnection.to(system.addresses["kafka"])
+    before = (await read_partitions(kafka))[Topic.SMS]
+    raised = {Topic.EMAIL.value: 10, Topic.ACCEPTED.value: 10, Topic.EVENTS.value: 10}
+    totals = [f"{name}={number}" for name, number in raised.items()]
+    try:
+        async with load(testbed) as ids:
+            shown = await sluice(system, "partitions", *totals)
+            await have_shares(system, [10])
+            await sluice(system, "scale", "email-worker=3")
+            await have_shares(system, [4, 3, 3])
+
+        assert await testbed.all_settled(ids) == {"SENT": len(ids)}
+        assert calls_by_message(fake_provider) == dict.fromkeys(ids, 1)
+        assert [line.split() for line in shown.splitlines()] == [[name, "10", "(had", "8)"] for name in raised]
+        assert {name: (await read_partitions(kafka))[name] for name in raised} == raised
+        assert (await read_partitions(kafka))[Topic.SMS] == before
+    finally:
+        # Other tests expect the partitions of deploy/topics.yml.
+        await testbed.run_command("restart", "kafka", wipe=True)
