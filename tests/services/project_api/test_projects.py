@@ -80,7 +80,11 @@ async def test_only_the_owner_deletes_a_project(api, path):
     await wait_until(refuses_the_key)
 
 
-@pytest.mark.parametrize("project", ["no-id", str(uuid4()), encode_id("proj", uuid4()), encode_id("msg", uuid4())])
+@pytest.mark.parametrize(
+    "project",
+    ["no-id", str(uuid4()), encode_id("proj", uuid4()), encode_id("msg", uuid4())],
+    ids=["no id", "unknown", "unknown with its prefix", "of a message"],
+)
 async def test_a_project_that_the_person_has_no_role_in(api, project):
     for method, rest in (("DELETE", ""), ("GET", "/team"), ("GET", "/invites"), ("GET", "/api-keys")):
         error_of(await api.ask(method, f"/projects/{project}{rest}"), 404, "Not Found")
