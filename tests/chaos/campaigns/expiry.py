@@ -16,7 +16,7 @@ from tests.chaos.simulation import hooked
 
 RATE = 60.0  # messages a second
 EXPIRED = "expired before it was accepted"  # the request took longer than its message lives
-LATEST = timedelta(seconds=1.0)  # a call that began in time is logged when its response is sent
+LATEST = timedelta(seconds=5.0)  # a call that began in time is logged when its response is sent, on a busy machine late
 
 
 async def run(cluster: Cluster, size: int, progress: Progress) -> dict[str, Any]:
