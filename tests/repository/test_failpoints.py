@@ -90,6 +90,7 @@ WITHIN = {
 # Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {
     "api_keys.revoke_key",
+    "api_keys.update_key",
     "dead_letters.resolve",  # by a command, after the record was published
     "audit.append",
     "channel_configs.create_config",
@@ -104,6 +105,7 @@ CONFIGURATION = {
     "memberships.adopt_projects",
     "memberships.invite",
     "memberships.remove_member",
+    "memberships.renew_invitation",
     "memberships.revoke_invitation",
     "memberships.set_role",
     "memberships.take_invitation",
@@ -120,7 +122,9 @@ CONFIGURATION = {
     "providers.update_provider",
     "sessions.create_session",
     "sessions.end_session",
+    "sessions.end_session_of_used_token",
     "sessions.end_sessions",
+    "sessions.exchange_refresh_token",
     "sessions.find_sessions",
     "suppressions.add",
     "suppressions.remove",
@@ -130,6 +134,7 @@ CONFIGURATION = {
     "templates.update_template",
     "users.create_user",
     "users.set_name",
+    "users.confirm",
     "users.set_password",
     "webhook_deliveries.add_test",
     "webhook_deliveries.replay",

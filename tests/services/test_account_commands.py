@@ -66,6 +66,25 @@ async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, slu
     assert await done(sluice("user", "list")) == ["Ada@example.com\t"]
 
 
+async def test_an_account_that_only_signed_up_owns_no_project_by_a_command(gateway, sluice):
+    """The oldest user would be that of a stranger, and with it every project without members."""
+    signed_up = {"email": "eve@example.com", "password": PASSWORD, "firstName": "Eve", "lastName": "E."}
+    assert (await gateway.client.post("/auth/signup", json=signed_up)).status_code == 201
+
+    [link] = await done(sluice("setup-link"))
+    for command in (
+        ("setup-link", "--email", "eve@example.com"),
+        ("project", "create", "X", "--owner", "eve@example.com"),
+    ):
+        code, _, error = await sluice(*command)
+        assert (code, "is not confirmed" in error) == (1, True)
+
+    login = await gateway.client.post("/v1/auth/setup", json={"token": link.partition("#")[2]})
+    assert login.json()["user"]["email"] == "admin@localhost"
+    owners = await gateway.pool.fetch("SELECT u.email FROM memberships m JOIN users u ON u.id = m.user_id")
+    assert [row["email"] for row in owners] == ["admin@localhost"]
+
+
 async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_without_members(gateway, sluice):
     [link] = await done(sluice("setup-link"))
     [again] = await done(sluice("setup-link"))

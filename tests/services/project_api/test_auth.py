@@ -90,7 +90,7 @@ async def test_a_bad_sign_up_names_the_field(gateway, changes, field):
 
 async def test_signing_up_can_be_closed(gateway):
     object.__setattr__(gateway.accounts, "sign_up_is_open", False)
-    assert "invites" in error_of(await post(gateway, "/auth/signup", ADA | NAMES), 403, "Forbidden")
+    assert "SLUICE_SIGN_UP" in error_of(await post(gateway, "/auth/signup", ADA | NAMES), 403, "Forbidden")
     assert await gateway.pool.fetchval("SELECT count(*) FROM users") == 0
 
 

@@ -29,7 +29,8 @@ class GatewaySettings(
         0, ge=0, le=10, description="reverse proxies in front that append the client's address to X-Forwarded-For"
     )
     sign_up: bool = Field(
-        True, description="whether people create accounts themselves at `POST /auth/signup`; without it by invitation"
+        False,
+        description="people create accounts and projects themselves (`POST /auth/signup`); otherwise by invitation",
     )
     login_window: float = Field(900.0, ge=1, description="time in which attempts to log in are counted")
     login_attempts_per_account: int = Field(20, ge=1, description="attempts to log in to one account in that time")

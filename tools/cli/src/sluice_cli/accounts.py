@@ -101,7 +101,7 @@ async def _create_project(db: Any, options: argparse.Namespace) -> None:
         raise SluiceError("--slug: lower-case letters, digits and hyphens, at most 63")
     if await projects.find_project_by_slug(db, slug) is not None:
         raise SluiceError(f"the slug {slug} is taken")
-    owner = await _user(db, options.owner) if options.owner else None
+    owner = await _confirmed_user(db, options.owner) if options.owner else None
     project = await projects.create_project(db, organization=options.name, slug=slug, name=options.name, now=utc_now())
     if owner is not None:
         await memberships.add_member(db, project.id, owner.id, Role.OWNER, now=utc_now())
@@ -191,9 +191,9 @@ async def _setup_link(db: Any, options: argparse.Namespace) -> None:
     from sluice.store.login_links import Purpose
 
     if options.email:
-        user = await _user(db, options.email)
+        user = await _confirmed_user(db, options.email)
     else:
-        found = await users.list_users(db)
+        found = [user for user in await users.list_users(db) if user.is_confirmed]
         user = found[0] if found else await _new_user(db, _FIRST_USER, "")
     for project_id in await memberships.adopt_projects(db, user.id, now=utc_now()):
         await _note(db, project_id, "added", "member", "usr", user.id, role="owner")
@@ -247,6 +247,17 @@ async def _user(db: Any, email: str) -> User:
     if found is None:
         raise SluiceError(f"there is no user with the address {email}: `sluice user list` shows them")
     return found
+
+
+async def _confirmed_user(db: Any, email: str) -> User:
+    """A user who may own projects: a sign-up alone does not prove that the address is the person's."""
+    user = await _user(db, email)
+    if not user.is_confirmed:
+        raise SluiceError(
+            f"{user.email} is an address that signed up and is not confirmed: the link of"
+            " `sluice user reset-password` confirms it"
+        )
+    return user
 
 
 async def _note(

@@ -215,6 +215,7 @@ def environment(plan: Plan, login: str | None = OPERATOR.name) -> dict[str, str]
         "SLUICE_ENCRYPTION_KEY_FILE": str(plan.key_file),
         "SLUICE_DATA_DIR": str(plan.data_dir),
         # The mailbox and the simulator listen on this machine. An empty setting allows no such address.
+        "SLUICE_SIGN_UP": os.environ.get("SLUICE_SIGN_UP", "true"),
         "SLUICE_OUTGOING_ALLOW": os.environ.get("SLUICE_OUTGOING_ALLOW", "127.0.0.0/8,::1/128"),
         **{port_setting(name): str(plan.ports[name]) for name in _names_of_role_ports(plan)},
     }

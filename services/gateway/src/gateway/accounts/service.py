@@ -112,7 +112,9 @@ async def sign_up(services: Services, email: str, password: str, name: str, clie
     """
     accounts = services.accounts
     if not accounts.sign_up_is_open:
-        raise Forbidden("People cannot sign up here by themselves: a project's administrator invites them.")
+        raise Forbidden(
+            "This installation creates accounts by invitation only: its operator can allow it (SLUICE_SIGN_UP)."
+        )
     await accounts.throttle.attempt(None, client.address)
     check_new_password(password, email)
     password_hash = await accounts.passwords.hash(password)
