@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from sluice.model.ids import millisecond_range
-from sluice.model.state import State, message_state
+from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
 from sluice.store.projects import ProjectScope
 
@@ -125,6 +125,50 @@ def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
     known = None if decision is None else orjson.loads(decision)
     recipient = fields.pop("recipient") or recipients[fields["delivery_id"]]
     return Event(**fields, recipient=recipient, routing_decision=known or None)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """What became of a delivery. ``reason`` and ``error``: of one that was not sent; the error is the newest provider's
+    own text where one was called.
+    """
+
+    id: UUID
+    recipient: str
+    state: State
+    provider_id: UUID | None
+    reason: str | None
+    error: str
+
+
+async def find_results(db: Db, message_ids: Sequence[UUID]) -> dict[UUID, list[DeliveryResult]]:
+    """The deliveries of messages of the transaction's projects, in order, by message; settled or not."""
+    ranges = [millisecond_range(message_id) for message_id in message_ids]
+    rows = await db.fetch(
+        """
+        SELECT d.message_id, d.id, d.recipient, d.state, d.provider_id, e.reason,
+               coalesce(nullif(a.error, ''), e.detail, '') AS error
+          FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (id, first, last)
+          JOIN deliveries d ON d.id BETWEEN wanted.first AND wanted.last AND d.message_id = wanted.id
+          LEFT JOIN LATERAL (
+               SELECT reason, detail FROM events
+                WHERE delivery_id = d.id AND type IN ('failed', 'expired', 'unconfirmed', 'cancelled')
+                ORDER BY sequence DESC LIMIT 1) AS e ON d.state = ANY($4::text[])
+          LEFT JOIN LATERAL (
+               SELECT error FROM attempts
+                WHERE delivery_id = d.id AND outcome <> 'accepted'
+                ORDER BY number DESC LIMIT 1) AS a ON d.state = ANY($4::text[])
+         ORDER BY d.id
+        """,
+        list(message_ids),
+        [first for first, _ in ranges],
+        [last for _, last in ranges],
+        [state.value for state in NOT_SENT],
+    )
+    found: dict[UUID, list[DeliveryResult]] = {message_id: [] for message_id in message_ids}
+    for message_id, delivery_id, recipient, state, *rest in rows:
+        found[message_id].append(DeliveryResult(delivery_id, recipient, State(state), *rest))
+    return found
 
 
 async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -> dict[UUID, bool]:

@@ -128,6 +128,7 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
         project_id,
         now,
     )
+    await db.execute("DELETE FROM devices WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM webhook_endpoints WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)
