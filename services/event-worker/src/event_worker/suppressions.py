@@ -34,7 +34,9 @@ class SuppressionProjection:
         Raises:
             asyncpg's or the network's errors: nothing was written; the batch may be repeated.
         """
-        sources = {source for event in events if event["type"] in _TYPES and (source := event_source(event)) is not None}
+        sources = {
+            source for event in events if event["type"] in _TYPES and (source := event_source(event)) is not None
+        }
         if not sources:
             return
         found = await suppressions.recipients_of_events(self._db, sorted(sources))

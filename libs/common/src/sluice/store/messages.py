@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from sluice.model.ids import millisecond_range
+from sluice.model.message import Channel
 from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
 from sluice.store.projects import ProjectScope
@@ -169,6 +170,54 @@ async def find_results(db: Db, message_ids: Sequence[UUID]) -> dict[UUID, list[D
     for message_id, delivery_id, recipient, state, *rest in rows:
         found[message_id].append(DeliveryResult(delivery_id, recipient, State(state), *rest))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelivery:
+    """A delivery with everything that a new message like it needs. ``content``: JSON, empty where it was erased."""
+
+    id: UUID
+    channel: Channel
+    state: State
+    recipient: str
+    envelope: tuple[str, ...] | None
+    delivery_class: str
+    sender: str | None
+    content: str
+    tags: tuple[str, ...]
+    metadata: str | None
+    template_id: UUID | None
+    template_version: int | None
+
+
+async def find_for_retry(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, StoredDelivery]:
+    """The project's deliveries with these ids, with the content of their messages."""
+    rows = await db.fetch(
+        """
+        SELECT d.id, d.channel, d.state, d.recipient, d.envelope, d.delivery_class, m.sender, m.content, m.tags,
+               m.metadata, m.template_id, m.template_version
+          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS k
+          JOIN deliveries d ON d.id = k.id
+          JOIN messages m ON m.id = d.message_id
+         WHERE d.project_id = $2 AND d.sandbox = $3
+        """,
+        list(delivery_ids),
+        *project,
+    )
+    return {
+        row["id"]: StoredDelivery(
+            **dict(row)
+            | {
+                "channel": Channel(row["channel"]),
+                "state": State(row["state"]),
+                "envelope": None if row["envelope"] is None else tuple(row["envelope"]),
+                "tags": tuple(row["tags"]),
+            }
+        )
+        for row in rows
+    }
 
 
 async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -> dict[UUID, bool]:

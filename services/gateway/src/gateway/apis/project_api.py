@@ -8,8 +8,11 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
+from gateway.delivery_log import project_api as delivery_log
+from gateway.devices import project_api as devices
+from gateway.messages import project_api as messages
 
-_ROUTERS: tuple[APIRouter, ...] = ()
+_ROUTERS: tuple[APIRouter, ...] = (messages.router, devices.router, delivery_log.router)
 
 _DESCRIPTION = (
     "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "

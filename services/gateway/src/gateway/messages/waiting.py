@@ -64,9 +64,14 @@ class _Waiting:
 
 
 class SettledMessages:
-    """The messages for which callers of this gateway wait. ``redis``: None where there is none."""
+    """The messages for which callers of this gateway wait.
 
-    def __init__(self, pool: Pool, redis: Redis | None) -> None:
+    ``redis``: None where there is none. ``limit``: seconds that a caller waits.
+    """
+
+    def __init__(self, pool: Pool, redis: Redis | None, *, limit: float) -> None:
+        self._limit = limit
+        self._checked_at = 0.0  # monotonic: when everything was looked up
         self._pool = pool
         self._redis = redis
         self._waiting: dict[UUID, _Waiting] = {}
@@ -75,16 +80,21 @@ class SettledMessages:
         self._listening = False
         self._closed = False
 
-    async def wait(self, awaited: Sequence[Awaited], within: float) -> Mapping[UUID, Results]:
-        """The results of the messages that are settled ``within`` seconds, by id; those of the others are missing.
+    def require_room(self, count: int) -> None:
+        """Return if ``count`` more messages may be waited for.
 
         Raises:
-            TooManyRequests: this gateway waits for too many messages. The messages are stored all the same.
+            TooManyRequests: this gateway waits for too many.
         """
+        if len(self._waiting) + count > _MAX_WAITING:
+            raise TooManyRequests("Too many requests wait for an outcome. Retry after the delay in Retry-After.")
+
+    async def wait(self, awaited: Sequence[Awaited]) -> Mapping[UUID, Results]:
+        """The results of the messages that are settled within the limit, by id; those of the others are missing."""
         entries = self._enter(awaited)
         try:
-            if not self._closed:
-                await asyncio.wait({entry.result for entry in entries.values()}, timeout=within)
+            if entries and not self._closed:
+                await asyncio.wait({entry.result for entry in entries.values()}, timeout=self._limit)
             return {
                 message_id: results
                 for message_id, entry in entries.items()
@@ -93,12 +103,10 @@ class SettledMessages:
         finally:
             self._leave(entries)
 
-    def has_room(self, count: int) -> bool:
-        """Whether ``count`` more messages may be waited for."""
-        return len(self._waiting) + count <= _MAX_WAITING
-
     def _enter(self, awaited: Sequence[Awaited]) -> dict[UUID, _Waiting]:
         entries: dict[UUID, _Waiting] = {}
+        if not self._waiting:
+            self._checked_at = time.monotonic()  # nothing that begins now is settled yet
         for message_id, project_id, is_old in awaited:
             if message_id not in entries:
                 entries[message_id] = self._waiting.setdefault(message_id, _Waiting(project_id))
@@ -132,15 +140,15 @@ class SettledMessages:
 
     async def _look_up_all(self) -> None:
         pace = BatchPacer(_PACE)
-        checked_at, took = 0.0, 0.0
+        took = 0.0
         while True:
             interval = _CHECK_INTERVAL if self._listening else max(_POLL_INTERVAL, _POLL_SHARE * took)
-            await self._wait_for_work(checked_at + interval)
+            await self._wait_for_work(interval)
             await pace.wait()
             started = time.monotonic()
             due, self._due = self._due & self._waiting.keys(), set()
-            if started >= checked_at + interval:
-                checked_at, due = started, set(self._waiting)
+            if started >= self._checked_at + interval:
+                self._checked_at, due = started, set(self._waiting)
             try:
                 for ids in _chunks(due):
                     await self._look_up(ids)
@@ -150,11 +158,11 @@ class SettledMessages:
                 await asyncio.sleep(_RETRY_DELAY)
             took = time.monotonic() - started
 
-    async def _wait_for_work(self, check_at: float) -> None:
+    async def _wait_for_work(self, interval: float) -> None:
         """Return when a message is due, or when everything is, if anything is waited for."""
         while not self._due:
             self._wake.clear()
-            left = check_at - time.monotonic() if self._waiting else None
+            left = self._checked_at + interval - time.monotonic() if self._waiting else None
             if left is not None and left <= 0:
                 return
             try:
@@ -205,7 +213,7 @@ class SettledMessages:
             if message is None:
                 if asked:
                     raise TimeoutError
-                await notices.ping()  # type: ignore[no-untyped-call]
+                await notices.ping()
                 asked = True
                 continue
             asked = False
