@@ -113,9 +113,10 @@ async def test_the_subject_is_required_where_the_template_has_none(api, delivere
 
     own = await a_template(api, subject="Hello {{firstName}}")
     assert (await send(api, own, subject=None)).status_code == 200
-    assert await api.gateway.pool.fetchval(
-        "SELECT content::json ->> 'subject' FROM messages ORDER BY id DESC LIMIT 1"
-    ) == "Hello John"
+    assert (
+        await api.gateway.pool.fetchval("SELECT content::json ->> 'subject' FROM messages ORDER BY id DESC LIMIT 1")
+        == "Hello John"
+    )
 
 
 async def test_when_a_provider_fails_the_next_one_sends(api, deliverer, mail):

@@ -230,6 +230,23 @@ async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -
     return {row["id"]: row["sandbox"] for row in rows}
 
 
+async def keep_attachments(db: Db, project_id: UUID, digests: Sequence[str], *, now: datetime) -> frozenset[str]:
+    """Those of the attachments that are still stored; retention counts their time again from ``now``."""
+    rows = await db.fetch(
+        """
+        WITH kept AS (
+            UPDATE attachments SET used_at = $3
+             WHERE project_id = $1 AND sha256 = ANY($2::text[]) AND used_at < $3::timestamptz - interval '1 day'
+        )
+        SELECT sha256 FROM attachments WHERE project_id = $1 AND sha256 = ANY($2::text[])
+        """,
+        project_id,
+        list(digests),
+        now,
+    )
+    return frozenset(row["sha256"] for row in rows)
+
+
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:
     """The contents of attachments by SHA-256."""
     rows = await db.fetch(

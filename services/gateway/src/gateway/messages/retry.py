@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from gateway.services import Services
 from sluice.model.ids import InvalidIdError, decode_id
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import NOT_SENT, State
+from sluice.runtime.clock import utc_now
 from sluice.store import messages
 from sluice.store.messages import StoredDelivery
 
@@ -47,8 +48,8 @@ async def retry(
     async with transaction(services.pool, principal.project_id) as db:
         found = await messages.find_for_retry(db, principal.scope, known)
         digests = {one["sha256"] for delivery in found.values() for one in _attachments(delivery)}
-        files = await messages.load_attachments(db, principal.project_id, list(digests)) if digests else {}
-    commands = {delivery_id: _command(found.get(delivery_id), channels, files) for delivery_id in known}
+        kept = await messages.keep_attachments(db, principal.project_id, sorted(digests), now=utc_now())
+    commands = {delivery_id: _command(found.get(delivery_id), channels, kept) for delivery_id in known}
     results = dict(zip(known, await accept_batch(services, principal, list(commands.values())), strict=True))
     return [NotFound(NOT_FOUND) if one is None else _checked(results[one]) for one in wanted]
 
@@ -70,16 +71,13 @@ def _attachments(delivery: StoredDelivery) -> list[dict[str, Any]]:
     return found
 
 
-def _command(
-    delivery: StoredDelivery | None, channels: Sequence[Channel], files: dict[str, bytes]
-) -> SendCommand | ApiError:
+def _command(delivery: StoredDelivery | None, channels: Sequence[Channel], kept: Set[str]) -> SendCommand | ApiError:
     if delivery is None or delivery.channel not in channels:
         return NotFound(NOT_FOUND)
     if delivery.state not in _RETRYABLE:
         return NotRetryable("Only a delivery that has failed can be retried.")
     stored = orjson.loads(delivery.content)
-    digests = [one["sha256"] for one in stored.get("attachments", ())]
-    if not stored or any(digest not in files for digest in digests):
+    if not stored or any(one["sha256"] not in kept for one in stored.get("attachments", ())):
         return NotRetryable("The content of the message is not stored any more.")
     content = {**_EMPTY.get(delivery.channel, {}), **{name: stored[name] for name in stored.keys() - _OWN}}
     if delivery.channel is Channel.EMAIL and delivery.envelope is not None:
@@ -93,7 +91,7 @@ def _command(
         sender=delivery.sender,
         recipients=recipients,
         content=content,
-        attachments=tuple((digest, files[digest]) for digest in dict.fromkeys(digests)),
+        attachments=(),  # the content refers to those that are stored
         tags=delivery.tags,
         metadata=delivery.metadata,
         preferred_provider=None,
