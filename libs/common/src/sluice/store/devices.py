@@ -13,7 +13,7 @@ from sluice.model.state import EventType
 from sluice.store.db import Db
 
 MAX_DEVICES = 100
-"""Devices of one user: the oldest make room for a new one. Apps that are installed anew leave tokens behind."""
+"""Devices of one user: the oldest make room for a new one. A reinstalled app leaves its former token behind."""
 
 _GONE = [Reason.UNKNOWN_RECIPIENT.value, Reason.INVALID_ADDRESS.value]
 

@@ -1,7 +1,7 @@
 """Sending with an answer that says what became of it: a template for one recipient, or for each of many.
 
 The messages take the path of all others; only the waiting is special (:mod:`gateway.messages.waiting`). Every awaited
-message has one retry round: its failure is the answer, and whoever gets it decides what follows.
+message has one retry round: its failure is the answer, and the caller decides what follows.
 """
 
 from __future__ import annotations
