@@ -20,6 +20,7 @@ from bench.processes import Failed, bench_program
 from bench.profiles import FULL, QUICK, Profile, paced
 from bench.report import DOCS, Report, peer_versions, print_line
 from bench.scenarios import QUICK_SCENARIOS, SCENARIOS, Bench
+from bench.waiting import measure_waiting
 from sluice.runtime.errors import SluiceError
 
 
@@ -58,7 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     _growth_command(commands)
     _profile_command(commands)
     _lists_command(commands)
+    _waiting_command(commands)
     return parser
+
+
+def _waiting_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "waiting",
+        help="POST /email/send over two gateways, with Redis and without it",
+        description="Sends at a rate through a provider that takes 20 ms; prints JSON. Exit code 1 where the answers "
+        "take longer than 60 ms at p50 or 250 ms at p99.",
+    )
+    parser.add_argument("--limit", type=float, default=600, help="time limit in seconds (%(default)s)")
+    parser.add_argument("--rate", type=float, default=50.0, help="requests per second (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="duration of each part (%(default)s)")
+    parser.set_defaults(command=measure_waiting)
 
 
 def _lists_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -71,7 +71,10 @@ MakeDatabase = Callable[[], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The running system: where everything answers, what a command needs in its environment, its control."""
+    """The running system: where everything answers, what a command needs in its environment, its control.
+
+    ``gateway_environment``: of another gateway.
+    """
 
     addresses: dict[str, str]
     ops_addresses: dict[str, str]
@@ -79,6 +82,7 @@ class System:
     control: SupervisorClient
     data_dir: Path
     sms_link_port: int = 0
+    gateway_environment: dict[str, str] = field(default_factory=dict)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -166,7 +170,13 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
         engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
         yield System(
-            engine.addresses, engine.ops_addresses, engine.environment, engine.control, data_dir, sms_link_port
+            engine.addresses,
+            engine.ops_addresses,
+            engine.environment,
+            engine.control,
+            data_dir,
+            sms_link_port,
+            engine.environment_of("gateway"),
         )
 
 

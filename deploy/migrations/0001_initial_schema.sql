@@ -123,6 +123,7 @@ CREATE TABLE deliveries (
     envelope              text[],                      -- of a divided e-mail: its addresses; null: all of the content
     preferred_provider_id uuid,                        -- provider to try first
     sandbox               boolean NOT NULL,
+    awaited               boolean NOT NULL DEFAULT false, -- a send request waits for the end of the only retry round
     state                 text NOT NULL,
     attempt_count         smallint NOT NULL DEFAULT 0, -- claimed so far; the compare-and-set of every transition
     last_event_sequence   smallint NOT NULL DEFAULT 1,
@@ -758,3 +759,19 @@ CREATE TABLE channel_configs (
 );
 CREATE TRIGGER notify_config_change AFTER INSERT OR UPDATE OR DELETE ON channel_configs
    FOR EACH ROW EXECUTE FUNCTION notify_config_change();
+
+-- Devices: to whom push notifications of a user go. The digest of a token is its key, because an index holds no token of
+-- any length.
+
+CREATE TABLE devices (
+    project_id    uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    token_digest  bytea NOT NULL,          -- SHA-256
+    token         text NOT NULL,
+    user_id       text NOT NULL,           -- the project's own name of the user
+    provider      text NOT NULL,           -- the name of the package in the project API
+    platform      text,
+    created_at    timestamptz NOT NULL,
+    registered_at timestamptz NOT NULL,    -- last
+    PRIMARY KEY (project_id, token_digest)
+);
+CREATE INDEX devices_user_idx ON devices (project_id, user_id, registered_at);

@@ -95,6 +95,9 @@ CONFIGURATION = {
     "audit.append",
     "channel_configs.create_config",
     "channel_configs.update_config",
+    "devices.register",
+    "devices.remove",
+    "devices.remove_unregistered",
     "domains.create_domain",
     "domains.delete_domain",
     "domains.record_check",
@@ -109,6 +112,7 @@ CONFIGURATION = {
     "memberships.revoke_invitation",
     "memberships.set_role",
     "memberships.take_invitation",
+    "messages.keep_attachments",
     "project_usage.add",  # a count that moves no delivery; a crash loses a second of it
     "project_usage.delete_old",
     # Counts that move no delivery: a crash loses some seconds of them, or counts a batch again.
@@ -176,6 +180,7 @@ EXEMPT = {
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "services/event-worker/src/event_worker/service.py:on_events": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
+    "libs/common/src/sluice/delivery/settled_notices.py:_publish_all": "a lost notice delays an answer and changes none",
     "libs/common/src/sluice/delivery/settlement.py:_transition": "its callers have points before and after it",
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "it runs between two attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",

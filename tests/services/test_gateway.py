@@ -28,6 +28,7 @@ from gateway.events.feed import EventFeed
 from gateway.ingest import ingest
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
+from gateway.messages.waiting import SettledMessages
 from gateway.providers.tester import ProviderTester
 from gateway.rate_limits.buckets import TokenBuckets
 from gateway.rate_limits.limits import RateLimits
@@ -104,6 +105,7 @@ class Gateway:
         self.rate_limits = RateLimits(TokenBuckets(None), self.config)
         self.event_source = FakeEventSource()
         self.events = EventFeed(self.event_source)
+        self.settled = SettledMessages(pool, None, limit=0.0)
         self.bulk = BulkExpander(pool, self.ingest, self.outbox)
         self.services = Services(
             **{name: getattr(self, name) for name in Services.__dataclass_fields__} | {"pool": pool}

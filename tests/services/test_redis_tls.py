@@ -1,4 +1,4 @@
-"""The health service's connection to Redis: TLS as the URL asks for it, and one sentence for each fault."""
+"""The connection to Redis: TLS as the URL asks for it, and one sentence for each fault."""
 
 import asyncio
 import ssl
@@ -7,8 +7,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from health.snapshots import open_redis
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.redis_client import open_redis
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
 from tests.certificates import Authority

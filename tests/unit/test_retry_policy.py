@@ -10,6 +10,7 @@ from sluice.delivery.retry_policy import (
     defer,
     exhaust_round,
     expire,
+    next_round_before,
     resolve,
     throttle_duration,
 )
@@ -303,3 +304,31 @@ def test_any_provider_message_id_can_be_stored():
 
     assert len(transition.provider_message_id) < 2_000
     assert "\x00" not in transition.provider_message_id
+
+
+# -- awaited deliveries --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("throttled", [True, False])
+def test_a_delivery_for_which_a_caller_waits_has_one_round(throttled):
+    task = a_task(awaited=True, attempted_providers=(an_id(),), all_declined=False, throttled=throttled)
+
+    resolution = exhaust_round(task, reason="all providers failed", at=NOON, policy=POLICY)
+
+    assert (resolution.transition.type, resolution.transition.due_at) == (EventType.FAILED, None)
+    assert exhaust_round(
+        task.model_copy(update={"awaited": False}), reason="", at=NOON, policy=POLICY
+    ).transition.due_at
+
+
+def test_a_caller_does_not_wait_for_a_provider_that_is_suspended_for_long():
+    task = a_task(awaited=True)
+
+    ended = next_round_before(after(60), task, reason="suspended", at=NOON, policy=POLICY)
+
+    assert ended.transition.type is EventType.FAILED
+    assert next_round_before(after(5), task, reason="suspended", at=NOON, policy=POLICY) is None
+
+
+def test_the_next_attempt_is_awaited_too():
+    assert resolved(a_task(awaited=True), ProviderFault("503")).next_task.awaited

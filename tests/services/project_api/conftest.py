@@ -1,8 +1,13 @@
 """The project API of a gateway in process: an owner with an access token, and an API key of the same project."""
 
-import pytest
+import asyncio
 
+import pytest
+from redis.asyncio import Redis
+
+from sluice.runtime.tasks import cancel_and_wait
 from tests.services.people import a_person
+from tests.services.project_api.deliverer import Deliverer
 
 
 class ProjectApi:
@@ -40,3 +45,21 @@ async def api(gateway):
     owner = await a_person(gateway, "owner@example.com", shop="owner")
     project_id = await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'shop'")
     return ProjectApi(gateway, owner, project_id)
+
+
+@pytest.fixture
+async def redis(redis_url):
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def deliverer(gateway, role_pools, bus, redis):
+    """What follows the gateway, and the gateway's side of the waiting."""
+    gateway.settled._redis = redis
+    gateway.settled._limit = 60.0
+    gateway.ingest._quota._limit = 10_000  # the backlog would need a recovery loop
+    looking = asyncio.create_task(gateway.settled.run())
+    async with Deliverer(gateway, role_pools, bus, redis).running() as deliverer:
+        yield deliverer
+    await cancel_and_wait(looking)

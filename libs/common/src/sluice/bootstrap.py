@@ -22,6 +22,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Protocol, TypeVar
 
 import uvloop
+from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
 from sluice.bus.connection import KafkaConnection
@@ -31,6 +32,7 @@ from sluice.runtime.allocator import limit_retained_memory
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_server import Check, ops_app, serve_http
 from sluice.runtime.logs import configure_logging
+from sluice.runtime.redis_client import open_redis
 from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
@@ -143,6 +145,17 @@ class Role:
     async def open_config(self) -> ConfigCache:
         """The configuration cache, kept current until the role ends."""
         return await self._enter_unless_stopped(ConfigCache().subscribed(self.settings.postgres_dsn))
+
+    async def open_redis(self) -> Redis | None:
+        """A client of Redis; None without an address. A server that is away is no error.
+
+        Raises:
+            SluiceError: the address, the password or a certificate is wrong.
+        """
+        settings = self.settings
+        if not settings.redis_url:
+            return None
+        return await self.enter(open_redis(settings.redis_url, password=settings.redis_login()))
 
     async def open_publisher(self) -> Publisher:
         """A publisher; records that are published before the broker responds wait in its queue."""

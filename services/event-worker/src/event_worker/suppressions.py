@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import UUID
 
+from event_worker.sources import event_source
 from sluice.model.state import EventType
 from sluice.model.suppression import known_address, suppression_reason
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store import suppressions
 from sluice.store.db import Db
-from sluice.store.suppressions import EventRecipients, EventSource, NewSuppression, Recipient
+from sluice.store.suppressions import EventRecipients, NewSuppression, Recipient
 
 _TYPES = frozenset({EventType.BOUNCED, EventType.COMPLAINED, EventType.FAILED})
-_MAX_SEQUENCE = 32_767  # smallint
 
 
 class SuppressionProjection:
@@ -35,7 +34,9 @@ class SuppressionProjection:
         Raises:
             asyncpg's or the network's errors: nothing was written; the batch may be repeated.
         """
-        sources = {source for event in events if event["type"] in _TYPES and (source := _source(event)) is not None}
+        sources = {
+            source for event in events if event["type"] in _TYPES and (source := event_source(event)) is not None
+        }
         if not sources:
             return
         found = await suppressions.recipients_of_events(self._db, sorted(sources))
@@ -43,17 +44,6 @@ class SuppressionProjection:
         added = await suppressions.add(self._db, new, now=utc_now())
         for recipient in added:
             metrics.series(metrics.SUPPRESSIONS_ADDED, recipient.channel).inc()
-
-
-def _source(event: Mapping[str, Any]) -> EventSource | None:
-    """The identity of a delivery event; None for an event of another kind."""
-    sequence = event.get("sequence")
-    if not isinstance(sequence, int) or not 0 < sequence <= _MAX_SEQUENCE:
-        return None
-    try:
-        return EventSource(UUID(event.get("delivery_id")), sequence)
-    except (AttributeError, TypeError, ValueError):
-        return None
 
 
 def _suppression(found: EventRecipients) -> NewSuppression | None:

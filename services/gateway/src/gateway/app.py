@@ -25,6 +25,7 @@ from gateway.events.source import KafkaEventSource
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.ingest.project_quota import QuotaLimits
+from gateway.messages.waiting import SettledMessages
 from gateway.providers.tester import ProviderTester
 from gateway.rate_limits.buckets import TokenBuckets
 from gateway.rate_limits.limits import RateLimits
@@ -86,6 +87,7 @@ async def open_services(
             outgoing=settings.outgoing(),
             bulk=bulk,
             events=events,
+            settled=SettledMessages(pool, redis, limit=settings.send_wait),
             rate_limits=_rate_limits(settings, config, redis),
         )
 
@@ -220,4 +222,5 @@ async def main() -> None:
         app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
         await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
-        await gateway.run(consumer, events.run())  # the streams end when the shutdown begins
+        # The streams and the waiting requests end when the shutdown begins.
+        await gateway.run(consumer, events.run(), services.settled.run())

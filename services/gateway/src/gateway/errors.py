@@ -16,6 +16,8 @@ ApiError
 ├── DomainExists         409
 ├── DomainInUse          409
 ├── TemplateChanged      409
+├── SendCancelled        409
+├── NotRetryable         409
 ├── WebhookDisabled      409
 ├── ChannelDisabled      409  nothing was stored
 ├── ChannelConfigExists  409
@@ -23,6 +25,7 @@ ApiError
 ├── TooManyRequests      429  nothing was stored
 ├── QuotaExceeded        429  nothing was stored
 ├── InternalError        500
+├── SendFailed           500  the message is stored, and no provider has taken it
 └── Unavailable          503  nothing was stored
 """
 
@@ -61,6 +64,10 @@ class ValidationFailed(ApiError):
     """The request does not follow the contract."""
 
     status, code = 400, "VALIDATION_ERROR"
+
+
+class UnknownTemplate(ValidationFailed):
+    """The request names a template that the project has not."""
 
 
 class Unauthorized(ApiError):
@@ -175,6 +182,18 @@ class ChannelConfigExists(ApiError):
     status, code = 409, "CHANNEL_CONFIG_ALREADY_EXISTS"
 
 
+class SendCancelled(ApiError):
+    """The message was cancelled while the request waited for it."""
+
+    status, code = 409, "MESSAGE_CANCELLED"
+
+
+class NotRetryable(ApiError):
+    """Only a delivery that has failed can be retried, once, as long as its content is stored."""
+
+    status, code = 409, "DELIVERY_NOT_RETRYABLE"
+
+
 class PayloadTooLarge(ApiError):
     """The body is larger than this installation accepts."""
 
@@ -197,6 +216,12 @@ class InternalError(ApiError):
     """A fault of this gateway. A send request may or may not have been accepted."""
 
     status, code = 500, "INTERNAL_ERROR"
+
+
+class SendFailed(ApiError):
+    """No provider has taken the message; the text is that of the last one. The message is in the delivery log."""
+
+    status, code = 500, "SEND_FAILED"
 
 
 class Unavailable(ApiError):

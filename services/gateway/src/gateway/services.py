@@ -15,6 +15,7 @@ from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
 from gateway.events.feed import EventFeed
 from gateway.ingest.ingest import MessageIngest
+from gateway.messages.waiting import SettledMessages
 from gateway.providers.tester import ProviderTester
 from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
@@ -77,5 +78,6 @@ class Services:
     outgoing: OutgoingAddresses
     bulk: BulkExpander
     events: EventFeed
+    settled: SettledMessages
     rate_limits: RateLimits
     health: Health

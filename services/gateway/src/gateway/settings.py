@@ -71,4 +71,7 @@ class GatewaySettings(
     project_attachment_bytes: int = Field(
         21_474_836_480, ge=0, description="bytes of stored attachments of a project; 0: any number"
     )
+    send_wait: float = Field(
+        30.0, ge=0, le=300, description="time that a send request of the project API waits for its outcome before 202"
+    )
     max_pending_writes: int = Field(5_000, gt=0, description="requests waiting for their commit before 503")

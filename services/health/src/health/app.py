@@ -10,7 +10,6 @@ from pydantic import Field
 
 from health.monitor import HealthMonitor
 from health.service import HealthService
-from health.snapshots import open_redis
 from sluice.bootstrap import role
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
@@ -78,11 +77,7 @@ async def main() -> None:
     """Evaluate the providers' health until the shutdown."""
     settings = load(HealthSettings)
     async with role("health", settings) as process:
-        redis = (
-            await process.enter(open_redis(settings.redis_url, password=settings.redis_login()))
-            if settings.redis_url
-            else None
-        )
+        redis = await process.open_redis()
         publisher = await process.open_publisher()
         monitor = HealthMonitor(settings.health_thresholds, settings.health_seed_thresholds)
         service = HealthService(monitor, publisher, redis)

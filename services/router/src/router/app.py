@@ -10,6 +10,7 @@ from sluice.bus.consumer import Consumer
 from sluice.bus.lag import LagMonitor
 from sluice.bus.progress import QueueProgress
 from sluice.bus.topics import Group, Topic
+from sluice.delivery.settled_notices import SettledNotices
 from sluice.delivery.settlement import SettlementWriter
 from sluice.health.view import HealthView
 from sluice.runtime.http_server import ops_app
@@ -28,7 +29,8 @@ async def main() -> None:
         config = await router.open_config()
         view = await router.enter(HealthView().subscribed(router.kafka))
         publisher = await router.open_publisher()
-        settlements = await router.enter(SettlementWriter(pool, publisher).running())
+        notices = SettledNotices(await router.open_redis())
+        settlements = await router.enter(SettlementWriter(pool, publisher, notices=notices).running())
         routing = RoutingHandler(
             config=config, health=view.statuses, publisher=publisher, settlements=settlements, policy=settings
         )

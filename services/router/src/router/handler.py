@@ -112,13 +112,14 @@ class RoutingHandler:
                 reference = task.retry_handle.reference if same_key and task.retry_handle else None
                 return _encode_assignment(task, raw_task, provider.id, provider.package, decision, reference)
             case Deferred(until=until):
-                reason = describe_errors(task, self._config)
+                suspension = f"all providers suspended until {until:%H:%M:%S}"
+                reason = describe_errors(task, self._config) if task.attempted_providers else suspension
                 sooner = next_round_before(until, task, reason=reason, at=now, policy=self._policy)
                 if sooner is not None:
                     metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
                     return sooner
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "deferred").inc()
-                return defer(task, until=until, reason=f"all providers suspended until {until:%H:%M:%S}", at=now)
+                return defer(task, until=until, reason=suspension, at=now)
             case Exhausted():
                 metrics.series(metrics.ROUTING_DECISIONS, task.channel, "exhausted").inc()
                 reason = describe_errors(task, self._config)

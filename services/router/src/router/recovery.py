@@ -276,4 +276,5 @@ def task_for(
         sandbox=pending.sandbox,
         retry_handle=handle,
         throttled=pending.throttled,
+        awaited=pending.awaited,
     )

@@ -69,6 +69,7 @@ class DeliveryTask(BusMessage):
     errors: dict[UUID, str] = Field(default_factory=dict)  # of this round, by provider
     all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
     throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
+    awaited: bool = False  # a send request waits for the end of the only round
 
 
 class Assignment(BusMessage):

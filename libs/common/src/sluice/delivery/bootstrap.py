@@ -11,6 +11,7 @@ from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, delivery_topic
 from sluice.delivery.sandbox_receipts import open_sandbox_receipts
 from sluice.delivery.settings import WorkerSettings
+from sluice.delivery.settled_notices import SettledNotices
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.smpp_link import SmppLink, open_smpp_link
 from sluice.delivery.worker import Worker
@@ -36,7 +37,8 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         config = await process.open_config()
         publisher = await process.open_publisher()
         view = await process.enter(HealthView().subscribed(process.kafka))
-        settlements = await process.enter(SettlementWriter(pool, publisher).running())
+        notices = SettledNotices(await process.open_redis())
+        settlements = await process.enter(SettlementWriter(pool, publisher, notices=notices).running())
         await process.enter(open_sandbox_receipts(pool, publisher))
         links = read_links(settings) if Channel.SMS in channels else {}
         link = await _open_link(process, settings, links, pool, publisher)

@@ -26,6 +26,7 @@ from sluice.routing.selection import MAX_SAME_KEY_RETRIES
 from sluice.store.deliveries import Transition
 
 MAX_THROTTLE = timedelta(hours=1)  # a longer Retry-After is considered a mistake of the provider
+_AWAITED_PAUSE = timedelta(seconds=10)  # longest suspension of a provider that a waiting caller waits for
 _LAST_PAUSE = timedelta(seconds=10)  # shortest pause that is cut short for the sake of one more round
 _MAX_ERROR = 200  # characters of one provider's error in the reason of a failed delivery
 _MAX_TEXT = 1000  # characters of a provider's text or message id that are stored
@@ -183,13 +184,14 @@ def exhaust_round(task: DeliveryTask, *, reason: str, at: datetime, policy: Retr
     """All providers were attempted in this round: schedule the next round, or settle after the last one.
 
     When every one of them declined the message, another round would meet the same refusals: the delivery fails at once.
+    So it does while a caller waits for it, who gets the failure as the answer and decides what to do.
     The schedule goes on until the expiry while a provider throttles: a greylisting server takes after an hour what it
     refuses now (RFC 6647), and RFC 5321, 4.5.4.1 asks for tries over days. A delivery with an unknown attempt ends
     UNCONFIRMED instead of FAILED, because it may have been sent.
     """
     pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
     declined = task.all_declined and bool(task.attempted_providers)
-    if pause is not None and not declined:
+    if pause is not None and not declined and not task.awaited:
         due_at = at + _within_life(timedelta(seconds=pause), task.expires_at - at)
         return Resolution(_idle_transition(task, EventType.POSTPONED, reason, at, due_at=due_at, next_round=True))
     event_type = EventType.UNCONFIRMED if task.unknown_attempts else EventType.FAILED
@@ -202,8 +204,10 @@ def next_round_before(
     """The next retry round, if it can begin before ``until``, when a suspended provider may be called again.
 
     None when the delivery has to wait for that provider: it is the only one, the others declined the message, or no
-    round is left.
+    round is left. While a caller waits, the round ends the delivery unless ``until`` is near.
     """
+    if task.awaited:
+        return exhaust_round(task, reason=reason, at=at, policy=policy) if until > at + _AWAITED_PAUSE else None
     pause = _pause_after(task.retry_round, throttled=task.throttled, policy=policy)
     if not task.attempted_providers or task.all_declined or pause is None or at + timedelta(seconds=pause) >= until:
         return None

@@ -21,8 +21,9 @@ from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
+from sluice.delivery.settled_notices import SettledNotices
 from sluice.model.outcome import Scope
-from sluice.model.state import STATE_ASSERTED_BY, EventType
+from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
@@ -50,11 +51,20 @@ class Settlement(NamedTuple):
 
 
 class SettlementWriter:
-    """Writes resolutions in batches and publishes their events and tasks."""
+    """Writes resolutions in batches and publishes their events and tasks, and the notices of awaited messages."""
 
-    def __init__(self, db: Pool, publisher: Publisher, *, size: int = 200, parallel: int = 2) -> None:
+    def __init__(
+        self,
+        db: Pool,
+        publisher: Publisher,
+        *,
+        notices: SettledNotices | None = None,
+        size: int = 200,
+        parallel: int = 2,
+    ) -> None:
         self._db = db
         self._publisher = publisher
+        self._notices = notices or SettledNotices(None)
         self._outbox = OutboxPublisher(db, publisher)
         self._batcher: Batcher[Settlement, bool] = Batcher(
             self._flush,
@@ -72,6 +82,7 @@ class SettlementWriter:
         """Settle until the block ends; submitted settlements are written and published first."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._outbox.running())
+            stack.push_async_callback(self._notices.join)
             await stack.enter_async_context(self._batcher.running())
             yield self
 
@@ -136,6 +147,7 @@ class SettlementWriter:
 
     def _publish(self, batch: Sequence[Settlement], sequences: Sequence[int | None], outbox_id: int) -> None:
         written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
+        self._notices.publish([one.task.message_id for one, _ in written if one.task.awaited and _settles(one)])
         self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
         for one, _ in written:
             _count(one)
@@ -144,6 +156,10 @@ class SettlementWriter:
                 assert failpoints.hit("settle.before_reroute")
                 self._publisher.publish(Topic.REROUTE, None, task.encode())
                 assert failpoints.hit("settle.rerouted")
+
+
+def _settles(settlement: Settlement) -> bool:
+    return STATE_ASSERTED_BY[settlement.resolution.transition.type] in SETTLED
 
 
 def _count(settlement: Settlement) -> None:

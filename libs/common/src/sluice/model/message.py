@@ -60,10 +60,10 @@ class Email(_Content):
 
 
 class Sms(_Content):
-    """A text to one number; the number is the delivery's recipient."""
+    """A text to one number; the number is the delivery's recipient. ``sender``: None for that of the account."""
 
     channel: Literal["sms"] = "sms"
-    sender: str
+    sender: str | None = None
     text: str
 
 

@@ -34,6 +34,9 @@ RANK: dict[State, int] = {state: rank for rank, state in enumerate(State)}
 SETTLED: frozenset[State] = frozenset(State) - {State.QUEUED, State.SENDING}
 """States in which no attempt is due: ``due_at`` is null."""
 
+NOT_SENT: frozenset[State] = frozenset({State.UNCONFIRMED, State.EXPIRED, State.FAILED, State.CANCELLED})
+"""Settled states in which no provider is known to have taken the message."""
+
 RANKED_STATES = [state.value for state in State]
 """All states in ascending rank, as SQL statements take them."""
 

@@ -39,6 +39,11 @@ RATE_LIMITS_LOCAL = Gauge(
     "sluice_rate_limits_local", "1 while limits are not shared between gateways, because Redis does not answer"
 )
 EVENT_STREAMS = Gauge("sluice_event_streams", "Open streams of server-sent events")
+AWAITED_MESSAGES = Gauge("sluice_awaited_messages", "Messages for which a send request of this gateway waits")
+SETTLED_NOTICES_LOST = Gauge(
+    "sluice_settled_notices_lost",
+    "1 while this gateway looks up what its callers wait for, because Redis does not answer",
+)
 BULK_ROWS = Counter("sluice_bulk_rows_total", "Rows of bulk jobs that were processed", ["result"])
 DISPATCH_QUEUE_SIZE = Gauge(
     "sluice_dispatch_queue_size",

@@ -101,7 +101,8 @@ class Settings(KafkaSettings):
     )
     redis_url: str | None = Field(
         None,
-        description="Redis address; without one the health service keeps no snapshot. For TLS rediss:// with "
+        description="Redis address; without one the health service keeps no snapshot, gateways share no rate limits, "
+        "and requests that wait for an outcome look it up. For TLS rediss:// with "
         "?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE",
     )
     redis_password: SecretStr | None = Field(

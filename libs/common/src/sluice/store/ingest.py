@@ -64,6 +64,7 @@ class NewMessage(NamedTuple):
     template_id: UUID | None = None  # what the content was rendered from
     template_version: int | None = None
     backlogged: bool = False  # waits in PostgreSQL for capacity in the dispatch queue
+    awaited: bool = False  # a send request waits for the end of the only retry round
     terms: tuple[int, ...] = ()  # what it is found by: see sluice.model.terms
 
 
@@ -166,27 +167,27 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
     rows = await connection.fetch(
         f"""
         WITH scope AS MATERIALIZED (
-            SELECT set_config('sluice.project_ids', $27, true)
+            SELECT set_config('sluice.project_ids', $28, true)
         ), new AS (  -- from scope, so that no row exists before row-level security has its projects
             SELECT n.*
               FROM scope
              CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
-                                 $17::uuid[], $18::integer[], $19::boolean[])
+                                 $17::uuid[], $18::integer[], $19::boolean[], $20::boolean[])
                 AS n (id, project_id, channel, delivery_class, sender, content, created_at, expires_at, due_at, send_at,
                       tags, metadata, preferred_provider_id, sandbox, key, fingerprint, template_id, template_version,
-                      backlogged)
+                      backlogged, awaited)
         ), claimed AS (  -- each key with the message that has it now
             INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
-            SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $25::interval
+            SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $26::interval
               FROM new WHERE key IS NOT NULL
             ON CONFLICT (project_id, sandbox, key) DO UPDATE
-               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
+               SET fingerprint = CASE WHEN held.expires_at <= excluded.expires_at - $26::interval
                                       THEN excluded.fingerprint ELSE held.fingerprint END,
-                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
+                   message_id = CASE WHEN held.expires_at <= excluded.expires_at - $26::interval
                                      THEN excluded.message_id ELSE held.message_id END,
-                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $25::interval
+                   expires_at = CASE WHEN held.expires_at <= excluded.expires_at - $26::interval
                                      THEN excluded.expires_at ELSE held.expires_at END
             RETURNING project_id, sandbox, key, message_id, fingerprint
         ), fresh AS (  -- the messages without a key, and those that have theirs
@@ -202,16 +203,16 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), new_deliveries AS (
             SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.delivery_class, f.preferred_provider_id,
                    coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
-                   f.backlogged, d.suppressed, string_to_array(d.envelope, E'\\x1f') AS envelope
-              FROM unnest($20::uuid[], $21::uuid[], $22::text[], $23::text[], $24::text[])
+                   f.backlogged, f.awaited, d.suppressed, string_to_array(d.envelope, E'\\x1f') AS envelope
+              FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::text[])
                 AS d (id, message_id, recipient, suppressed, envelope)
               JOIN fresh f ON f.id = d.message_id
         ), inserted AS (
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
-                                    preferred_provider_id, sandbox, state, last_event_sequence, due_at, enqueued_at,
-                                    expires_at)
+                                    preferred_provider_id, sandbox, awaited, state, last_event_sequence, due_at,
+                                    enqueued_at, expires_at)
             SELECT id, message_id, project_id, channel, delivery_class, recipient, envelope, preferred_provider_id,
-                   sandbox, CASE WHEN suppressed IS NULL THEN 'QUEUED' ELSE 'FAILED' END,
+                   sandbox, coalesce(awaited, false), CASE WHEN suppressed IS NULL THEN 'QUEUED' ELSE 'FAILED' END,
                    CASE WHEN suppressed IS NULL THEN 1 ELSE 2 END, CASE WHEN suppressed IS NULL THEN due_at END,
                    CASE WHEN send_at IS NULL AND backlogged IS NOT TRUE AND suppressed IS NULL THEN created_at END,
                    expires_at
@@ -222,14 +223,14 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), new_terms AS (
             INSERT INTO message_terms (project_id, term, message_id)
             SELECT f.project_id, t.term, t.message_id
-              FROM unnest($28::uuid[], $29::bigint[]) AS t (message_id, term)
+              FROM unnest($29::uuid[], $30::bigint[]) AS t (message_id, term)
               JOIN fresh f ON f.id = t.message_id
         ), suppressed AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, reason, detail)
             SELECT id, {SUPPRESSED_SEQUENCE}, project_id, 'failed', 'FAILED', created_at, 'suppressed', suppressed
               FROM new_deliveries WHERE suppressed IS NOT NULL
             RETURNING delivery_id, sequence
-        ), {outbox.insert_cte("suppressed", "now() + $26::interval", delivery_id="delivery_id")}
+        ), {outbox.insert_cte("suppressed", "now() + $27::interval", delivery_id="delivery_id")}
         SELECT project_id, sandbox, key, message_id, fingerprint, NULL::bigint AS outbox_id FROM claimed
          UNION ALL
         SELECT NULL, NULL, NULL, NULL, NULL, id FROM outbox

@@ -292,7 +292,7 @@ class _Query:
                      CROSS JOIN LATERAL (
                            SELECT min(array_position({_ORDER}, state)) - 1 AS state, min(channel) AS channel
                                   {by_provider}
-                             FROM deliveries WHERE {_of_message("candidate.id")}) AS d
+                             FROM deliveries WHERE {of_message("candidate.id")}) AS d
                      WHERE {" AND ".join(conditions)}
                      ORDER BY candidate.id DESC
                      LIMIT {limit}) AS page
@@ -306,16 +306,15 @@ class _Query:
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
                           (array_agg(provider_id ORDER BY id DESC) FILTER (WHERE provider_id IS NOT NULL))[1]
                           AS provider_id
-                     FROM deliveries WHERE {_of_message("page.id")}) AS d
+                     FROM deliveries WHERE {of_message("page.id")}) AS d
              ORDER BY page.id DESC
             """  # noqa: S608  constants, and references to arguments
 
 
-def _of_message(identifier: str) -> str:
-    """The condition of a message's deliveries, whose ids are of its millisecond."""
-    return (
-        f"id BETWEEN {_millisecond(identifier, '0')} AND {_millisecond(identifier, 'f')} AND message_id = {identifier}"
-    )
+def of_message(identifier: str, *, alias: str = "deliveries") -> str:
+    """The condition of a message's deliveries, whose ids are of its millisecond. ``alias``: of their table."""
+    low, high = _millisecond(identifier, "0"), _millisecond(identifier, "f")
+    return f"{alias}.id BETWEEN {low} AND {high} AND {alias}.message_id = {identifier}"
 
 
 _ORDER = f"ARRAY[{', '.join(repr(state.value) for state in MESSAGE_ORDER)}]"

@@ -11,7 +11,8 @@ from uuid import UUID
 import orjson
 
 from sluice.model.ids import millisecond_range
-from sluice.model.state import State, message_state
+from sluice.model.message import Channel
+from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
 from sluice.store.projects import ProjectScope
 
@@ -127,6 +128,98 @@ def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
     return Event(**fields, recipient=recipient, routing_decision=known or None)
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """What became of a delivery. ``reason`` and ``error``: of one that was not sent; the error is the newest provider's
+    own text where one was called.
+    """
+
+    id: UUID
+    recipient: str
+    state: State
+    provider_id: UUID | None
+    reason: str | None
+    error: str
+
+
+async def find_results(db: Db, message_ids: Sequence[UUID]) -> dict[UUID, list[DeliveryResult]]:
+    """The deliveries of messages of the transaction's projects, in order, by message; settled or not."""
+    ranges = [millisecond_range(message_id) for message_id in message_ids]
+    rows = await db.fetch(
+        """
+        SELECT d.message_id, d.id, d.recipient, d.state, d.provider_id, e.reason,
+               coalesce(nullif(a.error, ''), e.detail, '') AS error
+          FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (id, first, last)
+          JOIN deliveries d ON d.id BETWEEN wanted.first AND wanted.last AND d.message_id = wanted.id
+          LEFT JOIN LATERAL (
+               SELECT reason, detail FROM events
+                WHERE delivery_id = d.id AND type IN ('failed', 'expired', 'unconfirmed', 'cancelled')
+                ORDER BY sequence DESC LIMIT 1) AS e ON d.state = ANY($4::text[])
+          LEFT JOIN LATERAL (
+               SELECT error FROM attempts
+                WHERE delivery_id = d.id AND outcome <> 'accepted'
+                ORDER BY number DESC LIMIT 1) AS a ON d.state = ANY($4::text[])
+         ORDER BY d.id
+        """,
+        list(message_ids),
+        [first for first, _ in ranges],
+        [last for _, last in ranges],
+        [state.value for state in NOT_SENT],
+    )
+    found: dict[UUID, list[DeliveryResult]] = {message_id: [] for message_id in message_ids}
+    for message_id, delivery_id, recipient, state, *rest in rows:
+        found[message_id].append(DeliveryResult(delivery_id, recipient, State(state), *rest))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelivery:
+    """A delivery with everything that a new message like it needs. ``content``: JSON, empty where it was erased."""
+
+    id: UUID
+    channel: Channel
+    state: State
+    recipient: str
+    envelope: tuple[str, ...] | None
+    delivery_class: str
+    sender: str | None
+    content: str
+    tags: tuple[str, ...]
+    metadata: str | None
+    template_id: UUID | None
+    template_version: int | None
+
+
+async def find_for_retry(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, StoredDelivery]:
+    """The project's deliveries with these ids, with the content of their messages."""
+    rows = await db.fetch(
+        """
+        SELECT d.id, d.channel, d.state, d.recipient, d.envelope, d.delivery_class, m.sender, m.content, m.tags,
+               m.metadata, m.template_id, m.template_version
+          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS k
+          JOIN deliveries d ON d.id = k.id
+          JOIN messages m ON m.id = d.message_id
+         WHERE d.project_id = $2 AND d.sandbox = $3
+        """,
+        list(delivery_ids),
+        *project,
+    )
+    return {
+        row["id"]: StoredDelivery(
+            **dict(row)
+            | {
+                "channel": Channel(row["channel"]),
+                "state": State(row["state"]),
+                "envelope": None if row["envelope"] is None else tuple(row["envelope"]),
+                "tags": tuple(row["tags"]),
+            }
+        )
+        for row in rows
+    }
+
+
 async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -> dict[UUID, bool]:
     """Whether each delivery belongs to a test message; without those that the project has not."""
     rows = await db.fetch(
@@ -135,6 +228,23 @@ async def find_sandbox(db: Db, project_id: UUID, delivery_ids: Sequence[UUID]) -
         project_id,
     )
     return {row["id"]: row["sandbox"] for row in rows}
+
+
+async def keep_attachments(db: Db, project_id: UUID, digests: Sequence[str], *, now: datetime) -> frozenset[str]:
+    """Those of the attachments that are still stored; retention counts their time again from ``now``."""
+    rows = await db.fetch(
+        """
+        WITH kept AS (
+            UPDATE attachments SET used_at = $3
+             WHERE project_id = $1 AND sha256 = ANY($2::text[]) AND used_at < $3::timestamptz - interval '1 day'
+        )
+        SELECT sha256 FROM attachments WHERE project_id = $1 AND sha256 = ANY($2::text[])
+        """,
+        project_id,
+        list(digests),
+        now,
+    )
+    return frozenset(row["sha256"] for row in rows)
 
 
 async def load_attachments(db: Db, project_id: UUID, digests: list[str]) -> dict[str, bytes]:

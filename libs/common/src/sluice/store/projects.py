@@ -134,6 +134,7 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
         now,
     )
     await db.execute("DELETE FROM channel_configs WHERE project_id = $1", project_id)
+    await db.execute("DELETE FROM devices WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM webhook_endpoints WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM memberships WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM invitations WHERE project_id = $1", project_id)

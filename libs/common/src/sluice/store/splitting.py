@@ -45,11 +45,11 @@ async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bo
               JOIN kept k ON k.id = c.original_id
         ), new_deliveries AS (
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
-                                    preferred_provider_id, sandbox, state, attempt_count, last_event_sequence,
+                                    preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence,
                                     retry_round, unknown_attempts, in_flight, provider_id, due_at, enqueued_at,
                                     expires_at)
             SELECT copy_id, message_id, project_id, channel, delivery_class, copy_envelope[1], copy_envelope,
-                   preferred_provider_id, sandbox, state, attempt_count, last_event_sequence, retry_round,
+                   preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence, retry_round,
                    unknown_attempts, in_flight, provider_id, due_at, enqueued_at, expires_at
               FROM copies
         ), new_attempts AS (

@@ -290,6 +290,13 @@ TABLES = (
             OPERATOR: "SELECT",
         },
     ),
+    Table(
+        "devices",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (user_id, provider, platform, registered_at), DELETE",
+            EVENT_WORKER: "SELECT (project_id, token_digest, registered_at), DELETE",
+        },
+    ),
     Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
 )
 

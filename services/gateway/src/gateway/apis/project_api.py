@@ -10,8 +10,11 @@ from gateway.accounts import project_api as accounts
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
 from gateway.channel_configs import project_api as channel_configs
+from gateway.delivery_log import project_api as delivery_log
+from gateway.devices import project_api as devices
 from gateway.keys import project_api as keys
 from gateway.members import project_api as members
+from gateway.messages import project_api as messages
 from gateway.projects import project_api as projects
 from gateway.providers import project_api as providers
 from gateway.templates import project_api as templates
@@ -20,6 +23,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     *(accounts.router, projects.router, members.router, keys.router),
     *(channel_configs.router, providers.router),
     *templates.routers,
+    *(messages.router, devices.router, delivery_log.router),
 )
 
 _DESCRIPTION = (

@@ -53,6 +53,7 @@ class SendCommand(NamedTuple):
     template_version: int | None = None
     unsubscribe: bool = False  # an e-mail with a link with which its recipient unsubscribes
     bulk_id: str | None = None  # the public id of the bulk job that it belongs to
+    awaited: bool = False  # the caller waits for what becomes of it: there is one retry round
 
 
 _LISTS = ("to", "cc", "bcc")
@@ -113,6 +114,7 @@ def to_new_message(
         attachments=command.attachments,
         template_id=command.template_id,
         template_version=command.template_version,
+        awaited=command.awaited,
         terms=_terms(command, sender, sandbox),
     )
 

@@ -362,6 +362,7 @@ class MessageIngest:
                 preferred_provider_id=message.preferred_provider_id,
                 destination=destination_of(message.channel, delivery.recipient),
                 sandbox=message.sandbox,
+                awaited=message.awaited or None,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task)
 

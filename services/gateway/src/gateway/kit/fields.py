@@ -151,6 +151,8 @@ Text = Annotated[str, Field(min_length=1, max_length=1 << 20), AfterValidator(st
 VisibleText = Annotated[Text, AfterValidator(_not_blank)]
 Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
 FileName = Annotated[Short, AfterValidator(_file_name)]
+ChatId = Annotated[Short, AfterValidator(visible)]
+DeviceToken = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]
 ContentId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_content_id)]
 Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]

@@ -31,7 +31,9 @@ from gateway.ingest.command import SendCommand, TemplateUse, fingerprint
 from gateway.kit.base64 import decode_base64
 from gateway.kit.body_cost import MAX_WITHOUT_ATTACHMENTS, SMALL, check_cost, too_large_without_attachments
 from gateway.kit.fields import (
+    ChatId,
     ContentId,
+    DeviceToken,
     FileName,
     Line,
     NamedAddress,
@@ -44,9 +46,7 @@ from gateway.kit.fields import (
     VisibleText,
     as_list,
     empty_list,
-    one_line,
     storable,
-    visible,
 )
 from gateway.kit.provider_reference import ProviderReference
 from gateway.kit.strict_json import strict_json, without_nulls
@@ -58,7 +58,7 @@ from sluice.model.state import State
 
 MAX_RECIPIENTS = 1000
 _MANY_ADDRESSES = 300
-_MAX_VARIABLES = 262_144  # bytes of JSON
+MAX_VARIABLES = 262_144  # bytes of JSON
 _LARGE_BODIES = asyncio.Semaphore(2)  # decoded at once: more threads only take the interpreter from the event loop
 _MAX_METADATA = 16 << 10  # bytes of JSON
 _MAX_NAMES = 100  # in an object that is the caller's own, at all levels together
@@ -116,8 +116,8 @@ class _SendRequest(RequestModel):
     def _has_a_template(cls, variables: dict[str, Any], fields: ValidationInfo) -> dict[str, Any]:
         if fields.data.get("template_id") is None:
             raise ValueError("need a template_id")
-        if len(orjson.dumps(variables)) > _MAX_VARIABLES:
-            raise ValueError(f"have more than {_MAX_VARIABLES} bytes")
+        if len(orjson.dumps(variables)) > MAX_VARIABLES:
+            raise ValueError(f"have more than {MAX_VARIABLES} bytes")
         return variables
 
 
@@ -270,7 +270,7 @@ class ChatRequest(_SendRequest):
     channel: Literal["telegram", "signal"]
     from_: Short | None = Field(None, alias="from")
     to: Annotated[
-        list[Annotated[Short, AfterValidator(visible)]],
+        list[ChatId],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]
@@ -291,7 +291,7 @@ class PushRequest(_SendRequest):
 
     channel: Literal["push"]
     to: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]],
+        list[DeviceToken],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
         BeforeValidator(as_list),
     ]

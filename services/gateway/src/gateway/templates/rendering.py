@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from gateway.errors import Unavailable, ValidationFailed
+from gateway.errors import Unavailable, UnknownTemplate, ValidationFailed
 from gateway.ingest.command import SendCommand, TemplateUse
 from gateway.kit.database import database_errors
 from gateway.kit.fields import storable
@@ -166,7 +166,7 @@ class TemplateRenderer:
         except InvalidIdError:
             found = None
         if found is None:
-            raise ValidationFailed(_UNKNOWN, field="template_id")
+            raise UnknownTemplate(_UNKNOWN, field="template_id")
         return found
 
 

@@ -51,7 +51,7 @@ def classify_capture(result: CaptureResult) -> Outcome:
 def build_submission(message: OutboundMessage, _: MessagePipeCredentials) -> SmppSubmission:
     """The text, for the session."""
     sms = _sms(message)
-    return SmppSubmission(message.reference, sms.sender, message.recipient, sms.text)
+    return SmppSubmission(message.reference, sms.sender or "", message.recipient, sms.text)
 
 
 def _sms(message: OutboundMessage) -> Sms:

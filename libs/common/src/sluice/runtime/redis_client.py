@@ -1,4 +1,4 @@
-"""The connection to Redis, which keeps the snapshots."""
+"""The connection to Redis. No role needs it: what Redis shares between processes has a slower way without it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from sluice.runtime.errors import SluiceError
@@ -29,7 +31,14 @@ async def open_redis(url: str, *, password: str | None = None) -> AsyncIterator[
     """
     _check(url)
     try:
-        client = Redis.from_url(url, password=password, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        client = Redis.from_url(
+            url,
+            password=password,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            # The client's own retries would make callers wait for seconds while Redis is away.
+            retry=Retry(NoBackoff(), 0),
+        )
     except (ValueError, TypeError) as error:
         raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
     async with client:

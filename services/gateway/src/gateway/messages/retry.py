@@ -1,0 +1,105 @@
+"""Retries of failed deliveries: a new message with the same content, so that the history of the first one stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from gateway.auth.principal import Principal
+from gateway.delivery_log.service import NOT_FOUND
+from gateway.errors import ApiError, NotFound, NotRetryable
+from gateway.ingest.command import SendCommand, fingerprint
+from gateway.ingest.ingest import Accepted, AcceptedMessage
+from gateway.kit.transactions import transaction
+from gateway.messages.batch import accept_batch
+from gateway.services import Services
+from sluice.model.ids import InvalidIdError, decode_id
+from sluice.model.message import Channel, DeliveryClass
+from sluice.model.state import NOT_SENT, State
+from sluice.runtime.clock import utc_now
+from sluice.store import messages
+from sluice.store.messages import StoredDelivery
+
+_RETRYABLE = (NOT_SENT | {State.BOUNCED, State.SOFT_BOUNCE}) - {State.CANCELLED}
+_OWN = frozenset({"channel", "sender", "unsubscribe_url"})  # fields of a content that are made for each message
+_EMPTY: dict[Channel, dict[str, Any]] = {
+    Channel.EMAIL: {"to": [], "cc": [], "bcc": [], "attachments": []},
+    Channel.PUSH: {"data": {}},
+}
+
+
+async def retry(
+    services: Services, principal: Principal, channels: Sequence[Channel], entries: Sequence[str]
+) -> list[Accepted]:
+    """Send failed deliveries of these channels again; what became of each, in their order.
+
+    ``entries``: ids of the delivery log. An entry is retried once: a retry that fails has an entry of its own. What
+    cannot be retried is an error: NotFound, NotRetryable, or one of the new message.
+
+    Raises:
+        Unavailable: nothing was stored.
+    """
+    wanted = [_id(text) for text in entries]
+    known = list(dict.fromkeys(one for one in wanted if one is not None))
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await messages.find_for_retry(db, principal.scope, known)
+        digests = {one["sha256"] for delivery in found.values() for one in _attachments(delivery)}
+        kept = await messages.keep_attachments(db, principal.project_id, sorted(digests), now=utc_now())
+    commands = {delivery_id: _command(found.get(delivery_id), channels, kept) for delivery_id in known}
+    results = dict(zip(known, await accept_batch(services, principal, list(commands.values())), strict=True))
+    return [NotFound(NOT_FOUND) if one is None else _checked(results[one]) for one in wanted]
+
+
+def _checked(result: Accepted) -> Accepted:
+    if isinstance(result, AcceptedMessage) and result.replayed:
+        return NotRetryable(f"The delivery was retried already, as the message {result.message_id}.")
+    return result
+
+
+def _id(text: str) -> UUID | None:
+    with suppress(InvalidIdError):
+        return decode_id("dlv", text)
+    return None
+
+
+def _attachments(delivery: StoredDelivery) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = orjson.loads(delivery.content).get("attachments", [])
+    return found
+
+
+def _command(delivery: StoredDelivery | None, channels: Sequence[Channel], kept: Set[str]) -> SendCommand | ApiError:
+    if delivery is None or delivery.channel not in channels:
+        return NotFound(NOT_FOUND)
+    if delivery.state not in _RETRYABLE:
+        return NotRetryable("Only a delivery that has failed can be retried.")
+    stored = orjson.loads(delivery.content)
+    if not stored or any(one["sha256"] not in kept for one in stored.get("attachments", ())):
+        return NotRetryable("The content of the message is not stored any more.")
+    content = {**_EMPTY.get(delivery.channel, {}), **{name: stored[name] for name in stored.keys() - _OWN}}
+    if delivery.channel is Channel.EMAIL and delivery.envelope is not None:
+        content |= {"to": list(delivery.envelope), "cc": [], "bcc": []}
+    recipients = [delivery.recipient]
+    if delivery.channel is Channel.EMAIL:
+        recipients = [", ".join(content["to"])[:2000]]
+    return SendCommand(
+        channel=delivery.channel,
+        delivery_class=DeliveryClass(delivery.delivery_class),
+        sender=delivery.sender,
+        recipients=recipients,
+        content=content,
+        attachments=(),  # the content refers to those that are stored
+        tags=delivery.tags,
+        metadata=delivery.metadata,
+        preferred_provider=None,
+        send_at=None,
+        expires_at=None,
+        idempotency_key=f"\x1fretry/{delivery.id}",  # no caller can write it: it begins with a control character
+        fingerprint=fingerprint({"retry": str(delivery.id)}),
+        template_id=delivery.template_id,
+        template_version=delivery.template_version,
+        unsubscribe="unsubscribe_url" in stored,
+    )
