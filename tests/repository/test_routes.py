@@ -3,9 +3,9 @@
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
+from gateway import dependencies, project_dependencies
 from gateway.asgi import Apis
 from gateway.auth.permissions import Permission
-from gateway.dependencies import authenticate_person, authorize, authorize_in_path
 from gateway.kit.json_route import JsonRoute
 from gateway.messages import v1 as messages
 from gateway.receipts.endpoint import ReceiptEndpoint
@@ -26,6 +26,9 @@ PUBLIC = {
 
 PERSON = "person"
 
+AUTHORIZERS = {dependencies.authorize, dependencies.authorize_in_path} | project_dependencies.AUTHORIZERS
+PERSONS = {dependencies.authenticate_person, project_dependencies.authenticate_person}
+
 
 def routes() -> list[RouteContext]:
     receipts = ReceiptEndpoint(None, None, None, None, public_url=None, links={})  # type: ignore[arg-type]
@@ -37,8 +40,8 @@ def routes() -> list[RouteContext]:
 
 def permissions(dependant: Dependant) -> set[str]:
     """The permissions that the route's dependencies name; ``PERSON`` for one that acts on a person's own account."""
-    own = set(dependant.own_oauth_scopes or ()) if dependant.call in (authorize, authorize_in_path) else set()
-    if dependant.call is authenticate_person:
+    own = set(dependant.own_oauth_scopes or ()) if dependant.call in AUTHORIZERS else set()
+    if dependant.call in PERSONS:
         own = {PERSON}
     return own.union(*(permissions(inner) for inner in dependant.dependencies))
 

@@ -1,5 +1,6 @@
 """People with sessions, made without the cost of a password."""
 
+from gateway.auth.access_tokens import AccessClaims
 from sluice.model.roles import Role
 from sluice.runtime.clock import utc_now
 from sluice.store import memberships, projects, sessions, users
@@ -8,10 +9,22 @@ PASSWORD = "correct horse battery staple"
 
 
 class Person:
-    """A user with a session, and requests in its name."""
+    """A user with a session, and requests in its name: to ``/v1`` with the session, else with an access token of it."""
 
-    def __init__(self, gateway, user, token):
-        self.gateway, self.user, self.token = gateway, user, token
+    def __init__(self, gateway, user, token, session_id):
+        self.gateway, self.user, self.token, self.session_id = gateway, user, token, session_id
+
+    @property
+    def access_token(self):
+        """Of the project API."""
+        claims = AccessClaims(self.user.id, self.session_id)
+        return self.gateway.accounts.access_tokens.issue(claims, now=utc_now())
+
+    async def ask_project_api(self, method, path, *, project_id=None, headers=None, **request):
+        named = {"authorization": f"Bearer {self.access_token}"} | (headers or {})
+        if project_id is not None:
+            request["params"] = {"projectId": str(project_id)} | request.get("params", {})
+        return await self.gateway.client.request(method, path, headers=named, **request)
 
     async def ask(self, method, path, *, project=None, headers=None, **request):
         named = {"authorization": f"Bearer {self.token}"} | (headers or {})
@@ -30,8 +43,8 @@ async def a_person(gateway, email, *, password=None, **roles):
         if project is None:
             project = await projects.create_project(gateway.pool, organization=slug, slug=slug, name=slug, now=now)
         await memberships.add_member(gateway.pool, project.id, user.id, Role(role), now=now)
-    token, _, _ = await sessions.create_session(gateway.pool, user.id, address=None, user_agent=None, now=now)
-    return Person(gateway, user, token)
+    token, session_id, _ = await sessions.create_session(gateway.pool, user.id, address=None, user_agent=None, now=now)
+    return Person(gateway, user, token, session_id)
 
 
 async def log_in(gateway, email, password=PASSWORD, **request):

@@ -12,12 +12,15 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from gateway.apis.rendering import is_v1
 from gateway.asgi import create_asgi
 from gateway.auth.access import Access
+from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle
 from gateway.auth.passwords import Passwords
 from gateway.auth.principal import UserPrincipal
+from gateway.auth.project_access import ProjectAccess
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
@@ -58,14 +61,17 @@ QUEUE_LIMIT = 20  # deliveries
 
 async def check_documented(response):
     await response.aread()
-    openapi_check.check(response)
+    openapi_check.check(response, "v1" if is_v1(response.request.url.path) else "project")
 
 
 def an_accounts(pool, config, authenticator):
     """What people need to log in, with counters of this process."""
     sessions = SessionAuthenticator(config, pool)
+    access_tokens = AccessTokens(lambda: [bytes(32)])
     return Accounts(
         access=Access(authenticator, sessions, pool, public_url=None),
+        project_access=ProjectAccess(authenticator, sessions, access_tokens),
+        access_tokens=access_tokens,
         sessions=sessions,
         passwords=Passwords(),
         throttle=LoginThrottle(LocalCounters(900.0), per_account=5, per_address=200),

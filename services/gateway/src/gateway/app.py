@@ -12,9 +12,11 @@ from redis.backoff import NoBackoff
 
 from gateway.asgi import create_asgi
 from gateway.auth.access import Access
+from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LocalCounters, LoginThrottle, RedisCounters
 from gateway.auth.passwords import Passwords
+from gateway.auth.project_access import ProjectAccess
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
@@ -163,6 +165,7 @@ async def open_accounts(
         if redis is not None:
             counters = RedisCounters(redis, settings.login_window)
         sessions = SessionAuthenticator(config, pool)
+        access_tokens = AccessTokens(settings.read_encryption_keys)
         passwords, mailer = Passwords(), Mailer(settings.mail_server, settings.mail_sender)
         for service in (sessions, passwords, mailer):
             await stack.enter_async_context(service.running())
@@ -170,6 +173,8 @@ async def open_accounts(
             access=Access(
                 authenticator, sessions, pool, public_url=settings.public_url, proxies=settings.client_proxies
             ),
+            project_access=ProjectAccess(authenticator, sessions, access_tokens),
+            access_tokens=access_tokens,
             sessions=sessions,
             passwords=passwords,
             throttle=LoginThrottle(

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.apis.error_page import error_page
 from gateway.apis.openapi_page import OpenApiPage
 from gateway.apis.project_api import create_project_api
+from gateway.apis.rendering import is_v1
 from gateway.apis.v1 import create_v1_api
 from gateway.ingest.fast_path import SendFastPath
 from gateway.rate_limits.middleware import RateLimitMiddleware
@@ -40,7 +41,7 @@ class Apis:
             await app(scope, receive, send)
 
     def _choose(self, path: str) -> ASGIApp:
-        if path.startswith(("/v1/", f"{UNSUBSCRIBE_PATH}/")) or path == "/v1":
+        if is_v1(path) or path.startswith(f"{UNSUBSCRIBE_PATH}/"):
             return self.v1
         return self.pages if path in self._paths else self.project_api
 

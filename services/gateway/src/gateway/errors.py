@@ -30,10 +30,14 @@ from typing import Any, ClassVar
 
 
 class ApiError(Exception):
-    """An error that is shown to the caller: status, code, text, and the dotted path of the field at fault."""
+    """An error that is shown to the caller: status, code, text, and the dotted path of the field at fault.
+
+    ``title``: ``error`` in the envelope of the project API, where it is not the phrase of the status.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
+    title: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -72,6 +76,12 @@ class NotFound(ApiError):
     """The project has no such thing."""
 
     status, code = 404, "NOT_FOUND"
+
+
+class TemplateNotFound(NotFound):
+    """The project has no such template."""
+
+    title = "Template not found"
 
 
 class MethodNotAllowed(ApiError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.auth.access import Access
+from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
 from gateway.auth.login_throttle import LoginThrottle
 from gateway.auth.passwords import Passwords
+from gateway.auth.project_access import ProjectAccess
 from gateway.auth.sessions import SessionAuthenticator
 from gateway.bulk.expander import BulkExpander
 from gateway.domains.checker import DomainChecker
@@ -30,9 +32,14 @@ from sluice.transports.outgoing import OutgoingAddresses
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What people need to log in. ``dashboard_url``: where the links in mails point to."""
+    """What people need to log in. ``dashboard_url``: where the links in mails point to.
+
+    ``access`` authenticates the requests of ``/v1``, ``project_access`` those of the project API.
+    """
 
     access: Access
+    project_access: ProjectAccess
+    access_tokens: AccessTokens
     sessions: SessionAuthenticator
     passwords: Passwords
     throttle: LoginThrottle

@@ -18,6 +18,10 @@ IDLE_LIFETIME = timedelta(hours=12)  # without a request
 _USE_PRECISION = timedelta(minutes=1)
 
 
+SessionKey = bytes | UUID
+"""How a session is found: by the hash of its token, or by its id, where the caller has proved to own it."""
+
+
 class ProjectRole(NamedTuple):
     """A user's role in one project."""
 
@@ -78,31 +82,36 @@ async def create_session(
     return token, session_id, expires_at
 
 
-async def find_sessions(db: Db, token_hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Session]:
-    """The valid sessions with these hashes, by hash; marks them as used, to a minute.
+async def find_sessions(db: Db, keys: Sequence[SessionKey], *, now: datetime) -> dict[SessionKey, Session]:
+    """The valid sessions with these hashes or ids, by both; marks them as used, to a minute.
 
     A row that another gateway marks at the same moment is left to it: no statement waits for another.
     """
     rows = await db.fetch(
         """
-        WITH marked AS (
-            UPDATE sessions SET last_used_at = $2
+        WITH found AS MATERIALIZED (
+            SELECT id, token_hash, user_id, expires_at, last_used_at FROM sessions
+             WHERE token_hash = ANY($1::bytea[]) AND expires_at > $3 AND last_used_at > $4
+             UNION
+            SELECT id, token_hash, user_id, expires_at, last_used_at FROM sessions
+             WHERE id = ANY($2::uuid[]) AND expires_at > $3 AND last_used_at > $4
+        ), marked AS (
+            UPDATE sessions SET last_used_at = $3
              WHERE id IN (SELECT id FROM sessions
-                           WHERE token_hash = ANY($1::bytea[]) AND expires_at > $2 AND last_used_at > $3
-                             AND last_used_at < $4
+                           WHERE id IN (SELECT id FROM found WHERE last_used_at < $5)
                              FOR UPDATE SKIP LOCKED))
         SELECT s.token_hash, s.id, s.user_id, u.email, u.name, s.expires_at, m.project_ids, m.slugs, m.roles
-          FROM sessions s
+          FROM found s
           JOIN users u ON u.id = s.user_id
          CROSS JOIN LATERAL roles_of_user(s.user_id) m
-         WHERE s.token_hash = ANY($1::bytea[]) AND s.expires_at > $2 AND s.last_used_at > $3
         """,
-        list(set(token_hashes)),
+        list({key for key in keys if isinstance(key, bytes)}),
+        list({key for key in keys if isinstance(key, UUID)}),
         now,
         now - IDLE_LIFETIME,
         now - _USE_PRECISION,
     )
-    return {row["token_hash"]: _session(row) for row in rows}
+    return {key: session for row in rows for session in [_session(row)] for key in (row["token_hash"], row["id"])}
 
 
 def _session(row: dict[str, object]) -> Session:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from typing import Any
 
+from fastapi import APIRouter, FastAPI
+
+from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
+
+_ROUTERS: tuple[APIRouter, ...] = ()
+
+_DESCRIPTION = (
+    "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "
+    "messages are reached through `/v1`: `/openapi.json`. Ids are plain UUIDs here; there they are the same ids with a "
+    "prefix. An id with its prefix is accepted here too."
+)
+
+
+class _ProjectApi(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document of the API."""
+        if self.openapi_schema is None:
+            add_rate_limits(super().openapi())
+        assert self.openapi_schema is not None
+        return self.openapi_schema
 
 
 def create_project_api() -> FastAPI:
     """The application; ``state.services`` is set before its first request."""
-    app = FastAPI(
+    app = _ProjectApi(
         title="Sluice project API",
         version="1",
+        description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -19,5 +40,7 @@ def create_project_api() -> FastAPI:
         responses=declare(ProjectApiError),
         generate_unique_id_function=operation_id,
     )
+    for router in _ROUTERS:
+        app.include_router(router)
     add_error_handlers(app, render_project_api)
     return app

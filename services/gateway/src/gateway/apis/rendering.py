@@ -51,7 +51,9 @@ class V1Error(BaseModel):
 
 
 class ProjectApiError(BaseModel):
-    """The envelope of every error of the project API."""
+    """The envelope of every error of the project API. ``error``: the phrase of the status; ``message`` names the field
+    at fault.
+    """
 
     message: str
     error: str
@@ -74,7 +76,21 @@ def render_v1(error: ApiError) -> dict[str, Any]:
 
 def render_project_api(error: ApiError) -> dict[str, Any]:
     """See :class:`ProjectApiError`."""
-    return {"message": str(error), "error": HTTPStatus(error.status).phrase, "statusCode": error.status}
+    return {
+        "message": str(error) if error.position is None else "{} (line {}, column {})".format(error, *error.position),
+        "error": error.title or HTTPStatus(error.status).phrase,
+        "statusCode": error.status,
+    }
+
+
+def renderer_of(path: str) -> Renderer:
+    """How the API at ``path`` shows errors."""
+    return render_v1 if is_v1(path) else render_project_api
+
+
+def is_v1(path: str) -> bool:
+    """Whether a path belongs to ``/v1``: those of the project API are at the root."""
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def error_headers(error: ApiError) -> dict[str, str]:
@@ -121,9 +137,9 @@ def _http_error(request: Request, error: HTTPException, render: Renderer) -> Res
         case 405:
             return error_response(MethodNotAllowed(_methods(request)), render=render)
         case status:
-            response = error_response(ValidationFailed(str(error.detail)), render=render)
-            response.status_code = status
-            return response
+            refused = ValidationFailed(str(error.detail))
+            refused.status = status  # type: ignore[misc]  # of this one error
+            return error_response(refused, render=render)
 
 
 def _methods(request: Request) -> set[str]:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.accounts import v1 as accounts
+from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
 from gateway.audit import v1 as audit
 from gateway.bulk import v1 as bulk
@@ -20,7 +21,6 @@ from gateway.messages import v1 as messages
 from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
-from gateway.rate_limits.middleware import HEADERS
 from gateway.routing import v1 as routing
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
@@ -34,6 +34,12 @@ _ROUTERS = (
     *(providers.router, packages.router, domains.router),
 )
 
+_DESCRIPTION = (
+    "Paths under `/v1`. The same projects, people, providers, templates and messages are reached through the project "
+    "API at the root, for clients written against MessagePipe: `/project.openapi.json`. Ids have a prefix here; there "
+    "they are the same ids as plain UUIDs."
+)
+
 
 class _V1Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
@@ -42,21 +48,11 @@ class _V1Api(FastAPI):
             self.openapi_schema = get_openapi(
                 title=self.title,
                 version=self.version,
+                description=self.description,
                 routes=[*messages.documented.routes, *self.routes],
             )
-            _add_rate_limits(self.openapi_schema)
+            add_rate_limits(self.openapi_schema)
         return self.openapi_schema
-
-
-def _add_rate_limits(document: dict[str, Any]) -> None:
-    """Every response may have the headers of a limit."""
-    limits = {name: {"schema": {"type": "integer"}, "description": text} for name, text in HEADERS.items()}
-    document.setdefault("components", {})["headers"] = limits
-    named = {name: {"$ref": f"#/components/headers/{name}"} for name in limits}
-    for item in document["paths"].values():
-        for operation in item.values():
-            for response in operation["responses"].values():
-                response.setdefault("headers", {}).update(named)
 
 
 def create_v1_api() -> FastAPI:
@@ -64,6 +60,7 @@ def create_v1_api() -> FastAPI:
     app = _V1Api(
         title="Sluice",
         version="1",
+        description=_DESCRIPTION,
         openapi_url=None,  # a page of its own
         docs_url=None,
         redoc_url=None,

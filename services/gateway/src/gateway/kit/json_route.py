@@ -14,6 +14,8 @@ from gateway.kit.body_cost import check_texts
 from gateway.kit.responses import headers_of, read_body
 from gateway.kit.strict_json import strict_json
 
+DOCUMENT = "json"  # in the scope of a request: its body
+
 
 class JsonRoute(APIRoute):
     """Reads at most ``max_body`` bytes, and refuses what readers of JSON understand in different ways.
@@ -38,8 +40,7 @@ class JsonRoute(APIRoute):
             body = await read_body(headers_of(request.scope), request.receive, self.max_body)
             if len(body) > self.max_beside_texts:
                 check_texts(body, self.max_beside_texts)
-            if body:
-                strict_json(body)
+            request.scope[DOCUMENT] = strict_json(body) if body else {}
             return await handle(Request(request.scope, _replay(body, request.receive)))
 
         return checked

@@ -17,17 +17,19 @@ from gateway.errors import (
     ValidationFailed,
 )
 
+EVERYWHERE = (
+    Unauthorized,
+    Forbidden,
+    ValidationFailed,
+    NotFound,
+    PayloadTooLarge,
+    TooManyRequests,
+    InternalError,
+    Unavailable,
+)
+"""What every route with a principal may raise, in both APIs."""
+
 
 def errors_of(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """``errors``, and those that every route with a principal may raise."""
-    everywhere = (
-        Unauthorized,
-        Forbidden,
-        ValidationFailed,
-        NotFound,
-        PayloadTooLarge,
-        TooManyRequests,
-        InternalError,
-        Unavailable,
-    )
-    return declare(V1Error, *everywhere, *(error for error in errors if error not in everywhere))
+    return declare(V1Error, *EVERYWHERE, *(error for error in errors if error not in EVERYWHERE))

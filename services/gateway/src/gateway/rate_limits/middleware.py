@@ -8,13 +8,13 @@ import time
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.apis.rendering import error_response
+from gateway.apis.rendering import error_response, renderer_of
 from gateway.auth.access import Access
 from gateway.errors import TooManyRequests
 from gateway.rate_limits.buckets import Budget
 from gateway.rate_limits.limits import RateLimits, Spent, current
 
-LOGIN_PATHS = "/v1/auth/"
+LOGIN_PATHS = ("/v1/auth/", "/auth/")
 _EXEMPT = "/v1/receipts/"  # a provider sends the webhooks of many messages from few addresses
 
 HEADERS = {
@@ -50,7 +50,7 @@ class RateLimitMiddleware:
             if not scope["path"].startswith(_EXEMPT):
                 await self._limits.spend_address(self._access.client_address(Request(scope)))
         except TooManyRequests as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, render=renderer_of(scope["path"]))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
