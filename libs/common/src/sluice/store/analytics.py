@@ -221,7 +221,7 @@ class Grouping(StrEnum):
 class Filter(NamedTuple):
     """Which deliveries; None: any. ``provider_ids``: those whose counts belong to one of these."""
 
-    channel: str | None = None
+    channels: Sequence[str] | None = None
     provider_ids: Sequence[UUID] | None = None
     tag: str | None = None
 
@@ -251,6 +251,12 @@ class Group:
 
 MAX_TAGS = 50
 """Of a grouping by tag: the tags with the most settled deliveries of the range."""
+MAX_GROUPS = 2000
+"""Of one reading."""
+
+
+class TooManyGroupsError(Exception):
+    """A reading has more than :data:`MAX_GROUPS` groups."""
 
 
 async def read(
@@ -258,7 +264,10 @@ async def read(
 ) -> list[Group]:
     """The numbers of a project for the whole range, then by interval, each by the groupings; none for zeros only.
 
-    Two statements: a filter or a grouping by tag counts a message once for each of its tags.
+    A grouping by tag counts a message once for each of its tags.
+
+    Raises:
+        TooManyGroupsError: there are more than :data:`MAX_GROUPS`.
     """
     names = [grouping.value for grouping in Grouping if grouping in set(by)]
     keys = "".join(f"{name}, " for name in names)
@@ -269,10 +278,12 @@ async def read(
           FROM analytics_rollups r
          WHERE {condition}
          GROUP BY GROUPING SETS (({keys}starts_at), ({keys.rstrip(", ")}))
-         ORDER BY {", ".join(["starts_at NULLS FIRST", *names])}
+         ORDER BY {", ".join(["starts_at NULLS FIRST", *names])} LIMIT {MAX_GROUPS + 1}
         """,  # noqa: S608  constants
         *arguments,
     )
+    if len(counted) > MAX_GROUPS:
+        raise TooManyGroupsError
     measured = await db.fetch(
         f"""
         SELECT {keys}starts_at, name, array_agg(bucket) AS buckets, array_agg(number) AS numbers
@@ -309,8 +320,8 @@ def _condition(
         arguments.append(value)
         conditions.append(text.format(len(arguments)))
 
-    if filters.channel is not None:
-        add("r.channel = ${}", filters.channel)
+    if filters.channels is not None:
+        add("r.channel = ANY(${}::text[])", list(filters.channels))
     if filters.provider_ids is not None:
         add("r.provider_id = ANY(${}::uuid[])", list(filters.provider_ids))
     if filters.tag is not None or not by_tag:
@@ -369,11 +380,19 @@ async def rebuild(pool: Pool, *, since: datetime, now: datetime) -> AsyncIterato
 
 
 async def _days(db: Db, since: datetime, now: datetime) -> list[datetime]:
-    """The days whose deliveries are kept, from ``since`` to the newest delivery."""
+    """The days whose deliveries are kept, from ``since`` to today or the newest delivery."""
     weeks = [week_start(week) for week in await list_weeks(db)]
-    first = Interval.DAY.start(max(since, min(weeks, default=now)))
-    last = max(now, *(week + timedelta(days=6) for week in weeks)) if weeks else now
+    if not weeks:
+        return []
+    newest = await db.fetchval("SELECT id FROM deliveries WHERE id < $1 ORDER BY id DESC LIMIT 1", _end(weeks[-1]))
+    first = Interval.DAY.start(max(since, weeks[0]))
+    last = now if newest is None else max(now, created_at_of(newest))
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _end(week: datetime) -> UUID:
+    """The first id after a week."""
+    return min_id_at(week + timedelta(weeks=1))
 
 
 async def _delete_day(pool: Pool, day: datetime, end: datetime) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from gateway.analytics import project_api as analytics
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
 
-_ROUTERS: tuple[APIRouter, ...] = ()
+_ROUTERS: tuple[APIRouter, ...] = (analytics.router,)
 
 _DESCRIPTION = (
     "Paths at the root, for clients written against MessagePipe. The same projects, people, providers, templates and "
