@@ -13,6 +13,7 @@ from sluice.model.analytics import Count, Duration
 from sluice.model.state import STATE_ASSERTED_BY, EventType
 from sluice.store import analytics, partitions
 from sluice.store.analytics import Filter, Grouping, Interval, Range
+from sluice.store.projects import ProjectScope
 from tests.analytics_recount import DIFFERENCES
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, after, milliseconds
 from tests.store.harness import at_once
@@ -56,7 +57,7 @@ async def count(store, *delivery_ids):
 
 async def read(store, within=DAY, filters=ALL, by=(), project=PROJECT, sandbox=False):
     async with store.rows_of(project) as db:
-        return await analytics.read(db, project, sandbox, within, filters, by)
+        return await analytics.read(db, ProjectScope(project, sandbox), within, filters, by)
 
 
 async def counts(store, **arguments):

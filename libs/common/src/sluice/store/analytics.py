@@ -19,6 +19,7 @@ from sluice.model.analytics import Count, Duration, Histogram, HistoryEvent, con
 from sluice.model.ids import created_at_of, min_id_at
 from sluice.store.db import Db, Pool, Row
 from sluice.store.partitions import list_weeks, week_start
+from sluice.store.projects import ProjectScope
 
 HOURS_KEPT = timedelta(days=35)
 """How long hourly rollups are kept; daily ones are kept for as long as ``RetentionLimits`` says."""
@@ -260,7 +261,7 @@ class TooManyGroupsError(Exception):
 
 
 async def read(
-    db: Db, project_id: UUID, sandbox: bool, within: Range, filters: Filter, by: Iterable[Grouping] = ()
+    db: Db, project: ProjectScope, within: Range, filters: Filter, by: Iterable[Grouping] = ()
 ) -> list[Group]:
     """The numbers of a project for the whole range, then by interval, each by the groupings; none for zeros only.
 
@@ -271,7 +272,7 @@ async def read(
     """
     names = [grouping.value for grouping in Grouping if grouping in set(by)]
     keys = "".join(f"{name}, " for name in names)
-    condition, arguments = _condition(project_id, sandbox, within, filters, by_tag=Grouping.TAG in names)
+    condition, arguments = _condition(project, within, filters, by_tag=Grouping.TAG in names)
     counted = await db.fetch(
         f"""
         SELECT {keys}starts_at, {", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)}
@@ -310,10 +311,8 @@ async def read(
     return [_group(row, names, histograms) for row in counted if any(row[name] for name in _COUNTS)]
 
 
-def _condition(
-    project_id: UUID, sandbox: bool, within: Range, filters: Filter, *, by_tag: bool
-) -> tuple[str, list[Any]]:
-    arguments: list[Any] = [project_id, sandbox, within.interval.value, within.first, within.end]
+def _condition(project: ProjectScope, within: Range, filters: Filter, *, by_tag: bool) -> tuple[str, list[Any]]:
+    arguments: list[Any] = [*project, within.interval.value, within.first, within.end]
     conditions = ["r.project_id = $1 AND r.sandbox = $2 AND r.interval = $3 AND r.starts_at >= $4 AND r.starts_at < $5"]
 
     def add(text: str, value: Any) -> None:

@@ -41,7 +41,7 @@ class NumbersResponse(CamelResponse):
     sent: int = Field(description="A provider accepted them.")
     delivered: int = Field(description="Arrived, and did not bounce afterwards.")
     failed: int = Field(description="Every provider failed, or they expired.")
-    unconfirmed: int = Field(description="Ended without evidence of their fate.")
+    unconfirmed: int = Field(description="Ended without an answer of the provider.")
     bounced: int
     complained: int
     opened: int = Field(description="Opened or read at least once.")

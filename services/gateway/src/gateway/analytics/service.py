@@ -65,7 +65,7 @@ async def read(
     scope = principal.scope
     try:
         async with transaction(services.pool, scope.project_id) as db:
-            groups = await analytics.read(db, scope.project_id, scope.sandbox, within, filters, by)
+            groups = await analytics.read(db, scope, within, filters, by)
     except TooManyGroupsError:
         raise ValidationFailed(
             f"from: the answer would have more than {MAX_GROUPS} rows: ask for a shorter range, for days, or for fewer "

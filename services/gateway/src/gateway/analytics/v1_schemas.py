@@ -55,7 +55,7 @@ class NumbersResponse(BaseModel):
     sent: int = Field(description="A provider accepted them.")
     delivered: int = Field(description="Arrived, and did not bounce afterwards.")
     failed: int = Field(description="Ended `FAILED` or `EXPIRED`.")
-    unconfirmed: int = Field(description="Ended without evidence of their fate.")
+    unconfirmed: int = Field(description="Ended without an answer of the provider.")
     bounced: int = Field(description="`BOUNCED` or `SOFT_BOUNCE`.")
     complained: int
     opened: int = Field(description="Opened or read at least once.")
