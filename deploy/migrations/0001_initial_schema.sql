@@ -1,11 +1,11 @@
 -- The schema. Times are timestamptz in UTC; ids are UUIDv7, which sort by time.
 --
 -- The tables that grow (messages, message_terms, deliveries, attempts, events, receipts, receipt_ids,
--- webhook_deliveries, webhook_attempts, bulk_jobs, bulk_chunks) are partitioned by id range, and an id begins with its
--- time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts, their ids and webhook
--- deliveries lie by the id of their delivery, and a delivery's id is made in the millisecond of its message's, so that
--- everything about one message falls into the same week. These tables carry no foreign keys: each would cost a look-up
--- per row.
+-- webhook_deliveries, webhook_attempts, bulk_jobs, bulk_chunks, analytics_progress) are partitioned by id range, and an
+-- id begins with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts, their
+-- ids, webhook deliveries and the progress of analytics lie by the id of their delivery, and a delivery's id is made in
+-- the millisecond of its message's, so that everything about one message falls into the same week. These tables carry no
+-- foreign keys: each would cost a look-up per row.
 --
 -- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
 -- sluice.store.tables: every `sluice migrate` applies them.
@@ -544,6 +544,7 @@ BEGIN
     DELETE FROM receipt_ids WHERE delivery_id = ANY(gone);
     DELETE FROM webhook_deliveries WHERE delivery_id = ANY(gone);
     DELETE FROM webhook_attempts WHERE delivery_id = ANY(gone);
+    DELETE FROM analytics_progress WHERE delivery_id = ANY(gone);
     DELETE FROM message_terms WHERE message_id = ANY(settled);
     DELETE FROM messages WHERE id = ANY(settled);
     RETURN coalesce(cardinality(gone), 0);
@@ -775,3 +776,46 @@ CREATE TABLE devices (
     PRIMARY KEY (project_id, token_digest)
 );
 CREATE INDEX devices_user_idx ON devices (project_id, user_id, registered_at);
+
+-- Analytics: what became of the deliveries of an hour or a day, by the time of their acceptance. A projection of the
+-- event-worker; `sluice analytics rebuild` makes it again from the deliveries.
+
+CREATE TABLE analytics_rollups (
+    project_id  uuid NOT NULL,
+    sandbox     boolean NOT NULL,
+    interval    text NOT NULL,         -- 'hour' or 'day', in UTC
+    tag         text NOT NULL,         -- '': all messages, with tags and without
+    starts_at   timestamptz NOT NULL,
+    channel     text NOT NULL,
+    provider_id uuid NOT NULL,         -- all zeros: none
+    settled     bigint NOT NULL,       -- the counts of sluice.model.analytics
+    sent        bigint NOT NULL,
+    delivered   bigint NOT NULL,
+    failed      bigint NOT NULL,
+    unconfirmed bigint NOT NULL,
+    bounced     bigint NOT NULL,
+    complained  bigint NOT NULL,
+    opened      bigint NOT NULL,
+    clicked     bigint NOT NULL,
+    failovers   bigint NOT NULL,
+    accept_to_sent    integer[] NOT NULL,  -- histograms: durations by bucket, without the zeros at the end
+    sent_to_delivered integer[] NOT NULL,
+    PRIMARY KEY (project_id, sandbox, interval, tag, starts_at, channel, provider_id)
+) WITH (fillfactor = 50);  -- the rows of the current hour and day change with every batch
+CREATE INDEX analytics_rollups_age_idx ON analytics_rollups (interval, starts_at);
+-- For all tags of a range.
+CREATE INDEX analytics_rollups_tags_idx ON analytics_rollups (project_id, sandbox, interval, starts_at) WHERE tag <> '';
+
+-- How many events of a delivery are counted. A batch that finds another number than it has read begins again.
+CREATE TABLE analytics_progress (
+    delivery_id uuid NOT NULL PRIMARY KEY,
+    sequence    smallint NOT NULL,     -- of the newest event that is counted
+    previous    smallint NOT NULL      -- the one before
+) PARTITION BY RANGE (delivery_id);
+
+CREATE FUNCTION add_histograms(a integer[], b integer[])
+RETURNS integer[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN cardinality(b) = 0 THEN a
+                WHEN cardinality(a) = 0 THEN b
+                ELSE ARRAY(SELECT coalesce(h.x, 0) + coalesce(h.y, 0) FROM unnest(a, b) AS h (x, y)) END
+$$;

@@ -1,7 +1,8 @@
 """The oracle: compares responses, calls, receipts and faults with the database.
 
 Six ledgers: the client's, the providers' (calls and receipts, by the simulator), the nemesis', the customer's (of
-webhooks, see :mod:`tests.chaos.customer`), and the database, which ``sluice verify`` checks first.
+webhooks, see :mod:`tests.chaos.customer`), and the database, which ``sluice verify`` checks first. The rollups of
+analytics are compared with the database in :mod:`tests.chaos.analytics`.
 """
 
 from __future__ import annotations

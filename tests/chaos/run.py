@@ -14,6 +14,7 @@ import uvloop
 
 from sluice_launcher.progress import Progress
 from tests.chaos import attribution, db_snapshot, oracle, recovery_time
+from tests.chaos.analytics import check_analytics
 from tests.chaos.client import Client
 from tests.chaos.cluster import ACCOUNTS, Cluster, cluster, webhooks, with_replicas
 from tests.chaos.customer import WEBHOOKS, check_webhooks, customer
@@ -41,7 +42,7 @@ COUNTED = (
         "revoked",
     ),
     *("refused_yet_sent", "wiped_before_read", "receipts", "forged", "conflicts"),
-    *("webhooks", "webhook_requests", "webhooks_of_wiped_events"),
+    *("webhooks", "webhook_requests", "webhooks_of_wiped_events", "rollups"),
 )
 VERIFIED = ("states", "attempts", "unknown_attempts", "extra_calls", "duplicates_once", "duplicates_idempotent")
 
@@ -174,6 +175,7 @@ async def _check(running: Cluster, size: Size, seen: Seen) -> dict[str, Any]:
         oracle.check_receipts(receipts, known),
         oracle.check_failovers(known),
         check_webhooks(running.folder / WEBHOOKS, known, spans),
+        await check_analytics(running, spans),
         _check_end(seen, report),
         _check_recovery(recovered, size.recovered_within),
     ]

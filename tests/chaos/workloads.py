@@ -266,6 +266,8 @@ POINTS: Mapping[str, Workload] = {
     "outbox.deleted": http,
     "webhook.before_project": http,
     "webhook.projected": http,
+    "analytics.before_count": http,
+    "analytics.counted": http,
     "webhook.before_claim": http,
     "webhook.claimed": http,
     "webhook.before_call": http,

@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 import pytest
 from sluice.client import _async, _sync, answers
-from sluice.client.calls import MessageFilters, SendRequest
+from sluice.client.calls import AnalyticsQuery, MessageFilters, SendRequest
 
 from tests.repository.files import ROOT
 
@@ -39,13 +39,14 @@ def test_the_result_of_a_row_has_the_fields_of_a_line_of_the_download():
     assert set(get_type_hints(answers.BulkResult)) == set(download["application/jsonl"]["schema"]["properties"])
 
 
-def test_a_list_of_messages_has_the_filters_of_the_document():
-    documented = {one["name"] for one in DOCUMENT["paths"]["/v1/messages"]["get"]["parameters"] if one["in"] == "query"}
+@pytest.mark.parametrize(("path", "query"), [("/v1/messages", MessageFilters), ("/v1/analytics", AnalyticsQuery)])
+def test_a_query_has_the_parameters_of_the_document(path, query):
+    documented = {one["name"] for one in DOCUMENT["paths"][path]["get"]["parameters"] if one["in"] == "query"}
 
-    assert {name.rstrip("_") for name in get_type_hints(MessageFilters)} == documented - {"project"}
+    assert {name.rstrip("_") for name in get_type_hints(query)} == documented - {"project"}
 
 
-@pytest.mark.parametrize("name", ["Messages", "Bulk", "DeadLetters", "Projects", "Keys"])
+@pytest.mark.parametrize("name", ["Messages", "Bulk", "DeadLetters", "Projects", "Keys", "Analytics"])
 def test_both_clients_have_the_same_methods(name):
     synchronous, asynchronous = getattr(_sync, name), getattr(_async, f"Async{name}")
     own = {key for key in vars(synchronous) if not key.startswith("_")}

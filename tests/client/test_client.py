@@ -206,6 +206,20 @@ def test_ids_cannot_change_the_path(ask):
     assert gateway.requests[0].url.raw_path == b"/v1/messages/..%2Fprojects%3Fx%3D1%23"
 
 
+def test_analytics_are_asked_for_with_every_group(ask):
+    gateway = Gateway([httpx.Response(200, json={"totals": [], "data": []})])
+
+    found = ask(
+        gateway, lambda sluice: sluice.analytics.read(from_="2026-11-27T00:00:00Z", group_by=["channel", "tag"])
+    )
+
+    assert found == {"totals": [], "data": []}
+    assert gateway.requests[0].url.path == "/v1/analytics"
+    assert gateway.requests[0].url.params.multi_items() == [
+        ("from", "2026-11-27T00:00:00Z"), ("group_by", "channel"), ("group_by", "tag")
+    ]  # fmt: skip
+
+
 def test_a_session_token_is_a_bearer_with_its_project():
     gateway = Gateway([httpx.Response(200, json={"data": [], "next_cursor": None})])
 

@@ -30,6 +30,7 @@ GUARDED = [
 
 # What changes something outside the process, as it is called in the code: module.function of the store, and methods.
 STORE_WRITES = {
+    "analytics.count",
     "dead_letters.add",
     "bulk_jobs.cancel_job",
     "bulk_jobs.finish_chunk",
@@ -81,6 +82,10 @@ WITHIN = {
     "projects.create_project",
     "providers.reencrypt_credentials",
     "webhooks.reencrypt_secrets",
+    "analytics._add",
+    "analytics._advance",
+    "analytics._delete_day",
+    "analytics.delete_old",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",

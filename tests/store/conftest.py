@@ -15,6 +15,8 @@ TABLES = (
     "attempts",
     "events",
     "webhook_deliveries",
+    "analytics_rollups",
+    "analytics_progress",
     "webhook_attempts",
     "receipts",
     "event_outbox",

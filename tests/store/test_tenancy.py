@@ -23,6 +23,7 @@ from sluice.model.suppression import SuppressionReason
 from sluice.model.template import TemplateKind
 from sluice.model.webhooks import WebhookStatus, WebhookType
 from sluice.store import (
+    analytics,
     api_keys,
     audit,
     bulk_jobs,
@@ -173,7 +174,14 @@ async def a_cancellation(db, scope, ours):
     return done.message_ids or None
 
 
+async def numbers(db, scope):
+    """The analytics of the day of noon; None for none."""
+    day = analytics.Range(analytics.Interval.DAY, NOON - seconds(86_400), after(86_400))
+    return await analytics.read(db, scope, day, analytics.Filter(), [analytics.Grouping.TAG]) or None
+
+
 OPERATIONS = {
+    "analytics.read": lambda db, ours: numbers(db, ours.scope),
     "api_keys.count_keys": lambda db, ours: api_keys.count_keys(db, ours.id),
     "api_keys.create_named_key": lambda db, ours: api_keys.create_named_key(
         db, ours.id, name="new", is_test=False, now=NOON
@@ -447,13 +455,14 @@ async def ours(store):
     db = store.pool
     project = await projects.create_project(db, organization="Shop", slug="shop", name="Shop", now=NOON)
     parts = await an_account(db, project.id) | await a_set_up(db, project.id)
-    sent = a_message(project_id=project.id, idempotency_key="order-7", fingerprint=b"f")
+    sent = a_message(project_id=project.id, idempotency_key="order-7", fingerprint=b"f", tags=("orders",))
     waiting = a_message(project_id=project.id)
     await store.accept(sent, waiting)
     delivery_id = sent.deliveries[0].id
     await store.claim(a_claim(delivery_id, project_id=project.id, provider_id=parts["provider_id"]))
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
     await dead_letters.add(db, [a_letter(project_id=project.id)])
+    await analytics.count(db, [delivery_id])
     parts |= await bulk_jobs_of(store, project.id, sent.id)
     return Ours(id=project.id, waiting=waiting, delivery_id=delivery_id, **parts)
 
@@ -493,6 +502,7 @@ async def found_or_none(finding):
 
 
 SCOPED = {
+    "analytics.read": lambda db, scope, ours: numbers(db, scope),
     "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
     "bulk_jobs.cancel_job": lambda db, scope, ours: found_or_none(bulk_jobs.cancel_job(db, scope, ours.job_id)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from event_worker.analytics import AnalyticsProjection
 from event_worker.devices import DeviceProjection
 from event_worker.silence import ReceiptProjection
 from event_worker.suppressions import SuppressionProjection
 from event_worker.webhooks.projection import WebhookProjection
 from event_worker.webhooks.sender import WebhookSender
-from sluice.store.db import Db
+from sluice.store.db import Pool
 
 
 class Projection(Protocol):
@@ -27,11 +28,12 @@ class Projection(Protocol):
         ...
 
 
-def projections_of(db: Db, sender: WebhookSender) -> tuple[Projection, ...]:
-    """All projections of the event-worker."""
+def projections_of(pool: Pool, sender: WebhookSender) -> tuple[Projection, ...]:
+    """All projections of the event-worker, the most urgent first."""
     return (
-        SuppressionProjection(db),
-        WebhookProjection(db, on_added=sender.wake),
-        ReceiptProjection(db),
-        DeviceProjection(db),
+        SuppressionProjection(pool),
+        WebhookProjection(pool, on_added=sender.wake),
+        ReceiptProjection(pool),
+        DeviceProjection(pool),
+        AnalyticsProjection(pool),
     )

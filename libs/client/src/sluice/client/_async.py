@@ -13,6 +13,7 @@ from sluice.client import calls
 from sluice.client._base import DEFAULT_RETRIES, answer_of, options, request_of
 from sluice.client.answers import (
     AcceptedResponse,
+    AnalyticsResponse,
     BatchResponse,
     BulkJobResponse,
     BulkProgressResponse,
@@ -27,7 +28,7 @@ from sluice.client.answers import (
     Page,
     ProjectResponse,
 )
-from sluice.client.calls import BulkMessage, BulkRow, Call, MessageFilters, SendRequest
+from sluice.client.calls import AnalyticsQuery, BulkMessage, BulkRow, Call, MessageFilters, SendRequest
 from sluice.client.retries import Attempts, Retries, broken
 
 Send = Callable[[Call], Awaitable[Any]]
@@ -60,6 +61,7 @@ class AsyncSluice:
         self.dead_letters = AsyncDeadLetters(self.call)
         self.projects = AsyncProjects(self.call)
         self.keys = AsyncKeys(self.call)
+        self.analytics = AsyncAnalytics(self.call)
 
     async def call(self, call: Call) -> Any:
         """Send any request of the API: the JSON of its answer.
@@ -281,4 +283,16 @@ class AsyncKeys:
 
     async def revoke(self, slug: str, key_id: str) -> DeletedResponse:
         answer: DeletedResponse = await self._call(calls.delete("projects", slug, "keys", key_id))
+        return answer
+
+
+class AsyncAnalytics:
+    """What became of messages, by interval."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    async def read(self, **query: Unpack[AnalyticsQuery]) -> AnalyticsResponse:
+        """The numbers of the messages that were accepted in a range, the last 24 hours by default."""
+        answer: AnalyticsResponse = await self._call(calls.read("analytics", query={**query}))
         return answer

@@ -13,6 +13,7 @@ from sluice.client import calls
 from sluice.client._base import DEFAULT_RETRIES, answer_of, options, request_of
 from sluice.client.answers import (
     AcceptedResponse,
+    AnalyticsResponse,
     BatchResponse,
     BulkJobResponse,
     BulkProgressResponse,
@@ -27,7 +28,7 @@ from sluice.client.answers import (
     Page,
     ProjectResponse,
 )
-from sluice.client.calls import BulkMessage, BulkRow, Call, MessageFilters, SendRequest
+from sluice.client.calls import AnalyticsQuery, BulkMessage, BulkRow, Call, MessageFilters, SendRequest
 from sluice.client.retries import Attempts, Retries, broken
 
 Send = Callable[[Call], Any]
@@ -60,6 +61,7 @@ class Sluice:
         self.dead_letters = DeadLetters(self.call)
         self.projects = Projects(self.call)
         self.keys = Keys(self.call)
+        self.analytics = Analytics(self.call)
 
     def call(self, call: Call) -> Any:
         """Send any request of the API: the JSON of its answer.
@@ -275,4 +277,16 @@ class Keys:
 
     def revoke(self, slug: str, key_id: str) -> DeletedResponse:
         answer: DeletedResponse = self._call(calls.delete("projects", slug, "keys", key_id))
+        return answer
+
+
+class Analytics:
+    """What became of messages, by interval."""
+
+    def __init__(self, call: Send) -> None:
+        self._call = call
+
+    def read(self, **query: Unpack[AnalyticsQuery]) -> AnalyticsResponse:
+        """The numbers of the messages that were accepted in a range, the last 24 hours by default."""
+        answer: AnalyticsResponse = self._call(calls.read("analytics", query={**query}))
         return answer

@@ -226,3 +226,50 @@ class MemberResponse(TypedDict):
 class DeletedResponse(TypedDict):
     id: str
     deleted: bool
+
+
+class PercentilesResponse(TypedDict):
+    """Of durations, in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class NumbersResponse(TypedDict):
+    """What became of the messages of a group. What the request does not group by is null."""
+
+    channel: str | None
+    provider: ProviderReference | None
+    tag: str | None
+    settled: int
+    sent: int
+    delivered: int
+    failed: int
+    unconfirmed: int
+    bounced: int
+    complained: int
+    opened: int
+    clicked: int
+    failovers: int
+    failure_rate: float | None
+    accept_to_sent_ms: PercentilesResponse | None
+    sent_to_delivered_ms: PercentilesResponse | None
+
+
+class PointResponse(NumbersResponse):
+    """The numbers of one interval."""
+
+    starts_at: str
+
+
+AnalyticsResponse = TypedDict(
+    "AnalyticsResponse",
+    {
+        "interval": str,
+        "from": str,
+        "to": str,
+        "totals": list[NumbersResponse],
+        "data": list[PointResponse],
+    },
+)

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 from urllib.parse import quote
 
 from sluice.client.answers import Channel
@@ -150,3 +150,15 @@ class MessageFilters(TypedDict, total=False):
     until: str
     limit: int
     cursor: str
+
+
+class AnalyticsQuery(TypedDict, total=False):
+    """The range, the filters and the groups of analytics. Times are RFC 3339."""
+
+    from_: str
+    to: str
+    interval: Literal["auto", "hour", "day"]
+    channel: Channel
+    provider: str
+    tag: str
+    group_by: Sequence[Literal["channel", "provider", "tag"]]

@@ -25,11 +25,17 @@ TABLES = (
     "webhook_attempts",
     "bulk_jobs",
     "bulk_chunks",
+    "analytics_progress",
 )
 WEEKS_AHEAD = 2
 
 # An updated row needs free space on its page; otherwise each update moves the row and adds to every index.
-_FILLFACTOR = dict.fromkeys(TABLES, 100) | {"deliveries": 70, "attempts": 70, "webhook_deliveries": 70}
+_FILLFACTOR = dict.fromkeys(TABLES, 100) | {
+    "deliveries": 70,
+    "attempts": 70,
+    "webhook_deliveries": 70,
+    "analytics_progress": 50,
+}
 
 
 async def ensure(db: Db, now: datetime) -> list[str]:
@@ -63,6 +69,22 @@ async def _existing(db: Db, table: str) -> set[str]:
         "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass", table
     )
     return {row["name"] for row in rows}
+
+
+async def list_weeks(db: Db) -> list[str]:
+    """The weeks with partitions, such as ``2026w48``, oldest first."""
+    rows = await db.fetch(
+        "SELECT DISTINCT substring(inhrelid::regclass::text from '[0-9]{4}w[0-9]{2}$') AS week FROM pg_inherits"
+        " WHERE inhparent = ANY($1::regclass[])",
+        list(TABLES),
+    )
+    return sorted(row["week"] for row in rows if row["week"] is not None)
+
+
+def week_start(week: str) -> datetime:
+    """The first moment of a week such as ``2026w48``."""
+    year, number = week.split("w")
+    return datetime.fromisocalendar(int(year), int(number), 1).replace(tzinfo=UTC)
 
 
 def _wanted(now: datetime) -> list[tuple[str, UUID | None, UUID | None]]:

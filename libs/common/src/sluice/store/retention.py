@@ -6,9 +6,8 @@ stay for longer than any message can wait.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -16,24 +15,26 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
-from sluice.store import dead_letters, project_usage, receipt_tokens
+from sluice.store import analytics, dead_letters, partitions, project_usage, receipt_tokens
 from sluice.store.db import Db, Pool
-from sluice.store.partitions import TABLES
+from sluice.store.partitions import TABLES, week_start
 
 log = structlog.get_logger()
 
 MAX_WAIT = timedelta(days=62)
 """The longest time from a message to the end of its life: both its send time and its lifetime are limited."""
 _BATCH = 2_000  # rows deleted or erased by one statement
-_WEEK = re.compile(r"_(\d{4})w(\d{2})$")
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How long messages with all their rows, and messages captured by the sandbox, are kept; None: for ever."""
+    """How long messages with all their rows, messages captured by the sandbox, and daily rollups of analytics are kept;
+    None: for ever.
+    """
 
     messages: timedelta | None
     sandbox: timedelta | None
+    analytics: timedelta | None = None
 
 
 class RetentionSettings(BaseSettings):
@@ -47,10 +48,15 @@ class RetentionSettings(BaseSettings):
     sandbox_retention_days: int = Field(
         14, ge=0, description="days for which messages captured by the sandbox are kept, 0 for ever"
     )
+    analytics_retention_days: int = Field(
+        730, ge=0, description="days for which daily analytics are kept, 0 for ever; hourly ones are kept for 35 days"
+    )
 
     def retention_limits(self) -> RetentionLimits:
         """The limits as times."""
-        return RetentionLimits(_days(self.retention_days), _days(self.sandbox_retention_days))
+        return RetentionLimits(
+            _days(self.retention_days), _days(self.sandbox_retention_days), _days(self.analytics_retention_days)
+        )
 
 
 def _days(count: int) -> timedelta | None:
@@ -68,9 +74,17 @@ class Deleted:
     sandbox_messages: int = 0
     erased_messages: int = 0
     receipt_tokens: int = 0
+    rollups: int = 0
 
     def __bool__(self) -> bool:
-        counts = (self.rows, self.attachments, self.sandbox_messages, self.erased_messages, self.receipt_tokens)
+        counts = (
+            self.rows,
+            self.attachments,
+            self.sandbox_messages,
+            self.erased_messages,
+            self.receipt_tokens,
+            self.rollups,
+        )
         return bool(self.partitions or any(counts))
 
 
@@ -108,17 +122,14 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         now - dead_letters.KEPT_FOR,
     )
     await project_usage.delete_old(pool, now.date())
+    deleted.rollups = await analytics.delete_old(pool, now=now, days_kept=limits.analytics)
     deleted.erased_messages = await _erase_contents(pool, now=now)
     return deleted
 
 
 async def expired_weeks(db: Db, cutoff: datetime) -> list[str]:
     """The weeks, such as ``2026w48``, whose partitions contain only ids from before ``cutoff``; oldest first."""
-    rows = await db.fetch(
-        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = ANY($1::regclass[])", list(TABLES)
-    )
-    weeks = {found[0][1:] for row in rows if (found := _WEEK.search(row["name"]))}
-    return sorted(week for week in weeks if _end_of(week) <= cutoff)
+    return [week for week in await partitions.list_weeks(db) if week_start(week) + timedelta(weeks=1) <= cutoff]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +155,6 @@ async def list_weeks(db: Db) -> list[Week]:
         list(TABLES),
     )
     return [Week(row["name"], row["size"], row["messages"] or 0) for row in rows]
-
-
-def _end_of(week: str) -> datetime:
-    year, number = week.split("w")
-    return datetime.fromisocalendar(int(year), int(number), 1).replace(tzinfo=UTC) + timedelta(weeks=1)
 
 
 async def _drop_week(pool: Pool, week: str, deleted: Deleted) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sluice.model.analytics import Count, Duration
 from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER, Login
 
 
@@ -36,6 +37,7 @@ _SETTLED_COLUMNS = (
 _PROVIDER_COLUMNS = (
     "name, priority, enabled, encrypted_credentials, credentials_version, settings, version, updated_at, deleted_at"
 )
+_ROLLUP_COLUMNS = ", ".join((*Count, *Duration))
 _INSERTS = dict.fromkeys((GATEWAY, ROUTER, WORKER), "SELECT, INSERT")
 
 TABLES = (
@@ -89,7 +91,7 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key)",
+            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key, send_at)",
             OPERATOR: "SELECT",
         },
     ),
@@ -296,6 +298,22 @@ TABLES = (
             GATEWAY: "SELECT, INSERT, UPDATE (user_id, provider, platform, registered_at), DELETE",
             EVENT_WORKER: "SELECT (project_id, token_digest, registered_at), DELETE",
         },
+    ),
+        "analytics_rollups",
+        {
+            GATEWAY: "SELECT",
+            ROUTER: "SELECT (interval, starts_at), DELETE",
+            EVENT_WORKER: f"SELECT, INSERT, UPDATE ({_ROLLUP_COLUMNS})",
+            OPERATOR: f"SELECT, INSERT, UPDATE ({_ROLLUP_COLUMNS}), DELETE",
+        },
+    ),
+    Table(
+        "analytics_progress",
+        {
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (sequence, previous)",
+            OPERATOR: "SELECT, INSERT, UPDATE (sequence, previous), DELETE",
+        },
+        project=None,  # ids of deliveries only
     ),
     Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
 )

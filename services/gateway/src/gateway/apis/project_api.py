@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from gateway.accounts import project_api as accounts
+from gateway.analytics import project_api as analytics
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import ProjectApiError, add_error_handlers, declare, operation_id, render_project_api
 from gateway.channel_configs import project_api as channel_configs
@@ -23,7 +24,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     *(accounts.router, projects.router, members.router, keys.router),
     *(channel_configs.router, providers.router),
     *templates.routers,
-    *(messages.router, devices.router, delivery_log.router),
+    *(messages.router, devices.router, delivery_log.router, analytics.router),
 )
 
 _DESCRIPTION = (

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.accounts import v1 as accounts
+from gateway.analytics import v1 as analytics
 from gateway.apis.rate_limit_headers import add_rate_limits
 from gateway.apis.rendering import add_error_handlers, operation_id, render_v1
 from gateway.audit import v1 as audit
@@ -29,7 +30,7 @@ from gateway.webhooks import v1 as webhooks
 _ROUTERS = (
     # Before the messages: `bulk` is no id of one.
     *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
-    *(templates.router, suppressions.router, webhooks.router),
+    *(analytics.router, templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
     *(providers.router, packages.router, domains.router),
 )

@@ -14,6 +14,7 @@ class Permission(StrEnum):
     MESSAGES_READ = "messages:read"
     MESSAGES_SEND = "messages:send"
     MESSAGES_CANCEL = "messages:cancel"
+    ANALYTICS_READ = "analytics:read"
     PROJECT_READ = "project:read"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
@@ -34,7 +35,9 @@ class Permission(StrEnum):
     PROJECT_DELETE = "project:delete"
 
 
-_VIEWER = frozenset({Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_READ})
+_VIEWER = frozenset(
+    {Permission.MESSAGES_READ, Permission.ANALYTICS_READ, Permission.PROJECT_READ, Permission.EVENTS_READ}
+)
 _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_SEND,
     Permission.MESSAGES_CANCEL,

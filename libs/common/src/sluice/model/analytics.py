@@ -1,0 +1,169 @@
+"""What a delivery contributes to the analytics of its project, and the histogram of durations.
+
+The contribution of a delivery is a pure function of its history: a count that grows by the difference of two
+contributions is right whatever was counted before, and however often (docs/decisions/0066).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import accumulate
+from math import ceil
+from typing import NamedTuple
+from uuid import UUID
+
+from sluice.model.state import RANK, EventType, State
+
+
+class Count(StrEnum):
+    """What is counted, once for each delivery except failovers; the values are columns of ``analytics_rollups``."""
+
+    SETTLED = "settled"  # has ended, or was handed to a provider; a cancelled delivery is not counted
+    SENT = "sent"  # a provider accepted it
+    DELIVERED = "delivered"  # arrived, and did not bounce afterwards
+    FAILED = "failed"  # ended FAILED or EXPIRED
+    UNCONFIRMED = "unconfirmed"  # ended without evidence
+    BOUNCED = "bounced"  # also for now: SOFT_BOUNCE
+    COMPLAINED = "complained"
+    OPENED = "opened"  # or read
+    CLICKED = "clicked"
+    FAILOVERS = "failovers"  # attempts that were followed by one at another provider
+
+
+class Duration(StrEnum):
+    """What is measured, in milliseconds; the values are columns of ``analytics_rollups``."""
+
+    ACCEPT_TO_SENT = "accept_to_sent"  # from the acceptance, or the time to send at, to the provider's acceptance
+    SENT_TO_DELIVERED = "sent_to_delivered"  # by the times of the events, the second one as the provider states it
+
+
+class HistoryEvent(NamedTuple):
+    """The part of an event that counts. ``state``: what it asserts."""
+
+    type: str
+    state: str | None
+    occurred_at: datetime
+    provider_id: UUID | None
+
+
+class Cell(NamedTuple):
+    """A number in the rollup of a provider; ``bucket``: of the histogram, for a duration."""
+
+    provider_id: UUID | None
+    name: Count | Duration
+    bucket: int = 0
+
+
+_BY_STATE: dict[str, Count] = {
+    State.DELIVERED: Count.DELIVERED,
+    State.FAILED: Count.FAILED,
+    State.EXPIRED: Count.FAILED,
+    State.UNCONFIRMED: Count.UNCONFIRMED,
+    State.BOUNCED: Count.BOUNCED,
+    State.SOFT_BOUNCE: Count.BOUNCED,
+    State.COMPLAINED: Count.COMPLAINED,
+}
+_RANKS: dict[str | None, int] = {state.value: rank for state, rank in RANK.items()}  # without states of a newer program
+_UNCOUNTED = frozenset({State.QUEUED, State.SENDING, State.CANCELLED})
+_FIRSTS: dict[str, Count] = {
+    EventType.SENT: Count.SENT,
+    EventType.DELIVERED: Count.SENT,
+    EventType.OPENED: Count.OPENED,
+    EventType.READ: Count.OPENED,
+    EventType.CLICKED: Count.CLICKED,
+}
+
+
+def contribution(history: Sequence[HistoryEvent], send_at: datetime | None) -> Counter[Cell]:
+    """What a delivery with this history, in order of its sequence, adds to the rollups.
+
+    A count belongs to the provider whose event made it first; without one, to the provider of the newest attempt, and
+    to no provider where there was none.
+    """
+    cells: Counter[Cell] = Counter()
+    firsts: dict[str, HistoryEvent] = {}
+    attempted: UUID | None = None
+    last: HistoryEvent | None = None  # that made the state
+    for event in history:
+        firsts.setdefault(event.type, event)
+        if event.type == EventType.SENDING:
+            if attempted is not None and event.provider_id != attempted:
+                cells[Cell(attempted, Count.FAILOVERS)] += 1
+            attempted = event.provider_id
+        if _rank(event) > (-1 if last is None else _rank(last)):
+            last = event
+    made = {_FIRSTS[type_]: event for type_, event in reversed(firsts.items()) if type_ in _FIRSTS}
+    if last is not None and last.state is not None and last.state not in _UNCOUNTED:
+        made[Count.SETTLED] = last
+        if last.state in _BY_STATE:
+            made[_BY_STATE[last.state]] = last
+        if last.state == State.COMPLAINED and EventType.DELIVERED in firsts:
+            made[Count.DELIVERED] = firsts[EventType.DELIVERED]
+    cells.update(Cell(event.provider_id or attempted, count) for count, event in made.items())
+    for duration, event, measured in _durations(firsts, send_at):
+        cells[Cell(event.provider_id or attempted, duration, bucket_of(measured))] += 1
+    return cells
+
+
+def _rank(event: HistoryEvent) -> int:
+    return _RANKS.get(event.state, -1)
+
+
+def _durations(
+    firsts: Mapping[str, HistoryEvent], send_at: datetime | None
+) -> Iterator[tuple[Duration, HistoryEvent, timedelta]]:
+    accepted, sent = firsts.get(EventType.ACCEPTED), firsts.get(EventType.SENT)
+    delivered = firsts.get(EventType.DELIVERED)
+    if accepted is not None and sent is not None:
+        start = accepted.occurred_at if send_at is None else max(accepted.occurred_at, send_at)
+        yield Duration.ACCEPT_TO_SENT, sent, sent.occurred_at - start
+    if sent is not None and delivered is not None:
+        yield Duration.SENT_TO_DELIVERED, delivered, delivered.occurred_at - sent.occurred_at
+
+
+# -- histogram -----------------------------------------------------------------------------------------------------
+
+# Buckets of HDR histograms: each power of two is divided into 16 of equal width, so that a bucket is at most 1/16 of
+# its values wide. Integers only: the same value has the same bucket in every program, and in SQL.
+_BITS = 4
+_WIDTH = 1 << _BITS
+_MILLISECOND = timedelta(milliseconds=1)
+_MOST = (1 << 32) - 1  # 50 days: longer durations are counted as this
+BUCKETS = (32 - _BITS) * _WIDTH + _WIDTH
+"""The number of buckets, from 0."""
+
+
+def bucket_of(duration: timedelta) -> int:
+    """The bucket of a duration; a negative one, between two clocks, counts as 0."""
+    value = min(max(0, duration // _MILLISECOND), _MOST)
+    shift = max(0, value.bit_length() - _BITS - 1)
+    return shift * _WIDTH + (value >> shift)
+
+
+def value_of(bucket: int) -> float:
+    """The middle of a bucket in milliseconds: at most 3.2 % from each of its values of 16 ms or more."""
+    shift = max(0, bucket // _WIDTH - 1)
+    return ((bucket - shift * _WIDTH) << shift) + ((1 << shift) - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many durations are in which bucket. ``buckets``: ascending; ``numbers``: positive, one for each bucket."""
+
+    buckets: Sequence[int] = ()
+    numbers: Sequence[int] = ()
+
+    def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
+        """For each fraction (more than 0, at most 1) the milliseconds that so many do not exceed; None for none.
+
+        By the nearest rank: the value of a duration that was measured, to the width of its bucket.
+        """
+        upto = list(accumulate(self.numbers))
+        if not upto:
+            return [None] * len(fractions)
+        return [value_of(self.buckets[bisect_left(upto, ceil(fraction * upto[-1]))]) for fraction in fractions]

@@ -1,0 +1,432 @@
+"""Rollups of analytics: what became of the deliveries of an hour or a day.
+
+A rollup grows by what a delivery's history adds to what was counted of it before. ``analytics_progress`` holds how much
+that is, and changes in the transaction of the rollups: repeated, reordered and concurrent batches count each event once
+(docs/decisions/0066).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sluice.model.analytics import Count, Duration, Histogram, HistoryEvent, contribution
+from sluice.model.ids import created_at_of, min_id_at
+from sluice.store.db import Db, Pool, Row
+from sluice.store.partitions import list_weeks, week_start
+from sluice.store.projects import ProjectScope
+
+HOURS_KEPT = timedelta(days=35)
+"""How long hourly rollups are kept; daily ones are kept for as long as ``RetentionLimits`` says."""
+BATCH = 500
+"""Deliveries that are counted in one transaction."""
+
+_ALL = ""  # the tag of the rollup of all messages
+_NO_PROVIDER = UUID(int=0)
+_COUNTS = tuple(count.value for count in Count)
+_DELETE_TIMEOUT = 300.0
+_LOCK = 7_066_001  # advisory: shared while deliveries are counted, exclusive while a day is deleted
+
+
+class Interval(StrEnum):
+    """The length of the time that a rollup is about; hours and days begin in UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+    @property
+    def length(self) -> timedelta:
+        """As a time."""
+        return timedelta(hours=1) if self is Interval.HOUR else timedelta(days=1)
+
+    def start(self, when: datetime) -> datetime:
+        """The beginning of the interval with this time, which is in UTC."""
+        hour = when.replace(minute=0, second=0, microsecond=0)
+        return hour if self is Interval.HOUR else hour.replace(hour=0)
+
+
+class RollupKey(NamedTuple):
+    """What a rollup is about, in the order of its index."""
+
+    project_id: UUID
+    sandbox: bool
+    interval: str
+    tag: str
+    starts_at: datetime
+    channel: str
+    provider_id: UUID
+
+
+Rollup = Counter[tuple[Count | Duration, int]]
+"""What is added to a rollup: by name, and bucket of a duration."""
+
+
+class _Delivery(NamedTuple):
+    id: UUID
+    project_id: UUID
+    sandbox: bool
+    channel: str
+    tags: Sequence[str]
+    send_at: datetime | None
+    counted: int
+    history: tuple[HistoryEvent, ...]
+
+
+class _CountedMeanwhileError(Exception):
+    """Another process has counted events of a delivery since they were read."""
+
+
+# -- counting ------------------------------------------------------------------------------------------------------
+
+
+async def count(pool: Pool, delivery_ids: Iterable[UUID]) -> int:
+    """Count the events of these deliveries that are not counted yet; returns the number of deliveries that had some.
+
+    Three statements in one transaction for each :data:`BATCH` of deliveries. Deliveries that do not exist are ignored.
+    """
+    wanted = sorted(set(delivery_ids))  # concurrent batches lock in the same order
+    return sum([await _count_batch(pool, wanted[i : i + BATCH]) for i in range(0, len(wanted), BATCH)])
+
+
+async def _count_batch(pool: Pool, delivery_ids: Sequence[UUID]) -> int:
+    while True:
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                # A deletion in between would leave the counted part of a delivery out.
+                await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _LOCK)
+                changed = [one for one in await _read(connection, delivery_ids) if len(one.history) > one.counted]
+                if changed:
+                    await _advance(connection, changed)
+                    await _add(connection, rollups_of(changed))
+                return len(changed)
+        except _CountedMeanwhileError:
+            continue  # the other one has committed: its progress is read now
+
+
+async def _read(db: Db, delivery_ids: Sequence[UUID]) -> list[_Delivery]:
+    rows = await db.fetch(
+        """
+        SELECT d.id, d.project_id, d.sandbox, d.channel, m.tags, m.send_at, coalesce(p.sequence, 0) AS counted,
+               h.types, h.states, h.times, h.providers
+          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id) LIMIT cardinality($1)) AS k  -- see sluice.store.db
+          JOIN deliveries d ON d.id = k.id
+          JOIN messages m ON m.id = d.message_id
+          LEFT JOIN analytics_progress p ON p.delivery_id = k.id
+         CROSS JOIN LATERAL (
+               SELECT array_agg(e.type) AS types, array_agg(e.state) AS states, array_agg(e.occurred_at) AS times,
+                      array_agg(e.provider_id) AS providers
+                 FROM (SELECT type, state, occurred_at, provider_id FROM events
+                        WHERE delivery_id = k.id ORDER BY sequence) e) h
+        """,
+        delivery_ids,
+    )
+    return [_delivery(*row) for row in rows]
+
+
+def _delivery(*row: Any) -> _Delivery:
+    *facts, types, states, times, providers = row
+    return _Delivery._make([*facts, tuple(map(HistoryEvent, types or (), states, times, providers))])
+
+
+async def _advance(db: Db, deliveries: Sequence[_Delivery]) -> None:
+    advanced = await db.fetchval(
+        """
+        WITH advanced AS (
+            INSERT INTO analytics_progress AS p (delivery_id, sequence, previous)
+            SELECT n.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) AS n (delivery_id, sequence, previous)
+             ORDER BY n.delivery_id
+            ON CONFLICT (delivery_id) DO UPDATE SET sequence = excluded.sequence, previous = excluded.previous
+             WHERE p.sequence = excluded.previous
+            RETURNING p.delivery_id
+        )
+        SELECT count(*) FROM advanced
+        """,
+        [one.id for one in deliveries],
+        [len(one.history) for one in deliveries],
+        [one.counted for one in deliveries],
+    )
+    if advanced < len(deliveries):
+        raise _CountedMeanwhileError
+
+
+def rollups_of(deliveries: Iterable[_Delivery]) -> dict[RollupKey, Rollup]:
+    """What the uncounted events of deliveries add, by rollup."""
+    rollups: dict[RollupKey, Rollup] = defaultdict(Counter)
+    for one in deliveries:
+        added = contribution(one.history, one.send_at)
+        if one.counted:
+            added.subtract(contribution(one.history[: one.counted], one.send_at))
+        accepted_at = created_at_of(one.id)
+        starts = [(interval.value, interval.start(accepted_at)) for interval in Interval]
+        for cell, number in added.items():
+            if number:
+                provider_id = cell.provider_id or _NO_PROVIDER
+                for tag in {_ALL, *one.tags}:
+                    for interval, start in starts:
+                        key = RollupKey(one.project_id, one.sandbox, interval, tag, start, one.channel, provider_id)
+                        rollups[key][cell.name, cell.bucket] += number
+    return rollups
+
+
+async def _add(db: Db, rollups: Mapping[RollupKey, Rollup]) -> None:
+    if not rollups:
+        return
+    keys = sorted(rollups)  # concurrent statements lock in the same order
+    await db.execute(
+        f"""
+        INSERT INTO analytics_rollups AS r (project_id, sandbox, interval, tag, starts_at, channel, provider_id,
+                                            {", ".join(_COUNTS)}, accept_to_sent, sent_to_delivered)
+        SELECT n.project_id, n.sandbox, n.interval, n.tag, n.starts_at, n.channel, n.provider_id,
+               {", ".join(f"n.{name}" for name in _COUNTS)},
+               n.accept_to_sent::integer[], n.sent_to_delivered::integer[]
+          FROM unnest($1::uuid[], $2::boolean[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::uuid[],
+                      {", ".join(f"${8 + i}::bigint[]" for i in range(len(_COUNTS)))}, $18::text[], $19::text[])
+               WITH ORDINALITY
+               AS n (project_id, sandbox, interval, tag, starts_at, channel, provider_id,
+                     {", ".join(_COUNTS)}, accept_to_sent, sent_to_delivered, position)
+         ORDER BY n.position
+        ON CONFLICT (project_id, sandbox, interval, tag, starts_at, channel, provider_id) DO UPDATE
+           SET {", ".join(f"{name} = r.{name} + excluded.{name}" for name in _COUNTS)},
+               accept_to_sent = add_histograms(r.accept_to_sent, excluded.accept_to_sent),
+               sent_to_delivered = add_histograms(r.sent_to_delivered, excluded.sent_to_delivered)
+        """,  # noqa: S608  constants
+        *zip(*keys, strict=True),
+        *([rollups[key][name, 0] for key in keys] for name in Count),
+        *([_histogram_text(rollups[key], name) for key in keys] for name in Duration),
+    )
+
+
+def _histogram_text(rollup: Rollup, name: Duration) -> str:
+    """The histogram as an array of PostgreSQL, without the zeros at the end."""
+    numbers = {bucket: number for (found, bucket), number in rollup.items() if found is name}
+    last = max(numbers, default=-1)
+    return f"{{{','.join([str(numbers.get(bucket, 0)) for bucket in range(last + 1)])}}}"
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+class Grouping(StrEnum):
+    """What the numbers are divided by; the values are names of :class:`Group`."""
+
+    CHANNEL = "channel"
+    PROVIDER = "provider_id"
+    TAG = "tag"
+
+
+class Filter(NamedTuple):
+    """Which deliveries; None: any. ``provider_ids``: those whose counts belong to one of these."""
+
+    channels: Sequence[str] | None = None
+    provider_ids: Sequence[UUID] | None = None
+    tag: str | None = None
+
+
+class Range(NamedTuple):
+    """The intervals that begin at ``first`` or later, and before ``end``."""
+
+    interval: Interval
+    first: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The numbers of one interval, or of the whole range (``starts_at`` None), for one value of each grouping.
+
+    What is not grouped by is None. ``provider_id`` is also None for deliveries without an attempt.
+    """
+
+    starts_at: datetime | None
+    channel: str | None
+    provider_id: UUID | None
+    tag: str | None
+    counts: Mapping[Count, int]
+    histograms: Mapping[Duration, Histogram]
+
+
+MAX_TAGS = 50
+"""Of a grouping by tag: the tags with the most settled deliveries of the range."""
+MAX_GROUPS = 2000
+"""Of one reading."""
+
+
+class TooManyGroupsError(Exception):
+    """A reading has more than :data:`MAX_GROUPS` groups."""
+
+
+async def read(
+    db: Db, project: ProjectScope, within: Range, filters: Filter, by: Iterable[Grouping] = ()
+) -> list[Group]:
+    """The numbers of a project for the whole range, then by interval, each by the groupings; none for zeros only.
+
+    A grouping by tag counts a message once for each of its tags.
+
+    Raises:
+        TooManyGroupsError: there are more than :data:`MAX_GROUPS`.
+    """
+    names = [grouping.value for grouping in Grouping if grouping in set(by)]
+    keys = "".join(f"{name}, " for name in names)
+    condition, arguments = _condition(project, within, filters, by_tag=Grouping.TAG in names)
+    counted = await db.fetch(
+        f"""
+        SELECT {keys}starts_at, {", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)}
+          FROM analytics_rollups r
+         WHERE {condition}
+         GROUP BY GROUPING SETS (({keys}starts_at), ({keys.rstrip(", ")}))
+         ORDER BY {", ".join(["starts_at NULLS FIRST", *names])} LIMIT {MAX_GROUPS + 1}
+        """,  # noqa: S608  constants
+        *arguments,
+    )
+    if len(counted) > MAX_GROUPS:
+        raise TooManyGroupsError
+    measured = await db.fetch(
+        f"""
+        SELECT {keys}starts_at, name, array_agg(bucket) AS buckets, array_agg(number) AS numbers
+          FROM (SELECT {keys}starts_at, name, h.position - 1 AS bucket, sum(h.number)::bigint AS number
+                  FROM analytics_rollups r
+                 CROSS JOIN LATERAL (
+                       {
+            " UNION ALL ".join(
+                f"SELECT '{duration}' AS name, u.* FROM unnest({duration}) WITH ORDINALITY AS u (number, position)"
+                for duration in Duration
+            )
+        }
+                       ) AS h (name, number, position)
+                 WHERE {condition} AND h.number <> 0
+                 GROUP BY GROUPING SETS (({keys}name, position, starts_at), ({keys}name, position))
+                 ORDER BY bucket) b
+         GROUP BY {keys}starts_at, name
+        """,  # noqa: S608  constants
+        *arguments,
+    )
+    histograms: dict[tuple[object, ...], dict[Duration, Histogram]] = defaultdict(dict)
+    for *key, name, buckets, numbers in map(tuple, measured):
+        histograms[tuple(key)][Duration(name)] = Histogram(buckets, numbers)
+    return [_group(row, names, histograms) for row in counted if any(row[name] for name in _COUNTS)]
+
+
+def _condition(project: ProjectScope, within: Range, filters: Filter, *, by_tag: bool) -> tuple[str, list[Any]]:
+    arguments: list[Any] = [*project, within.interval.value, within.first, within.end]
+    conditions = ["r.project_id = $1 AND r.sandbox = $2 AND r.interval = $3 AND r.starts_at >= $4 AND r.starts_at < $5"]
+
+    def add(text: str, value: Any) -> None:
+        arguments.append(value)
+        conditions.append(text.format(len(arguments)))
+
+    if filters.channels is not None:
+        add("r.channel = ANY(${}::text[])", list(filters.channels))
+    if filters.provider_ids is not None:
+        add("r.provider_id = ANY(${}::uuid[])", list(filters.provider_ids))
+    if filters.tag is not None or not by_tag:
+        add("r.tag = ${}", _ALL if filters.tag is None else filters.tag)
+    else:
+        within_tags = " AND ".join(conditions)
+        conditions.append(f"""
+            r.tag IN (SELECT r.tag FROM analytics_rollups r WHERE {within_tags} AND r.tag <> ''
+                       GROUP BY r.tag ORDER BY sum(r.settled) DESC, r.tag LIMIT {MAX_TAGS})
+        """)  # noqa: S608  constants
+    return " AND ".join(conditions), arguments
+
+
+def _group(
+    row: Row, names: Sequence[str], histograms: Mapping[tuple[object, ...], Mapping[Duration, Histogram]]
+) -> Group:
+    values = {name: row[name] for name in names}
+    key = (*values.values(), row["starts_at"])
+    provider_id = values.get(Grouping.PROVIDER.value)
+    return Group(
+        row["starts_at"],
+        values.get(Grouping.CHANNEL.value),
+        None if provider_id == _NO_PROVIDER else provider_id,
+        values.get(Grouping.TAG.value),
+        {name: row[name.value] for name in Count},
+        {name: histograms.get(key, {}).get(name, Histogram()) for name in Duration},
+    )
+
+
+# -- rebuilding and retention --------------------------------------------------------------------------------------
+
+
+class Rebuilt(NamedTuple):
+    """How far a rebuild is: everything accepted before ``until`` is counted, ``deliveries`` of them since its start."""
+
+    until: datetime
+    deliveries: int
+
+
+async def rebuild(pool: Pool, *, since: datetime, now: datetime) -> AsyncIterator[Rebuilt]:
+    """Make the rollups again from the first whole day at or before ``since`` on, day by day, while events go on.
+
+    A day is deleted and counted again; an interrupted rebuild has to be repeated. Days whose deliveries are deleted
+    keep their rollups.
+    """
+    total = 0
+    for day in await _days(pool, since, now):
+        end = day + Interval.DAY.length
+        await _delete_day(pool, day, end)
+        after = min_id_at(day)
+        while batch := await _next_ids(pool, after, min_id_at(end)):
+            total += await count(pool, batch)
+            after = batch[-1]
+            yield Rebuilt(created_at_of(after), total)
+        yield Rebuilt(end, total)
+
+
+async def _days(db: Db, since: datetime, now: datetime) -> list[datetime]:
+    """The days whose deliveries are kept, from ``since`` to today or the newest delivery."""
+    weeks = [week_start(week) for week in await list_weeks(db)]
+    if not weeks:
+        return []
+    newest = await db.fetchval("SELECT id FROM deliveries WHERE id < $1 ORDER BY id DESC LIMIT 1", _end(weeks[-1]))
+    first = Interval.DAY.start(max(since, weeks[0]))
+    last = now if newest is None else max(now, created_at_of(newest))
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _end(week: datetime) -> UUID:
+    """The first id after a week."""
+    return min_id_at(week + timedelta(weeks=1))
+
+
+async def _delete_day(pool: Pool, day: datetime, end: datetime) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK, timeout=_DELETE_TIMEOUT)
+        await connection.execute(
+            "DELETE FROM analytics_rollups WHERE interval = ANY($1::text[]) AND starts_at >= $2 AND starts_at < $3",
+            [interval.value for interval in Interval],
+            day,
+            end,
+            timeout=_DELETE_TIMEOUT,
+        )
+        await connection.execute(
+            "DELETE FROM analytics_progress WHERE delivery_id >= $1 AND delivery_id < $2",
+            min_id_at(day),
+            min_id_at(end),
+            timeout=_DELETE_TIMEOUT,
+        )
+
+
+async def _next_ids(db: Db, after: UUID, end: UUID) -> list[UUID]:
+    rows = await db.fetch("SELECT id FROM deliveries WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3", after, end, BATCH)
+    return [row["id"] for row in rows]
+
+
+async def delete_old(db: Db, *, now: datetime, days_kept: timedelta | None) -> int:
+    """Delete hourly rollups after :data:`HOURS_KEPT`, and daily ones after ``days_kept`` (None: never)."""
+    deleted = 0
+    for interval, kept in ((Interval.HOUR, HOURS_KEPT), (Interval.DAY, days_kept)):
+        if kept is not None:
+            status = await db.execute(
+                "DELETE FROM analytics_rollups WHERE interval = $1 AND starts_at < $2",
+                interval.value,
+                Interval.DAY.start(now - kept),
+                timeout=_DELETE_TIMEOUT,
+            )
+            deleted += int(status.rpartition(" ")[2])
+    return deleted

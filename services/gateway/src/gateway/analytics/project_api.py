@@ -1,0 +1,41 @@
+"""``/analytics``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from gateway.analytics import service
+from gateway.analytics.project_api_schemas import AnalyticsResponse, serialize
+from gateway.dependencies import ServicesDep
+from gateway.kit.fields import Time
+from gateway.kit.message_type import MessageType
+from gateway.kit.project_api_errors import errors_of
+from gateway.project_dependencies import AnalyticsRead
+from sluice.runtime.clock import utc_now
+from sluice.store.analytics import Filter, Grouping
+
+router = APIRouter(prefix="/analytics", tags=["analytics"])
+
+
+@router.get("", responses=errors_of())
+async def get_analytics(
+    principal: AnalyticsRead,
+    services: ServicesDep,
+    message_type: Annotated[MessageType | None, Query(alias="messageType")] = None,
+    from_: Annotated[Time | None, Query(alias="from", description="24 hours before `to` by default.")] = None,
+    to: Annotated[Time | None, Query(description="Now by default.")] = None,
+    interval: Annotated[
+        Literal["auto", "hour", "day"],
+        Query(description="In UTC; `auto`: hours for a range of up to three days, and days otherwise."),
+    ] = "auto",
+) -> AnalyticsResponse:
+    """What became of the messages that were accepted in a range of time, by interval, channel and provider.
+
+    The intervals are whole: they contain `from` and `to`.
+    """
+    within = service.range_of(from_, to, service.INTERVALS[interval], now=utc_now())
+    filters = Filter(channels=None if message_type is None else message_type.channels)
+    by = [Grouping.CHANNEL, Grouping.PROVIDER]
+    return serialize(await service.read(services, principal, within, filters, by), services.config)

@@ -1,0 +1,131 @@
+"""The bodies of ``/analytics``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from gateway.analytics.service import Analytics, Numbers, Percentiles
+from gateway.kit.camel_case import CamelResponse
+from gateway.kit.fields import Timestamp
+from gateway.kit.message_type import TYPE_OF, MessageType
+from gateway.kit.provider_reference import provider_reference
+from gateway.kit.responses import rfc3339
+from sluice.model.analytics import Duration
+from sluice.model.message import Channel
+from sluice.store.config_cache import ConfigCache
+
+
+class PercentilesResponse(CamelResponse):
+    """Of durations in milliseconds, each to 3.2 % or half a millisecond."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class NumbersResponse(CamelResponse):
+    """What became of the messages of a channel and a provider.
+
+    ``provider``, its name, and ``provider_id`` are null for messages that no provider was tried for.
+    ``failure_rate``: failed by settled.
+    """
+
+    message_type: MessageType
+    channel: Channel
+    provider_id: str | None
+    provider: str | None
+    settled: int = Field(description="Have ended, or were handed to a provider; cancelled ones are not counted.")
+    sent: int = Field(description="A provider accepted them.")
+    delivered: int = Field(description="Arrived, and did not bounce afterwards.")
+    failed: int = Field(description="Every provider failed, or they expired.")
+    unconfirmed: int = Field(description="Ended without an answer of the provider.")
+    bounced: int
+    complained: int
+    opened: int = Field(description="Opened or read at least once.")
+    clicked: int = Field(description="With at least one click.")
+    failovers: int = Field(description="Attempts that were followed by one at another provider.")
+    failure_rate: float | None
+    accept_to_sent_ms: PercentilesResponse | None
+    sent_to_delivered_ms: PercentilesResponse | None
+
+
+class PointResponse(NumbersResponse):
+    """The numbers of the interval that begins at ``starts_at``."""
+
+    starts_at: Timestamp
+
+
+_NUMBERS: dict[str, Any] = {
+    **{"messageType": "email", "channel": "email", "providerId": "01937b1a-0c5e-7d3b-9c55-2f0d6a1b7e44"},
+    **{"provider": "Primary SendGrid", "settled": 1203, "sent": 1200, "delivered": 1180, "failed": 3},
+    **{"unconfirmed": 0, "bounced": 12, "complained": 1, "opened": 640, "clicked": 87, "failovers": 2},
+    **{"failureRate": 0.002494, "acceptToSentMs": {"p50": 47.5, "p95": 135.5, "p99": 311.5}},
+    "sentToDeliveredMs": {"p50": 2111.5, "p95": 6399.5, "p99": 17407.5},
+}
+
+
+class AnalyticsResponse(CamelResponse):
+    """The numbers of a range of intervals. Intervals without any are left out.
+
+    ``totals``: of the whole range; percentiles of a range are no average of those in ``data``.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra={
+            "example": {
+                "interval": "hour",
+                "from": "2026-11-28T09:00:00.000Z",
+                "to": "2026-11-28T10:00:00.000Z",
+                "totals": [_NUMBERS],
+                "data": [_NUMBERS | {"startsAt": "2026-11-28T09:00:00.000Z"}],
+            }
+        },
+    )
+
+    interval: Literal["hour", "day"]
+    from_: Timestamp = Field(alias="from", description="The beginning of the first interval.")
+    to: Timestamp = Field(description="The end of the last interval.")
+    totals: list[NumbersResponse]
+    data: list[PointResponse]
+
+
+def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
+    """The numbers as the project API shows them; they are grouped by channel and provider."""
+    return AnalyticsResponse.model_validate(
+        {
+            "interval": found.within.interval.value,
+            "from": rfc3339(found.within.first),
+            "to": rfc3339(found.within.end),
+            "totals": [_fields(each, config) for each in found.totals],
+            "data": [
+                _fields(each, config) | {"starts_at": rfc3339(each.group.starts_at)}
+                for each in found.points
+                if each.group.starts_at is not None
+            ],
+        }
+    )
+
+
+def _fields(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
+    group = numbers.group
+    provider_id = group.provider_id
+    assert group.channel is not None  # it is grouped by
+    channel = Channel(group.channel)
+    return {
+        "message_type": TYPE_OF[channel],
+        "channel": channel,
+        "provider_id": None if provider_id is None else str(provider_id),
+        "provider": None if provider_id is None else provider_reference(provider_id, config).name,
+        **{name.value: number for name, number in group.counts.items()},
+        "failure_rate": numbers.failure_rate,
+        "accept_to_sent_ms": _percentiles(numbers.percentiles[Duration.ACCEPT_TO_SENT]),
+        "sent_to_delivered_ms": _percentiles(numbers.percentiles[Duration.SENT_TO_DELIVERED]),
+    }
+
+
+def _percentiles(found: Percentiles | None) -> dict[str, float] | None:
+    return None if found is None else found._asdict()

@@ -1,0 +1,141 @@
+"""The bodies of ``/v1/analytics``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.analytics.service import Analytics, Numbers, Percentiles
+from gateway.kit.fields import Timestamp
+from gateway.kit.provider_reference import ProviderReference, provider_reference
+from gateway.kit.responses import rfc3339
+from sluice.model.analytics import Duration
+from sluice.model.message import Channel
+from sluice.store.analytics import Grouping
+from sluice.store.config_cache import ConfigCache
+
+
+class GroupBy(StrEnum):
+    """What the numbers are divided by."""
+
+    CHANNEL = "channel"
+    PROVIDER = "provider"
+    TAG = "tag"
+
+    @property
+    def grouping(self) -> Grouping:
+        """As the store names it."""
+        return Grouping[self.name]
+
+
+class PercentilesResponse(BaseModel):
+    """Of durations in milliseconds, each to 3.2 % or half a millisecond."""
+
+    model_config = ConfigDict(frozen=True)
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class NumbersResponse(BaseModel):
+    """What became of the messages of a group. What the request does not group by is null.
+
+    ``provider`` is also null for messages that no provider was tried for. ``failure_rate``: failed by settled.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    channel: Channel | None
+    provider: ProviderReference | None
+    tag: str | None
+    settled: int = Field(description="Have ended, or were handed to a provider; cancelled ones are not counted.")
+    sent: int = Field(description="A provider accepted them.")
+    delivered: int = Field(description="Arrived, and did not bounce afterwards.")
+    failed: int = Field(description="Ended `FAILED` or `EXPIRED`.")
+    unconfirmed: int = Field(description="Ended without an answer of the provider.")
+    bounced: int = Field(description="`BOUNCED` or `SOFT_BOUNCE`.")
+    complained: int
+    opened: int = Field(description="Opened or read at least once.")
+    clicked: int = Field(description="With at least one click.")
+    failovers: int = Field(description="Attempts that were followed by one at another provider.")
+    failure_rate: float | None
+    accept_to_sent_ms: PercentilesResponse | None
+    sent_to_delivered_ms: PercentilesResponse | None
+
+
+class PointResponse(NumbersResponse):
+    """The numbers of the interval that begins at ``starts_at``."""
+
+    starts_at: Timestamp
+
+
+_NUMBERS: dict[str, Any] = {
+    **{"channel": None, "provider": {"id": "prv_01k9z2q7m3e8r9v1x5b6c7d8e9", "name": "mailgun eu"}, "tag": None},
+    **{"settled": 1203, "sent": 1200, "delivered": 1180, "failed": 3, "unconfirmed": 0, "bounced": 12},
+    **{"complained": 1, "opened": 640, "clicked": 87, "failovers": 2, "failure_rate": 0.002494},
+    "accept_to_sent_ms": {"p50": 47.5, "p95": 135.5, "p99": 311.5},
+    "sent_to_delivered_ms": {"p50": 2111.5, "p95": 6399.5, "p99": 17407.5},
+}
+
+
+class AnalyticsResponse(BaseModel):
+    """The numbers of a range of intervals. Groups and intervals without any are left out.
+
+    ``totals``: of the whole range, for each group; percentiles of a range are no average of those in ``data``.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "example": {
+                "interval": "hour",
+                "from": "2026-11-28T09:00:00.000Z",
+                "to": "2026-11-28T10:00:00.000Z",
+                "totals": [_NUMBERS],
+                "data": [_NUMBERS | {"starts_at": "2026-11-28T09:00:00.000Z"}],
+            }
+        },
+    )
+
+    interval: Literal["hour", "day"]
+    from_: Timestamp = Field(alias="from", description="The beginning of the first interval.")
+    to: Timestamp = Field(description="The end of the last interval.")
+    totals: list[NumbersResponse]
+    data: list[PointResponse]
+
+
+def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
+    """The numbers as ``/v1`` shows them."""
+    return AnalyticsResponse.model_validate(
+        {
+            "interval": found.within.interval.value,
+            "from": rfc3339(found.within.first),
+            "to": rfc3339(found.within.end),
+            "totals": [_fields(each, config) for each in found.totals],
+            "data": [
+                _fields(each, config) | {"starts_at": rfc3339(each.group.starts_at)}
+                for each in found.points
+                if each.group.starts_at is not None
+            ],
+        }
+    )
+
+
+def _fields(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
+    group = numbers.group
+    return {
+        "channel": group.channel,
+        "provider": None if group.provider_id is None else provider_reference(group.provider_id, config),
+        "tag": group.tag,
+        **{name.value: number for name, number in group.counts.items()},
+        "failure_rate": numbers.failure_rate,
+        "accept_to_sent_ms": _percentiles(numbers.percentiles[Duration.ACCEPT_TO_SENT]),
+        "sent_to_delivered_ms": _percentiles(numbers.percentiles[Duration.SENT_TO_DELIVERED]),
+    }
+
+
+def _percentiles(found: Percentiles | None) -> dict[str, float] | None:
+    return None if found is None else found._asdict()
