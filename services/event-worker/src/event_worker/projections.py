@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from event_worker.incidents import Incidents
 from event_worker.silence import ReceiptProjection
 from event_worker.suppressions import SuppressionProjection
 from event_worker.webhooks.projection import WebhookProjection
@@ -26,6 +27,6 @@ class Projection(Protocol):
         ...
 
 
-def projections_of(db: Db, sender: WebhookSender) -> tuple[Projection, ...]:
+def projections_of(db: Db, sender: WebhookSender, incidents: Incidents) -> tuple[Projection, ...]:
     """All projections of the event-worker."""
-    return SuppressionProjection(db), WebhookProjection(db, on_added=sender.wake), ReceiptProjection(db)
+    return SuppressionProjection(db), WebhookProjection(db, on_added=sender.wake), ReceiptProjection(db), incidents

@@ -111,6 +111,8 @@ WebhooksRead = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHO
 WebhooksWrite = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_WRITE])]
 EventsRead = Annotated[Principal, Security(authorize, scopes=[Permission.EVENTS_READ])]
 RoutingRead = Annotated[Principal, Security(authorize, scopes=[Permission.ROUTING_READ])]
+IncidentsRead = Annotated[Principal, Security(authorize, scopes=[Permission.INCIDENTS_READ])]
+IncidentsWrite = Annotated[Principal, Security(authorize, scopes=[Permission.INCIDENTS_WRITE])]
 AuditRead = Annotated[Principal, Security(authorize, scopes=[Permission.AUDIT_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]

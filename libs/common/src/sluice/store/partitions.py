@@ -25,6 +25,7 @@ TABLES = (
     "webhook_attempts",
     "bulk_jobs",
     "bulk_chunks",
+    "incident_deliveries",
 )
 WEEKS_AHEAD = 2
 

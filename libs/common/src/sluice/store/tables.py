@@ -69,7 +69,7 @@ TABLES = (
             GATEWAY: f"SELECT, INSERT, UPDATE ({_PROVIDER_COLUMNS})",
             ROUTER: "SELECT",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, project_id, package, enabled, deleted_at)",
+            EVENT_WORKER: "SELECT (id, project_id, package, channel, enabled, deleted_at)",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
         },
         read_whole_by=_GATEWAY,  # before it knows the project
@@ -80,7 +80,7 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key)",
+            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key, created_at, send_at)",
             OPERATOR: "SELECT",
         },
     ),
@@ -90,7 +90,8 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
             **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
-            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient)",
+            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, state, due_at,"
+            " preferred_provider_id)",
             OPERATOR: "SELECT",
         },
     ),
@@ -101,6 +102,8 @@ TABLES = (
             **dict.fromkeys(
                 (ROUTER, WORKER), "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)"
             ),
+            EVENT_WORKER: "SELECT (delivery_id, number, project_id, provider_id, client_reference, routing_decision,"
+            " started_at, finished_at, outcome)",
             OPERATOR: "SELECT",
         },
     ),
@@ -278,6 +281,55 @@ TABLES = (
             EVENT_WORKER: "SELECT, INSERT, UPDATE (received_at, accepted_from, accepted_count, silent_since,"
             " refused_at, refused_count)",
             OPERATOR: "SELECT",
+        },
+    ),
+    Table(
+        "provider_verdicts",
+        {
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (status, reason, changed_at, full_share_at, suspended_until,"
+            " seed_status, seed_reason, seed_changed_at, updated_at)",
+        },
+    ),
+    Table("provider_faults", {EVENT_WORKER: "SELECT"}, project=None),  # a view, of all projects
+    Table(
+        "health_changes",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (occurred_at), DELETE"),
+        },
+    ),
+    Table(
+        "health_steps",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (status, error_rate, samples)",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (step_at), DELETE"),
+        },
+    ),
+    Table(
+        "incidents",
+        {
+            GATEWAY: "SELECT, UPDATE (acknowledged_at, acknowledged_kind, acknowledged_by)",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (resolved_at, none_left_at, none_left_until, touched, masked, late,"
+            " failed, unconfirmed, doubled, waiting, counted_at)",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (resolved_at), DELETE"),
+        },
+    ),
+    Table(
+        "incident_providers",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (ended_at, ending, noticed_at, searched_at)",
+        },
+    ),
+    Table("incident_notes", {GATEWAY: "SELECT, INSERT"}),
+    Table("incident_notices", {EVENT_WORKER: "SELECT, INSERT"}),
+    Table(
+        "incident_deliveries",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (settled, masked, late, failed, unconfirmed, doubled)",
         },
     ),
     Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),

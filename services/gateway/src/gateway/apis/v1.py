@@ -14,6 +14,7 @@ from gateway.bulk import v1 as bulk
 from gateway.dead_letters import v1 as dead_letters
 from gateway.domains import v1 as domains
 from gateway.events import v1 as events
+from gateway.incidents import v1 as incidents
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
@@ -31,7 +32,7 @@ _ROUTERS = (
     *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
     *(templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
-    *(providers.router, packages.router, domains.router),
+    *(providers.router, packages.router, domains.router, incidents.router),
 )
 
 

@@ -35,6 +35,9 @@ from gateway.messages.v1_schemas import (
     AnySendRequest,
     BatchRequest,
     BatchResponse,
+    DeliveryAttemptResponse,
+    DeliveryReceiptResponse,
+    DeliveryResponse,
     EventResponse,
     MessageResponse,
     MessageSummary,
@@ -47,7 +50,7 @@ from sluice.model.state import State
 from sluice.model.terms import TermKind, term
 from sluice.store.config_cache import ConfigCache
 from sluice.store.message_list import Filters, MessageRow
-from sluice.store.messages import Event, MessageView
+from sluice.store.messages import Attempt, Delivery, Event, MessageView
 
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
@@ -120,6 +123,13 @@ def _filters(
     to: _Recipient = None,
     tag: Annotated[Short | None, Query()] = None,
     provider: Annotated[Short | None, Query(description="The id, package or name of the last attempt's.")] = None,
+    attempted_provider: Annotated[
+        Short | None, Query(description="A provider that was called: id, package or name.")
+    ] = None,
+    failed_over: Annotated[bool | None, Query(description="Several providers were called for a delivery.")] = None,
+    possible_duplicate: Annotated[bool | None, Query(description="It may have arrived twice.")] = None,
+    incident: Annotated[Short | None, Query(description="The id of an incident that touched it.")] = None,
+    template: Annotated[Short | None, Query(description="The id of the template that it was made from.")] = None,
     bulk: Annotated[Short | None, Query(description="The id of a bulk job.")] = None,
     since: Annotated[Time | None, Query(description="Made at this time or later.")] = None,
     until: Annotated[Time | None, Query(description="Made before this time.")] = None,
@@ -132,9 +142,23 @@ def _filters(
         terms=tuple(term(kind, text, sandbox=principal.is_test) for kind, text in texts if text is not None),
         is_narrow=to is not None,
         provider_ids=None if provider is None else service.providers_named(services, principal.scope, provider),
+        attempted_ids=None
+        if attempted_provider is None
+        else service.providers_named(services, principal.scope, attempted_provider),
+        failed_over=failed_over,
+        may_be_doubled=possible_duplicate,
+        incident_id=None if incident is None else _filter_id("inc", incident, "incident"),
+        template_id=None if template is None else _filter_id("tpl", template, "template"),
         **({} if since is None else {"first": ids.min_id_at(_in_range(since))}),
         **({} if until is None else {"end": ids.min_id_at(_in_range(until))}),
     )
+
+
+def _filter_id(prefix: str, text: str, field: str) -> UUID:
+    try:
+        return ids.decode_id(prefix, text)
+    except ids.InvalidIdError as error:
+        raise ValidationFailed(f"{field}: {error}", field=field) from None
 
 
 def _status(text: str) -> State:
@@ -199,6 +223,8 @@ def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
             "template": _template(row),
             "provider": _provider(row.provider_id, config),
             "attempts": row.attempts,
+            "failed_over": row.failed_over,
+            "possible_duplicate": row.may_be_doubled,
             "created_at": rfc3339(row.created_at),
         }
     )
@@ -223,9 +249,47 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "template": _template(message),
             "provider": _provider(provider_ids[-1] if provider_ids else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
+            "failed_over": any(delivery.failed_over for delivery in message.deliveries),
+            "possible_duplicate": any(delivery.may_be_doubled for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
+            "deliveries": [_delivery(delivery, config) for delivery in message.deliveries],
             "events": [_event(event, config) for event in message.events],
         }
+    )
+
+
+def _delivery(delivery: Delivery, config: ConfigCache) -> DeliveryResponse:
+    return DeliveryResponse(
+        id=ids.encode_id("dlv", delivery.id),
+        recipient=delivery.recipient,
+        status=delivery.state,
+        due_at=None if delivery.due_at is None else rfc3339(delivery.due_at),
+        failed_over=delivery.failed_over,
+        possible_duplicate=delivery.may_be_doubled,
+        attempts=[_attempt(delivery, one, config) for one in delivery.attempts],
+    )
+
+
+def _attempt(delivery: Delivery, one: Attempt, config: ConfigCache) -> DeliveryAttemptResponse:
+    lasted = None if one.finished_at is None else round((one.finished_at - one.started_at).total_seconds() * 1000)
+    return DeliveryAttemptResponse(
+        id=ids.attempt_reference(delivery.id, one.number),
+        number=one.number,
+        provider=provider_reference(one.provider_id, config),
+        round=one.retry_round,
+        started_at=rfc3339(one.started_at),
+        finished_at=None if one.finished_at is None else rfc3339(one.finished_at),
+        duration_ms=lasted,
+        outcome=one.outcome,
+        detail=one.error or "",
+        reference=one.client_reference,
+        provider_message_id=one.provider_message_id,
+        routing=None if one.routing_decision is None else serialize_decision(one.routing_decision, config),
+        receipts=[
+            DeliveryReceiptResponse(type=receipt.type, received_at=rfc3339(receipt.received_at))
+            for receipt in delivery.receipts
+            if receipt.attempt == one.number
+        ],
     )
 
 
