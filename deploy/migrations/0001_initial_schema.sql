@@ -264,7 +264,7 @@ CREATE TABLE sandbox_messages (
     receipts_due_at timestamptz                -- null: none, or written
 );
 CREATE INDEX sandbox_messages_receipts_idx ON sandbox_messages (receipts_due_at) WHERE receipts_due_at IS NOT NULL;
-CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
+CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at, reference);
 CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
 
 -- People. Users and their sessions belong to no project; a membership is a user's role in one.
@@ -737,7 +737,7 @@ CREATE TABLE provider_receipts (
 -- Health: what the health service published about each provider. A projection of the event-worker, in which an older
 -- record changes nothing.
 
-CREATE TABLE provider_verdicts (
+CREATE TABLE provider_statuses (
     provider_id     uuid PRIMARY KEY REFERENCES providers (id) ON DELETE CASCADE,
     project_id      uuid NOT NULL,
     status          text NOT NULL,     -- healthy, degraded, unhealthy
@@ -760,7 +760,7 @@ SELECT p.id AS provider_id, p.project_id, p.channel, p.enabled, p.deleted_at IS 
        CASE WHEN j.routing_policy = 'seed' THEN NULL ELSE v.full_share_at END AS full_share_at,
        p.enabled AND p.deleted_at IS NULL AND j.deleted_at IS NULL
        AND (v.status = 'unhealthy' OR v.seed_status = 'unhealthy' OR v.suspended_until > v.updated_at) AS is_faulty
-  FROM provider_verdicts v
+  FROM provider_statuses v
   JOIN providers p ON p.id = v.provider_id
   JOIN projects j ON j.id = p.project_id;
 

@@ -40,11 +40,14 @@ STORE_WRITES = {
     "deliveries.claim",
     "deliveries.renew",
     "deliveries.transition",
+    "incidents.touch",
+    "incidents.write",
     "ingest.delete_expired_keys",
     "ingest.insert_batch",
     "outbox.claim_overdue",
     "outbox.delete",
     "partitions.ensure",
+    "provider_health.record",
     "receipt_tokens.accept",
     "receipts.apply",
     "recovery.requeue_lost",
@@ -68,6 +71,9 @@ WITHIN = {
     "bulk_jobs.finish_job",
     "bulk_jobs.mark_chunk_cancelled",
     "ingest.claim_key",
+    "incidents._write_one",
+    "incidents._write_members",
+    "webhook_deliveries.add_notices",  # in the transaction of incidents.write
     "session_receipts.add_receipt_ids",  # of a late answer, which is lost like any answer when the worker ends
     "disagreements._keep",  # counts what was refused; its loss changes no delivery
     "api_keys.create_key",
@@ -93,6 +99,14 @@ CONFIGURATION = {
     "dead_letters.resolve",  # by a command, after the record was published
     "audit.append",
     "domains.create_domain",
+    "incident_list.acknowledge",
+    "incident_list.add_note",
+    # Counts and marks, made again by the next look; what is old is deleted an hour later.
+    "incidents.count_touched",
+    "incidents.mark_searched",
+    "incidents.delete_old",
+    "provider_health.delete_old",
+    "sandbox.delete_captured",
     "domains.delete_domain",
     "domains.record_check",
     "login_links.create_link",

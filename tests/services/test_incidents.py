@@ -1,4 +1,4 @@
-"""Outages as incidents: verdicts on the bus, deliveries that they touch, notices to webhooks, and ``/v1/incidents``."""
+"""Outages as incidents: statuses on the bus, deliveries that they touch, notices to webhooks, and ``/v1/incidents``."""
 
 import asyncio
 import json

@@ -28,13 +28,16 @@ from sluice.store import (
     cancellation,
     dead_letters,
     domains,
+    incident_list,
     ingest,
     memberships,
     message_list,
     messages,
     projects,
+    provider_health,
     providers,
     receipts,
+    sandbox,
     suppressions,
     templates,
     webhook_deliveries,
@@ -71,6 +74,7 @@ class Ours:
     job_id: object  # a bulk job with a chunk of messages and one that waits
     done_id: object  # one without a chunk
     upload_id: object  # one whose upload is not complete
+    incident_id: object
 
     @property
     def scope(self):
@@ -208,6 +212,14 @@ OPERATIONS = {
         db, ours.id, ours.domain_id, statuses={"spf": "verified"}, now=NOON
     ),
     "dead_letters.list_letters": lambda db, ours: dead_letters.list_letters(db, ours.id, limit=9),
+    "incident_list.acknowledge": lambda db, ours: incident_list.acknowledge(
+        db, ours.id, ours.incident_id, audit.OPERATOR, now=NOON
+    ),
+    "incident_list.add_note": lambda db, ours: incident_list.add_note(
+        db, ours.id, ours.incident_id, audit.OPERATOR, "x", now=NOON
+    ),
+    "incident_list.list_incidents": lambda db, ours: incident_list.list_incidents(db, ours.id, limit=9),
+    "incident_list.list_notes": lambda db, ours: incident_list.list_notes(db, ours.id, ours.incident_id),
     "ingest.claim_key": lambda db, ours: ingest.claim_key(
         db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
@@ -229,6 +241,7 @@ OPERATIONS = {
     "memberships.set_role": lambda db, ours: memberships.set_role(db, ours.id, ours.user_id, Role.VIEWER),
     "memberships.take_invitation": lambda db, ours: memberships.take_invitation(db, ours.token, now=NOON),
     "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
+    "messages.load_attachments": lambda db, ours: messages.load_attachments(db, ours.id, ["digest"]),
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
@@ -237,6 +250,12 @@ OPERATIONS = {
     "projects.update_project": lambda db, ours: projects.update_project(
         db, ours.id, slug="taken", name="Taken", default_sender=None, routing_policy=RoutingPolicy.SEED
     ),
+    "provider_health.list_changes": lambda db, ours: provider_health.list_changes(
+        db, [ours.provider_id], since=NOON, until=after(1)
+    ),
+    "provider_health.list_steps": lambda db, ours: provider_health.list_steps(
+        db, ours.provider_id, since=NOON, until=after(1), step=provider_health.STEP
+    ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
     "providers.set_order": lambda db, ours: providers.set_order(db, ours.id, [ours.provider_id], now=NOON),
@@ -244,6 +263,9 @@ OPERATIONS = {
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),
     "receipts.apply": a_receipt,
+    "sandbox.delete_captured": lambda db, ours: sandbox.delete_captured(db, ours.id),
+    "sandbox.find_captured": lambda db, ours: sandbox.find_captured(db, ours.id, "att_1"),
+    "sandbox.list_captured": lambda db, ours: sandbox.list_captured(db, project_id=ours.id, limit=9),
     "suppressions.add": lambda db, ours: a_suppression(db, ours.id, "new@example.com"),
     "suppressions.find": lambda db, ours: suppressions.find(db, [ours.suppressed]),
     "suppressions.find_suppression": lambda db, ours: suppressions.find_suppression(db, ours.id, ours.suppression),
@@ -389,6 +411,21 @@ async def a_webhook_with_a_missed_delivery(db, project_id):
     return webhook, missed
 
 
+async def an_outage(db, project_id, provider_id):
+    """An incident with a note, and the health of its provider."""
+    incident_id = an_id()
+    await db.execute(
+        "INSERT INTO incidents (id, project_id, channel, opened_at, cause) VALUES ($1, $2, 'email', $3, 'x')",
+        *(incident_id, project_id, NOON),
+    )
+    await incident_list.add_note(db, project_id, incident_id, audit.OPERATOR, "x", now=NOON)
+    await db.execute(
+        "INSERT INTO health_changes VALUES ($1, $2, $3, 'unhealthy', 'x', 1)", provider_id, NOON, project_id
+    )
+    await db.execute("INSERT INTO health_steps VALUES ($1, $2, $3, 'unhealthy', 1, 1)", provider_id, NOON, project_id)
+    return {"incident_id": incident_id}
+
+
 async def bulk_jobs_of(store, project_id, message_id):
     """A job with a chunk that is a message and one that waits, one without chunks, and an upload."""
     scope = ProjectScope(project_id, False)
@@ -420,6 +457,9 @@ async def ours(store):
     await store.transition(a_transition(delivery_id, EventType.SENT, outcome="accepted", project_id=project.id))
     await dead_letters.add(db, [a_letter(project_id=project.id)])
     parts |= await bulk_jobs_of(store, project.id, sent.id)
+    parts |= await an_outage(db, project.id, parts["provider_id"])
+    await db.execute("INSERT INTO attachments VALUES ($1, 'digest', 'x', $2)", project.id, NOON)
+    await sandbox.capture(db, reference="att_1", message_id=sent.id, recipient="x", content="{}", at=NOON, timeout=5.0)
     return Ours(id=project.id, waiting=waiting, delivery_id=delivery_id, **parts)
 
 

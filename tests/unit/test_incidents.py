@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.incidents import ChannelState, Ended, Ending, Joined, Member, OpenIncident, Verdict, plan
+from sluice.health.incidents import ChannelState, Ended, Ending, Joined, Member, OpenIncident, ProviderStatus, plan
 from tests.examples import NOON, PROJECT, after, an_id
 
 A, B = an_id(), an_id()
 
 
-def a_verdict(status="healthy", provider_id=A, **changes):
-    return Verdict(provider_id, PROJECT, "email", status, **changes)
+def a_status(status="healthy", provider_id=A, **changes):
+    return ProviderStatus(provider_id, PROJECT, "email", status, **changes)
 
 
-def a_channel(*verdicts, enabled=2, **changes):
-    return ChannelState(PROJECT, "email", verdicts, enabled, **changes)
+def a_channel(*statuses, enabled=2, **changes):
+    return ChannelState(PROJECT, "email", statuses, enabled, **changes)
 
 
 def an_incident(*members, **changes):
@@ -25,7 +25,7 @@ def an_incident(*members, **changes):
     return OpenIncident(an_id(), NOON, {one.provider_id: one for one in members}, **changes)
 
 
-UNHEALTHY = a_verdict("unhealthy", reason="5 consecutive failures", since=NOON)
+UNHEALTHY = a_status("unhealthy", reason="5 consecutive failures", since=NOON)
 
 
 def test_a_provider_that_turns_unhealthy_opens_an_incident_from_that_time():
@@ -36,22 +36,22 @@ def test_a_provider_that_turns_unhealthy_opens_an_incident_from_that_time():
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "status",
     [
-        a_verdict(),
-        a_verdict("degraded"),
+        a_status(),
+        a_status("degraded"),
         replace(UNHEALTHY, enabled=False),
         replace(UNHEALTHY, removed=True),
-        a_verdict(suspended_until=after(3600)),
+        a_status(suspended_until=after(3600)),
     ],
 )
-def test_nothing_else_opens_one_while_another_provider_is_left(verdict):
-    assert not plan(a_channel(verdict), after(3))
+def test_nothing_else_opens_one_while_another_provider_is_left(status):
+    assert not plan(a_channel(status), after(3))
 
 
 @pytest.mark.parametrize(("until", "opens"), [(3600, True), (33, False), (2, False)])
 def test_a_channel_whose_only_provider_is_suspended_for_long_has_none_left(until, opens):
-    found = plan(a_channel(a_verdict(suspended_until=after(until)), enabled=1), after(3))
+    found = plan(a_channel(a_status(suspended_until=after(until)), enabled=1), after(3))
 
     assert bool(found) is opens
     if opens:
@@ -68,7 +68,7 @@ def test_what_is_written_already_is_not_planned_again():
 
 
 def test_a_second_provider_joins_and_then_none_is_left():
-    second = a_verdict("unhealthy", B, since=after(20))
+    second = a_status("unhealthy", B, since=after(20))
 
     found = plan(a_channel(UNHEALTHY, second, incident=an_incident()), after(21))
 
@@ -77,13 +77,13 @@ def test_a_second_provider_joins_and_then_none_is_left():
 
 @pytest.mark.parametrize("healthy_for", [0, 19.9])
 def test_it_lasts_until_the_full_share(healthy_for):
-    returning = a_verdict(since=after(100), full_share_at=after(120))
+    returning = a_status(since=after(100), full_share_at=after(120))
 
     assert not plan(a_channel(returning, incident=an_incident()), after(100 + healthy_for))
 
 
 def test_it_ends_with_the_full_share():
-    returning = a_verdict(since=after(100), full_share_at=after(120))
+    returning = a_status(since=after(100), full_share_at=after(120))
 
     found = plan(a_channel(returning, incident=an_incident()), after(500))
 
@@ -100,7 +100,7 @@ def test_it_ends_when_the_provider_is_not_used_any_more(change, ending):
     assert (found.ended, found.resolved_at) == ((Ended(A, after(50), ending),), after(50))
 
 
-def test_a_provider_that_has_no_verdict_any_more_is_removed():
+def test_a_provider_that_has_no_status_any_more_is_removed():
     found = plan(a_channel(incident=an_incident()), after(50))
 
     assert found.ended == (Ended(A, after(50), Ending.REMOVED),)
@@ -108,7 +108,7 @@ def test_a_provider_that_has_no_verdict_any_more_is_removed():
 
 def test_one_of_two_that_recovers_does_not_end_it():
     incident = an_incident(Member(A, NOON), Member(B, NOON))
-    state = a_channel(a_verdict(since=after(10)), a_verdict("unhealthy", B, since=NOON), enabled=3, incident=incident)
+    state = a_channel(a_status(since=after(10)), a_status("unhealthy", B, since=NOON), enabled=3, incident=incident)
 
     found = plan(state, after(50))
 
@@ -117,7 +117,7 @@ def test_one_of_two_that_recovers_does_not_end_it():
 
 def test_a_provider_that_relapses_joins_again_from_then_on():
     incident = an_incident(Member(A, NOON, ended_at=after(30)), Member(B, NOON))
-    state = a_channel(replace(UNHEALTHY, since=after(40)), a_verdict("unhealthy", B), enabled=3, incident=incident)
+    state = a_channel(replace(UNHEALTHY, since=after(40)), a_status("unhealthy", B), enabled=3, incident=incident)
 
     assert [(one.provider_id, one.began_at) for one in plan(state, after(41)).joined] == [(A, after(40))]
 
@@ -129,12 +129,12 @@ def test_a_provider_that_was_disabled_meanwhile_begins_after_the_incident_before
 
 
 def test_a_degraded_provider_has_not_recovered():
-    assert not plan(a_channel(a_verdict("degraded", since=after(50)), incident=an_incident()), after(500))
+    assert not plan(a_channel(a_status("degraded", since=after(50)), incident=an_incident()), after(500))
 
 
 times = st.none() | st.integers(-100, 100).map(after)
-verdicts = st.builds(
-    Verdict,
+statuses = st.builds(
+    ProviderStatus,
     *(st.sampled_from([A, B]), st.just(PROJECT), st.just("email")),
     *(st.sampled_from(["healthy", "degraded", "unhealthy"]), st.text(max_size=3)),
     since=times,
@@ -158,7 +158,7 @@ def applied(state, found):
     return replace(state, incident=incident if before or found.opened_at else None)
 
 
-@given(st.lists(verdicts, max_size=2, unique_by=lambda one: one.provider_id), st.integers(0, 3))
+@given(st.lists(statuses, max_size=2, unique_by=lambda one: one.provider_id), st.integers(0, 3))
 def test_a_repeat_plans_nothing_and_no_time_lies_in_the_future(found, extra):
     state = a_channel(*found, enabled=extra + sum(one.enabled and not one.removed for one in found))
 
@@ -174,11 +174,11 @@ def test_a_repeat_plans_nothing_and_no_time_lies_in_the_future(found, extra):
     assert all(time <= NOON for time in times if time is not None)
 
 
-@given(st.lists(verdicts, min_size=1, max_size=2, unique_by=lambda one: one.provider_id))
+@given(st.lists(statuses, min_size=1, max_size=2, unique_by=lambda one: one.provider_id))
 def test_an_incident_is_open_exactly_while_a_provider_is_not_back(found):
     opened = applied(a_channel(replace(UNHEALTHY), enabled=3), plan(a_channel(UNHEALTHY, enabled=3), NOON))
 
-    after_it = plan(replace(opened, verdicts=tuple(found)), after(10))
+    after_it = plan(replace(opened, statuses=tuple(found)), after(10))
 
     bad = [one for one in found if one.is_unhealthy]
     assert not (bad and after_it.resolved_at)

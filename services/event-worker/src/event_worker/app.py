@@ -110,7 +110,7 @@ async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncItera
 
 
 async def main() -> None:
-    """Consume events, dead letters and verdicts, and send webhooks until the shutdown."""
+    """Consume events, dead letters and statuses, and send webhooks until the shutdown."""
     settings = load(EventWorkerSettings)
     async with role("event-worker", settings) as process:
         pool = await process.open_pool()
@@ -123,7 +123,7 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         incidents = Incidents(pool, on_notice=sender.wake)
-        verdicts = SubscriberRunner(
+        statuses = SubscriberRunner(
             lambda broker: subscribe_to_health(broker, incidents),
             kafka=process.kafka,
             group=Group.INCIDENTS,
@@ -138,5 +138,5 @@ async def main() -> None:
         )
         await process.serve(ops_app(process.readiness))
         silence = SilenceMonitor(pool, settings)
-        loops = (letters.run(), verdicts.run(), sender.run(), sender.measure(), silence.run(), incidents.run())
+        loops = (letters.run(), statuses.run(), sender.run(), sender.measure(), silence.run(), incidents.run())
         await process.run(consumer, *loops)

@@ -1,4 +1,4 @@
-"""Outages as incidents: verdicts in, incidents and notices out, and what became of the deliveries that they touched."""
+"""Outages as incidents: statuses in, incidents and notices out, and what became of the deliveries that they touched."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES = frozenset(EventType) - {
 
 
 class Incidents:
-    """The incidents of one process: it consumes verdicts, and events of deliveries, and looks every second.
+    """The incidents of one process: it consumes statuses, and events of deliveries, and looks every second.
 
     ``on_notice``: called when a webhook is due. Several processes may do the same: one at a time writes.
     """
@@ -49,7 +49,7 @@ class Incidents:
         self._active: dict[tuple[UUID, str], list[UUID]] = {}
         self._uncounted: set[UUID] = set()
 
-    # -- verdicts ----------------------------------------------------------------------------------------------------
+    # -- statuses ----------------------------------------------------------------------------------------------------
 
     async def on_health(self, records: Sequence[RawRecord]) -> None:
         """Record a batch of ``provider.health``, and open or resolve incidents.
@@ -70,7 +70,7 @@ class Incidents:
             raise
 
     async def reconcile(self) -> None:
-        """Open and resolve what the verdicts say, with the notices, in one transaction.
+        """Open and resolve what the statuses say, with the notices, in one transaction.
 
         Raises:
             asyncpg's or the network's errors: nothing was written.

@@ -1,4 +1,4 @@
-"""When an outage is an incident: the pure function from the verdicts on providers to the changes of incidents.
+"""When an outage is an incident: the pure function from the statuses of providers to the changes of incidents.
 
 An incident is open for a channel of a project while a provider of it does not work, or none of it can be called. A
 provider that stops to work meanwhile joins it. It is resolved when each of its providers works with its full share of
@@ -26,7 +26,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProviderStatus:
     """What is known of a provider. ``status``: by the policy of its project; ``since``: when it was reached.
 
     ``full_share_at``: of one that has returned, the end of its ramp.
@@ -75,14 +75,14 @@ class OpenIncident:
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """A channel of a project: the verdicts on its providers, how many it has enabled, and its open incident.
+    """A channel of a project: the statuses of its providers, how many it has enabled, and its open incident.
 
     ``resolved_at``: the end of the newest incident that is not open any more.
     """
 
     project_id: UUID
     channel: str
-    verdicts: Sequence[Verdict]
+    statuses: Sequence[ProviderStatus]
     enabled: int
     incident: OpenIncident | None = None
     resolved_at: datetime | None = None
@@ -125,8 +125,8 @@ class Plan:
 
 def plan(state: ChannelState, now: datetime) -> Plan:
     """The changes of a channel; none where everything is written already."""
-    unhealthy = [one for one in state.verdicts if one.is_unhealthy]
-    out = [one for one in state.verdicts if one.is_unhealthy or one.is_suspended(now + LEAST_SUSPENSION)]
+    unhealthy = [one for one in state.statuses if one.is_unhealthy]
+    out = [one for one in state.statuses if one.is_unhealthy or one.is_suspended(now + LEAST_SUSPENSION)]
     has_none = 0 < state.enabled <= len(out)
     incident = state.incident
     if incident is None:
@@ -136,7 +136,7 @@ def plan(state: ChannelState, now: datetime) -> Plan:
         opened_at = min(one.began_at for one in joined)
         return Plan(state, opened_at=opened_at, joined=joined, has_none=has_none or None)
     joined = _joined(state, out if has_none else unhealthy, incident.members, now)
-    ended = tuple(_ended(incident, state.verdicts, now))
+    ended = tuple(_ended(incident, state.statuses, now))
     remaining = {one.provider_id for one in incident.members.values() if one.ended_at is None}
     remaining = remaining - {one.provider_id for one in ended} | {one.provider_id for one in joined}
     found = Plan(state, joined=joined, ended=ended, has_none=None if has_none is incident.has_none else has_none)
@@ -147,34 +147,35 @@ def plan(state: ChannelState, now: datetime) -> Plan:
 
 
 def _joined(
-    state: ChannelState, verdicts: Iterable[Verdict], members: Mapping[UUID, Member], now: datetime
+    state: ChannelState, statuses: Iterable[ProviderStatus], members: Mapping[UUID, Member], now: datetime
 ) -> tuple[Joined, ...]:
     earliest = state.resolved_at if state.incident is None else state.incident.opened_at
     found = []
-    for one in verdicts:
+    for one in statuses:
         member = members.get(one.provider_id)
         if member is not None and member.ended_at is None:
             continue
         began = min(now, one.since or now) if one.is_unhealthy else now
         # The time before belongs to the incident before, or to the time in which the provider was not used.
-        began = max([began, *(time for time in (earliest, member and member.ended_at) if time is not None)])
+        for time in (earliest, None if member is None else member.ended_at):
+            began = began if time is None else max(began, time)
         status = "unhealthy" if one.is_unhealthy else "suspended"
         found.append(Joined(one.provider_id, began, status, one.reason or "the provider asked for a pause"))
     return tuple(found)
 
 
-def _ended(incident: OpenIncident, verdicts: Iterable[Verdict], now: datetime) -> Iterable[Ended]:
-    known = {one.provider_id: one for one in verdicts}
+def _ended(incident: OpenIncident, statuses: Iterable[ProviderStatus], now: datetime) -> Iterable[Ended]:
+    known = {one.provider_id: one for one in statuses}
     for member in incident.members.values():
         if member.ended_at is not None:
             continue
-        verdict = known.get(member.provider_id)
-        if verdict is None or verdict.removed:
+        found = known.get(member.provider_id)
+        if found is None or found.removed:
             yield Ended(member.provider_id, now, Ending.REMOVED)
-        elif not verdict.enabled:
+        elif not found.enabled:
             yield Ended(member.provider_id, now, Ending.DISABLED)
-        elif verdict.status == "healthy" and not verdict.is_suspended(now):
-            times = (verdict.full_share_at, verdict.suspended_until, verdict.since)
+        elif found.status == "healthy" and not found.is_suspended(now):
+            times = (found.full_share_at, found.suspended_until, found.since)
             at = max((time for time in times if time is not None and time >= member.began_at), default=now)
             if at <= now:
                 yield Ended(member.provider_id, at, Ending.RECOVERED)

@@ -1,4 +1,4 @@
-"""Incidents as the event-worker writes them: opened and resolved from verdicts, with the deliveries that they touched.
+"""Incidents as the event-worker writes them: opened and resolved from statuses, with the deliveries that they touched.
 
 Every function may be repeated, and run in several processes: one at a time changes incidents, and what is written
 already stays.
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sluice.health.incidents import ChannelState, Member, OpenIncident, Plan, Verdict
+from sluice.health.incidents import ChannelState, Member, OpenIncident, Plan, ProviderStatus
 from sluice.model.ids import milliseconds_of, min_id_at, uuid7
 from sluice.store.db import Connection, Db
 
@@ -86,11 +86,11 @@ async def read_channels(db: Db) -> list[ChannelState]:
         if row["provider_id"] is not None:
             found["members"][row["provider_id"]] = Member(row["provider_id"], row["began_at"], row["ended_at"])
     members = [provider_id for one in incidents.values() for provider_id in one["members"]]
-    verdicts: dict[tuple[UUID, str], list[Verdict]] = defaultdict(list)
+    statuses: dict[tuple[UUID, str], list[ProviderStatus]] = defaultdict(list)
     for row in await db.fetch("SELECT * FROM provider_faults WHERE is_faulty OR provider_id = ANY($1)", members):
         fields = {name: value for name, value in row.items() if name != "is_faulty"}
-        verdicts[row["project_id"], row["channel"]].append(Verdict(**fields))
-    keys = sorted(incidents.keys() | verdicts.keys())
+        statuses[row["project_id"], row["channel"]].append(ProviderStatus(**fields))
+    keys = sorted(incidents.keys() | statuses.keys())
     counts = {
         (row["project_id"], row["channel"]): row
         for row in await db.fetch(
@@ -109,7 +109,7 @@ async def read_channels(db: Db) -> list[ChannelState]:
     return [
         ChannelState(
             *key,
-            verdicts=tuple(verdicts[key]),
+            statuses=tuple(statuses[key]),
             enabled=counts[key]["enabled"],
             incident=_open_incident(incidents[key]) if key in incidents else None,
             resolved_at=counts[key]["resolved_at"],

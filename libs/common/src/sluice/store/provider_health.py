@@ -1,4 +1,4 @@
-"""What the health service has published about providers, kept: the newest verdict, each change, and every five minutes.
+"""What the health service has published about providers, kept: the newest status, each change, and every five minutes.
 
 A projection of ``provider.health``. A record that is older than what is stored changes nothing, so that a batch may be
 repeated, and several processes may write.
@@ -73,7 +73,7 @@ async def record(db: Db, batch: Sequence[PublishedHealth]) -> None:
                    AS n (provider_id, project_id, status, reason, changed_at, full_share_at, suspended_until,
                          seed_status, seed_reason, seed_changed_at, error_rate, samples, updated_at)
               JOIN providers p ON p.id = n.provider_id AND p.project_id = n.project_id
-              LEFT JOIN provider_verdicts v ON v.provider_id = n.provider_id
+              LEFT JOIN provider_statuses v ON v.provider_id = n.provider_id
              WHERE v.updated_at IS NULL OR v.updated_at < n.updated_at
              ORDER BY n.provider_id
         ), change AS (
@@ -89,7 +89,7 @@ async def record(db: Db, batch: Sequence[PublishedHealth]) -> None:
                samples = CASE WHEN excluded.error_rate >= s.error_rate THEN excluded.samples ELSE s.samples END,
                error_rate = greatest(s.error_rate, excluded.error_rate)
         )
-        INSERT INTO provider_verdicts AS v (provider_id, project_id, status, reason, changed_at, full_share_at,
+        INSERT INTO provider_statuses AS v (provider_id, project_id, status, reason, changed_at, full_share_at,
                                             suspended_until, seed_status, seed_reason, seed_changed_at, updated_at)
         SELECT provider_id, project_id, status, reason, changed_at, full_share_at, suspended_until, seed_status,
                seed_reason, seed_changed_at, updated_at FROM r

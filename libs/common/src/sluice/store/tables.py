@@ -147,7 +147,7 @@ TABLES = (
     Table(
         "attachments",
         {
-            GATEWAY: "SELECT (project_id, sha256, used_at), INSERT, UPDATE (used_at)",
+            GATEWAY: "SELECT, INSERT, UPDATE (used_at)",
             ROUTER: "SELECT (project_id, sha256, used_at), DELETE",
             WORKER: "SELECT",
             OPERATOR: "SELECT (project_id, sha256, used_at), DELETE",
@@ -156,6 +156,7 @@ TABLES = (
     Table(
         "sandbox_messages",
         {
+            GATEWAY: "SELECT, DELETE",
             ROUTER: "SELECT (reference, captured_at), DELETE",
             WORKER: "SELECT (project_id, reference, receipts, receipts_due_at), INSERT, UPDATE (receipts_due_at)",
             OPERATOR: "SELECT, DELETE",
@@ -284,7 +285,7 @@ TABLES = (
         },
     ),
     Table(
-        "provider_verdicts",
+        "provider_statuses",
         {
             EVENT_WORKER: "SELECT, INSERT, UPDATE (status, reason, changed_at, full_share_at, suspended_until,"
             " seed_status, seed_reason, seed_changed_at, updated_at)",

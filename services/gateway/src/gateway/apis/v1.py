@@ -18,6 +18,7 @@ from gateway.incidents import v1 as incidents
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
+from gateway.outbox import v1 as outbox
 from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
@@ -32,7 +33,7 @@ _ROUTERS = (
     *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
     *(templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
-    *(providers.router, packages.router, domains.router, incidents.router),
+    *(providers.router, packages.router, domains.router, incidents.router, outbox.router),
 )
 
 

@@ -21,6 +21,17 @@ from gateway.errors import (
 )
 from gateway.ingest import fast_path
 from gateway.ingest.fast_path import accepted_body
+from gateway.kit.contents import (
+    ContentPart,
+    ContentResponse,
+    ImagesQuery,
+    document,
+    documents_of,
+    download,
+    find_file,
+    read_content,
+    show_content,
+)
 from gateway.kit.fields import Short, Time
 from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
 from gateway.kit.provider_reference import ProviderReference, provider_reference
@@ -199,6 +210,44 @@ async def list_messages(
 async def get_message(message_id: str, principal: MessagesRead, services: ServicesDep) -> MessageResponse:
     """One message with its history."""
     return serialize(await service.find(services, principal.scope, message_id), services.config)
+
+
+@router.get("/{message_id}/content", responses=errors_of())
+async def get_message_content(message_id: str, principal: MessagesRead, services: ServicesDep) -> ContentResponse:
+    """The content of a message, as it was accepted."""
+    message = await service.find(services, principal.scope, message_id)
+    return show_content(read_content(message), [delivery.recipient for delivery in message.deliveries])
+
+
+@router.get(
+    "/{message_id}/content/{part}",
+    response_class=Response,
+    responses=errors_of() | documents_of("text/html", "text/plain", "message/rfc822"),
+)
+async def get_message_document(
+    message_id: str, part: ContentPart, principal: MessagesRead, services: ServicesDep, images: ImagesQuery = False
+) -> Response:
+    """A part of the content as a document. HTML may run nothing and load nothing, whatever it contains."""
+    message = await service.find(services, principal.scope, message_id)
+    content = read_content(message)
+    files = await service.load_files(services, message.project_id, content) if part is ContentPart.RAW else {}
+    shown = ids.encode_id("msg", message.id)
+    return await document(content, part, message_id=shown, date=message.created_at, files=files, images=images)
+
+
+@router.get(
+    "/{message_id}/attachments/{number}",
+    response_class=Response,
+    responses=errors_of() | documents_of("application/octet-stream"),
+)
+async def get_message_attachment(
+    message_id: str, number: int, principal: MessagesRead, services: ServicesDep
+) -> Response:
+    """An attachment as a file to save; its number is in the content."""
+    message = await service.find(services, principal.scope, message_id)
+    content = read_content(message)
+    file = find_file(content, number)
+    return download(file, (await service.load_files(services, message.project_id, content)).get(file.sha256))
 
 
 @router.delete("/{message_id}/cancel", responses=errors_of(NotCancellable))
