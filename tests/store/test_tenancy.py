@@ -35,11 +35,14 @@ from sluice.store import (
     messages,
     projects,
     provider_health,
+    provider_receipts,
     providers,
     receipts,
+    routing_traffic,
     sandbox,
     suppressions,
     templates,
+    waiting,
     webhook_deliveries,
     webhooks,
 )
@@ -263,6 +266,10 @@ OPERATIONS = {
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),
     "receipts.apply": a_receipt,
+    "provider_receipts.find": lambda db, ours: provider_receipts.find(db, ours.provider_id),
+    "routing_traffic.list_recent": lambda db, ours: routing_traffic.list_recent(
+        db, ours.scope, "email", since=NOON, limit=9
+    ),
     "sandbox.delete_captured": lambda db, ours: sandbox.delete_captured(db, ours.id),
     "sandbox.find_captured": lambda db, ours: sandbox.find_captured(db, ours.id, "att_1"),
     "sandbox.list_captured": lambda db, ours: sandbox.list_captured(db, project_id=ours.id, limit=9),
@@ -285,6 +292,7 @@ OPERATIONS = {
     ),
     "templates.lock_template": lambda db, ours: templates.lock_template(db, ours.id, ours.template.id),
     "templates.update_template": a_template_update,
+    "waiting.count": lambda db, ours: waiting.count(db, ours.scope, now=NOON),
     "webhook_deliveries.add_test": lambda db, ours: webhook_deliveries.add_test(
         db, ours.webhook, WebhookType.SENT, now=NOON
     ),
@@ -423,6 +431,7 @@ async def an_outage(db, project_id, provider_id):
         "INSERT INTO health_changes VALUES ($1, $2, $3, 'unhealthy', 'x', 1)", provider_id, NOON, project_id
     )
     await db.execute("INSERT INTO health_steps VALUES ($1, $2, $3, 'unhealthy', 1, 1)", provider_id, NOON, project_id)
+    await db.execute("INSERT INTO provider_receipts VALUES ($1, $2, $3)", provider_id, project_id, NOON)
     return {"incident_id": incident_id}
 
 
@@ -500,6 +509,10 @@ async def found_or_none(finding):
 SCOPED = {
     "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
+    "routing_traffic.list_recent": lambda db, scope, ours: found_or_none(
+        routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
+    ),
+    "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
     "bulk_jobs.cancel_job": lambda db, scope, ours: found_or_none(bulk_jobs.cancel_job(db, scope, ours.job_id)),
     "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
     "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),

@@ -256,7 +256,7 @@ def _evidence_of(provider: MonitoredProvider, thresholds: HealthThresholds) -> H
     )
 
 
-_COUNTED = frozenset({*FAILURE_WEIGHT, "auth_failed", "unresponsive", ""})
+_COUNTED = frozenset({*FAILURE_WEIGHT, "auth_failed", "unresponsive", "probe_requested", ""})
 
 
 def _count_others(provider: MonitoredProvider, attempt: Attempt, now: datetime, thresholds: HealthThresholds) -> None:

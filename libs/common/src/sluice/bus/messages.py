@@ -148,6 +148,13 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     unresponsive_for_s: float  # since the last call that ended, or started
 
 
+class ProviderProbeRequested(_NonDeliveryEvent, AttemptReport):
+    """``delivery.events``: a person asks that the next message probes a provider that is not healthy."""
+
+    type: str = "provider_probe_requested"
+    outcome: str | None = "probe_requested"  # not of an attempt: for readers of :class:`AttemptReport`
+
+
 class HealthState(BaseModel):
     """The health of a provider, or of a destination of it, or of a provider by the seed rule."""
 

@@ -277,8 +277,7 @@ TABLES = (
     Table(
         "provider_receipts",
         {
-            GATEWAY: "SELECT (provider_id, project_id, refused_at, refused_count), INSERT,"
-            " UPDATE (refused_at, refused_count)",
+            GATEWAY: "SELECT, INSERT, UPDATE (refused_at, refused_count)",
             EVENT_WORKER: "SELECT, INSERT, UPDATE (received_at, accepted_from, accepted_count, silent_since,"
             " refused_at, refused_count)",
             OPERATOR: "SELECT",

@@ -24,6 +24,7 @@ from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
 from gateway.rate_limits.middleware import HEADERS
 from gateway.routing import v1 as routing
+from gateway.status import v1 as status
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
 from gateway.webhooks import v1 as webhooks
@@ -33,7 +34,7 @@ _ROUTERS = (
     *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
     *(templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
-    *(providers.router, packages.router, domains.router, incidents.router, outbox.router),
+    *(providers.router, packages.router, domains.router, incidents.router, outbox.router, status.router),
 )
 
 
