@@ -6,6 +6,12 @@
 -- ids, webhook deliveries and the progress of analytics lie by the id of their delivery, and a delivery's id is made in
 -- the millisecond of its message's, so that everything about one message falls into the same week. These tables carry no
 -- foreign keys: each would cost a look-up per row.
+
+-- webhook_deliveries, webhook_attempts, bulk_jobs, bulk_chunks, incident_deliveries) are partitioned by id range, and an
+-- id begins with its time: a week is one partition of each, and retention is a DROP. Attempts, events, receipts, their ids and webhook
+-- deliveries lie by the id of their delivery, and a delivery's id is made in the millisecond of its message's, so that
+-- everything about one message falls into the same week. These tables carry no foreign keys: each would cost a look-up
+-- per row.
 --
 -- The logins of the roles are in sluice.store.logins, their privileges and the policies of row-level security in
 -- sluice.store.tables: every `sluice migrate` applies them.
@@ -267,7 +273,7 @@ CREATE TABLE sandbox_messages (
     receipts_due_at timestamptz                -- null: none, or written
 );
 CREATE INDEX sandbox_messages_receipts_idx ON sandbox_messages (receipts_due_at) WHERE receipts_due_at IS NOT NULL;
-CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at);
+CREATE INDEX sandbox_messages_newest_idx ON sandbox_messages (project_id, captured_at, reference);
 CREATE INDEX sandbox_messages_age_idx ON sandbox_messages (captured_at);
 
 -- People. Users and their sessions belong to no project; a membership is a user's role in one.
@@ -545,6 +551,8 @@ BEGIN
     DELETE FROM webhook_deliveries WHERE delivery_id = ANY(gone);
     DELETE FROM webhook_attempts WHERE delivery_id = ANY(gone);
     DELETE FROM analytics_progress WHERE delivery_id = ANY(gone);
+
+    DELETE FROM incident_deliveries WHERE delivery_id = ANY(gone);
     DELETE FROM message_terms WHERE message_id = ANY(settled);
     DELETE FROM messages WHERE id = ANY(settled);
     RETURN coalesce(cardinality(gone), 0);
@@ -819,3 +827,141 @@ RETURNS integer[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                 WHEN cardinality(a) = 0 THEN b
                 ELSE ARRAY(SELECT coalesce(h.x, 0) + coalesce(h.y, 0) FROM unnest(a, b) AS h (x, y)) END
 $$;
+
+-- Health: what the health service published about each provider. A projection of the event-worker, in which an older
+-- record changes nothing.
+
+CREATE TABLE provider_statuses (
+    provider_id     uuid PRIMARY KEY REFERENCES providers (id) ON DELETE CASCADE,
+    project_id      uuid NOT NULL,
+    status          text NOT NULL,     -- healthy, degraded, unhealthy
+    reason          text NOT NULL,
+    changed_at      timestamptz,       -- when the status was reached; null: it was never another one
+    full_share_at   timestamptz,       -- of a provider that has returned: the end of its ramp
+    suspended_until timestamptz,
+    seed_status     text NOT NULL,     -- the same by the seed rule, which counts where a project has chosen it
+    seed_reason     text NOT NULL,
+    seed_changed_at timestamptz,
+    updated_at      timestamptz NOT NULL
+);
+
+-- The providers with the status that counts by the policy of their project. Faulty: not healthy, or possibly suspended.
+CREATE VIEW provider_faults AS
+SELECT p.id AS provider_id, p.project_id, p.channel, p.enabled, p.deleted_at IS NOT NULL AS removed, v.suspended_until,
+       CASE WHEN j.routing_policy = 'seed' THEN v.seed_status ELSE v.status END AS status,
+       CASE WHEN j.routing_policy = 'seed' THEN v.seed_reason ELSE v.reason END AS reason,
+       CASE WHEN j.routing_policy = 'seed' THEN v.seed_changed_at ELSE v.changed_at END AS since,
+       CASE WHEN j.routing_policy = 'seed' THEN NULL ELSE v.full_share_at END AS full_share_at,
+       p.enabled AND p.deleted_at IS NULL AND j.deleted_at IS NULL
+       AND (v.status = 'unhealthy' OR v.seed_status = 'unhealthy' OR v.suspended_until > v.updated_at) AS is_faulty
+  FROM provider_statuses v
+  JOIN providers p ON p.id = v.provider_id
+  JOIN projects j ON j.id = p.project_id;
+
+-- Every change of a status.
+CREATE TABLE health_changes (
+    provider_id uuid NOT NULL REFERENCES providers (id) ON DELETE CASCADE,
+    occurred_at timestamptz NOT NULL,
+    project_id  uuid NOT NULL,
+    status      text NOT NULL,
+    reason      text NOT NULL,
+    error_rate  real NOT NULL,
+    PRIMARY KEY (provider_id, occurred_at)
+);
+CREATE INDEX health_changes_age_idx ON health_changes (occurred_at);
+
+-- The worst of each five minutes.
+CREATE TABLE health_steps (
+    provider_id uuid NOT NULL REFERENCES providers (id) ON DELETE CASCADE,
+    step_at     timestamptz NOT NULL,  -- its beginning
+    project_id  uuid NOT NULL,
+    status      text NOT NULL,
+    error_rate  real NOT NULL,
+    samples     real NOT NULL,         -- effective number of attempts behind the highest rate
+    PRIMARY KEY (provider_id, step_at)
+);
+CREATE INDEX health_steps_age_idx ON health_steps (step_at);
+
+-- Incidents: times in which a provider of a channel does not work. One at most is open for each channel of a project.
+
+CREATE TABLE incidents (
+    id              uuid PRIMARY KEY,
+    project_id      uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    channel         text NOT NULL,
+    opened_at       timestamptz NOT NULL,
+    resolved_at     timestamptz,
+    cause           text NOT NULL,          -- the reason of the first provider
+    none_left_at    timestamptz,            -- the first time at which the channel had no provider left
+    none_left_until timestamptz,            -- null while it has none
+    acknowledged_at   timestamptz,
+    acknowledged_kind text,                 -- an actor, as in the audit log
+    acknowledged_by   uuid,
+    touched         integer NOT NULL DEFAULT 0,  -- deliveries, as of counted_at; the rest by what became of them
+    masked          integer NOT NULL DEFAULT 0,
+    late            integer NOT NULL DEFAULT 0,
+    failed          integer NOT NULL DEFAULT 0,
+    unconfirmed     integer NOT NULL DEFAULT 0,
+    doubled         integer NOT NULL DEFAULT 0,
+    waiting         integer NOT NULL DEFAULT 0,
+    counted_at      timestamptz
+);
+CREATE UNIQUE INDEX incidents_once_open ON incidents (project_id, channel) WHERE resolved_at IS NULL;
+CREATE INDEX incidents_project_idx ON incidents (project_id, id);
+CREATE INDEX incidents_resolved_idx ON incidents (resolved_at);
+
+-- The providers that did not work.
+CREATE TABLE incident_providers (
+    incident_id uuid NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    provider_id uuid NOT NULL,
+    project_id  uuid NOT NULL,
+    reason      text NOT NULL,
+    began_at    timestamptz NOT NULL,
+    ended_at    timestamptz,            -- null while it does not work; a relapse sets it to null again
+    ending      text,                   -- 'recovered', 'disabled' or 'removed'
+    noticed_at  timestamptz NOT NULL,
+    searched_at timestamptz,            -- when the deliveries were looked for that it touched before it was noticed
+    PRIMARY KEY (incident_id, provider_id)
+);
+CREATE INDEX incident_providers_unsearched_idx ON incident_providers (noticed_at) WHERE searched_at IS NULL;
+
+-- What people write about an incident.
+CREATE TABLE incident_notes (
+    id          uuid PRIMARY KEY,
+    incident_id uuid NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    project_id  uuid NOT NULL,
+    actor_kind  text NOT NULL,
+    actor_id    uuid,
+    text        text NOT NULL,
+    created_at  timestamptz NOT NULL
+);
+CREATE INDEX incident_notes_idx ON incident_notes (incident_id, id);
+
+-- One for each time a provider stops or begins to work, for webhooks: their delivery_id is the id of a notice.
+CREATE TABLE incident_notices (
+    id          uuid PRIMARY KEY,
+    incident_id uuid NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    provider_id uuid NOT NULL,
+    project_id  uuid NOT NULL,
+    channel     text NOT NULL,
+    status      text NOT NULL,          -- 'unhealthy', 'suspended', 'healthy', 'disabled' or 'removed'
+    reason      text NOT NULL,
+    incident    text NOT NULL,          -- 'open' or 'resolved', with this change
+    occurred_at timestamptz NOT NULL
+);
+
+-- The deliveries that an incident has touched, each once, in the partition of the delivery. What became of them follows
+-- from their events.
+CREATE TABLE incident_deliveries (
+    delivery_id uuid NOT NULL,
+    incident_id uuid NOT NULL,
+    project_id  uuid NOT NULL,
+    message_id  uuid NOT NULL,
+    settled     boolean NOT NULL,       -- none of the rest changes before it is
+    masked      boolean NOT NULL,       -- another provider accepted it
+    late        boolean NOT NULL,       -- accepted more than five seconds after it was due
+    failed      boolean NOT NULL,       -- FAILED or EXPIRED
+    unconfirmed boolean NOT NULL,
+    doubled     boolean NOT NULL,       -- it may have arrived twice
+    PRIMARY KEY (delivery_id, incident_id)
+) PARTITION BY RANGE (delivery_id);
+CREATE INDEX incident_deliveries_idx ON incident_deliveries (incident_id, message_id);

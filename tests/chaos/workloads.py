@@ -189,6 +189,15 @@ async def mixed(client: ClientSession, channel: str) -> None:
     await asyncio.sleep(1.0)
 
 
+async def outage(client: ClientSession, channel: str) -> None:
+    """A provider that fails until it is unhealthy, and messages that go elsewhere because of it."""
+    await asyncio.gather(*(client.send(channel, FAULT[channel]) for _ in range(8)))
+    await asyncio.sleep(1.5)
+    for _ in range(3):
+        await client.send(channel)
+    await asyncio.sleep(1.5)
+
+
 async def gone(client: ClientSession, channel: str) -> None:
     """A webhook endpoint that asks for no more events."""
     del channel
@@ -279,5 +288,11 @@ POINTS: Mapping[str, Workload] = {
     "health.received": http,
     "health.before_publish": mixed,
     "health.published": mixed,
+    "incidents.before_record": mixed,
+    "incidents.recorded": mixed,
+    "incidents.before_write": outage,
+    "incidents.written": outage,
+    "incidents.before_touch": outage,
+    "incidents.touched": outage,
     "health.before_snapshot": http,
 }

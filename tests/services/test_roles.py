@@ -8,7 +8,7 @@ import pytest
 
 from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, Permission
 from gateway.openapi import document
-from sluice.model.ids import encode_id
+from sluice.model.ids import attempt_reference, encode_id
 from sluice.model.roles import Role
 from tests.examples import a_body, an_id
 from tests.repository.test_routes import PERSON, needed_permissions
@@ -18,9 +18,10 @@ DOCUMENT = document("v1")
 PREFIXES = {
     **{"message_id": "msg", "session_id": "sid", "user_id": "usr", "key_id": "key", "invitation_id": "inv"},
     **{"provider_id": "prv", "domain_id": "dom", "template_id": "tpl", "suppression_id": "sup"},
-    **{"webhook_id": "whk", "bulk_id": "blk", "delivery_id": "whd"},
+    **{"webhook_id": "whk", "bulk_id": "blk", "delivery_id": "whd", "incident_id": "inc", "capture_id": "att"},
 }
-CHOICES = {"name": "provider-smtp"}  # of path parameters that name nothing of a project
+# Of path parameters that name nothing of a project.
+CHOICES = {"name": "provider-smtp", "part": "text", "number": "1"}
 PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
 UNKNOWN = {"reorder_providers": 400}  # operations that answer otherwise to an unknown id, which is in their body
 
@@ -163,7 +164,24 @@ async def objects_of(gateway, owner):
         "provider_id": (await gateway.ask("POST", "/v1/providers", json=PROVIDER)).json()["id"],
         "domain_id": (await gateway.ask("POST", "/v1/domains", json={"domain": "shop.example"})).json()["id"],
         "user_id": encode_id("usr", owner.user.id),
+        "incident_id": encode_id("inc", await an_incident(gateway)),
+        "capture_id": await a_captured(gateway),
     }
+
+
+async def an_incident(gateway):
+    return await gateway.pool.fetchval(
+        "INSERT INTO incidents (id, project_id, channel, opened_at, cause)"
+        " SELECT gen_random_uuid(), id, 'sms', now(), 'x' FROM projects WHERE slug = 'shop' RETURNING id"
+    )
+
+
+async def a_captured(gateway):
+    return await gateway.pool.fetchval(
+        "INSERT INTO sandbox_messages SELECT $1, id, gen_random_uuid(), 'sms', 'x', $2, now()"
+        " FROM projects WHERE slug = 'shop' RETURNING reference",
+        *(attempt_reference(an_id(), 1), '{"channel":"sms","sender":"Shop","text":"x"}'),
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,9 +196,9 @@ async def test_an_id_of_another_project_is_answered_as_an_unknown_one(gateway, m
     answers = [
         await eve.ask(method, re.sub(r"\{(\w+)\}", value, own), project="evil", json=body_of(operation))
         for value in (
-            lambda found: objects[found[1]],
-            lambda found: encode_id(PREFIXES[found[1]], an_id()),
-            lambda found: "no-id",
+            lambda found: CHOICES.get(found[1]) or objects[found[1]],
+            lambda found: CHOICES.get(found[1]) or encode_id(PREFIXES[found[1]], an_id()),
+            lambda found: CHOICES.get(found[1]) or "no-id",
         )
     ]
 

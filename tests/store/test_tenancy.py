@@ -31,16 +31,22 @@ from sluice.store import (
     channel_configs,
     dead_letters,
     domains,
+    incident_list,
     ingest,
     memberships,
     message_list,
     messages,
     owners,
     projects,
+    provider_health,
+    provider_receipts,
     providers,
     receipts,
+    routing_traffic,
+    sandbox,
     suppressions,
     templates,
+    waiting,
     webhook_deliveries,
     webhooks,
 )
@@ -77,6 +83,7 @@ class Ours:
     job_id: object  # a bulk job with a chunk of messages and one that waits
     done_id: object  # one without a chunk
     upload_id: object  # one whose upload is not complete
+    incident_id: object
 
     @property
     def scope(self):
@@ -236,6 +243,14 @@ OPERATIONS = {
         db, ours.id, ours.domain_id, statuses={"spf": "verified"}, now=NOON
     ),
     "dead_letters.list_letters": lambda db, ours: dead_letters.list_letters(db, ours.id, limit=9),
+    "incident_list.acknowledge": lambda db, ours: incident_list.acknowledge(
+        db, ours.id, ours.incident_id, audit.OPERATOR, now=NOON
+    ),
+    "incident_list.add_note": lambda db, ours: incident_list.add_note(
+        db, ours.id, ours.incident_id, audit.OPERATOR, "x", now=NOON
+    ),
+    "incident_list.list_incidents": lambda db, ours: incident_list.list_incidents(db, ours.id, limit=9),
+    "incident_list.list_notes": lambda db, ours: incident_list.list_notes(db, ours.id, ours.incident_id),
     "ingest.claim_key": lambda db, ours: ingest.claim_key(
         db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
@@ -260,6 +275,7 @@ OPERATIONS = {
     "memberships.set_role": lambda db, ours: memberships.set_role(db, ours.id, ours.user_id, Role.VIEWER),
     "memberships.take_invitation": lambda db, ours: memberships.take_invitation(db, ours.token, now=NOON),
     "message_list.list_messages": lambda db, ours: a_list(db, ours.scope),
+    "messages.load_attachments": lambda db, ours: messages.load_attachments(db, ours.id, ["digest"]),
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
@@ -269,6 +285,12 @@ OPERATIONS = {
     "projects.update_project": lambda db, ours: projects.update_project(
         db, ours.id, slug="taken", name="Taken", default_sender=None, routing_policy=RoutingPolicy.SEED
     ),
+    "provider_health.list_changes": lambda db, ours: provider_health.list_changes(
+        db, [ours.provider_id], since=NOON, until=after(1)
+    ),
+    "provider_health.list_steps": lambda db, ours: provider_health.list_steps(
+        db, ours.provider_id, since=NOON, until=after(1), step=provider_health.STEP
+    ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
     "providers.set_priorities": lambda db, ours: providers.set_priorities(db, ours.id, {ours.provider_id: 1}, now=NOON),
@@ -276,6 +298,13 @@ OPERATIONS = {
         db, ours.id, ours.provider_id, now=NOON, name="new"
     ),
     "receipts.apply": a_receipt,
+    "provider_receipts.find": lambda db, ours: provider_receipts.find(db, ours.provider_id),
+    "routing_traffic.list_recent": lambda db, ours: routing_traffic.list_recent(
+        db, ours.scope, "email", since=NOON, limit=9
+    ),
+    "sandbox.delete_captured": lambda db, ours: sandbox.delete_captured(db, ours.id),
+    "sandbox.find_captured": lambda db, ours: sandbox.find_captured(db, ours.id, "att_1"),
+    "sandbox.list_captured": lambda db, ours: sandbox.list_captured(db, project_id=ours.id, limit=9),
     "suppressions.add": lambda db, ours: a_suppression(db, ours.id, "new@example.com"),
     "suppressions.find": lambda db, ours: suppressions.find(db, [ours.suppressed]),
     "suppressions.find_suppression": lambda db, ours: suppressions.find_suppression(db, ours.id, ours.suppression),
@@ -298,6 +327,7 @@ OPERATIONS = {
         db, [ours.id], kind=ours.template.kind, limit=9, offset=0
     ),
     "templates.update_template": a_template_update,
+    "waiting.count": lambda db, ours: waiting.count(db, ours.scope, now=NOON),
     "webhook_deliveries.add_test": lambda db, ours: webhook_deliveries.add_test(
         db, ours.webhook, WebhookType.SENT, now=NOON
     ),
@@ -432,6 +462,22 @@ async def a_webhook_with_a_missed_delivery(db, project_id):
     return webhook, missed
 
 
+async def an_outage(db, project_id, provider_id):
+    """An incident with a note, and the health of its provider."""
+    incident_id = an_id()
+    await db.execute(
+        "INSERT INTO incidents (id, project_id, channel, opened_at, cause) VALUES ($1, $2, 'email', $3, 'x')",
+        *(incident_id, project_id, NOON),
+    )
+    await incident_list.add_note(db, project_id, incident_id, audit.OPERATOR, "x", now=NOON)
+    await db.execute(
+        "INSERT INTO health_changes VALUES ($1, $2, $3, 'unhealthy', 'x', 1)", provider_id, NOON, project_id
+    )
+    await db.execute("INSERT INTO health_steps VALUES ($1, $2, $3, 'unhealthy', 1, 1)", provider_id, NOON, project_id)
+    await db.execute("INSERT INTO provider_receipts VALUES ($1, $2, $3)", provider_id, project_id, NOON)
+    return {"incident_id": incident_id}
+
+
 async def bulk_jobs_of(store, project_id, message_id):
     """A job with a chunk that is a message and one that waits, one without chunks, and an upload."""
     scope = ProjectScope(project_id, False)
@@ -464,6 +510,9 @@ async def ours(store):
     await dead_letters.add(db, [a_letter(project_id=project.id)])
     await analytics.count(db, [delivery_id])
     parts |= await bulk_jobs_of(store, project.id, sent.id)
+    parts |= await an_outage(db, project.id, parts["provider_id"])
+    await db.execute("INSERT INTO attachments VALUES ($1, 'digest', 'x', $2)", project.id, NOON)
+    await sandbox.capture(db, reference="att_1", message_id=sent.id, recipient="x", content="{}", at=NOON, timeout=5.0)
     return Ours(id=project.id, waiting=waiting, delivery_id=delivery_id, **parts)
 
 
@@ -505,6 +554,10 @@ SCOPED = {
     "analytics.read": lambda db, scope, ours: numbers(db, scope),
     "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
+    "routing_traffic.list_recent": lambda db, scope, ours: found_or_none(
+        routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
+    ),
+    "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
     "bulk_jobs.cancel_job": lambda db, scope, ours: found_or_none(bulk_jobs.cancel_job(db, scope, ours.job_id)),
     "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
     "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),

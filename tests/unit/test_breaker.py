@@ -416,3 +416,25 @@ def test_every_provider_can_return(attempts):
         stats = observe(stats, Attempt(after(now), GOOD, duration=0.1), LIMITS)
 
     assert stats.status == HEALTHY
+
+
+# A probe that was asked for.
+
+
+def test_a_probe_that_was_asked_for_may_be_made_at_once_and_counts():
+    asked = observed("probe_requested", stats=an_unhealthy_provider(), start=1)
+
+    assert (asked.status, asked.probe_at, asked.probe_results) == (UNHEALTHY, after(1), 0)
+    assert observed(GOOD, stats=asked, start=1.5).probe_successes == 1
+
+
+def test_a_probe_that_was_asked_for_ends_a_suspension_after_refused_credentials_and_no_pause():
+    refused = observed("auth_failed")
+    paused = observed("throttled", stats=an_unhealthy_provider(), start=1, retry_after=seconds(60))
+
+    assert observed("probe_requested", stats=refused, start=2).suspended_until is None
+    assert observed("probe_requested", stats=paused, start=2).suspended_until == after(61)
+
+
+def test_a_healthy_provider_needs_no_probe():
+    assert observed("probe_requested", stats=observed(GOOD), start=1) == observed(GOOD)

@@ -300,3 +300,46 @@ def test_attempts_count_after_odd_events_of_the_same_provider(oddities):
     monitor.record_attempts([an_event(occurred_at=after(n)) for n in range(5)], after(5))
 
     assert PROVIDER in statuses(monitor, after(5))
+
+
+def test_attempts_that_are_no_fault_of_the_provider_are_counted_apart_and_lose_their_weight():
+    monitor = a_monitor(
+        *[an_event(outcome="recipient_rejected")] * 4,
+        an_event(outcome="declined", scope="message"),
+        an_event(outcome="throttled", scope="account"),
+        *[an_event(outcome="accepted")] * 2,
+    )
+
+    [now] = monitor.changed_statuses(NOON)
+    [later] = monitor.statuses(NOON)
+
+    assert now.evidence.not_counted == {"recipient_rejected": 4, "declined": 1, "throttled": 1}
+    assert now.effective_samples == later.effective_samples == 2
+    monitor.record_attempts([an_event(occurred_at=after(30))], after(30))
+    monitor.changed_statuses(after(30))
+    [decayed] = monitor.statuses(after(30))
+    assert decayed.evidence.not_counted == {"recipient_rejected": 2, "declined": 0.5, "throttled": 0.5}
+
+
+def test_a_status_says_since_when_it_lasts_and_what_it_rests_on():
+    monitor = a_monitor(*[an_event(duration_ms=200, outcome="accepted")] * 5, *[an_event()] * 5)
+
+    [health] = monitor.changed_statuses(NOON)
+
+    assert (health.status, health.since) == ("unhealthy", NOON)
+    evidence = health.evidence
+    assert (evidence.failures, evidence.consecutive_failures, evidence.usual_latency) == (5, 5, 0.2)
+    assert (evidence.probe_successes, evidence.probes_needed) == (0, 3)
+    assert (evidence.degraded_error_rate, evidence.unhealthy_error_rate) == (0.06, 0.25)
+
+
+def test_numbers_behind_an_unchanged_rate_are_published_twice_a_minute():
+    monitor = a_monitor(*[an_event(outcome="accepted")] * 5)
+    monitor.changed_statuses(NOON)
+    published = []
+    for time in range(5, 65, 5):
+        monitor.record_attempts([an_event(outcome="accepted", occurred_at=after(time))] * 100, after(time))
+        published += [(time, one.effective_samples > 100) for one in monitor.changed_statuses(after(time))]
+
+    assert [time for time, _ in published if time >= 30] in ([35], [30, 60], [35, 65], [30], [40])
+    assert all(many for time, many in published if time >= 30)

@@ -12,6 +12,7 @@ VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_
 PROGRAMS = VIEWING | {
     *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ),
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),
+    *(Permission.INCIDENTS_READ, Permission.INCIDENTS_WRITE),
     *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE),
     *(Permission.SUPPRESSIONS_READ, Permission.SUPPRESSIONS_WRITE),
     *(Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE),

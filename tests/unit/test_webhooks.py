@@ -46,10 +46,10 @@ def test_the_type_of_an_event(channel, event_type, expected):
     assert webhook_type(Channel(channel), EventType(event_type)) == expected
 
 
-def test_every_type_but_replies_comes_from_an_event():
+def test_every_type_but_replies_and_the_health_of_providers_comes_from_an_event():
     made = {webhook_type(channel, type_) for channel in Channel for type_ in EventType}
 
-    assert set(WebhookType) - made == {WebhookType.WA_REPLIED}
+    assert set(WebhookType) - made == {WebhookType.WA_REPLIED, WebhookType.PROVIDER_HEALTH_CHANGED}
 
 
 def test_the_retries_last_75_hours():

@@ -1,5 +1,5 @@
-"""The wiring of the event-worker: FastStream consumes ``delivery.events`` and ``dead.letters``, and the webhook sender
-sends what is due."""
+"""The wiring of the event-worker: FastStream consumes ``delivery.events``, ``dead.letters`` and ``provider.health``,
+and the webhook sender sends what is due."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from event_worker.dead_letters import DeadLetterProjection
+from event_worker.incidents import Incidents
 from event_worker.projections import projections_of
 from event_worker.service import EventService
 from event_worker.settings import EventWorkerSettings
@@ -76,6 +77,26 @@ def subscribe_to_letters(broker: KafkaBroker, projection: DeadLetterProjection) 
     return subscriber
 
 
+def subscribe_to_health(broker: KafkaBroker, incidents: Incidents) -> BatchSubscriber:
+    """The subscriber of ``provider.health``, with the policy of events."""
+    subscriber = subscribe_to_batches(
+        broker,
+        Topic.HEALTH.value,
+        group=Group.INCIDENTS.value,
+        max_records=_MAX_RECORDS,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        auto_offset_reset="earliest",
+    )
+
+    @subscriber
+    async def on_health(records: Records) -> None:
+        await incidents.on_health(records)
+
+    return subscriber
+
+
 @asynccontextmanager
 async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncIterator[WebhookSender]:
     """The webhook sender of one process, until the block ends."""
@@ -89,7 +110,7 @@ async def open_webhooks(settings: EventWorkerSettings, pool: Pool) -> AsyncItera
 
 
 async def main() -> None:
-    """Consume events and dead letters and send webhooks until the shutdown."""
+    """Consume events, dead letters and statuses, and send webhooks until the shutdown."""
     settings = load(EventWorkerSettings)
     async with role("event-worker", settings) as process:
         pool = await process.open_pool()
@@ -101,7 +122,14 @@ async def main() -> None:
             group=Group.DEAD_LETTERS,
             drain=process.drain_timeout,
         )
-        service = EventService(await process.open_publisher(), projections_of(pool, sender))
+        incidents = Incidents(pool, on_notice=sender.wake)
+        statuses = SubscriberRunner(
+            lambda broker: subscribe_to_health(broker, incidents),
+            kafka=process.kafka,
+            group=Group.INCIDENTS,
+            drain=process.drain_timeout,
+        )
+        service = EventService(await process.open_publisher(), projections_of(pool, sender, incidents))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,
@@ -110,4 +138,5 @@ async def main() -> None:
         )
         await process.serve(ops_app(process.readiness))
         silence = SilenceMonitor(pool, settings)
-        await process.run(consumer, letters.run(), sender.run(), sender.measure(), silence.run())
+        loops = (letters.run(), statuses.run(), sender.run(), sender.measure(), silence.run(), incidents.run())
+        await process.run(consumer, *loops)

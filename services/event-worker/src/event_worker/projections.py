@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from event_worker.analytics import AnalyticsProjection
 from event_worker.devices import DeviceProjection
+from event_worker.incidents import Incidents
 from event_worker.silence import ReceiptProjection
 from event_worker.suppressions import SuppressionProjection
 from event_worker.webhooks.projection import WebhookProjection
@@ -28,12 +29,13 @@ class Projection(Protocol):
         ...
 
 
-def projections_of(pool: Pool, sender: WebhookSender) -> tuple[Projection, ...]:
+def projections_of(pool: Pool, sender: WebhookSender, incidents: Incidents) -> tuple[Projection, ...]:
     """All projections of the event-worker, the most urgent first."""
     return (
         SuppressionProjection(pool),
         WebhookProjection(pool, on_added=sender.wake),
         ReceiptProjection(pool),
+        incidents,
         DeviceProjection(pool),
         AnalyticsProjection(pool),
     )

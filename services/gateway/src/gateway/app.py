@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -32,10 +33,12 @@ from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
 from gateway.settings import GatewaySettings
+from gateway.status.monitor import ReadGroups, StatusMonitor
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
+from sluice.bus.group_status import read_group_status
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.mailer import Mailer
@@ -52,7 +55,13 @@ from sluice.transports.settings import TransportSettings
 
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings, pool: Pool, config: ConfigCache, publisher: Publisher, health: Health, events: EventFeed
+    settings: GatewaySettings,
+    pool: Pool,
+    config: ConfigCache,
+    publisher: Publisher,
+    health: Health,
+    events: EventFeed,
+    read_groups: ReadGroups,
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
@@ -84,6 +93,8 @@ async def open_services(
             domains=domains,
             cipher=cipher,
             health=health,
+            publisher=publisher,
+            status=StatusMonitor(pool, redis, read_groups),
             outgoing=settings.outgoing(),
             bulk=bulk,
             events=events,
@@ -207,7 +218,12 @@ async def main() -> None:
         publisher = await gateway.open_publisher()
         health = await gateway.enter(HealthView().subscribed(gateway.kafka))
         events = EventFeed(KafkaEventSource(gateway.kafka))
-        services = await gateway.enter(open_services(settings, pool, config, publisher, health.statuses, events))
+        services = await gateway.enter(
+            open_services(
+                *(settings, pool, config, publisher, health.statuses, events),
+                read_groups=partial(read_group_status, gateway.kafka),
+            )
+        )
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )

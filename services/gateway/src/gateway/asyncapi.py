@@ -9,7 +9,13 @@ from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
 from gateway.messages.v1_schemas import SendRequest
-from sluice.bus.messages import SCHEMA_VERSION, DeliveryEvent, ProviderUnresponsive, RequestRejected
+from sluice.bus.messages import (
+    SCHEMA_VERSION,
+    DeliveryEvent,
+    ProviderProbeRequested,
+    ProviderUnresponsive,
+    RequestRejected,
+)
 from sluice.bus.topics import Topic
 
 _SEND = f"""Send requests: the body of POST /v1/messages/channel. Record headers: `schema-version: {SCHEMA_VERSION}` and
@@ -37,7 +43,7 @@ def document() -> dict[str, Any]:
     broker.subscriber(Topic.SEND_REQUESTS.value, group_id="gateway-ingest", title="send", description=_SEND)(
         send_request
     )
-    schema = DeliveryEvent | RequestRejected | ProviderUnresponsive
+    schema = DeliveryEvent | RequestRejected | ProviderUnresponsive | ProviderProbeRequested
     broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=schema)
     specification = AsyncAPI(broker, title="Sluice", version=str(SCHEMA_VERSION), schema_version="3.0.0")
     found: dict[str, Any] = json.loads(specification.to_specification().to_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer, SecurityScopes
@@ -37,6 +37,7 @@ _Mode = Annotated[
     str | None,
     Header(alias=MODE_HEADER, description="With a session: `live` (default) or `test`. A key has its own."),
 ]
+_ModeQuery = Annotated[Literal["live", "test"] | None, Query(description=f"The same as `{MODE_HEADER}`.")]
 
 
 async def authorize(
@@ -48,7 +49,8 @@ async def authorize(
     cookie: _Cookie,
     project_header: _Project = None,
     project: _ProjectQuery = None,
-    mode: _Mode = None,
+    mode_header: _Mode = None,
+    mode: _ModeQuery = None,
 ) -> Principal:
     """The principal of the request in its project, which has every permission that the route names.
 
@@ -112,6 +114,8 @@ WebhooksRead = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHO
 WebhooksWrite = Annotated[Principal, Security(authorize, scopes=[Permission.WEBHOOKS_WRITE])]
 EventsRead = Annotated[Principal, Security(authorize, scopes=[Permission.EVENTS_READ])]
 RoutingRead = Annotated[Principal, Security(authorize, scopes=[Permission.ROUTING_READ])]
+IncidentsRead = Annotated[Principal, Security(authorize, scopes=[Permission.INCIDENTS_READ])]
+IncidentsWrite = Annotated[Principal, Security(authorize, scopes=[Permission.INCIDENTS_WRITE])]
 AuditRead = Annotated[Principal, Security(authorize, scopes=[Permission.AUDIT_READ])]
 ProjectRead = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_READ])]
 ProjectAdmin = Annotated[Principal, Security(authorize_in_path, scopes=[Permission.PROJECT_ADMIN])]

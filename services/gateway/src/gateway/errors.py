@@ -146,6 +146,12 @@ class VersionConflict(ApiError):
     status, code = 409, "VERSION_CONFLICT"
 
 
+class NotProbeable(ApiError):
+    """The provider is healthy, disabled, or pauses because it asked for it: there is nothing to probe now."""
+
+    status, code = 409, "NOT_PROBEABLE"
+
+
 class DomainExists(ApiError):
     """The project has this domain already."""
 

@@ -19,8 +19,10 @@ from gateway.messages.waiting import SettledMessages
 from gateway.providers.tester import ProviderTester
 from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
+from gateway.status.monitor import StatusMonitor
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
+from sluice.bus.publisher import Publisher
 from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.providers.sms_link import Links
@@ -81,3 +83,5 @@ class Services:
     settled: SettledMessages
     rate_limits: RateLimits
     health: Health
+    publisher: Publisher
+    status: StatusMonitor

@@ -25,9 +25,18 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.bus.messages import AttemptReport, HealthState, ProviderHealth
+from sluice.bus.messages import AttemptReport, HealthEvidence, HealthState, ProviderHealth
 from sluice.health import seed_rule
-from sluice.health.breaker import DEGRADED, HEALTHY, Attempt, HealthThresholds, ProviderStats, decay, observe
+from sluice.health.breaker import (
+    DEGRADED,
+    FAILURE_WEIGHT,
+    HEALTHY,
+    Attempt,
+    HealthThresholds,
+    ProviderStats,
+    decay,
+    observe,
+)
 from sluice.health.seed_rule import SeedStats, SeedThresholds
 from sluice.model.message import Channel
 from sluice.model.outcome import Scope
@@ -35,6 +44,8 @@ from sluice.runtime import metrics
 
 _REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
 _REPUBLISHED_CHANGE = 0.005  # of an error rate
+_NUMBERS_INTERVAL = timedelta(seconds=30)  # of a status of which only other numbers changed, for those who look
+_NUMBERS_CHANGE = 0.2  # of them, as a share
 _PROVIDER_TTL = timedelta(days=1)  # without attempts; the provider may be deleted
 
 _MAX_THROTTLE = 3600.0  # seconds
@@ -50,6 +61,8 @@ class MonitoredProvider:
     last_seen: datetime  # time at which its last attempt was read
     stats: ProviderStats = field(default_factory=ProviderStats)
     seed: SeedStats = field(default_factory=SeedStats)
+    not_counted: dict[str, float] = field(default_factory=dict)  # weights of attempts that are no evidence, by outcome
+    not_counted_at: datetime | None = None
     published: ProviderHealth | None = None
 
 
@@ -99,6 +112,7 @@ class HealthMonitor:
             for attempt in sorted(attempts, key=attrgetter("occurred_at")):
                 provider.stats = observe(provider.stats, attempt, self._thresholds, jitter)
                 provider.seed = seed_rule.observe(provider.seed, attempt, self._seed_thresholds)
+                _count_others(provider, attempt, now, self._thresholds)
             self._providers[provider_id] = provider
             self._dirty[provider_id] = self._unsaved[provider_id] = None
 
@@ -108,6 +122,7 @@ class HealthMonitor:
         for provider_id in self._due_for_evaluation(now):
             provider = self._providers[provider_id]
             provider.stats = decay(provider.stats, now, self._thresholds)
+            _decay_others(provider, now, self._thresholds)
             if _has_changed(provider, now):
                 health = _health_of(provider, now, self._thresholds)
                 _move_gauge(provider.published, health)
@@ -195,6 +210,7 @@ def _health_of(provider: MonitoredProvider, now: datetime, thresholds: HealthThr
         project_id=provider.project_id,
         channel=provider.channel,
         **_state_of(stats, thresholds),
+        evidence=_evidence_of(provider, thresholds),
         suspended_until=stats.suspended_until,
         destinations={
             name: HealthState(**_state_of(each, thresholds))
@@ -210,6 +226,7 @@ def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, A
     state: dict[str, Any] = {
         "status": stats.status,
         "reason": stats.reason,
+        "since": stats.changed_at,
         "error_rate": _error_rate(stats),
         "effective_samples": round(stats.calls, 1),
     }
@@ -222,12 +239,47 @@ def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, A
     return state | {"healthy_since": stats.changed_at, "full_share_at": full_share_at}
 
 
+def _evidence_of(provider: MonitoredProvider, thresholds: HealthThresholds) -> HealthEvidence:
+    stats = provider.stats
+    needed = {DEGRADED: thresholds.degraded_probe_successes, HEALTHY: 0}.get(stats.status, thresholds.probe_successes)
+    return HealthEvidence(
+        failures=round(stats.failures, 1),
+        slow_calls=round(stats.slow_calls, 1),
+        usual_latency=None if stats.usual_latency is None else round(stats.usual_latency, 4),
+        consecutive_failures=stats.consecutive_failures,
+        cause=stats.cause,
+        probe_successes=stats.probe_successes,
+        probes_needed=needed,
+        degraded_error_rate=thresholds.degraded_error_rate,
+        unhealthy_error_rate=thresholds.unhealthy_error_rate,
+        not_counted={outcome: rounded for outcome, n in provider.not_counted.items() if (rounded := round(n, 1))},
+    )
+
+
+_COUNTED = frozenset({*FAILURE_WEIGHT, "auth_failed", "unresponsive", "probe_requested", ""})
+
+
+def _count_others(provider: MonitoredProvider, attempt: Attempt, now: datetime, thresholds: HealthThresholds) -> None:
+    """Count an attempt that is no evidence about the provider, for those who ask why a status is what it is."""
+    if attempt.outcome not in _COUNTED:
+        _decay_others(provider, now, thresholds)
+        provider.not_counted[attempt.outcome] = provider.not_counted.get(attempt.outcome, 0.0) + 1.0
+
+
+def _decay_others(provider: MonitoredProvider, now: datetime, thresholds: HealthThresholds) -> None:
+    before, provider.not_counted_at = provider.not_counted_at, now
+    if before is not None and provider.not_counted and now > before:
+        factor = 0.5 ** ((now - before).total_seconds() / thresholds.half_life)
+        provider.not_counted = {outcome: n * factor for outcome, n in provider.not_counted.items() if n >= 0.05}
+
+
 def _seed_state(stats: SeedStats) -> HealthState | None:
     if stats.status == HEALTHY:
         return None
     return HealthState(
         status=stats.status,
         reason=stats.reason,
+        since=stats.ejected_at,
         error_rate=round(stats.error_rate, 4),
         effective_samples=stats.attempts,
         probe_at=stats.out_until,
@@ -251,8 +303,21 @@ def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
         name: _decisive(each) for name, each in stats.destinations.items() if each.changed_at is not None
     }:
         return True
-    moved = abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
-    return moved and now - published.updated_at >= _REPUBLISH_INTERVAL
+    age = now - published.updated_at
+    if age >= _NUMBERS_INTERVAL and _numbers_moved(published, provider):
+        return True
+    return age >= _REPUBLISH_INTERVAL and abs(published.error_rate - _error_rate(stats)) >= _REPUBLISHED_CHANGE
+
+
+def _numbers_moved(published: ProviderHealth, provider: MonitoredProvider) -> bool:
+    """Whether the numbers behind an error rate differ much from those that were published."""
+    stats, evidence = provider.stats, published.evidence
+    pairs = (
+        (published.effective_samples, stats.calls),
+        (evidence.slow_calls, stats.slow_calls),
+        (sum(evidence.not_counted.values()), sum(provider.not_counted.values())),
+    )
+    return any(abs(after - before) >= max(1.0, _NUMBERS_CHANGE * before) for before, after in pairs)
 
 
 _HEALTHY_SEED = HealthState(status=HEALTHY)

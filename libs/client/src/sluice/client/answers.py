@@ -76,6 +76,37 @@ class EventResponse(TypedDict):
     created_at: str
 
 
+class DeliveryReceiptResponse(TypedDict):
+    type: str
+    received_at: str
+
+
+class DeliveryAttemptResponse(TypedDict):
+    id: str
+    number: int
+    provider: ProviderReference
+    round: int
+    started_at: str
+    finished_at: str | None
+    duration_ms: int | None
+    outcome: str | None
+    detail: str
+    reference: str
+    provider_message_id: str | None
+    routing: DecisionResponse | None
+    receipts: list[DeliveryReceiptResponse]
+
+
+class DeliveryResponse(TypedDict):
+    id: str
+    recipient: str
+    status: str
+    due_at: str | None
+    failed_over: bool
+    possible_duplicate: bool
+    attempts: list[DeliveryAttemptResponse]
+
+
 # ``class`` and ``from`` are words of Python.
 MessageSummary = TypedDict(
     "MessageSummary",
@@ -93,6 +124,8 @@ MessageSummary = TypedDict(
         "template": TemplateReference | None,
         "provider": ProviderReference | None,
         "attempts": int,
+        "failed_over": bool,
+        "possible_duplicate": bool,
         "created_at": str,
     },
 )
@@ -112,7 +145,10 @@ MessageResponse = TypedDict(
         "template": TemplateReference | None,
         "provider": ProviderReference | None,
         "attempts": int,
+        "failed_over": bool,
+        "possible_duplicate": bool,
         "created_at": str,
+        "deliveries": list[DeliveryResponse],
         "events": list[EventResponse],
     },
 )

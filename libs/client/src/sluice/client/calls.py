@@ -145,6 +145,11 @@ class MessageFilters(TypedDict, total=False):
     to: str
     tag: str
     provider: str
+    attempted_provider: str
+    failed_over: bool
+    possible_duplicate: bool
+    incident: str
+    template: str
     bulk: str
     since: str
     until: str

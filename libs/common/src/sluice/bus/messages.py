@@ -149,6 +149,13 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     unresponsive_for_s: float  # since the last call that ended, or started
 
 
+class ProviderProbeRequested(_NonDeliveryEvent, AttemptReport):
+    """``delivery.events``: a person asks that the next message probes a provider that is not healthy."""
+
+    type: str = "provider_probe_requested"
+    outcome: str | None = "probe_requested"  # not of an attempt: for readers of :class:`AttemptReport`
+
+
 class HealthState(BaseModel):
     """The health of a provider, or of a destination of it, or of a provider by the seed rule."""
 
@@ -156,6 +163,7 @@ class HealthState(BaseModel):
 
     status: str  # healthy, degraded, unhealthy
     reason: str = ""
+    since: AwareDatetime | None = None  # when the status was reached; None: it was never another one
     error_rate: float = 0.0
     effective_samples: float = 0.0  # effective number of attempts behind the rate
     probe_at: AwareDatetime | None = None  # not healthy: the time of the first probe
@@ -165,12 +173,30 @@ class HealthState(BaseModel):
     full_share_at: AwareDatetime | None = None  # until then
 
 
+class HealthEvidence(BaseModel):
+    """What a status rests on. Numbers of attempts are weights, as those of ``effective_samples``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    failures: float = 0.0  # an attempt without a response weighs 1.5
+    slow_calls: float = 0.0
+    usual_latency: float | None = None  # seconds
+    consecutive_failures: int = 0
+    cause: str = ""  # degraded: errors, slow, unresponsive
+    probe_successes: int = 0  # in a row
+    probes_needed: int = 0  # successes in a row that make it healthy; 0 for a healthy one
+    degraded_error_rate: float = 0.0  # the thresholds
+    unhealthy_error_rate: float = 0.0
+    not_counted: dict[str, float] = Field(default_factory=dict)  # by outcome: no fault of the provider
+
+
 class ProviderHealth(HealthState, BusMessage):
     """``provider.health``: the newest health status of a provider; the record key is the provider's id."""
 
     provider_id: UUID
     project_id: UUID
     channel: Channel
+    evidence: HealthEvidence = HealthEvidence()
     suspended_until: AwareDatetime | None = None  # throttled or suspended: no call before
     destinations: dict[str, HealthState] = Field(default_factory=dict)  # those that differ from the provider's
     seed: HealthState | None = None  # by the seed rule, if it is not healthy by that

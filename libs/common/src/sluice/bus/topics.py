@@ -40,6 +40,7 @@ class Group(StrEnum):
     HEALTH = "health"
     EVENT_WORKER = "event-worker"
     DEAD_LETTERS = "event-worker.dead-letters"
+    INCIDENTS = "event-worker.incidents"
 
 
 SUBSCRIPTIONS: dict[Group, tuple[Topic, ...]] = {
@@ -51,6 +52,7 @@ SUBSCRIPTIONS: dict[Group, tuple[Topic, ...]] = {
     Group.HEALTH: (Topic.EVENTS,),
     Group.EVENT_WORKER: (Topic.EVENTS,),
     Group.DEAD_LETTERS: (Topic.DEAD_LETTERS,),
+    Group.INCIDENTS: (Topic.HEALTH,),
 }
 """The topics that each group consumes."""
 

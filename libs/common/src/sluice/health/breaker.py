@@ -134,6 +134,8 @@ def observe(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
     match attempt.outcome:
         case "unresponsive":
             return _degrade(stats, attempt.occurred_at, "unresponsive: no call ends", _UNRESPONSIVE, thresholds)
+        case "probe_requested":
+            return _probe_now(stats, attempt.occurred_at)
         case "auth_failed":
             return _suspend(stats, attempt.occurred_at, thresholds)
         case "throttled":
@@ -145,6 +147,17 @@ def observe(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
             return _observe_call(stats, attempt, thresholds, jitter)
         case _:
             return stats
+
+
+def _probe_now(stats: ProviderStats, at: datetime) -> ProviderStats:
+    """The statistics when the next message probes the provider.
+
+    A suspension after refused credentials ends, since the account may have been repaired at the provider.
+    """
+    if stats.status == HEALTHY:
+        return stats
+    until = None if stats.auth_failures else stats.suspended_until
+    return stats._replace(probe_at=at if stats.probe_at is None else min(at, stats.probe_at), suspended_until=until)
 
 
 def _observe_call(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, jitter: float) -> ProviderStats:

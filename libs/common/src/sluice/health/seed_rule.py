@@ -42,6 +42,7 @@ class SeedStats(NamedTuple):
     reason: str = ""
     out_until: datetime | None = None  # unhealthy: the end of its pause
     error_rate: float = 0.0
+    ejected_at: datetime | None = None  # unhealthy: since when
     trials: int = 0  # with a trial: those that have ended since the provider is unhealthy
 
 
@@ -79,5 +80,6 @@ def _eject(stats: SeedStats, at: datetime, reason: str, thresholds: SeedThreshol
         reason=reason,
         out_until=at + timedelta(seconds=thresholds.out_for),
         error_rate=stats.error_rate,
+        ejected_at=stats.ejected_at or at,
         trials=stats.trials + 1,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -45,6 +45,7 @@ class WebhookType(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     UNCONFIRMED = "unconfirmed"
+    PROVIDER_HEALTH_CHANGED = "provider.health_changed"
 
 
 class WebhookStatus(StrEnum):
@@ -122,6 +123,22 @@ class WebhookData(BaseModel):
     idempotency_key: str | None
 
 
+class ProviderHealthData(BaseModel):
+    """A provider has stopped or begun to work: `provider.health_changed`. It belongs to no message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    project_id: str
+    channel: Channel
+    provider: str | None = Field(description="Id of the provider; null in a test.")
+    status: Literal["unhealthy", "suspended", "healthy", "disabled", "removed"] = Field(
+        description="`healthy`: it has its full share of the traffic again."
+    )
+    reason: str
+    incident: str | None = Field(description="Id of the incident that it belongs to; null in a test.")
+    incident_status: Literal["open", "resolved"] = Field(description="With this change.")
+
+
 class WebhookBody(BaseModel):
     """The body of a request to an endpoint.
 
@@ -134,4 +151,4 @@ class WebhookBody(BaseModel):
     type: WebhookType
     timestamp: AwareDatetime = Field(description="When it happened.")
     test: bool = Field(description="An event that `POST /v1/webhooks/{id}/test` made up.")
-    data: WebhookData
+    data: WebhookData | ProviderHealthData

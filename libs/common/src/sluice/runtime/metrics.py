@@ -104,6 +104,12 @@ BULKHEAD_SLOTS_USED = Gauge("sluice_bulkhead_slots_used", "Calls that this worke
 BULKHEAD_WAITING = Gauge("sluice_bulkhead_waiting", "Deliveries that wait in this worker for a slot", ["package"])
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
+OPEN_INCIDENTS = Gauge(
+    "sluice_open_incidents",
+    "Incidents that are open, by channel and by whether the channel has a provider left (degraded) or none (down)",
+    ["channel", "state"],
+)
+INCIDENTS = Counter("sluice_incidents_total", "Incidents that were opened and resolved", ["channel", "event"])
 CLOCK_SKEW = Gauge("sluice_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's")
 LOG_LINES_DROPPED = Counter("sluice_log_lines_dropped_total", "Log lines that could not be written")
 BUS_DISAGREEMENTS = Counter(

@@ -39,7 +39,9 @@ class Filters:
 
     ``terms``: see :mod:`sluice.model.terms`; a message has all of them, the rarest is the first. ``is_narrow``: few
     messages have the first one, such as a recipient's. ``provider_ids``: one of them made the newest
-    attempt of a delivery; None for any. ``first`` and ``end``: the range of ids, without its end.
+    attempt of a delivery; None for any; ``attempted_ids``: one of them made any attempt. ``failed_over``: whether
+    several providers were called for a delivery; ``may_be_doubled``: whether one may have arrived twice. ``first`` and
+    ``end``: the range of ids, without its end.
     """
 
     channel: str | None = None
@@ -47,13 +49,23 @@ class Filters:
     terms: tuple[int, ...] = ()
     is_narrow: bool = False
     provider_ids: tuple[UUID, ...] | None = None
+    attempted_ids: tuple[UUID, ...] | None = None
+    failed_over: bool | None = None
+    may_be_doubled: bool | None = None
+    incident_id: UUID | None = None
+    template_id: UUID | None = None
     first: UUID = _LOWEST
     end: UUID = _HIGHEST
 
     @property
     def is_indexed(self) -> bool:
         """Whether every candidate fits."""
-        return self.status is None and self.provider_ids is None and (not self.terms or self.channel is None)
+        others = (self.provider_ids, self.attempted_ids, self.failed_over, self.may_be_doubled, self.template_id)
+        return (
+            self.status is None
+            and all(other is None for other in (*others, self.incident_id))
+            and (not self.terms or self.channel is None)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,8 @@ class MessageRow:
     state: State
     attempts: int
     provider_id: UUID | None
+    failed_over: bool
+    may_be_doubled: bool
 
 
 class MessagePage(NamedTuple):
@@ -248,6 +262,12 @@ class _Query:
 
     def _source(self) -> str:
         filters = self._filters
+        if filters.incident_id is not None and not self._unseen:
+            return f"""
+                SELECT DISTINCT r.message_id AS id FROM incident_deliveries AS r
+                 WHERE r.project_id = {self._project} AND r.incident_id = {self._bind(filters.incident_id, "uuid")}
+                   AND r.message_id >= {self._first} AND r.message_id < {self._end} {self._with_terms(self._terms)}
+                """  # noqa: S608  references to arguments
         by_status = filters.status is not None and filters.status not in _MOST and not self._unseen
         if self._terms and not (by_status and not filters.is_narrow):
             return f"""
@@ -273,6 +293,20 @@ class _Query:
                AND r.id >= {self._first} AND r.id < {self._end} {self._unseen}
             """  # noqa: S608  references to arguments
 
+    def _of_others(self) -> list[str]:
+        """The conditions that rows of other tables decide."""
+        conditions, filters = [], self._filters
+        if filters.template_id is not None:
+            template = self._bind(filters.template_id, "uuid")
+            conditions.append(f"(SELECT template_id = {template} FROM messages WHERE id = candidate.id LIMIT 1)")  # noqa: S608
+        if filters.incident_id is not None and self._unseen:
+            incident = self._bind(filters.incident_id, "uuid")
+            conditions.append(
+                f"EXISTS (SELECT FROM incident_deliveries WHERE project_id = {self._project}"
+                f" AND incident_id = {incident} AND message_id = candidate.id)"
+            )
+        return conditions
+
     def page(self, limit: int) -> str:
         """The statement for ``limit`` messages: of the candidates only what decides, of the page everything."""
         filters = self._filters
@@ -281,17 +315,26 @@ class _Query:
             conditions.append(f"d.state = {self._bind(MESSAGE_ORDER.index(filters.status), 'integer')}")
         if filters.channel is not None:
             conditions.append(f"d.channel = {self._bind(filters.channel, 'text')}")
-        by_provider = ""
+        found = {}
         if filters.provider_ids is not None:
-            by_provider = f", bool_or(provider_id = ANY ({self._bind(list(filters.provider_ids), 'uuid[]')})) AS fits"
+            found["fits"] = f"provider_id = ANY ({self._bind(list(filters.provider_ids), 'uuid[]')})"
             conditions.append("d.fits")
+        if filters.attempted_ids is not None:
+            found["attempted"] = _ATTEMPTED.format(ids=self._bind(list(filters.attempted_ids), "uuid[]"))
+            conditions.append("d.attempted")
+        for name, wanted in (("failed_over", filters.failed_over), ("may_be_doubled", filters.may_be_doubled)):
+            if wanted is not None:
+                found[name] = _MARKS[name]
+                conditions.append(f"d.{name}" if wanted else f"NOT d.{name}")
+        conditions += self._of_others()
+        decisive = "".join(f", bool_or({condition}) AS {name}" for name, condition in found.items())
         return f"""
             SELECT page.*, m.*, d.*
               FROM (SELECT candidate.id, d.state
                       FROM ({self.candidates}) AS candidate
                      CROSS JOIN LATERAL (
                            SELECT min(array_position({_ORDER}, state)) - 1 AS state, min(channel) AS channel
-                                  {by_provider}
+                                  {decisive}
                              FROM deliveries WHERE {of_message("candidate.id")}) AS d
                      WHERE {" AND ".join(conditions)}
                      ORDER BY candidate.id DESC
@@ -305,7 +348,7 @@ class _Query:
              CROSS JOIN LATERAL (
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
                           (array_agg(provider_id ORDER BY id DESC) FILTER (WHERE provider_id IS NOT NULL))[1]
-                          AS provider_id
+                          AS provider_id, {", ".join(f"bool_or({mark}) AS {name}" for name, mark in _MARKS.items())}
                      FROM deliveries WHERE {of_message("page.id")}) AS d
              ORDER BY page.id DESC
             """  # noqa: S608  constants, and references to arguments
@@ -316,6 +359,17 @@ def of_message(identifier: str, *, alias: str = "deliveries") -> str:
     low, high = _millisecond(identifier, "0"), _millisecond(identifier, "f")
     return f"{alias}.id BETWEEN {low} AND {high} AND {alias}.message_id = {identifier}"
 
+
+# Of a delivery. Few have several attempts, and of those few have an unknown one.
+_ATTEMPTED = """(provider_id = ANY ({ids}) OR attempt_count > 1 AND EXISTS (
+    SELECT FROM attempts a WHERE a.delivery_id = deliveries.id AND a.provider_id = ANY ({ids})))"""
+_MARKS = {
+    "failed_over": """(attempt_count > 1 AND (
+        SELECT count(DISTINCT a.provider_id) > 1 FROM attempts a WHERE a.delivery_id = deliveries.id))""",
+    "may_be_doubled": """(unknown_attempts > 0 AND attempt_count > 1 AND (
+        SELECT count(DISTINCT a.client_reference) > 1 FROM attempts a WHERE a.delivery_id = deliveries.id
+           AND (a.outcome IS NULL OR a.outcome IN ('accepted', 'unknown'))))""",
+}
 
 _ORDER = f"ARRAY[{', '.join(repr(state.value) for state in MESSAGE_ORDER)}]"
 

@@ -35,8 +35,34 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of a provider. ``outcome``: None while it is in flight; ``error``: the provider's words, redacted."""
+
+    number: int
+    provider_id: UUID
+    retry_round: int
+    client_reference: str
+    provider_message_id: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    error: str | None
+    routing_decision: Mapping[str, Any] | None  # see sluice.routing.decision
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A provider's later statement about an attempt."""
+
+    attempt: int
+    provider_id: UUID
+    type: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery and its state."""
+    """One delivery and its state, with its attempts and receipts in order."""
 
     id: UUID
     recipient: str
@@ -44,6 +70,18 @@ class Delivery:
     attempt_count: int
     provider_id: UUID | None
     due_at: datetime | None
+    attempts: tuple[Attempt, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def failed_over(self) -> bool:
+        """Whether several providers were called."""
+        return len({attempt.provider_id for attempt in self.attempts}) > 1
+
+    @property
+    def may_be_doubled(self) -> bool:
+        """Whether it may have arrived twice: calls that may have reached a provider, not repeated under one key."""
+        return len({one.client_reference for one in self.attempts if one.outcome in (None, "accepted", "unknown")}) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +141,45 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
         message_id,
         *millisecond_range(message_id),
     )
-    return [Delivery(**(dict(row) | {"state": State(row["state"])})) for row in rows]
+    ids = [row["id"] for row in rows]
+    attempts, receipts = await _attempts(db, ids), await _receipts(db, ids)
+    return [
+        Delivery(
+            **(dict(row) | {"state": State(row["state"])}),
+            attempts=tuple(attempts.get(row["id"], ())),
+            receipts=tuple(receipts.get(row["id"], ())),
+        )
+        for row in rows
+    ]
+
+
+async def _attempts(db: Db, delivery_ids: Sequence[UUID]) -> dict[UUID, list[Attempt]]:
+    found: dict[UUID, list[Attempt]] = {}
+    for row in await db.fetch(
+        """
+        SELECT delivery_id, number, provider_id, retry_round, client_reference, provider_message_id, started_at,
+               finished_at, outcome, error, routing_decision
+          FROM attempts WHERE delivery_id = ANY($1::uuid[]) ORDER BY delivery_id, number
+        """,
+        list(delivery_ids),
+    ):
+        fields = dict(row) | {"routing_decision": orjson.loads(row["routing_decision"]) or None}
+        found.setdefault(fields.pop("delivery_id"), []).append(Attempt(**fields))
+    return found
+
+
+async def _receipts(db: Db, delivery_ids: Sequence[UUID]) -> dict[UUID, list[Receipt]]:
+    found: dict[UUID, list[Receipt]] = {}
+    for row in await db.fetch(
+        """
+        SELECT delivery_id, attempt, provider_id, type, received_at FROM receipts
+         WHERE delivery_id = ANY($1::uuid[]) ORDER BY delivery_id, received_at, receipt_id
+        """,
+        list(delivery_ids),
+    ):
+        fields = dict(row)
+        found.setdefault(fields.pop("delivery_id"), []).append(Receipt(**fields))
+    return found
 
 
 async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:

@@ -26,6 +26,7 @@ TABLES = (
     "bulk_jobs",
     "bulk_chunks",
     "analytics_progress",
+    "incident_deliveries",
 )
 WEEKS_AHEAD = 2
 

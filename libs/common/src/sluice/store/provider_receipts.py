@@ -140,6 +140,16 @@ async def count_silent(db: Db) -> dict[str, int]:
     return {row["package"]: row["number"] for row in rows}
 
 
+async def find(db: Db, provider_id: UUID) -> ProviderReceipts | None:
+    """The row of a provider; None for one that was never used."""
+    row = await db.fetchrow(
+        "SELECT received_at, accepted_count, silent_since, refused_at, refused_count FROM provider_receipts"
+        " WHERE provider_id = $1",
+        provider_id,
+    )
+    return None if row is None else ProviderReceipts(**row)
+
+
 async def list_all(db: Db) -> dict[UUID, ProviderReceipts]:
     """The rows of all providers."""
     rows = await db.fetch(

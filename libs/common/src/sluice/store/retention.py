@@ -15,7 +15,15 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluice.model.ids import created_at_of, min_id_at
-from sluice.store import analytics, dead_letters, partitions, project_usage, receipt_tokens
+from sluice.store import (
+    analytics,
+    dead_letters,
+    incidents,
+    partitions,
+    project_usage,
+    provider_health,
+    receipt_tokens,
+)
 from sluice.store.db import Db, Pool
 from sluice.store.partitions import TABLES, week_start
 
@@ -96,6 +104,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         for week in await expired_weeks(pool, cutoff):
             await _drop_week(pool, week, deleted)
         deleted.rows = await _delete_strays(pool, cutoff)
+        await incidents.delete_old(pool, before=cutoff)
         deleted.attachments = await _delete_attachments(pool, now - max(limits.messages, MAX_WAIT))
     if limits.sandbox is not None:
         deleted.sandbox_messages = await _in_batches(
@@ -123,6 +132,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
     )
     await project_usage.delete_old(pool, now.date())
     deleted.rollups = await analytics.delete_old(pool, now=now, days_kept=limits.analytics)
+    await provider_health.delete_old(pool, now=now)
     deleted.erased_messages = await _erase_contents(pool, now=now)
     return deleted
 

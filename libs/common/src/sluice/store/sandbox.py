@@ -92,15 +92,63 @@ async def finish_receipts(db: Db, references: Sequence[str]) -> None:
     )
 
 
-async def list_captured(db: Db, *, project_id: UUID | None, limit: int) -> list[CapturedMessage]:
-    """The newest captured messages of one project or of all."""
+class Place(NamedTuple):
+    """The place of a captured message in the list, which begins with the newest."""
+
+    captured_at: datetime
+    reference: str
+
+
+async def list_captured(
+    db: Db,
+    *,
+    project_id: UUID | None,
+    limit: int,
+    before: Place | None = None,
+    channel: str | None = None,
+    recipient: str | None = None,
+    since: datetime | None = None,
+) -> list[CapturedMessage]:
+    """The newest captured messages of one project or of all, those behind ``before``.
+
+    ``recipient``: a text that the recipients of the message contain, in upper or lower case.
+    """
     rows = await db.fetch(
         """
         SELECT reference, project_id, message_id, channel, recipient, content, captured_at
-          FROM sandbox_messages WHERE $1::uuid IS NULL OR project_id = $1
-         ORDER BY captured_at DESC LIMIT $2
+          FROM sandbox_messages
+         WHERE ($1::uuid IS NULL OR project_id = $1) AND ($2::text IS NULL OR channel = $2)
+           AND ($3::text IS NULL OR strpos(lower(recipient), lower($3)) > 0)
+           AND ($4::timestamptz IS NULL OR captured_at >= $4)
+           AND ($5::timestamptz IS NULL OR (captured_at, reference) < ($5, $6))
+         ORDER BY captured_at DESC, reference DESC LIMIT $7
         """,
-        project_id,
-        limit,
+        *(project_id, channel, recipient, since, *(before or (None, None)), limit),
     )
     return [CapturedMessage(**row) for row in rows]
+
+
+async def find_captured(db: Db, project_id: UUID, reference: str) -> CapturedMessage | None:
+    """One captured message of a project."""
+    row = await db.fetchrow(
+        """
+        SELECT reference, project_id, message_id, channel, recipient, content, captured_at
+          FROM sandbox_messages WHERE project_id = $1 AND reference = $2
+        """,
+        project_id,
+        reference,
+    )
+    return None if row is None else CapturedMessage(**row)
+
+
+async def delete_captured(db: Db, project_id: UUID, *, at_most: int = 10_000) -> int:
+    """Delete captured messages of a project, but for those whose receipts are due; their number."""
+    result = await db.execute(
+        """
+        DELETE FROM sandbox_messages WHERE reference IN (
+            SELECT reference FROM sandbox_messages WHERE project_id = $1 AND receipts_due_at IS NULL LIMIT $2)
+        """,
+        project_id,
+        at_most,
+    )
+    return int(result.rpartition(" ")[2])

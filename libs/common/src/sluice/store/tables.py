@@ -71,7 +71,7 @@ TABLES = (
             GATEWAY: f"SELECT, INSERT, UPDATE ({_PROVIDER_COLUMNS})",
             ROUTER: "SELECT",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, project_id, package, enabled, deleted_at)",
+            EVENT_WORKER: "SELECT (id, project_id, package, channel, enabled, deleted_at)",
             OPERATOR: "SELECT, INSERT, UPDATE (encrypted_credentials)",
         },
         read_whole_by=_GATEWAY,  # before it knows the project
@@ -91,7 +91,7 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key, send_at)",
+            EVENT_WORKER: "SELECT (id, tags, metadata, idempotency_key, created_at, send_at)",
             OPERATOR: "SELECT",
         },
     ),
@@ -101,7 +101,8 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
             **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
-            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient)",
+            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, state, due_at,"
+            " preferred_provider_id)",
             OPERATOR: "SELECT",
         },
     ),
@@ -112,6 +113,8 @@ TABLES = (
             **dict.fromkeys(
                 (ROUTER, WORKER), "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)"
             ),
+            EVENT_WORKER: "SELECT (delivery_id, number, project_id, provider_id, client_reference, routing_decision,"
+            " started_at, finished_at, outcome)",
             OPERATOR: "SELECT",
         },
     ),
@@ -155,7 +158,7 @@ TABLES = (
     Table(
         "attachments",
         {
-            GATEWAY: "SELECT (project_id, sha256, used_at), INSERT, UPDATE (used_at)",
+            GATEWAY: "SELECT, INSERT, UPDATE (used_at)",
             ROUTER: "SELECT (project_id, sha256, used_at), DELETE",
             WORKER: "SELECT",
             OPERATOR: "SELECT (project_id, sha256, used_at), DELETE",
@@ -164,6 +167,7 @@ TABLES = (
     Table(
         "sandbox_messages",
         {
+            GATEWAY: "SELECT, DELETE",
             ROUTER: "SELECT (reference, captured_at), DELETE",
             WORKER: "SELECT (project_id, reference, receipts, receipts_due_at), INSERT, UPDATE (receipts_due_at)",
             OPERATOR: "SELECT, DELETE",
@@ -285,8 +289,7 @@ TABLES = (
     Table(
         "provider_receipts",
         {
-            GATEWAY: "SELECT (provider_id, project_id, refused_at, refused_count), INSERT,"
-            " UPDATE (refused_at, refused_count)",
+            GATEWAY: "SELECT, INSERT, UPDATE (refused_at, refused_count)",
             EVENT_WORKER: "SELECT, INSERT, UPDATE (received_at, accepted_from, accepted_count, silent_since,"
             " refused_at, refused_count)",
             OPERATOR: "SELECT",
@@ -299,6 +302,7 @@ TABLES = (
             EVENT_WORKER: "SELECT (project_id, token_digest, registered_at), DELETE",
         },
     ),
+    Table(
         "analytics_rollups",
         {
             GATEWAY: "SELECT",
@@ -314,6 +318,55 @@ TABLES = (
             OPERATOR: "SELECT, INSERT, UPDATE (sequence, previous), DELETE",
         },
         project=None,  # ids of deliveries only
+    ),
+    Table(
+        "provider_statuses",
+        {
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (status, reason, changed_at, full_share_at, suspended_until,"
+            " seed_status, seed_reason, seed_changed_at, updated_at)",
+        },
+    ),
+    Table("provider_faults", {EVENT_WORKER: "SELECT"}, project=None),  # a view, of all projects
+    Table(
+        "health_changes",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (occurred_at), DELETE"),
+        },
+    ),
+    Table(
+        "health_steps",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (status, error_rate, samples)",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (step_at), DELETE"),
+        },
+    ),
+    Table(
+        "incidents",
+        {
+            GATEWAY: "SELECT, UPDATE (acknowledged_at, acknowledged_kind, acknowledged_by)",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (resolved_at, none_left_at, none_left_until, touched, masked, late,"
+            " failed, unconfirmed, doubled, waiting, counted_at)",
+            **dict.fromkeys((ROUTER, OPERATOR), "SELECT (resolved_at), DELETE"),
+        },
+    ),
+    Table(
+        "incident_providers",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (ended_at, ending, noticed_at, searched_at)",
+        },
+    ),
+    Table("incident_notes", {GATEWAY: "SELECT, INSERT"}),
+    Table("incident_notices", {EVENT_WORKER: "SELECT, INSERT"}),
+    Table(
+        "incident_deliveries",
+        {
+            GATEWAY: "SELECT",
+            EVENT_WORKER: "SELECT, INSERT, UPDATE (settled, masked, late, failed, unconfirmed, doubled)",
+        },
     ),
     Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
 )

@@ -57,10 +57,22 @@ class EventFacts(NamedTuple):
     idempotency_key: str | None
 
 
+class NoticeFacts(NamedTuple):
+    """What the body of a webhook contains of a provider that has stopped or begun to work."""
+
+    channel: Channel
+    provider_id: UUID
+    status: str
+    reason: str
+    incident_id: UUID
+    incident: str
+
+
 class Claimed(NamedTuple):
     """A webhook delivery whose attempt this process makes until ``leased_until``.
 
-    ``facts``: None for a test, and for an event whose message was deleted.
+    ``facts``: None for a test, and for an event whose message was deleted. ``notice``: of a change that belongs to no
+    message.
     """
 
     delivery_id: UUID
@@ -73,6 +85,7 @@ class Claimed(NamedTuple):
     retry_step: int
     leased_until: datetime
     facts: EventFacts | None
+    notice: NoticeFacts | None = None
 
     @property
     def is_test(self) -> bool:
@@ -170,6 +183,40 @@ async def project(db: Db, events: Sequence[EventKey], *, now: datetime | None = 
     return added
 
 
+async def add_notices(db: Db, notices: Sequence[UUID], *, now: datetime) -> int:
+    """Add the deliveries of incident notices to the endpoints that ask for them; a repeat adds nothing.
+
+    Messages of test keys have no outage: endpoints for test events get none. Returns how many were added.
+    """
+    added: int = await db.fetchval(
+        f"""
+        WITH n AS MATERIALIZED (
+            SELECT c.id AS delivery_id, w.id AS endpoint_id, w.project_id, w.enabled, c.occurred_at,
+                   md5(c.id::text || 1 || w.id) AS digest
+              FROM incident_notices c
+              JOIN webhook_endpoints w ON w.project_id = c.project_id
+             WHERE c.id = ANY($1::uuid[]) AND NOT w.sandbox AND '{WebhookType.PROVIDER_HEALTH_CHANGED}' = ANY(w.events)
+               AND (w.enabled OR w.disabled_reason IS NOT NULL)
+               AND (w.channels = '{{}}' OR c.channel = ANY(w.channels)) AND w.tags = '{{}}'
+        ), added AS (
+            INSERT INTO webhook_deliveries (id, delivery_id, sequence, endpoint_id, project_id, type, occurred_at,
+                                            status, due_at, finished_at)
+            SELECT {_ID.replace("e.occurred_at", "n.occurred_at")}, n.delivery_id, 1, n.endpoint_id, n.project_id,
+                   '{WebhookType.PROVIDER_HEALTH_CHANGED}', n.occurred_at,
+                   CASE WHEN n.enabled THEN 'PENDING' ELSE 'SKIPPED' END, CASE WHEN n.enabled THEN $2::timestamptz END,
+                   CASE WHEN NOT n.enabled THEN $2::timestamptz END
+              FROM n
+            ON CONFLICT DO NOTHING
+            RETURNING 1
+        )
+        SELECT count(*) FROM added
+        """,  # noqa: S608  constants
+        list(notices),
+        now,
+    )
+    return added
+
+
 async def add_test(db: Db, endpoint: Endpoint, type_: WebhookType, *, now: datetime) -> UUID:
     """Add a delivery of an event that did not happen, due now; returns its id."""
     delivery_id = uuid7()
@@ -241,11 +288,14 @@ async def claim(db: Db, shares: Mapping[UUID, int], *, lease: timedelta, now: da
         )
         SELECT c.delivery_id, c.sequence, c.endpoint_id, c.project_id, c.type, c.occurred_at, c.attempt_count,
                c.retry_step, c.due_at AS leased_until, d.message_id, d.channel, d.recipient, e.state, e.provider_id,
-               e.attempt, e.reason, e.detail, m.tags, m.metadata, m.idempotency_key
+               e.attempt, e.reason, e.detail, m.tags, m.metadata, m.idempotency_key, n.incident_id,
+               n.incident, n.provider_id AS notice_provider_id, n.channel AS notice_channel,
+               n.status AS notice_status, n.reason AS notice_reason
           FROM claimed c
           LEFT JOIN events e ON e.delivery_id = c.delivery_id AND e.sequence = c.sequence
           LEFT JOIN deliveries d ON d.id = e.delivery_id
           LEFT JOIN messages m ON m.id = d.message_id
+          LEFT JOIN incident_notices n ON n.id = c.delivery_id AND c.type = 'provider.health_changed'
         """,
         list(shares),
         list(shares.values()),
@@ -271,8 +321,18 @@ def _claimed(row: dict[str, Any]) -> Claimed:
             metadata=None if row["metadata"] is None else json.loads(row["metadata"]),
             idempotency_key=row["idempotency_key"],
         )
-    own = {name: row[name] for name in Claimed._fields if name != "facts"}
-    return Claimed(**own | {"type": WebhookType(row["type"])}, facts=facts)
+    notice = None
+    if row["incident_id"] is not None:
+        notice = NoticeFacts(
+            channel=Channel(row["notice_channel"]),
+            provider_id=row["notice_provider_id"],
+            status=row["notice_status"],
+            reason=row["notice_reason"],
+            incident_id=row["incident_id"],
+            incident=row["incident"],
+        )
+    own = {name: row[name] for name in Claimed._fields if name not in ("facts", "notice")}
+    return Claimed(**own | {"type": WebhookType(row["type"])}, facts=facts, notice=notice)
 
 
 async def settle(db: Db, results: Sequence[Result], *, now: datetime | None = None) -> None:

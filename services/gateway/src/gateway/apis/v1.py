@@ -16,13 +16,16 @@ from gateway.bulk import v1 as bulk
 from gateway.dead_letters import v1 as dead_letters
 from gateway.domains import v1 as domains
 from gateway.events import v1 as events
+from gateway.incidents import v1 as incidents
 from gateway.keys import v1 as keys
 from gateway.members import v1 as members
 from gateway.messages import v1 as messages
+from gateway.outbox import v1 as outbox
 from gateway.packages import v1 as packages
 from gateway.projects import v1 as projects
 from gateway.providers import v1 as providers
 from gateway.routing import v1 as routing
+from gateway.status import v1 as status
 from gateway.suppressions import v1 as suppressions
 from gateway.templates import v1 as templates
 from gateway.webhooks import v1 as webhooks
@@ -32,7 +35,7 @@ _ROUTERS = (
     *(bulk.router, messages.router, events.router, dead_letters.router, routing.router),
     *(analytics.router, templates.router, suppressions.router, webhooks.router),
     *(accounts.router, projects.router, members.router, keys.router, audit.router),
-    *(providers.router, packages.router, domains.router),
+    *(providers.router, packages.router, domains.router, incidents.router, outbox.router, status.router),
 )
 
 _DESCRIPTION = (

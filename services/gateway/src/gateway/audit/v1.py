@@ -9,29 +9,18 @@ from pydantic import AfterValidator, BaseModel
 
 from gateway.audit import service
 from gateway.dependencies import AuditRead, ServicesDep
+from gateway.kit.actor import ActorResponse, actor_response
 from gateway.kit.fields import Timestamp, one_line
 from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.responses import rfc3339
 from gateway.kit.v1_errors import errors_of
 from sluice.model import ids
-from sluice.store.audit import ActorKind, AuditEntry
+from sluice.store.audit import AuditEntry
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=JsonRoute)
 
 _Filter = Annotated[str | None, Query(max_length=100), AfterValidator(lambda text: text and one_line(text))]
-_PREFIXES = {ActorKind.USER: "usr", ActorKind.KEY: "key"}
-
-
-class ActorResponse(BaseModel):
-    """Who made a change.
-
-    ``name``: the user's address or the key's name; null for the command line (`operator`) and Sluice (`system`).
-    """
-
-    kind: ActorKind
-    id: str | None
-    name: str | None
 
 
 class AuditEntryResponse(BaseModel):
@@ -59,14 +48,9 @@ async def list_audit_entries(
 
 
 def _serialize(entry: AuditEntry) -> AuditEntryResponse:
-    prefix = _PREFIXES.get(entry.actor_kind)
     return AuditEntryResponse(
         id=ids.encode_id("aud", entry.id),
-        actor=ActorResponse(
-            kind=entry.actor_kind,
-            id=None if prefix is None or entry.actor_id is None else ids.encode_id(prefix, entry.actor_id),
-            name=entry.actor_name,
-        ),
+        actor=actor_response(entry.actor_kind, entry.actor_id, entry.actor_name),
         action=entry.action,
         noun=entry.noun,
         object_id=entry.object_id,

@@ -156,7 +156,8 @@ class Access:
 
 
 def _is_test(request: Request) -> bool:
-    match request.headers.get(MODE_HEADER, "live").lower():
+    # A document in a frame and a stream of events have no headers of their own.
+    match (request.headers.get(MODE_HEADER) or request.query_params.get("mode") or "live").lower():
         case "live":
             return False
         case "test":

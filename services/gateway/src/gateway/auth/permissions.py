@@ -29,6 +29,8 @@ class Permission(StrEnum):
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
     ROUTING_READ = "routing:read"  # what would be decided: providers by name, with their health
+    INCIDENTS_READ = "incidents:read"
+    INCIDENTS_WRITE = "incidents:write"  # acknowledge, note
     AUDIT_READ = "audit:read"
     EVENTS_READ = "events:read"  # events of deliveries, dead letters
     PROJECT_ADMIN = "project:admin"  # members, roles, project settings
@@ -42,6 +44,8 @@ _DEVELOPER = _VIEWER | {
     Permission.MESSAGES_SEND,
     Permission.MESSAGES_CANCEL,
     Permission.ROUTING_READ,
+    Permission.INCIDENTS_READ,
+    Permission.INCIDENTS_WRITE,
     Permission.KEYS_READ,
     Permission.KEYS_WRITE,
     Permission.PROVIDERS_READ,

@@ -6,11 +6,13 @@ from contextlib import suppress
 from uuid import UUID
 
 from gateway.errors import NotCancellable, NotFound
+from gateway.kit.contents import MessageContent
 from gateway.kit.database import database_errors
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER
 from sluice.model import ids
+from sluice.model.message import Email
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
@@ -36,6 +38,19 @@ async def find(services: Services, scope: ProjectScope, message_id: str) -> Mess
     if found is None:
         raise NotFound("The project has no such message.")
     return found
+
+
+async def load_files(services: Services, project_id: UUID, content: MessageContent) -> dict[str, bytes]:
+    """The bytes of the attachments of a content, by SHA-256; without those that were deleted.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    if not isinstance(content, Email) or not content.attachments:
+        return {}
+    digests = sorted({file.sha256 for file in content.attachments})
+    async with transaction(services.pool, project_id) as db:
+        return await messages.load_attachments(db, project_id, digests)
 
 
 async def cancel(services: Services, scope: ProjectScope, message_id: str) -> MessageView:

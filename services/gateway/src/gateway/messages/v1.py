@@ -22,6 +22,17 @@ from gateway.errors import (
 )
 from gateway.ingest import fast_path
 from gateway.ingest.fast_path import accepted_body
+from gateway.kit.contents import (
+    ContentPart,
+    ContentResponse,
+    ImagesQuery,
+    document,
+    documents_of,
+    download,
+    find_file,
+    read_content,
+    show_content,
+)
 from gateway.kit.fields import Short, Time
 from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
 from gateway.kit.provider_reference import ProviderReference, provider_reference
@@ -36,6 +47,9 @@ from gateway.messages.v1_schemas import (
     AnySendRequest,
     BatchRequest,
     BatchResponse,
+    DeliveryAttemptResponse,
+    DeliveryReceiptResponse,
+    DeliveryResponse,
     EventResponse,
     MessageResponse,
     MessageSummary,
@@ -48,7 +62,7 @@ from sluice.model.state import State
 from sluice.model.terms import TermKind, term
 from sluice.store.config_cache import ConfigCache
 from sluice.store.message_list import Filters, MessageRow
-from sluice.store.messages import Event, MessageView
+from sluice.store.messages import Attempt, Delivery, Event, MessageView
 
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
@@ -121,6 +135,13 @@ def _filters(
     to: _Recipient = None,
     tag: Annotated[Short | None, Query()] = None,
     provider: Annotated[Short | None, Query(description="The id, package or name of the last attempt's.")] = None,
+    attempted_provider: Annotated[
+        Short | None, Query(description="A provider that was called: id, package or name.")
+    ] = None,
+    failed_over: Annotated[bool | None, Query(description="Several providers were called for a delivery.")] = None,
+    possible_duplicate: Annotated[bool | None, Query(description="It may have arrived twice.")] = None,
+    incident: Annotated[Short | None, Query(description="The id of an incident that touched it.")] = None,
+    template: Annotated[Short | None, Query(description="The id of the template that it was made from.")] = None,
     bulk: Annotated[Short | None, Query(description="The id of a bulk job.")] = None,
     since: Annotated[Time | None, Query(description="Made at this time or later.")] = None,
     until: Annotated[Time | None, Query(description="Made before this time.")] = None,
@@ -133,9 +154,23 @@ def _filters(
         terms=tuple(term(kind, text, sandbox=principal.is_test) for kind, text in texts if text is not None),
         is_narrow=to is not None,
         provider_ids=None if provider is None else service.providers_named(services, principal.scope, provider),
+        attempted_ids=None
+        if attempted_provider is None
+        else service.providers_named(services, principal.scope, attempted_provider),
+        failed_over=failed_over,
+        may_be_doubled=possible_duplicate,
+        incident_id=None if incident is None else _filter_id("inc", incident, "incident"),
+        template_id=None if template is None else _filter_id("tpl", template, "template"),
         **({} if since is None else {"first": ids.min_id_at(_in_range(since))}),
         **({} if until is None else {"end": ids.min_id_at(_in_range(until))}),
     )
+
+
+def _filter_id(prefix: str, text: str, field: str) -> UUID:
+    try:
+        return ids.decode_id(prefix, text)
+    except ids.InvalidIdError as error:
+        raise ValidationFailed(f"{field}: {error}", field=field) from None
 
 
 def _status(text: str) -> State:
@@ -178,6 +213,44 @@ async def get_message(message_id: str, principal: MessagesRead, services: Servic
     return serialize(await service.find(services, principal.scope, message_id), services.config)
 
 
+@router.get("/{message_id}/content", responses=errors_of())
+async def get_message_content(message_id: str, principal: MessagesRead, services: ServicesDep) -> ContentResponse:
+    """The content of a message, as it was accepted."""
+    message = await service.find(services, principal.scope, message_id)
+    return show_content(read_content(message), [delivery.recipient for delivery in message.deliveries])
+
+
+@router.get(
+    "/{message_id}/content/{part}",
+    response_class=Response,
+    responses=errors_of() | documents_of("text/html", "text/plain", "message/rfc822"),
+)
+async def get_message_document(
+    message_id: str, part: ContentPart, principal: MessagesRead, services: ServicesDep, images: ImagesQuery = False
+) -> Response:
+    """A part of the content as a document. HTML may run nothing and load nothing, whatever it contains."""
+    message = await service.find(services, principal.scope, message_id)
+    content = read_content(message)
+    files = await service.load_files(services, message.project_id, content) if part is ContentPart.RAW else {}
+    shown = ids.encode_id("msg", message.id)
+    return await document(content, part, message_id=shown, date=message.created_at, files=files, images=images)
+
+
+@router.get(
+    "/{message_id}/attachments/{number}",
+    response_class=Response,
+    responses=errors_of() | documents_of("application/octet-stream"),
+)
+async def get_message_attachment(
+    message_id: str, number: int, principal: MessagesRead, services: ServicesDep
+) -> Response:
+    """An attachment as a file to save; its number is in the content."""
+    message = await service.find(services, principal.scope, message_id)
+    content = read_content(message)
+    file = find_file(content, number)
+    return download(file, (await service.load_files(services, message.project_id, content)).get(file.sha256))
+
+
 @router.delete("/{message_id}/cancel", responses=errors_of(NotCancellable))
 async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> MessageResponse:
     """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it."""
@@ -200,6 +273,8 @@ def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
             "template": _template(row),
             "provider": _provider(row.provider_id, config),
             "attempts": row.attempts,
+            "failed_over": row.failed_over,
+            "possible_duplicate": row.may_be_doubled,
             "created_at": rfc3339(row.created_at),
         }
     )
@@ -224,9 +299,47 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "template": _template(message),
             "provider": _provider(provider_ids[-1] if provider_ids else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
+            "failed_over": any(delivery.failed_over for delivery in message.deliveries),
+            "possible_duplicate": any(delivery.may_be_doubled for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
+            "deliveries": [_delivery(delivery, config) for delivery in message.deliveries],
             "events": [_event(event, config) for event in message.events],
         }
+    )
+
+
+def _delivery(delivery: Delivery, config: ConfigCache) -> DeliveryResponse:
+    return DeliveryResponse(
+        id=ids.encode_id("dlv", delivery.id),
+        recipient=delivery.recipient,
+        status=delivery.state,
+        due_at=None if delivery.due_at is None else rfc3339(delivery.due_at),
+        failed_over=delivery.failed_over,
+        possible_duplicate=delivery.may_be_doubled,
+        attempts=[_attempt(delivery, one, config) for one in delivery.attempts],
+    )
+
+
+def _attempt(delivery: Delivery, one: Attempt, config: ConfigCache) -> DeliveryAttemptResponse:
+    lasted = None if one.finished_at is None else round((one.finished_at - one.started_at).total_seconds() * 1000)
+    return DeliveryAttemptResponse(
+        id=ids.attempt_reference(delivery.id, one.number),
+        number=one.number,
+        provider=provider_reference(one.provider_id, config),
+        round=one.retry_round,
+        started_at=rfc3339(one.started_at),
+        finished_at=None if one.finished_at is None else rfc3339(one.finished_at),
+        duration_ms=lasted,
+        outcome=one.outcome,
+        detail=one.error or "",
+        reference=one.client_reference,
+        provider_message_id=one.provider_message_id,
+        routing=None if one.routing_decision is None else serialize_decision(one.routing_decision, config),
+        receipts=[
+            DeliveryReceiptResponse(type=receipt.type, received_at=rfc3339(receipt.received_at))
+            for receipt in delivery.receipts
+            if receipt.attempt == one.number
+        ],
     )
 
 

@@ -681,8 +681,56 @@ class EventResponse(_Response):
     created_at: Timestamp
 
 
+class DeliveryReceiptResponse(_Response):
+    """A provider's later statement about the attempt: an event type such as `delivered`, `bounced` or `opened`."""
+
+    type: str
+    received_at: Timestamp
+
+
+class DeliveryAttemptResponse(_Response):
+    """One call of a provider.
+
+    ``outcome``: `accepted`, `recipient_rejected`, `declined`, `throttled`, `auth_failed`, `provider_fault`, `unknown`
+    (no answer: the message may have been sent), or null while it is in flight. ``reference``: the idempotency key or
+    client reference that the provider got; a retry under the same key has that of the attempt before.
+    """
+
+    id: str
+    number: int
+    provider: ProviderReference
+    round: int = Field(description="Each round goes over all providers.")
+    started_at: Timestamp
+    finished_at: Timestamp | None
+    duration_ms: int | None
+    outcome: str | None
+    detail: str = Field(description="The provider's words.")
+    reference: str
+    provider_message_id: str | None
+    routing: DecisionResponse | None = Field(description="Why it went to this provider, with the numbers of then.")
+    receipts: list[DeliveryReceiptResponse]
+
+
+class DeliveryResponse(_Response):
+    """A message to one recipient; of e-mail, to one envelope.
+
+    ``due_at``: when the next attempt may begin, or what a running one is waited for; null once nothing is due.
+    """
+
+    id: str
+    recipient: str
+    status: State
+    due_at: Timestamp | None
+    failed_over: bool
+    possible_duplicate: bool
+    attempts: list[DeliveryAttemptResponse]
+
+
 class MessageSummary(_Response):
-    """A message without its history."""
+    """A message without its history.
+
+    ``failed_over``: several providers were called for one delivery; ``possible_duplicate``: it may have arrived twice.
+    """
 
     id: str
     project_id: str
@@ -697,10 +745,13 @@ class MessageSummary(_Response):
     template: TemplateReference | None
     provider: ProviderReference | None
     attempts: int
+    failed_over: bool
+    possible_duplicate: bool
     created_at: Timestamp
 
 
 class MessageResponse(MessageSummary):
-    """A message with its history."""
+    """A message with its deliveries, each with its attempts, and its history."""
 
+    deliveries: list[DeliveryResponse]
     events: list[EventResponse]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from gateway.auth.principal import Principal
-from gateway.errors import Forbidden, NotFound, ValidationFailed, VersionConflict
+from gateway.errors import Forbidden, NotFound, NotProbeable, Unavailable, ValidationFailed, VersionConflict
 from gateway.kit.addresses import check_hosts
 from gateway.kit.transactions import transaction
 from gateway.providers.credentials import hosts_of, is_same, open_credentials, read_credentials
 from gateway.providers.tester import CallResult
 from gateway.providers.v1_schemas import CreateProviderRequest, TestMessageRequest, UpdateProviderRequest
 from gateway.services import Services
+from sluice.bus.messages import ProviderProbeRequested
+from sluice.bus.publisher import wait_for_acks
+from sluice.bus.topics import Topic
 from sluice.model import ids
 from sluice.model.channel_group import GROUP_OF, ChannelGroup
 from sluice.model.message import Channel
@@ -23,12 +27,16 @@ from sluice.providers.contract import AnyPackage
 from sluice.providers.registry import UnknownPackageError, get_package
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
-from sluice.store import audit, providers
+from sluice.store import audit, provider_health, provider_receipts, providers
 from sluice.store.audit import Actor
 from sluice.store.db import Db
+from sluice.store.provider_health import HealthChange, HealthStep
+from sluice.store.provider_receipts import ProviderReceipts
 from sluice.store.providers import ProviderRow, ProviderView
 
 NO_PROVIDER = "The project has no such provider."
+_DAY = timedelta(days=1)
+_MAX_CHANGES, _MAX_STEPS = 100, 2_000
 _UNREADABLE = "credentials: the stored ones cannot be read; set them again"
 
 
@@ -58,6 +66,52 @@ async def _find(db: Db, principal: Principal, provider_id: UUID) -> ProviderView
     if not found:
         raise NotFound(NO_PROVIDER)
     return found[0]
+
+
+async def find_health(
+    services: Services, principal: Principal, provider_id: UUID
+) -> tuple[ProviderView, ProviderReceipts | None, list[HealthChange]]:
+    """One provider, what is known of its receipts, and the changes of its status.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        Unavailable: PostgreSQL does not answer.
+    """
+    now = utc_now()
+    async with transaction(services.pool, principal.project_id) as db:
+        view = await _find(db, principal, provider_id)
+        receipts = await provider_receipts.find(db, provider_id)
+        since = now - provider_health.KEPT_FOR
+        changes = await provider_health.list_changes(db, [provider_id], since=since, until=now, limit=_MAX_CHANGES)
+    return view, receipts, changes
+
+
+async def health_history(
+    services: Services,
+    principal: Principal,
+    provider_id: UUID,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    step: timedelta,
+) -> list[HealthStep]:
+    """The health of one provider by steps of time, by default of the last day.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        ValidationFailed: the range is empty, or has too many steps.
+        Unavailable: PostgreSQL does not answer.
+    """
+    now = utc_now()
+    ends = now if until is None else min(until, now + step)
+    begins = ends - _DAY if since is None else max(since, now - provider_health.KEPT_FOR)
+    if since is not None and until is not None and since >= until:
+        raise ValidationFailed("until: must be after since", field="until")
+    if ends - begins > _MAX_STEPS * step:
+        raise ValidationFailed(f"step_s: the range has more than {_MAX_STEPS} steps of that length", field="step_s")
+    async with transaction(services.pool, principal.project_id) as db:
+        await _find(db, principal, provider_id)
+        return await provider_health.list_steps(db, provider_id, since=begins, until=ends, step=step)
 
 
 async def create(
@@ -167,18 +221,29 @@ async def delete(services: Services, principal: Principal, provider_id: UUID, ac
 
 
 async def reorder(
-    services: Services, principal: Principal, channel: Channel, wanted: Sequence[str], actor: Actor
+    services: Services,
+    principal: Principal,
+    channel: Channel,
+    wanted: Sequence[str],
+    actor: Actor,
+    *,
+    expected: Sequence[str] | None = None,
 ) -> list[ProviderView]:
     """Put the named providers of a channel first, in this order; the others follow in their earlier order.
 
+    ``expected``: the ids of all providers of the channel in the order that the caller has read.
+
     Raises:
         ValidationFailed: an id is repeated, or not of a provider of the project and the channel.
+        VersionConflict: the channel has another order than the expected one.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
         before = [view.row.id for view in await providers.list_views(db, principal.project_id, channel=channel)]
-        named = _named_providers(wanted, before, channel)
+        if expected is not None and list(expected) != [ids.encode_id("prv", one) for one in before]:
+            raise VersionConflict("expectedIds: the channel has another order meanwhile", field="expectedIds")
+        named = named_providers(wanted, before, channel)
         order = [*named, *(one for one in before if one not in named)]
         priorities = {provider_id: number for number, provider_id in enumerate(order, 1)}
         await providers.set_priorities(db, principal.project_id, priorities, now=utc_now())
@@ -188,18 +253,25 @@ async def reorder(
         return await providers.list_views(db, principal.project_id, channel=channel)
 
 
-def _named_providers(wanted: Sequence[str], known: Sequence[UUID], channel: Channel) -> list[UUID]:
+def named_providers(
+    wanted: Sequence[str], known: Sequence[UUID], channel: Channel, *, field: str = "providerIds"
+) -> list[UUID]:
+    """The ids in a field of the request, each of which is one of ``known``.
+
+    Raises:
+        ValidationFailed: an id is repeated, or none of them; its position is named.
+    """
     named: list[UUID] = []
     for index, text in enumerate(wanted):
-        field = f"providerIds.{index}"
+        place = f"{field}.{index}"
         try:
             found = ids.decode_id("prv", text)
         except ids.InvalidIdError:
             found = None
         if found is None or found not in known:
-            raise ValidationFailed(f"{field}: is no {channel.value} provider of the project", field=field)
+            raise ValidationFailed(f"{place}: is no {channel.value} provider of the project", field=place)
         if found in named:
-            raise ValidationFailed(f"{field}: is repeated", field=field)
+            raise ValidationFailed(f"{place}: is repeated", field=place)
         named.append(found)
     return named
 
@@ -246,6 +318,30 @@ async def _list_group(db: Db, principal: Principal, group: ChannelGroup) -> list
     views = await providers.list_views(db, principal.project_id)
     found = [view for view in views if GROUP_OF[view.row.channel] is group]
     return sorted(found, key=lambda view: (view.row.priority, view.row.id))
+
+
+async def probe(services: Services, principal: Principal, provider_id: UUID, actor: Actor) -> ProviderView:
+    """Ask the health service to have a provider probed by the next message.
+
+    Raises:
+        NotFound: the project has no provider with this id.
+        NotProbeable: it is healthy or disabled.
+        Unavailable: PostgreSQL or the bus does not answer.
+    """
+    view = await find(services, principal, provider_id)
+    health = services.health.get(provider_id)
+    if not view.row.enabled:
+        raise NotProbeable("The provider is disabled: enable it first.")
+    if health is None or health.status == "healthy":
+        raise NotProbeable("The provider is healthy: every message may go to it.")
+    requested = ProviderProbeRequested(
+        project_id=principal.project_id, channel=view.row.channel, provider_id=provider_id, occurred_at=utc_now()
+    )
+    if not await wait_for_acks([services.publisher.publish(Topic.EVENTS, provider_id.bytes, requested.encode())]):
+        raise Unavailable("The bus is unavailable. Retry later.")
+    async with transaction(services.pool, principal.project_id) as db:
+        await _audit(db, actor, principal, provider_id, "probed", {"name": view.row.name})
+    return view
 
 
 async def test(

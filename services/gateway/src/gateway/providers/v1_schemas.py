@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.kit.fields import Short, Timestamp
+from gateway.kit.provider_reference import ProviderReference
 from sluice.model.message import Channel
 
 MAX_REORDERED = 1000  # providers of one channel
@@ -98,12 +99,16 @@ class UpdateProviderRequest(BaseModel):
 
 
 class ReorderProvidersRequest(BaseModel):
-    """The new order of a channel: the first is tried first. Those that are not named follow in their earlier order."""
+    """The new order of a channel: the first is tried first. Those that are not named follow in their earlier order.
+
+    ``expectedIds``: the whole order that was read; the change is refused with 409 if it is another one meanwhile.
+    """
 
     model_config = _config({"channel": "email", "providerIds": ["prv_01k6h7d2m4n8p0r3s5t7v9w1x3"]})
 
     channel: Channel
     provider_ids: list[Short] = Field(alias="providerIds", min_length=1, max_length=MAX_REORDERED)
+    expected_ids: list[Short] | None = Field(None, alias="expectedIds", max_length=MAX_REORDERED)
 
 
 class CredentialsStatus(StrEnum):
@@ -120,16 +125,135 @@ class CredentialsResponse(BaseModel):
     fields: dict[str, str]
 
 
+class ThresholdsResponse(BaseModel):
+    """The error rates from which a provider is degraded, and unhealthy."""
+
+    degraded: float
+    unhealthy: float
+
+
+class EvidenceNumbersResponse(BaseModel):
+    """What the status rests on. Numbers are weights: an attempt has half its weight after 30 s.
+
+    ``failures``: a missing response weighs 1.5; ``not_counted``: attempts of which the provider is no cause, by outcome
+    (`recipient_rejected`: the recipient; `declined`: the message; `throttled`: too many); ``cause`` of a degraded one:
+    `errors`, `slow` or `unresponsive`.
+    """
+
+    failures: float
+    slow_calls: float
+    usual_latency_ms: int | None
+    consecutive_failures: int
+    cause: str | None
+    thresholds: ThresholdsResponse | None
+    not_counted: dict[str, float]
+
+
+class ProbesResponse(BaseModel):
+    """The way back of a provider that is not healthy. ``successes``: in a row, of the ``needed`` ones."""
+
+    next_at: Timestamp | None
+    interval_s: float
+    ended: int
+    successes: int
+    needed: int
+
+
+class RampResponse(BaseModel):
+    """The growing share of a provider that has returned; ``share`` is that of now."""
+
+    since: Timestamp
+    full_share_at: Timestamp
+    share: float
+
+
+class DestinationHealthResponse(BaseModel):
+    """The health at one country or mail domain that differs."""
+
+    destination: str
+    status: str
+    reason: str
+    since: Timestamp | None
+    error_rate: float
+    samples: float
+
+
+class SeedHealthResponse(BaseModel):
+    """The status by the seed rule, which counts where the project has chosen it."""
+
+    status: str
+    reason: str
+    error_rate: float
+    attempts: int
+    out_until: Timestamp | None
+
+
 class HealthResponse(BaseModel):
-    """The live health of a provider. A provider without attempts is `healthy`, and its ``updated_at`` is null."""
+    """The live health of a provider. A provider without attempts is `healthy`, and its ``updated_at`` is null.
+
+    ``since``: when the status was reached, null if it was never another one.
+    """
 
     status: str = Field(description="`healthy`, `degraded` or `unhealthy`")
     reason: str
+    since: Timestamp | None
     error_rate: float
     samples: float = Field(description="Effective number of attempts behind the rate.")
     probe_at: Timestamp | None = Field(description="Unhealthy: when the next attempt may probe it.")
     suspended_until: Timestamp | None = Field(description="Throttled or suspended: no attempt before.")
+    evidence: EvidenceNumbersResponse
+    probes: ProbesResponse | None
+    ramp: RampResponse | None
+    destinations: list[DestinationHealthResponse]
+    seed: SeedHealthResponse | None
     updated_at: Timestamp | None
+
+
+class ProviderReceiptsResponse(BaseModel):
+    """Whether receipts still come. ``accepted_since``: attempts that the provider accepted since the newest receipt.
+
+    ``silent_since``: since when they count as stopped. ``refused``: webhook requests without a valid signature since.
+    """
+
+    received_at: Timestamp | None
+    accepted_since: int
+    silent_since: Timestamp | None
+    refused: int
+    refused_at: Timestamp | None
+
+
+class StatusChangeResponse(BaseModel):
+    """A status that the provider reached."""
+
+    at: Timestamp
+    status: str
+    reason: str
+    error_rate: float
+
+
+class ProviderHealthResponse(BaseModel):
+    """All that is known of a provider's health. ``changes``: of the last 31 days, oldest first, at most 100."""
+
+    provider: ProviderReference
+    health: HealthResponse
+    receipts: ProviderReceiptsResponse
+    changes: list[StatusChangeResponse]
+
+
+class HealthStepResponse(BaseModel):
+    """The worst of one step of time. ``samples``: behind the highest error rate."""
+
+    at: Timestamp
+    status: str
+    error_rate: float
+    samples: float
+
+
+class HealthHistoryResponse(BaseModel):
+    """The health of a provider by steps of ``step_s`` seconds; a step in which nothing was sent is missing."""
+
+    step_s: int
+    data: list[HealthStepResponse]
 
 
 class ProviderResponse(BaseModel):

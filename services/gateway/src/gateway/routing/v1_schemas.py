@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,43 @@ class DryRunRequest(BaseModel):
     to: Short | None = None
     delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
     preferred_provider: Short | None = None
+    order: Annotated[
+        list[Short] | None,
+        Field(max_length=1000, description="Ids of providers in an order that is not saved; the others follow."),
+    ] = None
+
+
+class RehearseRequest(BaseModel):
+    """An order of a channel's providers that is not saved. Those that are not named follow in their stored order."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"example": {"channel": "email", "order": []}},
+    )
+
+    channel: Channel
+    order: Annotated[list[Short], Field(max_length=1000)]
+    minutes: Annotated[int, Field(ge=1, le=1440, strict=True)] = 60
+
+
+class ShareResponse(BaseModel):
+    """How many deliveries a provider would get first. ``provider``: null for those that would have to wait."""
+
+    provider: ProviderReference | None
+    deliveries: int
+
+
+class RehearsalResponse(BaseModel):
+    """What the stored order and the proposed one would make of recent deliveries now, with the health of now.
+
+    ``complete``: false if the range has more than the 5,000 newest deliveries, which are the ones that count.
+    """
+
+    deliveries: int
+    complete: bool
+    current: list[ShareResponse]
+    proposed: list[ShareResponse]
 
 
 class EvidenceResponse(BaseModel):

@@ -1,0 +1,1 @@
+"""The outbox: what the sandbox has captured."""

@@ -1,0 +1,125 @@
+"""The health of a provider as ``/v1`` shows it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from gateway.kit.responses import rfc3339
+from gateway.providers.v1_schemas import (
+    DestinationHealthResponse,
+    EvidenceNumbersResponse,
+    HealthResponse,
+    ProbesResponse,
+    ProviderReceiptsResponse,
+    RampResponse,
+    SeedHealthResponse,
+    ThresholdsResponse,
+)
+from sluice.bus.messages import HealthEvidence, ProviderHealth
+from sluice.store.provider_receipts import ProviderReceipts
+
+
+def serialize_health(health: ProviderHealth | None, now: datetime) -> HealthResponse:
+    """The newest status; one without attempts is healthy."""
+    if health is None:
+        return HealthResponse(
+            status="healthy",
+            reason="",
+            since=None,
+            error_rate=0.0,
+            samples=0.0,
+            probe_at=None,
+            suspended_until=None,
+            evidence=_evidence(HealthEvidence()),
+            probes=None,
+            ramp=None,
+            destinations=[],
+            seed=None,
+            updated_at=None,
+        )
+    return HealthResponse(
+        status=health.status,
+        reason=health.reason,
+        since=_time(health.since),
+        error_rate=health.error_rate,
+        samples=health.effective_samples,
+        probe_at=_time(health.probe_at),
+        suspended_until=_time(health.suspended_until),
+        evidence=_evidence(health.evidence),
+        probes=_probes(health),
+        ramp=_ramp(health, now),
+        destinations=[
+            DestinationHealthResponse(
+                destination=name,
+                status=one.status,
+                reason=one.reason,
+                since=_time(one.since),
+                error_rate=one.error_rate,
+                samples=one.effective_samples,
+            )
+            for name, one in sorted(health.destinations.items())
+        ],
+        seed=None
+        if health.seed is None
+        else SeedHealthResponse(
+            status=health.seed.status,
+            reason=health.seed.reason,
+            error_rate=health.seed.error_rate,
+            attempts=round(health.seed.effective_samples),
+            out_until=_time(health.seed.probe_at),
+        ),
+        updated_at=rfc3339(health.updated_at),
+    )
+
+
+def _evidence(evidence: HealthEvidence) -> EvidenceNumbersResponse:
+    latency, thresholds = evidence.usual_latency, None
+    if evidence.unhealthy_error_rate:
+        thresholds = ThresholdsResponse(degraded=evidence.degraded_error_rate, unhealthy=evidence.unhealthy_error_rate)
+    return EvidenceNumbersResponse(
+        failures=evidence.failures,
+        slow_calls=evidence.slow_calls,
+        usual_latency_ms=None if latency is None else round(latency * 1000),
+        consecutive_failures=evidence.consecutive_failures,
+        cause=evidence.cause or None,
+        thresholds=thresholds,
+        not_counted=dict(evidence.not_counted),
+    )
+
+
+def _probes(health: ProviderHealth) -> ProbesResponse | None:
+    if health.status == "healthy":
+        return None
+    return ProbesResponse(
+        next_at=_time(health.probe_at),
+        interval_s=health.probe_interval,
+        ended=health.probe_results,
+        successes=health.evidence.probe_successes,
+        needed=health.evidence.probes_needed,
+    )
+
+
+def _ramp(health: ProviderHealth, now: datetime) -> RampResponse | None:
+    """The share as the selection computes it; none once it is full."""
+    begins, ends = health.healthy_since, health.full_share_at
+    if begins is None or ends is None or now >= ends or ends <= begins:
+        return None
+    share = max(0.0, (now - begins) / (ends - begins))
+    return RampResponse(since=rfc3339(begins), full_share_at=rfc3339(ends), share=round(share, 3))
+
+
+def serialize_receipts(receipts: ProviderReceipts | None) -> ProviderReceiptsResponse:
+    """What is known of the receipts of a provider; nothing of one that was never used."""
+    if receipts is None:
+        receipts = ProviderReceipts(None, 0, None, None, 0)
+    return ProviderReceiptsResponse(
+        received_at=_time(receipts.received_at),
+        accepted_since=receipts.accepted_count,
+        silent_since=_time(receipts.silent_since),
+        refused=receipts.refused_count,
+        refused_at=_time(receipts.refused_at),
+    )
+
+
+def _time(when: datetime | None) -> str | None:
+    return None if when is None else rfc3339(when)
