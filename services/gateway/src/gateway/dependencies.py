@@ -37,6 +37,7 @@ _Mode = Annotated[
     str | None,
     Header(alias=MODE_HEADER, description="With a session: `live` (default) or `test`. A key has its own."),
 ]
+_ModeQuery = Annotated[str | None, Query(description=f"The same as `{MODE_HEADER}`.")]
 
 
 async def authorize(
@@ -48,7 +49,8 @@ async def authorize(
     cookie: _Cookie,
     project_header: _Project = None,
     project: _ProjectQuery = None,
-    mode: _Mode = None,
+    mode_header: _Mode = None,
+    mode: _ModeQuery = None,
 ) -> Principal:
     """The principal of the request in its project, which has every permission that the route names.
 
