@@ -2,7 +2,8 @@
 
 `build` does nothing while a hash of the sources and lock files is that of the existing build. `start` does the same in
 the background and never fails: Sluice runs without a dashboard. `status` prints a line while there is no build of the
-present sources. `install` installs the packages of the tests, too, and prints the path of Node.
+present sources. `check` compares the types of the API with its description, checks those of the code, and runs the
+tests that need no browser.
 """
 
 from __future__ import annotations
@@ -153,6 +154,26 @@ def install_browser(node: Path) -> Browser:
     return Browser(driver, Path(found.stdout.strip()), {"LD_LIBRARY_PATH": str(unpacked / "al2023/lib")})
 
 
+CHECKS = (
+    ("scripts/types.mjs", "--check"),
+    ("node_modules/typescript/bin/tsc", "--noEmit"),
+    ("node_modules/vitest/vitest.mjs", "run"),
+)
+
+
+def check() -> None:
+    """Run the checks that need no browser.
+
+    Raises:
+        subprocess.CalledProcessError: a check failed.
+        OSError: a file cannot be read or written.
+    """
+    with one_at_a_time():
+        node = install(with_tests=True)
+    for command in CHECKS:
+        _run([node, *command], HERE)
+
+
 def _hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
@@ -204,7 +225,7 @@ def status() -> None:
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=["build", "start", "status", "install"])
+    parser.add_argument("command", choices=["build", "start", "status", "check"])
     command = parser.parse_args().command
     if command == "start":
         start()
@@ -212,15 +233,12 @@ def main() -> int:
         status()
     else:
         try:
-            if command == "install":
-                with one_at_a_time():
-                    node = install(with_tests=True)
-                    install_browser(node)
-                print(node)
+            if command == "check":
+                check()
             else:
                 build()
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"the build failed: {error}", file=sys.stderr)
+            print(f"the {command} failed: {error}", file=sys.stderr)
             return 1
     return 0
 

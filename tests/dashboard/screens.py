@@ -53,7 +53,7 @@ class Screens:
         try:
             if signed_in:
                 await page.goto(await self.link())
-                await page.get_by_role("navigation", name="Main").wait_for(state="attached")
+                await page.get_by_role("heading", name="Overview").wait_for()
                 await page.goto(self.path())
             yield page
         finally:

@@ -85,7 +85,7 @@ function Connection({ view }: { view: View }) {
 function LiveState() {
   const { kind, at } = useLive();
   const now = useNow(1_000);
-  const word = { live: "Live", polling: "Polling", stopped: "Stopped" }[kind];
+  const word = { connecting: "Connecting", live: "Live", polling: "Polling", stopped: "Stopped" }[kind];
   return (
     <span className="row small">
       <span className={style.live} data-kind={kind}>

@@ -4,7 +4,7 @@ import { createContext, useContext, useEffect, useState } from "react";
 import type { View } from "../api/client";
 
 export interface Live {
-  kind: "live" | "polling" | "stopped";
+  kind: "connecting" | "live" | "polling" | "stopped";
   /** When the last event, answer or connection came. */
   at: number;
 }
@@ -25,7 +25,7 @@ export const useLive = () => useContext(LiveContext);
 /** One stream per visible tab. An event names a message; what is shown of it is fetched again, at most once a second. */
 export function useLiveView(view: View): Live {
   const queryClient = useQueryClient();
-  const [live, setLive] = useState<Live>({ kind: "stopped", at: Date.now() });
+  const [live, setLive] = useState<Live>({ kind: "connecting", at: Date.now() });
   useEffect(() => {
     let connection = connect(view, queryClient, setLive);
     const onVisibility = () => {

@@ -58,7 +58,7 @@ function axisOf(delivery: DeliveryTimeline, now: number): Axis {
     ...delivery.receipts.map((receipt) => moment(receipt.at)),
     ...(delivery.waits.some((wait) => wait.to === null) ? [moment(now)] : []),
   ];
-  return makeAxis(busy, LEFT, RIGHT, (time) => clockOf(time));
+  return makeAxis(busy, LEFT, RIGHT, clockOf);
 }
 
 function Grid({ axis, bottom }: { axis: Axis; bottom: number }) {
@@ -67,8 +67,11 @@ function Grid({ axis, bottom }: { axis: Axis; bottom: number }) {
       {axis.cuts.map((cut) => (
         <g key={cut.x}>
           <rect x={cut.x} y="20" width={cut.width} height={bottom - 20} className={style.cut} />
-          <text x={cut.x + cut.width / 2} y={bottom - 8} textAnchor="middle" className={style.quiet}>
-            ≈ {duration(cut.to - cut.from)}
+          <text x={cut.x + cut.width / 2} y={(bottom + 20) / 2} textAnchor="middle" className={style.quiet}>
+            ≈
+          </text>
+          <text x={cut.x + cut.width / 2} y={(bottom + 20) / 2 + 14} textAnchor="middle" className={style.quiet}>
+            {duration(cut.to - cut.from)}
           </text>
         </g>
       ))}

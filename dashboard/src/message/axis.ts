@@ -29,8 +29,8 @@ const CUT_WIDTH = 34;
 const STEPS = [10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 864e5];
 const CLOSEST_TICKS = 74;
 
-/** An axis over `busy` spans (a moment is a span of no length), from the pixel `left` to `right`. */
-export function makeAxis(busy: Span[], left: number, right: number, clock: (time: number) => string): Axis {
+/** An axis over one `busy` span or more (a moment is a span of no length), from the pixel `left` to `right`. */
+export function makeAxis(busy: Span[], left: number, right: number, clock: (time: number, fraction: boolean) => string): Axis {
   const pieces = keptPieces(busy);
   const kept = pieces.reduce((sum, piece) => sum + piece.to - piece.from, 0);
   const scale = (right - left - CUT_WIDTH * (pieces.length - 1)) / Math.max(kept, 1);
@@ -77,10 +77,10 @@ function keptPieces(busy: Span[]): Span[] {
   });
 }
 
-function ticksOf(pieces: Span[], starts: number[], scale: number, clock: (time: number) => string): Tick[] {
+function ticksOf(pieces: Span[], starts: number[], scale: number, clock: (time: number, fraction: boolean) => string): Tick[] {
   const step = STEPS.find((one) => one * scale >= CLOSEST_TICKS) ?? STEPS.at(-1)!;
   return pieces.flatMap((piece, index) => {
-    const ticks = [{ x: starts[index]!, text: clock(piece.from) }];
+    const ticks = [{ x: starts[index]!, text: clock(piece.from, step < 1_000) }];
     for (let offset = step; offset <= piece.to - piece.from; offset += step)
       ticks.push({ x: starts[index]! + offset * scale, text: `+${duration(offset)}` });
     return ticks;

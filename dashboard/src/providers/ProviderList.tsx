@@ -42,6 +42,7 @@ export function ProviderList({ providers, openId, onReorder, onOpen }: ListProps
       <GridList
         aria-label="Providers in the order in which they are tried"
         className={style.list}
+        keyboardNavigationBehavior="tab"
         items={providers}
         dragAndDropHooks={dragAndDropHooks}
         onAction={(key) => onOpen(String(key))}

@@ -30,6 +30,7 @@ export function MessageScreen() {
   return (
     <>
       <Crumb id={messageId} />
+      {query.error && !query.data && <h1>Message {messageId}</h1>}
       <Panel query={query} skeleton={<Skeleton lines={6} height="4rem" />}>
         {(message) => <Shown message={message} />}
       </Panel>
@@ -162,9 +163,9 @@ function Delivery({ delivery, message }: { delivery: DeliveryTimeline; message: 
 function Legend() {
   return (
     <span className="row small">
-      <span className="row"><Shape tone="good" />accepted, delivered</span>
-      <span className="row"><Shape tone="unsure" />unknown</span>
-      <span className="row"><Shape tone="bad" />failed</span>
+      <span className="legend"><Shape tone="good" />accepted, delivered</span>
+      <span className="legend"><Shape tone="unsure" />unknown</span>
+      <span className="legend"><Shape tone="bad" />failed</span>
     </span>
   );
 }
@@ -278,7 +279,7 @@ function Events({ message, delivery }: { message: Message; delivery: DeliveryTim
         <tbody>
           {events.map((event) => (
             <tr key={event.id}>
-              <td className="num">{clockOf(Date.parse(event.created_at), true)}</td>
+              <td className="num nowrap">{clockOf(Date.parse(event.created_at), true)}</td>
               <td>
                 {event.type.replaceAll("_", " ")}
                 {event.attempt !== null && `, attempt ${event.attempt}`}

@@ -153,13 +153,7 @@ function List({ rows, filters, query }: {
   const focus = useRowFocus(body, shown.length, (index) => virtualizer.scrollToIndex(index));
   if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} />;
   return (
-    <div role="table" aria-label="Messages" aria-rowcount={-1} onKeyDown={focus}>
-      <div role="rowgroup">
-        <div role="row" className={style.head}>
-          {["Accepted", "State", "Recipient", "Subject", "Provider"].map((name) => <span role="columnheader" key={name}>{name}</span>)}
-          <span role="columnheader" className={style.attempts}>Attempts</span>
-        </div>
-      </div>
+    <>
       {waiting > 0 && (
         <div className={style.new}>
           <Button kind="main" onClick={show}>
@@ -167,15 +161,23 @@ function List({ rows, filters, query }: {
           </Button>
         </div>
       )}
+    <div role="table" aria-label="Messages" aria-rowcount={-1} onKeyDown={focus}>
+      <div role="rowgroup">
+        <div role="row" className={style.head}>
+          {["Accepted", "State", "Recipient", "Subject", "Provider"].map((name) => <span role="columnheader" key={name}>{name}</span>)}
+          <span role="columnheader" className={style.attempts}>Attempts</span>
+        </div>
+      </div>
       <div role="rowgroup" ref={body} className={style.body} style={{ height: virtualizer.getTotalSize() }}>
         {items.map((item) => (
           <Row key={shown[item.index]!.id} row={shown[item.index]!} index={item.index} top={item.start - virtualizer.options.scrollMargin} />
         ))}
       </div>
+    </div>
       <p className={`${style.end} small muted`} role="status">
         {isFetchingNextPage ? "Loading more." : hasNextPage ? "" : rows.length >= MAX_ROWS ? `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.` : "The end of the list."}
       </p>
-    </div>
+    </>
   );
 }
 
@@ -247,8 +249,10 @@ function useRowFocus(body: React.RefObject<HTMLDivElement | null>, length: numbe
     const current = document.activeElement?.closest<HTMLElement>("[data-index]");
     const index = current ? Number(current.dataset.index) + step : 0;
     if (index < 0 || index >= length) return;
+    const focus = () => body.current?.querySelector<HTMLElement>(`[data-index="${index}"] a`)?.focus();
+    focus();
     scrollTo(index);
-    requestAnimationFrame(() => body.current?.querySelector<HTMLElement>(`[data-index="${index}"] a`)?.focus());
+    requestAnimationFrame(focus); // a row that was not in the document before
   };
   useShortcuts({
     j: () => move(1),

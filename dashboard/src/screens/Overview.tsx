@@ -13,6 +13,7 @@ import { HealthTag } from "../providers/health";
 import style from "./Overview.module.css";
 
 const SHOWN = 10;
+const FIRST = { ...CHANNEL_NAMES, email: "e-mail", push: "push message" };
 
 export function Overview() {
   useTitle("Overview");
@@ -78,14 +79,14 @@ function FirstMessage() {
   return (
     <Card title="Your first message">
       <p>
-        Your first {CHANNEL_NAMES[first.channel].toLowerCase()} message went out {relative(Date.parse(first.created_at), now)}{" "}
+        Your first {FIRST[first.channel]} went out {relative(Date.parse(first.created_at), now)}{" "}
         {provider}.{" "}
         <Link to="/p/$project/messages/$messageId" params={{ project: view.project, messageId: first.id }}>
           See its timeline
         </Link>
       </p>
       <ol className={style.steps}>
-        <li>Send one yourself: the card above this list and the log show it at once. <CopyButton label="Copy the request" text={() => requestText()} /></li>
+        <li>Send one yourself, with a key of the project: it shows up below at once. <CopyButton label="Copy the request" text={() => requestText()} /></li>
         <li>
           <Link to="/p/$project/providers" params={{ project: view.project }}>Look at the providers</Link> and move the healthy one to the top.
         </li>

@@ -73,7 +73,7 @@ function OfChannel({ channel, providers }: { channel: Channel; providers: Provid
         <div className="stack stack-wide">
           <Card
             title={`Order for ${CHANNEL_NAMES[channel]}`}
-            aside={<>First healthy one is used. Drag, or take the handle and press <kbd>Enter</kbd> <kbd>↓</kbd> <kbd>Enter</kbd>. Saved only after you have seen the effect.</>}
+            aside={<>First healthy one is used. Drag, or take the handle and press <kbd>Enter</kbd> <kbd>↑</kbd> <kbd>↓</kbd> <kbd>Enter</kbd>. Saved only after you have seen the effect.</>}
             padded={false}
           >
             <ProviderList
@@ -178,10 +178,10 @@ function DraftBar({ channel, order, base, saved, providers, onEnd }: {
 function Legend() {
   return (
     <div className={`${style.legend} row small sub`}>
-      <span className="row"><Shape tone="good" />Healthy</span>
-      <span className="row"><Shape tone="warn" />Degraded, used when no healthy one is left</span>
-      <span className="row"><Shape tone="bad" />Unhealthy, only probes</span>
-      <span className="row"><Shape tone="idle" />Off</span>
+      <span className="legend"><Shape tone="good" />Healthy</span>
+      <span className="legend"><Shape tone="warn" />Degraded, used when no healthy one is left</span>
+      <span className="legend"><Shape tone="bad" />Unhealthy, only probes</span>
+      <span className="legend"><Shape tone="idle" />Off</span>
     </div>
   );
 }
