@@ -13,6 +13,11 @@ from tests.repository.files import ROOT
 NARROW = 360
 
 
+def is_complaint(said):
+    """Is it more than the browser's own note about a request that was answered with an error, or not at all?"""
+    return said.type in ("error", "warning") and not said.text.startswith("Failed to load resource")
+
+
 @dataclass
 class Screens:
     """``artefacts``: where the screenshots go, for a person to look at."""
@@ -48,7 +53,7 @@ class Screens:
         )
         page = await context.new_page()
         complaints = []
-        page.on("console", lambda said: said.type in ("error", "warning") and complaints.append(said.text))
+        page.on("console", lambda said: is_complaint(said) and complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         try:
             if signed_in:

@@ -74,10 +74,9 @@ async def test_escape_ends_a_move_without_a_draft(screens, testbed, three_provid
 async def test_reordered_by_mouse(screens, testbed, three_providers):
     async with screens.open() as page:
         await open_providers(screens, page)
-        grip = page.get_by_role("button", name="Reorder Third")
-        first = page.get_by_role("row", name="First")
+        first, third = page.get_by_role("row", name="First"), page.get_by_role("row", name="Third")
 
-        await grip.drag_to(first, target_position={"x": 60, "y": 3})
+        await third.drag_to(first, source_position={"x": 60, "y": 30}, target_position={"x": 60, "y": 3})
 
         await page.get_by_role("region", name="The order that is not saved").wait_for()
         await save(page, testbed, ["Third", "First", "Second"])
@@ -101,16 +100,11 @@ async def test_a_draft_shows_both_orders_when_another_person_has_saved_one(scree
         await open_providers(screens, page)
         await page.get_by_role("button", name="Actions for Third").click()
         await page.get_by_role("menuitem", name="Move to the top").click()
-        ids = [
-            one["id"]
-            for one in (await testbed.api.get("/v1/providers", headers={"x-sendpipe-key": testbed.key})).json()["data"]
-        ]
+        own = {"x-sendpipe-key": testbed.key}
+        ids = [one["id"] for one in (await testbed.api.get("/v1/providers", headers=own)).json()["data"]]
 
-        await testbed.api.post(
-            "/v1/providers/reorder",
-            headers={"x-sendpipe-key": testbed.key},
-            json={"channel": "email", "providerIds": [ids[1]]},
-        )
+        body = {"channel": "email", "providerIds": [ids[1]]}
+        await testbed.api.post("/v1/providers/reorder", headers=own, json=body)
 
         await page.get_by_text("The order was changed meanwhile.").wait_for()
         await screens.shot(page, "conflict")
@@ -140,9 +134,13 @@ async def test_a_dead_provider_becomes_unhealthy_on_the_page_and_messages_take_t
     async with screens.open() as page:
         await open_providers(screens, page)
 
-        await testbed.all_settled(await testbed.send_many(30))
+        note = page.get_by_text("Dead is unhealthy. Messages take the next provider.").first
 
-        await page.get_by_text("Dead is unhealthy. Messages take the next provider.").first.wait_for(timeout=60_000)
+        async def is_unhealthy():
+            await testbed.send_many(10)
+            return await note.count()
+
+        await wait_until(is_unhealthy, within=60)
         await screens.shot(page, "unhealthy")
         assert await axe_violations(page) == []
         await page.get_by_text("Excluded").first.wait_for(timeout=15_000)
