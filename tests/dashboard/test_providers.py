@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.dashboard.screens import NARROW, axe_violations
+from tests.polling import wait_until
 from tests.system.testbed import DEAD, smtp_at
 
 
