@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/pyproject.toml)
-SOURCES := libs services tools tests bench
+SOURCES := libs services tools tests bench dashboard/build.py
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-waiting bulk-kills fuzz-api lock clean
+.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -19,9 +19,12 @@ $(INSTALLED): requirements.lock $(MEMBERS) deploy/setup.sh
 	@PYTHON="$(PYTHON)" sh deploy/setup.sh
 	@touch $@
 
-up: setup ## start everything and send a first message
+up: setup ## start everything, send a first message, and print a link to the dashboard
+	@$(BIN)/python dashboard/build.py start
 	@$(BIN)/sluice up
 	@$(BIN)/sluice demo
+	@$(BIN)/python dashboard/build.py status
+	@echo "Dashboard, signed in once within ten minutes:" && $(BIN)/sluice setup-link
 
 down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/sluice || $(BIN)/sluice down
@@ -40,6 +43,13 @@ test-fast: setup ## the tests that need no server, in less than a minute
 
 conformance: setup ## requests against the providers' own descriptions and clients, forged receipts; prints one JSON object
 	@$(BIN)/pytest tests/conformance tests/unit/providers/test_forgeries.py
+
+dashboard: setup ## build the dashboard, unless it is built from the present sources
+	@$(BIN)/python dashboard/build.py build
+
+test-dashboard: setup ## the dashboard: its types, its unit tests, and a real browser on the running system
+	@$(BIN)/python dashboard/build.py check
+	@SLUICE_BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard
 
 check: setup ## ruff, mypy, the import arrows, the tests that need no server
 	@$(BIN)/ruff check $(SOURCES)
@@ -112,5 +122,6 @@ lock: setup ## resolve the dependencies again into requirements.lock
 	@sh bench/lock.sh
 
 clean: down ## end everything and delete .venv, the data and the caches of the checkout
+	@rm -rf dashboard/node_modules dashboard/browser/node_modules services/gateway/src/gateway/dashboard/dist
 	@rm -rf .venv .venv-bench .sluice .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -263,7 +263,7 @@ async def test_a_browser_gets_the_session_as_a_cookie_that_scripts_cannot_read(g
     assert login.json()["token"] is None
     cookie = login.headers["set-cookie"].lower()
     assert cookie.startswith("sluice_session=ses_")
-    assert {"httponly", "samesite=lax", "path=/"} <= set(cookie.split("; "))
+    assert {"httponly", "samesite=strict", "path=/"} <= set(cookie.split("; "))
     assert [me.status_code, out.status_code] == [200, 200]
     assert 'sluice_session=""' in out.headers["set-cookie"]
 

@@ -10,6 +10,7 @@ from gateway.apis.openapi_page import OpenApiPage
 from gateway.apis.project_api import create_project_api
 from gateway.apis.rendering import is_v1
 from gateway.apis.v1 import create_v1_api
+from gateway.dashboard.files import Dashboard
 from gateway.ingest.fast_path import SendFastPath
 from gateway.rate_limits.middleware import RateLimitMiddleware
 from gateway.services import Services
@@ -19,7 +20,7 @@ from sluice.runtime.http_server import pages_app
 
 
 class Apis:
-    """``/v1``, the links to unsubscribe, the pages that belong to no API, and the project API at every other path."""
+    """``/v1``, the links to unsubscribe, the dashboard, the pages of no API, and the project API elsewhere."""
 
     def __init__(self, services: Services) -> None:
         self.v1 = create_v1_api()
@@ -30,6 +31,7 @@ class Apis:
             app.state.services = services
         documents = {"/openapi.json": self.v1, "/project.openapi.json": self.project_api}
         self.pages = pages_app(error_page, *(OpenApiPage(path, app).route for path, app in documents.items()))
+        self._dashboard = Dashboard()
         self._paths = {route.path for route in self.pages.routes if isinstance(route, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +45,8 @@ class Apis:
     def _choose(self, path: str) -> ASGIApp:
         if is_v1(path) or path.startswith(f"{UNSUBSCRIBE_PATH}/"):
             return self.v1
+        if self._dashboard.serves(path):
+            return self._dashboard
         return self.pages if path in self._paths else self.project_api
 
 

@@ -147,12 +147,12 @@ class Access:
             max_age=int(LIFETIME.total_seconds()),
             httponly=True,
             secure=self._is_secure,
-            samesite="lax",
+            samesite="strict",
         )
 
     def delete_cookie(self, response: Response) -> None:
         """Take the session from the browser."""
-        response.delete_cookie(self.cookie_name, httponly=True, secure=self._is_secure, samesite="lax")
+        response.delete_cookie(self.cookie_name, httponly=True, secure=self._is_secure, samesite="strict")
 
 
 def _is_test(request: Request) -> bool:
@@ -163,7 +163,7 @@ def _is_test(request: Request) -> bool:
         case "test":
             return True
         case _:
-            raise ValidationFailed(f"{MODE_HEADER}: must be live or test", field=MODE_HEADER)
+            raise ValidationFailed(f"{MODE_HEADER} or mode: must be live or test", field="mode")
 
 
 def _origin(url: str) -> str:

@@ -1,0 +1,55 @@
+// What is known of one provider: why it is in its state, how it comes back, its credentials and receipts.
+import { Link } from "@tanstack/react-router";
+import type { Provider } from "../api/queries";
+import { useView } from "../frame/view";
+import { Card, CopyButton, Facts, Tag } from "../parts/parts";
+import { visible } from "../parts/text";
+import { Moment } from "../parts/time";
+import { HealthTag, percent } from "./health";
+
+export function ProviderDetails({ provider }: { provider: Provider }) {
+  const { health, credentials } = provider;
+  const view = useView();
+  const name = visible(provider.name);
+  return (
+    <div className="stack stack-wide">
+      <Card title={`Why ${name} is ${provider.enabled ? health.status : "off"}`}>
+        {health.reason && <p>{visible(health.reason)}</p>}
+        <Facts
+          facts={[
+            ["State", <HealthTag key="state" provider={provider} />],
+            ["Errors", health.updated_at ? `${percent(health.error_rate)} of ${Math.round(health.samples)} attempts` : "no attempts yet"],
+            ["Evidence of", health.updated_at ? <Moment key="at" at={health.updated_at} /> : "never"],
+          ]}
+        />
+        <Link to="/p/$project/messages" params={{ project: view.project }} search={{ provider: provider.id }}>
+          Its messages
+        </Link>
+      </Card>
+      {(health.probe_at || health.suspended_until) && (
+        <Card title="Way back">
+          <Facts
+            facts={[
+              ...(health.probe_at ? [["Next probe", <Moment key="probe" at={health.probe_at} />] as [string, React.ReactNode]] : []),
+              ...(health.suspended_until ? [["No attempt before", <Moment key="until" at={health.suspended_until} />] as [string, React.ReactNode]] : []),
+            ]}
+          />
+          <p className="small muted">A probe is one real message, which fails over at once.</p>
+        </Card>
+      )}
+      <Card title="Settings">
+        <Facts
+          facts={[
+            ["Package", provider.packageName],
+            ["Handle", <code key="id">{provider.id}</code>],
+            ["Credentials", <Tag key="set" tone={credentials.status === "set" ? "good" : "bad"}>{credentials.status}</Tag>],
+            ...Object.entries(credentials.fields).map(([field, value]) => [field, <code key={field}>{visible(value)}</code>] as [string, React.ReactNode]),
+            ["Calls at once", provider.settings.concurrency ?? "as configured"],
+            ["Receipts", provider.receipt_url ? <CopyButton key="url" label="Copy the address for its webhook" text={() => provider.receipt_url ?? ""} /> : "no webhook address"],
+            ["Changed", <Moment key="changed" at={provider.updated_at} />],
+          ]}
+        />
+      </Card>
+    </div>
+  );
+}

@@ -1,0 +1,138 @@
+// Every view as an address: the URL is the view.
+import type { QueryClient } from "@tanstack/react-query";
+import {
+  createRootRouteWithContext,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+  retainSearchParams,
+} from "@tanstack/react-router";
+import { type Channel, type MessageFilters, meQuery } from "./api/queries";
+import { Frame } from "./frame/Frame";
+import { NotFound, RouteError } from "./frame/RouteError";
+import { lastProject } from "./frame/preferences";
+import { CHANNEL_NAMES } from "./message/wording";
+import { Skeleton } from "./parts/panel";
+
+export interface ViewSearch {
+  /** What test keys have sent, in place of live messages. */
+  mode?: "test";
+}
+
+type Search = Record<string, unknown>;
+
+const root = createRootRouteWithContext<{ queryClient: QueryClient }>()({
+  component: Outlet,
+  notFoundComponent: NotFound,
+  errorComponent: RouteError,
+});
+
+const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined);
+const channel = (value: unknown) => (typeof value === "string" && value in CHANNEL_NAMES ? (value as Channel) : undefined);
+const mode = (value: unknown) => (value === "test" ? "test" : undefined);
+
+const start = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: async ({ context }) => {
+    const me = await context.queryClient.ensureQueryData(meQuery).catch((error) => {
+      if (error.status === 401) throw redirect({ to: "/login" });
+      throw error;
+    });
+    const known = me.projects.find((project) => project.slug === lastProject()) ?? me.projects[0];
+    if (known) throw redirect({ to: "/p/$project", params: { project: known.slug } });
+  },
+  component: lazyRouteComponent(() => import("./screens/NoProject")),
+});
+
+const login = createRoute({
+  getParentRoute: () => root,
+  path: "/login",
+  validateSearch: (search: Search): { next?: string } => ({ next: text(search.next) }),
+  component: lazyRouteComponent(() => import("./screens/Login"), "Login"),
+});
+
+const linkPages = (["/setup", "/reset-password", "/accept-invitation"] as const).map((path) =>
+  createRoute({
+    getParentRoute: () => root,
+    path,
+    component: lazyRouteComponent(() => import("./screens/LinkLanding"), "LinkLanding"),
+  }),
+);
+
+const project = createRoute({
+  getParentRoute: () => root,
+  path: "/p/$project",
+  validateSearch: (search: Search): ViewSearch => ({ mode: mode(search.mode) }),
+  search: { middlewares: [retainSearchParams(["mode"])] },
+  component: Frame,
+});
+
+const overview = createRoute({
+  getParentRoute: () => project,
+  path: "/",
+  component: lazyRouteComponent(() => import("./screens/Overview"), "Overview"),
+});
+
+const messages = createRoute({
+  getParentRoute: () => project,
+  path: "/messages",
+  validateSearch: (search: Search): MessageFilters => ({
+    status: text(search.status),
+    channel: channel(search.channel),
+    to: text(search.to),
+    from: text(search.from),
+    tag: text(search.tag),
+    provider: text(search.provider),
+    since: text(search.since),
+    until: text(search.until),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Messages"), "Messages"),
+});
+
+const message = createRoute({
+  getParentRoute: () => project,
+  path: "/messages/$messageId",
+  component: lazyRouteComponent(() => import("./screens/Message"), "MessageScreen"),
+});
+
+const providers = createRoute({
+  getParentRoute: () => project,
+  path: "/providers",
+  beforeLoad: ({ params }) => {
+    throw redirect({ to: "/p/$project/providers/$channel", params: { ...params, channel: "email" } });
+  },
+});
+
+const providersOfChannel = createRoute({
+  getParentRoute: () => project,
+  path: "/providers/$channel",
+  validateSearch: (search: Search): { open?: string } => ({ open: text(search.open) }),
+  component: lazyRouteComponent(() => import("./screens/Providers"), "Providers"),
+});
+
+const tree = root.addChildren([
+  start,
+  login,
+  ...linkPages,
+  project.addChildren([overview, messages, message, providers, providersOfChannel]),
+]);
+
+export function createAppRouter(queryClient: QueryClient) {
+  return createRouter({
+    routeTree: tree,
+    context: { queryClient },
+    defaultPreload: "intent",
+    defaultPendingMs: 150,
+    defaultPendingComponent: Skeleton,
+    scrollRestoration: true,
+  });
+}
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: ReturnType<typeof createAppRouter>;
+  }
+}

@@ -1,0 +1,285 @@
+// The log: every message of the project, newest first, by pages that a cursor leads through.
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { useWindowVirtualizer } from "@tanstack/react-virtual";
+import { type FormEvent, type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { MAX_ROWS, type MessageFilters, type MessageSummary, messagesQuery } from "../api/queries";
+import { rememberList } from "../message/list";
+import { useShortcuts } from "../frame/shortcuts";
+import { useView } from "../frame/view";
+import { CHANNEL_NAMES, count } from "../message/wording";
+import { Empty, Panel, Skeleton } from "../parts/panel";
+import { Button, StateTag } from "../parts/parts";
+import parts from "../parts/parts.module.css";
+import { csvCell, visible } from "../parts/text";
+import { Moment } from "../parts/time";
+import { useTitle } from "../parts/title";
+import style from "./Messages.module.css";
+
+const STATES = [
+  "QUEUED", "SENDING", "SENT", "DELIVERED", "UNCONFIRMED", "FAILED", "EXPIRED", "SOFT_BOUNCE", "BOUNCED", "COMPLAINED", "CANCELLED",
+];
+
+export function Messages() {
+  useTitle("Messages");
+  const filters = useSearch({ from: "/p/$project/messages", select: onlyFilters });
+  const query = useInfiniteQuery(messagesQuery(useView(), filters));
+  const rows = useMemo(() => query.data?.pages.flatMap((page) => page.data) ?? [], [query.data]);
+  return (
+    <>
+      <div className="heading">
+        <h1>Messages</h1>
+        <Button onClick={() => downloadCsv(rows)} disabled={rows.length === 0}>
+          Download the loaded rows as CSV
+        </Button>
+      </div>
+      <Filters filters={filters} />
+      <section className={parts.card} aria-label="Messages">
+        <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={12} /></div>}>
+          {() => <List rows={rows} filters={filters} query={query} />}
+        </Panel>
+      </section>
+    </>
+  );
+}
+
+function onlyFilters({ status, channel, to, from, tag, provider, since, until }: MessageFilters): MessageFilters {
+  return { status, channel, to, from, tag, provider, since, until };
+}
+
+const hasFilters = (filters: MessageFilters) => Object.values(filters).some(Boolean);
+
+function useSetFilters() {
+  const navigate = useNavigate({ from: "/p/$project/messages" });
+  return (change: MessageFilters) => void navigate({ search: (last) => ({ ...last, ...change }), replace: true });
+}
+
+function Filters({ filters }: { filters: MessageFilters }) {
+  const setFilters = useSetFilters();
+  const onText = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    const text = (name: string) => String(form.get(name)).trim() || undefined;
+    setFilters({ to: text("to"), provider: text("provider"), tag: text("tag") });
+  };
+  const clear = () =>
+    setFilters({ status: undefined, channel: undefined, to: undefined, from: undefined, tag: undefined, provider: undefined, since: undefined, until: undefined });
+  return (
+    <form className={style.filters} onSubmit={onText} key={JSON.stringify(filters)} role="search" aria-label="Filter the messages">
+      <label>
+        State
+        <select value={filters.status ?? ""} onChange={(event) => setFilters({ status: event.target.value || undefined })}>
+          <option value="">any</option>
+          {STATES.map((state) => <option key={state}>{state}</option>)}
+        </select>
+      </label>
+      <label>
+        Channel
+        <select
+          value={filters.channel ?? ""}
+          onChange={(event) => setFilters({ channel: (event.target.value || undefined) as MessageFilters["channel"] })}
+        >
+          <option value="">any</option>
+          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
+        </select>
+      </label>
+      <label>
+        Recipient
+        <input name="to" defaultValue={filters.to} autoComplete="off" />
+      </label>
+      <label>
+        Provider
+        <input name="provider" defaultValue={filters.provider} autoComplete="off" />
+      </label>
+      <label>
+        Tag
+        <input name="tag" defaultValue={filters.tag} autoComplete="off" />
+      </label>
+      <Button type="submit">Filter</Button>
+      {hasFilters(filters) && (
+        <Button kind="plain" onClick={clear}>
+          Clear the filters
+        </Button>
+      )}
+      {(filters.since || filters.until) && (
+        <span className="small muted">
+          accepted {filters.since && `since ${filters.since}`} {filters.until && `before ${filters.until}`}
+        </span>
+      )}
+    </form>
+  );
+}
+
+interface Paging {
+  hasNextPage: boolean;
+  isFetchingNextPage: boolean;
+  fetchNextPage: () => Promise<unknown>;
+}
+
+/** Rows that come while the list is read wait above it: ids ascend with the time of acceptance. */
+function useHeldBack(rows: MessageSummary[], filters: MessageFilters) {
+  const view = useView();
+  const key = JSON.stringify([view, filters]);
+  const [held, setHeld] = useState({ key, newest: rows[0]?.id ?? "" });
+  if (held.key !== key || (held.newest === "" && rows[0])) setHeld({ key, newest: rows[0]?.id ?? "" });
+  const shown = useMemo(() => rows.filter((row) => held.newest === "" || row.id <= held.newest), [rows, held]);
+  return { shown, waiting: rows.length - shown.length, show: () => setHeld({ key, newest: rows[0]?.id ?? "" }) };
+}
+
+function List({ rows, filters, query }: {
+  rows: MessageSummary[];
+  filters: MessageFilters;
+  query: Paging;
+}) {
+  const { shown, waiting, show } = useHeldBack(rows, filters);
+  const body = useRef<HTMLDivElement>(null);
+  const [offset, setOffset] = useState(0);
+  const rowHeight = useRowHeight();
+  useLayoutEffect(() => setOffset(body.current?.offsetTop ?? 0), []);
+  const virtualizer = useWindowVirtualizer({
+    count: shown.length,
+    estimateSize: () => rowHeight,
+    overscan: 8,
+    scrollMargin: offset,
+  });
+  useEffect(() => virtualizer.measure(), [virtualizer, rowHeight]);
+  const items = virtualizer.getVirtualItems();
+  const { hasNextPage, isFetchingNextPage, fetchNextPage } = query;
+  const isNearEnd = (items.at(-1)?.index ?? 0) >= shown.length - 20;
+  useEffect(() => {
+    if (isNearEnd && hasNextPage && !isFetchingNextPage) void fetchNextPage();
+  }, [isNearEnd, hasNextPage, isFetchingNextPage, fetchNextPage, shown.length]);
+  useEffect(() => rememberList(shown.map((row) => row.id)), [shown]);
+  const focus = useRowFocus(body, shown.length, (index) => virtualizer.scrollToIndex(index));
+  if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} />;
+  return (
+    <>
+      {waiting > 0 && (
+        <div className={style.new}>
+          <Button kind="main" onClick={show}>
+            {waiting} new
+          </Button>
+        </div>
+      )}
+    <div role="table" aria-label="Messages" aria-rowcount={-1} onKeyDown={focus}>
+      <div role="rowgroup">
+        <div role="row" className={style.head}>
+          {["Accepted", "State", "Recipient", "Subject", "Provider"].map((name) => <span role="columnheader" key={name}>{name}</span>)}
+          <span role="columnheader" className={style.attempts}>Attempts</span>
+        </div>
+      </div>
+      <div role="rowgroup" ref={body} className={style.body} style={{ height: virtualizer.getTotalSize() }}>
+        {items.map((item) => (
+          <Row key={shown[item.index]!.id} row={shown[item.index]!} index={item.index} top={item.start - virtualizer.options.scrollMargin} />
+        ))}
+      </div>
+    </div>
+      <p className={`${style.end} small muted`} role="status">
+        {isFetchingNextPage ? "Loading more." : hasNextPage ? "" : rows.length >= MAX_ROWS ? `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.` : "The end of the list."}
+      </p>
+    </>
+  );
+}
+
+function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
+  const view = useView();
+  return (
+    <div role="row" className={style.rowGrid} style={{ transform: `translateY(${top}px)` }} data-index={index}>
+      <span role="cell" className="num small" data-filter="since" data-value={row.created_at}>
+        <Moment at={row.created_at} />
+      </span>
+      <span role="cell" data-filter="status" data-value={row.status}>
+        <StateTag state={row.status} />
+      </span>
+      <span role="cell" data-filter="to" data-value={row.to[0]}>
+        <Link to="/p/$project/messages/$messageId" params={{ project: view.project, messageId: row.id }}>
+          {visible(row.to.slice(0, 3).join(", "))}
+          {row.to.length > 3 && ` and ${row.to.length - 3} more`}
+        </Link>
+      </span>
+      <span role="cell">{visible(row.subject ?? "")}</span>
+      <span role="cell" data-filter="provider" data-value={row.provider?.name}>
+        {row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}
+      </span>
+      <span role="cell" className={`num ${style.attempts}`}>
+        {row.attempts > 1 ? <span title="More than one attempt">{row.attempts} attempts</span> : row.attempts}
+      </span>
+    </div>
+  );
+}
+
+function NoMessages({ filters }: { filters: MessageFilters }) {
+  const setFilters = useSetFilters();
+  if (hasFilters(filters))
+    return (
+      <Empty>
+        <p>No message fits these filters.</p>
+        <Button onClick={() => setFilters({ status: undefined, channel: undefined, to: undefined, tag: undefined, provider: undefined, since: undefined, until: undefined, from: undefined })}>
+          Clear the filters
+        </Button>
+      </Empty>
+    );
+  return (
+    <Empty>
+      <p>Nothing has been sent here yet. The first message shows up by itself:</p>
+      <code>
+        sluice send --to ada@example.com --subject Hello --text Hello
+      </code>
+    </Empty>
+  );
+}
+
+/** 32 px of a mouse, 40 px of a finger, and cards on a narrow screen. */
+function useRowHeight(): number {
+  const measure = () =>
+    window.matchMedia("(max-width: 46rem)").matches ? 84 : window.matchMedia("(pointer: coarse)").matches ? 40 : 32;
+  const [height, setHeight] = useState(measure);
+  useEffect(() => {
+    const onResize = () => setHeight(measure());
+    window.addEventListener("resize", onResize);
+    return () => window.removeEventListener("resize", onResize);
+  }, []);
+  return height;
+}
+
+/** j and k or the arrows move between rows, f filters by what the row shows. */
+function useRowFocus(body: React.RefObject<HTMLDivElement | null>, length: number, scrollTo: (index: number) => void) {
+  const setFilters = useSetFilters();
+  const move = (step: number) => {
+    const current = document.activeElement?.closest<HTMLElement>("[data-index]");
+    const index = current ? Number(current.dataset.index) + step : 0;
+    if (index < 0 || index >= length) return;
+    const focus = () => body.current?.querySelector<HTMLElement>(`[data-index="${index}"] a`)?.focus();
+    focus();
+    scrollTo(index);
+    requestAnimationFrame(focus); // a row that was not in the document before
+  };
+  useShortcuts({
+    j: () => move(1),
+    k: () => move(-1),
+    f: () => {
+      const row = document.activeElement?.closest("[data-index]");
+      const cell = row?.querySelector<HTMLElement>("[data-filter=to]");
+      if (cell?.dataset.value) setFilters({ to: cell.dataset.value });
+    },
+  });
+  return (event: KeyboardEvent) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(step);
+  };
+}
+
+function downloadCsv(rows: MessageSummary[]): void {
+  const lines = [
+    ["id", "accepted", "state", "channel", "recipients", "subject", "provider", "attempts"],
+    ...rows.map((row) => [row.id, row.created_at, row.status, row.channel, row.to.join(" "), row.subject ?? "", row.provider?.name ?? "", String(row.attempts)]),
+  ];
+  const text = lines.map((line) => line.map(csvCell).join(",")).join("\r\n");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.download = "messages.csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+}

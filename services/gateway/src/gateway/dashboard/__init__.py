@@ -1,0 +1,1 @@
+"""The dashboard: the files that `dashboard/` is built into, served beside the APIs."""

@@ -1,0 +1,96 @@
+"""Pages of the dashboard in a browser, signed in as a person."""
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.repository.files import ROOT
+
+NARROW = 360
+
+
+def is_complaint(said):
+    """Is it more than the browser's own note about a request that was answered with an error, or not at all?"""
+    return said.type in ("error", "warning") and not said.text.startswith("Failed to load resource")
+
+
+@dataclass
+class Screens:
+    """``artefacts``: where the screenshots go, for a person to look at."""
+
+    browser: Any
+    testbed: Any
+    artefacts: Path
+    name: str
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """The gateway."""
+        return self.testbed.system.addresses["gateway"]
+
+    async def link(self, *options):
+        """A link that signs the first user in, who owns the project of the test."""
+        return await run_sluice(self.testbed.system, "setup-link", *options)
+
+    def path(self, rest=""):
+        """The address of a view of the project."""
+        return f"{self.address}/p/{self.testbed.project.slug}{rest}"
+
+    @asynccontextmanager
+    async def open(self, *, width=1280, height=900, theme="light", signed_in=True, **options):
+        """A page of a browser profile of its own. At the end no error and no warning is on its console."""
+        context = await self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            locale="en-GB",
+            timezone_id="UTC",
+            **options,
+        )
+        page = await context.new_page()
+        complaints = []
+        page.on("console", lambda said: is_complaint(said) and complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        try:
+            if signed_in:
+                await page.goto(await self.link())
+                await page.get_by_role("heading", name="Overview").wait_for()
+                await page.goto(self.path())
+            yield page
+        finally:
+            await self.shot(page, "end")
+            await context.close()
+        assert complaints == []
+
+    async def shot(self, page, what):
+        """A screenshot of the whole page."""
+        self.artefacts.mkdir(parents=True, exist_ok=True)
+        await page.screenshot(path=self.artefacts / f"{self.name}-{what}.png", full_page=True)
+
+
+async def axe_violations(page):
+    """What axe-core finds on the page: rule and elements."""
+    # Past the policy of the page, as an extension of the browser would.
+    source = (ROOT / "dashboard/node_modules/axe-core/axe.min.js").read_text()
+    await page.evaluate(source)
+    found = await page.evaluate("() => axe.run().then((result) => result.violations)")
+    return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
+
+
+async def run_sluice(system, *words):
+    """The output of a command on the running system."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "sluice_cli.main",
+        *words,
+        env={**os.environ, **system.environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, words
+    return out.decode().strip()
