@@ -36,6 +36,7 @@ def an_ingest(sender=None):
         projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender, RoutingPolicy.ADAPTIVE, NOON)},
         providers={},
         candidates=lambda project, channel: (),
+        channel_config=lambda project, channel: None,
     )
     return MessageIngest(
         None,
