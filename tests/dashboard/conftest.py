@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import sys
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.system.testbed import a_testbed
 
 ARTEFACTS = ROOT / ".cache/dashboard/screenshots"
 
-_spec = importlib.util.spec_from_file_location("dashboard_build", ROOT / "dashboard/build.py")
+_spec: Any = importlib.util.spec_from_file_location("dashboard_build", ROOT / "dashboard/build.py")
 builder = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = builder
 _spec.loader.exec_module(builder)
