@@ -112,6 +112,40 @@ async def test_bad_bodies(api, content, status, field):
     assert field in error_of(answer, status)
 
 
+async def test_a_limit_of_the_address_is_shown_in_this_form(api):
+    api.gateway.rate_limits._per_address = 2
+    answers = [await api.ask("GET", "/test/list", project_id=api.project_id) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    error_of(answers[-1], 429, "Too Many Requests")
+    assert answers[-1].headers["x-ratelimit-limit"] == "2"
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+async def test_a_limit_of_the_organization_counts_the_requests_of_both_apis(api):
+    api.gateway.rate_limits._per_organization = 2
+    assert (await api.gateway.ask("GET", "/v1/messages")).status_code == 200
+    answers = [await api.ask_with_key("GET", "/test/list") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    error_of(answers[-1], 429, "Too Many Requests")
+
+
+async def test_without_the_database_the_answer_is_503_in_this_form(api, monkeypatch):
+    async def away(*_, **__):
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("sluice.store.sessions.find_sessions", away)
+    refused = await api.ask("GET", "/test/list", project_id=api.project_id)
+    assert "Retry" in error_of(refused, 503, "Service Unavailable")
+    assert refused.headers["retry-after"]
+
+
+async def test_a_fault_of_the_gateway_says_nothing_of_it(api, monkeypatch):
+    monkeypatch.setattr("gateway.auth.project_access.ProjectAccess.principal", None)
+    assert (
+        error_of(await api.ask_with_key("GET", "/test/list"), 500, "Internal Server Error") == "Internal server error"
+    )
+
+
 async def test_pages(api):
     answer = await api.ask("GET", "/test/list", project_id=api.project_id, params={"page": 2})
     assert answer.json()["data"] == [{"projectId": "50"}]

@@ -25,7 +25,7 @@ def options(
         ValueError: there is no key, or the address is not an http one.
     """
     if not key.strip() or not key.isascii():
-        raise ValueError("key: must be an API key (sp_live_…, sp_test_…) or a session token (ses_…)")
+        raise ValueError("key: must be an API key (sp_live_…, sp_test_…, mzl_…) or a session token (ses_…)")
     if not base_url.startswith(("http://", "https://")):
         raise ValueError("base_url: must begin with http:// or https://")
     who = {"Authorization": f"Bearer {key}"} if key.startswith("ses_") else {"X-SendPipe-Key": key}

@@ -26,6 +26,7 @@ _ISSUER, _AUDIENCE = "sluice", "sluice project api"
 _HEADER = {"alg", "kid", "typ"}  # no other one: none can name a key, or where to find one
 _MAX_LENGTH = 1_000  # characters; ours have 400
 _KEY_ID = 8  # bytes
+_CLOCK_TOLERANCE = 5  # seconds: the clock of another gateway may be behind; an expiry has no tolerance
 _INVALID = "The access token is not valid or has expired: sign in again, or refresh it."
 
 
@@ -57,8 +58,7 @@ class AccessTokens:
             "aud": _AUDIENCE,
             "sub": str(claims.user_id),
             "sid": str(claims.session_id),
-            "iat": at,
-            "nbf": at,
+            "nbf": at - _CLOCK_TOLERANCE,
             "exp": at + int(LIFETIME.total_seconds()),
         }
         header = {"alg": _ALGORITHM, "kid": self._current}
@@ -105,7 +105,7 @@ class _Decoder(json.JSONDecoder):
 
 
 def _registry() -> JWTClaimsRegistry:
-    required: dict[str, Any] = {name: {"essential": True} for name in ("sub", "sid", "iat", "nbf", "exp")}
+    required: dict[str, Any] = {name: {"essential": True} for name in ("sub", "sid", "nbf", "exp")}
     return JWTClaimsRegistry(
         now=int(utc_now().timestamp()),
         iss={"essential": True, "value": _ISSUER},
