@@ -755,8 +755,8 @@ CREATE TABLE analytics_rollups (
     opened      bigint NOT NULL,
     clicked     bigint NOT NULL,
     failovers   bigint NOT NULL,
-    accept_to_sent    integer[] NOT NULL,  -- histograms: durations by bucket, without the zeros at the end
-    sent_to_delivered integer[] NOT NULL,
+    accept_to_sent    numeric NOT NULL,  -- histograms: the durations of bucket b are digit b in base 10^12
+    sent_to_delivered numeric NOT NULL,
     PRIMARY KEY (project_id, sandbox, interval, tag, starts_at, channel, provider_id)
 ) WITH (fillfactor = 50);  -- the rows of the current hour and day change with every batch
 CREATE INDEX analytics_rollups_age_idx ON analytics_rollups (interval, starts_at);
@@ -769,10 +769,3 @@ CREATE TABLE analytics_progress (
     sequence    smallint NOT NULL,     -- of the newest event that is counted
     previous    smallint NOT NULL      -- the one before
 ) PARTITION BY RANGE (delivery_id);
-
-CREATE FUNCTION add_histograms(a integer[], b integer[])
-RETURNS integer[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN cardinality(b) = 0 THEN a
-                WHEN cardinality(a) = 0 THEN b
-                ELSE ARRAY(SELECT coalesce(h.x, 0) + coalesce(h.y, 0) FROM unnest(a, b) AS h (x, y)) END
-$$;
