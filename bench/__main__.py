@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.analytics import measure_analytics
 from bench.environment import Environment
 from bench.lists import measure_lists
 from bench.measures import MEASURES
@@ -59,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     _growth_command(commands)
     _profile_command(commands)
     _lists_command(commands)
+<<<<<<< HEAD
     _waiting_command(commands)
+=======
+    _analytics_command(commands)
+>>>>>>> analytics
     return parser
 
 
@@ -87,6 +92,20 @@ def _lists_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--messages", type=int, default=2_000_000, help="messages of the project (%(default)s)")
     parser.add_argument("--pages", type=int, default=200, help="pages of each filter (%(default)s)")
     parser.set_defaults(command=measure_lists)
+
+
+def _analytics_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "analytics",
+        help="GET /v1/analytics in a large project",
+        description="Fills a database of its own, counts its deliveries and times questions; prints JSON. Exit code 1 "
+        "where a question takes longer than 100 ms at p95, or the numbers are not those of a recount.",
+    )
+    parser.add_argument("--limit", type=float, default=7200, help="time limit in seconds (%(default)s)")
+    parser.add_argument("--deliveries", type=int, default=2_000_000, help="of the project (%(default)s)")
+    parser.add_argument("--reads", type=int, default=100, help="of each question (%(default)s)")
+    parser.add_argument("--recount", action="store_true", help="compare the rollups with a recount; takes minutes")
+    parser.set_defaults(command=measure_analytics)
 
 
 def _common(parser: argparse.ArgumentParser, limit: float) -> None:

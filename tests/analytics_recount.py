@@ -66,7 +66,8 @@ _RECOUNT = """
     ), recounted AS (
         SELECT d.project_id, d.sandbox, i.interval, t.tag, date_trunc(i.interval, a.at, 'UTC') AS starts_at, d.channel,
                coalesce(n.provider_id, newest.provider_id, '00000000-0000-0000-0000-000000000000') AS provider_id,
-               n.name, n.bucket, count(*)::bigint AS number
+               n.name,
+               sum(('1' || repeat('0', 12 * n.bucket))::numeric) AS number  -- a histogram: digits in base 10^12
           FROM numbers n
           JOIN deliveries d ON d.id = n.delivery_id
           JOIN messages m ON m.id = d.message_id
@@ -76,26 +77,21 @@ _RECOUNT = """
          CROSS JOIN LATERAL (
                SELECT to_timestamp(('x' || substr(replace(d.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0)
                ) AS a (at)
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
     )
 """
 
 _STORED = """
     stored AS (
-        SELECT project_id, sandbox, interval, tag, starts_at, channel, provider_id, n.name, n.bucket::int, n.number
+        SELECT project_id, sandbox, interval, tag, starts_at, channel, provider_id, n.name, n.number
           FROM analytics_rollups r
          CROSS JOIN LATERAL (
-               VALUES ('settled', 0, r.settled), ('sent', 0, r.sent), ('delivered', 0, r.delivered),
-                      ('failed', 0, r.failed), ('unconfirmed', 0, r.unconfirmed), ('bounced', 0, r.bounced),
-                      ('complained', 0, r.complained), ('opened', 0, r.opened), ('clicked', 0, r.clicked),
-                      ('failovers', 0, r.failovers)
-                UNION ALL
-               SELECT 'accept_to_sent', h.position - 1, h.number
-                 FROM unnest(r.accept_to_sent) WITH ORDINALITY AS h (number, position)
-                UNION ALL
-               SELECT 'sent_to_delivered', h.position - 1, h.number
-                 FROM unnest(r.sent_to_delivered) WITH ORDINALITY AS h (number, position)
-               ) AS n (name, bucket, number)
+               VALUES ('settled', r.settled::numeric), ('sent', r.sent), ('delivered', r.delivered),
+                      ('failed', r.failed), ('unconfirmed', r.unconfirmed), ('bounced', r.bounced),
+                      ('complained', r.complained), ('opened', r.opened), ('clicked', r.clicked),
+                      ('failovers', r.failovers), ('accept_to_sent', r.accept_to_sent),
+                      ('sent_to_delivered', r.sent_to_delivered)
+               ) AS n (name, number)
          WHERE n.number <> 0
     )
 """

@@ -806,8 +806,8 @@ CREATE TABLE analytics_rollups (
     opened      bigint NOT NULL,
     clicked     bigint NOT NULL,
     failovers   bigint NOT NULL,
-    accept_to_sent    integer[] NOT NULL,  -- histograms: durations by bucket, without the zeros at the end
-    sent_to_delivered integer[] NOT NULL,
+    accept_to_sent    numeric NOT NULL,  -- histograms: the durations of bucket b are digit b in base 10^12
+    sent_to_delivered numeric NOT NULL,
     PRIMARY KEY (project_id, sandbox, interval, tag, starts_at, channel, provider_id)
 ) WITH (fillfactor = 50);  -- the rows of the current hour and day change with every batch
 CREATE INDEX analytics_rollups_age_idx ON analytics_rollups (interval, starts_at);
@@ -965,3 +965,4 @@ CREATE TABLE incident_deliveries (
     PRIMARY KEY (delivery_id, incident_id)
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX incident_deliveries_idx ON incident_deliveries (incident_id, message_id);
+

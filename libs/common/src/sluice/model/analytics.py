@@ -151,12 +151,34 @@ def value_of(bucket: int) -> float:
     return ((bucket - shift * _WIDTH) << shift) + ((1 << shift) - 1) / 2
 
 
+_DIGITS = 12  # decimal digits of the number of one bucket
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How many durations are in which bucket. ``buckets``: ascending; ``numbers``: positive, one for each bucket."""
+    """How many durations are in which bucket. ``buckets``: ascending; ``numbers``: one for each bucket.
+
+    In PostgreSQL a histogram is one number, whose digits in base 10^12 are the numbers of the buckets: ``+`` and
+    ``sum`` merge histograms (docs/decisions/0066).
+    """
 
     buckets: Sequence[int] = ()
     numbers: Sequence[int] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Histogram:
+        """The histogram of a number in decimal digits, at least ``0``."""
+        used = text.rstrip("0")
+        first = (len(text) - len(used)) // _DIGITS  # the buckets below are empty
+        end = len(text) - first * _DIGITS
+        numbers = [int(text[max(0, at - _DIGITS) : at]) for at in range(end, 0, -_DIGITS)] if used else []
+        return cls(range(first, first + len(numbers)), numbers)
+
+    def __str__(self) -> str:
+        """The number in decimal digits."""
+        numbers = dict(zip(self.buckets, self.numbers, strict=True))
+        digits = [f"{numbers.get(bucket, 0):0{_DIGITS}}" for bucket in range(max(numbers, default=0), -1, -1)]
+        return "".join(digits).lstrip("0") or "0"
 
     def quantiles(self, fractions: Sequence[float]) -> list[float | None]:
         """For each fraction (more than 0, at most 1) the milliseconds that so many do not exceed; None for none.

@@ -29,6 +29,8 @@ BATCH = 500
 _ALL = ""  # the tag of the rollup of all messages
 _NO_PROVIDER = UUID(int=0)
 _COUNTS = tuple(count.value for count in Count)
+_DURATIONS = tuple(duration.value for duration in Duration)
+_NUMBERS = _COUNTS + _DURATIONS
 _DELETE_TIMEOUT = 300.0
 _LOCK = 7_066_001  # advisory: shared while deliveries are counted, exclusive while a day is deleted
 
@@ -180,32 +182,28 @@ async def _add(db: Db, rollups: Mapping[RollupKey, Rollup]) -> None:
     await db.execute(
         f"""
         INSERT INTO analytics_rollups AS r (project_id, sandbox, interval, tag, starts_at, channel, provider_id,
-                                            {", ".join(_COUNTS)}, accept_to_sent, sent_to_delivered)
+                                            {", ".join(_NUMBERS)})
         SELECT n.project_id, n.sandbox, n.interval, n.tag, n.starts_at, n.channel, n.provider_id,
                {", ".join(f"n.{name}" for name in _COUNTS)},
-               n.accept_to_sent::integer[], n.sent_to_delivered::integer[]
+               {", ".join(f"n.{name}::numeric" for name in _DURATIONS)}
           FROM unnest($1::uuid[], $2::boolean[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::uuid[],
                       {", ".join(f"${8 + i}::bigint[]" for i in range(len(_COUNTS)))}, $18::text[], $19::text[])
                WITH ORDINALITY
                AS n (project_id, sandbox, interval, tag, starts_at, channel, provider_id,
-                     {", ".join(_COUNTS)}, accept_to_sent, sent_to_delivered, position)
+                     {", ".join(_NUMBERS)}, position)
          ORDER BY n.position
         ON CONFLICT (project_id, sandbox, interval, tag, starts_at, channel, provider_id) DO UPDATE
-           SET {", ".join(f"{name} = r.{name} + excluded.{name}" for name in _COUNTS)},
-               accept_to_sent = add_histograms(r.accept_to_sent, excluded.accept_to_sent),
-               sent_to_delivered = add_histograms(r.sent_to_delivered, excluded.sent_to_delivered)
+           SET {", ".join(f"{name} = r.{name} + excluded.{name}" for name in _NUMBERS)}
         """,  # noqa: S608  constants
         *zip(*keys, strict=True),
         *([rollups[key][name, 0] for key in keys] for name in Count),
-        *([_histogram_text(rollups[key], name) for key in keys] for name in Duration),
+        *([_histogram(rollups[key], name) for key in keys] for name in Duration),
     )
 
 
-def _histogram_text(rollup: Rollup, name: Duration) -> str:
-    """The histogram as an array of PostgreSQL, without the zeros at the end."""
+def _histogram(rollup: Rollup, name: Duration) -> str:
     numbers = {bucket: number for (found, bucket), number in rollup.items() if found is name}
-    last = max(numbers, default=-1)
-    return f"{{{','.join([str(numbers.get(bucket, 0)) for bucket in range(last + 1)])}}}"
+    return str(Histogram(list(numbers), list(numbers.values())))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -239,7 +237,8 @@ class Range(NamedTuple):
 class Group:
     """The numbers of one interval, or of the whole range (``starts_at`` None), for one value of each grouping.
 
-    What is not grouped by is None. ``provider_id`` is also None for deliveries without an attempt.
+    What is not grouped by is None. ``provider_id`` is also None for deliveries without an attempt. ``histograms``: as
+    text, see :meth:`sluice.model.analytics.Histogram.parse`, which takes time for many.
     """
 
     starts_at: datetime | None
@@ -247,7 +246,7 @@ class Group:
     provider_id: UUID | None
     tag: str | None
     counts: Mapping[Count, int]
-    histograms: Mapping[Duration, Histogram]
+    histograms: Mapping[Duration, str]
 
 
 MAX_TAGS = 50
@@ -273,9 +272,10 @@ async def read(
     names = [grouping.value for grouping in Grouping if grouping in set(by)]
     keys = "".join(f"{name}, " for name in names)
     condition, arguments = _condition(project, within, filters, by_tag=Grouping.TAG in names)
-    counted = await db.fetch(
+    rows = await db.fetch(
         f"""
-        SELECT {keys}starts_at, {", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)}
+        SELECT {keys}starts_at, {", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)},
+               {", ".join(f"sum({name})::text AS {name}" for name in _DURATIONS)}
           FROM analytics_rollups r
          WHERE {condition}
          GROUP BY GROUPING SETS (({keys}starts_at), ({keys.rstrip(", ")}))
@@ -283,32 +283,9 @@ async def read(
         """,  # noqa: S608  constants
         *arguments,
     )
-    if len(counted) > MAX_GROUPS:
+    if len(rows) > MAX_GROUPS:
         raise TooManyGroupsError
-    measured = await db.fetch(
-        f"""
-        SELECT {keys}starts_at, name, array_agg(bucket) AS buckets, array_agg(number) AS numbers
-          FROM (SELECT {keys}starts_at, name, h.position - 1 AS bucket, sum(h.number)::bigint AS number
-                  FROM analytics_rollups r
-                 CROSS JOIN LATERAL (
-                       {
-            " UNION ALL ".join(
-                f"SELECT '{duration}' AS name, u.* FROM unnest({duration}) WITH ORDINALITY AS u (number, position)"
-                for duration in Duration
-            )
-        }
-                       ) AS h (name, number, position)
-                 WHERE {condition} AND h.number <> 0
-                 GROUP BY GROUPING SETS (({keys}name, position, starts_at), ({keys}name, position))
-                 ORDER BY bucket) b
-         GROUP BY {keys}starts_at, name
-        """,  # noqa: S608  constants
-        *arguments,
-    )
-    histograms: dict[tuple[object, ...], dict[Duration, Histogram]] = defaultdict(dict)
-    for *key, name, buckets, numbers in map(tuple, measured):
-        histograms[tuple(key)][Duration(name)] = Histogram(buckets, numbers)
-    return [_group(row, names, histograms) for row in counted if any(row[name] for name in _COUNTS)]
+    return [_group(row, names) for row in rows if any(row[name] for name in _COUNTS)]
 
 
 def _condition(project: ProjectScope, within: Range, filters: Filter, *, by_tag: bool) -> tuple[str, list[Any]]:
@@ -334,11 +311,8 @@ def _condition(project: ProjectScope, within: Range, filters: Filter, *, by_tag:
     return " AND ".join(conditions), arguments
 
 
-def _group(
-    row: Row, names: Sequence[str], histograms: Mapping[tuple[object, ...], Mapping[Duration, Histogram]]
-) -> Group:
+def _group(row: Row, names: Sequence[str]) -> Group:
     values = {name: row[name] for name in names}
-    key = (*values.values(), row["starts_at"])
     provider_id = values.get(Grouping.PROVIDER.value)
     return Group(
         row["starts_at"],
@@ -346,7 +320,7 @@ def _group(
         None if provider_id == _NO_PROVIDER else provider_id,
         values.get(Grouping.TAG.value),
         {name: row[name.value] for name in Count},
-        {name: histograms.get(key, {}).get(name, Histogram()) for name in Duration},
+        {name: row[name.value] for name in Duration},
     )
 
 

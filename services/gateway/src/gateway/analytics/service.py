@@ -12,7 +12,7 @@ from gateway.auth.principal import Principal
 from gateway.errors import ValidationFailed
 from gateway.kit.transactions import transaction
 from gateway.services import Services
-from sluice.model.analytics import Count, Duration
+from sluice.model.analytics import Count, Duration, Histogram
 from sluice.store import analytics
 from sluice.store.analytics import HOURS_KEPT, MAX_GROUPS, Filter, Group, Grouping, Interval, Range, TooManyGroupsError
 
@@ -85,12 +85,12 @@ def _numbers(group: Group) -> Numbers:
     return Numbers(
         group,
         round(group.counts[Count.FAILED] / settled, 6) if settled else None,
-        {name: _percentiles(histogram.quantiles(_FRACTIONS)) for name, histogram in group.histograms.items()},
+        {name: _percentiles(text) for name, text in group.histograms.items()},
     )
 
 
-def _percentiles(values: Sequence[float | None]) -> Percentiles | None:
-    known = [value for value in values if value is not None]
+def _percentiles(histogram: str) -> Percentiles | None:
+    known = [value for value in Histogram.parse(histogram).quantiles(_FRACTIONS) if value is not None]
     return Percentiles(*known) if known else None
 
 
