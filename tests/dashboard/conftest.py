@@ -22,7 +22,7 @@ _spec.loader.exec_module(builder)
 
 @pytest.fixture(scope="session")
 def installed():
-    """Chromium and what drives it."""
+    """Chromium and the package that controls it."""
     if not os.environ.get("SLUICE_BROWSER_TESTS"):
         pytest.skip("`make test-dashboard` runs the tests in a browser")
     node = builder.install(with_tests=True)

@@ -11,6 +11,7 @@ from typing import Any
 from tests.repository.files import ROOT
 
 NARROW = 360
+WAIT = 15_000  # milliseconds
 
 
 def is_complaint(said):
@@ -52,6 +53,7 @@ class Screens:
             **options,
         )
         page = await context.new_page()
+        page.set_default_timeout(WAIT)
         complaints = []
         page.on("console", lambda said: is_complaint(said) and complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

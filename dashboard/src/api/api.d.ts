@@ -3710,6 +3710,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3752,6 +3754,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3794,6 +3798,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -3834,6 +3840,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3900,6 +3908,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -3939,6 +3949,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -3979,6 +3991,8 @@ export interface operations {
                 format?: "jsonl" | "csv";
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4038,6 +4052,8 @@ export interface operations {
                 cursor?: string | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 /** @description In either case. */
                 status?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
@@ -4091,6 +4107,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4130,6 +4148,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4169,6 +4189,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 /** @description Types of events, separated by commas; all without it. */
                 types?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
@@ -4235,6 +4257,8 @@ export interface operations {
                 status?: components["schemas"]["LetterStatus"] | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4275,6 +4299,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4317,6 +4343,8 @@ export interface operations {
                 kind?: components["schemas"]["TemplateKind"] | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4357,6 +4385,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4398,6 +4428,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4441,6 +4473,8 @@ export interface operations {
                 version?: number | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4480,6 +4514,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4519,6 +4555,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4562,6 +4600,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4604,6 +4644,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4647,6 +4689,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
                 address?: string | null;
                 reason?: components["schemas"]["SuppressionReason"] | null;
@@ -4693,6 +4737,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4734,6 +4780,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
                 address?: string | null;
                 reason?: components["schemas"]["SuppressionReason"] | null;
@@ -4777,6 +4825,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4816,6 +4866,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4855,6 +4907,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4895,6 +4949,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4936,6 +4992,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4975,6 +5033,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5014,6 +5074,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5057,6 +5119,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5100,6 +5164,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5145,6 +5211,8 @@ export interface operations {
                 status?: components["schemas"]["WebhookStatus"] | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -5187,6 +5255,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5227,6 +5297,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5267,6 +5339,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6164,6 +6238,8 @@ export interface operations {
                 object_id?: string | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -6205,6 +6281,8 @@ export interface operations {
                 channel?: components["schemas"]["Channel"] | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6242,6 +6320,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6283,6 +6363,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6324,6 +6406,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6363,6 +6447,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6402,6 +6488,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6445,6 +6533,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6488,6 +6578,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6525,6 +6617,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6564,6 +6658,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -6604,6 +6700,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6645,6 +6743,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6684,6 +6784,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6723,6 +6825,8 @@ export interface operations {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: string | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
