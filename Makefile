@@ -8,11 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench dashboard/build.py
 BENCH_INSTALLED := .venv-bench/.installed
 
-<<<<<<< HEAD
-.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-waiting bulk-kills fuzz-api lock clean
-=======
-.PHONY: help setup up down status test test-fast conformance check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bulk-kills fuzz-api lock clean
->>>>>>> analytics
+.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -75,13 +71,11 @@ bench-quick: $(BENCH_INSTALLED) ## scenarios 1, 2, 4, 5 in under four minutes
 bench-growth: $(BENCH_INSTALLED) ## cost per message as the database, the accounts and a backlog grow
 	@$(BIN)/python -m bench growth
 
-<<<<<<< HEAD
 bench-waiting: setup ## POST /email/send at 50 requests a second over two gateways; prints one JSON object
 	@$(BIN)/python -m bench waiting
-=======
+
 bench-analytics: setup ## GET /v1/analytics in a project of two million deliveries; prints one JSON object
 	@$(BIN)/python -m bench analytics
->>>>>>> analytics
 
 bench-lists: setup ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
 	@$(BIN)/python -m bench lists

@@ -60,11 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     _growth_command(commands)
     _profile_command(commands)
     _lists_command(commands)
-<<<<<<< HEAD
     _waiting_command(commands)
-=======
     _analytics_command(commands)
->>>>>>> analytics
     return parser
 
 
