@@ -847,7 +847,8 @@ CREATE TABLE provider_statuses (
 
 -- The providers with the status that counts by the policy of their project. Faulty: not healthy, or possibly suspended.
 CREATE VIEW provider_faults AS
-SELECT p.id AS provider_id, p.project_id, p.channel, p.enabled, p.deleted_at IS NOT NULL AS removed, v.suspended_until,
+SELECT p.id AS provider_id, p.project_id, p.channel, p.enabled, v.suspended_until,
+       p.deleted_at IS NOT NULL OR j.deleted_at IS NOT NULL AS removed,
        CASE WHEN j.routing_policy = 'seed' THEN v.seed_status ELSE v.status END AS status,
        CASE WHEN j.routing_policy = 'seed' THEN v.seed_reason ELSE v.reason END AS reason,
        CASE WHEN j.routing_policy = 'seed' THEN v.seed_changed_at ELSE v.changed_at END AS since,

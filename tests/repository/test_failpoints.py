@@ -206,6 +206,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
     "libs/common/src/sluice/delivery/receipts.py:_accept_tokens": "moves no delivery; a repeat is accepted again",
     "libs/common/src/sluice/delivery/sandbox_receipts.py:write_due_receipts": "the sink that it calls has points",
+    "services/gateway/src/gateway/providers/service.py:probe": "moves no delivery; a person asks again",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

@@ -351,6 +351,27 @@ async def test_attempts_that_failed_before_the_outage_was_noticed_are_found(work
     assert await worker.numbers() == {"touched": 1, "waiting": 1}
 
 
+async def test_events_that_a_replica_reads_before_its_first_look_count(worker):
+    first, second = await open_outage(worker)
+    other = worker.replica()
+    delivery_id = await worker.a_delivery((second, "accepted", 2, 0.1, diverted(first, second)))
+
+    await worker.events(delivery_id, by=other)
+    await worker.at(3, by=other)
+
+    assert await worker.numbers() == {"touched": 1, "masked": 1}
+
+
+async def test_an_incident_of_a_deleted_project_is_resolved(worker):
+    first = await worker.a_provider()
+    await worker.publish(health(first, "unhealthy"))
+    await worker.store.pool.execute("UPDATE projects SET deleted_at = now()")
+
+    await worker.at(30)
+
+    assert (await worker.one())["resolved_at"] == after(30)
+
+
 async def test_a_delivery_that_settles_after_the_outage_is_counted_as_it_ended(worker):
     first, second = await open_outage(worker)
     waiting = await worker.a_delivery((first, "provider_fault", 1, 0.1, first_choice(first, second)))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.incidents import ChannelState, Ended, Ending, Joined, Member, OpenIncident, ProviderStatus, plan
+from sluice.health.incidents import plan
+from sluice.model.incident import ChannelState, Ended, Ending, Joined, Member, OpenIncident, ProviderStatus
 from tests.examples import NOON, PROJECT, after, an_id
 
 A, B = an_id(), an_id()

@@ -79,6 +79,19 @@ async def test_the_documented_e_mail_gets_the_documented_answer(api, deliverer, 
     assert (message.json()["status"], message.json()["subject"]) == ("SENT", "Welcome to Our Platform")
 
 
+async def test_the_sender_is_that_of_the_e_mail_configuration(api, deliverer, mail):
+    config = {"senderEmail": "hello@example.com", "senderName": "Nobu"}
+    created = await api.ask("POST", "/email-config", project_id=api.project_id, json=config)
+    assert created.status_code == 201, created.text
+    await wait_until(lambda: api.gateway.config.channel_config(api.project_id, Channel.EMAIL))
+
+    answer = await send(api, mail)
+
+    assert answer.status_code == 200, answer.text
+    message = await api.gateway.ask("GET", f"/v1/messages/{encode_id('msg', decode_id('msg', answer.json()['messageId']))}")
+    assert message.json()["from"] == "Nobu <hello@example.com>"
+
+
 async def test_a_person_names_the_project_in_the_body(api, deliverer, mail):
     body = {"templateId": mail, **EMAIL}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +14,8 @@ from pydantic import ValidationError
 
 from sluice.bus.dead_letters import RawRecord
 from sluice.bus.messages import ProviderHealth
-from sluice.health.incidents import Plan, plan
+from sluice.health.incidents import plan
+from sluice.model.incident import Plan
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.runtime import failpoints, metrics
@@ -26,6 +29,7 @@ log = structlog.get_logger()
 
 _RETRY_DELAY = 1.0  # seconds before a batch is consumed again
 _INTERVAL = 1.0  # seconds between two looks
+_MAX_AGE = 2.0  # seconds of what is known of active incidents; less than _SETTLE
 _COUNT_EVERY = 5  # looks between two counts of an incident that touches deliveries
 _COUNT_ALL_EVERY = 60  # looks between two counts of all that are active
 _SETTLE = timedelta(seconds=5)  # until the events of attempts before an incident was noticed are read by all replicas
@@ -47,6 +51,7 @@ class Incidents:
         self._pool = pool
         self._on_notice = on_notice
         self._active: dict[tuple[UUID, str], list[UUID]] = {}
+        self._read_at = -math.inf
         self._uncounted: set[UUID] = set()
 
     # -- statuses ----------------------------------------------------------------------------------------------------
@@ -97,6 +102,8 @@ class Incidents:
         Raises:
             Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; the batch may be repeated.
         """
+        if time.monotonic() - self._read_at > _MAX_AGE:
+            await self._read_active()
         if not self._active:
             return
         found: dict[UUID, None] = {}
@@ -133,8 +140,7 @@ class Incidents:
     async def look(self, *, count: bool = True, count_all: bool = True) -> None:
         """Resolve what time has resolved, search earlier deliveries, and count."""
         await self.reconcile()
-        active = await incidents.list_active(self._pool, now=utc_now())
-        self._active = _by_channel(active)
+        active = await self._read_active()
         _measure(active)
         for unsearched in await incidents.list_unsearched(self._pool, noticed_before=utc_now() - _SETTLE):
             await self._search(unsearched)
@@ -143,6 +149,11 @@ class Incidents:
         if wanted:
             self._uncounted -= wanted
             await incidents.count_touched(self._pool, sorted(wanted), now=utc_now())
+
+    async def _read_active(self) -> list[ActiveIncident]:
+        active = await incidents.list_active(self._pool, now=utc_now())
+        self._active, self._read_at = _by_channel(active), time.monotonic()
+        return active
 
     async def _search(self, unsearched: Unsearched) -> None:
         """Look for the deliveries whose attempts failed before the outage was noticed."""

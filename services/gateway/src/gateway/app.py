@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -53,25 +54,28 @@ from sluice.store.db import Pool
 from sluice.transports.settings import TransportSettings
 
 
+class Bus(NamedTuple):
+    """What the services need of the bus. ``health``: the newest statuses, live."""
+
+    publisher: Publisher
+    health: Health
+    events: EventFeed
+    read_groups: ReadGroups
+
+
 @asynccontextmanager
 async def open_services(
-    settings: GatewaySettings,
-    pool: Pool,
-    config: ConfigCache,
-    publisher: Publisher,
-    health: Health,
-    events: EventFeed,
-    read_groups: ReadGroups,
+    settings: GatewaySettings, pool: Pool, config: ConfigCache, bus: Bus
 ) -> AsyncIterator[Services]:
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     providers = _provider_access(settings)
     domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
-    outbox = OutboxPublisher(pool, publisher)
+    outbox = OutboxPublisher(pool, bus.publisher)
     receipts = _receipt_endpoint(settings, pool, config, outbox, providers.links, cipher)
     templates = TemplateRenderer(pool, config)
     unsubscribe_links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
-    ingest = _message_ingest(settings, pool, config, publisher, outbox, templates, unsubscribe_links)
+    ingest = _message_ingest(settings, pool, config, bus.publisher, outbox, templates, unsubscribe_links)
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(_open_redis(settings.redis_url, settings.redis_login()))
@@ -92,12 +96,12 @@ async def open_services(
             providers=providers,
             domains=domains,
             cipher=cipher,
-            health=health,
-            publisher=publisher,
-            status=StatusMonitor(pool, redis, read_groups),
+            health=bus.health,
+            publisher=bus.publisher,
+            status=StatusMonitor(pool, redis, bus.read_groups),
             outgoing=settings.outgoing(),
             bulk=bulk,
-            events=events,
+            events=bus.events,
             settled=SettledMessages(pool, redis, limit=settings.send_wait),
             rate_limits=_rate_limits(settings, config, redis),
         )
@@ -218,12 +222,8 @@ async def main() -> None:
         publisher = await gateway.open_publisher()
         health = await gateway.enter(HealthView().subscribed(gateway.kafka))
         events = EventFeed(KafkaEventSource(gateway.kafka))
-        services = await gateway.enter(
-            open_services(
-                *(settings, pool, config, publisher, health.statuses, events),
-                read_groups=partial(read_group_status, gateway.kafka),
-            )
-        )
+        bus = Bus(publisher, health.statuses, events, partial(read_group_status, gateway.kafka))
+        services = await gateway.enter(open_services(settings, pool, config, bus))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes
         )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiokafka.errors import for_code
+from aiokafka.protocol.admin import DescribeGroupsRequest_v0, DescribeGroupsRequest_v1, DescribeGroupsRequest_v2
+from aiokafka.protocol.api import Request
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.topic_admin import open_admin
@@ -39,19 +41,27 @@ async def read_group_status(kafka: KafkaConnection) -> dict[Group, GroupStatus]:
     return found
 
 
+class _DescribeGroups(Request[DescribeGroupsRequest_v0 | DescribeGroupsRequest_v1 | DescribeGroupsRequest_v2]):
+    """The client's own request reads the answer of version 3 in the form of version 2."""
+
+    API_KEY = DescribeGroupsRequest_v0.API_KEY
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The request in a version that the broker knows."""
+        return request_struct_class([self._group])
+
+
 async def _count_consumers(kafka: KafkaConnection) -> Mapping[str, int]:
-    async with open_admin(kafka) as admin:
-        responses = await admin.describe_consumer_groups([group.value for group in Group])
     found: dict[str, int] = {}
-    for response in responses:
-        for described in response.groups:
-            error, group, _, _, _, members = _fields(described)
-            if error:
-                raise for_code(error)
-            found[group] = len(members)
+    async with open_admin(kafka) as admin:
+        for group in Group:
+            coordinator = await admin.find_coordinator(group.value)
+            answer = await admin._send_request(_DescribeGroups(group.value), coordinator)
+            for error, name, _state, _protocol_type, _protocol, members in answer.groups:
+                if error:
+                    raise for_code(error)
+                found[name] = len(members)
     return found
-
-
-def _fields(described: Any) -> tuple[Any, ...]:
-    """The first six fields of a group, which every version of the response has."""
-    return tuple(described)[:6]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sluice.health.incidents import ChannelState, Member, OpenIncident, Plan, ProviderStatus
+from sluice.model.incident import ChannelState, Member, OpenIncident, Plan, ProviderStatus
 from sluice.model.ids import milliseconds_of, min_id_at, uuid7
 from sluice.store.db import Connection, Db
 

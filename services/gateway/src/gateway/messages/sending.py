@@ -16,6 +16,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.auth.principal import Principal
+from gateway.channel_configs.service import default_sender
 from gateway.errors import (
     ApiError,
     SendCancelled,
@@ -229,7 +230,7 @@ def _command(services: Services, principal: Principal, message: TemplatedMessage
     return SendCommand(
         channel=channel,
         delivery_class=DeliveryClass.STANDARD,
-        sender=None,
+        sender=default_sender(services.config, principal.project_id) if channel is Channel.EMAIL else None,
         recipients=(),
         content=_content(message.group, message.subject),
         attachments=(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import itemgetter
 
 from gateway.kit.responses import rfc3339
 from gateway.providers.v1_schemas import (
@@ -15,60 +16,52 @@ from gateway.providers.v1_schemas import (
     SeedHealthResponse,
     ThresholdsResponse,
 )
-from sluice.bus.messages import HealthEvidence, ProviderHealth
+from sluice.bus.messages import HealthEvidence, HealthState, ProviderHealth
 from sluice.store.provider_receipts import ProviderReceipts
 
 
 def serialize_health(health: ProviderHealth | None, now: datetime) -> HealthResponse:
     """The newest status; one without attempts is healthy."""
-    if health is None:
-        return HealthResponse(
-            status="healthy",
-            reason="",
-            since=None,
-            error_rate=0.0,
-            samples=0.0,
-            probe_at=None,
-            suspended_until=None,
-            evidence=_evidence(HealthEvidence()),
-            probes=None,
-            ramp=None,
-            destinations=[],
-            seed=None,
-            updated_at=None,
-        )
+    known = health or HealthState(status="healthy")
     return HealthResponse(
-        status=health.status,
-        reason=health.reason,
-        since=_time(health.since),
-        error_rate=health.error_rate,
-        samples=health.effective_samples,
-        probe_at=_time(health.probe_at),
-        suspended_until=_time(health.suspended_until),
-        evidence=_evidence(health.evidence),
-        probes=_probes(health),
-        ramp=_ramp(health, now),
-        destinations=[
-            DestinationHealthResponse(
-                destination=name,
-                status=one.status,
-                reason=one.reason,
-                since=_time(one.since),
-                error_rate=one.error_rate,
-                samples=one.effective_samples,
-            )
-            for name, one in sorted(health.destinations.items())
-        ],
-        seed=None
-        if health.seed is None
-        else SeedHealthResponse(
-            status=health.seed.status,
-            reason=health.seed.reason,
-            error_rate=health.seed.error_rate,
-            attempts=round(health.seed.effective_samples),
-            out_until=_time(health.seed.probe_at),
-        ),
-        updated_at=rfc3339(health.updated_at),
+        status=known.status,
+        reason=known.reason,
+        since=_time(known.since),
+        error_rate=known.error_rate,
+        samples=known.effective_samples,
+        probe_at=_time(known.probe_at),
+        suspended_until=None if health is None else _time(health.suspended_until),
+        evidence=_evidence(HealthEvidence() if health is None else health.evidence),
+        probes=None if health is None else _probes(health),
+        ramp=_ramp(known, now),
+        destinations=[]
+        if health is None
+        else [_destination(*one) for one in sorted(health.destinations.items(), key=itemgetter(0))],
+        seed=None if health is None else _seed(health.seed),
+        updated_at=None if health is None else rfc3339(health.updated_at),
+    )
+
+
+def _destination(name: str, state: HealthState) -> DestinationHealthResponse:
+    return DestinationHealthResponse(
+        destination=name,
+        status=state.status,
+        reason=state.reason,
+        since=_time(state.since),
+        error_rate=state.error_rate,
+        samples=state.effective_samples,
+    )
+
+
+def _seed(state: HealthState | None) -> SeedHealthResponse | None:
+    if state is None:
+        return None
+    return SeedHealthResponse(
+        status=state.status,
+        reason=state.reason,
+        error_rate=state.error_rate,
+        attempts=round(state.effective_samples),
+        out_until=_time(state.probe_at),
     )
 
 
@@ -99,7 +92,7 @@ def _probes(health: ProviderHealth) -> ProbesResponse | None:
     )
 
 
-def _ramp(health: ProviderHealth, now: datetime) -> RampResponse | None:
+def _ramp(health: HealthState, now: datetime) -> RampResponse | None:
     """The share as the selection computes it; none once it is full."""
     begins, ends = health.healthy_since, health.full_share_at
     if begins is None or ends is None or now >= ends or ends <= begins:
