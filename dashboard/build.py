@@ -97,7 +97,7 @@ def _install_python_packages(lock: Path) -> Path:
         uv = str(beside) if beside.exists() else "uv"
         fresh = target.with_name(f"{target.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        arguments = ["--python", sys.executable, "--target", fresh, "--require-hashes", "-r", lock]
+        arguments: list[str | Path] = ["--python", sys.executable, "--target", fresh, "--require-hashes", "-r", lock]
         _run([uv, "pip", "install", "--quiet", *arguments], ROOT, _uv_settings())
         fresh.rename(target)
     return target

@@ -32,7 +32,7 @@ class Screens:
     @property
     def address(self) -> str:
         """The gateway."""
-        return self.testbed.system.addresses["gateway"]
+        return str(self.testbed.system.addresses["gateway"])
 
     async def link(self, *options):
         """A link that signs the first user in, who owns the project of the test."""
