@@ -1,10 +1,9 @@
 """A real Chromium on the running system. `make test-dashboard` installs both; without them these tests are skipped."""
 
-import importlib.util
+import importlib
 import os
 import re
 import sys
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,8 @@ from tests.system.testbed import a_testbed
 
 ARTEFACTS = ROOT / ".cache/dashboard/screenshots"
 
-_spec: Any = importlib.util.spec_from_file_location("dashboard_build", ROOT / "dashboard/build.py")
-builder = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = builder
-_spec.loader.exec_module(builder)
+sys.path.append(str(ROOT / "dashboard"))
+builder = importlib.import_module("build")
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,7 @@ async def test_every_screen_is_accessible_and_fits(screens, testbed, mailbox, th
             await page.goto(screens.path(path))
             await page.get_by_role("main").wait_for()
             await page.get_by_role("main").get_by_role("heading").first.wait_for()
-            await screens.shot(page, f"{name}")
+            await page.get_by_label("Loading").first.wait_for(state="detached")
+            await screens.shot(page, name)
             assert await axe_violations(page) == [], name
             assert await page.evaluate(OVERFLOW) <= 0, name

@@ -73,5 +73,5 @@ export const dryRunQuery = (view: View, body: Schemas["DryRunRequest"]) =>
   queryOptions({
     queryKey: keyOf(view, "dry-run", body),
     queryFn: ({ signal }) => dataOf(apiOf(view).POST("/v1/route/dry-run", { body, signal })),
-    refetchInterval: 10_000,
+    refetchInterval: 5_000,
   });

@@ -2,6 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import type { Provider } from "../api/queries";
 import { useView } from "../frame/view";
+import { count } from "../message/wording";
 import { Card, CopyButton, Facts, Tag } from "../parts/parts";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
@@ -18,7 +19,7 @@ export function ProviderDetails({ provider }: { provider: Provider }) {
         <Facts
           facts={[
             ["State", <HealthTag key="state" provider={provider} />],
-            ["Errors", health.updated_at ? `${percent(health.error_rate)} of ${Math.round(health.samples)} attempts` : "no attempts yet"],
+            ["Errors", health.updated_at ? `${percent(health.error_rate)} of ${count(Math.round(health.samples), "attempt")}` : "no attempts yet"],
             ["Evidence of", health.updated_at ? <Moment key="at" at={health.updated_at} /> : "never"],
           ]}
         />

@@ -7,6 +7,7 @@ import {
 import { apiOf, dataOf } from "../api/client";
 import { type Provider, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
+import { count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
@@ -84,13 +85,13 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
         <b><span className="muted">{position + 1}</span> {name}</b>
         <span className="small muted">{provider.packageName}</span>
       </div>
-      <div className={style.name}>
+      <div className={`${style.name} ${style.state}`}>
         <span><HealthTag provider={provider} /></span>
         <span className="small muted">{stateText(provider)}</span>
       </div>
       <div className={`${style.rate} num`}>
         <b>{health.updated_at ? percent(health.error_rate) : "–"}</b>
-        <span className="small muted">{health.updated_at ? `of ${Math.round(health.samples)} attempts` : "no attempts yet"}</span>
+        <span className="small muted">{health.updated_at ? `of ${count(Math.round(health.samples), "attempt")}` : "no attempts yet"}</span>
         {health.updated_at && (
           <div className={style.meter} aria-hidden="true">
             <span style={{ width: `${Math.max(health.error_rate * 100, 1)}%`, background: `var(--${toneOf(provider)})` }} />
