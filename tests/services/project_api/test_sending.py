@@ -88,7 +88,9 @@ async def test_the_sender_is_that_of_the_e_mail_configuration(api, deliverer, ma
     answer = await send(api, mail)
 
     assert answer.status_code == 200, answer.text
-    message = await api.gateway.ask("GET", f"/v1/messages/{encode_id('msg', decode_id('msg', answer.json()['messageId']))}")
+    message = await api.gateway.ask(
+        "GET", f"/v1/messages/{encode_id('msg', decode_id('msg', answer.json()['messageId']))}"
+    )
     assert message.json()["from"] == "Nobu <hello@example.com>"
 
 

@@ -7,9 +7,10 @@ the traffic, or is disabled or removed. Nothing depends on the number of message
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sluice.model.incident import ChannelState, Ended, Ending, Joined, Member, OpenIncident, Plan, ProviderStatus
 
