@@ -166,7 +166,7 @@ def parameters_of(form: dict[str, str]) -> dict[str, Any]:
 
 def has_a_sender(message: OutboundMessage) -> bool:
     """SNS takes numbers of at most 14 digits."""
-    return isinstance(message.content, Sms) and len(message.content.sender) <= 15
+    return isinstance(message.content, Sms) and len(message.content.sender or "") <= 15
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_only_the_users_of_redis_wait_for_it_and_not_for_its_health():
     }
 
     users = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "health")
-    assert waiting == dict.fromkeys(users, {"condition": "service_started"})
+    assert waiting == {name: {"condition": "service_started"} for name in users}
 
 
 def test_postgres_is_configured_as_the_launcher_configures_it():
