@@ -199,7 +199,7 @@ EXEMPT = {
     "libs/common/src/sluice/bus/dead_letters.py:dead_letter": "publish_dead_letter, which it calls, has points",
     "services/event-worker/src/event_worker/service.py:on_events": "publish_dead_letter, which it calls, has points",
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
-    "libs/common/src/sluice/delivery/settled_notices.py:_publish_all": "a lost notice delays an answer, no more",
+    "libs/common/src/sluice/delivery/settled_notices.py:_publish_all": "a lost notice changes no answer",
     "libs/common/src/sluice/delivery/settlement.py:_transition": "its callers have points before and after it",
     "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "it runs between two attempts",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",

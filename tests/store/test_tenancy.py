@@ -6,7 +6,7 @@ The conditions of the statements are fulfilled: only row-level security separate
 import ast
 import importlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +30,8 @@ from sluice.store import (
     cancellation,
     channel_configs,
     dead_letters,
+    delivery_log,
+    devices,
     domains,
     incident_list,
     ingest,
@@ -126,6 +128,27 @@ async def a_provider(db, project_id):
 
 def a_channel_config(project_id, group, *, enabled=True):
     return ChannelConfig(project_id, group, enabled, "shop@example.com", "Shop", created_at=NOON, updated_at=NOON)
+
+
+async def a_device(db, project_id, token):
+    await devices.register(db, project_id, devices.Device("ada", token, "fcm", None), now=NOON)
+
+
+async def results_of(db, message_id):
+    return (await messages.find_results(db, [message_id]))[message_id]
+
+
+async def kept_attachments(db, project_id):
+    return list(await messages.keep_attachments(db, project_id, ["a" * 64], now=after(1)))
+
+
+async def entries_of(db, scope):
+    return (await delivery_log.list_entries(db, scope, delivery_log.LogFilters(), offset=0, limit=9)).entries
+
+
+async def size_of_queue(db, scope):
+    counted = await delivery_log.count_queue(db, scope, list(Channel), since=min_id_at(NOON - seconds(9)))
+    return sum(asdict(counted).values())
 
 
 async def a_template(db, project_id, name):
@@ -232,6 +255,12 @@ OPERATIONS = {
     "channel_configs.update_config": lambda db, ours: channel_configs.update_config(
         db, a_channel_config(ours.id, ChannelGroup.EMAIL, enabled=False)
     ),
+    "delivery_log.count_queue": lambda db, ours: size_of_queue(db, ours.scope),
+    "delivery_log.find_entry": lambda db, ours: delivery_log.find_entry(db, ours.scope, ours.delivery_id),
+    "delivery_log.list_entries": lambda db, ours: entries_of(db, ours.scope),
+    "devices.list_tokens": lambda db, ours: devices.list_tokens(db, ours.id, "ada"),
+    "devices.register": lambda db, ours: a_device(db, ours.id, "new"),
+    "devices.remove": lambda db, ours: devices.remove(db, ours.id, "phone"),
     "domains.create_domain": lambda db, ours: domains.create_domain(
         db, ours.id, domain="new.example", token="t", now=NOON
     ),
@@ -279,6 +308,9 @@ OPERATIONS = {
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
+    "messages.find_for_retry": lambda db, ours: messages.find_for_retry(db, ours.scope, [ours.delivery_id]),
+    "messages.find_results": lambda db, ours: results_of(db, ours.waiting.id),
+    "messages.keep_attachments": lambda db, ours: kept_attachments(db, ours.id),
     "projects.delete_project": lambda db, ours: projects.delete_project(db, ours.id, now=NOON),
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
     "projects.list_projects_of": lambda db, ours: projects.list_projects_of(db, [ours.id], limit=9),
@@ -442,6 +474,7 @@ async def a_set_up(db, project_id):
     await channel_configs.create_config(db, a_channel_config(project_id, ChannelGroup.EMAIL))
     domain = await domains.create_domain(db, project_id, domain="shop.example", token="t", now=NOON)
     await a_suppression(db, project_id, "gone@example.com")
+    await a_device(db, project_id, "phone")
     webhook, missed = await a_webhook_with_a_missed_delivery(db, project_id)
     return {
         "webhook": webhook,
@@ -501,7 +534,10 @@ async def ours(store):
     db = store.pool
     project = await projects.create_project(db, organization="Shop", slug="shop", name="Shop", now=NOON)
     parts = await an_account(db, project.id) | await a_set_up(db, project.id)
-    sent = a_message(project_id=project.id, idempotency_key="order-7", fingerprint=b"f", tags=("orders",))
+    files = (("a" * 64, b"file"),)
+    sent = a_message(
+        project_id=project.id, idempotency_key="order-7", fingerprint=b"f", tags=("orders",), attachments=files
+    )
     waiting = a_message(project_id=project.id)
     await store.accept(sent, waiting)
     delivery_id = sent.deliveries[0].id
@@ -558,6 +594,10 @@ SCOPED = {
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
     ),
     "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
+    "messages.find_for_retry": lambda db, scope, ours: messages.find_for_retry(db, scope, [ours.delivery_id]),
+    "delivery_log.count_queue": lambda db, scope, ours: size_of_queue(db, scope),
+    "delivery_log.find_entry": lambda db, scope, ours: delivery_log.find_entry(db, scope, ours.delivery_id),
+    "delivery_log.list_entries": lambda db, scope, ours: entries_of(db, scope),
     "bulk_jobs.cancel_job": lambda db, scope, ours: found_or_none(bulk_jobs.cancel_job(db, scope, ours.job_id)),
     "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
     "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),

@@ -47,11 +47,20 @@ async def a_text(api, text="Your code is {{code}}"):
     return await a_template(api, kind="text", html=None, text=text)
 
 
+def known_project(api):
+    """The project as the gateway has it in memory; None for a moment while it is read."""
+    return api.gateway.config.projects.get(api.project_id)
+
+
+async def with_a_sender(api):
+    await api.gateway.pool.execute("UPDATE projects SET default_sender = 'shop@example.com' WHERE slug = 'shop'")
+    await wait_until(lambda: getattr(known_project(api), "default_sender", None))
+
+
 @pytest.fixture
 async def mail(api, deliverer):
     """The id of a template, in a project with two providers of e-mail and a sender."""
-    await api.gateway.pool.execute("UPDATE projects SET default_sender = 'shop@example.com' WHERE slug = 'shop'")
-    await wait_until(lambda: api.gateway.config.projects[api.project_id].default_sender)
+    await with_a_sender(api)
     await deliverer.add_provider("provider-sendgrid", "email")
     await deliverer.add_provider("provider-mailgun", "email")
     return await a_template(api)
@@ -167,8 +176,7 @@ async def test_a_recipient_that_the_provider_refuses(api, deliverer, mail):
 
 
 async def test_without_a_provider(api, deliverer):
-    await api.gateway.pool.execute("UPDATE projects SET default_sender = 'shop@example.com'")
-    await wait_until(lambda: api.gateway.config.projects[api.project_id].default_sender)
+    await with_a_sender(api)
 
     text = error_of(await send(api, await a_template(api)), 500)
 
@@ -194,7 +202,7 @@ async def test_a_suppressed_recipient_is_an_error_and_no_provider_is_called(api,
         Recipient(api.project_id, Channel.EMAIL, "user@example.com"), SuppressionReason.COMPLAINT, "", None, None, None
     )
     await suppressions.add(api.gateway.pool, [new], now=utc_now())
-    await wait_until(lambda: api.gateway.config.projects[api.project_id].has_suppressions)
+    await wait_until(lambda: getattr(known_project(api), "has_suppressions", False))
 
     text = error_of(await send(api, mail), 400)
 

@@ -79,7 +79,10 @@ def _command(delivery: StoredDelivery | None, channels: Sequence[Channel], kept:
     stored = orjson.loads(delivery.content)
     if not stored or any(one["sha256"] not in kept for one in stored.get("attachments", ())):
         return NotRetryable("The content of the message is not stored any more.")
-    content = {**_EMPTY.get(delivery.channel, {}), **{name: stored[name] for name in stored.keys() - _OWN}}
+    content = {
+        **_EMPTY.get(delivery.channel, {}),
+        **{name: value for name, value in stored.items() if name not in _OWN},
+    }
     if delivery.channel is Channel.EMAIL and delivery.envelope is not None:
         content |= {"to": list(delivery.envelope), "cc": [], "bcc": []}
     recipients = [delivery.recipient]
