@@ -19,6 +19,7 @@ from tests.analytics_recount import DIFFERENCES
 from bench import results_db
 from bench.report import print_line
 from bench.statistics import percentile
+from bench.usage import cpu_seconds
 from gateway.analytics import service
 from gateway.analytics.v1_schemas import serialize
 from sluice.runtime.clock import utc_now
@@ -49,7 +50,7 @@ QUESTIONS = {
     "a day by the hour": _Question(1),
     "3 days by the hour, by provider": _Question(3, by=(Grouping.PROVIDER,)),
     "14 days by the hour": _Question(14, "hour"),
-    "14 days by the hour, by provider": _Question(14, "hour", by=(Grouping.PROVIDER,)),
+    "7 days by the hour, by provider": _Question(7, "hour", by=(Grouping.PROVIDER,)),
     "30 days": _Question(30),
     "30 days by channel": _Question(30, by=(Grouping.CHANNEL,)),
     "30 days by channel and provider": _Question(30, by=(Grouping.CHANNEL, Grouping.PROVIDER)),
@@ -67,7 +68,7 @@ async def measure_analytics(options: argparse.Namespace) -> int:
         await migrations.apply(dsn, passwords={login.name: _PASSWORD for login in (GATEWAY, EVENT_WORKER, OPERATOR)})
         project_id = await _fill(dsn, options.deliveries)
         counted = await _count(dsn)
-        async with open_pool(with_login(dsn, GATEWAY.name, _PASSWORD), size=2, name="bench") as pool:
+        async with open_pool(with_login(dsn, GATEWAY.name, _PASSWORD), size=1, name="bench") as pool:
             found = {
                 name: await _measure(pool, project_id, question, options.reads) for name, question in QUESTIONS.items()
             }
@@ -83,12 +84,14 @@ async def measure_analytics(options: argparse.Namespace) -> int:
 
 
 async def _measure(pool: Pool, project_id: UUID, question: _Question, reads: int) -> dict[str, float | int]:
-    """Milliseconds from the request to the bytes of its answer."""
+    """Milliseconds from the request to the bytes of its answer, and CPU milliseconds of both sides."""
     services: Any = _Part(pool=pool)
     principal: Any = _Part(scope=ProjectScope(project_id, False))
     config: Any = _Part(providers={})
     times: list[float] = []
     rows = 0
+    backend = {"postgres": await pool.fetchval("SELECT pg_backend_pid()")}
+    own, before = time.process_time(), cpu_seconds(backend)["postgres"]
     for _ in range(reads):
         started = time.perf_counter()
         now = utc_now()
@@ -98,10 +101,13 @@ async def _measure(pool: Pool, project_id: UUID, question: _Question, reads: int
         answer.model_dump_json(by_alias=True)
         times.append((time.perf_counter() - started) * 1000)
         rows = len(answer.data)
+    used = time.process_time() - own, cpu_seconds(backend)["postgres"] - before
     return {
         "p50": round(percentile(times, 0.5) or 0.0, 2),
         "p95": round(percentile(times, 0.95) or 0.0, 2),
         "max": round(max(times), 2),
+        "cpu_python": round(used[0] * 1000 / reads, 1),
+        "cpu_postgres": round(used[1] * 1000 / reads, 1),
         "rows": rows,
     }
 
@@ -115,17 +121,24 @@ class _Part:
 
 async def _count(dsn: str) -> dict[str, Any]:
     """Deliveries counted per second by a rebuild, and of batches as the event-worker gets them, one after the other."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     async with open_pool(with_login(dsn, OPERATOR.name, _PASSWORD), size=1, name="bench", command_timeout=60) as pool:
         deliveries, shown = 0, started
+        backend = {"postgres": await pool.fetchval("SELECT pg_backend_pid()")}
         async for progress in analytics.rebuild(pool, since=utc_now() - _SPREAD, now=utc_now()):
             deliveries = progress.deliveries
             if time.perf_counter() - shown > 10:
                 shown = time.perf_counter()
                 print(f"{deliveries} deliveries are counted", file=sys.stderr)
+        cpu = {"python": time.process_time() - used, **cpu_seconds(backend)}
     seconds = time.perf_counter() - started
     late, held = await _count_late(dsn)
-    return {"rebuilt_per_s": round(deliveries / seconds), "late_per_s": round(late), "loop_held_ms": round(held, 1)}
+    return {
+        "rebuilt_per_s": round(deliveries / seconds),
+        "cpu_ms_per_1000": {name: round(each * 1e6 / deliveries, 1) for name, each in cpu.items()},
+        "late_per_s": round(late),
+        "loop_held_ms": round(held, 1),
+    }
 
 
 async def _count_late(dsn: str) -> tuple[float, float]:

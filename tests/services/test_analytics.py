@@ -94,7 +94,7 @@ async def test_events_of_no_delivery_are_ignored(store, service):
 
 
 @pytest.mark.parametrize("point", ["analytics.before_count:1", "analytics.counted:2", None])
-async def test_a_killed_process_counts_nothing_twice_and_leaves_nothing_out(
+async def test_a_killed_process_counts_nothing_twice_and_omits_nothing(
     store, store_database, tmp_path, monkeypatch, point
 ):
     """Killed at a failpoint, or wherever it is after two batches; then another one counts the same events."""
@@ -356,7 +356,7 @@ async def test_a_rebuild_from_a_later_day_says_so(rebuild):
 
 
 async def test_a_rebuild_without_a_database_names_it(monkeypatch, capsys):
-    monkeypatch.setenv("SLUICE_POSTGRES_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("SLUICE_POSTGRES_DSN", "postgresql://none@127.0.0.1:1/none")
 
     code = await asyncio.to_thread(main, ["analytics", "rebuild", "--since", "2026-08-20"])
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 from math import ceil
+from struct import unpack
 from typing import NamedTuple
 from uuid import UUID
 
@@ -170,9 +171,11 @@ class Histogram:
         """The histogram of a number in decimal digits, at least ``0``."""
         used = text.rstrip("0")
         first = (len(text) - len(used)) // _DIGITS  # the buckets below are empty
-        end = len(text) - first * _DIGITS
-        numbers = [int(text[max(0, at - _DIGITS) : at]) for at in range(end, 0, -_DIGITS)] if used else []
-        return cls(range(first, first + len(numbers)), numbers)
+        length = -(-len(text) // _DIGITS) - first if used else 0
+        digits = text[: len(text) - first * _DIGITS].zfill(length * _DIGITS) if used else ""
+        numbers = list(map(int, unpack(f"{_DIGITS}s" * length, digits.encode())))  # the fastest way to split a text
+        numbers.reverse()
+        return cls(range(first, first + length), numbers)
 
     def __str__(self) -> str:
         """The number in decimal digits."""

@@ -251,7 +251,7 @@ class Group:
 
 MAX_TAGS = 50
 """Of a grouping by tag: the tags with the most settled deliveries of the range."""
-MAX_GROUPS = 2000
+MAX_GROUPS = 1000
 """Of one reading."""
 
 

@@ -68,7 +68,7 @@ _NUMBERS: dict[str, Any] = {
 
 
 class AnalyticsResponse(CamelResponse):
-    """The numbers of a range of intervals. Intervals without any are left out.
+    """The numbers of a range of intervals. Intervals without any are omitted.
 
     ``totals``: of the whole range; percentiles of a range are no average of those in ``data``.
     """

@@ -82,7 +82,7 @@ _NUMBERS: dict[str, Any] = {
 
 
 class AnalyticsResponse(BaseModel):
-    """The numbers of a range of intervals. Groups and intervals without any are left out.
+    """The numbers of a range of intervals. Groups and intervals without any are omitted.
 
     ``totals``: of the whole range, for each group; percentiles of a range are no average of those in ``data``.
     """
