@@ -8,7 +8,9 @@ from gateway.errors import Forbidden
 from sluice.model.roles import Role
 from tests.examples import PROJECT, an_id
 
-VIEWING = {Permission.MESSAGES_READ, Permission.PROJECT_READ, Permission.EVENTS_READ}
+VIEWING = {
+    *(Permission.MESSAGES_READ, Permission.ANALYTICS_READ, Permission.PROJECT_READ, Permission.EVENTS_READ),
+}
 PROGRAMS = VIEWING | {
     *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ),
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
@@ -36,7 +36,7 @@ def register(subparsers: Any) -> None:
 def _time(text: str) -> datetime:
     try:
         when = datetime.fromisoformat(text)
-        if not MINYEAR < when.year < MAXYEAR:  # a year on both sides, for the offset
+        if not 1 < when.toordinal() < date.max.toordinal():  # a day on both sides, for the offset
             raise ValueError("out of range")
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date and no time, such as 2026-11-01") from None
