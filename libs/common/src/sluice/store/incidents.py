@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sluice.health.incidents import ChannelState, Member, OpenIncident, Plan, ProviderStatus
 from sluice.model.ids import milliseconds_of, min_id_at, uuid7
+from sluice.model.incidents import ChannelState, Member, OpenIncident, Plan, ProviderStatus
 from sluice.store.db import Connection, Db
 
 LATE_AFTER = timedelta(seconds=5)
