@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.incidents import plan
-from sluice.model.incident import ChannelState, Ended, Ending, Joined, Member, OpenIncident, ProviderStatus
+from sluice.model.incidents import ChannelState, Ended, Ending, Joined, Member, OpenIncident, ProviderStatus, plan
 from tests.examples import NOON, PROJECT, after, an_id
 
 A, B = an_id(), an_id()

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from sluice.bus.dead_letters import RawRecord
 from sluice.bus.messages import ProviderHealth
-from sluice.health.incidents import plan
-from sluice.model.incident import Plan
+from sluice.model.incidents import Plan, plan
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.runtime import failpoints, metrics

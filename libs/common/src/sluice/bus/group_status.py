@@ -41,7 +41,9 @@ async def read_group_status(kafka: KafkaConnection) -> dict[Group, GroupStatus]:
     return found
 
 
-class _DescribeGroups(Request[DescribeGroupsRequest_v0 | DescribeGroupsRequest_v1 | DescribeGroupsRequest_v2]):  # type: ignore[misc]
+class _DescribeGroups(
+    Request[DescribeGroupsRequest_v0 | DescribeGroupsRequest_v1 | DescribeGroupsRequest_v2]  # type: ignore[misc]
+):
     """The client's own request reads the answer of version 3 in the form of version 2."""
 
     API_KEY = DescribeGroupsRequest_v0.API_KEY

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.ids import milliseconds_of, min_id_at, uuid7
-from sluice.model.incident import ChannelState, Member, OpenIncident, Plan, ProviderStatus
+from sluice.model.incidents import ChannelState, Member, OpenIncident, Plan, ProviderStatus
 from sluice.store.db import Connection, Db
 
 LATE_AFTER = timedelta(seconds=5)

@@ -32,7 +32,7 @@ from gateway.kit.public_ids import read_id
 from gateway.kit.responses import rfc3339
 from gateway.kit.v1_errors import errors_of
 from sluice.model import ids
-from sluice.model.incident import Ending
+from sluice.model.incidents import Ending
 from sluice.model.message import Channel
 from sluice.store.config_cache import ConfigCache
 from sluice.store.incident_list import By, Incident, Note

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from gateway.kit.actor import ActorResponse
 from gateway.kit.fields import Timestamp, storable
 from gateway.kit.provider_reference import ProviderReference
-from sluice.model.incident import Ending
+from sluice.model.incidents import Ending
 from sluice.model.message import Channel
 
 
