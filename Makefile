@@ -20,11 +20,11 @@ $(INSTALLED): requirements.lock $(MEMBERS) deploy/setup.sh
 	@touch $@
 
 up: setup ## start everything, send a first message, and print a link to the dashboard
-	@$(BIN)/python dashboard/build.py start
+	-@$(BIN)/python dashboard/build.py start
 	@$(BIN)/sluice up
 	@$(BIN)/sluice demo
-	@$(BIN)/python dashboard/build.py status
-	@echo "Dashboard, signed in once within ten minutes:" && $(BIN)/sluice setup-link
+	-@$(BIN)/python dashboard/build.py status
+	-@echo "Dashboard, signed in once within ten minutes:" && $(BIN)/sluice setup-link
 
 down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/sluice || $(BIN)/sluice down

@@ -12,7 +12,7 @@ applyTheme();
 /** A session that ended leads to the login, and back to the same view. */
 function onError(error: unknown): void {
   const { pathname, href } = router.state.location;
-  if (error instanceof ApiError && error.status === 401 && pathname !== "/login")
+  if (error instanceof ApiError && error.status === 401 && pathname.startsWith("/p/"))
     void router.navigate({ to: "/login", search: { next: href } });
 }
 

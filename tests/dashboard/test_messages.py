@@ -76,7 +76,7 @@ async def test_rows_are_reached_and_opened_by_keyboard(screens, testbed, mailbox
         await page.get_by_role("heading", name="Overview").wait_for()
         await page.keyboard.press("g")
         await page.keyboard.press("m")
-        await page.get_by_text("Three").wait_for()
+        await page.get_by_role("table", name="Messages").get_by_text("Three").wait_for()
 
         await page.keyboard.press("j")
         await page.keyboard.press("j")

@@ -333,10 +333,24 @@ async def test_a_person_chooses_the_mode(gateway, ada, mode, sandbox):
     assert [answer.status_code for answer in seen] == ([404, 200] if sandbox else [200, 404])
 
 
-async def test_an_unknown_mode_is_refused(gateway, ada):
-    answer = await ada.ask("GET", "/v1/audit", project="shop", headers={"x-sendpipe-mode": "dry"})
+async def test_the_mode_may_be_in_the_query_where_no_header_can_be_set(gateway, ada):
+    sent = await ada.ask(
+        "POST", "/v1/messages/channel", project="shop", json=a_body(), headers={"x-sendpipe-mode": "test"}
+    )
 
-    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == "X-SendPipe-Mode"
+    path = f"/v1/messages/{sent.json()['id']}"
+    assert (await ada.ask("GET", f"{path}?mode=test", project="shop")).status_code == 200
+    assert (await ada.ask("GET", path, project="shop")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [("", {"x-sendpipe-mode": "dry"}, "X-SendPipe-Mode"), ("?mode=dry", {}, "mode")],
+)
+async def test_an_unknown_mode_is_refused(gateway, ada, query, headers, field):
+    answer = await ada.ask("GET", f"/v1/audit{query}", project="shop", headers=headers)
+
+    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == field
 
 
 # -- passwords and links -----------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ export function ErrorNote({ error, retry }: { error: unknown; retry?: () => void
       lead={lead}
       actions={retry && <Button onClick={retry}>Try again</Button>}
     >
+      {known?.status === 403 && <p>Your role in this project does not have it. An ADMIN can change the role.</p>}
       <p className="small">
         <code>{known?.code ?? String(error)}</code>
         {known?.retryAfter ? ` · again in ${known.retryAfter} s` : ""}

@@ -33,6 +33,7 @@ export function LinkLanding() {
   return (
     <main className="plain-page">
       <Brand />
+      {kind === "setup" && <h1>{exchange.error ? "The link does not work" : "Signing in"}</h1>}
       {!token && <ErrorNote error={new Error("The link has no token behind its #.")} />}
       {exchange.error && <ErrorNote error={exchange.error} />}
       {exchange.error && kind === "setup" && (

@@ -157,13 +157,15 @@ class Access:
 
 def _is_test(request: Request) -> bool:
     # A document in a frame and a stream of events have no headers of their own.
-    match (request.headers.get(MODE_HEADER) or request.query_params.get("mode") or "live").lower():
+    in_header = request.headers.get(MODE_HEADER)
+    match (in_header or request.query_params.get("mode") or "live").lower():
         case "live":
             return False
         case "test":
             return True
         case _:
-            raise ValidationFailed(f"{MODE_HEADER} or mode: must be live or test", field="mode")
+            field = MODE_HEADER if in_header else "mode"
+            raise ValidationFailed(f"{field}: must be live or test", field=field)
 
 
 def _origin(url: str) -> str:
