@@ -81,6 +81,8 @@ WITHIN = {
     "projects.create_project",
     "providers.reencrypt_credentials",
     "webhooks.reencrypt_secrets",
+    "restored.cancel_open_jobs",  # by `sluice restore`, before any role runs
+    "restored.republish_events",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",

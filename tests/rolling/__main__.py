@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--from", dest="commit", required=True, help="the commit that is upgraded")
     parser.add_argument("--rate", type=float, default=20.0, help="messages a second (default %(default)s)")
     parser.add_argument("--phase", choices=("upgrade", "rollback"), action="append", help="default: both")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds for each phase (default %(default)s)")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for each phase (default %(default)s)")
     options = parser.parse_args()
     logging.getLogger("mail.log").setLevel(logging.WARNING)
     checkout = Path(__file__).resolve().parents[2]
@@ -79,8 +79,7 @@ async def _roll(
     installation = Installation(servers, folder)
     stack.push_async_callback(installation.stop)
     await installation.prepare(second)
-    for role in ORDER:
-        await installation.start(first, role)
+    await asyncio.gather(*(installation.start(first, role) for role in ORDER))
     progress(f"{name}: the roles of {first.name} run on the schema of {second.name}")
     key = await installation.configure(first, *simulator.address("smtp"))
     load = Load(installation, key, rate)

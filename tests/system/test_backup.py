@@ -19,7 +19,6 @@ from sluice_launcher.local_stack import LocalStack, running_postgres
 from sluice_simulator.scenario import Latency, Rule, Scenario
 from tests.polling import wait_until
 from tests.system.test_scaling import calls_by_message, load
-from tests.system.testbed import DEAD
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -108,11 +107,14 @@ async def test_a_backup_under_load_becomes_a_new_installation_that_verifies_clea
 
 
 @pytest.mark.parametrize("policy", ["resend", "unconfirmed"])
-async def test_what_was_not_settled_is_sent_again_or_ended(system, testbed, simulator, tmp_path, policy):
-    await testbed.add_provider("dead-smtp", DEAD)
-    standard = await testbed.send()
-    once = await testbed.send(**{"class": "once"})
-    await sluice(system.data_dir, "backup", str(tmp_path / "backup"), "--with-key")
+async def test_what_was_not_settled_is_sent_again_or_ended(system, testbed, fake_provider, tmp_path, policy):
+    await testbed.run_command("stop", "router")
+    try:
+        standard = await testbed.send()
+        once = await testbed.send(**{"class": "once"})
+        await sluice(system.data_dir, "backup", str(tmp_path / "backup"), "--with-key")
+    finally:
+        await testbed.run_command("start", "router")
 
     restored = tmp_path / "restored"
     shown = await sluice(restored, "restore", str(tmp_path / "backup"), "--unsettled", policy)
@@ -135,7 +137,7 @@ async def test_what_a_backup_contains(backup):
     assert len(manifest["encryption_key_ids"]) == 1
 
 
-async def test_without_the_option_the_key_is_left_out_and_a_restore_names_what_is_missing(
+async def test_without_the_option_the_key_is_omitted_and_a_restore_names_what_is_missing(
     system, testbed, fake_provider, tmp_path
 ):
     directory, restored = tmp_path / "backup", tmp_path / "restored"

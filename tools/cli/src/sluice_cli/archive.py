@@ -121,7 +121,7 @@ def dump(dsn: str, directory: Path, *, server_major: int) -> None:
 def load(directory: Path, dsn: str, *, major: int) -> None:
     """Load a dump into an empty database, all of it or nothing. ``major``: of the PostgreSQL that dumped.
 
-    The policies of row-level security are left out: they name the owner, and `sluice migrate` creates them.
+    The policies of row-level security are omitted: they name the owner, and `sluice migrate` creates them.
 
     Raises:
         SluiceError: there is no suitable pg_restore, or it fails.

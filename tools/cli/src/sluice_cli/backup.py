@@ -28,7 +28,7 @@ def register(subparsers: Any) -> None:
         "backup",
         help="copy the database into a directory, while everything runs",
         description="Writes a dump of the database as of one moment, and a manifest. Kafka and Redis have nothing that "
-        "the database has not. The encryption key is left out unless --with-key is given: keep it in another place, "
+        "the database has not. The encryption key is omitted unless --with-key is given: keep it in another place, "
         "without it the stored credentials are lost.",
     )
     backup.add_argument("directory", type=Path, help="a new directory")
