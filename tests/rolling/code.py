@@ -22,7 +22,7 @@ from sluice_launcher.process_info import free_port
 from sluice_launcher.roles import role
 
 BUILD_SECONDS = 300.0
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 STOP_SECONDS = 40.0
 
 
