@@ -8,7 +8,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench dashboard/build.py
 BENCH_INSTALLED := .venv-bench/.installed
 
-.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bench-waiting bulk-kills fuzz-api lock clean
+.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers rolling-upgrade chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -116,6 +116,9 @@ security: setup ## SECONDS=60 NAMES=: each attack of the security review while a
 
 containers: setup ## the image and docker-compose.yml on a container engine of their own (root); prints one JSON object
 	@$(BIN)/python -m tests.containers $(if $(WORK),--work $(WORK))
+
+rolling-upgrade: setup ## FROM=<commit> RATE=20: upgrade and rollback under load, role by role; prints one JSON object
+	@$(BIN)/python -m tests.rolling --from $(or $(FROM),HEAD~1) $(if $(RATE),--rate $(RATE))
 
 chart: setup ## the Helm chart, the alert rules, the boards and the Dockerfile with their checkers; builds these once
 	@PATH="$$(sh deploy/tools/checkers.sh):$$PATH" $(BIN)/pytest -rs tests/deploy tests/repository/test_monitoring.py

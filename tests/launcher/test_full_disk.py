@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import Identity
 from sluice_launcher.state import FILE, read_state
 from sluice_launcher.supervisor import Supervisor
+from tests import disks
 from tests.launcher.test_managed_process import SLEEPER, managed, until  # noqa: F401  a fixture
 
 SIZE = "24m"  # redis needs a few megabytes
@@ -22,22 +21,8 @@ SIZE = "24m"  # redis needs a few megabytes
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of its own that a test can fill; needs root."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def fill(disk):
-    """Write until nothing more fits."""
-    ballast = disk / "ballast"
-    with suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
-    return ballast
+    with disks.small_disk(tmp_path / "disk", SIZE) as disk:
+        yield disk
 
 
 def wait_for(condition, within=40.0):
@@ -51,7 +36,7 @@ def wait_for(condition, within=40.0):
 def test_f2_what_dies_on_a_full_disk_runs_again(small_disk):
     with LocalStack(small_disk / "data", services=["redis"]) as stack:
         redis = Identity.of(stack.control.pid("redis"))
-        ballast = fill(small_disk)
+        ballast = disks.fill(small_disk)
         with pytest.raises(OSError, match="No space left"):
             (small_disk / "more").write_text("x")
         redis.kill(signal.SIGKILL)

@@ -92,6 +92,8 @@ WITHIN = {
     "analytics._advance",
     "analytics._delete_day",
     "analytics.delete_old",
+    "restored.cancel_open_jobs",  # by `sluice restore`, before any role runs
+    "restored.republish_events",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
     "retention._delete_messages",

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from sluice.runtime.errors import SluiceError
-from sluice_cli.send import api_request
+from sluice_cli.api_command import add_command, call, find_row
 from sluice_cli.terminal import printable
 
 _PATH = "/v1/providers"
@@ -37,13 +37,9 @@ def register(subparsers: Any) -> None:
 
 
 def _command(commands: Any, name: str, text: str, run: Any, *, one: bool = False) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser: argparse.ArgumentParser = add_command(commands, name, text, run)
     if one:
         parser.add_argument("provider", help="prv_…, or the name if only one provider has it")
-    parser.add_argument("--key", help="API key, or ses_… of a session (default: SLUICE_API_KEY or the demo's)")
-    parser.add_argument("--project", help="with a session: the slug of the project")
-    parser.add_argument("--json", action="store_true", help="print the API's JSON")
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -63,14 +59,14 @@ def run_add(options: argparse.Namespace) -> int:
     }
     if options.verify:
         body["verify"] = _message(options.verify, options.sender)
-    _print(options, [_request(options, "POST", _PATH, body)])
+    _print(options, [call(options, "POST", _PATH, body)])
     return 0
 
 
 def run_test(options: argparse.Namespace) -> int:
     """Send a test message; the exit code is 1 if the provider did not accept it."""
     path = f"{_PATH}/{_find(options)['id']}/test"
-    result = _request(options, "POST", path, _message(options.to, options.sender))
+    result = call(options, "POST", path, _message(options.to, options.sender))
     if options.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:
@@ -89,7 +85,7 @@ def run_disable(options: argparse.Namespace) -> int:
 
 
 def _switch(options: argparse.Namespace, *, enabled: bool) -> int:
-    _print(options, [_request(options, "PATCH", f"{_PATH}/{_find(options)['id']}", {"enabled": enabled})])
+    _print(options, [call(options, "PATCH", f"{_PATH}/{_find(options)['id']}", {"enabled": enabled})])
     return 0
 
 
@@ -100,30 +96,23 @@ def run_move(options: argparse.Namespace) -> int:
     if not 1 <= options.position <= len(others) + 1:
         raise SluiceError(f"position: must be 1 to {len(others) + 1}")
     others.insert(options.position - 1, moved["id"])
-    answer = _request(options, "POST", f"{_PATH}/reorder", {"channel": moved["channel"], "providerIds": others})
+    answer = call(options, "POST", f"{_PATH}/reorder", {"channel": moved["channel"], "providerIds": others})
     _print(options, answer["data"])
     return 0
 
 
 def run_remove(options: argparse.Namespace) -> int:
     """Remove a provider."""
-    answer = _request(options, "DELETE", f"{_PATH}/{_find(options)['id']}")
+    answer = call(options, "DELETE", f"{_PATH}/{_find(options)['id']}")
     print(json.dumps(answer, indent=2) if options.json else f"{answer['id']} is removed")
     return 0
-
-
-def _request(options: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
-    from sluice_cli.context import api_key
-
-    content = None if body is None else json.dumps(body).encode()
-    return api_request(method, path, api_key(options.key), content, project=options.project)
 
 
 def _list(options: argparse.Namespace, channel: str | None = None) -> list[dict[str, Any]]:
     from urllib.parse import urlencode
 
     query = f"?{urlencode({'channel': channel})}" if channel else ""
-    rows: list[dict[str, Any]] = _request(options, "GET", _PATH + query)["data"]
+    rows: list[dict[str, Any]] = call(options, "GET", _PATH + query)["data"]
     return rows
 
 
@@ -133,11 +122,7 @@ def _find(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         SluiceError: none has this id or name, or several have the name.
     """
-    found = [row for row in _list(options) if options.provider in (row["id"], row["name"])]
-    if len(found) != 1:
-        count = "no provider has" if not found else f"{len(found)} providers have"
-        raise SluiceError(f"{count} the id or name {options.provider!r}: `sluice provider list` shows the ids")
-    return found[0]
+    return find_row(_list(options), options.provider, id_="id", name="name", noun="provider")
 
 
 def _read_credentials() -> Any:

@@ -41,7 +41,7 @@ def run_verify(options: argparse.Namespace) -> int:
     from sluice_cli.context import address
 
     report = asyncio.run(_verify(address("SLUICE_POSTGRES_DSN"), options))
-    print(json.dumps(report.as_json(), indent=2) if options.json else _format_report(report))
+    print(json.dumps(report.as_json(), indent=2) if options.json else format_report(report))
     return 1 if report.violations else 0
 
 
@@ -74,7 +74,8 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
             print(file=sys.stderr)
 
 
-def _format_report(report: Report) -> str:
+def format_report(report: Report) -> str:
+    """The report for a person, several lines."""
     states = ", ".join(f"{count} {state}" for state, count in sorted(report.states.items())) or "none"
     lines = [
         f"deliveries  {report.deliveries} ({states})",

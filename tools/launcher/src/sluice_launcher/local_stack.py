@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,23 @@ from sluice_launcher.postgres import SUPERUSER
 from sluice_launcher.roles import SERVICES, role
 from sluice_launcher.secret_files import password
 from sluice_launcher.settings import read_settings
+from sluice_launcher.teardown import stop_all
+
+
+@contextmanager
+def running_postgres(environment: Mapping[str, str]) -> Iterator[str]:
+    """The PostgreSQL of an installation alone, as it is set, while the block runs; gives its address for the owner.
+
+    Raises:
+        SluiceError: it cannot run.
+    """
+    plan = make_plan(read_settings(environment), lambda _: None, services=["postgres"], roles=[])
+    supervisor = launch(plan, lambda _: None, terminate_with_parent=True)
+    try:
+        yield addresses(plan)["postgres"]
+    finally:
+        stop_all(plan.data_dir)
+        supervisor.wait()
 
 
 class LocalStack:

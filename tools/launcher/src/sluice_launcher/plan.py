@@ -167,6 +167,18 @@ def _postgres_passwords(settings: LauncherSettings) -> dict[str, str]:
     return {name: settings.passwords.get(name) or password(_password_file(settings.data_dir, name)) for name in names}
 
 
+def owner_dsn(data_dir: Path, dsn: str) -> str:
+    """The address of the launcher's PostgreSQL for the owner of the tables; ``dsn`` is that for another login.
+
+    Raises:
+        SluiceError: the launcher does not run it.
+    """
+    path = _password_file(data_dir, OWNER)
+    if not dsn or not path.exists():
+        raise SluiceError(f"no PostgreSQL runs here: start it, or name one in {ADDRESS_SETTINGS['postgres']}")
+    return with_login(dsn, OWNER, password(path))
+
+
 def _password_file(data_dir: Path, login: str) -> Path:
     return data_dir / f"postgres-{login.removeprefix('sluice_').replace('_', '-')}.password"
 

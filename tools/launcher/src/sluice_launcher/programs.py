@@ -67,7 +67,7 @@ def find_postgres(search_path: str, data: Path) -> Program:
         SluiceError: there is none.
     """
     made_by = _major_that_made(data)
-    for candidate in _postgres_candidates(search_path):
+    for candidate in postgres_directories(search_path):
         version = _version(candidate / "postgres", r"(\d+)(?:\.(\d+))?") if (candidate / "initdb").exists() else None
         if version is None or version[0] < OLDEST_POSTGRES or made_by not in (None, version[0]):
             continue
@@ -107,7 +107,8 @@ def _redis_candidates(search_path: str) -> Iterator[Path]:
         yield wheel / "bin/redis-server"
 
 
-def _postgres_candidates(search_path: str) -> Iterator[Path]:
+def postgres_directories(search_path: str) -> Iterator[Path]:
+    """The folders with programs of PostgreSQL: on the PATH, Debian's, the wheel's."""
     # Debian installs the servers outside the PATH; an entry on the PATH may be a link: resolve it.
     if found := shutil.which("postgres", path=search_path):
         yield Path(found).resolve().parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -32,6 +32,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # the server was demoted: another one is the primary now
 )
 
 
@@ -79,11 +80,43 @@ class Db(Protocol):
 class _Stateless(asyncpg.Connection):
     """A connection without a reset query: no role leaves state in a session, and a reset would cost each statement a
     second round trip. An open transaction is rolled back nevertheless.
+
+    A connection whose server has become a standby is closed, so that the pool connects again: to the new primary, where
+    the DSN has several hosts and ``target_session_attrs=read-write``, or its name leads there.
     """
 
     def get_reset_query(self) -> str:
         """No reset."""
         return ""
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        """As asyncpg's."""
+        with self._closed_when_read_only():
+            return await super().execute(query, *args, **options)
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
+        """As asyncpg's."""
+        with self._closed_when_read_only():
+            rows: list[Any] = await super().fetch(query, *args, **options)
+            return rows
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        """As asyncpg's."""
+        with self._closed_when_read_only():
+            return await super().fetchrow(query, *args, **options)
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        """As asyncpg's."""
+        with self._closed_when_read_only():
+            return await super().fetchval(query, *args, **options)
+
+    @contextmanager
+    def _closed_when_read_only(self) -> Iterator[None]:
+        try:
+            yield
+        except asyncpg.ReadOnlySQLTransactionError:
+            self.terminate()
+            raise
 
 
 @asynccontextmanager

@@ -136,9 +136,8 @@ def check_workers(partitions: Mapping[str, int], members: Mapping[str, int]) -> 
         most = max(partitions.get(topic.value, 0) for topic in topics)
         if number > most:
             text = f"{group.value} has {number} processes for {most} partitions: {number - most} of them get no work"
-            found.append(
-                warn("partitions", text, "raise `partitions` in deploy/topics.yml, run `sluice create-topics`")
-            )
+            more = " ".join(f"{topic.value}={number}" for topic in topics)
+            found.append(warn("partitions", text, f"run `sluice partitions {more}`"))
     counts = ", ".join(f"{group.value} {members.get(group.value, 0)}" for group in _CONSUMED)
     return found or [ok("partitions", f"enough for the consumers ({counts})")]
 

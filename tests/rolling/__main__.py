@@ -1,0 +1,123 @@
+"""A rolling upgrade and a rollback under load, between a commit and this checkout (docs/decisions/0056).
+
+`python -m tests.rolling --from COMMIT` builds the commit in a temporary folder and runs two phases:
+
+- upgrade: the commit's roles on this checkout's schema, replaced one by one by this checkout's roles;
+- rollback: this checkout's roles on the commit's schema, replaced one by one by the commit's.
+
+While messages are sent, nothing may be lost or sent twice, no role may fail, and `verify` of both codes must be clean.
+Everything ends by itself within the time limit. Prints one JSON object; the exit code is 1 when a phase failed.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from sluice_launcher.local_stack import LocalStack
+from sluice_launcher.roles import SERVICES
+from sluice_simulator.simulator import CALLS, Simulator
+from tests.rolling.code import Code, Installation, build
+from tests.rolling.load import Load
+
+# Those that read what others write come first, as in deployments that replace consumers before producers.
+ORDER = ("health", "event-worker", "email-worker", "router", "gateway")
+SETTLED_WITHIN = 60.0  # seconds after the load
+
+
+def main() -> int:
+    """Run both phases."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rolling", description=__doc__)
+    parser.add_argument("--from", dest="commit", required=True, help="the commit that is upgraded")
+    parser.add_argument("--rate", type=float, default=20.0, help="messages a second (default %(default)s)")
+    parser.add_argument("--phase", choices=("upgrade", "rollback"), action="append", help="default: both")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for each phase (default %(default)s)")
+    options = parser.parse_args()
+    logging.getLogger("mail.log").setLevel(logging.WARNING)
+    checkout = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory(prefix="sluice-rolling-") as folder:
+        old = build(checkout, options.commit, Path(folder) / "old", progress)
+        new = Code("new", checkout)
+        phases = {"upgrade": (old, new), "rollback": (new, old)}
+        for name in phases:
+            (Path(folder) / name).mkdir()
+        results = {
+            name: asyncio.run(run_phase(name, *phases[name], Path(folder) / name, options))
+            for name in options.phase or phases
+        }
+    ok = all(result["ok"] for result in results.values())
+    print(json.dumps({"ok": ok, "from": options.commit, "rate": options.rate, **results}, indent=2))
+    return 0 if ok else 1
+
+
+async def run_phase(name: str, first: Code, second: Code, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Replace the roles of ``first`` by those of ``second`` under load, on the schema of the other code."""
+    try:
+        async with asyncio.timeout(options.limit), AsyncExitStack() as stack:
+            return await _roll(name, first, second, folder, options.rate, stack)
+    except TimeoutError:
+        return {"ok": False, "faults": [f"not finished within {options.limit:.0f} s"]}
+    except (RuntimeError, subprocess.SubprocessError, AssertionError) as error:
+        return {"ok": False, "faults": [str(error)]}
+
+
+async def _roll(
+    name: str, first: Code, second: Code, folder: Path, rate: float, stack: AsyncExitStack
+) -> dict[str, Any]:
+    servers = LocalStack(folder / "data", services=SERVICES)
+    stack.callback(servers.stop)
+    # In the main thread: the parent-death signal of the processes follows it.
+    servers.start()
+    simulator = await stack.enter_async_context(Simulator(endpoints={"smtp": "smtp"}, log_dir=folder))
+    installation = Installation(servers, folder)
+    stack.push_async_callback(installation.stop)
+    await installation.prepare(second)
+    await asyncio.gather(*(installation.start(first, role) for role in ORDER))
+    progress(f"{name}: the roles of {first.name} run on the schema of {second.name}")
+    key = await installation.configure(first, *simulator.address("smtp"))
+    load = Load(installation, key, rate)
+    async with load.running():
+        await asyncio.sleep(5)
+        for role in ORDER:
+            await installation.replace(role, second)
+            progress(f"{name}: {role} is of {second.name} now, {len(load.accepted)} messages accepted")
+        await asyncio.sleep(5)
+    return await _result(installation, load, first, second, folder / CALLS)
+
+
+async def _result(installation: Installation, load: Load, first: Code, second: Code, calls: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + SETTLED_WITHIN
+    while True:
+        report = await installation.verify(second, calls)
+        if report["states"] == {"SENT": len(load.accepted)} or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(1)
+    faults = [*load.faults, *installation.faults, *(f"{one['id']}: {one['fault']}" for one in report["faults"])]
+    other = await installation.verify(first, calls)
+    if other["violations"]:
+        faults.append(f"verify of {first.name} finds {other['violations']} violations")
+    if report["states"] != {"SENT": len(load.accepted)}:
+        faults.append(f"{len(load.accepted)} messages were accepted, and their states are {report['states']}")
+    if report["duplicates"]:
+        faults.append(f"{report['duplicates']} messages were sent twice")
+    counts = {"accepted": len(load.accepted), "repeated_requests": load.repeated, "calls": report["calls"]}
+    return {"ok": not faults, **counts, "faults": faults}
+
+
+_BEGAN = time.monotonic()
+
+
+def progress(text: str) -> None:
+    """Print a line with the seconds since the start, beside the JSON object."""
+    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
