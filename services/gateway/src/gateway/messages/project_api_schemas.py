@@ -58,6 +58,17 @@ class SendEmailRequest(_SendBody):
 class SendBulkEmailRequest(_SendBody):
     """The same e-mail to each recipient, as a message of its own."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "templateId": _TEMPLATE,
+                "subject": "Monthly Newsletter",
+                "recipients": ["user1@example.com", "user2@example.com"],
+                "variables": {"companyName": "Nobu"},
+            }
+        }
+    )
+
     recipients: _Recipients
     subject: Line | None = None
 
@@ -77,11 +88,27 @@ class SendMessageRequest(_SendBody):
 class SendBulkMessageRequest(_SendBody):
     """The same text to each recipient."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "templateId": _TEMPLATE,
+                "recipients": ["+1234567890", "+1234567891"],
+                "variables": {"code": "123456"},
+            }
+        }
+    )
+
     recipients: _Recipients
 
 
 class SendPushRequest(_SendBody):
     """A notification to every device of a user, to one device, or to a topic: exactly one of the three."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"templateId": _TEMPLATE, "userId": "user-123", "variables": {"firstName": "John"}}
+        }
+    )
 
     user_id: Short | None = None
     device_token: DeviceToken | None = None
@@ -97,11 +124,17 @@ class SendPushRequest(_SendBody):
 class RetryRequest(ProjectBody):
     """An entry of the delivery log whose message was not delivered."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"deliveryLogId": "0198f1e2-7c00-7000-8000-000000000001"}})
+
     delivery_log_id: Short
 
 
 class RetryMultipleRequest(ProjectBody):
     """Entries of the delivery log."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"deliveryLogIds": ["0198f1e2-7c00-7000-8000-000000000001"]}}
+    )
 
     delivery_log_ids: Annotated[list[Short], Field(min_length=1, max_length=MAX_RETRIES)]
 
