@@ -2,7 +2,8 @@
 
 Each scenario is a document, its examples in order. The host, the keys and the ids are replaced: ``{name}`` is what an
 earlier answer has called so. A scenario is pending, and named so, until the OpenAPI document has all its operations.
-The examples about messages are in ``test_seed_examples``.
+The examples about messages are in ``test_seed_examples``; those of the project API that wait for a worker are in
+``project_api/test_sending`` and ``project_api/test_delivery_log``.
 """
 
 import re
@@ -18,14 +19,6 @@ from tests.services.people import PASSWORD, a_person
 
 ANY = object()
 TEXT = object()
-# Examples that wait for a worker's attempt cannot be answered by a gateway alone: a test of the whole system has to.
-NEED_A_WORKER = {
-    "/email/send": "sending e-mail from a template, the answer has the outcome",
-    "/email/send-bulk": "one e-mail to several recipients",
-    "/email/retry": "retrying a failed e-mail",
-    "/email/retry-multiple": "retrying failed e-mails",
-    "/email/queue-stats": "statistics of the queue",
-}
 
 
 @dataclass(frozen=True)
@@ -353,8 +346,3 @@ async def test_the_examples_of_a_document_get_the_documented_answers(gateway, ap
 
 def path_of(step):
     return re.sub(r"\{[\w-]+\}", "x", step.path.partition("?")[0])
-
-
-@pytest.mark.parametrize(("path", "example"), NEED_A_WORKER.items(), ids=NEED_A_WORKER)
-def test_an_example_that_needs_a_worker_is_pending_only_while_it_has_no_route(path, example):
-    assert path not in document("project")["paths"], f"write a test in tests/system: {example}"

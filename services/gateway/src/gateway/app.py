@@ -70,7 +70,6 @@ async def open_services(
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     providers = _provider_access(settings)
-    domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
     outbox = OutboxPublisher(pool, bus.publisher)
     receipts = _receipt_endpoint(settings, pool, config, outbox, providers.links, cipher)
     templates = TemplateRenderer(pool, config)
@@ -94,7 +93,7 @@ async def open_services(
             unsubscribe_links=unsubscribe_links,
             accounts=accounts,
             providers=providers,
-            domains=domains,
+            domains=DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain),
             cipher=cipher,
             health=bus.health,
             publisher=bus.publisher,

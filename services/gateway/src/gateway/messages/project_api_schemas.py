@@ -16,6 +16,11 @@ MAX_RETRIES = 1000
 _MAX_ADDRESS = 4096  # characters: of a device token, the longest recipient
 
 _TEMPLATE = "template-uuid"
+_ENTRY = "delivery-log-uuid"
+
+
+def _example(body: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"example": body})
 
 
 def _bounded(variables: dict[str, Any]) -> dict[str, Any]:
@@ -40,14 +45,12 @@ class _SendBody(ProjectBody):
 class SendEmailRequest(_SendBody):
     """An e-mail from a template. ``subject``: in place of the template's; required where it has none."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "templateId": _TEMPLATE,
-                "to": "user@example.com",
-                "subject": "Welcome to Our Platform",
-                "variables": {"firstName": "John", "companyName": "Nobu"},
-            }
+    model_config = _example(
+        {
+            "templateId": _TEMPLATE,
+            "to": "user@example.com",
+            "subject": "Welcome to Our Platform",
+            "variables": {"firstName": "John", "companyName": "Nobu"},
         }
     )
 
@@ -58,14 +61,12 @@ class SendEmailRequest(_SendBody):
 class SendBulkEmailRequest(_SendBody):
     """The same e-mail to each recipient, as a message of its own."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "templateId": _TEMPLATE,
-                "subject": "Monthly Newsletter",
-                "recipients": ["user1@example.com", "user2@example.com"],
-                "variables": {"companyName": "Nobu"},
-            }
+    model_config = _example(
+        {
+            "templateId": _TEMPLATE,
+            "subject": "Monthly Newsletter",
+            "recipients": ["user1@example.com", "user2@example.com"],
+            "variables": {"companyName": "Nobu", "monthYear": "January 2024"},
         }
     )
 
@@ -78,9 +79,7 @@ class SendMessageRequest(_SendBody):
     a chat id where the provider has those.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"templateId": _TEMPLATE, "to": "+1234567890", "variables": {"code": "123456"}}}
-    )
+    model_config = _example({"templateId": _TEMPLATE, "to": "+14155551234", "variables": {"code": "123456"}})
 
     to: _To
 
@@ -88,14 +87,8 @@ class SendMessageRequest(_SendBody):
 class SendBulkMessageRequest(_SendBody):
     """The same text to each recipient."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "templateId": _TEMPLATE,
-                "recipients": ["+1234567890", "+1234567891"],
-                "variables": {"code": "123456"},
-            }
-        }
+    model_config = _example(
+        {"templateId": _TEMPLATE, "recipients": ["+14155551234", "+14155551235"], "variables": {"code": "123456"}}
     )
 
     recipients: _Recipients
@@ -104,11 +97,7 @@ class SendBulkMessageRequest(_SendBody):
 class SendPushRequest(_SendBody):
     """A notification to every device of a user, to one device, or to a topic: exactly one of the three."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"templateId": _TEMPLATE, "userId": "user-123", "variables": {"firstName": "John"}}
-        }
-    )
+    model_config = _example({"templateId": _TEMPLATE, "userId": "user-123", "variables": {"name": "John"}})
 
     user_id: Short | None = None
     device_token: DeviceToken | None = None
@@ -124,7 +113,7 @@ class SendPushRequest(_SendBody):
 class RetryRequest(ProjectBody):
     """An entry of the delivery log whose message was not delivered."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"deliveryLogId": "0198f1e2-7c00-7000-8000-000000000001"}})
+    model_config = _example({"deliveryLogId": _ENTRY})
 
     delivery_log_id: Short
 
@@ -132,9 +121,7 @@ class RetryRequest(ProjectBody):
 class RetryMultipleRequest(ProjectBody):
     """Entries of the delivery log."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"deliveryLogIds": ["0198f1e2-7c00-7000-8000-000000000001"]}}
-    )
+    model_config = _example({"deliveryLogIds": [_ENTRY]})
 
     delivery_log_ids: Annotated[list[Short], Field(min_length=1, max_length=MAX_RETRIES)]
 
