@@ -14,7 +14,7 @@ import pytest
 from sluice.runtime.clock import utc_now
 from sluice.store import users
 from sluice_simulator.accounts import rsa_key
-from tests.services.openapi_check import document, documented
+from tests.services.openapi_check import documented
 from tests.services.people import PASSWORD, a_person
 
 ANY = object()
