@@ -10,16 +10,15 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from gateway.delivery_log import service
 from gateway.delivery_log.project_api_schemas import (
-    TYPE_OF,
     AttemptResponse,
     LogEntryResponse,
     LogEntryWithAttempts,
     LogMeta,
     LogPageResponse,
-    MessageType,
 )
 from gateway.dependencies import ServicesDep
 from gateway.kit.fields import Time
+from gateway.kit.message_type import TYPE_OF, MessageType
 from gateway.kit.numbered_pages import NumberedPageDep
 from gateway.kit.project_api_errors import errors_of
 from gateway.kit.provider_reference import provider_name

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
 from gateway.kit.camel_case import CamelResponse
 from gateway.kit.fields import Timestamp
+from gateway.kit.message_type import MessageType
 from gateway.kit.numbered_pages import PageMeta
 from sluice.model.message import Channel
 from sluice.store.delivery_log import LogStatus
-
-
-class MessageType(StrEnum):
-    """The kind of a message in the log; ``app``: WhatsApp, Telegram, Signal."""
-
-    EMAIL = "email"
-    SMS = "sms"
-    APP = "app"
-    PUSH = "push"
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """The channels of the kind."""
-        return tuple(channel for channel, kind in TYPE_OF.items() if kind is self)
-
-
-TYPE_OF = {
-    Channel.EMAIL: MessageType.EMAIL,
-    Channel.SMS: MessageType.SMS,
-    Channel.WHATSAPP: MessageType.APP,
-    Channel.TELEGRAM: MessageType.APP,
-    Channel.SIGNAL: MessageType.APP,
-    Channel.PUSH: MessageType.PUSH,
-}
-"""The kind of each channel."""
 
 
 class LogEntryResponse(CamelResponse):

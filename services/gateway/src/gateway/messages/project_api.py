@@ -14,6 +14,7 @@ from gateway.dependencies import ServicesDep
 from gateway.devices import service as devices
 from gateway.errors import (
     ApiError,
+    ChannelDisabled,
     IdempotencyConflict,
     NotRetryable,
     QuotaExceeded,
@@ -71,7 +72,9 @@ _BULK_QUEUED: dict[int | str, dict[str, Any]] = {
     200: {"headers": REPLAYED_HEADER},
     202: {"model": BulkAnswer, "description": f"Of some recipients: {_QUEUED_AFTER}", "headers": REPLAYED_HEADER},
 }
-_SEND_ERRORS = errors_of(TemplateNotFound, IdempotencyConflict, SendCancelled, QuotaExceeded, SendFailed)
+_SEND_ERRORS = errors_of(
+    *(TemplateNotFound, IdempotencyConflict, ChannelDisabled, SendCancelled, QuotaExceeded, SendFailed)
+)
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Valid for 24 hours.")]
 
 # The words of the answers, by group.
@@ -242,7 +245,7 @@ def _delivery_answer(
 # -- retries -------------------------------------------------------------------------------------------------------
 
 
-@router.post("/email/retry", tags=["email"], responses=errors_of(NotRetryable, QuotaExceeded))
+@router.post("/email/retry", tags=["email"], responses=errors_of(NotRetryable, ChannelDisabled, QuotaExceeded))
 async def retry_email(body: RetryRequest, principal: MessagesSend, services: ServicesDep) -> RetryAnswer:
     """Queue an e-mail that failed again, as a new message, which is retried until it expires. An entry of the log is
     retried once: a retry that fails has an entry of its own.
