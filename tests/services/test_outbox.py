@@ -144,6 +144,6 @@ async def test_a_cursor_of_something_else_is_refused(gateway, test_key, cursor):
     assert error["field"] == "cursor"
 
 
-@pytest.mark.parametrize("text", ["x", "att_1", encode_id("msg", an_id())])
+@pytest.mark.parametrize("text", ["x", "att_1", encode_id("msg", an_id())], ids=["x", "att_1", "of a message"])
 async def test_an_id_of_something_else_is_not_found(gateway, test_key, text):
     error_of(await ask(gateway, f"/{text}", key=test_key), 404, "NOT_FOUND")
