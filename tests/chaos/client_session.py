@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from sluice.model.state import SETTLED, State, message_state
+from sluice.store.db import UNAVAILABLE_ERRORS
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledgers import now
 
@@ -195,7 +196,7 @@ class ClientSession:
         """The statuses of the messages of each tag that the database has; a divided one has several deliveries."""
         try:
             connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except (*UNAVAILABLE_ERRORS, asyncpg.PostgresError):
             return {}
         try:
             rows = await connection.fetch(

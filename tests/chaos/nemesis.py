@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice_launcher import probes
 from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
@@ -214,7 +215,7 @@ class Nemesis:
                     )
                 finally:
                     connection.terminate()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (*UNAVAILABLE_ERRORS, asyncpg.PostgresError):
             return None
         return {"n": len(rows), "some": [f"{row['id']}/{row['attempt_count']}" for row in rows[:50]]}
 

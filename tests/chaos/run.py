@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice_launcher.progress import Progress
 from tests.chaos import attribution, db_snapshot, oracle, recovery_time
 from tests.chaos.analytics import check_analytics
@@ -120,7 +121,7 @@ async def _load_and_faults(running: Cluster, size: Size, progress: Progress) -> 
 async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
     """Sample the due times of deliveries that wait by policy: their history does not contain them."""
     while True:
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(*UNAVAILABLE_ERRORS, asyncpg.PostgresError):
             connection = await asyncpg.connect(running.postgres, timeout=2, command_timeout=2)
             try:
                 while True:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.cluster import Cluster
@@ -213,7 +214,7 @@ async def settled(cluster: Cluster, tag: str, *, within: float, progress: Progre
     began = reported = time.monotonic()
     while True:
         left = None
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+        with contextlib.suppress(*UNAVAILABLE_ERRORS, asyncpg.PostgresError):
             async with database(cluster) as db:
                 left = await db.fetchval(
                     "SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id"
