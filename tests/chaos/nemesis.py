@@ -23,7 +23,7 @@ from tests.chaos.oracle import SERVICES
 
 # Kafka needs five to fifteen seconds to restart: killed as often as the others it would hardly ever run.
 WEIGHT = {"postgres": 0.7, "kafka": 0.2, "redis": 0.7, "health": 0.7, "push-worker": 0.5}
-TIMEOUT = 90.0  # seconds until a process must be ready again
+TIMEOUT = 180.0  # seconds until a process must be ready again: on a busy machine, other faults come meanwhile
 _POLL_INTERVAL = 0.1  # seconds
 
 
