@@ -97,5 +97,5 @@ async def main() -> None:
         consumer = runner(Topic.EVENTS, Group.EVENT_WORKER, service.on_events, fetch_min_bytes=_EVENTS_MIN_BYTES)
         await process.serve(ops_app(process.readiness))
         silence = SilenceMonitor(pool, settings)
-        loops = (letters.run(), statuses.run(), sender.run(), sender.measure(), silence.run(), incidents.run())
-        await process.run(consumer, *loops)
+        loops = [sender.run(), sender.measure(), silence.run(), incidents.run()]
+        await process.run(consumer, letters, statuses, loops=loops)
