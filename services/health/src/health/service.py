@@ -66,7 +66,7 @@ class HealthService:
         self._leads = True
 
     def pause(self) -> None:
-        """Publish nothing until :meth:`lead` or :meth:`stand_by`: the group distributes its partitions anew."""
+        """Publish nothing until :meth:`lead` or :meth:`stand_by`: the group is distributing its partitions."""
         if self._leads:
             self._leads, self._led_until = False, time.monotonic()
 
