@@ -21,6 +21,7 @@ from sluice.model.webhook_secret import new_secret, secret_text
 from sluice.model.webhooks import WebhookType, event_id, webhook_type
 from sluice.runtime.settings import read_key_file
 from sluice.store import webhooks
+from sluice.store.cancellation import REVOKED
 from sluice.store.cipher import CredentialCipher
 from sluice.store.projects import ProjectScope
 from sluice.store.webhooks import EndpointSettings
@@ -37,7 +38,7 @@ _SENT_TYPES = sorted({type_.value for type_ in EventType if webhook_type(Channel
 UNSENT = f"""
     SELECT count(*) FROM events e JOIN deliveries d ON d.id = e.delivery_id
      WHERE NOT d.sandbox AND e.type IN ({", ".join(f"'{name}'" for name in _SENT_TYPES)})
-       AND NOT (e.type = 'read' AND d.channel = 'sms')
+       AND NOT (e.type = 'read' AND d.channel = 'sms') AND e.detail <> '{REVOKED}'
        AND NOT EXISTS (SELECT FROM webhook_deliveries w WHERE w.delivery_id = e.delivery_id
                           AND w.sequence = e.sequence AND w.status = 'DELIVERED')
 """

@@ -77,8 +77,14 @@ async def cancel(
     return Cancelled(frozenset(row["possible"] for row in rows), events, outbox_id)
 
 
+REVOKED = "revoked: the caller got 503"
+"""The detail of the event that :func:`revoke_in_doubt` writes."""
+
+
 async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime) -> int:
     """Cancel messages that exist although their caller got 503; returns how many deliveries were cancelled.
+
+    Their event stays in the history and is not published: for its sender there is no such message.
 
     Only for messages without an idempotency key: with one, the caller's repeat finds the first message.
     """
@@ -91,7 +97,7 @@ async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime)
             RETURNING id, project_id, last_event_sequence
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, detail)
-            SELECT id, last_event_sequence, project_id, 'cancelled', 'CANCELLED', $4, 'revoked: the caller got 503'
+            SELECT id, last_event_sequence, project_id, 'cancelled', 'CANCELLED', $4, $5
               FROM changed
         )
         SELECT id FROM changed
@@ -100,5 +106,6 @@ async def revoke_in_doubt(db: Db, message_ids: Sequence[UUID], *, now: datetime)
         millisecond_range(min(message_ids))[0],
         millisecond_range(max(message_ids))[1],
         now,
+        REVOKED,
     )
     return len(revoked)
