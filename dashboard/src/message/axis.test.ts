@@ -29,6 +29,19 @@ describe("the axis", () => {
     expect(axis.ticks.length).toBeLessThan(30);
   });
 
+  it.each([
+    ["long pieces", [{ from: 0, to: 10_000 }, { from: 432_000, to: 442_000 }]],
+    ["moments", [0, 1e6, 2e6, 3e6, 4e6].map(moment)],
+    ["a moment at each end", [moment(0), { from: 5e6, to: 6e6 }, moment(9e6)]],
+  ])("has room for the label of every tick and cut with %s", (_, busy) => {
+    const axis = makeAxis(busy, 160, 890, clock);
+    const apart = (places: number[]) => places.slice(1).map((x, index) => x - places[index]!);
+
+    expect(axis.cuts.length).toBeGreaterThan(0);
+    for (const gap of apart(axis.ticks.map((tick) => tick.x))) expect(gap).toBeGreaterThan(75.9);
+    for (const gap of apart(axis.cuts.map((cut) => cut.x + cut.width / 2))) expect(gap).toBeGreaterThan(75.9);
+  });
+
   it("keeps the order of times", () => {
     const axis = makeAxis([moment(0), { from: 60_000, to: 60_100 }, moment(9e6)], 0, 1_000, clock);
     const positions = [0, 30_000, 60_000, 60_100, 5e6, 9e6].map((time) => axis.x(time));

@@ -10,11 +10,12 @@ import { useRole, useView } from "../frame/view";
 import { count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
 import parts from "../parts/parts.module.css";
+import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Ago, Moment } from "../parts/time";
 import style from "../screens/Providers.module.css";
 import { moveBeside, moveTo, type Order } from "./draft";
-import { HealthTag, percent, toneOf } from "./health";
+import { HealthTag, toneOf } from "./health";
 import { TestDialog } from "./TestDialog";
 
 interface ListProps {
@@ -76,6 +77,8 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
 }) {
   const name = visible(provider.name);
   const { health } = provider;
+  const attempts = Math.round(health.samples);
+  const isMeasured = health.updated_at !== null && attempts >= 1;
   return (
     <GridListItem id={provider.id} textValue={name} className={style.row!} data-open={isOpen || undefined}>
       <AriaButton slot="drag" className={style.grip!} aria-label={`Reorder ${name}`}>
@@ -90,9 +93,11 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
         <span className="small muted">{stateText(provider)}</span>
       </div>
       <div className={`${style.rate} num`}>
-        <b>{health.updated_at ? percent(health.error_rate) : "–"}</b>
-        <span className="small muted">{health.updated_at ? `of ${count(Math.round(health.samples), "attempt")}` : "no attempts yet"}</span>
-        {health.updated_at && (
+        <b>{isMeasured ? percent(health.error_rate) : "–"}</b>
+        <span className="small muted">
+          {isMeasured ? `estimated errors, from about ${count(attempts, "recent attempt")}` : health.updated_at ? "no recent attempts" : "no attempts yet"}
+        </span>
+        {isMeasured && (
           <div className={style.meter} aria-hidden="true">
             <span style={{ width: `${Math.max(health.error_rate * 100, 1)}%`, background: `var(--${toneOf(provider)})` }} />
           </div>

@@ -20,6 +20,7 @@ import { Button, Card, CopyButton, Facts, Note, SandboxTag, Shape, StateTag, Tag
 import { visible } from "../parts/text";
 import { clockOf, Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
+import { errorRate } from "../providers/health";
 import style from "./Message.module.css";
 
 const CancelDialog = lazy(() => import("../message/CancelDialog"));
@@ -226,7 +227,7 @@ function Why({ routing, at }: { routing: NonNullable<Attempt["routing"]>; at: nu
                   <td><Tag tone={isChosen ? "good" : "idle"}>{isChosen ? "Chosen" : "Excluded"}</Tag></td>
                   <td>
                     {visible(candidate.excluded ?? routing.reason ?? "")}
-                    {evidence && ` (${evidence.status}, ${percent(evidence.error_rate)} of ${Math.round(evidence.attempts)})`}
+                    {evidence && ` (${evidence.status}, ${errorRate(evidence.error_rate, evidence.attempts)})`}
                   </td>
                 </tr>
               );
@@ -237,8 +238,6 @@ function Why({ routing, at }: { routing: NonNullable<Attempt["routing"]>; at: nu
     </details>
   );
 }
-
-const percent = (rate: number) => `${(rate * 100).toFixed(1)} %`;
 
 function Receipts({ delivery }: { delivery: DeliveryTimeline }) {
   if (delivery.receipts.length === 0) return null;
