@@ -31,6 +31,7 @@ const root = createRootRouteWithContext<{ queryClient: QueryClient }>()({
 
 const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined);
 const channel = (value: unknown) => (typeof value === "string" && value in CHANNEL_NAMES ? (value as Channel) : undefined);
+const flag = (value: unknown) => (typeof value === "boolean" ? value : undefined);
 const mode = (value: unknown) => (value === "test" ? "test" : undefined);
 
 const start = createRoute({
@@ -86,6 +87,11 @@ const messages = createRoute({
     from: text(search.from),
     tag: text(search.tag),
     provider: text(search.provider),
+    attempted_provider: text(search.attempted_provider),
+    failed_over: flag(search.failed_over),
+    possible_duplicate: flag(search.possible_duplicate),
+    incident: text(search.incident),
+    template: text(search.template),
     since: text(search.since),
     until: text(search.until),
   }),

@@ -3,10 +3,11 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useRouter } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { apiOf, dataOf } from "../api/client";
-import { type Message, messageQuery } from "../api/queries";
+import { contentQuery, type Message, messageQuery } from "../api/queries";
 import { useShortcuts } from "../frame/shortcuts";
 import { useRole, useView } from "../frame/view";
 import { duration } from "../message/axis";
+import { ContentPanel } from "../message/Content";
 import { curlOf } from "../message/curl";
 import { neighbours } from "../message/list";
 import { type Attempt, type DeliveryTimeline, foldTimeline } from "../message/timeline";
@@ -95,7 +96,18 @@ function Shown({ message }: { message: Message }) {
       {deliveries.length === 1
         ? <Delivery delivery={deliveries[0]!} message={message} />
         : <Deliveries deliveries={deliveries} message={message} />}
+      <Content id={message.id} />
     </>
+  );
+}
+
+function Content({ id }: { id: string }) {
+  const view = useView();
+  const query = useQuery(contentQuery(view, id));
+  return (
+    <Card title="Content" className={style.content}>
+      <ContentPanel query={query} path={`/v1/messages/${id}`} view={view} />
+    </Card>
   );
 }
 
