@@ -10,6 +10,8 @@ import {
   retainSearchParams,
 } from "@tanstack/react-router";
 import { type Channel, type MessageFilters, meQuery } from "./api/queries";
+import type { IncidentFilters } from "./api/incidents";
+import type { OutboxSearch } from "./api/outbox";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
@@ -104,6 +106,29 @@ const message = createRoute({
   component: lazyRouteComponent(() => import("./screens/Message"), "MessageScreen"),
 });
 
+const incidents = createRoute({
+  getParentRoute: () => project,
+  path: "/incidents",
+  validateSearch: (search: Search): IncidentFilters => ({
+    status: search.status === "open" || search.status === "resolved" ? search.status : undefined,
+    channel: channel(search.channel),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Incidents"), "Incidents"),
+});
+
+const incident = createRoute({
+  getParentRoute: () => project,
+  path: "/incidents/$incidentId",
+  component: lazyRouteComponent(() => import("./screens/Incident"), "IncidentScreen"),
+});
+
+const outbox = createRoute({
+  getParentRoute: () => project,
+  path: "/outbox",
+  validateSearch: (search: Search): OutboxSearch => ({ channel: channel(search.channel), to: text(search.to), open: text(search.open) }),
+  component: lazyRouteComponent(() => import("./screens/Outbox"), "Outbox"),
+});
+
 const providers = createRoute({
   getParentRoute: () => project,
   path: "/providers",
@@ -123,7 +148,7 @@ const tree = root.addChildren([
   start,
   login,
   ...linkPages,
-  project.addChildren([overview, messages, message, providers, providersOfChannel]),
+  project.addChildren([overview, messages, message, providers, providersOfChannel, incidents, incident, outbox]),
 ]);
 
 export function createAppRouter(queryClient: QueryClient) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { IncidentDetail } from "../api/incidents";
-import { stripsOf } from "./strips";
+import { stripsOf } from "./pieces";
 import { courseOf, figuresOf, harmOf, lengthOf, reportOf } from "./wording";
 
 const NONE = { touched: 0, masked: 0, late: 0, failed: 0, unconfirmed: 0, possible_duplicates: 0, waiting: 0, counted_at: null };

@@ -2,13 +2,12 @@
 import type { Incident, IncidentDetail } from "../api/incidents";
 import type { MessageFilters } from "../api/queries";
 import { duration } from "../message/axis";
-import { CHANNEL_NAMES, type Tone } from "../message/wording";
+import { CHANNEL_NAMES, deliveries, type Tone } from "../message/wording";
 import { visible } from "../parts/text";
 import { clockOf, dayOf, ZONE } from "../parts/time";
 
 type Numbers = Incident["numbers"];
 
-const deliveries = (number: number) => (number === 1 ? "1 delivery" : `${number.toLocaleString("en")} deliveries`);
 const was = (number: number) => (number === 1 ? "was" : "were");
 
 /** The worst thing that an incident has done to messages, as a sentence. */

@@ -6,7 +6,7 @@ import { Panel } from "../parts/panel";
 import { Button, buttonClass, Facts } from "../parts/parts";
 import { visible, visibleLines } from "../parts/text";
 import style from "./Content.module.css";
-import { hostOf, size } from "./content";
+import { hostOf, size } from "./links";
 
 type Content = Schemas["ContentResponse"];
 type Part = "html" | "text" | "raw";

@@ -1,4 +1,4 @@
-// What is said about the parts of a content.
+// Where links lead, and how large files are, as text.
 
 /** Where a link leads: the host that a browser would ask, or the scheme where it asks none. */
 export function hostOf(link: string): string {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { hostOf, size } from "./content";
+import { hostOf, size } from "./links";
 
 it.each([
   ["https://example.com/a?b=c", "example.com"],

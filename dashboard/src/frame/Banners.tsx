@@ -1,0 +1,55 @@
+// Above every screen: what is away, and which incident lasts.
+import { useQuery } from "@tanstack/react-query";
+import { Link, useLocation } from "@tanstack/react-router";
+import { ApiError } from "../api/client";
+import { openIncidentsQuery, statusQuery } from "../api/incidents";
+import { harmOf } from "../incidents/wording";
+import { CHANNEL_NAMES } from "../message/wording";
+import { Note } from "../parts/parts";
+import { Moment } from "../parts/time";
+import { bannersOf } from "./installation";
+import { useRole, useView } from "./view";
+
+export function Banners() {
+  const { data, error } = useQuery(statusQuery(useView()));
+  if (error instanceof ApiError && error.isOffline)
+    return (
+      <Note tone="bad" lead="No connection to the gateway. Trying again every 5 s.">
+        <p>What is loaded stays readable.</p>
+      </Note>
+    );
+  if (error instanceof ApiError && error.status === 503) return <Note tone="bad" lead={error.message} />;
+  return (
+    <>
+      {data && bannersOf(data).map((banner) => (
+        <Note key={banner.key} tone={banner.tone} lead={banner.lead}>
+          {banner.text && <p>{banner.text}</p>}
+        </Note>
+      ))}
+      <OpenIncidents />
+    </>
+  );
+}
+
+export function useOpenIncidents() {
+  return useQuery({ ...openIncidentsQuery(useView()), enabled: useRole() !== "VIEWER" }).data ?? [];
+}
+
+function OpenIncidents() {
+  const { project } = useView();
+  const { pathname } = useLocation();
+  return useOpenIncidents()
+    .filter((incident) => !pathname.endsWith(incident.id))
+    .map((incident) => {
+      const harm = harmOf(incident);
+      return (
+        <Note
+          key={incident.id}
+          tone={harm.tone === "good" ? "warn" : harm.tone}
+          lead={<>{CHANNEL_NAMES[incident.channel]}: an incident since <Moment at={incident.opened_at} />. {harm.text}</>}
+        >
+          <p><Link to="/p/$project/incidents/$incidentId" params={{ project, incidentId: incident.id }}>Open the incident</Link></p>
+        </Note>
+      );
+    });
+}
