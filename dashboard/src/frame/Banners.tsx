@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useLocation } from "@tanstack/react-router";
 import { ApiError } from "../api/client";
 import { openIncidentsQuery, statusQuery } from "../api/incidents";
-import { harmOf } from "../incidents/wording";
+import { harmOf } from "../incidents/harm";
 import { CHANNEL_NAMES } from "../message/wording";
 import { Note } from "../parts/parts";
 import { Moment } from "../parts/time";

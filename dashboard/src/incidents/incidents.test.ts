@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { IncidentDetail } from "../api/incidents";
+import { harmOf } from "./harm";
 import { stripsOf } from "./pieces";
-import { courseOf, figuresOf, harmOf, lengthOf, reportOf } from "./wording";
+import { courseOf, figuresOf, lengthOf, reportOf } from "./wording";
 
 const NONE = { touched: 0, masked: 0, late: 0, failed: 0, unconfirmed: 0, possible_duplicates: 0, waiting: 0, counted_at: null };
 const SES = { id: "prv_1", name: "SES" };

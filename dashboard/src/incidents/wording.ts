@@ -1,26 +1,13 @@
-// The sentences about an incident: whom it hurt, what became of the messages, what Sluice does by itself.
+// What became of the messages of an incident, and what happened in which order.
 import type { Incident, IncidentDetail } from "../api/incidents";
 import type { MessageFilters } from "../api/queries";
 import { duration } from "../message/axis";
-import { CHANNEL_NAMES, deliveries, type Tone } from "../message/wording";
+import { CHANNEL_NAMES, type Tone } from "../message/wording";
 import { visible } from "../parts/text";
 import { clockOf, dayOf, ZONE } from "../parts/time";
+import { harmOf } from "./harm";
 
 type Numbers = Incident["numbers"];
-
-const was = (number: number) => (number === 1 ? "was" : "were");
-
-/** The worst thing that an incident has done to messages, as a sentence. */
-export function harmOf({ numbers }: Pick<Incident, "numbers">): { tone: Tone; text: string } {
-  if (numbers.failed > 0) return { tone: "bad", text: `${deliveries(numbers.failed)} failed.` };
-  if (numbers.unconfirmed > 0)
-    return { tone: "unsure", text: `It is not known whether ${deliveries(numbers.unconfirmed)} ${was(numbers.unconfirmed)} sent.` };
-  if (numbers.possible_duplicates > 0) return { tone: "unsure", text: `${deliveries(numbers.possible_duplicates)} may have arrived twice. None failed.` };
-  if (numbers.waiting > 0) return { tone: "warn", text: `${deliveries(numbers.waiting)} ${numbers.waiting === 1 ? "waits" : "wait"}. None has failed.` };
-  if (numbers.late > 0) return { tone: "warn", text: `${deliveries(numbers.late)} ${was(numbers.late)} late. None failed.` };
-  if (numbers.touched === 0) return { tone: "good", text: "No message was touched." };
-  return { tone: "good", text: `No message failed: another provider accepted ${deliveries(numbers.masked)}.` };
-}
 
 export interface Figure {
   name: string;

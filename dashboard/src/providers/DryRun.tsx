@@ -15,7 +15,7 @@ import { errorRate } from "./health";
 type Request = Schemas["DryRunRequest"];
 type Candidate = Schemas["CandidateResponse"];
 
-export function DryRun({ channel }: { channel: Channel }) {
+export default function DryRun({ channel }: { channel: Channel }) {
   const [request, setRequest] = useState<Request>({ channel, class: "standard" });
   const query = useQuery(dryRunQuery(useView(), request));
   const submit = (event: SyntheticEvent<HTMLFormElement>) => {
