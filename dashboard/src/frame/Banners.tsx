@@ -45,7 +45,7 @@ function OpenIncidents() {
       return (
         <Note
           key={incident.id}
-          tone={harm.tone === "good" ? "warn" : harm.tone}
+          tone={harm.tone === "good" || harm.tone === "idle" ? "warn" : harm.tone}
           lead={<>{CHANNEL_NAMES[incident.channel]}: an incident since <Moment at={incident.opened_at} />. {harm.text}</>}
         >
           <p><Link to="/p/$project/incidents/$incidentId" params={{ project, incidentId: incident.id }}>Open the incident</Link></p>

@@ -19,7 +19,7 @@ const SENT_BY: Record<string, Channel[]> = {
 };
 const WITHOUT: Record<string, string> = {
   router: "New messages are accepted and wait for it.",
-  gateway: "Requests over Kafka wait for it.",
+  gateway: "Such requests wait. Those over HTTP are accepted.",
   health: "Health stays as it was last: a provider that fails is not taken out.",
   "event-worker": "Webhooks, incidents and analytics wait for it.",
 };
@@ -50,7 +50,8 @@ function waitingOf(status: Status, channels?: Channel[]): number {
 function bannerOfRole({ role, status: state }: Status["roles"][number], status: Status): Banner | null {
   if (state !== "down") return null;
   const channels = SENT_BY[role];
-  if (!channels) return { key: role, tone: "warn", lead: `No ${role} runs.`, text: WITHOUT[role] ?? "" };
+  if (!channels)
+    return { key: role, tone: "warn", lead: role === "gateway" ? "No gateway reads requests from Kafka." : `No ${role} runs.`, text: WITHOUT[role] ?? "" };
   const number = waitingOf(status, channels);
   if (number === 0) return null;
   const oldest = (status.waiting ?? []).filter((one) => channels.includes(one.channel)).map((one) => one.oldest_due_at).filter((at) => at !== null).sort()[0];

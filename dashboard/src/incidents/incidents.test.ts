@@ -4,7 +4,7 @@ import { harmOf } from "./harm";
 import { stripsOf } from "./pieces";
 import { courseOf, figuresOf, lengthOf, reportOf } from "./wording";
 
-const NONE = { touched: 0, masked: 0, late: 0, failed: 0, unconfirmed: 0, possible_duplicates: 0, waiting: 0, counted_at: null };
+const NONE = { touched: 0, masked: 0, late: 0, failed: 0, unconfirmed: 0, possible_duplicates: 0, waiting: 0, counted_at: "2026-03-27T10:00:00Z" };
 const SES = { id: "prv_1", name: "SES" };
 const MAILGUN = { id: "prv_2", name: "Mail\u202Egun" };
 const ACTOR = { kind: "user" as const, id: "usr_1", name: "ada@example.com" };
@@ -29,6 +29,7 @@ const INCIDENT: IncidentDetail = {
 describe("the harm", () => {
   it.each([
     [{}, "good", "No message was touched."],
+    [{ counted_at: null }, "idle", "What became of its messages is not counted yet."],
     [{ touched: 412, masked: 412 }, "good", "No message failed: another provider accepted 412 deliveries."],
     [{ touched: 4, masked: 3, late: 1 }, "warn", "1 delivery was late. None failed."],
     [{ touched: 4, late: 2, waiting: 1 }, "warn", "1 delivery waits. None has failed."],

@@ -43,7 +43,7 @@ export function figuresOf(numbers: Numbers): Figure[] {
       name: "Masked", value: numbers.masked, tone: tone(numbers.masked, "good"), meaning: "another provider accepted it",
       lists: [["Failed over", { failed_over: true }]],
     },
-    { name: "Touched", value: numbers.touched, tone: "idle", meaning: "all of the above, each once", lists: [["Show them", {}]] },
+    { name: "Touched", value: numbers.touched, tone: "idle", meaning: "an attempt failed at one of its providers, or went elsewhere", lists: [["Show them", {}]] },
   ];
 }
 

@@ -130,7 +130,7 @@ function Links({ links }: { links: string[] }) {
 
 /** The content of something that may have been erased meanwhile. */
 export function ContentPanel({ query, path, view }: {
-  query: Pick<Parameters<typeof Panel<Content>>[0], "query">["query"];
+  query: Parameters<typeof Panel<Content>>[0]["query"];
   path: string;
   view: View;
 }) {

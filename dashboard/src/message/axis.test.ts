@@ -15,6 +15,7 @@ describe("the axis", () => {
   });
 
   it("keeps short pauses", () => {
+    expect(makeAxis([moment(0), { from: 12, to: 20 }], 100, 900, clock).cuts).toEqual([]);
     expect(makeAxis([moment(0), { from: 500, to: 5_000 }, { from: 5_500, to: 6_000 }], 100, 900, clock).cuts).toEqual([]);
   });
 

@@ -25,6 +25,8 @@ interface Span {
 
 /** A stretch without calls and receipts that takes more than this share of the whole is cut. */
 const LONGEST_IDLE = 0.2;
+/** A shorter one, in milliseconds, is never cut. */
+const SHORTEST_CUT = 1_000;
 const STEPS = [10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 864e5];
 /** Pixels between the middles of two labels, so that none covers another. A cut is as wide: what follows it begins with one. */
 const CLOSEST_LABELS = 76;
@@ -63,7 +65,7 @@ function keptPieces(busy: Span[]): Span[] {
   const pieces: Span[] = [];
   for (const span of ordered) {
     const last = pieces.at(-1);
-    if (last && span.from - last.to <= whole * LONGEST_IDLE) last.to = Math.max(last.to, span.to);
+    if (last && span.from - last.to <= Math.max(whole * LONGEST_IDLE, SHORTEST_CUT)) last.to = Math.max(last.to, span.to);
     else pieces.push({ ...span });
   }
   const kept = pieces.reduce((sum, piece) => sum + piece.to - piece.from, 0);

@@ -8,6 +8,7 @@ import { type Provider, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
 import style from "../incidents/Incident.module.css";
 import { harmOf } from "../incidents/harm";
+import { IncidentTag } from "../incidents/IncidentTag";
 import { Strips } from "../incidents/Strips";
 import { actorOf, courseOf, type Figure, figuresOf, lengthOf, reportOf, titleOf } from "../incidents/wording";
 import { CHANNEL_NAMES } from "../message/wording";
@@ -16,7 +17,6 @@ import { Button, Card, CopyButton, Note, Shape } from "../parts/parts";
 import { visible } from "../parts/text";
 import { Ago, clockOf, Moment, useNow } from "../parts/time";
 import { useTitle } from "../parts/title";
-import { IncidentTag } from "./Incidents";
 
 export function IncidentScreen() {
   const { project, incidentId } = useParams({ from: "/p/$project/incidents/$incidentId" });

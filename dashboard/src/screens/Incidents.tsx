@@ -5,10 +5,11 @@ import { type Incident, type IncidentFilters, incidentsQuery } from "../api/inci
 import { useView } from "../frame/view";
 import style from "../incidents/Incident.module.css";
 import { harmOf } from "../incidents/harm";
+import { IncidentTag } from "../incidents/IncidentTag";
 import { lengthOf } from "../incidents/wording";
 import { CHANNEL_NAMES } from "../message/wording";
 import { Empty, Panel, Skeleton } from "../parts/panel";
-import { Button, Tag } from "../parts/parts";
+import { Button } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment, useNow } from "../parts/time";
@@ -98,7 +99,3 @@ function List({ incidents, isFiltered }: { incidents: Incident[]; isFiltered: bo
     </table>
   );
 }
-
-export const IncidentTag = ({ incident }: { incident: Pick<Incident, "status"> }) => (
-  <Tag tone={incident.status === "open" ? "bad" : "good"}>{incident.status === "open" ? "Open" : "Resolved"}</Tag>
-);
