@@ -10,7 +10,7 @@ MAILS = {
     "background": "<table background='https://{host}/x.png'><td style=\"background:url('https://{host}/y.png')\">x</table>",
     "style-import": "<style>@import url('https://{host}/x.css'); body {{ background: url(//{host}/y.png) }}</style>",
     "style-sheet": "<link rel=stylesheet href='https://{host}/x.css'><p>x",
-    "style-font": "<style>@font-face {{ font-family: f; src: url(https://{host}/f) }} p {{ font-family: f }}</style><p>x",
+    "style-font": "<style>@font-face {{ font-family: f; src: url(https://{host}/f) }}</style><p style='font-family:f'>x",
     "style-cursor": "<p style=\"cursor:url('https://{host}/x.cur'),auto;list-style-image:url(https://{host}/y.png)\">x",
     "preconnect": "<link rel=preconnect href='http://{host}'><link rel=preconnect href='https://{host}' crossorigin>",
     "prefetch": "<link rel=dns-prefetch href='//{host}'><link rel=prefetch href='http://{host}/x'>"
@@ -24,7 +24,7 @@ MAILS = {
     "object": "<object data='http://{host}/x.svg'></object><embed src='http://{host}/x.pdf'><applet code='http://{host}/'>",
     "media": "<video src='https://{host}/x.mp4' poster='https://{host}/x.png' autoplay></video>"
     "<audio src='https://{host}/x.mp3' autoplay></audio><track src='https://{host}/x.vtt'>",
-    "form": "<form action='http://{host}/'><input type=image src='https://{host}/x.png'><input name=q autofocus></form>",
+    "form": "<form action='http://{host}/'><input type=image src='https://{host}/x.png'><input autofocus></form>",
     "title": "<title>Signed out</title><h1>Sign in again</h1>",
     "overlay": "<div style='position:fixed;inset:0;z-index:99999;background:red'>Sign in again</div>",
 }
@@ -34,7 +34,7 @@ LINKS = {
     "link": "<a href='http://{host}/' style='position:fixed;inset:0'>x</a>",
     "link-top": "<a href='http://{host}/' target=_top style='position:fixed;inset:0'>x</a>",
     "link-new": "<a href='http://{host}/' target=_blank ping='http://{host}/ping' style='position:fixed;inset:0'>x</a>",
-    "script-link": "<a href=\"javascript:top.location='http://{host}/'\" target=_top style='position:fixed;inset:0'>x</a>",
+    "script-link": "<a href=\"javascript:top.location='//{host}/'\" target=_top style='position:fixed;inset:0'>x</a>",
     "submit": "<form action='http://{host}/' target=_top><button style='position:fixed;inset:0'>x</button></form>",
 }
 """What is clicked."""

@@ -45,9 +45,7 @@ class Screens:
         return f"{self.address}/p/{self.testbed.project.slug}{rest}"
 
     @asynccontextmanager
-    async def open(
-        self, *, width=1280, height=900, theme="light", signed_in=True, blocks_content=False, **options
-    ):
+    async def open(self, *, width=1280, height=900, theme="light", signed_in=True, blocks_content=False, **options):
         """A page of a browser profile of its own. At the end no error and no warning is on its console.
 
         ``blocks_content``: the browser may note there what the policy of a mail's document refuses.

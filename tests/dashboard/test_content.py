@@ -82,7 +82,9 @@ async def test_a_click_in_a_mail_leads_nowhere(screens, testbed, mailbox):
 
 async def test_remote_images_are_loaded_when_a_person_asks_for_them_and_once(screens, testbed, mailbox):
     async with Listener.running() as listener, screens.open(blocks_content=True) as page:
-        html = f"<p>Hello</p><img src='https://{listener.host}/x.png'><script src='https://{listener.host}/x.js'></script>"
+        html = (
+            f"<p>Hello</p><img src='https://{listener.host}/x.png'><script src='https://{listener.host}/x.js'></script>"
+        )
         message_id = await testbed.send(subject="With an image", html=html)
         await shown_frame(screens, page, message_id)
         assert listener.connections == 0

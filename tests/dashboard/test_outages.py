@@ -32,7 +32,7 @@ async def test_without_the_database_the_page_says_so_and_recovers(screens, testb
         await testbed.run_command("stop", "postgres")
 
         await page.get_by_text("UNAVAILABLE").first.wait_for(timeout=60_000)
-        await page.get_by_text("PostgreSQL is down since").wait_for(timeout=60_000)
+        await page.get_by_text("PostgreSQL does not answer the gateway.").wait_for(timeout=60_000)
         await screens.shot(page, "no-database")
 
         await testbed.run_command("start", "postgres")

@@ -40,12 +40,12 @@ async def test_a_viewer_sees_a_message_but_no_action(screens, testbed):
     # Without a provider it waits, so a DEVELOPER could cancel it.
     message_id = await testbed.send(subject="Waits")
     await testbed.send(testbed.sandbox_key, subject="Captured")
-    address = f"viewer@{testbed.project.slug}.example"
-    words = ("user", "create", address, "--project", testbed.project.slug, "--role", "viewer")
-    link = await run_sluice(testbed.system, *words)
     async with screens.open() as owner:
         await owner.goto(screens.path(f"/messages/{message_id}"))
         await owner.get_by_role("button", name="Cancel the message…").wait_for()
+    address = f"viewer@{testbed.project.slug}.example"
+    words = ("user", "create", address, "--project", testbed.project.slug, "--role", "viewer")
+    link = await run_sluice(testbed.system, *words)
     async with screens.open(signed_in=False) as page:
         await page.goto(link)
         await page.get_by_label("Password").fill(PASSWORD)

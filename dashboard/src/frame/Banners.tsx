@@ -18,7 +18,13 @@ export function Banners() {
         <p>What is loaded stays readable.</p>
       </Note>
     );
-  if (error instanceof ApiError && error.status === 503) return <Note tone="bad" lead={error.message} />;
+  // The status itself needs no database; the session of who asks for it does.
+  if (error instanceof ApiError && error.status === 503)
+    return (
+      <Note tone="bad" lead="PostgreSQL does not answer the gateway. Trying again every 5 s.">
+        <p>Nothing is accepted, and nothing can be looked up. What is loaded stays readable.</p>
+      </Note>
+    );
   return (
     <>
       {data && bannersOf(data).map((banner) => (
