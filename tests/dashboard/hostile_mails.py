@@ -10,7 +10,7 @@ MAILS = {
     "background": "<table background='https://{host}/x.png'><td style=\"background:url('https://{host}/y.png')\">x</table>",
     "style-import": "<style>@import url('https://{host}/x.css'); body {{ background: url(//{host}/y.png) }}</style>",
     "style-sheet": "<link rel=stylesheet href='https://{host}/x.css'><p>x",
-    "style-font": "<style>@font-face {{ font-family: f; src: url(https://{host}/f) }}</style><p style='font-family:f'>x",
+    "style-font": "<style>@font-face {{ font-family: f; src: url(//{host}/f) }}</style><p style='font-family:f'>x",
     "style-cursor": "<p style=\"cursor:url('https://{host}/x.cur'),auto;list-style-image:url(https://{host}/y.png)\">x",
     "preconnect": "<link rel=preconnect href='http://{host}'><link rel=preconnect href='https://{host}' crossorigin>",
     "prefetch": "<link rel=dns-prefetch href='//{host}'><link rel=prefetch href='http://{host}/x'>"
