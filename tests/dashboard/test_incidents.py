@@ -70,6 +70,7 @@ async def test_a_killed_provider_opens_an_incident_that_counts_what_was_masked_u
         await page.goto(screens.path("/incidents"))
         await page.get_by_text("There was no incident yet.").wait_for()
         await screens.shot(page, "none")
+        await page.goto(screens.path())
 
         await relay.kill()
         banner = page.get_by_role("status").get_by_role("link", name="Open the incident")
@@ -80,7 +81,7 @@ async def test_a_killed_provider_opens_an_incident_that_counts_what_was_masked_u
 
         await wait_until(is_open, within=60)
         await page.get_by_role("navigation", name="Main").get_by_text("1 open").wait_for()
-        await screens.shot(page, "list")
+        await screens.shot(page, "banner")
         assert await axe_violations(page) == []
         await banner.click()
 

@@ -44,18 +44,18 @@ export function useOpenIncidents() {
 function OpenIncidents() {
   const { project } = useView();
   const { pathname } = useLocation();
-  return useOpenIncidents()
-    .filter((incident) => !pathname.endsWith(incident.id))
-    .map((incident) => {
-      const harm = harmOf(incident);
-      return (
-        <Note
-          key={incident.id}
-          tone={harm.tone === "good" || harm.tone === "idle" ? "warn" : harm.tone}
-          lead={<>{CHANNEL_NAMES[incident.channel]}: an incident since <Moment at={incident.opened_at} />. {harm.text}</>}
-        >
-          <p><Link to="/p/$project/incidents/$incidentId" params={{ project, incidentId: incident.id }}>Open the incident</Link></p>
-        </Note>
-      );
-    });
+  const incidents = useOpenIncidents();
+  if (pathname.startsWith(`/p/${project}/incidents`)) return null; // these screens say it themselves
+  return incidents.map((incident) => {
+    const harm = harmOf(incident);
+    return (
+      <Note
+        key={incident.id}
+        tone={harm.tone === "good" || harm.tone === "idle" ? "warn" : harm.tone}
+        lead={<>{CHANNEL_NAMES[incident.channel]}: an incident since <Moment at={incident.opened_at} />. {harm.text}</>}
+      >
+        <p><Link to="/p/$project/incidents/$incidentId" params={{ project, incidentId: incident.id }}>Open the incident</Link></p>
+      </Note>
+    );
+  });
 }

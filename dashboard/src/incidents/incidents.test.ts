@@ -65,7 +65,7 @@ describe("the course", () => {
     const said = course.map((entry) => entry.what);
 
     expect(said).toContain("ada@example.com looks after it");
-    expect(said).toContain("Note of the command line: called␊them");
+    expect(said).toContain("Note of the command line: called them");
     expect(said).toContain("Mail[U+202E]gun is degraded: slow");
     expect(said).toContain("SES has its full share again");
   });

@@ -80,7 +80,7 @@ export function courseOf(incident: IncidentDetail): Entry[] {
     incident.without_provider && { at: incident.without_provider.since, what: "No provider of the channel can be used: messages wait", tone: "bad" },
     incident.without_provider?.until ? { at: incident.without_provider.until, what: "A provider of the channel can be used again", tone: "good" } : null,
     incident.acknowledged && { at: incident.acknowledged.at, what: `${actorOf(incident.acknowledged.actor)} looks after it`, tone: "idle" },
-    ...incident.notes.map((note): Entry => ({ at: note.created_at, what: `Note of ${actorOf(note.actor)}: ${visible(note.text)}`, tone: "idle" })),
+    ...incident.notes.map((note): Entry => ({ at: note.created_at, what: `Note of ${actorOf(note.actor)}: ${visible(note.text.replaceAll(/\s+/g, " "))}`, tone: "idle" })),
     incident.resolved_at ? { at: incident.resolved_at, what: "The incident is resolved", tone: "good" } : null,
   ];
   return entries.filter((entry) => entry !== null).sort((one, other) => Date.parse(one.at) - Date.parse(other.at));

@@ -46,7 +46,7 @@ function Shown({ incident }: { incident: IncidentDetail }) {
           <h1>{CHANNEL_NAMES[incident.channel]}</h1>
           <IncidentTag incident={incident} />
           <span className="sub">
-            since <Moment at={incident.opened_at} full />, {incident.resolved_at ? "lasted" : "for"} {lengthOf(incident, now)}
+            {incident.resolved_at ? "began" : "since"} <Moment at={incident.opened_at} full />, {incident.resolved_at ? "lasted" : "for"} {lengthOf(incident, now)}
           </span>
         </div>
         <CopyButton kind="" label="Copy as report" text={() => reportOf(incident, Date.now())} />
@@ -54,7 +54,7 @@ function Shown({ incident }: { incident: IncidentDetail }) {
       <Note tone={harm.tone} lead={harm.text}>
         <p>
           Cause: {visible(incident.cause)}. {numbers.counted_at && <>Counted at <Moment at={numbers.counted_at} />.</>}
-          {acknowledged && <> {actorOf(acknowledged.actor)} looks after it since <Moment at={acknowledged.at} />.</>}
+          {acknowledged && <> {actorOf(acknowledged.actor)} has looked after it since <Moment at={acknowledged.at} />.</>}
         </p>
       </Note>
       <section className={style.figures} aria-label="Numbers">
