@@ -70,37 +70,13 @@ async def test_a_killed_provider_opens_an_incident_that_counts_what_was_masked_u
         await page.goto(screens.path("/incidents"))
         await page.get_by_text("There was no incident yet.").wait_for()
         await screens.shot(page, "none")
-        await page.goto(screens.path())
 
         await relay.kill()
-        banner = page.get_by_role("status").get_by_role("link", name="Open the incident")
-
-        async def is_open():
-            await send_some(testbed)
-            return await banner.count()
-
-        await wait_until(is_open, within=60)
-        await page.get_by_role("navigation", name="Main").get_by_text("1 open").wait_for()
-        await screens.shot(page, "banner")
-        assert await axe_violations(page) == []
-        await banner.click()
-
-        await page.get_by_role("heading", name="E-mail").wait_for()
-        masked = page.get_by_role("region", name="Numbers").locator("div").filter(has_text="Masked")
-
-        async def is_counted():
-            await send_some(testbed, 1)
-            return int((await masked.locator("b").inner_text()).replace(",", ""))
-
-        await wait_until(is_counted, within=60)
+        await open_incident(screens, page, testbed)
+        await wait_until(lambda: masked_count(page, testbed), within=60)
         await screens.shot(page, "open")
         assert await axe_violations(page) == []
-        await page.get_by_role("button", name="Look after it").click()
-        await page.get_by_role("button", name="Look after it").wait_for(state="detached")
-        await page.get_by_label("A note").fill("Called them.\nNext call at noon.")
-        await page.get_by_role("button", name="Add the note").click()
-        await page.get_by_text("Next call at noon.").first.wait_for()
-
+        await look_after(page)
         await relay.start()
         await page.get_by_role("button", name="Probe Frankfurt with the next message").click()
 
@@ -113,11 +89,43 @@ async def test_a_killed_provider_opens_an_incident_that_counts_what_was_masked_u
         await page.get_by_text("1 open").wait_for(state="detached")
         await screens.shot(page, "resolved")
         assert await axe_violations(page) == []
-
-        await masked.get_by_role("link", name="Failed over").click()
+        await page.get_by_role("link", name="Failed over").click()
         await page.get_by_role("table", name="Messages").get_by_text("Failed over").first.wait_for()
         await page.get_by_text("touched by the incident").wait_for()
         assert await axe_violations(page) == []
+
+
+async def open_incident(screens, page, testbed):
+    """Send until the banner of an incident is there, and follow it."""
+    await page.goto(screens.path())
+    banner = page.get_by_role("status").get_by_role("link", name="Open the incident")
+
+    async def is_open():
+        await send_some(testbed)
+        return await banner.count()
+
+    await wait_until(is_open, within=60)
+    await page.get_by_role("navigation", name="Main").get_by_text("1 open").wait_for()
+    await screens.shot(page, "banner")
+    assert await axe_violations(page) == []
+    await banner.click()
+    await page.get_by_role("heading", name="E-mail").wait_for()
+
+
+async def masked_count(page, testbed):
+    """The number of masked deliveries on the page, after one more message."""
+    await send_some(testbed, 1)
+    masked = page.get_by_role("region", name="Numbers").locator("div").filter(has_text="Masked")
+    return int((await masked.locator("b").inner_text()).replace(",", ""))
+
+
+async def look_after(page):
+    """Acknowledge the incident, and add a note."""
+    await page.get_by_role("button", name="Look after it").click()
+    await page.get_by_role("button", name="Look after it").wait_for(state="detached")
+    await page.get_by_label("A note").fill("Called them.\nNext call at noon.")
+    await page.get_by_role("button", name="Add the note").click()
+    await page.get_by_text("Next call at noon.").first.wait_for()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
