@@ -135,10 +135,10 @@ function ModePick() {
   const { mode } = useView();
   return (
     <div className={style.modes} role="group" aria-label="Messages of">
-      <Link to="." search={(last) => ({ ...last, mode: undefined })} aria-current={mode === "live" ? "true" : undefined}>
+      <Link to="." search={(last) => ({ ...last, mode: undefined })} activeOptions={{ exact: true }} aria-current={mode === "live" ? "true" : undefined}>
         Live
       </Link>
-      <Link to="." search={(last) => ({ ...last, mode: "test" as const })} aria-current={mode === "test" ? "true" : undefined}>
+      <Link to="." search={(last) => ({ ...last, mode: "test" as const })} activeOptions={{ exact: true }} aria-current={mode === "test" ? "true" : undefined}>
         Sandbox
       </Link>
     </div>
