@@ -10,6 +10,8 @@ import {
   retainSearchParams,
 } from "@tanstack/react-router";
 import { type Channel, type MessageFilters, meQuery } from "./api/queries";
+import type { IncidentFilters } from "./api/incidents";
+import type { OutboxSearch } from "./api/outbox";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
@@ -31,6 +33,7 @@ const root = createRootRouteWithContext<{ queryClient: QueryClient }>()({
 
 const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined);
 const channel = (value: unknown) => (typeof value === "string" && value in CHANNEL_NAMES ? (value as Channel) : undefined);
+const flag = (value: unknown) => (typeof value === "boolean" ? value : undefined);
 const mode = (value: unknown) => (value === "test" ? "test" : undefined);
 
 const start = createRoute({
@@ -86,6 +89,11 @@ const messages = createRoute({
     from: text(search.from),
     tag: text(search.tag),
     provider: text(search.provider),
+    attempted_provider: text(search.attempted_provider),
+    failed_over: flag(search.failed_over),
+    possible_duplicate: flag(search.possible_duplicate),
+    incident: text(search.incident),
+    template: text(search.template),
     since: text(search.since),
     until: text(search.until),
   }),
@@ -96,6 +104,29 @@ const message = createRoute({
   getParentRoute: () => project,
   path: "/messages/$messageId",
   component: lazyRouteComponent(() => import("./screens/Message"), "MessageScreen"),
+});
+
+const incidents = createRoute({
+  getParentRoute: () => project,
+  path: "/incidents",
+  validateSearch: (search: Search): IncidentFilters => ({
+    status: search.status === "open" || search.status === "resolved" ? search.status : undefined,
+    channel: channel(search.channel),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Incidents"), "Incidents"),
+});
+
+const incident = createRoute({
+  getParentRoute: () => project,
+  path: "/incidents/$incidentId",
+  component: lazyRouteComponent(() => import("./screens/Incident"), "IncidentScreen"),
+});
+
+const outbox = createRoute({
+  getParentRoute: () => project,
+  path: "/outbox",
+  validateSearch: (search: Search): OutboxSearch => ({ channel: channel(search.channel), to: text(search.to), open: text(search.open) }),
+  component: lazyRouteComponent(() => import("./screens/Outbox"), "Outbox"),
 });
 
 const providers = createRoute({
@@ -117,7 +148,7 @@ const tree = root.addChildren([
   start,
   login,
   ...linkPages,
-  project.addChildren([overview, messages, message, providers, providersOfChannel]),
+  project.addChildren([overview, messages, message, providers, providersOfChannel, incidents, incident, outbox]),
 ]);
 
 export function createAppRouter(queryClient: QueryClient) {

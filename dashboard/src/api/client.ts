@@ -74,6 +74,15 @@ export function apiOf({ project, mode }: View): ReturnType<typeof createClient<p
   return client;
 }
 
+/** A document of the API as text; its errors are those of the API. */
+export async function readText(address: string, signal: AbortSignal): Promise<string> {
+  const response = await fetch(address, { signal }).catch((error) => {
+    throw error instanceof DOMException ? error : new ApiError(0, "NO_CONNECTION", "There is no connection to the gateway.");
+  });
+  if (!response.ok) throw await readError(response);
+  return response.text();
+}
+
 /** The data of an answer; errors have been thrown. */
 export async function dataOf<T>(answer: Promise<{ data?: T }>): Promise<T> {
   const { data } = await answer;

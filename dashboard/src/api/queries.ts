@@ -16,6 +16,11 @@ export interface MessageFilters {
   from?: string;
   tag?: string;
   provider?: string;
+  attempted_provider?: string;
+  failed_over?: boolean;
+  possible_duplicate?: boolean;
+  incident?: string;
+  template?: string;
   since?: string;
   until?: string;
 }
@@ -59,6 +64,13 @@ export const messageQuery = (view: View, id: string) =>
     queryKey: keyOf(view, "message", id),
     queryFn: ({ signal }) =>
       dataOf(apiOf(view).GET("/v1/messages/{message_id}", { params: { path: { message_id: id } }, signal })),
+  });
+
+export const contentQuery = (view: View, id: string) =>
+  queryOptions({
+    queryKey: keyOf(view, "content", id),
+    queryFn: ({ signal }) =>
+      dataOf(apiOf(view).GET("/v1/messages/{message_id}/content", { params: { path: { message_id: id } }, signal })),
   });
 
 export const providersQuery = (view: View) =>

@@ -56,7 +56,11 @@ function useFound(text: string): Found[] {
   const screens: Found[] = [
     { label: "Overview", go: () => void navigate({ to: "/p/$project", params }) },
     { label: "Messages", go: () => void navigate({ to: "/p/$project/messages", params }) },
-    ...(role === "VIEWER" ? [] : [{ label: "Providers", go: () => void navigate({ to: "/p/$project/providers", params }) }]),
+    ...(role === "VIEWER" ? [] : [
+      { label: "Providers", go: () => void navigate({ to: "/p/$project/providers", params }) },
+      { label: "Incidents", go: () => void navigate({ to: "/p/$project/incidents", params }) },
+      { label: "Outbox", go: () => void navigate({ to: "/p/$project/outbox", params }) },
+    ]),
   ];
   if (text === "") return screens;
   const lower = text.toLowerCase();

@@ -2,12 +2,12 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation, useNavigate, useRouter } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useState } from "react";
-import { ApiError, api, type View } from "../api/client";
+import { ApiError, api } from "../api/client";
 import { meQuery, providersQuery } from "../api/queries";
-import { Note } from "../parts/parts";
 import { ErrorNote, Skeleton } from "../parts/panel";
 import { Button, CopyButton } from "../parts/parts";
 import { relative, useNow, ZONE } from "../parts/time";
+import { Banners, useOpenIncidents } from "./Banners";
 import { Brand } from "./Brand";
 import style from "./Frame.module.css";
 import { LiveProvider, useLive, useLiveView } from "./live";
@@ -24,7 +24,7 @@ export function Frame() {
   const live = useLiveView(view);
   const [dialog, setDialog] = useState<"find" | "help" | null>(null);
   const navigate = useNavigate();
-  const to = (path: "/p/$project" | "/p/$project/messages" | "/p/$project/providers") => () =>
+  const to = (path: "/p/$project" | "/p/$project/messages" | "/p/$project/providers" | "/p/$project/incidents" | "/p/$project/outbox") => () =>
     void navigate({ to: path, params: { project: view.project } });
   useShortcuts({
     "/": () => setDialog("find"),
@@ -32,6 +32,8 @@ export function Frame() {
     "g o": to("/p/$project"),
     "g m": to("/p/$project/messages"),
     "g p": to("/p/$project/providers"),
+    "g i": to("/p/$project/incidents"),
+    "g x": to("/p/$project/outbox"),
     c: () => void navigator.clipboard.writeText(window.location.href),
   });
   useEffect(() => rememberProject(view.project), [view.project]);
@@ -51,7 +53,7 @@ export function Frame() {
             </button>
             <LiveState />
           </div>
-          <Connection view={view} />
+          <Banners />
           <Outlet />
         </main>
       </div>
@@ -66,20 +68,6 @@ export function Frame() {
 function SessionError({ error, retry }: { error: unknown; retry: () => void }) {
   if (error instanceof ApiError && error.status === 401) return <Skeleton />; // on the way to the login
   return <ErrorNote error={error} retry={retry} />;
-}
-
-/** One banner where the gateway does not answer; what is loaded stays. */
-function Connection({ view }: { view: View }) {
-  const { error } = useQuery({ ...providersQuery(view), enabled: useRole() !== "VIEWER" });
-  if (!(error instanceof ApiError)) return null;
-  if (error.isOffline)
-    return (
-      <Note tone="bad" lead="No connection to the gateway. Trying again every 5 s.">
-        <p>What is loaded stays readable.</p>
-      </Note>
-    );
-  if (error.status === 503) return <Note tone="bad" lead={error.message} />;
-  return null;
 }
 
 function LiveState() {
@@ -147,10 +135,10 @@ function ModePick() {
   const { mode } = useView();
   return (
     <div className={style.modes} role="group" aria-label="Messages of">
-      <Link to="." search={(last) => ({ ...last, mode: undefined })} aria-current={mode === "live" ? "true" : undefined}>
+      <Link to="." search={(last) => ({ ...last, mode: undefined })} activeOptions={{ exact: true }} aria-current={mode === "live" ? "true" : undefined}>
         Live
       </Link>
-      <Link to="." search={(last) => ({ ...last, mode: "test" as const })} aria-current={mode === "test" ? "true" : undefined}>
+      <Link to="." search={(last) => ({ ...last, mode: "test" as const })} activeOptions={{ exact: true }} aria-current={mode === "test" ? "true" : undefined}>
         Sandbox
       </Link>
     </div>
@@ -180,6 +168,20 @@ function Navigation() {
           </Link>
         </li>
       )}
+      {!isViewer && (
+        <li>
+          <Link to="/p/$project/incidents" params={params} activeOptions={{ includeSearch: false }}>
+            Incidents <OpenCount />
+          </Link>
+        </li>
+      )}
+      {!isViewer && (
+        <li>
+          <Link to="/p/$project/outbox" params={params} activeOptions={{ includeSearch: false }}>
+            Outbox
+          </Link>
+        </li>
+      )}
     </ul>
   );
 }
@@ -188,6 +190,11 @@ function UnhealthyCount() {
   const { data } = useQuery(providersQuery(useView()));
   const number = data?.filter((provider) => provider.enabled && provider.health.status === "unhealthy").length ?? 0;
   return number > 0 ? <span>{number} unhealthy</span> : null;
+}
+
+function OpenCount() {
+  const number = useOpenIncidents().length;
+  return number > 0 ? <span>{number} open</span> : null;
 }
 
 function Account() {

@@ -7,6 +7,8 @@ export const SHORTCUTS: [string, string][] = [
   ["g o", "go to the overview"],
   ["g m", "go to the messages"],
   ["g p", "go to the providers"],
+  ["g i", "go to the incidents"],
+  ["g x", "go to the outbox"],
   ["j, k or ↓, ↑", "next and previous row"],
   ["Enter", "open the row"],
   ["[, ]", "previous and next message of the list"],

@@ -10,9 +10,10 @@ import { nameOf, ordinal, outcomeTone, outcomeWord, receiptTone, receiptWord } f
 
 const WIDTH = 940;
 const LEFT = 160;
-const RIGHT = 925;
+const RIGHT = 890; // half a label is beside it
 const ROW = 52;
 const TOP = 28;
+const CUT_LABEL = 18;
 const NARROWEST_BAR = 5;
 
 export function TimelinePlot({ delivery }: { delivery: DeliveryTimeline }) {
@@ -23,12 +24,13 @@ export function TimelinePlot({ delivery }: { delivery: DeliveryTimeline }) {
   const receiptsTop = TOP + delivery.attempts.length * ROW;
   const levels = levelsOf(delivery.receipts, axis);
   const lowest = Math.max(0, ...levels);
-  const height = receiptsTop + (delivery.receipts.length > 0 ? 60 + lowest * 32 : 8);
+  const bottom = receiptsTop + (delivery.receipts.length > 0 ? 54 + lowest * 32 : 2);
+  const height = bottom + (axis.cuts.length > 0 ? CUT_LABEL : 6);
   return (
     <svg className={style.plot} viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-labelledby={`${id}t ${id}d`}>
       <title id={`${id}t`}>Attempts and receipts over time</title>
       <desc id={`${id}d`}>{describe(delivery)}</desc>
-      <Grid axis={axis} bottom={height - 6} />
+      <Grid axis={axis} bottom={bottom} />
       {delivery.attempts.map((attempt, index) => (
         <AttemptRow key={attempt.number} attempt={attempt} axis={axis} y={TOP + index * ROW} now={now} isFirst={index === 0} />
       ))}
@@ -67,18 +69,15 @@ function Grid({ axis, bottom }: { axis: Axis; bottom: number }) {
       {axis.cuts.map((cut) => (
         <g key={cut.x}>
           <rect x={cut.x} y="20" width={cut.width} height={bottom - 20} className={style.cut} />
-          <text x={cut.x + cut.width / 2} y={(bottom + 20) / 2} textAnchor="middle" className={style.quiet}>
-            ≈
-          </text>
-          <text x={cut.x + cut.width / 2} y={(bottom + 20) / 2 + 14} textAnchor="middle" className={style.quiet}>
-            {duration(cut.to - cut.from)}
+          <text x={cut.x + cut.width / 2} y={bottom + 13} textAnchor="middle" className={style.quiet}>
+            ≈ {duration(cut.to - cut.from)}
           </text>
         </g>
       ))}
       {axis.ticks.map((tick) => (
         <g key={tick.x}>
           <line x1={tick.x} x2={tick.x} y1="22" y2={bottom} className={style.grid} />
-          <text x={tick.x} y="14" textAnchor={tick.x > RIGHT - 40 ? "end" : "middle"} className={style.quiet}>
+          <text x={tick.x} y="14" textAnchor="middle" className={style.quiet}>
             {tick.text}
           </text>
         </g>
@@ -144,15 +143,14 @@ function ReceiptMark({ receipt, delivery, axis, y, level }: {
   const x = axis.x(receipt.at);
   const index = delivery.attempts.findIndex((attempt) => attempt.number === receipt.attempt);
   const textY = y + 20 + level * 32;
-  const anchor = x > RIGHT - 40 ? "end" : "middle";
   return (
     <g>
       {index >= 0 && <line x1={x} x2={x} y1={TOP + index * ROW + 26} y2={y} className={`${style.dashed} stroke-${tone}`} opacity=".6" />}
       <Mark tone={tone} x={x} y={y} />
-      <text x={x} y={textY} textAnchor={anchor} style={{ fill: `var(--${tone})` }}>
+      <text x={x} y={textY} textAnchor="middle" style={{ fill: `var(--${tone})` }}>
         {receiptWord(receipt)}
       </text>
-      <text x={x} y={textY + 14} textAnchor={anchor} className={style.quiet}>
+      <text x={x} y={textY + 14} textAnchor="middle" className={style.quiet}>
         {receipt.attempt === null ? "" : `of attempt ${receipt.attempt}`}
       </text>
     </g>

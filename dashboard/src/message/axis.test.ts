@@ -15,6 +15,7 @@ describe("the axis", () => {
   });
 
   it("keeps short pauses", () => {
+    expect(makeAxis([moment(0), { from: 12, to: 20 }], 100, 900, clock).cuts).toEqual([]);
     expect(makeAxis([moment(0), { from: 500, to: 5_000 }, { from: 5_500, to: 6_000 }], 100, 900, clock).cuts).toEqual([]);
   });
 
@@ -27,6 +28,19 @@ describe("the axis", () => {
 
     for (const time of [-1e12, 0, 5, 1e12]) expect(axis.x(time)).toSatisfy((x: number) => x >= 100 && x <= 900);
     expect(axis.ticks.length).toBeLessThan(30);
+  });
+
+  it.each([
+    ["long pieces", [{ from: 0, to: 10_000 }, { from: 432_000, to: 442_000 }]],
+    ["moments", [0, 1e6, 2e6, 3e6, 4e6].map(moment)],
+    ["a moment at each end", [moment(0), { from: 5e6, to: 6e6 }, moment(9e6)]],
+  ])("has room for the label of every tick and cut with %s", (_, busy) => {
+    const axis = makeAxis(busy, 160, 890, clock);
+    const apart = (places: number[]) => places.slice(1).map((x, index) => x - places[index]!);
+
+    expect(axis.cuts.length).toBeGreaterThan(0);
+    for (const gap of apart(axis.ticks.map((tick) => tick.x))) expect(gap).toBeGreaterThan(75.9);
+    for (const gap of apart(axis.cuts.map((cut) => cut.x + cut.width / 2))) expect(gap).toBeGreaterThan(75.9);
   });
 
   it("keeps the order of times", () => {

@@ -25,9 +25,12 @@ interface Span {
 
 /** A stretch without calls and receipts that takes more than this share of the whole is cut. */
 const LONGEST_IDLE = 0.2;
-const CUT_WIDTH = 34;
+/** A shorter one, in milliseconds, is never cut. */
+const SHORTEST_CUT = 1_000;
 const STEPS = [10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 864e5];
-const CLOSEST_TICKS = 74;
+/** Pixels between the middles of two labels, so that none covers another. A cut is as wide: what follows it begins with one. */
+const CLOSEST_LABELS = 76;
+const CUT_WIDTH = CLOSEST_LABELS;
 
 /** An axis over one `busy` span or more (a moment is a span of no length), from the pixel `left` to `right`. */
 export function makeAxis(busy: Span[], left: number, right: number, clock: (time: number, fraction: boolean) => string): Axis {
@@ -62,7 +65,7 @@ function keptPieces(busy: Span[]): Span[] {
   const pieces: Span[] = [];
   for (const span of ordered) {
     const last = pieces.at(-1);
-    if (last && span.from - last.to <= whole * LONGEST_IDLE) last.to = Math.max(last.to, span.to);
+    if (last && span.from - last.to <= Math.max(whole * LONGEST_IDLE, SHORTEST_CUT)) last.to = Math.max(last.to, span.to);
     else pieces.push({ ...span });
   }
   const kept = pieces.reduce((sum, piece) => sum + piece.to - piece.from, 0);
@@ -78,11 +81,12 @@ function keptPieces(busy: Span[]): Span[] {
 }
 
 function ticksOf(pieces: Span[], starts: number[], scale: number, clock: (time: number, fraction: boolean) => string): Tick[] {
-  const step = STEPS.find((one) => one * scale >= CLOSEST_TICKS) ?? STEPS.at(-1)!;
+  const step = STEPS.find((one) => one * scale >= CLOSEST_LABELS) ?? STEPS.at(-1)!;
   return pieces.flatMap((piece, index) => {
-    const ticks = [{ x: starts[index]!, text: clock(piece.from, step < 1_000) }];
-    for (let offset = step; offset <= piece.to - piece.from; offset += step)
-      ticks.push({ x: starts[index]! + offset * scale, text: `+${duration(offset)}` });
+    const x = starts[index]!;
+    const ticks = [{ x, text: clock(piece.from, step < 1_000) }];
+    const end = Math.min(x + (piece.to - piece.from) * scale, (starts[index + 1] ?? Infinity) - CLOSEST_LABELS);
+    for (let offset = step; x + offset * scale <= end; offset += step) ticks.push({ x: x + offset * scale, text: `+${duration(offset)}` });
     return ticks;
   });
 }

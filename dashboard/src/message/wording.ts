@@ -139,3 +139,6 @@ export const receiptWord = (receipt: { type: string; isRepeated: boolean }) =>
 export function count(number: number, noun: string): string {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
+
+/** "1 delivery", "1,204 deliveries". */
+export const deliveries = (number: number) => (number === 1 ? "1 delivery" : `${number.toLocaleString("en")} deliveries`);

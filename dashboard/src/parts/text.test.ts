@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { csvCell, visible } from "./text";
+import { csvCell, visible, visibleLines } from "./text";
 
 it.each([
   ["ada@example.com", "ada@example.com"],
@@ -9,6 +9,10 @@ it.each([
   ["日本語 é 👍", "日本語 é 👍"],
 ])("%j is shown as %s", (text, shown) => {
   expect(visible(text)).toBe(shown);
+});
+
+it("lines stay lines", () => {
+  expect(visibleLines("one\r\n\ttwo\u202E\nthree\u0000")).toBe("one\n\ttwo[U+202E]\nthree␀");
 });
 
 it.each([

@@ -11,6 +11,10 @@ export function visible(text: string): string {
   });
 }
 
+/** The same of a text of several lines, which stay lines; a tab stays a tab. */
+export const visibleLines = (text: string) =>
+  text.split(/\r\n|\n/).map((line) => line.split("\t").map(visible).join("\t")).join("\n");
+
 /** A cell of a CSV file; one that a spreadsheet would compute is quoted as text. */
 export function csvCell(value: string): string {
   const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;

@@ -10,12 +10,12 @@ import { Button, Card, Tag } from "../parts/parts";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import style from "../screens/Providers.module.css";
-import { percent } from "./health";
+import { errorRate } from "./health";
 
 type Request = Schemas["DryRunRequest"];
 type Candidate = Schemas["CandidateResponse"];
 
-export function DryRun({ channel }: { channel: Channel }) {
+export default function DryRun({ channel }: { channel: Channel }) {
   const [request, setRequest] = useState<Request>({ channel, class: "standard" });
   const query = useQuery(dryRunQuery(useView(), request));
   const submit = (event: SyntheticEvent<HTMLFormElement>) => {
@@ -56,9 +56,7 @@ export function DryRun({ channel }: { channel: Channel }) {
                   <span><DecisionTag candidate={candidate} /></span>
                   <span>
                     <b>{visible(candidate.provider.name)}</b>: {visible(candidate.excluded ?? decision.reason ?? "")}
-                    {candidate.evidence && candidate.evidence.attempts > 0 && (
-                      <span className="muted"> ({percent(candidate.evidence.error_rate)} errors of {Math.round(candidate.evidence.attempts)})</span>
-                    )}
+                    {candidate.evidence && <span className="muted"> ({errorRate(candidate.evidence.error_rate, candidate.evidence.attempts)})</span>}
                   </span>
                 </li>
               ))}

@@ -2,16 +2,20 @@
 import { Link } from "@tanstack/react-router";
 import type { Provider } from "../api/queries";
 import { useView } from "../frame/view";
-import { count } from "../message/wording";
 import { Card, CopyButton, Facts, Tag } from "../parts/parts";
+import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
-import { HealthTag, percent } from "./health";
+import { errorRate, HealthTag } from "./health";
 
 export function ProviderDetails({ provider }: { provider: Provider }) {
   const { health, credentials } = provider;
   const view = useView();
   const name = visible(provider.name);
+  const { evidence } = health;
+  const notCounted = Object.entries(evidence.not_counted)
+    .filter(([, weight]) => weight >= 0.5)
+    .map(([outcome, weight]) => `about ${Math.round(weight)} ${outcome.replaceAll("_", " ")}`);
   return (
     <div className="stack stack-wide">
       <Card title={`Why ${name} is ${provider.enabled ? health.status : "off"}`}>
@@ -19,7 +23,11 @@ export function ProviderDetails({ provider }: { provider: Provider }) {
         <Facts
           facts={[
             ["State", <HealthTag key="state" provider={provider} />],
-            ["Errors", health.updated_at ? `${percent(health.error_rate)} of ${count(Math.round(health.samples), "attempt")}` : "no attempts yet"],
+            ["Errors", health.updated_at ? errorRate(health.error_rate, health.samples) : "no attempts yet"],
+            ...(evidence.thresholds
+              ? [["Thresholds", `degraded from ${percent(evidence.thresholds.degraded)}, unhealthy above ${percent(evidence.thresholds.unhealthy)}`] as [string, string]]
+              : []),
+            ...(notCounted.length > 0 ? [["Not counted", `attempts of which it is no cause: ${notCounted.join(", ")}`] as [string, string]] : []),
             ["Evidence of", health.updated_at ? <Moment key="at" at={health.updated_at} /> : "never"],
           ]}
         />

@@ -1,21 +1,23 @@
 // The list of a channel: reordered by mouse, touch, keyboard, or from the menu of a row.
-import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import {
   Button as AriaButton, DropIndicator, GridList, GridListItem, Menu, MenuItem, MenuTrigger, Popover, useDragAndDrop,
 } from "react-aria-components";
-import { apiOf, dataOf } from "../api/client";
-import { type Provider, providersQuery } from "../api/queries";
-import { useRole, useView } from "../frame/view";
+import type { Provider } from "../api/queries";
+import { useRole } from "../frame/view";
 import { count } from "../message/wording";
-import { Confirm } from "../parts/dialog";
 import parts from "../parts/parts.module.css";
+import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Ago, Moment } from "../parts/time";
 import style from "../screens/Providers.module.css";
 import { moveBeside, moveTo, type Order } from "./draft";
-import { HealthTag, percent, toneOf } from "./health";
-import { TestDialog } from "./TestDialog";
+import { useEnable } from "./enable";
+import { HealthTag, toneOf } from "./health";
+
+// Dialogs load when they are asked for.
+const DisableDialog = lazy(() => import("./DisableDialog"));
+const TestDialog = lazy(() => import("./TestDialog"));
 
 interface ListProps {
   providers: Provider[];
@@ -60,8 +62,10 @@ export function ProviderList({ providers, openId, onReorder, onOpen }: ListProps
           />
         )}
       </GridList>
-      {asked?.act === "disable" && <DisableDialog provider={asked.provider} onClose={() => setAsked(null)} />}
-      {asked?.act === "test" && <TestDialog provider={asked.provider} onClose={() => setAsked(null)} />}
+      <Suspense>
+        {asked?.act === "disable" && <DisableDialog provider={asked.provider} onClose={() => setAsked(null)} />}
+        {asked?.act === "test" && <TestDialog provider={asked.provider} onClose={() => setAsked(null)} />}
+      </Suspense>
     </>
   );
 }
@@ -76,6 +80,8 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
 }) {
   const name = visible(provider.name);
   const { health } = provider;
+  const attempts = Math.round(health.samples);
+  const isMeasured = health.updated_at !== null && attempts >= 1;
   return (
     <GridListItem id={provider.id} textValue={name} className={style.row!} data-open={isOpen || undefined}>
       <AriaButton slot="drag" className={style.grip!} aria-label={`Reorder ${name}`}>
@@ -90,9 +96,11 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
         <span className="small muted">{stateText(provider)}</span>
       </div>
       <div className={`${style.rate} num`}>
-        <b>{health.updated_at ? percent(health.error_rate) : "–"}</b>
-        <span className="small muted">{health.updated_at ? `of ${count(Math.round(health.samples), "attempt")}` : "no attempts yet"}</span>
-        {health.updated_at && (
+        <b>{isMeasured ? percent(health.error_rate) : "–"}</b>
+        <span className="small muted">
+          {isMeasured ? `estimated errors, from about ${count(attempts, "recent attempt")}` : health.updated_at ? "no recent attempts" : "no attempts yet"}
+        </span>
+        {isMeasured && (
           <div className={style.meter} aria-hidden="true">
             <span style={{ width: `${Math.max(health.error_rate * 100, 1)}%`, background: `var(--${toneOf(provider)})` }} />
           </div>
@@ -149,37 +157,5 @@ function RowMenu({ provider, position, length, onMove, onAsk }: Omit<Parameters<
         </Menu>
       </Popover>
     </MenuTrigger>
-  );
-}
-
-function useEnable(provider: Provider) {
-  const view = useView();
-  const queryClient = useQueryClient();
-  return useMutation({
-    mutationFn: (enabled: boolean) =>
-      dataOf(
-        apiOf(view).PATCH("/v1/providers/{provider_id}", {
-          params: { path: { provider_id: provider.id } },
-          body: { enabled, version: provider.version },
-        }),
-      ),
-    onSuccess: () => queryClient.invalidateQueries({ queryKey: providersQuery(view).queryKey }),
-  });
-}
-
-function DisableDialog({ provider, onClose }: { provider: Provider; onClose: () => void }) {
-  const enable = useEnable(provider);
-  const name = visible(provider.name);
-  return (
-    <Confirm
-      title={`Disable ${name}?`}
-      act={`Disable ${name}`}
-      onAct={() => enable.mutate(false, { onSuccess: onClose })}
-      onClose={onClose}
-      error={enable.error}
-      isPending={enable.isPending}
-    >
-      <p>No new message goes to it, from the next second on. Calls under way end as they end, and receipts still count.</p>
-    </Confirm>
   );
 }

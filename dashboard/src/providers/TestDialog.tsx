@@ -13,7 +13,7 @@ import { visible } from "../parts/text";
 const TONES: Record<string, Tone> = { accepted: "good", throttled: "warn", unknown: "unsure" };
 
 /** One real message through just this provider. */
-export function TestDialog({ provider, onClose }: { provider: Provider; onClose: () => void }) {
+export default function TestDialog({ provider, onClose }: { provider: Provider; onClose: () => void }) {
   const view = useView();
   const test = useMutation({
     mutationFn: (form: FormData) =>

@@ -1,6 +1,7 @@
 import type { Provider } from "../api/queries";
-import type { Tone } from "../message/wording";
+import { count, type Tone } from "../message/wording";
 import { Tag } from "../parts/parts";
+import { percent } from "../parts/percent";
 
 const TONES: Record<string, Tone> = { healthy: "good", degraded: "warn", unhealthy: "bad" };
 
@@ -11,8 +12,8 @@ export function HealthTag({ provider }: { provider: Provider }) {
   return <Tag tone={toneOf(provider)}>{word[0]!.toUpperCase() + word.slice(1)}</Tag>;
 }
 
-/** "41 %", "0.6 %". */
-export function percent(rate: number): string {
-  const value = rate * 100;
-  return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;
+/** The rate is an estimate in which each attempt has the weight of its age, so it is no share of a count. */
+export function errorRate(rate: number, attempts: number): string {
+  const about = Math.round(attempts);
+  return about < 1 ? "no recent attempts" : `estimated error rate ${percent(rate)}, from about ${count(about, "recent attempt")}`;
 }

@@ -3,10 +3,11 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useRouter } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { apiOf, dataOf } from "../api/client";
-import { type Message, messageQuery } from "../api/queries";
+import { contentQuery, type Message, messageQuery } from "../api/queries";
 import { useShortcuts } from "../frame/shortcuts";
 import { useRole, useView } from "../frame/view";
 import { duration } from "../message/axis";
+import { ContentPanel } from "../message/Content";
 import { curlOf } from "../message/curl";
 import { neighbours } from "../message/list";
 import { type Attempt, type DeliveryTimeline, foldTimeline } from "../message/timeline";
@@ -20,6 +21,7 @@ import { Button, Card, CopyButton, Facts, Note, SandboxTag, Shape, StateTag, Tag
 import { visible } from "../parts/text";
 import { clockOf, Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
+import { errorRate } from "../providers/health";
 import style from "./Message.module.css";
 
 const CancelDialog = lazy(() => import("../message/CancelDialog"));
@@ -94,7 +96,18 @@ function Shown({ message }: { message: Message }) {
       {deliveries.length === 1
         ? <Delivery delivery={deliveries[0]!} message={message} />
         : <Deliveries deliveries={deliveries} message={message} />}
+      <Content id={message.id} />
     </>
+  );
+}
+
+function Content({ id }: { id: string }) {
+  const view = useView();
+  const query = useQuery(contentQuery(view, id));
+  return (
+    <Card title="Content" className={style.content}>
+      <ContentPanel query={query} path={`/v1/messages/${id}`} view={view} />
+    </Card>
   );
 }
 
@@ -226,7 +239,7 @@ function Why({ routing, at }: { routing: NonNullable<Attempt["routing"]>; at: nu
                   <td><Tag tone={isChosen ? "good" : "idle"}>{isChosen ? "Chosen" : "Excluded"}</Tag></td>
                   <td>
                     {visible(candidate.excluded ?? routing.reason ?? "")}
-                    {evidence && ` (${evidence.status}, ${percent(evidence.error_rate)} of ${Math.round(evidence.attempts)})`}
+                    {evidence && ` (${evidence.status}, ${errorRate(evidence.error_rate, evidence.attempts)})`}
                   </td>
                 </tr>
               );
@@ -237,8 +250,6 @@ function Why({ routing, at }: { routing: NonNullable<Attempt["routing"]>; at: nu
     </details>
   );
 }
-
-const percent = (rate: number) => `${(rate * 100).toFixed(1)} %`;
 
 function Receipts({ delivery }: { delivery: DeliveryTimeline }) {
   if (delivery.receipts.length === 0) return null;

@@ -9,7 +9,7 @@ import { useShortcuts } from "../frame/shortcuts";
 import { useView } from "../frame/view";
 import { CHANNEL_NAMES, count } from "../message/wording";
 import { Empty, Panel, Skeleton } from "../parts/panel";
-import { Button, StateTag } from "../parts/parts";
+import { Button, Shape, StateTag, Tag } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { csvCell, visible } from "../parts/text";
 import { Moment } from "../parts/time";
@@ -43,11 +43,20 @@ export function Messages() {
   );
 }
 
-function onlyFilters({ status, channel, to, from, tag, provider, since, until }: MessageFilters): MessageFilters {
-  return { status, channel, to, from, tag, provider, since, until };
+const NO_FILTERS: Record<keyof MessageFilters, undefined> = {
+  status: undefined, channel: undefined, to: undefined, from: undefined, tag: undefined, provider: undefined, attempted_provider: undefined,
+  failed_over: undefined, possible_duplicate: undefined, incident: undefined, template: undefined, since: undefined, until: undefined,
+};
+/** Filters that come with a link and have no field of their own. */
+const NAMES = {
+  from: "from", attempted_provider: "tried at", incident: "touched by the incident", template: "made from the template", since: "accepted since", until: "accepted before",
+} as const;
+
+function onlyFilters(search: MessageFilters): MessageFilters {
+  return Object.fromEntries(Object.keys(NO_FILTERS).map((name) => [name, search[name as keyof MessageFilters]]));
 }
 
-const hasFilters = (filters: MessageFilters) => Object.values(filters).some(Boolean);
+const hasFilters = (filters: MessageFilters) => Object.values(filters).some((value) => value !== undefined);
 
 function useSetFilters() {
   const navigate = useNavigate({ from: "/p/$project/messages" });
@@ -62,8 +71,6 @@ function Filters({ filters }: { filters: MessageFilters }) {
     const text = (name: string) => String(form.get(name)).trim() || undefined;
     setFilters({ to: text("to"), provider: text("provider"), tag: text("tag") });
   };
-  const clear = () =>
-    setFilters({ status: undefined, channel: undefined, to: undefined, from: undefined, tag: undefined, provider: undefined, since: undefined, until: undefined });
   return (
     <form className={style.filters} onSubmit={onText} key={JSON.stringify(filters)} role="search" aria-label="Filter the messages">
       <label>
@@ -84,6 +91,15 @@ function Filters({ filters }: { filters: MessageFilters }) {
         </select>
       </label>
       <label>
+        Mark
+        <select value={markOf(filters)} onChange={(event) => setFilters(MARKS[event.target.value] ?? {})}>
+          <option value="">any</option>
+          <option value="failed_over">failed over</option>
+          <option value="possible_duplicate">may have arrived twice</option>
+          {markOf(filters) === "other" && <option value="other">as in the address</option>}
+        </select>
+      </label>
+      <label>
         Recipient
         <input name="to" defaultValue={filters.to} autoComplete="off" />
       </label>
@@ -97,17 +113,30 @@ function Filters({ filters }: { filters: MessageFilters }) {
       </label>
       <Button type="submit">Filter</Button>
       {hasFilters(filters) && (
-        <Button kind="plain" onClick={clear}>
+        <Button kind="plain" onClick={() => setFilters(NO_FILTERS)}>
           Clear the filters
         </Button>
       )}
-      {(filters.since || filters.until) && (
-        <span className="small muted">
-          accepted {filters.since && `since ${filters.since}`} {filters.until && `before ${filters.until}`}
-        </span>
-      )}
+      <span className="small muted">
+        {Object.entries(NAMES).flatMap(([name, words]) => {
+          const value = filters[name as keyof typeof NAMES];
+          return value === undefined ? [] : [`${words} ${visible(value)}`];
+        }).join(", ")}
+      </span>
     </form>
   );
+}
+
+/** The marks that a message may have, as filters. */
+const MARKS: Record<string, MessageFilters> = {
+  "": { failed_over: undefined, possible_duplicate: undefined },
+  failed_over: { failed_over: true, possible_duplicate: undefined },
+  possible_duplicate: { failed_over: undefined, possible_duplicate: true },
+};
+
+function markOf({ failed_over, possible_duplicate }: MessageFilters): string {
+  const found = Object.entries(MARKS).find(([, mark]) => mark.failed_over === failed_over && mark.possible_duplicate === possible_duplicate);
+  return found?.[0] ?? "other";
 }
 
 interface Paging {
@@ -164,7 +193,7 @@ function List({ rows, filters, query }: {
     <div role="table" aria-label="Messages" aria-rowcount={-1} onKeyDown={focus}>
       <div role="rowgroup">
         <div role="row" className={style.head}>
-          {["Accepted", "State", "Recipient", "Subject", "Provider"].map((name) => <span role="columnheader" key={name}>{name}</span>)}
+          {["Accepted", "State", "Recipient", "Subject", "Provider", "Marks"].map((name) => <span role="columnheader" key={name}>{name}</span>)}
           <span role="columnheader" className={style.attempts}>Attempts</span>
         </div>
       </div>
@@ -201,10 +230,22 @@ function Row({ row, index, top }: { row: MessageSummary; index: number; top: num
       <span role="cell" data-filter="provider" data-value={row.provider?.name}>
         {row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}
       </span>
+      <span role="cell"><Marks row={row} /></span>
       <span role="cell" className={`num ${style.attempts}`}>
         {row.attempts > 1 ? <span title="More than one attempt">{row.attempts} attempts</span> : row.attempts}
       </span>
     </div>
+  );
+}
+
+/** What a person has to know of a row beside its state. */
+function Marks({ row }: { row: MessageSummary }) {
+  if (!row.possible_duplicate) return row.failed_over ? <Tag tone="warn">Failed over</Tag> : null;
+  return (
+    <>
+      {row.failed_over && <><Shape tone="warn" /><span className="visually-hidden">Failed over.</span> </>}
+      <Tag tone="unsure">May have arrived twice</Tag>
+    </>
   );
 }
 
@@ -214,7 +255,7 @@ function NoMessages({ filters }: { filters: MessageFilters }) {
     return (
       <Empty>
         <p>No message fits these filters.</p>
-        <Button onClick={() => setFilters({ status: undefined, channel: undefined, to: undefined, tag: undefined, provider: undefined, since: undefined, until: undefined, from: undefined })}>
+        <Button onClick={() => setFilters(NO_FILTERS)}>
           Clear the filters
         </Button>
       </Empty>
@@ -273,8 +314,8 @@ function useRowFocus(body: React.RefObject<HTMLDivElement | null>, length: numbe
 
 function downloadCsv(rows: MessageSummary[]): void {
   const lines = [
-    ["id", "accepted", "state", "channel", "recipients", "subject", "provider", "attempts"],
-    ...rows.map((row) => [row.id, row.created_at, row.status, row.channel, row.to.join(" "), row.subject ?? "", row.provider?.name ?? "", String(row.attempts)]),
+    ["id", "accepted", "state", "channel", "recipients", "subject", "provider", "attempts", "failed over", "may have arrived twice"],
+    ...rows.map((row) => [row.id, row.created_at, row.status, row.channel, row.to.join(" "), row.subject ?? "", row.provider?.name ?? "", String(row.attempts), String(row.failed_over), String(row.possible_duplicate)]),
   ];
   const text = lines.map((line) => line.map(csvCell).join(",")).join("\r\n");
   const link = document.createElement("a");

@@ -1,6 +1,7 @@
 // Is everything well, what is broken, what was sent last.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { statusQuery } from "../api/incidents";
 import { type MessageSummary, newestQuery, type Provider, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
 import { CHANNEL_NAMES, ordinal, type Tone } from "../message/wording";
@@ -31,7 +32,10 @@ export function Overview() {
             <Newest />
             <Failures />
           </div>
-          {!isViewer && <Health />}
+          <div className="stack stack-wide">
+            <Waiting />
+            {!isViewer && <Health />}
+          </div>
         </div>
       </div>
     </>
@@ -160,6 +164,42 @@ function Rows({ rows }: { rows: MessageSummary[] }) {
         ))}
       </tbody>
     </table>
+  );
+}
+
+/** What has no end yet, by channel: what could go now, and since when. */
+function Waiting() {
+  const query = useQuery(statusQuery(useView()));
+  const now = useNow(5_000);
+  return (
+    <Card title="Waiting">
+      <Panel query={query} skeleton={<Skeleton lines={1} />}>
+        {({ waiting }) => {
+          const some = waiting?.filter((one) => one.due + one.scheduled + one.in_flight > 0) ?? [];
+          if (some.length === 0) return <p className="muted">{waiting ? "No message waits." : "Not known while PostgreSQL is away."}</p>;
+          return (
+            <table className="small">
+              <thead>
+                <tr><th>Channel</th><th>Due</th><th>In flight</th><th>Later</th></tr>
+              </thead>
+              <tbody>
+                {some.map((one) => (
+                  <tr key={one.channel}>
+                    <td>{CHANNEL_NAMES[one.channel]}</td>
+                    <td className="num">
+                      {one.due.toLocaleString("en")}
+                      {one.oldest_due_at && <div className="muted">oldest {relative(Date.parse(one.oldest_due_at), now)}</div>}
+                    </td>
+                    <td className="num">{one.in_flight.toLocaleString("en")}</td>
+                    <td className="num">{one.scheduled.toLocaleString("en")}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          );
+        }}
+      </Panel>
+    </Card>
   );
 }
 

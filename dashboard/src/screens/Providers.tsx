@@ -1,7 +1,7 @@
 // The providers of a channel in the order in which they are tried, and why.
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { ApiError, apiOf, dataOf } from "../api/client";
 import { type Channel, type Provider, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
@@ -12,11 +12,12 @@ import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
-import { DryRun } from "../providers/DryRun";
 import { effectOf, isSame, type Order, rebase } from "../providers/draft";
 import { ProviderDetails } from "../providers/ProviderDetails";
 import { ProviderList } from "../providers/ProviderList";
 import style from "./Providers.module.css";
+
+const DryRun = lazy(() => import("../providers/DryRun"));
 
 export function Providers() {
   useTitle("Providers");
@@ -87,7 +88,7 @@ function OfChannel({ channel, providers }: { channel: Channel; providers: Provid
             )}
             <Legend />
           </Card>
-          <DryRun channel={channel} />
+          <Suspense fallback={<Skeleton />}><DryRun channel={channel} /></Suspense>
         </div>
         {shown && <ProviderDetails provider={shown} />}
       </div>

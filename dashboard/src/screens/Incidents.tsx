@@ -1,0 +1,101 @@
+// The outages of the project's providers, newest first, each with what became of the messages.
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { type Incident, type IncidentFilters, incidentsQuery } from "../api/incidents";
+import { useView } from "../frame/view";
+import style from "../incidents/Incident.module.css";
+import { harmOf } from "../incidents/harm";
+import { IncidentTag } from "../incidents/IncidentTag";
+import { lengthOf } from "../incidents/wording";
+import { CHANNEL_NAMES } from "../message/wording";
+import { Empty, Panel, Skeleton } from "../parts/panel";
+import { Button } from "../parts/parts";
+import parts from "../parts/parts.module.css";
+import { visible } from "../parts/text";
+import { Moment, useNow } from "../parts/time";
+import { useTitle } from "../parts/title";
+import messages from "./Messages.module.css";
+
+export function Incidents() {
+  useTitle("Incidents");
+  const filters = useSearch({ from: "/p/$project/incidents", select: ({ status, channel }) => ({ status, channel }) });
+  const query = useInfiniteQuery(incidentsQuery(useView(), filters));
+  return (
+    <>
+      <div className="heading">
+        <h1>Incidents</h1>
+      </div>
+      <Filters filters={filters} />
+      <section className={parts.card} aria-label="Incidents">
+        <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={5} height="3rem" /></div>}>
+          {(data) => <List incidents={data.pages.flatMap((page) => page.data)} isFiltered={Boolean(filters.status ?? filters.channel)} />}
+        </Panel>
+        {query.hasNextPage && (
+          <div className={parts.pad}>
+            <Button onClick={() => void query.fetchNextPage()} disabled={query.isFetchingNextPage}>Load older incidents</Button>
+          </div>
+        )}
+      </section>
+    </>
+  );
+}
+
+function Filters({ filters }: { filters: IncidentFilters }) {
+  const navigate = useNavigate({ from: "/p/$project/incidents" });
+  const change = (some: IncidentFilters) => void navigate({ search: (last) => ({ ...last, ...some }), replace: true });
+  return (
+    <form className={messages.filters} role="search" aria-label="Filter the incidents">
+      <label>
+        State
+        <select value={filters.status ?? ""} onChange={(event) => change({ status: (event.target.value || undefined) as IncidentFilters["status"] })}>
+          <option value="">any</option>
+          <option>open</option>
+          <option>resolved</option>
+        </select>
+      </label>
+      <label>
+        Channel
+        <select value={filters.channel ?? ""} onChange={(event) => change({ channel: (event.target.value || undefined) as IncidentFilters["channel"] })}>
+          <option value="">any</option>
+          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
+        </select>
+      </label>
+    </form>
+  );
+}
+
+function List({ incidents, isFiltered }: { incidents: Incident[]; isFiltered: boolean }) {
+  const { project } = useView();
+  const now = useNow(5_000);
+  if (incidents.length === 0)
+    return (
+      <Empty>
+        <p>{isFiltered ? "No incident fits these filters." : "There was no incident yet. One begins when a provider turns unhealthy, or when a channel has none left."}</p>
+      </Empty>
+    );
+  return (
+    <table className={style.list}>
+      <thead>
+        <tr><th>State</th><th>Channel</th><th>Began</th><th>Lasted</th><th>Harm</th><th>Providers</th></tr>
+      </thead>
+      <tbody>
+        {incidents.map((incident) => {
+          const harm = harmOf(incident);
+          return (
+            <tr key={incident.id}>
+              <td><IncidentTag incident={incident} /></td>
+              <td>{CHANNEL_NAMES[incident.channel]}</td>
+              <td className="num"><Moment at={incident.opened_at} /></td>
+              <td className="num">{lengthOf(incident, now)}</td>
+              <td>
+                <Link to="/p/$project/incidents/$incidentId" params={{ project, incidentId: incident.id }}>{harm.text}</Link>
+                <div className="small muted">{visible(incident.cause)}</div>
+              </td>
+              <td>{incident.providers.map((one) => visible(one.provider.name)).join(", ") || <span className="muted">none was left</span>}</td>
+            </tr>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+}
