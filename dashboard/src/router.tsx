@@ -9,12 +9,14 @@ import {
   redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
-import { type Channel, type MessageFilters, meQuery } from "./api/queries";
+import { type Channel, type MessageFilters, meQuery, type SuppressionFilters, type WebhookStatus } from "./api/queries";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
 import { CHANNEL_NAMES } from "./message/wording";
 import { Skeleton } from "./parts/panel";
+import { REASONS } from "./suppressions/wording";
+import { STATUSES } from "./webhooks/wording";
 
 export interface ViewSearch {
   /** What test keys have sent, in place of live messages. */
@@ -113,11 +115,42 @@ const providersOfChannel = createRoute({
   component: lazyRouteComponent(() => import("./screens/Providers"), "Providers"),
 });
 
+const oneOf = <Value extends string>(values: readonly Value[], value: unknown) => values.find((one) => one === value);
+
+const webhooks = createRoute({
+  getParentRoute: () => project,
+  path: "/webhooks",
+  validateSearch: (search: Search): { open?: string; status?: WebhookStatus } => ({
+    open: text(search.open),
+    status: oneOf(STATUSES, search.status),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Webhooks"), "Webhooks"),
+});
+
+const suppressions = createRoute({
+  getParentRoute: () => project,
+  path: "/suppressions",
+  validateSearch: (search: Search): SuppressionFilters => ({
+    channel: channel(search.channel),
+    address: text(search.address),
+    reason: oneOf(REASONS, search.reason),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Suppressions"), "Suppressions"),
+});
+
+const keys = createRoute({
+  getParentRoute: () => project,
+  path: "/keys",
+  component: lazyRouteComponent(() => import("./screens/Keys"), "Keys"),
+});
+
+const settings = [webhooks, suppressions, keys];
+
 const tree = root.addChildren([
   start,
   login,
   ...linkPages,
-  project.addChildren([overview, messages, message, providers, providersOfChannel]),
+  project.addChildren([overview, messages, message, providers, providersOfChannel, ...settings]),
 ]);
 
 export function createAppRouter(queryClient: QueryClient) {

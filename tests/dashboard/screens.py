@@ -83,6 +83,23 @@ async def axe_violations(page):
     return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
 
 
+async def axe_of_all(page, screens):
+    """What axe-core finds on the page in both themes, wide and narrow, and whether a part sticks out; with screenshots."""
+    wide = page.viewport_size
+    found = []
+    for theme in ("light", "dark"):
+        await page.emulate_media(color_scheme=theme)
+        for width in (wide["width"], NARROW):
+            await page.set_viewport_size({"width": width, "height": wide["height"]})
+            found += [f"{theme} {width}: {one}" for one in await axe_violations(page)]
+            if await page.evaluate("() => document.documentElement.scrollWidth") > width:
+                found.append(f"{width}: something is wider than the page")
+            await screens.shot(page, f"{theme}-{width}")
+    await page.emulate_media(color_scheme="light")
+    await page.set_viewport_size(wide)
+    return found
+
+
 async def run_sluice(system, *words):
     """The output of a command on the running system."""
     process = await asyncio.create_subprocess_exec(

@@ -1,6 +1,7 @@
 // What the screens read: one place for keys and intervals.
-import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import { queryOptions } from "@tanstack/react-query";
 import { api, apiOf, dataOf, type Schemas, type View } from "./client";
+import { keyOf, pagesOf } from "./pages";
 
 export type Message = Schemas["MessageResponse"];
 export type MessageSummary = Schemas["MessageSummary"];
@@ -8,6 +9,22 @@ export type Provider = Schemas["ProviderResponse"];
 export type Channel = Schemas["Channel"];
 export type State = Schemas["State"];
 export type Decision = Schemas["DecisionResponse"];
+
+export type Webhook = Schemas["WebhookResponse"];
+export type WebhookDelivery = Schemas["WebhookDeliveryResponse"];
+export type WebhookStatus = Schemas["WebhookStatus"];
+export type ApiKey = Schemas["KeyResponse"];
+export type Member = Schemas["MemberResponse"];
+export type Invitation = Schemas["InvitationResponse"];
+export type AuditEntry = Schemas["AuditEntryResponse"];
+export type Suppression = Schemas["SuppressionResponse"];
+export type SuppressionReason = Schemas["SuppressionReason"];
+
+export interface SuppressionFilters {
+  channel?: Channel;
+  address?: string;
+  reason?: SuppressionReason;
+}
 
 export interface MessageFilters {
   status?: string;
@@ -20,31 +37,55 @@ export interface MessageFilters {
   until?: string;
 }
 
-/** At most so many rows of a list are kept in the browser. */
-export const MAX_ROWS = 5_000;
-const PAGE = 100;
-
-const keyOf = (view: View, ...rest: unknown[]) => [view.project, view.mode, ...rest];
-
 export const meQuery = queryOptions({
   queryKey: ["me"],
   queryFn: () => dataOf(api.GET("/v1/auth/me")),
   staleTime: 60_000,
 });
 
+export const webhooksQuery = (view: View) => ({
+  ...pagesOf(keyOf(view, "webhooks"), (query, signal) => apiOf(view).GET("/v1/webhooks", { params: { query }, signal })),
+  refetchInterval: 5_000,
+});
+
+export const webhookDeliveriesQuery = (view: View, id: string, status?: WebhookStatus) => ({
+  ...pagesOf(keyOf(view, "webhooks", id, "deliveries", status), (page, signal) =>
+    apiOf(view).GET("/v1/webhooks/{webhook_id}/deliveries", {
+      params: { path: { webhook_id: id }, query: { ...page, status } },
+      signal,
+    }),
+  ),
+  refetchInterval: 5_000,
+});
+
+export const suppressionsQuery = (view: View, filters: SuppressionFilters) =>
+  pagesOf(keyOf(view, "suppressions", filters), (page, signal) =>
+    apiOf(view).GET("/v1/suppressions", { params: { query: { ...filters, ...page } }, signal }),
+  );
+
+// What belongs to the project itself is the same in both modes, and its routes name it by its slug.
+export const keysQuery = (view: View) =>
+  pagesOf(keyOf(view, "keys"), (query, signal) =>
+    apiOf(view).GET("/v1/projects/{slug}/keys", { params: { path: { slug: view.project }, query }, signal }),
+  );
+
+export const membersQuery = (view: View) =>
+  pagesOf(keyOf(view, "members"), (query, signal) =>
+    apiOf(view).GET("/v1/projects/{slug}/members", { params: { path: { slug: view.project }, query }, signal }),
+  );
+
+export const invitationsQuery = (view: View) =>
+  pagesOf(keyOf(view, "members", "invitations"), (query, signal) =>
+    apiOf(view).GET("/v1/projects/{slug}/invitations", { params: { path: { slug: view.project }, query }, signal }),
+  );
+
+export const auditQuery = (view: View) =>
+  pagesOf(keyOf(view, "audit"), (query, signal) => apiOf(view).GET("/v1/audit", { params: { query }, signal }));
+
 export const messagesQuery = (view: View, filters: MessageFilters) =>
-  infiniteQueryOptions({
-    queryKey: keyOf(view, "messages", filters),
-    queryFn: ({ pageParam, signal }) =>
-      dataOf(
-        apiOf(view).GET("/v1/messages", {
-          params: { query: { ...filters, limit: PAGE, cursor: pageParam } },
-          signal,
-        }),
-      ),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (last, pages) => (pages.length * PAGE >= MAX_ROWS ? undefined : (last.next_cursor ?? undefined)),
-  });
+  pagesOf(keyOf(view, "messages", filters), (page, signal) =>
+    apiOf(view).GET("/v1/messages", { params: { query: { ...filters, ...page } }, signal }),
+  );
 
 /** The newest messages that fit the filters, one page. */
 export const newestQuery = (view: View, filters: MessageFilters, limit: number) =>

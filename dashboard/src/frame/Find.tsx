@@ -5,6 +5,7 @@ import { useState } from "react";
 import { providersQuery } from "../api/queries";
 import { Dialog } from "../parts/dialog";
 import parts from "../parts/parts.module.css";
+import { screensOf } from "./ProjectScreens";
 import { useRole, useView } from "./view";
 
 interface Found {
@@ -57,6 +58,7 @@ function useFound(text: string): Found[] {
     { label: "Overview", go: () => void navigate({ to: "/p/$project", params }) },
     { label: "Messages", go: () => void navigate({ to: "/p/$project/messages", params }) },
     ...(role === "VIEWER" ? [] : [{ label: "Providers", go: () => void navigate({ to: "/p/$project/providers", params }) }]),
+    ...screensOf(role).map(({ label, path }) => ({ label, go: () => void navigate({ to: path, params }) })),
   ];
   if (text === "") return screens;
   const lower = text.toLowerCase();

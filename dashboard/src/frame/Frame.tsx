@@ -13,6 +13,7 @@ import style from "./Frame.module.css";
 import { LiveProvider, useLive, useLiveView } from "./live";
 import { applyTheme, rememberProject, type Theme, theme } from "./preferences";
 import { useShortcuts } from "./shortcuts";
+import { projectShortcuts, ProjectScreens } from "./ProjectScreens";
 import { useRole, useView } from "./view";
 
 const Find = lazy(() => import("./Find"));
@@ -32,6 +33,7 @@ export function Frame() {
     "g o": to("/p/$project"),
     "g m": to("/p/$project/messages"),
     "g p": to("/p/$project/providers"),
+    ...projectShortcuts((path) => void navigate({ to: path, params: { project: view.project } })),
     c: () => void navigator.clipboard.writeText(window.location.href),
   });
   useEffect(() => rememberProject(view.project), [view.project]);
@@ -180,6 +182,7 @@ function Navigation() {
           </Link>
         </li>
       )}
+      <ProjectScreens />
     </ul>
   );
 }

@@ -7,6 +7,7 @@ export const SHORTCUTS: [string, string][] = [
   ["g o", "go to the overview"],
   ["g m", "go to the messages"],
   ["g p", "go to the providers"],
+  ["g a, g t, g w", "go to the analytics, the templates, the webhooks"],
   ["j, k or ↓, ↑", "next and previous row"],
   ["Enter", "open the row"],
   ["[, ]", "previous and next message of the list"],
