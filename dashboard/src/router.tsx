@@ -9,13 +9,14 @@ import {
   redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
-import { type Channel, type MessageFilters, meQuery, type SuppressionFilters, type WebhookStatus } from "./api/queries";
+import { type Channel, type MessageFilters, meQuery, type SuppressionFilters, type TemplateKind, type WebhookStatus } from "./api/queries";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
 import { CHANNEL_NAMES } from "./message/wording";
 import { Skeleton } from "./parts/panel";
 import { REASONS } from "./suppressions/wording";
+import { KINDS } from "./templates/sources";
 import { STATUSES } from "./webhooks/wording";
 
 export interface ViewSearch {
@@ -144,7 +145,20 @@ const keys = createRoute({
   component: lazyRouteComponent(() => import("./screens/Keys"), "Keys"),
 });
 
-const settings = [webhooks, suppressions, keys];
+const templates = createRoute({
+  getParentRoute: () => project,
+  path: "/templates",
+  validateSearch: (search: Search): { kind?: TemplateKind; name?: string } => ({ kind: oneOf(KINDS, search.kind), name: text(search.name) }),
+  component: lazyRouteComponent(() => import("./screens/Templates"), "Templates"),
+});
+
+const template = createRoute({
+  getParentRoute: () => project,
+  path: "/templates/$templateId",
+  component: lazyRouteComponent(() => import("./screens/Template"), "TemplateScreen"),
+});
+
+const settings = [webhooks, suppressions, keys, templates, template];
 
 const tree = root.addChildren([
   start,

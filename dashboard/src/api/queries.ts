@@ -1,5 +1,5 @@
 // What the screens read: one place for keys and intervals.
-import { queryOptions } from "@tanstack/react-query";
+import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { api, apiOf, dataOf, type Schemas, type View } from "./client";
 import { keyOf, pagesOf } from "./pages";
 
@@ -17,6 +17,8 @@ export type ApiKey = Schemas["KeyResponse"];
 export type Member = Schemas["MemberResponse"];
 export type Invitation = Schemas["InvitationResponse"];
 export type AuditEntry = Schemas["AuditEntryResponse"];
+export type Template = Schemas["TemplateResponse"];
+export type TemplateKind = Schemas["TemplateKind"];
 export type Suppression = Schemas["SuppressionResponse"];
 export type SuppressionReason = Schemas["SuppressionReason"];
 
@@ -81,6 +83,28 @@ export const invitationsQuery = (view: View) =>
 
 export const auditQuery = (view: View) =>
   pagesOf(keyOf(view, "audit"), (query, signal) => apiOf(view).GET("/v1/audit", { params: { query }, signal }));
+
+export const templatesQuery = (view: View, kind?: TemplateKind) =>
+  pagesOf(keyOf(view, "templates", "list", kind), (page, signal) =>
+    apiOf(view).GET("/v1/templates", { params: { query: { ...page, kind } }, signal }),
+  );
+
+export const templateQuery = (view: View, id: string) =>
+  queryOptions({
+    queryKey: keyOf(view, "templates", id),
+    queryFn: ({ signal }) =>
+      dataOf(apiOf(view).GET("/v1/templates/{template_id}", { params: { path: { template_id: id } }, signal })),
+  });
+
+/** Sources that are not saved, rendered. What was there last stays until the next answer. */
+export const previewQuery = (view: View, body: Schemas["PreviewSourcesRequest"]) =>
+  queryOptions({
+    queryKey: keyOf(view, "preview", body),
+    queryFn: ({ signal }) => dataOf(apiOf(view).POST("/v1/templates/preview", { body, signal })),
+    placeholderData: keepPreviousData,
+    staleTime: Infinity,
+    gcTime: 0,
+  });
 
 export const messagesQuery = (view: View, filters: MessageFilters) =>
   pagesOf(keyOf(view, "messages", filters), (page, signal) =>
