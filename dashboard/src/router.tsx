@@ -9,7 +9,8 @@ import {
   redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
-import { type Channel, type MessageFilters, meQuery, type SuppressionFilters, type TemplateKind, type WebhookStatus } from "./api/queries";
+import { GROUPS, RANGES } from "./analytics/series";
+import { type AnalyticsFilters, type Channel, type MessageFilters, meQuery, type SuppressionFilters, type TemplateKind, type WebhookStatus } from "./api/queries";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
@@ -158,7 +159,26 @@ const template = createRoute({
   component: lazyRouteComponent(() => import("./screens/Template"), "TemplateScreen"),
 });
 
-const settings = [webhooks, suppressions, keys, templates, template];
+const system = createRoute({
+  getParentRoute: () => project,
+  path: "/system",
+  component: lazyRouteComponent(() => import("./screens/System"), "System"),
+});
+
+const analytics = createRoute({
+  getParentRoute: () => project,
+  path: "/analytics",
+  validateSearch: (search: Search): Partial<AnalyticsFilters> => ({
+    days: RANGES.find((days) => days === search.days),
+    channel: channel(search.channel),
+    provider: text(search.provider),
+    tag: text(search.tag),
+    by: oneOf(GROUPS, search.by),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Analytics"), "Analytics"),
+});
+
+const settings = [webhooks, suppressions, keys, templates, template, system, analytics];
 
 const tree = root.addChildren([
   start,

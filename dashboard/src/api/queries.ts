@@ -19,6 +19,8 @@ export type Invitation = Schemas["InvitationResponse"];
 export type AuditEntry = Schemas["AuditEntryResponse"];
 export type Template = Schemas["TemplateResponse"];
 export type TemplateKind = Schemas["TemplateKind"];
+export type Status = Schemas["StatusResponse"];
+export type DeadLetter = Schemas["DeadLetterResponse"];
 export type Suppression = Schemas["SuppressionResponse"];
 export type SuppressionReason = Schemas["SuppressionReason"];
 
@@ -26,6 +28,18 @@ export interface SuppressionFilters {
   channel?: Channel;
   address?: string;
   reason?: SuppressionReason;
+}
+
+export type Analytics = Schemas["AnalyticsResponse"];
+export type Numbers = Schemas["NumbersResponse"];
+export type GroupBy = Schemas["GroupBy"];
+
+export interface AnalyticsFilters {
+  days: number;
+  channel?: Channel;
+  provider?: string;
+  tag?: string;
+  by?: GroupBy;
 }
 
 export interface MessageFilters {
@@ -104,6 +118,40 @@ export const previewQuery = (view: View, body: Schemas["PreviewSourcesRequest"])
     placeholderData: keepPreviousData,
     staleTime: Infinity,
     gcTime: 0,
+  });
+
+export const statusQuery = (view: View) =>
+  queryOptions({
+    queryKey: keyOf(view, "status"),
+    queryFn: ({ signal }) => dataOf(apiOf(view).GET("/v1/status", { signal })),
+    refetchInterval: 5_000,
+  });
+
+export const deadLettersQuery = (view: View) => ({
+  ...pagesOf(keyOf(view, "dead-letters"), (query, signal) => apiOf(view).GET("/v1/dead-letters", { params: { query }, signal })),
+  refetchInterval: 10_000,
+});
+
+/** ``days``: the length of the range that ends now. */
+export const analyticsQuery = (view: View, { days, channel, provider, tag, by }: AnalyticsFilters) =>
+  queryOptions({
+    queryKey: keyOf(view, "analytics", days, channel, provider, tag, by),
+    queryFn: ({ signal }) =>
+      dataOf(
+        apiOf(view).GET("/v1/analytics", {
+          params: {
+            query: {
+              from: new Date(Date.now() - days * 86_400_000).toISOString(),
+              channel,
+              provider,
+              tag,
+              group_by: by ? [by] : [],
+            },
+          },
+          signal,
+        }),
+      ),
+    refetchInterval: 60_000,
   });
 
 export const messagesQuery = (view: View, filters: MessageFilters) =>

@@ -3,10 +3,12 @@ import { Link } from "@tanstack/react-router";
 import { type Role, useRole, useView } from "./view";
 
 const SCREENS = [
+  { label: "Analytics", path: "/p/$project/analytics", key: "a", forViewers: true },
   { label: "Templates", path: "/p/$project/templates", key: "t", forViewers: false },
   { label: "Webhooks", path: "/p/$project/webhooks", key: "w", forViewers: false },
   { label: "Suppressions", path: "/p/$project/suppressions", key: "", forViewers: false },
   { label: "Keys and people", path: "/p/$project/keys", key: "", forViewers: false },
+  { label: "System", path: "/p/$project/system", key: "", forViewers: false },
 ] as const;
 
 type Path = (typeof SCREENS)[number]["path"];

@@ -13,12 +13,12 @@ it.each([
 
 it.each([
   [["name"], { name: "name" }],
-  [["order.total", "order.id"], { order: { total: "order.total", id: "order.id" } }],
-  [["items[].price", "items[].name"], { items: [{ price: "items[].price", name: "items[].name" }] }],
+  [["order.total", "order.id"], { order: { total: "total", id: "id" } }],
+  [["items[].price", "items[].name"], { items: [{ price: "price", name: "name" }] }],
   [["tags[]"], { tags: ["tags"] }],
-  [["items", "items[].price"], { items: [{ price: "items[].price" }] }],
-  [["user", "user.name"], { user: { name: "user.name" } }],
-  [["user.name", "user"], { user: { name: "user.name" } }],
+  [["items", "items[].price"], { items: [{ price: "price" }] }],
+  [["user", "user.name"], { user: { name: "name" } }],
+  [["user.name", "user"], { user: { name: "name" } }],
   [[], {}],
 ])("the sample of %j", (paths, sample) => {
   expect(sampleOf(paths)).toEqual(sample);

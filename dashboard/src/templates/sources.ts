@@ -31,14 +31,14 @@ export function offsetOf(text: string, { line, column }: { line: number; column:
 
 type Json = string | Json[] | { [key: string]: Json };
 
-/** Sample values for paths such as "name", "order.total" and "items[].price": each is its own name. */
+/** Sample values for paths such as "name", "order.total" and "items[].price": each is its own last name. */
 export function sampleOf(paths: string[]): { [key: string]: Json } {
   const sample: { [key: string]: Json } = {};
-  for (const path of paths) put(sample, path.split("."), path);
+  for (const path of paths) put(sample, path.split("."));
   return sample;
 }
 
-function put(target: { [key: string]: Json }, [step, ...rest]: string[], path: string): void {
+function put(target: { [key: string]: Json }, [step, ...rest]: string[]): void {
   const isList = step!.endsWith("[]");
   const name = step!.replace(/(\[\])+$/, "");
   if (rest.length === 0) {
@@ -50,7 +50,7 @@ function put(target: { [key: string]: Json }, [step, ...rest]: string[], path: s
     inner = {};
     target[name] = isList ? [inner] : inner;
   }
-  put(inner, rest, path);
+  put(inner, rest);
 }
 
 /** The values of a text in JSON, or why it has none. */
