@@ -68,7 +68,7 @@ async def test_a_person_is_invited_and_a_role_changes(screens, page, testbed):
     await page.get_by_text("No invitation waits for an answer.").wait_for()
 
 
-@pytest.mark.parametrize("screen", ["webhooks", "suppressions", "keys"])
+@pytest.mark.parametrize("screen", ["webhooks", "suppressions", "keys", "templates"])
 async def test_a_viewer_reads_which_right_is_missing(screens, testbed, screen):
     async with screens.open(signed_in=False) as page:
         await signed_in_as(screens, testbed, page, "viewer")

@@ -22,7 +22,7 @@ async def test_addresses_are_suppressed_found_and_removed(screens, page, testbed
     await form.get_by_label("Note").fill("from the old system")
     await form.get_by_role("button", name="Suppress them").click()
     await form.get_by_text("2 new suppressions of 2 addresses.").wait_for()
-    await form.get_by_role("button", name="Leave it").click()
+    await form.get_by_role("button", name="Close").click()
 
     await page.get_by_role("cell", name="ada@example.com").wait_for()
     assert await addresses(testbed) == {"ada@example.com", "bob@example.com"}

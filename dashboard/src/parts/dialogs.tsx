@@ -1,5 +1,5 @@
 // Dialogs around forms, and for what is shown once. They bring React Aria, so they belong to chunks that load later.
-import { type ReactNode, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { Dialog } from "./dialog";
 import { Check, onForm } from "./form";
 import { ErrorNote } from "./panel";
@@ -7,22 +7,27 @@ import { Button, CopyButton } from "./parts";
 import style from "./parts.module.css";
 
 /** A form in a dialog: its fields, the error, an act. */
-export function FormDialog({ title, act, onSubmit, onClose, error, isPending, children }: {
+export function FormDialog({ title, act, onSubmit, onClose, error, isPending, isDone = false, children }: {
   title: string;
   act: string;
   onSubmit: (form: FormData) => void;
   onClose: () => void;
   error: unknown;
   isPending: boolean;
+  isDone?: boolean;
   children: ReactNode;
 }) {
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    if (error) form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
+  }, [error]);
   return (
     <Dialog title={title} onClose={onClose}>
-      <form className="stack" onSubmit={onForm(onSubmit)}>
+      <form className="stack" ref={form} onSubmit={onForm(onSubmit)}>
         {children}
         {error ? <ErrorNote error={error} /> : null}
         <div className={style.dialogActions}>
-          <Button onClick={onClose}>Leave it</Button>
+          <Button onClick={onClose}>{isDone ? "Close" : "Leave it"}</Button>
           <Button kind="main" type="submit" disabled={isPending}>
             {act}
           </Button>

@@ -50,7 +50,7 @@ function Add({ onClose }: { onClose: () => void }) {
     if (file && area) area.value = await file.text();
   };
   return (
-    <FormDialog title="Suppress addresses" act="Suppress them" onSubmit={(form) => add.mutate(form)} onClose={onClose} error={add.error} isPending={add.isPending}>
+    <FormDialog title="Suppress addresses" act="Suppress them" onSubmit={(form) => add.mutate(form)} onClose={onClose} error={add.error} isPending={add.isPending} isDone={add.isSuccess}>
       <p>Messages to these addresses fail with the reason suppressed, and no provider is called.</p>
       <Select label="Channel" name="channel" error={add.error}>
         {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}

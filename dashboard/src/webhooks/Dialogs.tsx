@@ -77,12 +77,18 @@ function Fields({ error, webhook }: { error: unknown; webhook?: Webhook }) {
     <>
       <TextField label="Address" name="url" type="url" required placeholder="https://" defaultValue={webhook?.url} error={error} />
       <TextField label="Description" name="description" maxLength={255} defaultValue={webhook?.description} error={error} />
-      {EVENT_GROUPS.map(([name, types]) => (
-        <fieldset key={name} className={parts.checks}>
-          <legend>{name}</legend>
-          {types.map((type) => <Check key={type} name="events" value={type} label={type} defaultChecked={(events as string[]).includes(type)} />)}
-        </fieldset>
-      ))}
+      {EVENT_GROUPS.map(([name, types], index) => {
+        const isChosen = (type: string) => (events as string[]).includes(type);
+        return (
+          <details key={name} open={index === 0 || types.some(isChosen)}>
+            <summary>{name}</summary>
+            <fieldset className={parts.checks}>
+              <legend className="visually-hidden">{name}</legend>
+              {types.map((type) => <Check key={type} name="events" value={type} label={type} defaultChecked={isChosen(type)} />)}
+            </fieldset>
+          </details>
+        );
+      })}
       <fieldset className={parts.checks}>
         <legend>Only of these channels</legend>
         {Object.entries(CHANNEL_NAMES).map(([channel, name]) => (
@@ -141,7 +147,7 @@ function Recover({ webhook, onClose }: { webhook: Webhook; onClose: () => void }
   });
   const yesterday = localTime(Date.now() - 86_400_000);
   return (
-    <FormDialog title="Send events again" act="Send them again" onSubmit={(form) => recover.mutate(form)} onClose={onClose} error={recover.error} isPending={recover.isPending}>
+    <FormDialog title="Send events again" act="Send them again" onSubmit={(form) => recover.mutate(form)} onClose={onClose} error={recover.error} isPending={recover.isPending} isDone={recover.isSuccess}>
       <p>The events of a range of time go to {visible(webhook.url)} once more, the oldest first, each with the id that it had.</p>
       <TextField label="Events since" name="since" type="datetime-local" required defaultValue={yesterday} error={recover.error} />
       <fieldset className={parts.checks}>
