@@ -84,7 +84,7 @@ async def axe_violations(page):
 
 
 async def axe_of_all(page, screens):
-    """What axe-core finds on the page in both themes, wide and narrow, and whether a part sticks out; with screenshots."""
+    """What axe-core finds on the page in both themes, wide and narrow, and what sticks out; with screenshots."""
     wide = page.viewport_size
     found = []
     for theme in ("light", "dark"):

@@ -52,8 +52,8 @@ _NOT_BUILT = b"""<!doctype html>
 <p>This page reloads itself every three seconds.</p>
 """
 
-# Its script puts the HTML in place that the page around it sends. Scripts of that HTML do not run, it loads nothing, and
-# the sandbox gives it no origin, no forms and no windows.
+# Its script puts the HTML in place that the page around it sends. Scripts of that HTML do not run, it loads nothing,
+# and the sandbox gives it no origin, no forms and no windows.
 _PREVIEW_SCRIPT = """addEventListener("message", (event) => {
   if (event.source !== parent) return;
   const shown = new DOMParser().parseFromString(event.data, "text/html");
