@@ -40,7 +40,7 @@ async def test_a_key_is_shown_once_and_ends_when_it_is_revoked(screens, page, te
     await page.get_by_role("button", name="Revoke the shop").wait_for(state="detached")
     row = page.get_by_role("table", name="Who changed what").get_by_role("row").nth(1)
     await page.reload()
-    await row.get_by_text("api key").wait_for()
+    await row.get_by_text("revoked key").wait_for()
 
 
 async def test_a_person_is_invited_and_a_role_changes(screens, page, testbed):

@@ -25,7 +25,7 @@ async def test_the_numbers_of_sent_messages_lead_to_these_messages(screens, page
     await page.reload()
     groups = page.get_by_role("table", name="Numbers by provider")
     row = groups.get_by_role("row", name="mailbox-smtp")
-    await row.get_by_role("cell", name="100 %").wait_for()
+    await row.get_by_role("cell", name="100 %", exact=True).wait_for()
     await page.get_by_text("The numbers as a table").click()
     assert await axe_of_all(page, screens) == []
     await page.get_by_role("table", name="The numbers by interval").get_by_role("link").last.click()

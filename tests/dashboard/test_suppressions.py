@@ -24,12 +24,12 @@ async def test_addresses_are_suppressed_found_and_removed(screens, page, testbed
     await form.get_by_text("2 new suppressions of 2 addresses.").wait_for()
     await form.get_by_role("button", name="Close").click()
 
-    await page.get_by_role("cell", name="ada@example.com").wait_for()
+    await page.get_by_role("cell", name="ada@example.com", exact=True).wait_for()
     assert await addresses(testbed) == {"ada@example.com", "bob@example.com"}
     assert await axe_of_all(page, screens) == []
     await page.get_by_label("Address", exact=True).fill("bob@example.com")
     await page.keyboard.press("Enter")
-    await page.get_by_role("cell", name="ada@example.com").wait_for(state="detached")
+    await page.get_by_role("cell", name="ada@example.com", exact=True).wait_for(state="detached")
     assert page.url.endswith("address=bob%40example.com")
     await page.get_by_role("button", name="Remove bob@example.com").click()
     await page.get_by_role("button", name="Remove the suppression").click()
@@ -43,7 +43,7 @@ async def test_all_that_match_are_removed_at_once(screens, page, testbed):
         body = {"channel": "email", "reason": reason, "addresses": [f"{name}@example.com" for name in names]}
         await testbed.api.post("/v1/suppressions", headers=key, json=body)
     await page.goto(screens.path("/suppressions"))
-    await page.get_by_role("cell", name="c@example.com").wait_for()
+    await page.get_by_role("cell", name="c@example.com", exact=True).wait_for()
     assert await page.get_by_role("button", name="Remove all that match…").count() == 0
 
     await page.get_by_label("Reason").select_option("unsubscribe")

@@ -1,5 +1,5 @@
 // What the screens read: one place for keys and intervals.
-import { keepPreviousData, queryOptions } from "@tanstack/react-query";
+import { queryOptions } from "@tanstack/react-query";
 import { api, apiOf, dataOf, type Schemas, type View } from "./client";
 import { keyOf, pagesOf } from "./pages";
 
@@ -110,12 +110,11 @@ export const templateQuery = (view: View, id: string) =>
       dataOf(apiOf(view).GET("/v1/templates/{template_id}", { params: { path: { template_id: id } }, signal })),
   });
 
-/** Sources that are not saved, rendered. What was there last stays until the next answer. */
+/** Sources that are not saved, rendered. */
 export const previewQuery = (view: View, body: Schemas["PreviewSourcesRequest"]) =>
   queryOptions({
     queryKey: keyOf(view, "preview", body),
     queryFn: ({ signal }) => dataOf(apiOf(view).POST("/v1/templates/preview", { body, signal })),
-    placeholderData: keepPreviousData,
     staleTime: Infinity,
     gcTime: 0,
   });

@@ -6,12 +6,12 @@ import { useView } from "./view";
 
 type Client = ReturnType<typeof apiOf>;
 
-/** A change; afterwards everything that the view shows of `noun` is fetched again. */
+/** A change; afterwards everything that the view shows of `noun` is fetched again, also when it was refused as out of date. */
 export function useWrite<Value, Answer>(noun: string, write: (client: Client, value: Value) => Promise<{ data?: Answer }>) {
   const view = useView();
   const queryClient = useQueryClient();
   return useMutation({
     mutationFn: (value: Value) => dataOf(write(apiOf(view), value)),
-    onSuccess: () => queryClient.invalidateQueries({ queryKey: keyOf(view, noun) }),
+    onSettled: () => queryClient.invalidateQueries({ queryKey: keyOf(view, noun) }),
   });
 }

@@ -1,7 +1,7 @@
 // One template: its sources, their errors at the line, and what they yield, before anything is saved.
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
 import { ApiError, type Schemas } from "../api/client";
 import { previewQuery, type Template, type TemplateKind, templateQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
@@ -67,7 +67,7 @@ function Editor({ template }: { template?: Template }) {
   const [variables, setVariables] = useState<string | null>(null);
   const body = useSettled(JSON.stringify({ kind: draft.kind, ...bodyOf(draft.kind, draft.sources), data: template?.data ?? null }));
   const preview = usePreview(body, variables, template?.variables ?? []);
-  const places = PARTS[draft.kind].map(([part]) => errorAt(preview.query.error, part));
+  const places = PARTS[draft.kind].map(([part]) => errorAt(preview.error, part));
   return (
     <>
       <div className="heading">
@@ -88,7 +88,7 @@ function Editor({ template }: { template?: Template }) {
               readOnly={!mayWrite}
             />
           ))}
-          {preview.query.error && places.every((one) => one === null) && <ErrorNote error={preview.query.error} />}
+          {preview.error && places.every((one) => one === null) && <ErrorNote error={preview.error} />}
           {mayWrite && <Save template={template} draft={draft} onDelete={() => setAsked(true)} />}
         </Card>
         <Preview preview={preview} variables={variables} onVariables={setVariables} />
@@ -124,11 +124,15 @@ function usePreview(body: string, variables: string | null, known: string[]) {
   const given = valuesOf(useSettled(variables ?? ""));
   const values = variables === null ? sampleOf(paths) : "values" in given ? given.values : {};
   const query = useQuery(previewQuery(view, { ...(JSON.parse(body) as Omit<Schemas["PreviewSourcesRequest"], "variables">), variables: values }));
+  // What was there last stays until the next answer, and the last good preview also beside an error.
+  const last = useRef<Pick<typeof query, "data" | "error">>({ data: undefined, error: null });
+  if (query.isSuccess) last.current = { data: query.data, error: null };
+  if (query.isError) last.current = { ...last.current, error: query.error };
   const read = query.data?.variables;
   useEffect(() => {
     if (read && JSON.stringify(read) !== JSON.stringify(paths)) setPaths(read);
   }, [read, paths]);
-  return { query, paths, sample: JSON.stringify(sampleOf(paths), null, 2), error: "error" in given ? given.error : null };
+  return { ...last.current, paths, sample: JSON.stringify(sampleOf(paths), null, 2), fault: "error" in given ? given.error : null };
 }
 
 function Preview({ preview, variables, onVariables }: {
@@ -136,7 +140,7 @@ function Preview({ preview, variables, onVariables }: {
   variables: string | null;
   onVariables: (text: string | null) => void;
 }) {
-  const { data, error } = preview.query;
+  const { data, error } = preview;
   return (
     <div className="stack stack-wide">
       <Card title="Preview" aside={error ? "As it was before the error" : "Nothing is saved or sent by looking at it"}>
@@ -156,7 +160,7 @@ function Preview({ preview, variables, onVariables }: {
           <span>JSON</span>
           <textarea rows={6} className="mono" spellCheck={false} value={variables ?? preview.sample} onChange={(event) => onVariables(event.target.value)} />
         </label>
-        {preview.error && <p className={style.error} role="status">{preview.error}</p>}
+        {preview.fault && <p className={style.error} role="status">{preview.fault}</p>}
         {variables !== null && <span><Button kind="plain" onClick={() => onVariables(null)}>Back to the names as values</Button></span>}
       </Card>
     </div>
@@ -166,14 +170,14 @@ function Preview({ preview, variables, onVariables }: {
 function Save({ template, draft, onDelete }: { template?: Template; draft: Draft; onDelete: () => void }) {
   const { project } = useView();
   const navigate = useNavigate();
-  const parts_ = bodyOf(draft.kind, draft.sources);
+  const sources = bodyOf(draft.kind, draft.sources);
   const save = useWrite("templates", (client, over: number | null) =>
     template
       ? client.PATCH("/v1/templates/{template_id}", {
           params: { path: { template_id: template.id } },
-          body: { name: draft.name, version: over ?? draft.version, ...ofKind(draft.kind, parts_) },
+          body: { name: draft.name, version: over ?? draft.version, ...sources },
         })
-      : client.POST("/v1/templates", { body: { name: draft.name, kind: draft.kind, ...parts_ } }),
+      : client.POST("/v1/templates", { body: { name: draft.name, kind: draft.kind, ...sources } }),
   );
   const onSuccess = (saved: Template) => {
     draft.setVersion(saved.version);
@@ -201,9 +205,4 @@ function Save({ template, draft, onDelete }: { template?: Template; draft: Draft
       </div>
     </>
   );
-}
-
-/** Only the parts that its kind has: the others are refused, even as null. */
-function ofKind(kind: TemplateKind, all: Record<Part, string | null>): Partial<Record<Part, string | null>> {
-  return Object.fromEntries(PARTS[kind].map(([part]) => [part, all[part]]));
 }
