@@ -21,7 +21,7 @@ async def test_an_error_is_marked_at_its_line_and_the_last_good_preview_stays(sc
     source = page.get_by_label("HTML", exact=True)
     await source.fill("<p>Hello {{ name }}</p>\n<p>{{ name</p>\n")
 
-    await page.get_by_text("Line 2, column").wait_for()
+    await page.get_by_text("line 2, column 4").wait_for()
     assert await page.locator("[data-wrong]").filter(has_text="2").last.inner_text() == "2"
     assert await source.get_attribute("aria-invalid") == "true"
     await page.get_by_text("As it was before the error").wait_for()

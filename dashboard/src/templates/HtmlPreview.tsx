@@ -11,7 +11,7 @@ export function HtmlPreview({ html }: { html: string }) {
   const [loaded, setLoaded] = useState(0);
   // The frame has no origin that a message could be addressed to.
   useEffect(() => {
-    if (loaded > 0) frame.current?.contentWindow?.postMessage(html, "*");
+    if (loaded > 0) frame.current?.contentWindow?.postMessage({ html }, "*");
   }, [html, loaded]);
   return (
     <div className="stack">

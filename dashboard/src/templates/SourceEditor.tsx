@@ -58,7 +58,6 @@ export function SourceEditor({ label, value, onChange, error, rows, readOnly }: 
       </div>
       {error && (
         <p id={`${id}-error`} className={style.error} role="status">
-          {place && <b>Line {place.line}, column {place.column}: </b>}
           {visible(error.message)} {place && <Button kind="plain" onClick={goThere}>Go there</Button>}
         </p>
       )}

@@ -55,8 +55,8 @@ _NOT_BUILT = b"""<!doctype html>
 # Its script puts the HTML in place that the page around it sends. Scripts of that HTML do not run, it loads nothing,
 # and the sandbox gives it no origin, no forms and no windows.
 _PREVIEW_SCRIPT = """addEventListener("message", (event) => {
-  if (event.source !== parent) return;
-  const shown = new DOMParser().parseFromString(event.data, "text/html");
+  if (event.source !== parent || typeof event.data?.html !== "string") return;
+  const shown = new DOMParser().parseFromString(event.data.html, "text/html");
   shown.querySelectorAll("script, meta, base, link, iframe, object, embed").forEach((element) => element.remove());
   for (const element of shown.querySelectorAll("*"))
     for (const { name } of [...element.attributes]) if (name.startsWith("on")) element.removeAttribute(name);
