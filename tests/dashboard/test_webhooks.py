@@ -39,7 +39,7 @@ async def test_a_failed_event_is_sent_again_from_the_page_with_its_id(screens, p
     await page.get_by_role("button", name="Enable the endpoint").click()
     await page.get_by_text("Sluice disabled").wait_for(state="detached")
     row = page.get_by_role("list", name="Deliveries").get_by_role("listitem").first
-    await row.get_by_role("button", name="Send sent again").click()
+    await row.get_by_role("button", name="Send again: sent").click()
 
     await row.get_by_text("DELIVERED", exact=True).wait_for(timeout=30_000)
     await row.locator("summary").click()

@@ -67,7 +67,7 @@ function Replay({ webhook, delivery }: { webhook: Webhook; delivery: WebhookDeli
   if (!mayWrite) return null;
   return (
     <div>
-      <Button onClick={() => replay.mutate()} disabled={replay.isPending || delivery.status === "PENDING"} aria-label={`Send ${delivery.type} again`}>
+      <Button onClick={() => replay.mutate()} disabled={replay.isPending || delivery.status === "PENDING"} aria-label={`Send again: ${delivery.type}`}>
         Send again
       </Button>
       {replay.error && <ErrorNote error={replay.error} />}
