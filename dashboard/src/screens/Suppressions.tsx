@@ -80,6 +80,12 @@ function Origin({ suppression: { source } }: { suppression: Suppression }) {
   return <Link to="/p/$project/messages/$messageId" params={{ project, messageId: source.message_id }}>its message</Link>;
 }
 
+/** The API wants the channel of an address: one that has been chosen, otherwise the one whose addresses look like it. */
+function filterOf(address: string, channel: SuppressionFilters["channel"]): SuppressionFilters {
+  if (address === "") return { address: undefined };
+  return { address, channel: channel ?? (address.includes("@") ? "email" : "sms") };
+}
+
 function Filters({ filters, hasFilters }: { filters: SuppressionFilters; hasFilters: boolean }) {
   const setFilters = useSetFilters();
   return (
@@ -88,11 +94,11 @@ function Filters({ filters, hasFilters }: { filters: SuppressionFilters; hasFilt
       key={JSON.stringify(filters)}
       role="search"
       aria-label="Filter the suppressions"
-      onSubmit={onForm((form) => setFilters({ address: textOf(form, "address") || undefined }))}
+      onSubmit={onForm((form) => setFilters(filterOf(textOf(form, "address"), filters.channel)))}
     >
       <label>
         Channel
-        <select value={filters.channel ?? ""} onChange={(event) => setFilters({ channel: (event.target.value || undefined) as SuppressionFilters["channel"] })}>
+        <select value={filters.channel ?? ""} onChange={(event) => setFilters(event.target.value ? { channel: event.target.value as SuppressionFilters["channel"] } : { channel: undefined, address: undefined })}>
           <option value="">any</option>
           {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
         </select>
