@@ -9,16 +9,13 @@ import {
   redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
-import { GROUPS, RANGES } from "./analytics/series";
 import { type AnalyticsFilters, type Channel, type MessageFilters, meQuery, type SuppressionFilters, type TemplateKind, type WebhookStatus } from "./api/queries";
 import { Frame } from "./frame/Frame";
 import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
 import { CHANNEL_NAMES } from "./message/wording";
 import { Skeleton } from "./parts/panel";
-import { REASONS } from "./suppressions/wording";
-import { KINDS } from "./templates/sources";
-import { STATUSES } from "./webhooks/wording";
+import { GROUPS, KINDS, RANGES, REASONS, WEBHOOK_STATUSES } from "./api/values";
 
 export interface ViewSearch {
   /** What test keys have sent, in place of live messages. */
@@ -124,7 +121,7 @@ const webhooks = createRoute({
   path: "/webhooks",
   validateSearch: (search: Search): { open?: string; status?: WebhookStatus } => ({
     open: text(search.open),
-    status: oneOf(STATUSES, search.status),
+    status: oneOf(WEBHOOK_STATUSES, search.status),
   }),
   component: lazyRouteComponent(() => import("./screens/Webhooks"), "Webhooks"),
 });

@@ -1,9 +1,6 @@
 // The numbers of a range as series over all of its intervals.
-import type { Analytics, GroupBy, Numbers } from "../api/queries";
+import type { Analytics, Numbers } from "../api/queries";
 import type { Tone } from "../message/wording";
-
-export const RANGES = [1, 7, 30];
-export const GROUPS: GroupBy[] = ["channel", "provider", "tag"];
 
 export interface Point {
   /** The beginning and the end of the interval, in milliseconds since 1970. */

@@ -3,6 +3,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { type Suppression, type SuppressionFilters, suppressionsQuery } from "../api/queries";
+import { REASONS } from "../api/values";
 import { useRole, useView } from "../frame/view";
 import { CHANNEL_NAMES } from "../message/wording";
 import { onForm, textOf } from "../parts/form";
@@ -14,7 +15,7 @@ import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
 import type { Asked } from "../suppressions/Dialogs";
-import { REASON_NAMES, REASON_TONES, REASONS } from "../suppressions/wording";
+import { REASON_NAMES, REASON_TONES } from "../suppressions/wording";
 
 const Dialogs = lazy(() => import("../suppressions/Dialogs"));
 const FROM = "/p/$project/suppressions";

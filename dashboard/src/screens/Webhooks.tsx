@@ -3,6 +3,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { type Webhook, webhookDeliveriesQuery, type WebhookStatus, webhooksQuery } from "../api/queries";
+import { WEBHOOK_STATUSES } from "../api/values";
 import { useRole, useView } from "../frame/view";
 import { useWrite } from "../frame/write";
 import { CHANNEL_NAMES, count } from "../message/wording";
@@ -16,7 +17,7 @@ import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
 import { Delivery } from "../webhooks/Delivery";
 import type { Asked } from "../webhooks/Dialogs";
-import { STATUSES, stateOf, successOf } from "../webhooks/wording";
+import { stateOf, successOf } from "../webhooks/wording";
 
 const Dialogs = lazy(() => import("../webhooks/Dialogs"));
 const FROM = "/p/$project/webhooks";
@@ -139,7 +140,7 @@ function Deliveries({ webhook }: { webhook: Webhook }) {
             onChange={(event) => void navigate({ search: (last) => ({ ...last, status: (event.target.value || undefined) as WebhookStatus | undefined }), replace: true })}
           >
             <option value="">any</option>
-            {STATUSES.map((one) => <option key={one}>{one}</option>)}
+            {WEBHOOK_STATUSES.map((one) => <option key={one}>{one}</option>)}
           </select>
         </label>
       </div>

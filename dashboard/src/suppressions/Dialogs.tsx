@@ -1,6 +1,7 @@
 // What may be done with suppressions. This module brings React Aria, so it is loaded when one of them is asked for.
 import { useRef, useState } from "react";
 import { type Channel, type Suppression, type SuppressionFilters, type SuppressionReason } from "../api/queries";
+import { REASONS } from "../api/values";
 import { useWrite } from "../frame/write";
 import { CHANNEL_NAMES, count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
@@ -8,7 +9,7 @@ import { FormDialog } from "../parts/dialogs";
 import { Select, TextArea, TextField, textOf } from "../parts/form";
 import { Note } from "../parts/parts";
 import { visible } from "../parts/text";
-import { addressesOf, chunksOf, REASON_NAMES, REASONS } from "./wording";
+import { addressesOf, chunksOf, REASON_NAMES } from "./wording";
 
 export type Asked = { act: "add" } | { act: "remove"; suppression: Suppression } | { act: "removeAll"; filters: SuppressionFilters };
 

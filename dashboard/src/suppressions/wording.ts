@@ -8,7 +8,6 @@ export const REASON_NAMES: Record<SuppressionReason, string> = {
   manual: "By hand",
 };
 export const REASON_TONES: Record<SuppressionReason, Tone> = { hard_bounce: "bad", complaint: "bad", unsubscribe: "warn", manual: "idle" };
-export const REASONS = Object.keys(REASON_NAMES) as SuppressionReason[];
 
 /** The addresses of a text, one a line; of a line of a CSV file the first cell. Empty lines and repeated ones are left out. */
 export function addressesOf(text: string): string[] {

@@ -5,7 +5,6 @@ export type Part = "subject" | "html" | "text";
 export type Sources = Partial<Record<Part, string>>;
 
 export const KIND_NAMES: Record<TemplateKind, string> = { email: "E-mail", text: "Text message", push: "Push" };
-export const KINDS = Object.keys(KIND_NAMES) as TemplateKind[];
 
 /** The parts that a template of a kind can have, with their names. */
 export const PARTS: Record<TemplateKind, [Part, string][]> = {

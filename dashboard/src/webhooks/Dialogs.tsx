@@ -2,6 +2,7 @@
 import { useState } from "react";
 import type { Schemas } from "../api/client";
 import type { Webhook } from "../api/queries";
+import { WEBHOOK_STATUSES } from "../api/values";
 import { useWrite } from "../frame/write";
 import { CHANNEL_NAMES, count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
@@ -11,7 +12,7 @@ import { Note } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
-import { EVENT_GROUPS, STATUSES } from "./wording";
+import { EVENT_GROUPS } from "./wording";
 
 export type Asked = { act: "create" } | { act: "edit" | "recover" | "rotate" | "delete"; webhook: Webhook } | { act: "secret"; secret: string; until?: string };
 
@@ -152,7 +153,7 @@ function Recover({ webhook, onClose }: { webhook: Webhook; onClose: () => void }
       <TextField label="Events since" name="since" type="datetime-local" required defaultValue={yesterday} error={recover.error} />
       <fieldset className={parts.checks}>
         <legend>Those that are</legend>
-        {STATUSES.filter((one) => one !== "PENDING").map((one) => <Check key={one} name="statuses" value={one} label={one} defaultChecked={one !== "DELIVERED"} />)}
+        {WEBHOOK_STATUSES.filter((one) => one !== "PENDING").map((one) => <Check key={one} name="statuses" value={one} label={one} defaultChecked={one !== "DELIVERED"} />)}
       </fieldset>
       {(recover.isPending || recover.isSuccess) && <Note tone={recover.isSuccess ? "good" : "idle"} lead={`${count(sent, "event")} due again.`} />}
     </FormDialog>

@@ -3,7 +3,6 @@ import type { Webhook, WebhookDelivery, WebhookStatus } from "../api/queries";
 import type { Tone } from "../message/wording";
 
 export const TONE_OF_STATUS: Record<WebhookStatus, Tone> = { PENDING: "idle", DELIVERED: "good", EXHAUSTED: "bad", SKIPPED: "warn" };
-export const STATUSES = Object.keys(TONE_OF_STATUS) as WebhookStatus[];
 
 /** The types of events by the channel in which they happen; those without a prefix are of e-mail and of every channel. */
 export const EVENT_GROUPS = [
