@@ -9,7 +9,7 @@ import {
   redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
-import { type Channel, type MessageFilters, meQuery } from "./api/queries";
+import { type AnalyticsFilters, type Channel, type MessageFilters, meQuery, type SuppressionFilters, type TemplateKind, type WebhookStatus } from "./api/queries";
 import type { IncidentFilters } from "./api/incidents";
 import type { OutboxSearch } from "./api/outbox";
 import { Frame } from "./frame/Frame";
@@ -17,6 +17,7 @@ import { NotFound, RouteError } from "./frame/RouteError";
 import { lastProject } from "./frame/preferences";
 import { CHANNEL_NAMES } from "./message/wording";
 import { Skeleton } from "./parts/panel";
+import { GROUPS, KINDS, RANGES, REASONS, WEBHOOK_STATUSES } from "./api/values";
 
 export interface ViewSearch {
   /** What test keys have sent, in place of live messages. */
@@ -144,11 +145,74 @@ const providersOfChannel = createRoute({
   component: lazyRouteComponent(() => import("./screens/Providers"), "Providers"),
 });
 
+const oneOf = <Value extends string>(values: readonly Value[], value: unknown) => values.find((one) => one === value);
+
+const webhooks = createRoute({
+  getParentRoute: () => project,
+  path: "/webhooks",
+  validateSearch: (search: Search): { open?: string; status?: WebhookStatus } => ({
+    open: text(search.open),
+    status: oneOf(WEBHOOK_STATUSES, search.status),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Webhooks"), "Webhooks"),
+});
+
+const suppressions = createRoute({
+  getParentRoute: () => project,
+  path: "/suppressions",
+  validateSearch: (search: Search): SuppressionFilters => ({
+    channel: channel(search.channel),
+    address: text(search.address),
+    reason: oneOf(REASONS, search.reason),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Suppressions"), "Suppressions"),
+});
+
+const keys = createRoute({
+  getParentRoute: () => project,
+  path: "/keys",
+  component: lazyRouteComponent(() => import("./screens/Keys"), "Keys"),
+});
+
+const templates = createRoute({
+  getParentRoute: () => project,
+  path: "/templates",
+  validateSearch: (search: Search): { kind?: TemplateKind; name?: string } => ({ kind: oneOf(KINDS, search.kind), name: text(search.name) }),
+  component: lazyRouteComponent(() => import("./screens/Templates"), "Templates"),
+});
+
+const template = createRoute({
+  getParentRoute: () => project,
+  path: "/templates/$templateId",
+  component: lazyRouteComponent(() => import("./screens/Template"), "TemplateScreen"),
+});
+
+const system = createRoute({
+  getParentRoute: () => project,
+  path: "/system",
+  component: lazyRouteComponent(() => import("./screens/System"), "System"),
+});
+
+const analytics = createRoute({
+  getParentRoute: () => project,
+  path: "/analytics",
+  validateSearch: (search: Search): Partial<AnalyticsFilters> => ({
+    days: RANGES.find((days) => days === search.days),
+    channel: channel(search.channel),
+    provider: text(search.provider),
+    tag: text(search.tag),
+    by: oneOf(GROUPS, search.by),
+  }),
+  component: lazyRouteComponent(() => import("./screens/Analytics"), "Analytics"),
+});
+
+const settings = [webhooks, suppressions, keys, templates, template, system, analytics];
+
 const tree = root.addChildren([
   start,
   login,
   ...linkPages,
-  project.addChildren([overview, messages, message, providers, providersOfChannel, incidents, incident, outbox]),
+  project.addChildren([overview, messages, message, providers, providersOfChannel, incidents, incident, outbox, ...settings]),
 ]);
 
 export function createAppRouter(queryClient: QueryClient) {

@@ -85,9 +85,26 @@ async def axe_violations(page):
     # Past the policy of the page, as an extension of the browser would.
     source = (ROOT / "dashboard/node_modules/axe-core/axe.min.js").read_text()
     await page.evaluate(source)
-    # Without frames: what they contain is a mail of a stranger.
-    found = await page.evaluate("() => axe.run({ iframes: false }).then((result) => result.violations)")
+    # Without frames: what they contain is a mail of a stranger, or has no origin that axe could reach.
+    found = await page.evaluate("() => axe.run(document, { iframes: false }).then((result) => result.violations)")
     return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
+
+
+async def axe_of_all(page, screens):
+    """What axe-core finds on the page in both themes, wide and narrow, and what sticks out; with screenshots."""
+    wide = page.viewport_size
+    found = []
+    for theme in ("light", "dark"):
+        await page.emulate_media(color_scheme=theme)
+        for width in (wide["width"], NARROW):
+            await page.set_viewport_size({"width": width, "height": wide["height"]})
+            found += [f"{theme} {width}: {one}" for one in await axe_violations(page)]
+            if await page.evaluate("() => document.documentElement.scrollWidth") > width:
+                found.append(f"{width}: something is wider than the page")
+            await screens.shot(page, f"{theme}-{width}")
+    await page.emulate_media(color_scheme="light")
+    await page.set_viewport_size(wide)
+    return found
 
 
 async def run_sluice(system, *words):

@@ -8,7 +8,7 @@ from tests.system.testbed import DEAD
 PASSWORD = "correct horse battery staple"
 
 
-async def test_a_viewer_sets_a_password_by_link_and_sees_messages_only(screens, testbed):
+async def test_a_viewer_sets_a_password_by_link_and_sees_messages_and_analytics_only(screens, testbed):
     address = f"viewer@{testbed.project.slug}.example"
     words = ("user", "create", address, "--project", testbed.project.slug, "--role", "viewer")
     link = await run_sluice(testbed.system, *words)
@@ -22,7 +22,7 @@ async def test_a_viewer_sets_a_password_by_link_and_sees_messages_only(screens, 
         await page.get_by_role("heading", name="Overview").wait_for()
 
         links = page.get_by_role("navigation", name="Main").get_by_role("link")
-        assert await links.all_inner_texts() == ["Overview", "Messages"]
+        assert await links.all_inner_texts() == ["Overview", "Messages", "Analytics"]
         assert await page.evaluate("() => document.cookie") == ""
         await page.goto(screens.path("/providers/email"))
         await page.get_by_text("An ADMIN can change the role.").wait_for()

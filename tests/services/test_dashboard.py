@@ -1,6 +1,8 @@
 """The files of the dashboard as the gateway serves them."""
 
+import base64
 import gzip
+import hashlib
 import re
 
 import httpx
@@ -137,3 +139,16 @@ def test_no_route_of_an_api_is_hidden_by_it():
     paths = [route.path for app in apps for route in iter_route_contexts(app.routes)]
 
     assert [path for path in paths if Dashboard.serves(path)] == []
+
+
+async def test_the_frame_of_previews_has_no_origin_loads_nothing_and_runs_its_own_script_only(client):
+    answer = await client.get("/preview")
+
+    script = re.search(r"<script>(.*)</script>", answer.text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert answer.status_code == 200
+    assert policy[:3] == ["sandbox allow-scripts", "default-src 'none'", f"script-src 'sha256-{digest}'"]
+    assert "frame-ancestors 'self'" in policy
+    assert Dashboard.serves("/preview")
+    assert not Dashboard.serves("/preview/other")

@@ -18,6 +18,8 @@ export class ApiError extends Error {
     message: string,
     readonly retryAfter: number | null = null,
     readonly field: string | null = null,
+    /** Where in the field the error is, from 1. */
+    readonly place: { line: number; column: number } | null = null,
   ) {
     super(message);
   }
@@ -46,8 +48,9 @@ const errors: Middleware = {
 async function readError(response: Response): Promise<ApiError> {
   const retryAfter = Number(response.headers.get("Retry-After")) || null;
   try {
-    const { error } = (await response.json()) as { error: { code: string; message: string; field?: string } };
-    return new ApiError(response.status, error.code, error.message, retryAfter, error.field ?? null);
+    const { error } = (await response.json()) as { error: Schemas["V1ErrorDetail"] };
+    const place = error.line && error.column ? { line: error.line, column: error.column } : null;
+    return new ApiError(response.status, error.code, error.message, retryAfter, error.field ?? null, place);
   } catch {
     return new ApiError(response.status, `HTTP_${response.status}`, "The answer is no error of the API.", retryAfter);
   }

@@ -5,6 +5,7 @@ import { useState } from "react";
 import { providersQuery } from "../api/queries";
 import { Dialog } from "../parts/dialog";
 import parts from "../parts/parts.module.css";
+import { screensOf } from "./ProjectScreens";
 import { useRole, useView } from "./view";
 
 interface Found {
@@ -61,6 +62,7 @@ function useFound(text: string): Found[] {
       { label: "Incidents", go: () => void navigate({ to: "/p/$project/incidents", params }) },
       { label: "Outbox", go: () => void navigate({ to: "/p/$project/outbox", params }) },
     ]),
+    ...screensOf(role).map(({ label, path }) => ({ label, go: () => void navigate({ to: path, params }) })),
   ];
   if (text === "") return screens;
   const lower = text.toLowerCase();

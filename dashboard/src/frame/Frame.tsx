@@ -13,6 +13,7 @@ import style from "./Frame.module.css";
 import { LiveProvider, useLive, useLiveView } from "./live";
 import { applyTheme, rememberProject, type Theme, theme } from "./preferences";
 import { useShortcuts } from "./shortcuts";
+import { projectShortcuts, ProjectScreens } from "./ProjectScreens";
 import { useRole, useView } from "./view";
 
 const Find = lazy(() => import("./Find"));
@@ -34,6 +35,7 @@ export function Frame() {
     "g p": to("/p/$project/providers"),
     "g i": to("/p/$project/incidents"),
     "g x": to("/p/$project/outbox"),
+    ...projectShortcuts((path) => void navigate({ to: path, params: { project: view.project } })),
     c: () => void navigator.clipboard.writeText(window.location.href),
   });
   useEffect(() => rememberProject(view.project), [view.project]);
@@ -182,6 +184,7 @@ function Navigation() {
           </Link>
         </li>
       )}
+      <ProjectScreens />
     </ul>
   );
 }

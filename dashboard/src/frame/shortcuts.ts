@@ -9,6 +9,7 @@ export const SHORTCUTS: [string, string][] = [
   ["g p", "go to the providers"],
   ["g i", "go to the incidents"],
   ["g x", "go to the outbox"],
+  ["g a, g t, g w", "go to the analytics, the templates, the webhooks"],
   ["j, k or ↓, ↑", "next and previous row"],
   ["Enter", "open the row"],
   ["[, ]", "previous and next message of the list"],

@@ -135,9 +135,9 @@ export const receiptTone = (receipt: { type: string; isRepeated?: boolean }): To
 export const receiptWord = (receipt: { type: string; isRepeated: boolean }) =>
   `${receipt.type.replaceAll("_", " ")}${receipt.isRepeated ? " too" : ""}`;
 
-/** "1 attempt", "2 attempts", "1,204 messages". */
+/** "1 attempt", "2 attempts", "1,204 messages", "2 addresses". */
 export function count(number: number, noun: string): string {
-  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
 }
 
 /** "1 delivery", "1,204 deliveries". */

@@ -5,9 +5,15 @@ import { ErrorNote } from "./panel";
 import { Button } from "./parts";
 import style from "./parts.module.css";
 
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
+/** One that is not dismissable closes by its own buttons only. */
+export function Dialog({ title, onClose, isDismissable = true, children }: {
+  title: string;
+  onClose: () => void;
+  isDismissable?: boolean;
+  children: ReactNode;
+}) {
   return (
-    <ModalOverlay className={style.overlay} isOpen isDismissable onOpenChange={(isOpen) => isOpen || onClose()}>
+    <ModalOverlay className={style.overlay} isOpen isDismissable={isDismissable} isKeyboardDismissDisabled={!isDismissable} onOpenChange={(isOpen) => isOpen || onClose()}>
       <Modal className={style.modal}>
         <AriaDialog className={style.dialog}>
           <Heading slot="title" level={2}>

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import mimetypes
 import secrets
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ DIST = Path(__file__).with_name("dist")
 ASSETS = "/assets/"
 PAGES = frozenset({"/", "/login", "/setup", "/reset-password", "/accept-invitation"})
 VIEWS = "/p/"
+PREVIEW = "/preview"
+"""The document of the frame in which an HTML part that is not saved is shown."""
 
 NONCE = "__CSP_NONCE__"
 _SECURITY_POLICY = (
@@ -47,6 +51,27 @@ _NOT_BUILT = b"""<!doctype html>
 <a href="/openapi.json">/openapi.json</a>.</p>
 <p>This page reloads itself every three seconds.</p>
 """
+
+# Its script puts the HTML in place that the page around it sends. Scripts of that HTML do not run, it loads nothing,
+# and the sandbox gives it no origin, no forms and no windows.
+_PREVIEW_SCRIPT = """addEventListener("message", (event) => {
+  if (event.source !== parent || typeof event.data?.html !== "string") return;
+  const shown = new DOMParser().parseFromString(event.data.html, "text/html");
+  shown.querySelectorAll("script, meta, base, link, iframe, object, embed").forEach((element) => element.remove());
+  for (const element of shown.querySelectorAll("*"))
+    for (const { name } of [...element.attributes]) if (name.startsWith("on")) element.removeAttribute(name);
+  document.documentElement.replaceWith(document.adoptNode(shown.documentElement));
+});
+addEventListener("click", (event) => event.preventDefault(), true);"""
+_PREVIEW_HASH = base64.b64encode(hashlib.sha256(_PREVIEW_SCRIPT.encode()).digest()).decode()
+_PREVIEW_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Preview</title>'
+    f"<body><script>{_PREVIEW_SCRIPT}</script></body></html>"
+)
+_PREVIEW_POLICY = (
+    f"sandbox allow-scripts; default-src 'none'; script-src 'sha256-{_PREVIEW_HASH}'; style-src 'unsafe-inline';"
+    " img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +102,7 @@ class Dashboard:
     @staticmethod
     def serves(path: str) -> bool:
         """Is it an address of the dashboard? All others belong to the APIs."""
-        return path in PAGES or path.startswith((VIEWS, ASSETS))
+        return path in PAGES or path == PREVIEW or path.startswith((VIEWS, ASSETS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -86,6 +111,9 @@ class Dashboard:
             response = Response(status_code=405, headers={"allow": "GET, HEAD"})
         elif request.url.path.startswith(ASSETS):
             response = await self._show_asset(request)
+        elif request.url.path == PREVIEW:
+            headers = _PAGE | {"content-security-policy": _PREVIEW_POLICY}
+            response = Response(_PREVIEW_PAGE, 200, headers, "text/html")
         else:
             response = await self._show_page()
         await response(scope, receive, send)

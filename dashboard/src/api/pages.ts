@@ -1,0 +1,29 @@
+// Lists that the gateway gives by pages, each with the cursor of the next one.
+import { infiniteQueryOptions } from "@tanstack/react-query";
+import { dataOf, type View } from "./client";
+
+/** At most so many rows of a list are kept in the browser. */
+export const MAX_ROWS = 5_000;
+export const PAGE_SIZE = 100;
+
+export const keyOf = (view: View, ...rest: unknown[]) => [view.project, view.mode, ...rest];
+
+export interface Page<Row> {
+  data: Row[];
+  next_cursor: string | null;
+}
+
+export interface PageQuery {
+  limit: number;
+  cursor: string | undefined;
+}
+
+/** A list of which `read` fetches one page. */
+export const pagesOf = <Row>(key: unknown[], read: (page: PageQuery, signal: AbortSignal) => Promise<{ data?: Page<Row> }>) =>
+  infiniteQueryOptions({
+    queryKey: key,
+    queryFn: ({ pageParam, signal }) => dataOf(read({ limit: PAGE_SIZE, cursor: pageParam }, signal)),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last: Page<Row>, pages: Page<Row>[]) =>
+      pages.length * PAGE_SIZE >= MAX_ROWS ? undefined : (last.next_cursor ?? undefined),
+  });
