@@ -132,12 +132,26 @@ class ThresholdsResponse(BaseModel):
     unhealthy: float
 
 
+class ReceiptEvidenceResponse(BaseModel):
+    """How many attempts receipts confirm, as shares of 1: of the last ones, and usually.
+
+    ``late_failures``: share of the last attempts whose receipt blames the provider; ``wait_s``: seconds after which an
+    attempt without a receipt is missing; ``silent_since``: when it was noticed that receipts have stopped or fallen.
+    """
+
+    recent_share: float
+    usual_share: float
+    late_failures: float
+    wait_s: float
+    silent_since: Timestamp | None
+
+
 class EvidenceNumbersResponse(BaseModel):
     """What the status rests on. Numbers are weights: an attempt has half its weight after 30 s.
 
     ``failures``: a missing response weighs 1.5; ``not_counted``: attempts of which the provider is no cause, by outcome
     (`recipient_rejected`: the recipient; `declined`: the message; `throttled`: too many); ``cause`` of a degraded one:
-    `errors`, `slow` or `unresponsive`.
+    `errors`, `slow`, `unresponsive` or `receipts`.
     """
 
     failures: float
@@ -147,6 +161,7 @@ class EvidenceNumbersResponse(BaseModel):
     cause: str | None
     thresholds: ThresholdsResponse | None
     not_counted: dict[str, float]
+    receipts: ReceiptEvidenceResponse | None
 
 
 class ProbesResponse(BaseModel):
