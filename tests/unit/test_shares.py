@@ -19,7 +19,7 @@ def select(candidates, health=None, policy=RoutingPolicy.ADAPTIVE, **task):
     return select_provider(a_task(**task), candidates, health or {}, NOON, lambda *_: False, policy)
 
 
-def shares_of(candidates, number=6000, health=None):
+def shares_of(candidates, number=2000, health=None):
     chosen = Counter(select(candidates, health, delivery_id=ids.uuid7()).provider.id for _ in range(number))
     return [chosen[one.id] / number for one in candidates]
 
