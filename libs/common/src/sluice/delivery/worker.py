@@ -76,9 +76,7 @@ class Worker:
         elsewhere: Callable[[str], bool] = lambda _: False,
         redis: Redis | None = None,
     ) -> None:
-        """``elsewhere``: whether the calls of a package, by name, are made by other workers now. ``redis``: shares the
-        call rates of providers with other workers.
-        """
+        """``elsewhere``: whether other workers make the calls of a package, by name. ``redis``: shares call rates."""
         self._db = db
         self._config = config
         self._publisher = publisher
