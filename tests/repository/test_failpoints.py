@@ -184,6 +184,8 @@ HARMLESS = {
     "self._wake",
     "current",
     "self._wanted",
+    "self._woken",
+    "self._granted",
     "self._ready",
     "self._changed",
     "loaded",

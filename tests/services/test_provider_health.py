@@ -1,10 +1,11 @@
 """The health of a provider in full, its history, probes on request, orders that are checked, and rehearsals."""
 
 import json
+from datetime import datetime
 
 import pytest
 
-from sluice.bus.messages import HealthEvidence, HealthState, ProviderProbeRequested
+from sluice.bus.messages import HealthEvidence, HealthState, ProviderProbeRequested, ReceiptEvidence
 from sluice.model.ids import encode_id
 from sluice.runtime.clock import utc_now
 from sluice.store import provider_health
@@ -60,6 +61,7 @@ async def test_the_health_in_full_says_what_it_rests_on_and_how_it_comes_back(ga
             **{"failures": 6.5, "slow_calls": 3, "usual_latency": 0.1504, "consecutive_failures": 1, "cause": "errors"},
             **{"probe_successes": 2, "probes_needed": 8, "degraded_error_rate": 0.06, "unhealthy_error_rate": 0.25},
             not_counted={"recipient_rejected": 7.0},
+            receipts=ReceiptEvidence(recent_share=0.1, usual_share=0.9, wait=180, silent_since=now),
         ),
         destinations={"+44": HealthState(status="unhealthy", reason="5 consecutive failures", error_rate=0.9)},
         seed=HealthState(status="unhealthy", reason="30 of 100 attempts failed", effective_samples=100, error_rate=0.3),
@@ -67,10 +69,13 @@ async def test_the_health_in_full_says_what_it_rests_on_and_how_it_comes_back(ga
 
     health = (await ask(gateway, first, "/health")).json()["health"]
 
+    silent_since = health["evidence"]["receipts"].pop("silent_since")
+    assert datetime.fromisoformat(silent_since) - now < seconds(1)
     assert health["evidence"] == {
         **{"failures": 6.5, "slow_calls": 3, "usual_latency_ms": 150, "consecutive_failures": 1, "cause": "errors"},
         "thresholds": {"degraded": 0.06, "unhealthy": 0.25},
         "not_counted": {"recipient_rejected": 7},
+        "receipts": {"recent_share": 0.1, "usual_share": 0.9, "late_failures": 0.0, "wait_s": 180},
     }
     assert health["probes"] == {
         **{"next_at": health["probe_at"], "interval_s": 6, "ended": 2, "successes": 2, "needed": 8}

@@ -1,6 +1,7 @@
 """A worker in process with a real database: claims, calls once, settles; repeated and late records have no effect."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -406,6 +407,39 @@ async def test_the_concurrency_of_a_provider_can_change_while_it_is_used(
         await asyncio.sleep(0.2)  # time for more calls
 
         assert len(transport.requests) == calls
+
+
+async def test_a_provider_with_a_call_rate_gets_as_many_calls_as_there_are_permits(
+    harness, provider, transport, monkeypatch
+):
+    harness.config.change(provider, settings={"calls_per_second": 100})
+    left = [2]
+
+    async def take(requests):
+        ((provider_id, _, wanted),) = requests
+        granted = min(wanted, left[0])
+        left[0] -= granted
+        return {provider_id: granted}, time.monotonic() + 60.0
+
+    monkeypatch.setattr(harness.worker._permits._source, "take", take)
+    records = await harness.some(5, provider)
+
+    await harness.worker.handle_batch(records)
+
+    await wait_until(lambda: len(transport.requests) == 2)
+    await asyncio.sleep(0.2)  # time for more calls
+    assert len(transport.requests) == 2
+    left[0] = 10
+    await wait_until(lambda: all(one.acked for one in records))
+    assert (len(transport.requests), left[0]) == (5, 7)
+
+
+async def test_a_call_rate_is_kept_without_redis(harness, provider, transport):
+    harness.config.change(provider, settings={"calls_per_second": 4})
+
+    await harness.handle(*await harness.some(6, provider))
+
+    assert len(transport.requests) == 6
 
 
 async def test_an_urgent_message_acquires_the_next_free_slot(harness, provider, transport):

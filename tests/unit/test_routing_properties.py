@@ -154,7 +154,7 @@ def a_monitor(candidates, health, saturated, handed_back):
         publisher=None,
         queue_timeout=2.0,
         reroute=lambda job, _: handed_back.append(job),
-        dispatch=lambda _: None,
+        dispatch=lambda _id, _bulkhead: None,
     )
 
 

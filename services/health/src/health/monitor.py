@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
@@ -24,8 +24,8 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from sluice.bus.messages import AttemptReport, HealthEvidence, HealthState, ProviderHealth
-from sluice.health import seed_rule
+from sluice.bus.messages import AttemptReport, HealthEvidence, HealthState, ProviderHealth, ReceiptEvidence
+from sluice.health import receipts, seed_rule
 from sluice.health.breaker import (
     DEGRADED,
     FAILURE_WEIGHT,
@@ -36,9 +36,13 @@ from sluice.health.breaker import (
     decay,
     observe,
 )
+from sluice.health.receipts import ReceiptStats
 from sluice.health.seed_rule import SeedStats, SeedThresholds
 from sluice.model.message import Channel
 from sluice.model.outcome import Scope
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import metrics
 
 _REPUBLISH_INTERVAL = timedelta(seconds=5)  # of an unchanged status whose numbers changed
@@ -48,6 +52,20 @@ _NUMBERS_CHANGE = 0.2  # of them, as a share
 _PROVIDER_TTL = timedelta(days=1)  # without attempts; the provider may be deleted
 
 _MAX_THROTTLE = 3600.0  # seconds
+_LONGEST_PAUSE = timedelta(seconds=10)  # between two batches, of the clock of receipts
+_RECEIPTS_INTERVAL = timedelta(seconds=2)  # between two evaluations of a provider
+_RECEIPTS_BATCH = 50  # providers evaluated after one batch of events
+_PEER_AGE = timedelta(minutes=5)  # of the last sample of a provider that is compared with
+_PEER_SUSPICION = receipts.ALARM / 4  # from which a provider's receipts fail as well
+# Not *sent* and *deferred*: where only they still come, it is not known what became of the messages.
+_CONFIRMING = frozenset(
+    {
+        *(EventType.DELIVERED, EventType.BOUNCED, EventType.SOFT_BOUNCE, EventType.COMPLAINED, EventType.FAILED),
+        *(EventType.OPENED, EventType.CLICKED, EventType.READ),
+    }
+)
+_NEGATIVE = frozenset({EventType.BOUNCED, EventType.SOFT_BOUNCE, EventType.FAILED})
+_BLAMES_PROVIDER = frozenset({Reason.CREDENTIALS, Reason.QUOTA, Reason.REPUTATION, Reason.NETWORK})
 
 
 @dataclass(slots=True)
@@ -62,6 +80,7 @@ class MonitoredProvider:
     seed: SeedStats = field(default_factory=SeedStats)
     not_counted: dict[str, float] = field(default_factory=dict)  # weights of attempts that are no evidence, by outcome
     not_counted_at: datetime | None = None
+    receipts: ReceiptStats = field(default_factory=ReceiptStats)
     published: ProviderHealth | None = None
 
 
@@ -81,6 +100,10 @@ class HealthMonitor:
         self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
         self._evaluated_at: dict[UUID, datetime] = {}  # providers that time will change, oldest evaluation first
         self._unsaved: dict[UUID, None] = {}  # changed since the last snapshot, oldest change first
+        # The clock of receipts: the time in which events were read. While events wait on the bus, receipts do as well.
+        self._clock: datetime | None = None
+        self._read_at: datetime | None = None
+        self._receipts_at: dict[UUID, datetime] = {}  # providers with waiting samples, oldest evaluation first
 
     def clear(self) -> None:
         """Forget everything, without a snapshot of it."""
@@ -90,12 +113,19 @@ class HealthMonitor:
         self._dirty.clear()
         self._evaluated_at.clear()
         self._unsaved.clear()
+        self._receipts_at.clear()
+        self._clock = self._read_at = None
 
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.
 
         A time in the future counts as ``now``: a clock that is ahead must not expire other evidence.
         """
+        events = list(events)
+        self._record_attempts(events, now)
+        self._record_receipts(events, self._advance_clock(now), now)
+
+    def _record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         attempts_by_provider: dict[UUID, list[Attempt]] = defaultdict(list)
         for event in events:
             if event.outcome is None or event.provider_id is None:
@@ -124,6 +154,59 @@ class HealthMonitor:
             self._providers[provider_id] = provider
             self._dirty[provider_id] = self._unsaved[provider_id] = None
 
+    def _advance_clock(self, now: datetime) -> datetime:
+        if self._clock is None or self._read_at is None:
+            self._clock = now
+        else:
+            self._clock += min(max(now - self._read_at, timedelta(0)), _LONGEST_PAUSE)
+        self._read_at = now
+        return self._clock
+
+    def _record_receipts(self, events: Iterable[AttemptReport], clock: datetime, now: datetime) -> None:
+        """Count accepted attempts and receipts; the attempts first, because a batch is ordered by partition."""
+        confirmed: list[tuple[MonitoredProvider, AttemptReport]] = []
+        for event in events:
+            provider = self._providers.get(event.provider_id) if event.provider_id is not None else None
+            if provider is None or event.delivery_id is None:
+                continue
+            if event.outcome == "accepted":
+                provider.receipts = receipts.accept(provider.receipts, event.delivery_id, event.destination, clock)
+                self._receipts_at.setdefault(provider.provider_id, clock)
+            elif event.outcome is None and event.type in _CONFIRMING:
+                confirmed.append((provider, event))
+        for provider, event in confirmed:
+            assert event.delivery_id is not None
+            failed = event.type in _NEGATIVE and event.reason in _BLAMES_PROVIDER
+            provider.receipts = receipts.confirm(provider.receipts, event.delivery_id, clock, failed=failed)
+        for provider_id, evaluated_at in list(islice(self._receipts_at.items(), _RECEIPTS_BATCH)):
+            if clock - evaluated_at < _RECEIPTS_INTERVAL:
+                break
+            del self._receipts_at[provider_id]
+            waits = self._providers.get(provider_id)
+            if waits is not None and waits.receipts.waiting:
+                self._evaluate_receipts(waits, clock, now)
+                self._receipts_at[provider_id] = clock
+
+    def _evaluate_receipts(self, provider: MonitoredProvider, clock: datetime, now: datetime) -> None:
+        before = provider.receipts
+        found = receipts.evaluate(before, clock, now, hold=True)
+        if found.is_suspect and not self._all_suspect(provider, clock):
+            found = receipts.evaluate(found, clock, now)
+        provider.receipts = found
+        if found is not before:
+            self._dirty[provider.provider_id] = self._unsaved[provider.provider_id] = None
+
+    def _all_suspect(self, provider: MonitoredProvider, clock: datetime) -> bool:
+        """Whether receipts of all other providers fail as well: the loss is then more likely at this end."""
+        peers = [
+            overall
+            for other in self._providers.values()
+            if other is not provider and other.provider_id != SANDBOX_PROVIDER_ID
+            if (overall := other.receipts.overall).established
+            if overall.counted_at is not None and clock - overall.counted_at <= _PEER_AGE
+        ]
+        return bool(peers) and all(one.silent_since or one.suspicion >= _PEER_SUSPICION for one in peers)
+
     def changed_statuses(self, now: datetime) -> list[ProviderHealth]:
         """The statuses that have changed since they were last returned; each change is returned once."""
         changed = []
@@ -131,7 +214,7 @@ class HealthMonitor:
             provider = self._providers[provider_id]
             provider.stats = decay(provider.stats, now, self._thresholds)
             _decay_others(provider, now, self._thresholds)
-            if _has_changed(provider, now):
+            if _has_changed(provider, now, self._thresholds):
                 health = _health_of(provider, now, self._thresholds)
                 _move_gauge(provider.published, health)
                 provider.published = health
@@ -155,7 +238,7 @@ class HealthMonitor:
         for provider_id in changed:
             del self._unsaved[provider_id]
         return {
-            provider_id: _SNAPSHOT.dump_json(provider) if (provider := self._providers.get(provider_id)) else None
+            provider_id: _dump(provider) if (provider := self._providers.get(provider_id)) else None
             for provider_id in changed
         }
 
@@ -206,19 +289,25 @@ class HealthMonitor:
 _SNAPSHOT = TypeAdapter(MonitoredProvider)
 
 
+def _dump(provider: MonitoredProvider) -> bytes:
+    """The snapshot, without the attempts that wait for receipts: they come while no process reads them."""
+    lasting = provider.receipts._replace(waiting={}, sampled_at=None)
+    return _SNAPSHOT.dump_json(replace(provider, receipts=lasting))
+
+
 def _throttle_duration(seconds: float | None) -> timedelta | None:
     """The pause that a throttling provider asked for, at most an hour; None without a positive number."""
     return timedelta(seconds=min(seconds, _MAX_THROTTLE)) if seconds and seconds > 0 else None
 
 
 def _health_of(provider: MonitoredProvider, now: datetime, thresholds: HealthThresholds) -> ProviderHealth:
-    stats = provider.stats
+    stats = receipts.overlay(provider.stats, provider.receipts, thresholds)
     return ProviderHealth(
         provider_id=provider.provider_id,
         project_id=provider.project_id,
         channel=provider.channel,
         **_state_of(stats, thresholds),
-        evidence=_evidence_of(provider, thresholds),
+        evidence=_evidence_of(provider, stats, thresholds),
         suspended_until=stats.suspended_until,
         destinations={
             name: HealthState(**_state_of(each, thresholds))
@@ -247,9 +336,10 @@ def _state_of(stats: ProviderStats, thresholds: HealthThresholds) -> dict[str, A
     return state | {"healthy_since": stats.changed_at, "full_share_at": full_share_at}
 
 
-def _evidence_of(provider: MonitoredProvider, thresholds: HealthThresholds) -> HealthEvidence:
-    stats = provider.stats
+def _evidence_of(provider: MonitoredProvider, stats: ProviderStats, thresholds: HealthThresholds) -> HealthEvidence:
     needed = {DEGRADED: thresholds.degraded_probe_successes, HEALTHY: 0}.get(stats.status, thresholds.probe_successes)
+    if stats.cause == receipts.CAUSE:
+        needed = receipts.RELIEF_SAMPLES
     return HealthEvidence(
         failures=round(stats.failures, 1),
         slow_calls=round(stats.slow_calls, 1),
@@ -261,6 +351,20 @@ def _evidence_of(provider: MonitoredProvider, thresholds: HealthThresholds) -> H
         degraded_error_rate=thresholds.degraded_error_rate,
         unhealthy_error_rate=thresholds.unhealthy_error_rate,
         not_counted={outcome: rounded for outcome, n in provider.not_counted.items() if (rounded := round(n, 1))},
+        receipts=_receipt_evidence(provider.receipts),
+    )
+
+
+def _receipt_evidence(stats: ReceiptStats) -> ReceiptEvidence | None:
+    overall = stats.overall
+    if not overall.established or not overall.recent:
+        return None
+    return ReceiptEvidence(
+        recent_share=round(overall.recent_good / overall.recent, 3),
+        usual_share=round(overall.usual, 3),
+        late_failures=round(overall.recent_failed / overall.recent, 3),
+        wait=round(stats.wait, 1),
+        silent_since=overall.silent_since,
     )
 
 
@@ -298,8 +402,8 @@ def _error_rate(stats: ProviderStats) -> float:
     return round(stats.error_rate, 4)
 
 
-def _has_changed(provider: MonitoredProvider, now: datetime) -> bool:
-    published, stats = provider.published, provider.stats
+def _has_changed(provider: MonitoredProvider, now: datetime, thresholds: HealthThresholds) -> bool:
+    published, stats = provider.published, receipts.overlay(provider.stats, provider.receipts, thresholds)
     if published is None:
         return True
     if _decisive(published) != _decisive(stats) or published.suspended_until != stats.suspended_until:

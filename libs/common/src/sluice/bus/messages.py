@@ -99,6 +99,10 @@ class AttemptReport(BusMessage):
     duration_ms: int | None = None  # the attempt's duration
     destination: str = ""  # the recipient's country or mail domain
     retry_after_s: float | None = None  # throttled: the pause that the provider asked for
+    # Of a receipt, whose outcome is None, and to find the attempt that it confirms:
+    delivery_id: UUID | None = None
+    type: str = ""
+    reason: str | None = None  # of a refusal or a negative receipt: a word of sluice.model.reasons
 
 
 class DeliveryEvent(AttemptReport):
@@ -110,7 +114,6 @@ class DeliveryEvent(AttemptReport):
     type: EventType
     state: State | None = None
     attempt: int | None = None
-    reason: str | None = None  # of a refusal or a negative receipt: a word of sluice.model.reasons
     detail: str = ""
 
 
@@ -173,6 +176,18 @@ class HealthState(BaseModel):
     full_share_at: AwareDatetime | None = None  # until then
 
 
+class ReceiptEvidence(BaseModel):
+    """How many attempts the provider's receipts confirm. Shares of 1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    recent_share: float  # of the last attempts whose wait is over
+    usual_share: float
+    late_failures: float = 0.0  # share of the last attempts whose receipt blames the provider
+    wait: float  # seconds after which an attempt without a receipt is missing
+    silent_since: AwareDatetime | None = None
+
+
 class HealthEvidence(BaseModel):
     """What a status rests on. Numbers of attempts are weights, as those of ``effective_samples``."""
 
@@ -182,12 +197,13 @@ class HealthEvidence(BaseModel):
     slow_calls: float = 0.0
     usual_latency: float | None = None  # seconds
     consecutive_failures: int = 0
-    cause: str = ""  # degraded: errors, slow, unresponsive
+    cause: str = ""  # degraded: errors, slow, unresponsive, receipts
     probe_successes: int = 0  # in a row
     probes_needed: int = 0  # successes in a row that make it healthy; 0 for a healthy one
     degraded_error_rate: float = 0.0  # the thresholds
     unhealthy_error_rate: float = 0.0
     not_counted: dict[str, float] = Field(default_factory=dict)  # by outcome: no fault of the provider
+    receipts: ReceiptEvidence | None = None  # None: too few, or the provider sends none
 
 
 class ProviderHealth(HealthState, BusMessage):

@@ -37,7 +37,8 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
         config = await process.open_config()
         publisher = await process.open_publisher()
         view = await process.enter(HealthView().subscribed(process.kafka))
-        notices = SettledNotices(await process.open_redis())
+        redis = await process.open_redis()
+        notices = SettledNotices(redis)
         settlements = await process.enter(SettlementWriter(pool, publisher, notices=notices).running())
         await process.enter(open_sandbox_receipts(pool, publisher))
         links = read_links(settings) if Channel.SMS in channels else {}
@@ -54,6 +55,7 @@ async def run_worker(name: str, group: Group, channels: Sequence[Channel]) -> No
             health=view.statuses,
             links=links,
             elsewhere=lambda package: link is not None and package in links and not link.ready,
+            redis=redis,
         )
         await process.enter(worker.running(process.drain_left))
         consumer = Consumer(

@@ -25,11 +25,16 @@ class Bulkhead(Generic[J]):
     """Bounds the calls in flight at one provider, so that a slow provider delays only its own jobs.
 
     A job is enqueued, acquires a slot, starts its call, and releases the slot. Urgent jobs acquire slots first;
-    within a rank the order is that of arrival.
+    within a rank the order is that of arrival. With a ``call_rate`` (calls in a second, by all workers) a slot also
+    takes one of the permits that :meth:`grant` adds.
     """
 
-    def __init__(self, concurrency: int, *, version: int = 0) -> None:
+    def __init__(self, concurrency: int, *, call_rate: int | None = None, version: int = 0) -> None:
         self._concurrency = concurrency
+        self._call_rate = call_rate
+        self._permits: deque[float] = deque()  # the end of each one's validity
+        self._permitted: dict[J, float] = {}  # the same, of the permit of each slot
+        self._late: set[J] = set()  # have a slot whose permit has ended before the call began
         self._available = concurrency
         self._version = version
         self._urgent: deque[tuple[float, J]] = deque()  # (enqueued at, job)
@@ -46,6 +51,11 @@ class Bulkhead(Generic[J]):
     def concurrency(self) -> int:
         """The number of slots."""
         return self._concurrency
+
+    @property
+    def call_rate(self) -> int | None:
+        """The most calls that may start in a second, by all workers; None: any number."""
+        return self._call_rate
 
     @property
     def version(self) -> int:
@@ -77,8 +87,9 @@ class Bulkhead(Generic[J]):
         """The result of the last :meth:`check`; reset when a slot is released."""
         return self._unresponsive
 
-    def resize(self, concurrency: int, *, version: int) -> None:
-        """Change the number of slots. Calls in flight beyond it finish normally."""
+    def resize(self, concurrency: int, *, call_rate: int | None = None, version: int) -> None:
+        """Change the number of slots and the call rate. Calls in flight beyond them finish normally."""
+        self._call_rate = call_rate
         self._available += concurrency - self._concurrency
         self._concurrency, self._version = concurrency, version
         if self._available > 0:
@@ -89,16 +100,56 @@ class Bulkhead(Generic[J]):
         (self._urgent if urgent else self._standard).append((now, job))
 
     def acquire(self, now: float) -> J | None:
-        """Take a slot for the next job; None if no slot is free, no job waits, or the provider is throttled."""
+        """Take a slot for the next job.
+
+        None if no slot is free, no job waits, the provider is throttled, or there is no permit.
+        """
         if self._available <= 0 or self._throttled_until > now:
             return None
         queue = self._urgent or self._standard
-        if not queue:
+        if not queue or not self._has_permit(now):
             return None
         self._available -= 1
         if self._available <= 0:
             self._saturated_since = now
-        return queue.popleft()[1]
+        job = queue.popleft()[1]
+        if self._call_rate is not None:
+            self._permitted[job] = self._permits.popleft()
+        return job
+
+    def _has_permit(self, now: float) -> bool:
+        if self._call_rate is None:
+            return True
+        self._drop_permits(now)
+        return len(self._permits) > len(self._late)
+
+    def _drop_permits(self, now: float) -> None:
+        while self._permits and self._permits[0] < now:
+            self._permits.popleft()
+
+    def wanted(self, now: float) -> int:
+        """The permits that would be used at once."""
+        if self._call_rate is None:
+            return 0
+        self._drop_permits(now)
+        startable = 0 if self._throttled_until > now else min(self.waiting, max(0, self._available))
+        return max(0, startable + len(self._late) - len(self._permits))
+
+    def grant(self, permits: int, until: float) -> None:
+        """Add permits that are valid before ``until``."""
+        self._permits.extend([until] * permits)
+
+    def may_call(self, job: J, now: float) -> bool:
+        """Whether the call of a job that has a slot may start: its permit is still valid, or it gets another one."""
+        if self._call_rate is None or self._permitted.get(job, -inf) >= now:
+            return True
+        self._drop_permits(now)
+        if not self._permits:
+            self._late.add(job)
+            return False
+        self._late.discard(job)
+        self._permitted[job] = self._permits.popleft()
+        return True
 
     def start_call(self, job: J, now: float) -> None:
         """Note that the job's call starts. Until then its slot is no evidence against the provider."""
@@ -112,6 +163,8 @@ class Bulkhead(Generic[J]):
 
     def release(self, job: J, now: float) -> None:
         """Return the job's slot, whether its call started or not."""
+        self._permitted.pop(job, None)
+        self._late.discard(job)
         if self._calls.pop(job, None) is not None:
             self._ended_at = now
         self._available += 1

@@ -49,9 +49,11 @@ class Bulkheads:
         version = 0 if row is None else row.version
         bulkhead = self._bulkheads.get(provider_id)
         if bulkhead is None:
-            bulkhead = self._bulkheads[provider_id] = Bulkhead(self._concurrency(row), version=version)
+            bulkhead = self._bulkheads[provider_id] = Bulkhead(
+                self._concurrency(row), call_rate=_call_rate(row), version=version
+            )
         elif bulkhead.version != version:
-            bulkhead.resize(self._concurrency(row), version=version)
+            bulkhead.resize(self._concurrency(row), call_rate=_call_rate(row), version=version)
         return bulkhead
 
     def measure(self) -> None:
@@ -77,6 +79,11 @@ class Bulkheads:
         return configured if isinstance(configured, int) and configured > 0 else self._default
 
 
+def _call_rate(row: ProviderRow | None) -> int | None:
+    configured = None if row is None else row.settings.get("calls_per_second")
+    return configured if isinstance(configured, int) and configured > 0 else None
+
+
 MAX_HOPS = 3  # hand-backs between two attempts of a delivery
 
 
@@ -96,7 +103,7 @@ class BulkheadMonitor:
         publisher: Publisher,
         queue_timeout: float,
         reroute: Callable[[Job, str], None],
-        dispatch: Callable[[Bulkhead[Job]], None],
+        dispatch: Callable[[UUID, Bulkhead[Job]], None],
     ) -> None:
         self._bulkheads = bulkheads
         self._config = config
@@ -126,7 +133,7 @@ class BulkheadMonitor:
             bulkhead.check(now, self._queue_timeout)
         for job in bulkhead.expired(now, self._queue_timeout):
             self.on_queue_timeout(bulkhead, job, now)
-        self._dispatch(bulkhead)
+        self._dispatch(provider_id, bulkhead)
         saturated_for = bulkhead.report(now, self._queue_timeout)
         if saturated_for is not None:
             self._report_unresponsive(provider_id, bulkhead.concurrency, saturated_for)

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import MappingProxyType
+from uuid import UUID
 
 import asyncpg
 import structlog
+from redis.asyncio import Redis
 
 from sluice.bus.dead_letters import dead_letter
 from sluice.bus.messages import RetryHandle
@@ -19,6 +21,7 @@ from sluice.bus.window import Record
 from sluice.delivery.attempt import AttemptCaller, UnusableProviderError, why_unusable
 from sluice.delivery.bulkhead import Bulkhead
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads
+from sluice.delivery.call_permits import CallPermits, PermitSource
 from sluice.delivery.claims import ClaimWriter
 from sluice.delivery.job import Job, parse_job, pass_on, reroute
 from sluice.delivery.leases import renew_leases
@@ -71,8 +74,9 @@ class Worker:
         health: Health = MappingProxyType({}),
         links: Links | None = None,
         elsewhere: Callable[[str], bool] = lambda _: False,
+        redis: Redis | None = None,
     ) -> None:
-        """``elsewhere``: whether the calls of a package, by name, are made by other workers now."""
+        """``elsewhere``: whether other workers make the calls of a package, by name. ``redis``: shares call rates."""
         self._db = db
         self._config = config
         self._publisher = publisher
@@ -86,6 +90,7 @@ class Worker:
             db=db, config=config, cipher=cipher, transports=transports, policy=policy, links=links or {}
         )
         self._bulkheads = Bulkheads(config, policy.provider_concurrency)
+        self._permits = CallPermits(PermitSource(redis), self._dispatch_ready)
         self._monitor = BulkheadMonitor(
             self._bulkheads,
             config=config,
@@ -108,6 +113,7 @@ class Worker:
                     renew_leases(self._db, self._in_flight_jobs, self._policy.attempt_lease), name="lease-renewal"
                 ),
                 supervised(self._monitor.run(), name="bulkhead-monitor"),
+                supervised(self._permits.run(), name="call-permits"),
             ]
             try:
                 yield self
@@ -147,15 +153,16 @@ class Worker:
             self._monitor.on_queue_timeout(bulkhead, job, now)
         else:
             bulkhead.enqueue(job, now, urgent=job.urgent)
-            self._dispatch_ready(bulkhead)
+            self._dispatch_ready(job.provider_id, bulkhead)
 
-    def _dispatch_ready(self, bulkhead: Bulkhead[Job]) -> None:
+    def _dispatch_ready(self, provider_id: UUID, bulkhead: Bulkhead[Job]) -> None:
         while (job := bulkhead.acquire(time.monotonic())) is not None:
             if job.record.owned:
                 self._tasks.spawn(self._deliver(bulkhead, job))
             else:
                 bulkhead.release(job, time.monotonic())
                 job.record.ack()
+        self._permits.want(provider_id, bulkhead)
 
     async def _deliver(self, bulkhead: Bulkhead[Job], job: Job) -> None:
         settlement: Settlement | None = None
@@ -173,7 +180,7 @@ class Worker:
                 return
         finally:
             bulkhead.release(job, time.monotonic())
-            self._dispatch_ready(bulkhead)
+            self._dispatch_ready(job.provider_id, bulkhead)
         await self._settle_and_ack(job, settlement)
 
     async def _attempt(self, bulkhead: Bulkhead[Job], job: Job) -> Settlement | None:
@@ -185,6 +192,7 @@ class Worker:
             return None
         job.reference = claimed.reference
         self._in_flight_jobs.add(job)
+        await self._permits.renew(bulkhead, job)
         started = time.monotonic()
         bulkhead.start_call(job, job.claimed_at)
 

@@ -12,3 +12,5 @@ class Candidate(NamedTuple):
     id: UUID
     package: str
     priority: int  # lower values are selected first
+    weight: float | None = None  # its share among equal priorities; None: 1
+    price: float | None = None  # of a message or of a segment, in the same unit for every provider of a channel

@@ -60,7 +60,8 @@ def describe_decision(selection: Selection, policy: RoutingPolicy, destination: 
     """``{"policy", "destination", "decision", "provider", "reason", "until", "candidates"}``; no absent value.
 
     ``decision``: ``selected``, ``deferred`` or ``exhausted``. ``candidates``, in priority order, each with ``id``,
-    ``priority``, ``excluded`` (the reason, unless it is selected) and ``evidence``: status, reason, error rate and the
+    ``priority``, ``weight`` and ``price`` if it has them,
+    ``excluded`` (the reason, unless it is selected) and ``evidence``: status, reason, error rate and the
     weight of the attempts behind it, as the router knew them.
     """
     found: dict[str, Any] = {"policy": policy.value, "destination": destination or None, "decision": "exhausted"}
@@ -70,14 +71,20 @@ def describe_decision(selection: Selection, policy: RoutingPolicy, destination: 
         found |= {"decision": "selected", "provider": str(chosen.id), "reason": selection.reason}
     elif isinstance(selection, Deferred):
         found |= {"decision": "deferred", "until": selection.until.isoformat(timespec="milliseconds")}
-    found["candidates"] = [_candidate(one, is_chosen=one.candidate is chosen) for one in selection.assessments]
+    excluded = selection.excluded
+    found["candidates"] = [_candidate(one, excluded.get(one.candidate.id)) for one in selection.assessments]
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _candidate(one: Assessment, *, is_chosen: bool) -> dict[str, Any]:
-    described: dict[str, Any] = {"id": str(one.candidate.id), "priority": one.candidate.priority}
-    if not is_chosen:
-        described["excluded"] = one.exclusion
+def _candidate(one: Assessment, excluded: str | None) -> dict[str, Any]:
+    candidate = one.candidate
+    described: dict[str, Any] = {"id": str(candidate.id), "priority": candidate.priority}
+    if candidate.weight is not None:
+        described["weight"] = candidate.weight
+    if candidate.price is not None:
+        described["price"] = candidate.price
+    if excluded is not None:
+        described["excluded"] = excluded
     state = one.state
     if state is not None:
         described["evidence"] = {

@@ -1,6 +1,7 @@
 """The provider for a delivery's next attempt: a pure function of its arguments, so that every decision can be replayed.
 
-The order is: the preferred provider, probes, healthy providers by priority, degraded ones by priority. Unhealthy
+The order is: the preferred provider, probes, healthy providers by priority, degraded ones by priority; among equal
+priorities by weight, or the cheaper first (:mod:`sluice.routing.shares`). Unhealthy
 providers are selected as probes only, or when every candidate that is left in the retry round is unhealthy or
 suspended: a round goes over every provider. Which status counts is the policy's matter; see
 :class:`sluice.model.routing_policy.RoutingPolicy`.
@@ -19,6 +20,7 @@ from sluice.bus.messages import DeliveryTask, HealthState, ProviderHealth
 from sluice.model.candidate import Candidate
 from sluice.model.message import DeliveryClass
 from sluice.model.routing_policy import RoutingPolicy
+from sluice.routing import shares
 from sluice.routing.probe_budget import ProbeTarget
 
 MAX_SAME_KEY_RETRIES = 3  # unknown attempts at one idempotent provider before another provider is selected
@@ -46,7 +48,7 @@ class Assessment(NamedTuple):
     def exclusion(self) -> str:
         """The reason why another candidate is selected."""
         if self.rank != _NOT_ELIGIBLE:
-            return "lower priority"
+            return "lower priority"  # or another share of the same; see Selected
         if self.suspended_until is not None:
             return f"suspended until {self.suspended_until.isoformat(timespec='seconds')}"
         if self.unhealthy:
@@ -76,7 +78,15 @@ class Selected(_Decision):
     @property
     def excluded(self) -> dict[UUID, str]:
         """The reason for each candidate that is not selected."""
-        return {one.candidate.id: one.exclusion for one in self.assessments if one.candidate is not self.provider}
+        others = [one for one in self.assessments if one.candidate is not self.provider]
+        return {one.candidate.id: self.exclusion(one) for one in others}
+
+    def exclusion(self, other: Assessment) -> str:
+        """The reason why another candidate is selected; of an equal one, its price or its weight."""
+        chosen = next((one for one in self.assessments if one.candidate is self.provider), None)
+        if chosen is None or self.same_key or not _is_equal(chosen, other):
+            return other.exclusion
+        return shares.exclusion(other.candidate, self.provider)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +124,21 @@ def select_provider(
         return Selected(assessments, same_key, "same-key retry", same_key=True)
     best = min(assessments, key=_rank, default=None)
     if best is not None and best.rank != _NOT_ELIGIBLE:
-        return _selected(task, best, _reason(task, best), assessments)
+        equal = [one for one in assessments if _is_equal(best, one)]
+        if len(equal) == 1:
+            return _selected(task, best, _reason(task, best), assessments)
+        place, share = shares.choose(task.delivery_id, [one.candidate for one in equal])
+        return _selected(task, equal[place], f"{_reason(task, equal[place])}, {share}", assessments)
     unhealthy = [one for one in assessments if one.unhealthy]
     if unhealthy:
         best = min(unhealthy, key=lambda one: (one.candidate.id in task.deprioritized, _error_rate(one)))
         return _selected(task, best, "no healthy provider is left: least unhealthy chosen", assessments)
     suspended = [one.suspended_until for one in assessments if one.suspended_until is not None]
     return Deferred(assessments, min(suspended)) if suspended else Exhausted(assessments)
+
+
+def _is_equal(best: Assessment, one: Assessment) -> bool:
+    return one.rank == best.rank and one.rank != _NOT_ELIGIBLE and one.candidate.priority == best.candidate.priority
 
 
 def _same_key_candidate(

@@ -38,6 +38,9 @@ RATE_LIMITED = Counter("sluice_rate_limited_requests_total", "Requests over a li
 RATE_LIMITS_LOCAL = Gauge(
     "sluice_rate_limits_local", "1 while limits are not shared between gateways, because Redis does not answer"
 )
+CALL_RATES_LOCAL = Gauge(
+    "sluice_call_rates_local", "1 while workers share no call rates of providers, because Redis does not answer"
+)
 EVENT_STREAMS = Gauge("sluice_event_streams", "Open streams of server-sent events")
 AWAITED_MESSAGES = Gauge("sluice_awaited_messages", "Messages for which a send request of this gateway waits")
 SETTLED_NOTICES_LOST = Gauge(

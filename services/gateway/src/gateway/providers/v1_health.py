@@ -13,10 +13,11 @@ from gateway.providers.v1_schemas import (
     ProbesResponse,
     ProviderReceiptsResponse,
     RampResponse,
+    ReceiptEvidenceResponse,
     SeedHealthResponse,
     ThresholdsResponse,
 )
-from sluice.bus.messages import HealthEvidence, HealthState, ProviderHealth
+from sluice.bus.messages import HealthEvidence, HealthState, ProviderHealth, ReceiptEvidence
 from sluice.store.provider_receipts import ProviderReceipts
 
 
@@ -77,6 +78,19 @@ def _evidence(evidence: HealthEvidence) -> EvidenceNumbersResponse:
         cause=evidence.cause or None,
         thresholds=thresholds,
         not_counted=dict(evidence.not_counted),
+        receipts=_receipts(evidence.receipts),
+    )
+
+
+def _receipts(evidence: ReceiptEvidence | None) -> ReceiptEvidenceResponse | None:
+    if evidence is None:
+        return None
+    return ReceiptEvidenceResponse(
+        recent_share=evidence.recent_share,
+        usual_share=evidence.usual_share,
+        late_failures=evidence.late_failures,
+        wait_s=evidence.wait,
+        silent_since=_time(evidence.silent_since),
     )
 
 

@@ -26,11 +26,20 @@ def _config(example: dict[str, Any]) -> ConfigDict:
 
 
 class ProviderSettings(BaseModel):
-    """Limits of one provider. ``concurrency``: calls at once in each worker; null for the default of the worker."""
+    """Limits, share and price of one provider.
+
+    ``concurrency``: calls at once in each worker; null for the default of the worker. ``calls_per_second``: the most
+    calls that start in any second, by all workers together; null for any number. ``weight``: the share among providers
+    of equal priority; null counts as 1. ``price``: of a message, or of an SMS segment if all providers of the channel
+    are priced so; among providers of equal priority without weights the cheaper one is tried first.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     concurrency: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
+    calls_per_second: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
+    weight: Annotated[float, Field(gt=0, le=1000, strict=True, allow_inf_nan=False)] | None = None
+    price: Annotated[float, Field(ge=0, le=1_000_000, strict=True, allow_inf_nan=False)] | None = None
 
 
 class TestMessageRequest(BaseModel):
@@ -132,12 +141,26 @@ class ThresholdsResponse(BaseModel):
     unhealthy: float
 
 
+class ReceiptEvidenceResponse(BaseModel):
+    """How many attempts receipts confirm, as shares of 1: of the last ones, and usually.
+
+    ``late_failures``: share of the last attempts whose receipt blames the provider; ``wait_s``: seconds after which an
+    attempt without a receipt is missing; ``silent_since``: when it was noticed that receipts have stopped or fallen.
+    """
+
+    recent_share: float
+    usual_share: float
+    late_failures: float
+    wait_s: float
+    silent_since: Timestamp | None
+
+
 class EvidenceNumbersResponse(BaseModel):
     """What the status rests on. Numbers are weights: an attempt has half its weight after 30 s.
 
     ``failures``: a missing response weighs 1.5; ``not_counted``: attempts of which the provider is no cause, by outcome
     (`recipient_rejected`: the recipient; `declined`: the message; `throttled`: too many); ``cause`` of a degraded one:
-    `errors`, `slow` or `unresponsive`.
+    `errors`, `slow`, `unresponsive` or `receipts`.
     """
 
     failures: float
@@ -147,6 +170,7 @@ class EvidenceNumbersResponse(BaseModel):
     cause: str | None
     thresholds: ThresholdsResponse | None
     not_counted: dict[str, float]
+    receipts: ReceiptEvidenceResponse | None
 
 
 class ProbesResponse(BaseModel):

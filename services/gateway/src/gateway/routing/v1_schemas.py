@@ -83,6 +83,8 @@ class CandidateResponse(BaseModel):
 
     provider: ProviderReference
     priority: int
+    weight: float | None = None
+    price: float | None = None
     excluded: str | None = None
     evidence: EvidenceResponse | None = None
 
@@ -117,6 +119,8 @@ def serialize_decision(decision: Mapping[str, Any], config: ConfigCache) -> Deci
                 {
                     "provider": provider_reference(UUID(one["id"]), config),
                     "priority": one["priority"],
+                    "weight": one.get("weight"),
+                    "price": one.get("price"),
                     "excluded": one.get("excluded"),
                     "evidence": one.get("evidence"),
                 }

@@ -27,7 +27,7 @@ class Fault:
     """``steps``: what the first provider of ``channel`` does. ``bounds``: the largest value of each figure.
 
     ``seconds``: how long it lasts, or None until it is detected. ``rate``: messages a second, or None for the one of
-    the game day.
+    the game day. ``warm``: seconds of traffic before it.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Fault:
     bounds: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = 30.0
     rate: float | None = None
+    warm: float = 15.0
 
 
 _NOTHING_LOST = {"lost": 0, "duplicates": 0, "failed": 0}
@@ -96,6 +97,7 @@ FAULTS: Mapping[str, Fault] = {
             {"detected_s": 300.0},
             seconds=None,
             rate=4.0,  # two of them SMS
+            warm=60.0,  # a past to compare with
         ),
     )
 }

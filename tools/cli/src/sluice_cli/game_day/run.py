@@ -23,7 +23,6 @@ from sluice_cli.game_day.installation import PLACES, Installation, endpoint, end
 from sluice_simulator import Rule, Simulator
 from sluice_simulator.simulator import CALLS
 
-WARM = 15.0  # seconds of traffic before the fault
 _SETTLED_WITHIN = 60.0  # seconds
 _POLL = 0.5  # seconds
 _RETURNED = 0.4  # share of the first provider among the messages of its channel: two out of five, and growing
@@ -75,7 +74,7 @@ class _Course:
         installation.apply({})
         traffic = asyncio.create_task(_traffic(installation, rate))
         try:
-            await asyncio.sleep(WARM)
+            await asyncio.sleep(self._fault.warm)
             _check(installation.answers)
             began = utc_now()
             detected = await self._break(seconds)
