@@ -3,7 +3,7 @@
 The spans are made by hand at four places: a message is accepted, routed, attempted at a provider, and confirmed by a
 receipt. The gateway decides once for each message; the decision and the parent span travel as ``traceparent`` (W3C
 Trace Context) in the headers of the Kafka records and in the row of the delivery. A message that is not traced has no
-``traceparent``, and a process without a collector loads nothing of OpenTelemetry (docs/decisions/0075).
+``traceparent``, and a process without a collector makes no span and loads no exporter (docs/decisions/0075).
 
 Attributes are ids and words of small sets. No address, content, credential or text of a provider is an attribute.
 """
