@@ -62,7 +62,7 @@ class Span:
             self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
 
     def set(self, **attributes: str | int | bool | None) -> None:
-        """Add attributes, each with the prefix ``sluice.``; those that are None are left out."""
+        """Add attributes, each with the prefix ``sluice.``; those that are None are omitted."""
         if self._recorded is not None:
             present = {f"sluice.{name}": value for name, value in attributes.items() if value is not None}
             self._recorded.set_attributes(present)
