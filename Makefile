@@ -126,6 +126,7 @@ chart: setup ## the Helm chart, the alert rules, the boards and the Dockerfile w
 lock: setup ## resolve the dependencies again into requirements.lock
 	@sh deploy/lock.sh
 	@sh bench/lock.sh
+	@sh dashboard/lock.sh
 
 clean: down ## end everything and delete .venv, the data and the caches of the checkout
 	@rm -rf dashboard/node_modules dashboard/browser/node_modules services/gateway/src/gateway/dashboard/dist

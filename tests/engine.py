@@ -61,9 +61,8 @@ SMS_LINK = {
     "SLUICE_SMS_LINK_RECONNECT_DELAY": "0.1",
 }
 
-# The fixtures that start a server. Of those in GROUPS, a parallel run starts one: its tests all go to one worker.
+# The fixtures that start a server, one for each worker of a parallel run.
 SERVERS = {"postgres_dsn", "redis_url", "kafka_bootstrap", "running_system"}
-GROUPS = {"kafka_bootstrap", "running_system"}
 
 Probe = Callable[[str, int], Awaitable[bool]]
 MakeDatabase = Callable[[], Awaitable[str]]
@@ -89,11 +88,8 @@ class System:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests that need a server, and deals the tests out to the workers of a parallel run."""
     for item in items:
-        used = SERVERS & set(getattr(item, "fixturenames", ()))
-        if used:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        for name in used & GROUPS:
-            item.add_marker(pytest.mark.xdist_group(name))
     if hasattr(config, "workerinput"):
         # What takes minutes begins first, so that all workers end at about the same time.
         items.sort(key=lambda item: item.get_closest_marker("timeout") is None)

@@ -4,6 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
 
 from sluice.bus.connection import KafkaConnection
@@ -83,6 +85,44 @@ async def test_a_failed_batch_is_consumed_again_and_nothing_is_committed(kafka_b
         assert await committed(admin, group, topic) is None
         handler.fault = None
         await wait_until(lambda: is_committed(admin, group, topic, 3))
+
+
+class Holder(ConsumerRebalanceListener):
+    """Keeps its group from rebalancing until it is released, as a killed member does until its session expires."""
+
+    def __init__(self):
+        self.released = asyncio.Event()
+        self.released.set()
+
+    async def on_partitions_assigned(self, assigned):
+        pass
+
+    async def on_partitions_revoked(self, revoked):
+        await self.released.wait()
+
+
+async def test_while_its_group_rebalances_a_runner_is_not_ready(kafka_bootstrap, topic, group):
+    holder, handler = Holder(), Handler()
+    options = {"group_id": group, "heartbeat_interval_ms": 500, "rebalance_timeout_ms": 120_000}
+    holding, joining = (AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap, **options) for _ in range(2))
+    holding.subscribe([topic], listener=holder)
+    joining.subscribe([topic])
+
+    async with running(kafka_bootstrap, topic, group, handler) as runner:
+        await holding.start()
+        await wait_until(lambda: runner.readiness() is None)
+        holder.released.clear()
+        joined = asyncio.create_task(joining.start())
+        rebalancing = await wait_until(runner.readiness)
+        holder.released.set()
+        await joined
+        await holding.stop()
+        await joining.stop()
+        await wait_until(lambda: runner.readiness() is None)
+        await numbers(kafka_bootstrap, topic, 1)
+        await handler.has(1)
+
+    assert rebalancing == "not in the consumer group yet"
 
 
 async def test_with_the_policy_of_the_health_service_a_failed_batch_is_skipped(kafka_bootstrap, admin, topic, group):

@@ -16,6 +16,7 @@ from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from sluice.model.state import SETTLED, State, message_state
 from tests.chaos.cluster import Cluster
+from tests.chaos.database_errors import DATABASE_DOWN
 from tests.chaos.ledgers import now
 
 ANSWER = 5.0  # seconds that the client waits for a response
@@ -195,7 +196,7 @@ class ClientSession:
         """The statuses of the messages of each tag that the database has; a divided one has several deliveries."""
         try:
             connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except DATABASE_DOWN:
             return {}
         try:
             rows = await connection.fetch(

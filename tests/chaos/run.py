@@ -18,6 +18,7 @@ from tests.chaos.analytics import check_analytics
 from tests.chaos.client import Client
 from tests.chaos.cluster import ACCOUNTS, Cluster, cluster, webhooks, with_replicas
 from tests.chaos.customer import WEBHOOKS, check_webhooks, customer
+from tests.chaos.database_errors import DATABASE_DOWN
 from tests.chaos.ledgers import Ledger, read
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
@@ -120,7 +121,7 @@ async def _load_and_faults(running: Cluster, size: Size, progress: Progress) -> 
 async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
     """Sample the due times of deliveries that wait by policy: their history does not contain them."""
     while True:
-        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(*DATABASE_DOWN):
             connection = await asyncpg.connect(running.postgres, timeout=2, command_timeout=2)
             try:
                 while True:

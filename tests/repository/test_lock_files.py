@@ -7,6 +7,11 @@ import pytest
 from tests.repository.files import ROOT, pinned, read_toml
 
 LOCKS = ["requirements.lock", "deploy/requirements.lock"]
+NPM_LOCKS = [
+    "dashboard/package-lock.json",
+    "dashboard/browser/package-lock.json",
+    "tests/unit/templates/handlebars/package-lock.json",
+]
 PROJECTS = ["pyproject.toml", *(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml"))]
 
 
@@ -26,7 +31,7 @@ def test_every_pin_has_hashes(lock):
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *NPM_LOCKS])
 def test_no_lock_file_names_a_host_or_a_path(lock):
     text = (ROOT / lock).read_text()
 

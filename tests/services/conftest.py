@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.services.command_line import command  # noqa: F401  (a fixture)
 from tests.services.fakes import FakePublisher
 from tests.services.test_gateway import gateway  # noqa: F401  (a fixture)
 from tests.store.conftest import pool, role_pools, store, store_database, store_pool  # noqa: F401  (fixtures)

@@ -33,6 +33,17 @@ def closed(schema):
     return {name: closed(part) for name, part in schema.items()} | limits
 
 
+def resolve(api, schema):
+    """The schema that references lead to."""
+    while "$ref" in schema or "anyOf" in schema:  # any of: the body is optional
+        schema = (
+            schema["anyOf"][0]
+            if "anyOf" in schema
+            else document(api)["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        )
+    return schema
+
+
 def documented(api, method, path):
     """The operation that the document has for this request, or None."""
     item = next((item for pattern, item in paths(api) if pattern.fullmatch(path)), {})

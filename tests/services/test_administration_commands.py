@@ -1,30 +1,10 @@
 """``sluice template``, ``member``, ``webhook`` and ``suppression`` against a gateway over HTTP."""
 
-import asyncio
-import io
 import json
 
 import pytest
 
-from sluice_cli.main import main
 from tests.services.people import a_person
-from tests.services.test_provider_commands import served
-
-
-@pytest.fixture
-async def command(gateway, monkeypatch, tmp_path, capsys):
-    """Runs ``sluice`` with arguments and an input; its exit code, output and errors."""
-    async with served(gateway.app) as url:
-        monkeypatch.setenv("SLUICE_API_URL", url)
-        monkeypatch.setenv("SLUICE_API_KEY", gateway.key)
-        monkeypatch.setenv("SLUICE_DATA_DIR", str(tmp_path))
-
-        async def run(*arguments, given=""):
-            monkeypatch.setattr("sys.stdin", io.StringIO(given))
-            code = await asyncio.to_thread(main, arguments)
-            return code, *capsys.readouterr()
-
-        yield run
 
 
 async def test_the_life_of_a_template(command, tmp_path):

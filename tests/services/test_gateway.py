@@ -763,7 +763,7 @@ async def test_an_unexpected_error_is_answered_in_the_envelope_without_its_text(
 # -- the other applications ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/email/send", "/v2/messages", "/v1messages"])
+@pytest.mark.parametrize("path", ["/email", "/email/send/x", "/v2/messages", "/v1messages"])
 async def test_a_path_outside_v1_belongs_to_the_project_api(gateway, path):
     answer = await gateway.ask("GET", path)
 

@@ -12,6 +12,7 @@ from sluice.model.ids import attempt_reference, encode_id
 from sluice.model.roles import Role
 from tests.examples import a_body, an_id
 from tests.repository.test_routes import PERSON, needed_permissions
+from tests.services.openapi_check import resolve
 from tests.services.people import PASSWORD, a_person
 
 DOCUMENT = document("v1")
@@ -41,16 +42,6 @@ ALL_OPERATIONS = [
 OPERATIONS = [one for one in ALL_OPERATIONS if NEEDED[str(one.id)]]
 
 
-def resolve(schema):
-    while "$ref" in schema or "anyOf" in schema:  # any of: the body is optional
-        schema = (
-            schema["anyOf"][0]
-            if "anyOf" in schema
-            else DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-        )
-    return schema
-
-
 def body_of(operation):
     """The example of the operation's body."""
     if "requestBody" not in operation:
@@ -62,7 +53,7 @@ def body_of(operation):
     if operation["operationId"] == "reorder_providers":
         return {"channel": "email", "providerIds": [encode_id("prv", an_id())]}
     content = operation["requestBody"]["content"].get("application/json")
-    return None if content is None else resolve(content["schema"])["example"]
+    return None if content is None else resolve("v1", content["schema"])["example"]
 
 
 def request_of(operation):

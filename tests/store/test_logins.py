@@ -118,7 +118,7 @@ async def test_a_row_of_another_project_cannot_be_inserted(store, table):
 async def referenced_rows(store, table):
     """Rows with the id of PROJECT, to which foreign keys of a sample row of ``table`` lead."""
     await store.pool.execute("INSERT INTO organizations VALUES ($1, 'Shop', now())", PROJECT)
-    references = ("projects", "users", "providers", "templates", "webhook_endpoints")
+    references = ("projects", "users", "providers", "templates", "webhook_endpoints", "incidents")
     for referenced in [name for name in references if name != table]:
         await store.pool.execute(await an_insertion(store, referenced, "x"))
 
@@ -138,6 +138,8 @@ async def an_insertion(store, table, text):
         "smallint": "1",
         "integer": "1",
         "bigint": "1",
+        "real": "1",
+        "numeric": "1",
         "bytea": f"'{text}'",
         "json": "'{}'",
         "jsonb": "'{}'",
@@ -238,7 +240,7 @@ async def test_a_login_is_denied_what_no_role_does(store_database, login, statem
         (logins.ROUTER, "SELECT content FROM attachments"),
         (logins.WORKER, "SELECT content FROM sandbox_messages"),
         (logins.WORKER, "SELECT create_partition('messages', '2099w01', NULL, NULL, 100)"),
-        (logins.GATEWAY, "SELECT content FROM attachments"),
+        (logins.EVENT_WORKER, "SELECT content FROM attachments"),
         (logins.GATEWAY, "DELETE FROM providers"),
         (logins.GATEWAY, "UPDATE providers SET project_id = id"),
         (logins.GATEWAY, "UPDATE domains SET token = ''"),

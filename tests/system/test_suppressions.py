@@ -6,6 +6,7 @@ from tests.polling import wait_until
 async def test_a_refused_recipient_is_suppressed_and_the_next_message_costs_no_call(testbed, fake_provider):
     to = "reject+suppressed@example.com"
     first = await testbed.settled(await testbed.send(to=[to]))
+    assert (first["status"], first["attempts"]) == ("FAILED", 1), first["events"]
     headers = {"x-sendpipe-key": testbed.key}
 
     async def suppressed():
@@ -16,7 +17,6 @@ async def test_a_refused_recipient_is_suppressed_and_the_next_message_costs_no_c
     (row,) = await suppressed()
     second = await testbed.settled(await testbed.send(to=[f"Again <{to}>"]))
 
-    assert (first["status"], first["attempts"]) == ("FAILED", 1)
     assert (row["address"], row["reason"], row["source"]["message_id"]) == (to, "hard_bounce", first["id"])
     assert (second["status"], second["attempts"]) == ("FAILED", 0)
     assert second["events"][-1]["reason"] == "suppressed"

@@ -63,7 +63,7 @@ async def main():
     settings = Settings(postgres_dsn="postgresql://nowhere", kafka_bootstrap_servers="nowhere:1")
     async with role("test", settings) as process:
         await process.enter(Resource())
-        await process.run(Consumer(), loop())
+        await process.run(Consumer(), loops=[loop()])
 
 run_role(main)
 """

@@ -11,7 +11,7 @@ from sluice_cli.game_day.figures import Sent, Times, broken, early_calls, figure
 from sluice_cli.main import main
 from tests.examples import NOON
 
-TIMES = Times(began=NOON, repaired=NOON + timedelta(seconds=30), began_mono=100.0, repaired_mono=130.0)
+TIMES = Times(began=NOON, repaired=NOON + timedelta(seconds=30))
 
 
 def a_message(recipient, *, at, took, channel="email", state="DELIVERED"):

@@ -180,6 +180,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/{message_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Message Content
+         * @description The content of a message, as it was accepted.
+         */
+        get: operations["get_message_content"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/{message_id}/content/{part}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Message Document
+         * @description A part of the content as a document. HTML may run nothing and load nothing, whatever it contains.
+         */
+        get: operations["get_message_document"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/{message_id}/attachments/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Message Attachment
+         * @description An attachment as a file to save; its number is in the content.
+         */
+        get: operations["get_message_attachment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages/{message_id}/cancel": {
         parameters: {
             query?: never;
@@ -260,6 +320,50 @@ export interface paths {
          * @description The provider that would be selected now for such a message, and why. Nothing is sent.
          */
         post: operations["dry_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/route/rehearse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rehearse Order
+         * @description The effect of an order before it is saved: which provider would be first for the recent deliveries.
+         *
+         *     Nothing is sent. With a test key the recent test messages are counted, as if they were live ones.
+         */
+        post: operations["rehearse_order"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/analytics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Analytics
+         * @description What became of the messages that were accepted in a range of time, by interval.
+         *
+         *     The intervals are whole: they contain `from` and `to`. A test key gets the numbers of test messages.
+         */
+        get: operations["get_analytics"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -970,7 +1074,7 @@ export interface paths {
         };
         /**
          * List Keys
-         * @description The active keys of the project, newest first.
+         * @description The keys of the project, newest first.
          */
         get: operations["list_keys"];
         put?: never;
@@ -1095,6 +1199,68 @@ export interface paths {
          * @description Change a provider. New credentials count within a second; calls under way keep the earlier ones.
          */
         patch: operations["update_provider"];
+        trace?: never;
+    };
+    "/v1/providers/{provider_id}/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Provider Health
+         * @description Why its status is what it is, how it comes back, and whether its receipts still come.
+         */
+        get: operations["get_provider_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/providers/{provider_id}/health/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Provider Health History
+         * @description The health of the provider by steps of time, for 31 days back; at most 2,000 steps.
+         */
+        get: operations["get_provider_health_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/providers/{provider_id}/probe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Probe Provider
+         * @description Probe a provider that is not healthy with the next message, without waiting for the time of its next probe.
+         *
+         *     Nothing else is sent. A suspension after refused credentials ends; a pause that the provider asked for does not.
+         */
+        post: operations["probe_provider"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/providers/{provider_id}/test": {
@@ -1227,6 +1393,215 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/incidents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Incidents
+         * @description The outages of the project's providers, newest first, each with what became of the messages that it touched.
+         *
+         *     One opens when a provider turns unhealthy or a channel has none left; one at most is open for each channel. It ends
+         *     when each of its providers has its full share of the traffic again, or is disabled or removed.
+         */
+        get: operations["list_incidents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/incidents/{incident_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Incident
+         * @description One incident.
+         */
+        get: operations["get_incident"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/incidents/{incident_id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge Incident
+         * @description Say that you look after it. The first acknowledgement stays.
+         */
+        post: operations["acknowledge_incident"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/incidents/{incident_id}/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add Incident Note
+         * @description Add a note.
+         */
+        post: operations["add_incident_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Captured
+         * @description What the messages of test keys would have sent, newest first. A live key sees none.
+         */
+        get: operations["list_captured"];
+        put?: never;
+        post?: never;
+        /**
+         * Clear Outbox
+         * @description Delete all captured messages. The messages themselves and their history stay.
+         */
+        delete: operations["clear_outbox"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/latest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Latest Captured
+         * @description The newest captured message that fits: what a test asks for after it has sent something.
+         */
+        get: operations["get_latest_captured"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/{capture_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Captured
+         * @description One captured message.
+         */
+        get: operations["get_captured"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/{capture_id}/content/{part}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Captured Document
+         * @description A part of the content as a document. HTML may run nothing and load nothing, whatever it contains.
+         */
+        get: operations["get_captured_document"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/outbox/{capture_id}/attachments/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Captured Attachment
+         * @description An attachment as a file to save; its number is in the content.
+         */
+        get: operations["get_captured_attachment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Status
+         * @description What runs, what does not and since when, how far each role is behind, and what waits.
+         *
+         *     It answers while PostgreSQL, Kafka and Redis are away, to callers whom the gateway knows already.
+         */
+        get: operations["get_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1276,6 +1651,18 @@ export interface components {
             created_at: string;
         };
         /**
+         * AcknowledgementResponse
+         * @description Who looks after the incident.
+         */
+        AcknowledgementResponse: {
+            actor: components["schemas"]["ActorResponse"];
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+        };
+        /**
          * ActorKind
          * @description Who acts: a person, a program with an API key, the operator at the command line, or Sluice itself.
          * @enum {string}
@@ -1283,7 +1670,7 @@ export interface components {
         ActorKind: "user" | "key" | "operator" | "system";
         /**
          * ActorResponse
-         * @description Who made a change.
+         * @description Who makes a change.
          *
          *     ``name``: the user's address or the key's name; null for the command line (`operator`) and Sluice (`system`).
          */
@@ -1349,6 +1736,99 @@ export interface components {
             data: components["schemas"]["SuppressionResponse"][];
         };
         /**
+         * AnalyticsResponse
+         * @description The numbers of a range of intervals. Groups and intervals without any are omitted.
+         *
+         *     ``totals``: of the whole range, for each group; percentiles of a range are no average of those in ``data``.
+         * @example {
+         *       "data": [
+         *         {
+         *           "accept_to_sent_ms": {
+         *             "p50": 47.5,
+         *             "p95": 135.5,
+         *             "p99": 311.5
+         *           },
+         *           "bounced": 12,
+         *           "clicked": 87,
+         *           "complained": 1,
+         *           "delivered": 1180,
+         *           "failed": 3,
+         *           "failovers": 2,
+         *           "failure_rate": 0.002494,
+         *           "opened": 640,
+         *           "provider": {
+         *             "id": "prv_01k9z2q7m3e8r9v1x5b6c7d8e9",
+         *             "name": "mailgun eu"
+         *           },
+         *           "sent": 1200,
+         *           "sent_to_delivered_ms": {
+         *             "p50": 2111.5,
+         *             "p95": 6399.5,
+         *             "p99": 17407.5
+         *           },
+         *           "settled": 1203,
+         *           "starts_at": "2026-11-28T09:00:00.000Z",
+         *           "unconfirmed": 0
+         *         }
+         *       ],
+         *       "from": "2026-11-28T09:00:00.000Z",
+         *       "interval": "hour",
+         *       "to": "2026-11-28T10:00:00.000Z",
+         *       "totals": [
+         *         {
+         *           "accept_to_sent_ms": {
+         *             "p50": 47.5,
+         *             "p95": 135.5,
+         *             "p99": 311.5
+         *           },
+         *           "bounced": 12,
+         *           "clicked": 87,
+         *           "complained": 1,
+         *           "delivered": 1180,
+         *           "failed": 3,
+         *           "failovers": 2,
+         *           "failure_rate": 0.002494,
+         *           "opened": 640,
+         *           "provider": {
+         *             "id": "prv_01k9z2q7m3e8r9v1x5b6c7d8e9",
+         *             "name": "mailgun eu"
+         *           },
+         *           "sent": 1200,
+         *           "sent_to_delivered_ms": {
+         *             "p50": 2111.5,
+         *             "p95": 6399.5,
+         *             "p99": 17407.5
+         *           },
+         *           "settled": 1203,
+         *           "unconfirmed": 0
+         *         }
+         *       ]
+         *     }
+         */
+        AnalyticsResponse: {
+            /**
+             * Interval
+             * @enum {string}
+             */
+            interval: "hour" | "day";
+            /**
+             * From
+             * Format: date-time
+             * @description The beginning of the first interval.
+             */
+            from: string;
+            /**
+             * To
+             * Format: date-time
+             * @description The end of the last interval.
+             */
+            to: string;
+            /** Totals */
+            totals: components["schemas"]["NumbersResponse"][];
+            /** Data */
+            data: components["schemas"]["PointResponse"][];
+        };
+        /**
          * AttachmentRequest
          * @description A file in the request.
          */
@@ -1366,6 +1846,22 @@ export interface components {
             content_type?: string | null;
             /** Content Id */
             content_id?: string | null;
+        };
+        /**
+         * AttachmentResponse
+         * @description A file of a mail. ``number``: its place, from 1, by which it is downloaded.
+         */
+        AttachmentResponse: {
+            /** Number */
+            number: number;
+            /** Filename */
+            filename: string;
+            /** Content Type */
+            content_type: string;
+            /** Size */
+            size: number;
+            /** Content Id */
+            content_id: string | null;
         };
         /**
          * AttemptResponse
@@ -1522,6 +2018,65 @@ export interface components {
             evidence?: components["schemas"]["EvidenceResponse"] | null;
         };
         /**
+         * CapturedResponse
+         * @description A captured message with its content.
+         */
+        CapturedResponse: {
+            /** Id */
+            id: string;
+            /** Message Id */
+            message_id: string;
+            channel: components["schemas"]["Channel"];
+            /** To */
+            to: string;
+            /** From */
+            from: string | null;
+            /** Subject */
+            subject: string | null;
+            /**
+             * Snippet
+             * @description The beginning of the text.
+             */
+            snippet: string;
+            /** Attachments */
+            attachments: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            content: components["schemas"]["ContentResponse"];
+        };
+        /**
+         * CapturedSummary
+         * @description A captured message: what a provider would have got in one attempt.
+         */
+        CapturedSummary: {
+            /** Id */
+            id: string;
+            /** Message Id */
+            message_id: string;
+            channel: components["schemas"]["Channel"];
+            /** To */
+            to: string;
+            /** From */
+            from: string | null;
+            /** Subject */
+            subject: string | null;
+            /**
+             * Snippet
+             * @description The beginning of the text.
+             */
+            snippet: string;
+            /** Attachments */
+            attachments: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /**
          * ChangePasswordRequest
          * @description The password of now and the next one.
          * @example {
@@ -1588,6 +2143,54 @@ export interface components {
             to: string[];
             /** Text */
             text?: string | null;
+        };
+        /**
+         * ClearedResponse
+         * @description The outbox was cleared.
+         */
+        ClearedResponse: {
+            /** Deleted */
+            deleted: number;
+        };
+        /**
+         * ContentPart
+         * @description A part of a content as a document: ``raw`` is the mail as it is sent (RFC 5322), without bcc.
+         * @enum {string}
+         */
+        ContentPart: "html" | "text" | "raw";
+        /**
+         * ContentResponse
+         * @description The content of a message.
+         *
+         *     ``parts``: what can be had as a document. ``links``: what the HTML refers to; ``other``: the fields that only this
+         *     channel has, such as the template of WhatsApp.
+         */
+        ContentResponse: {
+            channel: components["schemas"]["Channel"];
+            /** From */
+            from: string | null;
+            /** To */
+            to: string[];
+            /** Cc */
+            cc: string[];
+            /** Bcc */
+            bcc: string[];
+            /** Reply To */
+            reply_to: string | null;
+            /** Subject */
+            subject: string | null;
+            /** Text */
+            text: string | null;
+            /** Parts */
+            parts: components["schemas"]["ContentPart"][];
+            /** Links */
+            links: string[];
+            /** Attachments */
+            attachments: components["schemas"]["AttachmentResponse"][];
+            /** Other */
+            other: {
+                [key: string]: unknown;
+            };
         };
         /**
          * CreateDomainRequest
@@ -1762,6 +2365,8 @@ export interface components {
             prefix: string;
             /** Test */
             test: boolean;
+            /** Active */
+            active: boolean;
             /** Created By */
             created_by: string | null;
             /**
@@ -1899,11 +2504,107 @@ export interface components {
             deleted: boolean;
         };
         /**
+         * DeliveryAttemptResponse
+         * @description One call of a provider.
+         *
+         *     ``outcome``: `accepted`, `recipient_rejected`, `declined`, `throttled`, `auth_failed`, `provider_fault`, `unknown`
+         *     (no answer: the message may have been sent), or null while it is in flight. ``reference``: the idempotency key or
+         *     client reference that the provider got; a retry under the same key has that of the attempt before.
+         */
+        DeliveryAttemptResponse: {
+            /** Id */
+            id: string;
+            /** Number */
+            number: number;
+            provider: components["schemas"]["ProviderReference"];
+            /**
+             * Round
+             * @description Each round goes over all providers.
+             */
+            round: number;
+            /**
+             * Started At
+             * Format: date-time
+             */
+            started_at: string;
+            /** Finished At */
+            finished_at: string | null;
+            /** Duration Ms */
+            duration_ms: number | null;
+            /** Outcome */
+            outcome: string | null;
+            /**
+             * Detail
+             * @description The provider's words.
+             */
+            detail: string;
+            /** Reference */
+            reference: string;
+            /** Provider Message Id */
+            provider_message_id: string | null;
+            /** @description Why it went to this provider, with the numbers of then. */
+            routing: components["schemas"]["DecisionResponse"] | null;
+            /** Receipts */
+            receipts: components["schemas"]["DeliveryReceiptResponse"][];
+        };
+        /**
          * DeliveryClass
          * @description The rule for an attempt with an unknown outcome: retry at once, wait for a receipt first, or never retry.
          * @enum {string}
          */
         DeliveryClass: "urgent" | "standard" | "once";
+        /**
+         * DeliveryReceiptResponse
+         * @description A provider's later statement about the attempt: an event type such as `delivered`, `bounced` or `opened`.
+         */
+        DeliveryReceiptResponse: {
+            /** Type */
+            type: string;
+            /**
+             * Received At
+             * Format: date-time
+             */
+            received_at: string;
+        };
+        /**
+         * DeliveryResponse
+         * @description A message to one recipient; of e-mail, to one envelope.
+         *
+         *     ``due_at``: when the next attempt may begin, or what a running one is waited for; null once nothing is due.
+         */
+        DeliveryResponse: {
+            /** Id */
+            id: string;
+            /** Recipient */
+            recipient: string;
+            status: components["schemas"]["State"];
+            /** Due At */
+            due_at: string | null;
+            /** Failed Over */
+            failed_over: boolean;
+            /** Possible Duplicate */
+            possible_duplicate: boolean;
+            /** Attempts */
+            attempts: components["schemas"]["DeliveryAttemptResponse"][];
+        };
+        /**
+         * DestinationHealthResponse
+         * @description The health at one country or mail domain that differs.
+         */
+        DestinationHealthResponse: {
+            /** Destination */
+            destination: string;
+            /** Status */
+            status: string;
+            /** Reason */
+            reason: string;
+            /** Since */
+            since: string | null;
+            /** Error Rate */
+            error_rate: number;
+            /** Samples */
+            samples: number;
+        };
         /**
          * DisabledReason
          * @description Why Sluice disabled an endpoint.
@@ -1977,6 +2678,11 @@ export interface components {
             class: components["schemas"]["DeliveryClass"];
             /** Preferred Provider */
             preferred_provider?: string | null;
+            /**
+             * Order
+             * @description Ids of providers in an order that is not saved; the others follow.
+             */
+            order?: string[] | null;
         };
         /**
          * EmailRequest
@@ -2057,6 +2763,12 @@ export interface components {
             unsubscribe: boolean | null;
         };
         /**
+         * Ending
+         * @description Why a provider is no part of an incident any more.
+         * @enum {string}
+         */
+        Ending: "recovered" | "disabled" | "removed";
+        /**
          * EventResponse
          * @description One entry of a message's history. ``reason``: the normalised cause of a refusal or a negative receipt;
          *     ``routing``: of an attempt, why it went to its provider.
@@ -2084,6 +2796,31 @@ export interface components {
             created_at: string;
         };
         /**
+         * EvidenceNumbersResponse
+         * @description What the status rests on. Numbers are weights: an attempt has half its weight after 30 s.
+         *
+         *     ``failures``: a missing response weighs 1.5; ``not_counted``: attempts of which the provider is no cause, by outcome
+         *     (`recipient_rejected`: the recipient; `declined`: the message; `throttled`: too many); ``cause`` of a degraded one:
+         *     `errors`, `slow` or `unresponsive`.
+         */
+        EvidenceNumbersResponse: {
+            /** Failures */
+            failures: number;
+            /** Slow Calls */
+            slow_calls: number;
+            /** Usual Latency Ms */
+            usual_latency_ms: number | null;
+            /** Consecutive Failures */
+            consecutive_failures: number;
+            /** Cause */
+            cause: string | null;
+            thresholds: components["schemas"]["ThresholdsResponse"] | null;
+            /** Not Counted */
+            not_counted: {
+                [key: string]: number;
+            };
+        };
+        /**
          * EvidenceResponse
          * @description What is known of a provider. ``attempts``: recent ones, each with the weight of its age.
          */
@@ -2098,8 +2835,44 @@ export interface components {
             reason?: string | null;
         };
         /**
+         * GroupBy
+         * @description What the numbers are divided by.
+         * @enum {string}
+         */
+        GroupBy: "channel" | "provider" | "tag";
+        /**
+         * HealthChangeResponse
+         * @description A health status that a provider reached.
+         */
+        HealthChangeResponse: {
+            provider: components["schemas"]["ProviderReference"];
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Status */
+            status: string;
+            /** Reason */
+            reason: string;
+            /** Error Rate */
+            error_rate: number;
+        };
+        /**
+         * HealthHistoryResponse
+         * @description The health of a provider by steps of ``step_s`` seconds; a step in which nothing was sent is missing.
+         */
+        HealthHistoryResponse: {
+            /** Step S */
+            step_s: number;
+            /** Data */
+            data: components["schemas"]["HealthStepResponse"][];
+        };
+        /**
          * HealthResponse
          * @description The live health of a provider. A provider without attempts is `healthy`, and its ``updated_at`` is null.
+         *
+         *     ``since``: when the status was reached, null if it was never another one.
          */
         HealthResponse: {
             /**
@@ -2109,6 +2882,8 @@ export interface components {
             status: string;
             /** Reason */
             reason: string;
+            /** Since */
+            since: string | null;
             /** Error Rate */
             error_rate: number;
             /**
@@ -2126,9 +2901,154 @@ export interface components {
              * @description Throttled or suspended: no attempt before.
              */
             suspended_until: string | null;
+            evidence: components["schemas"]["EvidenceNumbersResponse"];
+            probes: components["schemas"]["ProbesResponse"] | null;
+            ramp: components["schemas"]["RampResponse"] | null;
+            /** Destinations */
+            destinations: components["schemas"]["DestinationHealthResponse"][];
+            seed: components["schemas"]["SeedHealthResponse"] | null;
             /** Updated At */
             updated_at: string | null;
         };
+        /**
+         * HealthStepResponse
+         * @description The worst of one step of time. ``samples``: behind the highest error rate.
+         */
+        HealthStepResponse: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Status */
+            status: string;
+            /** Error Rate */
+            error_rate: number;
+            /** Samples */
+            samples: number;
+        };
+        /**
+         * IncidentDetailResponse
+         * @description An incident with the notes on it, oldest first, and the changes of its providers' health meanwhile.
+         */
+        IncidentDetailResponse: {
+            /** Id */
+            id: string;
+            channel: components["schemas"]["Channel"];
+            status: components["schemas"]["IncidentStatus"];
+            /**
+             * Opened At
+             * Format: date-time
+             */
+            opened_at: string;
+            /** Resolved At */
+            resolved_at: string | null;
+            /** Cause */
+            cause: string;
+            /** Providers */
+            providers: components["schemas"]["IncidentProviderResponse"][];
+            without_provider: components["schemas"]["WithoutProviderResponse"] | null;
+            numbers: components["schemas"]["IncidentNumbersResponse"];
+            acknowledged: components["schemas"]["AcknowledgementResponse"] | null;
+            /** Notes */
+            notes: components["schemas"]["NoteResponse"][];
+            /** Changes */
+            changes: components["schemas"]["HealthChangeResponse"][];
+        };
+        /**
+         * IncidentNumbersResponse
+         * @description What became of the deliveries that the incident touched. One may be counted in several numbers but `touched`.
+         *
+         *     `GET /v1/messages?incident=…` lists their messages.
+         */
+        IncidentNumbersResponse: {
+            /**
+             * Touched
+             * @description An attempt failed at one of the providers, or went elsewhere because of it.
+             */
+            touched: number;
+            /**
+             * Masked
+             * @description Another provider accepted it.
+             */
+            masked: number;
+            /**
+             * Late
+             * @description Accepted more than five seconds after it could go.
+             */
+            late: number;
+            /**
+             * Failed
+             * @description `FAILED` or `EXPIRED`.
+             */
+            failed: number;
+            /**
+             * Unconfirmed
+             * @description `UNCONFIRMED`: it is not known whether it was sent.
+             */
+            unconfirmed: number;
+            /**
+             * Possible Duplicates
+             * @description It may have arrived twice.
+             */
+            possible_duplicates: number;
+            /**
+             * Waiting
+             * @description An attempt is due or in flight.
+             */
+            waiting: number;
+            /** Counted At */
+            counted_at: string | null;
+        };
+        /**
+         * IncidentProviderResponse
+         * @description A provider that did not work. ``ended_at``: null while it does not; `recovered` means with its full share.
+         */
+        IncidentProviderResponse: {
+            provider: components["schemas"]["ProviderReference"];
+            /** Reason */
+            reason: string;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /** Ended At */
+            ended_at: string | null;
+            ending: components["schemas"]["Ending"] | null;
+        };
+        /**
+         * IncidentResponse
+         * @description A time in which a provider of a channel did not work.
+         *
+         *     ``cause``: the reason of the first one; ``without_provider``: null if the channel always had another.
+         */
+        IncidentResponse: {
+            /** Id */
+            id: string;
+            channel: components["schemas"]["Channel"];
+            status: components["schemas"]["IncidentStatus"];
+            /**
+             * Opened At
+             * Format: date-time
+             */
+            opened_at: string;
+            /** Resolved At */
+            resolved_at: string | null;
+            /** Cause */
+            cause: string;
+            /** Providers */
+            providers: components["schemas"]["IncidentProviderResponse"][];
+            without_provider: components["schemas"]["WithoutProviderResponse"] | null;
+            numbers: components["schemas"]["IncidentNumbersResponse"];
+            acknowledged: components["schemas"]["AcknowledgementResponse"] | null;
+        };
+        /**
+         * IncidentStatus
+         * @description Whether an incident lasts.
+         * @enum {string}
+         */
+        IncidentStatus: "open" | "resolved";
         /**
          * InvitationResponse
          * @description An invitation that waits for an answer.
@@ -2204,6 +3124,8 @@ export interface components {
         /**
          * KeyResponse
          * @description An API key. ``prefix``: how the key begins; ``created_by``: a user, null for the command line.
+         *
+         *     ``active``: false for one that is refused until the project API activates it again.
          */
         KeyResponse: {
             /** Id */
@@ -2214,6 +3136,8 @@ export interface components {
             prefix: string;
             /** Test */
             test: boolean;
+            /** Active */
+            active: boolean;
             /** Created By */
             created_by: string | null;
             /**
@@ -2318,7 +3242,7 @@ export interface components {
         };
         /**
          * MessageResponse
-         * @description A message with its history.
+         * @description A message with its deliveries, each with its attempts, and its history.
          */
         MessageResponse: {
             /** Id */
@@ -2344,17 +3268,25 @@ export interface components {
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;
+            /** Failed Over */
+            failed_over: boolean;
+            /** Possible Duplicate */
+            possible_duplicate: boolean;
             /**
              * Created At
              * Format: date-time
              */
             created_at: string;
+            /** Deliveries */
+            deliveries: components["schemas"]["DeliveryResponse"][];
             /** Events */
             events: components["schemas"]["EventResponse"][];
         };
         /**
          * MessageSummary
          * @description A message without its history.
+         *
+         *     ``failed_over``: several providers were called for one delivery; ``possible_duplicate``: it may have arrived twice.
          */
         MessageSummary: {
             /** Id */
@@ -2380,6 +3312,10 @@ export interface components {
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;
+            /** Failed Over */
+            failed_over: boolean;
+            /** Possible Duplicate */
+            possible_duplicate: boolean;
             /**
              * Created At
              * Format: date-time
@@ -2405,6 +3341,96 @@ export interface components {
             token: string;
             /** Password */
             password: string;
+        };
+        /**
+         * NoteRequest
+         * @description A note on an incident.
+         * @example {
+         *       "text": "Their status page confirms it."
+         *     }
+         */
+        NoteRequest: {
+            /** Text */
+            text: string;
+        };
+        /**
+         * NoteResponse
+         * @description A note on an incident.
+         */
+        NoteResponse: {
+            /** Id */
+            id: string;
+            actor: components["schemas"]["ActorResponse"];
+            /** Text */
+            text: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /**
+         * NumbersResponse
+         * @description What became of the messages of a group. What the request does not group by is null.
+         *
+         *     ``provider`` is also null for messages that no provider was tried for. ``failure_rate``: failed by settled.
+         */
+        NumbersResponse: {
+            channel: components["schemas"]["Channel"] | null;
+            provider: components["schemas"]["ProviderReference"] | null;
+            /** Tag */
+            tag: string | null;
+            /**
+             * Settled
+             * @description Have ended, or were handed to a provider; cancelled ones are not counted.
+             */
+            settled: number;
+            /**
+             * Sent
+             * @description A provider accepted them.
+             */
+            sent: number;
+            /**
+             * Delivered
+             * @description Arrived, and did not bounce afterwards.
+             */
+            delivered: number;
+            /**
+             * Failed
+             * @description Ended `FAILED` or `EXPIRED`.
+             */
+            failed: number;
+            /**
+             * Unconfirmed
+             * @description Ended without an answer of the provider.
+             */
+            unconfirmed: number;
+            /**
+             * Bounced
+             * @description `BOUNCED` or `SOFT_BOUNCE`.
+             */
+            bounced: number;
+            /** Complained */
+            complained: number;
+            /**
+             * Opened
+             * @description Opened or read at least once.
+             */
+            opened: number;
+            /**
+             * Clicked
+             * @description With at least one click.
+             */
+            clicked: number;
+            /**
+             * Failovers
+             * @description Attempts that were followed by one at another provider.
+             */
+            failovers: number;
+            /** Failure Rate */
+            failure_rate: number | null;
+            accept_to_sent_ms: components["schemas"]["PercentilesResponse"] | null;
+            sent_to_delivered_ms: components["schemas"]["PercentilesResponse"] | null;
         };
         /**
          * PackageListResponse
@@ -2464,6 +3490,16 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[CapturedSummary] */
+        Page_CapturedSummary_: {
+            /** Data */
+            data: components["schemas"]["CapturedSummary"][];
+            /**
+             * Next Cursor
+             * @description The cursor of the next page; null at the end.
+             */
+            next_cursor: string | null;
+        };
         /** Page[DeadLetterResponse] */
         Page_DeadLetterResponse_: {
             /** Data */
@@ -2478,6 +3514,16 @@ export interface components {
         Page_DomainResponse_: {
             /** Data */
             data: components["schemas"]["DomainResponse"][];
+            /**
+             * Next Cursor
+             * @description The cursor of the next page; null at the end.
+             */
+            next_cursor: string | null;
+        };
+        /** Page[IncidentResponse] */
+        Page_IncidentResponse_: {
+            /** Data */
+            data: components["schemas"]["IncidentResponse"][];
             /**
              * Next Cursor
              * @description The cursor of the next page; null at the end.
@@ -2595,6 +3641,23 @@ export interface components {
             next_cursor: string | null;
         };
         /**
+         * PartResponse
+         * @description A backing service, as this gateway reaches it. ``since``: when the gateway saw its state begin.
+         */
+        PartResponse: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "up" | "down" | "unused";
+            /** Since */
+            since: string | null;
+            /** Latency Ms */
+            latency_ms: number | null;
+            /** Error */
+            error: string | null;
+        };
+        /**
          * PasswordResetRequest
          * @description Whose password was forgotten.
          * @example {
@@ -2607,6 +3670,84 @@ export interface components {
              * Format: email
              */
             email: string;
+        };
+        /**
+         * PercentilesResponse
+         * @description Of durations in milliseconds, each to 3.2 % or half a millisecond.
+         */
+        PercentilesResponse: {
+            /** P50 */
+            p50: number;
+            /** P95 */
+            p95: number;
+            /** P99 */
+            p99: number;
+        };
+        /**
+         * PointResponse
+         * @description The numbers of the interval that begins at ``starts_at``.
+         */
+        PointResponse: {
+            channel: components["schemas"]["Channel"] | null;
+            provider: components["schemas"]["ProviderReference"] | null;
+            /** Tag */
+            tag: string | null;
+            /**
+             * Settled
+             * @description Have ended, or were handed to a provider; cancelled ones are not counted.
+             */
+            settled: number;
+            /**
+             * Sent
+             * @description A provider accepted them.
+             */
+            sent: number;
+            /**
+             * Delivered
+             * @description Arrived, and did not bounce afterwards.
+             */
+            delivered: number;
+            /**
+             * Failed
+             * @description Ended `FAILED` or `EXPIRED`.
+             */
+            failed: number;
+            /**
+             * Unconfirmed
+             * @description Ended without an answer of the provider.
+             */
+            unconfirmed: number;
+            /**
+             * Bounced
+             * @description `BOUNCED` or `SOFT_BOUNCE`.
+             */
+            bounced: number;
+            /** Complained */
+            complained: number;
+            /**
+             * Opened
+             * @description Opened or read at least once.
+             */
+            opened: number;
+            /**
+             * Clicked
+             * @description With at least one click.
+             */
+            clicked: number;
+            /**
+             * Failovers
+             * @description Attempts that were followed by one at another provider.
+             */
+            failovers: number;
+            /** Failure Rate */
+            failure_rate: number | null;
+            accept_to_sent_ms: components["schemas"]["PercentilesResponse"] | null;
+            sent_to_delivered_ms: components["schemas"]["PercentilesResponse"] | null;
+            /**
+             * Starts At
+             * Format: date-time
+             */
+            starts_at: string;
         };
         /**
          * PreviewRequest
@@ -2708,6 +3849,22 @@ export interface components {
             variables: string[];
         };
         /**
+         * ProbesResponse
+         * @description The way back of a provider that is not healthy. ``successes``: in a row, of the ``needed`` ones.
+         */
+        ProbesResponse: {
+            /** Next At */
+            next_at: string | null;
+            /** Interval S */
+            interval_s: number;
+            /** Ended */
+            ended: number;
+            /** Successes */
+            successes: number;
+            /** Needed */
+            needed: number;
+        };
+        /**
          * ProjectResponse
          * @description A project. ``role``: that of the person who asks; null for an API key.
          */
@@ -2741,12 +3898,74 @@ export interface components {
             role: string;
         };
         /**
+         * ProviderHealthData
+         * @description A provider has stopped or begun to work: `provider.health_changed`. It belongs to no message.
+         */
+        ProviderHealthData: {
+            /** Project Id */
+            project_id: string;
+            channel: components["schemas"]["Channel"];
+            /**
+             * Provider
+             * @description Id of the provider; null in a test.
+             */
+            provider: string | null;
+            /**
+             * Status
+             * @description `healthy`: it has its full share of the traffic again.
+             * @enum {string}
+             */
+            status: "unhealthy" | "suspended" | "healthy" | "disabled" | "removed";
+            /** Reason */
+            reason: string;
+            /**
+             * Incident
+             * @description Id of the incident that it belongs to; null in a test.
+             */
+            incident: string | null;
+            /**
+             * Incident Status
+             * @description With this change.
+             * @enum {string}
+             */
+            incident_status: "open" | "resolved";
+        };
+        /**
+         * ProviderHealthResponse
+         * @description All that is known of a provider's health. ``changes``: of the last 31 days, oldest first, at most 100.
+         */
+        ProviderHealthResponse: {
+            provider: components["schemas"]["ProviderReference"];
+            health: components["schemas"]["HealthResponse"];
+            receipts: components["schemas"]["ProviderReceiptsResponse"];
+            /** Changes */
+            changes: components["schemas"]["StatusChangeResponse"][];
+        };
+        /**
          * ProviderListResponse
          * @description The providers of a project in routing order: by channel, then by position.
          */
         ProviderListResponse: {
             /** Data */
             data: components["schemas"]["ProviderResponse"][];
+        };
+        /**
+         * ProviderReceiptsResponse
+         * @description Whether receipts still come. ``accepted_since``: attempts that the provider accepted since the newest receipt.
+         *
+         *     ``silent_since``: since when they count as stopped. ``refused``: webhook requests without a valid signature since.
+         */
+        ProviderReceiptsResponse: {
+            /** Received At */
+            received_at: string | null;
+            /** Accepted Since */
+            accepted_since: number;
+            /** Silent Since */
+            silent_since: string | null;
+            /** Refused */
+            refused: number;
+            /** Refused At */
+            refused_at: string | null;
         };
         /**
          * ProviderReference
@@ -2881,6 +4100,24 @@ export interface components {
             text?: string | null;
         };
         /**
+         * RampResponse
+         * @description The growing share of a provider that has returned; ``share`` is that of now.
+         */
+        RampResponse: {
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Full Share At
+             * Format: date-time
+             */
+            full_share_at: string;
+            /** Share */
+            share: number;
+        };
+        /**
          * ReceiptSource
          * @description How a provider's receipts arrive.
          * @enum {string}
@@ -2892,6 +4129,40 @@ export interface components {
          * @enum {string}
          */
         RecordStatus: "pending" | "verified" | "missing" | "mismatch" | "unknown";
+        /**
+         * RehearsalResponse
+         * @description What the stored order and the proposed one would make of recent deliveries now, with the health of now.
+         *
+         *     ``complete``: false if the range has more than the 5,000 newest deliveries, which are the ones that count.
+         */
+        RehearsalResponse: {
+            /** Deliveries */
+            deliveries: number;
+            /** Complete */
+            complete: boolean;
+            /** Current */
+            current: components["schemas"]["ShareResponse"][];
+            /** Proposed */
+            proposed: components["schemas"]["ShareResponse"][];
+        };
+        /**
+         * RehearseRequest
+         * @description An order of a channel's providers that is not saved. Those that are not named follow in their stored order.
+         * @example {
+         *       "channel": "email",
+         *       "order": []
+         *     }
+         */
+        RehearseRequest: {
+            channel: components["schemas"]["Channel"];
+            /** Order */
+            order: string[];
+            /**
+             * Minutes
+             * @default 60
+             */
+            minutes: number;
+        };
         /**
          * RemovedMemberResponse
          * @description A member was removed.
@@ -2916,6 +4187,8 @@ export interface components {
         /**
          * ReorderProvidersRequest
          * @description The new order of a channel: the first is tried first. Those that are not named follow in their earlier order.
+         *
+         *     ``expectedIds``: the whole order that was read; the change is refused with 409 if it is another one meanwhile.
          * @example {
          *       "channel": "email",
          *       "providerIds": [
@@ -2927,6 +4200,8 @@ export interface components {
             channel: components["schemas"]["Channel"];
             /** Providerids */
             providerIds: string[];
+            /** Expectedids */
+            expectedIds?: string[] | null;
         };
         /**
          * ReplayRequest
@@ -2969,6 +4244,27 @@ export interface components {
             replayed: number;
             /** Next Cursor */
             next_cursor: string | null;
+        };
+        /**
+         * RoleResponse
+         * @description A role, by its consumers on the bus; null while Kafka does not answer.
+         *
+         *     ``lag_s``: the age of the oldest record that it has to work on; ``down`` means that none runs.
+         */
+        RoleResponse: {
+            /** Role */
+            role: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "up" | "down" | "unknown";
+            /** Consumers */
+            consumers: number | null;
+            /** Lag Records */
+            lag_records: number | null;
+            /** Lag S */
+            lag_s: number | null;
         };
         /**
          * RotateSecretRequest
@@ -3019,6 +4315,22 @@ export interface components {
          */
         RoutingPolicy: "adaptive" | "seed" | "static";
         /**
+         * SeedHealthResponse
+         * @description The status by the seed rule, which counts where the project has chosen it.
+         */
+        SeedHealthResponse: {
+            /** Status */
+            status: string;
+            /** Reason */
+            reason: string;
+            /** Error Rate */
+            error_rate: number;
+            /** Attempts */
+            attempts: number;
+            /** Out Until */
+            out_until: string | null;
+        };
+        /**
          * SendTestRequest
          * @description A test event. ``type``: by default the first type that the endpoint asks for.
          * @example {
@@ -3056,6 +4368,15 @@ export interface components {
              * Format: date-time
              */
             expires_at: string;
+        };
+        /**
+         * ShareResponse
+         * @description How many deliveries a provider would get first. ``provider``: null for those that would have to wait.
+         */
+        ShareResponse: {
+            provider: components["schemas"]["ProviderReference"] | null;
+            /** Deliveries */
+            deliveries: number;
         };
         /**
          * SmsRequest
@@ -3123,6 +4444,54 @@ export interface components {
          * @enum {string}
          */
         State: "QUEUED" | "SENDING" | "SENT" | "UNCONFIRMED" | "EXPIRED" | "SOFT_BOUNCE" | "FAILED" | "DELIVERED" | "BOUNCED" | "COMPLAINED" | "CANCELLED";
+        /**
+         * StatusChangeResponse
+         * @description A status that the provider reached.
+         */
+        StatusChangeResponse: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Status */
+            status: string;
+            /** Reason */
+            reason: string;
+            /** Error Rate */
+            error_rate: number;
+        };
+        /**
+         * StatusResponse
+         * @description The state of the installation, and what waits in the project.
+         *
+         *     ``status``: `down` without PostgreSQL, when nothing is accepted; `impaired` when another part or a role is missing.
+         */
+        StatusResponse: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "up" | "impaired" | "down";
+            /** Version */
+            version: string;
+            postgres: components["schemas"]["PartResponse"];
+            kafka: components["schemas"]["PartResponse"];
+            /** @description Without it, limits and the evidence of health are approximate. */
+            redis: components["schemas"]["PartResponse"];
+            /** Roles */
+            roles: components["schemas"]["RoleResponse"][];
+            /**
+             * Waiting
+             * @description Of the project; null without PostgreSQL. At most 10,000 deliveries are counted.
+             */
+            waiting: components["schemas"]["WaitingResponse"][] | null;
+            /**
+             * Measured At
+             * Format: date-time
+             */
+            measured_at: string;
+        };
         /**
          * SuppressionReason
          * @description Why nothing is sent to an address.
@@ -3289,6 +4658,16 @@ export interface components {
             duration_ms: number;
         };
         /**
+         * ThresholdsResponse
+         * @description The error rates from which a provider is degraded, and unhealthy.
+         */
+        ThresholdsResponse: {
+            /** Degraded */
+            degraded: number;
+            /** Unhealthy */
+            unhealthy: number;
+        };
+        /**
          * TokenLoginRequest
          * @description A set-up link, and the first password if it is to be set.
          * @example {
@@ -3364,6 +4743,8 @@ export interface components {
             } | null;
             /** Enabled */
             enabled?: boolean | null;
+            /** Priority */
+            priority?: number | null;
             settings?: components["schemas"]["ProviderSettings"] | null;
             /** Version */
             version?: number | null;
@@ -3475,6 +4856,21 @@ export interface components {
          */
         V1Role: "ADMIN" | "DEVELOPER" | "VIEWER";
         /**
+         * WaitingResponse
+         * @description The deliveries of a channel that have no end yet. ``due``: could be sent now; ``scheduled``: later.
+         */
+        WaitingResponse: {
+            channel: components["schemas"]["Channel"];
+            /** Due */
+            due: number;
+            /** Scheduled */
+            scheduled: number;
+            /** In Flight */
+            in_flight: number;
+            /** Oldest Due At */
+            oldest_due_at: string | null;
+        };
+        /**
          * WebhookBody
          * @description The body of a request to an endpoint.
          *
@@ -3498,7 +4894,8 @@ export interface components {
              * @description An event that `POST /v1/webhooks/{id}/test` made up.
              */
             test: boolean;
-            data: components["schemas"]["WebhookData"];
+            /** Data */
+            data: components["schemas"]["WebhookData"] | components["schemas"]["ProviderHealthData"];
         };
         /**
          * WebhookData
@@ -3621,7 +5018,7 @@ export interface components {
          * @description The type of an event as webhooks name it: without a prefix for e-mail, with the channel's for the others.
          * @enum {string}
          */
-        WebhookType: "sent" | "delivered" | "bounced" | "soft_bounce" | "complained" | "opened" | "clicked" | "failed" | "sms_sent" | "sms_delivered" | "sms_failed" | "wa_sent" | "wa_delivered" | "wa_read" | "wa_failed" | "wa_replied" | "tg_sent" | "tg_delivered" | "tg_read" | "tg_failed" | "sig_sent" | "sig_delivered" | "sig_read" | "sig_failed" | "push_sent" | "push_delivered" | "push_failed" | "cancelled" | "expired" | "unconfirmed";
+        WebhookType: "sent" | "delivered" | "bounced" | "soft_bounce" | "complained" | "opened" | "clicked" | "failed" | "sms_sent" | "sms_delivered" | "sms_failed" | "wa_sent" | "wa_delivered" | "wa_read" | "wa_failed" | "wa_replied" | "tg_sent" | "tg_delivered" | "tg_read" | "tg_failed" | "sig_sent" | "sig_delivered" | "sig_read" | "sig_failed" | "push_sent" | "push_delivered" | "push_failed" | "cancelled" | "expired" | "unconfirmed" | "provider.health_changed";
         /**
          * WhatsappOptions
          * @description ``channel_options`` of WhatsApp.
@@ -3685,6 +5082,19 @@ export interface components {
             text?: string | null;
         };
         /**
+         * WithoutProviderResponse
+         * @description The channel had no provider left. ``until``: null while it has none.
+         */
+        WithoutProviderResponse: {
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /** Until */
+            until: string | null;
+        };
+        /**
          * _Anything
          * @description The body of the response is not read, but for the log of attempts.
          */
@@ -3711,7 +5121,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3755,7 +5165,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3799,7 +5209,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -3841,7 +5251,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 "idempotency-key"?: string | null;
@@ -3909,7 +5319,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -3950,7 +5360,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -3992,7 +5402,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4053,7 +5463,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 /** @description In either case. */
                 status?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
@@ -4064,6 +5474,16 @@ export interface operations {
                 tag?: string | null;
                 /** @description The id, package or name of the last attempt's. */
                 provider?: string | null;
+                /** @description A provider that was called: id, package or name. */
+                attempted_provider?: string | null;
+                /** @description Several providers were called for a delivery. */
+                failed_over?: boolean | null;
+                /** @description It may have arrived twice. */
+                possible_duplicate?: boolean | null;
+                /** @description The id of an incident that touched it. */
+                incident?: string | null;
+                /** @description The id of the template that it was made from. */
+                template?: string | null;
                 /** @description The id of a bulk job. */
                 bulk?: string | null;
                 /** @description Made at this time or later. */
@@ -4108,7 +5528,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4143,13 +5563,142 @@ export interface operations {
             };
         };
     };
+    get_message_content: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContentResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_message_document: {
+        parameters: {
+            query?: {
+                /** @description HTML may load images over HTTPS: its sender may see that. */
+                images?: boolean;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                message_id: string;
+                part: components["schemas"]["ContentPart"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                    "text/plain": string;
+                    "message/rfc822": string;
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_message_attachment: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                message_id: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
     cancel_message: {
         parameters: {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4190,7 +5739,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 /** @description Types of events, separated by commas; all without it. */
                 types?: string | null;
                 channel?: components["schemas"]["Channel"] | null;
@@ -4258,7 +5807,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4300,7 +5849,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4337,6 +5886,100 @@ export interface operations {
             };
         };
     };
+    rehearse_order: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RehearseRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RehearsalResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_analytics: {
+        parameters: {
+            query?: {
+                /** @description 24 hours before `to` by default. */
+                from?: string | null;
+                /** @description Now by default. */
+                to?: string | null;
+                /** @description In UTC; `auto`: hours for a range of up to three days, and days otherwise. */
+                interval?: "auto" | "hour" | "day";
+                channel?: components["schemas"]["Channel"] | null;
+                /** @description The id, package or name. */
+                provider?: string | null;
+                tag?: string | null;
+                /** @description Repeat it for several. `tag`: the 50 largest. */
+                group_by?: components["schemas"]["GroupBy"][];
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnalyticsResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
     list_templates: {
         parameters: {
             query?: {
@@ -4344,7 +5987,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4386,7 +6029,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4429,7 +6072,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4474,7 +6117,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4515,7 +6158,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4556,7 +6199,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4601,7 +6244,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4645,7 +6288,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4690,7 +6333,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 channel?: components["schemas"]["Channel"] | null;
                 address?: string | null;
                 reason?: components["schemas"]["SuppressionReason"] | null;
@@ -4738,7 +6381,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4781,7 +6424,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 channel?: components["schemas"]["Channel"] | null;
                 address?: string | null;
                 reason?: components["schemas"]["SuppressionReason"] | null;
@@ -4826,7 +6469,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4867,7 +6510,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4908,7 +6551,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -4950,7 +6593,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -4993,7 +6636,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5034,7 +6677,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5075,7 +6718,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5120,7 +6763,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5165,7 +6808,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5212,7 +6855,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -5256,7 +6899,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5298,7 +6941,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -5340,7 +6983,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6239,7 +7882,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -6282,7 +7925,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6321,7 +7964,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6364,7 +8007,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6407,7 +8050,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6448,7 +8091,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6489,7 +8132,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6528,13 +8171,142 @@ export interface operations {
             };
         };
     };
+    get_provider_health: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                provider_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProviderHealthResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_provider_health_history: {
+        parameters: {
+            query?: {
+                /** @description By default a day ago. */
+                since?: string | null;
+                /** @description Exclusive; by default now. */
+                until?: string | null;
+                /** @description Seconds; a multiple of 300. */
+                step_s?: number;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                provider_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthHistoryResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    probe_provider: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                provider_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProviderResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
     test_provider: {
         parameters: {
             query?: {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6579,7 +8351,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6618,7 +8390,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6659,7 +8431,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
                 limit?: number;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
@@ -6701,7 +8473,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6744,7 +8516,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6785,7 +8557,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6826,7 +8598,7 @@ export interface operations {
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
-                mode?: string | null;
+                mode?: ("live" | "test") | null;
             };
             header?: {
                 /** @description With a session: the slug of the project. A key has its own. */
@@ -6848,6 +8620,475 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DomainResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    list_incidents: {
+        parameters: {
+            query?: {
+                status?: components["schemas"]["IncidentStatus"] | null;
+                channel?: components["schemas"]["Channel"] | null;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_IncidentResponse_"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_incident: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                incident_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetailResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    acknowledge_incident: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                incident_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IncidentDetailResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    add_incident_note: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                incident_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoteRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NoteResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    list_captured: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+                channel?: components["schemas"]["Channel"] | null;
+                /** @description A part of the recipient, in either case. */
+                to?: string | null;
+                /** @description Captured at this time or later. */
+                since?: string | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_CapturedSummary_"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    clear_outbox: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClearedResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_latest_captured: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+                channel?: components["schemas"]["Channel"] | null;
+                /** @description A part of the recipient, in either case. */
+                to?: string | null;
+                /** @description Captured at this time or later. */
+                since?: string | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CapturedResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_captured: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                capture_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CapturedResponse"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_captured_document: {
+        parameters: {
+            query?: {
+                /** @description HTML may load images over HTTPS: its sender may see that. */
+                images?: boolean;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                capture_id: string;
+                part: components["schemas"]["ContentPart"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                    "text/plain": string;
+                    "message/rfc822": string;
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_captured_attachment: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path: {
+                capture_id: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    get_status: {
+        parameters: {
+            query?: {
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusResponse"];
                 };
             };
             /** @description Any other error. */

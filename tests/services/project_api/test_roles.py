@@ -12,6 +12,7 @@ from gateway.openapi import document
 from sluice.model.ids import decode_id, encode_id
 from sluice.model.roles import Role
 from tests.repository.test_routes import PERSON, needed_permissions
+from tests.services.openapi_check import resolve
 from tests.services.people import a_person
 from tests.services.test_roles import HOSTILE, PROVIDER, is_sendable, parameters
 
@@ -32,22 +33,12 @@ OPERATIONS = [one for one in ALL_OPERATIONS if NEEDED[str(one.id)]]
 OF_OBJECTS = [one for one in OPERATIONS if set(re.findall(r"\{(\w+)\}", str(one.values[1]))) & PREFIXES.keys()]
 
 
-def resolve(schema):
-    while "$ref" in schema or "anyOf" in schema:  # any of: the body is optional
-        schema = (
-            schema["anyOf"][0]
-            if "anyOf" in schema
-            else DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-        )
-    return schema
-
-
 def request_of(operation, project_id):
     """The example of the operation's body, for this project, as options of the client."""
     [(kind, content), *_] = operation.get("requestBody", {"content": {}})["content"].items() or [(None, None)]
     if content is None:
         return {}
-    example = content.get("example") or resolve(content["schema"])["example"]
+    example = content.get("example") or resolve("project", content["schema"])["example"]
     if kind != "application/json":
         return {"content": example, "headers": {"content-type": kind}}
     return {"json": example | ({"projectId": str(project_id)} if "projectId" in example else {})}

@@ -4,7 +4,7 @@
         pool, publisher = await router.open_pool(), await router.open_publisher()
         ...
         await router.serve(ops_app(router.readiness))
-        await router.run(consumer, recovery.run())
+        await router.run(consumer, loops=[recovery.run()])
 
 Everything that a role opens is closed in reverse order when the block ends.
 """
@@ -17,7 +17,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -82,8 +82,8 @@ class RoleConsumer(Protocol):
 class Role:
     """A running process of a role; made by :func:`role`.
 
-    ``readiness`` holds the checks of ``/readyz``: the role is not stopping, its consumer polls as a member of its group
-    and Kafka answers, and PostgreSQL answers if the role uses it.
+    ``readiness`` holds the checks of ``/readyz``: the role is not stopping, its consumers poll as members of their
+    groups and Kafka answers, and PostgreSQL answers if the role uses it.
 
     Raises:
         SluiceError: the settings of the Kafka connection do not fit each other.
@@ -177,30 +177,31 @@ class Role:
         """
         await self.enter(serve_http(ops_app(self.readiness), self.settings, ops_port=port))
 
-    async def run(self, consumer: RoleConsumer, *loops: Coroutine[Any, Any, None]) -> None:
-        """Consume and run ``loops`` until the shutdown; then stop the consumer, cancel the loops, and drain.
+    async def run(self, *consumers: RoleConsumer, loops: Iterable[Coroutine[Any, Any, None]] = ()) -> None:
+        """Consume and run ``loops`` until the shutdown; then stop the consumers, cancel the loops, and drain.
 
-        The role also ends when the consumer or a loop ends by itself, whether it fails, returns or is cancelled: a
+        The role also ends when a consumer or a loop ends by itself, whether it fails, returns or is cancelled: a
         poll that is cancelled inside the Kafka client must not leave a process that looks alive and reads nothing.
 
         Raises:
-            SluiceError: the consumer or a loop ended before the shutdown.
+            SluiceError: a consumer or a loop ended before the shutdown.
             Exception: the error with which one of them failed.
         """
-        self.readiness["kafka"] = consumer.readiness
+        self.readiness["kafka"] = lambda: next(filter(None, (consumer.readiness() for consumer in consumers)), None)
         background = [supervised(loop, name=f"{self.name}-loop") for loop in loops]
-        consuming = supervised(consumer.run(), name="consumer")
+        consuming = [supervised(consumer.run(), name="consumer") for consumer in consumers]
         shutdown = asyncio.create_task(self.shutdown.wait())
-        await asyncio.wait([consuming, shutdown, *background], return_when=asyncio.FIRST_COMPLETED)
-        ended = [task.get_name() for task in (consuming, *background) if task.done()]
+        await asyncio.wait([*consuming, shutdown, *background], return_when=asyncio.FIRST_COMPLETED)
+        ended = [task.get_name() for task in (*consuming, *background) if task.done()]
         self.shutdown.set()
         self._stopping_at = time.monotonic()
-        consumer.stop()
+        for consumer in consumers:
+            consumer.stop()
         try:
             await cancel_and_wait(*background)
         finally:
-            await asyncio.wait([consuming])
-        await cancel_and_wait(consuming)
+            await asyncio.wait(consuming)
+        await cancel_and_wait(*consuming)
         if ended:
             raise SluiceError(f"{self.name} stops because {', '.join(ended)} ended before the shutdown")
 

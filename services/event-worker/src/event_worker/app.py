@@ -3,7 +3,7 @@ and the webhook sender sends what is due."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -30,18 +30,24 @@ from sluice.store.db import Pool
 from sluice.transports.http import open_http
 
 _FETCH_WAIT_MS = 500  # delays no message: consequences of events are not on the path of a delivery
-_FETCH_MIN_BYTES = 1 << 18
+_EVENTS_MIN_BYTES = 1 << 18  # of events, a batch for each transaction; the other topics have few records
 _MAX_RECORDS = 2000  # one batch, and so one commit
 
 
-def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
-    """The subscriber of ``delivery.events``."""
+Handle = Callable[[Records], Awaitable[None]]
+"""Consumes a batch of records; one that raises is consumed again."""
+
+
+def subscribe(
+    broker: KafkaBroker, topic: Topic, group: Group, handle: Handle, *, fetch_min_bytes: int
+) -> BatchSubscriber:
+    """A subscriber of ``topic`` in batches."""
     subscriber = subscribe_to_batches(
         broker,
-        Topic.EVENTS.value,
-        group=Group.EVENT_WORKER.value,
+        topic.value,
+        group=group.value,
         max_records=_MAX_RECORDS,
-        fetch_min_bytes=_FETCH_MIN_BYTES,
+        fetch_min_bytes=fetch_min_bytes,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         # Commit after the handler; if it failed, rewind to the beginning of the batch. No event may be skipped, and
         # everything that the handler does may be repeated. The rewind is immediate, so the handler pauses before it
@@ -51,48 +57,8 @@ def subscribe(broker: KafkaBroker, service: EventService) -> BatchSubscriber:
     )
 
     @subscriber
-    async def on_events(records: Records) -> None:
-        await service.on_events(records)
-
-    return subscriber
-
-
-def subscribe_to_letters(broker: KafkaBroker, projection: DeadLetterProjection) -> BatchSubscriber:
-    """The subscriber of ``dead.letters``, with the policy of events."""
-    subscriber = subscribe_to_batches(
-        broker,
-        Topic.DEAD_LETTERS.value,
-        group=Group.DEAD_LETTERS.value,
-        max_records=_MAX_RECORDS,
-        fetch_min_bytes=1,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        ack_policy=AckPolicy.NACK_ON_ERROR,
-        auto_offset_reset="earliest",
-    )
-
-    @subscriber
-    async def on_letters(records: Records) -> None:
-        await projection.on_letters(records)
-
-    return subscriber
-
-
-def subscribe_to_health(broker: KafkaBroker, incidents: Incidents) -> BatchSubscriber:
-    """The subscriber of ``provider.health``, with the policy of events."""
-    subscriber = subscribe_to_batches(
-        broker,
-        Topic.HEALTH.value,
-        group=Group.INCIDENTS.value,
-        max_records=_MAX_RECORDS,
-        fetch_min_bytes=1,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-        ack_policy=AckPolicy.NACK_ON_ERROR,
-        auto_offset_reset="earliest",
-    )
-
-    @subscriber
-    async def on_health(records: Records) -> None:
-        await incidents.on_health(records)
+    async def on_records(records: Records) -> None:
+        await handle(records)
 
     return subscriber
 
@@ -115,28 +81,21 @@ async def main() -> None:
     async with role("event-worker", settings) as process:
         pool = await process.open_pool()
         sender = await process.enter(open_webhooks(settings, pool))
-        letters_projection = DeadLetterProjection(pool)
-        letters = SubscriberRunner(
-            lambda broker: subscribe_to_letters(broker, letters_projection),
-            kafka=process.kafka,
-            group=Group.DEAD_LETTERS,
-            drain=process.drain_timeout,
-        )
         incidents = Incidents(pool, on_notice=sender.wake)
-        statuses = SubscriberRunner(
-            lambda broker: subscribe_to_health(broker, incidents),
-            kafka=process.kafka,
-            group=Group.INCIDENTS,
-            drain=process.drain_timeout,
-        )
         service = EventService(await process.open_publisher(), projections_of(pool, sender, incidents))
-        consumer = SubscriberRunner(
-            lambda broker: subscribe(broker, service),
-            kafka=process.kafka,
-            group=Group.EVENT_WORKER,
-            drain=process.drain_timeout,
-        )
+
+        def runner(topic: Topic, group: Group, handle: Handle, *, fetch_min_bytes: int = 1) -> SubscriberRunner:
+            return SubscriberRunner(
+                lambda broker: subscribe(broker, topic, group, handle, fetch_min_bytes=fetch_min_bytes),
+                kafka=process.kafka,
+                group=group,
+                drain=process.drain_timeout,
+            )
+
+        letters = runner(Topic.DEAD_LETTERS, Group.DEAD_LETTERS, DeadLetterProjection(pool).on_letters)
+        statuses = runner(Topic.HEALTH, Group.INCIDENTS, incidents.on_health)
+        consumer = runner(Topic.EVENTS, Group.EVENT_WORKER, service.on_events, fetch_min_bytes=_EVENTS_MIN_BYTES)
         await process.serve(ops_app(process.readiness))
         silence = SilenceMonitor(pool, settings)
-        loops = (letters.run(), statuses.run(), sender.run(), sender.measure(), silence.run(), incidents.run())
-        await process.run(consumer, *loops)
+        loops = [sender.run(), sender.measure(), silence.run(), incidents.run()]
+        await process.run(consumer, letters, statuses, loops=loops)

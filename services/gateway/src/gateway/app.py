@@ -238,4 +238,4 @@ async def main() -> None:
         await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
         # The streams and the waiting requests end when the shutdown begins.
-        await gateway.run(consumer, events.run(), services.settled.run())
+        await gateway.run(consumer, loops=[events.run(), services.settled.run()])

@@ -89,4 +89,4 @@ async def main() -> None:
             drain=process.drain_timeout,
         )
         await process.serve(create_api(service, process.readiness))
-        await process.run(consumer, service.publish_loop(), service.snapshot_loop())
+        await process.run(consumer, loops=[service.publish_loop(), service.snapshot_loop()])

@@ -50,5 +50,5 @@ async def main() -> None:
             drain=router.drain_timeout,
         )
         await router.serve(ops_app(router.readiness))
-        await router.run(consumer, recovery.run(), run_expiry(pool, settings), LagMonitor(router.kafka).run())
+        await router.run(consumer, loops=[recovery.run(), run_expiry(pool, settings), LagMonitor(router.kafka).run()])
         await routing.join()

@@ -15,17 +15,24 @@ record_batches.install()
 ISOLATION_LEVEL: Final = "read_committed"
 """Of every consumer: records of an aborted transaction never happened, those of an open one have not happened yet."""
 
+SESSION_TIMEOUT_MS: Final = 6_000
+"""Of every member of a consumer group, in milliseconds. After a crash the group does not rebalance until it expires, so
+it is short; a process that is paused for longer is evicted, and some records are consumed twice."""
+
 _ANSWER_LIMIT = 5.0  # seconds without a response after which the broker counts as unavailable
+_NO_MEMBER = "not in the consumer group yet"
 
 
 class BrokerContact:
     """When the broker has last answered a request of one client, a fetch or a heartbeat among them."""
 
     def __init__(self) -> None:
+        self._client: AIOKafkaConsumer | None = None
         self._answered_at: float | None = None
 
     def observe(self, client: AIOKafkaConsumer) -> None:
         """Take note of the answers to ``client`` from now on."""
+        self._client = client
         send = client._client.send
 
         async def observed(*request: Any, **options: Any) -> Any:
@@ -39,9 +46,15 @@ class BrokerContact:
     def fault(self) -> str | None:
         """None while the broker answers; otherwise a sentence for readiness."""
         if self._answered_at is None:
-            return "not in the consumer group yet"
+            return _NO_MEMBER
         silence = time.monotonic() - self._answered_at
         return f"Kafka has not answered for {silence:.0f} s" if silence > _ANSWER_LIMIT else None
+
+    def fault_of_membership(self) -> str | None:
+        """None while the client has the partitions that its group assigned to it, if only none; otherwise a sentence."""
+        subscription = self._client._subscription.subscription if self._client else None
+        rebalancing = subscription is None or subscription._reassignment_in_progress
+        return _NO_MEMBER if rebalancing else None
 
 
 async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

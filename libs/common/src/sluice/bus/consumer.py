@@ -18,7 +18,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from sluice.bus.client import ISOLATION_LEVEL, BrokerContact, position
+from sluice.bus.client import ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.window import Record, Window
@@ -35,9 +35,6 @@ _LAST_POLL_TIMEOUT = 1.0  # seconds for the poll in progress at shutdown
 # A consumer that joins before its topics are recreated (after a loss of Kafka's data) gets no partition until it
 # refreshes its metadata.
 _METADATA_MAX_AGE_MS = 3_000  # milliseconds
-# Session timeout. After a crash the group does not rebalance until it expires, so it is short; a process that is paused
-# for longer is evicted, and some records are consumed twice.
-_SESSION_TIMEOUT_MS = 6_000  # milliseconds
 
 Handler = Callable[[list[Record]], Awaitable[None]]
 
@@ -144,8 +141,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             isolation_level=ISOLATION_LEVEL,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=_SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 4,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             rebalance_timeout_ms=int((self._drain + 5) * 1000),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=200,

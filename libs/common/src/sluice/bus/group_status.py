@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from aiokafka.protocol.api import Request
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.topic_admin import open_admin
 from sluice.bus.topics import SUBSCRIPTIONS, Group
-from sluice.bus.uncommitted import read_first_records, read_ranges
+from sluice.bus.uncommitted import age_of, read_first_records, read_ranges
 
 
 class GroupStatus(NamedTuple):
@@ -35,9 +34,7 @@ async def read_group_status(kafka: KafkaConnection) -> dict[Group, GroupStatus]:
     for group, ranges in (await read_ranges(kafka, SUBSCRIPTIONS)).items():
         records = sum(end - offset for offset, end in ranges.values())
         first = await read_first_records(kafka, ranges)
-        oldest = min((record.timestamp for record in first.values()), default=None)
-        age = 0.0 if oldest is None else max(0.0, time.time() - oldest / 1000)
-        found[group] = GroupStatus(consumers.get(group.value, 0), records, age)
+        found[group] = GroupStatus(consumers.get(group.value, 0), records, age_of(first.values()) or 0.0)
     return found
 
 

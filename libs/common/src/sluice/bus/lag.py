@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.topics import SUBSCRIPTIONS, Group
-from sluice.bus.uncommitted import Ranges, read_first_records, read_ranges
+from sluice.bus.uncommitted import Ranges, age_of, read_first_records, read_ranges
 from sluice.runtime import metrics
 
 log = structlog.get_logger()
@@ -62,6 +61,5 @@ class LagMonitor:
         except KafkaError:  # a partition without a leader must not hide the lag of other groups
             first, unknown = {}, math.nan
         for topic in SUBSCRIPTIONS[group]:
-            written = min((record.timestamp for tp, record in first.items() if tp.topic == topic), default=None)
-            age = unknown if written is None else max(0.0, time.time() - written / 1000)
-            metrics.CONSUMER_LAG_AGE.labels(topic.value, group.value).set(age)
+            age = age_of(record for tp, record in first.items() if tp.topic == topic)
+            metrics.CONSUMER_LAG_AGE.labels(topic.value, group.value).set(unknown if age is None else age)

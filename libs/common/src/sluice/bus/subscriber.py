@@ -17,7 +17,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from sluice.bus.client import ISOLATION_LEVEL, BrokerContact
+from sluice.bus.client import ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
@@ -74,6 +74,8 @@ def subscribe_to_batches(
         max_records=max_records,
         fetch_min_bytes=fetch_min_bytes,
         fetch_max_wait_ms=fetch_max_wait_ms,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
         isolation_level=ISOLATION_LEVEL,
         ack_policy=ack_policy,
         auto_offset_reset=auto_offset_reset,
@@ -127,11 +129,12 @@ class SubscriberRunner:
         self._stopping.set()
 
     def readiness(self) -> str | None:
-        """None while the subscriber consumes and the broker answers; otherwise the reason why it does not."""
+        """None while the subscriber consumes, has its partitions and the broker answers; otherwise the reason."""
         if self._stopping.is_set():
             return "stopping"
-        fault = self._contact.fault()
-        return fault if fault or self._is_consuming() else "the subscriber has ended"
+        if fault := self._contact.fault():
+            return fault
+        return self._contact.fault_of_membership() if self._is_consuming() else "the subscriber has ended"
 
     def _new_broker(self) -> KafkaBroker:
         broker = create_broker(self._kafka, name=self._group, drain=self._drain)

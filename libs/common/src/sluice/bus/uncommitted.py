@@ -86,6 +86,12 @@ async def read_first_records(kafka: KafkaConnection, ranges: Ranges) -> dict[Top
     return found
 
 
+def age_of(records: Iterable[ConsumerRecord]) -> float | None:
+    """Seconds since the oldest of the records was written; None for none."""
+    written = min((record.timestamp for record in records), default=None)
+    return None if written is None else max(0.0, time.time() - written / 1000)
+
+
 @asynccontextmanager
 async def _open_reader(kafka: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
     reader = create_reader(kafka, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from gateway.analytics import service
+from gateway.analytics.answer import From, IntervalName, To
 from gateway.analytics.project_api_schemas import AnalyticsResponse, serialize
 from gateway.dependencies import ServicesDep
-from gateway.kit.fields import Time
 from gateway.kit.message_type import MessageType
 from gateway.kit.project_api_errors import errors_of
 from gateway.project_dependencies import AnalyticsRead
@@ -24,12 +24,9 @@ async def get_analytics(
     principal: AnalyticsRead,
     services: ServicesDep,
     message_type: Annotated[MessageType | None, Query(alias="messageType")] = None,
-    from_: Annotated[Time | None, Query(alias="from", description="24 hours before `to` by default.")] = None,
-    to: Annotated[Time | None, Query(description="Now by default.")] = None,
-    interval: Annotated[
-        Literal["auto", "hour", "day"],
-        Query(description="In UTC; `auto`: hours for a range of up to three days, and days otherwise."),
-    ] = "auto",
+    from_: From = None,
+    to: To = None,
+    interval: IntervalName = "auto",
 ) -> AnalyticsResponse:
     """What became of the messages that were accepted in a range of time, by interval, channel and provider.
 

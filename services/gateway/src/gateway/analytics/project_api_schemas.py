@@ -7,13 +7,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from gateway.analytics.service import Analytics, Numbers, Percentiles
+from gateway.analytics.answer import answer_of
+from gateway.analytics.service import Analytics, Numbers
 from gateway.kit.camel_case import CamelResponse
 from gateway.kit.fields import Timestamp
 from gateway.kit.message_type import TYPE_OF, MessageType
 from gateway.kit.provider_reference import provider_reference
-from gateway.kit.responses import rfc3339
-from sluice.model.analytics import Duration
 from sluice.model.message import Channel
 from sluice.store.config_cache import ConfigCache
 
@@ -95,37 +94,16 @@ class AnalyticsResponse(CamelResponse):
 
 def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
     """The numbers as the project API shows them; they are grouped by channel and provider."""
-    return AnalyticsResponse.model_validate(
-        {
-            "interval": found.within.interval.value,
-            "from": rfc3339(found.within.first),
-            "to": rfc3339(found.within.end),
-            "totals": [_fields(each, config) for each in found.totals],
-            "data": [
-                _fields(each, config) | {"starts_at": rfc3339(each.group.starts_at)}
-                for each in found.points
-                if each.group.starts_at is not None
-            ],
-        }
-    )
+    return AnalyticsResponse.model_validate(answer_of(found, lambda numbers: _group(numbers, config)))
 
 
-def _fields(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
-    group = numbers.group
-    provider_id = group.provider_id
-    assert group.channel is not None  # it is grouped by
-    channel = Channel(group.channel)
+def _group(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
+    provider_id = numbers.group.provider_id
+    assert numbers.group.channel is not None  # it is grouped by
+    channel = Channel(numbers.group.channel)
     return {
         "message_type": TYPE_OF[channel],
         "channel": channel,
         "provider_id": None if provider_id is None else str(provider_id),
         "provider": None if provider_id is None else provider_reference(provider_id, config).name,
-        **{name.value: number for name, number in group.counts.items()},
-        "failure_rate": numbers.failure_rate,
-        "accept_to_sent_ms": _percentiles(numbers.percentiles[Duration.ACCEPT_TO_SENT]),
-        "sent_to_delivered_ms": _percentiles(numbers.percentiles[Duration.SENT_TO_DELIVERED]),
     }
-
-
-def _percentiles(found: Percentiles | None) -> dict[str, float] | None:
-    return None if found is None else found._asdict()

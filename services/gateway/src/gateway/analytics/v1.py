@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from gateway.analytics import service
+from gateway.analytics.answer import From, IntervalName, To
 from gateway.analytics.v1_schemas import AnalyticsResponse, GroupBy, serialize
 from gateway.dependencies import AnalyticsRead, ServicesDep
-from gateway.kit.fields import Short, Time
+from gateway.kit.fields import Short
 from gateway.kit.v1_errors import errors_of
 from gateway.messages.service import providers_named
 from sluice.model.message import Channel
@@ -23,12 +24,9 @@ router = APIRouter(prefix="/v1/analytics", tags=["analytics"])
 async def get_analytics(
     principal: AnalyticsRead,
     services: ServicesDep,
-    from_: Annotated[Time | None, Query(alias="from", description="24 hours before `to` by default.")] = None,
-    to: Annotated[Time | None, Query(description="Now by default.")] = None,
-    interval: Annotated[
-        Literal["auto", "hour", "day"],
-        Query(description="In UTC; `auto`: hours for a range of up to three days, and days otherwise."),
-    ] = "auto",
+    from_: From = None,
+    to: To = None,
+    interval: IntervalName = "auto",
     channel: Channel | None = None,
     provider: Annotated[Short | None, Query(description="The id, package or name.")] = None,
     tag: Annotated[Short | None, Query()] = None,

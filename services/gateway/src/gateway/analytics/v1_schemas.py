@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.analytics.service import Analytics, Numbers, Percentiles
+from gateway.analytics.answer import answer_of
+from gateway.analytics.service import Analytics, Numbers
 from gateway.kit.fields import Timestamp
 from gateway.kit.provider_reference import ProviderReference, provider_reference
-from gateway.kit.responses import rfc3339
-from sluice.model.analytics import Duration
 from sluice.model.message import Channel
 from sluice.store.analytics import Grouping
 from sluice.store.config_cache import ConfigCache
@@ -109,33 +108,13 @@ class AnalyticsResponse(BaseModel):
 
 def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
     """The numbers as ``/v1`` shows them."""
-    return AnalyticsResponse.model_validate(
-        {
-            "interval": found.within.interval.value,
-            "from": rfc3339(found.within.first),
-            "to": rfc3339(found.within.end),
-            "totals": [_fields(each, config) for each in found.totals],
-            "data": [
-                _fields(each, config) | {"starts_at": rfc3339(each.group.starts_at)}
-                for each in found.points
-                if each.group.starts_at is not None
-            ],
-        }
-    )
+    return AnalyticsResponse.model_validate(answer_of(found, lambda numbers: _group(numbers, config)))
 
 
-def _fields(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
+def _group(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
     group = numbers.group
     return {
         "channel": group.channel,
         "provider": None if group.provider_id is None else provider_reference(group.provider_id, config),
         "tag": group.tag,
-        **{name.value: number for name, number in group.counts.items()},
-        "failure_rate": numbers.failure_rate,
-        "accept_to_sent_ms": _percentiles(numbers.percentiles[Duration.ACCEPT_TO_SENT]),
-        "sent_to_delivered_ms": _percentiles(numbers.percentiles[Duration.SENT_TO_DELIVERED]),
     }
-
-
-def _percentiles(found: Percentiles | None) -> dict[str, float] | None:
-    return None if found is None else found._asdict()

@@ -62,11 +62,15 @@ async def find(services: Services, principal: Principal, incident_id: UUID) -> I
         return await _view(db, principal, incident_id)
 
 
-async def _view(db: Db, principal: Principal, incident_id: UUID) -> IncidentView:
+async def _find(db: Db, principal: Principal, incident_id: UUID) -> Incident:
     found = await incident_list.list_incidents(db, principal.project_id, incident_id=incident_id, limit=1)
     if not found:
         raise NotFound(NO_INCIDENT)
-    [incident] = found
+    return found[0]
+
+
+async def _view(db: Db, principal: Principal, incident_id: UUID) -> IncidentView:
+    incident = await _find(db, principal, incident_id)
     notes = await incident_list.list_notes(db, principal.project_id, incident_id)
     changes = await provider_health.list_changes(
         db,
@@ -85,7 +89,7 @@ async def acknowledge(services: Services, principal: Principal, incident_id: UUI
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        await _view(db, principal, incident_id)
+        await _find(db, principal, incident_id)
         now = utc_now()
         if await incident_list.acknowledge(db, principal.project_id, incident_id, actor, now=now):
             await audit.append(
@@ -108,7 +112,7 @@ async def add_note(services: Services, principal: Principal, incident_id: UUID, 
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        await _view(db, principal, incident_id)
+        await _find(db, principal, incident_id)
         note_id = await incident_list.add_note(db, principal.project_id, incident_id, actor, text, now=utc_now())
         notes = await incident_list.list_notes(db, principal.project_id, incident_id)
         return next(note for note in notes if note.id == note_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from gateway.auth.principal import KeyPrincipal, Principal
@@ -13,6 +15,7 @@ from sluice.runtime.clock import utc_now
 from sluice.store import api_keys, audit
 from sluice.store.api_keys import KeySummary
 from sluice.store.audit import Actor
+from sluice.store.db import Db
 
 NO_KEY = "The project has no such key."
 
@@ -30,16 +33,7 @@ async def create(
         key, summary = await api_keys.create_named_key(
             db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by, head=head
         )
-        await audit.append(
-            db,
-            actor,
-            project_id=principal.project_id,
-            action="created",
-            noun="key",
-            object_id=ids.encode_id("key", summary.id),
-            changes={"name": name, "is_test": is_test},
-            now=utc_now(),
-        )
+        await _audit(db, actor, principal, summary.id, "created", {"name": name, "is_test": is_test})
     return key, summary
 
 
@@ -79,17 +73,9 @@ async def update(
         found = await api_keys.update_key(db, principal.project_id, key_id, name=name, is_active=is_active)
         if found is None:
             raise NotFound(NO_KEY)
-        changes = {"name": name, "is_active": is_active}
-        await audit.append(
-            db,
-            actor,
-            project_id=principal.project_id,
-            action="updated",
-            noun="key",
-            object_id=ids.encode_id("key", key_id),
-            changes={field: value for field, value in changes.items() if value is not None},
-            now=utc_now(),
-        )
+        given = {"name": name, "is_active": is_active}
+        changes = {field: value for field, value in given.items() if value is not None}
+        await _audit(db, actor, principal, key_id, "updated", changes)
     return found
 
 
@@ -104,13 +90,19 @@ async def revoke(services: Services, principal: Principal, key_id: UUID, actor: 
         name = await api_keys.revoke_key(db, principal.project_id, key_id, now=utc_now())
         if name is None:
             raise NotFound(NO_KEY)
-        await audit.append(
-            db,
-            actor,
-            project_id=principal.project_id,
-            action="revoked",
-            noun="key",
-            object_id=ids.encode_id("key", key_id),
-            changes={"name": name},
-            now=utc_now(),
-        )
+        await _audit(db, actor, principal, key_id, "revoked", {"name": name})
+
+
+async def _audit(
+    db: Db, actor: Actor, principal: Principal, key_id: UUID, action: str, changes: Mapping[str, Any]
+) -> None:
+    await audit.append(
+        db,
+        actor,
+        project_id=principal.project_id,
+        action=action,
+        noun="key",
+        object_id=ids.encode_id("key", key_id),
+        changes=changes,
+        now=utc_now(),
+    )

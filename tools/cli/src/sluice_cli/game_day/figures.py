@@ -31,12 +31,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Moments of a fault; ``repaired`` is also the end of the fault. Monotonic seconds where it says so."""
+    """Moments of a fault; ``repaired`` is also the end of the fault."""
 
     began: datetime
     repaired: datetime
-    began_mono: float
-    repaired_mono: float
 
 
 def figures(sent: Sequence[Sent], calls: Sequence[Mapping[str, Any]], times: Times) -> dict[str, float | None]:

@@ -25,12 +25,12 @@ _REQUEST_TIMEOUT = 15.0  # seconds
 
 _SENT = """
     SELECT d.recipient, d.channel, d.state, m.created_at,
-           min(a.finished_at) FILTER (WHERE a.outcome = 'accepted') AS taken_at, d.due_at
+           min(a.finished_at) FILTER (WHERE a.outcome = 'accepted') AS taken_at
       FROM messages m
       JOIN deliveries d ON d.message_id = m.id
       LEFT JOIN attempts a ON a.delivery_id = d.id
      WHERE m.project_id = $1
-     GROUP BY d.id, d.recipient, d.channel, d.state, m.created_at, d.due_at
+     GROUP BY d.id, d.recipient, d.channel, d.state, m.created_at
 """
 _OPEN = """
     SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id

@@ -77,12 +77,12 @@ class _Course:
         try:
             await asyncio.sleep(WARM)
             _check(installation.answers)
-            began, began_mono = utc_now(), monotonic()
+            began = utc_now()
             detected = await self._break(seconds)
-            times = Times(began, utc_now(), began_mono, monotonic())
+            times, repaired = Times(began, utc_now()), monotonic()
             installation.apply({})
             self._progress(f"{self._fault.name}: repaired; " + _after("detected", detected))
-            returned = await self._returned(times.repaired_mono) if "returned_s" in self._fault.bounds else None
+            returned = await self._returned(repaired) if "returned_s" in self._fault.bounds else None
         finally:
             traffic.cancel()
             with suppress(asyncio.CancelledError):
