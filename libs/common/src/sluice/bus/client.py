@@ -51,7 +51,7 @@ class BrokerContact:
         return f"Kafka has not answered for {silence:.0f} s" if silence > _ANSWER_LIMIT else None
 
     def fault_of_membership(self) -> str | None:
-        """None while the client has the partitions that its group assigned to it, if only none; otherwise a sentence."""
+        """None while the client has the partitions that its group assigned to it, also if none; otherwise a sentence."""
         subscription = self._client._subscription.subscription if self._client else None
         rebalancing = subscription is None or subscription._reassignment_in_progress
         return _NO_MEMBER if rebalancing else None

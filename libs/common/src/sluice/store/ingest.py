@@ -340,3 +340,21 @@ async def find_by_idempotency_key(
         now,
     )
     return None if row is None else (row["message_id"], row["fingerprint"])
+
+
+async def find_owners(db: Db, project: ProjectScope, keys: Sequence[str], *, now: datetime) -> dict[str, UUID]:
+    """The message of each of these idempotency keys that is unexpired."""
+    rows = await db.fetch(
+        """
+        SELECT k.key, held.message_id
+          FROM (SELECT * FROM unnest($3::text[]) AS k (key)
+                 LIMIT cardinality($3)  -- see sluice.store.db
+               ) AS k
+          JOIN idempotency_keys held ON (held.project_id, held.sandbox, held.key) = ($1, $2, k.key)
+         WHERE held.expires_at > $4
+        """,
+        *project,
+        list(keys),
+        now,
+    )
+    return {row["key"]: row["message_id"] for row in rows}
