@@ -149,11 +149,11 @@ async def test_a_wrong_parameter_is_named(gateway, params, field):
 
     answer = await retry(gateway, **params)
 
-    assert error_of(answer, 400)["field"] == field
+    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == field
     assert await count(gateway) == 1
 
 
 async def test_the_beginning_of_the_range_is_required(gateway):
     answer = await gateway.ask("POST", "/v1/messages/retry")
 
-    assert error_of(answer, 400)["field"] == "since"
+    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == "since"

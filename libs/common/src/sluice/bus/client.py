@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -51,7 +53,7 @@ class BrokerContact:
         return f"Kafka has not answered for {silence:.0f} s" if silence > _ANSWER_LIMIT else None
 
     def fault_of_membership(self) -> str | None:
-        """None while the client has the partitions that its group assigned to it, also if none; otherwise a sentence."""
+        """None while the client has the partitions that its group assigned to it, even if none; or a sentence."""
         subscription = self._client._subscription.subscription if self._client else None
         rebalancing = subscription is None or subscription._reassignment_in_progress
         return _NO_MEMBER if rebalancing else None
@@ -68,6 +70,19 @@ async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicParti
     if not found:
         raise UnknownTopicOrPartitionError(topic)
     return [TopicPartition(topic, number) for number in sorted(found)]
+
+
+async def seek_back(client: AIOKafkaConsumer, partitions: Iterable[TopicPartition], since: datetime) -> None:
+    """Read ``partitions``, which are assigned to ``client``, again from the first record at ``since`` or later.
+
+    Raises:
+        KafkaError: the broker does not answer.
+    """
+    milliseconds = int(since.timestamp() * 1000)
+    found = await client.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    for partition, place in found.items():
+        if place is not None:  # otherwise there is no such record
+            client.seek(partition, place.offset)
 
 
 def position(client: AIOKafkaConsumer, partition: TopicPartition) -> int | None:

@@ -234,13 +234,16 @@ async def retry_messages(
 
 
 def _retried(one: retry.Retried) -> RetriedDelivery:
-    result = one.result
-    refused = isinstance(result, ApiError)
+    new, error = None, None
+    if isinstance(one.result, ApiError):
+        error = ItemError.model_validate(render_v1(one.result)).error
+    elif one.result is not None:
+        new = AcceptedResponse.model_validate(accepted_body(one.result))
     return RetriedDelivery(
         message_id=ids.encode_id("msg", one.message_id),
         delivery_id=ids.encode_id("dlv", one.delivery_id),
-        retried_as=None if result is None or refused else AcceptedResponse.model_validate(accepted_body(result)),
-        error=ItemError.model_validate(render_v1(result)).error if refused else None,
+        retried_as=new,
+        error=error,
     )
 
 
