@@ -87,7 +87,7 @@ async def test_a_failed_batch_is_consumed_again_and_nothing_is_committed(kafka_b
         await wait_until(lambda: is_committed(admin, group, topic, 3))
 
 
-class Holder(ConsumerRebalanceListener):
+class Holder(ConsumerRebalanceListener):  # type: ignore[misc]
     """Keeps its group from rebalancing until it is released, as a killed member does until its session expires."""
 
     def __init__(self):

@@ -30,7 +30,7 @@ from tests.chaos.replicas import Replica
 from tests.chaos.simulation import ENDPOINTS, Simulation
 
 ROLES = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "health", "event-worker")
-REPLICATED = ("gateway", "router", "email-worker", "sms-worker")
+REPLICATED = ("gateway", "router", "email-worker", "sms-worker", "health")
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # the simulator signs with it
 ACCOUNT = "AC" + "0" * 32
 ACCOUNTS = {account.dialect: account for account in every_account().values()}

@@ -227,19 +227,16 @@ def test_a_pod_has_more_time_to_stop_than_it_uses(name):
 
 
 @every_set
-def test_health_is_one_and_all_others_survive_a_drained_node(name):
-    health = deployments(name)["health"][0]["spec"]
+def test_every_role_survives_a_drained_node(name):
     budgets = of_kind(name, "PodDisruptionBudget")
 
-    assert (health["replicas"], health["strategy"]) == (1, {"type": "Recreate"})
-    assert set(budgets) == {f"sluice-{role.name}" for role in ROLES} - {"sluice-health"}
+    assert set(budgets) == {f"sluice-{role.name}" for role in ROLES}
     for role, (deployment, _) in deployments(name).items():
-        if role != "health":
-            labels = deployment["spec"]["template"]["metadata"]["labels"]
-            assert selects(budgets[f"sluice-{role}"]["spec"]["selector"], labels)
-            spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
-            assert [selects(one["labelSelector"], labels) for one in spread] == [True, True]
-            assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert selects(budgets[f"sluice-{role}"]["spec"]["selector"], labels)
+        spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert [selects(one["labelSelector"], labels) for one in spread] == [True, True]
+        assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
 @every_set

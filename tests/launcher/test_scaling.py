@@ -16,7 +16,6 @@ from sluice_launcher.process_info import Identity
 from sluice_launcher.roles import ROLES
 from sluice_launcher.scaling import (
     MAX_PROCESSES,
-    ONE_PROCESS,
     check_connections,
     check_partitions,
     consumed_topics,
@@ -63,7 +62,6 @@ def test_numbers_are_read():
         ("email-worker-2=2", "email-worker-2 is not a role"),
         ("email-worker=0", "`sluice stop email-worker` stops it"),
         (f"router={MAX_PROCESSES + 1}", f"at most {MAX_PROCESSES} processes"),
-        ("health=2", "health runs as one process: it judges a provider by all attempts"),
         ("mailbox=2", "mailbox runs as one process"),
     ],
 )
@@ -109,7 +107,6 @@ def test_every_role_but_the_gateway_is_bounded_by_topics():
     bounded = {each.name for each in ROLES if consumed_topics(each.name)}
 
     assert bounded == {each.name for each in ROLES} - {"gateway"}
-    assert {name for name in ONE_PROCESS if name in bounded} == {"health"}
     assert consumed_topics("email-worker") == [Topic.EMAIL]
 
 

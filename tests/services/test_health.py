@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from health.monitor import HealthMonitor
-from health.service import HealthService
+from health.service import REMEMBERED, HealthService
 from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
 from sluice.health.breaker import HealthThresholds
 from sluice.runtime.clock import utc_now
@@ -24,13 +24,29 @@ async def redis(redis_url):
         await client.delete(KEY)
 
 
+class Rewind:
+    """Notes how far back a service reads again."""
+
+    def __init__(self):
+        self.calls = []
+
+    async def __call__(self, back):
+        self.calls.append(back)
+
+
 @pytest.fixture
-def service(bus, redis):
-    return a_service(bus, redis)
+async def service(bus, redis):
+    return await a_leader(bus, redis)
 
 
-def a_service(bus, redis):
-    return HealthService(HealthMonitor(HealthThresholds()), bus, redis)
+async def a_leader(bus, redis, rewind=None):
+    service = HealthService(HealthMonitor(HealthThresholds()), bus, redis)
+    await service.lead(rewind or Rewind())
+    return service
+
+
+def last_published(bus):
+    return ProviderHealth.model_validate_json(bus.on("provider.health")[-1])
 
 
 def an_attempt(outcome="provider_fault", provider_id=PROVIDER):
@@ -71,40 +87,76 @@ async def test_a_restarted_process_has_the_evidence_of_the_snapshot(service, bus
     service.on_events([an_attempt()] * 5)
     await service.snapshot(redis)
 
-    restarted = a_service(bus, redis)
-    await restarted.restore()
+    rewind = Rewind()
+    restarted = await a_leader(bus, redis, rewind)
+    restarted.on_events([an_attempt("accepted")])
 
-    assert [one.status for one in restarted.statuses()] == ["unhealthy"]
+    assert (last_published(bus).status, rewind.calls) == ("unhealthy", [])
 
 
 async def test_after_a_restart_the_pause_that_a_provider_asked_for_still_holds(service, bus, redis):
     throttled = DeliveryEvent.model_validate_json(an_attempt("throttled")).model_copy(update={"retry_after_s": 600.0})
     service.on_events([throttled.encode()])
-    (before,) = service.statuses()
+    before = last_published(bus)
     await service.snapshot(redis)
 
-    restarted = a_service(bus, redis)
-    await restarted.restore()
+    restarted = await a_leader(bus, redis)
+    restarted.on_events([an_attempt()] * 5)
 
-    (now,) = restarted.statuses()
+    now = last_published(bus)
     assert now.suspended_until == before.suspended_until
     assert now.suspended_until > utc_now() + timedelta(seconds=590)
 
 
-async def test_a_snapshot_of_another_version_is_deleted(service, redis):
+async def test_a_snapshot_of_another_version_is_deleted_and_the_attempts_are_read_again(bus, redis):
     await redis.hset(KEY, mapping={"old": b'[{"provider_id": 1}]'})
+    rewind = Rewind()
 
-    await service.restore()
+    await a_leader(bus, redis, rewind)
 
-    assert (service.statuses(), await redis.exists(KEY)) == ([], 0)
+    assert (rewind.calls, await redis.exists(KEY)) == ([REMEMBERED], 0)
 
 
-async def test_a_key_of_another_type_does_not_stop_the_start(service, redis):
-    await redis.set(KEY, b"[]")
+@pytest.mark.parametrize("kept", ["nothing", "a key of another type", "no redis"])
+async def test_without_a_snapshot_the_attempts_are_read_again(bus, redis, kept):
+    if kept == "a key of another type":
+        await redis.set(KEY, b"[]")
+    rewind = Rewind()
 
-    await service.restore()
+    await a_leader(bus, None if kept == "no redis" else redis, rewind)
 
-    assert service.statuses() == []
+    assert rewind.calls == [REMEMBERED]
+
+
+async def test_a_process_that_stands_by_publishes_nothing_and_writes_no_snapshot(service, bus, redis):
+    service.on_events([an_attempt()] * 5)
+    service.stand_by()
+    service.on_events([an_attempt(provider_id=uuid4())] * 5)
+    await service.snapshot(redis)
+
+    assert (published(bus), await redis.hlen(KEY)) == (["unhealthy"], 1)
+
+
+async def test_a_leader_keeps_its_evidence_over_a_rebalance(service, bus, redis):
+    rewind = Rewind()
+    service.on_events([an_attempt()] * 4)
+    service.pause()
+    await service.lead(rewind)
+    service.on_events([an_attempt()])
+
+    assert (published(bus), rewind.calls) == (["healthy", "unhealthy"], [])
+
+
+async def test_a_leader_whose_place_was_taken_begins_with_the_snapshot_of_the_other(service, bus, redis):
+    service.stand_by()
+    other = await a_leader(bus, redis)
+    other.on_events([an_attempt()] * 5)
+    await other.snapshot(redis)
+
+    await service.lead(Rewind())
+    service.on_events([an_attempt("accepted")])
+
+    assert last_published(bus).status == "unhealthy"
 
 
 async def test_a_snapshot_that_redis_lost_is_written_again(service, redis):

@@ -1,6 +1,7 @@
 """Scaling under load: 1 -> 3 -> 1 email-workers by the commands and by kill -9, and partitions while running."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,18 +9,30 @@ import sys
 import time
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.topic_admin import open_admin, read_partitions
 from sluice.bus.topics import Group, Topic
+from sluice.health.view import HealthView
+from sluice_simulator.scenario import Behaviour, Rule, Scenario
 from tests.polling import wait_until
+from tests.system.testbed import smtp_at
 
 pytestmark = [pytest.mark.usefixtures("proven"), pytest.mark.timeout(240)]
 
 RATE = 50  # messages a second
 EMAIL_WORKERS = ["email-worker", "email-worker-2", "email-worker-3"]
+
+
+@pytest.fixture
+async def two_of_health(system):
+    """Two health processes, one of which leads."""
+    await asyncio.to_thread(system.control.scale, {"health": 2})
+    yield
+    await asyncio.to_thread(system.control.scale, {"health": 1})
 
 
 @pytest.fixture
@@ -155,3 +168,41 @@ async def test_partitions_are_added_under_load_and_used_at_once(system, testbed,
     finally:
         # Other tests expect the partitions of deploy/topics.yml.
         await testbed.run_command("restart", "kafka", wipe=True)
+
+
+async def leaders(system):
+    """The health processes that lead, by their metric."""
+    found = []
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for row in (await asyncio.to_thread(system.control.status))["processes"]:
+            if row["name"].startswith("health"):
+                with contextlib.suppress(httpx.TransportError):
+                    text = (await client.get(f"{row['address']}/metrics")).text
+                    found += [row["name"]] if "sluice_health_leader 1.0" in text else []
+    return found
+
+
+def of_destination(view, provider_id, destination):
+    return provider_id in view.statuses and view.statuses[provider_id].destinations.get(destination)
+
+
+async def test_when_the_leader_of_health_is_killed_in_an_outage_the_next_one_goes_on_with_its_evidence(
+    system, testbed, simulator, mailbox, two_of_health
+):
+    first = await testbed.add_provider("first", smtp_at(*simulator.address("smtp")), priority=-1)
+    simulator.apply_scenario(Scenario(default=Rule(behaviour=Behaviour.FAULT)))
+    [leader] = await wait_until(lambda: leaders(system))
+    kafka = KafkaConnection.to(system.addresses["kafka"])
+
+    async with HealthView().subscribed(kafka) as view:
+        for _ in range(3):  # too few for a status
+            await testbed.settled(await testbed.send())
+        os.kill(await testbed.pid(leader), signal.SIGKILL)
+        killed = time.monotonic()
+        for _ in range(3):
+            await testbed.settled(await testbed.send())
+        status = await wait_until(lambda: of_destination(view, first, "example.com"))
+        print(f"the next leader published after {time.monotonic() - killed:.1f} s")
+
+    assert (status.status, status.reason) == ("unhealthy", "5 consecutive failures")
+    assert len(await leaders(system)) == 1

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+
+from aiokafka import TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
 from fastapi import FastAPI
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -11,11 +16,15 @@ from pydantic import Field
 from health.monitor import HealthMonitor
 from health.service import HealthService
 from sluice.bootstrap import role
+from sluice.bus.client import seek_back
+from sluice.bus.leader import LeaderAssignor
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
 from sluice.health.breaker import HealthThresholds
 from sluice.health.seed_rule import SeedThresholds
+from sluice.health.view import HealthView
+from sluice.runtime.clock import utc_now
 from sluice.runtime.http_server import Readiness, ops_routes
 from sluice.runtime.settings import Settings, load
 
@@ -39,8 +48,32 @@ class HealthSettings(Settings):
     )
 
 
+class _Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """The process with the partitions leads."""
+
+    def __init__(self, service: HealthService) -> None:
+        self.subscriber: BatchSubscriber | None = None
+        self._service = service
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._service.pause()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        if not assigned:
+            self._service.stand_by()
+            return
+
+        async def rewind(back: timedelta) -> None:
+            assert self.subscriber is not None
+            assert self.subscriber.consumer is not None
+            await seek_back(self.subscriber.consumer, assigned, utc_now() - back)
+
+        await self._service.lead(rewind)
+
+
 def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
     """The subscriber of ``delivery.events``."""
+    leadership = _Leadership(service)
     subscriber = subscribe_to_batches(
         broker,
         Topic.EVENTS.value,
@@ -52,7 +85,10 @@ def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
         # attempts replace; a batch that is repeated for ever would stop all evidence.
         ack_policy=AckPolicy.ACK,
         auto_offset_reset="latest",
+        assignor=LeaderAssignor(),
+        listener=leadership,
     )
+    leadership.subscriber = subscriber
 
     @subscriber
     async def on_events(records: Records) -> None:
@@ -61,13 +97,13 @@ def subscribe(broker: KafkaBroker, service: HealthService) -> BatchSubscriber:
     return subscriber
 
 
-def create_api(service: HealthService, readiness: Readiness) -> FastAPI:
-    """The HTTP API: the statuses of all providers, and the ops endpoints."""
+def create_api(view: HealthView, readiness: Readiness) -> FastAPI:
+    """The HTTP API: the statuses of all providers as they were published last, by any process; the ops endpoints."""
     api = FastAPI(title="Sluice health", docs_url=None, redoc_url=None, redirect_slashes=False)
 
     @api.get("/v1/health/providers")
     async def providers() -> list[ProviderHealth]:
-        return service.statuses()
+        return list(view.statuses.values())
 
     api.router.routes.extend(ops_routes(readiness))
     return api
@@ -81,12 +117,12 @@ async def main() -> None:
         publisher = await process.open_publisher()
         monitor = HealthMonitor(settings.health_thresholds, settings.health_seed_thresholds)
         service = HealthService(monitor, publisher, redis)
-        await service.restore()
+        view = await process.enter(HealthView().subscribed(process.kafka))
         consumer = SubscriberRunner(
             lambda broker: subscribe(broker, service),
             kafka=process.kafka,
             group=Group.HEALTH,
             drain=process.drain_timeout,
         )
-        await process.serve(create_api(service, process.readiness))
+        await process.serve(create_api(view, process.readiness))
         await process.run(consumer, loops=[service.publish_loop(), service.snapshot_loop()])

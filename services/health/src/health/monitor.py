@@ -6,9 +6,8 @@ evidence is about to expire. A provider without attempts is not evaluated once i
 A repeated event counts twice: the last batch after a crash of this process, and republished events after a crash of a
 worker. That changes an error rate by at most as many attempts, until they expire.
 
-The service runs as one process. Events are keyed by message, so a second process would consume a part of every
-provider's attempts, and both would publish statuses under one key. More than one process needs a topic of attempts
-that is keyed by provider.
+A provider is judged by all of its attempts, and events are keyed by message: of several processes one reads everything
+and the others stand by (docs/decisions/0076).
 """
 
 from __future__ import annotations
@@ -82,6 +81,15 @@ class HealthMonitor:
         self._dirty: dict[UUID, None] = {}  # attempts since the last evaluation
         self._evaluated_at: dict[UUID, datetime] = {}  # providers that time will change, oldest evaluation first
         self._unsaved: dict[UUID, None] = {}  # changed since the last snapshot, oldest change first
+
+    def clear(self) -> None:
+        """Forget everything, without a snapshot of it."""
+        for provider in self._providers.values():
+            _move_gauge(provider.published, None)
+        self._providers.clear()
+        self._dirty.clear()
+        self._evaluated_at.clear()
+        self._unsaved.clear()
 
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.

@@ -1,9 +1,16 @@
-"""Consumes ``delivery.events``, publishes ``provider.health``, and keeps snapshots in Redis."""
+"""Consumes ``delivery.events``, publishes ``provider.health``, and keeps snapshots in Redis.
+
+Of several processes one leads and does all of this; the others stand by (docs/decisions/0076).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TypeAlias
 
 import structlog
 from pydantic import ValidationError
@@ -12,10 +19,10 @@ from redis.exceptions import RedisError
 from redis.typing import FieldT
 
 from health.monitor import HealthMonitor
-from sluice.bus.messages import AttemptReport, ProviderHealth
+from sluice.bus.messages import AttemptReport
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
-from sluice.runtime import failpoints
+from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 
 log = structlog.get_logger()
@@ -24,7 +31,14 @@ _EVALUATION_INTERVAL = 1.0  # seconds; for statuses that change by time alone
 _SNAPSHOT_INTERVAL = 2.0  # seconds
 _SNAPSHOT_BATCH = 500  # providers in one snapshot; the others follow in the next
 _SNAPSHOT_TTL = 3600  # seconds
+_REBALANCE = 5.0  # seconds that a leader keeps its evidence while the group distributes its partitions
 _SNAPSHOT_KEY = "sluice:health:providers"  # a hash: the statistics of each provider by its id
+
+REMEMBERED = timedelta(minutes=5)
+"""How far back attempts are read without a snapshot: after ten half-lives nothing is left of their weight."""
+
+Rewind: TypeAlias = Callable[[timedelta], Awaitable[None]]
+"""Reads the records of so long ago again."""
 
 
 class HealthService:
@@ -34,6 +48,34 @@ class HealthService:
         self._monitor = monitor
         self._publisher = publisher
         self._redis = redis
+        self._leads = False
+        self._led_until = -math.inf  # monotonic
+
+    async def lead(self, rewind: Rewind) -> None:
+        """Evaluate and publish from now on, with the evidence of the last snapshot.
+
+        Without a snapshot, ``rewind`` makes the attempts whose weight still counts be read again. A rebalance that the
+        leader survives changes nothing.
+        """
+        if time.monotonic() - self._led_until > _REBALANCE:
+            self._monitor.clear()
+            if not await self.restore():
+                await rewind(REMEMBERED)
+            metrics.HEALTH_LEADER.set(1)
+            log.info("health_leads", providers=len(self._monitor.statuses(utc_now())))
+        self._leads = True
+
+    def pause(self) -> None:
+        """Publish nothing until :meth:`lead` or :meth:`stand_by`: the group is distributing its partitions."""
+        if self._leads:
+            self._leads, self._led_until = False, time.monotonic()
+
+    def stand_by(self) -> None:
+        """Another process leads: what this one knows of the providers is out of date from now on."""
+        self._leads, self._led_until = False, -math.inf
+        self._monitor.clear()
+        metrics.HEALTH_LEADER.set(0)
+        log.info("health_stands_by")
 
     def on_events(self, values: Sequence[bytes]) -> None:
         """Record the attempts of a batch of events and publish what changed; unreadable values are ignored."""
@@ -48,6 +90,8 @@ class HealthService:
             await asyncio.sleep(_EVALUATION_INTERVAL)
 
     def _publish_changes(self) -> None:
+        if not self._leads:
+            return
         for health in self._monitor.changed_statuses(utc_now()):
             assert failpoints.hit("health.before_publish")
             self._publisher.publish(Topic.HEALTH, health.provider_id.bytes, health.encode())
@@ -57,7 +101,7 @@ class HealthService:
         """Write snapshots for ever; without Redis there are none, and a new process starts without evidence."""
         while True:
             await asyncio.sleep(_SNAPSHOT_INTERVAL)
-            if self._redis is not None:
+            if self._leads and self._redis is not None:
                 assert failpoints.hit("health.before_snapshot")
                 await self.snapshot(self._redis)
 
@@ -80,10 +124,13 @@ class HealthService:
         if not existed:
             self._monitor.mark_all_dirty()
 
-    async def restore(self) -> None:
-        """Restore the statistics of the last snapshot, if there is one; delete those that cannot be read."""
+    async def restore(self) -> bool:
+        """Restore the statistics of the last snapshot, if there is one; delete those that cannot be read.
+
+        Returns whether there was one.
+        """
         if self._redis is None:
-            return
+            return False
         try:
             kept = {key: value async for key, value in self._redis.hscan_iter(_SNAPSHOT_KEY, count=100)}
             unreadable = self._monitor.restore(kept, utc_now())
@@ -92,10 +139,8 @@ class HealthService:
                 await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("snapshot_unavailable", error=type(error).__name__)
-
-    def statuses(self) -> list[ProviderHealth]:
-        """The current status of every provider."""
-        return self._monitor.statuses(utc_now())
+            return False
+        return len(kept) > len(unreadable)
 
 
 def _parse(value: bytes) -> AttemptReport | None:

@@ -23,7 +23,6 @@ RESERVED_CONNECTIONS = 20
 """For the superuser, and for the commands of operators."""
 
 ONE_PROCESS = {
-    "health": "it judges a provider by all attempts, of which two processes would each see a part",
     "mailbox": "it is one SMTP server, for the demo",
 }
 """The roles that cannot be scaled, and why."""

@@ -13,6 +13,9 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from aiokafka import ConsumerRecord
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -64,8 +67,13 @@ def subscribe_to_batches(
     max_records: int | None = None,
     fetch_min_bytes: int = 1,
     fetch_max_wait_ms: int = 500,
+    assignor: AbstractPartitionAssignor | None = None,
+    listener: ConsumerRebalanceListener | None = None,
 ) -> BatchSubscriber:
-    """Declare a subscriber that gets committed records in batches; the options are those of ``broker.subscriber``."""
+    """Declare a subscriber that gets committed records in batches; the options are those of ``broker.subscriber``.
+
+    ``assignor``: which member of the group gets which partitions; in turn by default.
+    """
     return broker.subscriber(
         topic,
         group_id=group,
@@ -79,6 +87,8 @@ def subscribe_to_batches(
         isolation_level=ISOLATION_LEVEL,
         ack_policy=ack_policy,
         auto_offset_reset=auto_offset_reset,
+        partition_assignment_strategy=(RoundRobinPartitionAssignor if assignor is None else assignor,),
+        listener=listener,
         no_reply=True,
     )
 

@@ -104,6 +104,7 @@ BULKHEAD_SLOTS_USED = Gauge("sluice_bulkhead_slots_used", "Calls that this worke
 BULKHEAD_WAITING = Gauge("sluice_bulkhead_waiting", "Deliveries that wait in this worker for a slot", ["package"])
 SATURATED_PROVIDERS = Gauge("sluice_saturated_providers", "Providers of this worker without a free slot")
 PROVIDERS = Gauge("sluice_providers", "Providers by status", ["channel", "status"])
+HEALTH_LEADER = Gauge("sluice_health_leader", "1 in the health process that evaluates the providers, 0 in the others")
 OPEN_INCIDENTS = Gauge(
     "sluice_open_incidents",
     "Incidents that are open, by channel and by whether the channel has a provider left (degraded) or none (down)",
