@@ -62,7 +62,7 @@ async def test_a_repeated_call_sends_nothing_twice_and_names_the_message(gateway
 
     for row in (again, rehearsed):
         assert row["retried_as"] is None
-        assert row["error"]["code"] == "NOT_RETRYABLE"
+        assert row["error"]["code"] == "DELIVERY_NOT_RETRYABLE"
         assert str(decode_id("msg", first["retried_as"]["id"])) in row["error"]["message"]
     assert await count(gateway) == stored
 
