@@ -73,7 +73,7 @@ class DeliveryTask(BusMessage):
     all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
     throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
     awaited: bool = False  # a send request waits for the end of the only round
-    # Of the span that the next one is below; None: the message is not traced. Passed on in Kafka headers, not in the JSON.
+    # Of the span that the next one is below; None: the message is not traced. It travels in Kafka headers.
     traceparent: str | None = Field(None, exclude=True)
 
     def below(self, headers: Sequence[tuple[str, bytes | None]]) -> DeliveryTask:
