@@ -81,6 +81,7 @@ class System:
     control: SupervisorClient
     data_dir: Path
     sms_link_port: int = 0
+    collector_port: int = 0  # where a test starts a collector; a request with a sampled traceparent is traced
     gateway_environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -158,10 +159,14 @@ async def system(running_system: System) -> System:
 @pytest.fixture(scope="session")
 def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Everything that `sluice up` starts, native in any case: its tests stop and wipe what it runs on."""
-    data_dir, sms_link_port = tmp_path_factory.mktemp("system"), free_port()
+    data_dir, sms_link_port, collector_port = tmp_path_factory.mktemp("system"), free_port(), free_port()
     link = {**SMS_LINK, "SLUICE_SMS_LINK_PORT": str(sms_link_port)}
+    traces = {
+        "SLUICE_TRACING_ENDPOINT": f"http://127.0.0.1:{collector_port}/v1/traces",
+        "SLUICE_TRACING_SAMPLE_RATIO": "0",
+    }
     with pytest.MonkeyPatch.context() as setting:
-        for name, value in {**QUICK, **link}.items():
+        for name, value in {**QUICK, **link, **traces}.items():
             setting.setenv(name, value)
         engine = LocalStack(data_dir, roles=default_roles()).start()
     with _stopping(engine):
@@ -172,6 +177,7 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
             engine.control,
             data_dir,
             sms_link_port,
+            collector_port,
             engine.environment_of("gateway"),
         )
 

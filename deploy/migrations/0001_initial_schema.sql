@@ -139,7 +139,8 @@ CREATE TABLE deliveries (
     provider_id           uuid,                        -- of the newest attempt
     due_at                timestamptz,                 -- when the recovery loop may enqueue it; null once settled
     enqueued_at           timestamptz,                 -- when it entered the dispatch queue; null: in the backlog
-    expires_at            timestamptz NOT NULL
+    expires_at            timestamptz NOT NULL,
+    traceparent           text                         -- of the span that accepted its message; null: not traced
 ) PARTITION BY RANGE (id);
 -- A delivery that is not settled is in exactly one of these two. Enqueued deliveries are looked up by when they were
 -- enqueued, so that a long queue is not read again and again to find that it is still on its way.

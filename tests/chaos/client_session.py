@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaProducer
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.bus.topics import Topic
 from sluice.model.state import SETTLED, State, message_state
+from sluice.store.db import DATABASE_ERRORS
 from tests.chaos.cluster import Cluster
-from tests.chaos.database_errors import DATABASE_DOWN
 from tests.chaos.ledgers import now
 
 ANSWER = 5.0  # seconds that the client waits for a response
@@ -196,7 +196,7 @@ class ClientSession:
         """The statuses of the messages of each tag that the database has; a divided one has several deliveries."""
         try:
             connection = await asyncpg.connect(self.cluster.postgres, timeout=2)
-        except DATABASE_DOWN:
+        except DATABASE_ERRORS:
             return {}
         try:
             rows = await connection.fetch(

@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 
 from sluice.runtime.errors import SluiceError
+from sluice.store.db import DATABASE_ERRORS
 from sluice_launcher import probes
 from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
 from tests.chaos.cluster import Cluster
-from tests.chaos.database_errors import DATABASE_DOWN
 from tests.chaos.ledgers import Ledger
 from tests.chaos.oracle import SERVICES
 
@@ -215,7 +215,7 @@ class Nemesis:
                     )
                 finally:
                     connection.terminate()
-        except DATABASE_DOWN:
+        except DATABASE_ERRORS:
             return None
         return {"n": len(rows), "some": [f"{row['id']}/{row['attempt_count']}" for row in rows[:50]]}
 

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.topics import Group, Topic
+from sluice.store.db import DATABASE_ERRORS
 from tests.chaos.cluster import Cluster
-from tests.chaos.database_errors import DATABASE_DOWN
 
 READERS: dict[str, Group] = {
     Topic.SEND_REQUESTS: Group.INGEST,
@@ -49,7 +49,7 @@ async def backlog(cluster: Cluster, *, bus: bool = True) -> Backlog:
         with contextlib.suppress(OSError, TimeoutError, KafkaError):
             async with asyncio.timeout(15):
                 unread = sum((await lag(cluster.kafka)).values())
-    with contextlib.suppress(*DATABASE_DOWN):
+    with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(10):
             connection = await asyncpg.connect(cluster.postgres)
             try:

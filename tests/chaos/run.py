@@ -12,13 +12,13 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from sluice.store.db import DATABASE_ERRORS
 from sluice_launcher.progress import Progress
 from tests.chaos import attribution, db_snapshot, oracle, recovery_time
 from tests.chaos.analytics import check_analytics
 from tests.chaos.client import Client
 from tests.chaos.cluster import ACCOUNTS, Cluster, cluster, webhooks, with_replicas
 from tests.chaos.customer import WEBHOOKS, check_webhooks, customer
-from tests.chaos.database_errors import DATABASE_DOWN
 from tests.chaos.ledgers import Ledger, read
 from tests.chaos.nemesis import Nemesis, schedule
 from tests.chaos.oracle import Findings
@@ -121,7 +121,7 @@ async def _load_and_faults(running: Cluster, size: Size, progress: Progress) -> 
 async def _sample(running: Cluster, waits: recovery_time.Waits) -> None:
     """Sample the due times of deliveries that wait by policy: their history does not contain them."""
     while True:
-        with contextlib.suppress(*DATABASE_DOWN):
+        with contextlib.suppress(*DATABASE_ERRORS):
             connection = await asyncpg.connect(running.postgres, timeout=2, command_timeout=2)
             try:
                 while True:

@@ -41,7 +41,7 @@ async def test_a_project_with_a_key_is_made_and_the_key_revoked(gateway, sluice)
 
     assert (slug, name, sent.status_code) == ("web-shop", "web", 201)
     assert key.startswith(prefix)
-    assert await done(sluice("key", "list", slug)) == []
+    assert await done(sluice("key", "list", slug)) == ["no keys"]
     assert await done(sluice("project", "list")) == ["shop\tshop", "web-shop\tWeb Shop"]
     rows = await gateway.pool.fetch("SELECT actor_kind, noun, action FROM audit_log ORDER BY id")
     assert [tuple(row) for row in rows] == [

@@ -118,3 +118,97 @@ async def test_what_is_wrong_is_one_sentence(command, words, error):
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("sluice: ")
     assert error in err
+
+
+async def test_the_life_of_a_domain(command):
+    _, added, _ = await command("domain", "add", "shop.example")
+    _, listed, _ = await command("domain", "list")
+    _, shown, _ = await command("domain", "show", "shop.example", "--json")
+    failed, _, _ = await command("domain", "verify", "shop.example")
+    code, removed, _ = await command("domain", "remove", "shop.example")
+
+    line, *records = added.splitlines()
+    identifier = line.split()[0]
+    assert line.split()[1:] == ["pending", "shop.example"]
+    assert listed == f"{line}\n"
+    assert len(records) == len(json.loads(shown)["records"]) > 0
+    assert (failed, code) == (1, 0)
+    assert removed == f"{identifier} is removed\n"
+    missing = await command("domain", "show", "shop.example")
+    assert missing[0] == 1
+    assert "no domain has the id or domain 'shop.example'" in missing[2]
+
+
+MESSAGE = '{"message": {"channel": "email", "from": "a@shop.example", "subject": "News", "text": "Hello {{name}}"}}'
+ROW = '{"to": "ada@example.com", "variables": {"name": "Ada"}}'
+
+
+async def test_the_life_of_a_bulk_job(command, tmp_path):
+    file = tmp_path / "news.jsonl"
+    file.write_text(f"{MESSAGE}\n{ROW}\n")
+    code, sent, error = await command("bulk", "send", str(file), "--idempotency-key", "news-7")
+    assert (code, error) == (0, "")
+    identifier = sent.split()[0]
+    _, again, _ = await command("bulk", "send", str(file), "--idempotency-key", "news-7", "--json")
+    _, listed, _ = await command("bulk", "list", "-n", "5")
+    _, shown, _ = await command("bulk", "show", identifier, "--json")
+    results = await command("bulk", "results", identifier)
+    cancelled = await command("bulk", "cancel", identifier, "--json")
+
+    assert sent.endswith("of 1\n")
+    assert json.loads(again)["id"] == json.loads(shown)["id"] == identifier
+    assert listed.split()[0] == identifier
+    assert results[0] == 0
+    assert cancelled[0] in (0, 1)  # a job that has ended cannot be cancelled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("send", "/no/such/file"), "/no/such/file cannot be read"),
+        (("list", "-n", "0"), "--limit: must be at least 1"),
+        (("show", "blk_unknown"), "rejected with 4"),
+    ],
+)
+async def test_a_bulk_command_that_fails_is_one_line(command, arguments, error):
+    code, _, text = await command("bulk", *arguments)
+
+    assert code == 1
+    assert error in text
+    assert len(text.splitlines()) == 1
+
+
+async def test_a_refused_bulk_file_names_the_row(command, tmp_path):
+    file = tmp_path / "news.jsonl"
+    file.write_text(f"{MESSAGE}\n{{}}\n")
+
+    code, _, error = await command("bulk", "send", str(file))
+
+    assert code == 1
+    assert error.startswith("sluice: rejected with 4")
+
+
+async def test_with_a_session_projects_and_keys_are_managed_over_the_api(command, gateway, monkeypatch):
+    person = await a_person(gateway, "ada@example.com", shop="owner")
+    monkeypatch.setenv("SLUICE_API_KEY", person.token)
+    monkeypatch.delenv("SLUICE_POSTGRES_DSN", raising=False)
+
+    _, slug, error = await command("project", "create", "Web Shop")
+    assert error == ""
+    _, projects, _ = await command("project", "list", "--json")
+    _, key, _ = await command("key", "create", "web-shop", "--name", "web", "--test")
+    _, listed, _ = await command("key", "list", "web-shop", "--json")
+    [row] = json.loads(listed)
+    code, revoked, _ = await command("key", "revoke", "web-shop", row["id"])
+
+    assert slug == "web-shop\n"
+    assert "web-shop" in [one["slug"] for one in json.loads(projects)]
+    assert key.startswith(row["prefix"])
+    assert (row["name"], row["test"], code) == ("web", True, 0)
+    assert revoked == f"revoked: {row['id']}\n"
+
+
+async def test_an_api_key_given_for_projects_is_a_clear_error(command, gateway):
+    code, _, error = await command("project", "list", "--key", gateway.key)
+
+    assert (code, error) == (1, "sluice: --key: needs a session (ses_…); an API key cannot manage projects and keys\n")

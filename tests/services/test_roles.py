@@ -24,6 +24,7 @@ PREFIXES = {
 # Of path parameters that name nothing of a project.
 CHOICES = {"name": "provider-smtp", "part": "text", "number": "1"}
 PASSED = {200, 201, 202, 404, 409}  # the operation was carried out, or found nothing to work on
+FILTERS = {"remove_suppressions": {"reason": "manual"}, "retry_messages": {"since": "2026-01-01T00:00:00Z"}}
 UNKNOWN = {"reorder_providers": 400}  # operations that answer otherwise to an unknown id, which is in their body
 
 
@@ -78,8 +79,8 @@ def passed(operation):
 
 
 async def outcome(ask, method, path, operation, slug):
-    filters = {"params": {"reason": "manual"}} if operation["operationId"] == "remove_suppressions" else {}
-    answer = await ask(method, url(path, slug), **request_of(operation), **filters)
+    filters = FILTERS.get(operation["operationId"], {})
+    answer = await ask(method, url(path, slug), **request_of(operation), params=filters)
     return answer.status_code
 
 

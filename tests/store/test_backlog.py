@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sluice.model.message import Channel, DeliveryClass
 from sluice.store import backlog
 from sluice.store.backlog import ProjectQueue, QueueSlice, fair_shares
+from sluice.store.splitting import Division, divide
 from tests.examples import OTHER_PROJECT, PROJECT, a_message, after, an_id, seconds
 from tests.store.harness import at_once
 
@@ -129,3 +130,27 @@ def test_standard_queues_share_equally_and_each_has_at_least_one(found, free):
     assert len(set(shares.values())) <= 1
     assert all(share >= 1 for share in shares.values())
     assert sum(shares.values()) <= max(free, len(found))
+
+
+CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_traced_delivery_keeps_its_context_for_the_attempts_that_begin_in_the_database(store):
+    traced, untraced = a_backlogged_message(traceparent=CONTEXT), a_backlogged_message()
+    await store.accept(traced, untraced)
+
+    found = await backlog.dequeue(store.router, Channel.EMAIL, {STANDARD: 2}, now=NOW, requeue_after=seconds(8))
+
+    assert {one.message_id: one.traceparent for one in found} == {traced.id: CONTEXT, untraced.id: None}
+
+
+async def test_the_parts_of_a_divided_delivery_have_the_context_of_the_whole(store):
+    message = a_backlogged_message(traceparent=CONTEXT)
+    await store.accept(message)
+    [delivery], other = message.deliveries, an_id()
+    division = Division(delivery.id, 0, ("a@example.com",), ((other, ("b@example.com",)),))
+
+    async with store.router.acquire() as connection:
+        await divide(connection, [division], in_flight=False)
+
+    assert (await store.pending(other))["traceparent"] == CONTEXT

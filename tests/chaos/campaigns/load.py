@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from sluice.store.db import DATABASE_ERRORS
 from sluice_launcher.progress import Progress
 from sluice_launcher.state import read_state
 from tests.chaos.cluster import Cluster
-from tests.chaos.database_errors import DATABASE_DOWN
 
 PROBE_EVERY = 0.1  # seconds between a balancer's probes of /readyz
 
@@ -214,7 +214,7 @@ async def settled(cluster: Cluster, tag: str, *, within: float, progress: Progre
     began = reported = time.monotonic()
     while True:
         left = None
-        with contextlib.suppress(*DATABASE_DOWN):
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with database(cluster) as db:
                 left = await db.fetchval(
                     "SELECT count(*) FROM deliveries d JOIN messages m ON m.id = d.message_id"

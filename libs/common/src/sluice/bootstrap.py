@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.publisher import Publisher, open_publisher
-from sluice.runtime import metrics
+from sluice.runtime import metrics, tracing
 from sluice.runtime.allocator import limit_retained_memory
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_server import Check, ops_app, serve_http
@@ -213,4 +213,5 @@ async def role(name: str, settings: Settings) -> AsyncIterator[Role]:
     metrics.BUILD_INFO.labels(program_version(), name).set(1)
     shutdown = shutdown_event(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing.running(settings, name))
         yield Role(name, settings, stack, shutdown)

@@ -16,6 +16,7 @@ from gateway.rate_limits.middleware import RateLimitMiddleware
 from gateway.services import Services
 from gateway.unsubscribe.endpoint import UnsubscribeEndpoint
 from gateway.unsubscribe.links import PATH as UNSUBSCRIBE_PATH
+from sluice.runtime import tracing
 from sluice.runtime.http_server import pages_app
 
 
@@ -68,4 +69,16 @@ def create_asgi(services: Services, *, max_request_bytes: int) -> ASGIApp:
         max_body=max_request_bytes,
         next_app=Apis(services),
     )
-    return RateLimitMiddleware(fast_path, services.rate_limits, access)
+    app = RateLimitMiddleware(fast_path, services.rate_limits, access)
+    return _CallerContext(app) if tracing.active() else app
+
+
+class _CallerContext:
+    """Passes the ``traceparent`` header of a request to the first span of its message."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tracing.caller.set(tracing.parent_in([(name.decode("latin-1"), value) for name, value in scope["headers"]]))
+        await self._app(scope, receive, send)

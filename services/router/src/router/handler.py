@@ -30,7 +30,7 @@ from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID
 from sluice.routing.decision import SANDBOX_DECISION, decide, encode_decision
 from sluice.routing.probe_budget import ProbeBudget
 from sluice.routing.selection import MAX_SAME_KEY_RETRIES, Deferred, Exhausted, Health, Selected
-from sluice.runtime import failpoints, metrics
+from sluice.runtime import failpoints, metrics, tracing
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice.store.config_cache import ConfigCache
@@ -65,14 +65,14 @@ class RoutingHandler:
         now = utc_now()
         for record in records:
             try:
-                task = DeliveryTask.model_validate_json(record.value or b"")
+                task = DeliveryTask.model_validate_json(record.value or b"").below(record.headers)
             except ValidationError:
                 self._dead_letter(record, "not a delivery task of a schema version that this router reads")
                 continue
             try:
                 self._route(record, task, now)
             except Exception as error:  # a bug must not stop the other records; the delivery falls due again
-                log.exception("routing_failed", delivery=str(task.delivery_id))
+                log.exception("routing_failed", **task.ids())
                 self._dead_letter(record, f"routing failed: {type(error).__name__}")
 
     async def join(self) -> None:
@@ -81,19 +81,24 @@ class RoutingHandler:
 
     def _route(self, record: Record, task: DeliveryTask, now: datetime) -> None:
         self._probes.end(task.delivery_id)
-        result = expire(task, at=now) if task.expires_at <= now else self._select(task, record.value or b"", now)
+        with tracing.child("route", task.traceparent) as span:
+            result = expire(task, at=now) if task.expires_at <= now else self._select(task, record.value or b"", now)
+            if span.traceparent is not None:
+                outcome = result.transition.type.value if isinstance(result, Resolution) else "assigned"
+                span.set(**task.ids(), channel=task.channel.value, result=outcome)
         if isinstance(result, Resolution):
             self._tasks.spawn(self._settle_and_ack(record, task, result))
             return
         metrics.series(metrics.ROUTING_DECISIONS, task.channel, "selected").inc()
         assert failpoints.hit("route.before_publish")
-        published = self._publisher.publish(delivery_topic(task.channel), None, result)
+        headers = tracing.headers_for(span.traceparent or task.traceparent)
+        published = self._publisher.publish(delivery_topic(task.channel), None, result, headers)
         published.on_done(lambda done: self._ack_published(done, record, task))
 
     def _ack_published(self, published: PublishResult, record: Record, task: DeliveryTask) -> None:
         # An assignment that Kafka has not stored is not lost: the delivery falls due and is requeued.
         if published.error:
-            log.warning("assignment_not_published", delivery=str(task.delivery_id), error=published.error)
+            log.warning("assignment_not_published", **task.ids(), error=published.error)
         assert failpoints.hit("route.published")
         record.ack()
 
@@ -133,7 +138,7 @@ class RoutingHandler:
             if applied and resolution.transition.type is EventType.FAILED:
                 await self._publish_failed_delivery(task, resolution)
         except Exception:
-            log.exception("resolution_not_written", delivery=str(task.delivery_id))  # the delivery falls due again
+            log.exception("resolution_not_written", **task.ids())  # the delivery falls due again
         finally:
             record.ack()
 
@@ -149,7 +154,7 @@ class RoutingHandler:
         }
         published = self._publisher.publish(Topic.DEAD_LETTERS, task.message_id.bytes, orjson.dumps(letter))
         if not await wait_for_acks([published]):
-            log.warning("dead_letter_not_published", delivery=str(task.delivery_id))
+            log.warning("dead_letter_not_published", **task.ids())
         assert failpoints.hit("route.dead_letter")
 
     def _dead_letter(self, record: Record, reason: str) -> None:

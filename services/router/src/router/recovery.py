@@ -178,7 +178,7 @@ class Recovery:
         first = pending.attempt_count == 0
         metrics.series(metrics.REQUEUED_DELIVERIES, "never_attempted" if first else "between_attempts").inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
-        return self._publisher.publish(Topic.ACCEPTED if first else Topic.REROUTE, None, task.encode())
+        return self._publisher.publish(Topic.ACCEPTED if first else Topic.REROUTE, None, task.encode(), task.headers())
 
     async def _expire_leases(self, now: datetime) -> None:
         """Settle the attempts of expired leases as unknown: the worker may have called the provider before it ended."""
@@ -277,4 +277,5 @@ def task_for(
         retry_handle=handle,
         throttled=pending.throttled,
         awaited=pending.awaited,
+        traceparent=pending.traceparent,
     )

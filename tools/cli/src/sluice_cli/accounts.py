@@ -1,24 +1,36 @@
-"""project, key, user, setup-link: projects, their keys and people, from the machine of the installation."""
+"""project, key, user, setup-link: projects, their keys and people.
+
+With a session these commands work over the API, as the person whose session it is. Without one they work on the
+database, from the machine of the installation: that is how the first project, key and person are made, and how people
+get links, for which there is no API.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sluice.runtime.errors import SluiceError
+from sluice_cli.api_command import Row, call, list_rows, print_answer, print_rows
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from sluice.store.api_keys import KeySummary
     from sluice.store.projects import Project
     from sluice.store.users import User
 
-    Work = Callable[[Any, argparse.Namespace], Awaitable[None]]
+    Work = Callable[[Any, argparse.Namespace], Awaitable[Any]]
+    Request = Callable[[argparse.Namespace], Any]
+    Show = Callable[[argparse.Namespace, Any], int]
 
 ROLES = ("owner", "admin", "developer", "viewer")
 _FIRST_USER = "admin@localhost"
+_PROJECTS = "/v1/projects"
 
 
 def register(subparsers: Any) -> None:
@@ -34,31 +46,30 @@ def register(subparsers: Any) -> None:
     )
     link.add_argument("--email", help="the person")
     link.add_argument("--anywhere", action="store_true", help="let the link work from other machines too")
-    link.set_defaults(run=_run(_setup_link))
+    link.add_argument("--json", action="store_true", help="print JSON")
+    link.set_defaults(run=_run(_setup_link, _show("link")))
 
 
 def _register_projects(commands: Any) -> None:
-    create = commands.add_parser("create", help="create a project")
+    create = _add(commands, "create", "create a project", _run(_create_project, _show("slug"), _post_project))
     create.add_argument("name")
     create.add_argument("--slug", help="its name in paths; by default the words of the name")
-    create.add_argument("--owner", metavar="EMAIL", help="an existing user who becomes its owner")
-    create.set_defaults(run=_run(_create_project))
-    commands.add_parser("list", help="list the projects").set_defaults(run=_run(_list_projects))
+    create.add_argument("--owner", metavar="EMAIL", help="without a session: an existing user who becomes its owner")
+    create.set_defaults(project=None)
+    listing = _add(commands, "list", "list the projects", _run(_list_projects, _show_projects, _get_projects))
+    listing.set_defaults(project=None)
 
 
 def _register_keys(commands: Any) -> None:
-    create = commands.add_parser("create", help="create an API key and print it, this once")
-    create.add_argument("project", metavar="SLUG")
+    text = "create an API key and print it, this once"
+    create = _add(commands, "create", text, _run(_create_key, _show("key"), _post_key))
+    listing = _add(commands, "list", "list the keys of a project", _run(_list_keys, _show_keys, _get_keys))
+    revoke = _add(commands, "revoke", "revoke an API key", _run(_revoke_key, _show_revoked, _delete_key))
+    for parser in (create, listing, revoke):
+        parser.add_argument("project", metavar="SLUG")
     create.add_argument("--name", default="command line")
     create.add_argument("--test", action="store_true", help="its messages go to the sandbox")
-    create.set_defaults(run=_run(_create_key))
-    listing = commands.add_parser("list", help="list the active keys of a project")
-    listing.add_argument("project", metavar="SLUG")
-    listing.set_defaults(run=_run(_list_keys))
-    revoke = commands.add_parser("revoke", help="revoke an API key")
-    revoke.add_argument("project", metavar="SLUG")
-    revoke.add_argument("key", metavar="KEY_ID", help="as `sluice key list` shows it")
-    revoke.set_defaults(run=_run(_revoke_key))
+    revoke.add_argument("key_id", metavar="KEY_ID", help="as `sluice key list` shows it")
 
 
 def _register_users(commands: Any) -> None:
@@ -67,27 +78,126 @@ def _register_users(commands: Any) -> None:
     create.add_argument("--name", default="")
     create.add_argument("--project", metavar="SLUG", help="a project of which the person becomes a member")
     create.add_argument("--role", choices=ROLES, default="developer", help="in that project; default: developer")
-    create.set_defaults(run=_run(_create_user))
-    commands.add_parser("list", help="list the people").set_defaults(run=_run(_list_users))
+    create.set_defaults(run=_run(_create_user, _show("link")))
+    listing = commands.add_parser("list", help="list the people")
+    listing.set_defaults(run=_run(_list_users, _show_users))
     reset = commands.add_parser("reset-password", help="print a link to set a new password, within an hour")
     reset.add_argument("email")
-    reset.set_defaults(run=_run(_reset_password))
+    reset.set_defaults(run=_run(_reset_password, _show("link")))
+    for parser in (create, listing, reset):
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _run(work: Work) -> Callable[[argparse.Namespace], int]:
-    """A command that does ``work`` in one transaction."""
+def _add(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]) -> Any:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. Works over the API with a "
+        "session, and without one on the database of this installation.",
+    )
+    parser.add_argument("--key", help="ses_… of a session (default: SLUICE_API_KEY, if that is one)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+    return parser
 
-    async def transact(options: argparse.Namespace) -> int:
+
+def _run(work: Work, show: Show, over_api: Request | None = None) -> Callable[[argparse.Namespace], int]:
+    """A command that asks the API where there is a session, and else does ``work`` in one transaction."""
+
+    async def transact(options: argparse.Namespace) -> Any:
         from sluice_cli.context import database
 
         async with database() as connection, connection.transaction():
-            await work(connection, options)
-        return 0
+            return await work(connection, options)
 
-    return lambda options: asyncio.run(transact(options))
+    def run(options: argparse.Namespace) -> int:
+        if over_api is not None and _has_session(options):
+            return show(options, over_api(options))
+        return show(options, asyncio.run(transact(options)))
+
+    return run
 
 
-async def _create_project(db: Any, options: argparse.Namespace) -> None:
+def _has_session(options: argparse.Namespace) -> bool:
+    """Whether the command works over the API.
+
+    Raises:
+        SluiceError: ``--key`` is no session; an API key belongs to one project and administers none.
+    """
+    if options.key is None:
+        return os.environ.get("SLUICE_API_KEY", "").startswith("ses_")
+    if not options.key.startswith("ses_"):
+        raise SluiceError("--key: needs a session (ses_…); an API key cannot manage projects and keys")
+    return True
+
+
+# -- over the API ------------------------------------------------------------------------------------------------------
+
+
+def _post_project(options: argparse.Namespace) -> Row:
+    if options.owner:
+        raise SluiceError("--owner: over the API the owner of a new project is the person of the session")
+    body = {"name": options.name} | ({"slug": options.slug} if options.slug else {})
+    row: Row = call(options, "POST", _PROJECTS, body)
+    return row
+
+
+def _get_projects(options: argparse.Namespace) -> list[Row]:
+    return list_rows(options, _PROJECTS)
+
+
+def _post_key(options: argparse.Namespace) -> Row:
+    row: Row = call(options, "POST", _keys(options), {"name": options.name, "test": options.test})
+    return row
+
+
+def _get_keys(options: argparse.Namespace) -> list[Row]:
+    return list_rows(options, _keys(options))
+
+
+def _delete_key(options: argparse.Namespace) -> Row:
+    row: Row = call(options, "DELETE", f"{_keys(options)}/{quote(options.key_id, safe='')}")
+    return row
+
+
+def _keys(options: argparse.Namespace) -> str:
+    return f"{_PROJECTS}/{quote(options.project, safe='')}/keys"
+
+
+# -- output ------------------------------------------------------------------------------------------------------------
+
+
+def _show(field: str) -> Show:
+    return lambda options, answer: print_answer(options, answer, answer[field])
+
+
+def _show_projects(options: argparse.Namespace, rows: list[Row]) -> int:
+    rows = sorted(rows, key=lambda row: str(row["slug"]))
+    return print_rows(options, rows, lambda row: f"{row['slug']}\t{row['name']}", noun="project")
+
+
+def _show_keys(options: argparse.Namespace, rows: list[Row]) -> int:
+    return print_rows(options, rows, _key_line, noun="key")
+
+
+def _key_line(row: Row) -> str:
+    state = "" if row["active"] else "\tinactive"
+    return f"{row['id']}\t{row['prefix']}\t{row['created_at'][:10]}\t{row['name']}{state}"
+
+
+def _show_revoked(options: argparse.Namespace, answer: Row) -> int:
+    return print_answer(options, answer, f"revoked: {answer.get('name', answer['id'])}")
+
+
+def _show_users(options: argparse.Namespace, rows: list[Row]) -> int:
+    return print_rows(options, rows, lambda row: f"{row['email']}\t{row['name']}", noun="user")
+
+
+# -- on the database ---------------------------------------------------------------------------------------------------
+
+
+async def _create_project(db: Any, options: argparse.Namespace) -> Row:
+    from sluice.model.ids import encode_id
     from sluice.model.roles import Role
     from sluice.model.slug import is_slug, slug_of
     from sluice.runtime.clock import utc_now
@@ -106,17 +216,18 @@ async def _create_project(db: Any, options: argparse.Namespace) -> None:
     if owner is not None:
         await memberships.add_member(db, project.id, owner.id, Role.OWNER, now=utc_now())
     await _note(db, project.id, "created", "project", "proj", project.id, name=options.name, slug=slug)
-    print(slug)
+    return {"id": encode_id("proj", project.id), "slug": slug, "name": options.name}
 
 
-async def _list_projects(db: Any, _: argparse.Namespace) -> None:
+async def _list_projects(db: Any, _: argparse.Namespace) -> list[Row]:
+    from sluice.model.ids import encode_id
     from sluice.store.projects import list_projects
 
-    for project in sorted(await list_projects(db), key=lambda project: project.slug):
-        print(f"{project.slug}\t{project.name}")
+    found = await list_projects(db)
+    return [{"id": encode_id("proj", one.id), "slug": one.slug, "name": one.name} for one in found]
 
 
-async def _create_key(db: Any, options: argparse.Namespace) -> None:
+async def _create_key(db: Any, options: argparse.Namespace) -> Row:
     from sluice.runtime.clock import utc_now
     from sluice.store import api_keys
 
@@ -125,39 +236,50 @@ async def _create_key(db: Any, options: argparse.Namespace) -> None:
         db, project.id, name=options.name, is_test=options.test, now=utc_now()
     )
     await _note(db, project.id, "created", "key", "key", summary.id, name=options.name, is_test=options.test)
-    print(key)
+    return {**_key_row(summary), "key": key}
 
 
-async def _list_keys(db: Any, options: argparse.Namespace) -> None:
-    from sluice.model.ids import encode_id
+async def _list_keys(db: Any, options: argparse.Namespace) -> list[Row]:
     from sluice.store import api_keys
 
-    project, before = await _project(db, options.project), None
+    project, before, rows = await _project(db, options.project), None, []
     while found := await api_keys.list_summaries(db, project.id, limit=100, before=before):
-        for key in found:
-            state = "" if key.is_active else "\tinactive"
-            print(f"{encode_id('key', key.id)}\t{key.begins_with}\t{key.created_at:%Y-%m-%d}\t{key.name}{state}")
+        rows += [_key_row(key) for key in found]
         before = found[-1].id
+    return rows
 
 
-async def _revoke_key(db: Any, options: argparse.Namespace) -> None:
+def _key_row(key: KeySummary) -> Row:
+    from sluice.model.ids import encode_id
+
+    return {
+        "id": encode_id("key", key.id),
+        "name": key.name,
+        "prefix": key.begins_with,
+        "test": key.is_test,
+        "active": key.is_active,
+        "created_at": key.created_at.isoformat(),
+    }
+
+
+async def _revoke_key(db: Any, options: argparse.Namespace) -> Row:
     from sluice.model.ids import InvalidIdError, decode_id
     from sluice.runtime.clock import utc_now
     from sluice.store import api_keys
 
     project = await _project(db, options.project)
     try:
-        key_id = decode_id("key", options.key)
+        key_id = decode_id("key", options.key_id)
     except InvalidIdError as error:
         raise SluiceError(str(error)) from None
     name = await api_keys.revoke_key(db, project.id, key_id, now=utc_now())
     if name is None:
         raise SluiceError(f"the project {project.slug} has no key with this id")
     await _note(db, project.id, "revoked", "key", "key", key_id, name=name)
-    print(f"revoked: {name}")
+    return {"id": options.key_id, "name": name, "deleted": True}
 
 
-async def _create_user(db: Any, options: argparse.Namespace) -> None:
+async def _create_user(db: Any, options: argparse.Namespace) -> Row:
     from sluice.model.roles import Role
     from sluice.runtime.clock import utc_now
     from sluice.store import memberships
@@ -169,23 +291,23 @@ async def _create_user(db: Any, options: argparse.Namespace) -> None:
         role = Role(options.role)
         await memberships.add_member(db, project.id, user.id, role, now=utc_now())
         await _note(db, project.id, "added", "member", "usr", user.id, role=role.value)
-    await _print_link(db, user, Purpose.PASSWORD_RESET, "reset-password")
+    return await _new_link(db, user, Purpose.PASSWORD_RESET, "reset-password")
 
 
-async def _list_users(db: Any, _: argparse.Namespace) -> None:
+async def _list_users(db: Any, _: argparse.Namespace) -> list[Row]:
+    from sluice.model.ids import encode_id
     from sluice.store.users import list_users
 
-    for user in await list_users(db):
-        print(f"{user.email}\t{user.name}")
+    return [{"id": encode_id("usr", one.id), "email": one.email, "name": one.name} for one in await list_users(db)]
 
 
-async def _reset_password(db: Any, options: argparse.Namespace) -> None:
+async def _reset_password(db: Any, options: argparse.Namespace) -> Row:
     from sluice.store.login_links import Purpose
 
-    await _print_link(db, await _user(db, options.email), Purpose.PASSWORD_RESET, "reset-password")
+    return await _new_link(db, await _user(db, options.email), Purpose.PASSWORD_RESET, "reset-password")
 
 
-async def _setup_link(db: Any, options: argparse.Namespace) -> None:
+async def _setup_link(db: Any, options: argparse.Namespace) -> Row:
     from sluice.runtime.clock import utc_now
     from sluice.store import memberships, users
     from sluice.store.login_links import Purpose
@@ -197,7 +319,7 @@ async def _setup_link(db: Any, options: argparse.Namespace) -> None:
         user = found[0] if found else await _new_user(db, _FIRST_USER, "")
     for project_id in await memberships.adopt_projects(db, user.id, now=utc_now()):
         await _note(db, project_id, "added", "member", "usr", user.id, role="owner")
-    await _print_link(db, user, Purpose.SETUP, "setup", loopback_only=not options.anywhere)
+    return await _new_link(db, user, Purpose.SETUP, "setup", loopback_only=not options.anywhere)
 
 
 async def _new_user(db: Any, email: str, name: str) -> User:
@@ -216,7 +338,8 @@ async def _new_user(db: Any, email: str, name: str) -> User:
     return user
 
 
-async def _print_link(db: Any, user: User, purpose: Any, page: str, *, loopback_only: bool = False) -> None:
+async def _new_link(db: Any, user: User, purpose: Any, page: str, *, loopback_only: bool = False) -> Row:
+    from sluice.model.ids import encode_id
     from sluice.runtime.clock import utc_now
     from sluice.store.login_links import create_link
     from sluice_cli.context import api_url, environment
@@ -224,7 +347,8 @@ async def _print_link(db: Any, user: User, purpose: Any, page: str, *, loopback_
     token = await create_link(db, user.id, purpose, now=utc_now(), loopback_only=loopback_only)
     await _note(db, None, f"{purpose.value}_link_created", "user", "usr", user.id)
     base = environment().get("SLUICE_PUBLIC_URL") if not loopback_only else None
-    print(f"{(base or api_url()).rstrip('/')}/{page}#{token}")
+    link = f"{(base or api_url()).rstrip('/')}/{page}#{token}"
+    return {"id": encode_id("usr", user.id), "email": user.email, "link": link}
 
 
 async def _project(db: Any, slug: str) -> Project:

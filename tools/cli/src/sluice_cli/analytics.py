@@ -50,11 +50,10 @@ def run_rebuild(options: argparse.Namespace) -> int:
 
 
 async def _rebuild(since: datetime) -> None:
-    import asyncpg
 
     from sluice.runtime.clock import utc_now
     from sluice.store import analytics
-    from sluice.store.db import open_pool
+    from sluice.store.db import DATABASE_ERRORS, open_pool
     from sluice_cli.context import address
 
     last: Rebuilt | None = None
@@ -66,7 +65,7 @@ async def _rebuild(since: datetime) -> None:
                 if time.monotonic() - reported >= _REPORT_INTERVAL:
                     reported = time.monotonic()
                     print(_line(last), flush=True)
-    except (OSError, asyncpg.PostgresError) as error:
+    except DATABASE_ERRORS as error:
         raise SluiceError(
             f"the rebuild ended before its last day: {error or type(error).__name__}: run it again"
         ) from error

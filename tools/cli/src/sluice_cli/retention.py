@@ -39,12 +39,13 @@ def run_retention(options: argparse.Namespace) -> int:
 async def _run(limits: RetentionLimits, *, delete: bool) -> list[str]:
     import asyncpg
 
+    from sluice.store.db import DATABASE_ERRORS
     from sluice_cli.context import address
 
     try:
         async with asyncpg.create_pool(address("SLUICE_POSTGRES_DSN"), min_size=1, max_size=2) as pool:
             return await (_delete(pool, limits) if delete else _describe(pool, limits))
-    except (OSError, asyncpg.PostgresError) as error:
+    except DATABASE_ERRORS as error:
         raise SluiceError(f"the database cannot be used: {error or type(error).__name__}") from error
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sluice.model.state import SETTLED
@@ -94,8 +95,18 @@ def run_message(options: argparse.Namespace) -> int:
     return 0
 
 
-def api_request(method: str, path: str, key: str, body: bytes | None = None, *, project: str | None = None) -> Any:
+def api_request(
+    method: str,
+    path: str,
+    key: str,
+    body: bytes | None = None,
+    *,
+    project: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
     """One API call. ``key``: an API key, or the session of a person (``ses_…``) who names the ``project``.
+
+    ``headers`` are sent beside those of every call; an answer that is no JSON is returned as text.
 
     Raises:
         SluiceError: the gateway cannot be reached, or it rejected the request.
@@ -113,7 +124,7 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None, *, 
             method,
             url + path,
             content=body,
-            headers={**credentials, "content-type": "application/json"},
+            headers={**credentials, "content-type": "application/json", **(headers or {})},
             timeout=_TIMEOUT,
             trust_env=False,
         )
@@ -121,7 +132,7 @@ def api_request(method: str, path: str, key: str, body: bytes | None = None, *, 
         raise SluiceError(f"cannot connect to the gateway at {url}: {error}") from None
     if answer.status_code >= 400:
         raise SluiceError(_error_text(answer.status_code, answer.text))
-    return answer.json()
+    return answer.json() if answer.headers.get("content-type", "").startswith("application/json") else answer.text
 
 
 def _error_text(status: int, text: str) -> str:

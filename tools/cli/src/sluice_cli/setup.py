@@ -118,9 +118,9 @@ async def _reencrypt(connection: Any) -> int:
 
 def run_migrate(_: argparse.Namespace) -> int:
     """Apply the missing migrations, and give the logins of the roles their privileges."""
-    import asyncpg
 
     from sluice.runtime.errors import SluiceError
+    from sluice.store.db import DATABASE_ERRORS
     from sluice.store.logins import read_passwords
     from sluice.store.migrations import apply
     from sluice_cli.context import environment
@@ -134,7 +134,7 @@ def run_migrate(_: argparse.Namespace) -> int:
         )
     try:
         applied = asyncio.run(apply(dsn, passwords=read_passwords(settings)))
-    except (OSError, asyncpg.PostgresError) as error:
+    except DATABASE_ERRORS as error:
         raise SluiceError(f"the database cannot be migrated: {error or type(error).__name__}") from error
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
     return 0

@@ -46,10 +46,9 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 async def _verify(dsn: str, options: argparse.Namespace) -> Report:
-    import asyncpg
 
     from sluice.runtime.clock import utc_now
-    from sluice.store.db import connect_error
+    from sluice.store.db import DATABASE_ERRORS, connect_error
     from sluice.store.invariants import verification_connection
     from sluice_cli.verification import verify
 
@@ -67,7 +66,7 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
                 call_logs=options.call_log,
                 progress=progress,
             )
-    except (OSError, asyncpg.PostgresError) as error:
+    except DATABASE_ERRORS as error:
         raise connect_error(error) from None
     finally:
         if sys.stderr.isatty():

@@ -6,13 +6,16 @@ when it claims a delivery (docs/decisions/0002).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from sluice.model.ids import encode_id
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import EventType, State
+from sluice.runtime import tracing
 
 SCHEMA_VERSION = 2
 VERSION_HEADER = "schema-version"
@@ -70,6 +73,25 @@ class DeliveryTask(BusMessage):
     all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
     throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
     awaited: bool = False  # a send request waits for the end of the only round
+    # Of the span that the next one is below; None: the message is not traced. It travels in Kafka headers.
+    traceparent: str | None = Field(None, exclude=True)
+
+    def below(self, headers: Sequence[tuple[str, bytes | None]]) -> DeliveryTask:
+        """The task with the ``traceparent`` of its record's headers."""
+        traceparent = tracing.parent_in(headers)
+        return self if traceparent is None else self.model_copy(update={"traceparent": traceparent})
+
+    def headers(self) -> dict[str, str] | None:
+        """The headers of a record with this task."""
+        return tracing.headers_for(self.traceparent)
+
+    def ids(self) -> dict[str, str | int]:
+        """The ids by which a log line or a span names the message, the delivery and the attempt."""
+        return {
+            "message": encode_id("msg", self.message_id),
+            "delivery": str(self.delivery_id),
+            "attempt": self.attempt,
+        }
 
 
 class Assignment(BusMessage):

@@ -55,9 +55,11 @@ class Job:
 def parse_job(record: Record) -> Job | None:
     """The job of a record; None if the record is no assignment of a readable schema version."""
     try:
-        return Job(record, Assignment.model_validate_json(record.value or b""))
+        assignment = Assignment.model_validate_json(record.value or b"")
     except ValidationError:
         return None
+    task = assignment.task.below(record.headers)
+    return Job(record, assignment if task is assignment.task else assignment.model_copy(update={"task": task}))
 
 
 async def pass_on(publisher: Publisher, job: Job, *, delay: float) -> None:
@@ -77,14 +79,14 @@ async def reroute(publisher: Publisher, job: Job, reason: str, *, delay: float =
     await asyncio.sleep(delay)
     deprioritized = dict.fromkeys((*job.task.deprioritized, job.provider_id))
     task = job.task.model_copy(update={"deprioritized": tuple(deprioritized), "hops": job.task.hops + 1})
-    log.debug("delivery_handed_back", delivery=str(task.delivery_id), provider=str(job.provider_id), reason=reason)
+    log.debug("delivery_handed_back", **task.ids(), provider=str(job.provider_id), reason=reason)
     await _publish_and_ack(publisher, Topic.REROUTE, task.encode(), job)
 
 
 async def _publish_and_ack(publisher: Publisher, topic: str, value: bytes, job: Job) -> None:
     """Replace a job's record; if Kafka does not store the new one, the delivery falls due and is requeued."""
     assert failpoints.hit("reroute.before_publish")
-    if not await wait_for_acks([publisher.publish(topic, None, value)]):
-        log.warning("reroute_failed", delivery=str(job.task.delivery_id), topic=topic)
+    if not await wait_for_acks([publisher.publish(topic, None, value, job.task.headers())]):
+        log.warning("reroute_failed", **job.task.ids(), topic=topic)
     assert failpoints.hit("reroute.published")
     job.record.ack()

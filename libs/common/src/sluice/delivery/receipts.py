@@ -17,13 +17,13 @@ from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.model import ids
 from sluice.model.suppression import MAX_ADDRESS
 from sluice.providers.contract import DeliveryReceipt
-from sluice.runtime import failpoints
+from sluice.runtime import failpoints, tracing
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import receipt_tokens, receipts
 from sluice.store.db import Pool, rows_of
 from sluice.store.receipt_tokens import TokenUse
-from sluice.store.receipts import ReceiptEntry
+from sluice.store.receipts import ApplyResult, ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
 _MAX_AHEAD = timedelta(minutes=5)
@@ -101,7 +101,23 @@ class ReceiptSink:
         assert failpoints.hit("receipts.written")
         if applied.outbox_id is not None:
             self._outbox.publish_events(applied.outbox_id, applied.events)
+            _trace(applied)
         return applied.known
+
+
+def _trace(applied: ApplyResult) -> None:
+    """A span for each receipt of a traced message; it has no duration, because a batch is written at once."""
+    for fields, traceparent in zip(applied.events, applied.traceparents, strict=True):
+        with tracing.child("receipt", traceparent) as span:
+            if span.traceparent is not None:
+                span.set(
+                    message=ids.encode_id("msg", fields["message_id"]),
+                    delivery=str(fields["delivery_id"]),
+                    attempt=fields["attempt"],
+                    provider=str(fields["provider_id"]),
+                    type=fields["type"],
+                    reason=fields["reason"],
+                )
 
 
 def _entry(provider_id: UUID, receipt: DeliveryReceipt, payload: bytes, received_at: datetime) -> ReceiptEntry | None:

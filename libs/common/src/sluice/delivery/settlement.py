@@ -154,7 +154,7 @@ class SettlementWriter:
             task = one.resolution.next_task
             if task is not None:
                 assert failpoints.hit("settle.before_reroute")
-                self._publisher.publish(Topic.REROUTE, None, task.encode())
+                self._publisher.publish(Topic.REROUTE, None, task.encode(), task.headers())
                 assert failpoints.hit("settle.rerouted")
 
 

@@ -43,7 +43,7 @@ from sluice.model.outcome import (
 from sluice.providers.account import Account
 from sluice.providers.sms_link import Links
 from sluice.routing.selection import Health
-from sluice.runtime import metrics
+from sluice.runtime import metrics, tracing
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store.cipher import CredentialCipher
@@ -167,14 +167,16 @@ class Worker:
     async def _deliver(self, bulkhead: Bulkhead[Job], job: Job) -> None:
         settlement: Settlement | None = None
         try:
-            settlement = await self._attempt(bulkhead, job)
+            with _span(job) as span:
+                settlement = await self._attempt(bulkhead, job)
+                span.set(outcome=settlement.resolution.transition.outcome if settlement else "not_claimed")
         except UnusableProviderError as error:
             self._reroute(job, str(error))
             return
         except Exception as error:
             # Nothing is lost: the lease of a claimed attempt expires, an unclaimed delivery falls due.
             self._in_flight_jobs.discard(job)
-            log.exception("delivery_failed_unexpectedly", delivery=str(job.task.delivery_id))
+            log.exception("delivery_failed_unexpectedly", **job.task.ids(), provider=str(job.provider_id))
             if isinstance(error, asyncpg.DataError | ValueError):
                 self._dead_letter(job.record, f"{type(error).__name__}: {error}"[:300])
                 return
@@ -218,7 +220,9 @@ class Worker:
                 pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
                 bulkhead.throttle(time.monotonic() + pause.total_seconds())
             elif isinstance(outcome, AuthFailed):
-                log.error("provider_auth_failed", provider=str(job.provider_id), reason=outcome.detail)
+                log.error(
+                    "provider_auth_failed", provider=str(job.provider_id), **job.task.ids(), reason=outcome.detail
+                )
         if not any(isinstance(outcome, Unknown) for outcome in outcomes):
             bulkhead.record_latency(duration)
         metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcomes[0])).inc()
@@ -240,7 +244,7 @@ class Worker:
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
-                log.warning("late_outcome_ignored", delivery=str(settlement.task.delivery_id))
+                log.warning("late_outcome_ignored", **settlement.task.ids())
                 if not settlement.divided:  # a receipt is about all recipients
                     await record_late_acceptance(self._db, settlement.resolution.transition)
         finally:
@@ -252,3 +256,16 @@ class Worker:
 
     def _dead_letter(self, record: Record, reason: str) -> None:
         self._tasks.spawn(dead_letter(self._publisher, record, reason))
+
+
+def _span(job: Job) -> tracing.Span:
+    span = tracing.child("attempt", job.task.traceparent, calls=True)
+    if span.traceparent is not None:
+        span.set(
+            **job.task.ids(),
+            channel=job.task.channel.value,
+            retry_round=job.task.retry_round,
+            provider=str(job.provider_id),
+            package=job.assignment.package,
+        )
+    return span

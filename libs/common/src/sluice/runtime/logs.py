@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 
@@ -55,8 +56,13 @@ class _LossyHandler(logging.StreamHandler):  # type: ignore[type-arg]
         metrics.LOG_LINES_DROPPED.inc()
 
 
+def instance_name() -> str:
+    """The name of this process among those of its role: host (in a container its name) and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 def configure_logging(level: str, role: str) -> None:
-    """Configure structlog; every line carries the field ``role``.
+    """Configure structlog; every line carries the fields ``role`` and ``instance``.
 
     Raises:
         SluiceError: ``level`` is not the name of a log level.
@@ -76,7 +82,7 @@ def configure_logging(level: str, role: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=LossyLines(sys.stdout.fileno())),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(role=role)
+    structlog.contextvars.bind_contextvars(role=role, instance=instance_name())
     logging.basicConfig(
         level=max(number, logging.WARNING),
         format="%(levelname)s %(name)s %(message)s",

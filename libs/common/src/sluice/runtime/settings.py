@@ -111,6 +111,17 @@ class Settings(KafkaSettings):
     host: str = Field("127.0.0.1", description="address this role listens on")
     port: int = Field(0, ge=0, le=65535, description="port this role listens on, 0 for any free one")
     log_level: str = Field("info", description="debug, info, warning or error")
+    tracing_endpoint: str | None = Field(
+        None,
+        description="where an OpenTelemetry collector takes traces by OTLP over HTTP, such as "
+        "http://collector:4318/v1/traces; without one, nothing is traced",
+    )
+    tracing_sample_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the messages that are traced; a request with a traceparent header decides itself",
+    )
     postgres_pool_size: int = Field(8, ge=1, le=200, description="PostgreSQL connections of this process")
     shutdown_timeout: float = Field(25.0, gt=0, description="time to finish the work in flight at shutdown")
     http_head_bytes: int = Field(32_768, ge=1_024, description="size of a request's line and headers, and of trailers")

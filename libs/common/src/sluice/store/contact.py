@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import asyncpg
 import structlog
 
 from sluice.runtime import clock, metrics
 from sluice.runtime.tasks import cancel_and_wait, supervised
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import DATABASE_ERRORS, Pool
 
 log = structlog.get_logger()
 
@@ -23,7 +22,6 @@ _TIMEOUT = 2.0  # seconds a probe may take, with the wait for a connection
 _MAX_ROUND_TRIP = 0.1
 _SKEW_LIMIT = 1.0  # seconds by which this machine's clock may be wrong before that is logged
 _SILENCE_LIMIT = 5.0  # seconds without an answer after which PostgreSQL counts as unavailable
-_FAULTS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError)
 
 
 class DatabaseContact:
@@ -65,7 +63,7 @@ class DatabaseContact:
                 sent = time.monotonic()
                 moment: datetime = await connection.fetchval("SELECT clock_timestamp()")
                 received = time.monotonic()
-        except _FAULTS as error:
+        except DATABASE_ERRORS as error:
             if not self._error:
                 log.warning("postgres_unavailable", error=type(error).__name__)
             self._error = type(error).__name__

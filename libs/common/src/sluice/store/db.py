@@ -35,6 +35,9 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,  # the server was demoted: another one is the primary now
 )
 
+# Every error of PostgreSQL and of its driver, for what reports any of them, such as a command or a probe.
+DATABASE_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError)
+
 
 # The statistics of tables that grow fast are outdated: the planner expects few rows, and scans and sorts whole
 # partitions or id ranges. Every statement of a role is meant to use an index and its order, and a batch to look up its
@@ -172,7 +175,7 @@ async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str
         raise connect_error(error) from error
 
 
-_CONNECT_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError, ValueError)
+_CONNECT_ERRORS: tuple[type[Exception], ...] = (*DATABASE_ERRORS, ValueError)
 _NO_TLS = "rejected SSL upgrade"  # in the text of asyncpg's ConnectionError
 _TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 

@@ -11,16 +11,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from sluice.runtime import metrics
-from sluice.store.db import UNAVAILABLE_ERRORS, Db, columns
+from sluice.store.db import DATABASE_ERRORS, Db, columns
 
 log = structlog.get_logger()
 
 _KEPT = timedelta(days=30)
-_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, asyncpg.PostgresError)
 
 
 class Refused(NamedTuple):
@@ -55,7 +53,7 @@ async def record(db: Db, refused: Sequence[Refused], *, now: datetime | None = N
         return
     try:
         counts = await _keep(db, refused, now)
-    except _ERRORS as error:
+    except DATABASE_ERRORS as error:
         log.warning("bus_disagreements_not_kept", error=type(error).__name__, refused=len(refused))
         return
     for field, count in counts:

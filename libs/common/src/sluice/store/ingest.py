@@ -65,6 +65,7 @@ class NewMessage(NamedTuple):
     template_version: int | None = None
     backlogged: bool = False  # waits in PostgreSQL for capacity in the dispatch queue
     awaited: bool = False  # a send request waits for the end of the only retry round
+    traceparent: str | None = None  # of the span that accepted it; None: not traced
     terms: tuple[int, ...] = ()  # what it is found by: see sluice.model.terms
 
 
@@ -162,6 +163,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
     fields = columns(contenders, sparse=_SPARSE)
     terms = [(message.id, term) for message in contenders for term in message.terms]
     del fields["deliveries"], fields["attachments"], fields["terms"]
+    traceparents = fields.pop("traceparent")
     # unnest flattens an array of arrays; tags contain no control characters.
     fields["tags"] = [_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
@@ -174,10 +176,10 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
              CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
-                                 $17::uuid[], $18::integer[], $19::boolean[], $20::boolean[])
+                                 $17::uuid[], $18::integer[], $19::boolean[], $20::boolean[], $31::text[])
                 AS n (id, project_id, channel, delivery_class, sender, content, created_at, expires_at, due_at, send_at,
                       tags, metadata, preferred_provider_id, sandbox, key, fingerprint, template_id, template_version,
-                      backlogged, awaited)
+                      backlogged, awaited, traceparent)
         ), claimed AS (  -- each key with the message that has it now
             INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
             SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $26::interval
@@ -203,19 +205,20 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), new_deliveries AS (
             SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.delivery_class, f.preferred_provider_id,
                    coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
-                   f.backlogged, f.awaited, d.suppressed, string_to_array(d.envelope, E'\\x1f') AS envelope
+                   f.backlogged, f.awaited, f.traceparent, d.suppressed,
+                   string_to_array(d.envelope, E'\\x1f') AS envelope
               FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::text[])
                 AS d (id, message_id, recipient, suppressed, envelope)
               JOIN fresh f ON f.id = d.message_id
         ), inserted AS (
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
                                     preferred_provider_id, sandbox, awaited, state, last_event_sequence, due_at,
-                                    enqueued_at, expires_at)
+                                    enqueued_at, expires_at, traceparent)
             SELECT id, message_id, project_id, channel, delivery_class, recipient, envelope, preferred_provider_id,
                    sandbox, coalesce(awaited, false), CASE WHEN suppressed IS NULL THEN 'QUEUED' ELSE 'FAILED' END,
                    CASE WHEN suppressed IS NULL THEN 1 ELSE 2 END, CASE WHEN suppressed IS NULL THEN due_at END,
                    CASE WHEN send_at IS NULL AND backlogged IS NOT TRUE AND suppressed IS NULL THEN created_at END,
-                   expires_at
+                   expires_at, traceparent
               FROM new_deliveries
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
@@ -245,6 +248,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         project_array(message.project_id for message in contenders),
         [message_id for message_id, _ in terms],
         [term for _, term in terms],
+        traceparents,
     )
     owners = {
         (row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"])
@@ -336,3 +340,21 @@ async def find_by_idempotency_key(
         now,
     )
     return None if row is None else (row["message_id"], row["fingerprint"])
+
+
+async def find_owners(db: Db, project: ProjectScope, keys: Sequence[str], *, now: datetime) -> dict[str, UUID]:
+    """The message of each of these idempotency keys that is unexpired."""
+    rows = await db.fetch(
+        """
+        SELECT k.key, held.message_id
+          FROM (SELECT * FROM unnest($3::text[]) AS k (key)
+                 LIMIT cardinality($3)  -- see sluice.store.db
+               ) AS k
+          JOIN idempotency_keys held ON (held.project_id, held.sandbox, held.key) = ($1, $2, k.key)
+         WHERE held.expires_at > $4
+        """,
+        *project,
+        list(keys),
+        now,
+    )
+    return {row["key"]: row["message_id"] for row in rows}

@@ -266,6 +266,30 @@ class StoredDelivery:
     template_version: int | None
 
 
+async def find_deliveries(
+    db: Db, project: ProjectScope, message_ids: Sequence[UUID], states: Sequence[str]
+) -> dict[UUID, UUID]:
+    """The ids of the deliveries of these messages that have one of the states, each with its message's id.
+
+    The deliveries of the newest message come first.
+    """
+    rows = await db.fetch(
+        """
+        SELECT d.id, d.message_id
+          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS k
+          JOIN deliveries d ON d.message_id = k.id
+         WHERE d.project_id = $2 AND d.sandbox = $3 AND d.state = ANY($4::text[])
+         ORDER BY d.message_id DESC, d.id
+        """,
+        list(message_ids),
+        *project,
+        list(states),
+    )
+    return {row["id"]: row["message_id"] for row in rows}
+
+
 async def find_for_retry(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, StoredDelivery]:
     """The project's deliveries with these ids, with the content of their messages."""
     rows = await db.fetch(

@@ -38,6 +38,7 @@ class ApplyResult:
     known: list[bool]  # in the batch's order
     events: list[dict[str, Any]]  # fields of a DeliveryEvent
     outbox_id: int | None
+    traceparents: list[str | None]  # of the deliveries of ``events``
 
 
 async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_retry_after: timedelta) -> ApplyResult:
@@ -117,7 +118,7 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
                                  ELSE d.due_at END
               FROM per_delivery p
              WHERE d.id = p.delivery_id
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence - p.n AS before
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.traceparent, d.last_event_sequence - p.n AS before
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
                                 reason, detail, recipient)
@@ -126,10 +127,11 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
             RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
         ), {outbox.insert_cte("new_events", "$12", delivery_id="delivery_id")}
-        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, o.id AS outbox_id
+        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, c.traceparent, o.id AS outbox_id
           FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
-        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM known
+        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+          FROM known
         """,  # noqa: S608  constants
         [one.delivery_id for one in batch],
         [one.attempt for one in batch],
@@ -151,6 +153,7 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
     known = {row["position"] for row in rows if row["position"] is not None}
     made = [dict(row) for row in rows if row["position"] is None]
     outbox_id = made[0]["outbox_id"] if made else None
+    traceparents = [fields.pop("traceparent") for fields in made]
     for fields in made:
         del fields["position"], fields["outbox_id"]
-    return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, outbox_id)
+    return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, outbox_id, traceparents)

@@ -47,10 +47,10 @@ async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bo
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
                                     preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence,
                                     retry_round, unknown_attempts, in_flight, provider_id, due_at, enqueued_at,
-                                    expires_at)
+                                    expires_at, traceparent)
             SELECT copy_id, message_id, project_id, channel, delivery_class, copy_envelope[1], copy_envelope,
                    preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence, retry_round,
-                   unknown_attempts, in_flight, provider_id, due_at, enqueued_at, expires_at
+                   unknown_attempts, in_flight, provider_id, due_at, enqueued_at, expires_at, traceparent
               FROM copies
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,

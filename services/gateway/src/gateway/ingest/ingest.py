@@ -35,11 +35,11 @@ from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OutboxPublisher
 from sluice.model.destination import destination_of
-from sluice.model.ids import created_at_of
+from sluice.model.ids import created_at_of, encode_id
 from sluice.model.message import Channel
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType, State
-from sluice.runtime import failpoints, metrics
+from sluice.runtime import failpoints, metrics, tracing
 from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.runtime.deadline import fail_after
@@ -149,6 +149,15 @@ class MessageIngest:
             Unavailable: the message could not be stored.
             In each case nothing is accepted.
         """
+        with tracing.begin("accept", source=source) as span:
+            accepted = await self._accept(command, principal, source, span)
+            if span.traceparent is not None:
+                span.set(message=encode_id("msg", accepted.message_id), replayed=accepted.replayed)
+            return accepted
+
+    async def _accept(
+        self, command: SendCommand, principal: Principal, source: str, span: tracing.Span
+    ) -> AcceptedMessage:
         started = time.monotonic()
         try:
             message = await self._prepare(command, principal, _milliseconds(utc_now()))
@@ -158,7 +167,7 @@ class MessageIngest:
             if replay is None:
                 raise
             return replay
-        message, result = await self._store(message)
+        message, result = await self._store(_traced(message, span))
         if isinstance(result, Created):
             self.created(message, source)
             metrics.series(metrics.ACCEPT_DURATION, source).observe(time.monotonic() - started)
@@ -182,7 +191,9 @@ class MessageIngest:
         items: list[NewMessage | Accepted] = []
         for before, command in zip(range(len(commands) - 1, -1, -1), commands, strict=True):
             # A millisecond each: the deliveries of a message are found by it.
-            items.append(await self._prepare_or_refuse(command, principal, now - timedelta(milliseconds=before)))
+            with tracing.begin("accept", source=source) as span:  # without the time of the common transaction
+                item = await self._prepare_or_refuse(command, principal, now - timedelta(milliseconds=before))
+                items.append(_traced(item, span) if isinstance(item, NewMessage) else item)
         messages = [item for item in items if isinstance(item, NewMessage)]
         try:
             marked = iter(await self._mark_suppressed(messages))
@@ -364,7 +375,7 @@ class MessageIngest:
                 sandbox=message.sandbox,
                 awaited=message.awaited or None,
             )
-            self._publisher.publish(Topic.ACCEPTED, None, task)
+            self._publisher.publish(Topic.ACCEPTED, None, task, tracing.headers_for(message.traceparent))
 
 
 class MessageBatch:
@@ -417,6 +428,13 @@ def _result(message: NewMessage, result: InsertResult) -> Accepted:
             return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
         case Created():
             return AcceptedMessage(message.id, message.project_id, message.channel, message.created_at, replayed=False)
+
+
+def _traced(message: NewMessage, span: tracing.Span) -> NewMessage:
+    if span.traceparent is None:
+        return message
+    span.set(message=encode_id("msg", message.id), channel=message.channel.value)
+    return message._replace(traceparent=span.traceparent)
 
 
 def _size(message: NewMessage) -> int:

@@ -24,7 +24,7 @@ from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, RequestRejected
 from sluice.bus.publisher import Publisher, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.bus.window import Record
-from sluice.runtime import failpoints, metrics
+from sluice.runtime import failpoints, metrics, tracing
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet
 from sluice.store.record_signatures import IDEMPOTENCY_HEADER, SIGNATURE_HEADER
@@ -71,6 +71,7 @@ class SendRequestConsumer:
         if fault is not None:
             await dead_letter(self._publisher, record, fault)
             return
+        tracing.caller.set(tracing.parent_in(record.headers))  # of this task alone
         header_key: str | None = None
         principal: Principal | None = None
         try:

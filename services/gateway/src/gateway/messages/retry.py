@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -16,15 +16,18 @@ from gateway.ingest.command import SendCommand, fingerprint
 from gateway.ingest.ingest import Accepted, AcceptedMessage
 from gateway.kit.transactions import transaction
 from gateway.messages.batch import accept_batch
+from gateway.messages.service import list_messages
 from gateway.services import Services
 from sluice.model.ids import InvalidIdError, decode_id
 from sluice.model.message import Channel, DeliveryClass
 from sluice.model.state import NOT_SENT, State
 from sluice.runtime.clock import utc_now
-from sluice.store import messages
+from sluice.store import ingest, messages
+from sluice.store.message_list import Filters, Position
 from sluice.store.messages import StoredDelivery
 
 _RETRYABLE = (NOT_SENT | {State.BOUNCED, State.SOFT_BOUNCE}) - {State.CANCELLED}
+_CHUNK = 100  # deliveries whose contents are in memory at once
 _OWN = frozenset({"channel", "sender", "unsubscribe_url"})  # fields of a content that are made for each message
 _EMPTY: dict[Channel, dict[str, Any]] = {
     Channel.EMAIL: {"to": [], "cc": [], "bcc": [], "attachments": []},
@@ -45,19 +48,86 @@ async def retry(
     """
     wanted = [_id(text) for text in entries]
     known = list(dict.fromkeys(one for one in wanted if one is not None))
+    results = await _send(services, principal, await _prepare(services, principal, channels, known))
+    return [NotFound(NOT_FOUND) if one is None else results[one] for one in wanted]
+
+
+class Retried(NamedTuple):
+    """A failed delivery, and what became of its retry; None: it would be sent again, in a dry run."""
+
+    delivery_id: UUID
+    message_id: UUID
+    result: Accepted | None
+
+
+class RetriedPage(NamedTuple):
+    """The failed deliveries of some messages, and where the next messages begin; None at the end."""
+
+    deliveries: list[Retried]
+    next: Position | None
+
+
+async def retry_matching(
+    services: Services, principal: Principal, filters: Filters, *, limit: int, position: Position | None, dry_run: bool
+) -> RetriedPage:
+    """Send the failed deliveries of at most ``limit`` messages again, those of the newest message first.
+
+    A dry run sends nothing, and checks neither the quota nor the channel's configuration.
+
+    Raises:
+        Unavailable: not all were sent again. Repeated with the same position, the call sends the others.
+    """
+    page = await list_messages(services, principal.scope, filters, limit=limit, position=position)
     async with transaction(services.pool, principal.project_id) as db:
-        found = await messages.find_for_retry(db, principal.scope, known)
+        owners = await messages.find_deliveries(
+            db, principal.scope, [row.id for row in page.messages], sorted(_RETRYABLE)
+        )
+    found = list(owners)
+    results: dict[UUID, Accepted | None] = {}
+    for start in range(0, len(found), _CHUNK):
+        commands = await _prepare(services, principal, tuple(Channel), found[start : start + _CHUNK])
+        results |= await (_rehearse if dry_run else _send)(services, principal, commands)
+    return RetriedPage([Retried(one, owners[one], result) for one, result in results.items()], page.next)
+
+
+_Commands = dict[UUID, SendCommand | ApiError]
+
+
+async def _prepare(
+    services: Services, principal: Principal, channels: Sequence[Channel], delivery_ids: Sequence[UUID]
+) -> _Commands:
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await messages.find_for_retry(db, principal.scope, delivery_ids)
         digests = {one["sha256"] for delivery in found.values() for one in _attachments(delivery)}
         kept = await messages.keep_attachments(db, principal.project_id, sorted(digests), now=utc_now())
-    commands = {delivery_id: _command(found.get(delivery_id), channels, kept) for delivery_id in known}
-    results = dict(zip(known, await accept_batch(services, principal, list(commands.values())), strict=True))
-    return [NotFound(NOT_FOUND) if one is None else _checked(results[one]) for one in wanted]
+    return {delivery_id: _command(found.get(delivery_id), channels, kept) for delivery_id in delivery_ids}
 
 
-def _checked(result: Accepted) -> Accepted:
-    if isinstance(result, AcceptedMessage) and result.replayed:
-        return NotRetryable(f"The delivery was retried already, as the message {result.message_id}.")
-    return result
+async def _send(services: Services, principal: Principal, commands: _Commands) -> dict[UUID, Accepted]:
+    accepted = await accept_batch(services, principal, list(commands.values()))
+    return {
+        one: _retried(result.message_id) if isinstance(result, AcceptedMessage) and result.replayed else result
+        for one, result in zip(commands, accepted, strict=True)
+    }
+
+
+async def _rehearse(services: Services, principal: Principal, commands: _Commands) -> dict[UUID, ApiError | None]:
+    async with transaction(services.pool, principal.project_id) as db:
+        owners = await ingest.find_owners(db, principal.scope, [_key(one) for one in commands], now=utc_now())
+    return {
+        one: _retried(owners[_key(one)])
+        if _key(one) in owners
+        else (command if isinstance(command, ApiError) else None)
+        for one, command in commands.items()
+    }
+
+
+def _retried(message_id: UUID) -> NotRetryable:
+    return NotRetryable(f"The delivery was retried already, as the message {message_id}.")
+
+
+def _key(delivery_id: UUID) -> str:
+    return f"\x1fretry/{delivery_id}"  # no caller can write it: it begins with a control character
 
 
 def _id(text: str) -> UUID | None:
@@ -100,7 +170,7 @@ def _command(delivery: StoredDelivery | None, channels: Sequence[Channel], kept:
         preferred_provider=None,
         send_at=None,
         expires_at=None,
-        idempotency_key=f"\x1fretry/{delivery.id}",  # no caller can write it: it begins with a control character
+        idempotency_key=_key(delivery.id),
         fingerprint=fingerprint({"retry": str(delivery.id)}),
         template_id=delivery.template_id,
         template_version=delivery.template_version,

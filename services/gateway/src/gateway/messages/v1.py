@@ -39,7 +39,7 @@ from gateway.kit.provider_reference import ProviderReference, provider_reference
 from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import project_id_text, rfc3339
 from gateway.kit.v1_errors import errors_of
-from gateway.messages import batch, service
+from gateway.messages import batch, retry, service
 from gateway.messages.cursor import MAX_LENGTH, decode_position, encode_position
 from gateway.messages.v1_schemas import (
     SEND_EXAMPLES,
@@ -51,8 +51,10 @@ from gateway.messages.v1_schemas import (
     DeliveryReceiptResponse,
     DeliveryResponse,
     EventResponse,
+    ItemError,
     MessageResponse,
     MessageSummary,
+    RetriedDelivery,
     TemplateReference,
 )
 from gateway.routing.v1_schemas import serialize_decision
@@ -204,6 +206,44 @@ async def list_messages(
     return Page(
         data=[_summary(row, services.config) for row in found.messages],
         next_cursor=None if found.next is None else encode_position(found.next),
+    )
+
+
+@router.post("/retry", responses=errors_of())
+async def retry_messages(
+    principal: MessagesSend,
+    services: ServicesDep,
+    filters: Annotated[Filters, Depends(_filters)],
+    since: Annotated[Time, Query(description="Made at this time or later. Required, unlike in the list.")],
+    dry_run: Annotated[bool, Query(description="Show what would be sent again, and send nothing.")] = False,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Messages that are looked at.")] = MAX_LIMIT,
+    cursor: Annotated[str | None, Query(max_length=MAX_LENGTH, description="`next_cursor` of the call before.")] = None,
+) -> Page[RetriedDelivery]:
+    """Send the failed deliveries of the messages again that the filters of the list find, each as a new message.
+
+    A call looks at a page of the list; repeat it with `next_cursor` until that is null. `data` has the failed
+    deliveries of the page. One that cannot be retried, or was retried in the last 24 hours, has an `error` and keeps no
+    other one back: a call may be repeated.
+    """
+    position = None if cursor is None else decode_position(cursor)
+    found = await retry.retry_matching(services, principal, filters, limit=limit, position=position, dry_run=dry_run)
+    return Page(
+        data=[_retried(one) for one in found.deliveries],
+        next_cursor=None if found.next is None else encode_position(found.next),
+    )
+
+
+def _retried(one: retry.Retried) -> RetriedDelivery:
+    new, error = None, None
+    if isinstance(one.result, ApiError):
+        error = ItemError.model_validate(render_v1(one.result)).error
+    elif one.result is not None:
+        new = AcceptedResponse.model_validate(accepted_body(one.result))
+    return RetriedDelivery(
+        message_id=ids.encode_id("msg", one.message_id),
+        delivery_id=ids.encode_id("dlv", one.delivery_id),
+        retried_as=new,
+        error=error,
     )
 
 

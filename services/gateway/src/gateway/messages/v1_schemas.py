@@ -657,6 +657,15 @@ class BatchResponse(_Response):
     data: list[AcceptedResponse | ItemError]
 
 
+class RetriedDelivery(_Response):
+    """A failed delivery. ``retried_as``: the new message that sends it again; null with an ``error`` or a dry run."""
+
+    message_id: str
+    delivery_id: str
+    retried_as: AcceptedResponse | None
+    error: V1ErrorDetail | None
+
+
 class TemplateReference(_Response):
     """The version of a template that a message was made from."""
 
