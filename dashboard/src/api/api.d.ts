@@ -160,6 +160,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry Messages
+         * @description Send the failed deliveries of the messages again that the filters of the list find, each as a new message.
+         *
+         *     A call looks at a page of the list; repeat it with `next_cursor` until that is null. `data` has the failed
+         *     deliveries of the page. One that cannot be retried, or was retried in the last 24 hours, has an `error` and keeps no
+         *     other one back: a call may be repeated.
+         */
+        post: operations["retry_messages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages/{message_id}": {
         parameters: {
             query?: never;
@@ -2013,6 +2037,10 @@ export interface components {
             provider: components["schemas"]["ProviderReference"];
             /** Priority */
             priority: number;
+            /** Weight */
+            weight?: number | null;
+            /** Price */
+            price?: number | null;
             /** Excluded */
             excluded?: string | null;
             evidence?: components["schemas"]["EvidenceResponse"] | null;
@@ -2801,7 +2829,7 @@ export interface components {
          *
          *     ``failures``: a missing response weighs 1.5; ``not_counted``: attempts of which the provider is no cause, by outcome
          *     (`recipient_rejected`: the recipient; `declined`: the message; `throttled`: too many); ``cause`` of a degraded one:
-         *     `errors`, `slow` or `unresponsive`.
+         *     `errors`, `slow`, `unresponsive` or `receipts`.
          */
         EvidenceNumbersResponse: {
             /** Failures */
@@ -2819,6 +2847,7 @@ export interface components {
             not_counted: {
                 [key: string]: number;
             };
+            receipts: components["schemas"]["ReceiptEvidenceResponse"] | null;
         };
         /**
          * EvidenceResponse
@@ -3580,6 +3609,16 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** Page[RetriedDelivery] */
+        Page_RetriedDelivery_: {
+            /** Data */
+            data: components["schemas"]["RetriedDelivery"][];
+            /**
+             * Next Cursor
+             * @description The cursor of the next page; null at the end.
+             */
+            next_cursor: string | null;
+        };
         /** Page[SessionResponse] */
         Page_SessionResponse_: {
             /** Data */
@@ -4018,11 +4057,22 @@ export interface components {
         };
         /**
          * ProviderSettings
-         * @description Limits of one provider. ``concurrency``: calls at once in each worker; null for the default of the worker.
+         * @description Limits, share and price of one provider.
+         *
+         *     ``concurrency``: calls at once in each worker; null for the default of the worker. ``calls_per_second``: the most
+         *     calls that start in any second, by all workers together; null for any number. ``weight``: the share among providers
+         *     of equal priority; null counts as 1. ``price``: of a message, or of an SMS segment if all providers of the channel
+         *     are priced so; among providers of equal priority without weights the cheaper one is tried first.
          */
         ProviderSettings: {
             /** Concurrency */
             concurrency?: number | null;
+            /** Calls Per Second */
+            calls_per_second?: number | null;
+            /** Weight */
+            weight?: number | null;
+            /** Price */
+            price?: number | null;
         };
         /**
          * Purpose
@@ -4116,6 +4166,25 @@ export interface components {
             full_share_at: string;
             /** Share */
             share: number;
+        };
+        /**
+         * ReceiptEvidenceResponse
+         * @description How many attempts receipts confirm, as shares of 1: of the last ones, and usually.
+         *
+         *     ``late_failures``: share of the last attempts whose receipt blames the provider; ``wait_s``: seconds after which an
+         *     attempt without a receipt is missing; ``silent_since``: when it was noticed that receipts have stopped or fallen.
+         */
+        ReceiptEvidenceResponse: {
+            /** Recent Share */
+            recent_share: number;
+            /** Usual Share */
+            usual_share: number;
+            /** Late Failures */
+            late_failures: number;
+            /** Wait S */
+            wait_s: number;
+            /** Silent Since */
+            silent_since: string | null;
         };
         /**
          * ReceiptSource
@@ -4244,6 +4313,18 @@ export interface components {
             replayed: number;
             /** Next Cursor */
             next_cursor: string | null;
+        };
+        /**
+         * RetriedDelivery
+         * @description A failed delivery. ``retried_as``: the new message that sends it again; null with an ``error`` or a dry run.
+         */
+        RetriedDelivery: {
+            /** Message Id */
+            message_id: string;
+            /** Delivery Id */
+            delivery_id: string;
+            retried_as: components["schemas"]["AcceptedResponse"] | null;
+            error: components["schemas"]["V1ErrorDetail"] | null;
         };
         /**
          * RoleResponse
@@ -5509,6 +5590,77 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_MessageSummary_"];
+                };
+            };
+            /** @description Any other error. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1Error"];
+                };
+            };
+        };
+    };
+    retry_messages: {
+        parameters: {
+            query: {
+                /** @description Made at this time or later. Required, unlike in the list. */
+                since: string;
+                /** @description Show what would be sent again, and send nothing. */
+                dry_run?: boolean;
+                /** @description Messages that are looked at. */
+                limit?: number;
+                /** @description `next_cursor` of the call before. */
+                cursor?: string | null;
+                /** @description The same as `X-SendPipe-Project`. */
+                project?: string | null;
+                /** @description The same as `X-SendPipe-Mode`. */
+                mode?: ("live" | "test") | null;
+                /** @description In either case. */
+                status?: string | null;
+                channel?: components["schemas"]["Channel"] | null;
+                /** @description Without a name. */
+                from?: string | null;
+                /** @description A recipient, also in cc and bcc, without a name. */
+                to?: string | null;
+                tag?: string | null;
+                /** @description The id, package or name of the last attempt's. */
+                provider?: string | null;
+                /** @description A provider that was called: id, package or name. */
+                attempted_provider?: string | null;
+                /** @description Several providers were called for a delivery. */
+                failed_over?: boolean | null;
+                /** @description It may have arrived twice. */
+                possible_duplicate?: boolean | null;
+                /** @description The id of an incident that touched it. */
+                incident?: string | null;
+                /** @description The id of the template that it was made from. */
+                template?: string | null;
+                /** @description The id of a bulk job. */
+                bulk?: string | null;
+                /** @description Made before this time. */
+                until?: string | null;
+            };
+            header?: {
+                /** @description With a session: the slug of the project. A key has its own. */
+                "X-SendPipe-Project"?: string | null;
+                /** @description With a session: `live` (default) or `test`. A key has its own. */
+                "X-SendPipe-Mode"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RetriedDelivery_"];
                 };
             };
             /** @description Any other error. */

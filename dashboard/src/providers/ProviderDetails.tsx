@@ -8,7 +8,7 @@ import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { errorRate, HealthTag } from "./health";
 
-export function ProviderDetails({ provider }: { provider: Provider }) {
+export default function ProviderDetails({ provider }: { provider: Provider }) {
   const { health, credentials } = provider;
   const view = useView();
   const name = visible(provider.name);

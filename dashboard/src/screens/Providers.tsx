@@ -13,10 +13,10 @@ import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
 import { effectOf, isSame, type Order, rebase } from "../providers/draft";
-import { ProviderDetails } from "../providers/ProviderDetails";
 import { ProviderList } from "../providers/ProviderList";
 import style from "./Providers.module.css";
 
+const ProviderDetails = lazy(() => import("../providers/ProviderDetails"));
 const DryRun = lazy(() => import("../providers/DryRun"));
 
 export function Providers() {
@@ -90,7 +90,7 @@ function OfChannel({ channel, providers }: { channel: Channel; providers: Provid
           </Card>
           <Suspense fallback={<Skeleton />}><DryRun channel={channel} /></Suspense>
         </div>
-        {shown && <ProviderDetails provider={shown} />}
+        {shown && <Suspense fallback={<Skeleton />}><ProviderDetails provider={shown} /></Suspense>}
       </div>
     </>
   );
