@@ -173,16 +173,15 @@ def _show(field: str) -> Show:
 
 def _show_projects(options: argparse.Namespace, rows: list[Row]) -> int:
     rows = sorted(rows, key=lambda row: str(row["slug"]))
-    return print_rows(options, rows, lambda row: f"{row['slug']}\t{row['name']}", noun="project")
+    return print_rows(options, rows, lambda row: (row["slug"], row["name"]), noun="project")
 
 
 def _show_keys(options: argparse.Namespace, rows: list[Row]) -> int:
     return print_rows(options, rows, _key_line, noun="key")
 
 
-def _key_line(row: Row) -> str:
-    state = "" if row["active"] else "\tinactive"
-    return f"{row['id']}\t{row['prefix']}\t{row['created_at'][:10]}\t{row['name']}{state}"
+def _key_line(row: Row) -> list[str]:
+    return [row["id"], row["prefix"], row["created_at"][:10], row["name"], *([] if row["active"] else ["inactive"])]
 
 
 def _show_revoked(options: argparse.Namespace, answer: Row) -> int:
@@ -190,7 +189,7 @@ def _show_revoked(options: argparse.Namespace, answer: Row) -> int:
 
 
 def _show_users(options: argparse.Namespace, rows: list[Row]) -> int:
-    return print_rows(options, rows, lambda row: f"{row['email']}\t{row['name']}", noun="user")
+    return print_rows(options, rows, lambda row: (row["email"], row["name"]), noun="user")
 
 
 # -- on the database ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sluice.runtime.errors import SluiceError
@@ -67,13 +67,16 @@ def find_row(rows: Iterable[Row], wanted: str, *, id_: str, name: str, noun: str
     return found[0]
 
 
-def print_rows(options: argparse.Namespace, rows: list[Row], line: Callable[[Row], str], *, noun: str) -> int:
-    """Print the rows as JSON or a line each; returns the exit code."""
+def print_rows(
+    options: argparse.Namespace, rows: list[Row], line: Callable[[Row], str | Sequence[str]], *, noun: str
+) -> int:
+    """Print the rows as JSON or a line each, of a text or of cells with tabs between them; returns the exit code."""
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     for row in rows:
-        print(printable(line(row)))
+        shown = line(row)
+        print("\t".join(map(printable, [shown] if isinstance(shown, str) else shown)))
     if not rows:
         print(f"no {noun}s")
     return 0
