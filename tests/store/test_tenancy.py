@@ -18,7 +18,7 @@ from sluice.model.ids import min_id_at
 from sluice.model.message import Channel
 from sluice.model.roles import Role
 from sluice.model.routing_policy import RoutingPolicy
-from sluice.model.state import EventType
+from sluice.model.state import EventType, State
 from sluice.model.suppression import SuppressionReason
 from sluice.model.template import TemplateKind
 from sluice.model.webhooks import WebhookStatus, WebhookType
@@ -286,6 +286,7 @@ OPERATIONS = {
     "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
         db, ours.scope, "order-7", now=NOON
     ),
+    "ingest.find_owners": lambda db, ours: ingest.find_owners(db, ours.scope, ["order-7"], now=NOON),
     "memberships.add_member": lambda db, ours: memberships.add_member(
         db, ours.id, ours.invitation, Role.VIEWER, now=NOON
     ),
@@ -308,6 +309,7 @@ OPERATIONS = {
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
+    "messages.find_deliveries": lambda db, ours: messages.find_deliveries(db, ours.scope, [ours.waiting.id], [*State]),
     "messages.find_for_retry": lambda db, ours: messages.find_for_retry(db, ours.scope, [ours.delivery_id]),
     "messages.find_results": lambda db, ours: results_of(db, ours.waiting.id),
     "messages.keep_attachments": lambda db, ours: kept_attachments(db, ours.id),
@@ -594,6 +596,9 @@ SCOPED = {
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
     ),
     "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
+    "messages.find_deliveries": lambda db, scope, ours: messages.find_deliveries(
+        db, scope, [ours.waiting.id], [*State]
+    ),
     "messages.find_for_retry": lambda db, scope, ours: messages.find_for_retry(db, scope, [ours.delivery_id]),
     "delivery_log.count_queue": lambda db, scope, ours: size_of_queue(db, scope),
     "delivery_log.find_entry": lambda db, scope, ours: delivery_log.find_entry(db, scope, ours.delivery_id),
@@ -605,6 +610,7 @@ SCOPED = {
     "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
         db, scope, "order-7", now=NOON
     ),
+    "ingest.find_owners": lambda db, scope, ours: ingest.find_owners(db, scope, ["order-7"], now=NOON),
     "webhooks.delete_endpoint": lambda db, scope, ours: webhooks.delete_endpoint(db, scope, ours.webhook.id),
     "webhooks.find_endpoint": lambda db, scope, ours: webhooks.find_endpoint(db, scope, ours.webhook.id),
     "webhooks.list_endpoints": lambda db, scope, ours: webhooks.list_endpoints(db, scope, limit=9),

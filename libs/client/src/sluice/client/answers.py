@@ -49,6 +49,8 @@ class EvidenceResponse(TypedDict):
 class CandidateResponse(TypedDict):
     provider: ProviderReference
     priority: int
+    weight: float | None
+    price: float | None
     excluded: str | None
     evidence: EvidenceResponse | None
 
