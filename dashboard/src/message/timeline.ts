@@ -46,6 +46,7 @@ export interface DeliveryTimeline {
   attempts: Attempt[];
   waits: Wait[];
   receipts: Receipt[];
+  /** As the API decides, which knows under which references the calls were made; or two attempts were reported as delivered. */
   mayHaveArrivedTwice: boolean;
 }
 
@@ -59,13 +60,14 @@ const MAY_HAVE_BEEN_SENT = "the message may have been sent";
 const SHORTEST_WAIT = 250;
 
 /** The deliveries of a message, those that need attention first. */
-export function foldTimeline(message: Pick<Message, "events">): DeliveryTimeline[] {
+export function foldTimeline(message: Pick<Message, "events"> & { deliveries: Pick<Message["deliveries"][number], "id" | "possible_duplicate">[] }): DeliveryTimeline[] {
   const deliveries = new Map<string, Event[]>();
   for (const event of message.events) {
-    const id = event.id.slice(0, event.id.lastIndexOf("_"));
+    const id = event.id.slice(event.id.indexOf("_") + 1, event.id.lastIndexOf("_"));
     deliveries.set(id, [...(deliveries.get(id) ?? []), event]);
   }
-  const folded = [...deliveries].map(([id, events]) => foldDelivery(id, events));
+  const doubled = new Set(message.deliveries.filter((one) => one.possible_duplicate).map((one) => one.id.slice(one.id.indexOf("_") + 1)));
+  const folded = [...deliveries].map(([id, events]) => foldDelivery(id, events, doubled.has(id)));
   return folded.sort((one, other) => urgency(one) - urgency(other));
 }
 
@@ -74,7 +76,7 @@ function urgency(delivery: DeliveryTimeline): number {
   return delivery.state === "UNCONFIRMED" || delivery.mayHaveArrivedTwice ? 1 : 2;
 }
 
-function foldDelivery(id: string, events: Event[]): DeliveryTimeline {
+function foldDelivery(id: string, events: Event[], mayBeDoubled: boolean): DeliveryTimeline {
   const ordered = [...events].sort((one, other) => at(one) - at(other) || sequence(one) - sequence(other));
   const attempts = new Map<number, Attempt>();
   const receipts: Receipt[] = [];
@@ -103,7 +105,7 @@ function foldDelivery(id: string, events: Event[]): DeliveryTimeline {
     attempts: all,
     waits,
     receipts,
-    mayHaveArrivedTwice: mayHaveArrivedTwice(all, receipts),
+    mayHaveArrivedTwice: mayBeDoubled || receipts.some((receipt) => receipt.isRepeated),
   };
 }
 
@@ -167,11 +169,4 @@ function markRepeated(receipts: Receipt[]): void {
   const first = receipts.find((receipt) => receipt.type === "delivered");
   for (const receipt of receipts)
     receipt.isRepeated = receipt.type === "delivered" && receipt.attempt !== first?.attempt;
-}
-
-/** An attempt without an answer was followed by another that was accepted, or two attempts were delivered. */
-function mayHaveArrivedTwice(attempts: Attempt[], receipts: Receipt[]): boolean {
-  if (receipts.some((receipt) => receipt.isRepeated)) return true;
-  const unknown = attempts.findIndex((attempt) => attempt.outcome === "unknown");
-  return unknown >= 0 && attempts.slice(unknown + 1).some((attempt) => attempt.outcome === "accepted" || attempt.outcome === "unknown");
 }
