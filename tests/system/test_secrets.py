@@ -27,7 +27,7 @@ FAILURES = {"auth": Behaviour.AUTH, "fault": Behaviour.FAULT, "hang": Behaviour.
 FORGED = Receipts(kinds=("delivered",), delay=0.2, interval=0.01, forged=tuple(Forgery))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_secret_appears_in_what_the_system_writes(testbed):
     canaries, marker = Canaries(), f"marker-{uuid4().hex}"
     accounts = [account for account in every_account(canaries).values() if account.package != "provider-messagepipe"]
