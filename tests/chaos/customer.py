@@ -160,6 +160,8 @@ def _check_events(findings: Findings, snapshot: DbSnapshot, accepted: Counter[st
         for event in delivery.events:
             if delivery.sandbox or webhook_type(Channel(delivery.channel), EventType(event["type"])) is None:
                 continue
+            if event["detail"] == REVOKED:  # its sender got 503: there is no such message
+                continue
             one = event_id(event["delivery_id"], event["sequence"])
             status = statuses.pop(one, None)
             findings.counts["webhooks"] += 1

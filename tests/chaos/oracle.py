@@ -363,6 +363,8 @@ def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
 def _behaviour(call: Mapping[str, Any]) -> str:
     """What the call was answered with: a provider without an error of that kind rejects."""
     behaviour: str = call["behaviour"]
+    if (call["dialect"], behaviour) == ("smpp", "decline-account"):
+        return "auth"  # ESME_RPROHIBITED: this account may not
     dialect = DIALECTS[call["dialect"]]
     declines = behaviour in ("decline", "decline-account") and isinstance(dialect, Dialect)
     return "reject" if declines and behaviour not in dialect.declines else behaviour

@@ -116,6 +116,10 @@ class HealthMonitor:
         self._receipts_at.clear()
         self._clock = self._read_at = None
 
+    def newest_attempt(self) -> datetime | None:
+        """When the last attempt of any provider was read."""
+        return max((provider.last_seen for provider in self._providers.values()), default=None)
+
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.
 

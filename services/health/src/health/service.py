@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import structlog
@@ -37,6 +37,8 @@ _SNAPSHOT_KEY = "sluice:health:providers"  # a hash: the statistics of each prov
 REMEMBERED = timedelta(minutes=5)
 """How far back attempts are read without a snapshot: after ten half-lives nothing is left of their weight."""
 
+_UNREAD = timedelta(seconds=1)  # from the time of a record until it is read; attempts of this time are counted twice
+
 Rewind: TypeAlias = Callable[[timedelta], Awaitable[None]]
 """Reads the records of so long ago again."""
 
@@ -54,13 +56,13 @@ class HealthService:
     async def lead(self, rewind: Rewind) -> None:
         """Evaluate and publish from now on, with the evidence of the last snapshot.
 
-        Without a snapshot, ``rewind`` makes the attempts whose weight still counts be read again. A rebalance that the
-        leader survives changes nothing.
+        ``rewind`` makes the attempts since the snapshot be read again, and without one all whose weight still counts.
+        A rebalance that the leader survives changes nothing.
         """
         if time.monotonic() - self._led_until > _REBALANCE:
             self._monitor.clear()
-            if not await self.restore():
-                await rewind(REMEMBERED)
+            saved_at = await self.restore()
+            await rewind(REMEMBERED if saved_at is None else min(REMEMBERED, utc_now() - saved_at + _UNREAD))
             metrics.HEALTH_LEADER.set(1)
             log.info("health_leads", providers=len(self._monitor.statuses(utc_now())))
         self._leads = True
@@ -124,13 +126,13 @@ class HealthService:
         if not existed:
             self._monitor.mark_all_dirty()
 
-    async def restore(self) -> bool:
+    async def restore(self) -> datetime | None:
         """Restore the statistics of the last snapshot, if there is one; delete those that cannot be read.
 
-        Returns whether there was one.
+        Returns when the last attempt in it was read.
         """
         if self._redis is None:
-            return False
+            return None
         try:
             kept = {key: value async for key, value in self._redis.hscan_iter(_SNAPSHOT_KEY, count=100)}
             unreadable = self._monitor.restore(kept, utc_now())
@@ -139,8 +141,8 @@ class HealthService:
                 await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("snapshot_unavailable", error=type(error).__name__)
-            return False
-        return len(kept) > len(unreadable)
+            return None
+        return self._monitor.newest_attempt()
 
 
 def _parse(value: bytes) -> AttemptReport | None:
