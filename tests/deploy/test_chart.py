@@ -269,7 +269,8 @@ def test_the_topics_are_those_of_the_image_with_the_partitions_and_replication_o
 
 def test_consumers_scale_by_the_lag_of_their_groups():
     found = of_kind("scaled", "ScaledObject")
-    groups = {f"sluice-{group.value}": topics for group, topics in SUBSCRIPTIONS.items()}
+    # A role's other groups have few records, and its own name before a dot.
+    groups = {f"sluice-{group.value}": topics for group, topics in SUBSCRIPTIONS.items() if "." not in group.value}
     triggers = {
         name: [each["metadata"]["topic"] for each in scaled["spec"]["triggers"]] for name, scaled in found.items()
     }

@@ -33,7 +33,7 @@ router: {module: router, login: router, group: router, topics: [deliveries.accep
 email-worker: {module: email_worker, login: worker, group: email-worker, topics: [deliveries.email], credentials: true}
 sms-worker: {module: sms_worker, login: worker, group: sms-worker, topics: [deliveries.sms, deliveries.whatsapp, deliveries.telegram, deliveries.signal], credentials: true}
 push-worker: {module: push_worker, login: worker, group: push-worker, topics: [deliveries.push], credentials: true}
-event-worker: {module: event_worker, login: event-worker, group: event-worker, topics: [delivery.events]}
+event-worker: {module: event_worker, login: event-worker, group: event-worker, topics: [delivery.events], credentials: true}
 health: {module: health, login: health}
 {{- end -}}
 
