@@ -7,6 +7,7 @@ import { durationText, type Point, pointsOf, SHARES, sharesOf, totalOf } from ".
 import { type Analytics as Data, type AnalyticsFilters, analyticsQuery, type GroupBy, type Numbers } from "../api/queries";
 import { GROUPS, RANGES } from "../api/values";
 import { useView } from "../frame/view";
+import { ChannelFilter } from "../message/ChannelFilter";
 import { CHANNEL_NAMES } from "../message/wording";
 import { onForm, textOf } from "../parts/form";
 import { Empty, Panel, Skeleton } from "../parts/panel";
@@ -65,13 +66,7 @@ function Filters({ filters }: { filters: AnalyticsFilters }) {
           {RANGES.map((days) => <option key={days} value={days}>{RANGE_NAMES[days]}</option>)}
         </select>
       </label>
-      <label>
-        Channel
-        <select value={filters.channel ?? ""} onChange={(event) => setFilters({ channel: (event.target.value || undefined) as AnalyticsFilters["channel"] })}>
-          <option value="">any</option>
-          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-        </select>
-      </label>
+      <ChannelFilter value={filters.channel} onChange={(channel) => setFilters({ channel })} />
       <label>
         Provider
         <input name="provider" defaultValue={filters.provider} autoComplete="off" />

@@ -7,6 +7,7 @@ import style from "../incidents/Incident.module.css";
 import { harmOf } from "../incidents/harm";
 import { IncidentTag } from "../incidents/IncidentTag";
 import { lengthOf } from "../incidents/wording";
+import { ChannelFilter } from "../message/ChannelFilter";
 import { CHANNEL_NAMES } from "../message/wording";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Button } from "../parts/parts";
@@ -14,7 +15,6 @@ import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment, useNow } from "../parts/time";
 import { useTitle } from "../parts/title";
-import messages from "./Messages.module.css";
 
 export function Incidents() {
   useTitle("Incidents");
@@ -44,7 +44,7 @@ function Filters({ filters }: { filters: IncidentFilters }) {
   const navigate = useNavigate({ from: "/p/$project/incidents" });
   const change = (some: IncidentFilters) => void navigate({ search: (last) => ({ ...last, ...some }), replace: true });
   return (
-    <form className={messages.filters} role="search" aria-label="Filter the incidents">
+    <form className={parts.filters} role="search" aria-label="Filter the incidents">
       <label>
         State
         <select value={filters.status ?? ""} onChange={(event) => change({ status: (event.target.value || undefined) as IncidentFilters["status"] })}>
@@ -53,13 +53,7 @@ function Filters({ filters }: { filters: IncidentFilters }) {
           <option>resolved</option>
         </select>
       </label>
-      <label>
-        Channel
-        <select value={filters.channel ?? ""} onChange={(event) => change({ channel: (event.target.value || undefined) as IncidentFilters["channel"] })}>
-          <option value="">any</option>
-          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-        </select>
-      </label>
+      <ChannelFilter value={filters.channel} onChange={(channel) => change({ channel })} />
     </form>
   );
 }

@@ -2,13 +2,15 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { type FormEvent, type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { MAX_ROWS } from "../api/pages";
 import { type MessageFilters, type MessageSummary, messagesQuery } from "../api/queries";
+import { ChannelFilter } from "../message/ChannelFilter";
 import { rememberList } from "../message/list";
 import { useShortcuts } from "../frame/shortcuts";
 import { useView } from "../frame/view";
-import { CHANNEL_NAMES, count } from "../message/wording";
+import { count } from "../message/wording";
+import { onForm, textOf } from "../parts/form";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Button, Shape, StateTag, Tag } from "../parts/parts";
 import parts from "../parts/parts.module.css";
@@ -66,14 +68,12 @@ function useSetFilters() {
 
 function Filters({ filters }: { filters: MessageFilters }) {
   const setFilters = useSetFilters();
-  const onText = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget);
-    const text = (name: string) => String(form.get(name)).trim() || undefined;
+  const onText = onForm((form) => {
+    const text = (name: string) => textOf(form, name) || undefined;
     setFilters({ to: text("to"), provider: text("provider"), tag: text("tag") });
-  };
+  });
   return (
-    <form className={style.filters} onSubmit={onText} key={JSON.stringify(filters)} role="search" aria-label="Filter the messages">
+    <form className={`${parts.filters} ${parts.narrow}`} onSubmit={onText} key={JSON.stringify(filters)} role="search" aria-label="Filter the messages">
       <label>
         State
         <select value={filters.status ?? ""} onChange={(event) => setFilters({ status: event.target.value || undefined })}>
@@ -81,16 +81,7 @@ function Filters({ filters }: { filters: MessageFilters }) {
           {STATES.map((state) => <option key={state}>{state}</option>)}
         </select>
       </label>
-      <label>
-        Channel
-        <select
-          value={filters.channel ?? ""}
-          onChange={(event) => setFilters({ channel: (event.target.value || undefined) as MessageFilters["channel"] })}
-        >
-          <option value="">any</option>
-          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-        </select>
-      </label>
+      <ChannelFilter value={filters.channel} onChange={(channel) => setFilters({ channel })} />
       <label>
         Mark
         <select value={markOf(filters)} onChange={(event) => setFilters(MARKS[event.target.value] ?? {})}>

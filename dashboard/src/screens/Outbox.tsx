@@ -1,19 +1,20 @@
 // The messages of test keys, captured instead of sent, as a mail catcher shows them.
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { lazy, type SyntheticEvent, Suspense, useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { apiOf, dataOf } from "../api/client";
 import { type Captured, capturedQuery, type OutboxFilters, outboxQuery } from "../api/outbox";
 import { useRole, useView } from "../frame/view";
+import { ChannelFilter } from "../message/ChannelFilter";
 import { ContentView } from "../message/Content";
 import { CHANNEL_NAMES } from "../message/wording";
+import { onForm, textOf } from "../parts/form";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Button, Card } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
-import messages from "./Messages.module.css";
 import style from "./Outbox.module.css";
 
 const ClearDialog = lazy(() => import("../outbox/ClearDialog"));
@@ -58,22 +59,10 @@ function useChangeSearch() {
 
 function Filters({ filters }: { filters: OutboxFilters }) {
   const change = useChangeSearch();
-  const submit = (event: SyntheticEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    change({ to: String(new FormData(event.currentTarget).get("to")).trim() || undefined, open: undefined });
-  };
+  const submit = onForm((form) => change({ to: textOf(form, "to") || undefined, open: undefined }));
   return (
-    <form className={messages.filters} onSubmit={submit} key={JSON.stringify(filters)} role="search" aria-label="Filter the outbox">
-      <label>
-        Channel
-        <select
-          value={filters.channel ?? ""}
-          onChange={(event) => change({ channel: (event.target.value || undefined) as OutboxFilters["channel"], open: undefined })}
-        >
-          <option value="">any</option>
-          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-        </select>
-      </label>
+    <form className={`${parts.filters} ${parts.narrow}`} onSubmit={submit} key={JSON.stringify(filters)} role="search" aria-label="Filter the outbox">
+      <ChannelFilter value={filters.channel} onChange={(channel) => change({ channel, open: undefined })} />
       <label>
         Recipient
         <input name="to" defaultValue={filters.to} autoComplete="off" />

@@ -5,6 +5,7 @@ import { lazy, Suspense, useState } from "react";
 import { type Suppression, type SuppressionFilters, suppressionsQuery } from "../api/queries";
 import { REASONS } from "../api/values";
 import { useRole, useView } from "../frame/view";
+import { ChannelFilter } from "../message/ChannelFilter";
 import { CHANNEL_NAMES } from "../message/wording";
 import { onForm, textOf } from "../parts/form";
 import { Pages } from "../parts/pages";
@@ -97,13 +98,7 @@ function Filters({ filters, hasFilters }: { filters: SuppressionFilters; hasFilt
       aria-label="Filter the suppressions"
       onSubmit={onForm((form) => setFilters(filterOf(textOf(form, "address"), filters.channel)))}
     >
-      <label>
-        Channel
-        <select value={filters.channel ?? ""} onChange={(event) => setFilters(event.target.value ? { channel: event.target.value as SuppressionFilters["channel"] } : { channel: undefined, address: undefined })}>
-          <option value="">any</option>
-          {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
-        </select>
-      </label>
+      <ChannelFilter value={filters.channel} onChange={(channel) => setFilters(channel ? { channel } : { channel, address: undefined })} />
       <label>
         Reason
         <select value={filters.reason ?? ""} onChange={(event) => setFilters({ reason: (event.target.value || undefined) as SuppressionFilters["reason"] })}>

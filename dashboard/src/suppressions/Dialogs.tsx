@@ -3,6 +3,7 @@ import { useRef, useState } from "react";
 import { type Channel, type Suppression, type SuppressionFilters, type SuppressionReason } from "../api/queries";
 import { REASONS } from "../api/values";
 import { useWrite } from "../frame/write";
+import { ChannelOptions } from "../message/ChannelFilter";
 import { CHANNEL_NAMES, count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
 import { FormDialog } from "../parts/dialogs";
@@ -54,7 +55,7 @@ function Add({ onClose }: { onClose: () => void }) {
     <FormDialog title="Suppress addresses" act="Suppress them" onSubmit={(form) => add.mutate(form)} onClose={onClose} error={add.error} isPending={add.isPending} isDone={add.isSuccess}>
       <p>Messages to these addresses fail with the reason suppressed, and no provider is called.</p>
       <Select label="Channel" name="channel" error={add.error}>
-        {Object.entries(CHANNEL_NAMES).map(([value, name]) => <option key={value} value={value}>{name}</option>)}
+        <ChannelOptions />
       </Select>
       <div ref={text} className="stack">
         <TextArea label="Addresses" name="addresses" required rows={6} hint="One a line; of a line with commas the first cell." error={add.error} />
