@@ -105,6 +105,10 @@ class HealthMonitor:
         self._read_at: datetime | None = None
         self._receipts_at: dict[UUID, datetime] = {}  # providers with waiting samples, oldest evaluation first
 
+    def __len__(self) -> int:
+        """The number of providers that are monitored."""
+        return len(self._providers)
+
     def clear(self) -> None:
         """Forget everything, without a snapshot of it."""
         for provider in self._providers.values():

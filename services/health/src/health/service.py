@@ -64,7 +64,7 @@ class HealthService:
             saved_at = await self.restore()
             await rewind(REMEMBERED if saved_at is None else min(REMEMBERED, utc_now() - saved_at + _UNREAD))
             metrics.HEALTH_LEADER.set(1)
-            log.info("health_leads", providers=len(self._monitor.statuses(utc_now())))
+            log.info("health_leads", providers=len(self._monitor))
         self._leads = True
 
     def pause(self) -> None:
@@ -100,7 +100,7 @@ class HealthService:
             assert failpoints.hit("health.published")
 
     async def snapshot_loop(self) -> None:
-        """Write snapshots for ever; without Redis there are none, and a new process starts without evidence."""
+        """Write snapshots for ever; without Redis there are none, and a new leader reads the last attempts again."""
         while True:
             await asyncio.sleep(_SNAPSHOT_INTERVAL)
             if self._leads and self._redis is not None:

@@ -50,7 +50,6 @@ def run_rebuild(options: argparse.Namespace) -> int:
 
 
 async def _rebuild(since: datetime) -> None:
-
     from sluice.runtime.clock import utc_now
     from sluice.store import analytics
     from sluice.store.db import DATABASE_ERRORS, open_pool

@@ -21,6 +21,9 @@ SESSION_TIMEOUT_MS: Final = 6_000
 """Of every member of a consumer group, in milliseconds. After a crash the group does not rebalance until it expires, so
 it is short; a process that is paused for longer is evicted, and some records are consumed twice."""
 
+HEARTBEAT_INTERVAL_MS: Final = SESSION_TIMEOUT_MS // 4
+"""Of every member of a consumer group, in milliseconds."""
+
 _ANSWER_LIMIT = 5.0  # seconds without a response after which the broker counts as unavailable
 _NO_MEMBER = "not in the consumer group yet"
 

@@ -18,7 +18,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from sluice.bus.client import ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
+from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.window import Record, Window
@@ -142,7 +142,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
+            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             rebalance_timeout_ms=int((self._drain + 5) * 1000),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=200,

@@ -20,7 +20,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from sluice.bus.client import ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
+from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
 from sluice.bus.connect import connected
 from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
@@ -67,12 +67,12 @@ def subscribe_to_batches(
     max_records: int | None = None,
     fetch_min_bytes: int = 1,
     fetch_max_wait_ms: int = 500,
-    assignor: AbstractPartitionAssignor | None = None,
+    assignor: AbstractPartitionAssignor | type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
     listener: ConsumerRebalanceListener | None = None,
 ) -> BatchSubscriber:
     """Declare a subscriber that gets committed records in batches; the options are those of ``broker.subscriber``.
 
-    ``assignor``: which member of the group gets which partitions; in turn by default.
+    ``assignor``: which member of the group gets which partitions.
     """
     return broker.subscriber(
         topic,
@@ -83,11 +83,11 @@ def subscribe_to_batches(
         fetch_min_bytes=fetch_min_bytes,
         fetch_max_wait_ms=fetch_max_wait_ms,
         session_timeout_ms=SESSION_TIMEOUT_MS,
-        heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
+        heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
         isolation_level=ISOLATION_LEVEL,
         ack_policy=ack_policy,
         auto_offset_reset=auto_offset_reset,
-        partition_assignment_strategy=(RoundRobinPartitionAssignor if assignor is None else assignor,),
+        partition_assignment_strategy=(assignor,),
         listener=listener,
         no_reply=True,
     )
