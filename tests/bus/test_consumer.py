@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from operator import attrgetter
 
 import pytest
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.consumer import Consumer, Limits
+from sluice.runtime.errors import SluiceError
 from sluice.runtime.tasks import cancel_and_wait
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import Handler, a_producer, committed, consuming, is_committed, numbers
@@ -310,3 +312,24 @@ async def stopped_while_records_arrive(bootstrap, topic, group, handler):
     async with consuming(bootstrap, topic, group, handler, drain=1000) as consumer:
         await handler.has(20)
     return consumer
+
+
+@pytest.mark.parametrize(
+    ("task", "fault"),
+    [
+        ("_coordinator._coordination_task", "nothing polls the Kafka client any more"),
+        ("_fetcher._fetch_task", "the fetching of the Kafka client has ended"),
+    ],
+)
+async def test_a_consumer_ends_with_a_task_of_its_client(kafka_bootstrap, topic, group, task, fault):
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 1)
+
+    async def without_the_task():
+        async with consuming(kafka_bootstrap, topic, group, handler) as consumer:
+            await handler.has(1)
+            attrgetter(task)(consumer._client).cancel()
+            await asyncio.sleep(3)
+
+    with pytest.raises(SluiceError, match=fault):
+        await without_the_task()

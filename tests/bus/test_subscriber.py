@@ -1,7 +1,7 @@
 """FastStream subscribers as the roles run them, with the acknowledgement policy of each, on a real broker."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -10,6 +10,7 @@ from faststream import AckPolicy
 
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.subscriber import SubscriberRunner, subscribe_to_batches
+from sluice.runtime.errors import SluiceError
 from sluice_launcher.process_info import free_port
 from tests.bus.bus import a_producer, committed, is_committed, numbers
 from tests.polling import wait_until
@@ -125,6 +126,74 @@ async def test_while_its_group_rebalances_a_runner_is_not_ready(kafka_bootstrap,
     assert rebalancing == "not in the consumer group yet"
 
 
+@asynccontextmanager
+async def holding(bootstrap, topic, group):
+    """A member that keeps its group from rebalancing until it is released."""
+    holder = Holder()
+    member = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        heartbeat_interval_ms=500,
+        rebalance_timeout_ms=120_000,
+        enable_auto_commit=False,
+    )
+    member.subscribe([topic], listener=holder)
+    await member.start()
+    holder.released.clear()
+    try:
+        yield holder
+    finally:
+        holder.released.set()
+        await member.stop()
+
+
+async def test_a_runner_that_does_not_get_back_into_its_group_ends(kafka_bootstrap, topic, group, monkeypatch):
+    monkeypatch.setattr("sluice.bus.client._MEMBERSHIP_LIMIT", 3.0)
+
+    async def kept_out():
+        async with running(kafka_bootstrap, topic, group, Handler()) as runner:
+            await wait_until(lambda: runner.readiness() is None)
+            joining = AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=group)
+            async with holding(kafka_bootstrap, topic, group) as holder:
+                joined = asyncio.create_task(joining.start())
+                await asyncio.sleep(6)
+                holder.released.set()
+                await joined
+            await joining.stop()
+
+    with pytest.raises(SluiceError, match=r"not in the consumer group for \d+ s, while Kafka answers"):
+        await kept_out()
+
+
+async def test_a_runner_whose_start_does_not_end_makes_a_new_client(kafka_bootstrap, topic, group, monkeypatch):
+    monkeypatch.setattr("sluice.bus.connect._START_LIMIT", 8.0)
+    handler = Handler()
+    await numbers(kafka_bootstrap, topic, 1)
+    async with AsyncExitStack() as stack:
+        async with holding(kafka_bootstrap, topic, group) as holder:
+            runner = await stack.enter_async_context(running(kafka_bootstrap, topic, group, handler))
+            consumer = await wait_until(lambda: runner._subscriber and runner._subscriber.consumer)
+            await wait_until(lambda: hasattr(consumer._coordinator, "_coordination_task"))
+            consumer._coordinator._coordination_task.cancel()
+            await asyncio.sleep(1)
+            holder.released.set()
+            await wait_until(lambda: runner.readiness() is None)
+        await handler.has(1)
+
+    assert runner._subscriber.consumer is not consumer
+
+
+async def test_a_runner_ends_with_the_coordination_of_its_client(kafka_bootstrap, topic, group):
+    async def without_coordination():
+        async with running(kafka_bootstrap, topic, group, Handler()) as runner:
+            await wait_until(lambda: runner.readiness() is None)
+            runner._subscriber.consumer._coordinator._coordination_task.cancel()
+            await asyncio.sleep(3)
+
+    with pytest.raises(SluiceError, match="nothing polls the Kafka client any more"):
+        await without_coordination()
+
+
 async def test_with_the_policy_of_the_health_service_a_failed_batch_is_skipped(kafka_bootstrap, admin, topic, group):
     handler = Handler()
     handler.fault = RuntimeError("a bug")
@@ -183,6 +252,11 @@ async def test_a_runner_ends_when_its_subscriber_is_cancelled_from_inside(kafka_
     handler.fault = asyncio.CancelledError()
     await numbers(kafka_bootstrap, topic, 1)
 
-    async with running(kafka_bootstrap, topic, group, handler) as runner:
-        await handler.has(1)
-        await wait_until(lambda: runner.readiness() == "the subscriber has ended")
+    async def cancelled():
+        async with running(kafka_bootstrap, topic, group, handler) as runner:
+            await handler.has(1)
+            await wait_until(lambda: runner.readiness() == "the subscriber has ended")
+            await asyncio.sleep(2)
+
+    with pytest.raises(SluiceError, match="nothing polls the Kafka client"):
+        await cancelled()

@@ -107,6 +107,26 @@ async def test_a_process_that_does_not_become_ready_is_an_error(managed):
             await subject.wait_ready()
 
 
+async def test_a_process_that_crashed_before_states_why_it_is_not_ready(managed):
+    ready = True
+
+    async def probe():
+        return ready
+
+    async def explain():
+        return "Kafka has not answered for 7 s"
+
+    async with managed(SLEEPER, probe=probe, explain=explain, ready_seconds=3) as subject:
+        subject.start()
+        await subject.wait_ready()
+        ready = False
+        os.kill(subject.identity.pid, signal.SIGKILL)
+        await until(lambda: subject.restarts == 1)
+
+        with pytest.raises(SluiceError, match="subject does not become ready: Kafka has not answered for 7 s"):
+            await subject.wait_ready()
+
+
 async def test_a_missing_program_is_an_error(managed):
     async with managed(SLEEPER, command=["/nonexistent/program"], probe=never_ready) as subject:
         subject.start()

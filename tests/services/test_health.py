@@ -1,9 +1,11 @@
 """The health service: statuses on the bus, snapshots in Redis."""
 
+import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
 from health.monitor import HealthMonitor
@@ -128,6 +130,24 @@ async def test_without_a_snapshot_the_attempts_are_read_again(bus, redis, kept):
     await a_leader(bus, None if kept == "no redis" else redis, rewind)
 
     assert rewind.calls == [REMEMBERED]
+
+
+async def fails(_back):
+    raise KafkaTimeoutError
+
+
+async def never_ends(_back):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("rewind", [fails, never_ends])
+async def test_a_leader_that_cannot_read_attempts_again_goes_on_with_new_ones(bus, redis, rewind, monkeypatch):
+    monkeypatch.setattr("health.service._TAKEOVER", 0.5)
+    service = await a_leader(bus, redis, rewind)
+
+    service.on_events([an_attempt()] * 5)
+
+    assert published(bus) == ["unhealthy"]
 
 
 async def test_a_process_that_stands_by_publishes_nothing_and_writes_no_snapshot(service, bus, redis):

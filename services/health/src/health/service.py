@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import structlog
+from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import FieldT
 
 from health.monitor import HealthMonitor
+from sluice.bus.client import SESSION_TIMEOUT_MS
 from sluice.bus.messages import AttemptReport
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
@@ -32,6 +34,7 @@ _SNAPSHOT_INTERVAL = 2.0  # seconds
 _SNAPSHOT_BATCH = 500  # providers in one snapshot; the others follow in the next
 _SNAPSHOT_TTL = 3600  # seconds
 _REBALANCE = 5.0  # seconds that a leader keeps its evidence while the group distributes its partitions
+_TAKEOVER = SESSION_TIMEOUT_MS / 2000  # seconds for the evidence of the last leader: there is no heartbeat meanwhile
 _SNAPSHOT_KEY = "sluice:health:providers"  # a hash: the statistics of each provider by its id
 
 REMEMBERED = timedelta(minutes=5)
@@ -57,12 +60,18 @@ class HealthService:
         """Evaluate and publish from now on, with the evidence of the last snapshot.
 
         ``rewind`` makes the attempts since the snapshot be read again, and without one all whose weight still counts.
+        Where Redis or Kafka does not answer in time, the evidence begins with the next attempts.
         A rebalance that the leader survives changes nothing.
         """
         if time.monotonic() - self._led_until > _REBALANCE:
             self._monitor.clear()
-            saved_at = await self.restore()
-            await rewind(REMEMBERED if saved_at is None else min(REMEMBERED, utc_now() - saved_at + _UNREAD))
+            try:
+                async with asyncio.timeout(_TAKEOVER):
+                    saved_at = await self.restore()
+                    await rewind(REMEMBERED if saved_at is None else min(REMEMBERED, utc_now() - saved_at + _UNREAD))
+            except (KafkaError, TimeoutError) as error:
+                # New attempts are evidence all the same.
+                log.warning("attempts_not_read_again", error=type(error).__name__)
             metrics.HEALTH_LEADER.set(1)
             log.info("health_leads", providers=len(self._monitor))
         self._leads = True

@@ -86,7 +86,7 @@ class ManagedProcess:
         deadline = time.monotonic() + self.spec.ready_seconds
         while not self._ready.is_set():
             if self._task.done() or self.restarts - crashes >= MAX_STARTUP_CRASHES or time.monotonic() > deadline:
-                raise SluiceError(self._why_not_ready())
+                raise SluiceError(await self._why_not_ready())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ready.wait(), 0.1)
 
@@ -265,11 +265,15 @@ class ManagedProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
 
-    def _why_not_ready(self) -> str:
+    async def _why_not_ready(self) -> str:
         if self.fault:
             return self.fault
         name, path = self.spec.name, self._log_path
-        what = f"{name} ended with {self.last_exit}" if self.last_exit else f"{name} does not become ready"
+        reason = await self.spec.explain() if self.spec.explain is not None and self._process is not None else None
+        if reason:
+            return f"{name} does not become ready: {reason}"
+        ended = self._process is None and self.last_exit
+        what = f"{name} ended with {self.last_exit}" if ended else f"{name} does not become ready"
         return f"{what}; the last line of {path} is: {last_line(path)}"
 
     def _set_state(self, state: ProcessState) -> None:

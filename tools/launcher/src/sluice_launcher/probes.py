@@ -2,6 +2,7 @@
 supervisor stays small. A probe returns False for a server that listens and is not ready yet."""
 
 import asyncio
+import json
 import struct
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -9,6 +10,8 @@ from functools import wraps
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 
 SECONDS = 2.0
+
+_READYZ = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def _over_tcp(conversation: Conversation) -> Callable[[str, int], Awaitable[bool]]:
@@ -39,8 +42,24 @@ async def anything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 @_over_tcp
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """``GET /readyz`` returns 200."""
-    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    writer.write(_READYZ)
     return b" 200 " in await reader.readline()
+
+
+async def http_reason(host: str, port: int) -> str | None:
+    """The reason that ``GET /readyz`` states for a process that is not ready; None without one."""
+    reason = None
+
+    @_over_tcp
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        nonlocal reason
+        writer.write(_READYZ)
+        _head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        reason = json.loads(body)["reason"]
+        return True
+
+    await read(host, port)
+    return reason
 
 
 @_over_tcp

@@ -9,6 +9,7 @@ from typing import Literal
 Run = Callable[[Sequence[str | Path]], Awaitable[None]]
 """Runs a short command to its end; raises SluiceError if it fails."""
 Probe = Callable[[], Awaitable[bool]]
+Explain = Callable[[], Awaitable[str | None]]
 
 
 async def no_preparation(run: Run) -> None:
@@ -35,6 +36,8 @@ class ProcessSpec:
     # SIGTERM a process could remain that waits for a service that has ended, too.
     parent_death_signal: signal.Signals = signal.SIGKILL
     ready_seconds: float = 120.0
+    # Why it is not ready, by its own statement; None: it makes none.
+    explain: Explain | None = None
     # Whether it responds at all; one that has been ready and is silent for `alive_seconds` is restarted. None: unknown.
     alive: Probe | None = None
     alive_seconds: float = 30.0

@@ -42,6 +42,7 @@ def _role_spec(plan: Plan, process: str, name: str) -> ProcessSpec:
             "PYTHONUNBUFFERED": "1",
         },
         ready_seconds=60.0,
+        explain=partial(probes.http_reason, HOST, ops_port) if found.probe == "http" else None,
         alive=partial(probes.http_alive, HOST, ops_port) if found.probe == "http" else None,
         memory_limit=plan.role_memory_limit,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from sluice.bus import record_batches
+from sluice.runtime.errors import SluiceError
 
 record_batches.install()
 
@@ -25,6 +27,8 @@ HEARTBEAT_INTERVAL_MS: Final = SESSION_TIMEOUT_MS // 4
 """Of every member of a consumer group, in milliseconds."""
 
 _ANSWER_LIMIT = 5.0  # seconds without a response after which the broker counts as unavailable
+_WATCH_INTERVAL = 1.0  # seconds
+_MEMBERSHIP_LIMIT = 120.0  # seconds outside its group, while the broker answers, after which a client is given up
 _NO_MEMBER = "not in the consumer group yet"
 
 
@@ -60,6 +64,35 @@ class BrokerContact:
         subscription = self._client._subscription.subscription if self._client else None
         rebalancing = subscription is None or subscription._reassignment_in_progress
         return _NO_MEMBER if rebalancing else None
+
+    async def watch(self, is_polling: Callable[[], bool] = lambda: True) -> None:
+        """Wait until the client cannot recover by itself: then the process must end and be restarted.
+
+        A task of the client that an error or a cancellation has ended is not started again, and a member that no
+        longer joins holds up the rebalances of its group for minutes.
+
+        Raises:
+            SluiceError: always, with what is wrong.
+        """
+        member_at = time.monotonic()
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL)
+            if not is_polling():
+                raise SluiceError("nothing polls the Kafka client any more")
+            if ended := self._ended_task():
+                raise SluiceError(f"the {ended} of the Kafka client has ended")
+            if self.fault() or not self.fault_of_membership():
+                member_at = time.monotonic()
+            elif (age := time.monotonic() - member_at) > _MEMBERSHIP_LIMIT:
+                raise SluiceError(f"not in the consumer group for {age:.0f} s, while Kafka answers")
+
+    def _ended_task(self) -> str | None:
+        assert self._client is not None
+        tasks = {
+            "coordination": self._client._coordinator._coordination_task,
+            "fetching": self._client._fetcher._fetch_task,
+        }
+        return next((name for name, task in tasks.items() if task.done()), None)
 
 
 async def partitions_of(client: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
-from sluice.bus.connect import connected
+from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.window import Record, Window
 from sluice.runtime import failpoints, metrics
@@ -82,7 +82,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     # -- lifecycle ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Consume until :meth:`stop`; then drain, commit, and leave the group."""
+        """Consume until :meth:`stop`; then drain, commit, and leave the group.
+
+        Raises:
+            SluiceError: nothing is consumed any more, and only a restart helps.
+        """
         metrics.IN_FLIGHT.set_function(lambda: self._in_flight)
         for topic in self._topics:  # a counter that begins with its first event hides that event from a rate
             metrics.series(metrics.RECORDS_CONSUMED, topic)
@@ -124,13 +128,11 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._poll_once(client)
 
         polling = asyncio.create_task(poll(), name=f"{self._group}-polling")
-        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait([polling, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await run_unless(self._stopping, self._contact.watch(lambda: not polling.done()))
             # During a rebalance a poll lasts until the broker responds.
             await asyncio.wait([polling], timeout=_LAST_POLL_TIMEOUT)
         finally:
-            stopping.cancel()
             await cancel_and_wait(polling)
 
     def _new_client(self) -> AIOKafkaConsumer:
@@ -162,8 +164,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(self._commit(client), 3.0)
         for window in self._windows.values():
             window.owned = False
-        with contextlib.suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(client.stop(), 5.0)
+        await stop_client(client)
 
     # -- polling ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from sluice.bus.connect import connected
+from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.runtime import metrics
@@ -122,8 +122,7 @@ class Publisher:
                     await self._send_topic(producer, topic, records)
                 self._in_hand = ()
         finally:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(producer.stop(), 5.0)
+            await stop_client(producer)
 
     async def _send_topic(self, producer: AIOKafkaProducer, topic: str, records: Sequence[PublishResult]) -> None:
         try:

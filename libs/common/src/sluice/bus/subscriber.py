@@ -7,7 +7,6 @@ and runs it with :class:`SubscriberRunner`. FastStream is installed with the ext
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
@@ -21,12 +20,12 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
-from sluice.bus.connect import connected
+from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.runtime.tasks import run_unless
 
 _BATCH_TIMEOUT_MS = 100  # milliseconds a poll waits for records
-_CHECK_INTERVAL = 1.0  # seconds between two looks at the subscriber's task
+_LEAVE_LIMIT = 5.0  # seconds to leave the group after the last handler
 
 
 Records: TypeAlias = "tuple[ConsumerRecord, ...]"
@@ -119,8 +118,10 @@ class SubscriberRunner:
     async def run(self) -> None:
         """Consume until :meth:`stop`; then finish the handler that runs, commit, and leave the group.
 
-        Returns early if the subscriber's task ends: FastStream restarts it after an error, but not when it is
-        cancelled from inside the Kafka client, and then nothing would be consumed any more.
+        FastStream restarts its task after an error, but not when it is cancelled from inside the Kafka client.
+
+        Raises:
+            SluiceError: nothing is consumed any more, and only a restart helps.
         """
         broker = await run_unless(self._stopping, connected(self._kafka, self._new_broker, client=self._group))
         if broker is None:
@@ -128,11 +129,9 @@ class SubscriberRunner:
         if self._subscriber is not None and self._subscriber.consumer is not None:
             self._contact.observe(self._subscriber.consumer)
         try:
-            while self._is_consuming() and not self._stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), _CHECK_INTERVAL)
+            await run_unless(self._stopping, self._contact.watch(self._is_consuming))
         finally:
-            await broker.stop()
+            await stop_client(broker, within=self._drain + _LEAVE_LIMIT)
 
     def stop(self) -> None:
         """Read nothing more; :meth:`run` returns after the handler that runs."""
