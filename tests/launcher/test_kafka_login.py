@@ -15,6 +15,7 @@ from sluice.runtime.errors import SluiceError
 from sluice.runtime.settings import KafkaSettings
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.plan import PRODUCER
+from tests.polling import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("kafka-login")]
 QUICK = {"request_timeout_ms": 5_000, "retry_backoff_ms": 50}
@@ -26,7 +27,14 @@ def stack(tmp_path_factory):
         roles = connection(stack)
         asyncio.run(ensure_topics(roles))
         asyncio.run(grant_producer(roles, PRODUCER))
+        asyncio.run(wait_until(lambda: is_granted(producer(stack))))  # a broker applies it after the controller
         yield stack
+
+
+async def is_granted(kafka):
+    with suppress(TopicAuthorizationFailedError):
+        await publish(kafka, Topic.SEND_REQUESTS)
+        return True
 
 
 def connection(stack, **changes):
@@ -35,10 +43,14 @@ def connection(stack, **changes):
     return KafkaConnection(KafkaSettings(**{name: value for name, value in (named | changes).items() if value}))
 
 
-@pytest.fixture
-def producer_login(stack, tmp_path_factory):
+def producer(stack):
     password = (Path(stack.environment["SLUICE_DATA_DIR"]) / "kafka-producer.password").read_text()
     return connection(stack, kafka_username=PRODUCER, kafka_password=password)
+
+
+@pytest.fixture
+def producer_login(stack):
+    return producer(stack)
 
 
 async def publish(kafka, topic):
@@ -50,14 +62,14 @@ async def publish(kafka, topic):
         await producer.stop()
 
 
-async def read(kafka, topic, *, group=None):
+async def read(kafka, topic, *, group=None, timeout_ms=15_000):
     consumer = AIOKafkaConsumer(**kafka.options(), **QUICK, group_id=group, auto_offset_reset="earliest")
     try:
         await consumer.start()
         consumer.assign([TopicPartition(topic, 0)])
         if group is not None:
             await consumer.commit({TopicPartition(topic, 0): 0})
-        return await consumer.getmany(timeout_ms=1_500)
+        return await consumer.getmany(timeout_ms=timeout_ms)
     finally:
         await consumer.stop()
 
@@ -97,7 +109,7 @@ async def test_finding_8_another_service_cannot_read_elsewhere(producer_login, s
 
     assert await read(connection(stack), topic)
     with suppress(TopicAuthorizationFailedError):
-        assert not await read(producer_login, topic)
+        assert not await read(producer_login, topic, timeout_ms=1_500)
 
 
 async def test_another_service_cannot_move_the_offsets_of_a_role(producer_login):
