@@ -111,7 +111,7 @@ class ReceiptDialect:
     """
 
     write: Callable[[ReceiptContext], ReceiptPayload | None]  # None: no receipt of this kind, or nowhere to send it
-    sign: Callable[[ReceiptPayload, datetime], dict[str, str]]  # the headers of one sending
+    sign: Callable[[ReceiptPayload, datetime], dict[str, str]] = lambda _payload, _at: {}  # the headers of one sending
     signature_header: str = ""
     in_url: str = ""
     in_body: Callable[[dict[str, str], bytes], tuple[dict[str, str], bytes]] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 from xml.sax.saxutils import escape
@@ -180,10 +179,6 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
     return ReceiptPayload(context.receipt_id, webhook.url, "application/x-www-form-urlencoded", body, webhook.secret)
 
 
-def _sign(_: ReceiptPayload, __: datetime) -> dict[str, str]:
-    return {}
-
-
 AFRICASTALKING = Dialect(
     name="africastalking",
     package="provider-africastalking",
@@ -191,5 +186,5 @@ AFRICASTALKING = Dialect(
     default_port=2592,
     read=read,
     respond=respond,
-    receipts=ReceiptDialect(_write, _sign, in_url="token"),
+    receipts=ReceiptDialect(_write, in_url="token"),
 )

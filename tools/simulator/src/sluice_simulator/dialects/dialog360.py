@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 
 import orjson
 
@@ -89,10 +88,6 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
     return ReceiptPayload(context.receipt_id, webhook.url, "application/json", body, webhook.secret)
 
 
-def _sign(_payload: ReceiptPayload, _: datetime) -> dict[str, str]:
-    return {}
-
-
 DIALOG_360 = Dialect(
     name="360dialog",
     package="provider-360dialog",
@@ -100,5 +95,5 @@ DIALOG_360 = Dialect(
     default_port=2602,
     read=read,
     respond=respond,
-    receipts=ReceiptDialect(_write, _sign, in_url="token"),
+    receipts=ReceiptDialect(_write, in_url="token"),
 )

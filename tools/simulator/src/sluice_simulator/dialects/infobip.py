@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -172,10 +171,6 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
     return ReceiptPayload(context.receipt_id, url, "application/json", orjson.dumps({"results": [report]}), token)
 
 
-def _sign(_: ReceiptPayload, __: datetime) -> dict[str, str]:
-    return {}
-
-
 INFOBIP = Dialect(
     name="infobip",
     package="provider-infobip",
@@ -184,5 +179,5 @@ INFOBIP = Dialect(
     read=read,
     respond=respond,
     duplicate=lambda send: _answer(send.provider_message_id, send.fields, 23),
-    receipts=ReceiptDialect(_write, _sign, in_url="token"),
+    receipts=ReceiptDialect(_write, in_url="token"),
 )

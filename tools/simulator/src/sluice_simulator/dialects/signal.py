@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from itertools import count
 from time import time
 from typing import Any
@@ -170,10 +169,6 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
     return ReceiptPayload(context.receipt_id, webhook.url, "application/json", body, webhook.secret)
 
 
-def _sign(_payload: ReceiptPayload, _: datetime) -> dict[str, str]:
-    return {}
-
-
 SIGNAL = Dialect(
     name="signal",
     package="provider-signal",
@@ -181,5 +176,5 @@ SIGNAL = Dialect(
     default_port=2604,
     read=read,
     respond=respond,
-    receipts=ReceiptDialect(_write, _sign, in_url="token"),
+    receipts=ReceiptDialect(_write, in_url="token"),
 )

@@ -9,7 +9,6 @@ import base64
 import gzip
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from urllib.parse import parse_qsl
 from uuid import uuid4
 from xml.sax.saxutils import escape
@@ -176,10 +175,6 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
     return ReceiptPayload(context.receipt_id, webhook.url, "application/json", body, webhook.secret)
 
 
-def _sign(_: ReceiptPayload, __: datetime) -> dict[str, str]:
-    return {}
-
-
 SNS = Dialect(
     name="sns",
     package="provider-sns",
@@ -187,5 +182,5 @@ SNS = Dialect(
     default_port=2594,
     read=read,
     respond=respond,
-    receipts=ReceiptDialect(_write, _sign, in_url="token"),
+    receipts=ReceiptDialect(_write, in_url="token"),
 )
