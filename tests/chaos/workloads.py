@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from uuid import uuid4
 
 import asyncpg
 
@@ -165,16 +166,19 @@ async def stale_outbox(client: ClientSession, channel: str) -> None:
 
 
 async def suppressed(client: ClientSession, channel: str) -> None:
-    """Mails of which one recipient is suppressed before they are due, whatever the channel."""
+    """Mails of which one recipient is suppressed before they are due, whatever the channel; another one each time."""
     del channel
+    suppression_id = uuid4()
+    address = f"{suppression_id.hex}@far.example"
     for wait in (0.8, 1.3):
-        await client.send("email", send_at=in_future(wait), cc=["suppressed@far.example"])
+        await client.send("email", send_at=in_future(wait), cc=[address])
     connection = await asyncpg.connect(client.cluster.postgres)
     try:
         await connection.execute(
             "INSERT INTO suppressions (id, project_id, channel, address, reason, detail, created_at)"
-            " SELECT id, id, 'email', 'suppressed@far.example', 'manual', '', now() FROM projects"
-            " ON CONFLICT DO NOTHING"
+            " SELECT $1, id, 'email', $2, 'manual', '', now() FROM projects LIMIT 1",
+            suppression_id,
+            address,
         )
         await connection.execute("UPDATE projects SET has_suppressions = true")
     finally:

@@ -302,6 +302,46 @@ def test_a_failure_at_one_destination_leaves_the_others_alone():
     assert stats.failures < 1
 
 
+@pytest.mark.parametrize("before", [0, 400])
+def test_a_provider_that_fails_where_all_messages_go_is_itself_at_fault(before):
+    """An outage seen by an installation that sends to one country: it must not be hidden as a destination's."""
+    stats = observed(*[GOOD] * before, *[BAD] * 5, destination="+44", every=0.1)
+
+    assert (stats.status, stats.reason) == (UNHEALTHY, "5 consecutive failures")
+
+
+def test_a_provider_that_often_fails_where_all_messages_go_is_itself_at_fault():
+    stats = observed(*([GOOD] * 400), *[GOOD, GOOD, BAD] * 40, destination="+44", every=0.1)
+
+    assert (stats.status, stats.cause) == (DEGRADED, "errors")
+
+
+def test_an_outage_at_two_destinations_is_one_of_the_provider():
+    """Nearly all messages go to +44; the few to +49 had worked before."""
+    stats = observed(*[GOOD] * 3, *[BAD], *[GOOD] * 20, destination="+44", every=0.1)
+    stats = observed(*[GOOD] * 5, stats=stats, start=3, destination="+49", every=0.1)
+
+    assert observed(*[BAD] * 5, stats=stats, start=4, destination="+44", every=0.1).status == UNHEALTHY
+
+
+def test_the_probes_of_a_destination_say_nothing_of_the_provider():
+    stats = failing_there()
+    for number in range(10):
+        stats = observe(stats, there(BAD, 100 + 10 * number), LIMITS)
+
+    assert (stats.status, stats.destinations["+44"].status) == (HEALTHY, UNHEALTHY)
+
+
+def test_a_destination_that_returned_and_fails_again_leaves_the_others_alone():
+    stats = failing_there()
+    for number in range(3):
+        stats = observe(stats, there(GOOD, 100 + number), LIMITS)
+
+    stats = failing_there(stats=stats, start=130)
+
+    assert (stats.status, stats.destinations["+44"].status) == (HEALTHY, UNHEALTHY)
+
+
 def test_a_destination_returns_by_its_own_probes():
     stats = failing_there()
     for number in range(3):

@@ -7,7 +7,8 @@ real messages, one at a time, which fail over at once. An *unhealthy* provider i
 *degraded* one every few seconds. After its return its share of the traffic grows over ``ramp`` seconds.
 
 A destination (a country, a mail domain) in which a provider fails has statistics of its own: as long as it is not
-healthy, its attempts do not count against the provider elsewhere.
+healthy, its attempts do not count against the provider elsewhere. A provider that has accepted next to nothing
+elsewhere since then, or that fails several times in a row wherever the messages go, is itself at fault.
 
 Attempts may arrive in any order. A late attempt has the weight of its age; a very late one is ignored.
 """
@@ -32,6 +33,8 @@ _IN_A_ROW = {"provider_fault": 1, "unknown": 2}
 _PRIOR_ATTEMPTS, _PRIOR_RATE = 10.0, 0.02  # evidence that every provider begins with
 _MAX_OPENINGS = 16
 _MAX_DESTINATIONS = 32  # of one provider; the one that failed longest ago is dropped first
+LEAST_ELSEWHERE = 3
+"""Successes at other destinations that make a fault one of the destination."""
 _LATENCY_WEIGHT = 0.02  # of the newest call in the usual latency
 _MIN_SLOW_ATTEMPTS = 8.0
 _LEAST_WEIGHT = 0.01  # of an attempt that counts
@@ -105,7 +108,7 @@ class ProviderStats(NamedTuple):
     slow_calls: float = 0.0
     counted_at: datetime | None = None
     usual_latency: float | None = None  # seconds; geometric mean of the calls that were not slow
-    consecutive_failures: int = 0
+    consecutive_failures: int = 0  # of a provider: at any destination
     consecutive_slow_calls: int = 0
     status: str = HEALTHY
     reason: str = ""
@@ -118,6 +121,8 @@ class ProviderStats(NamedTuple):
     probe_results: int = 0  # probes that have ended since the status was reached
     auth_failures: int = 0  # consecutive ones
     succeeded_at: datetime | None = None
+    successes: int = 0  # of a provider: at any destination; of a destination: since it has statistics
+    successes_before: int = 0  # of the provider, when the destination got its statistics
     probe_at: datetime | None = None
     suspended_until: datetime | None = None
     destinations: Mapping[str, ProviderStats] = {}
@@ -161,15 +166,26 @@ def _probe_now(stats: ProviderStats, at: datetime) -> ProviderStats:
 
 
 def _observe_call(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, jitter: float) -> ProviderStats:
-    before = stats
-    destination = _observe_destination(stats, attempt, thresholds, jitter)
-    if destination is not None:
-        stats = _with_destination(stats, attempt.destination, destination)
-        was = before.destinations.get(attempt.destination)
-        if destination.status != HEALTHY:
+    was = stats.destinations.get(attempt.destination)
+    only_probed = was is not None and was.status == UNHEALTHY
+    if attempt.outcome == "accepted":
+        stats = stats._replace(consecutive_failures=0, successes=stats.successes + 1)
+    elif not only_probed:
+        stats = stats._replace(consecutive_failures=stats.consecutive_failures + _IN_A_ROW[attempt.outcome])
+    there = _observe_destination(stats, attempt, thresholds, jitter)
+    if there is not None:
+        if there.status == HEALTHY:
+            stats = _with_destination(stats, attempt.destination, there)
+        elif only_probed or _works_elsewhere(stats, there, thresholds):
             # What is wrong there is no evidence elsewhere: neither this attempt nor those before it.
-            return stats if was is not None and was.status != HEALTHY else _without(stats, was, thresholds)
+            stats = stats if was is not None and was.status != HEALTHY else _without(stats, was, thresholds)
+            return _with_destination(stats, attempt.destination, there)
     return _evaluate(_count(stats, attempt, thresholds), attempt, thresholds, jitter)
+
+
+def _works_elsewhere(stats: ProviderStats, there: ProviderStats, thresholds: HealthThresholds) -> bool:
+    elsewhere = stats.successes - there.successes_before - there.successes
+    return elsewhere >= LEAST_ELSEWHERE and stats.consecutive_failures < thresholds.consecutive_failures
 
 
 def _observe_destination(
@@ -182,7 +198,8 @@ def _observe_destination(
     if known is None and attempt.outcome == "accepted":
         return None
     elsewhere = replace(attempt, destination="")
-    return _observe_call(known or ProviderStats(usual_latency=stats.usual_latency), elsewhere, thresholds, jitter)
+    new = ProviderStats(usual_latency=stats.usual_latency, successes_before=stats.successes)
+    return _observe_call(known or new, elsewhere, thresholds, jitter)
 
 
 def _with_destination(stats: ProviderStats, destination: str, found: ProviderStats) -> ProviderStats:
@@ -200,7 +217,6 @@ def _without(stats: ProviderStats, there: ProviderStats | None, thresholds: Heal
         calls=max(0.0, stats.calls - there.calls),
         failures=max(0.0, stats.failures - there.failures),
         slow_calls=max(0.0, stats.slow_calls - there.slow_calls),
-        consecutive_failures=0,
     )
     if stats.cause == _ERRORS and stats.error_rate < thresholds.degraded_error_rate:
         return stats._replace(status=HEALTHY, reason="", cause="")
@@ -233,7 +249,6 @@ def _count(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds)
         slow_calls=stats.slow_calls + slow * weight,
         counted_at=stats.counted_at or attempt.occurred_at,
         usual_latency=usual,
-        consecutive_failures=stats.consecutive_failures + _IN_A_ROW[attempt.outcome] if failure else 0,
         consecutive_slow_calls=stats.consecutive_slow_calls + 1 if slow else 0,
         auth_failures=0,
         succeeded_at=stats.succeeded_at if failure else _latest(stats.succeeded_at, attempt.occurred_at),
@@ -337,6 +352,8 @@ def _close(stats: ProviderStats, at: datetime) -> ProviderStats:
         openings=stats.openings,
         relapses=stats.relapses,
         succeeded_at=stats.succeeded_at,
+        successes=stats.successes,
+        successes_before=stats.successes_before,
         suspended_until=stats.suspended_until,
     )
 

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sluice.health.breaker import DEGRADED, HEALTHY, HealthThresholds, ProviderStats
+from sluice.health.breaker import DEGRADED, HEALTHY, LEAST_ELSEWHERE, HealthThresholds, ProviderStats
 
 CAUSE = "receipts"  # of a degraded provider
 ALARM = 20.0  # a false one in e^20 independent samples
@@ -42,7 +42,6 @@ _SUSPECT = 3.0  # suspicion above which samples teach less, so that a loss does 
 _SUSPECT_WEIGHT = 0.2
 _STOPPED = 7  # missing in a row
 _RECENT = 20.0  # samples behind the numbers of the reason
-_ELSEWHERE = 3.0  # recent confirmed samples elsewhere that make the silence one of the destination
 
 
 class Sample(NamedTuple):
@@ -252,7 +251,7 @@ def _raise_alarms(stats: ReceiptStats, clock: datetime, now: datetime) -> Receip
         if there.silent_since is not None or there.suspicion < ALARM or stats.silent:
             continue
         elsewhere = sum(one.recent_good for other, one in stats.destinations.items() if other != name)
-        if elsewhere < _ELSEWHERE:
+        if elsewhere < LEAST_ELSEWHERE:
             return stats._replace(overall=_silenced(stats.overall, there, clock, now))
         stats = _with_destination(stats, name, _silenced(there, there, clock, now))
         stats = stats._replace(overall=stats.overall._replace(suspicion=0.0))
