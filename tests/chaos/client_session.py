@@ -12,8 +12,9 @@ import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
+from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER, ProviderHealth
 from sluice.bus.topics import Topic
+from sluice.model.message import Channel
 from sluice.model.state import SETTLED, State, message_state
 from sluice.store.db import DATABASE_ERRORS
 from tests.chaos.cluster import Cluster
@@ -157,6 +158,24 @@ class ClientSession:
         named = {VERSION_HEADER: str(SCHEMA_VERSION), "x-sendpipe-key": self.cluster.project.key, **headers}
         await self.producer.send_and_wait(
             Topic.SEND_REQUESTS.value, value, headers=[(name, text.encode()) for name, text in named.items() if text]
+        )
+
+    async def publish_health(self, channel: str, source: str, status: str) -> None:
+        """Publish a status of the provider of an endpoint, as the health service does."""
+        provider_id, at = self.cluster.project.providers[source], now()
+        health = ProviderHealth(
+            status=status,
+            since=at,
+            provider_id=provider_id,
+            project_id=self.cluster.project.id,
+            channel=Channel(channel),
+            updated_at=at,
+        )
+        await self.producer.send_and_wait(
+            Topic.HEALTH.value,
+            health.model_dump_json().encode(),
+            key=str(provider_id).encode(),
+            headers=[(VERSION_HEADER, str(SCHEMA_VERSION).encode())],
         )
 
     async def cancel(self, request: TrackedRequest) -> None:

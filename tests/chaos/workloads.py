@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 
 from sluice.bus.messages import VERSION_HEADER
+from sluice.health.breaker import HEALTHY, UNHEALTHY
 from sluice_launcher.process_info import Identity, process_tree
 from sluice_launcher.state import read_state
 from tests.chaos.client_session import ClientSession, in_future
@@ -19,6 +20,7 @@ Workload = Callable[[ClientSession, str], Awaitable[None]]
 FAULT = {"email": "fault+", "sms": "+1999004"}
 HANG = {"email": "hang+", "sms": "+1999005"}
 NO_RESPONSE = {"email": "accept-then-never-answer+", "sms": "+1999009"}
+FIRST = {"email": "resend-a", "sms": "twilio-a"}  # the endpoint of a provider of the sweep
 SLOW = {"email": "slow+", "sms": "+1777"}  # of the sweep's scenario
 
 
@@ -194,12 +196,14 @@ async def mixed(client: ClientSession, channel: str) -> None:
 
 
 async def outage(client: ClientSession, channel: str) -> None:
-    """A provider that fails until it is unhealthy, and messages that go elsewhere because of it."""
-    await asyncio.gather(*(client.send(channel, FAULT[channel]) for _ in range(8)))
-    await asyncio.sleep(1.5)
-    for _ in range(3):
+    """An incident that opens, touches messages and is resolved, by the statuses of a provider."""
+    await client.publish_health(channel, FIRST[channel], UNHEALTHY)
+    await asyncio.sleep(1.0)
+    for _ in range(3):  # a process knows a new incident after two seconds
         await client.send(channel)
-    await asyncio.sleep(1.5)
+        await asyncio.sleep(1.0)
+    await client.publish_health(channel, FIRST[channel], HEALTHY)
+    await asyncio.sleep(1.0)
 
 
 async def gone(client: ClientSession, channel: str) -> None:
