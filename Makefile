@@ -48,8 +48,9 @@ dashboard: setup ## build the dashboard, unless it is built from the present sou
 	@$(BIN)/python dashboard/build.py build
 
 test-dashboard: setup ## the dashboard: its types, its unit tests, and a real browser on the running system
-	@$(BIN)/python dashboard/build.py check
-	@SLUICE_BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard
+	@if $(BIN)/python dashboard/build.py tools; then \
+	    $(BIN)/python dashboard/build.py check && SLUICE_BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard; \
+	else echo "test-dashboard: SKIPPED: Node or Chromium cannot be had here, for the reason above" >&2; fi
 
 check: setup ## ruff, mypy, the import arrows, the tests that need no server
 	@$(BIN)/ruff check $(SOURCES)

@@ -3,7 +3,7 @@
 `build` does nothing while a hash of the sources and lock files is that of the existing build. `start` does the same in
 the background and never fails: Sluice runs without a dashboard. `status` prints a line while there is no build of the
 present sources. `check` compares the types of the API with its description, checks those of the code, and runs the
-tests that need no browser.
+tests that need no browser. `tools` installs what `check` and the tests in a browser need, and starts the browser once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import argparse
 import fcntl
 import gzip
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -154,6 +156,35 @@ def install_browser(node: Path) -> Browser:
     return Browser(driver, Path(found.stdout.strip()), {"LD_LIBRARY_PATH": str(unpacked / "al2023/lib")})
 
 
+@asynccontextmanager
+async def running_chromium(found: Browser) -> AsyncIterator[Any]:
+    """The browser while the block runs, as playwright controls it."""
+    sys.path.append(str(found.driver))  # behind everything that is pinned for the tests
+    playwright_api = importlib.import_module("playwright.async_api")
+    async with playwright_api.async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(
+            executable_path=found.chromium,
+            env={**os.environ, **found.environment},
+            chromium_sandbox=os.geteuid() != 0,
+            args=["--font-render-hinting=none"],
+        )
+        yield chromium
+        await chromium.close()
+
+
+def tools() -> None:
+    """Install what the checks and the tests in a browser need, and start the browser once.
+
+    Raises:
+        subprocess.CalledProcessError: Node, a package or Chromium cannot be installed, or does not start.
+        OSError: a file cannot be read, written or executed.
+    """
+    with one_at_a_time():
+        found = install_browser(install(with_tests=True))
+    environment = os.environ | found.environment
+    subprocess.run([found.chromium, "--version"], env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
 CHECKS = (
     ("scripts/types.mjs", "--check"),
     ("node_modules/typescript/bin/tsc", "--noEmit"),
@@ -225,7 +256,7 @@ def status() -> None:
 def main() -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("command", choices=["build", "start", "status", "check"])
+    parser.add_argument("command", choices=["build", "start", "status", "check", "tools"])
     command = parser.parse_args().command
     if command == "start":
         start()
@@ -233,10 +264,7 @@ def main() -> int:
         status()
     else:
         try:
-            if command == "check":
-                check()
-            else:
-                build()
+            {"build": build, "check": check, "tools": tools}[command]()
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"the {command} failed: {error}", file=sys.stderr)
             return 1

@@ -1,20 +1,16 @@
 """A real Chromium on the running system. `make test-dashboard` installs both; without them these tests are skipped."""
 
-import importlib
 import os
 import re
-import sys
 
 import pytest
 
+from tests.dashboard.builder import builder
 from tests.dashboard.screens import Screens
 from tests.repository.files import ROOT
 from tests.system.testbed import a_testbed
 
 ARTEFACTS = ROOT / ".cache/dashboard/screenshots"
-
-sys.path.append(str(ROOT / "dashboard"))
-builder = importlib.import_module("build")
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +18,7 @@ def installed():
     """Chromium and the package that controls it."""
     if not os.environ.get("SLUICE_BROWSER_TESTS"):
         pytest.skip("`make test-dashboard` runs the tests in a browser")
-    node = builder.install(with_tests=True)
-    found = builder.install_browser(node)
-    sys.path.append(str(found.driver))  # behind everything that is pinned for the tests
-    return found
+    return builder.install_browser(builder.install(with_tests=True))
 
 
 @pytest.fixture(scope="session")
@@ -35,17 +28,8 @@ def built():
 
 @pytest.fixture(scope="session")
 async def browser(installed, built):
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=installed.chromium,
-            env={**os.environ, **installed.environment},
-            chromium_sandbox=os.geteuid() != 0,
-            args=["--font-render-hinting=none"],
-        )
+    async with builder.running_chromium(installed) as chromium:
         yield chromium
-        await chromium.close()
 
 
 @pytest.fixture

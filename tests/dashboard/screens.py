@@ -90,6 +90,11 @@ async def axe_violations(page):
     return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
 
 
+CUT_TABLES = """() => [...document.querySelectorAll('main table')]
+    .filter((table) => table.parentElement.scrollWidth > table.parentElement.clientWidth)
+    .map((table) => table.getAttribute('aria-label'))"""
+
+
 async def axe_of_all(page, screens):
     """What axe-core finds on the page in both themes, wide and narrow, and what sticks out; with screenshots."""
     wide = page.viewport_size
@@ -101,13 +106,14 @@ async def axe_of_all(page, screens):
             found += [f"{theme} {width}: {one}" for one in await axe_violations(page)]
             if await page.evaluate("() => document.documentElement.scrollWidth") > width:
                 found.append(f"{width}: something is wider than the page")
+            found += [f"{width}: the table {name} is cut" for name in await page.evaluate(CUT_TABLES)]
             await screens.shot(page, f"{theme}-{width}")
     await page.emulate_media(color_scheme="light")
     await page.set_viewport_size(wide)
     return found
 
 
-async def run_sluice(system, *words):
+async def run_sluice(system: Any, *words: str) -> str:
     """The output of a command on the running system."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -22,6 +22,8 @@ async def test_the_sign_in_link_leads_to_the_first_message_and_its_failover(scre
         await page.get_by_role("heading", name="The first mail").wait_for()
         await page.get_by_role("img", name=re.compile("Attempts and receipts over time")).wait_for()
         assert await page.get_by_text("through the second provider, mailbox-smtp").count() == 1
+        events = page.get_by_role("table", name="All events")
+        await events.get_by_role("cell", name="sending, attempt 2").wait_for()
         await page.get_by_text("Why this provider").last.click()
         await screens.shot(page, "message")
         assert await axe_violations(page) == []

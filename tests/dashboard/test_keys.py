@@ -68,8 +68,15 @@ async def test_a_person_is_invited_and_a_role_changes(screens, page, testbed):
     await page.get_by_text("No invitation waits for an answer.").wait_for()
 
 
+WRITES = """() => [...document.querySelectorAll('main :is(button, input, textarea, select, a[download])')]
+    .filter((one) => document.querySelector('h1').compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING)
+    .filter((one) => !one.disabled && !one.readOnly && !one.closest('[role=search]'))
+    .map((one) => one.textContent || one.name)
+    .filter((name) => name !== 'Try again')"""
+
+
 @pytest.mark.parametrize("screen", ["webhooks", "suppressions", "keys", "templates"])
-async def test_a_viewer_reads_which_right_is_missing(screens, testbed, screen):
+async def test_a_viewer_reads_which_right_is_missing_and_finds_nothing_that_writes(screens, testbed, screen):
     async with screens.open(signed_in=False) as page:
         await signed_in_as(screens, testbed, page, "viewer")
 
@@ -77,4 +84,22 @@ async def test_a_viewer_reads_which_right_is_missing(screens, testbed, screen):
 
         await page.get_by_text("An ADMIN can change the role.").first.wait_for()
         await screens.shot(page, screen)
+        assert await page.evaluate(WRITES) == []
+        assert await axe_of_all(page, screens) == []
+        await page.get_by_role("navigation", name="Main").get_by_role("link", name="Messages").click()
+        await page.get_by_role("heading", name="Messages").wait_for()
+
+
+async def test_a_viewer_can_neither_write_nor_save_a_template(screens, testbed):
+    async with screens.open(signed_in=False) as page:
+        await signed_in_as(screens, testbed, page, "viewer")
+
+        await page.goto(screens.path("/templates/new"))
+
+        await page.get_by_text("An ADMIN can change the role.").first.wait_for()
+        for label in ("Name", "Subject", "HTML"):
+            assert await page.get_by_label(label, exact=True).get_attribute("readonly") is not None, label
+        assert await page.get_by_label("Kind", exact=True).is_disabled()
+        assert await page.get_by_role("button", name="Create the template").count() == 0
+        await screens.shot(page, "template")
         assert await axe_of_all(page, screens) == []

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sluice_simulator.simulator import Simulator
 from tests.dashboard.screens import NARROW, axe_violations
 from tests.system.testbed import smtp_at
 
@@ -21,17 +22,35 @@ async def rows_of(page):
     return await page.get_by_role("table", name="Messages").get_by_role("row").count() - 1
 
 
-async def test_an_unknown_outcome_that_was_repeated_may_have_arrived_twice(screens, testbed):
-    answer = await testbed.post(testbed.sandbox_key, to=["unknown@sandbox.example"], **{"class": "urgent"})
-    message_id = answer.json()["id"]
-    await testbed.settled(message_id, key=testbed.sandbox_key, within=90)
+async def test_an_unknown_outcome_after_which_another_provider_sent_it_may_have_arrived_twice(screens, testbed):
+    async with Simulator(endpoints={"smtp": "smtp"}) as simulator:
+        await testbed.add_provider("never-answers", smtp_at(*simulator.address("smtp")))
+        port = urlsplit(testbed.system.addresses["mailbox"]).port
+        await testbed.add_provider("mailbox-smtp", smtp_at("127.0.0.1", port))
+        body = {"to": ["accept-then-never-answer+ada@example.com"], "class": "urgent"}
+        message_id = await testbed.send(**body)
+        await testbed.settled(message_id, within=90)
 
     async with screens.open() as page:
-        await page.goto(screens.path(f"/messages/{message_id}?mode=test"))
+        await page.goto(screens.path(f"/messages/{message_id}"))
         await page.get_by_text("may have received this twice").wait_for()
+        await page.get_by_text("never-answers did not answer attempt 1").wait_for()
         await page.get_by_text("Unknown", exact=True).first.wait_for()
         await screens.shot(page, "message")
         assert await axe_violations(page) == []
+
+
+async def test_a_repeat_under_one_reference_at_one_provider_is_one_message(screens, testbed):
+    answer = await testbed.post(testbed.sandbox_key, to=["unknown@sandbox.example"], **{"class": "urgent"})
+    message_id = answer.json()["id"]
+    settled = await testbed.settled(message_id, key=testbed.sandbox_key, within=90)
+    assert settled["attempts"] > 1
+
+    async with screens.open() as page:
+        await page.goto(screens.path(f"/messages/{message_id}?mode=test"))
+        await page.get_by_text("Unknown", exact=True).first.wait_for()
+        await page.get_by_text("Not confirmed: a provider gave no answer").wait_for()
+        assert await page.get_by_text("may have received this twice").count() == 0
 
 
 async def test_the_log_scrolls_through_pages_and_keeps_few_rows_in_the_document(screens, testbed, mailbox):

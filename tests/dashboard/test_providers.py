@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.dashboard.screens import NARROW, axe_violations
+from tests.dashboard.screens import NARROW, axe_of_all, axe_violations
 from tests.polling import wait_until
 from tests.system.testbed import DEAD, smtp_at
 
@@ -131,6 +131,52 @@ async def test_disabling_asks_first_and_says_what_follows(screens, testbed, thre
 
         await dialog.wait_for(state="detached")
         await page.get_by_role("row", name="First").get_by_text("Off", exact=True).wait_for()
+
+
+async def settings_of(testbed):
+    answer = await testbed.api.get("/v1/providers", headers={"x-sendpipe-key": testbed.key})
+    return answer.json()["data"][0]["settings"]
+
+
+async def test_limits_share_and_price_are_shown_and_changed(screens, testbed):
+    port = urlsplit(testbed.system.addresses["mailbox"]).port
+    await testbed.add_provider("Limited", smtp_at("127.0.0.1", port), settings={"concurrency": 8, "price": 0.0004})
+    async with screens.open() as page:
+        await open_providers(screens, page)
+        card = page.get_by_role("region", name="Settings")
+        shown = await card.inner_text()
+        for text in ("Calls at once\n8", "Calls per second\nany number", "Weight\nnot set", "Price\n0.0004"):
+            assert text in shown
+        await card.get_by_role("button", name="Change the settings…").click()
+        dialog = page.get_by_role("dialog", name="Settings of Limited")
+        await dialog.get_by_label("Calls per second").fill("25")
+        await dialog.get_by_label("Weight").fill("2.5")
+        await dialog.get_by_label("Calls at once").fill("")
+        await screens.shot(page, "dialog")
+        assert await axe_violations(page) == []
+
+        await dialog.get_by_role("button", name="Save the settings").click()
+
+        await dialog.wait_for(state="detached")
+        await card.get_by_text("2.5", exact=True).wait_for()
+        saved = {"concurrency": None, "calls_per_second": 25, "weight": 2.5, "price": 0.0004}
+        assert await settings_of(testbed) == saved
+        assert await axe_of_all(page, screens) == []
+
+
+async def test_settings_that_the_api_refuses_stay_in_the_dialog_with_its_reason(screens, testbed):
+    await testbed.add_provider("Limited", DEAD)
+    async with screens.open() as page:
+        await open_providers(screens, page)
+        await page.get_by_role("button", name="Change the settings…").click()
+        dialog = page.get_by_role("dialog", name="Settings of Limited")
+        await dialog.get_by_label("Weight").fill("0")
+
+        await dialog.get_by_role("button", name="Save the settings").click()
+
+        await dialog.get_by_role("status").get_by_text("weight").first.wait_for()
+        assert (await settings_of(testbed))["weight"] is None
+        await screens.shot(page, "refused")
 
 
 async def test_a_dead_provider_becomes_unhealthy_on_the_page_and_messages_take_the_next(screens, testbed):

@@ -4,7 +4,7 @@ import type { Tone } from "../message/wording";
 import { Shape } from "../parts/parts";
 import { clockOf, dayOf } from "../parts/time";
 import style from "./Plot.module.css";
-import { endOfAxis, type Point } from "./series";
+import { type Point, type Scale, ticksOf } from "./series";
 
 const WIDTH = 640;
 const HEIGHT = 180;
@@ -24,7 +24,7 @@ interface Props {
   title: string;
   points: Point[];
   series: Series[];
-  format: (value: number) => string;
+  scale: Scale;
   isHourly: boolean;
 }
 
@@ -35,8 +35,8 @@ export const intervalText = (time: number, isHourly: boolean) => (isHourly ? `${
 
 /** Parts of a whole, on each other. */
 export function Bars({ onPick, ...props }: Props & { onPick: (point: Point) => void }) {
-  const { points, series } = props;
-  const end = endOfAxis(Math.max(...points.map((point) => series.reduce((sum, one) => sum + (one.of(point) ?? 0), 0))));
+  const { points, series, scale } = props;
+  const end = scale.endOf(Math.max(...points.map((point) => series.reduce((sum, one) => sum + (one.of(point) ?? 0), 0))));
   const width = (WIDTH - LEFT) / points.length;
   return (
     <Frame {...props} end={end}>
@@ -66,10 +66,12 @@ export function Bars({ onPick, ...props }: Props & { onPick: (point: Point) => v
   );
 }
 
-/** Values beside each other; a line is broken where there is none, and one value alone is a dot. */
-export function Lines(props: Props) {
-  const { points, series } = props;
-  const end = endOfAxis(Math.max(0, ...points.flatMap((point) => series.map((one) => one.of(point) ?? 0))));
+/** Values beside each other; a line is broken where there is none, and one value alone is a dot. `none`: what it means that there is no value. */
+export function Lines({ none, ...props }: Props & { none: string }) {
+  const { points, series, scale } = props;
+  const values = points.flatMap((point) => series.map((one) => one.of(point)).filter((value) => value !== null));
+  if (values.length === 0) return <p className="muted">{none}</p>;
+  const end = scale.endOf(Math.max(...values));
   const half = (WIDTH - LEFT) / points.length / 2;
   return (
     <Frame {...props} end={end}>
@@ -97,16 +99,16 @@ function pathOf(points: Point[], series: Series, at: (index: number) => number, 
   return steps.join("");
 }
 
-function Frame({ title, points, series, format, isHourly, end, children }: Props & { end: number; children: ReactNode }) {
+function Frame({ title, points, series, scale, isHourly, end, children }: Props & { end: number; children: ReactNode }) {
   const first = points[0];
   const middle = points[Math.floor(points.length / 2)];
   return (
     <figure className="stack">
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} className={style.plot} role="img" aria-label={`${title}: the table below has the numbers`}>
-        {[0, 0.5, 1].map((part) => (
-          <g key={part}>
-            <line className={style.grid} x1={LEFT} x2={WIDTH} y1={y(part * end, end)} y2={y(part * end, end)} />
-            <text className={style.label} x={LEFT - 6} y={y(part * end, end) + 4} textAnchor="end">{format(part * end)}</text>
+        {ticksOf(end, scale).map((value) => (
+          <g key={value}>
+            <line className={style.grid} x1={LEFT} x2={WIDTH} y1={y(value, end)} y2={y(value, end)} />
+            <text className={style.label} x={LEFT - 6} y={y(value, end) + 4} textAnchor="end">{scale.format(value)}</text>
           </g>
         ))}
         {children}

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Numbers } from "../api/queries";
-import { durationText, endOfAxis, pointsOf, sharesOf, totalOf } from "./series";
+import { COUNTS, DURATIONS, durationText, endOfAxis, pointsOf, RATES, sharesOf, ticksOf, totalOf } from "./series";
 
 const numbers = (changes: Partial<Numbers>): Numbers => ({
   channel: null,
@@ -63,4 +63,17 @@ it.each([
   [180_000, "3 min"],
 ])("%s ms is %s", (value, text) => {
   expect(durationText(value)).toBe(text);
+});
+
+it.each([
+  ["a count of one has no half", COUNTS, 1, ["0", "1"]],
+  ["nor has a count of five", COUNTS, 5, ["0", "5"]],
+  ["counts have whole numbers", COUNTS, 37, ["0", "25", "50"]],
+  ["a millisecond has no half", DURATIONS, 1, ["0 ms", "1 ms"]],
+  ["milliseconds", DURATIONS, 37, ["0 ms", "25 ms", "50 ms"]],
+  ["seconds with a decimal", DURATIONS, 4_100, ["0 ms", "2.5 s", "5.0 s"]],
+  ["whole minutes", DURATIONS, 190_000, ["0 ms", "5 min"]],
+  ["rates", RATES, 0.04, ["0 %", "2.5 %", "5.0 %"]],
+])("an axis has the texts of its values: %s", (_, scale, highest, texts) => {
+  expect(ticksOf(scale.endOf(highest), scale).map(scale.format)).toEqual(texts);
 });

@@ -1,6 +1,7 @@
 // The numbers of a range as series over all of its intervals.
 import type { Analytics, Numbers } from "../api/queries";
 import type { Tone } from "../message/wording";
+import { percent } from "../parts/percent";
 
 export interface Point {
   /** The beginning and the end of the interval, in milliseconds since 1970. */
@@ -9,6 +10,8 @@ export interface Point {
   numbers: Numbers | null;
 }
 
+/** Shorter times are shown in milliseconds or seconds. */
+const MINUTES_FROM = 120_000;
 const LENGTH = { hour: 3_600_000, day: 86_400_000 };
 
 /** Every interval of the range in order; `numbers` is null where nothing was accepted. */
@@ -49,9 +52,30 @@ export function endOfAxis(value: number): number {
   return step * power;
 }
 
+/** How the values of an axis are shown. `unit`: the smallest difference that the text of the values up to `end` shows. */
+export interface Scale {
+  format: (value: number) => string;
+  unit: (end: number) => number | null;
+  endOf: (value: number) => number;
+}
+
+export const COUNTS: Scale = { format: (value) => value.toLocaleString("en"), unit: () => 1, endOf: endOfAxis };
+export const RATES: Scale = { format: percent, unit: () => null, endOf: endOfAxis };
+export const DURATIONS: Scale = {
+  format: durationText,
+  unit: (end) => (end < 1_000 ? 1 : end < 10_000 ? 100 : end < MINUTES_FROM ? 1_000 : 60_000),
+  endOf: (value) => (value < MINUTES_FROM ? endOfAxis(value) : 60_000 * endOfAxis(value / 60_000)),
+};
+
+/** Where the lines of an axis are: both ends, and the middle unless its text would be rounded. */
+export function ticksOf(end: number, { unit }: Scale): number[] {
+  const smallest = unit(end);
+  return smallest === null || (end / 2) % smallest === 0 ? [0, end / 2, end] : [0, end];
+}
+
 /** "640 ms", "9.4 s", "3 min". */
 export function durationText(milliseconds: number): string {
   if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`;
-  if (milliseconds < 120_000) return `${(milliseconds / 1_000).toFixed(milliseconds < 10_000 ? 1 : 0)} s`;
+  if (milliseconds < MINUTES_FROM) return `${(milliseconds / 1_000).toFixed(milliseconds < 10_000 ? 1 : 0)} s`;
   return `${Math.round(milliseconds / 60_000)} min`;
 }

@@ -109,7 +109,7 @@ function AttemptRow({ attempt, axis, y, now, isFirst }: { attempt: Attempt; axis
         rx="3"
         className={isOpen ? `${style.bar} ${style.dashed} stroke-${tone} ${attempt.outcome === "running" ? style.running : ""}` : `fill-${tone}`}
       />
-      <text x={isRightmost ? x - 6 : x + width + 6} y={y + 42} textAnchor={isRightmost ? "end" : "start"} style={{ fill: `var(--${tone})` }}>
+      <text x={x + width + (isRightmost ? 0 : 6)} y={y + 42} textAnchor={isRightmost ? "end" : "start"} style={{ fill: `var(--${tone})` }}>
         {text}
       </text>
     </g>

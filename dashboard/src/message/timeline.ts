@@ -63,13 +63,16 @@ const SHORTEST_WAIT = 250;
 export function foldTimeline(message: Pick<Message, "events"> & { deliveries: Pick<Message["deliveries"][number], "id" | "possible_duplicate">[] }): DeliveryTimeline[] {
   const deliveries = new Map<string, Event[]>();
   for (const event of message.events) {
-    const id = event.id.slice(event.id.indexOf("_") + 1, event.id.lastIndexOf("_"));
+    const id = deliveryOf(event);
     deliveries.set(id, [...(deliveries.get(id) ?? []), event]);
   }
   const doubled = new Set(message.deliveries.filter((one) => one.possible_duplicate).map((one) => one.id.slice(one.id.indexOf("_") + 1)));
   const folded = [...deliveries].map(([id, events]) => foldDelivery(id, events, doubled.has(id)));
   return folded.sort((one, other) => urgency(one) - urgency(other));
 }
+
+/** The id of the delivery of an event, without the prefix of its kind. */
+export const deliveryOf = (event: Pick<Event, "id">) => event.id.slice(event.id.indexOf("_") + 1, event.id.lastIndexOf("_"));
 
 function urgency(delivery: DeliveryTimeline): number {
   if (["FAILED", "BOUNCED", "COMPLAINED", "EXPIRED"].includes(delivery.state)) return 0;

@@ -1,16 +1,23 @@
 // What is known of one provider: why it is in its state, how it comes back, its credentials and receipts.
 import { Link } from "@tanstack/react-router";
+import { lazy, Suspense, useState } from "react";
 import type { Provider } from "../api/queries";
-import { useView } from "../frame/view";
-import { Card, CopyButton, Facts, Tag } from "../parts/parts";
+import { useRole, useView } from "../frame/view";
+import { Button, Card, CopyButton, Facts, Tag } from "../parts/parts";
 import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { errorRate, HealthTag } from "./health";
+import { SETTINGS, settingText } from "./settings";
+
+// Dialogs load when they are asked for.
+const SettingsDialog = lazy(() => import("./SettingsDialog"));
 
 export default function ProviderDetails({ provider }: { provider: Provider }) {
   const { health, credentials } = provider;
   const view = useView();
+  const mayWrite = useRole() !== "VIEWER";
+  const [isAsking, setAsking] = useState(false);
   const name = visible(provider.name);
   const { evidence } = health;
   const notCounted = Object.entries(evidence.not_counted)
@@ -46,19 +53,20 @@ export default function ProviderDetails({ provider }: { provider: Provider }) {
           <p className="small muted">A probe is one real message, which fails over at once.</p>
         </Card>
       )}
-      <Card title="Settings">
+      <Card title="Settings" aside={mayWrite && <Button onClick={() => setAsking(true)}>Change the settings…</Button>}>
         <Facts
           facts={[
             ["Package", provider.packageName],
             ["Handle", <code key="id">{provider.id}</code>],
             ["Credentials", <Tag key="set" tone={credentials.status === "set" ? "good" : "bad"}>{credentials.status}</Tag>],
             ...Object.entries(credentials.fields).map(([field, value]) => [field, <code key={field}>{visible(value)}</code>] as [string, React.ReactNode]),
-            ["Calls at once", provider.settings.concurrency ?? "as configured"],
+            ...SETTINGS.map((setting) => [setting.label, settingText(provider.settings, setting)] as [string, string]),
             ["Receipts", provider.receipt_url ? <CopyButton key="url" label="Copy the address for its webhook" text={() => provider.receipt_url ?? ""} /> : "no webhook address"],
             ["Changed", <Moment key="changed" at={provider.updated_at} />],
           ]}
         />
       </Card>
+      <Suspense>{isAsking && <SettingsDialog provider={provider} onClose={() => setAsking(false)} />}</Suspense>
     </div>
   );
 }

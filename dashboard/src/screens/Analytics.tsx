@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { Bars, intervalText, Lines } from "../analytics/Plot";
 import style from "../analytics/Plot.module.css";
-import { durationText, type Point, pointsOf, SHARES, sharesOf, totalOf } from "../analytics/series";
+import { COUNTS, DURATIONS, durationText, type Point, pointsOf, RATES, SHARES, sharesOf, totalOf } from "../analytics/series";
 import { type Analytics as Data, type AnalyticsFilters, analyticsQuery, type GroupBy, type Numbers } from "../api/queries";
 import { GROUPS, RANGES } from "../api/values";
 import { useView } from "../frame/view";
@@ -109,18 +109,18 @@ function Plots({ data, filters }: { data: Data; filters: AnalyticsFilters }) {
           {...common}
           title="Messages by what became of them"
           series={SHARES.map(([share, name, tone]) => ({ name, tone, of: ({ numbers }) => sharesOf(numbers)[share] }))}
-          format={(value) => value.toLocaleString("en")}
+          scale={COUNTS}
           onPick={(point) => void navigate({ to: "/p/$project/messages", params: { project }, search: searchOf(point) })}
         />
       </Card>
       <Card title="Failures" aside="Of those that have ended">
-        <Lines {...common} title="Failure rate" series={[{ name: "Failure rate", tone: "bad", dash: "none", of: ({ numbers }) => numbers?.failure_rate ?? null }]} format={percent} />
+        <Lines {...common} title="Failure rate" series={[{ name: "Failure rate", tone: "bad", dash: "none", of: ({ numbers }) => numbers?.failure_rate ?? null }]} scale={RATES} none="No message of these intervals has ended." />
       </Card>
       <Card title="From acceptance to the provider">
-        <Lines {...common} title="Time from acceptance to the provider" series={quantiles("accept_to_sent_ms")} format={durationText} />
+        <Lines {...common} title="Time from acceptance to the provider" series={quantiles("accept_to_sent_ms")} scale={DURATIONS} none="No provider has accepted a message of these intervals." />
       </Card>
       <Card title="From the provider to the recipient" aside="By receipts">
-        <Lines {...common} title="Time from the provider to the recipient" series={quantiles("sent_to_delivered_ms")} format={durationText} />
+        <Lines {...common} title="Time from the provider to the recipient" series={quantiles("sent_to_delivered_ms")} scale={DURATIONS} none="No receipt has reported a delivery." />
       </Card>
       <details>
         <summary>The numbers as a table</summary>

@@ -10,7 +10,7 @@ import { duration } from "../message/axis";
 import { ContentPanel } from "../message/Content";
 import { curlOf } from "../message/curl";
 import { neighbours } from "../message/list";
-import { type Attempt, type DeliveryTimeline, foldTimeline } from "../message/timeline";
+import { type Attempt, deliveryOf, type DeliveryTimeline, foldTimeline } from "../message/timeline";
 import { TimelinePlot } from "../message/TimelinePlot";
 import plot from "../message/TimelinePlot.module.css";
 import {
@@ -280,10 +280,10 @@ function Receipts({ delivery }: { delivery: DeliveryTimeline }) {
 }
 
 function Events({ message, delivery }: { message: Message; delivery: DeliveryTimeline }) {
-  const events = message.events.filter((event) => event.id.startsWith(`${delivery.id}_`));
+  const events = message.events.filter((event) => deliveryOf(event) === delivery.id);
   return (
     <Card title="All events" aside="Only ever added">
-      <table className={`${style.events} small`}>
+      <table className={`${style.events} small`} aria-label="All events">
         <thead>
           <tr><th>Time</th><th>Event</th><th>State asserted</th><th>From</th></tr>
         </thead>

@@ -76,7 +76,7 @@ function Editor({ template }: { template?: Template }) {
       </div>
       <div className={style.columns}>
         <Card title="Source" aside={template && <>{KIND_NAMES[template.kind]}, version {draft.version}, <code>{template.id}</code></>}>
-          <NameAndKind draft={draft} isNew={!template} />
+          <NameAndKind draft={draft} isNew={!template} readOnly={!mayWrite} />
           {PARTS[draft.kind].map(([part, label], index) => (
             <SourceEditor
               key={part}
@@ -98,17 +98,17 @@ function Editor({ template }: { template?: Template }) {
   );
 }
 
-function NameAndKind({ draft, isNew }: { draft: Draft; isNew: boolean }) {
+function NameAndKind({ draft, isNew, readOnly }: { draft: Draft; isNew: boolean; readOnly: boolean }) {
   return (
     <div className={parts.filters}>
       <label>
         Name
-        <input value={draft.name} maxLength={255} autoComplete="off" onChange={(event) => draft.setName(event.target.value)} />
+        <input value={draft.name} maxLength={255} autoComplete="off" readOnly={readOnly} onChange={(event) => draft.setName(event.target.value)} />
       </label>
       {isNew && (
         <label>
           Kind
-          <select value={draft.kind} onChange={(event) => draft.setKind(event.target.value as TemplateKind)}>
+          <select value={draft.kind} disabled={readOnly} onChange={(event) => draft.setKind(event.target.value as TemplateKind)}>
             {Object.entries(KIND_NAMES).map(([value, text]) => <option key={value} value={value}>{text}</option>)}
           </select>
         </label>
