@@ -220,5 +220,5 @@ class Installation:
         )
         output, errors = await process.communicate(stdin.encode())
         if process.returncode not in codes:
-            raise RuntimeError(f"`sluice {' '.join(words)}` of {code.name} failed: {errors.decode().strip()}")
+            raise RuntimeError(f"`sluice {' '.join(words[:2])}` of {code.name} failed: {errors.decode().strip()}")
         return output.decode()
