@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -19,7 +19,6 @@ from sluice.bus.topics import Group, Topic
 from sluice.health.view import HealthView
 from sluice_simulator.scenario import Behaviour, Rule, Scenario
 from tests.polling import wait_until
-from tests.system.another_worker import another_worker
 from tests.system.testbed import smtp_at
 
 pytestmark = [pytest.mark.usefixtures("proven"), pytest.mark.timeout(240)]
@@ -147,31 +146,6 @@ async def test_three_email_workers_killed_in_turn_lose_nothing_and_double_only_w
     )
     assert set(calls) == set(ids)
     assert sum(calls.values()) <= len(ids) + unknown
-
-
-async def test_two_email_workers_that_are_started_by_hand_and_killed_lose_nothing_and_double_nothing_of_class_once(
-    system, testbed, fake_provider, tmp_path
-):
-    async with load(testbed, **{"class": "once"}) as ids:
-        async with AsyncExitStack() as stack:
-            workers = [
-                await stack.enter_async_context(another_worker(system, tmp_path / f"{name}.log"))
-                for name in EMAIL_WORKERS[1:]
-            ]
-            await have_shares(system, [3, 3, 2])
-            await asyncio.sleep(2)
-            for worker in workers:
-                await worker.kill()
-            await have_shares(system, [8])
-        await asyncio.sleep(2)
-
-    settled = await testbed.all_settled(ids)
-    calls = calls_by_message(fake_provider)
-    unconfirmed = settled.pop("UNCONFIRMED", 0)  # in a call when their worker was killed
-    assert settled == {"SENT": len(ids) - unconfirmed}
-    assert set(calls.values()) == {1}
-    assert set(calls) <= set(ids)
-    assert len(ids) - len(calls) <= unconfirmed < len(ids) / 10
 
 
 async def test_partitions_are_added_under_load_and_used_at_once(system, testbed, fake_provider, scaled_back):
