@@ -1,4 +1,4 @@
-"""An email-worker beside those of the supervisor, as an operator starts one by hand: nobody restarts it."""
+"""An email-worker beside those of the supervisor, as an operator starts one by hand: it is not restarted."""
 
 import asyncio
 import os
