@@ -72,7 +72,7 @@ MakeDatabase = Callable[[], Awaitable[str]]
 class System:
     """The running system: where everything answers, what a command needs in its environment, its control.
 
-    ``gateway_environment``: of another gateway.
+    ``gateway_environment``, ``worker_environment``: of another gateway, another email-worker.
     """
 
     addresses: dict[str, str]
@@ -83,6 +83,7 @@ class System:
     sms_link_port: int = 0
     collector_port: int = 0  # where a test starts a collector; a request with a sampled traceparent is traced
     gateway_environment: dict[str, str] = field(default_factory=dict)
+    worker_environment: dict[str, str] = field(default_factory=dict)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -179,6 +180,7 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
             sms_link_port,
             collector_port,
             engine.environment_of("gateway"),
+            engine.environment_of("email-worker"),
         )
 
 

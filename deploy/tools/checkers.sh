@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that check the deployment, and prints the folder that belongs in front of the PATH: helm,
-# kubeconform with Kubernetes' schemas (../schemas), kube-score, hadolint. What cannot be had is named and skipped.
+# kubeconform with Kubernetes' schemas (../schemas), kube-score, hadolint, promtool. What cannot be had is named and skipped.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${SLUICE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}/tools/checkers
@@ -13,6 +13,17 @@ for name in helm kubeconform kube-score; do
         echo "$name could not be installed: its checks are skipped" >&2
     fi
 done
+
+# Debian has promtool built; from its module it takes more than ten minutes.
+if [ ! -x "$folder/bin/promtool" ] && ! command -v promtool >/dev/null; then
+    packages=$(mktemp -d)
+    if (cd "$packages" && apt-get download --quiet prometheus >&2 && dpkg-deb --extract prometheus_*.deb .); then
+        cp "$packages/usr/bin/promtool" "$folder/bin/promtool"
+    else
+        echo "promtool could not be fetched: its checks are skipped (run apt-get update first?)" >&2
+    fi
+    rm -rf "$packages"
+fi
 
 pin=$(sha256sum "$here/requirements.lock" "$here/schemas.py" | sha256sum | cut -c1-12)
 if [ "$(cat "$folder/pin" 2>/dev/null)" != "$pin" ]; then

@@ -6,6 +6,7 @@ The last line is one JSON object. Exit code 0: everything passed, 1: something f
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.containers", description=__doc__)
     parser.add_argument("--work", type=Path, help="folder for images and data, on a disk with 6 GB (default: /var/tmp)")
     options = parser.parse_args()
+    # A time limit of the caller ends the engine and its network namespace too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         results = check(options.work)
     except NotPossible as fault:

@@ -19,6 +19,7 @@ from sluice_launcher.plan import (
     redact_password,
 )
 from sluice_launcher.ports import choose_ports
+from sluice_launcher.process_info import outgoing_range
 from sluice_launcher.process_specs import specs
 from sluice_launcher.roles import ALL_ROLES
 from sluice_launcher.settings import read_settings
@@ -94,6 +95,18 @@ def test_a_port_in_use_is_named_with_its_setting_and_its_owner(taken_port):
     assert f"port {taken_port}" in sentence
     assert "SLUICE_ROUTER_PORT" in sentence
     assert f"(pid {os.getpid()})" in sentence
+
+
+def test_f9_a_port_that_outgoing_connections_may_take_is_named_with_its_setting(tmp_path):
+    shown: list[str] = []
+    inside = outgoing_range()[-1]
+    variables = {"SLUICE_ROUTER_PORT": str(inside), "SLUICE_SMS_WORKER_PORT": "0", "SLUICE_DATA_DIR": str(tmp_path)}
+
+    make_plan(read_settings(variables), shown.append, services=[], roles=["router", "sms-worker"])
+
+    (warning,) = shown
+    assert warning.startswith(f"port {inside}, which router has, may be taken by an outgoing connection ")
+    assert warning.endswith(f": set one below {outgoing_range()[0]} in SLUICE_ROUTER_PORT")
 
 
 def test_a_port_of_zero_becomes_a_free_one(taken_port):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_launcher.process_info import free_port
+from tests.debian import PackageMissingError, unpack
 from tests.transports.conftest import Certificate
 
 DOMAIN = "far.example"
@@ -48,28 +49,11 @@ def find_programs(folder: Path) -> Programs:
     installed = Path("/usr/lib/postfix")
     if (installed / "sbin/master").exists():
         return Programs(installed / "sbin", Path("/usr/sbin"), installed)
-    if shutil.which("apt-get") is None:
-        raise PostfixMissingError("Postfix is not installed, and there is no apt-get to fetch it")
     try:
-        _unpack(folder)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise PostfixMissingError(f"the package of Postfix cannot be fetched ({type(error).__name__})") from error
-    root = folder / "root/usr"
+        root = unpack("postfix", folder) / "usr"
+    except PackageMissingError as error:
+        raise PostfixMissingError(str(error)) from error
     return Programs(root / "lib/postfix/sbin", root / "sbin", root / "lib/postfix")
-
-
-def _unpack(folder: Path) -> None:
-    """Fetch the package, and those that it needs and this machine lacks, and unpack them without installing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    simulated = _run(["apt-get", "--simulate", "install", "--no-install-recommends", "postfix"], folder)
-    packages = [line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")]
-    _run(["apt-get", "download", *packages], folder)
-    for package in folder.glob("*.deb"):
-        _run(["dpkg-deb", "--extract", str(package), str(folder / "root")], folder)
-
-
-def _run(command: list[str], folder: Path) -> str:
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=40).stdout
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_every_alert_has_a_rule_test_in_which_it_fires_and_one_in_which_it_does_
 def test_promtool_accepts_the_rules_and_their_tests():
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+        pytest.skip("promtool is not installed: `make chart` fetches it")
 
     for words in (["check", "rules", RULES], ["test", "rules", RULE_TESTS]):
         done = subprocess.run([promtool, *words], capture_output=True, text=True)

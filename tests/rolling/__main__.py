@@ -24,7 +24,7 @@ from typing import Any
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES
 from sluice_simulator.simulator import CALLS, Simulator
-from tests.rolling.code import Code, Installation, build
+from tests.rolling.code import Code, Installation, build, require_same_migrations
 from tests.rolling.load import Load
 
 # Those that read what others write come first, as in deployments that replace consumers before producers.
@@ -42,6 +42,7 @@ def main() -> int:
     options = parser.parse_args()
     logging.getLogger("mail.log").setLevel(logging.WARNING)
     checkout = Path(__file__).resolve().parents[2]
+    require_same_migrations(checkout, options.commit)
     with tempfile.TemporaryDirectory(prefix="sluice-rolling-") as folder:
         old = build(checkout, options.commit, Path(folder) / "old", progress)
         new = Code("new", checkout)

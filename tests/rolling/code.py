@@ -21,8 +21,9 @@ from sluice_launcher.logs import tail
 from sluice_launcher.process_info import free_port
 from sluice_launcher.roles import role
 
-BUILD_SECONDS = 300.0
-READY_SECONDS = 120.0
+BUILD_SECONDS = 900.0
+MIGRATIONS = "deploy/migrations"
+READY_SECONDS = 240.0
 STOP_SECONDS = 40.0
 
 
@@ -38,29 +39,58 @@ class Code:
         return self.folder / ".venv/bin/python"
 
 
+def require_same_migrations(checkout: Path, commit: str) -> None:
+    """The migrations that both have are the same ones: only then does either code run on the schema of the other.
+
+    Raises:
+        SystemExit: there is no such commit, or one of its migrations was changed after it, or removed.
+    """
+    listed = _git(checkout, commit, "ls-tree", "-r", "--name-only", commit, "--", MIGRATIONS)
+    for path in listed.decode().splitlines():
+        file = checkout / path
+        if file.exists() and file.read_bytes() == _git(checkout, commit, "show", f"{commit}:{path}"):
+            continue
+        changed = _git(checkout, commit, "log", "-1", "--format=%h", "--", path).decode().strip()
+        raise SystemExit(
+            f"FROM={commit}: {path} is another one there than in this checkout, so neither code runs on the schema of "
+            f"the other: name {changed}, which changed it last, or a later commit"
+        )
+
+
+def _git(checkout: Path, commit: str, *words: str) -> bytes:
+    done = subprocess.run(["git", *words], cwd=checkout, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"FROM={commit}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
 def build(checkout: Path, commit: str, folder: Path, progress: Callable[[str], None]) -> Code:
     """The commit in a folder of its own, with its own environment.
 
     Raises:
         SystemExit: there is no such commit, or its packages cannot be installed.
     """
-    found = subprocess.run(["git", "archive", "--format=tar", commit], cwd=checkout, capture_output=True, check=False)
-    if found.returncode:
-        raise SystemExit(f"FROM={commit}: {found.stderr.decode().strip()}")
+    found = _git(checkout, commit, "archive", "--format=tar", commit)
     folder.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(found)) as archive:
         archive.extractall(folder, filter="data")
-    done = subprocess.run(
+    # A process group: at the time limit what the script has started ends with it.
+    with subprocess.Popen(
         ["sh", "deploy/setup.sh"],
         cwd=folder,
         env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"FROM={commit} cannot be built: {done.stderr.strip()}")
+        start_new_session=True,
+    ) as script:
+        try:
+            _, errors = script.communicate(timeout=BUILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(script.pid, signal.SIGKILL)
+            raise SystemExit(f"FROM={commit} is not built within {BUILD_SECONDS:.0f} s") from None
+    if script.returncode:
+        raise SystemExit(f"FROM={commit} cannot be built: {errors.strip()}")
     progress(f"{commit} is built")
     return Code("old", folder)
 
@@ -190,5 +220,5 @@ class Installation:
         )
         output, errors = await process.communicate(stdin.encode())
         if process.returncode not in codes:
-            raise RuntimeError(f"`sluice {' '.join(words)}` of {code.name} failed: {errors.decode().strip()}")
+            raise RuntimeError(f"`sluice {' '.join(words[:2])}` of {code.name} failed: {errors.decode().strip()}")
         return output.decode()

@@ -3,15 +3,20 @@
 import asyncio
 import os
 import signal
+import time
 
 import httpx
 import pytest
 
+from sluice_launcher.process_info import process_tree
 from tests.polling import wait_until
 
 WITH_DATABASE = ("gateway", "router", "email-worker", "sms-worker", "push-worker", "event-worker")
 WITHOUT = ("health",)
+EVERY = (*WITH_DATABASE, *WITHOUT)
 WITHIN = 10.0  # seconds; the product promises it
+# Seconds. The product promises 10 on a machine that is not busy; docs/verified.md has what was measured.
+BACK_WITHIN = 30.0
 
 
 @pytest.fixture
@@ -41,11 +46,16 @@ async def not_ready(roles, names, check, within=WITHIN):
     await wait_until(look, within)
 
 
-async def ready_again(roles, within=30.0):
-    async def look():
-        return all([(await roles(name))[0] == 200 for name in (*WITH_DATABASE, *WITHOUT)])
+async def ready_again(system, roles):
+    """Every role can work again, and the supervisor shows it."""
 
-    await wait_until(look, within)
+    async def look():
+        return all([(await roles(name))[0] == 200 for name in EVERY])
+
+    returned = time.monotonic()
+    await wait_until(look, BACK_WITHIN)
+    print(f"every role was ready {time.monotonic() - returned:.1f} s after the server")
+    await shown(system, EVERY, "ready")
 
 
 async def shown(system, names, state):
@@ -66,8 +76,7 @@ async def test_f4_without_postgres_the_roles_that_use_it_are_not_ready(system, r
     finally:
         await asyncio.to_thread(system.control.start, "postgres")
 
-    await ready_again(roles)
-    await shown(system, WITH_DATABASE, "ready")
+    await ready_again(system, roles)
     assert others == [200] * len(WITHOUT)
     assert reason.startswith("PostgreSQL has not answered for ")
 
@@ -75,38 +84,39 @@ async def test_f4_without_postgres_the_roles_that_use_it_are_not_ready(system, r
 async def test_f4_without_kafka_no_role_is_ready_and_the_gateway_can_be_asked_for_the_rest(system, roles):
     await asyncio.to_thread(system.control.stop, "kafka")
     try:
-        await not_ready(roles, (*WITH_DATABASE, *WITHOUT), "kafka")
-        await shown(system, (*WITH_DATABASE, *WITHOUT), "not ready")
+        await not_ready(roles, EVERY, "kafka")
+        await shown(system, EVERY, "not ready")
         without_kafka = await roles("gateway", "?exclude=kafka")
         reason = (await roles("health"))[1]["reason"]
     finally:
         await asyncio.to_thread(system.control.start, "kafka")
 
-    await ready_again(roles)
+    await ready_again(system, roles)
     assert without_kafka == (200, {"ready": True, "reason": None, "checks": {"role": None, "postgres": None}})
     assert reason.startswith("Kafka has not answered for ")
 
 
-@pytest.mark.parametrize("service", ["kafka", "postgres"])
-async def test_f4_a_service_that_hangs_counts_as_away(system, roles, service):
+@pytest.mark.parametrize(
+    ("service", "concerned", "reason"),
+    [
+        ("kafka", EVERY, "Kafka has not answered for "),
+        ("postgres", WITH_DATABASE, "PostgreSQL has not answered for "),
+    ],
+)
+async def test_f4_a_service_that_hangs_counts_as_away(system, roles, service, concerned, reason):
     pid = await asyncio.to_thread(system.control.pid, service)
-    os.kill(pid, signal.SIGSTOP)
-    if service == "postgres":
-        children = await asyncio.to_thread(children_of, pid)
-        for child in children:
-            os.kill(child, signal.SIGSTOP)
+    pids = await asyncio.to_thread(process_tree, pid)
+    for one in pids:
+        os.kill(one, signal.SIGSTOP)
     try:
-        await not_ready(roles, WITH_DATABASE, service)
+        await not_ready(roles, concerned, service)
+        await shown(system, concerned, "not ready")
+        reasons = {name: (await roles(name))[1]["reason"] for name in concerned}
+        others = [(await roles(name))[0] for name in EVERY if name not in concerned]
     finally:
-        if service == "postgres":
-            for child in children:
-                os.kill(child, signal.SIGCONT)
-        os.kill(pid, signal.SIGCONT)
+        for one in reversed(pids):
+            os.kill(one, signal.SIGCONT)
 
-    await ready_again(roles)
-
-
-def children_of(pid):
-    from sluice_launcher.process_info import process_tree
-
-    return process_tree(pid)[1:]
+    await ready_again(system, roles)
+    assert {name: text for name, text in reasons.items() if not text.startswith(reason)} == {}
+    assert set(others) <= {200}

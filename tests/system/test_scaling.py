@@ -59,7 +59,7 @@ async def sluice(system, *words):
 
 
 @asynccontextmanager
-async def load(testbed):
+async def load(testbed, **changes):
     """Sends RATE messages a second while the block runs; gives the list of their ids, complete after the block."""
     sent: list[asyncio.Task] = []
     over = asyncio.Event()
@@ -68,7 +68,7 @@ async def load(testbed):
         began, number = time.monotonic(), 0
         while not over.is_set():
             await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
-            sent.append(asyncio.create_task(testbed.send(subject=f"Number {number}")))
+            sent.append(asyncio.create_task(testbed.send(subject=f"Number {number}", **changes)))
             number += 1
 
     ids: list[str] = []

@@ -137,7 +137,7 @@ def test_the_table_says_what_is_over_its_bound():
         (["flood"], "there is no fault 'flood'"),
         (["--rate", "0"], "--rate: must be 1 to 200"),
         (["--rate", "1e9"], "--rate: must be 1 to 200"),
-        (["--seconds", "nan"], "--seconds: must be 5 to 600"),
+        (["--seconds", "nan"], "--seconds: must be 5 to 1800"),
     ],
 )
 def test_a_wrong_argument_is_named(capsys, arguments, error):

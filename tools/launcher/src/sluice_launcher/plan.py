@@ -17,7 +17,8 @@ from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice.store.logins import LOGINS, OPERATOR, password_setting, with_login
 from sluice_launcher import kafka_jars, programs
-from sluice_launcher.ports import choose_ports
+from sluice_launcher.ports import choose_ports, ephemeral_ports
+from sluice_launcher.process_info import outgoing_range
 from sluice_launcher.progress import Progress
 from sluice_launcher.roles import ADDRESS_SETTINGS, ALL_ROLES, ROLES, SERVICES, ops_name, port_setting
 from sluice_launcher.scaling import check_connections, check_roles, process_names
@@ -113,6 +114,9 @@ def make_plan(
     found = _find_programs(settings, own, progress)
     numbers = {name: number for name, number in (scale or {}).items() if number > 1}
     check_scale(numbers, chosen_roles, settings.postgres_pool_size if "postgres" in own else None)
+    ports = choose_ports(settings.ports, own, chosen_roles, numbers)
+    for warning in ephemeral_ports(ports, outgoing_range()):
+        progress(warning)
     return Plan(
         data_dir=settings.data_dir,
         key_file=settings.encryption_key_file,
@@ -121,7 +125,7 @@ def make_plan(
         services=tuple(service for service in SERVICES if service in services),
         roles=chosen_roles,
         external=dict(settings.external),
-        ports=choose_ports(settings.ports, own, chosen_roles, numbers),
+        ports=ports,
         scale=numbers,
         postgres_pool_size=settings.postgres_pool_size,
         programs={name: program.path for name, program in found.items()},

@@ -39,6 +39,16 @@ def choose_ports(
     return chosen
 
 
+def ephemeral_ports(ports: Mapping[str, int], outgoing: Collection[int]) -> list[str]:
+    """A sentence for each port that outgoing connections may take while its server is stopped; none is chosen so."""
+    return [
+        f"port {port}, which {name} has, may be taken by an outgoing connection while {name} is stopped, and {name} "
+        f"cannot start then: set one below {min(outgoing)} in {port_setting(name)}"
+        for name, port in ports.items()
+        if port in outgoing
+    ]
+
+
 def _port_in_use(name: str, port: int) -> str:
     holder = port_owner(port)
     by = f" by {holder}" if holder else ""

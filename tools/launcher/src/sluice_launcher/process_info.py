@@ -103,6 +103,12 @@ def free_port() -> int:
             return int(server.getsockname()[1])
 
 
+def outgoing_range() -> range:
+    """The ports from which the kernel takes those of outgoing connections."""
+    first, last = (PROC / "sys/net/ipv4/ip_local_port_range").read_text().split()
+    return range(int(first), int(last) + 1)
+
+
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on it."""
     with socket.socket() as probe:

@@ -6,12 +6,15 @@ from typing import Any
 
 from sluice_launcher.control import SOCKET
 from sluice_launcher.managed_process import ManagedProcess
-from sluice_launcher.plan import Plan, redact_password
+from sluice_launcher.plan import HOST, Plan, ops_ports, redact_password
 from sluice_launcher.process_info import memory
 
 
 def rows(plan: Plan, phase: str, processes: Iterable[ManagedProcess]) -> list[dict[str, Any]]:
-    """One row for the supervisor, one for each external service, one for each process. Memory in bytes."""
+    """One row for the supervisor, one for each external service, one for each process.
+
+    ``memory``: in bytes. ``ops``: the URL of the ops endpoints of a role that speaks HTTP.
+    """
     own = _row(
         "supervisor",
         "supervisor",
@@ -25,15 +28,17 @@ def rows(plan: Plan, phase: str, processes: Iterable[ManagedProcess]) -> list[di
         for name, address in plan.external.items()
         if name in plan.services
     ]
-    return [own, *external, *map(_process_row, processes)]
+    ports = ops_ports(plan)
+    return [own, *external, *(_process_row(process, ports.get(process.spec.name)) for process in processes)]
 
 
-def _process_row(process: ManagedProcess) -> dict[str, Any]:
+def _process_row(process: ManagedProcess, ops_port: int | None) -> dict[str, Any]:
     spec, identity = process.spec, process.identity
     pid = identity.pid if identity else None
     used = memory(pid) if pid else None
     row = _row(spec.name, spec.kind, pid, redact_password(spec.address), process.state, used)
-    return row | {"restarts": process.restarts, "last_exit": process.last_exit}
+    ops = None if ops_port is None else f"http://{HOST}:{ops_port}"
+    return row | {"ops": ops, "restarts": process.restarts, "last_exit": process.last_exit}
 
 
 def _row(name: str, kind: str, pid: int | None, address: str, state: str, memory: int | None) -> dict[str, Any]:
@@ -42,6 +47,7 @@ def _row(name: str, kind: str, pid: int | None, address: str, state: str, memory
         "kind": kind,
         "pid": pid,
         "address": address,
+        "ops": None,
         "state": state,
         "memory": memory,
         "restarts": 0,

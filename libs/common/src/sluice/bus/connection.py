@@ -17,6 +17,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.logs import instance_name
 from sluice.runtime.settings import KafkaSettings, SaslMechanism, SecurityProtocol, load
 
 if TYPE_CHECKING:
@@ -220,3 +221,8 @@ class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # untyped
         """A new token; the signer may read credentials over the network."""
         token, _ = await asyncio.to_thread(self._signer.generate_auth_token, self._region)
         return str(token)
+
+
+def client_id(name: str) -> str:
+    """What brokers call a client of this process: ``name``, of a group or a use, and the instance of its log lines."""
+    return f"sluice-{name}@{instance_name()}"

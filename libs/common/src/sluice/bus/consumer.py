@@ -20,7 +20,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
 from sluice.bus.connect import connected, stop_client
-from sluice.bus.connection import KafkaConnection
+from sluice.bus.connection import KafkaConnection, client_id
 from sluice.bus.window import Record, Window
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
@@ -138,7 +138,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _new_client(self) -> AIOKafkaConsumer:
         client = AIOKafkaConsumer(
             **self._kafka.options(),
-            client_id=f"sluice-{self._group}",
+            client_id=client_id(self._group),
             group_id=self._group,
             isolation_level=ISOLATION_LEVEL,
             enable_auto_commit=False,

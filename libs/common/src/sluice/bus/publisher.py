@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from sluice.bus.connect import connected, stop_client
-from sluice.bus.connection import KafkaConnection
+from sluice.bus.connection import KafkaConnection, client_id
 from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
 from sluice.runtime import metrics
 from sluice.runtime.batching import BatchPacer
@@ -234,7 +234,7 @@ async def open_publisher(kafka: KafkaConnection, *, name: str, limit: int = 50_0
 def _create_producer(kafka: KafkaConnection, name: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(
         **kafka.options(),
-        client_id=f"sluice-{name}",
+        client_id=client_id(name),
         acks="all",
         max_batch_size=_BATCH,
         compression_type="snappy",

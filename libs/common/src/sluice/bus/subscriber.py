@@ -21,7 +21,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
 from sluice.bus.connect import connected, stop_client
-from sluice.bus.connection import KafkaConnection
+from sluice.bus.connection import KafkaConnection, client_id
 from sluice.runtime.tasks import run_unless
 
 _BATCH_TIMEOUT_MS = 100  # milliseconds a poll waits for records
@@ -44,7 +44,7 @@ def create_broker(kafka: KafkaConnection, *, name: str, drain: float) -> KafkaBr
     """
     return KafkaBroker(
         **kafka.faststream(),
-        client_id=f"sluice-{name}",
+        client_id=client_id(name),
         consumer_only=True,  # roles publish with sluice.bus.publisher
         allow_auto_create_topics=False,
         metadata_max_age_ms=3_000,  # a topic may be created after the first connection

@@ -6,10 +6,15 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
+
+if TYPE_CHECKING:
+    from sluice_cli.game_day.faults import Fault
 
 NAMES = ("outage", "hang", "partial", "slow", "flap", "throttle", "silent-loss")
 _COLUMNS = {
@@ -38,6 +43,12 @@ def register(subparsers: Any) -> None:
     game_day.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(NAMES)} (default: all)")
     game_day.add_argument("--rate", type=float, default=30.0, help="messages a second (default %(default)g)")
     game_day.add_argument("--seconds", type=float, help="how long each fault lasts (default: 30, flap 36)")
+    game_day.add_argument(
+        "--record-metrics",
+        metavar="FILE",
+        type=Path,
+        help="append the metrics of every process to FILE, to test alerts",
+    )
     game_day.add_argument("--json", action="store_true", help="print one JSON object")
     game_day.set_defaults(run=run_game_day)
 
@@ -55,20 +66,27 @@ def run_game_day(options: argparse.Namespace) -> int:
         raise SluiceError(f"there is no fault {unknown[0]!r}: there are {', '.join(NAMES)}")
     if not 1 <= options.rate <= 200:
         raise SluiceError("--rate: must be 1 to 200")
-    if options.seconds is not None and not 5 <= options.seconds <= 600:
-        raise SluiceError("--seconds: must be 5 to 600")
+    if options.seconds is not None and not 5 <= options.seconds <= 1800:
+        raise SluiceError("--seconds: must be 5 to 1800")
     require_simulator("sluice game-day")
     from sluice_cli.game_day.faults import FAULTS
-    from sluice_cli.game_day.run import run_faults
 
     chosen = [FAULTS[name] for name in options.faults or NAMES]
-    found = asyncio.run(run_faults(chosen, rate=options.rate, seconds=options.seconds, progress=_progress))
+    found = asyncio.run(_run(chosen, options))
     over = sum(len(figures["broken"]) for figures in found.values())
     if options.json:
         print(json.dumps({"faults": found, "broken": over}))
     else:
         print(format_table(found))
     return 1 if over else 0
+
+
+async def _run(chosen: Sequence[Fault], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    from sluice_cli.game_day.recording import recording
+    from sluice_cli.game_day.run import run_faults
+
+    async with recording(options.record_metrics) if options.record_metrics else nullcontext():
+        return await run_faults(chosen, rate=options.rate, seconds=options.seconds, progress=_progress)
 
 
 def format_table(found: Mapping[str, Mapping[str, Any]]) -> str:
