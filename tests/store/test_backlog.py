@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.recovery import task_for
 from sluice.model.message import Channel, DeliveryClass
 from sluice.store import backlog
 from sluice.store.backlog import ProjectQueue, QueueSlice, fair_shares
@@ -163,3 +164,4 @@ async def test_the_segments_of_a_delivery_are_read_with_it(store):
     found = await backlog.dequeue(store.router, Channel.EMAIL, {STANDARD: 2}, now=NOW, requeue_after=seconds(8))
 
     assert {one.message_id: one.segments for one in found} == {long.id: 4, short.id: 1}
+    assert {task_for(one, now=NOW).segments for one in found} == {4, 1}
