@@ -3,7 +3,7 @@
 For tests and for the oracle of ``make chaos``: :data:`DIFFERENCES` returns no row when the rollups are right.
 """
 
-# One row for each delivery and number: (delivery, provider, name, bucket).
+# One row for each delivery and number.
 _RECOUNT = """
     ranks (state, rank) AS (
         VALUES ('QUEUED', 1), ('SENDING', 2), ('SENT', 3), ('UNCONFIRMED', 4), ('EXPIRED', 5), ('SOFT_BOUNCE', 6),
@@ -56,18 +56,23 @@ _RECOUNT = """
                (SELECT 16 * e + (v >> e) FROM generate_series(28, 0, -1) AS e
                  WHERE e = 0 OR v >> (e - 1) >= 32 ORDER BY e DESC LIMIT 1)::int AS bucket
           FROM waited w, LATERAL (SELECT least(greatest(floor(w.ms), 0), 4294967295)::bigint) AS c (v)
-    ), numbers (delivery_id, provider_id, name, bucket) AS (
-        SELECT delivery_id, provider_id, name, 0 FROM made
+    ), numbers (delivery_id, provider_id, name, number) AS (
+        SELECT delivery_id, provider_id, name, 1 FROM made
+         UNION ALL  -- a histogram: digits in base 10^12
+        SELECT delivery_id, provider_id, name, ('1' || repeat('0', 12 * bucket))::numeric FROM bucketed
          UNION ALL
-        SELECT * FROM bucketed
-         UNION ALL
-        SELECT delivery_id, before, 'failovers', 0 FROM attempt
+        SELECT delivery_id, before, 'failovers', 1 FROM attempt
          WHERE before IS NOT NULL AND before IS DISTINCT FROM provider_id
+         UNION ALL
+        SELECT delivery_id, provider_id, CASE WHEN cost IS NULL THEN 'unpriced' ELSE 'cost' END, coalesce(cost, 1)
+          FROM attempts a
+         WHERE EXISTS (SELECT FROM events e WHERE e.delivery_id = a.delivery_id AND e.attempt = a.number
+                          AND e.type IN ('sent', 'delivered'))
     ), recounted AS (
         SELECT d.project_id, d.sandbox, i.interval, t.tag, date_trunc(i.interval, a.at, 'UTC') AS starts_at, d.channel,
                coalesce(n.provider_id, newest.provider_id, '00000000-0000-0000-0000-000000000000') AS provider_id,
                n.name,
-               sum(('1' || repeat('0', 12 * n.bucket))::numeric) AS number  -- a histogram: digits in base 10^12
+               sum(n.number) AS number
           FROM numbers n
           JOIN deliveries d ON d.id = n.delivery_id
           JOIN messages m ON m.id = d.message_id
@@ -77,7 +82,7 @@ _RECOUNT = """
          CROSS JOIN LATERAL (
                SELECT to_timestamp(('x' || substr(replace(d.id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0)
                ) AS a (at)
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(n.number) <> 0
     )
 """
 
@@ -89,7 +94,8 @@ _STORED = """
                VALUES ('settled', r.settled::numeric), ('sent', r.sent), ('delivered', r.delivered),
                       ('failed', r.failed), ('unconfirmed', r.unconfirmed), ('bounced', r.bounced),
                       ('complained', r.complained), ('opened', r.opened), ('clicked', r.clicked),
-                      ('failovers', r.failovers), ('accept_to_sent', r.accept_to_sent),
+                      ('failovers', r.failovers), ('cost', r.cost), ('unpriced', r.unpriced),
+                      ('accept_to_sent', r.accept_to_sent),
                       ('sent_to_delivered', r.sent_to_delivered)
                ) AS n (name, number)
          WHERE n.number <> 0

@@ -168,6 +168,31 @@ async def test_the_numbers_of_the_last_day_are_shown_by_the_hour(gateway, store)
     assert found["from"] <= starts_at < found["to"]
 
 
+@pytest.mark.parametrize(
+    ("costs", "shown"),
+    [
+        ([7_500, 7_500], (0.015, 0, 0.015)),  # of two that are sent one is delivered
+        ([7_500, None], (0.0075, 1, None)),
+        ([0, 0], (0.0, 0, 0.0)),
+    ],
+)
+async def test_the_cost_is_shown_by_delivered_message(gateway, store, costs, shown):
+    for cost, receipts in zip(costs, ([("delivered", ADA, 4)], []), strict=True):
+        await a_counted(gateway, store, (*SENT, *receipts), costs={ADA: cost})
+
+    [total] = (await asked(gateway, group_by="provider"))["totals"]
+
+    assert (total["cost"], total["unpriced"], total["cost_per_delivered"]) == shown
+
+
+async def test_nothing_delivered_has_no_cost_per_delivered(gateway, store):
+    await a_counted(gateway, store, SENT, costs={ADA: 7_500})
+
+    [total] = (await asked(gateway))["totals"]
+
+    assert (total["cost"], total["cost_per_delivered"]) == (0.0075, None)
+
+
 async def test_a_range_is_widened_to_whole_intervals(gateway, store):
     await a_counted(gateway, store, SENT, at=utc_now().replace(minute=0, second=0) - timedelta(hours=5, minutes=1))
     six = utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=6)

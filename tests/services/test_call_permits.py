@@ -32,18 +32,19 @@ def provider_id():
 class Caller:
     """A worker: starts the calls that its bulkhead permits, and notes when."""
 
-    def __init__(self, redis, provider_id, jobs):
+    def __init__(self, redis, provider_id, jobs, segments=1):
         self.calls = []
         self.provider_id = provider_id
         self.bulkhead = Bulkhead(256, call_rate=RATE)
         self.permits = CallPermits(PermitSource(redis), self.dispatch)
         for job in range(jobs):
-            self.bulkhead.enqueue(job, 0.0, urgent=False)
+            self.bulkhead.enqueue(job, 0.0, urgent=False, permits=segments)
+        self.segments = segments
         self.permits.want(provider_id, self.bulkhead)
 
     def dispatch(self, provider_id, bulkhead):
         while (job := bulkhead.acquire(now := time.monotonic())) is not None:
-            self.calls.append(now)
+            self.calls += [now] * self.segments
             bulkhead.release(job, now)
         self.permits.want(provider_id, bulkhead)
 
@@ -63,6 +64,39 @@ async def test_three_workers_together_start_no_more_calls_in_any_second_than_the
 
     assert len(calls) == 75
     assert most_in_a_second(calls) <= RATE
+
+
+async def test_segments_of_long_and_short_messages_count_and_nobody_waits_for_ever(redis, provider_id):
+    """Two workers with short messages would take every permit before the third one finds eight at once."""
+    short, also_short = (Caller(redis, provider_id, jobs=40) for _ in range(2))
+    long = Caller(redis, provider_id, jobs=4, segments=8)
+
+    calls = await call_all([short, also_short, long])
+
+    assert len(calls) == 80 + 32
+    assert most_in_a_second(calls) <= RATE
+    assert long.calls[0] < short.calls[-1]
+    assert long.calls[0] < also_short.calls[-1]
+
+
+async def test_a_message_of_more_segments_than_the_rate_gets_a_second_of_its_own(redis, provider_id):
+    callers = [Caller(redis, provider_id, jobs=2, segments=RATE + 5), Caller(redis, provider_id, jobs=10)]
+
+    await call_all(callers)
+
+    huge, short = ([*dict.fromkeys(caller.calls)] for caller in callers)
+    assert len(huge) == 2
+    assert huge[1] - huge[0] >= 1
+    assert all(abs(one - other) >= 1 for one in huge for other in short)
+
+
+async def test_permits_are_not_granted_in_part(redis, provider_id):
+    source, other = PermitSource(redis), PermitSource(redis)
+    await source.take([PermitRequest(provider_id, 10, 7)])
+
+    assert (await source.take([PermitRequest(provider_id, 10, 5, 5)]))[0] == {provider_id: 0}
+    assert (await other.take([PermitRequest(provider_id, 10, 5)]))[0] == {provider_id: 0}  # reserved
+    assert (await source.take([PermitRequest(provider_id, 10, 3, 3)]))[0] == {provider_id: 3}
 
 
 async def test_without_redis_each_worker_keeps_to_its_share(redis, provider_id):

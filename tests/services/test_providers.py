@@ -162,6 +162,13 @@ async def test_the_health_is_live(gateway):
         ({"priority": -1}, "priority"),
         ({"priority": True}, "priority"),
         ({"settings": {"concurrency": 0}}, "settings.concurrency"),
+        ({"settings": {"calls_per_second": 0}}, "settings.calls_per_second"),
+        ({"settings": {"weight": 0}}, "settings.weight"),
+        ({"settings": {"weight": "1"}}, "settings.weight"),
+        ({"settings": {"price": -0.01}}, "settings.price"),
+        ({"settings": {"price": True}}, "settings.price"),
+        ({"settings": {"segments_per_second": 0}}, "settings.segments_per_second"),
+        ({"settings": {"segments_per_second": 5}}, "settings.segments_per_second"),  # not of e-mail
         ({"settings": {"other": 0}}, "settings.other"),
         ({"verify": {"to": "no address"}}, "to.0"),
     ],
@@ -185,6 +192,19 @@ async def test_the_receipt_url_has_the_token_where_the_package_uses_one(gateway)
     assert smtp["receipt_url"] is None
 
 
+async def test_segments_are_limited_instead_of_calls(gateway):
+    sms = {"packageName": "provider-termii", "credentials": TERMII}
+    created = await add(gateway, "termii", **sms, settings={"segments_per_second": 5})
+    both = {"settings": {"segments_per_second": 5, "calls_per_second": 5}}
+
+    assert created["settings"]["segments_per_second"] == 5
+    refused = await gateway.ask("PATCH", f"{PROVIDERS}/{created['id']}", json=both)
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "settings.segments_per_second"
+    mail = await add(gateway)
+    refused = await gateway.ask("PATCH", f"{PROVIDERS}/{mail['id']}", json={"settings": {"segments_per_second": 5}})
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "settings.segments_per_second"
+
+
 # -- update ------------------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +215,7 @@ async def test_a_change_is_visible_and_counts_the_version(gateway):
     changed = await gateway.ask("PATCH", f"{PROVIDERS}/{created['id']}", json=changes)
     again = await gateway.ask("PATCH", f"{PROVIDERS}/{created['id']}", json=changes)
 
-    unset = dict.fromkeys(("calls_per_second", "weight", "price"))
+    unset = dict.fromkeys(("calls_per_second", "segments_per_second", "weight", "price"))
     assert changed.json() | changes | {"settings": {"concurrency": 3, **unset}} == changed.json()
     assert (changed.json()["version"], again.json()["version"]) == (2, 2)
 

@@ -14,6 +14,7 @@ from router.recovery import task_for
 from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
 from sluice.delivery import leases
 from sluice.delivery import worker as worker_module
+from sluice.delivery.job import parse_job
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
@@ -847,3 +848,26 @@ async def test_the_built_in_sms_package_over_another_package_calls_it_with_the_o
 
     (request,) = calls
     assert request.url.path == f"/2010-04-01/Accounts/{account['accountSid']}/Messages.json"
+
+
+async def test_a_call_needs_a_permit_for_each_segment_only_where_the_rate_counts_them(harness, provider):
+    by_call, by_segment = an_smtp(settings={"calls_per_second": 9}), an_smtp(settings={"segments_per_second": 9})
+    harness.config.providers |= {one.id: one for one in (by_call, by_segment)}
+    task = (await harness.a_delivery()).model_copy(update={"segments": 3})
+
+    bulkheads = harness.worker._bulkheads
+    jobs = [parse_job(harness.a_record(task, one)) for one in (provider, by_call, by_segment)]
+
+    assert [bulkheads.permits_of(job) for job in jobs] == [1, 1, 3]
+    assert [bulkheads.get(job.provider_id).call_rate for job in jobs] == [None, 9, 9]
+
+
+@pytest.mark.parametrize(("price", "cost"), [({"price": 0.0075}, 7_500), ({"price": 0}, 0), ({}, None)])
+async def test_an_attempt_keeps_the_price_that_its_provider_has_then(harness, provider, price, cost):
+    harness.config.change(provider, settings=price)
+    task = await harness.a_delivery()
+
+    await harness.handle(harness.a_record(task, provider))
+
+    (attempt,) = await harness.store.attempts(task.delivery_id)
+    assert attempt["cost"] == cost

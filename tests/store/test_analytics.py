@@ -24,8 +24,13 @@ DAY = Range(Interval.DAY, NOON - timedelta(hours=12), NOON + timedelta(hours=12)
 HOURS = Range(Interval.HOUR, NOON, NOON + timedelta(hours=3))
 
 
-async def a_delivery(store, *history, tags=(), channel="email", project=PROJECT, sandbox=False, at=NOON, send_at=None):
-    """A delivery with these events: (type, provider, seconds after noon), or a type alone."""
+async def a_delivery(
+    store, *history, tags=(), channel="email", project=PROJECT, sandbox=False, at=NOON, send_at=None, costs=None
+):
+    """A delivery with these events: (type, provider, seconds after noon), or a type alone.
+
+    ``costs``: by provider, of an attempt at each, to which its events belong.
+    """
     delivery_id = ids.uuid7(milliseconds(at))
     await store.pool.execute(
         "INSERT INTO messages (id, project_id, channel, delivery_class, content, tags, sandbox, send_at, expires_at,"
@@ -37,6 +42,12 @@ async def a_delivery(store, *history, tags=(), channel="email", project=PROJECT,
         " expires_at) VALUES ($1, $1, $2, $3, 'standard', 'a', $4, 'QUEUED', $5)",
         *(delivery_id, project, channel, sandbox, at),
     )
+    for number, (provider, cost) in enumerate((costs or {}).items(), 1):
+        await store.pool.execute(
+            "INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,"
+            " routing_decision, started_at, cost) VALUES ($1, $2, $3, $4, 1, '', '', $5, $6)",
+            *(delivery_id, number, project, provider, at, cost),
+        )
     await append(store, delivery_id, *history, project=project)
     return delivery_id
 
@@ -45,8 +56,10 @@ async def append(store, delivery_id, *history, project=PROJECT):
     for event in history:
         type_, provider, seconds = event if isinstance(event, tuple) else (event, None, 0)
         await store.pool.execute(
-            "INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, provider_id)"
-            " SELECT $1, count(*) + 1, $2, $3, $4, $5, $6 FROM events WHERE delivery_id = $1",
+            "INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, provider_id,"
+            " attempt) SELECT $1, count(*) + 1, $2, $3, $4, $5, $6,"
+            " (SELECT number FROM attempts WHERE delivery_id = $1 AND provider_id = $6)"
+            " FROM events WHERE delivery_id = $1",
             *(delivery_id, project, type_, STATE_ASSERTED_BY[EventType(type_)], after(seconds), provider),
         )
 
@@ -133,6 +146,23 @@ async def test_counts_belong_to_the_provider_whose_event_made_them(store):
     }
 
 
+async def test_every_attempt_that_a_provider_took_costs_its_price_once(store):
+    failed_over = ["accepted", ("sending", ADA, 1), ("attempt_failed", ADA, 2), ("sending", BOB, 3), ("sent", BOB, 4)]
+    priced = {"costs": {ADA: 12_000, BOB: 7_000}}
+    await count(
+        store,
+        await a_delivery(store, *failed_over, **priced),  # ADA has refused it: it costs what BOB takes
+        await a_delivery(store, *failed_over, ("delivered", ADA, 5), ("delivered", ADA, 6), **priced),  # both took it
+        await a_delivery(store, *failed_over[:3], "failed", **priced),  # none
+        await a_delivery(store, *failed_over, costs={ADA: 12_000, BOB: None}),
+        await a_delivery(store, *failed_over, costs={ADA: None, BOB: 0}),
+    )
+
+    groups = {g.provider_id: g.counts for g in await read(store, by=[Grouping.PROVIDER]) if g.starts_at is None}
+    assert [(groups[one][Count.COST], groups[one][Count.UNPRICED]) for one in (ADA, BOB)] == [(12_000, 0), (14_000, 1)]
+    assert await differences(store) == []
+
+
 async def test_what_is_counted_again_changes_nothing(store):
     delivered = await a_delivery(store, *DELIVERED, tags=["a", "b"])
 
@@ -188,6 +218,7 @@ _DELIVERIES = st.fixed_dictionaries(
         "project": st.sampled_from([PROJECT, OTHER_PROJECT]),
         "at": st.integers(-90_000, 90_000).map(after),
         "send_at": st.none() | st.integers(-10, 100).map(after),
+        "costs": st.dictionaries(st.sampled_from([ADA, BOB]), st.none() | st.integers(0, 10**12)),
     }
 )
 
@@ -196,8 +227,8 @@ _DELIVERIES = st.fixed_dictionaries(
 @given(deliveries=st.lists(_DELIVERIES, min_size=1, max_size=5), data=st.data())
 async def test_any_order_of_events_and_batches_equals_a_recount(store, deliveries, data):
     await store.pool.execute(
-        "DELETE FROM messages; DELETE FROM deliveries; DELETE FROM events; DELETE FROM analytics_rollups;"
-        " DELETE FROM analytics_progress"
+        "DELETE FROM messages; DELETE FROM deliveries; DELETE FROM attempts; DELETE FROM events;"
+        " DELETE FROM analytics_rollups; DELETE FROM analytics_progress"
     )
     rest = {}
     for delivery in deliveries:

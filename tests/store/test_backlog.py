@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.recovery import task_for
 from sluice.model.message import Channel, DeliveryClass
 from sluice.store import backlog
 from sluice.store.backlog import ProjectQueue, QueueSlice, fair_shares
@@ -154,3 +155,13 @@ async def test_the_parts_of_a_divided_delivery_have_the_context_of_the_whole(sto
         await divide(connection, [division], in_flight=False)
 
     assert (await store.pending(other))["traceparent"] == CONTEXT
+
+
+async def test_the_segments_of_a_delivery_are_read_with_it(store):
+    long, short = a_backlogged_message(segments=4), a_backlogged_message()
+    await store.accept(long, short)
+
+    found = await backlog.dequeue(store.router, Channel.EMAIL, {STANDARD: 2}, now=NOW, requeue_after=seconds(8))
+
+    assert {one.message_id: one.segments for one in found} == {long.id: 4, short.id: 1}
+    assert {task_for(one, now=NOW).segments for one in found} == {4, 1}

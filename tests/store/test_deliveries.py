@@ -498,3 +498,18 @@ async def rows_read(connection):
         "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
         " WHERE relname ~ '^(deliveries|messages|attempts|events)'"
     )
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "by_segment", "cost"), [(7_500, True, 22_500), (7_500, False, 7_500), (0, True, 0), (None, True, None)]
+)
+async def test_an_attempt_costs_the_price_of_its_provider_by_the_segments_of_the_row(store, price, by_segment, cost):
+    delivery_id = await store.a_delivery(segments=3)
+
+    await store.claim(a_claim(delivery_id, price=price, by_segment=by_segment))
+
+    (attempt,) = await store.attempts(delivery_id)
+    assert attempt["cost"] == cost

@@ -39,6 +39,14 @@ def test_a_worker_that_keeps_asking_gets_nearly_the_whole_rate(limit, pace, vali
     assert granted >= 100 / (1 + (validity + pace) / 64) * limit - limit
 
 
+def test_fewer_than_the_least_are_not_granted():
+    window = CallWindow()
+
+    assert window.take(5, 3, 0.0, 0.1) == 3
+    assert window.take(5, 4, 0.0, 0.1, least=3) == 0
+    assert window.take(5, 4, 0.0, 0.1, least=2) == 2
+
+
 def test_what_was_granted_elsewhere_counts():
     window = CallWindow()
     window.note(3, 0.0, 0.5)
@@ -112,6 +120,42 @@ def test_a_throttled_provider_wants_no_permits(bulkhead):
     bulkhead.throttle(5.0)
 
     assert (bulkhead.wanted(4.0), bulkhead.wanted(5.0)) == (0, 3)
+
+
+def test_a_long_message_needs_a_permit_for_each_segment():
+    bulkhead = Bulkhead(3, call_rate=20)
+    bulkhead.enqueue("long", 0.0, urgent=False, permits=3)
+    bulkhead.enqueue("short", 0.0, urgent=False)
+
+    assert (bulkhead.wanted(0.0), bulkhead.least(0.0)) == (4, 3)
+    bulkhead.grant(2, 1.0)
+    assert (acquired(bulkhead, 0.5), bulkhead.least(0.5)) == ([], 1)  # the short one does not overtake it
+    bulkhead.grant(1, 2.0)
+    assert (acquired(bulkhead, 0.5), bulkhead.wanted(0.5)) == (["long"], 1)
+    assert bulkhead.may_call("long", 1.0)
+    assert not bulkhead.may_call("long", 1.1)  # two of the three have ended
+    assert (bulkhead.wanted(1.1), bulkhead.least(1.1)) == (4, 3)
+    bulkhead.grant(3, 3.0)
+    assert acquired(bulkhead, 2.0) == []
+    assert bulkhead.may_call("long", 2.0)
+    assert bulkhead.least(2.0) == 1
+
+
+def test_a_message_that_leaves_the_queue_needs_no_permits_any_more():
+    bulkhead = Bulkhead(3, call_rate=20)
+    bulkhead.enqueue("long", 0.0, urgent=False, permits=3)
+
+    assert bulkhead.expired(9.0, 2.0) == ["long"]
+    assert (bulkhead.wanted(9.0), bulkhead.least(9.0), bulkhead._needs) == (0, 0, {})
+
+
+def test_a_message_of_more_segments_than_the_rate_needs_all_of_a_second():
+    bulkhead = Bulkhead(3, call_rate=2)
+    bulkhead.enqueue("long", 0.0, urgent=False, permits=9)
+
+    assert bulkhead.least(0.0) == 2
+    bulkhead.grant(2, 1.0)
+    assert acquired(bulkhead, 0.5) == ["long"]
 
 
 def test_without_a_call_rate_nothing_needs_a_permit(bulkhead):

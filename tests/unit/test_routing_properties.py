@@ -148,7 +148,7 @@ def test_a_delivery_fails_only_when_no_provider_is_left(installation):
 
 def a_monitor(candidates, health, saturated, handed_back):
     return BulkheadMonitor(
-        SimpleNamespace(get=lambda id_: SimpleNamespace(saturated=id_ in saturated)),
+        SimpleNamespace(get=lambda id_: SimpleNamespace(saturated=id_ in saturated), permits_of=lambda _job: 1),
         config=a_config(candidates),
         health=health,
         publisher=None,
@@ -176,7 +176,7 @@ def test_a_delivery_is_handed_back_to_another_provider_and_three_times_at_most(i
     while isinstance(selection := select_provider(task, candidates, health, NOON, allow_probe), Selected):
         provider_id, queued, handed_back = selection.provider.id, [], []
         saturated = data.draw(st.sets(st.sampled_from([one.id for one in candidates])))
-        bulkhead = SimpleNamespace(enqueue=lambda job, now, *, urgent, queued=queued: queued.append(job))
+        bulkhead = SimpleNamespace(enqueue=lambda job, now, *, urgent, permits, queued=queued: queued.append(job))
         job = SimpleNamespace(task=task, provider_id=provider_id, urgent=False)
 
         with patch("sluice.delivery.bulkhead_monitor.utc_now", lambda: NOON):

@@ -1775,6 +1775,8 @@ export interface components {
          *           "bounced": 12,
          *           "clicked": 87,
          *           "complained": 1,
+         *           "cost": 0.48,
+         *           "cost_per_delivered": 0.000407,
          *           "delivered": 1180,
          *           "failed": 3,
          *           "failovers": 2,
@@ -1792,7 +1794,8 @@ export interface components {
          *           },
          *           "settled": 1203,
          *           "starts_at": "2026-11-28T09:00:00.000Z",
-         *           "unconfirmed": 0
+         *           "unconfirmed": 0,
+         *           "unpriced": 0
          *         }
          *       ],
          *       "from": "2026-11-28T09:00:00.000Z",
@@ -1808,6 +1811,8 @@ export interface components {
          *           "bounced": 12,
          *           "clicked": 87,
          *           "complained": 1,
+         *           "cost": 0.48,
+         *           "cost_per_delivered": 0.000407,
          *           "delivered": 1180,
          *           "failed": 3,
          *           "failovers": 2,
@@ -1824,7 +1829,8 @@ export interface components {
          *             "p99": 17407.5
          *           },
          *           "settled": 1203,
-         *           "unconfirmed": 0
+         *           "unconfirmed": 0,
+         *           "unpriced": 0
          *         }
          *       ]
          *     }
@@ -3458,6 +3464,21 @@ export interface components {
             failovers: number;
             /** Failure Rate */
             failure_rate: number | null;
+            /**
+             * Cost
+             * @description Of the attempts that providers accepted, at their prices then, in the currency of the prices.
+             */
+            cost: number;
+            /**
+             * Unpriced
+             * @description Such attempts at providers without a price: they are not in the cost.
+             */
+            unpriced: number;
+            /**
+             * Cost Per Delivered
+             * @description Null where nothing is delivered, or attempts are unpriced.
+             */
+            cost_per_delivered: number | null;
             accept_to_sent_ms: components["schemas"]["PercentilesResponse"] | null;
             sent_to_delivered_ms: components["schemas"]["PercentilesResponse"] | null;
         };
@@ -3780,6 +3801,21 @@ export interface components {
             failovers: number;
             /** Failure Rate */
             failure_rate: number | null;
+            /**
+             * Cost
+             * @description Of the attempts that providers accepted, at their prices then, in the currency of the prices.
+             */
+            cost: number;
+            /**
+             * Unpriced
+             * @description Such attempts at providers without a price: they are not in the cost.
+             */
+            unpriced: number;
+            /**
+             * Cost Per Delivered
+             * @description Null where nothing is delivered, or attempts are unpriced.
+             */
+            cost_per_delivered: number | null;
             accept_to_sent_ms: components["schemas"]["PercentilesResponse"] | null;
             sent_to_delivered_ms: components["schemas"]["PercentilesResponse"] | null;
             /**
@@ -4060,15 +4096,18 @@ export interface components {
          * @description Limits, share and price of one provider.
          *
          *     ``concurrency``: calls at once in each worker; null for the default of the worker. ``calls_per_second``: the most
-         *     calls that start in any second, by all workers together; null for any number. ``weight``: the share among providers
-         *     of equal priority; null counts as 1. ``price``: of a message, or of an SMS segment if all providers of the channel
-         *     are priced so; among providers of equal priority without weights the cheaper one is tried first.
+         *     calls that start in any second, by all workers together; null for any number. ``segments_per_second``: the same in
+         *     segments of SMS, instead of calls. ``weight``: the share among providers of equal priority; null counts as 1.
+         *     ``price``: of a message, of SMS of a segment, in the currency that the project uses for all prices; among providers
+         *     of equal priority without weights the cheaper one is tried first.
          */
         ProviderSettings: {
             /** Concurrency */
             concurrency?: number | null;
             /** Calls Per Second */
             calls_per_second?: number | null;
+            /** Segments Per Second */
+            segments_per_second?: number | null;
             /** Weight */
             weight?: number | null;
             /** Price */

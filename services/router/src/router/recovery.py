@@ -278,4 +278,5 @@ def task_for(
         throttled=pending.throttled,
         awaited=pending.awaited,
         traceparent=pending.traceparent,
+        segments=pending.segments,
     )

@@ -291,6 +291,9 @@ class NumbersResponse(TypedDict):
     clicked: int
     failovers: int
     failure_rate: float | None
+    cost: float
+    unpriced: int
+    cost_per_delivered: float | None
     accept_to_sent_ms: PercentilesResponse | None
     sent_to_delivered_ms: PercentilesResponse | None
 

@@ -73,6 +73,7 @@ class DeliveryTask(BusMessage):
     all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
     throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
     awaited: bool = False  # a send request waits for the end of the only round
+    segments: int = Field(1, ge=1, le=30_000)  # of an SMS
     # Of the span that the next one is below; None: the message is not traced. It travels in Kafka headers.
     traceparent: str | None = Field(None, exclude=True)
 

@@ -6,6 +6,8 @@ Pure: no clock, no I/O. Times are seconds of a monotonic clock that the caller r
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
 from math import inf
 from typing import Generic, TypeVar
 
@@ -25,16 +27,17 @@ class Bulkhead(Generic[J]):
     """Bounds the calls in flight at one provider, so that a slow provider delays only its own jobs.
 
     A job is enqueued, acquires a slot, starts its call, and releases the slot. Urgent jobs acquire slots first;
-    within a rank the order is that of arrival. With a ``call_rate`` (calls in a second, by all workers) a slot also
-    takes one of the permits that :meth:`grant` adds.
+    within a rank the order is that of arrival. With a ``call_rate`` (in a second, by all workers) a slot also takes
+    the job's number of the permits that :meth:`grant` adds: one, or one for each segment.
     """
 
     def __init__(self, concurrency: int, *, call_rate: int | None = None, version: int = 0) -> None:
         self._concurrency = concurrency
         self._call_rate = call_rate
         self._permits: deque[float] = deque()  # the end of each one's validity
-        self._permitted: dict[J, float] = {}  # the same, of the permit of each slot
-        self._late: set[J] = set()  # have a slot whose permit has ended before the call began
+        self._permitted: dict[J, float] = {}  # the earliest of them, of the permits of each slot
+        self._needs: dict[J, int] = {}  # the permits of each job that needs several
+        self._late: dict[J, None] = {}  # have a slot whose permit has ended before the call began
         self._available = concurrency
         self._version = version
         self._urgent: deque[tuple[float, J]] = deque()  # (enqueued at, job)
@@ -54,7 +57,7 @@ class Bulkhead(Generic[J]):
 
     @property
     def call_rate(self) -> int | None:
-        """The most calls that may start in a second, by all workers; None: any number."""
+        """The most permits of calls that may start in a second, by all workers; None: any number."""
         return self._call_rate
 
     @property
@@ -95,8 +98,10 @@ class Bulkhead(Generic[J]):
         if self._available > 0:
             self._saturated_since, self._unresponsive = inf, False
 
-    def enqueue(self, job: J, now: float, *, urgent: bool) -> None:
-        """Add a job behind those of its rank."""
+    def enqueue(self, job: J, now: float, *, urgent: bool, permits: int = 1) -> None:
+        """Add a job behind those of its rank; with a call rate its call needs so many ``permits``."""
+        if permits > 1:
+            self._needs[job] = permits
         (self._urgent if urgent else self._standard).append((now, job))
 
     def acquire(self, now: float) -> J | None:
@@ -107,21 +112,29 @@ class Bulkhead(Generic[J]):
         if self._available <= 0 or self._throttled_until > now:
             return None
         queue = self._urgent or self._standard
-        if not queue or not self._has_permit(now):
+        if not queue or not self._has_permits(queue[0][1], now):
             return None
         self._available -= 1
         if self._available <= 0:
             self._saturated_since = now
         job = queue.popleft()[1]
         if self._call_rate is not None:
-            self._permitted[job] = self._permits.popleft()
+            self._permitted[job] = self._take_permits(job)
         return job
 
-    def _has_permit(self, now: float) -> bool:
+    def _has_permits(self, job: J, now: float) -> bool:
         if self._call_rate is None:
             return True
         self._drop_permits(now)
-        return len(self._permits) > len(self._late)
+        return len(self._permits) >= self._needed(job) + sum(map(self._needed, self._late))
+
+    def _needed(self, job: J) -> int:
+        # A call of more segments than the provider takes in a second gets a second of its own.
+        return min(self._needs.get(job, 1), self._call_rate or 1)
+
+    def _take_permits(self, job: J) -> float:
+        """The time until which the job's permits are valid: they are taken in the order of their ends."""
+        return min(self._permits.popleft() for _ in range(self._needed(job)))
 
     def _drop_permits(self, now: float) -> None:
         while self._permits and self._permits[0] < now:
@@ -132,8 +145,25 @@ class Bulkhead(Generic[J]):
         if self._call_rate is None:
             return 0
         self._drop_permits(now)
-        startable = 0 if self._throttled_until > now else min(self.waiting, max(0, self._available))
-        return max(0, startable + len(self._late) - len(self._permits))
+        if self._needs:
+            needed = sum(map(self._needed, self._startable(now)))
+        else:  # the same, without a look at each job
+            startable = 0 if self._throttled_until > now else min(self.waiting, max(0, self._available))
+            needed = startable + len(self._late)
+        return max(0, needed - len(self._permits))
+
+    def least(self, now: float) -> int:
+        """The permits without which the call that is next cannot start; 0 if none waits for any."""
+        self._drop_permits(now)
+        following = next(iter(self._startable(now)), None)
+        return 0 if following is None else max(0, self._needed(following) - len(self._permits))
+
+    def _startable(self, now: float) -> Iterator[J]:
+        """The jobs whose calls would start with enough permits, in their order."""
+        yield from self._late
+        if self._throttled_until <= now:
+            waiting = (job for _, job in chain(self._urgent, self._standard))
+            yield from islice(waiting, max(0, self._available))
 
     def grant(self, permits: int, until: float) -> None:
         """Add permits that are valid before ``until``."""
@@ -144,11 +174,11 @@ class Bulkhead(Generic[J]):
         if self._call_rate is None or self._permitted.get(job, -inf) >= now:
             return True
         self._drop_permits(now)
-        if not self._permits:
-            self._late.add(job)
+        if len(self._permits) < self._needed(job):
+            self._late.setdefault(job)
             return False
-        self._late.discard(job)
-        self._permitted[job] = self._permits.popleft()
+        self._late.pop(job, None)
+        self._permitted[job] = self._take_permits(job)
         return True
 
     def start_call(self, job: J, now: float) -> None:
@@ -164,7 +194,8 @@ class Bulkhead(Generic[J]):
     def release(self, job: J, now: float) -> None:
         """Return the job's slot, whether its call started or not."""
         self._permitted.pop(job, None)
-        self._late.discard(job)
+        self._late.pop(job, None)
+        self._needs.pop(job, None)
         if self._calls.pop(job, None) is not None:
             self._ended_at = now
         self._available += 1
@@ -220,7 +251,9 @@ class Bulkhead(Generic[J]):
         jobs = []
         for queue in (self._urgent, self._standard):
             while queue and now - queue[0][0] > timeout:
-                jobs.append(queue.popleft()[1])
+                job = queue.popleft()[1]
+                self._needs.pop(job, None)
+                jobs.append(job)
         return jobs
 
     def report(self, now: float, interval: float) -> float | None:

@@ -56,6 +56,11 @@ class Bulkheads:
             bulkhead.resize(self._concurrency(row), call_rate=_call_rate(row), version=version)
         return bulkhead
 
+    def permits_of(self, job: Job) -> int:
+        """The permits that a job's call needs: one, or one for each segment where the call rate counts these."""
+        row = self._config.providers.get(job.provider_id)
+        return job.task.segments if row is not None and _SEGMENT_RATE in row.settings else 1
+
     def measure(self) -> None:
         """Set the metrics: by package, since a worker may serve thousands of providers."""
         totals: dict[str, tuple[int, int, int]] = dict.fromkeys(self._measured, (0, 0, 0))
@@ -79,8 +84,13 @@ class Bulkheads:
         return configured if isinstance(configured, int) and configured > 0 else self._default
 
 
+_SEGMENT_RATE = "segments_per_second"  # a setting
+
+
 def _call_rate(row: ProviderRow | None) -> int | None:
-    configured = None if row is None else row.settings.get("calls_per_second")
+    if row is None:
+        return None
+    configured = row.settings.get("calls_per_second") or row.settings.get(_SEGMENT_RATE)
     return configured if isinstance(configured, int) and configured > 0 else None
 
 
@@ -148,7 +158,7 @@ class BulkheadMonitor:
         if job.task.hops < MAX_HOPS and self._would_leave(job):
             self._reroute(job, "provider concurrency limit reached")
         else:
-            bulkhead.enqueue(job, now, urgent=job.urgent)
+            bulkhead.enqueue(job, now, urgent=job.urgent, permits=self._bulkheads.permits_of(job))
 
     def _would_leave(self, job: Job) -> bool:
         task = job.task.model_copy(update={"deprioritized": (*job.task.deprioritized, job.provider_id)})

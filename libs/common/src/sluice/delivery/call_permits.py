@@ -36,8 +36,9 @@ _ROUND_TRIPS = 3.0  # of the slowest recent request, that a permit is valid for 
 _CALM = 0.9  # what remains of it after each faster request
 _BREAK = 2.0  # seconds for which Redis is left alone after it did not answer
 _SEEN = 60.0  # seconds for which a worker counts after its last request
-# KEYS: permits by the time at which they no longer count, workers by their last request.
-# ARGV: limit, wanted, validity, worker, seconds for which a worker counts.
+_RESERVED = 300  # milliseconds for which what is granted next is kept for a worker whose call needs several at once
+# KEYS: permits by the time at which they no longer count, workers by their last request, the reservation.
+# ARGV: limit, wanted, validity, worker, seconds for which a worker counts, least, milliseconds of a reservation.
 _TAKE = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -46,7 +47,20 @@ local left = tonumber(ARGV[1])
 for _, entry in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     left = left - tonumber(string.match(entry, '^%d+'))
 end
+local least = tonumber(ARGV[6])
+local owner, kept = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+) (%d+)$')
+if owner and owner ~= ARGV[4] then
+    left = left - tonumber(kept)
+end
 local granted = math.max(0, math.min(tonumber(ARGV[2]), left))
+if granted < least then
+    granted = 0
+    if least > 1 and (not owner or owner == ARGV[4]) then
+        redis.call('SET', KEYS[3], ARGV[4] .. ' ' .. ARGV[6], 'PX', ARGV[7])
+    end
+elseif owner == ARGV[4] then
+    redis.call('DEL', KEYS[3])
+end
 if granted > 0 then
     local ends = now + tonumber(ARGV[3]) + 1
     local name = string.format('%d:%s.%s:%s', granted, time[1], time[2], ARGV[4])
@@ -64,8 +78,9 @@ class PermitRequest(NamedTuple):
     """What a worker asks for one provider."""
 
     provider_id: UUID
-    limit: int  # calls in a second
+    limit: int  # permits in a second
     wanted: int
+    least: int = 1  # none are granted rather than fewer
 
 
 class PermitSource:
@@ -103,9 +118,9 @@ class PermitSource:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for one in requests:
                     name = f"sluice:calls:{{{one.provider_id}}}"
-                    pipeline.eval(
-                        _TAKE, 2, name, f"{name}:workers", one.limit, one.wanted, validity, self._worker, _SEEN
-                    )
+                    keys = (name, f"{name}:workers", f"{name}:reserved")
+                    arguments = (one.limit, one.wanted, validity, self._worker, _SEEN, one.least, _RESERVED)
+                    pipeline.eval(_TAKE, len(keys), *keys, *arguments)
                 answers = await pipeline.execute()
         except REDIS_ERRORS as error:
             self._broken_until = self._clock() + _BREAK
@@ -118,8 +133,8 @@ class PermitSource:
         return {one.provider_id: int(number) for one, (number, _) in zip(requests, answers, strict=True)}
 
     def _take_own(self, one: PermitRequest, now: float, validity: float) -> int:
-        share = max(1, one.limit // self._workers.get(one.provider_id, 1))
-        return self._window(one.provider_id).take(share, one.wanted, now, validity)
+        share = max(1, one.least, one.limit // self._workers.get(one.provider_id, 1))
+        return self._window(one.provider_id).take(share, one.wanted, now, validity, least=one.least)
 
     def _window(self, provider_id: UUID) -> CallWindow:
         return self._own.setdefault(provider_id, CallWindow())
@@ -166,7 +181,8 @@ class CallPermits:
                 self._dispatch(provider_id, bulkhead)
             else:
                 # Few at a time: other workers get theirs, and the calls are spread over the second.
-                requests.append(PermitRequest(provider_id, rate, min(wanted, math.ceil(rate * 2 * _PACE / SECOND))))
+                least, usual = bulkhead.least(now), math.ceil(rate * 2 * _PACE / SECOND)
+                requests.append(PermitRequest(provider_id, rate, min(wanted, max(least, usual)), least))
         if requests:
             granted, until = await self._source.take(requests)
             for provider_id, number in granted.items():

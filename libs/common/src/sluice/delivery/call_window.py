@@ -1,4 +1,4 @@
-"""How many calls may start at one provider: a bound on every second, not on the average.
+"""How many calls, or segments, may start at one provider: a bound on every second, not on the average.
 
 Pure: no clock, no I/O. Times are seconds of one clock that the caller reads.
 
@@ -20,11 +20,14 @@ class CallWindow:
     def __init__(self) -> None:
         self._granted: deque[tuple[float, int]] = deque()  # (a second after the end of the validity, number)
 
-    def take(self, limit: int, wanted: int, now: float, validity: float) -> int:
-        """Grant up to ``wanted`` permits that are valid from ``now`` for ``validity`` seconds; returns their number."""
+    def take(self, limit: int, wanted: int, now: float, validity: float, *, least: int = 1) -> int:
+        """Grant up to ``wanted`` permits that are valid from ``now`` for ``validity`` seconds; returns their number.
+
+        None rather than fewer than ``least``: the call that is next could not use them.
+        """
         self._granted = deque(entry for entry in self._granted if entry[0] > now)  # validities differ
         granted = min(wanted, limit - sum(number for _, number in self._granted))
-        if granted <= 0:
+        if granted < max(1, least):
             return 0
         self.note(granted, now, validity)
         return granted

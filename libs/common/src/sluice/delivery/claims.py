@@ -91,4 +91,6 @@ def _claim_of(job: Job) -> Claim:
         routing_decision=assignment.routing_decision,
         sandbox=assignment.provider_id == SANDBOX_PROVIDER_ID,
         idempotent=job.idempotent,
+        price=job.price,
+        by_segment=job.by_segment,
     )

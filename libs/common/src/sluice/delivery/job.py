@@ -26,6 +26,8 @@ class Job:
     record: Record
     assignment: Assignment
     idempotent: bool = False  # the provider's package promises idempotency
+    price: int | None = None  # of the provider, in millionths; None: it has none
+    by_segment: bool = False  # the price is of one segment
     reference: str = ""  # the attempt reference of the claim
     claimed_at: float = 0.0  # monotonic time at which the claim was requested: the lease counts from it
     # Monotonic time until which the lease is renewed: the end of the current step of the call, or of the whole attempt.

@@ -29,6 +29,7 @@ from sluice.delivery.retry_policy import expire, resolve, throttle_duration
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import Settlement, SettlementWriter, record_late_acceptance
 from sluice.model import ids
+from sluice.model.cost import price_of
 from sluice.model.outcome import (
     AuthFailed,
     Declined,
@@ -152,7 +153,7 @@ class Worker:
         if bulkhead.unresponsive:  # waiting would not help
             self._monitor.on_queue_timeout(bulkhead, job, now)
         else:
-            bulkhead.enqueue(job, now, urgent=job.urgent)
+            bulkhead.enqueue(job, now, urgent=job.urgent, permits=self._bulkheads.permits_of(job))
             self._dispatch_ready(job.provider_id, bulkhead)
 
     def _dispatch_ready(self, provider_id: UUID, bulkhead: Bulkhead[Job]) -> None:
@@ -189,6 +190,7 @@ class Worker:
         """Claim the attempt and make its call; None if the claim is refused."""
         account = self._caller.account(job.assignment)
         job.idempotent = account.package.idempotent
+        job.price, job.by_segment = self._price(job), account.package.segments
         claimed = await self._claims.claim(job)
         if claimed is None:
             return None
@@ -210,6 +212,10 @@ class Worker:
         self._observe(bulkhead, job, account, [part.outcome for part in parts], duration)
         first, *others = [self._resolve(job, account, part, duration, whole=not at) for at, part in enumerate(parts)]
         return first._replace(divided=tuple(others))
+
+    def _price(self, job: Job) -> int | None:
+        row = self._config.providers.get(job.provider_id)
+        return 0 if row is None else price_of(row.settings)  # without a row: the sandbox, which costs nothing
 
     def _observe(
         self, bulkhead: Bulkhead[Job], job: Job, account: Account, outcomes: Sequence[Outcome], duration: float

@@ -22,7 +22,11 @@ from sluice.model.state import RANK, EventType, State
 
 
 class Count(StrEnum):
-    """What is counted, once for each delivery except failovers; the values are columns of ``analytics_rollups``."""
+    """What is counted; the values are columns of ``analytics_rollups``.
+
+    Once for each delivery, except failovers and what is counted for each *taken* attempt: one that its provider
+    accepted, by its response or by a later receipt.
+    """
 
     SETTLED = "settled"  # has ended, or was handed to a provider; a cancelled delivery is not counted
     SENT = "sent"  # a provider accepted it
@@ -34,6 +38,8 @@ class Count(StrEnum):
     OPENED = "opened"  # or read
     CLICKED = "clicked"
     FAILOVERS = "failovers"  # attempts that were followed by one at another provider
+    COST = "cost"  # of the taken attempts, in millionths: see sluice.model.cost
+    UNPRICED = "unpriced"  # taken attempts at providers without a price
 
 
 class Duration(StrEnum):
@@ -44,12 +50,14 @@ class Duration(StrEnum):
 
 
 class HistoryEvent(NamedTuple):
-    """The part of an event that counts. ``state``: what it asserts."""
+    """The part of an event that counts. ``state``: what it asserts. ``cost``: of its attempt, if that has a price."""
 
     type: str
     state: str | None
     occurred_at: datetime
     provider_id: UUID | None
+    attempt: int | None = None
+    cost: int | None = None
 
 
 class Cell(NamedTuple):
@@ -86,7 +94,7 @@ def contribution(history: Sequence[HistoryEvent], send_at: datetime | None) -> C
     A count belongs to the provider whose event made it first; without one, to the provider of the newest attempt, and
     to no provider where there was none.
     """
-    cells: Counter[Cell] = Counter()
+    cells = _costs(history)
     firsts: dict[str, HistoryEvent] = {}
     attempted: UUID | None = None
     last: HistoryEvent | None = None  # that made the state
@@ -108,6 +116,17 @@ def contribution(history: Sequence[HistoryEvent], send_at: datetime | None) -> C
     cells.update(Cell(event.provider_id or attempted, count) for count, event in made.items())
     for duration, event, measured in _durations(firsts, send_at):
         cells[Cell(event.provider_id or attempted, duration, bucket_of(measured))] += 1
+    return cells
+
+
+def _costs(history: Sequence[HistoryEvent]) -> Counter[Cell]:
+    cells: Counter[Cell] = Counter()
+    taken: set[int] = set()
+    for event in history:
+        if _FIRSTS.get(event.type) is Count.SENT and event.attempt is not None and event.attempt not in taken:
+            taken.add(event.attempt)
+            name, number = (Count.UNPRICED, 1) if event.cost is None else (Count.COST, event.cost)
+            cells[Cell(event.provider_id, name)] += number
     return cells
 
 

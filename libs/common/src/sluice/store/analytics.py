@@ -114,16 +114,18 @@ async def _read(db: Db, delivery_ids: Sequence[UUID]) -> list[_Delivery]:
     rows = await db.fetch(
         """
         SELECT d.id, d.project_id, d.sandbox, d.channel, m.tags, m.send_at, coalesce(p.sequence, 0) AS counted,
-               h.types, h.states, h.times, h.providers
+               h.types, h.states, h.times, h.providers, h.attempts, h.costs
           FROM (SELECT * FROM unnest($1::uuid[]) AS k (id) LIMIT cardinality($1)) AS k  -- see sluice.store.db
           JOIN deliveries d ON d.id = k.id
           JOIN messages m ON m.id = d.message_id
           LEFT JOIN analytics_progress p ON p.delivery_id = k.id
          CROSS JOIN LATERAL (
                SELECT array_agg(e.type) AS types, array_agg(e.state) AS states, array_agg(e.occurred_at) AS times,
-                      array_agg(e.provider_id) AS providers
-                 FROM (SELECT type, state, occurred_at, provider_id FROM events
-                        WHERE delivery_id = k.id ORDER BY sequence) e) h
+                      array_agg(e.provider_id) AS providers, array_agg(e.attempt) AS attempts,
+                      array_agg(e.cost) AS costs
+                 FROM (SELECT v.type, v.state, v.occurred_at, v.provider_id, v.attempt, a.cost
+                         FROM events v LEFT JOIN attempts a ON a.delivery_id = k.id AND a.number = v.attempt
+                        WHERE v.delivery_id = k.id ORDER BY v.sequence) e) h
         """,
         delivery_ids,
     )
@@ -131,8 +133,8 @@ async def _read(db: Db, delivery_ids: Sequence[UUID]) -> list[_Delivery]:
 
 
 def _delivery(*row: Any) -> _Delivery:
-    *facts, types, states, times, providers = row
-    return _Delivery._make([*facts, tuple(map(HistoryEvent, types or (), states, times, providers))])
+    *facts, types, states, times, providers, attempts, costs = row
+    return _Delivery._make([*facts, tuple(map(HistoryEvent, types or (), states, times, providers, attempts, costs))])
 
 
 async def _advance(db: Db, deliveries: Sequence[_Delivery]) -> None:
@@ -187,7 +189,8 @@ async def _add(db: Db, rollups: Mapping[RollupKey, Rollup]) -> None:
                {", ".join(f"n.{name}" for name in _COUNTS)},
                {", ".join(f"n.{name}::numeric" for name in _DURATIONS)}
           FROM unnest($1::uuid[], $2::boolean[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::uuid[],
-                      {", ".join(f"${8 + i}::bigint[]" for i in range(len(_COUNTS)))}, $18::text[], $19::text[])
+                      {", ".join(f"${8 + i}::bigint[]" for i in range(len(_COUNTS)))},
+                      {", ".join(f"${8 + len(_COUNTS) + i}::text[]" for i in range(len(_DURATIONS)))})
                WITH ORDINALITY
                AS n (project_id, sandbox, interval, tag, starts_at, channel, provider_id,
                      {", ".join(_NUMBERS)}, position)

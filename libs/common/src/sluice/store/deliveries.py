@@ -35,6 +35,8 @@ class Claim(NamedTuple):
     routing_decision: str
     sandbox: bool  # the sandbox is the provider
     idempotent: bool = False  # the provider accepts a reference once: after an unknown outcome the old one is kept
+    price: int | None = None  # millionths of the project's currency: see sluice.model.cost
+    by_segment: bool = False  # the price is of one segment
 
 
 class Claimed(NamedTuple):
@@ -59,16 +61,20 @@ async def claim(
     A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
     """
+    fields = columns(claims)
+    prices = fields.pop("price"), fields.pop("by_segment")
     rows = await db.fetch(
         """
         WITH requested AS (
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::text[],
-                                 $7::text[], $8::boolean[], $9::boolean[]) WITH ORDINALITY
+                                 $7::text[], $8::boolean[], $9::boolean[], $12::bigint[], $13::boolean[])
+                WITH ORDINALITY
                 AS r (delivery_id, project_id, number, provider_id, retry_round, reference, routing_decision,
-                      sandbox, idempotent, position)
+                      sandbox, idempotent, price, by_segment, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), claimable AS (  -- locked, and exactly before the requested attempt
             SELECT r.position, r.delivery_id, r.number, r.provider_id, r.retry_round, r.routing_decision,
+                   r.price * CASE WHEN r.by_segment THEN d.segments ELSE 1 END AS cost,
                    coalesce(CASE WHEN r.idempotent AND d.unknown_attempts > 0 AND d.envelope IS NULL
                                  THEN (SELECT a.client_reference FROM attempts a
                                         WHERE a.delivery_id = d.id AND a.provider_id = r.provider_id
@@ -90,12 +96,12 @@ async def claim(
               FROM claimable c
              WHERE d.id = c.delivery_id
             RETURNING c.position, d.id, d.message_id, d.project_id, d.recipient, d.envelope, d.last_event_sequence,
-                      c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision
+                      c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision, c.cost
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
-                                  routing_decision, started_at)
+                                  routing_decision, started_at, cost)
             SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
-                   coalesce($10::timestamptz, now())
+                   coalesce($10::timestamptz, now()), cost
               FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
@@ -107,9 +113,10 @@ async def claim(
           FROM claimed c
           JOIN messages m ON m.id = c.message_id
         """,
-        *columns(claims).values(),
+        *fields.values(),
         now,
         lease,
+        *prices,
     )
     results = _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
     refused = [_refused_claim(one) for one, claimed in zip(claims, results, strict=True) if claimed is None]

@@ -67,6 +67,7 @@ class NewMessage(NamedTuple):
     awaited: bool = False  # a send request waits for the end of the only retry round
     traceparent: str | None = None  # of the span that accepted it; None: not traced
     terms: tuple[int, ...] = ()  # what it is found by: see sluice.model.terms
+    segments: int | None = None  # of an SMS with several
 
 
 _SPARSE = frozenset(NewMessage._field_defaults) - {"fingerprint"} | {"sender"}
@@ -163,7 +164,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
     fields = columns(contenders, sparse=_SPARSE)
     terms = [(message.id, term) for message in contenders for term in message.terms]
     del fields["deliveries"], fields["attachments"], fields["terms"]
-    traceparents = fields.pop("traceparent")
+    traceparents, segments = fields.pop("traceparent"), fields.pop("segments")
     # unnest flattens an array of arrays; tags contain no control characters.
     fields["tags"] = [_SEPARATOR.join(tags) for tags in fields["tags"]]
     rows = await connection.fetch(
@@ -176,10 +177,11 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
              CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
                                  $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
                                  $11::text[], $12::text[], $13::uuid[], $14::boolean[], $15::text[], $16::bytea[],
-                                 $17::uuid[], $18::integer[], $19::boolean[], $20::boolean[], $31::text[])
+                                 $17::uuid[], $18::integer[], $19::boolean[], $20::boolean[], $31::text[],
+                                 $32::smallint[])
                 AS n (id, project_id, channel, delivery_class, sender, content, created_at, expires_at, due_at, send_at,
                       tags, metadata, preferred_provider_id, sandbox, key, fingerprint, template_id, template_version,
-                      backlogged, awaited, traceparent)
+                      backlogged, awaited, traceparent, segments)
         ), claimed AS (  -- each key with the message that has it now
             INSERT INTO idempotency_keys AS held (project_id, sandbox, key, fingerprint, message_id, expires_at)
             SELECT project_id, coalesce(sandbox, false), key, fingerprint, id, created_at + $26::interval
@@ -205,7 +207,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), new_deliveries AS (
             SELECT d.id, d.message_id, d.recipient, f.project_id, f.channel, f.delivery_class, f.preferred_provider_id,
                    coalesce(f.sandbox, false) AS sandbox, f.send_at, f.due_at, f.expires_at, f.created_at,
-                   f.backlogged, f.awaited, f.traceparent, d.suppressed,
+                   f.backlogged, f.awaited, f.traceparent, f.segments, d.suppressed,
                    string_to_array(d.envelope, E'\\x1f') AS envelope
               FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::text[])
                 AS d (id, message_id, recipient, suppressed, envelope)
@@ -213,12 +215,12 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         ), inserted AS (
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
                                     preferred_provider_id, sandbox, awaited, state, last_event_sequence, due_at,
-                                    enqueued_at, expires_at, traceparent)
+                                    enqueued_at, expires_at, traceparent, segments)
             SELECT id, message_id, project_id, channel, delivery_class, recipient, envelope, preferred_provider_id,
                    sandbox, coalesce(awaited, false), CASE WHEN suppressed IS NULL THEN 'QUEUED' ELSE 'FAILED' END,
                    CASE WHEN suppressed IS NULL THEN 1 ELSE 2 END, CASE WHEN suppressed IS NULL THEN due_at END,
                    CASE WHEN send_at IS NULL AND backlogged IS NOT TRUE AND suppressed IS NULL THEN created_at END,
-                   expires_at, traceparent
+                   expires_at, traceparent, coalesce(segments, 1)
               FROM new_deliveries
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
@@ -249,6 +251,7 @@ async def _write(connection: Connection, contenders: Sequence[NewMessage]) -> tu
         [message_id for message_id, _ in terms],
         [term for _, term in terms],
         traceparents,
+        segments,
     )
     owners = {
         (row["project_id"], row["sandbox"], row["key"]): (row["message_id"], row["fingerprint"])

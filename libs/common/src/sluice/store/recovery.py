@@ -38,6 +38,7 @@ class PendingDelivery:
     enqueued_at: datetime | None  # None: not in the dispatch queue
     awaited: bool  # a send request waits for it
     traceparent: str | None  # of the span that accepted its message; None: not traced
+    segments: int
 
 
 NOW = "coalesce($1::timestamptz, now())"
@@ -46,7 +47,7 @@ NOW = "coalesce($1::timestamptz, now())"
 _PENDING_COLUMNS = """
     d.id, d.message_id, d.project_id, d.channel, d.delivery_class, d.recipient, d.sandbox, d.preferred_provider_id,
     d.attempt_count, d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at, d.awaited,
-    d.traceparent,
+    d.traceparent, d.segments,
     ARRAY(SELECT a.provider_id FROM attempts a
            WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round ORDER BY a.number) AS attempted_providers,
     ARRAY(SELECT coalesce(left(a.error, 200), '') FROM attempts a

@@ -47,16 +47,17 @@ async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bo
             INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, envelope,
                                     preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence,
                                     retry_round, unknown_attempts, in_flight, provider_id, due_at, enqueued_at,
-                                    expires_at, traceparent)
+                                    expires_at, traceparent, segments)
             SELECT copy_id, message_id, project_id, channel, delivery_class, copy_envelope[1], copy_envelope,
                    preferred_provider_id, sandbox, awaited, state, attempt_count, last_event_sequence, retry_round,
-                   unknown_attempts, in_flight, provider_id, due_at, enqueued_at, expires_at, traceparent
+                   unknown_attempts, in_flight, provider_id, due_at, enqueued_at, expires_at, traceparent, segments
               FROM copies
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
-                                  routing_decision, started_at, finished_at, outcome, error, provider_message_id)
+                                  routing_decision, started_at, finished_at, outcome, error, provider_message_id, cost)
             SELECT c.copy_id, a.number, a.project_id, a.provider_id, a.retry_round, a.client_reference,
-                   a.routing_decision, a.started_at, a.finished_at, a.outcome, a.error, a.provider_message_id
+                   a.routing_decision, a.started_at, a.finished_at, a.outcome, a.error, a.provider_message_id,
+                   a.cost
               FROM copies c JOIN attempts a ON a.delivery_id = c.id
         )
         INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id, reason,

@@ -114,7 +114,7 @@ TABLES = (
                 (ROUTER, WORKER), "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)"
             ),
             EVENT_WORKER: "SELECT (delivery_id, number, project_id, provider_id, client_reference, routing_decision,"
-            " started_at, finished_at, outcome)",
+            " started_at, finished_at, outcome, cost)",
             OPERATOR: "SELECT",
         },
     ),

@@ -10,7 +10,8 @@ from fastapi import Query
 from gateway.analytics.service import Analytics, Numbers
 from gateway.kit.fields import Time
 from gateway.kit.responses import rfc3339
-from sluice.model.analytics import Duration
+from sluice.model.analytics import Count, Duration
+from sluice.model.cost import in_currency
 
 From = Annotated[Time | None, Query(alias="from", description="24 hours before `to` by default.")]
 To = Annotated[Time | None, Query(description="Now by default.")]
@@ -44,6 +45,8 @@ def _values(numbers: Numbers) -> dict[str, Any]:
     return {
         **{name.value: number for name, number in numbers.group.counts.items()},
         "failure_rate": numbers.failure_rate,
+        "cost": in_currency(numbers.group.counts[Count.COST]),
+        "cost_per_delivered": numbers.cost_per_delivered,
         "accept_to_sent_ms": durations[Duration.ACCEPT_TO_SENT],
         "sent_to_delivered_ms": durations[Duration.SENT_TO_DELIVERED],
     }

@@ -47,6 +47,11 @@ class NumbersResponse(CamelResponse):
     clicked: int = Field(description="With at least one click.")
     failovers: int = Field(description="Attempts that were followed by one at another provider.")
     failure_rate: float | None
+    cost: float = Field(
+        description="Of the attempts that providers accepted, at their prices then, in the currency of the prices."
+    )
+    unpriced: int = Field(description="Such attempts at providers without a price: they are not in the cost.")
+    cost_per_delivered: float | None = Field(description="Null where nothing is delivered, or attempts are unpriced.")
     accept_to_sent_ms: PercentilesResponse | None
     sent_to_delivered_ms: PercentilesResponse | None
 
@@ -61,7 +66,8 @@ _NUMBERS: dict[str, Any] = {
     **{"messageType": "email", "channel": "email", "providerId": "01937b1a-0c5e-7d3b-9c55-2f0d6a1b7e44"},
     **{"provider": "Primary SendGrid", "settled": 1203, "sent": 1200, "delivered": 1180, "failed": 3},
     **{"unconfirmed": 0, "bounced": 12, "complained": 1, "opened": 640, "clicked": 87, "failovers": 2},
-    **{"failureRate": 0.002494, "acceptToSentMs": {"p50": 47.5, "p95": 135.5, "p99": 311.5}},
+    **{"failureRate": 0.002494, "cost": 0.48, "unpriced": 0, "costPerDelivered": 0.000407},
+    **{"acceptToSentMs": {"p50": 47.5, "p95": 135.5, "p99": 311.5}},
     "sentToDeliveredMs": {"p50": 2111.5, "p95": 6399.5, "p99": 17407.5},
 }
 

@@ -14,6 +14,7 @@ from gateway.errors import ValidationFailed
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model.analytics import Count, Duration, Histogram
+from sluice.model.cost import in_currency
 from sluice.store import analytics
 from sluice.store.analytics import HOURS_KEPT, MAX_GROUPS, Filter, Group, Grouping, Interval, Range, TooManyGroupsError
 
@@ -38,10 +39,14 @@ class Percentiles(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The numbers of a group. ``failure_rate``: None where nothing is settled; ``percentiles``: where none is known."""
+    """The numbers of a group. ``failure_rate``: None where nothing is settled; ``percentiles``: where none is known.
+
+    ``cost_per_delivered``: in the project's currency; None where nothing is delivered, or a part of the cost unknown.
+    """
 
     group: Group
     failure_rate: float | None
+    cost_per_delivered: float | None
     percentiles: dict[Duration, Percentiles | None]
 
 
@@ -82,10 +87,12 @@ async def read(
 
 
 def _numbers(group: Group) -> Numbers:
-    settled = group.counts[Count.SETTLED]
+    settled, delivered = group.counts[Count.SETTLED], group.counts[Count.DELIVERED]
+    cost_is_known = not group.counts[Count.UNPRICED]
     return Numbers(
         group,
         round(group.counts[Count.FAILED] / settled, 6) if settled else None,
+        in_currency(round(group.counts[Count.COST] / delivered)) if delivered and cost_is_known else None,
         {name: _percentiles(text) for name, text in group.histograms.items()},
     )
 

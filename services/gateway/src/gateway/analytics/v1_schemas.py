@@ -61,6 +61,11 @@ class NumbersResponse(BaseModel):
     clicked: int = Field(description="With at least one click.")
     failovers: int = Field(description="Attempts that were followed by one at another provider.")
     failure_rate: float | None
+    cost: float = Field(
+        description="Of the attempts that providers accepted, at their prices then, in the currency of the prices."
+    )
+    unpriced: int = Field(description="Such attempts at providers without a price: they are not in the cost.")
+    cost_per_delivered: float | None = Field(description="Null where nothing is delivered, or attempts are unpriced.")
     accept_to_sent_ms: PercentilesResponse | None
     sent_to_delivered_ms: PercentilesResponse | None
 
@@ -75,6 +80,7 @@ _NUMBERS: dict[str, Any] = {
     **{"channel": None, "provider": {"id": "prv_01k9z2q7m3e8r9v1x5b6c7d8e9", "name": "mailgun eu"}, "tag": None},
     **{"settled": 1203, "sent": 1200, "delivered": 1180, "failed": 3, "unconfirmed": 0, "bounced": 12},
     **{"complained": 1, "opened": 640, "clicked": 87, "failovers": 2, "failure_rate": 0.002494},
+    **{"cost": 0.48, "unpriced": 0, "cost_per_delivered": 0.000407},
     "accept_to_sent_ms": {"p50": 47.5, "p95": 135.5, "p99": 311.5},
     "sent_to_delivered_ms": {"p50": 2111.5, "p95": 6399.5, "p99": 17407.5},
 }

@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from sluice.model.address import parse_address
+from sluice.model.gsm7 import segment_count
 from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
 from sluice.model.message import Channel, DeliveryClass, encode_content_unchecked
 from sluice.model.terms import terms_of
@@ -116,7 +117,15 @@ def to_new_message(
         template_version=command.template_version,
         awaited=command.awaited,
         terms=_terms(command, sender, sandbox),
+        segments=_segments(command),
     )
+
+
+def _segments(command: SendCommand) -> int | None:
+    if command.channel is not Channel.SMS:
+        return None
+    segments = segment_count(command.content["text"])
+    return segments if segments > 1 else None
 
 
 def _terms(command: SendCommand, sender: str | None, sandbox: bool) -> tuple[int, ...]:

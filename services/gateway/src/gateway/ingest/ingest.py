@@ -374,6 +374,7 @@ class MessageIngest:
                 destination=destination_of(message.channel, delivery.recipient),
                 sandbox=message.sandbox,
                 awaited=message.awaited or None,
+                segments=message.segments,
             )
             self._publisher.publish(Topic.ACCEPTED, None, task, tracing.headers_for(message.traceparent))
 

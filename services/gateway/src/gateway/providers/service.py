@@ -13,7 +13,12 @@ from gateway.kit.addresses import check_hosts
 from gateway.kit.transactions import transaction
 from gateway.providers.credentials import hosts_of, is_same, open_credentials, read_credentials
 from gateway.providers.tester import CallResult
-from gateway.providers.v1_schemas import CreateProviderRequest, TestMessageRequest, UpdateProviderRequest
+from gateway.providers.v1_schemas import (
+    CreateProviderRequest,
+    ProviderSettings,
+    TestMessageRequest,
+    UpdateProviderRequest,
+)
 from gateway.services import Services
 from sluice.bus.messages import ProviderProbeRequested
 from sluice.bus.publisher import wait_for_acks
@@ -120,12 +125,13 @@ async def create(
     """Add a provider, after a test call if the request asks for one.
 
     Raises:
-        ValidationFailed: the package or the channel is unknown, the credentials are not those of the package, or the
-            test call was not accepted.
+        ValidationFailed: the package or the channel is unknown, the credentials or the settings are not those of the
+            package, or the test call was not accepted.
         Unavailable: PostgreSQL does not answer.
     """
     package = _package_of(request.package_name)
     channel = _channel_of(package, request.channel)
+    _check_settings(request.settings, package)
     provider_id = ids.uuid7()
     await _check_credentials(services, principal, request, request.credentials, package, channel, provider_id)
     encrypted = services.cipher.encrypt_credentials(
@@ -158,11 +164,14 @@ async def update(
 
     Raises:
         NotFound: the project has no provider with this id.
-        ValidationFailed: the credentials are not those of the package, or the test call was not accepted.
+        ValidationFailed: the credentials or the settings are not those of the package, or the test call was not
+            accepted.
         VersionConflict: the provider has another version than the request names.
         Unavailable: PostgreSQL does not answer.
     """
     row = (await find(services, principal, provider_id)).row
+    if request.settings is not None and request.settings.segments_per_second is not None:
+        _check_settings(request.settings, _package_of(row.package))
     if request.credentials is not None:
         package = _package_of(row.package)
         await _check_credentials(services, principal, request, request.credentials, package, row.channel, row.id)
@@ -180,6 +189,16 @@ async def update(
         shown = {**changes, "credentials": sorted(changes["credentials"])} if "credentials" in changes else changes
         await _audit(db, actor, principal, provider_id, "updated", shown)
         return await _find(db, principal, provider_id)
+
+
+def _check_settings(settings: ProviderSettings, package: AnyPackage) -> None:
+    field = "settings.segments_per_second"
+    if settings.segments_per_second is None:
+        return
+    if not package.segments:
+        raise ValidationFailed(f"{field}: {package.name} does not send in segments: use calls_per_second", field=field)
+    if settings.calls_per_second is not None:
+        raise ValidationFailed(f"{field}: cannot be combined with calls_per_second", field=field)
 
 
 def _changes(services: Services, row: ProviderRow, request: UpdateProviderRequest) -> dict[str, Any]:

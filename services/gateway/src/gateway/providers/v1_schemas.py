@@ -29,15 +29,17 @@ class ProviderSettings(BaseModel):
     """Limits, share and price of one provider.
 
     ``concurrency``: calls at once in each worker; null for the default of the worker. ``calls_per_second``: the most
-    calls that start in any second, by all workers together; null for any number. ``weight``: the share among providers
-    of equal priority; null counts as 1. ``price``: of a message, or of an SMS segment if all providers of the channel
-    are priced so; among providers of equal priority without weights the cheaper one is tried first.
+    calls that start in any second, by all workers together; null for any number. ``segments_per_second``: the same in
+    segments of SMS, instead of calls. ``weight``: the share among providers of equal priority; null counts as 1.
+    ``price``: of a message, of SMS of a segment, in the currency that the project uses for all prices; among providers
+    of equal priority without weights the cheaper one is tried first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     concurrency: Annotated[int, Field(ge=1, le=1000, strict=True)] | None = None
     calls_per_second: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
+    segments_per_second: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
     weight: Annotated[float, Field(gt=0, le=1000, strict=True, allow_inf_nan=False)] | None = None
     price: Annotated[float, Field(ge=0, le=1_000_000, strict=True, allow_inf_nan=False)] | None = None
 
