@@ -8,7 +8,7 @@ import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Moment } from "../parts/time";
 import { errorRate, HealthTag } from "./health";
-import { SETTINGS, settingText } from "./settings";
+import { settingsOf, settingText } from "./settings";
 
 // Dialogs load when they are asked for.
 const SettingsDialog = lazy(() => import("./SettingsDialog"));
@@ -60,7 +60,7 @@ export default function ProviderDetails({ provider }: { provider: Provider }) {
             ["Handle", <code key="id">{provider.id}</code>],
             ["Credentials", <Tag key="set" tone={credentials.status === "set" ? "good" : "bad"}>{credentials.status}</Tag>],
             ...Object.entries(credentials.fields).map(([field, value]) => [field, <code key={field}>{visible(value)}</code>] as [string, React.ReactNode]),
-            ...SETTINGS.map((setting) => [setting.label, settingText(provider.settings, setting)] as [string, string]),
+            ...settingsOf(provider).map((setting) => [setting.label, settingText(provider.settings, setting)] as [string, string]),
             ["Receipts", provider.receipt_url ? <CopyButton key="url" label="Copy the address for its webhook" text={() => provider.receipt_url ?? ""} /> : "no webhook address"],
             ["Changed", <Moment key="changed" at={provider.updated_at} />],
           ]}
