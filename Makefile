@@ -8,6 +8,9 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/py
 SOURCES := libs services tools tests bench dashboard/build.py
 BENCH_INSTALLED := .venv-bench/.installed
 
+# Roles are compiled once and not at every start, where the surroundings would have it so.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers rolling-upgrade chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets

@@ -239,7 +239,7 @@ async def _check(running: Cluster, asking: ClientSession, known: set[str]) -> li
 
 
 async def _quiet(connection: Any, asking: ClientSession) -> bool:
-    """Nothing due, no outbox row, and every accepted request is stored."""
+    """Nothing due, no outbox row, no open bulk job, and every accepted request is stored."""
     deadline = time.monotonic() + QUIESCENT_WITHIN
     accepted = [request.tag for request in asking.requests if request.result in ("ok", "bus")]
     while time.monotonic() < deadline:
@@ -247,7 +247,7 @@ async def _quiet(connection: Any, asking: ClientSession) -> bool:
         there = len(await asking.states(accepted)) == len(accepted)
         left = await connection.fetchval(
             "SELECT (SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL) + (SELECT count(*) FROM event_outbox)"
-            f" + ({UNSENT})"
+            f" + (SELECT count(*) FROM bulk_jobs WHERE finished_at IS NULL) + ({UNSENT})"
         )
         if there and not left:
             return True
