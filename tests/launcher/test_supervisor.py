@@ -69,6 +69,7 @@ def test_status_has_a_row_for_each_process(stack):
         "kind",
         "pid",
         "address",
+        "ops",
         "state",
         "memory",
         "restarts",

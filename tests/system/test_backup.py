@@ -15,6 +15,7 @@ import pytest
 from sluice.model.ids import encode_id
 from sluice.model.state import SETTLED
 from sluice.runtime.clock import utc_now
+from sluice.runtime.paths import deploy_dir
 from sluice_launcher.local_stack import LocalStack, running_postgres
 from sluice_simulator.scenario import Latency, Rule, Scenario
 from tests.polling import wait_until
@@ -133,7 +134,7 @@ async def test_what_a_backup_contains(backup):
         ("manifest.json", "database.dump", "credentials.key"), 0o600
     )
     assert stat.S_IMODE(backup.stat().st_mode) == 0o700
-    assert manifest["migrations"] == ["0001_initial_schema.sql"]
+    assert manifest["migrations"] == sorted(path.name for path in (deploy_dir() / "migrations").glob("*.sql"))
     assert len(manifest["encryption_key_ids"]) == 1
 
 
