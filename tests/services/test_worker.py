@@ -417,10 +417,10 @@ async def test_a_provider_with_a_call_rate_gets_as_many_calls_as_there_are_permi
     left = [2]
 
     async def take(requests):
-        ((provider_id, _, wanted),) = requests
-        granted = min(wanted, left[0])
+        (request,) = requests
+        granted = min(request.wanted, left[0])
         left[0] -= granted
-        return {provider_id: granted}, time.monotonic() + 60.0
+        return {request.provider_id: granted}, time.monotonic() + 60.0
 
     monkeypatch.setattr(harness.worker._permits._source, "take", take)
     records = await harness.some(5, provider)
