@@ -24,7 +24,7 @@ def unpack(package: str, folder: Path) -> Path:
     try:
         simulated = _run(["apt-get", "--simulate", "install", "--no-install-recommends", package], folder)
         _run(
-            ["apt-get", "download", *(line.split()[1] for line in simulated.splitlines() if line[:5] == "Inst ")],
+            ["apt-get", "download", *(line.split()[1] for line in simulated.splitlines() if line.startswith("Inst "))],
             folder,
         )
         for file in folder.glob("*.deb"):

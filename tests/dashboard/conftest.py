@@ -1,16 +1,20 @@
 """A real Chromium on the running system. `make test-dashboard` installs both; without them these tests are skipped."""
 
+import importlib
 import os
 import re
+import sys
 
 import pytest
 
-from tests.dashboard.builder import builder
 from tests.dashboard.screens import Screens
 from tests.repository.files import ROOT
 from tests.system.testbed import a_testbed
 
 ARTEFACTS = ROOT / ".cache/dashboard/screenshots"
+
+sys.path.append(str(ROOT / "dashboard"))
+builder = importlib.import_module("build")
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +22,10 @@ def installed():
     """Chromium and the package that controls it."""
     if not os.environ.get("SLUICE_BROWSER_TESTS"):
         pytest.skip("`make test-dashboard` runs the tests in a browser")
-    return builder.install_browser(builder.install(with_tests=True))
+    node = builder.install(with_tests=True)
+    found = builder.install_browser(node)
+    sys.path.append(str(found.driver))  # behind everything that is pinned for the tests
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +35,17 @@ def built():
 
 @pytest.fixture(scope="session")
 async def browser(installed, built):
-    async with builder.running_chromium(installed) as chromium:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(
+            executable_path=installed.chromium,
+            env={**os.environ, **installed.environment},
+            chromium_sandbox=os.geteuid() != 0,
+            args=["--font-render-hinting=none"],
+        )
         yield chromium
+        await chromium.close()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class BrokerContact:
         rebalancing = subscription is None or subscription._reassignment_in_progress
         return _NO_MEMBER if rebalancing else None
 
-    async def watch(self, is_polling: Callable[[], bool] = lambda: True) -> None:
+    async def watch(self, is_polling: Callable[[], bool]) -> None:
         """Wait until the client cannot recover by itself: then the process must end and be restarted.
 
         A task of the client that an error or a cancellation has ended is not started again, and a member that no

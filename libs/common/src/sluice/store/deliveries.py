@@ -61,13 +61,11 @@ async def claim(
     A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
     """
-    fields = columns(claims)
-    prices = fields.pop("price"), fields.pop("by_segment")
     rows = await db.fetch(
         """
         WITH requested AS (
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::text[],
-                                 $7::text[], $8::boolean[], $9::boolean[], $12::bigint[], $13::boolean[])
+                                 $7::text[], $8::boolean[], $9::boolean[], $10::bigint[], $11::boolean[])
                 WITH ORDINALITY
                 AS r (delivery_id, project_id, number, provider_id, retry_round, reference, routing_decision,
                       sandbox, idempotent, price, by_segment, position)
@@ -84,14 +82,14 @@ async def claim(
               FROM requested r
               JOIN deliveries d ON d.id = r.delivery_id AND d.project_id = r.project_id
              WHERE d.state IN ('QUEUED', 'SENDING') AND NOT d.in_flight
-               AND d.attempt_count = r.number - 1 AND d.expires_at > coalesce($10::timestamptz, now())
+               AND d.attempt_count = r.number - 1 AND d.expires_at > coalesce($12::timestamptz, now())
                AND d.sandbox = r.sandbox
-               AND (d.enqueued_at IS NOT NULL OR d.due_at <= coalesce($10::timestamptz, now()))
+               AND (d.enqueued_at IS NOT NULL OR d.due_at <= coalesce($12::timestamptz, now()))
                FOR UPDATE OF d SKIP LOCKED
         ), claimed AS (  -- in flight until the lease expires
             UPDATE deliveries d
                SET state = 'SENDING', attempt_count = c.number, in_flight = true, provider_id = c.provider_id,
-                   due_at = coalesce($10::timestamptz, now()) + $11::interval, enqueued_at = NULL,
+                   due_at = coalesce($12::timestamptz, now()) + $13::interval, enqueued_at = NULL,
                    last_event_sequence = d.last_event_sequence + 1
               FROM claimable c
              WHERE d.id = c.delivery_id
@@ -101,22 +99,21 @@ async def claim(
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
                                   routing_decision, started_at, cost)
             SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
-                   coalesce($10::timestamptz, now()), cost
+                   coalesce($12::timestamptz, now()), cost
               FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
             SELECT id, last_event_sequence, project_id, 'sending', 'SENDING',
-                   coalesce($10::timestamptz, now()), number, provider_id
+                   coalesce($12::timestamptz, now()), number, provider_id
               FROM claimed
         )
         SELECT c.position, c.message_id, c.recipient, m.content, m.created_at, c.reference, c.envelope
           FROM claimed c
           JOIN messages m ON m.id = c.message_id
         """,
-        *fields.values(),
+        *columns(claims).values(),
         now,
         lease,
-        *prices,
     )
     results = _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
     refused = [_refused_claim(one) for one, claimed in zip(claims, results, strict=True) if claimed is None]

@@ -131,7 +131,7 @@ async def create(
     """
     package = _package_of(request.package_name)
     channel = _channel_of(package, request.channel)
-    _check_settings(request.settings, package)
+    _check_settings(request.settings, request.package_name)
     provider_id = ids.uuid7()
     await _check_credentials(services, principal, request, request.credentials, package, channel, provider_id)
     encrypted = services.cipher.encrypt_credentials(
@@ -170,8 +170,7 @@ async def update(
         Unavailable: PostgreSQL does not answer.
     """
     row = (await find(services, principal, provider_id)).row
-    if request.settings is not None and request.settings.segments_per_second is not None:
-        _check_settings(request.settings, _package_of(row.package))
+    _check_settings(request.settings, row.package)
     if request.credentials is not None:
         package = _package_of(row.package)
         await _check_credentials(services, principal, request, request.credentials, package, row.channel, row.id)
@@ -191,12 +190,12 @@ async def update(
         return await _find(db, principal, provider_id)
 
 
-def _check_settings(settings: ProviderSettings, package: AnyPackage) -> None:
+def _check_settings(settings: ProviderSettings | None, package_name: str) -> None:
     field = "settings.segments_per_second"
-    if settings.segments_per_second is None:
+    if settings is None or settings.segments_per_second is None:
         return
-    if not package.segments:
-        raise ValidationFailed(f"{field}: {package.name} does not send in segments: use calls_per_second", field=field)
+    if not _package_of(package_name).segments:
+        raise ValidationFailed(f"{field}: {package_name} does not send in segments: use calls_per_second", field=field)
     if settings.calls_per_second is not None:
         raise ValidationFailed(f"{field}: cannot be combined with calls_per_second", field=field)
 
