@@ -11,15 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 from bench.routing import plots, policies, report
-from bench.routing.engine import Policy, Run
 from bench.routing.ours import Ours
 from bench.routing.report import Case, Results
 from bench.routing.score import Score, score_of
-from bench.routing.world import FAULTS, STANDARD, Setting, World, varied
+from bench.routing.world import DURATION, FAULTS, STANDARD, Message, Setting, World, varied
+from sluice.delivery import replay
 
 VOLUMES = (30.0, 2.0)  # messages a second
+MAX_ATTEMPTS = 3  # providers for a message; one round
+
+
+class Policy(replay.Policy[str, Message], Protocol):
+    """A policy that is compared."""
+
+    def ejections(self) -> list[float]:
+        """When a provider lost its traffic on purpose."""
+
+
 POLICIES: Mapping[str, Callable[[World], Policy]] = {
     "static": policies.Static,
     "weights": policies.Weights,
@@ -33,18 +44,14 @@ def simulate(case: Case, wanted: Sequence[str], *, vary: bool) -> dict[str, Scor
     """The score of every policy in one world."""
     setting = varied(case.rate, Random(f"setting {case.seed}")) if vary else Setting(case.rate)
 
-    def run(policy: Callable[[World], Policy]) -> tuple[World, Policy, Run]:
+    def run(policy: Callable[[World], Policy], oracle: Score | None = None) -> Score:
         world = World(setting, FAULTS[case.fault], case.seed)
-        acting = policy(world)
-        return world, acting, Run(world, acting)
+        acting, messages = policy(world), world.messages()
+        replay.Replay(acting, world.call, max_attempts=MAX_ATTEMPTS, until=DURATION + 60).run(messages)
+        return score_of(world, messages, acting.ejections(), None if oracle is None else oracle.figures)
 
-    world, acting, oracle = run(policies.Oracle)
-    best = score_of(world, oracle.run(), acting.ejections(), None)
-    found = {}
-    for name in wanted:
-        world, acting, each = run(POLICIES[name])
-        found[name] = score_of(world, each.run(), acting.ejections(), best.figures)
-    return found
+    best = run(policies.Oracle)
+    return {name: run(POLICIES[name], best) for name in wanted}
 
 
 def simulate_all(cases: Sequence[Case], wanted: Sequence[str], *, vary: bool, workers: int) -> Results:

@@ -49,7 +49,7 @@ def _figures(
     world: World, messages: Sequence[Message], ejections: Sequence[float], shares: Sequence[float | None]
 ) -> Figures:
     judged = [message for message in messages if message.first_ok is not None]
-    late = sum(m.sent_at is None or m.sent_at - m.at > LATE for m in messages if not m.lost)
+    late = sum(m.ended_at is None or m.ended_at - m.at > LATE for m in messages if not m.lost)
     lost = sum(message.lost for message in messages)
     provider_fault = world.fault.name not in ("badlist", "none")
     false = [at for at in ejections if not (provider_fault and BEGINS <= at < world.ends + 30)]
@@ -59,7 +59,7 @@ def _figures(
         first_ok=100 * sum(bool(message.first_ok) for message in judged) / max(1, len(judged)),
         late=100 * late / len(messages),
         lost=100 * lost / len(messages),
-        attempts=sum(message.attempts for message in messages) / len(messages),
+        attempts=sum(len(message.tried) for message in messages) / len(messages),
         false_ejections=len(false),
         detected=_since(shares, BEGINS, world.ends, lambda share: share <= _LEFT_SHARE * usual),
         returned=_since(shares, world.ends, DURATION, lambda share: share >= _RETURN_SHARE * usual),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
+
+from sluice.delivery.replay import ReplayedDelivery
 
 DURATION = 1500.0  # seconds of a run
 BEGINS = 300.0  # when the fault begins
@@ -108,19 +110,10 @@ def varied(rate: float, dice: Random) -> Setting:
 
 
 @dataclass(slots=True)
-class Message:
-    """One message on its way."""
+class Message(ReplayedDelivery[str]):
+    """One message on its way; ``valid``: whether its recipient is."""
 
-    number: int
-    at: float
-    destination: str
     valid: bool
-    attempts: int = 0
-    tried: list[str] = field(default_factory=list)
-    first_ok: bool | None = None  # how its first attempt ended; None: no evidence
-    first: str = ""
-    sent_at: float | None = None
-    lost: bool = False
 
 
 class World:

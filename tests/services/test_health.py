@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
-from health.monitor import HealthMonitor
+from sluice.health.monitor import HealthMonitor
 from health.service import REMEMBERED, HealthService
 from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
 from sluice.health.breaker import HealthThresholds

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from health.monitor import HealthMonitor
+from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import AttemptReport, RetryHandle
 from sluice.delivery.retry_policy import resolve
 from sluice.health.breaker import HealthThresholds

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from health.monitor import HealthMonitor
+from sluice.health.monitor import HealthMonitor
 from router.handler import RoutingHandler
 from sluice.bus.messages import AttemptReport
 from sluice.delivery.settings import WorkerPolicy

@@ -336,6 +336,9 @@ OPERATIONS = {
     "routing_traffic.list_recent": lambda db, ours: routing_traffic.list_recent(
         db, ours.scope, "email", since=NOON, limit=9
     ),
+    "routing_traffic.list_recorded": lambda db, ours: routing_traffic.list_recorded(
+        db, ours.scope, "email", since=NOON, until=after(60)
+    ),
     "sandbox.delete_captured": lambda db, ours: sandbox.delete_captured(db, ours.id),
     "sandbox.find_captured": lambda db, ours: sandbox.find_captured(db, ours.id, "att_1"),
     "sandbox.list_captured": lambda db, ours: sandbox.list_captured(db, project_id=ours.id, limit=9),
@@ -594,6 +597,9 @@ SCOPED = {
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
     "routing_traffic.list_recent": lambda db, scope, ours: found_or_none(
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
+    ),
+    "routing_traffic.list_recorded": lambda db, scope, ours: found_or_none(
+        routing_traffic.list_recorded(db, scope, "email", since=NOON, until=after(60))
     ),
     "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
     "messages.find_deliveries": lambda db, scope, ours: messages.find_deliveries(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.monitor import HealthMonitor
+from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive
 from sluice.health.breaker import HealthThresholds
 from sluice.runtime import metrics
@@ -141,7 +141,7 @@ def test_a_provider_without_evidence_is_not_evaluated(monkeypatch):
     monitor.changed_statuses(after(601))
     monitor.changed_statuses(after(610))
     evaluated = []
-    monkeypatch.setattr("health.monitor.decay", lambda record, *_: evaluated.append(record) or record)
+    monkeypatch.setattr("sluice.health.monitor.decay", lambda record, *_: evaluated.append(record) or record)
 
     monitor.record_attempts([an_event()], after(700))
     monitor.changed_statuses(after(700))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from health.monitor import HealthMonitor
+from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent
 from sluice.health import receipts
 from sluice.health.breaker import HealthThresholds, ProviderStats

@@ -95,6 +95,6 @@ def test_the_score_of_the_oracle_is_its_lateness():
     world = World(Setting(2.0), FAULTS["none"], 1)
     messages = world.messages()
     for message in messages:
-        message.first, message.first_ok, message.sent_at = "A", True, message.at + 1.0
+        message.tried, message.outcomes, message.ended_at = ["A"], ["accepted"], message.at + 1.0
 
     assert score_of(world, messages, [], None).j == 0.0

@@ -11,9 +11,7 @@ from fastapi import FastAPI
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
-from pydantic import Field
 
-from health.monitor import HealthMonitor
 from health.service import HealthService
 from sluice.bootstrap import role
 from sluice.bus.client import seek_back
@@ -21,8 +19,8 @@ from sluice.bus.leader import LeaderAssignor
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.subscriber import Records, SubscriberRunner, subscribe_to_batches
 from sluice.bus.topics import Group, Topic
-from sluice.health.breaker import HealthThresholds
-from sluice.health.seed_rule import SeedThresholds
+from sluice.health.monitor import HealthMonitor
+from sluice.health.settings import HealthRuleSettings
 from sluice.health.view import HealthView
 from sluice.runtime.clock import utc_now
 from sluice.runtime.http_server import Readiness, ops_routes
@@ -35,17 +33,8 @@ _FETCH_MIN_BYTES = 1 << 20  # more than arrives in that time, so that the time d
 _MAX_RECORDS = 5000  # evaluated without a pause
 
 
-class HealthSettings(Settings):
+class HealthSettings(Settings, HealthRuleSettings):
     """Settings of the health service."""
-
-    health_thresholds: HealthThresholds = Field(
-        default_factory=lambda: HealthThresholds(),
-        description="circuit breaker, a JSON object: see health/breaker.py",
-    )
-    health_seed_thresholds: SeedThresholds = Field(
-        default_factory=lambda: SeedThresholds(),
-        description="seed rule, which projects can choose, a JSON object: see health/seed_rule.py",
-    )
 
 
 class _Leadership(ConsumerRebalanceListener):  # type: ignore[misc]

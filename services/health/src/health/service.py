@@ -19,11 +19,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import FieldT
 
-from health.monitor import HealthMonitor
 from sluice.bus.client import SESSION_TIMEOUT_MS
 from sluice.bus.messages import AttemptReport
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
+from sluice.health.monitor import HealthMonitor
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
+from sluice_cli.arguments import time_argument
 
 if TYPE_CHECKING:
     from sluice.store.analytics import Rebuilt
@@ -28,19 +29,12 @@ def register(subparsers: Any) -> None:
         "whose deliveries were deleted by retention keep their numbers.",
     )
     rebuild.add_argument(
-        "--since", required=True, type=_time, help="a date or a time with its offset, such as 2026-11-01; whole days"
+        "--since",
+        required=True,
+        type=time_argument,
+        help="a date or a time with its offset, such as 2026-11-01; whole days",
     )
     rebuild.set_defaults(run=run_rebuild)
-
-
-def _time(text: str) -> datetime:
-    try:
-        when = datetime.fromisoformat(text)
-        if not 1 < when.toordinal() < date.max.toordinal():  # a day on both sides, for the offset
-            raise ValueError("out of range")
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date and no time, such as 2026-11-01") from None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def run_rebuild(options: argparse.Namespace) -> int:

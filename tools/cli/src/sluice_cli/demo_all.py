@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sluice_cli.simulated_projects import ProviderPlan, create_project, credential_cipher, require_simulator
+from sluice_cli.terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +181,5 @@ def format_table(rows: Sequence[Row]) -> str:
         (row.package, row.channel, row.path, ", ".join(row.receipts) or "-", row.state or "-")
         for row in sorted(rows, key=lambda row: (row.channel, row.package))
     ]
-    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in (head, *body)]
     arrived, tried = sum(row.arrived is True for row in rows), sum(row.arrived is not None for row in rows)
-    return "\n".join([*(line.rstrip() for line in lines), "", f"{arrived} of {tried} messages arrived"])
+    return "\n".join([*table([head, *body]), "", f"{arrived} of {tried} messages arrived"])

@@ -1,8 +1,9 @@
-"""Text of other people on a terminal: a message's subject may contain what a terminal takes for commands."""
+"""Text on a terminal: that of other people, which may contain what a terminal takes for commands; and tables."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _HARMLESS = {"\n", "\t"}
 
@@ -25,3 +26,16 @@ _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> list[str]:
+    """Lines of columns of equal width: of text, or with ``numbers`` of text in the first and figures in all others."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [
+            cell.rjust(width) if numbers and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines

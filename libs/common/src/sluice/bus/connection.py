@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.logs import instance_name
-from sluice.runtime.settings import KafkaSettings, SaslMechanism, SecurityProtocol, load
+from sluice.runtime.settings import KafkaSettings, SaslMechanism, SecurityProtocol, load, load_from
 
 if TYPE_CHECKING:
     from faststream.security import BaseSecurity
@@ -48,8 +48,7 @@ class KafkaConnection:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> KafkaConnection:
         """A connection with the ``SLUICE_KAFKA_…`` variables of an environment."""
-        named = {field: environment.get(f"SLUICE_{field.upper()}") for field in KafkaSettings.model_fields}
-        return cls(load(KafkaSettings, **{field: value for field, value in named.items() if value}))
+        return cls(load_from(KafkaSettings, environment))
 
     @property
     def servers(self) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sluice.runtime.errors import SluiceError
@@ -206,6 +207,24 @@ def load(kind: type[S], **overrides: Any) -> S:
     except (ValidationError, SettingsError) as error:
         faults = "; ".join(f"{name}: {fault}" for name, fault in _faults(error).items())
         raise SluiceError(f"invalid settings: {faults}") from None
+
+
+def load_from(kind: type[S], environment: Mapping[str, str]) -> S:
+    """Read settings from ``environment``, then from this process's.
+
+    Raises:
+        SluiceError: as of :func:`load`.
+    """
+    given: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        text = environment.get(f"SLUICE_{name.upper()}")
+        if text:
+            is_object = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+            try:
+                given[name] = json.loads(text) if is_object else text
+            except ValueError:
+                raise SluiceError(f"invalid settings: SLUICE_{name.upper()}: must be JSON") from None
+    return load(kind, **given)
 
 
 def find_faults(kind: type[BaseSettings]) -> dict[str, str]:

@@ -160,9 +160,7 @@ class ConfigCache:
         enabled: dict[tuple[UUID, Channel], list[Candidate]] = {}
         for row in provider_rows:
             if row.enabled and not row.deleted:
-                weight, price = row.settings.get("weight"), row.settings.get("price")
-                candidate = Candidate(row.id, row.package, row.priority, weight, price)
-                enabled.setdefault((row.project_id, row.channel), []).append(candidate)
+                enabled.setdefault((row.project_id, row.channel), []).append(row.candidate)
         self._enabled_providers.update((scope, tuple(candidates)) for scope, candidates in enabled.items())
 
     def _drop(self, project_id: UUID | None) -> None:

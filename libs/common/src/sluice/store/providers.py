@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sluice.model.candidate import Candidate
 from sluice.model.message import Channel
 from sluice.store.cipher import CredentialCipher
 from sluice.store.db import Db
@@ -30,6 +31,11 @@ class ProviderRow:
     version: int
     deleted: bool
     credentials_version: int = 1
+
+    @property
+    def candidate(self) -> Candidate:
+        """What routing knows of it."""
+        return Candidate(self.id, self.package, self.priority, self.settings.get("weight"), self.settings.get("price"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,3 +43,80 @@ async def list_recent(
         limit,
     )
     return [RecentDelivery(*row) for row in rows]
+
+
+class RecordedAttempt(NamedTuple):
+    """An attempt that has ended, or is in flight (without ``finished_at`` and ``outcome``)."""
+
+    provider_id: UUID
+    retry_round: int
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+
+
+class RecordedDelivery(NamedTuple):
+    """A delivery with its attempts in their order, without its content."""
+
+    id: UUID
+    message_id: UUID
+    recipient: str
+    delivery_class: str
+    preferred_provider_id: UUID | None
+    expires_at: datetime
+    segments: int
+    attempts: tuple[RecordedAttempt, ...]
+
+
+async def list_recorded(
+    db: Db,
+    project: ProjectScope,
+    channel: str,
+    *,
+    since: datetime,
+    until: datetime,
+    before: UUID | None = None,
+    limit: int = 5000,
+) -> list[RecordedDelivery]:
+    """The deliveries of the newest ``limit`` messages that were made between two times, newest first.
+
+    A page begins below ``before``, the smallest message id of the page before. Two statements, whatever the limit.
+    """
+    rows = await db.fetch(
+        """
+        WITH page AS MATERIALIZED (
+            SELECT id FROM messages
+             WHERE project_id = $1 AND sandbox = $2 AND channel = $3 AND id >= $4 AND id < $5
+             ORDER BY id DESC LIMIT $6)
+        SELECT d.id, d.message_id, d.recipient, d.delivery_class, d.preferred_provider_id, d.expires_at, d.segments
+          FROM page
+         CROSS JOIN LATERAL (
+               SELECT * FROM deliveries
+                -- A delivery's id is of the millisecond of its message's.
+                WHERE id BETWEEN (substr(page.id::text, 1, 13) || '-0000-0000-000000000000')::uuid
+                          AND (substr(page.id::text, 1, 13) || '-ffff-ffff-ffffffffffff')::uuid
+                  AND message_id = page.id) AS d
+         ORDER BY d.message_id DESC, d.id DESC
+        """,
+        *project,
+        channel,
+        min_id_at(since),
+        before or min_id_at(until),
+        limit,
+    )
+    if not rows:
+        return []
+    attempts: dict[UUID, list[RecordedAttempt]] = {row["id"]: [] for row in rows}
+    for delivery_id, *fields in await db.fetch(
+        """
+        SELECT delivery_id, provider_id, retry_round, started_at, finished_at, outcome
+          FROM attempts
+         WHERE delivery_id = ANY($1::uuid[]) AND delivery_id BETWEEN $2 AND $3
+         ORDER BY delivery_id, number
+        """,
+        list(attempts),
+        min(attempts),
+        max(attempts),
+    ):
+        attempts[delivery_id].append(RecordedAttempt(*fields))
+    return [RecordedDelivery(**row, attempts=tuple(attempts[row["id"]])) for row in rows]

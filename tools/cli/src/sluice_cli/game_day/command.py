@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice.runtime.errors import SluiceError
+from sluice_cli.terminal import table
 
 if TYPE_CHECKING:
     from sluice_cli.game_day.faults import Fault
@@ -93,10 +94,8 @@ def format_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The figures under headings, and what is over its bound."""
     head = ["fault", *_COLUMNS.values()]
     rows = [[name, *(_cell(figures[column]) for column in _COLUMNS)] for name, figures in found.items()]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
     over = [f"{name}: {text}" for name, figures in found.items() for text in figures["broken"]]
-    return "\n".join([*lines, "", *(over or ["every figure is within its bound"])])
+    return "\n".join([*table([head, *rows], numbers=True), "", *(over or ["every figure is within its bound"])])
 
 
 def _cell(value: float | None) -> str:

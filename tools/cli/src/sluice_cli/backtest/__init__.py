@@ -1,0 +1,1 @@
+"""backtest: recorded traffic again, under other routing policies."""
