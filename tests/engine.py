@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from sluice.runtime.errors import SluiceError
 from sluice.store.logins import LOGINS, Login, with_login
 from sluice_launcher import probes
 from sluice_launcher.control import SupervisorClient
@@ -150,7 +151,12 @@ async def system(running_system: System) -> System:
     async def is_ready() -> bool:
         missing = await asyncio.to_thread(control.not_ready)
         for name in missing:
-            await asyncio.to_thread(control.start, name)
+            try:
+                await asyncio.to_thread(control.start, name)
+            except SluiceError as fault:
+                log = (running_system.data_dir / "logs" / f"{name}.log").read_text("utf-8", "replace")
+                fault.add_note("\n".join([f"the end of the log of {name}:", *log.splitlines()[-40:]]))
+                raise
         return not missing
 
     await wait_until(is_ready, within=60)

@@ -117,7 +117,8 @@ async def test_faults_of_the_configuration_are_named_each_in_one_line(doctor, re
     topics = yaml.safe_load((folder / "topics.yml").read_text())
     topics["topics"] |= {"deliveries.sms": {"partitions": 12}, "deliveries.fax": {}}
     (folder / "topics.yml").write_text(yaml.safe_dump(topics))
-    (folder / "migrations" / "0002_more.sql").write_text("SELECT 1;")
+    pending = f"{len(list((folder / 'migrations').glob('*.sql'))) + 1:04}_more.sql"
+    (folder / "migrations" / pending).write_text("SELECT 1;")
     shutil.copy(system.environment["SLUICE_ENCRYPTION_KEY_FILE"], key)
     key.chmod(0o644)
 
@@ -137,7 +138,7 @@ async def test_faults_of_the_configuration_are_named_each_in_one_line(doctor, re
     assert invalid.startswith("settings: SLUICE_REQUEUE_AFTER: ")
     assert others[:4] == [
         f"encryption key: key file {key} may be read by others (mode 644) -> run chmod 600 {key}",
-        "schema: pending migrations: 0002_more.sql -> run `sluice migrate`",
+        f"schema: pending migrations: {pending} -> run `sluice migrate`",
         "topics: deliveries.fax is missing -> run `sluice create-topics`",
         "topics: deliveries.sms has 8 partitions, deploy/topics.yml has 12 -> run `sluice create-topics`",
     ]
