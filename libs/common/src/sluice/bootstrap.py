@@ -43,12 +43,16 @@ from sluice.store.db import Pool, open_pool
 
 T = TypeVar("T")
 
+# Seconds after which a thread that computes gives the interpreter to the event loop, which asks for it again after each
+# system call: with Python's 5 ms a request waited for it for 50 ms and more while a large body was decoded.
+_SWITCH_INTERVAL = 0.0005
 _CLOSE_TIME = 5.0  # seconds of the shutdown timeout that remain for closing after the consumer's drain
 
 
 def run_role(main: Callable[[], Awaitable[None]]) -> None:
     """Run a role's ``main`` until it returns; a :class:`SluiceError` is one line on stderr and its exit code."""
     limit_retained_memory()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         uvloop.run(_tune_gc_and_run(main))
     except SluiceError as error:

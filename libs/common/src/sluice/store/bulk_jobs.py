@@ -318,18 +318,23 @@ async def cancel_job(db: Db, scope: ProjectScope, job_id: UUID) -> bool:
 
 
 async def count_states(db: Db, project_id: UUID, job_id: UUID) -> dict[State, int]:
-    """How many deliveries of the job's messages are in each state; a row for each chunk is read by its ids."""
+    """How many deliveries of the job's messages are in each state.
+
+    Each chunk's are counted by themselves, in a subquery with a GROUP BY: row-level security keeps a computed bound
+    from the index, unless the planner cannot make the subquery a part of the whole statement.
+    """
     rows = await db.fetch(
         """
-        SELECT d.state, count(*) AS number
+        SELECT d.state, sum(d.number)::bigint AS number
           FROM bulk_chunks c
          CROSS JOIN LATERAL (
-               SELECT state FROM deliveries
+               SELECT state, count(*) AS number
+                 FROM deliveries JOIN unnest(c.message_ids) AS accepted ON accepted = message_id
                 WHERE id BETWEEN (SELECT (substr(min(i::text), 1, 13) || '-0000-0000-000000000000')::uuid
                                     FROM unnest(c.message_ids) i)
                              AND (SELECT (substr(max(i::text), 1, 13) || '-ffff-ffff-ffffffffffff')::uuid
                                     FROM unnest(c.message_ids) i)
-                  AND message_id = ANY(c.message_ids)) AS d
+                GROUP BY state) AS d
          WHERE c.job_id = $1 AND c.project_id = $2 AND c.message_ids IS NOT NULL
          GROUP BY d.state
         """,

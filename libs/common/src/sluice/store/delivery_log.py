@@ -138,7 +138,7 @@ class _Query:
                   FROM (SELECT message_id FROM candidate ORDER BY message_id DESC LIMIT {WINDOW}) AS candidate
                  CROSS JOIN LATERAL (
                        SELECT d.id, d.message_id, d.state, d.attempt_count FROM deliveries AS d
-                        WHERE {of_message("candidate.message_id", alias="d")}) AS d
+                        WHERE {of_message("candidate.message_id", alias="d")} OFFSET 0) AS d
                  WHERE {self._condition()}
             ), page AS (
                 SELECT id FROM found ORDER BY message_id DESC, id DESC OFFSET {offset} LIMIT {limit}
@@ -163,7 +163,7 @@ class _Query:
               FROM ({self._candidates()}) AS candidate
              CROSS JOIN LATERAL (
                    SELECT FROM deliveries AS d
-                    WHERE {of_message("candidate.message_id", alias="d")} AND d.state IN ({states})) AS taken
+                    WHERE {of_message("candidate.message_id", alias="d")} AND d.state IN ({states}) OFFSET 0) AS taken
             """  # noqa: S608  constants, and references to arguments
 
     def _candidates(self) -> str:

@@ -103,7 +103,9 @@ async def has_active_messages(db: Db, project_id: UUID, domain: str) -> bool:
         """
         SELECT EXISTS (
             SELECT FROM deliveries d JOIN messages m ON m.id = d.message_id
-             WHERE d.project_id = $1 AND d.channel = 'email' AND d.due_at IS NOT NULL
+             WHERE (d.due_at IS NOT NULL AND d.enqueued_at IS NULL  -- the two indexes of those that are not settled
+                    OR d.due_at IS NOT NULL AND d.enqueued_at IS NOT NULL)
+               AND d.project_id = $1 AND d.channel = 'email'
                AND rtrim(lower(m.sender), '> ') LIKE '%@' || $2)
         """,
         project_id,

@@ -14,6 +14,7 @@ from sluice.model.ids import millisecond_range
 from sluice.model.message import Channel
 from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
+from sluice.store.message_list import of_message
 from sluice.store.projects import ProjectScope
 
 
@@ -274,15 +275,17 @@ async def find_deliveries(
     The deliveries of the newest message come first.
     """
     rows = await db.fetch(
-        """
+        f"""
         SELECT d.id, d.message_id
           FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
-          JOIN deliveries d ON d.message_id = k.id
-         WHERE d.project_id = $2 AND d.sandbox = $3 AND d.state = ANY($4::text[])
+         CROSS JOIN LATERAL (
+               SELECT id, message_id FROM deliveries
+                WHERE {of_message("k.id")} AND project_id = $2 AND sandbox = $3 AND state = ANY($4::text[])
+               OFFSET 0) AS d
          ORDER BY d.message_id DESC, d.id
-        """,
+        """,  # noqa: S608  a constant
         list(message_ids),
         *project,
         list(states),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sluice.model.ids import min_id_at
 from sluice.store.db import Db
+from sluice.store.message_list import of_message
 from sluice.store.projects import ProjectScope
 
 
@@ -24,19 +25,16 @@ async def list_recent(
 ) -> list[RecentDelivery]:
     """The newest deliveries of a channel whose message was made after ``since``, newest first."""
     rows = await db.fetch(
-        """
+        f"""
         SELECT d.recipient, d.delivery_class, d.preferred_provider_id
           FROM (SELECT id FROM messages
                  WHERE project_id = $1 AND sandbox = $2 AND channel = $3 AND id >= $4
                  ORDER BY id DESC LIMIT $5) AS m
          CROSS JOIN LATERAL (
-               SELECT recipient, delivery_class, preferred_provider_id FROM deliveries
-                -- A delivery's id is of the millisecond of its message's.
-                WHERE id BETWEEN (substr(m.id::text, 1, 13) || '-0000-0000-000000000000')::uuid
-                          AND (substr(m.id::text, 1, 13) || '-ffff-ffff-ffffffffffff')::uuid
-                  AND message_id = m.id) AS d
+               SELECT recipient, delivery_class, preferred_provider_id FROM deliveries WHERE {of_message("m.id")}
+               OFFSET 0) AS d
          LIMIT $5
-        """,
+        """,  # noqa: S608  a constant
         *project,
         channel,
         min_id_at(since),
@@ -83,21 +81,16 @@ async def list_recorded(
     A page begins below ``before``, the smallest message id of the page before. Two statements, whatever the limit.
     """
     rows = await db.fetch(
-        """
+        f"""
         WITH page AS MATERIALIZED (
             SELECT id FROM messages
              WHERE project_id = $1 AND sandbox = $2 AND channel = $3 AND id >= $4 AND id < $5
              ORDER BY id DESC LIMIT $6)
         SELECT d.id, d.message_id, d.recipient, d.delivery_class, d.preferred_provider_id, d.expires_at, d.segments
           FROM page
-         CROSS JOIN LATERAL (
-               SELECT * FROM deliveries
-                -- A delivery's id is of the millisecond of its message's.
-                WHERE id BETWEEN (substr(page.id::text, 1, 13) || '-0000-0000-000000000000')::uuid
-                          AND (substr(page.id::text, 1, 13) || '-ffff-ffff-ffffffffffff')::uuid
-                  AND message_id = page.id) AS d
+         CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE {of_message("page.id")} OFFSET 0) AS d
          ORDER BY d.message_id DESC, d.id DESC
-        """,
+        """,  # noqa: S608  a constant
         *project,
         channel,
         min_id_at(since),

@@ -22,7 +22,7 @@ def strict_json(body: bytes) -> dict[str, Any]:
     """
     try:
         document = _DECODER.decode(body.decode())
-        if b"\\u" in body or body.count(b"[") + body.count(b"{") > _MAX_DEPTH:
+        if b"\\u" in body or _has_more(body, b"[", _MAX_DEPTH // 2) or _has_more(body, b"{", _MAX_DEPTH // 2):
             orjson.dumps(document)
     except UnicodeDecodeError:
         raise ValidationFailed("The body is not UTF-8.") from None
@@ -35,6 +35,16 @@ def strict_json(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValidationFailed("The body is not a JSON object.")
     return document
+
+
+def _has_more(body: bytes, character: bytes, limit: int) -> bool:
+    """Whether ``body`` has the character more than ``limit`` times; ``count`` takes 15 ms for 26 MB, this 2."""
+    position = -1
+    for _ in range(limit + 1):
+        position = body.find(character, position + 1)
+        if position < 0:
+            return False
+    return True
 
 
 def without_nulls(value: Any, *, free: Container[str]) -> Any:
