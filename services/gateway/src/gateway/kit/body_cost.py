@@ -17,8 +17,6 @@ MAX_WITHOUT_ATTACHMENTS = 1 << 20  # bytes of a request beside the contents of i
 _LONG_TEXT = 512  # bytes from which a text may be an attachment
 _MAX_STRUCTURE = 256 << 10  # bytes outside of texts: numbers, brackets, white space
 _MAX_TEXTS = 12_000  # names and values: 3,000 recipients and everything else that is allowed are below half of that
-_MAX_ESCAPED = 3 * MAX_WITHOUT_ATTACHMENTS  # bytes of texts with many escapes: a letter of 2 bytes takes 6 as an escape
-_SPARSE = 16  # bytes for each escape, on average, from which a text may be an attachment whose "/" are escaped
 _PIECE = 64 << 10  # bytes of a text with escapes that one call of the pattern reads: no call holds the interpreter long
 _IN_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
@@ -27,16 +25,14 @@ def check_cost(body: bytes, *, messages: int = 1) -> None:
     """Refuse a body that costs more than ``messages`` large mails to decode. The body need not be JSON.
 
     Raises:
-        PayloadTooLarge: it has more than 1 MiB beside long texts, more than 256 KiB outside of texts, more than 12,000
-            texts, or more than 3 MiB of texts with many escapes, for each message.
+        PayloadTooLarge: it has more than 1 MiB beside long texts, more than 256 KiB outside of texts, or more than
+            12,000 texts, for each message.
     """
     max_texts, max_structure = messages * _MAX_TEXTS, messages * _MAX_STRUCTURE
-    max_short, max_escaped = messages * MAX_WITHOUT_ATTACHMENTS, messages * _MAX_ESCAPED
-    position = texts = structure = short = escaped = 0
+    max_short = messages * MAX_WITHOUT_ATTACHMENTS
+    position = texts = structure = short = 0
     while (start := body.find(b'"', position)) >= 0:
-        end, escaped = _end_of_text(body, start + 1, escaped, max_escaped)
-        if escaped > max_escaped:
-            raise PayloadTooLarge("The body has too many escapes in its texts: only attachments may be large.")
+        end = end_of_text(body, start + 1)
         structure += start - position
         texts += 1
         short += end - start if end - start < _LONG_TEXT else 0
@@ -59,7 +55,7 @@ def check_texts(body: bytes, limit: int) -> None:
     """
     position = beside = 0
     while beside <= limit and (start := body.find(b'"', position)) >= 0:
-        end, _ = _end_of_text(body, start + 1, 0, len(body))
+        end = end_of_text(body, start + 1)
         beside += (start if end - start >= _LONG_TEXT else end + 1) - position
         position = end + 1
     if beside + max(0, len(body) - position) > limit:
@@ -71,26 +67,20 @@ def too_large_without_attachments() -> PayloadTooLarge:
     return PayloadTooLarge(f"Without its attachments the body may have at most {MAX_WITHOUT_ATTACHMENTS} bytes.")
 
 
-def _end_of_text(body: bytes, start: int, escaped: int, max_escaped: int) -> tuple[int, int]:
-    """The position of the quotation mark that ends the text from ``start``, or of the end of the body if none does.
-
-    With ``escaped`` plus the bytes of the pieces of this text that have many escapes; above ``max_escaped`` the rest of
-    the text is not read.
-    """
+def end_of_text(body: bytes, start: int) -> int:
+    """The position of the quotation mark that ends the text from ``start``; of the end of the body, if none does."""
     end = body.find(b'"', start)
     if end < 0:
-        return len(body), escaped
+        return len(body)
     if body.find(b"\\", start, end) < 0:
-        return end, escaped
-    while start < len(body) and escaped <= max_escaped:
+        return end
+    while start < len(body):
         found = _IN_TEXT.match(body, start, start + _PIECE)
         end = start if found is None else found.end()
-        if body.count(b"\\", start, end) * _SPARSE > end - start:
-            escaped += end - start
         if end == start or body[end : end + 1] == b'"':
-            return end, escaped
+            return end
         start = end
-    return start, escaped
+    return len(body)
 
 
 class BodyBudget:

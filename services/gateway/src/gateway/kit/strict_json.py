@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import secrets
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from gateway.errors import ValidationFailed
+from gateway.kit.body_cost import end_of_text
 
 
 def strict_json(body: bytes) -> dict[str, Any]:
@@ -21,9 +24,12 @@ def strict_json(body: bytes) -> dict[str, Any]:
             of range or not finite; or a text contains half of a surrogate pair.
     """
     try:
-        document = _DECODER.decode(body.decode())
-        if b"\\u" in body or _has_more(body, b"[", _MAX_DEPTH // 2) or _has_more(body, b"{", _MAX_DEPTH // 2):
+        short, texts = _without_long_texts(body) if len(body) > _LONG_TEXT else (body, {})
+        document = _DECODER.decode(short.decode())
+        if b"\\u" in short or short.count(b"[") + short.count(b"{") > _MAX_DEPTH:
             orjson.dumps(document)
+        if texts:
+            document = _with_texts(document, texts)
     except UnicodeDecodeError:
         raise ValidationFailed("The body is not UTF-8.") from None
     except (json.JSONDecodeError, RecursionError):
@@ -37,14 +43,50 @@ def strict_json(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _has_more(body: bytes, character: bytes, limit: int) -> bool:
-    """Whether ``body`` has the character more than ``limit`` times; ``count`` takes 15 ms for 26 MB, this 2."""
-    position = -1
-    for _ in range(limit + 1):
-        position = body.find(character, position + 1)
-        if position < 0:
-            return False
-    return True
+def _without_long_texts(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """``body`` with a short text for each long one that is no name, and the long ones by these.
+
+    The decoder reads a text in one call, in which nothing else runs: 45 ms for 26 MB, and 300 where it has escapes.
+    """
+    mark = secrets.token_hex(16)
+    parts: list[bytes] = []
+    texts: dict[str, str] = {}
+    copied = position = 0
+    while (start := body.find(b'"', position) + 1) > 0:
+        end = end_of_text(body, start)
+        if end - start > _LONG_TEXT and end < len(body) and not _BEFORE_VALUE.match(body, end + 1):
+            name = f"{mark}{len(texts)}"
+            texts[name] = "".join(_pieces_of_text(body, start, end))
+            parts += [body[copied:start], name.encode()]
+            copied = end
+        position = end + 1
+    return b"".join([*parts, body[copied:]]), texts
+
+
+def _pieces_of_text(body: bytes, start: int, end: int) -> Iterator[str]:
+    """The text between two quotation marks, unescaped; between two pieces other threads run."""
+    has_escapes = body.find(b"\\", start, end) >= 0
+    while start < end:
+        stop = min(start + _LONG_TEXT, end)
+        if has_escapes:
+            stop = _WHOLE_CHARACTERS.match(body, start, stop).end()  # type: ignore[union-attr]  # also of nothing
+        while stop < end and body[stop] & 0xC0 == 0x80:  # inside of a character
+            stop -= 1
+        if stop <= start:
+            stop = end  # half of a surrogate pair, or no escape: the decoder or the encoder refuses it
+        piece: str = _DECODER.decode(f'"{body[start:stop].decode()}"')
+        if stop == end and has_escapes:
+            orjson.dumps(piece)
+        yield piece
+        start = stop
+
+
+def _with_texts(value: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_texts(inner, texts) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(item, texts) for item in value]
+    return texts.get(value, value) if isinstance(value, str) else value
 
 
 def without_nulls(value: Any, *, free: Container[str]) -> Any:
@@ -83,6 +125,13 @@ def _finite(text: str) -> float:
     return number
 
 
+_LONG_TEXT = 64 << 10  # bytes
+_BEFORE_VALUE = re.compile(rb"[ \t\r\n]*+:")
+# Whole escapes and characters of a text; of a surrogate pair both halves, and no half.
+_WHOLE_CHARACTERS = re.compile(
+    rb"(?:[^\"\\]++|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u])*+",
+    re.DOTALL,
+)
 _MAX_DEPTH = 200  # objects and arrays in one another; orjson writes 254
 _DECODER = json.JSONDecoder(
     object_pairs_hook=no_duplicates, parse_int=_int64, parse_float=_finite, parse_constant=_finite
