@@ -38,8 +38,8 @@ class Traffic:
         """A delivery with attempts: (provider, outcome, seconds that it takes)."""
         id_ = ids.uuid7(milliseconds(after(at)))
         await self.pool.execute(
-            "INSERT INTO messages (id, project_id, channel, delivery_class, content, tags, sandbox, expires_at, created_at)"
-            " VALUES ($1, $2, 'sms', 'standard', '{}', '{}', $3, $4, $5)",
+            "INSERT INTO messages (id, project_id, channel, delivery_class, content, tags, sandbox, expires_at,"
+            " created_at) VALUES ($1, $2, 'sms', 'standard', '{}', '{}', $3, $4, $5)",
             *(id_, self.project.id, sandbox, after(at + 3600), after(at)),
         )
         await self.pool.execute(

@@ -8,10 +8,10 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
-from sluice.health.monitor import HealthMonitor
 from health.service import REMEMBERED, HealthService
 from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
 from sluice.health.breaker import HealthThresholds
+from sluice.health.monitor import HealthMonitor
 from sluice.runtime.clock import utc_now
 from tests.examples import PROJECT, PROVIDER, an_id
 

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from sluice.runtime.http_protocol import LimitedHttpProtocol
 from sluice.runtime.http_server import serve_http
 from sluice.runtime.settings import Settings
 from sluice_launcher.process_info import free_port
@@ -286,6 +287,38 @@ async def test_finding_13_a_body_that_drips_ends_the_connection():
         assert closed
         assert received.startswith(b"HTTP/1.1 408 ")
         assert application.disconnects == 1
+
+
+async def test_large_bodies_are_read_by_turns(monkeypatch):
+    """A few reads of all of them in one turn of the event loop, however many there are."""
+    body, connections = bytes(1_000_000), 30
+    head = request("/large-body", f"content-length: {len(body)}", "connection: close", method="POST")
+    reads, loop, in_a_turn = [], asyncio.get_running_loop(), 0
+    received = LimitedHttpProtocol.data_received
+
+    def counted(self, data):
+        nonlocal in_a_turn
+        in_a_turn += self._body_bytes > 65_536
+        received(self, data)
+
+    def end_of_turn():
+        nonlocal in_a_turn
+        reads.append(in_a_turn)
+        in_a_turn = 0
+        nonlocal ending
+        ending = loop.call_soon(end_of_turn)
+
+    monkeypatch.setattr(LimitedHttpProtocol, "data_received", counted)
+    async with serving() as application:
+        ending = loop.call_soon(end_of_turn)
+        try:
+            answers = await asyncio.gather(*(exchange(application, head + body) for _ in range(connections)))
+        finally:
+            ending.cancel()
+
+    assert [answer.endswith(body) for answer, _ in answers] == [True] * connections
+    assert sum(reads) > connections
+    assert max(reads) <= 2 * 4  # two turns of the loop may be between two counts
 
 
 async def test_a_slow_application_is_not_the_fault_of_the_client():

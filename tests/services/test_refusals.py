@@ -8,10 +8,10 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import AttemptReport, RetryHandle
 from sluice.delivery.retry_policy import resolve
 from sluice.health.breaker import HealthThresholds
+from sluice.health.monitor import HealthMonitor
 from sluice.model.outcome import AuthFailed, Declined, ProviderFault, RecipientRejected, Scope, Throttled, outcome_name
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import RESEND

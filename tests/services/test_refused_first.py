@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from sluice.health.monitor import HealthMonitor
 from router.handler import RoutingHandler
 from sluice.bus.messages import AttemptReport
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
 from sluice.health.breaker import _PRIOR_RATE, HealthThresholds
+from sluice.health.monitor import HealthMonitor
 from sluice.model.message import Channel, DeliveryClass
 from sluice.providers.kit.smtp_types import Phase
 from sluice.runtime.clock import utc_now

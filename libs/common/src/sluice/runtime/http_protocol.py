@@ -18,11 +18,13 @@ from sluice.runtime import metrics
 from sluice.runtime.http_connections import ConnectionLimiter
 from sluice.runtime.http_framing import RefusedRequestError, RequestFramer
 from sluice.runtime.http_limits import ConnectionLimits
+from sluice.runtime.http_turns import FlowByTurns, Turns
 from sluice.runtime.timers import Timer, timer_wheel
 
 _MAX_BUFFERED = 65_536  # bytes of a response that are held back to be written together; of later requests, unparsed
 _MAX_UNREAD = 262_144  # bytes of a body that are read and discarded to keep the connection
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_LARGE_BODY = 65_536  # bytes from which a body is read by turns
 _LINGER = 2.0  # seconds in which a client may read the answer to a refused request
 
 
@@ -79,16 +81,19 @@ class _TimerLoop:
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. Subclasses name the limits and the limiter of their server."""
+    """One connection. Subclasses name the limits, the limiter and the turns of their server."""
 
     limits: ConnectionLimits
     limiter: ConnectionLimiter
+    turns: Turns
+    flow: FlowByTurns
 
     # Called by asyncio.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.loop = cast(asyncio.AbstractEventLoop, _TimerLoop(self.loop))
         super().connection_made(cast(asyncio.Transport, _CoalescingTransport(transport)))
+        self.flow = FlowByTurns(transport, self.turns)
         self._framer = RequestFramer(self._parse, self.limits.request)
         self._timer: Timer | None = None
         self._write_timer: Timer | None = None
@@ -106,6 +111,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._body_bytes += len(data)
+        if self._body_bytes > _LARGE_BODY:
+            self.flow.end_turn()
         if self._lingering:
             if self._body_bytes > _MAX_UNREAD:
                 self.transport.abort()
@@ -161,6 +168,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._framer.complete()
+        self._body_bytes = 0
         self.requests += 1
 
     # Called by the application's task.

@@ -18,6 +18,7 @@ from sluice.runtime import metrics
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.http_connections import ConnectionLimiter, descriptor_limit
 from sluice.runtime.http_protocol import LimitedHttpProtocol
+from sluice.runtime.http_turns import Turns
 from sluice.runtime.settings import Settings
 from sluice.runtime.tasks import supervised
 
@@ -111,6 +112,7 @@ def _protocol(settings: Settings) -> type[LimitedHttpProtocol]:
 
     class Protocol(LimitedHttpProtocol):
         limiter = ConnectionLimiter(total, min(limits.connections_per_address, total))
+        turns = Turns()
 
     Protocol.limits = limits
     return Protocol
