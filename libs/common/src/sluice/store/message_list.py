@@ -22,7 +22,7 @@ from sluice.model.state import MESSAGE_ORDER, State
 from sluice.store.db import Connection
 from sluice.store.projects import ProjectScope
 
-MAX_SCANNED = 5_000
+MAX_SCANNED = 3_500
 """Candidates that one page reads at most."""
 
 LATEST_COMMIT = timedelta(seconds=20)
