@@ -1,6 +1,7 @@
 """One timeout for many futures: each fails at its own time, and only if it is late."""
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -59,3 +60,19 @@ async def test_a_cancelled_future_stays_cancelled():
     await asyncio.sleep(0.05)
 
     assert future.cancelled()
+
+
+class Result:
+    """An object that can be looked for after its future."""
+
+
+async def test_the_time_limit_keeps_no_result_that_its_reader_has_dropped() -> None:
+    result = Result()
+    left = weakref.ref(result)
+    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    future.set_result(result)
+
+    assert await fail_after(future, 60.0) is result
+    del future, result
+
+    assert left() is None

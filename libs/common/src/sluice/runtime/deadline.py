@@ -6,6 +6,7 @@ A provider call uses two, a request of the gateway one.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -49,11 +50,15 @@ class Deadline:
 
 
 def fail_after(future: asyncio.Future[R], seconds: float) -> asyncio.Future[R]:
-    """The same future, which fails with :class:`TimeoutError` if it is not done after ``seconds``."""
-    timer_wheel(future.get_loop()).call_later(seconds, partial(_fail, future))
+    """The same future, which fails with :class:`TimeoutError` if it is not done after ``seconds``.
+
+    The timer runs on when the future is done, and must not keep its result: that of a large message has 19 MB.
+    """
+    timer_wheel(future.get_loop()).call_later(seconds, partial(_fail, weakref.ref(future)))
     return future
 
 
-def _fail(future: asyncio.Future[Any]) -> None:
-    if not future.done():
+def _fail(of: weakref.ref[asyncio.Future[Any]]) -> None:
+    future = of()
+    if future is not None and not future.done():
         future.set_exception(TimeoutError())
