@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from gateway.analytics import service
 from gateway.analytics.answer import From, IntervalName, To
@@ -19,7 +19,7 @@ from sluice.store.analytics import Filter, Grouping
 router = APIRouter(prefix="/analytics", tags=["analytics"])
 
 
-@router.get("", responses=errors_of())
+@router.get("", response_model=AnalyticsResponse, responses=errors_of())
 async def get_analytics(
     principal: AnalyticsRead,
     services: ServicesDep,
@@ -27,7 +27,7 @@ async def get_analytics(
     from_: From = None,
     to: To = None,
     interval: IntervalName = "auto",
-) -> AnalyticsResponse:
+) -> Response:
     """What became of the messages that were accepted in a range of time, by interval, channel and provider.
 
     The intervals are whole: they contain `from` and `to`.
@@ -35,4 +35,5 @@ async def get_analytics(
     within = service.range_of(from_, to, service.INTERVALS[interval], now=utc_now())
     filters = Filter(channels=None if message_type is None else message_type.channels)
     by = [Grouping.CHANNEL, Grouping.PROVIDER]
-    return serialize(await service.read(services, principal, within, filters, by), services.config)
+    found = await service.read(services, principal, within, filters, by)
+    return Response(serialize(found, services.config), media_type="application/json")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from gateway.analytics.answer import answer_of
-from gateway.analytics.service import Analytics, Numbers
+from gateway.analytics.answer import encode_answer
+from gateway.analytics.service import Analytics
 from gateway.kit.camel_case import CamelResponse
 from gateway.kit.fields import Timestamp
 from gateway.kit.message_type import TYPE_OF, MessageType
 from gateway.kit.provider_reference import provider_reference
 from sluice.model.message import Channel
+from sluice.store.analytics import Group
 from sluice.store.config_cache import ConfigCache
 
 
@@ -98,18 +100,18 @@ class AnalyticsResponse(CamelResponse):
     data: list[PointResponse]
 
 
-def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
-    """The numbers as the project API shows them; they are grouped by channel and provider."""
-    return AnalyticsResponse.model_validate(answer_of(found, lambda numbers: _group(numbers, config)))
+def serialize(found: Analytics, config: ConfigCache) -> bytes:
+    """The numbers as the project API shows them, by channel and provider: the JSON of an :class:`AnalyticsResponse`."""
+    names = cache(lambda provider_id: provider_reference(provider_id, config).name)
 
+    def group_of(group: Group) -> dict[str, Any]:
+        assert group.channel is not None  # it is grouped by
+        provider_id = group.provider_id
+        return {
+            "messageType": TYPE_OF[Channel(group.channel)],
+            "channel": group.channel,
+            "providerId": None if provider_id is None else str(provider_id),
+            "provider": None if provider_id is None else names(provider_id),
+        }
 
-def _group(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
-    provider_id = numbers.group.provider_id
-    assert numbers.group.channel is not None  # it is grouped by
-    channel = Channel(numbers.group.channel)
-    return {
-        "message_type": TYPE_OF[channel],
-        "channel": channel,
-        "provider_id": None if provider_id is None else str(provider_id),
-        "provider": None if provider_id is None else provider_reference(provider_id, config).name,
-    }
+    return encode_answer(found, group_of, named=to_camel)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.analytics.answer import answer_of
-from gateway.analytics.service import Analytics, Numbers
+from gateway.analytics.answer import encode_answer
+from gateway.analytics.service import Analytics
 from gateway.kit.fields import Timestamp
 from gateway.kit.provider_reference import ProviderReference, provider_reference
 from sluice.model.message import Channel
-from sluice.store.analytics import Grouping
+from sluice.store.analytics import Group, Grouping
 from sluice.store.config_cache import ConfigCache
 
 
@@ -112,15 +113,12 @@ class AnalyticsResponse(BaseModel):
     data: list[PointResponse]
 
 
-def serialize(found: Analytics, config: ConfigCache) -> AnalyticsResponse:
-    """The numbers as ``/v1`` shows them."""
-    return AnalyticsResponse.model_validate(answer_of(found, lambda numbers: _group(numbers, config)))
+def serialize(found: Analytics, config: ConfigCache) -> bytes:
+    """The numbers as ``/v1`` shows them: the JSON of an :class:`AnalyticsResponse`."""
+    providers = cache(lambda provider_id: provider_reference(provider_id, config).model_dump())
 
+    def group_of(group: Group) -> dict[str, Any]:
+        provider = None if group.provider_id is None else providers(group.provider_id)
+        return {"channel": group.channel, "provider": provider, "tag": group.tag}
 
-def _group(numbers: Numbers, config: ConfigCache) -> dict[str, Any]:
-    group = numbers.group
-    return {
-        "channel": group.channel,
-        "provider": None if group.provider_id is None else provider_reference(group.provider_id, config),
-        "tag": group.tag,
-    }
+    return encode_answer(found, group_of)
