@@ -23,44 +23,47 @@ IntervalName = Annotated[
 ]
 
 
+class _Names:
+    """The names of the fields, as an API writes them."""
+
+    def __init__(self, named: Callable[[str], str]) -> None:
+        self.counts = [(count, named(count.value)) for count in Count if count is not Count.COST]
+        self.durations = [(duration, named(f"{duration.value}_ms")) for duration in Duration]
+        self.failure_rate, self.cost = named("failure_rate"), named("cost")
+        self.cost_per_delivered, self.starts_at = named("cost_per_delivered"), named("starts_at")
+
+
 def encode_answer(
-    found: Analytics,
-    group_of: Callable[[Group], dict[str, Any]],
-    *,
-    named: Callable[[str], str] = str,
+    found: Analytics, group_of: Callable[[Group], dict[str, Any]], *, named: Callable[[str], str] = str
 ) -> bytes:
     """An answer as JSON. ``group_of``: the fields that say of which group numbers are; ``named``: names as written.
 
     An answer may have thousands of rows. It is written without a model, whose validation took twice as long as all
     the rest; the tests compare answers with the model, which is that of the document.
     """
-    counts = [(count, named(count.value)) for count in Count if count is not Count.COST]
-    durations = [(name, named(f"{name.value}_ms")) for name in Duration]
-    failure_rate, cost, cost_per_delivered, starts_at = map(
-        named, ("failure_rate", "cost", "cost_per_delivered", "starts_at")
-    )
-
-    def row(numbers: Numbers) -> dict[str, Any]:
-        group = numbers.group
-        fields = group_of(group)
-        for count, name in counts:
-            fields[name] = group.counts[count]
-        fields[failure_rate] = numbers.failure_rate
-        fields[cost] = in_currency(group.counts[Count.COST])
-        fields[cost_per_delivered] = numbers.cost_per_delivered
-        for duration, name in durations:
-            percentiles = numbers.percentiles[duration]
-            fields[name] = None if percentiles is None else percentiles._asdict()
-        if group.starts_at is not None:
-            fields[starts_at] = rfc3339(group.starts_at)
-        return fields
-
+    names = _Names(named)
     return orjson.dumps(
         {
             "interval": found.within.interval.value,
             "from": rfc3339(found.within.first),
             "to": rfc3339(found.within.end),
-            "totals": [row(numbers) for numbers in found.totals],
-            "data": [row(numbers) for numbers in found.points],
+            "totals": [_row(numbers, group_of(numbers.group), names) for numbers in found.totals],
+            "data": [_row(numbers, group_of(numbers.group), names) for numbers in found.points],
         }
     )
+
+
+def _row(numbers: Numbers, fields: dict[str, Any], names: _Names) -> dict[str, Any]:
+    """``fields`` with the numbers."""
+    group = numbers.group
+    for count, name in names.counts:
+        fields[name] = group.counts[count]
+    fields[names.failure_rate] = numbers.failure_rate
+    fields[names.cost] = in_currency(group.counts[Count.COST])
+    fields[names.cost_per_delivered] = numbers.cost_per_delivered
+    for duration, name in names.durations:
+        percentiles = numbers.percentiles[duration]
+        fields[name] = None if percentiles is None else percentiles._asdict()
+    if group.starts_at is not None:
+        fields[names.starts_at] = rfc3339(group.starts_at)
+    return fields
