@@ -1615,7 +1615,8 @@ export interface paths {
          * Get Status
          * @description What runs, what does not and since when, how far each role is behind, and what waits.
          *
-         *     It answers while PostgreSQL, Kafka and Redis are away, to callers whom the gateway knows already.
+         *     With an API key it answers while PostgreSQL, Kafka and Redis are away. A person's session is checked in PostgreSQL:
+         *     without it, the answer is 503.
          */
         get: operations["get_status"];
         put?: never;
