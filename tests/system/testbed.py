@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -114,17 +117,18 @@ class Testbed:
         finally:
             await producer.stop()
 
-    async def publish(self, value, *, partition=0, **headers):
+    async def publish(self, value, *, partition=0, correlation_id=None, **headers):
         """Publish a record to send.requests; returns its offset. A header of None is omitted."""
         defaults = {"x_sendpipe_key": self.key, "schema_version": str(SCHEMA_VERSION)}
-        named = {name.replace("_", "-"): text for name, text in (defaults | headers).items() if text is not None}
+        named = {name.replace("_", "-"): text for name, text in (defaults | headers).items()}
+        named |= {"correlation_id": correlation_id}
         async with self.producer() as producer:
             record = await producer.send_and_wait(
                 "send.requests",
                 value,
                 key=b"key",
                 partition=partition,
-                headers=[(name, text.encode()) for name, text in named.items()],
+                headers=[(name, text.encode()) for name, text in named.items() if text is not None],
             )
             return record.offset
 
@@ -169,20 +173,36 @@ class Testbed:
 
         return await wait_until(look, 30)
 
-    async def dead_letter(self, partition, offset):
-        """The dead letter of a record of send.requests, once it exists."""
-        reader = AIOKafkaConsumer(
-            "dead.letters", **KafkaConnection.to(self.system.addresses["kafka"]).options(), auto_offset_reset="earliest"
-        )
+    @asynccontextmanager
+    async def reader(self, topic):
+        """A client that reads a topic from its beginning."""
+        options = KafkaConnection.to(self.system.addresses["kafka"]).options()
+        reader = AIOKafkaConsumer(topic, **options, auto_offset_reset="earliest")
         await reader.start()
         try:
-            async with asyncio.timeout(30):
-                async for record in reader:
-                    letter = json.loads(record.value)
-                    if (letter.get("partition"), letter.get("offset")) == (partition, offset):
-                        return letter
+            yield reader
         finally:
             await reader.stop()
+
+    async def dead_letter(self, partition, offset):
+        """The dead letter of a record of send.requests, once it exists."""
+        async with self.reader("dead.letters") as reader, asyncio.timeout(30):
+            while True:
+                letter = json.loads((await reader.getone()).value)
+                if (letter.get("partition"), letter.get("offset")) == (partition, offset):
+                    return letter
+
+    async def answers(self, places):
+        """The answers to records of send.requests with their headers, by partition and offset, once all are there."""
+        found = {}
+        async with self.reader("delivery.events") as reader, asyncio.timeout(60):
+            while found.keys() != set(places):
+                record = await reader.getone()
+                event = json.loads(record.value)
+                place = (event.get("partition"), event.get("offset"))
+                if place in places and event["project_id"] == str(self.project.id):
+                    found[place] = event | {"headers": {name: value.decode() for name, value in record.headers}}
+        return found
 
     # -- faults --------------------------------------------------------------------------------------------------
 
@@ -213,3 +233,14 @@ async def a_testbed(system):
 def parsed(raw):
     """A mail as the standard library reads it."""
     return BytesParser(policy=policy.default).parsebytes(raw)
+
+
+def sluice(system, *words):
+    """The command line, with the addresses of the running system."""
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_cli.main", *words],
+        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
