@@ -7,9 +7,7 @@ from typing import Any
 from tests.fuzz.openapi_requests import FORBIDDEN_BODY, RequestSource
 
 _PLAIN = {"type": "string", "pattern": "^[!-~]{1,40}$"}
-_ADDRESS = {
-    "enum": ["ada@example.com", "Ada <ada@example.com>", '"B, Ada" <ada@example.com>', "ada@straße.example"]
-}
+_ADDRESS = {"enum": ["ada@example.com", "Ada <ada@example.com>", '"B, Ada" <ada@example.com>', "ada@straße.example"]}
 _MAX_LISTED = 3
 # What docs/api/sending.md asks beyond the schema, as a schema that allows less.
 _UNUSED = ("template_id", "variables", "preferred_provider", "send_at", "expires_at", "idempotency_key", "content_id")
