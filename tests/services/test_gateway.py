@@ -880,6 +880,26 @@ async def test_a_record_at_the_same_offset_of_a_recreated_topic_is_another_messa
     assert (await gateway.count(), dead_letters(gateway)) == (2, [])
 
 
+def a_late_record(gateway, ago):
+    """A record that was written so long ago, with a request for a minute later."""
+    written = utc_now() - ago
+    value = as_json(a_body(send_at=(written + timedelta(seconds=60)).isoformat()))
+    return a_record(gateway, value, timestamp=round(written.timestamp() * 1000))
+
+
+async def test_a_request_that_is_consumed_after_its_send_at_is_accepted(gateway):
+    await consume(gateway, a_late_record(gateway, timedelta(hours=1)))
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+
+
+async def test_f12_of_the_bus_a_record_that_claims_to_be_older_than_its_topic_is_judged_by_the_present(gateway):
+    await consume(gateway, a_late_record(gateway, timedelta(days=8)))
+
+    (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert (rejected.code, rejected.field) == ("VALIDATION_ERROR", "send_at")
+
+
 async def test_an_idempotency_key_is_shared_by_http_and_kafka(gateway):
     await gateway.post(idempotency_key="order-7")
 

@@ -46,6 +46,7 @@ log = structlog.get_logger()
 _RETRY_DELAY = 0.5  # seconds before a record is processed again while PostgreSQL or Kafka is unavailable
 _SOURCE = "kafka"
 _MAX_CORRELATION_ID = 255  # characters
+_MAX_AGE = 7 * 24 * 3600.0  # seconds; the topic keeps records no longer
 _COORDINATES = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}@[0-9]{1,19}")
 
 
@@ -200,10 +201,12 @@ class SendRequestConsumer:
 
 
 def _producer_time(record: Record) -> datetime | None:
-    """When the producer wrote the record; its ``send_at`` and ``expires_at`` are judged by that time."""
-    if not 0 < record.timestamp < utc_now().timestamp() * 1000:
-        return None
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    """When the producer wrote the record; its ``send_at`` and ``expires_at`` are judged by that time.
+
+    None for a time that cannot be right: the producer's clock is wrong.
+    """
+    age = utc_now().timestamp() - record.timestamp / 1000
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC) if 0 < age <= _MAX_AGE else None
 
 
 def _positional_key(record: Record) -> str:
