@@ -192,17 +192,24 @@ class Testbed:
                 if (letter.get("partition"), letter.get("offset")) == (partition, offset):
                     return letter
 
-    async def answers(self, places):
-        """The answers to records of send.requests with their headers, by partition and offset, once all are there."""
-        found = {}
+    async def events(self, are_there):
+        """The project's events on the bus, each with the headers of its record, once ``are_there`` of them."""
+        found = []
         async with self.reader("delivery.events") as reader, asyncio.timeout(60):
-            while found.keys() != set(places):
+            while not are_there(found):
                 record = await reader.getone()
                 event = json.loads(record.value)
-                place = (event.get("partition"), event.get("offset"))
-                if place in places and event["project_id"] == str(self.project.id):
-                    found[place] = event | {"headers": {name: value.decode() for name, value in record.headers}}
+                if event["project_id"] == str(self.project.id):
+                    found.append((event, {name: value.decode() for name, value in record.headers}))
         return found
+
+    async def answers(self, places):
+        """The answers to records of send.requests with their headers, by partition and offset."""
+
+        def by_place(events):
+            return {(one[0]["partition"], one[0]["offset"]): one for one in events if "offset" in one[0]}
+
+        return by_place(await self.events(lambda events: by_place(events).keys() >= set(places)))
 
     # -- faults --------------------------------------------------------------------------------------------------
 
