@@ -140,7 +140,7 @@ def _required_text(text: str | None, fields: ValidationInfo) -> str | None:
     return text
 
 
-_SOME, _NONE = {"type": "string"}, {"type": "null"}
+_SOME, _NONE, _OBJECT = {"type": "string"}, {"type": "null"}, {"type": "object", "additionalProperties": True}
 
 
 def _contents(*alternatives: Mapping[str, Any], beside_template: Sequence[str]) -> ConfigDict:
@@ -277,7 +277,7 @@ class WhatsappRequest(_SendRequest):
 
     model_config = _contents(
         {"text": _SOME, "channel_options": _NONE},
-        {"channel_options": {"type": "object"}, "text": _NONE},
+        {"channel_options": _OBJECT, "text": _NONE},
         beside_template=["text", "channel_options"],
     )
 
@@ -331,7 +331,7 @@ class PushRequest(_SendRequest):
         {
             "channel_options": {
                 "type": "object",
-                "properties": {"data": {"type": "object", "minProperties": 1}},
+                "properties": {"data": {**_OBJECT, "minProperties": 1}},
                 "required": ["data"],
             }
         },
