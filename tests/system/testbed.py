@@ -84,10 +84,18 @@ class Testbed:
         return await self.api.post("/v1/messages/channel", headers=headers, json=a_body(**changes))
 
     async def answered(self, request, *arguments, **options):
-        """The answer to a request, which is repeated while the database is too slow for the gateway (503)."""
+        """The answer to a request, which is repeated while the database is too slow for the gateway (503).
+
+        With an idempotency key it is also repeated when the connection ends without an answer.
+        """
 
         async def ask():
-            answer = await request(*arguments, **options)
+            try:
+                answer = await request(*arguments, **options)
+            except httpx.TransportError:
+                if options.get("idempotency_key") is None:
+                    raise
+                return None
             return None if answer.status_code == 503 else answer
 
         return await wait_until(ask)
