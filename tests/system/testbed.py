@@ -98,7 +98,7 @@ class Testbed:
                 return None
             return None if answer.status_code == 503 else answer
 
-        return await wait_until(ask)
+        return await wait_until(ask, within=60)
 
     async def send(self, key=None, **changes):
         """The id of an accepted message."""
