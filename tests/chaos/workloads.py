@@ -232,6 +232,8 @@ POINTS: Mapping[str, Workload] = {
     "revoke.written": in_doubt,
     "ingress.before_accept": bus,
     "ingress.accepted": bus,
+    "ingress.before_answer": bus,
+    "ingress.answered": bus,
     "ingress.before_reject": bad_request,
     "ingress.rejected": bad_request,
     "dead_letter.before_publish": bad_record,

@@ -1,6 +1,7 @@
 """Damaged send requests, over HTTP and Kafka: an error that names its fault, or a command that can be stored."""
 
 import asyncio
+import json
 from contextlib import suppress
 
 import orjson
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from gateway.auth.principal import KeyPrincipal
 from gateway.errors import ApiError, Unauthorized
 from gateway.ingest.command import to_new_message
+from gateway.ingest.ingest import AcceptedMessage
 from gateway.ingest.kafka_ingress import SendRequestConsumer
 from gateway.messages.v1_schemas import to_command
 from sluice.bus.messages import Assignment, DeliveryTask
@@ -75,8 +77,8 @@ class AnyKey:
 class Accepting:
     """Accepts every command."""
 
-    async def accept(self, *_arguments, **_options):
-        return None
+    async def accept(self, command, principal, **_options):
+        return AcceptedMessage(uuid7(), principal.project_id, command.channel, NOON, replayed=False)
 
 
 @fuzz(
@@ -94,7 +96,10 @@ def test_a_record_is_accepted_or_dead_lettered_with_its_reason(value, name, text
     asyncio.run(consume())
 
     assert record.acked
-    assert not any(b"unexpected error" in letter for letter in bus.on("dead.letters"))
+    letters, answers = bus.on("dead.letters"), [json.loads(value)["type"] for value in bus.on("delivery.events")]
+    assert not any(b"unexpected error" in letter for letter in letters)
+    assert answers in (["request_accepted"], ["request_rejected"], [])
+    assert (len(letters) == 0) == (answers == ["request_accepted"])
 
 
 @fuzz(value=damaged([a_task().encode(), an_assignment().encode()]))

@@ -20,12 +20,14 @@ class FakePublisher:
 
     def __init__(self):
         self.published = []
+        self.results = []  # of the same, with their keys and headers
         self.unavailable = False
 
     def publish(self, topic, key, value, headers=None):
-        result = PublishResult(topic, key, value, [])
+        result = PublishResult(topic, key, value, list((headers or {}).items()))
         if not self.unavailable:
             self.published.append((str(topic), value))
+            self.results.append(result)
         result.resolve("no broker" if self.unavailable else None)
         return result
 

@@ -12,7 +12,7 @@ from gateway.errors import TooManyRequests, Unavailable
 from gateway.events import feed as feeds
 from gateway.events import v1
 from gateway.events.feed import EventFeed, OvertakenError
-from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestRejected
+from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestAccepted, RequestRejected
 from sluice.model import ids
 from sluice.model.ids import uuid7
 from sluice.runtime.tasks import cancel_and_wait
@@ -316,6 +316,22 @@ async def test_a_forged_project_on_the_bus_shows_no_delivery_of_another(gateway)
         gateway.event_source.put(*records(*forged, *own))
 
         assert {data["message_id"] for _, _, data in await stream.events(2)} == {own_message}
+
+
+async def test_a_stream_has_the_accepted_requests_of_its_own_mode(gateway):
+    project_id = await gateway.pool.fetchval("SELECT id FROM projects")
+    test_key = await gateway.another_key(is_test=True)
+    fields = {"topic": "send.requests", "partition": 0, "offset": 1, "occurred_at": NOON, "replayed": False}
+    accepted = [
+        RequestAccepted(project_id=project_id, message_id=an_id(), id="msg_1", sandbox=sandbox, **fields)
+        for sandbox in (False, True)
+    ]
+    async with opened(gateway) as live, opened(gateway, key=test_key) as test:
+        gateway.event_source.put(*records(*(event.encode() for event in accepted)))
+
+        shown = [[(event, data["message_id"]) for event, _, data in await one.events(1)] for one in (live, test)]
+
+    assert shown == [[("request_accepted", ids.encode_id("msg", event.message_id))] for event in accepted]
 
 
 async def test_filters(gateway):

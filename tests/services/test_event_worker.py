@@ -7,7 +7,7 @@ import pytest
 from event_worker import service as event_worker
 from event_worker.service import DeadLetterError, EventService
 from event_worker.webhooks.projection import WebhookProjection
-from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestRejected
+from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestAccepted, RequestRejected
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, an_id
 from tests.services.fakes import FakeRecord
@@ -25,7 +25,7 @@ def count(type_):
 @pytest.fixture
 def counted():
     """The number of events by type since the test began."""
-    types = ("accepted", "sent", "request_rejected", "provider_unresponsive", "other")
+    types = ("accepted", "sent", "request_accepted", "request_rejected", "provider_unresponsive", "other")
     before = {type_: count(type_) for type_ in types}
     return lambda: {type_: count(type_) - before[type_] for type_ in types if count(type_) != before[type_]}
 
@@ -46,6 +46,17 @@ def an_event(type_):
     ).encode()
 
 
+AN_ACCEPTANCE = RequestAccepted(
+    project_id=PROJECT,
+    message_id=an_id(),
+    id="msg_1",
+    replayed=False,
+    sandbox=False,
+    topic="send.requests",
+    partition=0,
+    offset=1,
+    occurred_at=NOON,
+).encode()
 A_REJECTION = RequestRejected(
     project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=NOON
 ).encode()
@@ -67,9 +78,9 @@ async def test_events_are_counted_by_type(service, bus, counted):
 
 
 async def test_events_that_belong_to_no_delivery_are_counted(service, counted):
-    await service.on_events(records(A_REJECTION, UNRESPONSIVE))
+    await service.on_events(records(AN_ACCEPTANCE, A_REJECTION, UNRESPONSIVE))
 
-    assert counted() == {"request_rejected": 1, "provider_unresponsive": 1}
+    assert counted() == {"request_accepted": 1, "request_rejected": 1, "provider_unresponsive": 1}
 
 
 async def test_an_event_of_a_newer_version_is_counted_as_other(service, bus, counted):

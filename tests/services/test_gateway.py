@@ -38,7 +38,7 @@ from gateway.status.monitor import StatusMonitor
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bus.group_status import GroupStatus
-from sluice.bus.messages import DeliveryTask, RequestRejected
+from sluice.bus.messages import DeliveryTask, RequestAccepted, RequestRejected
 from sluice.bus.topics import Group
 from sluice.delivery.mailer import Mailer
 from sluice.delivery.outbox import OutboxPublisher
@@ -880,6 +880,26 @@ async def test_a_record_at_the_same_offset_of_a_recreated_topic_is_another_messa
     assert (await gateway.count(), dead_letters(gateway)) == (2, [])
 
 
+def a_late_record(gateway, ago):
+    """A record that was written so long ago, with a request for a minute later."""
+    written = utc_now() - ago
+    value = as_json(a_body(send_at=(written + timedelta(seconds=60)).isoformat()))
+    return a_record(gateway, value, timestamp=round(written.timestamp() * 1000))
+
+
+async def test_a_request_that_is_consumed_after_its_send_at_is_accepted(gateway):
+    await consume(gateway, a_late_record(gateway, timedelta(hours=1)))
+
+    assert (await gateway.count(), dead_letters(gateway)) == (1, [])
+
+
+async def test_f12_of_the_bus_a_record_that_claims_to_be_older_than_its_topic_is_judged_by_the_present(gateway):
+    await consume(gateway, a_late_record(gateway, timedelta(days=8)))
+
+    (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert (rejected.code, rejected.field) == ("VALIDATION_ERROR", "send_at")
+
+
 async def test_an_idempotency_key_is_shared_by_http_and_kafka(gateway):
     await gateway.post(idempotency_key="order-7")
 
@@ -888,11 +908,87 @@ async def test_an_idempotency_key_is_shared_by_http_and_kafka(gateway):
     assert (await gateway.count(), dead_letters(gateway)) == (1, [])
 
 
+async def test_f6_of_the_bus_an_accepted_record_is_answered_with_its_message(gateway):
+    await consume(gateway, a_keyed_record(gateway, b"order-7", offset=17, partition=3))
+
+    message = await gateway.pool.fetchrow("SELECT id, project_id FROM messages")
+    (accepted,) = [RequestAccepted.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    shown = await gateway.ask("GET", f"/v1/messages/{accepted.id}")
+    assert (accepted.message_id, accepted.project_id) == (message["id"], message["project_id"])
+    assert shown.json()["id"] == accepted.id
+    assert (accepted.idempotency_key, accepted.partition, accepted.offset) == ("order-7", 3, 17)
+    assert (accepted.replayed, accepted.sandbox) == (False, False)
+
+
+async def test_f6_of_the_bus_the_answer_to_a_test_key_says_so(gateway):
+    headers = (("x-sendpipe-key", (await gateway.another_key(is_test=True)).encode()),)
+
+    await consume(gateway, a_record(gateway, headers=headers))
+
+    (accepted,) = [RequestAccepted.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert (accepted.sandbox, accepted.idempotency_key) == (True, None)
+
+
+async def test_f6_of_the_bus_a_record_that_is_consumed_twice_is_answered_twice_with_one_message(gateway):
+    for _ in range(2):
+        await consume(gateway, a_record(gateway, offset=17))
+
+    answers = [RequestAccepted.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert [answer.replayed for answer in answers] == [False, True]
+    assert len({answer.message_id for answer in answers}) == 1
+
+
+async def test_f6_of_the_bus_a_repeated_request_is_answered_with_the_first_message(gateway):
+    body = as_json(a_body(idempotency_key="order-7"))
+    first = (await gateway.post(body)).json()["id"]
+
+    await consume(gateway, a_record(gateway, body))
+
+    (accepted,) = [RequestAccepted.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert (accepted.id, accepted.replayed, accepted.idempotency_key) == (first, True, "order-7")
+
+
+async def test_f6_of_the_bus_a_record_is_not_acknowledged_before_kafka_has_its_answer(gateway):
+    gateway.bus.unavailable = True
+    record = a_record(gateway)
+    await gateway.ingress.handle_batch([record])
+    await wait_until(gateway.count)
+    assert not record.acked
+
+    gateway.bus.unavailable = False
+
+    await wait_until(lambda: record.acked)
+    assert (await gateway.count(), len(gateway.bus.on("delivery.events"))) == (1, 1)
+
+
+@pytest.mark.parametrize("to", ["ada@example.com", "no-address"])
+async def test_f6_of_the_bus_the_answer_has_the_correlation_id_of_the_record(gateway, to):
+    headers = (("x-sendpipe-key", gateway.key.encode()), ("correlation_id", "clé-1".encode()))
+
+    await consume(gateway, a_record(gateway, as_json(a_body(to=[to])), headers=headers))
+
+    (answer,) = [result for result in gateway.bus.results if result.topic == "delivery.events"]
+    assert answer.headers == [("correlation_id", "clé-1")]
+
+
+@pytest.mark.parametrize("correlation_id", [b"\xff\xfe", b"x" * 256])
+async def test_f6_of_the_bus_a_correlation_id_that_is_no_short_text_is_refused(gateway, correlation_id):
+    headers = (("x-sendpipe-key", gateway.key.encode()), ("correlation_id", correlation_id))
+
+    await consume(gateway, a_record(gateway, headers=headers))
+
+    (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
+    assert (rejected.code, rejected.field) == ("VALIDATION_ERROR", "correlation_id")
+    assert await gateway.count() == 0
+
+
 async def test_a_rejected_record_is_published_as_an_event_of_its_project(gateway):
-    await consume(gateway, a_record(gateway, as_json(a_body(to=["no-address"])), offset=17, partition=3))
+    body = as_json(a_body(to=["no-address"]))
+    await consume(gateway, a_keyed_record(gateway, b"order-7", value=body, offset=17, partition=3))
 
     (rejected,) = [RequestRejected.model_validate_json(value) for value in gateway.bus.on("delivery.events")]
     assert (rejected.code, rejected.field, rejected.partition, rejected.offset) == ("VALIDATION_ERROR", "to.0", 3, 17)
+    assert rejected.idempotency_key == "order-7"
     assert len(dead_letters(gateway)) == 1
 
 

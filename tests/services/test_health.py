@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
 from health.service import REMEMBERED, HealthService
-from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestRejected
+from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestAccepted, RequestRejected
 from sluice.health.breaker import HealthThresholds
 from sluice.health.monitor import HealthMonitor
 from sluice.runtime.clock import utc_now
@@ -79,8 +79,19 @@ async def test_an_unreadable_value_is_no_evidence(service, bus):
     rejected = RequestRejected(
         project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=utc_now()
     )
+    accepted = RequestAccepted(
+        project_id=PROJECT,
+        message_id=an_id(),
+        id="msg_1",
+        replayed=False,
+        sandbox=False,
+        topic="send.requests",
+        partition=0,
+        offset=2,
+        occurred_at=utc_now(),
+    )
 
-    service.on_events([b"", b"{", rejected.encode(), an_attempt("accepted")])
+    service.on_events([b"", b"{", rejected.encode(), accepted.encode(), an_attempt("accepted")])
 
     assert published(bus) == ["healthy"]
 

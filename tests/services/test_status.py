@@ -10,6 +10,7 @@ from gateway.status.monitor import StatusMonitor
 from sluice.bus.group_status import GroupStatus
 from sluice.bus.topics import Group
 from sluice_launcher.process_info import free_port
+from tests.services.people import a_person
 
 MINUTE = "interval '1 minute'"
 
@@ -94,6 +95,21 @@ async def test_without_postgresql_nothing_is_accepted_and_the_answer_says_so(gat
 
     assert (found["status"], found["postgres"]["status"], found["waiting"]) == ("down", "down", None)
     assert found["postgres"]["error"] == "ConnectionRefusedError"
+
+
+async def test_without_postgresql_a_session_is_not_answered(gateway, monkeypatch):
+    person = await a_person(gateway, "ada@example.com", shop="owner")
+    assert (await person.ask("GET", "/v1/status", project="shop")).status_code == 200
+    monkeypatch.setattr("gateway.auth.sessions.sessions.find_sessions", _no_database)
+
+    gateway.config._terminated(None)  # the connection that brings the ends of sessions is closed
+
+    answer = await person.ask("GET", "/v1/status", project="shop")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UNAVAILABLE")
+
+
+async def _no_database(*_arguments, **_options):
+    raise ConnectionRefusedError
 
 
 def _unavailable(*_):

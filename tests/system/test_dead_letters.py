@@ -5,7 +5,8 @@ import json
 
 from tests.examples import a_body, as_json
 from tests.polling import wait_until
-from tests.system.test_end_to_end import about, sluice
+from tests.system.test_end_to_end import about
+from tests.system.testbed import sluice
 
 
 async def letters_of(testbed, offset):

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from sluice.runtime.settings import read_key_file
 from sluice.store import providers
 from sluice.store.cipher import CredentialCipher
 from tests.examples import a_body, as_json
-from tests.system.testbed import DEAD, parsed
+from tests.system.testbed import DEAD, parsed, sluice
 
 TEXT = "Grüße aus Köln,\n\n.ein Punkt am Anfang\nFrom hier\n\u20ac \U0001f600\n" + "lang " * 400
 HTML = "<!doctype html>\n<p>Grüße &amp; <b>\u20ac</b></p>\n"
@@ -192,17 +189,6 @@ async def test_the_encryption_key_changes_while_messages_are_sent(testbed, mailb
     assert "removed" in output.stdout
     cipher = CredentialCipher(lambda: read_key_file(key_file))
     assert await providers.count_stale_credentials(testbed.db, cipher) == 0
-
-
-def sluice(system, *words):
-    """The command line, with the addresses of the running system."""
-    return subprocess.run(
-        [sys.executable, "-m", "sluice_cli.main", *words],
-        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 async def test_the_demo_of_all_packages_shows_each_of_them_arrive(system):

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -81,13 +84,21 @@ class Testbed:
         return await self.api.post("/v1/messages/channel", headers=headers, json=a_body(**changes))
 
     async def answered(self, request, *arguments, **options):
-        """The answer to a request, which is repeated while the database is too slow for the gateway (503)."""
+        """The answer to a request, which is repeated while the database is too slow for the gateway (503).
+
+        With an idempotency key it is also repeated when the connection ends without an answer.
+        """
 
         async def ask():
-            answer = await request(*arguments, **options)
+            try:
+                answer = await request(*arguments, **options)
+            except httpx.TransportError:
+                if options.get("idempotency_key") is None:
+                    raise
+                return None
             return None if answer.status_code == 503 else answer
 
-        return await wait_until(ask)
+        return await wait_until(ask, within=60)
 
     async def send(self, key=None, **changes):
         """The id of an accepted message."""
@@ -114,17 +125,18 @@ class Testbed:
         finally:
             await producer.stop()
 
-    async def publish(self, value, *, partition=0, **headers):
+    async def publish(self, value, *, partition=0, correlation_id=None, **headers):
         """Publish a record to send.requests; returns its offset. A header of None is omitted."""
         defaults = {"x_sendpipe_key": self.key, "schema_version": str(SCHEMA_VERSION)}
-        named = {name.replace("_", "-"): text for name, text in (defaults | headers).items() if text is not None}
+        named = {name.replace("_", "-"): text for name, text in (defaults | headers).items()}
+        named |= {"correlation_id": correlation_id}
         async with self.producer() as producer:
             record = await producer.send_and_wait(
                 "send.requests",
                 value,
                 key=b"key",
                 partition=partition,
-                headers=[(name, text.encode()) for name, text in named.items()],
+                headers=[(name, text.encode()) for name, text in named.items() if text is not None],
             )
             return record.offset
 
@@ -169,20 +181,43 @@ class Testbed:
 
         return await wait_until(look, 30)
 
-    async def dead_letter(self, partition, offset):
-        """The dead letter of a record of send.requests, once it exists."""
-        reader = AIOKafkaConsumer(
-            "dead.letters", **KafkaConnection.to(self.system.addresses["kafka"]).options(), auto_offset_reset="earliest"
-        )
+    @asynccontextmanager
+    async def reader(self, topic):
+        """A client that reads a topic from its beginning."""
+        options = KafkaConnection.to(self.system.addresses["kafka"]).options()
+        reader = AIOKafkaConsumer(topic, **options, auto_offset_reset="earliest")
         await reader.start()
         try:
-            async with asyncio.timeout(30):
-                async for record in reader:
-                    letter = json.loads(record.value)
-                    if (letter.get("partition"), letter.get("offset")) == (partition, offset):
-                        return letter
+            yield reader
         finally:
             await reader.stop()
+
+    async def dead_letter(self, partition, offset):
+        """The dead letter of a record of send.requests, once it exists."""
+        async with self.reader("dead.letters") as reader, asyncio.timeout(30):
+            while True:
+                letter = json.loads((await reader.getone()).value)
+                if (letter.get("partition"), letter.get("offset")) == (partition, offset):
+                    return letter
+
+    async def events(self, are_there):
+        """The project's events on the bus, each with the headers of its record, once ``are_there`` of them."""
+        found = []
+        async with self.reader("delivery.events") as reader, asyncio.timeout(60):
+            while not are_there(found):
+                record = await reader.getone()
+                event = json.loads(record.value)
+                if event["project_id"] == str(self.project.id):
+                    found.append((event, {name: value.decode() for name, value in record.headers}))
+        return found
+
+    async def answers(self, places):
+        """The answers to records of send.requests with their headers, by partition and offset."""
+
+        def by_place(events):
+            return {(one[0]["partition"], one[0]["offset"]): one for one in events if "offset" in one[0]}
+
+        return by_place(await self.events(lambda events: by_place(events).keys() >= set(places)))
 
     # -- faults --------------------------------------------------------------------------------------------------
 
@@ -213,3 +248,14 @@ async def a_testbed(system):
 def parsed(raw):
     """A mail as the standard library reads it."""
     return BytesParser(policy=policy.default).parsebytes(raw)
+
+
+def sluice(system, *words):
+    """The command line, with the addresses of the running system."""
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_cli.main", *words],
+        env={**os.environ, **system.environment, "SLUICE_API_URL": system.addresses["gateway"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1615,7 +1615,8 @@ export interface paths {
          * Get Status
          * @description What runs, what does not and since when, how far each role is behind, and what waits.
          *
-         *     It answers while PostgreSQL, Kafka and Redis are away, to callers whom the gateway knows already.
+         *     With an API key it answers while PostgreSQL, Kafka and Redis are away. A person's session is checked in PostgreSQL:
+         *     without it, the answer is 503.
          */
         get: operations["get_status"];
         put?: never;
@@ -2174,9 +2175,16 @@ export interface components {
             /** From */
             from?: string | null;
             /** To */
-            to: string[];
+            to: string | string[];
             /** Text */
             text?: string | null;
+        } | {
+            text: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            template_id: string;
+            text?: null;
         };
         /**
          * ClearedResponse
@@ -2762,17 +2770,17 @@ export interface components {
             /** From */
             from?: string | null;
             /** To */
-            to: string[];
+            to: string | string[];
             /**
              * Cc
              * @default []
              */
-            cc: string[] | null;
+            cc: (string | string[]) | null;
             /**
              * Bcc
              * @default []
              */
-            bcc: string[] | null;
+            bcc: (string | string[]) | null;
             /** Reply To */
             reply_to?: string | null;
             /**
@@ -2795,6 +2803,20 @@ export interface components {
              * @default false
              */
             unsubscribe: boolean | null;
+        } | {
+            subject: string;
+            html: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            subject: string;
+            text: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            template_id: string;
+            html?: null;
+            text?: null;
         };
         /**
          * Ending
@@ -4176,7 +4198,7 @@ export interface components {
              */
             channel: "push";
             /** To */
-            to: string[];
+            to: string | string[];
             /** Subject */
             subject?: string | null;
             /**
@@ -4187,6 +4209,25 @@ export interface components {
             channel_options: components["schemas"]["PushOptions"] | null;
             /** Text */
             text?: string | null;
+        } | {
+            text: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            subject: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            channel_options: {
+                data: {
+                    [key: string]: unknown;
+                };
+            };
+            template_id?: null;
+            variables?: null;
+        } | {
+            template_id: string;
+            text?: null;
         };
         /**
          * RampResponse
@@ -4542,9 +4583,16 @@ export interface components {
             /** From */
             from: string;
             /** To */
-            to: string[];
+            to: string | string[];
             /** Text */
             text?: string | null;
+        } | {
+            text: string;
+            template_id?: null;
+            variables?: null;
+        } | {
+            template_id: string;
+            text?: null;
         };
         /**
          * SourceResponse
@@ -5196,10 +5244,26 @@ export interface components {
              */
             channel: "whatsapp";
             /** To */
-            to: string[];
+            to: string | string[];
             channel_options?: components["schemas"]["WhatsappOptions"] | null;
             /** Text */
             text?: string | null;
+        } | {
+            text: string;
+            channel_options?: null;
+            template_id?: null;
+            variables?: null;
+        } | {
+            channel_options: {
+                [key: string]: unknown;
+            };
+            text?: null;
+            template_id?: null;
+            variables?: null;
+        } | {
+            template_id: string;
+            text?: null;
+            channel_options?: null;
         };
         /**
          * WithoutProviderResponse

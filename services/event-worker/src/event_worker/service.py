@@ -17,7 +17,7 @@ import structlog
 from event_worker.projections import Projection
 from event_worker.webhooks.projection import event_key
 from sluice.bus.dead_letters import RawRecord, publish_dead_letter
-from sluice.bus.messages import ProviderProbeRequested, ProviderUnresponsive, RequestRejected
+from sluice.bus.messages import NON_DELIVERY_TYPES
 from sluice.bus.publisher import Publisher
 from sluice.model.state import EventType
 from sluice.runtime import metrics
@@ -28,15 +28,7 @@ log = structlog.get_logger()
 
 _RETRY_DELAY = 1.0  # seconds before a batch is consumed again
 
-_TYPES = frozenset(
-    {
-        *EventType,
-        *(
-            event.model_fields["type"].default
-            for event in (RequestRejected, ProviderUnresponsive, ProviderProbeRequested)
-        ),
-    }
-)
+_TYPES = frozenset(EventType) | NON_DELIVERY_TYPES
 
 
 class DeadLetterError(Exception):

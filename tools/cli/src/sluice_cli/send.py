@@ -8,7 +8,8 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from sluice.model.state import SETTLED
@@ -16,7 +17,12 @@ from sluice.runtime.errors import SluiceError
 from sluice_cli.terminal import printable
 
 if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
+
     from sluice.bus.connection import KafkaConnection
+    from sluice.bus.messages import RequestAccepted, RequestRejected
+
+    Answer = RequestAccepted | RequestRejected
 
 _POLL_INTERVAL = 0.1  # seconds
 _TIMEOUT = 20.0  # seconds; a test call of a provider may take 15
@@ -31,6 +37,9 @@ def register(subparsers: Any) -> None:
     send.set_defaults(run=run_send)
     publish = subparsers.add_parser("publish", help="publish a send request to Kafka, to the topic send.requests")
     _message_arguments(publish)
+    publish.add_argument(
+        "--wait", type=float, default=10.0, help="seconds to wait for what became of it; 0: not at all"
+    )
     publish.set_defaults(run=run_publish)
     message = subparsers.add_parser("message", help="show a message and its history")
     message.add_argument("id", help="msg_…")
@@ -165,20 +174,47 @@ def format_timeline(message: Any) -> str:
 
 
 def run_publish(options: argparse.Namespace) -> int:
-    """Publish the request to ``send.requests``."""
+    """Publish the request to ``send.requests``, and print what became of it."""
     from sluice_cli.context import api_key, kafka
 
     key = api_key(options.key, is_test=options.sandbox)
-    asyncio.run(_publish(kafka(), key, request_body(options)))
-    print("published to send.requests; see `sluice captured`")
+    print(asyncio.run(_publish_to(kafka(), key, request_body(options), seconds=options.wait)))
     return 0
 
 
-async def _publish(kafka: KafkaConnection, key: str, body: bytes) -> None:
-    from aiokafka import AIOKafkaProducer
+async def _publish_to(kafka: KafkaConnection, key: str, body: bytes, *, seconds: float) -> str:
+    """A line for the person about the answer; ``seconds`` 0 does not wait for one.
+
+    Raises:
+        SluiceError: Kafka does not answer, or the request was rejected, or not answered in time.
+    """
     from aiokafka.errors import KafkaError
 
     from sluice.bus.connection import explain
+
+    try:
+        async with _end_of_events(kafka) if seconds else nullcontext() as events:
+            place = await _publish(kafka, key, body)
+            answer = None if events is None else await _answer_to(place, events, seconds)
+    except (KafkaError, OSError) as error:
+        raise SluiceError(f"cannot publish to Kafka at {kafka.servers}: {await explain(kafka)}") from error
+    if answer is not None:
+        if answer.type == "request_rejected":
+            raise SluiceError(f"rejected with {answer.code}: {answer.message}")
+        return f"accepted as {answer.id}; see `sluice message {answer.id}`"
+    where = f"published to send.requests, partition {place[0]}, offset {place[1]}"
+    if not seconds:
+        return where
+    raise SluiceError(
+        f"{where}, and not answered within {seconds:.0f} s: is a gateway running, and the API key valid? "
+        "`sluice dead-letters list --topic send.requests` shows what was refused"
+    )
+
+
+async def _publish(kafka: KafkaConnection, key: str, body: bytes) -> tuple[int, int]:
+    """Publish a signed request; returns its partition and offset."""
+    from aiokafka import AIOKafkaProducer
+
     from sluice.bus.messages import SCHEMA_VERSION, VERSION_HEADER
     from sluice.bus.topics import Topic
     from sluice.runtime.clock import utc_now
@@ -190,15 +226,50 @@ async def _publish(kafka: KafkaConnection, key: str, body: bytes) -> None:
     producer = AIOKafkaProducer(**kafka.options(), acks="all", request_timeout_ms=10_000)
     try:
         await producer.start()
-        await producer.send_and_wait(
+        stored = await producer.send_and_wait(
             Topic.SEND_REQUESTS.value,
             body,
             headers=[(name, text.encode()) for name, text in headers.items()],
         )
-    except (KafkaError, OSError) as error:
-        raise SluiceError(f"cannot publish to Kafka at {kafka.servers}: {await explain(kafka)}") from error
     finally:
         await producer.stop()
+    return stored.partition, stored.offset
+
+
+@asynccontextmanager
+async def _end_of_events(kafka: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
+    """A client that reads what is published on ``delivery.events`` from now on."""
+    from sluice.bus.client import partitions_of
+    from sluice.bus.connect import stop_client
+    from sluice.bus.reader import create_reader
+    from sluice.bus.topics import Topic
+
+    reader = create_reader(kafka, fetch_max_wait_ms=100)
+    try:
+        await reader.start()
+        partitions = await partitions_of(reader, Topic.EVENTS.value)
+        reader.assign(partitions)
+        await reader.seek_to_end(*partitions)
+        yield reader
+    finally:
+        await stop_client(reader)
+
+
+async def _answer_to(place: tuple[int, int], events: AIOKafkaConsumer, seconds: float) -> Answer | None:
+    """The answer to the record at that partition and offset; None if there is none in time."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from sluice.bus.messages import RequestAccepted, RequestRejected
+
+    answers: TypeAdapter[Answer] = TypeAdapter(RequestAccepted | RequestRejected)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for record in events:
+                with suppress(ValidationError):  # another event
+                    answer = answers.validate_json(record.value or b"")
+                    if (answer.partition, answer.offset) == place:
+                        return answer
+    return None
 
 
 def run_captured(options: argparse.Namespace) -> int:

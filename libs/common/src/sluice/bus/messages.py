@@ -7,6 +7,7 @@ when it claims a delivery (docs/decisions/0002).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 import orjson
@@ -19,6 +20,7 @@ from sluice.runtime import tracing
 
 SCHEMA_VERSION = 2
 VERSION_HEADER = "schema-version"
+CORRELATION_HEADER = "correlation_id"
 
 
 class BusMessage(BaseModel):
@@ -140,27 +142,51 @@ class DeliveryEvent(AttemptReport):
     detail: str = ""
 
 
+def _type_is_required(schema: dict[str, Any]) -> None:
+    schema["required"] = ["type", *schema.get("required", ())]
+
+
 class _NonDeliveryEvent(BusMessage):
     """An event on ``delivery.events`` that belongs to no delivery."""
+
+    model_config = ConfigDict(json_schema_extra=_type_is_required)
 
     def encode(self) -> bytes:
         """JSON with ``type``, which distinguishes it from a :class:`DeliveryEvent`, although it is a default."""
         return self.model_dump_json().encode()
 
 
-class RequestRejected(_NonDeliveryEvent):
-    """``delivery.events``: a request on ``send.requests`` with a valid API key was rejected."""
+class _RequestAnswer(_NonDeliveryEvent):
+    """What became of a record on ``send.requests``, named by its ``topic``, ``partition`` and ``offset``.
 
-    type: str = "request_rejected"
+    A header ``correlation_id`` of that record is a header of the answer.
+    """
+
     project_id: UUID
-    code: str
-    message: str
-    field: str | None = None
     idempotency_key: str | None = None
     topic: str
     partition: int
     offset: int
     occurred_at: AwareDatetime
+
+
+class RequestAccepted(_RequestAnswer):
+    """``delivery.events``: a request on ``send.requests`` was accepted, and its message is stored; at least once."""
+
+    type: Literal["request_accepted"] = "request_accepted"
+    message_id: UUID  # as in the events of its deliveries
+    id: str  # the same, as the HTTP APIs write it: msg_…
+    replayed: bool  # an earlier request with this idempotency key, or this record, was accepted as this message
+    sandbox: bool  # of a test key: captured, not sent
+
+
+class RequestRejected(_RequestAnswer):
+    """``delivery.events``: a request on ``send.requests`` with a valid API key was rejected."""
+
+    type: Literal["request_rejected"] = "request_rejected"
+    code: str
+    message: str
+    field: str | None = None
 
 
 class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
@@ -169,7 +195,7 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
     Published before any of those attempts has an outcome, and again every two seconds while it lasts.
     """
 
-    type: str = "provider_unresponsive"
+    type: Literal["provider_unresponsive"] = "provider_unresponsive"
     outcome: str | None = "unresponsive"  # not of an attempt: for readers of :class:`AttemptReport`
     concurrency: int  # calls without a response
     unresponsive_for_s: float  # since the last call that ended, or started
@@ -178,8 +204,12 @@ class ProviderUnresponsive(_NonDeliveryEvent, AttemptReport):
 class ProviderProbeRequested(_NonDeliveryEvent, AttemptReport):
     """``delivery.events``: a person asks that the next message probes a provider that is not healthy."""
 
-    type: str = "provider_probe_requested"
+    type: Literal["provider_probe_requested"] = "provider_probe_requested"
     outcome: str | None = "probe_requested"  # not of an attempt: for readers of :class:`AttemptReport`
+
+
+NonDeliveryEvent = RequestAccepted | RequestRejected | ProviderUnresponsive | ProviderProbeRequested
+NON_DELIVERY_TYPES: Final = frozenset(event.model_fields["type"].default for event in get_args(NonDeliveryEvent))
 
 
 class HealthState(BaseModel):

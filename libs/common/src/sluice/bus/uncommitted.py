@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from sluice.bus.client import position
+from sluice.bus.connect import stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.reader import create_reader
 from sluice.bus.topic_admin import open_admin
@@ -95,8 +96,8 @@ def age_of(records: Iterable[ConsumerRecord]) -> float | None:
 @asynccontextmanager
 async def _open_reader(kafka: KafkaConnection) -> AsyncIterator[AIOKafkaConsumer]:
     reader = create_reader(kafka, max_partition_fetch_bytes=16 * 1024, request_timeout_ms=10_000)
-    await reader.start()
     try:
+        await reader.start()
         yield reader
     finally:
-        await reader.stop()
+        await stop_client(reader)

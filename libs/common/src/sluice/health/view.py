@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from sluice.bus.connect import connected
+from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.messages import ProviderHealth
 from sluice.bus.reader import create_reader
@@ -54,7 +54,7 @@ class HealthView:
             except (KafkaError, OSError) as error:
                 log.warning("health_view_lost", error=type(error).__name__)
             finally:
-                await reader.stop()
+                await stop_client(reader)
             await asyncio.sleep(_RETRY_DELAY)
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:

@@ -39,7 +39,7 @@ Position = tuple[int, ...]
 
 @dataclass(slots=True)
 class Entry:
-    """An event in the window. ``sandbox``: of its message; None until it is known."""
+    """An event in the window. ``sandbox``: of its message; None until it is known, and of an event without one."""
 
     number: int
     partition: int
@@ -138,12 +138,13 @@ class EventFeed:
             project_id = UUID(fields["project_id"])
             delivery = fields.get("delivery_id")
             delivery_id = None if delivery is None else UUID(delivery)
-            if not isinstance(fields["type"], str):
+            sandbox = fields.get("sandbox")
+            if not isinstance(fields["type"], str) or not (sandbox is None or isinstance(sandbox, bool)):
                 return None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None  # the event-worker dead-letters it
         self._number += 1
-        return Entry(self._number, record.partition, record.offset, project_id, delivery_id, fields)
+        return Entry(self._number, record.partition, record.offset, project_id, delivery_id, fields, sandbox)
 
     def _drop(self) -> None:
         entry = self._entries.popleft()

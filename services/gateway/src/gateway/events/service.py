@@ -15,7 +15,7 @@ from sluice.store.projects import ProjectScope
 async def of_scope(services: Services, scope: ProjectScope, entries: Sequence[Entry]) -> list[Entry]:
     """Those of ``entries``, all of the scope's project, that belong to its test or its live messages, or to none.
 
-    The bus does not say it: what no stream has asked about before is looked up, in one statement.
+    The event of a delivery does not say it: what no stream has asked about before is looked up, in one statement.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
@@ -30,4 +30,8 @@ async def of_scope(services: Services, scope: ProjectScope, entries: Sequence[En
         for delivery_id, same in unknown.items():
             for entry in same:
                 entry.sandbox = found.get(delivery_id)
-    return [entry for entry in entries if entry.delivery_id is None or entry.sandbox is scope.sandbox]
+    return [
+        entry
+        for entry in entries
+        if entry.sandbox is scope.sandbox or (entry.delivery_id is None and entry.sandbox is None)
+    ]

@@ -9,7 +9,7 @@ from typing import Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from sluice.bus.client import partitions_of, position
-from sluice.bus.connect import connected
+from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection
 from sluice.bus.reader import create_reader
 from sluice.bus.topics import Topic
@@ -71,7 +71,7 @@ class KafkaEventSource:
         try:
             yield await _KafkaReading.begin(reader, self._topic, begin, backlog)
         finally:
-            await reader.stop()
+            await stop_client(reader)
 
 
 class _KafkaReading:

@@ -24,7 +24,7 @@ from gateway.kit.responses import rfc3339
 from gateway.kit.streams import content_of
 from gateway.kit.v1_errors import errors_of
 from gateway.services import Services
-from sluice.bus.messages import ProviderProbeRequested, ProviderUnresponsive, RequestRejected
+from sluice.bus.messages import NON_DELIVERY_TYPES
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.model.state import EventType, State
@@ -35,15 +35,7 @@ log = structlog.get_logger()
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 HEARTBEAT = 15.0  # seconds
-_TYPES = frozenset(
-    {
-        *EventType,
-        *(
-            event.model_fields["type"].default
-            for event in (RequestRejected, ProviderUnresponsive, ProviderProbeRequested)
-        ),
-    }
-)
+_TYPES = frozenset(EventType) | NON_DELIVERY_TYPES
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies pass it on as it comes
 
 

@@ -12,8 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from sluice.model.address import parse_address
 from sluice.model.characters import has_invisible
@@ -21,11 +25,13 @@ from sluice.model.characters import has_invisible
 _E164 = re.compile(r"\+[1-9][0-9]{5,14}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CONTENT_ID = re.compile(r"[!-;=?-~]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
+_CONTROLS = r"\x00-\x1f\x7f\u0085\u2028\u2029"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+_SPACES = r"\s\x1c-\x1f\u0085"  # what str.isspace counts, in every dialect of patterns
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def _nullable(schema: dict[str, Any]) -> None:
+def nullable(schema: dict[str, Any]) -> None:
     """Null as a value of every field that is not required."""
     for name, field in schema["properties"].items():
         if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
@@ -38,7 +44,7 @@ class RequestModel(BaseModel):
     fields: unknown fields are refused.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_nullable)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=nullable)
 
 
 def _address(text: str) -> str:
@@ -119,14 +125,31 @@ def storable(text: str) -> str:
     return text
 
 
-def as_list(value: Any) -> Any:
-    """A single recipient may be written without the list."""
+class OrOne:
+    """Of a list of texts: a single one may be written without the list."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validation: a text becomes a list."""
+        return core_schema.no_info_before_validator_function(_as_list, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The document: an item, or the list."""
+        found = handler(schema)
+        return {"anyOf": [found["items"], found]}
+
+
+def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 def empty_list() -> Any:
     """An empty list as default. A factory: pydantic copies a literal default deeply, which costs far more."""
     return Field(default_factory=list, json_schema_extra={"default": []})
+
+
+def _pattern(whole: str) -> Any:
+    """What the document says of a text: it matches, as a whole. The validators check it themselves, in their words."""
+    return Field(json_schema_extra={"pattern": f"^{whole}$"})
 
 
 def _not_null(value: Any) -> Any:
@@ -145,11 +168,17 @@ BareAddress = Annotated[
     AfterValidator(_bare_address),
     WithJsonSchema({"type": "string", "format": "email", "minLength": 3, "maxLength": 254}),
 ]
-Number = Annotated[str, Field(max_length=16), AfterValidator(_number)]
-Line = Annotated[str, Field(min_length=1, max_length=998), AfterValidator(one_line), AfterValidator(_not_blank)]
-Text = Annotated[str, Field(min_length=1, max_length=1 << 20), AfterValidator(storable)]
-VisibleText = Annotated[Text, AfterValidator(_not_blank)]
-Short = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
+Number = Annotated[str, Field(max_length=16), _pattern(_E164.pattern), AfterValidator(_number)]
+Line = Annotated[
+    str,
+    Field(min_length=1, max_length=998),
+    _pattern(f"[^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}][^{_CONTROLS}]*"),
+    AfterValidator(one_line),
+    AfterValidator(_not_blank),
+]
+Text = Annotated[str, Field(min_length=1, max_length=1 << 20), _pattern(r"[^\x00]*"), AfterValidator(storable)]
+VisibleText = Annotated[Text, _pattern(rf"[^\x00]*[^\x00{_SPACES}][^\x00]*"), AfterValidator(_not_blank)]
+Short = Annotated[str, Field(min_length=1, max_length=255), _pattern(f"[^{_CONTROLS}]+"), AfterValidator(one_line)]
 FileName = Annotated[Short, AfterValidator(_file_name)]
 ChatId = Annotated[Short, AfterValidator(visible)]
 DeviceToken = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]

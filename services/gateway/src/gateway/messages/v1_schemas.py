@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,6 @@ from fastapi.openapi.models import Example
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -38,14 +37,15 @@ from gateway.kit.fields import (
     Line,
     NamedAddress,
     Number,
+    OrOne,
     RequestModel,
     Short,
     Text,
     Time,
     Timestamp,
     VisibleText,
-    as_list,
     empty_list,
+    nullable,
     storable,
 )
 from gateway.kit.provider_reference import ProviderReference
@@ -140,6 +140,28 @@ def _required_text(text: str | None, fields: ValidationInfo) -> str | None:
     return text
 
 
+_SOME, _NONE, _OBJECT = {"type": "string"}, {"type": "null"}, {"type": "object", "additionalProperties": True}
+
+
+def _contents(*alternatives: Mapping[str, Any], beside_template: Sequence[str]) -> ConfigDict:
+    """The document of a request that has one of ``alternatives`` (fields with their schemas), or a template.
+
+    ``beside_template``: the fields that a template excludes.
+    """
+    own = [{**fields, "template_id": _NONE, "variables": _NONE} for fields in alternatives]
+    templated = {"template_id": _SOME, **dict.fromkeys(beside_template, _NONE)}
+
+    def add(schema: dict[str, Any]) -> None:
+        nullable(schema)
+        schema["anyOf"] = [
+            {"properties": fields, "required": [name for name, field in fields.items() if field is not _NONE]}
+            for fields in (*own, templated)
+        ]
+
+    return ConfigDict(json_schema_extra=add)
+
+
+_TEXT_OR_TEMPLATE = _contents({"text": _SOME}, beside_template=["text"])
 _TemplatedText = Annotated[VisibleText | None, AfterValidator(_required_text)]
 """A text that is required, unless a template yields it."""
 
@@ -183,11 +205,15 @@ class AttachmentRequest(RequestModel):
 class EmailRequest(_SendRequest):
     """``channel: email``."""
 
+    model_config = _contents(
+        {"subject": _SOME, "html": _SOME}, {"subject": _SOME, "text": _SOME}, beside_template=["html", "text"]
+    )
+
     channel: Literal["email"]
     from_: NamedAddress | None = Field(None, alias="from")
-    to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
-    cc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
-    bcc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), BeforeValidator(as_list)] = empty_list()
+    to: Annotated[list[NamedAddress], Field(min_length=1, max_length=MAX_RECIPIENTS), OrOne()]
+    cc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), OrOne()] = empty_list()
+    bcc: Annotated[list[NamedAddress], Field(max_length=MAX_RECIPIENTS), OrOne()] = empty_list()
     reply_to: NamedAddress | None = None
     subject: Line | None = Field(None, validate_default=True, description="Beside template_id: replaces its subject.")
     html: Text | None = Field(None, validate_default=True)
@@ -230,9 +256,11 @@ class EmailRequest(_SendRequest):
 class SmsRequest(_SendRequest):
     """``channel: sms``."""
 
+    model_config = _TEXT_OR_TEMPLATE
+
     channel: Literal["sms"]
     from_: Short = Field(alias="from")
-    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
+    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), OrOne()]
     text: _TemplatedText = Field(None, validate_default=True)
 
 
@@ -247,8 +275,14 @@ class WhatsappOptions(RequestModel):
 class WhatsappRequest(_SendRequest):
     """``channel: whatsapp``: a template, or text inside the 24-hour window."""
 
+    model_config = _contents(
+        {"text": _SOME, "channel_options": _NONE},
+        {"channel_options": _OBJECT, "text": _NONE},
+        beside_template=["text", "channel_options"],
+    )
+
     channel: Literal["whatsapp"]
-    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), BeforeValidator(as_list)]
+    to: Annotated[list[Number], Field(min_length=1, max_length=MAX_RECIPIENTS), OrOne()]
     channel_options: WhatsappOptions | None = None
     text: VisibleText | None = Field(None, validate_default=True)
 
@@ -267,12 +301,14 @@ class WhatsappRequest(_SendRequest):
 class ChatRequest(_SendRequest):
     """``channel: telegram`` and ``signal``."""
 
+    model_config = _TEXT_OR_TEMPLATE
+
     channel: Literal["telegram", "signal"]
     from_: Short | None = Field(None, alias="from")
     to: Annotated[
         list[ChatId],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
-        BeforeValidator(as_list),
+        OrOne(),
     ]
     text: _TemplatedText = Field(None, validate_default=True)
 
@@ -289,11 +325,24 @@ class PushOptions(RequestModel):
 class PushRequest(_SendRequest):
     """``channel: push``."""
 
+    model_config = _contents(
+        {"text": _SOME},
+        {"subject": _SOME},
+        {
+            "channel_options": {
+                "type": "object",
+                "properties": {"data": {**_OBJECT, "minProperties": 1}},
+                "required": ["data"],
+            }
+        },
+        beside_template=["text"],
+    )
+
     channel: Literal["push"]
     to: Annotated[
         list[DeviceToken],
         Field(min_length=1, max_length=MAX_RECIPIENTS),
-        BeforeValidator(as_list),
+        OrOne(),
     ]
     subject: Line | None = None
     channel_options: PushOptions = PushOptions()

@@ -86,7 +86,8 @@ class StatusResponse(BaseModel):
 async def get_status(principal: EventsRead, services: ServicesDep) -> StatusResponse:
     """What runs, what does not and since when, how far each role is behind, and what waits.
 
-    It answers while PostgreSQL, Kafka and Redis are away, to callers whom the gateway knows already.
+    With an API key it answers while PostgreSQL, Kafka and Redis are away. A person's session is checked in PostgreSQL:
+    without it, the answer is 503.
     """
     found = await service.installation(services)
     waiting = await service.waiting_in(services, principal)
