@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -20,10 +20,8 @@ from sluice.bus.topic_admin import open_admin, read_partitions
 from sluice.bus.topics import Group, Topic
 from sluice.health.breaker import HEALTHY
 from sluice.health.view import HealthView
-from sluice.model.ids import encode_id
-from sluice_simulator.scenario import Behaviour, Latency, Rule, Scenario
+from sluice_simulator.scenario import Behaviour, Rule, Scenario
 from tests.polling import wait_until
-from tests.system.another_worker import another_worker
 from tests.system.testbed import smtp_at
 
 pytestmark = [pytest.mark.usefixtures("proven"), pytest.mark.timeout(240)]
@@ -64,9 +62,8 @@ async def sluice(system, *words):
 
 
 @asynccontextmanager
-async def load(testbed, classes=("standard",)):
-    """Sends RATE messages a second, of these delivery classes in turn, while the block runs; gives the list of their
-    ids, complete after the block.
+async def load(testbed, **changes):
+    """Sends RATE messages a second while the block runs; gives the list of their ids, complete after the block.
 
     Each has an idempotency key: a request that is repeated after a 503 is no other message.
     """
@@ -77,8 +74,8 @@ async def load(testbed, classes=("standard",)):
         began, number = time.monotonic(), 0
         while not over.is_set():
             await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
-            fields = {"subject": f"Number {number}", "class": classes[number % len(classes)]}
-            sent.append(asyncio.create_task(testbed.send(**fields, idempotency_key=f"{key}-{number}")))
+            fields = {"subject": f"Number {number}", "idempotency_key": f"{key}-{number}"}
+            sent.append(asyncio.create_task(testbed.send(**fields, **changes)))
             number += 1
 
     ids: list[str] = []
@@ -132,14 +129,6 @@ async def unexplained_calls(testbed, simulator):
     return {reference: number for reference, number in calls.items() if number > 1 or reference not in explained}
 
 
-async def deliveries_of(testbed):
-    """What the database has of each message of the project, by its id."""
-    rows = await testbed.db.fetch(
-        "SELECT message_id, delivery_class, state FROM deliveries WHERE project_id = $1", testbed.project.id
-    )
-    return {encode_id("msg", row["message_id"]): row for row in rows}
-
-
 async def test_one_three_one_email_workers_by_the_commands_lose_and_double_nothing(
     system, testbed, fake_provider, scaled_back
 ):
@@ -176,35 +165,6 @@ async def test_three_email_workers_killed_in_turn_lose_nothing_and_double_only_w
     assert await testbed.all_settled(ids) == {"SENT": len(ids)}
     assert set(calls_by_message(fake_provider)) == set(ids)
     assert await unexplained_calls(testbed, fake_provider) == {}
-
-
-async def test_two_email_workers_that_are_started_by_hand_and_killed_lose_nothing_and_repeat_only_what_is_unknown(
-    system, testbed, fake_provider, tmp_path
-):
-    # Slow enough for calls to be under way at the kill: the provider accepts them, and no worker reads the response.
-    fake_provider.apply_scenario(Scenario(default=Rule(latency=Latency(median=0.5, sigma=0.3))))
-    async with load(testbed, classes=("standard", "once")) as ids:
-        async with AsyncExitStack() as stack:
-            logs = [tmp_path / f"{name}.log" for name in EMAIL_WORKERS[1:]]
-            workers = [await stack.enter_async_context(another_worker(system, log)) for log in logs]
-            await have_shares(system, [3, 3, 2])
-            await asyncio.sleep(3)
-            for worker in workers:
-                await worker.kill()
-            await have_shares(system, [8])
-        await asyncio.sleep(2)
-    await testbed.all_settled(ids, within=100)
-
-    calls, found = calls_by_message(fake_provider), await deliveries_of(testbed)
-    states = Counter((row["delivery_class"], row["state"]) for row in found.values())
-    repeated = {message_id for message_id, number in calls.items() if number > 1}
-    print(f"{len(ids)} messages: {dict(states)}; {len(repeated)} were accepted twice, as was recorded")
-    assert set(found) == set(ids)
-    assert await unexplained_calls(testbed, fake_provider) == {}
-    assert set(states) <= {("standard", "SENT"), ("once", "SENT"), ("once", "UNCONFIRMED")}
-    assert [one for one in ids if found[one]["state"] == "SENT" and not calls[one]] == []
-    assert {found[one]["delivery_class"] for one in repeated} == {"standard"}  # and there are some
-    assert states["once", "SENT"] > len(ids) / 4
 
 
 async def test_partitions_are_added_under_load_and_used_at_once(system, testbed, fake_provider, scaled_back):

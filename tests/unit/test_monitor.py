@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive
 from sluice.health.breaker import HealthThresholds
+from sluice.health.monitor import HealthMonitor
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.health.monitor import HealthMonitor
 from sluice.bus.messages import DeliveryEvent
 from sluice.health import receipts
 from sluice.health.breaker import HealthThresholds, ProviderStats
+from sluice.health.monitor import HealthMonitor
 from sluice.health.receipts import Confirmation, ReceiptStats, overlay
 from tests.examples import NOON, PROJECT
 
