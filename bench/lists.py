@@ -36,7 +36,8 @@ _LIMIT = 20
 _PASSWORD = "of the benchmark"  # noqa: S105  of a server that ends with the command
 # Messages of each state, of 100,000: those that are looked for are few.
 _STATES = {"DELIVERED": 80_000, "SENT": 15_000, "BOUNCED": 4_900, "FAILED": 99, "QUEUED": 1}
-_PROVIDERS = (UUID(int=1), UUID(int=2))
+PROVIDERS = (UUID(int=1), UUID(int=2))
+SLUG = "x"  # of the project that is filled
 
 
 async def measure_lists(options: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ async def measure_lists(options: argparse.Namespace) -> int:
         server = stack.addresses["postgres"]
         dsn = await results_db.create_database(server, "lists")
         await migrations.apply(dsn, passwords={GATEWAY.name: _PASSWORD})
-        project_id = await _fill(dsn, options.messages)
+        project_id = await fill(dsn, options.messages)
         async with open_pool(with_login(dsn, GATEWAY.name, _PASSWORD), size=2, name="bench") as pool:
             scope = ProjectScope(project_id, False)
             found = {
@@ -76,7 +77,7 @@ def _filters(size: int) -> Mapping[str, Filters]:
         "to and tag": Filters(terms=terms(to="old000000002@load.example", tag="orders"), is_narrow=True),
         **{f"status: {state}": Filters(status=State(state)) for state in _STATES},
         "status: CANCELLED, none": Filters(status=State.CANCELLED),
-        "provider: half": Filters(provider_ids=_PROVIDERS[:1]),
+        "provider: half": Filters(provider_ids=PROVIDERS[:1]),
         "provider: none": Filters(provider_ids=(UUID(int=9),)),
         "a day, a week ago": Filters(first=min_id_at(now - timedelta(days=7)), end=min_id_at(now - timedelta(days=6))),
         "tag and status": Filters(terms=terms(tag="orders"), status=State.FAILED),
@@ -103,13 +104,14 @@ async def _measure(pool: Pool, scope: ProjectScope, filters: Filters, pages: int
     }
 
 
-async def _fill(dsn: str, size: int) -> UUID:
+async def fill(dsn: str, size: int) -> UUID:
+    """Write the messages into an empty database with our schema; returns the id of their project."""
     connection = await asyncpg.connect(dsn)
     now = utc_now()
     try:
         for ago in range(3):
             await partitions.ensure(connection, now - timedelta(weeks=ago))
-        project = await projects.create_project(connection, organization="x", slug="x", name="x", now=now)
+        project = await projects.create_project(connection, organization="x", slug=SLUG, name="x", now=now)
         terms = [term(kind, text, sandbox=False) for kind, text in _SHARED]
         states = [state for state, count in _STATES.items() for _ in range(count)]
         random.Random(1).shuffle(states)  # noqa: S311  no secret
@@ -119,7 +121,7 @@ async def _fill(dsn: str, size: int) -> UUID:
             to = [term(TermKind.TO, f"old{number:09}@load.example", sandbox=False) for number in rows]
             await connection.execute(
                 _FILL, low, high - 1, size, now - _SPREAD, now, project.id, states[: high - low], to, *terms,
-                list(_PROVIDERS), timeout=900,
+                list(PROVIDERS), timeout=900,
             )  # fmt: skip
             print(f"{high} of {size} messages are written", file=sys.stderr)
         await connection.execute("VACUUM ANALYZE", timeout=1800)
