@@ -26,23 +26,36 @@ from sluice.store import providers
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES
 
-GOALS = {"longest_task_ms": 200.0, "rows_in_document": 60, "filter_p95_ms": 300.0}
+GOALS = {"longest_stall_ms": 200.0, "rows_in_document": 60, "filter_p95_ms": 300.0}
 _WHEEL = 1_500  # pixels
 _PAUSE = 0.05  # seconds between two turns of the wheel
 _TURNS = 1_000  # at most; the list keeps 5,000 rows of at most 84 pixels
 _END = "() => /rows are loaded|The end of the list/.test(document.querySelector('main').textContent)"
 _ROWS = "() => document.querySelectorAll('[role=table] [data-index]').length"
+# A long task is one of more than 50 ms, in which the page neither draws nor answers.
 _WATCH = """() => {
-    window.longTasks = [];
-    new PerformanceObserver((found) => window.longTasks.push(...found.getEntries().map((one) => one.duration)))
+    window.stalls = [];
+    new PerformanceObserver((found) => window.stalls.push(...found.getEntries().map((one) => one.duration)))
         .observe({ type: 'longtask' });
 }"""
-_PAGE_TIMES = """() => performance.getEntriesByType('resource')
-    .filter((one) => one.name.includes('/v1/messages?')).map((one) => one.duration)"""
+_PAGES = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/v1/messages?'))"
+_PAGE_TIMES = f"() => {_PAGES}.map((one) => one.duration)"
+# As a person who picks a filter: the address changes, the old rows go, the new ones come.
+_FILTER = f"""async (address) => {{
+    const list = () => document.querySelector('section[aria-label=Messages]');
+    const isShown = () => list().querySelector('[data-index]') || /The end of|No message fits/.test(list().textContent);
+    const began = performance.now();
+    const pages = () => {_PAGES}.filter((one) => one.startTime >= began);
+    window.history.pushState({{}}, '', address);
+    while (pages().length === 0 || list().querySelector('[aria-label=Loading]') || !isShown())
+        await new Promise(requestAnimationFrame);
+    return {{ answered: pages()[0].duration, shown: performance.now() - began }};
+}}"""
+_NOTHING = {"to": "nothing@load.example"}
 
 
 async def measure_dashboard(options: argparse.Namespace) -> int:
-    """Fill a database, scroll the log, ask with each filter, and print the figures as JSON."""
+    """Fill a database, scroll the log, pick each filter, and print the figures as JSON."""
     builder.build()
     found = builder.install_browser(builder.install(with_tests=False))
     with (
@@ -59,11 +72,11 @@ async def measure_dashboard(options: argparse.Namespace) -> int:
             await page.get_by_role("heading", name="Overview").wait_for()
             log = f"{stack.addresses['gateway']}/p/{lists.SLUG}/messages"
             scroll = await _scroll(page, log)
-            filters = {name: await _ask(page, log, search, options.reads) for name, search in _filters().items()}
+            filters = {name: await _pick(page, log, search, options.reads) for name, search in _filters().items()}
     document = {"messages": options.messages, "reads": options.reads, "goals": GOALS, **scroll, "filters_ms": filters}
     print_line(json.dumps(document))
-    faults = [name for name in ("longest_task_ms", "rows_in_document") if scroll[name] > GOALS[name]]
-    faults += [name for name, figures in filters.items() if figures["p95"] > GOALS["filter_p95_ms"]]
+    faults = [name for name in ("longest_stall_ms", "rows_in_document") if scroll[name] > GOALS[name]]
+    faults += [name for name, figures in filters.items() if figures["shown_p95"] > GOALS["filter_p95_ms"]]
     if faults:
         print(f"over the goal: {', '.join(faults)}", file=sys.stderr)
     return 1 if faults else 0
@@ -97,11 +110,13 @@ def _filters() -> Mapping[str, Mapping[str, str]]:
         "none": {},
         **{f"status {state}": {"status": state} for state in states},
         "channel sms": {"channel": "sms"},
+        "channel push, none": {"channel": "push"},
         "failed over": {"failed_over": "true"},
         "may have arrived twice": {"possible_duplicate": "true"},
         "recipient": {"to": "old000000002@load.example"},
         "sender": {"from": "bench@sluice.example"},
         "provider": {"provider": "mail-1"},
+        "provider, none": {"provider": "unused"},
         "tried at": {"attempted_provider": "mail-2"},
         "tag of half": {"tag": "orders"},
         "tag of few": {"tag": "rare"},
@@ -121,27 +136,29 @@ async def _scroll(page: Any, log: str) -> dict[str, Any]:
         await page.mouse.wheel(0, _WHEEL)
         await asyncio.sleep(_PAUSE)
         rows, turns = max(rows, await page.evaluate(_ROWS)), turns + 1
-    tasks = await page.evaluate("() => window.longTasks")
+    stalls = await page.evaluate("() => window.stalls")
     pages = await page.evaluate(_PAGE_TIMES)
     return {
         "turns_of_the_wheel": turns,
         "pages_loaded": len(pages),
-        "page_p95_ms": round(percentile(pages, 0.95) or 0.0, 1),
+        "page_p95_ms": _rounded(pages, 0.95),
         "rows_in_document": rows,
-        "long_tasks": len(tasks),
-        "longest_task_ms": max(tasks, default=0.0),
+        "stalls": len(stalls),
+        "longest_stall_ms": max(stalls, default=0.0),
     }
 
 
-async def _ask(page: Any, log: str, search: Mapping[str, str], reads: int) -> dict[str, float]:
-    """Milliseconds of the request for the first page of a filter, as the browser measures it."""
-    times = []
+async def _pick(page: Any, log: str, search: Mapping[str, str], reads: int) -> dict[str, float]:
+    """Milliseconds from a filter being picked until its first page is answered, and until its rows are shown."""
+    answered, shown = [], []
     for _ in range(reads):
-        async with page.expect_response(lambda answer: "/v1/messages?" in answer.url) as asked:
-            await page.goto(f"{log}?{urlencode(search)}")
-        answer = await asked.value
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.url}: answered {answer.status}: {await answer.text()}")
-        await answer.finished()
-        times.append((await page.evaluate(_PAGE_TIMES))[0])
-    return {"p50": round(percentile(times, 0.5) or 0.0, 1), "p95": round(percentile(times, 0.95) or 0.0, 1)}
+        await page.goto(f"{log}?{urlencode(_NOTHING)}")  # a new document has no page in memory
+        await page.get_by_text("No message fits these filters.").wait_for()
+        times = await page.evaluate(_FILTER, f"{log}?{urlencode(search)}")
+        answered.append(times["answered"])
+        shown.append(times["shown"])
+    return {"answered_p95": _rounded(answered, 0.95), "shown_p50": _rounded(shown, 0.5), "shown_p95": _rounded(shown, 0.95)}
+
+
+def _rounded(times: list[float], share: float) -> float:
+    return round(percentile(times, share) or 0.0, 1)

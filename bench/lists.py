@@ -79,6 +79,9 @@ def _filters(size: int) -> Mapping[str, Filters]:
         "status: CANCELLED, none": Filters(status=State.CANCELLED),
         "provider: half": Filters(provider_ids=PROVIDERS[:1]),
         "provider: none": Filters(provider_ids=(UUID(int=9),)),
+        "attempted provider: half": Filters(attempted_ids=PROVIDERS[:1]),
+        "failed over: few": Filters(failed_over=True),
+        "may have arrived twice: few": Filters(may_be_doubled=True),
         "a day, a week ago": Filters(first=min_id_at(now - timedelta(days=7)), end=min_id_at(now - timedelta(days=6))),
         "tag and status": Filters(terms=terms(tag="orders"), status=State.FAILED),
     }
@@ -136,7 +139,8 @@ _FILL = """
         SELECT i, at, i - $1::bigint + 1 AS place,
                lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS clock,
                md5('m' || i) AS one, md5('d' || i) AS other, i % 20000 = 7 AS is_sms, i % 2 = 0 AS is_order,
-               i % 100000 = 8 AS is_rare, 'old' || lpad(i::text, 9, '0') || '@load.example' AS recipient
+               i % 100000 = 8 AS is_rare, i % 200 = 9 AS is_failed_over, i % 20000 = 11 AS is_doubled,
+               'old' || lpad(i::text, 9, '0') || '@load.example' AS recipient
           FROM generate_series($1::bigint, $2::bigint) AS i,
                LATERAL (SELECT $4::timestamptz + ($5::timestamptz - $4) * (i::float8 / $3::bigint) AS at) AS moment
     ), ids AS MATERIALIZED (
@@ -158,11 +162,19 @@ _FILL = """
          CROSS JOIN LATERAL (VALUES (($8::bigint[])[place], true), ($9::bigint, true), ($10::bigint, is_order),
                                     ($11::bigint, is_rare)) AS t (term, wanted)
          WHERE t.wanted
+    ), attempts_written AS (
+        INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
+                              routing_decision, started_at, finished_at, outcome)
+        SELECT id, number, $6, ($12::uuid[])[CASE number WHEN 2 THEN 1 + i % 2 ELSE 2 - i % 2 END], 1, one || number,
+               '{}', at, at, CASE WHEN number = 2 THEN 'accepted' WHEN is_doubled THEN 'unknown' ELSE 'provider_fault' END
+          FROM ids CROSS JOIN generate_series(1, 2) AS number
+         WHERE is_failed_over OR is_doubled
     )
     INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, sandbox, state,
-                            attempt_count, provider_id, due_at, expires_at)
+                            attempt_count, unknown_attempts, provider_id, due_at, expires_at)
     SELECT id, message_id, $6, CASE WHEN is_sms THEN 'sms' ELSE 'email' END, 'standard', recipient, false,
-           ($7::text[])[place], 1, ($12::uuid[])[1 + i % 2],
+           ($7::text[])[place], CASE WHEN is_failed_over OR is_doubled THEN 2 ELSE 1 END, is_doubled::integer,
+           ($12::uuid[])[1 + i % 2],
            CASE WHEN ($7::text[])[place] = 'QUEUED' THEN at + interval '30 days' END, at + interval '72 hours'
       FROM ids
 """
