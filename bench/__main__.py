@@ -97,9 +97,9 @@ def _dashboard_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     parser = commands.add_parser(
         "dashboard",
         help="the log of the dashboard in a large project, in a browser",
-        description="Fills a database of its own, scrolls the log in Chromium and picks each filter; prints JSON. Exit code "
-        "1 where the page stalls for longer than 200 ms, more than 60 rows are in the document, or the rows of a filter "
-        "take longer than 300 ms at p95.",
+        description="Fills a database of its own, scrolls the log in Chromium and picks each filter; prints JSON. Exit "
+        "code 1 where the page stalls for longer than 200 ms, more than 60 rows are in the document, or the rows of a "
+        "filter take longer than 300 ms at p95.",
     )
     parser.add_argument("--limit", type=float, default=3600, help="time limit in seconds (%(default)s)")
     parser.add_argument("--messages", type=int, default=100_000, help="messages of the project (%(default)s)")

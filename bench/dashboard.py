@@ -157,7 +157,11 @@ async def _pick(page: Any, log: str, search: Mapping[str, str], reads: int) -> d
         times = await page.evaluate(_FILTER, f"{log}?{urlencode(search)}")
         answered.append(times["answered"])
         shown.append(times["shown"])
-    return {"answered_p95": _rounded(answered, 0.95), "shown_p50": _rounded(shown, 0.5), "shown_p95": _rounded(shown, 0.95)}
+    return {
+        "answered_p95": _rounded(answered, 0.95),
+        "shown_p50": _rounded(shown, 0.5),
+        "shown_p95": _rounded(shown, 0.95),
+    }
 
 
 def _rounded(times: list[float], share: float) -> float:

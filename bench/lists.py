@@ -166,7 +166,8 @@ _FILL = """
         INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
                               routing_decision, started_at, finished_at, outcome)
         SELECT id, number, $6, ($12::uuid[])[CASE number WHEN 2 THEN 1 + i % 2 ELSE 2 - i % 2 END], 1, one || number,
-               '{}', at, at, CASE WHEN number = 2 THEN 'accepted' WHEN is_doubled THEN 'unknown' ELSE 'provider_fault' END
+               '{}', at, at,
+               CASE WHEN number = 2 THEN 'accepted' WHEN is_doubled THEN 'unknown' ELSE 'provider_fault' END
           FROM ids CROSS JOIN generate_series(1, 2) AS number
          WHERE is_failed_over OR is_doubled
     )
