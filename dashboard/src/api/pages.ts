@@ -18,10 +18,15 @@ export interface PageQuery {
   cursor: string | undefined;
 }
 
-/** A list of which `read` fetches one page. */
-export const pagesOf = <Row>(key: unknown[], read: (page: PageQuery, signal: AbortSignal) => Promise<{ data?: Page<Row> }>) =>
+/** A list of which `read` fetches one page; with an `interval` in milliseconds it is fetched again. */
+export const pagesOf = <Row>(
+  key: unknown[],
+  read: (page: PageQuery, signal: AbortSignal) => Promise<{ data?: Page<Row> }>,
+  interval?: number,
+) =>
   infiniteQueryOptions({
     queryKey: key,
+    refetchInterval: interval,
     queryFn: ({ pageParam, signal }) => dataOf(read({ limit: PAGE_SIZE, cursor: pageParam }, signal)),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (last: Page<Row>, pages: Page<Row>[]) =>

@@ -3,7 +3,7 @@ import type { InfiniteData, UseInfiniteQueryResult } from "@tanstack/react-query
 import type { ReactNode } from "react";
 import { MAX_ROWS, type Page } from "../api/pages";
 import { count } from "../message/wording";
-import { Empty, Panel } from "./panel";
+import { Empty, Panel, Skeleton } from "./panel";
 import { Button } from "./parts";
 import style from "./parts.module.css";
 
@@ -14,7 +14,7 @@ export function Pages<Row>({ query, empty, children }: {
   children: (rows: Row[]) => ReactNode;
 }) {
   return (
-    <Panel query={query}>
+    <Panel query={query} skeleton={<div className={style.pad}><Skeleton /></div>}>
       {({ pages }) => {
         const rows = pages.flatMap((page) => page.data);
         if (rows.length === 0) return <Empty>{empty}</Empty>;
