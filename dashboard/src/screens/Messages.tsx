@@ -37,9 +37,9 @@ export function Messages() {
         </Button>
       </div>
       <Filters filters={filters} />
-      <section className={parts.card} aria-label="Messages">
+      <section className={`${parts.card} ${style.room}`} aria-label="Messages">
         <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={12} /></div>}>
-          {() => <List rows={rows} filters={filters} query={query} />}
+          {({ pages }) => <List rows={rows} filters={filters} query={query} isComplete={pages.at(-1)?.next_cursor === null} />}
         </Panel>
       </section>
     </>
@@ -147,10 +147,12 @@ function useHeldBack(rows: MessageSummary[], filters: MessageFilters) {
   return { shown, waiting: rows.length - shown.length, show: () => setHeld({ key, newest: rows[0]?.id ?? "" }) };
 }
 
-function List({ rows, filters, query }: {
+function List({ rows, filters, query, isComplete }: {
   rows: MessageSummary[];
   filters: MessageFilters;
   query: Paging;
+  /** Nothing is older than the last page. */
+  isComplete: boolean;
 }) {
   const { shown, waiting, show } = useHeldBack(rows, filters);
   const body = useRef<HTMLDivElement>(null);
@@ -172,7 +174,7 @@ function List({ rows, filters, query }: {
   }, [isNearEnd, hasNextPage, isFetchingNextPage, fetchNextPage, shown.length]);
   useEffect(() => rememberList(shown.map((row) => row.id)), [shown]);
   const focus = useRowFocus(body, shown.length, (index) => virtualizer.scrollToIndex(index));
-  if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} />;
+  if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} isComplete={isComplete} />;
   return (
     <>
       {waiting > 0 && (
@@ -196,10 +198,17 @@ function List({ rows, filters, query }: {
       </div>
     </div>
       <p className={`${style.end} small muted`} role="status">
-        {isFetchingNextPage ? "Loading more." : hasNextPage ? "" : rows.length >= MAX_ROWS ? `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.` : "The end of the list."}
+        {isFetchingNextPage ? (shown.length > 0 ? "Loading more." : "Looking among older messages.") : hasNextPage ? "" : endText(rows.length, isComplete)}
       </p>
     </>
   );
+}
+
+/** Why no more rows come: a page may be short, so that all pages together have fewer rows than the browser keeps. */
+function endText(rows: number, isComplete: boolean): string {
+  if (isComplete) return "The end of the list.";
+  if (rows >= MAX_ROWS) return `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.`;
+  return "Older messages were not looked at: narrow the filters to see what fits among them.";
 }
 
 function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
@@ -223,8 +232,8 @@ function Row({ row, index, top }: { row: MessageSummary; index: number; top: num
         {row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}
       </span>
       <span role="cell"><Marks row={row} /></span>
-      <span role="cell" className={`num ${style.attempts}`}>
-        {row.attempts > 1 ? <span title="More than one attempt">{row.attempts} attempts</span> : row.attempts}
+      <span role="cell" className={`num ${style.attempts}`} data-retried={row.attempts > 1 || undefined}>
+        {row.attempts}<span className={style.unit}> attempts</span>
       </span>
     </div>
   );
@@ -241,12 +250,12 @@ function Marks({ row }: { row: MessageSummary }) {
   );
 }
 
-function NoMessages({ filters }: { filters: MessageFilters }) {
+function NoMessages({ filters, isComplete }: { filters: MessageFilters; isComplete: boolean }) {
   const setFilters = useSetFilters();
   if (hasFilters(filters))
     return (
       <Empty>
-        <p>No message fits these filters.</p>
+        <p>{isComplete ? "No message fits these filters." : "None of the newest messages fits these filters. Older ones were not looked at."}</p>
         <Button onClick={() => setFilters(NO_FILTERS)}>
           Clear the filters
         </Button>
