@@ -96,7 +96,7 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
         <span className="small muted">{stateText(provider)}</span>
       </div>
       <div className={`${style.rate} num`}>
-        <b>{isMeasured ? percent(health.error_rate) : "–"}</b>
+        {isMeasured && <b>{percent(health.error_rate)}</b>}
         <span className="small muted">
           {isMeasured ? `estimated errors, from about ${count(attempts, "recent attempt")}` : health.updated_at ? "no recent attempts" : "no attempts yet"}
         </span>

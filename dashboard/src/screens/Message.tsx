@@ -32,7 +32,7 @@ export function MessageScreen() {
   return (
     <>
       <Crumb id={messageId} />
-      {query.error && !query.data && <h1>Message {messageId}</h1>}
+      {query.error && !query.data && <div className="heading"><h1>Message {messageId}</h1></div>}
       <Panel query={query} skeleton={<Skeleton lines={6} height="4rem" />}>
         {(message) => <Shown message={message} />}
       </Panel>
