@@ -30,7 +30,7 @@ GOALS = {"longest_stall_ms": 200.0, "rows_in_document": 60, "filter_p95_ms": 300
 _WHEEL = 1_500  # pixels
 _PAUSE = 0.05  # seconds between two turns of the wheel
 _TURNS = 1_000  # at most; the list keeps 5,000 rows of at most 84 pixels
-_END = "() => /rows are loaded|The end of the list/.test(document.querySelector('main').textContent)"
+_END = "() => /rows are loaded|The end of the list|not looked at/.test(document.querySelector('main').textContent)"
 _ROWS = "() => document.querySelectorAll('[role=table] [data-index]').length"
 # A long task is one of more than 50 ms, in which the page neither draws nor answers.
 _WATCH = """() => {
@@ -43,7 +43,7 @@ _PAGE_TIMES = f"() => {_PAGES}.map((one) => one.duration)"
 # As a person who picks a filter: the address changes, the old rows go, the new ones come.
 _FILTER = f"""async (address) => {{
     const list = () => document.querySelector('section[aria-label=Messages]');
-    const isShown = () => list().querySelector('[data-index]') || /The end of|No message fits/.test(list().textContent);
+    const isShown = () => list().querySelector('[data-index]') || /The end of|No message fits|not looked at/.test(list().textContent);
     const began = performance.now();
     const pages = () => {_PAGES}.filter((one) => one.startTime >= began);
     window.history.pushState({{}}, '', address);

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/dashboard.md from a run of the demo: ``python -m tests.dashboard.pictures``."""
+"""Makes the pictures of README.md and docs/dashboard.md from a run of the demo: ``python -m tests.dashboard.pictures``."""
 
 import asyncio
 import json

@@ -8,7 +8,7 @@ import { keyOf } from "../api/pages";
 import { useRole, useView } from "../frame/view";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { ContentView } from "../message/Content";
-import { CHANNEL_NAMES } from "../message/wording";
+import { CHANNEL_NAMES, count } from "../message/wording";
 import { onForm, textOf } from "../parts/form";
 import { Pages } from "../parts/pages";
 import { Panel, Skeleton } from "../parts/panel";
@@ -90,7 +90,7 @@ function List({ captured, shown }: { captured: Captured[]; shown: string | undef
           >
             <span className={style.line}><b>{visible(one.to)}</b> <span className="small muted num"><Moment at={one.created_at} /></span></span>
             <span>{visible(one.subject ?? CHANNEL_NAMES[one.channel])}</span>
-            <span className="small muted">{visible(one.snippet)}{one.attachments > 0 && ` · ${one.attachments === 1 ? "1 file" : `${one.attachments} files`}`}</span>
+            <span className="small muted">{visible(one.snippet)}{one.attachments > 0 && ` · ${count(one.attachments, "file")}`}</span>
           </Link>
         </li>
       ))}
