@@ -3,13 +3,12 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { MAX_ROWS } from "../api/pages";
 import { type MessageFilters, type MessageSummary, messagesQuery } from "../api/queries";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { rememberList } from "../message/list";
 import { useShortcuts } from "../frame/shortcuts";
 import { useView } from "../frame/view";
-import { count } from "../message/wording";
+import { endingOf } from "../parts/ending";
 import { onForm, textOf } from "../parts/form";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Button, Shape, StateTag, Tag } from "../parts/parts";
@@ -198,17 +197,10 @@ function List({ rows, filters, query, isComplete }: {
       </div>
     </div>
       <p className={`${style.end} small muted`} role="status">
-        {isFetchingNextPage ? (shown.length > 0 ? "Loading more." : "Looking among older messages.") : hasNextPage ? "" : endText(rows.length, isComplete)}
+        {isFetchingNextPage ? (shown.length > 0 ? "Loading more." : "Looking among older messages.") : hasNextPage ? "" : endingOf(rows.length, isComplete)}
       </p>
     </>
   );
-}
-
-/** Why no more rows come: a page may be short, so that all pages together have fewer rows than the browser keeps. */
-function endText(rows: number, isComplete: boolean): string {
-  if (isComplete) return "The end of the list.";
-  if (rows >= MAX_ROWS) return `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.`;
-  return "Older messages were not looked at: narrow the filters to see what fits among them.";
 }
 
 function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
