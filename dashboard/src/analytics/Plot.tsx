@@ -10,7 +10,7 @@ const WIDTH = 480;
 const HEIGHT = 180;
 const LEFT = 70;
 const BOTTOM = 22;
-const TOP = 8;
+const TOP = 14;
 
 export interface Series {
   name: string;
