@@ -1,9 +1,8 @@
 // Lists that the gateway gives by pages, each with the cursor of the next one.
 import { infiniteQueryOptions } from "@tanstack/react-query";
 import { dataOf, type View } from "./client";
+import { MAX_ROWS } from "./values";
 
-/** At most so many rows of a list are kept in the browser. */
-export const MAX_ROWS = 5_000;
 export const PAGE_SIZE = 100;
 
 export const keyOf = (view: View, ...rest: unknown[]) => [view.project, view.mode, ...rest];

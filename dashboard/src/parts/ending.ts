@@ -1,5 +1,5 @@
 // What stands below a list that loads no more.
-import { MAX_ROWS } from "../api/pages";
+import { MAX_ROWS } from "../api/values";
 import { count } from "../message/wording";
 
 /** `rows`: those that are loaded; a page may be short, so they may be few although older rows exist. */
