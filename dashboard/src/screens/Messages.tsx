@@ -2,7 +2,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, memo, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { type MessageFilters, type MessageSummary, messagesQuery } from "../api/queries";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { rememberList } from "../message/list";
@@ -203,7 +203,8 @@ function List({ rows, filters, query, isComplete }: {
   );
 }
 
-function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
+/** Drawn once: a turn of the wheel changes which rows there are, and not one of them. */
+const Row = memo(function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
   const view = useView();
   return (
     <div role="row" className={style.rowGrid} style={{ transform: `translateY(${top}px)` }} data-index={index}>
@@ -229,7 +230,7 @@ function Row({ row, index, top }: { row: MessageSummary; index: number; top: num
       </span>
     </div>
   );
-}
+});
 
 /** What a person has to know of a row beside its state. */
 function Marks({ row }: { row: MessageSummary }) {
