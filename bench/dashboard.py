@@ -43,7 +43,8 @@ _PAGE_TIMES = f"() => {_PAGES}.map((one) => one.duration)"
 # As a person who picks a filter: the address changes, the old rows go, the new ones come.
 _FILTER = f"""async (address) => {{
     const list = () => document.querySelector('section[aria-label=Messages]');
-    const isShown = () => list().querySelector('[data-index]') || /The end of|No message fits|not looked at/.test(list().textContent);
+    const isEnd = () => /The end of|No message fits|not looked at/.test(list().textContent);
+    const isShown = () => list().querySelector('[data-index]') || isEnd();
     const began = performance.now();
     const pages = () => {_PAGES}.filter((one) => one.startTime >= began);
     window.history.pushState({{}}, '', address);

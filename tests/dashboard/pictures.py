@@ -1,4 +1,4 @@
-"""Makes the pictures of README.md and docs/dashboard.md from a run of the demo: ``python -m tests.dashboard.pictures``."""
+"""Makes the pictures of the README and of docs/dashboard.md from a run of the demo: ``make pictures``."""
 
 import asyncio
 import json
@@ -45,6 +45,7 @@ async def make_pictures(system, chromium):
     await page.get_by_role("table", name="Messages").get_by_role("link").last.click()
     await page.get_by_role("img", name=re.compile("Attempts and receipts over time")).wait_for()
     await page.get_by_text("Why this provider").last.click()
+    await page.mouse.wheel(0, -SIZE["height"])
     await take(page, "message")
 
 
@@ -61,6 +62,7 @@ async def send_mails(system):
 async def take(page, name):
     """A picture of the window, when nothing is loading."""
     await page.get_by_label("Loading").first.wait_for(state="detached")
+    await page.wait_for_function("() => scrollY === 0")
     path = PICTURES / f"{name}.png"
     await page.screenshot(path=path)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")

@@ -18,6 +18,7 @@ import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Ago, clockOf, Moment, useNow } from "../parts/time";
 import { useTitle } from "../parts/title";
+import { ProbeTime } from "../providers/health";
 
 export function IncidentScreen() {
   const { project, incidentId } = useParams({ from: "/p/$project/incidents/$incidentId" });
@@ -168,7 +169,7 @@ function ProviderActs({ provider }: { provider: Provider }) {
           ? <>{name} has {percent(health.ramp.share)} of its share, all of it <Ago at={health.ramp.full_share_at} />.</>
           : health.suspended_until
             ? <>No attempt at {name} before <Moment at={health.suspended_until} />.</>
-            : health.probe_at && <>The next probe of {name} is due <Ago at={health.probe_at} />.</>}
+            : health.probe_at && <>The next probe of {name} is due <ProbeTime at={health.probe_at} />.</>}
       </span>
       <Link to="/p/$project/providers/$channel" params={{ project: view.project, channel: provider.channel }} search={{ open: provider.id }}>
         Move or disable {name}

@@ -10,9 +10,9 @@ import { Empty, ErrorNote, Panel, Skeleton } from "../parts/panel";
 import { Button, Card, Note, Shape } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
-import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
 import { effectOf, isSame, type Order, rebase } from "../providers/draft";
+import { ProbeTime } from "../providers/health";
 import { ProviderList } from "../providers/ProviderList";
 import style from "./Providers.module.css";
 
@@ -108,7 +108,7 @@ function Unhealthy({ providers }: { providers: Provider[] }) {
       {failing.map((one) => (
         <p key={one.id}>
           {visible(one.name)}: {visible(one.health.reason)}
-          {one.health.probe_at && <>, next probe at <Moment at={one.health.probe_at} /></>}
+          {one.health.probe_at && <>, next probe <ProbeTime at={one.health.probe_at} /></>}
         </p>
       ))}
     </Note>
