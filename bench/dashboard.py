@@ -132,21 +132,34 @@ async def _scroll(page: Any, log: str) -> dict[str, Any]:
     await page.get_by_role("table", name="Messages").get_by_role("row").nth(10).wait_for()
     await page.evaluate(_WATCH)
     await page.mouse.move(640, 500)
-    rows = turns = 0
-    while turns < _TURNS and not await page.evaluate(_END):
+    browser = await page.context.new_cdp_session(page)
+    # The processor time of the page, which other load of the machine does not lengthen.
+    await browser.send("Performance.enable", {"timeDomain": "threadTicks"})
+    rows, took, before = 0, [], await _busy(browser)
+    while len(took) < _TURNS and not await page.evaluate(_END):
         await page.mouse.wheel(0, _WHEEL)
         await asyncio.sleep(_PAUSE)
-        rows, turns = max(rows, await page.evaluate(_ROWS)), turns + 1
+        rows = max(rows, await page.evaluate(_ROWS))
+        after = await _busy(browser)
+        took.append(after - before)
+        before = after
     stalls = await page.evaluate("() => window.stalls")
     pages = await page.evaluate(_PAGE_TIMES)
     return {
-        "turns_of_the_wheel": turns,
+        "turns_of_the_wheel": len(took),
+        "cpu_per_turn_ms": {"p50": _rounded(took, 0.5), "p95": _rounded(took, 0.95), "max": _rounded(took, 1.0)},
         "pages_loaded": len(pages),
         "page_p95_ms": _rounded(pages, 0.95),
         "rows_in_document": rows,
         "stalls": len(stalls),
         "longest_stall_ms": max(stalls, default=0.0),
     }
+
+
+async def _busy(browser: Any) -> float:
+    """Milliseconds of processor time that the tasks of the page have taken so far."""
+    metrics = (await browser.send("Performance.getMetrics"))["metrics"]
+    return 1_000 * float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
 
 async def _pick(page: Any, log: str, search: Mapping[str, str], reads: int) -> dict[str, float]:
