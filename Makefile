@@ -11,7 +11,7 @@ BENCH_INSTALLED := .venv-bench/.installed
 # Roles are compiled once and not at every start, where the surroundings would have it so.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard check fix chaos crash-sweep campaigns security containers rolling-upgrade chart bench bench-quick bench-growth simulate-routing bench-lists bench-analytics bench-waiting bulk-kills fuzz-api lock clean
+.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard pictures check fix chaos crash-sweep campaigns security containers rolling-upgrade chart bench bench-quick bench-growth simulate-routing bench-lists bench-dashboard bench-analytics bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -55,6 +55,9 @@ test-dashboard: setup ## the dashboard: its types, its unit tests, and a real br
 	    $(BIN)/python dashboard/build.py check && SLUICE_BROWSER_TESTS=1 $(BIN)/pytest tests/dashboard; \
 	else echo "test-dashboard: SKIPPED: Node or Chromium cannot be had here, for the reason above" >&2; fi
 
+pictures: setup ## make the pictures of docs/dashboard.md again, from a run of the demo
+	@$(BIN)/python -m tests.dashboard.pictures
+
 check: setup ## ruff, mypy, the import arrows, the tests that need no server
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -83,6 +86,9 @@ bench-analytics: setup ## GET /v1/analytics in a project of two million deliveri
 
 bench-lists: setup ## pages of GET /v1/messages in a project of two million messages; prints one JSON object
 	@$(BIN)/python -m bench lists
+
+bench-dashboard: setup ## the log of the dashboard in a browser, in a project of 100,000 messages; prints one JSON object
+	@$(BIN)/python -m bench dashboard
 
 simulate-routing: setup ## SEEDS=5 FIRST_SEED=1 VARY=1: routing policies in eight faults; ends with one JSON object
 	@$(MAKE) --no-print-directory $(BENCH_INSTALLED) || echo "without plots: matplotlib could not be installed" >&2

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analytics import measure_analytics
+from bench.dashboard import measure_dashboard
 from bench.environment import Environment
 from bench.lists import measure_lists
 from bench.measures import MEASURES
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _growth_command(commands)
     _profile_command(commands)
     _lists_command(commands)
+    _dashboard_command(commands)
     _waiting_command(commands)
     _analytics_command(commands)
     return parser
@@ -89,6 +91,20 @@ def _lists_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--messages", type=int, default=2_000_000, help="messages of the project (%(default)s)")
     parser.add_argument("--pages", type=int, default=200, help="pages of each filter (%(default)s)")
     parser.set_defaults(command=measure_lists)
+
+
+def _dashboard_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "dashboard",
+        help="the log of the dashboard in a large project, in a browser",
+        description="Fills a database of its own, scrolls the log in Chromium and picks each filter; prints JSON. Exit "
+        "code 1 where the page stalls for longer than 200 ms, more than 60 rows are in the document, or the rows of a "
+        "filter take longer than 300 ms at p95.",
+    )
+    parser.add_argument("--limit", type=float, default=3600, help="time limit in seconds (%(default)s)")
+    parser.add_argument("--messages", type=int, default=100_000, help="messages of the project (%(default)s)")
+    parser.add_argument("--reads", type=int, default=10, help="of each filter (%(default)s)")
+    parser.set_defaults(command=measure_dashboard)
 
 
 def _analytics_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -36,7 +36,8 @@ _LIMIT = 20
 _PASSWORD = "of the benchmark"  # noqa: S105  of a server that ends with the command
 # Messages of each state, of 100,000: those that are looked for are few.
 _STATES = {"DELIVERED": 80_000, "SENT": 15_000, "BOUNCED": 4_900, "FAILED": 99, "QUEUED": 1}
-_PROVIDERS = (UUID(int=1), UUID(int=2))
+PROVIDERS = (UUID(int=1), UUID(int=2))
+SLUG = "x"  # of the project that is filled
 
 
 async def measure_lists(options: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ async def measure_lists(options: argparse.Namespace) -> int:
         server = stack.addresses["postgres"]
         dsn = await results_db.create_database(server, "lists")
         await migrations.apply(dsn, passwords={GATEWAY.name: _PASSWORD})
-        project_id = await _fill(dsn, options.messages)
+        project_id = await fill(dsn, options.messages)
         async with open_pool(with_login(dsn, GATEWAY.name, _PASSWORD), size=2, name="bench") as pool:
             scope = ProjectScope(project_id, False)
             found = {
@@ -76,8 +77,11 @@ def _filters(size: int) -> Mapping[str, Filters]:
         "to and tag": Filters(terms=terms(to="old000000002@load.example", tag="orders"), is_narrow=True),
         **{f"status: {state}": Filters(status=State(state)) for state in _STATES},
         "status: CANCELLED, none": Filters(status=State.CANCELLED),
-        "provider: half": Filters(provider_ids=_PROVIDERS[:1]),
+        "provider: half": Filters(provider_ids=PROVIDERS[:1]),
         "provider: none": Filters(provider_ids=(UUID(int=9),)),
+        "attempted provider: half": Filters(attempted_ids=PROVIDERS[:1]),
+        "failed over: few": Filters(failed_over=True),
+        "may have arrived twice: few": Filters(may_be_doubled=True),
         "a day, a week ago": Filters(first=min_id_at(now - timedelta(days=7)), end=min_id_at(now - timedelta(days=6))),
         "tag and status": Filters(terms=terms(tag="orders"), status=State.FAILED),
     }
@@ -103,13 +107,14 @@ async def _measure(pool: Pool, scope: ProjectScope, filters: Filters, pages: int
     }
 
 
-async def _fill(dsn: str, size: int) -> UUID:
+async def fill(dsn: str, size: int) -> UUID:
+    """Write the messages into an empty database with our schema; returns the id of their project."""
     connection = await asyncpg.connect(dsn)
     now = utc_now()
     try:
         for ago in range(3):
             await partitions.ensure(connection, now - timedelta(weeks=ago))
-        project = await projects.create_project(connection, organization="x", slug="x", name="x", now=now)
+        project = await projects.create_project(connection, organization="x", slug=SLUG, name="x", now=now)
         terms = [term(kind, text, sandbox=False) for kind, text in _SHARED]
         states = [state for state, count in _STATES.items() for _ in range(count)]
         random.Random(1).shuffle(states)  # noqa: S311  no secret
@@ -119,7 +124,7 @@ async def _fill(dsn: str, size: int) -> UUID:
             to = [term(TermKind.TO, f"old{number:09}@load.example", sandbox=False) for number in rows]
             await connection.execute(
                 _FILL, low, high - 1, size, now - _SPREAD, now, project.id, states[: high - low], to, *terms,
-                list(_PROVIDERS), timeout=900,
+                list(PROVIDERS), timeout=900,
             )  # fmt: skip
             print(f"{high} of {size} messages are written", file=sys.stderr)
         await connection.execute("VACUUM ANALYZE", timeout=1800)
@@ -134,7 +139,8 @@ _FILL = """
         SELECT i, at, i - $1::bigint + 1 AS place,
                lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS clock,
                md5('m' || i) AS one, md5('d' || i) AS other, i % 20000 = 7 AS is_sms, i % 2 = 0 AS is_order,
-               i % 100000 = 8 AS is_rare, 'old' || lpad(i::text, 9, '0') || '@load.example' AS recipient
+               i % 100000 = 8 AS is_rare, i % 200 = 9 AS is_failed_over, i % 20000 = 11 AS is_doubled,
+               'old' || lpad(i::text, 9, '0') || '@load.example' AS recipient
           FROM generate_series($1::bigint, $2::bigint) AS i,
                LATERAL (SELECT $4::timestamptz + ($5::timestamptz - $4) * (i::float8 / $3::bigint) AS at) AS moment
     ), ids AS MATERIALIZED (
@@ -156,11 +162,20 @@ _FILL = """
          CROSS JOIN LATERAL (VALUES (($8::bigint[])[place], true), ($9::bigint, true), ($10::bigint, is_order),
                                     ($11::bigint, is_rare)) AS t (term, wanted)
          WHERE t.wanted
+    ), attempts_written AS (
+        INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
+                              routing_decision, started_at, finished_at, outcome)
+        SELECT id, number, $6, ($12::uuid[])[CASE number WHEN 2 THEN 1 + i % 2 ELSE 2 - i % 2 END], 1, one || number,
+               '{}', at, at,
+               CASE WHEN number = 2 THEN 'accepted' WHEN is_doubled THEN 'unknown' ELSE 'provider_fault' END
+          FROM ids CROSS JOIN generate_series(1, 2) AS number
+         WHERE is_failed_over OR is_doubled
     )
     INSERT INTO deliveries (id, message_id, project_id, channel, delivery_class, recipient, sandbox, state,
-                            attempt_count, provider_id, due_at, expires_at)
+                            attempt_count, unknown_attempts, provider_id, due_at, expires_at)
     SELECT id, message_id, $6, CASE WHEN is_sms THEN 'sms' ELSE 'email' END, 'standard', recipient, false,
-           ($7::text[])[place], 1, ($12::uuid[])[1 + i % 2],
+           ($7::text[])[place], CASE WHEN is_failed_over OR is_doubled THEN 2 ELSE 1 END, is_doubled::integer,
+           ($12::uuid[])[1 + i % 2],
            CASE WHEN ($7::text[])[place] = 'QUEUED' THEN at + interval '30 days' END, at + interval '72 hours'
       FROM ids
 """

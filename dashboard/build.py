@@ -12,15 +12,17 @@ import argparse
 import fcntl
 import gzip
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -152,6 +154,22 @@ def install_browser(node: Path) -> Browser:
     command = [node, HERE / "browser/chromium.mjs"]
     found = subprocess.run(command, env=settings, stdout=subprocess.PIPE, text=True, check=True)
     return Browser(driver, Path(found.stdout.strip()), {"LD_LIBRARY_PATH": str(unpacked / "al2023/lib")})
+
+
+@asynccontextmanager
+async def running_chromium(found: Browser) -> AsyncIterator[Any]:
+    """The browser while the block runs, as playwright controls it."""
+    sys.path.append(str(found.driver))  # behind everything that is pinned for the tests
+    playwright_api = importlib.import_module("playwright.async_api")
+    async with playwright_api.async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(
+            executable_path=found.chromium,
+            env={**os.environ, **found.environment},
+            chromium_sandbox=os.geteuid() != 0,
+            args=["--font-render-hinting=none"],
+        )
+        yield chromium
+        await chromium.close()
 
 
 def tools() -> None:

@@ -1,20 +1,17 @@
 """A real Chromium on the running system. `make test-dashboard` installs both; without them these tests are skipped."""
 
-import importlib
 import os
 import re
-import sys
+from pathlib import Path
 
 import pytest
 
+from tests.dashboard.builder import builder
 from tests.dashboard.screens import Screens
 from tests.repository.files import ROOT
 from tests.system.testbed import a_testbed
 
-ARTEFACTS = ROOT / ".cache/dashboard/screenshots"
-
-sys.path.append(str(ROOT / "dashboard"))
-builder = importlib.import_module("build")
+SCREENSHOTS = Path(os.environ.get("SLUICE_SCREENSHOTS") or ROOT / ".cache/dashboard/screenshots")
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +19,7 @@ def installed():
     """Chromium and the package that controls it."""
     if not os.environ.get("SLUICE_BROWSER_TESTS"):
         pytest.skip("`make test-dashboard` runs the tests in a browser")
-    node = builder.install(with_tests=True)
-    found = builder.install_browser(node)
-    sys.path.append(str(found.driver))  # behind everything that is pinned for the tests
-    return found
+    return builder.install_browser(builder.install(with_tests=True))
 
 
 @pytest.fixture(scope="session")
@@ -35,17 +29,8 @@ def built():
 
 @pytest.fixture(scope="session")
 async def browser(installed, built):
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=installed.chromium,
-            env={**os.environ, **installed.environment},
-            chromium_sandbox=os.geteuid() != 0,
-            args=["--font-render-hinting=none"],
-        )
+    async with builder.running_chromium(installed) as chromium:
         yield chromium
-        await chromium.close()
 
 
 @pytest.fixture
@@ -58,7 +43,7 @@ async def testbed(system):
 def screens(browser, testbed, request):
     """Opens pages as the owner of the project of the test; at the end each console has to be empty."""
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
-    return Screens(browser, testbed, ARTEFACTS, name)
+    return Screens(browser, testbed, SCREENSHOTS, name)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ CUT_TABLES = """() => [...document.querySelectorAll('main table')]
     .map((table) => table.getAttribute('aria-label'))"""
 
 
-async def axe_of_all(page, screens):
+async def axe_of_all(page, screens, name="screen"):
     """What axe-core finds on the page in both themes, wide and narrow, and what sticks out; with screenshots."""
     wide = page.viewport_size
     found = []
@@ -106,8 +106,8 @@ async def axe_of_all(page, screens):
             found += [f"{theme} {width}: {one}" for one in await axe_violations(page)]
             if await page.evaluate("() => document.documentElement.scrollWidth") > width:
                 found.append(f"{width}: something is wider than the page")
-            found += [f"{width}: the table {name} is cut" for name in await page.evaluate(CUT_TABLES)]
-            await screens.shot(page, f"{theme}-{width}")
+            found += [f"{width}: the table {table} is cut" for table in await page.evaluate(CUT_TABLES)]
+            await screens.shot(page, f"{name}-{theme}-{width}")
     await page.emulate_media(color_scheme="light")
     await page.set_viewport_size(wide)
     return found

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.dashboard.conftest import builder
+from tests.dashboard.builder import builder
 
 FIRST_SCREEN = 220_000
 LATER_CHUNK = 90_000

@@ -120,6 +120,8 @@ async def test_filters_are_in_the_address_and_an_empty_result_offers_to_clear_th
         assert "status=FAILED" in page.url
         await page.get_by_label("Mark").select_option("may have arrived twice")
         await page.wait_for_url("**possible_duplicate=true**")
+        await page.get_by_label("Loading").first.wait_for(state="detached")
+        await page.get_by_text("No message fits these filters.").wait_for()
         await screens.shot(page, "nothing-fits")
         assert await axe_violations(page) == []
         await page.get_by_role("button", name="Clear the filters").last.click()

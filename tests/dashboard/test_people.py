@@ -2,7 +2,7 @@
 
 import re
 
-from tests.dashboard.screens import axe_violations, run_sluice
+from tests.dashboard.screens import axe_of_all, axe_violations, run_sluice
 from tests.system.testbed import DEAD
 
 PASSWORD = "correct horse battery staple"
@@ -14,8 +14,7 @@ async def test_a_viewer_sets_a_password_by_link_and_sees_messages_and_analytics_
     link = await run_sluice(testbed.system, *words)
     async with screens.open(signed_in=False) as page:
         await page.goto(link)
-        await screens.shot(page, "new-password")
-        assert await axe_violations(page) == []
+        assert await axe_of_all(page, screens, "new-password") == []
         assert "#" not in page.url
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Set the password and log in").click()
@@ -32,8 +31,7 @@ async def test_a_viewer_sets_a_password_by_link_and_sees_messages_and_analytics_
 
         await page.get_by_role("button", name="Log out").click()
         await page.get_by_role("heading", name="Log in").wait_for()
-        await screens.shot(page, "login")
-        assert await axe_violations(page) == []
+        assert await axe_of_all(page, screens, "login") == []
 
 
 async def test_a_viewer_sees_a_message_but_no_action(screens, testbed):

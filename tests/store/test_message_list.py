@@ -193,3 +193,48 @@ async def test_a_rare_filter_ends_its_page_early_and_the_walk_finds_all(store, m
 
     assert (first.messages, first.next.before) == ([], messages[2].id)
     assert await walk(store, Filters(status=State.SENT), limit=5) == sent
+
+
+async def retried(store, message, providers, *, outcome):
+    """Attempts of a message's delivery at ``providers``, in order: the last one is accepted, those before end so."""
+    delivery_id = message.deliveries[0].id
+    unknown = len(providers) - 1 if outcome == "unknown" else 0
+    for number, provider_id in enumerate(providers, 1):
+        ended = "accepted" if number == len(providers) else outcome
+        await store.pool.execute(
+            "INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,"
+            " routing_decision, started_at, outcome) VALUES ($1, $2, $3, $4, 1, $5, '{}', now(), $6)",
+            delivery_id, number, PROJECT, provider_id, f"att_{number}", ended,
+        )  # fmt: skip
+    await store.pool.execute(
+        "UPDATE deliveries SET attempt_count = $2, unknown_attempts = $3, provider_id = $4 WHERE id = $1",
+        delivery_id, len(providers), unknown, providers[-1],
+    )  # fmt: skip
+
+
+async def test_what_failed_over_or_may_have_arrived_twice_is_found_without_reading_the_others(store, monkeypatch):
+    monkeypatch.setattr(message_list, "MAX_SCANNED", 3)
+    now, one, two = utc_now(), ids.uuid7(), ids.uuid7()
+    messages = [a_new_message(-number, now=now, tags=("red",)) for number in range(10)]
+    await store.accept(*messages)
+    over, doubled = messages[8], messages[9]
+    await retried(store, over, [one, two], outcome="provider_fault")
+    await retried(store, doubled, [one, one], outcome="unknown")
+
+    for filters, found in (
+        (Filters(failed_over=True), [over.id]),
+        (Filters(may_be_doubled=True), [doubled.id]),
+        (Filters(failed_over=True, may_be_doubled=True), []),
+        (Filters(failed_over=True, terms=(term(TermKind.TAG, "red", sandbox=False),)), [over.id]),
+        (Filters(failed_over=True, terms=(term(TermKind.TAG, "blue", sandbox=False),)), []),
+    ):
+        first = await page(store, filters)
+        assert ([row.id for row in first.messages], first.next) == (found, None), filters
+
+
+async def test_a_provider_that_the_project_does_not_have_is_not_looked_for(store, monkeypatch):
+    monkeypatch.setattr(message_list, "MAX_SCANNED", 3)
+    await store.accept(*[a_new_message(-number) for number in range(10)])
+
+    assert await page(store, Filters(provider_ids=())) == ([], None)
+    assert await page(store, Filters(attempted_ids=())) == ([], None)

@@ -6,11 +6,11 @@ import { clockOf, dayOf } from "../parts/time";
 import style from "./Plot.module.css";
 import { type Point, type Scale, ticksOf } from "./series";
 
-const WIDTH = 640;
+const WIDTH = 480;
 const HEIGHT = 180;
-const LEFT = 52;
+const LEFT = 70;
 const BOTTOM = 22;
-const TOP = 8;
+const TOP = 14;
 
 export interface Series {
   name: string;
@@ -80,7 +80,7 @@ export function Lines({ none, ...props }: Props & { none: string }) {
           <path className={`${style.line} stroke-${one.tone}`} strokeDasharray={one.dash} d={pathOf(points, one, (index) => x(points, index) + half, end)} />
           {points.map((point, index) => {
             const value = one.of(point);
-            return value !== null && <circle key={point.from} className={`fill-${one.tone}`} cx={x(points, index) + half} cy={y(value, end)} r="2" />;
+            return value !== null && <circle key={point.from} className={`fill-${one.tone}`} cx={x(points, index) + half} cy={y(value, end)} r="3" />;
           })}
         </g>
       ))}
@@ -113,7 +113,7 @@ function Frame({ title, points, series, scale, isHourly, end, children }: Props 
         ))}
         {children}
         {first && <text className={style.label} x={LEFT} y={HEIGHT - 4}>{intervalText(first.from, isHourly)}</text>}
-        {middle && <text className={style.label} x={LEFT + (WIDTH - LEFT) / 2} y={HEIGHT - 4} textAnchor="middle">{intervalText(middle.from, isHourly)}</text>}
+        {middle && <text className={`${style.label} ${style.middle}`} x={LEFT + (WIDTH - LEFT) / 2} y={HEIGHT - 4} textAnchor="middle">{intervalText(middle.from, isHourly)}</text>}
         <text className={style.label} x={WIDTH} y={HEIGHT - 4} textAnchor="end">now</text>
       </svg>
       <figcaption className="row small sub">

@@ -76,7 +76,7 @@ it.each([
   ["milliseconds", DURATIONS, 37, ["0 ms", "25 ms", "50 ms"]],
   ["seconds with a decimal", DURATIONS, 4_100, ["0 ms", "2.5 s", "5.0 s"]],
   ["whole minutes", DURATIONS, 190_000, ["0 ms", "5 min"]],
-  ["rates", RATES, 0.04, ["0 %", "2.5 %", "5.0 %"]],
+  ["rates", RATES, 0.04, ["0\u00a0%", "2.5\u00a0%", "5.0\u00a0%"]],
 ])("an axis has the texts of its values: %s", (_, scale, highest, texts) => {
   expect(ticksOf(scale.endOf(highest), scale).map(scale.format)).toEqual(texts);
 });

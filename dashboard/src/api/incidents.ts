@@ -1,34 +1,30 @@
-// Incidents and the state of the installation, as the screens read them.
-import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+// Incidents, as the screens read them.
+import { queryOptions } from "@tanstack/react-query";
 import { apiOf, dataOf, type Schemas, type View } from "./client";
+import { keyOf, pagesOf } from "./pages";
 import type { Channel } from "./queries";
 
 export type Incident = Schemas["IncidentResponse"];
 export type IncidentDetail = Schemas["IncidentDetailResponse"];
-export type Status = Schemas["StatusResponse"];
 
 export interface IncidentFilters {
   status?: Schemas["IncidentStatus"];
   channel?: Channel;
 }
 
-const PAGE = 50;
 const POLL = 5_000;
 
 export const incidentsQuery = (view: View, filters: IncidentFilters) =>
-  infiniteQueryOptions({
-    queryKey: [view.project, view.mode, "incidents", filters],
-    queryFn: ({ pageParam, signal }) =>
-      dataOf(apiOf(view).GET("/v1/incidents", { params: { query: { ...filters, limit: PAGE, cursor: pageParam } }, signal })),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (last) => last.next_cursor ?? undefined,
-    refetchInterval: POLL,
-  });
+  pagesOf(
+    keyOf(view, "incidents", filters),
+    (page, signal) => apiOf(view).GET("/v1/incidents", { params: { query: { ...filters, ...page } }, signal }),
+    POLL,
+  );
 
 /** Those that last: at most one for each channel. */
 export const openIncidentsQuery = (view: View) =>
   queryOptions({
-    queryKey: [view.project, view.mode, "open-incidents"],
+    queryKey: keyOf(view, "open-incidents"),
     queryFn: ({ signal }) => dataOf(apiOf(view).GET("/v1/incidents", { params: { query: { status: "open" } }, signal })),
     select: (page) => page.data,
     refetchInterval: POLL,
@@ -36,15 +32,8 @@ export const openIncidentsQuery = (view: View) =>
 
 export const incidentQuery = (view: View, id: string) =>
   queryOptions({
-    queryKey: [view.project, view.mode, "incident", id],
+    queryKey: keyOf(view, "incident", id),
     queryFn: ({ signal }) =>
       dataOf(apiOf(view).GET("/v1/incidents/{incident_id}", { params: { path: { incident_id: id } }, signal })),
-    refetchInterval: POLL,
-  });
-
-export const statusQuery = (view: View) =>
-  queryOptions({
-    queryKey: [view.project, view.mode, "status"],
-    queryFn: ({ signal }) => dataOf(apiOf(view).GET("/v1/status", { signal })),
     refetchInterval: POLL,
   });

@@ -1,6 +1,7 @@
 // What was captured instead of sent.
-import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import { queryOptions } from "@tanstack/react-query";
 import { apiOf, dataOf, type Schemas, type View } from "./client";
+import { keyOf, pagesOf } from "./pages";
 import type { Channel } from "./queries";
 
 export type Captured = Schemas["CapturedSummary"];
@@ -15,22 +16,16 @@ export interface OutboxSearch extends OutboxFilters {
   open?: string;
 }
 
-const PAGE = 50;
-const POLL = 5_000;
-
 export const outboxQuery = (view: View, filters: OutboxFilters) =>
-  infiniteQueryOptions({
-    queryKey: [view.project, view.mode, "outbox", filters],
-    queryFn: ({ pageParam, signal }) =>
-      dataOf(apiOf(view).GET("/v1/outbox", { params: { query: { ...filters, limit: PAGE, cursor: pageParam } }, signal })),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (last) => last.next_cursor ?? undefined,
-    refetchInterval: POLL,
-  });
+  pagesOf(
+    keyOf(view, "outbox", filters),
+    (page, signal) => apiOf(view).GET("/v1/outbox", { params: { query: { ...filters, ...page } }, signal }),
+    5_000,
+  );
 
 export const capturedQuery = (view: View, id: string) =>
   queryOptions({
-    queryKey: [view.project, view.mode, "captured", id],
+    queryKey: keyOf(view, "captured", id),
     queryFn: ({ signal }) => dataOf(apiOf(view).GET("/v1/outbox/{capture_id}", { params: { path: { capture_id: id } }, signal })),
     staleTime: Infinity,
   });

@@ -64,20 +64,19 @@ export const meQuery = queryOptions({
   staleTime: 60_000,
 });
 
-export const webhooksQuery = (view: View) => ({
-  ...pagesOf(keyOf(view, "webhooks"), (query, signal) => apiOf(view).GET("/v1/webhooks", { params: { query }, signal })),
-  refetchInterval: 5_000,
-});
+export const webhooksQuery = (view: View) =>
+  pagesOf(keyOf(view, "webhooks"), (query, signal) => apiOf(view).GET("/v1/webhooks", { params: { query }, signal }), 5_000);
 
-export const webhookDeliveriesQuery = (view: View, id: string, status?: WebhookStatus) => ({
-  ...pagesOf(keyOf(view, "webhooks", id, "deliveries", status), (page, signal) =>
-    apiOf(view).GET("/v1/webhooks/{webhook_id}/deliveries", {
-      params: { path: { webhook_id: id }, query: { ...page, status } },
-      signal,
-    }),
-  ),
-  refetchInterval: 5_000,
-});
+export const webhookDeliveriesQuery = (view: View, id: string, status?: WebhookStatus) =>
+  pagesOf(
+    keyOf(view, "webhooks", id, "deliveries", status),
+    (page, signal) =>
+      apiOf(view).GET("/v1/webhooks/{webhook_id}/deliveries", {
+        params: { path: { webhook_id: id }, query: { ...page, status } },
+        signal,
+      }),
+    5_000,
+  );
 
 export const suppressionsQuery = (view: View, filters: SuppressionFilters) =>
   pagesOf(keyOf(view, "suppressions", filters), (page, signal) =>
@@ -131,10 +130,8 @@ export const statusQuery = (view: View) =>
     refetchInterval: 5_000,
   });
 
-export const deadLettersQuery = (view: View) => ({
-  ...pagesOf(keyOf(view, "dead-letters"), (query, signal) => apiOf(view).GET("/v1/dead-letters", { params: { query }, signal })),
-  refetchInterval: 10_000,
-});
+export const deadLettersQuery = (view: View) =>
+  pagesOf(keyOf(view, "dead-letters"), (query, signal) => apiOf(view).GET("/v1/dead-letters", { params: { query }, signal }), 10_000);
 
 /** ``days``: the length of the range that ends now. */
 export const analyticsQuery = (view: View, { days, channel, provider, tag, by }: AnalyticsFilters) =>

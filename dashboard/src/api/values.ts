@@ -6,3 +6,6 @@ export const REASONS: SuppressionReason[] = ["hard_bounce", "complaint", "unsubs
 export const KINDS: TemplateKind[] = ["email", "text", "push"];
 export const RANGES = [1, 7, 30];
 export const GROUPS: GroupBy[] = ["channel", "provider", "tag"];
+
+/** At most so many rows of a list are kept in the browser. */
+export const MAX_ROWS = 5_000;

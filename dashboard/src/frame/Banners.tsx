@@ -2,7 +2,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useLocation } from "@tanstack/react-router";
 import { ApiError } from "../api/client";
-import { openIncidentsQuery, statusQuery } from "../api/incidents";
+import { openIncidentsQuery } from "../api/incidents";
+import { statusQuery } from "../api/queries";
 import { harmOf } from "../incidents/harm";
 import { CHANNEL_NAMES } from "../message/wording";
 import { Note } from "../parts/parts";

@@ -80,7 +80,7 @@ function LiveState() {
     <span className="row small">
       <span className={style.live} data-kind={kind}>
         <i aria-hidden="true" />
-        {word}, {relative(at, now)}
+        {word}, {relative(Math.min(at, now), now)}
       </span>
       <span className="muted">Times in {ZONE}</span>
       <CopyButton label="Copy link" text={() => window.location.href} />

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Status } from "../api/incidents";
+import type { Status } from "../api/queries";
 import { bannersOf } from "./installation";
 
 const UP = { status: "up" as const, since: "2026-03-27T02:47:00Z", latency_ms: 1, error: null };

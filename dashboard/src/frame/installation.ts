@@ -1,6 +1,5 @@
 // What a person has to know of the installation, wherever they are: what is away, since when, what follows.
-import type { Status } from "../api/incidents";
-import type { Channel } from "../api/queries";
+import type { Channel, Status } from "../api/queries";
 import { CHANNEL_NAMES, deliveries, type Tone } from "../message/wording";
 import { clockOf } from "../parts/time";
 

@@ -2,6 +2,8 @@
 import { useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useState } from "react";
 import type { View } from "../api/client";
+import { keyOf } from "../api/pages";
+import { coalesce } from "./coalesce";
 
 export interface Live {
   kind: "connecting" | "live" | "polling" | "stopped";
@@ -22,7 +24,7 @@ const LiveContext = createContext<Live>({ kind: "stopped", at: 0 });
 export const LiveProvider = LiveContext.Provider;
 export const useLive = () => useContext(LiveContext);
 
-/** One stream per visible tab. An event names a message; what is shown of it is fetched again, at most once a second. */
+/** One stream per visible tab. An event names a message; what is shown of it is fetched again, at most once a second and for a fifth of the time. */
 export function useLiveView(view: View): Live {
   const queryClient = useQueryClient();
   const [live, setLive] = useState<Live>({ kind: "connecting", at: Date.now() });
@@ -32,7 +34,7 @@ export function useLiveView(view: View): Live {
       connection();
       if (document.hidden) setLive((last) => ({ ...last, kind: "stopped" }));
       else {
-        refresh(view, queryClient, null);
+        void refresh(view, queryClient, null);
         connection = connect(view, queryClient, setLive);
       }
     };
@@ -47,22 +49,16 @@ export function useLiveView(view: View): Live {
 
 function connect(view: View, queryClient: QueryClient, report: (live: Live) => void): () => void {
   const query = new URLSearchParams({ project: view.project, mode: view.mode });
-  const changed = new Set<string>();
+  const changed = coalesce<string>((messages) => refresh(view, queryClient, messages), COALESCE);
   let breaks = 0;
   let stream: EventSource | null = null;
-  let flush: ReturnType<typeof setTimeout> | undefined;
   let poll: ReturnType<typeof setInterval> | undefined;
 
   const onEvent = (event: MessageEvent<string>) => {
     breaks = 0;
     report({ kind: "live", at: Date.now() });
-    if (event.type === "reset") changed.clear();
+    if (event.type === "reset") void refresh(view, queryClient, null); // some events are missing
     else changed.add((JSON.parse(event.data) as { message_id: string }).message_id);
-    flush ??= setTimeout(() => {
-      flush = undefined;
-      refresh(view, queryClient, [...changed]);
-      changed.clear();
-    }, COALESCE);
   };
   const open = () => {
     stream = new EventSource(`/v1/events/stream?${query}`);
@@ -78,7 +74,7 @@ function connect(view: View, queryClient: QueryClient, report: (live: Live) => v
       clearInterval(poll);
       const began = Date.now();
       poll = setInterval(() => {
-        refresh(view, queryClient, null);
+        void refresh(view, queryClient, null);
         report({ kind: "polling", at: Date.now() });
         if (Date.now() - began < RECONNECT) return;
         clearInterval(poll);
@@ -90,18 +86,14 @@ function connect(view: View, queryClient: QueryClient, report: (live: Live) => v
   open();
   return () => {
     stream?.close();
-    clearTimeout(flush);
+    changed.stop();
     clearInterval(poll);
   };
 }
 
 /** Fetch again what is shown of these messages; of everything without a list. */
-function refresh(view: View, queryClient: QueryClient, messages: string[] | null): void {
-  const key = [view.project, view.mode];
-  if (messages === null) {
-    void queryClient.invalidateQueries({ queryKey: key });
-    return;
-  }
-  void queryClient.invalidateQueries({ queryKey: [...key, "messages"] });
-  for (const id of messages) void queryClient.invalidateQueries({ queryKey: [...key, "message", id] });
+function refresh(view: View, queryClient: QueryClient, messages: string[] | null): Promise<unknown> {
+  if (messages === null) return queryClient.invalidateQueries({ queryKey: keyOf(view) });
+  const keys = [keyOf(view, "messages"), ...messages.map((id) => keyOf(view, "message", id))];
+  return Promise.all(keys.map((queryKey) => queryClient.invalidateQueries({ queryKey })));
 }

@@ -52,7 +52,7 @@ function Rendered({ address }: { address: string }) {
     <>
       <p className="small muted">
         Scripts and forms are blocked, and links lead nowhere.{" "}
-        {withImages ? "Remote images were loaded this once: their sender may have seen it." : "Remote images are blocked."}
+        {withImages ? "Remote images were loaded this once: their sender may have seen it." : "Remote images are blocked."}{" "}
         {!withImages && (
           <Button kind="plain" onClick={() => setWithImages(true)} title="The sender of the images may see that they are loaded, when, and from where.">
             Load images once

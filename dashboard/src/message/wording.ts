@@ -28,6 +28,9 @@ export const CHANNEL_NAMES = {
   push: "Push",
 } as const;
 
+/** The same within a sentence. */
+export const CHANNEL_WORDS: Record<keyof typeof CHANNEL_NAMES, string> = { ...CHANNEL_NAMES, email: "e-mail", push: "push" };
+
 const ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth"];
 
 export const ordinal = (number: number) => ORDINALS[number - 1] ?? `${number}th`;

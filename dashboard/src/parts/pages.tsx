@@ -1,9 +1,9 @@
 // A list that comes by pages: its four states, and the next page at a button.
 import type { InfiniteData, UseInfiniteQueryResult } from "@tanstack/react-query";
 import type { ReactNode } from "react";
-import { MAX_ROWS, type Page } from "../api/pages";
-import { count } from "../message/wording";
-import { Empty, Panel } from "./panel";
+import type { Page } from "../api/pages";
+import { endingOf } from "./ending";
+import { Empty, Panel, Skeleton } from "./panel";
 import { Button } from "./parts";
 import style from "./parts.module.css";
 
@@ -14,7 +14,7 @@ export function Pages<Row>({ query, empty, children }: {
   children: (rows: Row[]) => ReactNode;
 }) {
   return (
-    <Panel query={query}>
+    <Panel query={query} skeleton={<div className={style.pad}><Skeleton /></div>}>
       {({ pages }) => {
         const rows = pages.flatMap((page) => page.data);
         if (rows.length === 0) return <Empty>{empty}</Empty>;
@@ -29,7 +29,7 @@ export function Pages<Row>({ query, empty, children }: {
               </p>
             )}
             {!query.hasNextPage && pages.at(-1)?.next_cursor && (
-              <p className={`${style.more} small muted`}>The newest {count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.</p>
+              <p className={`${style.more} small muted`}>{endingOf(rows.length, false)}</p>
             )}
           </>
         );

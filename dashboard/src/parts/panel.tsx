@@ -21,12 +21,13 @@ export function Skeleton({ lines = 3, height = "2rem" }: { lines?: number; heigh
 
 export function ErrorNote({ error, retry }: { error: unknown; retry?: () => void }) {
   const known = error instanceof ApiError ? error : null;
+  const isFinal = known?.status === 403 || known?.status === 404;
   const lead = known?.message ?? "This part of the page failed.";
   return (
     <Note
       tone={known?.status === 403 ? "idle" : "bad"}
       lead={lead}
-      actions={retry && <Button onClick={retry}>Try again</Button>}
+      actions={retry && !isFinal && <Button onClick={retry}>Try again</Button>}
     >
       {known?.status === 403 && <p>Your role in this project does not have it. An ADMIN can change the role.</p>}
       <p className="small">

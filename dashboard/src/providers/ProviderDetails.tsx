@@ -57,7 +57,7 @@ export default function ProviderDetails({ provider }: { provider: Provider }) {
         <Facts
           facts={[
             ["Package", provider.packageName],
-            ["Handle", <code key="id">{provider.id}</code>],
+            ["Id", <code key="id">{provider.id}</code>],
             ["Credentials", <Tag key="set" tone={credentials.status === "set" ? "good" : "bad"}>{credentials.status}</Tag>],
             ...Object.entries(credentials.fields).map(([field, value]) => [field, <code key={field}>{visible(value)}</code>] as [string, React.ReactNode]),
             ...settingsOf(provider).map((setting) => [setting.label, settingText(provider.settings, setting)] as [string, string]),

@@ -9,11 +9,11 @@ import { count } from "../message/wording";
 import parts from "../parts/parts.module.css";
 import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
-import { Ago, Moment } from "../parts/time";
+import { Moment } from "../parts/time";
 import style from "../screens/Providers.module.css";
 import { moveBeside, moveTo, type Order } from "./draft";
 import { useEnable } from "./enable";
-import { HealthTag, toneOf } from "./health";
+import { HealthTag, ProbeTime, toneOf } from "./health";
 
 // Dialogs load when they are asked for.
 const DisableDialog = lazy(() => import("./DisableDialog"));
@@ -96,7 +96,7 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
         <span className="small muted">{stateText(provider)}</span>
       </div>
       <div className={`${style.rate} num`}>
-        <b>{isMeasured ? percent(health.error_rate) : "–"}</b>
+        {isMeasured && <b>{percent(health.error_rate)}</b>}
         <span className="small muted">
           {isMeasured ? `estimated errors, from about ${count(attempts, "recent attempt")}` : health.updated_at ? "no recent attempts" : "no attempts yet"}
         </span>
@@ -114,7 +114,7 @@ function Row({ provider, position, length, isOpen, onMove, onAsk }: {
 function stateText({ enabled, health, updated_at }: Provider) {
   if (!enabled) return <>since <Moment at={updated_at} /></>;
   if (health.suspended_until) return <>no attempt before <Moment at={health.suspended_until} /></>;
-  if (health.probe_at) return <>next probe <Ago at={health.probe_at} /></>;
+  if (health.probe_at) return <>next probe <ProbeTime at={health.probe_at} /></>;
   return visible(health.reason);
 }
 

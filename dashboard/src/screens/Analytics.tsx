@@ -180,7 +180,7 @@ function Groups({ totals, by }: { totals: Numbers[]; by: GroupBy }) {
       keyOf={(row) => row.provider?.id ?? nameOf(row, by)}
       columns={[
         [GROUP_NAMES[by], (row) => <b>{visible(nameOf(row, by))}</b>],
-        ["Share", (row) => (all === 0 ? "0 %" : percent(totalOf(sharesOf(row)) / all))],
+        ["Share", (row) => percent(all === 0 ? 0 : totalOf(sharesOf(row)) / all)],
         ...columns<Numbers>((row) => row),
       ]}
     />

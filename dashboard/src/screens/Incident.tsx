@@ -11,12 +11,14 @@ import { harmOf } from "../incidents/harm";
 import { IncidentTag } from "../incidents/IncidentTag";
 import { Strips } from "../incidents/Strips";
 import { actorOf, courseOf, type Figure, figuresOf, lengthOf, reportOf, titleOf } from "../incidents/wording";
-import { CHANNEL_NAMES } from "../message/wording";
+import { CHANNEL_WORDS } from "../message/wording";
 import { ErrorNote, Panel, Skeleton } from "../parts/panel";
 import { Button, Card, CopyButton, Note, Shape } from "../parts/parts";
+import { percent } from "../parts/percent";
 import { visible } from "../parts/text";
 import { Ago, clockOf, Moment, useNow } from "../parts/time";
 import { useTitle } from "../parts/title";
+import { ProbeTime } from "../providers/health";
 
 export function IncidentScreen() {
   const { project, incidentId } = useParams({ from: "/p/$project/incidents/$incidentId" });
@@ -26,7 +28,7 @@ export function IncidentScreen() {
       <nav className="small" aria-label="Place">
         <Link to="/p/$project/incidents" params={{ project }}>Incidents</Link>
       </nav>
-      {query.error && !query.data && <h1>Incident {incidentId}</h1>}
+      {query.error && !query.data && <div className="heading"><h1>Incident {incidentId}</h1></div>}
       <Panel query={query} skeleton={<Skeleton lines={6} height="4rem" />}>
         {(incident) => <Shown incident={incident} />}
       </Panel>
@@ -43,7 +45,7 @@ function Shown({ incident }: { incident: IncidentDetail }) {
     <>
       <div className="heading">
         <div className="row">
-          <h1>{CHANNEL_NAMES[incident.channel]}</h1>
+          <h1>Incident of {CHANNEL_WORDS[incident.channel]}</h1>
           <IncidentTag incident={incident} />
           <span className="sub">
             {incident.resolved_at ? "began" : "since"} <Moment at={incident.opened_at} full />, {incident.resolved_at ? "lasted" : "for"} {lengthOf(incident, now)}
@@ -164,10 +166,10 @@ function ProviderActs({ provider }: { provider: Provider }) {
       {health.status !== "healthy" && <Button onClick={() => probe.mutate(undefined)} disabled={probe.isPending}>Probe {name} with the next message</Button>}
       <span className="small muted">
         {health.ramp
-          ? <>{name} has {Math.round(health.ramp.share * 100)} % of its share, all of it <Ago at={health.ramp.full_share_at} />.</>
+          ? <>{name} has {percent(health.ramp.share)} of its share, all of it <Ago at={health.ramp.full_share_at} />.</>
           : health.suspended_until
             ? <>No attempt at {name} before <Moment at={health.suspended_until} />.</>
-            : health.probe_at && <>The next probe of {name} is due <Ago at={health.probe_at} />.</>}
+            : health.probe_at && <>The next probe of {name} is due <ProbeTime at={health.probe_at} />.</>}
       </span>
       <Link to="/p/$project/providers/$channel" params={{ project: view.project, channel: provider.channel }} search={{ open: provider.id }}>
         Move or disable {name}

@@ -9,8 +9,7 @@ import { IncidentTag } from "../incidents/IncidentTag";
 import { lengthOf } from "../incidents/wording";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { CHANNEL_NAMES } from "../message/wording";
-import { Empty, Panel, Skeleton } from "../parts/panel";
-import { Button } from "../parts/parts";
+import { Pages } from "../parts/pages";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
 import { Moment, useNow } from "../parts/time";
@@ -27,14 +26,9 @@ export function Incidents() {
       </div>
       <Filters filters={filters} />
       <section className={parts.card} aria-label="Incidents">
-        <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={5} height="3rem" /></div>}>
-          {(data) => <List incidents={data.pages.flatMap((page) => page.data)} isFiltered={Boolean(filters.status ?? filters.channel)} />}
-        </Panel>
-        {query.hasNextPage && (
-          <div className={parts.pad}>
-            <Button onClick={() => void query.fetchNextPage()} disabled={query.isFetchingNextPage}>Load older incidents</Button>
-          </div>
-        )}
+        <Pages query={query} empty={<Nothing isFiltered={Boolean(filters.status ?? filters.channel)} />}>
+          {(incidents) => <List incidents={incidents} />}
+        </Pages>
       </section>
     </>
   );
@@ -58,15 +52,13 @@ function Filters({ filters }: { filters: IncidentFilters }) {
   );
 }
 
-function List({ incidents, isFiltered }: { incidents: Incident[]; isFiltered: boolean }) {
+function Nothing({ isFiltered }: { isFiltered: boolean }) {
+  return <p>{isFiltered ? "No incident fits these filters." : "There was no incident yet. One begins when a provider turns unhealthy, or when a channel has none left."}</p>;
+}
+
+function List({ incidents }: { incidents: Incident[] }) {
   const { project } = useView();
   const now = useNow(5_000);
-  if (incidents.length === 0)
-    return (
-      <Empty>
-        <p>{isFiltered ? "No incident fits these filters." : "There was no incident yet. One begins when a provider turns unhealthy, or when a channel has none left."}</p>
-      </Empty>
-    );
   return (
     <table className={style.list}>
       <thead>

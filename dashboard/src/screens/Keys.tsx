@@ -1,7 +1,7 @@
 // Who and what may use the project: keys, members, invitations, and who changed what.
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
-import { type AuditEntry, auditQuery, invitationsQuery, keysQuery, type Member, membersQuery, meQuery } from "../api/queries";
+import { type AuditEntry, auditQuery, invitationsQuery, keysQuery, type Member, membersQuery, meQuery, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
 import { ErrorNote, Skeleton } from "../parts/panel";
 import { Pages } from "../parts/pages";
@@ -100,7 +100,7 @@ function Members({ ask }: { ask: Ask }) {
             rows={rows}
             keyOf={(row) => row.user_id}
             columns={[
-              ["Person", (row) => <><b>{visible(row.name || row.email)}</b>{row.user_id === me?.id && <span className="muted"> (you)</span>}<div className="small muted">{visible(row.email)}</div></>],
+              ["Person", (row) => <><b>{visible(row.name || row.email)}</b>{row.user_id === me?.id && <span className="muted"> (you)</span>}{row.name && row.name !== row.email && <div className="small muted">{visible(row.email)}</div>}</>],
               ["Role", (row) => row.role],
               ["Account since", (row) => <Moment at={row.created_at} />],
               ...(isAdmin ? acts : []),
@@ -134,8 +134,25 @@ function Invitations({ ask }: { ask: Ask }) {
   );
 }
 
+/** The names of what was changed, where it is loaded: an id says little to a person. */
+function useNames(): Map<string, string> {
+  const view = useView();
+  const keys = useInfiniteQuery(keysQuery(view)).data?.pages.flatMap((page) => page.data) ?? [];
+  const providers = useQuery(providersQuery(view)).data ?? [];
+  return new Map([
+    ...useMembers().map((one) => [one.user_id, one.email] as const),
+    ...[...keys, ...providers].map((one) => [one.id, one.name] as const),
+  ]);
+}
+
+function Name({ id, names }: { id: string; names: Map<string, string> }) {
+  const name = names.get(id);
+  return name === undefined ? <code className="small">{id}</code> : <b title={id}>{visible(name)}</b>;
+}
+
 function Audit() {
   const query = useInfiniteQuery(auditQuery(useView()));
+  const names = useNames();
   return (
     <Card title="Who changed what" aside="Newest first, without secrets" padded={false}>
       <Pages query={query} empty={<p>Nothing was changed yet.</p>}>
@@ -147,7 +164,7 @@ function Audit() {
             columns={[
               ["When", (row) => <Moment at={row.created_at} />],
               ["Who", (row) => actorOf(row)],
-              ["What", (row) => <>{visible(`${row.action} ${row.noun}`.replaceAll("_", " "))} <code className="small">{row.object_id}</code></>],
+              ["What", (row) => <>{visible(`${row.action} ${row.noun}`.replaceAll("_", " "))} <Name id={row.object_id} names={names} /></>],
               ["Changes", (row) => <Changes changes={row.changes} />],
             ]}
           />

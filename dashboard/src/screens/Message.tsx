@@ -32,7 +32,7 @@ export function MessageScreen() {
   return (
     <>
       <Crumb id={messageId} />
-      {query.error && !query.data && <h1>Message {messageId}</h1>}
+      {query.error && !query.data && <div className="heading"><h1>Message {messageId}</h1></div>}
       <Panel query={query} skeleton={<Skeleton lines={6} height="4rem" />}>
         {(message) => <Shown message={message} />}
       </Panel>
@@ -154,11 +154,13 @@ function Deliveries({ deliveries, message }: { deliveries: DeliveryTimeline[]; m
 function Delivery({ delivery, message }: { delivery: DeliveryTimeline; message: Message }) {
   return (
     <>
-      <Card title="Timeline" aside={<Legend />} className={plot.card}>
-        <div className="scroll">
-          <TimelinePlot delivery={delivery} />
-        </div>
-      </Card>
+      {delivery.attempts.length + delivery.waits.length + delivery.receipts.length > 0 && (
+        <Card title="Timeline" aside={<Legend />} className={plot.card}>
+          <div className="scroll">
+            <TimelinePlot delivery={delivery} />
+          </div>
+        </Card>
+      )}
       <div className="split">
         <div className="stack stack-wide">
           <Attempts delivery={delivery} />
@@ -187,7 +189,7 @@ function Attempts({ delivery }: { delivery: DeliveryTimeline }) {
   const providers = new Set(delivery.attempts.map((attempt) => attempt.provider?.id)).size;
   return (
     <Card title="Attempts" aside={`${count(delivery.attempts.length, "call")}, ${count(providers, "provider")}`} padded={false}>
-      {delivery.attempts.length === 0 && <p className={`${style.attempt} muted`}>No provider has been called yet.</p>}
+      {delivery.attempts.length === 0 && <p className={`${style.none} muted`}>No provider has been called.</p>}
       <ol>
         {delivery.attempts.map((attempt) => <AttemptItem key={attempt.number} attempt={attempt} />)}
       </ol>

@@ -2,14 +2,13 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { MAX_ROWS } from "../api/pages";
+import { type KeyboardEvent, memo, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { type MessageFilters, type MessageSummary, messagesQuery } from "../api/queries";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { rememberList } from "../message/list";
 import { useShortcuts } from "../frame/shortcuts";
 import { useView } from "../frame/view";
-import { count } from "../message/wording";
+import { endingOf } from "../parts/ending";
 import { onForm, textOf } from "../parts/form";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Button, Shape, StateTag, Tag } from "../parts/parts";
@@ -37,9 +36,9 @@ export function Messages() {
         </Button>
       </div>
       <Filters filters={filters} />
-      <section className={parts.card} aria-label="Messages">
+      <section className={`${parts.card} ${style.room}`} aria-label="Messages">
         <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={12} /></div>}>
-          {() => <List rows={rows} filters={filters} query={query} />}
+          {({ pages }) => <List rows={rows} filters={filters} query={query} isComplete={pages.at(-1)?.next_cursor === null} />}
         </Panel>
       </section>
     </>
@@ -147,10 +146,12 @@ function useHeldBack(rows: MessageSummary[], filters: MessageFilters) {
   return { shown, waiting: rows.length - shown.length, show: () => setHeld({ key, newest: rows[0]?.id ?? "" }) };
 }
 
-function List({ rows, filters, query }: {
+function List({ rows, filters, query, isComplete }: {
   rows: MessageSummary[];
   filters: MessageFilters;
   query: Paging;
+  /** Nothing is older than the last page. */
+  isComplete: boolean;
 }) {
   const { shown, waiting, show } = useHeldBack(rows, filters);
   const body = useRef<HTMLDivElement>(null);
@@ -172,7 +173,7 @@ function List({ rows, filters, query }: {
   }, [isNearEnd, hasNextPage, isFetchingNextPage, fetchNextPage, shown.length]);
   useEffect(() => rememberList(shown.map((row) => row.id)), [shown]);
   const focus = useRowFocus(body, shown.length, (index) => virtualizer.scrollToIndex(index));
-  if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} />;
+  if (shown.length === 0 && !hasNextPage) return <NoMessages filters={filters} isComplete={isComplete} />;
   return (
     <>
       {waiting > 0 && (
@@ -196,13 +197,14 @@ function List({ rows, filters, query }: {
       </div>
     </div>
       <p className={`${style.end} small muted`} role="status">
-        {isFetchingNextPage ? "Loading more." : hasNextPage ? "" : rows.length >= MAX_ROWS ? `The newest ${count(MAX_ROWS, "row")} are loaded: narrow the filters to see older ones.` : "The end of the list."}
+        {isFetchingNextPage ? (shown.length > 0 ? "Loading more." : "Looking among older messages.") : hasNextPage ? "" : endingOf(rows.length, isComplete)}
       </p>
     </>
   );
 }
 
-function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
+/** Drawn once: a turn of the wheel changes which rows there are, and not one of them. */
+const Row = memo(function Row({ row, index, top }: { row: MessageSummary; index: number; top: number }) {
   const view = useView();
   return (
     <div role="row" className={style.rowGrid} style={{ transform: `translateY(${top}px)` }} data-index={index}>
@@ -223,12 +225,12 @@ function Row({ row, index, top }: { row: MessageSummary; index: number; top: num
         {row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}
       </span>
       <span role="cell"><Marks row={row} /></span>
-      <span role="cell" className={`num ${style.attempts}`}>
-        {row.attempts > 1 ? <span title="More than one attempt">{row.attempts} attempts</span> : row.attempts}
+      <span role="cell" className={`num ${style.attempts}`} data-retried={row.attempts > 1 || undefined}>
+        {row.attempts}<span className={style.unit}> attempts</span>
       </span>
     </div>
   );
-}
+});
 
 /** What a person has to know of a row beside its state. */
 function Marks({ row }: { row: MessageSummary }) {
@@ -241,12 +243,12 @@ function Marks({ row }: { row: MessageSummary }) {
   );
 }
 
-function NoMessages({ filters }: { filters: MessageFilters }) {
+function NoMessages({ filters, isComplete }: { filters: MessageFilters; isComplete: boolean }) {
   const setFilters = useSetFilters();
   if (hasFilters(filters))
     return (
       <Empty>
-        <p>No message fits these filters.</p>
+        <p>{isComplete ? "No message fits these filters." : "None of the newest messages fits these filters. Older ones were not looked at."}</p>
         <Button onClick={() => setFilters(NO_FILTERS)}>
           Clear the filters
         </Button>

@@ -4,12 +4,14 @@ import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
 import { apiOf, dataOf } from "../api/client";
 import { type Captured, capturedQuery, type OutboxFilters, outboxQuery } from "../api/outbox";
+import { keyOf } from "../api/pages";
 import { useRole, useView } from "../frame/view";
 import { ChannelFilter } from "../message/ChannelFilter";
 import { ContentView } from "../message/Content";
-import { CHANNEL_NAMES } from "../message/wording";
+import { CHANNEL_NAMES, count } from "../message/wording";
 import { onForm, textOf } from "../parts/form";
-import { Empty, Panel, Skeleton } from "../parts/panel";
+import { Pages } from "../parts/pages";
+import { Panel, Skeleton } from "../parts/panel";
 import { Button, Card } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
@@ -37,14 +39,9 @@ export function Outbox() {
       <Filters filters={filters} />
       <div className={style.outbox}>
         <section className={parts.card} aria-label="Captured messages">
-          <Panel query={query} skeleton={<div className={parts.pad}><Skeleton lines={6} height="3.5rem" /></div>}>
-            {() => (captured.length === 0 ? <Nothing isFiltered={Boolean(filters.channel ?? filters.to)} /> : <List captured={captured} shown={shown} />)}
-          </Panel>
-          {query.hasNextPage && (
-            <div className={parts.pad}>
-              <Button onClick={() => void query.fetchNextPage()} disabled={query.isFetchingNextPage}>Load older ones</Button>
-            </div>
-          )}
+          <Pages query={query} empty={<Nothing isFiltered={Boolean(filters.channel ?? filters.to)} />}>
+            {(rows) => <List captured={rows} shown={shown} />}
+          </Pages>
         </section>
         {shown && <Shown key={shown} id={shown} />}
       </div>
@@ -73,12 +70,8 @@ function Filters({ filters }: { filters: OutboxFilters }) {
 }
 
 function Nothing({ isFiltered }: { isFiltered: boolean }) {
-  if (isFiltered) return <Empty><p>No captured message fits these filters.</p></Empty>;
-  return (
-    <Empty>
-      <p>Nothing is captured. A message that is sent with a test key (<code>sp_test_…</code>) shows up here by itself, and reaches no recipient.</p>
-    </Empty>
-  );
+  if (isFiltered) return <p>No captured message fits these filters.</p>;
+  return <p>Nothing is captured. A message that is sent with a test key (<code>sp_test_…</code>) shows up here by itself, and reaches no recipient.</p>;
 }
 
 function List({ captured, shown }: { captured: Captured[]; shown: string | undefined }) {
@@ -97,7 +90,7 @@ function List({ captured, shown }: { captured: Captured[]; shown: string | undef
           >
             <span className={style.line}><b>{visible(one.to)}</b> <span className="small muted num"><Moment at={one.created_at} /></span></span>
             <span>{visible(one.subject ?? CHANNEL_NAMES[one.channel])}</span>
-            <span className="small muted">{visible(one.snippet)}{one.attachments > 0 && ` · ${one.attachments === 1 ? "1 file" : `${one.attachments} files`}`}</span>
+            <span className="small muted">{visible(one.snippet)}{one.attachments > 0 && ` · ${count(one.attachments, "file")}`}</span>
           </Link>
         </li>
       ))}
@@ -137,7 +130,7 @@ function Clear() {
     mutationFn: () => dataOf(apiOf(view).DELETE("/v1/outbox")),
     onSuccess: async () => {
       change({ open: undefined });
-      await queryClient.invalidateQueries({ queryKey: [view.project, view.mode, "outbox"] });
+      await queryClient.invalidateQueries({ queryKey: keyOf(view, "outbox") });
       setAsking(false);
     },
   });

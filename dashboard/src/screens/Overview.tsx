@@ -1,10 +1,9 @@
 // Is everything well, what is broken, what was sent last.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { statusQuery } from "../api/incidents";
-import { type MessageSummary, newestQuery, type Provider, providersQuery } from "../api/queries";
+import { type MessageSummary, newestQuery, type Provider, providersQuery, statusQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
-import { CHANNEL_NAMES, ordinal, type Tone } from "../message/wording";
+import { CHANNEL_NAMES, CHANNEL_WORDS, ordinal, type Tone } from "../message/wording";
 import { Empty, Panel, Skeleton } from "../parts/panel";
 import { Card, CopyButton, Note, SandboxTag, StateTag } from "../parts/parts";
 import { visible } from "../parts/text";
@@ -14,7 +13,7 @@ import { HealthTag } from "../providers/health";
 import style from "./Overview.module.css";
 
 const SHOWN = 10;
-const FIRST = { ...CHANNEL_NAMES, email: "e-mail", push: "push message" };
+const FIRST = { ...CHANNEL_WORDS, push: "push message" };
 
 export function Overview() {
   useTitle("Overview");

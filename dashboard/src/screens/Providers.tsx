@@ -5,14 +5,14 @@ import { lazy, Suspense, useState } from "react";
 import { ApiError, apiOf, dataOf } from "../api/client";
 import { type Channel, type Provider, providersQuery } from "../api/queries";
 import { useRole, useView } from "../frame/view";
-import { CHANNEL_NAMES } from "../message/wording";
+import { CHANNEL_NAMES, CHANNEL_WORDS } from "../message/wording";
 import { Empty, ErrorNote, Panel, Skeleton } from "../parts/panel";
 import { Button, Card, Note, Shape } from "../parts/parts";
 import parts from "../parts/parts.module.css";
 import { visible } from "../parts/text";
-import { Moment } from "../parts/time";
 import { useTitle } from "../parts/title";
 import { effectOf, isSame, type Order, rebase } from "../providers/draft";
+import { ProbeTime } from "../providers/health";
 import { ProviderList } from "../providers/ProviderList";
 import style from "./Providers.module.css";
 
@@ -73,8 +73,8 @@ function OfChannel({ channel, providers }: { channel: Channel; providers: Provid
       <div className="split">
         <div className="stack stack-wide">
           <Card
-            title={`Order for ${CHANNEL_NAMES[channel]}`}
-            aside={<>First healthy one is used. Drag, or take the handle and press <kbd>Enter</kbd> <kbd>↑</kbd> <kbd>↓</kbd> <kbd>Enter</kbd>. Saved only after you have seen the effect.</>}
+            title={`Order for ${CHANNEL_WORDS[channel]}`}
+            aside={<>The first healthy one is used. Drag, or take the handle and press <kbd>Enter</kbd> <kbd>↑</kbd> <kbd>↓</kbd> <kbd>Enter</kbd>. Saved only after you have seen the effect.</>}
             padded={false}
           >
             <ProviderList
@@ -108,7 +108,7 @@ function Unhealthy({ providers }: { providers: Provider[] }) {
       {failing.map((one) => (
         <p key={one.id}>
           {visible(one.name)}: {visible(one.health.reason)}
-          {one.health.probe_at && <>, next probe at <Moment at={one.health.probe_at} /></>}
+          {one.health.probe_at && <>, next probe <ProbeTime at={one.health.probe_at} /></>}
         </p>
       ))}
     </Note>
@@ -120,7 +120,7 @@ function NoProviders({ channel }: { channel: Channel }) {
     <section className={parts.card}>
       <Empty>
         <p>
-          There is no provider for {CHANNEL_NAMES[channel]} yet: messages of this channel wait until there is one.
+          There is no provider for {CHANNEL_WORDS[channel]} yet: messages of this channel wait until there is one.
         </p>
         <code>sluice provider add PACKAGE NAME &lt; credentials.json</code>
       </Empty>

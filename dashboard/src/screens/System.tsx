@@ -3,6 +3,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { type DeadLetter, deadLettersQuery, type Status, statusQuery } from "../api/queries";
 import { useView } from "../frame/view";
+import { duration } from "../message/axis";
 import { CHANNEL_NAMES } from "../message/wording";
 import { Panel } from "../parts/panel";
 import { Pages } from "../parts/pages";
@@ -46,7 +47,7 @@ function Parts({ status }: { status: Status }) {
               ["Service", (row) => <b>{SERVICE_NAMES[row.name]}</b>],
               ["State", (row) => <><StateTag state={row.status} />{row.error && <div className="small">{visible(row.error)}</div>}</>],
               ["Since", (row) => (row.since ? <Moment at={row.since} /> : <span className="muted">not seen</span>)],
-              ["Answers in", (row) => (row.latency_ms === null ? <span className="muted">no answer</span> : `${row.latency_ms.toFixed(1)} ms`)],
+              ["Answers in", (row) => (row.latency_ms === null ? <span className="muted">no answer</span> : duration(row.latency_ms))],
             ]}
           />
         </Card>

@@ -4,7 +4,7 @@ import { type Channel, type Suppression, type SuppressionFilters, type Suppressi
 import { REASONS } from "../api/values";
 import { useWrite } from "../frame/write";
 import { ChannelOptions } from "../message/ChannelFilter";
-import { CHANNEL_NAMES, count } from "../message/wording";
+import { CHANNEL_WORDS, count } from "../message/wording";
 import { Confirm } from "../parts/dialog";
 import { FormDialog } from "../parts/dialogs";
 import { Select, TextArea, TextField, textOf } from "../parts/form";
@@ -80,7 +80,7 @@ function Remove({ suppression, onClose }: { suppression: Suppression; onClose: (
   return (
     <Confirm title="Remove the suppression?" act="Remove the suppression" onAct={() => remove.mutate(undefined, { onSuccess: onClose })} onClose={onClose} error={remove.error} isPending={remove.isPending}>
       <p>
-        Messages to {visible(suppression.address)} by {CHANNEL_NAMES[suppression.channel]} are sent again.
+        Messages to {visible(suppression.address)} by {CHANNEL_WORDS[suppression.channel]} are sent again.
         {suppression.reason !== "manual" && ` It was suppressed because of: ${REASON_NAMES[suppression.reason].toLowerCase()}. Another such event suppresses it once more.`}
       </p>
     </Confirm>
@@ -90,7 +90,7 @@ function Remove({ suppression, onClose }: { suppression: Suppression; onClose: (
 function RemoveAll({ filters, onClose }: { filters: SuppressionFilters; onClose: () => void }) {
   const remove = useWrite("suppressions", (client, _: void) => client.DELETE("/v1/suppressions", { params: { query: filters } }));
   const said = [
-    filters.channel && `channel ${CHANNEL_NAMES[filters.channel]}`,
+    filters.channel && `channel ${CHANNEL_WORDS[filters.channel]}`,
     filters.reason && `reason ${REASON_NAMES[filters.reason].toLowerCase()}`,
     filters.address && `address ${visible(filters.address)}`,
   ].filter(Boolean);

@@ -67,6 +67,11 @@ class Filters:
             and (not self.terms or self.channel is None)
         )
 
+    @property
+    def fits_nothing(self) -> bool:
+        """Whether no message can fit: the project has no such provider."""
+        return self.provider_ids == () or self.attempted_ids == ()
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -129,6 +134,8 @@ async def list_messages(
     Raises:
         asyncpg.DataError: the snapshot of the position is none.
     """
+    if filters.fits_nothing:
+        return MessagePage([], None)
     # All statements of the page see the same, and the next page knows what it was. The values decide which index
     # leaves the fewest candidates: a generic plan read a whole project for a channel of a few messages.
     await db.execute(
@@ -269,18 +276,20 @@ class _Query:
                    AND r.message_id >= {self._first} AND r.message_id < {self._end} {self._with_terms(self._terms)}
                 """  # noqa: S608  references to arguments
         by_status = filters.status is not None and filters.status not in _MOST and not self._unseen
-        if self._terms and not (by_status and not filters.is_narrow):
+        by_mark = bool(filters.failed_over or filters.may_be_doubled) and not self._unseen
+        if self._terms and (filters.is_narrow or not (by_status or by_mark)):
             return f"""
                 SELECT r.message_id AS id FROM message_terms AS r
                  WHERE r.project_id = {self._project} AND r.term = {self._terms[0]}
                    AND r.message_id >= {self._first} AND r.message_id < {self._end}
                        {self._with_terms(self._terms[1:])} {self._unseen}
                 """  # noqa: S608  references to arguments
-        if by_status:
+        if by_status or by_mark:
+            few = f"r.state = '{filters.status}' AND (r.state IN ('SENT', 'DELIVERED')) IS FALSE"
             return f"""
                 SELECT DISTINCT r.message_id AS id FROM deliveries AS r
                  WHERE r.project_id = {self._project} AND r.sandbox = {self._bind_sandbox()}
-                   AND r.state = '{filters.status}' AND (r.state IN ('SENT', 'DELIVERED')) IS FALSE
+                   AND {few if by_status else _RETRIED}
                    AND r.message_id >= {self._first} AND r.message_id < {self._end}
                    AND r.id >= {_millisecond(self._first, "0")} AND r.id <= {_millisecond(self._end, "f")}
                        {self._with_terms(self._terms)}
@@ -365,6 +374,7 @@ def of_message(identifier: str, *, alias: str = "deliveries") -> str:
     return f"{alias}.id BETWEEN {low} AND {high} AND {alias}.message_id = {identifier}"
 
 
+_RETRIED = "(r.attempt_count <= 1) IS FALSE"  # as in the index deliveries_retried_idx
 # Of a delivery. Few have several attempts, and of those few have an unknown one.
 _ATTEMPTED = """(provider_id = ANY ({ids}) OR attempt_count > 1 AND EXISTS (
     SELECT FROM attempts a WHERE a.delivery_id = deliveries.id AND a.provider_id = ANY ({ids})))"""
