@@ -135,7 +135,8 @@ async def _scroll(page: Any, log: str) -> dict[str, Any]:
     browser = await page.context.new_cdp_session(page)
     # The processor time of the page, which other load of the machine does not lengthen.
     await browser.send("Performance.enable", {"timeDomain": "threadTicks"})
-    rows, took, before = 0, [], await _busy(browser)
+    took: list[float] = []
+    rows, before = 0, await _busy(browser)
     while len(took) < _TURNS and not await page.evaluate(_END):
         await page.mouse.wheel(0, _WHEEL)
         await asyncio.sleep(_PAUSE)
