@@ -18,11 +18,11 @@ from tests.analytics_recount import DIFFERENCES
 
 from bench import results_db
 from bench.report import print_line
-from bench.statistics import percentile
 from bench.usage import cpu_seconds
 from gateway.analytics import service
 from gateway.analytics.v1_schemas import serialize
 from sluice.runtime.clock import utc_now
+from sluice.runtime.percentile import percentile
 from sluice.store import analytics, migrations, partitions, projects
 from sluice.store.analytics import Filter, Grouping
 from sluice.store.db import Pool, open_pool

@@ -19,9 +19,9 @@ from tests.dashboard.screens import run_sluice
 
 from bench import lists
 from bench.report import print_line
-from bench.statistics import percentile
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
+from sluice.runtime.percentile import percentile
 from sluice.store import providers
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES

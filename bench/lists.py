@@ -17,11 +17,11 @@ import asyncpg
 
 from bench import results_db
 from bench.report import print_line
-from bench.statistics import percentile
 from sluice.model.ids import min_id_at
 from sluice.model.state import State
 from sluice.model.terms import TermKind, term
 from sluice.runtime.clock import utc_now
+from sluice.runtime.percentile import percentile
 from sluice.store import migrations, partitions, projects
 from sluice.store.db import Pool, open_pool, rows_of
 from sluice.store.logins import GATEWAY, with_login

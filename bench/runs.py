@@ -17,10 +17,10 @@ from bench.load import Sent
 from bench.processes import Failed
 from bench.results_db import Settled
 from bench.sink_client import Call, calls
-from bench.statistics import percentile
 from bench.systems import Sluice, Subject
 from bench.traffic import STREAM_SPAN, Offer, Stream
 from bench.validity import invalid_reasons, lag_reasons
+from sluice.runtime.percentile import percentile
 
 LEAD = 0.4  # seconds in which the generators draw their arrivals and connect
 LATE = 5.0  # seconds after which a message is late

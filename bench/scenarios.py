@@ -17,11 +17,12 @@ from bench.profiles import Profile
 from bench.report import Report
 from bench.runs import Action, Load, Run, collect, first_taken, perform, verify
 from bench.saturation import Ladder
-from bench.statistics import Spread, longest_gap, percentile, ratios
+from bench.statistics import Spread, longest_gap, ratios
 from bench.systems import Competitor, Sluice, Subject, Tenant
 from bench.traffic import Shape, Stream
 from sluice.bus.topics import Topic, delivery_topic
 from sluice.model.message import Channel
+from sluice.runtime.percentile import percentile
 
 WINDOW = 1000  # messages in flight that saturate Sluice and Floor K
 PEER_WINDOW = 200  # saturates the peers, which need seconds to fill a larger window

@@ -19,10 +19,10 @@ import httpx
 from bench.clock import now
 from bench.processes import Child, Failed
 from bench.report import print_line
-from bench.statistics import percentile
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
+from sluice.runtime.percentile import percentile
 from sluice.runtime.settings import read_key_file
 from sluice.store import api_keys, projects, providers
 from sluice.store.cipher import CredentialCipher

@@ -7,7 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from sluice.bus.messages import Assignment, DeliveryTask, ProviderHealth, RetryHandle
+from sluice.bus.messages import (
+    Assignment,
+    DeliveryTask,
+    ProviderHealth,
+    ProviderUnresponsive,
+    RequestAccepted,
+    RequestRejected,
+    RetryHandle,
+)
 from sluice.delivery.retry_policy import RetryPolicy
 from sluice.model import ids
 from sluice.model.candidate import Candidate
@@ -109,6 +117,34 @@ def health_of(provider: Candidate | ProviderRow, status: str, **changes: Any) ->
         "updated_at": NOON,
     }
     return ProviderHealth(**defaults | changes)
+
+
+def a_rejection(**changes: Any) -> RequestRejected:
+    """The answer to a rejected record on ``send.requests``."""
+    return RequestRejected(**{**_ANSWER, "code": "c", "message": "m", **changes})
+
+
+def an_acceptance(**changes: Any) -> RequestAccepted:
+    """The answer to an accepted one."""
+    return RequestAccepted(
+        **{**_ANSWER, "message_id": an_id(), "id": "msg_1", "replayed": False, "sandbox": False, **changes}
+    )
+
+
+_ANSWER = {"project_id": PROJECT, "topic": "send.requests", "partition": 0, "offset": 1, "occurred_at": NOON}
+
+
+def an_unresponsiveness(**changes: Any) -> ProviderUnresponsive:
+    """The report that a provider answers no call."""
+    defaults: dict[str, Any] = {
+        "provider_id": PROVIDER,
+        "project_id": PROJECT,
+        "channel": "sms",
+        "concurrency": 256,
+        "unresponsive_for_s": 2.0,
+        "occurred_at": NOON,
+    }
+    return ProviderUnresponsive(**defaults | changes)
 
 
 def a_policy(**changes: Any) -> RetryPolicy:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +21,7 @@ import psutil
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.runtime.clock import utc_now
+from sluice.runtime.percentile import percentile
 from sluice.store import api_keys, projects
 from sluice_simulator.simulator import Simulator
 from tests.examples import a_body, as_json
@@ -56,8 +56,8 @@ class Phase:
     @property
     def p99(self) -> float:
         """The latency, in seconds, below which 99 of 100 requests were answered."""
-        found = sorted(self.latencies)
-        return found[max(0, math.ceil(len(found) * 0.99) - 1)] if found else ANSWER_WITHIN
+        found = percentile(self.latencies, 0.99)
+        return ANSWER_WITHIN if found is None else found
 
 
 class Tenant:

@@ -12,11 +12,21 @@ from gateway.errors import TooManyRequests, Unavailable
 from gateway.events import feed as feeds
 from gateway.events import v1
 from gateway.events.feed import EventFeed, OvertakenError
-from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestAccepted, RequestRejected
+from sluice.bus.messages import DeliveryEvent
 from sluice.model import ids
 from sluice.model.ids import uuid7
 from sluice.runtime.tasks import cancel_and_wait
-from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_body, an_id, as_json
+from tests.examples import (
+    NOON,
+    OTHER_PROJECT,
+    PROJECT,
+    a_body,
+    a_rejection,
+    an_acceptance,
+    an_id,
+    an_unresponsiveness,
+    as_json,
+)
 from tests.polling import wait_until
 from tests.services.fakes import FakeEventSource, FakeRecord
 from tests.services.test_gateway import error_of
@@ -321,11 +331,7 @@ async def test_a_forged_project_on_the_bus_shows_no_delivery_of_another(gateway)
 async def test_a_stream_has_the_accepted_requests_of_its_own_mode(gateway):
     project_id = await gateway.pool.fetchval("SELECT id FROM projects")
     test_key = await gateway.another_key(is_test=True)
-    fields = {"topic": "send.requests", "partition": 0, "offset": 1, "occurred_at": NOON, "replayed": False}
-    accepted = [
-        RequestAccepted(project_id=project_id, message_id=an_id(), id="msg_1", sandbox=sandbox, **fields)
-        for sandbox in (False, True)
-    ]
+    accepted = [an_acceptance(project_id=project_id, sandbox=sandbox) for sandbox in (False, True)]
     async with opened(gateway) as live, opened(gateway, key=test_key) as test:
         gateway.event_source.put(*records(*(event.encode() for event in accepted)))
 
@@ -343,17 +349,8 @@ async def test_filters(gateway):
         opened(gateway, channel="sms", types="provider_unresponsive") as by_channel,
     ):
         project_id = json.loads(first[0])["project_id"]
-        unresponsive = ProviderUnresponsive(
-            provider_id=an_id(),
-            project_id=project_id,
-            channel="sms",
-            concurrency=1,
-            unresponsive_for_s=1.0,
-            occurred_at=NOON,
-        ).encode()
-        rejected = RequestRejected(
-            project_id=project_id, code="c", message="m", topic="t", partition=0, offset=1, occurred_at=NOON
-        ).encode()
+        unresponsive = an_unresponsiveness(provider_id=an_id(), project_id=project_id, concurrency=1).encode()
+        rejected = a_rejection(project_id=project_id, topic="t").encode()
         gateway.event_source.put(*records(*second, *first, rejected, unresponsive))
 
         assert [event for event, _, _ in await by_type.events(2)] == ["sent", "sent"]

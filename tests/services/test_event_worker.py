@@ -7,9 +7,9 @@ import pytest
 from event_worker import service as event_worker
 from event_worker.service import DeadLetterError, EventService
 from event_worker.webhooks.projection import WebhookProjection
-from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive, RequestAccepted, RequestRejected
+from sluice.bus.messages import DeliveryEvent
 from sluice.runtime import metrics
-from tests.examples import NOON, PROJECT, PROVIDER, an_id
+from tests.examples import NOON, PROJECT, a_rejection, an_acceptance, an_id, an_unresponsiveness
 from tests.services.fakes import FakeRecord
 
 
@@ -46,30 +46,6 @@ def an_event(type_):
     ).encode()
 
 
-AN_ACCEPTANCE = RequestAccepted(
-    project_id=PROJECT,
-    message_id=an_id(),
-    id="msg_1",
-    replayed=False,
-    sandbox=False,
-    topic="send.requests",
-    partition=0,
-    offset=1,
-    occurred_at=NOON,
-).encode()
-A_REJECTION = RequestRejected(
-    project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=NOON
-).encode()
-UNRESPONSIVE = ProviderUnresponsive(
-    provider_id=PROVIDER,
-    project_id=PROJECT,
-    channel="sms",
-    concurrency=256,
-    unresponsive_for_s=2.0,
-    occurred_at=NOON,
-).encode()
-
-
 async def test_events_are_counted_by_type(service, bus, counted):
     await service.on_events(records(an_event("accepted"), an_event("sent"), an_event("accepted")))
 
@@ -78,7 +54,9 @@ async def test_events_are_counted_by_type(service, bus, counted):
 
 
 async def test_events_that_belong_to_no_delivery_are_counted(service, counted):
-    await service.on_events(records(AN_ACCEPTANCE, A_REJECTION, UNRESPONSIVE))
+    await service.on_events(
+        records(*(event.encode() for event in (an_acceptance(), a_rejection(), an_unresponsiveness())))
+    )
 
     assert counted() == {"request_accepted": 1, "request_rejected": 1, "provider_unresponsive": 1}
 

@@ -9,11 +9,11 @@ from aiokafka.errors import KafkaTimeoutError
 from redis.asyncio import Redis
 
 from health.service import REMEMBERED, HealthService
-from sluice.bus.messages import DeliveryEvent, ProviderHealth, RequestAccepted, RequestRejected
+from sluice.bus.messages import DeliveryEvent, ProviderHealth
 from sluice.health.breaker import HealthThresholds
 from sluice.health.monitor import HealthMonitor
 from sluice.runtime.clock import utc_now
-from tests.examples import PROJECT, PROVIDER, an_id
+from tests.examples import PROJECT, PROVIDER, a_rejection, an_acceptance, an_id
 
 KEY = "sluice:health:providers"
 
@@ -76,20 +76,7 @@ async def test_a_batch_of_failures_is_published_at_once(service, bus):
 
 
 async def test_an_unreadable_value_is_no_evidence(service, bus):
-    rejected = RequestRejected(
-        project_id=PROJECT, code="c", message="m", topic="send.requests", partition=0, offset=1, occurred_at=utc_now()
-    )
-    accepted = RequestAccepted(
-        project_id=PROJECT,
-        message_id=an_id(),
-        id="msg_1",
-        replayed=False,
-        sandbox=False,
-        topic="send.requests",
-        partition=0,
-        offset=2,
-        occurred_at=utc_now(),
-    )
+    rejected, accepted = a_rejection(occurred_at=utc_now()), an_acceptance(occurred_at=utc_now(), offset=2)
 
     service.on_events([b"", b"{", rejected.encode(), accepted.encode(), an_attempt("accepted")])
 

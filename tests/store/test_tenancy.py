@@ -593,7 +593,7 @@ WHOLE_READS = """
 # The list of messages sets the isolation level, which must come first: `make bench-lists` measures it.
 @pytest.mark.parametrize("name", OPERATIONS.keys() - {"message_list.list_messages"})
 async def test_no_statement_in_the_transaction_of_a_project_reads_all_of_a_large_table(store, ours, name):
-    """Row-level security keeps a condition with a function or a cast of a column from the index: see ``of_message``."""
+    """Row-level security keeps a bound that is computed from a column from the index: see ``deliveries_of``."""
     async with store.rows_of(ours.id) as db:
         await db.execute("SET LOCAL enable_seqscan = off")
         before = dict(await db.fetch(WHOLE_READS))

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.bus.messages import DeliveryEvent, ProviderUnresponsive
+from sluice.bus.messages import DeliveryEvent
 from sluice.health.breaker import HealthThresholds
 from sluice.health.monitor import HealthMonitor
 from sluice.runtime import metrics
-from tests.examples import NOON, PROJECT, PROVIDER, after, an_id
+from tests.examples import NOON, PROJECT, PROVIDER, after, an_id, an_unresponsiveness
 
 
 def an_event(**changes):
@@ -60,15 +60,7 @@ def test_an_event_without_an_attempt_is_no_evidence():
 
 
 def test_unresponsiveness_is_published_before_any_call_has_ended():
-    unresponsive = ProviderUnresponsive(
-        provider_id=PROVIDER,
-        project_id=PROJECT,
-        channel="sms",
-        concurrency=256,
-        unresponsive_for_s=2.0,
-        occurred_at=NOON,
-    )
-    monitor = a_monitor(unresponsive)
+    monitor = a_monitor(an_unresponsiveness())
 
     published = [[one.status for one in monitor.changed_statuses(after(time))] for time in (0, 6, 16)]
 

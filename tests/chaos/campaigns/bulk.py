@@ -18,8 +18,8 @@ from uuid import UUID
 
 import psutil
 
-from bench.statistics import percentile
 from sluice.model import ids
+from sluice.runtime.percentile import percentile
 from sluice.runtime.settings import read_key_file
 from sluice.store import api_keys, projects
 from sluice.store.cipher import CredentialCipher

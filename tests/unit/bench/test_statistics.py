@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.statistics import Spread, longest_gap, percentile, ratios, slope
+from bench.statistics import Spread, longest_gap, ratios, slope
+from sluice.runtime.percentile import percentile
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200)
 

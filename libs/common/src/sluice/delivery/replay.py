@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sluice.bus.messages import AttemptReport, DeliveryTask, ProviderHealth
 from sluice.delivery.bulkhead import Bulkhead
-from sluice.health.breaker import HEALTHY, UNHEALTHY, HealthThresholds
+from sluice.health.breaker import UNHEALTHY, HealthThresholds
 from sluice.health.monitor import HealthMonitor
 from sluice.health.seed_rule import SeedThresholds
 from sluice.model.candidate import Candidate
@@ -234,7 +234,7 @@ class ReplayedRouting:
         if health is None or self._policy is RoutingPolicy.STATIC:
             return False
         if self._policy is RoutingPolicy.SEED:
-            return (HEALTHY if health.seed is None else health.seed.status) == UNHEALTHY
+            return health.seed is not None and health.seed.status == UNHEALTHY
         return health.status == UNHEALTHY
 
     def _report(

@@ -18,7 +18,7 @@ from uuid import UUID
 from sluice.model.message import Channel
 from sluice.model.state import State
 from sluice.store.db import Connection, Db
-from sluice.store.message_list import of_message
+from sluice.store.message_list import deliveries_of
 from sluice.store.projects import ProjectScope
 
 WINDOW = 10_000
@@ -136,9 +136,7 @@ class _Query:
             ), found AS MATERIALIZED (
                 SELECT d.id, d.message_id
                   FROM (SELECT message_id FROM candidate ORDER BY message_id DESC LIMIT {WINDOW}) AS candidate
-                 CROSS JOIN LATERAL (
-                       SELECT d.id, d.message_id, d.state, d.attempt_count FROM deliveries AS d
-                        WHERE {of_message("candidate.message_id", alias="d")} OFFSET 0) AS d
+                 CROSS JOIN LATERAL {deliveries_of("candidate.message_id", "id, message_id, state, attempt_count")} AS d
                  WHERE {self._condition()}
             ), page AS (
                 SELECT id FROM found ORDER BY message_id DESC, id DESC OFFSET {offset} LIMIT {limit}
@@ -161,9 +159,7 @@ class _Query:
         return f"""
             SELECT count(*)
               FROM ({self._candidates()}) AS candidate
-             CROSS JOIN LATERAL (
-                   SELECT FROM deliveries AS d
-                    WHERE {of_message("candidate.message_id", alias="d")} AND d.state IN ({states}) OFFSET 0) AS taken
+             CROSS JOIN LATERAL {deliveries_of("candidate.message_id", "", where=f"state IN ({states})")} AS taken
             """  # noqa: S608  constants, and references to arguments
 
     def _candidates(self) -> str:

@@ -344,7 +344,7 @@ class _Query:
                      CROSS JOIN LATERAL (
                            SELECT min(array_position({_ORDER}, state)) - 1 AS state, min(channel) AS channel
                                   {decisive}
-                             FROM deliveries WHERE {of_message("candidate.id")}) AS d
+                             FROM deliveries WHERE {_of_message("candidate.id")}) AS d
                      WHERE {" AND ".join(conditions)}
                      ORDER BY candidate.id DESC
                      LIMIT {limit}) AS page
@@ -358,20 +358,24 @@ class _Query:
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
                           (array_agg(provider_id ORDER BY id DESC) FILTER (WHERE provider_id IS NOT NULL))[1]
                           AS provider_id, {", ".join(f"bool_or({mark}) AS {name}" for name, mark in _MARKS.items())}
-                     FROM deliveries WHERE {of_message("page.id")}) AS d
+                     FROM deliveries WHERE {_of_message("page.id")}) AS d
              ORDER BY page.id DESC
             """  # noqa: S608  constants, and references to arguments
 
 
-def of_message(identifier: str, *, alias: str = "deliveries") -> str:
-    """The condition of a message's deliveries, whose ids are of its millisecond. ``alias``: of their table.
-
-    Where ``identifier`` is a column, the condition has to be in a subquery that the planner cannot make a part of the
-    whole statement (an aggregate, a LIMIT, or OFFSET 0): with row-level security a bound that is computed from a column
-    does not get to the index otherwise, and all deliveries are read.
-    """
+def _of_message(identifier: str) -> str:
+    """The condition of a message's deliveries, whose ids are of its millisecond; for aggregates and subqueries only."""
     low, high = _millisecond(identifier, "0"), _millisecond(identifier, "f")
-    return f"{alias}.id BETWEEN {low} AND {high} AND {alias}.message_id = {identifier}"
+    return f"id BETWEEN {low} AND {high} AND message_id = {identifier}"
+
+
+def deliveries_of(identifier: str, columns: str, *, where: str = "true") -> str:
+    """The deliveries of a message that a column names, as the subquery of a ``CROSS JOIN LATERAL``.
+
+    ``OFFSET 0`` keeps the planner from making the subquery a part of the whole statement: with row-level security a
+    bound that is computed from a column does not get to the index otherwise, and all deliveries are read.
+    """
+    return f"(SELECT {columns} FROM deliveries WHERE {_of_message(identifier)} AND {where} OFFSET 0)"  # noqa: S608
 
 
 _RETRIED = "(r.attempt_count <= 1) IS FALSE"  # as in the index deliveries_retried_idx

@@ -14,7 +14,7 @@ from sluice.model.ids import millisecond_range
 from sluice.model.message import Channel
 from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
-from sluice.store.message_list import of_message
+from sluice.store.message_list import deliveries_of
 from sluice.store.projects import ProjectScope
 
 
@@ -274,16 +274,14 @@ async def find_deliveries(
 
     The deliveries of the newest message come first.
     """
+    wanted = "project_id = $2 AND sandbox = $3 AND state = ANY($4::text[])"
     rows = await db.fetch(
         f"""
         SELECT d.id, d.message_id
           FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
-         CROSS JOIN LATERAL (
-               SELECT id, message_id FROM deliveries
-                WHERE {of_message("k.id")} AND project_id = $2 AND sandbox = $3 AND state = ANY($4::text[])
-               OFFSET 0) AS d
+         CROSS JOIN LATERAL {deliveries_of("k.id", "id, message_id", where=wanted)} AS d
          ORDER BY d.message_id DESC, d.id
         """,  # noqa: S608  a constant
         list(message_ids),

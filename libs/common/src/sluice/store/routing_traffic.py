@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sluice.model.ids import min_id_at
 from sluice.store.db import Db
-from sluice.store.message_list import of_message
+from sluice.store.message_list import deliveries_of
 from sluice.store.projects import ProjectScope
 
 
@@ -30,9 +30,7 @@ async def list_recent(
           FROM (SELECT id FROM messages
                  WHERE project_id = $1 AND sandbox = $2 AND channel = $3 AND id >= $4
                  ORDER BY id DESC LIMIT $5) AS m
-         CROSS JOIN LATERAL (
-               SELECT recipient, delivery_class, preferred_provider_id FROM deliveries WHERE {of_message("m.id")}
-               OFFSET 0) AS d
+         CROSS JOIN LATERAL {deliveries_of("m.id", "recipient, delivery_class, preferred_provider_id")} AS d
          LIMIT $5
         """,  # noqa: S608  a constant
         *project,
@@ -88,7 +86,7 @@ async def list_recorded(
              ORDER BY id DESC LIMIT $6)
         SELECT d.id, d.message_id, d.recipient, d.delivery_class, d.preferred_provider_id, d.expires_at, d.segments
           FROM page
-         CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE {of_message("page.id")} OFFSET 0) AS d
+         CROSS JOIN LATERAL {deliveries_of("page.id", "*")} AS d
          ORDER BY d.message_id DESC, d.id DESC
         """,  # noqa: S608  a constant
         *project,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sluice.runtime.percentile import percentile
 from sluice_cli.backtest.recording import Journey
 
 
@@ -45,7 +45,7 @@ def figures_of(
     number = len(journeys)
     judged = [one.first_ok for one in journeys if one.first_ok is not None]
     accepted = [one for one in journeys if "accepted" in one.outcomes]
-    delays = sorted(one.ended_at - one.at for one in accepted if one.ended_at is not None)
+    delays = [one.ended_at - one.at for one in accepted if one.ended_at is not None]
     firsts = Counter(one.first for one in journeys if one.first is not None)
     return Figures(
         first_accepted=round(100 * sum(judged) / max(1, len(judged)), 3),
@@ -53,16 +53,17 @@ def figures_of(
         not_accepted=round(100 * sum(one.lost for one in journeys) / number, 3),
         attempts=round(sum(len(one.tried) for one in journeys) / number, 3),
         maybe_twice=sum(sum(o in ("accepted", "unknown") for o in one.outcomes) > 1 for one in journeys),
-        p50=_percentile(delays, 0.5),
-        p99=_percentile(delays, 0.99),
+        p50=_rounded(delays, 0.5),
+        p99=_rounded(delays, 0.99),
         ejections=ejections,
         cost=_cost(accepted, prices),
         shares={one: round(100 * count / number, 2) for one, count in firsts.most_common()},
     )
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3) if ordered else None
+def _rounded(delays: Sequence[float], share: float) -> float | None:
+    found = percentile(delays, share)
+    return None if found is None else round(found, 3)
 
 
 def _cost(accepted: Sequence[Journey], prices: Mapping[UUID, Price]) -> float | None:

@@ -128,7 +128,7 @@ class Recording:
             self.in_flight += 1
             return
         self.journeys.append(journey)
-        recorded = self._journey(delivery, number, project_id, channel)
+        (recorded,) = fresh([journey])
         for attempt in first_round:
             recorded.tried.append(attempt.provider_id)
             recorded.outcomes.append(attempt.outcome or "")
