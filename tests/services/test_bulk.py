@@ -25,6 +25,7 @@ EMAIL = {"channel": "email", "from": "Shop <shop@example.com>", "subject": "For 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch):
     monkeypatch.setattr(expander, "_PAUSE_FACTOR", 0.0)
+    monkeypatch.setattr(expander, "_MAX_WAIT", 0.0)  # no router takes deliveries from the dispatch queue
     monkeypatch.setattr(expander, "_POLL_INTERVAL", 0.05)
 
 
@@ -54,12 +55,21 @@ async def job_of(gateway, job, *, key=None):
     return answer.json()
 
 
-async def finished(gateway, job, status="COMPLETED"):
+async def finished(gateway, job, status="COMPLETED", *, key=None):
     async def is_there():
-        return (await job_of(gateway, job))["status"] == status
+        return (await job_of(gateway, job, key=key))["status"] == status
 
     await wait_until(is_there, within=30)
-    return await job_of(gateway, job)
+    return await job_of(gateway, job, key=key)
+
+
+def accepts(gateway, job, rows):
+    """A condition: that many rows of the job are messages."""
+
+    async def are_accepted():
+        return (await job_of(gateway, job))["accepted"] == rows
+
+    return are_accepted
 
 
 async def results_of(gateway, job):
@@ -280,6 +290,24 @@ async def test_projects_take_turns(gateway, monkeypatch):
     await finished(gateway, large)
     assert (await job_of(gateway, small, key=other))["status"] == "COMPLETED"
     assert len(set(order[:2])) == len(set(order[2:4])) == 2
+
+
+async def test_rows_wait_while_deliveries_of_their_project_fill_the_dispatch_queue(gateway, monkeypatch):
+    """One project's job is not before another project's message in the queue, which is first in, first out."""
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(expander, "_MAX_ENQUEUED", 3)
+    monkeypatch.setattr(expander, "_MAX_WAIT", 3600.0)
+
+    created = (await upload(gateway, SMS, numbers(10))).json()
+    await wait_until(accepts(gateway, created, 4))
+    other = await gateway.new_project("other")
+    await finished(gateway, (await upload(gateway, SMS, numbers(2), key=other)).json(), key=other)
+    assert (await job_of(gateway, created))["accepted"] == 4
+
+    await gateway.pool.execute("UPDATE deliveries SET enqueued_at = NULL, in_flight = true")  # claimed by workers
+    await wait_until(accepts(gateway, created, 8))
+    monkeypatch.setattr(expander, "_MAX_WAIT", 0.0)  # other messages of the project may keep the queue full
+    assert (await finished(gateway, created))["accepted"] == 10
 
 
 async def test_expanders_that_die_and_work_at_once_make_every_message_once(gateway, monkeypatch):

@@ -146,6 +146,8 @@ async def test_an_expired_lease_is_settled_as_unknown(store, bus, recovery, prov
     await wait_until(lambda: bus.on("delivery.events"))
     (attempt,) = await store.attempts(delivery_id)
     assert (attempt["outcome"], await store.state(delivery_id)) == ("unknown", "SENDING")
+    (event,) = [DeliveryEvent.model_validate_json(value) for value in bus.on("delivery.events")]
+    assert (event.outcome, event.scope) == ("unknown", "message")  # no evidence against the provider
 
 
 async def test_the_events_of_an_overdue_outbox_row_are_published_and_the_row_is_deleted(store, bus, recovery):

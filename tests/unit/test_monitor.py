@@ -55,6 +55,16 @@ def test_an_account_that_declines_every_message_is_at_fault(scope, status):
     assert statuses(monitor) == {PROVIDER: status}
 
 
+@pytest.mark.parametrize(("scope", "status"), [(None, "unhealthy"), ("message", "healthy")])
+def test_calls_that_are_lost_with_their_worker_are_no_evidence(scope, status):
+    monitor = a_monitor(*[an_event(outcome="unknown", scope=scope)] * 5)
+
+    [health] = monitor.statuses(NOON)
+
+    assert health.status == status
+    assert health.evidence.not_counted == ({} if scope is None else {"worker_lost": 5})
+
+
 def test_an_event_without_an_attempt_is_no_evidence():
     assert statuses(a_monitor(*[an_event(outcome=None)] * 50, *[an_event(provider_id=None)] * 50)) == {}
 

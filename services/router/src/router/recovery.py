@@ -27,7 +27,7 @@ from sluice.delivery.retry_policy import RetryPolicy, expire, resolve, suppress
 from sluice.delivery.settlement import Settlement, SettlementWriter
 from sluice.model.destination import destination_of
 from sluice.model.message import Channel
-from sluice.model.outcome import Unknown
+from sluice.model.outcome import Scope, Unknown
 from sluice.providers import registry
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints, metrics
@@ -197,7 +197,8 @@ class Recovery:
             )
             metrics.series(metrics.REQUEUED_DELIVERIES, "lease_expired").inc()
             assert failpoints.hit("recovery.before_lease_expired")
-            self._settlements.settle(Settlement(task, resolution))
+            # What ended the worker says nothing about the provider.
+            self._settlements.settle(Settlement(task, resolution, scope=Scope.MESSAGE))
 
     def _settle_expired(self, expired: list[PendingDelivery], now: datetime) -> None:
         for pending in expired:

@@ -45,7 +45,7 @@ class Settlement(NamedTuple):
     resolution: Resolution
     duration: timedelta | None = None  # of the attempt's call
     retry_after: timedelta | None = None  # requested by a throttling provider
-    scope: Scope | None = None  # of a declined or throttled attempt
+    scope: Scope | None = None  # of a declined, throttled or lost attempt
     envelope: tuple[str, ...] = ()  # of a divided delivery: the addresses that this resolution is about
     divided: tuple[Settlement, ...] = ()  # for the other addresses; each task has the id of a new delivery
 

@@ -470,4 +470,6 @@ def _health_outcome(event: AttemptReport) -> str:
         return "provider_fault"
     if event.outcome == "throttled" and event.scope not in (None, Scope.ACCOUNT):
         return "declined"  # one sender or recipient: no evidence
+    if event.outcome == "unknown" and event.scope == Scope.MESSAGE:
+        return "worker_lost"  # nothing saw the call end: no evidence
     return event.outcome or ""

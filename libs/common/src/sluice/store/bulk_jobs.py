@@ -53,6 +53,7 @@ class OpenJob(NamedTuple):
 
     id: UUID
     project_id: UUID
+    status: JobStatus
     served_at: datetime
 
 
@@ -178,22 +179,22 @@ async def list_jobs(db: Db, scope: ProjectScope, *, limit: int, before: UUID | N
 async def list_open_jobs(db: Db, *, limit: int) -> list[OpenJob]:
     """The oldest jobs of all projects that have work left."""
     rows = await db.fetch(
-        "SELECT id, project_id, served_at FROM bulk_jobs"
+        "SELECT id, project_id, status, served_at FROM bulk_jobs"
         " WHERE finished_at IS NULL AND status IN ('EXPANDING', 'CANCELLING') ORDER BY id LIMIT $1",
         limit,
     )
-    return [OpenJob(**row) for row in rows]
+    return [OpenJob(**dict(row) | {"status": JobStatus(row["status"])}) for row in rows]
 
 
 async def list_abandoned_uploads(db: Db, *, before: datetime, limit: int) -> list[OpenJob]:
     """Uploads that began before a time and never ended, of all projects."""
     rows = await db.fetch(
-        "SELECT id, project_id, served_at FROM bulk_jobs"
+        "SELECT id, project_id, status, served_at FROM bulk_jobs"
         " WHERE finished_at IS NULL AND status = 'UPLOADING' AND created_at < $1 ORDER BY id LIMIT $2",
         before,
         limit,
     )
-    return [OpenJob(**row) for row in rows]
+    return [OpenJob(**dict(row) | {"status": JobStatus(row["status"])}) for row in rows]
 
 
 async def load_job(db: Db, project_id: UUID, job_id: UUID) -> BulkJob | None:

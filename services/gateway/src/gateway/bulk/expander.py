@@ -2,16 +2,18 @@
 
 A chunk is locked, becomes messages through the one ingest, and gets its results, in one transaction: a process that
 dies leaves it as it was, and another one takes it. Any number of gateways work on one job. Between two chunks a gateway
-pauses for as long as the last one took and longer, and takes the project that has waited longest; the deliveries of a
-job beyond the project's quota wait in its backlog as any others do.
+pauses for as long as the last one took and longer, and takes the project that has waited longest. A project that has
+enough deliveries in the dispatch queue waits: its rows cost other projects nothing as long as they are rows.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from math import inf
 from typing import NamedTuple
 from uuid import UUID
 
@@ -26,7 +28,7 @@ from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import cancel_and_wait, supervised
-from sluice.store import bulk_jobs, cancellation
+from sluice.store import backlog, bulk_jobs, cancellation
 from sluice.store.bulk_jobs import BulkJob, Chunk, ChunkResult, JobStatus, OpenJob
 from sluice.store.db import UNAVAILABLE_ERRORS, Connection, Pool, rows_of
 from sluice.store.projects import ProjectScope
@@ -38,6 +40,8 @@ _POLL_INTERVAL = 1.0  # seconds between looks for jobs of other gateways
 _RETRY_DELAY = 1.0  # seconds while PostgreSQL is unavailable
 _LEAST_PAUSE = 0.02  # seconds
 _PAUSE_FACTOR = 2.0  # times the duration of a chunk: a gateway spends a third of its time, at most, on bulk jobs
+_MAX_ENQUEUED = 50  # deliveries of the project in the dispatch queue: each may delay one of another project
+_MAX_WAIT = 1.0  # seconds that a project waits for its deliveries to leave the dispatch queue
 _MAX_JOBS = 1_000
 _UPLOAD_TIMEOUT = timedelta(hours=6)
 _CANCELLED = {"code": "CANCELLED", "message": "The job was cancelled before the row became a message.", "field": None}
@@ -95,17 +99,29 @@ class BulkExpander:
             self._wake.clear()
 
     async def run_once(self) -> bool:
-        """Process one chunk of the project that has waited longest; false if there is none."""
+        """Process one chunk of the project that has waited longest; false if there is no work."""
         jobs = await bulk_jobs.list_open_jobs(self._pool, limit=_MAX_JOBS)
         if not jobs:
             await self._delete_abandoned()
             self._served.clear()
             return False
+        enqueued = Counter[UUID]()
+        for part, size in (await backlog.count_enqueued(self._pool)).items():
+            enqueued[part.project_id] += size
+        is_waiting = False
         for job in self._in_order(jobs):
+            if job.status is JobStatus.EXPANDING and self._must_wait(job, enqueued[job.project_id]):
+                is_waiting = True
+                continue
             self._served[job.project_id] = asyncio.get_running_loop().time()
             if await self._process(job):
                 return True
-        return False
+        return is_waiting
+
+    def _must_wait(self, job: OpenJob, enqueued: int) -> bool:
+        """Whether the project has enough in the dispatch queue; not for ever, as other messages may keep it full."""
+        served_at = self._served.get(job.project_id, -inf)
+        return enqueued > _MAX_ENQUEUED and asyncio.get_running_loop().time() - served_at < _MAX_WAIT
 
     def _in_order(self, jobs: Sequence[OpenJob]) -> list[OpenJob]:
         """The oldest job of each project, beginning with the project that was served longest ago."""

@@ -28,7 +28,7 @@ from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice.store.projects import ProjectScope
 
 MAX_RECIPIENTS = 1_000_000
-CHUNK_ROWS = 250
+CHUNK_ROWS = 50
 _CHUNK_BYTES = 512 << 10
 _MAX_UPLOADS = 20  # at once, in one process
 
