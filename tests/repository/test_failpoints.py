@@ -64,7 +64,7 @@ STORE_WRITES = {
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
     # An upload that is not complete sends nothing; the transaction of a chunk has points before and after it.
-    "bulk_jobs.add_chunk",
+    "bulk_jobs.add_chunks",
     "bulk_jobs.claim_chunk",
     "bulk_jobs.claim_chunk_to_cancel",
     "bulk_jobs.create_job",

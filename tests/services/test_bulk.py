@@ -13,6 +13,7 @@ from gateway.errors import ValidationFailed
 from sluice.model.ids import encode_id, uuid7
 from sluice.runtime.clock import utc_now
 from sluice.store import bulk_jobs
+from sluice.store.bulk_jobs import NewChunk
 from tests.examples import an_id, seconds
 from tests.polling import wait_until
 from tests.services.test_gateway import QUEUE_LIMIT, error_of
@@ -464,7 +465,7 @@ async def test_an_upload_whose_process_died_is_deleted(gateway):
             project_id,
             utc_now() - seconds(age),
         )
-        await bulk_jobs.add_chunk(gateway.pool, project_id, job_id, number=0, first_row=1, rows="[]")
+        await bulk_jobs.add_chunks(gateway.pool, project_id, job_id, [NewChunk(0, 1, "[]")])
 
     async def is_gone():
         left = await gateway.pool.fetch("SELECT id FROM bulk_jobs")

@@ -52,7 +52,7 @@ from sluice.store import (
     webhook_deliveries,
     webhooks,
 )
-from sluice.store.bulk_jobs import ChunkResult
+from sluice.store.bulk_jobs import ChunkResult, NewChunk
 from sluice.store.channel_configs import ChannelConfig
 from sluice.store.cipher import CredentialCipher
 from sluice.store.message_list import Filters
@@ -223,9 +223,7 @@ OPERATIONS = {
         db, audit.OPERATOR, project_id=ours.id, action="updated", noun="key", object_id="key_1", now=NOON
     ),
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
-    "bulk_jobs.add_chunk": lambda db, ours: bulk_jobs.add_chunk(
-        db, ours.id, ours.job_id, number=9, first_row=1, rows="[]"
-    ),
+    "bulk_jobs.add_chunks": lambda db, ours: bulk_jobs.add_chunks(db, ours.id, ours.job_id, [NewChunk(9, 1, "[]")]),
     "bulk_jobs.cancel_job": lambda db, ours: bulk_jobs.cancel_job(db, ours.scope, ours.job_id),
     "bulk_jobs.claim_chunk": lambda db, ours: bulk_jobs.claim_chunk(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk_to_cancel": lambda db, ours: bulk_jobs.claim_chunk_to_cancel(db, ours.id, ours.job_id),
@@ -521,10 +519,8 @@ async def bulk_jobs_of(store, project_id, message_id):
         await bulk_jobs.create_job(store.pool, scope, one, message="{}", created_by=None, now=NOON)
         if one != upload_id:
             await bulk_jobs.finish_upload(store.pool, project_id, one, recipients=2)
-    for number in (0, 1):
-        await bulk_jobs.add_chunk(
-            store.pool, project_id, job_id, number=number, first_row=number + 1, rows='[{"to":"x"}]'
-        )
+    chunks = [NewChunk(number, number + 1, '[{"to":"x"}]') for number in (0, 1)]
+    await bulk_jobs.add_chunks(store.pool, project_id, job_id, chunks)
     sent_row = ChunkResult(["x"], [message_id], {})
     await bulk_jobs.finish_chunk(store.pool, project_id, job_id, 0, sent_row, cancelled=False, now=NOON)
     return {"job_id": job_id, "done_id": done_id, "upload_id": upload_id}

@@ -71,6 +71,14 @@ class Chunk(NamedTuple):
         return [_recipient(row) for row in self.rows]
 
 
+class NewChunk(NamedTuple):
+    """Rows of an upload, as JSON; ``first_row``: the number of the first one, from 1."""
+
+    number: int
+    first_row: int
+    rows: str
+
+
 class ChunkResult(NamedTuple):
     """What became of each row of a chunk. ``errors``: by position of the row."""
 
@@ -115,15 +123,17 @@ async def create_job(
     )
 
 
-async def add_chunk(db: Db, project_id: UUID, job_id: UUID, *, number: int, first_row: int, rows: str) -> None:
-    """Store rows of an upload, as JSON."""
+async def add_chunks(db: Db, project_id: UUID, job_id: UUID, chunks: Sequence[NewChunk]) -> None:
+    """Store rows of an upload."""
     await db.execute(
-        "INSERT INTO bulk_chunks (job_id, number, project_id, first_row, rows) VALUES ($1, $2, $3, $4, $5)",
+        """
+        INSERT INTO bulk_chunks (job_id, number, project_id, first_row, rows)
+        SELECT $1, n.number, $2, n.first_row, n.rows
+          FROM unnest($3::int[], $4::int[], $5::text[]) AS n (number, first_row, rows)
+        """,
         job_id,
-        number,
         project_id,
-        first_row,
-        rows,
+        *map(list, zip(*chunks, strict=True)),
     )
 
 

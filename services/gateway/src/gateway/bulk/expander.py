@@ -39,8 +39,8 @@ log = structlog.get_logger()
 _POLL_INTERVAL = 1.0  # seconds between looks for jobs of other gateways
 _RETRY_DELAY = 1.0  # seconds while PostgreSQL is unavailable
 _LEAST_PAUSE = 0.02  # seconds
-_PAUSE_FACTOR = 2.0  # times the duration of a chunk: a gateway spends a third of its time, at most, on bulk jobs
-_MAX_ENQUEUED = 50  # deliveries of the project in the dispatch queue: each may delay one of another project
+_PAUSE_FACTOR = 3.0  # times the duration of a chunk: a gateway spends a third of its time, at most, on bulk jobs
+_MAX_ENQUEUED = 10  # deliveries of the project in the dispatch queue: each may delay one of another project
 _MAX_WAIT = 1.0  # seconds that a project waits for its deliveries to leave the dispatch queue
 _MAX_JOBS = 1_000
 _UPLOAD_TIMEOUT = timedelta(hours=6)

@@ -23,13 +23,14 @@ from sluice.model.state import State
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import bulk_jobs, ingest
-from sluice.store.bulk_jobs import BulkJob, RowResult
+from sluice.store.bulk_jobs import BulkJob, NewChunk, RowResult
 from sluice.store.db import UNAVAILABLE_ERRORS
 from sluice.store.projects import ProjectScope
 
 MAX_RECIPIENTS = 1_000_000
-CHUNK_ROWS = 50
-_CHUNK_BYTES = 512 << 10
+CHUNK_ROWS = 20
+_STATEMENT_ROWS = 500  # rows that are stored together
+_STATEMENT_BYTES = 512 << 10
 _MAX_UPLOADS = 20  # at once, in one process
 
 _UNKNOWN = NotFound("The project has no such bulk job.")
@@ -44,7 +45,7 @@ class CreatedJob(NamedTuple):
 
 @dataclass
 class _Chunker:
-    """Collects rows until they are a chunk."""
+    """Collects rows until there are enough to store, and divides them into chunks."""
 
     rows: list[Row] = field(default_factory=list)
     size: int = 0
@@ -52,13 +53,24 @@ class _Chunker:
     total: int = 0
 
     def add(self, row: Row) -> bool:
-        """Whether the chunk is full with this row."""
+        """Whether the rows are to be stored with this one."""
         self.rows.append(row)
         self.size += len(orjson.dumps(row))
         self.total += 1
         if self.total > MAX_RECIPIENTS:
             raise PayloadTooLarge(f"recipients: a job may have at most {MAX_RECIPIENTS}", field="recipients")
-        return len(self.rows) >= CHUNK_ROWS or self.size >= _CHUNK_BYTES
+        return len(self.rows) >= _STATEMENT_ROWS or self.size >= _STATEMENT_BYTES
+
+    def take(self) -> list[NewChunk]:
+        """The rows in chunks; the next ones begin with none."""
+        before = self.total - len(self.rows)
+        starts = range(0, len(self.rows), CHUNK_ROWS)
+        chunks = [
+            NewChunk(self.number + at, before + start + 1, orjson.dumps(self.rows[start : start + CHUNK_ROWS]).decode())
+            for at, start in enumerate(starts)
+        ]
+        self.rows, self.size, self.number = [], 0, self.number + len(chunks)
+        return chunks
 
 
 async def create_job(services: Services, principal: Principal, upload: Upload, *, key: str | None) -> CreatedJob:
@@ -98,9 +110,9 @@ async def _store(services: Services, principal: Principal, upload: Upload, job_i
             await check_message(upload.message, services.bulk.renderer)
             await _begin(services, principal, upload, job_id)
         if chunk.add(row):
-            await _add_chunk(services, principal.project_id, job_id, chunk)
+            await _add_chunks(services, principal.project_id, job_id, chunk.take())
     if chunk.rows:
-        await _add_chunk(services, principal.project_id, job_id, chunk)
+        await _add_chunks(services, principal.project_id, job_id, chunk.take())
     if not chunk.total:
         raise ValidationFailed("recipients: there are none", field="recipients")
     return chunk.total
@@ -113,18 +125,9 @@ async def _begin(services: Services, principal: Principal, upload: Upload, job_i
         await bulk_jobs.create_job(db, principal.scope, job_id, message=message, created_by=created_by, now=utc_now())
 
 
-async def _add_chunk(services: Services, project_id: UUID, job_id: UUID, chunk: _Chunker) -> None:
-    rows = orjson.dumps(chunk.rows).decode()
+async def _add_chunks(services: Services, project_id: UUID, job_id: UUID, chunks: list[NewChunk]) -> None:
     async with transaction(services.pool, project_id) as db:
-        await bulk_jobs.add_chunk(
-            db,
-            project_id,
-            job_id,
-            number=chunk.number,
-            first_row=chunk.total - len(chunk.rows) + 1,
-            rows=rows,
-        )
-    chunk.rows, chunk.size, chunk.number = [], 0, chunk.number + 1
+        await bulk_jobs.add_chunks(db, project_id, job_id, chunks)
 
 
 async def _complete(
