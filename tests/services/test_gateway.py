@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.apis.rendering import is_v1
-from gateway.asgi import create_asgi
+from gateway.asgi import Apis, create_asgi
 from gateway.auth.access import Access
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
@@ -116,7 +116,7 @@ class Gateway:
         self.services = Services(
             **{name: getattr(self, name) for name in Services.__dataclass_fields__} | {"pool": pool}
         )
-        self.app = create_asgi(self.services, max_request_bytes=max_body)
+        self.app = create_asgi(self.services, Apis(self.services), max_request_bytes=max_body)
         self.key = ""
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),

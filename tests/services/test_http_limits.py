@@ -376,6 +376,23 @@ async def test_a_connection_is_kept_when_little_of_a_body_is_unread():
         assert application.paths == ["/refuse", "/next"]
 
 
+async def test_the_unread_body_of_a_refused_request_does_not_wait_for_the_garbage_collector(monkeypatch):
+    bodies = []
+    complete = LimitedHttpProtocol.on_response_complete
+
+    def noted(self):
+        bodies.append((self, len(self.cycle.body)))
+        complete(self)
+
+    monkeypatch.setattr(LimitedHttpProtocol, "on_response_complete", noted)
+    async with serving() as application:
+        await exchange(application, request("/refuse", "content-length: 1000000", method="POST") + b"x" * 50_000)
+
+    [(connection, unread)] = bodies
+    assert unread > 0
+    assert len(connection.cycle.body) == 0
+
+
 @pytest.mark.parametrize("limit", [{"http_connections": 8}, {"http_connections_per_address": 8}])
 async def test_finding_5_idle_connections_make_room_for_new_ones(limit):
     async with serving(**limit) as application:

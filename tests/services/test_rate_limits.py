@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.app import _open_redis
-from gateway.asgi import create_asgi
+from gateway.asgi import Apis, create_asgi
 from gateway.rate_limits.buckets import TokenBuckets
 from gateway.rate_limits.limits import RateLimits
 from sluice.model.ids import uuid7
@@ -172,7 +172,9 @@ async def limited(gateway):
     def make(**limits):
         limiter = RateLimits(TokenBuckets(None, Clock()), gateway.config, **limits)
         services = replace(gateway.services, rate_limits=limiter)
-        transport = httpx.ASGITransport(create_asgi(services, max_request_bytes=100_000), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(
+            create_asgi(services, Apis(services), max_request_bytes=100_000), raise_app_exceptions=False
+        )
 
         async def check(response):
             await response.aread()

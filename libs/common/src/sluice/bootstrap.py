@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 # Seconds after which a thread that computes gives the interpreter to the event loop, which asks for it again after each
 # system call: with Python's 5 ms a request waited for it for 50 ms and more while a large body was decoded.
-_SWITCH_INTERVAL = 0.0005
+_SWITCH_INTERVAL = 0.0001
 _CLOSE_TIME = 5.0  # seconds of the shutdown timeout that remain for closing after the consumer's drain
 
 

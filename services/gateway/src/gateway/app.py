@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway.asgi import create_asgi
+from gateway.asgi import Apis, create_asgi
 from gateway.auth.access import Access
 from gateway.auth.access_tokens import AccessTokens
 from gateway.auth.api_keys import ApiKeyAuthenticator
@@ -234,7 +234,9 @@ async def main() -> None:
             limits=Limits(in_flight=1000, window=500),
             drain=gateway.drain_timeout,
         )
-        app = create_asgi(services, max_request_bytes=settings.max_request_bytes)
+        apis = Apis(services)
+        await apis.prepare()
+        app = create_asgi(services, apis, max_request_bytes=settings.max_request_bytes)
         await gateway.serve_ops(settings.ops_port)  # the last to close: it answers while requests are finished
         await gateway.serve(app, grace=10.0)
         # The streams and the waiting requests end when the shutdown begins.

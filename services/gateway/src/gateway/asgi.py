@@ -43,12 +43,36 @@ class Apis:
         else:
             await app(scope, receive, send)
 
+    async def prepare(self) -> None:
+        """Ask each API for something: at its first request the framework builds its routes, for 0.3 s in one piece."""
+        for app in (self.v1, self.project_api):
+            await app(dict(_FIRST_REQUEST), _receive_nothing, _send_nowhere)
+
     def _choose(self, path: str) -> ASGIApp:
         if is_v1(path) or path.startswith(f"{UNSUBSCRIBE_PATH}/"):
             return self.v1
         if self._dashboard.serves(path):
             return self._dashboard
         return self.pages if path in self._paths else self.project_api
+
+
+_FIRST_REQUEST: Scope = {
+    "type": "http",
+    "http_version": "1.1",
+    "method": "GET",
+    "scheme": "http",
+    "path": "/-",
+    "query_string": b"",
+    "headers": [],
+}
+
+
+async def _receive_nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send_nowhere(event: Message) -> None:
+    """Discard a response."""
 
 
 def _without_content(send: Send) -> Send:
@@ -58,7 +82,7 @@ def _without_content(send: Send) -> Send:
     return send_head
 
 
-def create_asgi(services: Services, *, max_request_bytes: int) -> ASGIApp:
+def create_asgi(services: Services, apis: Apis, *, max_request_bytes: int) -> ASGIApp:
     """The HTTP side that callers reach; the ops endpoints have a port of their own."""
     access = services.accounts.access
     fast_path = SendFastPath(
@@ -67,7 +91,7 @@ def create_asgi(services: Services, *, max_request_bytes: int) -> ASGIApp:
         services.ingest,
         services.rate_limits,
         max_body=max_request_bytes,
-        next_app=Apis(services),
+        next_app=apis,
     )
     app = RateLimitMiddleware(fast_path, services.rate_limits, access)
     return _CallerContext(app) if tracing.active() else app

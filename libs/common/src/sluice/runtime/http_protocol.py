@@ -111,12 +111,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._body_bytes += len(data)
-        if self._body_bytes > _LARGE_BODY:
-            self.flow.end_turn()
         if self._lingering:
             if self._body_bytes > _MAX_UNREAD:
                 self.transport.abort()
             return
+        if self._body_bytes > _LARGE_BODY:
+            self.flow.end_turn()
         self._advance(partial(self._framer.feed, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -127,6 +127,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._lingering = True
         self._framer.discard()
         super().connection_lost(exc)
+        self._discard_body()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -175,12 +176,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._discard_body()
         if self.transport.is_closing():
             return
         if self._framer.is_complete:
             self._await_next_request()
         elif self._framer.remaining is None or self._framer.remaining > _MAX_UNREAD:
             self._linger()
+
+    def _discard_body(self) -> None:
+        """Forget what the application has not read: the objects of a connection wait for the garbage collector."""
+        if self.cycle is not None:
+            self.cycle.body = bytearray()
 
     # Called by the limiter and by timers.
 

@@ -7,7 +7,7 @@ from collections import deque
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-_LARGE_READS = 4  # reads of large bodies in one turn of the event loop
+_LARGE_READS = 1  # reads of large bodies in one turn of the event loop
 
 
 class Turns:

@@ -17,7 +17,7 @@ MAX_WITHOUT_ATTACHMENTS = 1 << 20  # bytes of a request beside the contents of i
 _LONG_TEXT = 512  # bytes from which a text may be an attachment
 _MAX_STRUCTURE = 256 << 10  # bytes outside of texts: numbers, brackets, white space
 _MAX_TEXTS = 12_000  # names and values: 3,000 recipients and everything else that is allowed are below half of that
-_PIECE = 64 << 10  # bytes of a text with escapes that one call of the pattern reads: no call holds the interpreter long
+PIECE = 8 << 10  # bytes of a text with escapes that one call of the pattern reads: no call holds the interpreter long
 _IN_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
@@ -75,7 +75,7 @@ def end_of_text(body: bytes, start: int) -> int:
     if body.find(b"\\", start, end) < 0:
         return end
     while start < len(body):
-        found = _IN_TEXT.match(body, start, start + _PIECE)
+        found = _IN_TEXT.match(body, start, start + PIECE)
         end = start if found is None else found.end()
         if end == start or body[end : end + 1] == b'"':
             return end

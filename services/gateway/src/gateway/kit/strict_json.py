@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import ValidationFailed
-from gateway.kit.body_cost import end_of_text
+from gateway.kit.body_cost import PIECE, end_of_text
 
 
 def strict_json(body: bytes) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _pieces_of_text(body: bytes, start: int, end: int) -> Iterator[str]:
     """The text between two quotation marks, unescaped; between two pieces other threads run."""
     has_escapes = body.find(b"\\", start, end) >= 0
     while start < end:
-        stop = min(start + _LONG_TEXT, end)
+        stop = min(start + PIECE, end)
         if has_escapes:
             stop = _WHOLE_CHARACTERS.match(body, start, stop).end()  # type: ignore[union-attr]  # also of nothing
         while stop < end and body[stop] & 0xC0 == 0x80:  # inside of a character
