@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -49,7 +50,7 @@ class Phase:
     accepted: list[str] = field(default_factory=list)  # ids of messages
     answers_5xx: int = 0
     refused: int = 0  # 4xx
-    unanswered: int = 0
+    unanswered: Counter[str] = field(default_factory=Counter)  # by the client's error
     recovery_seconds: float = 0.0
     rss_mb: int = 0
     attacker: dict[str, int] = field(default_factory=dict)
@@ -93,8 +94,8 @@ class Tenant:
         try:
             headers = {"x-sendpipe-key": self._testbed.key}
             answer = await self._api.post("/v1/messages/channel", headers=headers, content=as_json(a_body()))
-        except httpx.HTTPError:
-            phase.unanswered += 1
+        except httpx.HTTPError as error:
+            phase.unanswered[repr(error)] += 1
             return
         phase.latencies.append(time.monotonic() - due)
         if answer.status_code == 201:
@@ -219,7 +220,7 @@ class Campaign:
             "requests": len(phase.latencies),
             "5xx": phase.answers_5xx,
             "refused": phase.refused,
-            "unanswered": phase.unanswered,
+            "unanswered": dict(phase.unanswered),
             "rss_mb": phase.rss_mb,
             "recovery_seconds": round(phase.recovery_seconds, 1),
             "attacker": phase.attacker,
@@ -246,7 +247,7 @@ class Campaign:
             "other_tenant_quiet_p99_ms": round(1_000 * self.quiet.p99, 1),
             "other_tenant_requests": sum(len(phase.latencies) for phase in phases),
             "other_tenant_lost": lost,
-            "other_tenant_unanswered": sum(phase.unanswered for phase in phases),
+            "other_tenant_unanswered": sum(phase.unanswered.total() for phase in phases),
             "other_tenant_5xx": sum(phase.answers_5xx for phase in phases),
             "other_tenant_refused": sum(phase.refused for phase in phases),
             "gateway_rss_mb": max(phase.rss_mb for phase in phases),
