@@ -3,7 +3,10 @@
 `python -m tests.rolling --from COMMIT` builds the commit in a temporary folder and runs two phases:
 
 - upgrade: the commit's roles on this checkout's schema, replaced one by one by this checkout's roles;
-- rollback: this checkout's roles on the commit's schema, replaced one by one by the commit's.
+- rollback: this checkout's roles, replaced one by one by the commit's; the schema stays that of this checkout.
+
+Where this checkout has migrations that the commit lacks, a third phase starts its roles on the commit's schema: they
+end and say that `sluice migrate` comes first.
 
 While messages are sent, nothing may be lost or sent twice, no role may fail, and `verify` of both codes must be clean.
 Everything ends by itself within the time limit. Prints one JSON object; the exit code is 1 when a phase failed.
@@ -17,14 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES
 from sluice_simulator.simulator import CALLS, Simulator
-from tests.rolling.code import Code, Installation, build, require_same_migrations
+from tests.rolling.code import Code, Installation, adds_migrations, build, require_same_migrations
 from tests.rolling.load import Load
 
 # Those that read what others write come first, as in deployments that replace consumers before producers.
@@ -37,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.rolling", description=__doc__)
     parser.add_argument("--from", dest="commit", required=True, help="the commit that is upgraded")
     parser.add_argument("--rate", type=float, default=20.0, help="messages a second (default %(default)s)")
-    parser.add_argument("--phase", choices=("upgrade", "rollback"), action="append", help="default: both")
+    parser.add_argument("--phase", choices=("upgrade", "rollback", "too-early"), action="append", help="default: all")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each phase (default %(default)s)")
     options = parser.parse_args()
     logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -46,23 +51,35 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sluice-rolling-") as folder:
         old = build(checkout, options.commit, Path(folder) / "old", progress)
         new = Code("new", checkout)
-        phases = {"upgrade": (old, new), "rollback": (new, old)}
-        for name in phases:
-            (Path(folder) / name).mkdir()
-        results = {
-            name: asyncio.run(run_phase(name, *phases[name], Path(folder) / name, options))
-            for name in options.phase or phases
+        phases = {
+            "upgrade": partial(_roll, first=old, second=new, schema=new),
+            "rollback": partial(_roll, first=new, second=old, schema=new),
         }
+        if adds_migrations(checkout, options.commit):
+            phases["too-early"] = partial(_start_too_early, code=new, schema=old)
+        results = {}
+        for name in options.phase or phases:
+            (Path(folder) / name).mkdir()
+            results[name] = asyncio.run(run_phase(name, phases[name], Path(folder) / name, options))
     ok = all(result["ok"] for result in results.values())
     print(json.dumps({"ok": ok, "from": options.commit, "rate": options.rate, **results}, indent=2))
     return 0 if ok else 1
 
 
-async def run_phase(name: str, first: Code, second: Code, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Replace the roles of ``first`` by those of ``second`` under load, on the schema of the other code."""
+Phase = Callable[..., Awaitable[dict[str, Any]]]
+
+
+async def run_phase(name: str, phase: Phase, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a phase on servers of its own within the time limit."""
     try:
         async with asyncio.timeout(options.limit), AsyncExitStack() as stack:
-            return await _roll(name, first, second, folder, options.rate, stack)
+            servers = LocalStack(folder / "data", services=SERVICES)
+            stack.callback(servers.stop)
+            # In the main thread: the parent-death signal of the processes follows it.
+            servers.start()
+            installation = Installation(servers, folder)
+            stack.push_async_callback(installation.stop)
+            return await phase(name, installation, folder, options.rate, stack)
     except TimeoutError:
         return {"ok": False, "faults": [f"not finished within {options.limit:.0f} s"]}
     except (RuntimeError, subprocess.SubprocessError, AssertionError) as error:
@@ -70,18 +87,21 @@ async def run_phase(name: str, first: Code, second: Code, folder: Path, options:
 
 
 async def _roll(
-    name: str, first: Code, second: Code, folder: Path, rate: float, stack: AsyncExitStack
+    name: str,
+    installation: Installation,
+    folder: Path,
+    rate: float,
+    stack: AsyncExitStack,
+    *,
+    first: Code,
+    second: Code,
+    schema: Code,
 ) -> dict[str, Any]:
-    servers = LocalStack(folder / "data", services=SERVICES)
-    stack.callback(servers.stop)
-    # In the main thread: the parent-death signal of the processes follows it.
-    servers.start()
+    """Replace the roles of ``first`` by those of ``second`` under load."""
     simulator = await stack.enter_async_context(Simulator(endpoints={"smtp": "smtp"}, log_dir=folder))
-    installation = Installation(servers, folder)
-    stack.push_async_callback(installation.stop)
-    await installation.prepare(second)
+    await installation.prepare(schema)
     await asyncio.gather(*(installation.start(first, role) for role in ORDER))
-    progress(f"{name}: the roles of {first.name} run on the schema of {second.name}")
+    progress(f"{name}: the roles of {first.name} run on the schema of {schema.name}")
     key = await installation.configure(first, *simulator.address("smtp"))
     load = Load(installation, key, rate)
     async with load.running():
@@ -91,6 +111,30 @@ async def _roll(
             progress(f"{name}: {role} is of {second.name} now, {len(load.accepted)} messages accepted")
         await asyncio.sleep(5)
     return await _result(installation, load, first, second, folder / CALLS)
+
+
+async def _start_too_early(
+    name: str,
+    installation: Installation,
+    _folder: Path,
+    _rate: float,
+    _stack: AsyncExitStack,
+    *,
+    code: Code,
+    schema: Code,
+) -> dict[str, Any]:
+    """Start the roles of ``code`` on an older schema: each ends, and its log names the command that is missing."""
+    await installation.prepare(schema)
+    faults = []
+    for role in ORDER[1:]:  # health has no part in the database
+        try:
+            await installation.start(code, role)
+            faults.append(f"{role} of {code.name} became ready on the schema of {schema.name}")
+        except RuntimeError as error:
+            if "sluice migrate" not in str(error):
+                faults.append(f"{role}: {error}")
+            progress(f"{name}: {role} of {code.name} ended on the schema of {schema.name}")
+    return {"ok": not faults, "faults": faults}
 
 
 async def _result(installation: Installation, load: Load, first: Code, second: Code, calls: Path) -> dict[str, Any]:

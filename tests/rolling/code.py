@@ -57,6 +57,14 @@ def require_same_migrations(checkout: Path, commit: str) -> None:
         )
 
 
+def adds_migrations(checkout: Path, commit: str) -> bool:
+    """Whether the checkout has migrations that the commit lacks."""
+    listed = _git(checkout, commit, "ls-tree", "-r", "--name-only", commit, "--", MIGRATIONS)
+    return {path.name for path in (checkout / MIGRATIONS).glob("*.sql")} > {
+        Path(line).name for line in listed.decode().splitlines()
+    }
+
+
 def _git(checkout: Path, commit: str, *words: str) -> bytes:
     done = subprocess.run(["git", *words], cwd=checkout, capture_output=True, check=False)
     if done.returncode:

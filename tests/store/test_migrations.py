@@ -3,8 +3,8 @@
 import pytest
 
 from sluice.runtime.errors import SluiceError
-from sluice.store import migrations
-from tests.engine import connected
+from sluice.store import logins, migrations
+from tests.engine import as_login, connected
 from tests.store.harness import at_once
 
 
@@ -90,6 +90,46 @@ async def test_a_rolled_back_program_is_refused_by_a_breaking_migration(empty, f
 
     with pytest.raises(SluiceError, match=f"{NEXT}, which this version does not have and cannot work with"):
         await migrations.apply(empty)
+
+
+@pytest.mark.parametrize("login", logins.LOGINS, ids=str)
+async def test_a_role_finds_the_schema_of_its_version(store_database, login):
+    async with connected(as_login(store_database, login)) as connection:
+        await migrations.require_current(connection)
+
+
+async def test_a_role_on_an_older_schema_says_what_to_do(empty, folder):
+    newest = migrations.load_migrations()[-1].name
+    (folder.path / newest).unlink()
+    async with connected(empty) as connection:
+        with pytest.raises(SluiceError, match="run `sluice migrate` first"):
+            await migrations.require_current(connection)
+        await migrations.apply(empty, folder.path)
+        with pytest.raises(SluiceError, match=f"applies {newest}"):
+            await migrations.require_current(connection)
+
+        await migrations.apply(empty)
+        await migrations.require_current(connection)
+
+
+async def test_a_role_whose_version_has_not_migrated_says_what_to_do(empty):
+    await migrations.apply(empty)
+    async with connected(empty) as owner:
+        await owner.execute(f"REVOKE SELECT ON schema_migrations FROM {logins.WORKER.name}")
+    async with connected(as_login(empty, logins.WORKER)) as connection:
+        with pytest.raises(SluiceError, match="older than this version"):
+            await migrations.require_current(connection)
+
+
+async def test_a_role_works_on_a_newer_schema_unless_that_breaks_it(empty, folder):
+    await migrations.apply(empty)
+    folder.write(NEXT, "CREATE TABLE next (id int)")
+    await migrations.apply(empty, folder.path)
+    async with connected(empty) as connection:
+        await migrations.require_current(connection)
+        await connection.execute("UPDATE schema_migrations SET breaking = true WHERE name = $1", NEXT)
+        with pytest.raises(SluiceError, match="newer"):
+            await migrations.require_current(connection)
 
 
 async def test_a_failed_file_changes_nothing(empty, folder):

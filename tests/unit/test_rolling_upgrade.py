@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.rolling.code import MIGRATIONS, require_same_migrations
+from tests.rolling.code import MIGRATIONS, adds_migrations, require_same_migrations
 
 
 class Checkout:
@@ -41,6 +41,7 @@ def test_a_commit_with_fewer_migrations_is_accepted(checkout):
 
     require_same_migrations(checkout.folder, first)
     require_same_migrations(checkout.folder, "HEAD")
+    assert [adds_migrations(checkout.folder, one) for one in (first, "HEAD")] == [True, False]
 
 
 def test_a_commit_with_another_form_of_a_migration_is_refused_and_the_oldest_that_fits_is_named(checkout):

@@ -37,6 +37,7 @@ from sluice.runtime.settings import Settings
 from sluice.runtime.signals import shutdown_event
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
 from sluice.runtime.version import program_version
+from sluice.store import migrations
 from sluice.store.config_cache import ConfigCache
 from sluice.store.contact import DatabaseContact
 from sluice.store.db import Pool, open_pool
@@ -133,12 +134,13 @@ class Role:
         """The connection pool of this process; the role is ready while its server answers.
 
         Raises:
-            SluiceError: PostgreSQL cannot be reached.
+            SluiceError: PostgreSQL cannot be reached, or its schema is older than this version.
         """
         settings = self.settings
         pool = await self._enter_unless_stopped(
             open_pool(settings.postgres_dsn, size=settings.postgres_pool_size, name=self.name)
         )
+        await migrations.require_current(pool)
         contact = await self.enter(DatabaseContact(pool).running())
         self.readiness["postgres"] = contact.fault
         metrics.POOL_LIMIT.set(settings.postgres_pool_size)

@@ -15,7 +15,7 @@ from sluice.runtime.clock import utc_now
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.paths import deploy_dir
 from sluice.store import partitions, privileges
-from sluice.store.db import connect
+from sluice.store.db import Db, connect
 
 log = structlog.get_logger()
 
@@ -103,8 +103,26 @@ async def list_pending(connection: asyncpg.Connection) -> list[str]:
     return [migration.name for migration in missing]
 
 
+async def require_current(db: Db) -> None:
+    """Require that `sluice migrate` of this version has run.
+
+    A program on an older schema would find out with the first statement that names a column of the newer one.
+
+    Raises:
+        SluiceError: a migration is missing, was changed after it was applied, or breaks this program.
+    """
+    migrations = load_migrations()
+    try:
+        missing, _ = await _read_missing(db, migrations)
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):  # privileges are of the last migrate
+        missing = migrations[-1:]
+    if missing:
+        names = ", ".join(migration.name for migration in missing)
+        raise SluiceError(f"the database is older than this version: run `sluice migrate` first, which applies {names}")
+
+
 async def _read_missing(
-    connection: asyncpg.Connection, migrations: list[Migration]
+    connection: asyncpg.Connection | Db, migrations: list[Migration]
 ) -> tuple[list[Migration], list[str]]:
     """The migrations that are not applied, and the names of applied ones that this program does not have."""
     rows = await connection.fetch("SELECT name, digest, breaking FROM schema_migrations ORDER BY name")

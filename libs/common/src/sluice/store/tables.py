@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sluice.model.analytics import Count, Duration
-from sluice.store.logins import EVENT_WORKER, GATEWAY, OPERATOR, ROUTER, WORKER, Login
+from sluice.store.logins import EVENT_WORKER, GATEWAY, LOGINS, OPERATOR, ROUTER, WORKER, Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +368,7 @@ TABLES = (
             EVENT_WORKER: "SELECT, INSERT, UPDATE (settled, masked, late, failed, unconfirmed, doubled)",
         },
     ),
-    Table("schema_migrations", {OPERATOR: "SELECT"}, project=None),
+    Table("schema_migrations", dict.fromkeys(LOGINS, "SELECT"), project=None),
 )
 
 FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
