@@ -458,6 +458,7 @@ async def test_an_upload_whose_process_died_is_deleted(gateway):
     project_id = await gateway.pool.fetchval("SELECT id FROM projects")
     old, new = an_id(utc_now() - seconds(30_000)), an_id(utc_now())
     for job_id, age in ((old, 30_000), (new, 0)):
+        await bulk_jobs.add_chunks(gateway.pool, project_id, job_id, [NewChunk(0, 1, "[]")])
         await gateway.pool.execute(
             "INSERT INTO bulk_jobs (id, project_id, sandbox, status, message, recipients, created_at, served_at)"
             " VALUES ($1, $2, false, 'UPLOADING', '{}', 0, $3, $3)",
@@ -465,7 +466,6 @@ async def test_an_upload_whose_process_died_is_deleted(gateway):
             project_id,
             utc_now() - seconds(age),
         )
-        await bulk_jobs.add_chunks(gateway.pool, project_id, job_id, [NewChunk(0, 1, "[]")])
 
     async def is_gone():
         left = await gateway.pool.fetch("SELECT id FROM bulk_jobs")
