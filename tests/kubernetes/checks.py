@@ -44,6 +44,14 @@ DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
 }
 """By object, fields that the chart leaves to the server or that the server must not change."""
 
+PRIORITY_CLASS: Document = {
+    "apiVersion": "scheduling.k8s.io/v1",
+    "kind": "PriorityClass",
+    "metadata": {"name": "sluice"},
+    "value": 1000,
+}
+"""What the set `managed` names and does not create."""
+
 WRONG: dict[str, tuple[str, str, Any, str]] = {
     "negative_replicas": ("Deployment", "spec.replicas", -1, "must be greater than or equal to 0"),
     "unknown_field": ("Deployment", "spec.replica", 1, 'unknown field "spec.replica"'),
@@ -86,7 +94,7 @@ def is_installed(subject: Subject) -> dict[str, Any]:
     release = subject.release
     early = release.act("install", NAME, CHART, *subject.values)
     assert early == [], "a role was there before its schema"
-    objects = _stored_as_sent(release)
+    objects = _stored_as_sent(subject)
     assert objects == OBJECTS[subject.name]
     for each in release.deployments():
         release.admit_pod(each)
@@ -113,7 +121,7 @@ def is_upgraded(subject: Subject) -> dict[str, Any]:
     """To another image, after the Job."""
     before = subject.release.deployments()
     assert _upgrade(subject, "next") == before, "a role was changed before its schema"
-    objects = _stored_as_sent(subject.release)
+    objects = _stored_as_sent(subject)
     assert objects == OBJECTS[subject.name]
     assert _images(subject.release) == {"sluice:next"}
     return {"total": sum(objects.values())}
@@ -133,7 +141,7 @@ def is_rolled_back(subject: Subject) -> dict[str, Any]:
     before = subject.release.deployments()
     assert subject.release.act("rollback", NAME, "1") == before, "a role was changed before its schema"
     assert subject.release.documents() == subject.release.documents(1)
-    objects = _stored_as_sent(subject.release)
+    objects = _stored_as_sent(subject)
     assert objects == OBJECTS[subject.name]
     return {"total": sum(objects.values())}
 
@@ -166,10 +174,10 @@ def an_installation_can_get_other_values(cluster: Cluster) -> dict[str, Any]:
     replicas = {"default": _replicas(release)}
     for name in ("scaled", "managed", "minimal"):
         release.act("upgrade", NAME, CHART, *VALUE_SETS[name])
-        assert _stored_as_sent(release) == OBJECTS[name]
+        assert _stored_as_sent(subject) == OBJECTS[name]
         replicas[name] = _replicas(release)
     release.act("rollback", NAME, "1")
-    assert _stored_as_sent(release) == OBJECTS["default"]
+    assert _stored_as_sent(subject) == OBJECTS["default"]
     assert _replicas(release) == replicas["default"]
     is_uninstalled(subject)
     return {"replicas_of_the_router": {name: each["sluice-router"] for name, each in replicas.items()}}
@@ -183,10 +191,14 @@ def what_is_wrong_is_refused(cluster: Cluster) -> dict[str, Any]:
         wrong = with_value(documents[kind], path, value)
         answer = _refusal(lambda wrong=wrong: release.api.create(wrong, release.namespace, dryRun="All"))
         assert expected in answer, (name, answer)
-    privileged = with_value(documents["Deployment"], "spec.template.spec.hostNetwork", True)
-    answer = _refusal(lambda: release.admit_pod(privileged))
-    assert "violates PodSecurity" in answer, answer
-    return {"refused": [*WRONG, "pod_on_the_network_of_its_node"]}
+    pods = {
+        "violates PodSecurity": with_value(documents["Job"], "spec.template.spec.hostNetwork", True),
+        'serviceaccount "sluice" not found': documents["Deployment"],  # which the release makes
+    }
+    for expected, workload in pods.items():
+        answer = _refusal(lambda workload=workload: release.admit_pod(workload))
+        assert expected in answer, answer
+    return {"refused": [*WRONG, *pods]}
 
 
 def run_checks(cluster: Cluster, results: dict[str, dict[str, Any]], progress: Callable[[str], None]) -> None:
@@ -200,6 +212,7 @@ def run_checks(cluster: Cluster, results: dict[str, dict[str, Any]], progress: C
         progress(f"{name}: {results[name]}")
 
     assert set(OBJECTS) == set(VALUE_SETS), "a set of values is not checked"
+    cluster.api.create(PRIORITY_CLASS)
     for set_name, values in VALUE_SETS.items():
         subject = Subject.of(cluster, set_name, values)
         for check in CHECKS:
@@ -227,12 +240,15 @@ def _upgrade(subject: Subject, tag: str, outcome: str = "Complete") -> list[Docu
     return subject.release.act("upgrade", NAME, CHART, *subject.values, *image, outcome=outcome)
 
 
-def _stored_as_sent(release: Release) -> dict[str, int]:
-    """The number of stored objects of each kind, each of which has every field that helm has sent."""
+def _stored_as_sent(subject: Subject) -> dict[str, int]:
+    """The number of the release's objects by kind. Each has every field that helm has sent, and there are no others."""
+    release = subject.release
     documents = release.documents()
     for each in documents:
         different = list(differences(as_stored(each), release.api.stored(each, release.namespace)))
         assert different == [], (identity(each), different)
+    own = {(kind, name) for kind, name in _names(release) if not name.startswith("sh.helm.release.")}
+    assert own == subject.before | {identity(each) for each in documents}
     return counts(documents)
 
 

@@ -31,7 +31,7 @@ DEFINITIONS = (
 )
 """The operators' CustomResourceDefinitions that the chart has objects of."""
 
-_READY_TIME = 90.0  # seconds until a server responds
+_READY_TIME = 180.0  # seconds until a server responds
 _STOP_TIME = 10.0  # seconds until a server is killed
 _CALL_TIME = 30.0  # seconds
 _POLL = 0.1  # seconds

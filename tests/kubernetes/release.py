@@ -17,7 +17,7 @@ from tests.kubernetes.objects import Document, job_status, pod_of
 from tests.programs import program
 
 NAME = "sluice"
-_COMMAND_TIME = 60  # seconds until helm gives up
+_COMMAND_TIME = 120  # seconds until helm gives up
 _POLL = 0.05  # seconds
 _POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
