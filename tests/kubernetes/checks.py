@@ -14,7 +14,7 @@ from tests.deploy.chart import CHART, VALUE_SETS
 from tests.kubernetes.api import Refused
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.objects import Document, as_stored, counts, differences, identity, value_at, with_value
-from tests.kubernetes.release import NAME, HelmFailed, Release, parse
+from tests.kubernetes.release import NAME, HelmFailed, Release
 
 _EACH = {"Deployment": 7, "PodDisruptionBudget": 7, "Service": 2, "ServiceAccount": 1}
 _POLICIES = {"NetworkPolicy": 5}
@@ -83,7 +83,7 @@ class Subject:
 
 def every_document_is_accepted(subject: Subject) -> dict[str, Any]:
     """By the server's strict validation, with all hooks, and without a warning."""
-    rendered = parse(subject.release.helm("template", NAME, CHART, *subject.values))
+    rendered = subject.release.rendered(subject.values)
     responses = [subject.release.api.create(each, subject.release.namespace, dryRun="All") for each in rendered]
     assert [warning for each in responses for warning in _warnings(each)] == []
     return {"documents": len(rendered)}
@@ -186,7 +186,7 @@ def an_installation_can_get_other_values(cluster: Cluster) -> dict[str, Any]:
 def what_is_wrong_is_refused(cluster: Cluster) -> dict[str, Any]:
     """A check that accepts everything would pass as well: the server refuses objects with one fault."""
     release = Release(cluster, "wrong")
-    documents = {each["kind"]: each for each in parse(release.helm("template", NAME, CHART, *VALUE_SETS["scaled"]))}
+    documents = {each["kind"]: each for each in release.rendered(VALUE_SETS["scaled"])}
     for name, (kind, path, value, expected) in WRONG.items():
         wrong = with_value(documents[kind], path, value)
         answer = _refusal(lambda wrong=wrong: release.api.create(wrong, release.namespace, dryRun="All"))

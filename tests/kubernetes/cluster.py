@@ -128,7 +128,7 @@ def _an_api_server(
         "--authorization-mode=RBAC",
         f"--service-cluster-ip-range={_SERVICE_NETWORK}",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={key}",
+        f"--service-account-key-file={certificate}",
         f"--service-account-signing-key-file={key}",
         # An endpoint on loopback is not valid, and nothing looks for it.
         "--endpoint-reconciler-type=none",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from sluice_launcher import parent_death_signal
+from tests.deploy.chart import CHART
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.objects import Document, job_status, pod_of
 from tests.programs import program
@@ -60,10 +62,14 @@ class Release:
         assert deployments is not None, "there was no Job"
         return deployments
 
+    def rendered(self, values: Sequence[str | Path]) -> list[Document]:
+        """What helm would send to the server, with hooks; raises HelmFailed like :meth:`helm`."""
+        return _parse(self.helm("template", NAME, CHART, *values, "--kube-version", self._cluster.version))
+
     def documents(self, revision: int = 0) -> list[Document]:
         """What helm has sent to the server for a revision, by default for the newest; hooks are not part of it."""
         words = ["--revision", str(revision)] if revision else []
-        return parse(self.helm("get", "manifest", NAME, *words))
+        return _parse(self.helm("get", "manifest", NAME, *words))
 
     def deployments(self) -> list[Document]:
         """The Deployments that are stored."""
@@ -88,7 +94,8 @@ class Release:
     def _result(process: subprocess.Popen[str]) -> str:
         output, errors = process.communicate(timeout=_COMMAND_TIME)
         if process.returncode:
-            raise HelmFailed(errors.strip())
+            # Before its error it names the chart's symbolic links.
+            raise HelmFailed(errors[errors.find("Error: ") :].strip())
         return output
 
     def _end_setup(self, process: subprocess.Popen[str], outcome: str) -> list[Document] | None:
@@ -112,6 +119,6 @@ class Release:
         return deployments
 
 
-def parse(text: str) -> list[Document]:
+def _parse(text: str) -> list[Document]:
     """The documents of a YAML stream, without empty ones."""
     return [each for each in yaml.safe_load_all(text) if each]
