@@ -85,7 +85,8 @@ def every_document_is_accepted(subject: Subject) -> dict[str, Any]:
     """By the server's strict validation, with all hooks, and without a warning."""
     rendered = subject.release.rendered(subject.values)
     responses = [subject.release.api.create(each, subject.release.namespace, dryRun="All") for each in rendered]
-    assert [warning for each in responses for warning in _warnings(each)] == []
+    warnings = [warning for each in responses for warning in each.headers.get_list("warning")]
+    assert warnings == [], warnings
     return {"documents": len(rendered)}
 
 
@@ -95,7 +96,7 @@ def is_installed(subject: Subject) -> dict[str, Any]:
     early = release.act("install", NAME, CHART, *subject.values)
     assert early == [], "a role was there before its schema"
     objects = _stored_as_sent(subject)
-    assert objects == OBJECTS[subject.name]
+    assert objects == OBJECTS[subject.name], objects
     for each in release.deployments():
         release.admit_pod(each)
     return {"objects": objects, "total": sum(objects.values()), "pods": len(release.deployments()) + 1}
@@ -105,7 +106,7 @@ def has_the_defaults_of_the_server(subject: Subject) -> dict[str, Any]:
     """Fields that the chart leaves to the server have the values that it counts on."""
     stored = {identity(each): each for each in subject.release.api.everything(subject.release.namespace)}
     found = {key: {path: value_at(stored[key], path) for path in fields} for key, fields in DEFAULTS.items()}
-    assert found == DEFAULTS
+    assert found == DEFAULTS, found
     return {"fields": sum(map(len, found.values()))}
 
 
@@ -113,7 +114,8 @@ def an_upgrade_without_a_change_changes_nothing(subject: Subject) -> dict[str, A
     """No object gets another version, hence no pod is replaced."""
     before = _versions(subject.release)
     subject.release.act("upgrade", NAME, CHART, *subject.values)
-    assert _versions(subject.release) == before
+    after = _versions(subject.release)
+    assert after == before, {each: version for each, version in after.items() if version != before.get(each)}
     return {"unchanged": len(before)}
 
 
@@ -122,8 +124,8 @@ def is_upgraded(subject: Subject) -> dict[str, Any]:
     before = subject.release.deployments()
     assert _upgrade(subject, "next") == before, "a role was changed before its schema"
     objects = _stored_as_sent(subject)
-    assert objects == OBJECTS[subject.name]
-    assert _images(subject.release) == {"sluice:next"}
+    assert objects == OBJECTS[subject.name], objects
+    assert _images(subject.release) == {"sluice:next"}, _images(subject.release)
     return {"total": sum(objects.values())}
 
 
@@ -132,7 +134,7 @@ def a_failed_setup_changes_nothing(subject: Subject) -> dict[str, Any]:
     before = subject.release.deployments()
     answer = _refusal(lambda: _upgrade(subject, "broken", outcome="Failed"))
     assert "pre-upgrade hooks failed" in answer, answer
-    assert subject.release.deployments() == before
+    assert subject.release.deployments() == before, "a role was changed"
     return {"helm": answer[-120:]}
 
 
@@ -140,9 +142,9 @@ def is_rolled_back(subject: Subject) -> dict[str, Any]:
     """To the first revision, after the Job."""
     before = subject.release.deployments()
     assert subject.release.act("rollback", NAME, "1") == before, "a role was changed before its schema"
-    assert subject.release.documents() == subject.release.documents(1)
+    assert subject.release.documents() == subject.release.documents(1), "it is another revision"
     objects = _stored_as_sent(subject)
-    assert objects == OBJECTS[subject.name]
+    assert objects == OBJECTS[subject.name], objects
     return {"total": sum(objects.values())}
 
 
@@ -150,7 +152,7 @@ def is_uninstalled(subject: Subject) -> dict[str, Any]:
     """The namespace has what it had before."""
     subject.release.helm("uninstall", NAME)
     left = _names(subject.release) - subject.before
-    assert left == set()
+    assert left == set(), left
     return {"left": len(left)}
 
 
@@ -248,7 +250,8 @@ def _stored_as_sent(subject: Subject) -> dict[str, int]:
         different = list(differences(as_stored(each), release.api.stored(each, release.namespace)))
         assert different == [], (identity(each), different)
     own = {(kind, name) for kind, name in _names(release) if not name.startswith("sh.helm.release.")}
-    assert own == subject.before | {identity(each) for each in documents}
+    other = own ^ (subject.before | {identity(each) for each in documents})
+    assert other == set(), other
     return counts(documents)
 
 
@@ -267,7 +270,3 @@ def _images(release: Release) -> set[str]:
 
 def _replicas(release: Release) -> dict[str, int]:
     return {each["metadata"]["name"]: each["spec"]["replicas"] for each in release.deployments()}
-
-
-def _warnings(response: httpx.Response) -> list[str]:
-    return response.headers.get_list("warning")
