@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def is_upgraded(subject: Subject) -> dict[str, Any]:
 def a_failed_setup_changes_nothing(subject: Subject) -> dict[str, Any]:
     """When the Job fails, helm fails, and the roles are those of before."""
     before = subject.release.deployments()
-    answer = _refusal(lambda: _upgrade(subject, "broken", outcome="Failed"))
+    answer = _refusal(partial(_upgrade, subject, "broken", outcome="Failed"))
     assert "pre-upgrade hooks failed" in answer, answer
     assert subject.release.deployments() == before, "a role was changed"
     return {"helm": answer[-120:]}
@@ -185,20 +186,32 @@ def an_installation_can_get_other_values(cluster: Cluster) -> dict[str, Any]:
     return {"replicas_of_the_router": {name: each["sluice-router"] for name, each in replicas.items()}}
 
 
+def an_upgrade_keeps_what_an_autoscaler_has_set(cluster: Cluster) -> dict[str, Any]:
+    """The number of replicas is not the chart's once a role is scaled."""
+    subject = Subject.of(cluster, "autoscaled", VALUE_SETS["scaled"])
+    release = subject.release
+    release.act("install", NAME, CHART, *subject.values)
+    router = f"/apis/apps/v1/namespaces/{release.namespace}/deployments/sluice-router"
+    release.api.call("PATCH", router, {"spec": {"replicas": 5}}, "application/merge-patch+json")
+    _upgrade(subject, "next")
+    assert _replicas(release)["sluice-router"] == 5, _replicas(release)
+    return {"replicas": 5}
+
+
 def what_is_wrong_is_refused(cluster: Cluster) -> dict[str, Any]:
     """A check that accepts everything would pass as well: the server refuses objects with one fault."""
     release = Release(cluster, "wrong")
     documents = {each["kind"]: each for each in release.rendered(VALUE_SETS["scaled"])}
     for name, (kind, path, value, expected) in WRONG.items():
         wrong = with_value(documents[kind], path, value)
-        answer = _refusal(lambda wrong=wrong: release.api.create(wrong, release.namespace, dryRun="All"))
+        answer = _refusal(partial(release.api.create, wrong, release.namespace, dryRun="All"))
         assert expected in answer, (name, answer)
     pods = {
         "violates PodSecurity": with_value(documents["Job"], "spec.template.spec.hostNetwork", True),
         'serviceaccount "sluice" not found': documents["Deployment"],  # which the release makes
     }
     for expected, workload in pods.items():
-        answer = _refusal(lambda workload=workload: release.admit_pod(workload))
+        answer = _refusal(partial(release.admit_pod, workload))
         assert expected in answer, answer
     return {"refused": [*WRONG, *pods]}
 
@@ -218,9 +231,13 @@ def run_checks(cluster: Cluster, results: dict[str, dict[str, Any]], progress: C
     for set_name, values in VALUE_SETS.items():
         subject = Subject.of(cluster, set_name, values)
         for check in CHECKS:
-            run(f"{set_name}.{check.__name__}", lambda check=check, subject=subject: check(subject))
-    for each in (an_installation_can_get_other_values, what_is_wrong_is_refused):
-        run(each.__name__, lambda each=each: each(cluster))
+            run(f"{set_name}.{check.__name__}", partial(check, subject))
+    for each in (
+        an_installation_can_get_other_values,
+        an_upgrade_keeps_what_an_autoscaler_has_set,
+        what_is_wrong_is_refused,
+    ):
+        run(each.__name__, partial(each, cluster))
 
 
 def _refusal(request: Callable[[], object]) -> str:
