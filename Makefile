@@ -11,7 +11,7 @@ BENCH_INSTALLED := .venv-bench/.installed
 # Roles are compiled once and not at every start, where the surroundings would have it so.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard pictures check fix chaos crash-sweep campaigns security containers rolling-upgrade chart bench bench-quick bench-growth simulate-routing bench-lists bench-dashboard bench-analytics bench-waiting bulk-kills fuzz-api lock clean
+.PHONY: help setup up down status test test-fast conformance dashboard test-dashboard pictures check fix chaos crash-sweep campaigns security containers rolling-upgrade chart kube-install bench bench-quick bench-growth simulate-routing bench-lists bench-dashboard bench-analytics bench-waiting bulk-kills fuzz-api lock clean
 
 help: ## print the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 21
@@ -132,6 +132,9 @@ rolling-upgrade: setup ## FROM=<commit> RATE=20: upgrade and rollback under load
 
 chart: setup ## the Helm chart, the alert rules, the boards and the Dockerfile with their checkers; builds these once
 	@PATH="$$(sh deploy/tools/checkers.sh):$$PATH" $(BIN)/pytest -rs tests/deploy tests/repository/test_monitoring.py
+
+kube-install: setup ## the Helm chart on an API server of Kubernetes, which is built once; prints one JSON object
+	@$(BIN)/python -m tests.kubernetes
 
 lock: setup ## resolve the dependencies again into requirements.lock
 	@sh deploy/lock.sh

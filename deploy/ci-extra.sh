@@ -1,17 +1,19 @@
 #!/bin/sh
 # The checks that `make check` and `make test` leave out, each with a time limit: the chart's and the alerts', the
-# dashboard's in a browser, and the image and docker-compose.yml on a container engine. `make chart` skips a checker that
-# cannot be had, and names it; the containers are skipped without root. The exit code is 1 when a check failed.
-#   LIMIT=900 sh deploy/ci-extra.sh [chart] [test-dashboard] [containers]     default: all three
+# dashboard's in a browser, the chart on an API server of Kubernetes, and the image and docker-compose.yml on a container
+# engine. `make chart` skips a checker that cannot be had, and names it; the API server is skipped where it cannot be built,
+# the containers without root. The exit code is 1 when a check failed.
+#   LIMIT=900 sh deploy/ci-extra.sh [chart] [test-dashboard] [kube-install] [containers]     default: all four
 set -u
 cd "$(dirname "$0")/.."
-limit=${LIMIT:-} # seconds for each; default: 900, and 2400 for the containers, which build an engine's tools once
+limit=${LIMIT:-} # seconds for each; default: 900, and 2400 for what builds an engine's tools or an API server once
 failed=0
-[ $# -gt 0 ] || set -- chart test-dashboard containers
+[ $# -gt 0 ] || set -- chart test-dashboard kube-install containers
 
 for check in "$@"; do
     case $check in
     chart | test-dashboard) seconds=${limit:-900} ;;
+    kube-install) seconds=${limit:-2400} ;;
     containers)
         seconds=${limit:-2400}
         if [ "$(id -u)" -ne 0 ]; then
@@ -20,7 +22,7 @@ for check in "$@"; do
         fi
         ;;
     *)
-        echo "$check: is no check; there are chart, test-dashboard and containers" >&2
+        echo "$check: is no check; there are chart, test-dashboard, kube-install and containers" >&2
         exit 2
         ;;
     esac

@@ -20,11 +20,10 @@ from sluice.runtime.settings import Settings
 from sluice.store.logins import LOGINS, password_setting
 from sluice_cli.variables import OTHERS
 from sluice_launcher.roles import ROLES
+from tests.deploy.chart import CHART, VALUE_SETS
 from tests.repository.configuration import variables
 from tests.repository.files import ROOT
 
-CHART = ROOT / "deploy/helm/sluice"
-VALUE_SETS = {"default": (), **{file.stem.removesuffix("-values"): ("-f", file) for file in CHART.glob("ci/*.yaml")}}
 KUBERNETES = "1.37.0"
 # Kinds of operators, whose schemas are not Kubernetes' own.
 FOREIGN = "ScaledObject,TriggerAuthentication,ServiceMonitor,PrometheusRule"
