@@ -345,6 +345,15 @@ def test_the_envelope_holds_each_recipient_once_and_the_message_no_blind_copy() 
     assert b"eve" not in request.message
 
 
+def test_mailboxes_whose_names_differ_in_case_are_two() -> None:
+    """Only their server knows whether they are one (RFC 5321, 2.4): nothing is left out."""
+    mail = an_email(to=("ana@example.org", "Ana@example.org"), cc=(), bcc=())
+
+    request = build(outbound(mail), SmtpCredentials(host="mx"))
+
+    assert request.recipients == ("ana@example.org", "Ana@example.org")
+
+
 def test_a_divided_delivery_has_the_whole_mail_and_its_own_envelope() -> None:
     mail = an_email(to=("Ana <ana@example.org>", "ben@example.org"), bcc=("eve@example.org",))
 
