@@ -95,7 +95,8 @@ class Tenant:
             headers = {"x-sendpipe-key": self._testbed.key}
             answer = await self._api.post("/v1/messages/channel", headers=headers, content=as_json(a_body()))
         except httpx.HTTPError as error:
-            phase.unanswered[repr(error)] += 1
+            cause = error.__cause__.__cause__ if error.__cause__ else None  # of the operating system
+            phase.unanswered[f"{error!r} {cause!r}"] += 1
             return
         phase.latencies.append(time.monotonic() - due)
         if answer.status_code == 201:
