@@ -346,7 +346,7 @@ def test_the_envelope_holds_each_recipient_once_and_the_message_no_blind_copy() 
 
 
 def test_mailboxes_whose_names_differ_in_case_are_two() -> None:
-    """Only their server knows whether they are one (RFC 5321, 2.4): nothing is left out."""
+    """Only their server knows whether they are one (RFC 5321, 2.4): each gets the mail."""
     mail = an_email(to=("ana@example.org", "Ana@example.org"), cc=(), bcc=())
 
     request = build(outbound(mail), SmtpCredentials(host="mx"))
