@@ -6,7 +6,6 @@ import logging
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,7 @@ from tests.chaos.campaigns import runner
 from tests.chaos.campaigns.runner import CAMPAIGNS
 from tests.chaos.run import RECOVERED_WITHIN, Size, run
 from tests.chaos.workloads import POINTS
-
-_BEGAN = time.monotonic()
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", flush=True)
+from tests.progress import progress
 
 
 def main() -> int:

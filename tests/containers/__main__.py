@@ -9,20 +9,14 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from tests.containers.checks import run_checks, write_passwords
 from tests.containers.engine import Engine, NotPossible, compose_plugin, install_engine, require_root
 from tests.containers.images import build_project, make_stand_ins
-
-_BEGAN = time.monotonic()
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", file=sys.stderr, flush=True)
+from tests.progress import progress_beside as progress
+from tests.progress import seconds_since_start
 
 
 def main() -> int:
@@ -39,7 +33,7 @@ def main() -> int:
         print(json.dumps({"possible": False, "reason": str(fault)}))
         return 2
     failed = [name for name, result in results.items() if not result["passed"]]
-    seconds = round(time.monotonic() - _BEGAN)
+    seconds = round(seconds_since_start())
     print(json.dumps({"passed": len(results) - len(failed), "failed": failed, "seconds": seconds, "checks": results}))
     return 1 if failed else 0
 

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,13 @@ from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.plan import default_roles
 from sluice_launcher.state import read_state
 from tests.fuzz.openapi_fuzz import ApiFuzzer, Findings
+from tests.progress import progress
 
 EACH = 10  # allowed and forbidden requests of each operation in a round
 WARM = 0.3  # of the requests, before memory is measured: caches, pools and compiled validators are filled by then
 MAX_GROWTH = 0.1  # of the memory at that time
-_BEGAN = time.monotonic()
 # Each request comes from an address of its own, so that the limit of attempts to log in does not answer for the routes.
 _ENVIRONMENT = {"SLUICE_CLIENT_PROXIES": "1"}
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", flush=True)
 
 
 def main() -> int:

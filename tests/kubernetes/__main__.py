@@ -8,25 +8,20 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tests.kubernetes.checks import run_checks
 from tests.kubernetes.cluster import NotPossible, a_cluster, install_tools
+from tests.progress import progress_beside as progress
+from tests.progress import seconds_since_start
 
 LIMIT = 900  # seconds for everything but the build
-_BEGAN = time.monotonic()
 
 
 class OutOfTime(Exception):
     """The time limit is over."""
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -50,7 +45,7 @@ def main() -> int:
     else:
         shutil.rmtree(folder)
     counted = {"passed": len(report["checks"]) - len(failed), "failed": failed}
-    print(json.dumps({**counted, "seconds": round(time.monotonic() - _BEGAN), **report}))
+    print(json.dumps({**counted, "seconds": round(seconds_since_start()), **report}))
     return 1 if failed else 0
 
 

@@ -29,6 +29,7 @@ from typing import Any
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.roles import SERVICES
 from sluice_simulator.simulator import CALLS, Simulator
+from tests.progress import progress_beside as progress
 from tests.rolling.code import Code, Installation, adds_migrations, build, require_same_migrations
 from tests.rolling.load import Load
 
@@ -52,24 +53,26 @@ def main() -> int:
         old = build(checkout, options.commit, Path(folder) / "old", progress)
         new = Code("new", checkout)
         phases = {
-            "upgrade": partial(_roll, first=old, second=new, schema=new),
-            "rollback": partial(_roll, first=new, second=old, schema=new),
+            "upgrade": partial(_roll, name="upgrade", rate=options.rate, first=old, second=new, schema=new),
+            "rollback": partial(_roll, name="rollback", rate=options.rate, first=new, second=old, schema=new),
         }
         if adds_migrations(checkout, options.commit):
             phases["too-early"] = partial(_start_too_early, code=new, schema=old)
+        elif "too-early" in (options.phase or ()):
+            raise SystemExit(f"FROM={options.commit}: it has every migration of this checkout: there is no too-early")
         results = {}
         for name in options.phase or phases:
             (Path(folder) / name).mkdir()
-            results[name] = asyncio.run(run_phase(name, phases[name], Path(folder) / name, options))
+            results[name] = asyncio.run(run_phase(phases[name], Path(folder) / name, options))
     ok = all(result["ok"] for result in results.values())
     print(json.dumps({"ok": ok, "from": options.commit, "rate": options.rate, **results}, indent=2))
     return 0 if ok else 1
 
 
-Phase = Callable[..., Awaitable[dict[str, Any]]]
+Phase = Callable[[Installation], Awaitable[dict[str, Any]]]
 
 
-async def run_phase(name: str, phase: Phase, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+async def run_phase(phase: Phase, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run a phase on servers of its own within the time limit."""
     try:
         async with asyncio.timeout(options.limit), AsyncExitStack() as stack:
@@ -79,7 +82,7 @@ async def run_phase(name: str, phase: Phase, folder: Path, options: argparse.Nam
             servers.start()
             installation = Installation(servers, folder)
             stack.push_async_callback(installation.stop)
-            return await phase(name, installation, folder, options.rate, stack)
+            return await phase(installation)
     except TimeoutError:
         return {"ok": False, "faults": [f"not finished within {options.limit:.0f} s"]}
     except (RuntimeError, subprocess.SubprocessError, AssertionError) as error:
@@ -87,42 +90,25 @@ async def run_phase(name: str, phase: Phase, folder: Path, options: argparse.Nam
 
 
 async def _roll(
-    name: str,
-    installation: Installation,
-    folder: Path,
-    rate: float,
-    stack: AsyncExitStack,
-    *,
-    first: Code,
-    second: Code,
-    schema: Code,
+    installation: Installation, *, name: str, rate: float, first: Code, second: Code, schema: Code
 ) -> dict[str, Any]:
     """Replace the roles of ``first`` by those of ``second`` under load."""
-    simulator = await stack.enter_async_context(Simulator(endpoints={"smtp": "smtp"}, log_dir=folder))
-    await installation.prepare(schema)
-    await asyncio.gather(*(installation.start(first, role) for role in ORDER))
-    progress(f"{name}: the roles of {first.name} run on the schema of {schema.name}")
-    key = await installation.configure(first, *simulator.address("smtp"))
-    load = Load(installation, key, rate)
-    async with load.running():
-        await asyncio.sleep(5)
-        for role in ORDER:
-            await installation.replace(role, second)
-            progress(f"{name}: {role} is of {second.name} now, {len(load.accepted)} messages accepted")
-        await asyncio.sleep(5)
-    return await _result(installation, load, first, second, folder / CALLS)
+    async with Simulator(endpoints={"smtp": "smtp"}, log_dir=installation.folder) as simulator:
+        await installation.prepare(schema)
+        await asyncio.gather(*(installation.start(first, role) for role in ORDER))
+        progress(f"{name}: the roles of {first.name} run on the schema of {schema.name}")
+        key = await installation.configure(first, *simulator.address("smtp"))
+        load = Load(installation, key, rate)
+        async with load.running():
+            await asyncio.sleep(5)
+            for role in ORDER:
+                await installation.replace(role, second)
+                progress(f"{name}: {role} is of {second.name} now, {len(load.accepted)} messages accepted")
+            await asyncio.sleep(5)
+        return await _result(installation, load, first, second, installation.folder / CALLS)
 
 
-async def _start_too_early(
-    name: str,
-    installation: Installation,
-    _folder: Path,
-    _rate: float,
-    _stack: AsyncExitStack,
-    *,
-    code: Code,
-    schema: Code,
-) -> dict[str, Any]:
+async def _start_too_early(installation: Installation, *, code: Code, schema: Code) -> dict[str, Any]:
     """Start the roles of ``code`` on an older schema: each ends, and its log names the command that is missing."""
     await installation.prepare(schema)
     faults = []
@@ -133,7 +119,7 @@ async def _start_too_early(
         except RuntimeError as error:
             if "sluice migrate" not in str(error):
                 faults.append(f"{role}: {error}")
-            progress(f"{name}: {role} of {code.name} ended on the schema of {schema.name}")
+            progress(f"too-early: {role} of {code.name} ended on the schema of {schema.name}")
     return {"ok": not faults, "faults": faults}
 
 
@@ -154,14 +140,6 @@ async def _result(installation: Installation, load: Load, first: Code, second: C
         faults.append(f"{report['duplicates']} messages were sent twice")
     counts = {"accepted": len(load.accepted), "repeated_requests": load.repeated, "calls": report["calls"]}
     return {"ok": not faults, **counts, "faults": faults}
-
-
-_BEGAN = time.monotonic()
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start, beside the JSON object."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def require_same_migrations(checkout: Path, commit: str) -> None:
     Raises:
         SystemExit: there is no such commit, or one of its migrations was changed after it, or removed.
     """
-    listed = _git(checkout, commit, "ls-tree", "-r", "--name-only", commit, "--", MIGRATIONS)
-    for path in listed.decode().splitlines():
+    for path in _migrations_of(checkout, commit):
         file = checkout / path
         if file.exists() and file.read_bytes() == _git(checkout, commit, "show", f"{commit}:{path}"):
             continue
@@ -59,10 +58,12 @@ def require_same_migrations(checkout: Path, commit: str) -> None:
 
 def adds_migrations(checkout: Path, commit: str) -> bool:
     """Whether the checkout has migrations that the commit lacks."""
-    listed = _git(checkout, commit, "ls-tree", "-r", "--name-only", commit, "--", MIGRATIONS)
-    return {path.name for path in (checkout / MIGRATIONS).glob("*.sql")} > {
-        Path(line).name for line in listed.decode().splitlines()
-    }
+    own = {file.relative_to(checkout).as_posix() for file in (checkout / MIGRATIONS).glob("*.sql")}
+    return own > set(_migrations_of(checkout, commit))
+
+
+def _migrations_of(checkout: Path, commit: str) -> list[str]:
+    return _git(checkout, commit, "ls-tree", "-r", "--name-only", commit, "--", MIGRATIONS).decode().splitlines()
 
 
 def _git(checkout: Path, commit: str, *words: str) -> bytes:
@@ -110,7 +111,7 @@ class Installation:
         self.faults: list[str] = []
         self.gateways: list[str] = []  # URLs, the one to use first in front
         self._servers = servers
-        self._folder = folder
+        self.folder = folder
         self._processes: dict[str, tuple[asyncio.subprocess.Process, str]] = {}
 
     async def prepare(self, code: Code) -> None:
@@ -141,7 +142,7 @@ class Installation:
             RuntimeError: it ends, or does not become ready; with the end of its log.
         """
         port, ops_port = free_port(), free_port()
-        log = self._folder / f"{name}-{code.name}.log"
+        log = self.folder / f"{name}-{code.name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *parent_death_signal.prefix(signal.SIGKILL),

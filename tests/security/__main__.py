@@ -5,21 +5,15 @@ import asyncio
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from sluice_launcher.local_stack import LocalStack
 from tests.engine import System
+from tests.progress import progress
 from tests.security import campaign
 from tests.security.attacks import ATTACKS
 
 ROLES = ("gateway", "router", "email-worker", "health")
-_BEGAN = time.monotonic()
-
-
-def progress(text: str) -> None:
-    """Print a line with the seconds since the start."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f}] {text}", flush=True)
 
 
 def main() -> int:
