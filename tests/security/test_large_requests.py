@@ -18,7 +18,7 @@ from tests.services.fakes import with_a_patient_gateway
 from tests.services.test_gateway import Gateway
 
 MAX_BODY = 26_214_400
-LONGEST_LAG = 1.0  # seconds: 0.05 is the aim, tests share their processor; without the limits it was 13 to 40
+MOST_WORK = 1.0  # seconds of processor time: 0.05 is the aim; without the limits it was 13 to 40
 
 
 @pytest.fixture
@@ -34,18 +34,21 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
 
 @asynccontextmanager
 async def heartbeat():
-    """A list with the seconds by which a task was late, every 5 ms."""
-    late = [0.0]
+    """A list with the processor time, in seconds, that the process used between two turns of a task.
+
+    The processor's time, not the clock's: other tests share the machine.
+    """
+    used = [0.0]
 
     async def beat():
         while True:
-            began = time.monotonic()
+            began = time.process_time()
             await asyncio.sleep(0.005)
-            late.append(time.monotonic() - began - 0.005)
+            used.append(time.process_time() - began)
 
     task = asyncio.create_task(beat())
     await asyncio.sleep(0)
-    yield late
+    yield used
     await asyncio.sleep(0.01)
     task.cancel()
 
@@ -54,24 +57,24 @@ async def heartbeat():
 async def test_finding_4_a_hostile_body_is_refused_and_stops_nothing(gateway, body_of):
     body = body_of(SIZE)
 
-    async with heartbeat() as late:
+    async with heartbeat() as used:
         response = await gateway.post(body)
 
     assert response.status_code in (400, 413)
-    assert max(late) < LONGEST_LAG
+    assert max(used) < MOST_WORK
     assert await gateway.count() == 0
 
 
 async def test_finding_4_a_large_mail_is_accepted_and_read_back_without_its_attachment(gateway):
     body = a_large_mail()
 
-    async with heartbeat() as late:
+    async with heartbeat() as used:
         response = await gateway.post(body)
         message = await gateway.ask("GET", f"/v1/messages/{response.json()['id']}")
 
     assert (response.status_code, message.status_code) == (201, 200)
     assert len(message.content) < 10_000
-    assert max(late) < LONGEST_LAG
+    assert max(used) < MOST_WORK
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gateway.auth import api_keys
+from gateway.auth import api_keys, sessions
 from gateway.ingest import ingest
 from sluice.bus.publisher import PublishResult
 
 
 def with_a_patient_gateway(monkeypatch):
     """Let the gateway wait a minute for the database before it answers 503: a busy machine makes it slow."""
-    for module in (api_keys, ingest):
+    for module in (api_keys, ingest, sessions):
         monkeypatch.setattr(module, "_DB_TIMEOUT", 60.0)
 
 

@@ -28,7 +28,7 @@ async def suppress(gateway, *addresses, channel="email", **changes):
     assert answer.status_code == 201, answer.text
 
     async def is_known():
-        return all(project.has_suppressions for project in gateway.config.projects.values() if project.slug == "shop")
+        return any(project.has_suppressions for project in gateway.config.projects.values() if project.slug == "shop")
 
     await wait_until(is_known, within=5)
     return answer.json()
@@ -179,6 +179,15 @@ async def test_a_suppressed_recipient_fails_without_a_call(gateway, to):
     (event,) = events(gateway)
     assert (event["type"], event["state"], event["reason"], event["sequence"]) == ("failed", "FAILED", "suppressed", 2)
     assert await gateway.pool.fetchval("SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL") == 0
+
+
+async def test_the_suppressions_of_a_project_that_the_cache_does_not_contain_yet_are_read(gateway):
+    await suppress(gateway, ADA)
+    gateway.config.projects.clear()
+
+    found = await message(gateway, await send(gateway))
+
+    assert (found["status"], found["attempts"]) == ("FAILED", 0)
 
 
 async def test_the_event_is_published_later_if_kafka_is_away(gateway):

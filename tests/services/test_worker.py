@@ -22,7 +22,6 @@ from sluice.model import ids
 from sluice.model.candidate import Candidate
 from sluice.model.message import Channel, DeliveryClass, Sms
 from sluice.model.outcome import Accepted, Scope, Throttled
-from sluice.model.routing_policy import RoutingPolicy
 from sluice.model.state import EventType
 from sluice.providers.adapters import smtp as smtp_adapter
 from sluice.providers.adapters.messagepipe import CAPTURED
@@ -34,6 +33,7 @@ from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store import sandbox
 from sluice.store.cipher import CredentialCipher
+from sluice.store.config_cache import ConfigCache
 from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError
 from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
@@ -56,18 +56,15 @@ REFUSED = SmtpReply(Phase.RCPT, 550, "5.1.1 User unknown")
 CIPHER = CredentialCipher(lambda: [bytes(32)])
 
 
-class StubConfig:
-    """The part of the configuration cache that a worker uses."""
+class StubConfig(ConfigCache):
+    """A configuration cache without PostgreSQL, whose accounts serve every project and channel."""
 
     def __init__(self, *rows):
+        super().__init__()
         self.providers = {row.id: row for row in rows}
-        self.projects = {}
 
     def candidates(self, project_id, channel):
         return tuple(Candidate(row.id, row.package, row.priority) for row in self.providers.values() if row.enabled)
-
-    def routing_policy(self, project_id):
-        return RoutingPolicy.ADAPTIVE
 
     def change(self, row, **changes):
         self.providers[row.id] = replace(row, **changes)

@@ -7,7 +7,6 @@ import random
 import re
 import threading
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -25,6 +24,7 @@ from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.model.message import Attachment, ChatMessage, DeliveryClass, Email, Push, Sms, Whatsapp, content_adapter
 from sluice.model.routing_policy import RoutingPolicy
 from sluice.runtime.clock import utc_now
+from sluice.store.config_cache import ConfigCache
 from sluice.store.projects import Project
 from tests.examples import NOON, PROJECT, a_body, after, an_id, as_json
 
@@ -32,12 +32,8 @@ KEY = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
 
 def an_ingest(sender=None):
-    config = SimpleNamespace(
-        projects={PROJECT: Project(PROJECT, an_id(), "shop", "Shop", sender, RoutingPolicy.ADAPTIVE, NOON)},
-        providers={},
-        candidates=lambda project, channel: (),
-        channel_config=lambda project, channel: None,
-    )
+    config = ConfigCache()
+    config.projects[PROJECT] = Project(PROJECT, an_id(), "shop", "Shop", sender, RoutingPolicy.ADAPTIVE, NOON)
     return MessageIngest(
         None,
         config,

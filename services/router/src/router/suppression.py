@@ -54,8 +54,7 @@ async def find_suppressed(
 
 
 def _is_checked(pending: PendingDelivery, config: ConfigCache) -> bool:
-    project = config.projects.get(pending.project_id)
-    return project is not None and project.has_suppressions and not pending.unknown_attempts
+    return config.has_suppressions(pending.project_id) and not pending.unknown_attempts
 
 
 def _divide(

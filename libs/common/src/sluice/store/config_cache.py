@@ -65,6 +65,11 @@ class ConfigCache:
         project = self.projects.get(project_id)
         return RoutingPolicy.ADAPTIVE if project is None else project.routing_policy
 
+    def has_suppressions(self, project_id: UUID) -> bool:
+        """Whether addresses of the project may be suppressed: also of one that is not known yet."""
+        project = self.projects.get(project_id)
+        return project is None or project.has_suppressions
+
     def channel_config(self, project_id: UUID, channel: Channel) -> ChannelConfig | None:
         """The configuration of the channel's group, if the project has one."""
         return self._channel_configs.get((project_id, GROUP_OF[channel]))

@@ -254,7 +254,7 @@ class MessageIngest:
             now=now,
             requeue_after=self._requeue_after,
             unsubscribe_link=partial(self._unsubscribe_link, principal),
-            with_addresses=self._has_suppressions(principal.project_id),
+            with_addresses=self._config.has_suppressions(principal.project_id),
         )
         self._project_quota.check(message)
         if message.send_at or self._quota.try_reserve(
@@ -269,10 +269,6 @@ class MessageIngest:
                 "unsubscribe: needs a public address of this installation (SLUICE_PUBLIC_URL)", field="unsubscribe"
             )
         return self._unsubscribe_links.url(Subscription(principal.project_id, delivery_id, address, principal.is_test))
-
-    def _has_suppressions(self, project_id: UUID) -> bool:
-        project = self._config.projects.get(project_id)
-        return project is not None and project.has_suppressions
 
     async def _store(self, message: NewMessage) -> _Stored:
         batcher = self._batcher if _size(message) < _LARGE else self._large
@@ -295,7 +291,7 @@ class MessageIngest:
 
     async def _mark_suppressed(self, batch: Sequence[NewMessage]) -> Sequence[NewMessage]:
         async with asyncio.timeout(max(map(_time_limit, batch), default=_DB_TIMEOUT)):
-            return await mark_suppressed(self._pool, batch, self._has_suppressions)
+            return await mark_suppressed(self._pool, batch, self._config.has_suppressions)
 
     def publish_suppressed(self, batch: Sequence[_Stored]) -> None:
         """Publish the events of suppressed deliveries; the recovery loop publishes those that Kafka does not store."""
