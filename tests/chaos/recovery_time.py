@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from sluice.runtime.percentile import percentile
 from tests.chaos.db_snapshot import DbSnapshot, Delivery
 from tests.chaos.oracle import LOST_WORKER, Span
 
@@ -60,12 +61,7 @@ def recovery_times(snapshot: DbSnapshot, faults: Sequence[Span], waits: Waits) -
 
 def spread(found: Sequence[float]) -> Spread:
     """The distribution of any number of seconds."""
-    ordered = sorted(found) or [0.0]
-    return Spread(len(found), _quantile(ordered, 0.5), _quantile(ordered, 0.99), round(ordered[-1], 2))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+    return Spread(len(found), *(round(percentile(found, share) or 0.0, 2) for share in (0.5, 0.99, 1.0)))
 
 
 def _concerns(fault: Span, channel: str) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sluice.runtime.percentile import percentile
+
 LATE = 5.0  # seconds from the acceptance to the provider
 _IN_FLIGHT = 0.5  # seconds after a throttled answer in which calls may arrive that were on their way
 _WINDOW = 5.0  # seconds
@@ -104,8 +106,7 @@ def _late(sent: Sequence[Sent]) -> float:
 
 
 def _p99(sent: Sequence[Sent]) -> float | None:
-    found = sorted(one.seconds for one in sent if one.seconds is not None)
-    return found[min(len(found) - 1, round(0.99 * len(found)))] if found else None
+    return percentile([one.seconds for one in sent if one.seconds is not None], 0.99)
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:
