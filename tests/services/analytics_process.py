@@ -5,19 +5,20 @@
 
 import asyncio
 import itertools
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from event_worker.analytics import AnalyticsProjection
+from event_worker.events import Event
 from sluice.store.db import open_pool
 
 _BATCH = 30
 
 
-async def main(events: list[dict[str, Any]]) -> None:
+async def main(events: list[Event]) -> None:
     """Count for ever."""
     async with open_pool(os.environ["SLUICE_POSTGRES_DSN"], size=2, name="analytics") as pool:
         projection = AnalyticsProjection(pool)
@@ -27,4 +28,4 @@ async def main(events: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text("utf-8"))))
+    asyncio.run(main(TypeAdapter(list[Event]).validate_json(Path(sys.argv[1]).read_bytes())))

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from event_worker import incidents as event_worker
+from event_worker.events import Event
 from event_worker.incidents import Incidents, in_steps
 from event_worker.webhooks.body import webhook_body
 from sluice.bus.messages import HealthState, ProviderHealth
@@ -134,8 +135,8 @@ class Outage:
         return delivery_id
 
     async def events(self, *delivery_ids, by=None, type_="sent"):
-        event = {"project_id": str(PROJECT), "channel": "email", "type": type_}
-        await (by or self.incidents).apply([event | {"delivery_id": str(one)} for one in delivery_ids])
+        event = {"project_id": PROJECT, "channel": "email", "type": type_, "sequence": 1}
+        await (by or self.incidents).apply([Event(delivery_id=one, **event) for one in delivery_ids])
 
 
 def health(provider_id, status, *, at=0, **changes):

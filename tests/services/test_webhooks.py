@@ -420,7 +420,17 @@ async def test_a_record_that_lies_about_its_project_adds_nothing(hooks, gateway)
 
 
 @pytest.mark.parametrize(
-    "broken", [{"delivery_id": "x"}, {"delivery_id": 7}, {"sequence": "1"}, {"sequence": 0}, {"channel": "fax"}]
+    "broken",
+    [
+        {"delivery_id": "x"},
+        {"delivery_id": 7},
+        {"sequence": "1"},
+        {"sequence": True},
+        {"sequence": 0},
+        {"sequence": 1 << 15},
+        {"channel": "fax"},
+        {"provider_id": "nonsense"},
+    ],
 )
 async def test_an_event_without_its_fields_is_dead_lettered(hooks, broken):
     record = json.loads((await hooks.records(await hooks.event(consumed=False)))[-1].value) | broken

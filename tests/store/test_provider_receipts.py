@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from event_worker.events import Event
 from event_worker.settings import SilenceSettings
 from event_worker.silence import ReceiptProjection, SilenceMonitor
 from gateway.receipts.refusals import RefusalCounter
@@ -13,7 +14,7 @@ from sluice.model.message import Channel
 from sluice.runtime import metrics
 from sluice.store import projects, provider_receipts, providers
 from sluice.store.provider_receipts import ProviderEvents
-from tests.examples import NOON, a_provider, after, an_id
+from tests.examples import NOON, PROJECT, a_provider, after, an_id
 
 HOUR = timedelta(hours=1)
 
@@ -99,22 +100,22 @@ async def test_a_disabled_provider_is_not_silent_any_more(store, provider):
 
 
 async def test_the_projection_counts_a_batch_of_events_by_provider(store, provider):
-    sent = {"type": "sent", "provider_id": str(provider.id), "outcome": "accepted"}
+    def an_event(type_, **changes):
+        of = {"delivery_id": an_id(), "sequence": 1, "project_id": PROJECT, "channel": "email"}
+        return Event(type=type_, **of | {"provider_id": provider.id} | changes)
+
     await ReceiptProjection(store.event_worker).apply(
         [
-            *[sent] * 3,
-            {"type": "attempt_failed", "provider_id": str(provider.id), "outcome": "unknown"},
-            {"type": "accepted"},
-            {"type": "provider_unresponsive", "provider_id": str(provider.id), "outcome": "unresponsive"},
-            {"type": "sent", "provider_id": "nonsense", "outcome": "accepted"},
-            {"type": "sent", "provider_id": 7},
-            {"type": "failed", "provider_id": str(provider.id)},  # every provider was tried
+            *[an_event("sent", outcome="accepted")] * 3,
+            an_event("attempt_failed", outcome="unknown"),
+            an_event("accepted", provider_id=None),
+            an_event("failed"),  # every provider was tried
         ]
     )
     assert (await counts(store, provider)).accepted_count == 3
     assert (await counts(store, provider)).received_at is None
 
-    await ReceiptProjection(store.event_worker).apply([{"type": "delivered", "provider_id": str(provider.id)}])
+    await ReceiptProjection(store.event_worker).apply([an_event("delivered")])
 
     assert (await counts(store, provider)).received_at is not None
 

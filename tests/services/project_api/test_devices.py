@@ -3,7 +3,7 @@
 import pytest
 
 from event_worker.devices import DeviceProjection
-from sluice.bus.messages import DeliveryEvent
+from event_worker.events import Event
 from sluice.model.outcome import ProviderFault, RecipientRejected
 from sluice.model.reasons import Reason
 from sluice.store.devices import MAX_DEVICES
@@ -142,11 +142,11 @@ async def test_it_fails_only_where_no_device_got_it(api, deliverer, push):
 
 
 def events(bus):
-    return [DeliveryEvent.model_validate_json(value).model_dump(mode="json") for value in bus.on("delivery.events")]
+    return [Event.model_validate_json(value) for value in bus.on("delivery.events")]
 
 
 async def failed_events(bus):
-    return await wait_until(lambda: [event for event in events(bus) if event["type"] == "failed"])
+    return await wait_until(lambda: [event for event in events(bus) if event.type == "failed"])
 
 
 async def test_a_device_that_is_reported_as_unregistered_is_removed(api, deliverer, push, bus, role_pools):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-from uuid import UUID
+from collections.abc import Iterable
 
+from event_worker.events import Event
 from sluice.model.state import EventType
 from sluice.runtime import failpoints
 from sluice.store import analytics
@@ -21,13 +20,13 @@ class AnalyticsProjection:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def apply(self, events: Iterable[Mapping[str, Any]]) -> None:
+    async def apply(self, events: Iterable[Event]) -> None:
         """Count a batch, with every earlier event of its deliveries; a repeat counts nothing.
 
         Raises:
             Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; the batch may be repeated.
         """
-        delivery_ids = {UUID(event["delivery_id"]) for event in events if event["type"] in _TYPES}
+        delivery_ids = {event.delivery_id for event in events if event.type in _TYPES}
         if delivery_ids:
             assert failpoints.hit("analytics.before_count")
             await analytics.count(self._pool, delivery_ids)

@@ -5,10 +5,9 @@ A repeated event changes nothing: a device that was registered again since the e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from event_worker.sources import event_source
+from event_worker.events import Event
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.store import devices
@@ -21,18 +20,12 @@ class DeviceProjection:
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
+    async def apply(self, events: Sequence[Event]) -> None:
         """Remove the devices of a batch of events: one statement, or none.
 
         Raises:
             asyncpg's or the network's errors: nothing was written; the batch may be repeated.
         """
-        sources = {
-            source
-            for event in events
-            if event["type"] == EventType.FAILED
-            and event.get("channel") == Channel.PUSH
-            and (source := event_source(event)) is not None
-        }
+        sources = {event.source for event in events if event.type is EventType.FAILED and event.channel is Channel.PUSH}
         if sources:
             await devices.remove_unregistered(self._db, sorted(sources))

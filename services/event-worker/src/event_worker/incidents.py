@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
 
+from event_worker.events import Event
 from sluice.bus.dead_letters import RawRecord
 from sluice.bus.messages import ProviderHealth
 from sluice.model.incidents import Plan, plan
@@ -95,7 +96,7 @@ class Incidents:
 
     # -- deliveries --------------------------------------------------------------------------------------------------
 
-    async def apply(self, events: Iterable[Mapping[str, object]]) -> None:
+    async def apply(self, events: Iterable[Event]) -> None:
         """Write what became of the deliveries of a batch of events that an active incident touches.
 
         Raises:
@@ -108,10 +109,9 @@ class Incidents:
         found: dict[UUID, None] = {}
         concerned: set[UUID] = set()
         for event in events:
-            of = _delivery_of(event)
-            active = None if of is None else self._active.get((of[1], of[2]))
-            if of is not None and active:
-                found[of[0]] = None
+            active = self._active.get((event.project_id, event.channel.value)) if event.type in _TYPES else None
+            if active:
+                found[event.delivery_id] = None
                 concerned.update(active)
         if found:
             await self._touch(sorted(concerned), list(found))
@@ -200,16 +200,6 @@ def _read(record: RawRecord) -> ProviderHealth | None:
         return ProviderHealth.model_validate_json(record.value)
     except ValidationError:
         log.warning("health_record_unreadable", partition=record.partition, offset=record.offset)
-        return None
-
-
-def _delivery_of(event: Mapping[str, object]) -> tuple[UUID, UUID, str] | None:
-    """The delivery, project and channel of an event that counts."""
-    if event.get("type") not in _TYPES:
-        return None
-    try:
-        return UUID(str(event["delivery_id"])), UUID(str(event["project_id"])), str(event["channel"])
-    except (KeyError, ValueError):
         return None
 
 

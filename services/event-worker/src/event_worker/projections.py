@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from event_worker.analytics import AnalyticsProjection
 from event_worker.devices import DeviceProjection
+from event_worker.events import Event
 from event_worker.incidents import Incidents
 from event_worker.silence import ReceiptProjection
 from event_worker.suppressions import SuppressionProjection
@@ -18,10 +19,10 @@ from sluice.store.db import Pool
 class Projection(Protocol):
     """A consequence of events. It may be repeated: a repeated event changes nothing but approximate counts."""
 
-    async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
+    async def apply(self, events: Sequence[Event]) -> None:
         """Write what follows from a batch of events, in a fixed number of statements.
 
-        ``events``: the fields of each record; they only say where to look, and the database has the facts.
+        ``events``: those of deliveries; they only say where to look, and the database has the facts.
 
         Raises:
             Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; the batch is applied again.

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import orjson
 import structlog
 
+from event_worker.events import Event, read_event
 from event_worker.projections import Projection
-from event_worker.webhooks.projection import event_key
 from sluice.bus.dead_letters import RawRecord, publish_dead_letter
-from sluice.bus.messages import NON_DELIVERY_TYPES
 from sluice.bus.publisher import Publisher
-from sluice.model.state import EventType
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
 from sluice.store.db import UNAVAILABLE_ERRORS
@@ -27,8 +23,6 @@ from sluice.store.db import UNAVAILABLE_ERRORS
 log = structlog.get_logger()
 
 _RETRY_DELAY = 1.0  # seconds before a batch is consumed again
-
-_TYPES = frozenset(EventType) | NON_DELIVERY_TYPES
 
 
 class DeadLetterError(Exception):
@@ -49,16 +43,16 @@ class EventService:
             DeadLetterError: Kafka did not acknowledge a dead letter; raised after a pause.
             Exception: PostgreSQL does not answer, one of ``UNAVAILABLE_ERRORS``; raised after a pause.
         """
-        events = [_read(record.value) for record in records]
-        await self._project([event for event in events if event is not None])
-        for record, event in zip(records, events, strict=True):
-            if event is None and not await publish_dead_letter(self._publisher, record, "no event", at=utc_now()):
+        found = [read_event(record.value) for record in records]
+        await self._project([one.event for one in found if one is not None and one.event is not None])
+        for record, one in zip(records, found, strict=True):
+            if one is None and not await publish_dead_letter(self._publisher, record, "no event", at=utc_now()):
                 await asyncio.sleep(_RETRY_DELAY)
                 raise DeadLetterError
-        for type_, number in Counter(_label(event) for event in events if event is not None).items():
+        for type_, number in Counter(one.label for one in found if one is not None).items():
             metrics.series(metrics.EVENTS_CONSUMED, type_).inc(number)
 
-    async def _project(self, events: Sequence[Mapping[str, Any]]) -> None:
+    async def _project(self, events: Sequence[Event]) -> None:
         try:
             for projection in self._projections:
                 await projection.apply(events)
@@ -66,24 +60,3 @@ class EventService:
             log.warning("events_retrying", missing="postgres", error=type(error).__name__)
             await asyncio.sleep(_RETRY_DELAY)
             raise
-
-
-def _read(value: bytes | None) -> dict[str, Any] | None:
-    """The fields of the event; None for a value that is no event."""
-    try:
-        event = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    if not (isinstance(event, dict) and isinstance(event.get("type"), str)):
-        return None
-    try:
-        event_key(event)
-    except ValueError:
-        return None
-    return event
-
-
-def _label(event: Mapping[str, Any]) -> str:
-    """The metric's label: the event's type, ``other`` for one of a newer version."""
-    type_: str = event["type"]
-    return type_ if type_ in _TYPES else "other"

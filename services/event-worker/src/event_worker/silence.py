@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import structlog
 
+from event_worker.events import Event
 from event_worker.settings import SilenceSettings
 from sluice.model.state import EventType
 from sluice.providers.contract import RECEIPT_TYPES
@@ -37,7 +37,7 @@ class ReceiptProjection:
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    async def apply(self, events: Sequence[Mapping[str, Any]]) -> None:
+    async def apply(self, events: Sequence[Event]) -> None:
         """Add a batch in one statement; a repeated one counts again.
 
         Raises:
@@ -46,23 +46,15 @@ class ReceiptProjection:
         accepted: Counter[UUID] = Counter()
         received: set[UUID] = set()
         for event in events:
-            provider_id = _provider_of(event)
-            if provider_id is None:
+            if event.provider_id is None:
                 continue
-            if event.get("outcome") == "accepted":
-                accepted[provider_id] += 1
-            elif event.get("outcome") is None and event.get("type") in _OF_RECEIPTS:
-                received.add(provider_id)
+            if event.outcome == "accepted":
+                accepted[event.provider_id] += 1
+            elif event.outcome is None and event.type in _OF_RECEIPTS:
+                received.add(event.provider_id)
         batch = [ProviderEvents(one, accepted[one], one in received) for one in sorted(accepted.keys() | received)]
         if batch:
             await provider_receipts.count_events(self._db, batch, now=utc_now())
-
-
-def _provider_of(event: Mapping[str, Any]) -> UUID | None:
-    try:
-        return UUID(event["provider_id"])
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
 
 
 class SilenceMonitor:

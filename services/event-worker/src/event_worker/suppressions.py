@@ -5,10 +5,9 @@ A repeated event changes nothing, because an address is suppressed once; the eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from event_worker.sources import event_source
+from event_worker.events import Event
 from sluice.model.state import EventType
 from sluice.model.suppression import known_address, suppression_reason
 from sluice.runtime import metrics
@@ -26,7 +25,7 @@ class SuppressionProjection:
     def __init__(self, db: Db) -> None:
         self._db = db
 
-    async def apply(self, events: Iterable[Mapping[str, Any]]) -> None:
+    async def apply(self, events: Iterable[Event]) -> None:
         """Write the suppressions of a batch: two statements, or none.
 
         What an event is about is read from the database: the record only says where to look.
@@ -34,9 +33,7 @@ class SuppressionProjection:
         Raises:
             asyncpg's or the network's errors: nothing was written; the batch may be repeated.
         """
-        sources = {
-            source for event in events if event["type"] in _TYPES and (source := event_source(event)) is not None
-        }
+        sources = {event.source for event in events if event.type in _TYPES}
         if not sources:
             return
         found = await suppressions.recipients_of_events(self._db, sorted(sources))

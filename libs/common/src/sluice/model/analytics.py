@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from itertools import accumulate
 from math import ceil
 from struct import unpack
@@ -88,16 +89,44 @@ _FIRSTS: dict[str, Count] = {
 }
 
 
+class _Outline(NamedTuple):
+    """An event without its time: what the counts depend on, and what thousands of deliveries have in common."""
+
+    type: str
+    state: str | None
+    provider_id: UUID | None
+    attempt: int | None
+    cost: int | None
+
+
+class _Counts(NamedTuple):
+    """``attempted``: the provider of the newest attempt."""
+
+    cells: Mapping[Cell, int]
+    attempted: UUID | None
+
+
 def contribution(history: Sequence[HistoryEvent], send_at: datetime | None) -> Counter[Cell]:
     """What a delivery with this history, in order of its sequence, adds to the rollups.
 
     A count belongs to the provider whose event made it first; without one, to the provider of the newest attempt, and
     to no provider where there was none.
     """
+    counts = _counts(
+        tuple([_Outline(type_, state, provider, attempt, cost) for type_, state, _, provider, attempt, cost in history])
+    )
+    cells = Counter(counts.cells)
+    for duration, event, measured in _durations(history, send_at):
+        cells[Cell(event.provider_id or counts.attempted, duration, bucket_of(measured))] += 1
+    return cells
+
+
+@lru_cache(maxsize=4096)
+def _counts(history: tuple[_Outline, ...]) -> _Counts:
     cells = _costs(history)
-    firsts: dict[str, HistoryEvent] = {}
+    firsts: dict[str, _Outline] = {}
     attempted: UUID | None = None
-    last: HistoryEvent | None = None  # that made the state
+    last: _Outline | None = None  # that made the state
     for event in history:
         firsts.setdefault(event.type, event)
         if event.type == EventType.SENDING:
@@ -114,12 +143,10 @@ def contribution(history: Sequence[HistoryEvent], send_at: datetime | None) -> C
         if last.state == State.COMPLAINED and EventType.DELIVERED in firsts:
             made[Count.DELIVERED] = firsts[EventType.DELIVERED]
     cells.update(Cell(event.provider_id or attempted, count) for count, event in made.items())
-    for duration, event, measured in _durations(firsts, send_at):
-        cells[Cell(event.provider_id or attempted, duration, bucket_of(measured))] += 1
-    return cells
+    return _Counts(cells, attempted)
 
 
-def _costs(history: Sequence[HistoryEvent]) -> Counter[Cell]:
+def _costs(history: Sequence[_Outline]) -> Counter[Cell]:
     cells: Counter[Cell] = Counter()
     taken: set[int] = set()
     for event in history:
@@ -130,13 +157,14 @@ def _costs(history: Sequence[HistoryEvent]) -> Counter[Cell]:
     return cells
 
 
-def _rank(event: HistoryEvent) -> int:
+def _rank(event: _Outline) -> int:
     return _RANKS.get(event.state, -1)
 
 
 def _durations(
-    firsts: Mapping[str, HistoryEvent], send_at: datetime | None
+    history: Sequence[HistoryEvent], send_at: datetime | None
 ) -> Iterator[tuple[Duration, HistoryEvent, timedelta]]:
+    firsts = {event.type: event for event in reversed(history)}
     accepted, sent = firsts.get(EventType.ACCEPTED), firsts.get(EventType.SENT)
     delivered = firsts.get(EventType.DELIVERED)
     if accepted is not None and sent is not None:

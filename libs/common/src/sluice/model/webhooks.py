@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -86,6 +87,7 @@ _FAILURES = frozenset({EventType.FAILED, EventType.BOUNCED, EventType.SOFT_BOUNC
 _BY_VALUE = {type_.value: type_ for type_ in WebhookType}
 
 
+@cache
 def webhook_type(channel: Channel, event_type: EventType) -> WebhookType | None:
     """The type under which an event is sent to endpoints; None for an event that no endpoint gets.
 

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import product
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sluice.model.analytics import Count, Duration, Histogram, HistoryEvent, contribution
+from sluice.model.analytics import Cell, Count, Duration, Histogram, HistoryEvent, contribution
 from sluice.model.ids import created_at_of, min_id_at
 from sluice.store.db import Db, Pool, Row
 from sluice.store.partitions import list_weeks, week_start
@@ -160,20 +161,20 @@ async def _advance(db: Db, deliveries: Sequence[_Delivery]) -> None:
 
 def rollups_of(deliveries: Iterable[_Delivery]) -> dict[RollupKey, Rollup]:
     """What the uncounted events of deliveries add, by rollup."""
-    rollups: dict[RollupKey, Rollup] = defaultdict(Counter)
+    alike: dict[tuple[UUID, bool, str, datetime, tuple[str, ...]], Counter[Cell]] = defaultdict(Counter)
     for one in deliveries:
-        added = contribution(one.history, one.send_at)
+        hour = Interval.HOUR.start(created_at_of(one.id))
+        cells = alike[one.project_id, one.sandbox, one.channel, hour, tuple(one.tags)]
+        cells.update(contribution(one.history, one.send_at))
         if one.counted:
-            added.subtract(contribution(one.history[: one.counted], one.send_at))
-        accepted_at = created_at_of(one.id)
-        starts = [(interval.value, interval.start(accepted_at)) for interval in Interval]
-        for cell, number in added.items():
-            if number:
-                provider_id = cell.provider_id or _NO_PROVIDER
-                for tag in {_ALL, *one.tags}:
-                    for interval, start in starts:
-                        key = RollupKey(one.project_id, one.sandbox, interval, tag, start, one.channel, provider_id)
-                        rollups[key][cell.name, cell.bucket] += number
+            cells.subtract(contribution(one.history[: one.counted], one.send_at))
+    rollups: dict[RollupKey, Rollup] = defaultdict(Counter)
+    for (project_id, sandbox, channel, hour, tags), cells in alike.items():
+        starts = [(interval.value, interval.start(hour)) for interval in Interval]
+        for (provider_id, name, bucket), number in cells.items():
+            for (interval, start), tag in product(starts, {_ALL, *tags}):
+                key = RollupKey(project_id, sandbox, interval, tag, start, channel, provider_id or _NO_PROVIDER)
+                rollups[key][name, bucket] += number
     return rollups
 
 
