@@ -19,6 +19,7 @@ from tests.repository.files import ROOT
 ROLE_NAMES = tuple(role.name for role in ROLES)
 SCALED = {"email-worker": 3, "router": 2, "gateway": 2}
 _PASSWORD = "p@ss/w#rd:%?&"
+_NETWORKS = "172.16.0.0/12"  # of the demo's mailbox, as docker-compose.yml says it
 _UP_TIME = 600.0  # seconds
 
 
@@ -37,7 +38,7 @@ class Compose:
         Raises:
             subprocess.CalledProcessError: it fails, unless ``check`` is false; its output is printed.
         """
-        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089"}
+        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089", "SLUICE_OUTGOING_ALLOW": _NETWORKS}
         command = ["env", *(f"{name}={value}" for name, value in environment.items()), "docker", "compose"]
         files = ("--env-file", str(self.passwords), "-f", "docker-compose.yml", "--profile", "demo")
         return run([*command, *files, *words], self.engine.environment, timeout=timeout, check=check)
