@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sluice.runtime.errors import SluiceError
+from sluice_launcher import managed_process
 from sluice_launcher.managed_process import ManagedProcess, ProcessState
 from sluice_launcher.process_spec import ProcessSpec
 
@@ -19,8 +20,9 @@ PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPE
 
 
 @pytest.fixture
-def managed(tmp_path):
+def managed(tmp_path, monkeypatch):
     """Manages a line of Python; stops it with the test."""
+    monkeypatch.setattr(managed_process, "HEALTH_PROBE_SECONDS", 0.5)
 
     @asynccontextmanager
     async def keep(program, **changes):

@@ -26,6 +26,8 @@ STABLE_AFTER = 30.0
 PROBE_SECONDS = 0.05
 # Between the probes of a process that has been ready, and how many must fail before it counts as not ready.
 READY_PROBE_SECONDS = 1.0
+# Between two looks whether it responds at all, and at its memory: a sign of a fault that lasts, not of one moment.
+HEALTH_PROBE_SECONDS = 5.0
 FAILED_PROBES = 2
 # Crashes before the first readiness after which the start has failed.
 MAX_STARTUP_CRASHES = 3
@@ -217,7 +219,7 @@ class ManagedProcess:
                 self.fault = f"{self.spec.name} {fault}"
                 await self._end_process()
                 return
-            await asyncio.sleep(READY_PROBE_SECONDS)
+            await asyncio.sleep(HEALTH_PROBE_SECONDS)
 
     async def _health_fault(self, silent: float) -> str | None:
         if silent > self.spec.alive_seconds:

@@ -27,7 +27,7 @@ from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
 
 log = structlog.get_logger()
 
-_POLL_TIMEOUT = 0.1  # seconds a poll waits for records
+_POLL_TIMEOUT = 0.5  # seconds a poll waits for records: it ends with the first, and delays a stop at most
 _COMMIT_INTERVAL = 0.2  # seconds
 _HANDLER_RETRY_DELAY = 1.0  # seconds before a handler that raised gets its records again
 _POLL_STALL_LIMIT = 15.0  # seconds without a finished poll after which the consumer is not ready

@@ -24,7 +24,8 @@ from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection, client_id
 from sluice.runtime.tasks import run_unless
 
-_BATCH_TIMEOUT_MS = 100  # milliseconds a poll waits for records
+# Milliseconds that a poll waits for records, and that FastStream sleeps, whatever arrives, after one without records.
+_BATCH_TIMEOUT_MS = 100
 _LEAVE_LIMIT = 5.0  # seconds to leave the group after the last handler
 
 
