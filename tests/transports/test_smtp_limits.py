@@ -195,7 +195,7 @@ def deaf(host: str, port: int) -> Iterator[None]:
 async def test_f4_an_address_that_drops_connections_does_not_hide_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted()
     async with open_smtp(LOCAL) as transport, scripted.serving("127.0.0.77") as port:
-        with deaf("127.0.0.1", port), name_with(monkeypatch, "127.0.0.1", "127.0.0.77") as host:
+        with deaf("127.0.0.79", port), name_with(monkeypatch, "127.0.0.79", "127.0.0.77") as host:
             assert await send(transport, submission(port, host=host), deadline=8) == Accepted("Q1")
 
 

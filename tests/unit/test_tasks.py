@@ -1,10 +1,11 @@
 """Background tasks: supervision, cancellation, sets."""
 
 import asyncio
+import re
 
 import pytest
 
-from sluice.runtime.tasks import SUPERVISED, TaskSet, cancel_and_wait, run_unless, supervised
+from sluice.runtime.tasks import SUPERVISED, TaskSet, cancel_and_wait, place_of, run_unless, supervised
 
 
 async def test_a_task_that_swallows_its_cancellation_is_cancelled_again():
@@ -146,3 +147,18 @@ async def test_a_set_that_does_not_end_in_time_is_cancelled():
     await tasks.join(within=0.2)
 
     assert ended == [0.01, 3600]
+
+
+async def test_the_place_of_a_task_names_its_coroutines():
+    async def inner():
+        await asyncio.sleep(60)
+
+    async def outer():
+        await inner()
+
+    task = asyncio.create_task(outer())
+    await asyncio.sleep(0)
+
+    assert re.fullmatch(r"\S+outer > \S+inner > sleep:\d+", place_of(task))
+    await cancel_and_wait(task)
+    assert place_of(task) == "no coroutine: it has ended"

@@ -41,7 +41,7 @@ def _role_spec(plan: Plan, process: str, name: str) -> ProcessSpec:
             # The last lines before a crash must reach the log.
             "PYTHONUNBUFFERED": "1",
         },
-        ready_seconds=60.0,
+        ready_seconds=90.0,  # more than a client that does not get back into its group waits until it ends
         explain=partial(probes.http_reason, HOST, ops_port) if found.probe == "http" else None,
         alive=partial(probes.http_alive, HOST, ops_port) if found.probe == "http" else None,
         memory_limit=plan.role_memory_limit,

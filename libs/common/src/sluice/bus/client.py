@@ -13,6 +13,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from sluice.bus import record_batches
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.tasks import place_of
 
 record_batches.install()
 
@@ -28,7 +29,7 @@ HEARTBEAT_INTERVAL_MS: Final = SESSION_TIMEOUT_MS // 4
 
 _ANSWER_LIMIT = 5.0  # seconds without a response after which the broker counts as unavailable
 _WATCH_INTERVAL = 1.0  # seconds
-_MEMBERSHIP_LIMIT = 120.0  # seconds outside its group, while the broker answers, after which a client is given up
+_MEMBERSHIP_LIMIT = 60.0  # seconds outside its group, while the broker answers, after which a client is given up
 _NO_MEMBER = "not in the consumer group yet"
 
 
@@ -74,6 +75,7 @@ class BrokerContact:
         Raises:
             SluiceError: always, with what is wrong.
         """
+        assert self._client is not None
         member_at = time.monotonic()
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
@@ -84,7 +86,10 @@ class BrokerContact:
             if self.fault() or not self.fault_of_membership():
                 member_at = time.monotonic()
             elif (age := time.monotonic() - member_at) > _MEMBERSHIP_LIMIT:
-                raise SluiceError(f"not in the consumer group for {age:.0f} s, while Kafka answers")
+                raise SluiceError(
+                    f"not in the consumer group for {age:.0f} s, while Kafka answers; the client waits in"
+                    f" {place_of(self._client._coordinator._coordination_task)}"
+                )
 
     def _ended_task(self) -> str | None:
         assert self._client is not None

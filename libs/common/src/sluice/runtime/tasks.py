@@ -79,6 +79,18 @@ class TaskSet:
         await cancel_and_wait(*self._tasks)
 
 
+def place_of(task: asyncio.Task[Any]) -> str:
+    """Where a task waits: the names of its coroutines from the outermost, with the line of the innermost."""
+    names: list[str] = []
+    line = 0
+    waits: Any = task.get_coro()
+    while (frame := getattr(waits, "cr_frame", None)) is not None:
+        names.append(frame.f_code.co_qualname)
+        line = frame.f_lineno
+        waits = waits.cr_await
+    return f"{' > '.join(names)}:{line}" if names else "no coroutine: it has ended"
+
+
 async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and wait until they have ended; an error with which one of them failed is raised.
 
