@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.model.analytics import BUCKETS, Histogram, bucket_of, value_of
+from sluice.model.analytics import BUCKETS, Histogram, HistoryEvent, bucket_of, value_of
+from sluice.model.ids import uuid7
+from sluice.store.analytics import _Delivery, rollups_of
+from tests.examples import NOON, PROJECT, an_id
 
 DURATIONS = st.lists(st.integers(0, (1 << 32) - 1) | st.integers(0, 5000), min_size=1, max_size=60)
 
@@ -66,3 +69,13 @@ def test_a_number_has_the_numbers_of_all_buckets(numbers):
     parsed = Histogram.parse(str(Histogram(list(numbers), list(numbers.values()))))
 
     assert {b: n for b, n in zip(parsed.buckets, parsed.numbers, strict=True) if n} == numbers
+
+
+def test_an_event_that_changes_no_number_adds_no_rollup():
+    provider = an_id()
+    events = [("sending", "SENDING"), ("sent", "SENT"), ("deferred", None)]
+    history = tuple(HistoryEvent(type_, state, NOON, provider, 1) for type_, state in events)
+    delivery = _Delivery(uuid7(), PROJECT, False, "email", (), None, 0, history)
+
+    assert rollups_of([delivery])
+    assert rollups_of([delivery._replace(counted=2)]) == {}

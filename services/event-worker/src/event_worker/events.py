@@ -6,9 +6,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from sluice.bus.messages import NON_DELIVERY_TYPES
+from sluice.bus.messages import NON_DELIVERY_TYPES, BusMessage
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.store.suppressions import EventSource
@@ -17,10 +17,8 @@ _TYPES = frozenset(EventType)
 _MAX_SEQUENCE = (1 << 15) - 1  # smallint
 
 
-class Event(BaseModel):
+class Event(BusMessage):
     """The part of a :class:`sluice.bus.messages.DeliveryEvent` that says where to look; the database has the facts."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     delivery_id: UUID
     sequence: int = Field(ge=1, le=_MAX_SEQUENCE, strict=True)

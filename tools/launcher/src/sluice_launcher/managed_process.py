@@ -26,9 +26,9 @@ STABLE_AFTER = 30.0
 PROBE_SECONDS = 0.05
 # Between the probes of a process that has been ready, and how many must fail before it counts as not ready.
 READY_PROBE_SECONDS = 1.0
+FAILED_PROBES = 2
 # Between two looks whether it responds at all, and at its memory: a sign of a fault that lasts, not of one moment.
 HEALTH_PROBE_SECONDS = 5.0
-FAILED_PROBES = 2
 # Crashes before the first readiness after which the start has failed.
 MAX_STARTUP_CRASHES = 3
 

@@ -171,7 +171,8 @@ def rollups_of(deliveries: Iterable[_Delivery]) -> dict[RollupKey, Rollup]:
     rollups: dict[RollupKey, Rollup] = defaultdict(Counter)
     for (project_id, sandbox, channel, hour, tags), cells in alike.items():
         starts = [(interval.value, interval.start(hour)) for interval in Interval]
-        for (provider_id, name, bucket), number in cells.items():
+        changed = [(cell, number) for cell, number in cells.items() if number]
+        for (provider_id, name, bucket), number in changed:
             for (interval, start), tag in product(starts, {_ALL, *tags}):
                 key = RollupKey(project_id, sandbox, interval, tag, start, channel, provider_id or _NO_PROVIDER)
                 rollups[key][name, bucket] += number
