@@ -36,7 +36,14 @@ async def test_every_message_of_a_batch_is_stored_and_enqueued(gateway):
 
 
 async def test_a_message_with_an_error_concerns_no_other(gateway):
-    messages = [a_body(to=["no address"]), a_body(), 7, a_body(channel="pigeon"), a_body(preferred_provider="prv_x")]
+    messages = [
+        a_body(to=["no address"]),
+        a_body(),
+        7,
+        a_body(channel="pigeon"),
+        a_body(preferred_provider="prv_x"),
+        a_body(metadata={"order": ["\x00"]}),
+    ]
 
     answer = await send(gateway, messages)
 
@@ -48,6 +55,7 @@ async def test_a_message_with_an_error_concerns_no_other(gateway):
         ("VALIDATION_ERROR", None),
         ("VALIDATION_ERROR", "channel"),
         ("VALIDATION_ERROR", "preferred_provider"),
+        ("VALIDATION_ERROR", "metadata.order.0"),
     ]
     assert await gateway.count() == 1
 
@@ -79,6 +87,16 @@ async def test_an_item_that_differs_from_the_first_batch_is_a_conflict(gateway):
     assert codes == [None, "IDEMPOTENCY_CONFLICT", None]
     assert "idempotent-replayed" not in answer.headers
     assert await gateway.count() == 3
+
+
+async def test_a_conflict_of_an_item_that_is_wrong_by_now_concerns_no_other(gateway):
+    await gateway.post(as_json(a_body(idempotency_key="order-7")))
+
+    answer = await send(gateway, [a_body(idempotency_key="order-7", preferred_provider="prv_x"), a_body()])
+
+    assert answer.status_code == 201
+    codes = [one.get("error", {}).get("code") for one in answer.json()["data"]]
+    assert codes == ["IDEMPOTENCY_CONFLICT", None]
 
 
 async def test_a_message_with_its_own_key_is_the_same_as_alone(gateway):

@@ -53,6 +53,15 @@ async def test_a_row_is_the_message_without_its_events(gateway):
     assert (row["to"], row["subject"], row["metadata"]) == ([ADA, BOB], "Grüße", {"order": 7})
 
 
+async def test_a_message_with_a_nul_that_is_older_than_the_check_of_requests_is_listed(gateway):
+    message_id = await send(gateway, subject="a\\u0000b")
+    await gateway.pool.execute(r"UPDATE messages SET content = replace(content, '\\u0000', '\u0000')")
+
+    (row,) = (await gateway.ask("GET", "/v1/messages")).json()["data"]
+
+    assert (row["id"], row["subject"]) == (message_id, "a\ufffdb")
+
+
 async def test_each_filter_finds_what_fits(gateway):
     one = await send(gateway, to=[ADA], cc=["carl@example.com"], tags=["red"], **{"from": "Shop <shop@example.com>"})
     two = await send(gateway, to=[f"Bob <{BOB}>"], tags=["red", "blue"], **{"from": "other@example.com"})

@@ -11,7 +11,7 @@ from gateway.errors import ValidationFailed
 from gateway.kit import base64 as of_attachments
 from gateway.kit import strict_json as module
 from gateway.kit.body_cost import end_of_text
-from gateway.kit.strict_json import strict_json
+from gateway.kit.strict_json import object_of, strict_json
 
 TEXTS = st.text(st.sampled_from('a"\\/\n\u00e9\u20ac\U0001f600\x00 [{'), max_size=40)
 VALUES = st.recursive(
@@ -29,7 +29,7 @@ def read(body, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_LONG_TEXT", limit)
         try:
-            return strict_json(body)
+            return object_of(body)
         except ValidationFailed as refused:
             return str(refused)
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import threading
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -618,10 +619,48 @@ def test_any_value_in_any_field_is_accepted_or_refused_with_400(changes, keyed):
 
 
 def test_an_accepted_message_can_be_stored():
-    message = accepted(as_json(a_body(metadata={"a": "\x00", "b": [1.5, "ü", (1 << 63) - 1]})))
+    message = accepted(as_json(a_body(metadata={"a": "\x01", "b": [1.5, "ü", (1 << 63) - 1]})))
 
-    assert json.loads(message.metadata) == {"a": "\x00", "b": [1.5, "ü", (1 << 63) - 1]}
+    assert json.loads(message.metadata) == {"a": "\x01", "b": [1.5, "ü", (1 << 63) - 1]}
     assert "\x00" not in message.metadata + message.content
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"text": "a\x00b"}, "text"),
+        ({"tags": ["a", "b\x00"]}, "tags.1"),
+        ({"metadata": {"a": {"b": [{}, {"c": "\x00"}]}}}, "metadata.a.b.1.c"),
+        ({"metadata": {"a": {"b\x00": 1}}}, "metadata.a"),
+        ({"a\x00": 1}, None),
+        ({"metadata": {"a": "\x00" + "x" * 100_000}}, "metadata.a"),
+    ],
+)
+def test_a_nul_in_any_text_is_refused_with_its_path(changes, field):
+    refusal = refusal_of(as_json(a_body(**changes)))
+
+    assert (refusal.field, "NUL" in str(refusal)) == (field, True)
+
+
+def test_a_nul_in_the_data_of_a_push_is_refused_with_its_path():
+    refusal = refusal_of(as_json(a_push(channel_options={"data": {"order": "\x00"}})))
+
+    assert refusal.field == "channel_options.data.order"
+
+
+def test_the_letters_of_an_escape_are_no_nul():
+    assert accepted(as_json(a_body(metadata={"a": "\\u0000"}))).metadata == '{"a":"\\\\u0000"}'
+
+
+def test_paths_of_a_wide_object_are_not_written_for_each_value():
+    body = as_json({"x" * 20_000: {str(number): 0 for number in range(4_000)}, "y": "\x00"})
+    tracemalloc.start()
+
+    with pytest.raises(ValidationFailed):
+        strict_json(body)
+
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
 
 
 @given(JSON.filter(lambda value: "\x00" not in repr(value)))
@@ -649,7 +688,7 @@ def meaning(document):
 def is_plain(document):
     """It contains nothing that the parser refuses before the fingerprint."""
     text = repr(document)
-    return not any(part in text for part in ("nan", "inf", "\\ud")) and not re.search(r"\d{19}", text)
+    return not any(part in text for part in ("nan", "inf", "\\ud", "\\x00")) and not re.search(r"\d{19}", text)
 
 
 @given(DOCUMENTS, st.randoms())

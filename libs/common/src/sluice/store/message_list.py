@@ -352,7 +352,7 @@ class _Query:
                    SELECT project_id, channel, delivery_class, sender, tags, metadata, template_id, template_version,
                                   created_at,
                           coalesce(c.subject, c.title) AS subject, c."to"
-                     FROM messages, json_to_record(content::json) AS c (subject text, title text, "to" text[])
+                     FROM messages, json_to_record({_CONTENT}) AS c (subject text, title text, "to" text[])
                     WHERE id = page.id LIMIT 1) AS m
              CROSS JOIN LATERAL (
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
@@ -378,6 +378,8 @@ def deliveries_of(identifier: str, columns: str, *, where: str = "true") -> str:
     return f"(SELECT {columns} FROM deliveries WHERE {_of_message(identifier)} AND {where} OFFSET 0)"  # noqa: S608
 
 
+# PostgreSQL's functions refuse JSON with NUL, which messages may contain that are older than the check of requests.
+_CONTENT = r"replace(content, '\u0000', '\ufffd')::json"
 _RETRIED = "(r.attempt_count <= 1) IS FALSE"  # as in the index deliveries_retried_idx
 # Of a delivery. Few have several attempts, and of those few have an unknown one.
 _ATTEMPTED = """(provider_id = ANY ({ids}) OR attempt_count > 1 AND EXISTS (

@@ -61,7 +61,10 @@ class Filter(NamedTuple):
 
 
 async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[Recipient]:
-    """Suppress addresses; those that were not suppressed before. A suppressed address keeps its first reason."""
+    """Suppress addresses; those that were not suppressed before, in the order of ``new``.
+
+    A suppressed address keeps its first reason.
+    """
     firsts = {one.recipient: one for one in reversed(new)}
     ordered = [firsts[recipient] for recipient in sorted(firsts)]  # concurrent statements lock in the same order
     if not ordered:
@@ -95,7 +98,8 @@ async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[R
         [one.provider_id for one in ordered],
         now,
     )
-    return [Recipient(row["project_id"], Channel(row["channel"]), row["address"]) for row in rows]
+    added = {Recipient(row["project_id"], Channel(row["channel"]), row["address"]) for row in rows}
+    return [recipient for recipient in dict.fromkeys(one.recipient for one in new) if recipient in added]
 
 
 async def find(db: Db, recipients: Sequence[Recipient]) -> dict[Recipient, SuppressionReason]:

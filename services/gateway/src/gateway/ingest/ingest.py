@@ -209,7 +209,10 @@ class MessageIngest:
         try:
             return await self._prepare(command, principal, now)
         except _NOT_NOW as error:
-            return await self._find_replay(command, principal) or error
+            try:
+                return await self._find_replay(command, principal) or error
+            except IdempotencyConflict as conflict:
+                return conflict
 
     async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
         """Store prepared messages in the connection's transaction."""

@@ -7,17 +7,33 @@ import math
 import re
 import secrets
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.errors import ValidationFailed
 from gateway.kit.body_cost import PIECE, end_of_text
+from gateway.kit.fields import storable
+
+NUL = b"\\u0000"
+"""How a NUL stands in the text of a JSON document; a raw one is no JSON."""
 
 
 def strict_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in ``body``.
+    """The JSON object in ``body``, every text of which PostgreSQL and UTF-8 can represent.
+
+    Raises:
+        ValidationFailed: see :func:`object_of`; or a text or a name contains NUL: its path is the field.
+    """
+    document = object_of(body)
+    if NUL in body:
+        check_storable(document)
+    return document
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object in ``body``, whose texts may contain NUL.
 
     Raises:
         ValidationFailed: the body is not UTF-8, no valid JSON or no object; an object has a key twice; a number is out
@@ -87,6 +103,47 @@ def _with_texts(value: Any, texts: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_with_texts(item, texts) for item in value]
     return texts.get(value, value) if isinstance(value, str) else value
+
+
+class _Node(NamedTuple):
+    """A value of a document, and where it is. A path as text would be copied for every value of an object."""
+
+    value: Any
+    name: str | int | None = None
+    parent: _Node | None = None
+
+
+def check_storable(document: Any) -> None:
+    """Check every text and every name of a JSON document.
+
+    Raises:
+        ValidationFailed: PostgreSQL cannot represent one (:func:`gateway.kit.fields.storable`). The field is its path;
+            of a name, the object's.
+    """
+    nodes = [_Node(document)]
+    while nodes:
+        node = nodes.pop()
+        inner: Iterable[tuple[str | int, Any]] = ()
+        try:
+            if isinstance(node.value, str):
+                storable(node.value)
+            elif isinstance(node.value, dict):
+                storable("".join(node.value))
+                inner = node.value.items()
+            elif isinstance(node.value, list):
+                inner = enumerate(node.value)
+        except ValueError as error:
+            field = _path(node)
+            raise ValidationFailed(f"{field}: {error}" if field else f"A name {error}.", field=field) from None
+        nodes += reversed([_Node(value, name, node) for name, value in inner])
+
+
+def _path(node: _Node | None) -> str | None:
+    names: list[str] = []
+    while node is not None and node.name is not None:
+        names.append(str(node.name)[:100])
+        node = node.parent
+    return ".".join(reversed(names)) or None
 
 
 def without_nulls(value: Any, *, free: Container[str]) -> Any:

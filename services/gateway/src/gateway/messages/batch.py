@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from gateway.ingest.command import SendCommand
 from gateway.ingest.ingest import Accepted, AcceptedMessage, MessageBatch
 from gateway.kit.body_cost import BodyBudget, check_cost
 from gateway.kit.responses import headers_of, idempotency_key_of, read_body
-from gateway.kit.strict_json import strict_json
+from gateway.kit.strict_json import NUL, check_storable, object_of
 from gateway.messages.v1_schemas import checked_key, command_of
 from gateway.services import Services
 from sluice.store.db import UNAVAILABLE_ERRORS, rows_of
@@ -53,14 +53,15 @@ async def read_batch(request: Request, principal: Principal) -> list[SendCommand
 
 def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
     check_cost(body, messages=_COST)
-    document = strict_json(body)
+    document = object_of(body)
     for name in document:
         if name != "messages":
             raise ValidationFailed(f"{name[:100]}: is not a field of this request", field=name[:100])
     items = document.get("messages")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_MESSAGES:
         raise ValidationFailed(f"messages: must be a list of 1 to {MAX_MESSAGES} messages", field="messages")
-    return [_command(item, None if key is None else item_key(key, index)) for index, item in enumerate(items)]
+    check = check_storable if NUL in body else None
+    return [_command(item, None if key is None else item_key(key, index), check) for index, item in enumerate(items)]
 
 
 def item_key(key: str, index: int) -> str:
@@ -68,10 +69,14 @@ def item_key(key: str, index: int) -> str:
     return f"\x1fbatch/{key}/{index}"
 
 
-def _command(item: Any, fallback_key: str | None) -> SendCommand | ApiError:
+def _command(
+    item: Any, fallback_key: str | None, check: Callable[[dict[str, Any]], None] | None
+) -> SendCommand | ApiError:
     if not isinstance(item, dict):
         return ValidationFailed("must be an object")
     try:
+        if check is not None:
+            check(item)
         return command_of(item, fallback_key=fallback_key)
     except ApiError as error:
         return error
