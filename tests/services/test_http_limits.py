@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
@@ -354,6 +355,13 @@ async def test_a_refusal_is_readable_while_the_body_is_still_sent():
         assert received.endswith(b"too large")
         assert closed
         sending.cancel()
+
+
+async def test_a_client_that_sends_all_of_a_body_before_it_reads_gets_the_answer():
+    async with serving() as application, httpx.AsyncClient(timeout=TIMEOUT) as client:
+        for _ in range(20):
+            answer = await client.post(f"http://127.0.0.1:{application.port}/refuse", content=b"x" * 5_000_000)
+            assert (answer.status_code, answer.text) == (413, "too large")
 
 
 async def send_all(writer, size):

@@ -23,6 +23,9 @@ from sluice.runtime.timers import Timer, timer_wheel
 
 _MAX_BUFFERED = 65_536  # bytes of a response that are held back to be written together; of later requests, unparsed
 _MAX_UNREAD = 262_144  # bytes of a body that are read and discarded to keep the connection
+# Bytes that are read and discarded so that the client reads the answer: many read it when all of the body is sent, and
+# lose it where the connection is reset before. More than the largest body of a message.
+_MAX_DISCARDED = 48 << 20
 _FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _LARGE_BODY = 65_536  # bytes from which a body is read by turns
 _LINGER = 2.0  # seconds in which a client may read the answer to a refused request
@@ -111,12 +114,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._body_bytes += len(data)
-        if self._lingering:
-            if self._body_bytes > _MAX_UNREAD:
-                self.transport.abort()
-            return
         if self._body_bytes > _LARGE_BODY:
             self.flow.end_turn()
+        if self._lingering:
+            if self._body_bytes > _MAX_DISCARDED:
+                self.transport.abort()
+            return
         self._advance(partial(self._framer.feed, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
