@@ -107,7 +107,7 @@ async def with_providers(gateway, *names):
             encrypted_credentials=b"",
             now=utc_now(),
         )
-    await wait_until(lambda: len(gateway.config.candidates(project_id, Channel.EMAIL)) == len(names), within=5)
+    await wait_until(lambda: len(gateway.config.candidates(project_id, Channel.EMAIL)) == len(names))
     return found
 
 
@@ -170,7 +170,7 @@ async def test_another_projects_providers_are_not_shown(gateway):
     async def known():
         return (await dry_run(gateway, {"channel": "email"}, key=key)).status_code == 200
 
-    await wait_until(known, within=5)
+    await wait_until(known)
     body = {"channel": "email", "preferred_provider": encode_id("prv", first)}
 
     assert (await dry_run(gateway, {"channel": "email"}, key=key)).json()["candidates"] == []

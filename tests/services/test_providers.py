@@ -122,7 +122,7 @@ async def test_a_new_provider_is_a_candidate_within_a_second(gateway):
             decode_id("prv", created["id"])
         ]
 
-    await wait_until(known, within=5)
+    await wait_until(known)
 
 
 async def test_the_health_is_live(gateway):
@@ -223,7 +223,7 @@ async def test_a_change_is_visible_and_counts_the_version(gateway):
         row = gateway.config.providers.get(decode_id("prv", created["id"]))
         return row is not None and not row.enabled and row.settings == {"concurrency": 3}
 
-    await wait_until(disabled, within=5)
+    await wait_until(disabled)
 
 
 async def test_new_credentials_replace_all_and_are_opened_by_the_workers(gateway):

@@ -406,7 +406,7 @@ async def test_a_change_counts_in_every_gateway(gateway, role_pools, store_datab
             async def is_new():
                 return await version() == 2
 
-            await wait_until(is_new, within=5)
+            await wait_until(is_new)
         await other.client.aclose()
 
 

@@ -39,7 +39,7 @@ from tests.services.people import a_person
 from tests.services.test_gateway import error_of
 
 HOOKS = "/v1/webhooks"
-FAST = {"webhook_retry_schedule": (0.05, 0.05, 0.05), "webhook_poll_interval": 0.05, "webhook_timeout": 0.5}
+FAST = {"webhook_retry_schedule": (0.05, 0.05, 0.05), "webhook_poll_interval": 0.05, "webhook_timeout": 20.0}
 
 
 @pytest.fixture
