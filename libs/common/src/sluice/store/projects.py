@@ -68,9 +68,9 @@ async def find_project_by_slug(db: Db, slug: str) -> Project | None:
 
 
 async def list_projects(db: Db, project_id: UUID | None = None) -> list[Project]:
-    """All projects, or one."""
+    """All projects, oldest first, or one."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND deleted_at IS NULL",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM projects WHERE ($1::uuid IS NULL OR id = $1) AND deleted_at IS NULL ORDER BY id",  # noqa: S608
         project_id,
     )
     return [_project(row) for row in rows]
