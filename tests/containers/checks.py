@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluice_launcher.roles import ROLES, SERVICES
+from tests.check_results import result_of
 from tests.containers.engine import Engine, run
 from tests.containers.images import BROKEN, NEXT, SLUICE
 from tests.repository.files import ROOT
@@ -275,10 +277,8 @@ def run_checks(engine: Engine, progress: Callable[[str], None]) -> dict[str, dic
     compose = Compose(engine)
     results: dict[str, dict[str, Any]] = {}
     for check in CHECKS:
-        try:
-            results[check.__name__] = {"passed": True, **check(compose)}
-        except (AssertionError, subprocess.SubprocessError, KeyError, IndexError) as fault:
-            results[check.__name__] = {"passed": False, "error": f"{type(fault).__name__}: {fault}"[-600:]}
+        results[check.__name__] = result_of(partial(check, compose))
+        if not results[check.__name__]["passed"]:
             save_logs(compose, engine.folder.parent / f"{check.__name__}.log")
         progress(f"{check.__name__}: {results[check.__name__]}")
     return results

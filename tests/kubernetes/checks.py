@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from tests.check_results import result_of
 from tests.deploy.chart import CHART, VALUE_SETS
 from tests.kubernetes.api import Refused
 from tests.kubernetes.cluster import Cluster
@@ -220,10 +218,7 @@ def run_checks(cluster: Cluster, results: dict[str, dict[str, Any]], progress: C
     """Add the result of each check to ``results``. A check that fails does not end the others."""
 
     def run(name: str, check: Callable[[], dict[str, Any]]) -> None:
-        try:
-            results[name] = {"passed": True, **check()}
-        except (AssertionError, Refused, HelmFailed, httpx.HTTPError, subprocess.TimeoutExpired, KeyError) as fault:
-            results[name] = {"passed": False, "error": f"{type(fault).__name__}: {fault}"[-1500:]}
+        results[name] = result_of(check)
         progress(f"{name}: {results[name]}")
 
     assert set(OBJECTS) == set(VALUE_SETS), "a set of values is not checked"
