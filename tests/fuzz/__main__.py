@@ -34,7 +34,7 @@ _ENVIRONMENT = {"SLUICE_CLIENT_PROXIES": "1"}
 def main() -> int:
     """Run, print what was found, return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--requests", type=int, default=20_000, help="at least (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=20_000, help="at least, beside the seeds (%(default)s)")
     parser.add_argument(
         "--seed", type=int, default=1, help="the same requests for the same seed (default: %(default)s)"
     )
@@ -57,16 +57,17 @@ async def _fuzz(stack: LocalStack, requests: int, seed: int, memory_mib: Callabl
         asyncpg.create_pool(stack.addresses["postgres"], min_size=1, max_size=2) as pool,
         httpx.AsyncClient(base_url=stack.addresses["gateway"], timeout=timeout, trust_env=False) as client,
     ):
-        found = Findings()
+        found = Findings(report=progress)
         fuzzers = [ApiFuzzer(client, pool, number=seed, api=api, findings=found) for api in APIS]
         for fuzzer in fuzzers:
             await fuzzer.seeds()
         progress(f"seeds: {found.requests} requests, {len(found.faults)} faults")
+        seeds = found.requests
         number = 0
-        while found.requests < requests:
+        while found.requests < seeds + requests:
             await fuzzers[number % len(fuzzers)].round(number, EACH, progress)
             number += 1
-            if warm is None and found.requests >= WARM * requests:
+            if warm is None and found.requests >= seeds + WARM * requests:
                 warm = memory_mib()
     last = memory_mib()
     return {

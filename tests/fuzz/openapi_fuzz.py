@@ -24,12 +24,13 @@ _PASSWORD_HASH = PasswordHasher(memory_cost=64, time_cost=1, parallelism=1).hash
 class Findings:
     """What the answers were: how many of each status, by operation.
 
-    ``faults``: each kind of fault of an operation, with its first request.
+    ``faults``: each kind of fault of an operation, with its first request. ``report`` is called with each new kind.
     """
 
     requests: int = 0
     operations: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     faults: dict[str, str] = field(default_factory=dict)
+    report: Callable[[str], None] = lambda _: None
 
     @property
     def statuses(self) -> Counter[int]:
@@ -41,7 +42,9 @@ class Findings:
         got = "" if answer is None else f"\n  {answer.status_code} {answer.text[:500]}"
         name = f"{attempt.operation}, {attempt.kind}: {text.splitlines()[0][:200]}"
         url = f"{request.url.raw_path.decode('latin-1')[:500]}"
-        self.faults.setdefault(name, f"{request.method} {url}\n  {request.content[:1000]!r}{got}")
+        if name not in self.faults:
+            self.faults[name] = f"{request.method} {url}\n  {request.content[:1000]!r}{got}"
+            self.report(f"{name}\n  {self.faults[name]}")
 
 
 class ApiFuzzer:
@@ -75,11 +78,12 @@ class ApiFuzzer:
             await self._send(attempt, callers)
         progress(f"round {number}: {self.findings.requests} requests, {len(self.findings.faults)} faults")
 
-    async def seeds(self) -> None:
-        """Every seed in every field, by a person."""
+    async def seeds(self, chosen: Callable[[httpx.Request], bool] = lambda _: True) -> None:
+        """Every seed in every field, or the chosen ones, by a person."""
         person = {"person": (await self._new_callers(-1))["person"]}
         for attempt in self.source.seeds():
-            await self._send(attempt, person)
+            if chosen(attempt.request):
+                await self._send(attempt, person)
 
     async def _new_callers(self, number: int) -> dict[str, Headers]:
         """A project ``shop`` of which they are, whatever became of the last one."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 import requests
@@ -28,12 +28,35 @@ _TRANSPORT = frozenset({b"content-length", b"connection", b"accept-encoding", b"
 _ID = re.compile(r"\b([a-z]{2,5})_[0-9a-hjkmnp-tv-z]{26}\b")
 _PLAIN_ID = re.compile(r'"(\w+)":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')  # with its field
 _SENDABLE = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+:[\t\x20-\x7e\x80-\xff]*")  # the client sends no other header
+_PLACE = "\x00"  # of a seed: no text of JSON contains it
 _OWN_ID = 0.7  # of the path parameters
 
+# Times whose conversion to UTC leaves the years of a calendar.
+_EDGES_OF_TIME = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
 # Texts of JSON on which parsers and PostgreSQL differ.
 SEEDS = (
     *('"\\u0000"', '"\\ud800"', "NaN", "1e999", "[" * 100_000, "9" * 5_000, "9223372036854775808", "-1", '""', "{}"),
-    "[[]]",
+    *("[[]]", "2147483648", "9007199254740993", "1e308", "5e-324", "true", '{"a":{"b\\u0000":["\\u0000"]}}'),
+    *(f'"{text}"' for text in _EDGES_OF_TIME),
+)
+# The same for parameters, percent-encoded.
+PARAMETER_SEEDS = (
+    *(
+        "%00",
+        "%ff",
+        "%ed%a0%80",
+        "",
+        "-1",
+        "0",
+        "1e9",
+        "9" * 30,
+        "2147483648",
+        "9223372036854775808",
+        "%D9%A3",
+        "x" * 5_000,
+    ),
+    *("..", "%2e%2e%2f", "null", "NaN", "prv_" + "0" * 26, "prv_" + "z" * 26, "%F0%9F%98%80", "%27%22%25_%5C"),
+    *(quote(text, safe="") for text in _EDGES_OF_TIME),
 )
 
 
@@ -96,14 +119,28 @@ class RequestSource:
                     yield Attempt(operation["operationId"], "example", _request(method, url, kind, content))
 
     def seeds(self) -> Iterator[Attempt]:
-        """Every example with each field replaced by each of :data:`SEEDS`, and with each field twice."""
-        for path, method, operation in self._documented():
+        """Every example with each value in it replaced by each of :data:`SEEDS`, and with each field twice; every
+        parameter with each of :data:`PARAMETER_SEEDS`.
+        """
+        for path, method, operation in sorted(self._documented(), key=lambda one: one[1] == "DELETE"):
+            for url in self._seeded_urls(path, operation):
+                yield Attempt(operation["operationId"], "seed", httpx.Request(method, f"http://gateway{url}"))
             for kind, content in self._examples(operation):
                 if kind != "application/json":
                     continue
                 for body in _seeded(json.loads(content)):
                     request = _request(method, self._url(path) + self._query(operation), kind, body.encode())
                     yield Attempt(operation["operationId"], "seed", request)
+
+    def _seeded_urls(self, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
+        for parameter in operation.get("parameters", ()):
+            name = parameter["name"]
+            for text in PARAMETER_SEEDS:
+                if parameter["in"] == "path" and name not in self.own:
+                    yield self._url(path.replace(f"{{{name}}}", text)) + self._query(operation)
+                elif parameter["in"] == "query":
+                    query = self._query(operation)
+                    yield f"{self._url(path)}{query}{'&' if query else '?'}{name}={text}"
 
     def _documented(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         for path, item in self.document["paths"].items():
@@ -216,9 +253,22 @@ def _request(method: str, url: str, kind: str, content: bytes) -> httpx.Request:
 
 def _seeded(example: Mapping[str, Any]) -> list[str]:
     fields = {name: json.dumps(value) for name, value in example.items()}
-    replaced = [_object({**fields, name: text}) for name in fields for text in SEEDS]
+    replaced = [text.replace(_PLACE, seed) for text in _with_place(example) for seed in SEEDS]
     doubled = [_object(fields)[:-1] + f",{json.dumps(name)}:{text}}}" for name, text in fields.items()]
     return [*replaced, *doubled, *SEEDS]
+
+
+def _with_place(value: Any) -> Iterator[str]:
+    """The JSON of an object or a list, once for each value in it, with :data:`_PLACE` instead of this value."""
+    if isinstance(value, dict):
+        fields = {name: json.dumps(inner) for name, inner in value.items()}
+        for name, inner in value.items():
+            yield from (_object({**fields, name: text}) for text in [_PLACE, *_with_place(inner)])
+    elif isinstance(value, list):
+        items = [json.dumps(inner) for inner in value]
+        for index, inner in enumerate(value):
+            for text in [_PLACE, *_with_place(inner)]:
+                yield f"[{','.join([*items[:index], text, *items[index + 1 :]])}]"
 
 
 def _object(fields: Mapping[str, str]) -> str:

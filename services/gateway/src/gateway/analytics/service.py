@@ -24,7 +24,7 @@ LONGEST = {Interval.HOUR: timedelta(days=14), Interval.DAY: timedelta(days=731)}
 INTERVALS: Mapping[str, Interval | None] = {"auto": None, **{interval.value: interval for interval in Interval}}
 """The intervals as requests name them; None: by the length of the range."""
 _AUTO_HOURS = timedelta(days=3)  # without an interval, a range of up to this length is shown by the hour
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # nothing is older, and the calendar's ends have no other offset
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # nothing is older
 _INSTANT = timedelta(microseconds=1)
 _FRACTIONS = (0.5, 0.95, 0.99)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -68,6 +69,14 @@ def _time(value: Any) -> Any:
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("must be a time in RFC 3339 format with its offset, such as 2026-03-27T10:00:00Z")
     return value
+
+
+def _in_utc(when: datetime) -> datetime:
+    """The time in UTC; at the two ends of the calendar, where UTC is outside of it, the end."""
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if when.year == datetime.min.year else datetime.max).replace(tzinfo=UTC)
 
 
 def _not_blank(text: str) -> str:
@@ -183,6 +192,7 @@ FileName = Annotated[Short, AfterValidator(_file_name)]
 ChatId = Annotated[Short, AfterValidator(visible)]
 DeviceToken = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(one_line), AfterValidator(visible)]
 ContentId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_content_id)]
-Time = Annotated[AwareDatetime, BeforeValidator(_time)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_in_utc)]
+"""A time in a request, in UTC."""
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in a response, as :func:`gateway.kit.responses.rfc3339` writes it."""
