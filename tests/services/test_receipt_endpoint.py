@@ -82,6 +82,8 @@ def event_of(one):
         type=EventType(one["type"]),
         reference=one.get("reference"),
         provider_message_id=one.get("message"),
+        recipient=one.get("recipient"),
+        detail=one.get("detail", ""),
         reason=Reason.FULL if one["type"] == "bounced" else None,
         occurred_at=datetime.fromisoformat(one["at"]) if "at" in one else None,
     )
@@ -203,6 +205,20 @@ async def test_the_reason_and_the_raw_payload_of_a_receipt_are_kept(endpoint, bu
     assert len(payload.encode()) <= MAX_PAYLOAD
     assert [json.loads(told)["reason"] for told in bus.on("delivery.events")] == ["full"]
     assert await endpoint.store.state(delivery_id) == "BOUNCED"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "x" * 5_000])
+async def test_no_receipt_is_lost_because_of_a_text_that_cannot_be_stored(endpoint, text):
+    delivery_id = await endpoint.store.a_delivery_that_was(SENT, outcome="accepted", provider_id=PROVIDER)
+    genuine = REFERENCE_EVENT | {"reference": ids.attempt_reference(delivery_id, 1)}
+
+    odd = genuine | {"id": text, "message": text, "detail": text, "recipient": text}
+    first = await endpoint.post_events(odd, {"type": "opt_out", "recipient": text})
+    again = await endpoint.post_events(odd)
+
+    assert (first.status_code, again.status_code) == (204, 204)
+    assert await endpoint.store.state(delivery_id) == "DELIVERED"
+    assert await endpoint.store.pool.fetchval("SELECT count(*) FROM receipts WHERE delivery_id = $1", delivery_id) == 1
 
 
 async def test_a_forged_request_changes_nothing(endpoint):

@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from sluice.bus.dead_letters import RawRecord
+from sluice.model.characters import as_storable
 from sluice.model.ids import derived_uuid7
 from sluice.runtime import failpoints
 from sluice.store import dead_letters
@@ -81,7 +82,7 @@ def _id(text: object) -> UUID | None:
 
 
 def _text(text: object) -> str | None:
-    return None if text is None else str(text)[:_MAX_TEXT].replace("\x00", "\ufffd")
+    return None if text is None else as_storable(str(text), _MAX_TEXT)
 
 
 def _number(value: object, bits: int) -> int | None:

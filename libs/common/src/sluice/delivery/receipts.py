@@ -15,6 +15,8 @@ import asyncpg
 
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.model import ids
+from sluice.model.characters import as_storable
+from sluice.model.outcome import MAX_PROVIDER_TEXT
 from sluice.model.suppression import MAX_ADDRESS
 from sluice.providers.contract import DeliveryReceipt
 from sluice.runtime import failpoints, tracing
@@ -129,22 +131,20 @@ def _entry(provider_id: UUID, receipt: DeliveryReceipt, payload: bytes, received
         delivery_id=delivery_id,
         attempt=attempt,
         provider_id=provider_id,
-        provider_message_id=receipt.provider_message_id,
-        receipt_id=receipt.receipt_id[:255],
+        provider_message_id=as_storable(receipt.provider_message_id or "", MAX_PROVIDER_TEXT) or None,
+        receipt_id=as_storable(receipt.receipt_id, 255),
         type=receipt.type,
         occurred_at=_plausible(receipt.occurred_at, delivery_id, received_at),
         reason=receipt.reason,
-        detail=receipt.detail.replace("\x00", "")[:500],
+        detail=as_storable(receipt.detail, 500),
         recipient=_text(receipt.recipient, MAX_ADDRESS),
-        payload=(receipt.payload or payload)[:MAX_PAYLOAD].decode("utf-8", "replace").replace("\x00", ""),
+        payload=as_storable((receipt.payload or payload)[:MAX_PAYLOAD].decode("utf-8", "replace"), MAX_PAYLOAD),
     )
 
 
 def _text(text: str | None, limit: int) -> str | None:
     """Text of a provider as PostgreSQL stores it; None for one that is empty or longer."""
-    if not text or len(text) > limit or "\x00" in text:
-        return None
-    return text.encode("utf-8", "replace").decode()
+    return as_storable(text, limit) if text and len(text) <= limit else None
 
 
 def _plausible(occurred_at: datetime | None, delivery_id: UUID | None, received_at: datetime) -> datetime:

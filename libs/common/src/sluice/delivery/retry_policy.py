@@ -8,8 +8,10 @@ from typing import Annotated, NamedTuple, assert_never
 from pydantic import BaseModel, Field
 
 from sluice.bus.messages import DeliveryTask, RetryHandle
+from sluice.model.characters import as_storable
 from sluice.model.message import DeliveryClass
 from sluice.model.outcome import (
+    MAX_PROVIDER_TEXT,
     Accepted,
     AuthFailed,
     Declined,
@@ -29,7 +31,6 @@ MAX_THROTTLE = timedelta(hours=1)  # a longer Retry-After is considered a mistak
 _AWAITED_PAUSE = timedelta(seconds=10)  # longest suspension of a provider that a waiting caller waits for
 _LAST_PAUSE = timedelta(seconds=10)  # shortest pause that is cut short for the sake of one more round
 _MAX_ERROR = 200  # characters of one provider's error in the reason of a failed delivery
-_MAX_TEXT = 1000  # characters of a provider's text or message id that are stored
 
 
 class RetryPolicy(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -110,8 +111,7 @@ def _attempt_transition(
 
 
 def _truncate(text: str) -> str:
-    """Text that PostgreSQL and an event can store: no outcome is lost because of its text."""
-    return text[:_MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
+    return as_storable(text, MAX_PROVIDER_TEXT)
 
 
 def _describe(outcome: Outcome, detail: str) -> str:

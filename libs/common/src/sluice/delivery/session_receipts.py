@@ -13,6 +13,8 @@ import structlog
 
 from sluice.delivery.receipts import ReceiptSink
 from sluice.model import ids
+from sluice.model.characters import as_storable
+from sluice.model.outcome import MAX_PROVIDER_TEXT
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.contract import DeliveryReceipt
@@ -103,7 +105,7 @@ class SessionReceipts:
             return
         assert receipt.message_id is not None
         key = comparable_id(receipt.message_id, self._form, of_receipt=True)
-        located = await self._find(MessageKey(key.replace("\x00", ""), _digits(message.source.value)))
+        located = await self._find(MessageKey(as_storable(key, MAX_PROVIDER_TEXT), _digits(message.source.value)))
         if located is None:
             metrics.RECEIPTS.labels(self._package, "ignored").inc()
             raise UnknownMessageError

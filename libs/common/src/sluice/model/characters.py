@@ -1,6 +1,6 @@
-"""Characters that cannot be seen, or that change the order in which others are seen.
+"""Characters that cannot be stored; that cannot be seen, or change the order in which others are seen.
 
-In an address, a name or a file name they make one text look like another.
+The latter make one address, name or file name look like another.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ INVISIBLE = re.compile(
 # Between visible characters, joiners and variation selectors are part of several scripts and of emoji.
 _VISIBLE = r"[^\s\u200c\u200d\ufe00-\ufe0f]"
 _PART_OF_TEXT = re.compile(rf"(?<={_VISIBLE})[\ufe00-\ufe0f]?(?:[\u200c\u200d](?={_VISIBLE}))?")
+
+
+def as_storable(text: str, limit: int) -> str:
+    """At most ``limit`` characters of a text from outside, as PostgreSQL and UTF-8 can represent them.
+
+    NUL and half surrogate pairs are replaced: nothing is lost because of a text that comes with it.
+    """
+    return text[:limit].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def has_invisible(text: str) -> bool:

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from sluice.model.reasons import Reason
 
+MAX_PROVIDER_TEXT = 1000
+"""Characters of a provider's text or message id that are stored."""
+
 
 class Scope(StrEnum):
     """The extent of a refusal: which later calls would meet it as well."""

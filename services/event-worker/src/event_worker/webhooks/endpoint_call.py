@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
+from sluice.model.characters import as_storable
 from sluice.providers.kit.responses import retry_after
 from sluice.transports.provider_call import NoAnswerError, NotSentError
 
@@ -58,7 +59,7 @@ async def call_endpoint(
         duration_ms=elapsed(),
         status=response.status_code,
         error=None if response.is_success else _describe(response),
-        answer=_text(response.content[:_MAX_ANSWER]),
+        answer=as_storable(response.content[:_MAX_ANSWER].decode("utf-8", "replace"), _MAX_ANSWER),
         retry_after=retry_after(response) if response.status_code in _RETRY_AFTER_STATUSES else None,
     )
 
@@ -67,8 +68,3 @@ def _describe(response: httpx.Response) -> str:
     if response.is_redirect:
         return f"the endpoint answered {response.status_code}; redirects are not followed"
     return f"the endpoint answered {response.status_code}"
-
-
-def _text(body: bytes) -> str:
-    """The beginning of a body as PostgreSQL can store it."""
-    return body.decode("utf-8", "replace").replace("\x00", "\ufffd")

@@ -76,7 +76,8 @@ def _in_utc(when: datetime) -> datetime:
     try:
         return when.astimezone(UTC)
     except OverflowError:
-        return (datetime.min if when.year == datetime.min.year else datetime.max).replace(tzinfo=UTC)
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        return first if when.year == first.year else last
 
 
 def _not_blank(text: str) -> str:

@@ -53,7 +53,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToke
 from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_json
-from sluice.providers.kit.responses import describe, identifier, json_bytes, json_object, text_of
+from sluice.providers.kit.responses import describe, dump_json, identifier, json_object, text_of
 from sluice.providers.kit.signatures import json_sample, require_match, token_sample, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_iso_time
 
@@ -212,7 +212,7 @@ def _events(result: Mapping[str, Any]) -> list[WebhookEvent]:
         occurred_at=parse_iso_time(result.get("doneAt")),
         reason=reason,
         detail=redact(" ".join(word for word in named if isinstance(word, str)), limit=500),
-        payload=json_bytes(result),
+        payload=dump_json(result),
     )
     return [receipt, OptOut(recipient)] if reason is Reason.UNSUBSCRIBED and recipient else [receipt]
 

@@ -46,7 +46,7 @@ from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_form, endpoint, post
-from sluice.providers.kit.responses import identifier, json_bytes, text_of, xml_texts
+from sluice.providers.kit.responses import dump_json, identifier, text_of, xml_texts
 from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.sigv4 import sign_v4
 from sluice.providers.kit.times import parse_iso_time
@@ -195,7 +195,7 @@ def _events(entry: Mapping[str, Any], success_means: str) -> list[WebhookEvent]:
         occurred_at=None if sent_at is None else sent_at + wait,
         reason=reason,
         detail=redact(words, limit=500),
-        payload=json_bytes(entry),
+        payload=dump_json(entry),
     )
     return [receipt, OptOut(recipient)] if reason is Reason.UNSUBSCRIBED and recipient else [receipt]
 

@@ -63,14 +63,6 @@ def exact_json_object(content: bytes) -> dict[str, Any]:
     return body
 
 
-def json_bytes(value: object) -> bytes:
-    """``value`` as JSON; empty when it is nested more deeply than can be written."""
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        return b""
-
-
 def identifier(value: object) -> str | None:
     """``value`` if it is an id as providers assign them: 1 to 200 printable ASCII characters without blanks."""
     return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None
