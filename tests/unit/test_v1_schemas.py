@@ -554,6 +554,7 @@ HOSTILE = {
     "a name that comes twice in the metadata": as_json(a_body(metadata={"a": 7})).replace(b'"a": 7', b'"a": 7, "a": 8'),
     "a very long name": as_json(a_body() | {"x" * 1_000_000: 1}),
     "a very long name twice": as_json(a_body(metadata={"y" * 1_000_000: 1, "x" * 1_000_000: 2})).replace(b"y", b"x"),
+    "NUL below 150 long names": b'{"metadata":' + b'{"%s":' % (b"x" * 300) * 150 + b'"\\u0000"' + b"}" * 151,
     "a very long word": as_json({"channel": "x" * 1_000_000}),
 }
 

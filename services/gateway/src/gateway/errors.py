@@ -236,6 +236,7 @@ class Unavailable(ApiError):
     status, code = 503, "UNAVAILABLE"
 
 
+_MAX_NAME, _MAX_FIELD = 100, 400  # characters of a part of a path, and of all of it
 _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a field of this request",
@@ -246,15 +247,18 @@ _MESSAGES = {
 }
 
 
+def field_of(path: Sequence[str | int]) -> str | None:
+    """A path in a request as an error names it: dotted, and of bounded length; None for the request itself."""
+    return ".".join(str(part)[:_MAX_NAME] for part in path)[:_MAX_FIELD] or None
+
+
 def from_faults(faults: Sequence[Mapping[str, Any]], *, without: Collection[str]) -> ValidationFailed:
     """The first of pydantic's ``faults``, with the dotted path of its field.
 
     ``without``: first parts of a path that are no field (the member of a union, or FastAPI's ``body`` and ``query``).
     """
     fault = faults[0]
-    path = [str(part)[:100] for part in fault["loc"]]
-    if path and path[0] in without:
-        del path[0]
-    field = ".".join(path) or None
+    path = fault["loc"]
+    field = field_of(path[1:] if path and str(path[0]) in without else path)
     text = _MESSAGES.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     return ValidationFailed(text if field is None else f"{field}: {text}", field=field)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.errors import ValidationFailed
+from gateway.errors import ValidationFailed, field_of
 from gateway.kit.body_cost import PIECE, end_of_text
 from gateway.kit.fields import storable
 
@@ -133,17 +133,17 @@ def check_storable(document: Any) -> None:
             elif isinstance(node.value, list):
                 inner = enumerate(node.value)
         except ValueError as error:
-            field = _path(node)
+            field = field_of(_path(node))
             raise ValidationFailed(f"{field}: {error}" if field else f"A name {error}.", field=field) from None
         nodes += reversed([_Node(value, name, node) for name, value in inner])
 
 
-def _path(node: _Node | None) -> str | None:
-    names: list[str] = []
+def _path(node: _Node | None) -> list[str | int]:
+    names: list[str | int] = []
     while node is not None and node.name is not None:
-        names.append(str(node.name)[:100])
+        names.append(node.name)
         node = node.parent
-    return ".".join(reversed(names)) or None
+    return names[::-1]
 
 
 def without_nulls(value: Any, *, free: Container[str]) -> Any:
