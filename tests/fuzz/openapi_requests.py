@@ -58,6 +58,7 @@ PARAMETER_SEEDS = (
     *("..", "%2e%2e%2f", "null", "NaN", "prv_" + "0" * 26, "prv_" + "z" * 26, "%F0%9F%98%80", "%27%22%25_%5C"),
     *(quote(text, safe="") for text in _EDGES_OF_TIME),
 )
+HEADER_SEEDS = (b"\xff\xfe", b"", b"\t", b"-1", b"9" * 30, b"x" * 5_000, "\u0663".encode(), b"evt_" + b"z" * 26 + b"_1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,15 @@ class RequestSource:
 
     def seeds(self) -> Iterator[Attempt]:
         """Every example with each value in it replaced by each of :data:`SEEDS`, and with each field twice; every
-        parameter with each of :data:`PARAMETER_SEEDS`.
+        parameter with each of :data:`PARAMETER_SEEDS` or :data:`HEADER_SEEDS`.
         """
         for path, method, operation in sorted(self._documented(), key=lambda one: one[1] == "DELETE"):
             for url in self._seeded_urls(path, operation):
                 yield Attempt(operation["operationId"], "seed", httpx.Request(method, f"http://gateway{url}"))
+            for header in self._seeded_headers(operation):
+                kind, content = next(self._examples(operation), ("application/json", b""))
+                request = _request(method, self._url(path) + self._query(operation), kind, content, header)
+                yield Attempt(operation["operationId"], "seed", request)
             for kind, content in self._examples(operation):
                 if kind != "application/json":
                     continue
@@ -141,6 +146,11 @@ class RequestSource:
                 elif parameter["in"] == "query":
                     query = self._query(operation)
                     yield f"{self._url(path)}{query}{'&' if query else '?'}{name}={text}"
+
+    def _seeded_headers(self, operation: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "header" and parameter["name"].lower() not in CREDENTIALS:
+                yield from ((parameter["name"].encode(), value) for value in HEADER_SEEDS)
 
     def _documented(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         for path, item in self.document["paths"].items():
@@ -247,8 +257,9 @@ def _cases(strategy: Any, count: int, number: int) -> list[Any]:
     return found
 
 
-def _request(method: str, url: str, kind: str, content: bytes) -> httpx.Request:
-    return httpx.Request(method, f"http://gateway{url}", headers={"content-type": kind}, content=content)
+def _request(method: str, url: str, kind: str, content: bytes, *headers: tuple[bytes, bytes]) -> httpx.Request:
+    named = [(b"content-type", kind.encode()), *headers]
+    return httpx.Request(method, f"http://gateway{url}", headers=named, content=content)
 
 
 def _seeded(example: Mapping[str, Any]) -> list[str]:
