@@ -344,20 +344,30 @@ def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:
     Attempts with several calls are not compared.
     """
     findings = Findings()
-    said: dict[str, list[str]] = defaultdict(list)
+    calls: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for line in read(path):
-        said[line["reference"]].append(_behaviour(line))
+        calls[line["reference"]].append(line)
     for delivery in snapshot.by_id.values():
         for attempt in delivery.attempts:
-            behaviours = said.get(attempt["client_reference"], [])
-            if attempt["outcome"] in ("unknown", None) or len(behaviours) != 1:
+            found = calls.get(attempt["client_reference"], [])
+            if attempt["outcome"] in ("unknown", None) or len(found) != 1:
                 continue
             findings.counts[f"outcome {attempt['outcome']}"] += 1
-            expected = DEFINITE_OUTCOMES.get(behaviours[0], {attempt["outcome"]})
-            if attempt["outcome"] not in expected:
-                what = f"attempt {attempt['number']} is {attempt['outcome']}, and the provider's answer {behaviours[0]}"
-                findings.add("I3", f"{delivery.id}: {what}")
+            if attempt["outcome"] not in _meant(found[0], attempt["outcome"]):
+                answer = f"the provider's answer {_behaviour(found[0])}"
+                findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is {attempt['outcome']}, and {answer}")
     return findings
+
+
+def _meant(call: Mapping[str, Any], recorded: str) -> set[str]:
+    """The definite outcomes that a call can have.
+
+    A worker that was paused may not have read the answer. With SMTP, before the end of data, nothing was sent then: it
+    is a fault of the provider.
+    """
+    meant = DEFINITE_OUTCOMES.get(_behaviour(call), {recorded})
+    is_before_data = call["dialect"] == "smtp" and call["status"] != "end_of_data"
+    return meant | {"provider_fault"} if is_before_data else meant
 
 
 def _behaviour(call: Mapping[str, Any]) -> str:

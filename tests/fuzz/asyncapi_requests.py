@@ -10,12 +10,14 @@ _PLAIN = {"type": "string", "pattern": "^[!-~]{1,40}$"}
 _ADDRESS = {"enum": ["ada@example.com", "Ada <ada@example.com>", '"B, Ada" <ada@example.com>', "ada@straße.example"]}
 _MAX_LISTED = 3
 # What docs/api/sending.md asks beyond the schema, as a schema that allows less.
+_TEXT = {"type": "string", "pattern": r"^[^\x00]*$"}
+_FREE = {"propertyNames": _TEXT, "additionalProperties": {"anyOf": [_TEXT, {"type": ["boolean", "null"]}]}}
 _UNUSED = ("template_id", "variables", "preferred_provider", "send_at", "expires_at", "idempotency_key", "content_id")
 _RULES: Mapping[str, Any] = {
     **{name: {"type": "null"} for name in _UNUSED},
     "unsubscribe": {"const": False},
-    "metadata": {"type": "object", "additionalProperties": {"type": ["string", "boolean", "null"]}, "maxProperties": 3},
-    "data": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 3},
+    "metadata": {"type": "object", **_FREE, "maxProperties": 3},
+    "data": {"type": "object", **_FREE, "additionalProperties": _TEXT, "maxProperties": 3},
     "content": {"enum": ["YQ==", "YWI=", ""]},
     "content_type": {"enum": ["text/plain", "application/pdf; name=a", None]},
     "filename": {"type": "string", "pattern": "^[a-z]{1,20}$"},

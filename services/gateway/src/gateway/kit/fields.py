@@ -29,6 +29,7 @@ _CONTENT_ID = re.compile(r"[!-;=?-~]+")
 _CONTROLS = r"\x00-\x1f\x7f\u0085\u2028\u2029"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 _SPACES = r"\s\x1c-\x1f\u0085"  # what str.isspace counts, in every dialect of patterns
+_WITHOUT_NUL = r"^[^\x00]*$"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -146,6 +147,17 @@ class OrOne:
         """The document: an item, or the list."""
         found = handler(schema)
         return {"anyOf": [found["items"], found]}
+
+
+class Free:
+    """Of an object whose names and values are the caller's: the document says that they contain no NUL."""
+
+    def __get_pydantic_json_schema__(self, source: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The document. Of values of any type it says nothing: types that are generated from it would be unusable."""
+        found = handler(source)
+        if found["additionalProperties"] is not True:
+            found["additionalProperties"]["pattern"] = _WITHOUT_NUL
+        return {**found, "propertyNames": {"pattern": _WITHOUT_NUL}}
 
 
 def _as_list(value: Any) -> Any:

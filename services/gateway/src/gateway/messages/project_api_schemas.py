@@ -8,7 +8,7 @@ import orjson
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from gateway.kit.camel_case import CamelResponse, ProjectBody
-from gateway.kit.fields import DeviceToken, Line, Short, visible
+from gateway.kit.fields import DeviceToken, Free, Line, Short, visible
 from gateway.messages.v1_schemas import MAX_VARIABLES
 
 MAX_RECIPIENTS = 1000
@@ -29,7 +29,7 @@ def _bounded(variables: dict[str, Any]) -> dict[str, Any]:
     return variables
 
 
-Variables = Annotated[dict[str, Any], AfterValidator(_bounded)]
+Variables = Annotated[dict[str, Any], Free(), AfterValidator(_bounded)]
 _To = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS)]
 _Recipients = Annotated[list[_To], Field(min_length=1, max_length=MAX_RECIPIENTS)]
 

@@ -34,6 +34,7 @@ from gateway.kit.fields import (
     ContentId,
     DeviceToken,
     FileName,
+    Free,
     Line,
     NamedAddress,
     Number,
@@ -98,9 +99,11 @@ class _SendRequest(RequestModel):
     preferred_provider: Short | None = None
     send_at: Time | None = None
     expires_at: Time | None = None
-    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = None
+    metadata: Annotated[dict[str, Any], Free(), AfterValidator(_metadata)] | None = None
     template_id: Short | None = Field(None, description="A stored template, in place of the content.")
-    variables: dict[str, Any] | None = Field(None, description="The values of the template's variables: any JSON.")
+    variables: Annotated[dict[str, Any], Free()] | None = Field(
+        None, description="The values of the template's variables: any JSON."
+    )
     delivery_class: DeliveryClass = Field(DeliveryClass.STANDARD, alias="class")
 
     @field_validator("expires_at")
@@ -316,7 +319,7 @@ class ChatRequest(_SendRequest):
 class PushOptions(RequestModel):
     """``channel_options`` of push."""
 
-    data: Annotated[dict[str, str], Field(max_length=_MAX_NAMES), AfterValidator(_push_data)] = Field(
+    data: Annotated[dict[str, str], Free(), Field(max_length=_MAX_NAMES), AfterValidator(_push_data)] = Field(
         default_factory=dict, json_schema_extra={"default": {}}
     )
     image: Short | None = None

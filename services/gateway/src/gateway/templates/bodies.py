@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from gateway.kit.fields import one_line, storable
+from gateway.kit.fields import Free, one_line, storable
 from gateway.kit.json_route import JsonRoute
 from sluice.model.template import DATA_PREFIX
 from sluice.templates.limits import MAX_SOURCE
 
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE), AfterValidator(storable)]
 DataKey = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line)]
-Variables = Annotated[dict[str, Any], Field(description="The values of the variables: any JSON.")]
+Variables = Annotated[dict[str, Any], Free(), Field(description="The values of the variables: any JSON.")]
 
 
 class TemplateRoute(JsonRoute):
