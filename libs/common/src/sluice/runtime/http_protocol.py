@@ -304,6 +304,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         """Close so that the client can read what was written: a close with unread bytes would reset the connection."""
         self._lingering, self._body_bytes = True, 0
+        self._framer.discard()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         if self.transport.can_write_eof():
