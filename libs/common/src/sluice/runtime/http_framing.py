@@ -93,7 +93,7 @@ class RequestFramer:
         self._advance()
 
     def discard(self) -> None:
-        """Forget what is buffered. Nothing more is parsed, and the connection's objects wait for the garbage collector."""
+        """Forget what is buffered: nothing more is parsed, and a connection's objects wait to be collected."""
         self._data, self._position = b"", 0
 
     def feed(self, data: bytes) -> None:
