@@ -106,14 +106,14 @@ def _with_texts(value: Any, texts: Mapping[str, str]) -> Any:
 
 
 class _Node(NamedTuple):
-    """A value of a document, and where it is. A path as text would be copied for every value of an object."""
+    """An object or a list of a document, and where it is. A path as text would be copied for every value in it."""
 
     value: Any
     name: str | int | None = None
     parent: _Node | None = None
 
 
-def check_storable(document: Any) -> None:
+def check_storable(document: dict[str, Any]) -> None:
     """Check every text and every name of a JSON document.
 
     Raises:
@@ -121,21 +121,26 @@ def check_storable(document: Any) -> None:
             of a name, the object's.
     """
     nodes = [_Node(document)]
-    while nodes:
-        node = nodes.pop()
-        inner: Iterable[tuple[str | int, Any]] = ()
-        try:
-            if isinstance(node.value, str):
-                storable(node.value)
-            elif isinstance(node.value, dict):
-                storable("".join(node.value))
-                inner = node.value.items()
-            elif isinstance(node.value, list):
-                inner = enumerate(node.value)
-        except ValueError as error:
-            field = field_of(_path(node))
-            raise ValidationFailed(f"{field}: {error}" if field else f"A name {error}.", field=field) from None
-        nodes += reversed([_Node(value, name, node) for name, value in inner])
+    for node in nodes:  # which grows
+        inner: Iterable[tuple[str | int, Any]]
+        if isinstance(node.value, dict):
+            _check("".join(node.value), node)
+            inner = node.value.items()
+        else:
+            inner = enumerate(node.value)
+        for name, value in inner:
+            if isinstance(value, str):
+                _check(value, node, name)
+            elif isinstance(value, dict | list):
+                nodes.append(_Node(value, name, node))
+
+
+def _check(text: str, node: _Node, *name: str | int) -> None:
+    try:
+        storable(text)
+    except ValueError as error:
+        field = field_of([*_path(node), *name])
+        raise ValidationFailed(f"{field}: {error}" if field else f"A name {error}.", field=field) from None
 
 
 def _path(node: _Node | None) -> list[str | int]:
