@@ -251,7 +251,7 @@ def _check_expiry(findings: Findings, delivery: Delivery, made: list[dict[str, A
         if attempt["started_at"] >= delivery.expires_at:
             findings.add("I7", f"{delivery.id}: attempt {attempt['number']} was claimed after expires_at")
     for line in made:
-        if moment(line["at"]) > delivery.expires_at + LATEST_CALL:
+        if moment(line["at"]) - timedelta(seconds=line["waited"]) > delivery.expires_at + LATEST_CALL:
             findings.add("I7", f"{delivery.id}: a call long after expires_at")
     if delivery.send_at and any(moment(line["at"]) < delivery.send_at for line in made):
         findings.add("I7", f"{delivery.id}: a call before send_at")

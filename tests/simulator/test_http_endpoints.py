@@ -208,6 +208,7 @@ async def test_every_call_is_a_line_with_the_truth_about_it(http: HttpTransport,
 
     assert line.pop("mono") > 0
     assert line.pop("at").endswith("+00:00")
+    assert line.pop("waited") >= 0
     assert line == {
         "n": 1,
         "endpoint": "resend",
@@ -298,3 +299,12 @@ async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: 
             await asyncio.sleep(0.05)
 
         assert [line["behaviour"] for line in simulator.calls] == [do]
+
+
+async def test_the_line_of_a_slow_call_says_how_long_it_waited(http) -> None:
+    async with Simulator(Scenario(default=Rule(latency=Latency(median=0.2)))) as simulator:
+        await SimulatorClient(simulator, http).email()
+
+        (line,) = simulator.calls
+
+    assert line["waited"] >= 0.2

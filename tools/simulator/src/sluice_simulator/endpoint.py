@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 from time import monotonic
@@ -35,6 +35,7 @@ class Decision:
     behaviour: Behaviour
     delay: float  # seconds before the response
     rule: Rule
+    made_at: float = field(default_factory=monotonic)  # the call had arrived
 
 
 class Endpoint:
@@ -118,8 +119,8 @@ class Endpoint:
         if send.idempotency_key and (self.dialect.conflicts or self.dialect.duplicate):
             self._keys[f"{send.account}/{send.idempotency_key}"] = entry
 
-    def record(self, *, accepted: bool, answered: bool, **fields: Any) -> None:
-        """Count a finished call and log it."""
+    def record(self, *, accepted: bool, answered: bool, decision: Decision | None = None, **fields: Any) -> None:
+        """Count a finished call and log it; without a ``decision`` it was answered at once."""
         self.calls += 1
         self.accepted += accepted
         self.call_log.write(
@@ -128,5 +129,6 @@ class Endpoint:
             port=self.port,
             accepted=accepted,
             answered=answered,
+            waited=0.0 if decision is None else round(monotonic() - decision.made_at, 3),
             **fields,
         )

@@ -92,6 +92,7 @@ def _finish(
     endpoint.record(
         accepted=decision.behaviour.takes,
         answered=answered,
+        decision=decision,
         behaviour=decision.behaviour,
         status=status,
         provider_message_id=send.provider_message_id if decision.behaviour.takes else None,

@@ -81,6 +81,7 @@ class SmppEndpoint:
         self._endpoint.record(
             accepted=behaviour.takes,
             answered=answered,
+            decision=message.decision,
             behaviour=behaviour,
             status=status,
             reference=None,

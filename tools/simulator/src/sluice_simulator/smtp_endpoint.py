@@ -103,6 +103,7 @@ class SmtpEndpoint:
         self._endpoint.record(
             accepted=provider_message_id is not None,
             answered=said,
+            decision=decision,
             behaviour=decision.behaviour,
             status=phase,
             reference=envelope.envelope_id,
