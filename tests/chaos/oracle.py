@@ -42,6 +42,7 @@ DEFINITE_OUTCOMES = {
     "auth": {"auth_failed"},
 }
 SERVICES = ("postgres", "kafka", "redis")
+_SESSION_ENDS = {"reset", "accept-then-reset", "accept-then-500"}  # of SMPP
 _LISTED = 50
 _SMPP_OK = 0  # command_status of a deliver_sm_resp
 
@@ -316,20 +317,27 @@ def check_receipts(path: Path, snapshot: DbSnapshot) -> Findings:
 def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span]) -> Findings:
     """Every unknown attempt has a cause in a ledger: the simulator's scenario, or a fault of the nemesis.
 
-    An SMPP session that the scenario of one message ends takes the responses to others with it.
+    An SMPP session that the scenario of one message ends takes the responses to others with it, and those messages of
+    which the provider has not read anything.
     """
     findings = Findings()
+    lines = list(read(path))
     scripted = {
         line["reference"]
-        for line in read(path)
+        for line in lines
         if line["behaviour"] in UNKNOWN_BEHAVIOURS or (line["dialect"] == "smpp" and not line["answered"])
     }
+    arrived = {line["reference"] for line in lines}
+    ends = [moment(line["at"]) for line in lines if line["dialect"] == "smpp" and line["behaviour"] in _SESSION_ENDS]
     for delivery in snapshot.by_id.values():
         for attempt in delivery.attempts:
             if attempt["outcome"] not in ("unknown", None):
                 continue
             findings.counts["unknown_attempts"] += 1
-            if attempt["client_reference"] in scripted:
+            was_unread = attempt["client_reference"] not in arrived and attempt["finished_at"] is not None
+            if attempt["client_reference"] in scripted or (
+                was_unread and any(attempt["started_at"] <= end <= attempt["finished_at"] for end in ends)
+            ):
                 findings.counts["unknown_by_scenario"] += 1
             elif _hit(attempt, faults):
                 findings.counts["unknown_by_fault"] += 1
