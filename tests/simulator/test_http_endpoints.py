@@ -301,7 +301,7 @@ async def test_a_slow_call_that_ends_without_an_answer_is_written_down_once(do: 
         assert [line["behaviour"] for line in simulator.calls] == [do]
 
 
-async def test_the_line_of_a_slow_call_says_how_long_it_waited(http) -> None:
+async def test_the_line_of_a_slow_call_says_how_long_it_waited(http):
     async with Simulator(Scenario(default=Rule(latency=Latency(median=0.2)))) as simulator:
         await SimulatorClient(simulator, http).email()
 
