@@ -29,7 +29,8 @@ class Api:
         headers = {"content-type": content_type}
         response = self._client.request(method, path, content=content, headers=headers, params=query)
         if response.is_error:
-            raise Refused(f"{response.status_code}: {response.json().get('message')}")
+            is_json = response.headers.get("content-type", "").startswith("application/json")  # not of an unknown group
+            raise Refused(f"{response.status_code}: {response.json().get('message') if is_json else response.text}")
         return response
 
     def get(self, path: str) -> Document:
