@@ -1,5 +1,6 @@
 """What is checked of the running set: docker-compose.yml unchanged, with passwords of every kind of character."""
 
+import base64
 import json
 import re
 import shutil
@@ -208,8 +209,12 @@ def a_starting_role_stops_at_once(compose: Compose) -> dict[str, Any]:
     a pause before the signal.
     """
     docker = compose.engine.docker
-    nowhere = {"SLUICE_POSTGRES_DSN": "postgresql://x@192.0.2.1/x", "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "192.0.2.1:9092"}
-    given = [word for name, value in nowhere.items() for word in ("--env", f"{name}={value}")]
+    settings = {
+        "SLUICE_POSTGRES_DSN": "postgresql://x@192.0.2.1/x",
+        "SLUICE_KAFKA_BOOTSTRAP_SERVERS": "192.0.2.1:9092",
+        "SLUICE_ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(),  # without one a worker ends by itself
+    }
+    given = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
     codes: list[int] = []
     for role in (*ROLES[:3], ROLES[1]):
         command = ["run", "--detach", "--network", "none", *given, SLUICE, "python", "-m", role.module]
