@@ -334,16 +334,20 @@ def check_unknown_attempts(path: Path, snapshot: DbSnapshot, faults: list[Span])
             if attempt["outcome"] not in ("unknown", None):
                 continue
             findings.counts["unknown_attempts"] += 1
-            was_unread = attempt["client_reference"] not in arrived and attempt["finished_at"] is not None
-            if attempt["client_reference"] in scripted or (
-                was_unread and any(attempt["started_at"] <= end <= attempt["finished_at"] for end in ends)
-            ):
+            reference = attempt["client_reference"]
+            if reference in scripted or (reference not in arrived and _was_cut(attempt, ends)):
                 findings.counts["unknown_by_scenario"] += 1
             elif _hit(attempt, faults):
                 findings.counts["unknown_by_fault"] += 1
             else:
                 findings.add("I3", f"{delivery.id}: attempt {attempt['number']} is unknown without a cause")
     return findings
+
+
+def _was_cut(attempt: Mapping[str, Any], ends: list[datetime]) -> bool:
+    """Whether a session ended during the attempt."""
+    finished = attempt["finished_at"]
+    return finished is not None and any(attempt["started_at"] <= end <= finished for end in ends)
 
 
 def check_outcomes(path: Path, snapshot: DbSnapshot) -> Findings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -30,8 +29,6 @@ from sluice.store.delivery_log import WINDOW, Attempt, LogEntry, LogFilters, Log
 
 router = APIRouter(prefix="/delivery-log", tags=["delivery log"])
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def _filters(
     message_type: Annotated[MessageType | None, Query(alias="messageType")] = None,
@@ -42,8 +39,8 @@ def _filters(
     return LogFilters(
         channels=None if message_type is None else message_type.channels,
         status=status,
-        **({} if since is None else {"first": min_id_at(max(since, _EARLIEST))}),
-        **({} if until is None else {"end": min_id_at(max(until, _EARLIEST))}),
+        **({} if since is None else {"first": min_id_at(since)}),
+        **({} if until is None else {"end": min_id_at(until)}),
     )
 
 

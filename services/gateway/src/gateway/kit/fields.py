@@ -29,7 +29,7 @@ _CONTENT_ID = re.compile(r"[!-;=?-~]+")
 _CONTROLS = r"\x00-\x1f\x7f\u0085\u2028\u2029"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 _SPACES = r"\s\x1c-\x1f\u0085"  # what str.isspace counts, in every dialect of patterns
-_WITHOUT_NUL = r"^[^\x00]*$"
+_NO_NUL = r"[^\x00]*"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -156,8 +156,8 @@ class Free:
         """The document. Of values of any type it says nothing: types that are generated from it would be unusable."""
         found = handler(source)
         if found["additionalProperties"] is not True:
-            found["additionalProperties"]["pattern"] = _WITHOUT_NUL
-        return {**found, "propertyNames": {"pattern": _WITHOUT_NUL}}
+            found["additionalProperties"]["pattern"] = _whole(_NO_NUL)
+        return {**found, "propertyNames": {"pattern": _whole(_NO_NUL)}}
 
 
 def _as_list(value: Any) -> Any:
@@ -169,9 +169,13 @@ def empty_list() -> Any:
     return Field(default_factory=list, json_schema_extra={"default": []})
 
 
+def _whole(pattern: str) -> str:
+    return f"^{pattern}$"
+
+
 def _pattern(whole: str) -> Any:
     """What the document says of a text: it matches, as a whole. The validators check it themselves, in their words."""
-    return Field(json_schema_extra={"pattern": f"^{whole}$"})
+    return Field(json_schema_extra={"pattern": _whole(whole)})
 
 
 def _not_null(value: Any) -> Any:
@@ -198,7 +202,7 @@ Line = Annotated[
     AfterValidator(one_line),
     AfterValidator(_not_blank),
 ]
-Text = Annotated[str, Field(min_length=1, max_length=1 << 20), _pattern(r"[^\x00]*"), AfterValidator(storable)]
+Text = Annotated[str, Field(min_length=1, max_length=1 << 20), _pattern(_NO_NUL), AfterValidator(storable)]
 VisibleText = Annotated[Text, _pattern(rf"[^\x00]*[^\x00{_SPACES}][^\x00]*"), AfterValidator(_not_blank)]
 Short = Annotated[str, Field(min_length=1, max_length=255), _pattern(f"[^{_CONTROLS}]+"), AfterValidator(one_line)]
 FileName = Annotated[Short, AfterValidator(_file_name)]

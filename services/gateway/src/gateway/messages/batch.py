@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -60,8 +60,8 @@ def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
     items = document.get("messages")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_MESSAGES:
         raise ValidationFailed(f"messages: must be a list of 1 to {MAX_MESSAGES} messages", field="messages")
-    check = check_storable if NUL in body else None
-    return [_command(item, None if key is None else item_key(key, index), check) for index, item in enumerate(items)]
+    has_nul = NUL in body
+    return [_command(item, None if key is None else item_key(key, index), has_nul) for index, item in enumerate(items)]
 
 
 def item_key(key: str, index: int) -> str:
@@ -69,14 +69,12 @@ def item_key(key: str, index: int) -> str:
     return f"\x1fbatch/{key}/{index}"
 
 
-def _command(
-    item: Any, fallback_key: str | None, check: Callable[[dict[str, Any]], None] | None
-) -> SendCommand | ApiError:
+def _command(item: Any, fallback_key: str | None, has_nul: bool) -> SendCommand | ApiError:
     if not isinstance(item, dict):
         return ValidationFailed("must be an object")
     try:
-        if check is not None:
-            check(item)
+        if has_nul:
+            check_storable(item)
         return command_of(item, fallback_key=fallback_key)
     except ApiError as error:
         return error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -71,7 +70,6 @@ _REPLAYED: dict[str, Any] = {
     "headers": REPLAYED_HEADER,
 }
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _Text = Annotated[str | None, Query(alias="from", min_length=1, max_length=520, description="Without a name.")]
 _Recipient = Annotated[
     str | None, Query(min_length=1, max_length=4096, description="A recipient, also in cc and bcc, without a name.")
@@ -163,8 +161,8 @@ def _filters(
         may_be_doubled=possible_duplicate,
         incident_id=None if incident is None else _filter_id("inc", incident, "incident"),
         template_id=None if template is None else _filter_id("tpl", template, "template"),
-        **({} if since is None else {"first": ids.min_id_at(_in_range(since))}),
-        **({} if until is None else {"end": ids.min_id_at(_in_range(until))}),
+        **({} if since is None else {"first": ids.min_id_at(since)}),
+        **({} if until is None else {"end": ids.min_id_at(until)}),
     )
 
 
@@ -180,11 +178,6 @@ def _status(text: str) -> State:
         return State(text.upper())
     except ValueError:
         raise ValidationFailed(f"status: must be one of {', '.join(State)}", field="status") from None
-
-
-def _in_range(when: datetime) -> datetime:
-    """``when``, or the nearest time that an id can have."""
-    return max(_EARLIEST, when)
 
 
 @router.get("", responses=errors_of())
