@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +55,7 @@ class Phase:
     unanswered: Counter[str] = field(default_factory=Counter)  # by the client's error
     recovery_seconds: float = 0.0
     rss_mb: int = 0
+    tcp_mb: int = 0  # the most that the system's TCP buffers took
     attacker: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -131,6 +134,14 @@ class Tenant:
             await asyncio.sleep(0.2)
 
 
+def _tcp_buffers() -> int:
+    """Bytes in the buffers of all TCP connections of this system (proc(5), /proc/net/sockstat)."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            return int(line.split()[-1]) * resource.getpagesize()
+    return 0
+
+
 class Attacker:
     """The attacking process."""
 
@@ -206,6 +217,7 @@ class Campaign:
         async def watch() -> None:
             while True:
                 phase.rss_mb = max(phase.rss_mb, self._gateway.memory_info().rss >> 20)
+                phase.tcp_mb = max(phase.tcp_mb, _tcp_buffers() >> 20)
                 await asyncio.sleep(0.1)
 
         task = asyncio.create_task(watch())
@@ -223,6 +235,7 @@ class Campaign:
             "refused": phase.refused,
             "unanswered": dict(phase.unanswered),
             "rss_mb": phase.rss_mb,
+            "tcp_mb": phase.tcp_mb,
             "recovery_seconds": round(phase.recovery_seconds, 1),
             "attacker": phase.attacker,
         }
@@ -252,6 +265,7 @@ class Campaign:
             "other_tenant_5xx": sum(phase.answers_5xx for phase in phases),
             "other_tenant_refused": sum(phase.refused for phase in phases),
             "gateway_rss_mb": max(phase.rss_mb for phase in phases),
+            "tcp_mb": max(phase.tcp_mb for phase in phases),
             "recovery_seconds": max(round(phase.recovery_seconds, 1) for phase in phases),
         }
 

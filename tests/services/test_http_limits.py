@@ -364,13 +364,28 @@ async def test_a_client_that_sends_all_of_a_body_before_it_reads_gets_the_answer
             assert (answer.status_code, answer.text) == (413, "too large")
 
 
+async def test_only_a_few_refused_bodies_are_read_to_their_end_at_once():
+    async with serving() as application:
+        held = []
+        for _ in range(10):
+            reader, writer = await connect(application)
+            writer.write(request("/refuse", "content-length: 20000000", method="POST") + b"x" * 1_000_000)
+            await asyncio.wait_for(reader.readuntil(b"too large"), TIMEOUT)
+            held.append(writer)
+        sent = await asyncio.gather(*[send_all(writer, 19_000_000) for writer in held])
+
+        assert sum(sent) <= 4
+
+
 async def send_all(writer, size):
+    """Whether the server has read it."""
     try:
         for _ in range(size // 100_000):
             writer.write(b"x" * 100_000)
             await writer.drain()
     except ConnectionError:
-        pass
+        return False
+    return True
 
 
 async def test_a_connection_is_kept_when_little_of_a_body_is_unread():

@@ -8,6 +8,10 @@ from typing import Protocol
 
 _OWN_DESCRIPTORS = 256  # kept for files and for connections to the backing services
 _SECOND_CHANCES = 128
+# Connections whose refused bodies are read to the end at the same time. Each takes time of the event loop, and memory of
+# the system for what waits in it: with 700 new ones a second all TCP connections of the machine ran out of buffers.
+_DISCARDING = 16
+_DISCARDING_PER_ADDRESS = 4
 
 
 class Connection(Protocol):
@@ -38,6 +42,7 @@ class ConnectionLimiter:
         self._addresses: dict[Connection, str] = {}
         self._seen: dict[str, OrderedDict[Connection, int]] = {}  # by address: the requests when last looked at
         self._all: OrderedDict[Connection, int] = OrderedDict()
+        self._discarding: set[Connection] = set()
 
     def add(self, connection: Connection, address: str) -> bool:
         """Count a new connection; False when no other one can make room, so that it has to be closed."""
@@ -59,6 +64,16 @@ class ConnectionLimiter:
             del self._seen[address][connection]
             if not self._seen[address]:
                 del self._seen[address]
+            self._discarding.discard(connection)
+
+    def may_discard(self, connection: Connection) -> bool:
+        """Whether the rest of a refused body may be read until the connection is removed: only of a few at once."""
+        address = self._addresses.get(connection)
+        of_address = sum(self._addresses[other] == address for other in self._discarding)
+        if address is None or len(self._discarding) >= _DISCARDING or of_address >= _DISCARDING_PER_ADDRESS:
+            return False
+        self._discarding.add(connection)
+        return True
 
     def _drop_one(self, seen: OrderedDict[Connection, int]) -> bool:
         for _ in range(min(len(seen), _SECOND_CHANCES)):

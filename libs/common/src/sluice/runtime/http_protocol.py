@@ -100,7 +100,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._framer = RequestFramer(self._parse, self.limits.request)
         self._timer: Timer | None = None
         self._write_timer: Timer | None = None
-        self._lingering = False
+        self._lingering = self._discards_all = False
         self._body_began = 0.0
         self._body_bytes = 0
         self.requests = 0
@@ -114,12 +114,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._body_bytes += len(data)
+        if self._lingering:
+            self._discard_more()
+            return
         if self._body_bytes > _LARGE_BODY:
             self.flow.end_turn()
-        if self._lingering:
-            if self._body_bytes > _MAX_DISCARDED:
-                self.transport.abort()
-            return
         self._advance(partial(self._framer.feed, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -300,6 +299,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 + body
             )
         self._linger()
+
+    def _discard_more(self) -> None:
+        """What arrives while the connection is being closed is not parsed."""
+        if self._body_bytes > _MAX_UNREAD:
+            self._discards_all = self._discards_all or self.limiter.may_discard(self)
+            if self._discards_all and self._body_bytes <= _MAX_DISCARDED:
+                self.flow.end_turn()
+            else:
+                self.transport.abort()
 
     def _linger(self) -> None:
         """Close so that the client can read what was written: a close with unread bytes would reset the connection."""
