@@ -8,8 +8,8 @@ from typing import Protocol
 
 _OWN_DESCRIPTORS = 256  # kept for files and for connections to the backing services
 _SECOND_CHANCES = 128
-# Connections whose refused bodies are read to the end at the same time. Each takes time of the event loop, and memory of
-# the system for what waits in it: with 700 new ones a second all TCP connections of the machine ran out of buffers.
+# Connections whose refused bodies are read to the end at the same time. Each takes time of the event loop, and memory
+# of the system for what waits in it: 700 new ones a second took the buffers of all other TCP connections.
 _DISCARDING = 16
 _DISCARDING_PER_ADDRESS = 4
 
