@@ -195,16 +195,25 @@ class Campaign:
     async def run(self, names: Sequence[str], progress: Callable[[str], None]) -> dict[str, Any]:
         """Each attack; returns the figures."""
         async with self._tenant.sending("warm-up"):
-            await asyncio.sleep(1)
-        async with self._tenant.sending("quiet") as self.quiet:
-            await asyncio.sleep(max(3.0, self._target.seconds))
+            await asyncio.sleep(max(1.0, self._target.seconds / 6))
+        self.quiet = await self._undisturbed()
         accepted = [*self.quiet.accepted]
         for name in names:
             phase = await self._attack(name)
             accepted += phase.accepted
             self.phases.append(phase)
             progress(f"{name}: {json.dumps(self.figures(phase))}")
+        # The machine may have become quicker or slower since the beginning.
+        afterwards = await self._undisturbed()
+        accepted += afterwards.accepted
+        progress(f"quiet p99 before and after: {1_000 * self.quiet.p99:.1f} and {1_000 * afterwards.p99:.1f} ms")
+        self.quiet.latencies += afterwards.latencies
         return self._result(await self._tenant.lost(accepted))
+
+    async def _undisturbed(self) -> Phase:
+        async with self._tenant.sending("quiet") as phase:
+            await asyncio.sleep(max(3.0, self._target.seconds / 2))
+        return phase
 
     async def _attack(self, name: str) -> Phase:
         async with self._tenant.sending(name) as phase, self._watching_memory(phase):
