@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sluice.bus.messages import DeliveryEvent
 from sluice.health.breaker import HealthThresholds
 from sluice.health.monitor import HealthMonitor
+from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import metrics
 from tests.examples import NOON, PROJECT, PROVIDER, after, an_id, an_unresponsiveness
 
@@ -63,6 +64,14 @@ def test_calls_that_are_lost_with_their_worker_are_no_evidence(scope, status):
 
     assert health.status == status
     assert health.evidence.not_counted == ({} if scope is None else {"worker_lost": 5})
+
+
+def test_the_sandbox_of_test_messages_is_no_provider():
+    before = metrics.PROVIDERS.labels("sms", "healthy")._value.get()
+    monitor = a_monitor(*[an_event(provider_id=SANDBOX_PROVIDER_ID, channel="sms", outcome="accepted")] * 5)
+
+    assert monitor.changed_statuses(NOON) == []
+    assert metrics.PROVIDERS.labels("sms", "healthy")._value.get() == before
 
 
 def test_an_event_without_an_attempt_is_no_evidence():

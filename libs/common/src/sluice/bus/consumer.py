@@ -21,6 +21,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact, position
 from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection, client_id
+from sluice.bus.dead_letters import count_from_zero
 from sluice.bus.window import Record, Window
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.tasks import cancel_and_wait, run_unless, supervised
@@ -90,7 +91,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.IN_FLIGHT.set_function(lambda: self._in_flight)
         for topic in self._topics:  # a counter that begins with its first event hides that event from a rate
             metrics.series(metrics.RECORDS_CONSUMED, topic)
-            metrics.series(metrics.DEAD_LETTERED_RECORDS, topic)
+            count_from_zero(topic)
         self._client = await run_unless(self._stopping, connected(self._kafka, self._new_client, client=self._group))
         if self._client is None:
             return

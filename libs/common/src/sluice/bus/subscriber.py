@@ -22,6 +22,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from sluice.bus.client import HEARTBEAT_INTERVAL_MS, ISOLATION_LEVEL, SESSION_TIMEOUT_MS, BrokerContact
 from sluice.bus.connect import connected, stop_client
 from sluice.bus.connection import KafkaConnection, client_id
+from sluice.bus.dead_letters import count_from_zero
 from sluice.runtime.tasks import run_unless
 
 # Milliseconds that a poll waits for records, and that FastStream sleeps, whatever arrives, after one without records.
@@ -74,6 +75,7 @@ def subscribe_to_batches(
 
     ``assignor``: which member of the group gets which partitions.
     """
+    count_from_zero(topic)
     return broker.subscriber(
         topic,
         group_id=group,

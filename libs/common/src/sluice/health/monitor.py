@@ -127,6 +127,7 @@ class HealthMonitor:
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.
 
+        Those of the sandbox are no evidence: it is no provider, and every routing decision of a test message takes it.
         A time in the future counts as ``now``: a clock that is ahead must not expire other evidence.
         """
         events = list(events)
@@ -136,7 +137,7 @@ class HealthMonitor:
     def _record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         attempts_by_provider: dict[UUID, list[Attempt]] = defaultdict(list)
         for event in events:
-            if event.outcome is None or event.provider_id is None:
+            if event.outcome is None or event.provider_id in (None, SANDBOX_PROVIDER_ID):
                 continue
             if event.provider_id not in self._providers:
                 self._providers[event.provider_id] = MonitoredProvider(
@@ -209,7 +210,7 @@ class HealthMonitor:
         peers = [
             overall
             for other in self._providers.values()
-            if other is not provider and other.provider_id != SANDBOX_PROVIDER_ID
+            if other is not provider
             if (overall := other.receipts.overall).established
             if overall.counted_at is not None and clock - overall.counted_at <= _PEER_AGE
         ]

@@ -19,6 +19,11 @@ from sluice.store.db import DATABASE_ERRORS, Db, columns
 log = structlog.get_logger()
 
 _KEPT = timedelta(days=30)
+FIELDS = ("project_id", "sandbox", "due_at", "expires_at")
+"""The columns of a delivery that a record can disagree with."""
+
+for _field in FIELDS:  # a rate does not see the event with which a series begins
+    metrics.series(metrics.BUS_DISAGREEMENTS, _field)
 
 
 class Refused(NamedTuple):
