@@ -15,7 +15,7 @@ from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
-from sluice.store import providers, webhook_deliveries
+from sluice.store import incident_list, providers, webhook_deliveries
 from tests.examples import NOON, PROJECT, a_claim, a_message, a_transition, after, an_id, seconds
 from tests.services.fakes import FakeRecord
 from tests.services.people import a_person
@@ -496,6 +496,18 @@ async def test_the_first_acknowledgement_stays_and_is_audited(gateway, outage):
     assert again.json()["acknowledged"] == first.json()["acknowledged"]
     rows = await gateway.pool.fetch("SELECT action, noun FROM audit_log WHERE noun = 'incident'")
     assert [tuple(row) for row in rows] == [("acknowledged", "incident")]
+
+
+async def test_an_incident_has_a_limit_of_notes(gateway, outage, monkeypatch):
+    monkeypatch.setattr(incident_list, "MAX_NOTES", 2)
+    notes = f"/v1/incidents/{outage}/notes"
+    for text in ("first", "second"):
+        assert (await gateway.ask("POST", notes, json={"text": text})).json()["text"] == text
+
+    error_of(await gateway.ask("POST", notes, json={"text": "third"}), 400, "VALIDATION_ERROR")
+
+    shown = (await gateway.ask("GET", f"/v1/incidents/{outage}")).json()
+    assert [note["text"] for note in shown["notes"]] == ["first", "second"]
 
 
 async def test_notes_are_shown_in_order_with_their_authors(gateway, outage):

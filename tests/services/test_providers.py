@@ -103,6 +103,20 @@ async def test_an_address_that_may_not_be_dialled_is_refused_when_it_is_saved(ga
     assert await names(gateway) == [("mail", 1)]
 
 
+@pytest.mark.parametrize("host", ["a[b", "a]b", "a[b]", "[::::]", "[", "a:70000", ":"])
+@pytest.mark.parametrize("package", ["provider-resend", "provider-signal"])
+async def test_an_address_without_a_host_is_refused(gateway, package, host):
+    own = {"provider-resend": {"apiKey": "re_" + "k" * 20}, "provider-signal": {"number": "+4915112345678"}}
+    credentials = {**own[package], "baseUrl": f"https://{host}/"}
+
+    answer = await gateway.ask(
+        "POST", PROVIDERS, json={"packageName": package, "name": "x", "credentials": credentials}
+    )
+
+    error_of(answer, 400, "VALIDATION_ERROR")
+    assert answer.json()["error"]["field"] == "credentials.baseUrl"
+
+
 async def test_providers_are_listed_in_routing_order_and_of_one_channel(gateway):
     await add(gateway, "second")
     await add(gateway, "first", priority=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from sluice.model.outcome import DEFINITE_FAILURES, AuthFailed
 from sluice.providers.adapters.smtp import SMTP, SmtpCredentials
 from sluice.providers.kit.smtp_types import SmtpServer, Submission
+from sluice.transports import outgoing
 from sluice.transports.http import open_http
 from sluice.transports.opening import open_transports
 from sluice.transports.outgoing import PUBLIC_ADDRESSES, ForbiddenAddressError, OutgoingAddresses, parse_networks
@@ -211,3 +213,21 @@ async def test_the_check_of_a_host_lets_pass_what_is_public_allowed_or_not_found
     await PUBLIC_ADDRESSES.check_host("8.8.8.8")
     await PUBLIC_ADDRESSES.check_host("no-such-name.invalid")
     await LOOPBACK.check_host("localhost")
+
+
+async def test_the_check_of_a_host_does_not_wait_for_name_servers_that_do_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(outgoing, "_LOOKUP_LIMIT", 0.05)
+    try:
+        await asyncio.gather(*[PUBLIC_ADDRESSES.check_host(f"a{number}.slow.example") for number in range(50)])
+        assert await asyncio.to_thread(lambda: "other work") == "other work"
+    finally:
+        answered.set()

@@ -76,10 +76,13 @@ class Incident:
     providers: tuple[IncidentProvider, ...]
 
 
+MAX_NOTES = 1000  # of an incident: all of them are shown with it
+
 _NAMES = """
     LEFT JOIN users u ON {table}.{kind} = 'user' AND u.id = {table}.{id}
     LEFT JOIN api_keys k ON {table}.{kind} = 'key' AND k.id = {table}.{id} AND k.project_id = {table}.project_id
 """
+_NOTE = "n.id, n.actor_kind, n.actor_id, coalesce(u.email, k.name) AS actor_name, n.text, n.created_at"
 _NUMBERS = tuple(Numbers.__dataclass_fields__)
 
 
@@ -149,34 +152,37 @@ async def acknowledge(db: Db, project_id: UUID, incident_id: UUID, actor: Actor,
     return found is not None
 
 
-async def add_note(db: Db, project_id: UUID, incident_id: UUID, actor: Actor, text: str, *, now: datetime) -> UUID:
-    """Add a note to an incident of the project; its id."""
-    note_id = uuid7()
-    await db.execute(
-        """
-        INSERT INTO incident_notes (id, incident_id, project_id, actor_kind, actor_id, text, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        """,
-        *(note_id, incident_id, project_id, actor.kind.value, actor.id, text, now),
+async def add_note(
+    db: Db, project_id: UUID, incident_id: UUID, actor: Actor, text: str, *, now: datetime
+) -> Note | None:
+    """Add a note to an incident of the project; None when it has ``MAX_NOTES``."""
+    row = await db.fetchrow(
+        f"""
+        WITH n AS (
+            INSERT INTO incident_notes (id, incident_id, project_id, actor_kind, actor_id, text, created_at)
+            SELECT $1, $2, $3, $4, $5, $6, $7
+             WHERE (SELECT count(*) FROM incident_notes WHERE project_id = $3 AND incident_id = $2) < $8
+            RETURNING *
+        )
+        SELECT {_NOTE} FROM n {_NAMES.format(table="n", kind="actor_kind", id="actor_id")}
+        """,  # noqa: S608  constants
+        *(uuid7(), incident_id, project_id, actor.kind.value, actor.id, text, now, MAX_NOTES),
     )
-    return note_id
+    return None if row is None else _note(row)
 
 
-async def list_notes(db: Db, project_id: UUID, incident_id: UUID, *, limit: int = 1000) -> list[Note]:
+async def list_notes(db: Db, project_id: UUID, incident_id: UUID) -> list[Note]:
     """The notes on an incident, oldest first."""
     rows = await db.fetch(
         f"""
-        SELECT n.id, n.actor_kind, n.actor_id, coalesce(u.email, k.name) AS actor_name, n.text, n.created_at
-          FROM incident_notes n {_NAMES.format(table="n", kind="actor_kind", id="actor_id")}
+        SELECT {_NOTE} FROM incident_notes n {_NAMES.format(table="n", kind="actor_kind", id="actor_id")}
          WHERE n.project_id = $1 AND n.incident_id = $2 ORDER BY n.id LIMIT $3
         """,  # noqa: S608  constants
-        *(project_id, incident_id, limit),
+        *(project_id, incident_id, MAX_NOTES),
     )
-    return [
-        Note(
-            row["id"],
-            By(ActorKind(row["actor_kind"]), row["actor_id"], row["actor_name"], row["created_at"]),
-            row["text"],
-        )
-        for row in rows
-    ]
+    return [_note(row) for row in rows]
+
+
+def _note(row: Any) -> Note:
+    by = By(ActorKind(row["actor_kind"]), row["actor_id"], row["actor_name"], row["created_at"])
+    return Note(row["id"], by, row["text"])

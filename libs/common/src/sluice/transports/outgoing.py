@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -59,6 +61,11 @@ class ForbiddenAddressError(OSError):
         super().__init__("the address of the host is not public, and SLUICE_OUTGOING_ALLOW does not allow it")
 
 
+# Names that callers choose: their name servers may never answer. No other look-up waits behind them, and no other work.
+_LOOKUPS = ThreadPoolExecutor(2, thread_name_prefix="lookup")
+_LOOKUP_LIMIT = 3.0  # seconds
+
+
 @dataclass(frozen=True, slots=True)
 class OutgoingAddresses:
     """Decides which addresses may be dialled: public ones, and those in ``allowed``."""
@@ -92,13 +99,15 @@ class OutgoingAddresses:
     async def check_host(self, host: str) -> None:
         """Refuse a host when it is configured: an early error, not the decision, which is made on each connection.
 
-        A name that is not found passes: it may exist later.
+        A name that is not found passes: it may exist later. So does one whose name servers do not answer in time.
 
         Raises:
             ForbiddenAddressError: the host is, or resolves to, addresses of which none may be dialled.
         """
+        find = partial(socket.getaddrinfo, host.strip("[]"), None, type=socket.SOCK_STREAM)
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+            async with asyncio.timeout(_LOOKUP_LIMIT):
+                found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, find)
         except (OSError, UnicodeError):
             return
         self.select(found)

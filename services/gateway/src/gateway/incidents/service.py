@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gateway.auth.principal import Principal
-from gateway.errors import NotFound
+from gateway.errors import NotFound, ValidationFailed
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -109,10 +109,12 @@ async def add_note(services: Services, principal: Principal, incident_id: UUID, 
 
     Raises:
         NotFound: the project has none with this id.
+        ValidationFailed: it has as many notes as an incident may have.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
         await _find(db, principal, incident_id)
-        note_id = await incident_list.add_note(db, principal.project_id, incident_id, actor, text, now=utc_now())
-        notes = await incident_list.list_notes(db, principal.project_id, incident_id)
-        return next(note for note in notes if note.id == note_id)
+        note = await incident_list.add_note(db, principal.project_id, incident_id, actor, text, now=utc_now())
+    if note is None:
+        raise ValidationFailed(f"An incident has at most {incident_list.MAX_NOTES} notes.")
+    return note

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from gateway.errors import ValidationFailed, from_faults
+from gateway.kit.addresses import host_of
 from gateway.providers.v1_schemas import CredentialsResponse, CredentialsStatus
 from sluice.model import ids
 from sluice.providers.account import UnusableAccountError, open_account
@@ -44,14 +44,23 @@ def read_credentials(package: AnyPackage, document: Mapping[str, Any]) -> Creden
 
 
 def hosts_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
-    """The hosts that the credentials name themselves, each with its field as requests have it."""
+    """The hosts that the credentials name themselves, each with its field as requests have it.
+
+    Raises:
+        ValidationFailed: a URL names none; the field is named.
+    """
     for name, field in type(credentials).model_fields.items():
         value = getattr(credentials, name)
         if not isinstance(value, str) or name not in credentials.model_fields_set:
             continue
-        host = value if name == "host" else urlsplit(value).hostname if _URL.match(value) else None
-        if host:
-            yield field.alias or name, host
+        label = f"credentials.{field.alias or name}"
+        if name == "host":
+            yield label, value
+        elif _URL.match(value):
+            try:
+                yield label, host_of(value)
+            except ValueError as error:
+                raise ValidationFailed(f"{label}: {error}", field=label) from None
 
 
 def open_credentials(row: ProviderRow, cipher: CredentialCipher) -> Credentials | None:

@@ -429,7 +429,7 @@ async def _check_credentials(
             was not accepted.
     """
     credentials = read_credentials(package, document)
-    await check_hosts(services.outgoing, {f"credentials.{name}": host for name, host in hosts_of(credentials)})
+    await check_hosts(services.outgoing, dict(hosts_of(credentials)))
     if request.verify is None:
         return
     account = Account(provider_id, 0, package, credentials)

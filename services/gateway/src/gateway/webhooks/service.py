@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from gateway.auth.principal import Principal
 from gateway.errors import NotFound, ValidationFailed, WebhookDisabled
-from gateway.kit.addresses import check_hosts
+from gateway.kit.addresses import check_hosts, host_of
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -38,7 +37,7 @@ async def create(
         ValidationFailed: the project has too many endpoints, or the host of this one may not be dialled.
         Unavailable: PostgreSQL does not answer.
     """
-    await check_hosts(services.outgoing, {"url": urlsplit(settings.url).hostname or ""})
+    await check_hosts(services.outgoing, {"url": host_of(settings.url)})
     now, secret = utc_now(), new_secret()
     async with transaction(services.pool, principal.project_id) as db:
         endpoint = await webhooks.create_endpoint(db, principal.scope, settings, limit=MAX_ENDPOINTS, now=now)
@@ -81,7 +80,7 @@ async def update(
         Unavailable: PostgreSQL does not answer.
     """
     if "url" in changes:
-        await check_hosts(services.outgoing, {"url": urlsplit(changes["url"]).hostname or ""})
+        await check_hosts(services.outgoing, {"url": host_of(changes["url"])})
     async with transaction(services.pool, principal.project_id) as db:
         updated = await webhooks.update_endpoint(db, principal.scope, endpoint_id, changes, now=utc_now())
         if updated is None:

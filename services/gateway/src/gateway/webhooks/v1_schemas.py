@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import httpx
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from gateway.kit.addresses import parsed_url
 from gateway.kit.fields import Short, Time, Timestamp, one_line
 from sluice.model.message import Channel
 from sluice.model.webhooks import DisabledReason, WebhookStatus, WebhookType
@@ -16,14 +16,7 @@ MAX_GRACE = 7 * 24 * 3600  # seconds
 
 def _endpoint_url(text: str) -> str:
     one_line(text)
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise ValueError(f"is not a URL: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host or any(letter.isspace() for letter in text):
-        raise ValueError("must be an http or https URL, such as https://shop.example/hooks")
-    if url.port is not None and not 0 < url.port < 1 << 16:
-        raise ValueError("must have a port between 1 and 65535")
+    url = parsed_url(text)
     if url.userinfo:
         raise ValueError("must contain no user name or password: the signature authenticates the request")
     if url.fragment:
