@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.bulk import expander, service
 from gateway.bulk import upload as upload_module
@@ -149,6 +150,38 @@ async def test_a_row_that_cannot_become_a_message_is_rejected_alone(gateway):
     ]
     listed = (await gateway.ask("GET", "/v1/messages", params={"bulk": created.json()["id"]})).json()["data"]
     assert {row["id"] for row in listed} == {row["message_id"] for row in results} - {None}
+
+
+NULL = {"metadata": None, "variables": None, "tags": None, "send_at": None}
+
+
+async def test_null_is_the_absence_of_a_field_in_the_message_and_in_a_row(gateway):
+    """null in metadata of the message rejected each row with metadata as a fault of ours."""
+    rows = [
+        {"to": "+14155550001", "metadata": {"order": None}, "variables": None},
+        {"to": "+14155550002", "variables": {"name": None}, "channel": None, "idempotency_key": None},
+        {"to": "+14155550003", **NULL},
+    ]
+    nulls = {"to": None, "idempotency_key": None, "template_id": None}
+
+    for message in (SMS | NULL | nulls, SMS | nulls | {"variables": {"name": "Ada"}, "metadata": {"list": None}}):
+        created = await upload(gateway, message, rows)
+        assert created.status_code == 202, created.text
+        assert (await finished(gateway, created.json()))["accepted"] == 3
+    created = await upload_form(gateway, SMS | NULL | nulls, b"to,metadata.order\n+14155550004,7\n")
+    assert (await finished(gateway, created.json()))["accepted"] == 1
+
+    assert [one["text"] for one in await contents(gateway)] == [
+        *("Hello {{name}}", "Hello ", "Hello {{name}}"),
+        *("Hello Ada", "Hello ", "Hello Ada"),
+        "Hello {{name}}",
+    ]
+    metadata = await gateway.pool.fetch("SELECT metadata FROM messages ORDER BY id")
+    assert [json.loads(row["metadata"] or "null") for row in metadata] == [
+        *({"order": None}, None, None),
+        *({"list": None, "order": None}, {"list": None}, {"list": None}),
+        {"order": "7"},
+    ]
 
 
 async def test_a_template_with_an_error_is_refused_with_its_place(gateway):
@@ -346,10 +379,11 @@ async def test_a_fault_of_ours_rejects_its_chunk_and_no_other(gateway, monkeypat
         return await prepare(*args, **options)
 
     monkeypatch.setattr(gateway.ingest, "prepare_batch", once)
-    created = (await upload(gateway, SMS, numbers(6))).json()
+    with capture_logs() as logged:
+        created = (await upload(gateway, SMS, numbers(6))).json()
+        done = await finished(gateway, created)
 
-    done = await finished(gateway, created)
-
+    assert [one["exc_info"] for one in logged if one["event"] == "bulk_chunk_failed"] == [True]  # with its traceback
     assert (done["accepted"], done["rejected"]) == (4, 2)
     errors = {(row["error"] or {}).get("code") for row in await results_of(gateway, created)}
     assert errors == {None, "INTERNAL_ERROR"}

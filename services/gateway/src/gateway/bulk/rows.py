@@ -10,6 +10,7 @@ from typing import Any, AnyStr, Generic, Protocol
 from gateway.errors import ValidationFailed
 from gateway.kit.fields import storable
 from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import without_null_fields
 
 MAX_ROW = 65_536  # bytes of a row
 _MAX_COLUMNS = 200
@@ -122,7 +123,7 @@ class JsonLines:
         self._check_length(len(line))
         self._number += 1
         try:
-            row = strict_json(line)
+            row = without_null_fields(strict_json(line))
         except ValidationFailed as error:
             raise row_fault(self._number, str(error)) from None
         yield check_row(self._number, row)

@@ -20,6 +20,7 @@ from gateway.errors import PayloadTooLarge, ValidationFailed
 from gateway.kit.body_cost import SMALL, check_cost
 from gateway.kit.responses import headers_of
 from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import without_null_fields
 
 MAX_BYTES = 512 << 20
 _MAX_MESSAGE = 1 << 20  # bytes of the message
@@ -185,6 +186,6 @@ def _object(data: bytes) -> dict[str, Any]:
     try:
         if len(data) > SMALL:
             check_cost(data)
-        return strict_json(data)
+        return without_null_fields(strict_json(data))
     except (PayloadTooLarge, ValidationFailed) as error:
         raise type(error)(f"message: {error}", field="message") from None

@@ -448,8 +448,14 @@ def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
     """
     document = strict_json(body)
     if len(body) > SMALL or b"null" in body:  # a search of all of a large body takes longer
-        document = without_nulls(document, free=_FREE)
+        document = without_null_fields(document)
     return _validate(document), document
+
+
+def without_null_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """A request, or a part of one, without its null fields: null is the absence of a field."""
+    without: dict[str, Any] = without_nulls(document, free=_FREE)
+    return without
 
 
 def _validate(document: dict[str, Any]) -> SendRequest:
@@ -515,7 +521,7 @@ def command_of(document: dict[str, Any], *, fallback_key: str | None = None, bul
         ValidationFailed: see :func:`parse`.
         PayloadTooLarge: the object is large without its attachments.
     """
-    document = without_nulls(document, free=_FREE)
+    document = without_null_fields(document)
     request = _validate(document)
     _check_size(document)
     return _command(request, document, fallback_key=fallback_key)._replace(bulk_id=bulk_id)
