@@ -19,6 +19,7 @@ from sluice.store import bulk_jobs
 from sluice.store.bulk_jobs import NewChunk
 from tests.examples import an_id, seconds
 from tests.polling import wait_until
+from tests.services.fakes import SlowBody
 from tests.services.test_gateway import QUEUE_LIMIT, error_of
 
 BULK = "/v1/messages/bulk"
@@ -285,6 +286,29 @@ async def test_a_repeated_upload_is_the_first_job(gateway):
     await finished(gateway, first.json())
     assert await gateway.count() == 3
     assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 1
+
+
+async def a_slow_upload(gateway, *, key=None):
+    """An upload of which the end does not come yet, and its body."""
+    body = SlowBody(lines(SMS, numbers(1)), lines(SMS, numbers(2)).splitlines(keepends=True)[-1])
+    headers = {"content-type": "application/jsonl"}
+    task = asyncio.create_task(gateway.ask("POST", BULK, key=key, content=body, headers=headers))
+    await body.is_read.wait()
+    return task, body
+
+
+async def test_slow_uploads_of_one_project_leave_room_for_those_of_others(gateway):
+    """Twenty uploads of one project were all that a gateway took."""
+    slow = [await a_slow_upload(gateway) for _ in range(4)]
+
+    error_of(await upload(gateway, SMS, numbers(1)), 429, "RATE_LIMIT_EXCEEDED")
+    other = await gateway.new_project("other")
+    assert (await upload(gateway, SMS, numbers(1), key=other)).status_code == 202
+
+    for task, body in slow:
+        body.ends.set()
+        assert (await task).json()["recipients"] == 2
+    assert (await upload(gateway, SMS, numbers(1))).status_code == 202
 
 
 async def test_deliveries_beyond_the_projects_quota_wait_in_its_backlog(gateway, monkeypatch):

@@ -55,10 +55,9 @@ class _Work(NamedTuple):
 
 
 class BulkExpander:
-    """Works on the bulk jobs of all projects. ``uploads``: how many are under way in this process."""
+    """Works on the bulk jobs of all projects."""
 
     def __init__(self, pool: Pool, ingest: MessageIngest, outbox: OutboxPublisher) -> None:
-        self.uploads = 0
         self.renderer = Renderer()
         self._pool = pool
         self._ingest = ingest
