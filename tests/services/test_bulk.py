@@ -288,6 +288,36 @@ async def test_a_repeated_upload_is_the_first_job(gateway):
     assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 1
 
 
+@pytest.mark.parametrize("key", ["заказ-А", "заказ-Я", "я" * 255])
+async def test_an_idempotency_key_is_utf_8_as_that_of_a_single_request(gateway, key):
+    """Its bytes were read as Latin-1: some letters were control characters then, and each counted twice."""
+    first, again = [await upload(gateway, SMS, numbers(1), idempotency_key=key.encode()) for _ in range(2)]
+
+    assert first.status_code == 202, first.text
+    assert again.json()["id"] == first.json()["id"]
+
+
+@pytest.mark.parametrize("key", ["clé".encode("latin-1"), ("я" * 256).encode(), b"", b"a\x7f"])
+async def test_an_idempotency_key_that_is_no_text_of_255_characters_is_refused(gateway, key):
+    refused = await upload(gateway, SMS, numbers(1), idempotency_key=key)
+
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "idempotency_key"
+
+
+async def test_an_idempotency_key_that_is_repeated_with_another_value_is_refused(gateway):
+    keys = [("x-sendpipe-key", gateway.key), ("idempotency-key", "one"), ("idempotency-key", "other")]
+    headers = [*keys, ("content-type", "application/jsonl")]
+
+    refused = await gateway.client.post(BULK, content=lines(SMS, numbers(1)), headers=headers)
+
+    assert "repeated" in error_of(refused, 400, "VALIDATION_ERROR")["message"]
+
+
+@pytest.mark.parametrize(("coding", "status"), [("Identity", 202), ("identity, identity", 202), ("gzip", 400)])
+async def test_only_an_identical_coding_is_accepted(gateway, coding, status):
+    assert (await upload(gateway, SMS, numbers(1), content_encoding=coding)).status_code == status
+
+
 async def a_slow_upload(gateway, *, key=None):
     """An upload of which the end does not come yet, and its body."""
     body = SlowBody(lines(SMS, numbers(1)), lines(SMS, numbers(2)).splitlines(keepends=True)[-1])

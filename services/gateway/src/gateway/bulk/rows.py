@@ -61,25 +61,24 @@ class _Lines(Generic[AnyStr]):
     """Divides a text that arrives in pieces at its line breaks, and reads each piece once, however long a line is."""
 
     def __init__(self, line_break: AnyStr) -> None:
-        self._line_break = line_break
+        self._line_break: AnyStr = line_break
         self._begun: list[AnyStr] = []
         self.size = 0
         """The length of the line that has begun."""
 
     def add(self, piece: AnyStr) -> list[AnyStr]:
         """The lines that are complete with this piece."""
-        first, *others = piece.split(self._line_break)
-        self._begin(first)
-        if not others:
+        parts: list[AnyStr] = piece.split(self._line_break)
+        self._begin(parts[0])
+        if len(parts) == 1:
             return []
-        *whole, begun = others
-        lines = [self.end(), *whole]
-        self._begin(begun)
-        return lines
+        parts[0] = self.end()
+        self._begin(parts.pop())
+        return parts
 
     def end(self) -> AnyStr:
         """The line that has begun; nothing is left of it."""
-        line = self._line_break[:0].join(self._begun)
+        line: AnyStr = self._line_break[:0].join(self._begun)
         self._begun, self.size = [], 0
         return line
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from gateway.bulk.rows import Csv, JsonLines, Row, RowReader
 from gateway.errors import PayloadTooLarge, ValidationFailed
 from gateway.kit.body_cost import SMALL, check_cost
-from gateway.kit.responses import headers_of
+from gateway.kit.responses import check_coding, headers_of
 from gateway.kit.strict_json import strict_json
 from gateway.messages.v1_schemas import without_null_fields
 
@@ -42,8 +42,7 @@ class Upload:
         self._request = request
         self._digest = hashlib.sha256()
         kind, options = parse_options_header(request.headers.get("content-type", ""))
-        if headers_of(request.scope).get(b"content-encoding", b"identity") not in (b"", b"identity"):
-            raise ValidationFailed("Compressed bodies are not accepted.")
+        check_coding(headers_of(request.scope))
         self._body: _Body
         if kind == _FORM and options.get("boundary"):
             self._body = _Form(options["boundary"])

@@ -13,9 +13,9 @@ from gateway.errors import ApiError, Unavailable, ValidationFailed, field_of
 from gateway.ingest.command import SendCommand
 from gateway.ingest.ingest import Accepted, AcceptedMessage, MessageBatch
 from gateway.kit.body_cost import BodyBudget, HeldBody, check_cost
-from gateway.kit.responses import headers_of, idempotency_key_of, read_body
+from gateway.kit.responses import headers_of, key_of, read_body
 from gateway.kit.strict_json import NUL, check_storable, object_of
-from gateway.messages.v1_schemas import checked_key, command_of
+from gateway.messages.v1_schemas import command_of
 from gateway.services import Services
 from sluice.store.db import UNAVAILABLE_ERRORS, rows_of
 
@@ -46,7 +46,7 @@ async def send_batch(services: Services, principal: Principal, request: Request)
 async def _read(request: Request, held: HeldBody) -> list[SendCommand | ApiError]:
     """The commands of a batch, with the errors of those that cannot be read."""
     headers = headers_of(request.scope)
-    key = checked_key(idempotency_key_of(headers.get(b"idempotency-key")))
+    key = key_of(headers)
     body = await read_body(headers, request.receive, MAX_BYTES, held)
     return await asyncio.to_thread(_commands, body, key)
 

@@ -50,6 +50,7 @@ from gateway.kit.fields import (
     storable,
 )
 from gateway.kit.provider_reference import ProviderReference
+from gateway.kit.responses import checked_key
 from gateway.kit.strict_json import strict_json, without_nulls
 from gateway.routing.v1_schemas import DecisionResponse
 from sluice.model.address import parse_address
@@ -572,19 +573,6 @@ def _check_size(document: dict[str, Any]) -> None:
     attachments = [{**each, "content": ""} for each in document.get("attachments", ())]
     if len(orjson.dumps({**document, "attachments": attachments})) > MAX_WITHOUT_ATTACHMENTS:
         raise too_large_without_attachments()
-
-
-def checked_key(header_key: str | None) -> str | None:
-    """The ``Idempotency-Key`` header.
-
-    Raises:
-        ValidationFailed: it has no or too many characters, or control characters.
-    """
-    if header_key is not None and (not 0 < len(header_key) <= 255 or not header_key.isprintable()):
-        raise ValidationFailed(
-            "The Idempotency-Key header must have 1 to 255 printable characters.", field="idempotency_key"
-        )
-    return header_key
 
 
 # Sender, recipients, content and attachments of a command.
