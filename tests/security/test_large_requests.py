@@ -138,6 +138,23 @@ def test_finding_13_the_bytes_under_way_are_bounded_for_each_project_and_in_all(
     budget.hold(third, 10)
 
 
+def test_a_body_that_arrives_in_small_pieces_is_counted_as_a_whole():
+    """Each piece was compared by itself with the size from which a body counts: a slow body of any size was free."""
+    budget = BodyBudget(total=90_000, per_project=60_000)
+    body, small = budget.body(UUID(int=1)), budget.body(UUID(int=1))
+
+    for _ in range(60):
+        body(1_000)
+        small(500)
+    with pytest.raises(TooManyRequests):
+        body(1_000)
+    small(1_000)  # never counted
+    body.release()
+    small.release()
+
+    budget.hold(UUID(int=1), 60_000)
+
+
 async def test_a_body_gives_back_what_it_held(gateway):
     body = a_large_mail(20_000_000)  # two of them are more than a project may have under way
     for _ in range(2):

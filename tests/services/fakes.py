@@ -122,3 +122,17 @@ class FakeTransport:
         if isinstance(self.response, Exception):
             raise self.response
         return self.response
+
+
+class SlowBody:
+    """A body of which the second part comes when :attr:`ends` is set."""
+
+    def __init__(self, begin, end=b""):
+        self.begin, self.end = begin, end
+        self.is_read, self.ends = asyncio.Event(), asyncio.Event()
+
+    async def __aiter__(self):
+        self.is_read.set()
+        yield self.begin
+        await self.ends.wait()
+        yield self.end

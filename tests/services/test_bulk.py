@@ -4,10 +4,13 @@ import asyncio
 import csv
 import io
 import json
+import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.bulk import expander, service
+from gateway.bulk import upload as upload_module
 from gateway.bulk.rows import MAX_ROW, Csv, JsonLines
 from gateway.errors import ValidationFailed
 from sluice.model.ids import encode_id, uuid7
@@ -16,6 +19,7 @@ from sluice.store import bulk_jobs
 from sluice.store.bulk_jobs import NewChunk
 from tests.examples import an_id, seconds
 from tests.polling import wait_until
+from tests.services.fakes import SlowBody
 from tests.services.test_gateway import QUEUE_LIMIT, error_of
 
 BULK = "/v1/messages/bulk"
@@ -149,6 +153,38 @@ async def test_a_row_that_cannot_become_a_message_is_rejected_alone(gateway):
     assert {row["id"] for row in listed} == {row["message_id"] for row in results} - {None}
 
 
+NULL = {"metadata": None, "variables": None, "tags": None, "send_at": None}
+
+
+async def test_null_is_the_absence_of_a_field_in_the_message_and_in_a_row(gateway):
+    """null in metadata of the message rejected each row with metadata as a fault of ours."""
+    rows = [
+        {"to": "+14155550001", "metadata": {"order": None}, "variables": None},
+        {"to": "+14155550002", "variables": {"name": None}, "channel": None, "idempotency_key": None},
+        {"to": "+14155550003", **NULL},
+    ]
+    nulls = {"to": None, "idempotency_key": None, "template_id": None}
+
+    for message in (SMS | NULL | nulls, SMS | nulls | {"variables": {"name": "Ada"}, "metadata": {"list": None}}):
+        created = await upload(gateway, message, rows)
+        assert created.status_code == 202, created.text
+        assert (await finished(gateway, created.json()))["accepted"] == 3
+    created = await upload_form(gateway, SMS | NULL | nulls, b"to,metadata.order\n+14155550004,7\n")
+    assert (await finished(gateway, created.json()))["accepted"] == 1
+
+    assert [one["text"] for one in await contents(gateway)] == [
+        *("Hello {{name}}", "Hello ", "Hello {{name}}"),
+        *("Hello Ada", "Hello ", "Hello Ada"),
+        "Hello {{name}}",
+    ]
+    metadata = await gateway.pool.fetch("SELECT metadata FROM messages ORDER BY id")
+    assert [json.loads(row["metadata"] or "null") for row in metadata] == [
+        *({"order": None}, None, None),
+        *({"list": None, "order": None}, {"list": None}, {"list": None}),
+        {"order": "7"},
+    ]
+
+
 async def test_a_template_with_an_error_is_refused_with_its_place(gateway):
     refused = await upload(gateway, SMS | {"text": "a\nb {{#if}", "variables": {}}, numbers(1))
 
@@ -252,6 +288,59 @@ async def test_a_repeated_upload_is_the_first_job(gateway):
     assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 1
 
 
+@pytest.mark.parametrize("key", ["заказ-А", "заказ-Я", "я" * 255])
+async def test_an_idempotency_key_is_utf_8_as_that_of_a_single_request(gateway, key):
+    """Its bytes were read as Latin-1: some letters were control characters then, and each counted twice."""
+    first, again = [await upload(gateway, SMS, numbers(1), idempotency_key=key.encode()) for _ in range(2)]
+
+    assert first.status_code == 202, first.text
+    assert again.json()["id"] == first.json()["id"]
+
+
+@pytest.mark.parametrize("key", ["clé".encode("latin-1"), ("я" * 256).encode(), b"", b"a\x7f"])
+async def test_an_idempotency_key_that_is_no_text_of_255_characters_is_refused(gateway, key):
+    refused = await upload(gateway, SMS, numbers(1), idempotency_key=key)
+
+    assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "idempotency_key"
+
+
+async def test_an_idempotency_key_that_is_repeated_with_another_value_is_refused(gateway):
+    keys = [("x-sendpipe-key", gateway.key), ("idempotency-key", "one"), ("idempotency-key", "other")]
+    headers = [*keys, ("content-type", "application/jsonl")]
+
+    refused = await gateway.client.post(BULK, content=lines(SMS, numbers(1)), headers=headers)
+
+    assert "repeated" in error_of(refused, 400, "VALIDATION_ERROR")["message"]
+
+
+@pytest.mark.parametrize(("coding", "status"), [("Identity", 202), ("identity, identity", 202), ("gzip", 400)])
+async def test_only_an_identical_coding_is_accepted(gateway, coding, status):
+    assert (await upload(gateway, SMS, numbers(1), content_encoding=coding)).status_code == status
+
+
+async def a_slow_upload(gateway, *, key=None):
+    """An upload of which the end does not come yet, and its body."""
+    body = SlowBody(lines(SMS, numbers(1)), lines(SMS, numbers(2)).splitlines(keepends=True)[-1])
+    headers = {"content-type": "application/jsonl"}
+    task = asyncio.create_task(gateway.ask("POST", BULK, key=key, content=body, headers=headers))
+    await body.is_read.wait()
+    return task, body
+
+
+async def test_slow_uploads_of_one_project_leave_room_for_those_of_others(gateway):
+    """Twenty uploads of one project were all that a gateway took."""
+    slow = [await a_slow_upload(gateway) for _ in range(4)]
+
+    error_of(await upload(gateway, SMS, numbers(1)), 429, "RATE_LIMIT_EXCEEDED")
+    other = await gateway.new_project("other")
+    assert (await upload(gateway, SMS, numbers(1), key=other)).status_code == 202
+
+    for task, body in slow:
+        body.ends.set()
+        assert (await task).json()["recipients"] == 2
+    assert (await upload(gateway, SMS, numbers(1))).status_code == 202
+
+
 async def test_deliveries_beyond_the_projects_quota_wait_in_its_backlog(gateway, monkeypatch):
     async def not_now(*_):
         """A refresh would not count what is being stored at that moment."""
@@ -344,10 +433,11 @@ async def test_a_fault_of_ours_rejects_its_chunk_and_no_other(gateway, monkeypat
         return await prepare(*args, **options)
 
     monkeypatch.setattr(gateway.ingest, "prepare_batch", once)
-    created = (await upload(gateway, SMS, numbers(6))).json()
+    with capture_logs() as logged:
+        created = (await upload(gateway, SMS, numbers(6))).json()
+        done = await finished(gateway, created)
 
-    done = await finished(gateway, created)
-
+    assert [one["exc_info"] for one in logged if one["event"] == "bulk_chunk_failed"] == [True]  # with its traceback
     assert (done["accepted"], done["rejected"]) == (4, 2)
     errors = {(row["error"] or {}).get("code") for row in await results_of(gateway, created)}
     assert errors == {None, "INTERNAL_ERROR"}
@@ -501,3 +591,84 @@ def test_a_text_that_never_ends_is_not_collected():
 
     with pytest.raises(ValidationFailed):
         rows_of(Csv(), pieces)
+
+
+class Counted(str):
+    """A text that counts the characters of it, and of what is made of it, that are read again."""
+
+    read = 0
+
+    def count(self, *args):
+        Counted.read += len(self)
+        return super().count(*args)
+
+    def split(self, *args):
+        return [Counted(part) for part in super().split(*args)]
+
+    def __add__(self, other):
+        return Counted(super().__add__(other))
+
+    def __radd__(self, other):
+        return Counted(other + str(self))
+
+
+def test_the_lines_of_a_text_are_read_once(monkeypatch):
+    """A text of 60,000 empty lines was copied and read again for each of them: 0.6 s for every such record."""
+    monkeypatch.setattr(Counted, "read", 0)
+    decode = Csv._decode
+    monkeypatch.setattr(Csv, "_decode", lambda *args, **options: Counted(decode(*args, **options)))
+    record = b'+14155551234,"' + b"\n" * 60_000 + b'"\n'
+
+    found = rows_of(Csv(), [b"to,x\n", record, record])
+
+    assert [len(row["variables"]["x"]) for row in found] == [60_000, 60_000]
+    assert Counted.read < 3 * 2 * len(record)
+
+
+@pytest.mark.parametrize("as_form", [True, False], ids=["form", "lines"])
+async def test_an_upload_is_read_in_small_pieces_beside_the_event_loop(gateway, monkeypatch, as_form):
+    """A message of numbers, rows of 64 KiB and a million blank lines would each keep the event loop for long."""
+    readers, pieces = set(), []
+    decode = upload_module.strict_json
+
+    def noted(body, data):
+        readers.add(threading.get_ident())
+        pieces.append(len(data))
+        return feeds[type(body)](body, data)
+
+    def noted_json(data):
+        readers.add(threading.get_ident())
+        return decode(data)
+
+    feeds = {kind: kind.feed for kind in (upload_module._Form, upload_module._Lines)}
+    for kind in feeds:
+        monkeypatch.setattr(kind, "feed", noted)
+    monkeypatch.setattr(upload_module, "strict_json", noted_json)
+    rows = lines(None, numbers(3)).partition(b"\n")[2] + b"\n" * 200_000
+
+    if as_form:
+        created = await upload_form(gateway, SMS, rows, name="list.jsonl", kind="application/jsonl")
+    else:
+        created = await upload(gateway, None, lines(SMS, []) + rows)
+
+    assert created.status_code == 202, created.text
+    assert threading.get_ident() not in readers
+    assert sum(pieces) > 200_000
+    assert max(pieces) <= upload_module._PIECE
+
+
+async def test_a_message_that_is_expensive_to_decode_is_refused_before(gateway):
+    message = SMS | {"metadata": {"a": [0] * 300_000}}
+
+    for refused in (await upload(gateway, message, numbers(1)), await upload_form(gateway, message, b"to\nx\n")):
+        assert error_of(refused, 413, "PAYLOAD_TOO_LARGE")["field"] == "message"
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_message_may_arrive_in_any_pieces(size):
+    data = lines(SMS, numbers(1))
+    body = upload_module._Lines()
+
+    found = [row for start in range(0, len(data), size) for row in body.feed(data[start : start + size])]
+
+    assert (body.message, found) == (SMS, numbers(1))

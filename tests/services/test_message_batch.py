@@ -1,10 +1,13 @@
 """``POST /v1/messages/batch``."""
 
+import asyncio
+
 import pytest
 
 from gateway.messages import batch
 from sluice.bus.messages import DeliveryTask
 from tests.examples import a_body, as_json
+from tests.services.fakes import SlowBody
 from tests.services.test_gateway import error_of
 
 BATCH = "/v1/messages/batch"
@@ -117,6 +120,7 @@ async def test_a_message_with_its_own_key_is_the_same_as_alone(gateway):
         ({"messages": "x"}, "messages"),
         ({"messages": [{}] * 1001}, "messages"),
         ({"messages": [{}], "to": "x"}, "to"),
+        ({"messages": [{}], "to" * 99: "x"}, ("to" * 99)[:100]),
         ([], None),
     ],
 )
@@ -164,3 +168,50 @@ async def test_chunks_that_were_stored_are_answered_although_a_later_one_was_not
 
     assert [one.get("error", {}).get("code") for one in answer.json()["data"]] == [None, None, "UNAVAILABLE"]
     assert await gateway.count() == 2
+
+
+async def a_slow_batch(gateway, *, key=None):
+    """A batch of the largest size, of which the end does not come yet, and its body."""
+    body = SlowBody(as_json({"messages": bodies(1)}))
+    headers = {"content-length": str(batch.MAX_BYTES)}
+    task = asyncio.create_task(gateway.ask("POST", BATCH, key=key, content=body, headers=headers))
+    await body.is_read.wait()
+    return task, body
+
+
+async def test_slow_batches_of_some_projects_leave_room_for_those_of_others(gateway):
+    """Two projects with two batches each used up what all projects together had, also for the smallest batch."""
+    large = bodies(200, text="x" * 500)
+    other = await gateway.new_project("other")
+    third = await gateway.new_project("third")
+    slow = [await a_slow_batch(gateway), await a_slow_batch(gateway, key=other)]
+
+    error_of(await send(gateway, large), 429, "RATE_LIMIT_EXCEEDED")  # the share of the project
+    assert (await send(gateway, bodies(1))).status_code == 201
+    assert (await send(gateway, large, key=third)).status_code == 201
+
+    for task, body in slow:
+        body.ends.set()
+        assert (await task).status_code == 201
+    assert (await send(gateway, large)).status_code == 201
+
+
+async def test_a_batch_counts_until_it_is_stored(gateway, monkeypatch):
+    """Its messages are in memory as long."""
+    large = bodies(200, text="x" * 500)
+    monkeypatch.setattr(batch, "_budget", batch.BodyBudget(total=200_000, per_project=200_000))
+    insert, is_storing, goes_on = batch.MessageBatch.insert, asyncio.Event(), asyncio.Event()
+
+    async def slow(self, connection):
+        is_storing.set()
+        await goes_on.wait()
+        return await insert(self, connection)
+
+    monkeypatch.setattr(batch.MessageBatch, "insert", slow)
+    first = asyncio.create_task(send(gateway, large))
+    await is_storing.wait()
+
+    error_of(await send(gateway, large), 429, "RATE_LIMIT_EXCEEDED")
+
+    goes_on.set()
+    assert (await first).status_code == 201

@@ -246,6 +246,17 @@ async def test_a_caller_that_hangs_up_changes_nothing(api, deliverer, mail):
     assert not api.gateway.settled._waiting
 
 
+async def test_an_idempotency_key_is_utf_8_as_that_of_every_request(api, deliverer, mail):
+    """Its bytes were read as Latin-1: some letters were control characters then."""
+    first, again = [await send(api, mail, headers={"idempotency-key": "заказ-А".encode()}) for _ in range(2)]
+
+    assert (first.status_code, again.json()) == (200, first.json())
+    for key in ("clé".encode("latin-1"), ("я" * 256).encode()):
+        refused = await send(api, mail, headers={"idempotency-key": key})
+        assert refused.status_code == 400
+        assert "Idempotency-Key" in refused.json()["message"]
+
+
 async def test_the_same_idempotency_key_sends_once_and_gets_the_first_answer(api, deliverer, mail):
     key = {"idempotency-key": "order-7"}
 

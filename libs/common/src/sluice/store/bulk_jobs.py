@@ -186,12 +186,27 @@ async def list_jobs(db: Db, scope: ProjectScope, *, limit: int, before: UUID | N
     return [_job(row) for row in rows]
 
 
-async def list_open_jobs(db: Db, *, limit: int) -> list[OpenJob]:
-    """The oldest jobs of all projects that have work left."""
+async def list_open_jobs(db: Db) -> list[OpenJob]:
+    """The oldest job of each project that has work left.
+
+    One step of the index leads from a project to the next one: its other jobs, which may be thousands, are not read.
+    """
     rows = await db.fetch(
-        "SELECT id, project_id, status, served_at FROM bulk_jobs"
-        " WHERE finished_at IS NULL AND status IN ('EXPANDING', 'CANCELLING') ORDER BY id LIMIT $1",
-        limit,
+        """
+        WITH RECURSIVE oldest AS (
+            (SELECT id, project_id, status, served_at FROM bulk_jobs
+              WHERE status IN ('EXPANDING', 'CANCELLING')
+              ORDER BY project_id, id LIMIT 1)
+            UNION ALL
+            SELECT another.*
+              FROM oldest
+             CROSS JOIN LATERAL (
+                   SELECT id, project_id, status, served_at FROM bulk_jobs
+                    WHERE status IN ('EXPANDING', 'CANCELLING') AND project_id > oldest.project_id
+                    ORDER BY project_id, id LIMIT 1) AS another
+        )
+        SELECT id, project_id, status, served_at FROM oldest
+        """
     )
     return [OpenJob(**dict(row) | {"status": JobStatus(row["status"])}) for row in rows]
 

@@ -42,7 +42,6 @@ _LEAST_PAUSE = 0.02  # seconds
 _PAUSE_FACTOR = 3.0  # times the duration of a chunk: a gateway spends a quarter of its time, at most, on bulk jobs
 _MAX_ENQUEUED = 10  # deliveries of the project in the dispatch queue: each may delay one of another project
 _MAX_WAIT = 1.0  # seconds that a project waits for its deliveries to leave the dispatch queue
-_MAX_JOBS = 1_000
 _UPLOAD_TIMEOUT = timedelta(hours=6)
 _CANCELLED = {"code": "CANCELLED", "message": "The job was cancelled before the row became a message.", "field": None}
 _RETRYABLE: tuple[type[Exception], ...] = (*UNAVAILABLE_ERRORS, Unavailable)
@@ -56,10 +55,9 @@ class _Work(NamedTuple):
 
 
 class BulkExpander:
-    """Works on the bulk jobs of all projects. ``uploads``: how many are under way in this process."""
+    """Works on the bulk jobs of all projects."""
 
     def __init__(self, pool: Pool, ingest: MessageIngest, outbox: OutboxPublisher) -> None:
-        self.uploads = 0
         self.renderer = Renderer()
         self._pool = pool
         self._ingest = ingest
@@ -100,7 +98,7 @@ class BulkExpander:
 
     async def run_once(self) -> bool:
         """Process one chunk of the project that has waited longest; false if there is no work."""
-        jobs = await bulk_jobs.list_open_jobs(self._pool, limit=_MAX_JOBS)
+        jobs = await bulk_jobs.list_open_jobs(self._pool)
         if not jobs:
             await self._delete_abandoned()
             self._served.clear()
@@ -109,7 +107,8 @@ class BulkExpander:
         for part, size in (await backlog.count_enqueued(self._pool)).items():
             enqueued[part.project_id] += size
         is_waiting = False
-        for job in self._in_order(jobs):
+        # Beginning with the project that was served longest ago.
+        for job in sorted(jobs, key=lambda job: self._served.get(job.project_id, 0.0)):
             if job.status is JobStatus.EXPANDING and self._must_wait(job, enqueued[job.project_id]):
                 is_waiting = True
                 continue
@@ -122,13 +121,6 @@ class BulkExpander:
         """Whether the project has enough in the dispatch queue; not for ever, as other messages may keep it full."""
         served_at = self._served.get(job.project_id, -inf)
         return enqueued > _MAX_ENQUEUED and asyncio.get_running_loop().time() - served_at < _MAX_WAIT
-
-    def _in_order(self, jobs: Sequence[OpenJob]) -> list[OpenJob]:
-        """The oldest job of each project, beginning with the project that was served longest ago."""
-        oldest: dict[UUID, OpenJob] = {}
-        for job in jobs:
-            oldest.setdefault(job.project_id, job)
-        return sorted(oldest.values(), key=lambda job: self._served.get(job.project_id, 0.0))
 
     async def _process(self, open_job: OpenJob) -> bool:
         """Process a chunk of a job, or end it; false if other processes have all its chunks."""

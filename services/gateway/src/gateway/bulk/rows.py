@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, AnyStr, Generic, Protocol
 
 from gateway.errors import ValidationFailed
 from gateway.kit.fields import storable
 from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import without_null_fields
 
 MAX_ROW = 65_536  # bytes of a row
 _MAX_COLUMNS = 200
@@ -56,11 +57,41 @@ def check_row(number: int, row: Row) -> Row:
     return row
 
 
+class _Lines(Generic[AnyStr]):
+    """Divides a text that arrives in pieces at its line breaks, and reads each piece once, however long a line is."""
+
+    def __init__(self, line_break: AnyStr) -> None:
+        self._line_break: AnyStr = line_break
+        self._begun: list[AnyStr] = []
+        self.size = 0
+        """The length of the line that has begun."""
+
+    def add(self, piece: AnyStr) -> list[AnyStr]:
+        """The lines that are complete with this piece."""
+        parts: list[AnyStr] = piece.split(self._line_break)
+        self._begin(parts[0])
+        if len(parts) == 1:
+            return []
+        parts[0] = self.end()
+        self._begin(parts.pop())
+        return parts
+
+    def end(self) -> AnyStr:
+        """The line that has begun; nothing is left of it."""
+        line: AnyStr = self._line_break[:0].join(self._begun)
+        self._begun, self.size = [], 0
+        return line
+
+    def _begin(self, text: AnyStr) -> None:
+        self._begun.append(text)
+        self.size += len(text)
+
+
 class JsonLines:
     """One JSON object a line; blank lines are skipped."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._lines = _Lines(b"\n")
         self._number = 0
 
     def feed(self, data: bytes) -> Iterator[Row]:
@@ -69,11 +100,9 @@ class JsonLines:
         Raises:
             ValidationFailed: a line is too long, no JSON object, or no row.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_ROW:
-            raise row_fault(self._number + len(lines) + 1, f"has more than {MAX_ROW} bytes")
-        for line in lines:
+        for line in self._lines.add(data):
             yield from self._row(line)
+        self._check_length(self._lines.size)
 
     def end(self) -> Iterator[Row]:
         """The last row, where no line break follows it.
@@ -81,16 +110,19 @@ class JsonLines:
         Raises:
             ValidationFailed: as :meth:`feed`.
         """
-        yield from self._row(self._rest)
+        yield from self._row(self._lines.end())
+
+    def _check_length(self, size: int) -> None:
+        if size > MAX_ROW:
+            raise row_fault(self._number + 1, f"has more than {MAX_ROW} bytes")
 
     def _row(self, line: bytes) -> Iterator[Row]:
         if not line.strip():
             return
+        self._check_length(len(line))
         self._number += 1
-        if len(line) > MAX_ROW:
-            raise row_fault(self._number, f"has more than {MAX_ROW} bytes")
         try:
-            row = strict_json(line)
+            row = without_null_fields(strict_json(line))
         except ValidationFailed as error:
             raise row_fault(self._number, str(error)) from None
         yield check_row(self._number, row)
@@ -104,8 +136,10 @@ class Csv:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
-        self._rest = ""
-        self._record = ""  # lines of a record that a text with line breaks has begun
+        self._lines = _Lines("\n")
+        self._record: list[str] = []  # the lines of a record that a text with line breaks has begun
+        self._size = 0  # characters of these
+        self._is_quoted = False  # whether they end within a text
         self._columns: list[str] | None = None
         self._delimiter = ","
         self._number = 0
@@ -117,10 +151,9 @@ class Csv:
             ValidationFailed: it is not UTF-8; the header has no ``to`` or a name twice; or a record is too long, has
                 too many values, or is not CSV.
         """
-        *lines, self._rest = (self._rest + self._decode(data)).split("\n")
-        for line in lines:
+        for line in self._lines.add(self._decode(data)):
             yield from self._line(line + "\n")
-        self._check_length(self._record + self._rest)
+        self._check_length(self._size + self._lines.size)
 
     def end(self) -> Iterator[Row]:
         """The last row, where no line break follows it.
@@ -129,8 +162,8 @@ class Csv:
             ValidationFailed: as :meth:`feed`, or a quotation mark is missing.
         """
         self._decode(b"", final=True)
-        yield from self._line(self._rest)
-        if self._record:
+        yield from self._line(self._lines.end())
+        if self._is_quoted:
             raise row_fault(self._number + 1, "a quotation mark is missing")
         if self._columns is None:
             raise ValidationFailed("recipients: the header is missing", field="recipients")
@@ -141,15 +174,20 @@ class Csv:
         except UnicodeDecodeError:
             raise ValidationFailed("recipients: the CSV is not UTF-8", field="recipients") from None
 
-    def _check_length(self, text: str) -> None:
-        if len(text) > MAX_ROW:
+    def _check_length(self, size: int) -> None:
+        if size > MAX_ROW:
             raise row_fault(self._number + 1, f"has more than {MAX_ROW} characters; a quotation mark may be missing")
 
     def _line(self, line: str) -> Iterator[Row]:
-        record = self._record + line
-        self._check_length(record)
-        self._record = record if record.count('"') % 2 else ""
-        if self._record or not record.strip():
+        self._record.append(line)
+        self._size += len(line)
+        self._check_length(self._size)
+        self._is_quoted ^= line.count('"') % 2 == 1
+        if self._is_quoted:
+            return
+        record = "".join(self._record)
+        self._record, self._size = [], 0
+        if not record.strip():
             return
         if self._columns is None:
             self._delimiter = max(_DELIMITERS, key=record.count)

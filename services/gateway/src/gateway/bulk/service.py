@@ -14,7 +14,8 @@ from gateway.auth.principal import KeyPrincipal, Principal
 from gateway.bulk.messages import check_message
 from gateway.bulk.rows import Row
 from gateway.bulk.upload import Upload
-from gateway.errors import IdempotencyConflict, NotFound, PayloadTooLarge, TooManyRequests, ValidationFailed
+from gateway.errors import IdempotencyConflict, NotFound, PayloadTooLarge, ValidationFailed
+from gateway.kit.body_cost import BodyBudget
 from gateway.kit.public_ids import read_id
 from gateway.kit.transactions import transaction
 from gateway.services import Services
@@ -31,7 +32,8 @@ MAX_RECIPIENTS = 1_000_000
 CHUNK_ROWS = 20
 _STATEMENT_ROWS = 500  # rows that are stored together
 _STATEMENT_BYTES = 512 << 10
-_MAX_UPLOADS = 20  # at once, in one process
+_HELD = 2 << 20  # bytes of an upload that are in memory: its message, and the rows that are not stored yet
+_uploads = BodyBudget(total=20 * _HELD, per_project=4 * _HELD)
 
 _UNKNOWN = NotFound("The project has no such bulk job.")
 
@@ -80,14 +82,12 @@ async def create_job(services: Services, principal: Principal, upload: Upload, *
         ValidationFailed: the upload, its message or a row cannot be used; nothing of it is sent.
         PayloadTooLarge: the upload has too many bytes or rows.
         IdempotencyConflict: the key was used for another upload.
-        TooManyRequests: too many uploads are under way.
+        TooManyRequests: the project, or all together, have too many uploads under way.
         Unavailable: PostgreSQL does not answer; nothing of the upload is sent.
     """
     now = utc_now()
     job_id = uuid7(milliseconds_of(now))
-    if services.bulk.uploads >= _MAX_UPLOADS:
-        raise TooManyRequests("Too many bulk uploads are under way. Retry after the delay in Retry-After.")
-    services.bulk.uploads += 1
+    _uploads.hold(principal.project_id, _HELD)
     try:
         total = await _store(services, principal, upload, job_id)
         first = await _complete(services, principal, job_id, upload, key=key, total=total)
@@ -95,7 +95,7 @@ async def create_job(services: Services, principal: Principal, upload: Upload, *
         await _delete(services, principal.project_id, job_id)
         raise
     finally:
-        services.bulk.uploads -= 1
+        _uploads.release(principal.project_id, _HELD)
     if first != job_id:
         await _delete(services, principal.project_id, job_id)
     services.bulk.wake()

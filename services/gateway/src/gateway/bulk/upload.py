@@ -6,8 +6,10 @@ Either JSON lines, whose first line is ``{"message": {...}}``, or a form with th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
@@ -15,11 +17,15 @@ from starlette.requests import Request
 
 from gateway.bulk.rows import Csv, JsonLines, Row, RowReader
 from gateway.errors import PayloadTooLarge, ValidationFailed
-from gateway.kit.responses import headers_of
+from gateway.kit.body_cost import SMALL, check_cost
+from gateway.kit.responses import check_coding, headers_of
 from gateway.kit.strict_json import strict_json
+from gateway.messages.v1_schemas import without_null_fields
 
 MAX_BYTES = 512 << 20
 _MAX_MESSAGE = 1 << 20  # bytes of the message
+_PIECE = 16 << 10  # bytes that are read at once, so that the rows of few of them are in memory
+_reading = asyncio.Semaphore(1)  # pieces at once, so that other large bodies find free threads; threads share a lock
 _JSON_LINES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines")
 _CSV = ("text/csv", "application/csv", "application/vnd.ms-excel")
 _FORM = "multipart/form-data"
@@ -36,8 +42,7 @@ class Upload:
         self._request = request
         self._digest = hashlib.sha256()
         kind, options = parse_options_header(request.headers.get("content-type", ""))
-        if headers_of(request.scope).get(b"content-encoding", b"identity") not in (b"", b"identity"):
-            raise ValidationFailed("Compressed bodies are not accepted.")
+        check_coding(headers_of(request.scope))
         self._body: _Body
         if kind == _FORM and options.get("boundary"):
             self._body = _Form(options["boundary"])
@@ -68,12 +73,18 @@ class Upload:
             if size > MAX_BYTES:
                 raise PayloadTooLarge(f"The body may have at most {MAX_BYTES} bytes.")
             self._digest.update(data)
-            for row in self._body.feed(data):
-                self.message = self._body.message
-                yield row
-        for row in self._body.end():
-            self.message = self._body.message
+            for start in range(0, len(data), _PIECE):
+                for row in await self._read(partial(self._body.feed, data[start : start + _PIECE])):
+                    yield row
+        for row in await self._read(self._body.end):
             yield row
+
+    async def _read(self, read: Callable[[], Iterator[Row]]) -> list[Row]:
+        """The rows of a piece, read in a thread: a row of 64 KiB, or thousands of short ones, may take long."""
+        async with _reading:
+            rows = await asyncio.to_thread(lambda: list(read()))
+        self.message = self._body.message
+        return rows
 
 
 class _Body(Protocol):
@@ -93,12 +104,12 @@ class _Lines:
 
     def feed(self, data: bytes) -> Iterator[Row]:
         if self._head is not None:
-            self._head += data
-            line, separator, data = bytes(self._head).partition(b"\n")
-            _check_message_size(len(line))
+            line, separator, data = data.partition(b"\n")
+            self._head += line
+            _check_message_size(len(self._head))
             if not separator:
                 return
-            self._read_message(line)
+            self._read_message(bytes(self._head))
         yield from self._reader.feed(data)
 
     def end(self) -> Iterator[Row]:
@@ -125,8 +136,6 @@ class _Form:
         self._has_message = False
 
     def feed(self, data: bytes) -> Iterator[Row]:
-        if not data:
-            return
         try:
             for event in self._parser.parse(data):
                 yield from self._on_event(event)
@@ -174,6 +183,8 @@ def _check_message_size(size: int) -> None:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        return strict_json(data)
-    except ValidationFailed as error:
-        raise ValidationFailed(f"message: {error}", field="message") from None
+        if len(data) > SMALL:
+            check_cost(data)
+        return without_null_fields(strict_json(data))
+    except (PayloadTooLarge, ValidationFailed) as error:
+        raise type(error)(f"message: {error}", field="message") from None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from gateway.bulk import service
@@ -18,10 +18,9 @@ from gateway.dependencies import MessagesCancel, MessagesRead, MessagesSend, Ser
 from gateway.errors import IdempotencyConflict, TooManyRequests
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.replayed import REPLAYED_HEADER
-from gateway.kit.responses import rfc3339
+from gateway.kit.responses import headers_of, key_of, rfc3339
 from gateway.kit.streams import content_of
 from gateway.kit.v1_errors import errors_of
-from gateway.messages.v1_schemas import checked_key
 from sluice.model import ids
 from sluice.store.bulk_jobs import BulkJob, RowResult
 
@@ -75,6 +74,14 @@ _RESULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
+async def _key_of(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> str | None:
+    """The idempotency key; the argument documents its header."""
+    return key_of(headers_of(request.scope))
+
+
+_Key = Annotated[str | None, Depends(_key_of)]
+
+
 @router.post(
     "",
     status_code=202,
@@ -84,9 +91,9 @@ _RESULTS: dict[int | str, dict[str, Any]] = {
 async def create_bulk_job(
     request: Request,
     response: Response,
+    key: _Key,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> BulkJobResponse:
     """Send one message to up to 1,000,000 recipients, uploaded as CSV or JSON lines of at most 512 MiB.
 
@@ -95,7 +102,7 @@ async def create_bulk_job(
     refused where a row cannot be read; a row that cannot become a message is rejected alone, and its result says why.
     Nothing is sent before the upload is complete. With an `Idempotency-Key` a repeated upload is the first job.
     """
-    created = await service.create_job(services, principal, Upload(request), key=checked_key(idempotency_key))
+    created = await service.create_job(services, principal, Upload(request), key=key)
     if created.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return BulkJobResponse.model_validate(_fields(created.job))

@@ -93,19 +93,11 @@ class SendFastPath:
         if self._limits.is_on:
             await self._limits.spend_project(principal.project_id)
         require(principal, Permission.MESSAGES_SEND)
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if held + size > SMALL:
-                self._budget.hold(principal.project_id, size)
-                held += size
-
+        held = self._budget.body(principal.project_id)
         try:
-            return await self._accept_body(await read_body(headers, receive, self._max_body, hold), headers, principal)
+            return await self._accept_body(await read_body(headers, receive, self._max_body, held), headers, principal)
         finally:
-            if held:
-                self._budget.release(principal.project_id, held)
+            held.release()
 
     async def _accept_body(self, body: bytes, headers: dict[bytes, bytes], principal: Principal) -> AcceptedMessage:
         # A cheap check before parsing: only urgent messages have a quota of their own, and a body without the word

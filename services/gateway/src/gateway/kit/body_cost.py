@@ -92,6 +92,10 @@ class BodyBudget:
         self._held: Counter[UUID] = Counter()
         self._held_total = 0
 
+    def body(self, project_id: UUID) -> HeldBody:
+        """The count of one body of this project."""
+        return HeldBody(self, project_id)
+
     def hold(self, project_id: UUID, size: int) -> None:
         """Count ``size`` more bytes of a body of this project.
 
@@ -111,3 +115,31 @@ class BodyBudget:
         self._held[project_id] -= size
         if not self._held[project_id]:
             del self._held[project_id]
+
+
+class HeldBody:
+    """The bytes of one body, counted while it arrives and until they are released. A small body is not counted."""
+
+    __slots__ = ("_budget", "_held", "_project_id", "_size")
+
+    def __init__(self, budget: BodyBudget, project_id: UUID) -> None:
+        self._budget = budget
+        self._project_id = project_id
+        self._size = 0
+        self._held = 0
+
+    def __call__(self, size: int) -> None:
+        """``size`` more bytes are going to be read.
+
+        Raises:
+            TooManyRequests: see :meth:`BodyBudget.hold`.
+        """
+        self._size += size
+        if self._size > SMALL:
+            self._budget.hold(self._project_id, self._size - self._held)
+            self._held = self._size
+
+    def release(self) -> None:
+        """The body is no longer in memory."""
+        if self._held:
+            self._budget.release(self._project_id, self._held)

@@ -42,6 +42,41 @@ def idempotency_key_of(value: bytes | None) -> str | None:
         raise ValidationFailed("The Idempotency-Key header is not UTF-8.", field="idempotency_key") from None
 
 
+def checked_key(header_key: str | None) -> str | None:
+    """The ``Idempotency-Key`` header.
+
+    Raises:
+        ValidationFailed: it has no or too many characters, or control characters.
+    """
+    if header_key is not None and (not 0 < len(header_key) <= 255 or not header_key.isprintable()):
+        raise ValidationFailed(
+            "The Idempotency-Key header must have 1 to 255 printable characters.", field="idempotency_key"
+        )
+    return header_key
+
+
+def key_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """The idempotency key in the headers of a request, for routes of which no body has one.
+
+    The framework decodes a header as Latin-1: it would count the bytes of a key, and take some for no text.
+
+    Raises:
+        ValidationFailed: see :func:`idempotency_key_of` and :func:`checked_key`.
+    """
+    return checked_key(idempotency_key_of(headers.get(b"idempotency-key")))
+
+
+def check_coding(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a compressed body.
+
+    Raises:
+        ValidationFailed: it is.
+    """
+    codings = headers.get(b"content-encoding", b"").lower().split(b",")
+    if any(coding.strip() not in (b"", b"identity") for coding in codings):
+        raise ValidationFailed("Compressed bodies are not accepted.")
+
+
 async def read_body(
     headers: Mapping[bytes, bytes], receive: Receive, limit: int, hold: Callable[[int], None] = lambda _bytes: None
 ) -> bytes:
@@ -52,9 +87,7 @@ async def read_body(
         ValidationFailed: the body is compressed.
         ClientDisconnect: the client closed the connection before the end of the body.
     """
-    codings = headers.get(b"content-encoding", b"").lower().split(b",")
-    if any(coding.strip() not in (b"", b"identity") for coding in codings):
-        raise ValidationFailed("Compressed bodies are not accepted.")
+    check_coding(headers)
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
         raise PayloadTooLarge(f"The body may have at most {limit} bytes.")

@@ -9,13 +9,13 @@ from typing import Any
 from starlette.requests import Request
 
 from gateway.auth.principal import Principal
-from gateway.errors import ApiError, Unavailable, ValidationFailed
+from gateway.errors import ApiError, Unavailable, ValidationFailed, field_of
 from gateway.ingest.command import SendCommand
 from gateway.ingest.ingest import Accepted, AcceptedMessage, MessageBatch
-from gateway.kit.body_cost import BodyBudget, check_cost
-from gateway.kit.responses import headers_of, idempotency_key_of, read_body
+from gateway.kit.body_cost import BodyBudget, HeldBody, check_cost
+from gateway.kit.responses import headers_of, key_of, read_body
 from gateway.kit.strict_json import NUL, check_storable, object_of
-from gateway.messages.v1_schemas import checked_key, command_of
+from gateway.messages.v1_schemas import command_of
 from gateway.services import Services
 from sluice.store.db import UNAVAILABLE_ERRORS, rows_of
 
@@ -23,32 +23,32 @@ MAX_MESSAGES = 1_000
 MAX_BYTES = 10 << 20
 _CHUNK = 200  # messages of one transaction
 _COST = 10  # large mails that a batch may cost to decode
-_budget = BodyBudget(total=4 * MAX_BYTES, per_project=2 * MAX_BYTES)
+_budget = BodyBudget(total=4 * MAX_BYTES, per_project=MAX_BYTES)
 _transactions = asyncio.Semaphore(2)  # at once, so that other requests find free connections
 
 
-async def read_batch(request: Request, principal: Principal) -> list[SendCommand | ApiError]:
-    """The commands in the body ``{"messages": [...]}``, with the errors of those that cannot be read.
+async def send_batch(services: Services, principal: Principal, request: Request) -> list[Accepted]:
+    """What became of each message in the body ``{"messages": [...]}``.
 
     Raises:
         ValidationFailed: the body has another form, or the wrong number of messages.
         PayloadTooLarge: it has too many bytes, or costs too much to decode.
         TooManyRequests: the project has too many bytes of such requests under way.
+        Unavailable: see :func:`accept_batch`.
     """
-    headers = headers_of(request.scope)
-    key = checked_key(idempotency_key_of(headers.get(b"idempotency-key")))
-    held = 0
-
-    def hold(size: int) -> None:
-        nonlocal held
-        _budget.hold(principal.project_id, size)
-        held += size
-
+    held = _budget.body(principal.project_id)
     try:
-        body = await read_body(headers, request.receive, MAX_BYTES, hold)
-        return await asyncio.to_thread(_commands, body, key)
+        return await accept_batch(services, principal, await _read(request, held))
     finally:
-        _budget.release(principal.project_id, held)
+        held.release()
+
+
+async def _read(request: Request, held: HeldBody) -> list[SendCommand | ApiError]:
+    """The commands of a batch, with the errors of those that cannot be read."""
+    headers = headers_of(request.scope)
+    key = key_of(headers)
+    body = await read_body(headers, request.receive, MAX_BYTES, held)
+    return await asyncio.to_thread(_commands, body, key)
 
 
 def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
@@ -56,7 +56,8 @@ def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
     document = object_of(body)
     for name in document:
         if name != "messages":
-            raise ValidationFailed(f"{name[:100]}: is not a field of this request", field=name[:100])
+            field = field_of([name])
+            raise ValidationFailed(f"{field}: is not a field of this request", field=field)
     items = document.get("messages")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_MESSAGES:
         raise ValidationFailed(f"messages: must be a list of 1 to {MAX_MESSAGES} messages", field="messages")

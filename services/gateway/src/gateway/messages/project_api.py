@@ -7,7 +7,7 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from gateway.delivery_log import service as delivery_log
 from gateway.dependencies import ServicesDep
@@ -26,6 +26,7 @@ from gateway.kit.json_route import DOCUMENT, JsonRoute
 from gateway.kit.project_api_errors import errors_of
 from gateway.kit.provider_reference import provider_name
 from gateway.kit.replayed import REPLAYED_HEADER
+from gateway.kit.responses import headers_of, key_of
 from gateway.messages.project_api_schemas import (
     BulkAnswer,
     DeliveryAnswer,
@@ -44,7 +45,6 @@ from gateway.messages.project_api_schemas import (
 )
 from gateway.messages.retry import retry
 from gateway.messages.sending import Idempotency, Sent, TemplatedMessage, failure_of, send, send_to_each
-from gateway.messages.v1_schemas import checked_key
 from gateway.project_dependencies import MessagesRead, MessagesSend
 from gateway.services import Services
 from sluice.model.channel_group import ChannelGroup
@@ -75,61 +75,61 @@ _BULK_QUEUED: dict[int | str, dict[str, Any]] = {
 _SEND_ERRORS = errors_of(
     *(TemplateNotFound, IdempotencyConflict, ChannelDisabled, SendCancelled, QuotaExceeded, SendFailed)
 )
-_Key = Annotated[str | None, Header(alias="Idempotency-Key", description="Valid for 24 hours.")]
+_Header = Annotated[str | None, Header(alias="Idempotency-Key", description="Valid for 24 hours.")]
 
 # The words of the answers, by group.
 _NAMES = {ChannelGroup.EMAIL: "Email", ChannelGroup.MESSAGE: "Message", ChannelGroup.PUSH: "Push notification"}
 
 
-def _idempotency(request: Request, key: str | None) -> Idempotency:
-    return Idempotency(checked_key(key), request.url.path, request.scope[DOCUMENT])
+async def _idempotency_of(request: Request, idempotency_key: _Header = None) -> Idempotency:
+    """The idempotency key of the request; the argument documents its header."""
+    return Idempotency(key_of(headers_of(request.scope)), request.url.path, request.scope[DOCUMENT])
+
+
+_Idempotency = Annotated[Idempotency, Depends(_idempotency_of)]
 
 
 @router.post("/email/send", tags=["email"], responses=_SEND_ERRORS | _QUEUED, response_model_exclude_none=True)
 async def send_email(
     body: SendEmailRequest,
-    request: Request,
     response: Response,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: _Key = None,
+    idempotency: _Idempotency,
 ) -> SendAnswer:
     """Send an e-mail from a template, and wait until a provider has taken it or all have failed."""
     message = TemplatedMessage(
         ChannelGroup.EMAIL, body.template_id, body.variables, body.preferred_provider, body.subject
     )
-    sent = await send(services, principal, message, [body.to], _idempotency(request, idempotency_key))
+    sent = await send(services, principal, message, [body.to], idempotency)
     return _answer(response, message.group, sent, services.config)
 
 
 @router.post("/message/send", tags=["message"], responses=_SEND_ERRORS | _QUEUED, response_model_exclude_none=True)
 async def send_text_message(
     body: SendMessageRequest,
-    request: Request,
     response: Response,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: _Key = None,
+    idempotency: _Idempotency,
 ) -> SendAnswer:
     """Send a text from a template, and wait until a provider has taken it or all of the channel have failed."""
     message = TemplatedMessage(ChannelGroup.MESSAGE, body.template_id, body.variables, body.preferred_provider)
-    sent = await send(services, principal, message, [body.to], _idempotency(request, idempotency_key))
+    sent = await send(services, principal, message, [body.to], idempotency)
     return _answer(response, message.group, sent, services.config)
 
 
 @router.post("/push/send", tags=["push"], responses=_SEND_ERRORS | _QUEUED, response_model_exclude_none=True)
 async def send_push_notification(
     body: SendPushRequest,
-    request: Request,
     response: Response,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: _Key = None,
+    idempotency: _Idempotency,
 ) -> SendAnswer:
     """Send a notification to every device of a user, to a device or to a topic. It fails where no device got it."""
     message = TemplatedMessage(ChannelGroup.PUSH, body.template_id, body.variables, body.preferred_provider)
     recipients, field = await _push_recipients(body, principal, services)
-    idempotency = _idempotency(request, idempotency_key)
     sent = await send(services, principal, message, recipients, idempotency, field=field)
     answer = _answer(response, message.group, sent, services.config)
     if body.user_id is None:
@@ -154,17 +154,15 @@ async def _push_recipients(body: SendPushRequest, principal: MessagesSend, servi
 )
 async def send_bulk_email(
     body: SendBulkEmailRequest,
-    request: Request,
     response: Response,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: _Key = None,
+    idempotency: _Idempotency,
 ) -> BulkAnswer:
     """Send an e-mail to each recipient. One that is refused, or not sent, fails alone."""
     message = TemplatedMessage(
         ChannelGroup.EMAIL, body.template_id, body.variables, body.preferred_provider, body.subject
     )
-    idempotency = _idempotency(request, idempotency_key)
     sent = await send_to_each(services, principal, message, body.recipients, idempotency)
     results = _bulk_results(response, body.recipients, sent, services.config)
     failed = sum(not one.success and not one.queued for one in results)
@@ -178,15 +176,13 @@ async def send_bulk_email(
 )
 async def send_bulk_message(
     body: SendBulkMessageRequest,
-    request: Request,
     response: Response,
     principal: MessagesSend,
     services: ServicesDep,
-    idempotency_key: _Key = None,
+    idempotency: _Idempotency,
 ) -> BulkAnswer:
     """Send a text to each recipient. One that is refused, or not sent, fails alone."""
     message = TemplatedMessage(ChannelGroup.MESSAGE, body.template_id, body.variables, body.preferred_provider)
-    idempotency = _idempotency(request, idempotency_key)
     sent = await send_to_each(services, principal, message, body.recipients, idempotency)
     results = _bulk_results(response, body.recipients, sent, services.config)
     failed = any(not one.success and not one.queued for one in results)

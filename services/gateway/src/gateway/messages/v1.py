@@ -117,7 +117,7 @@ async def send_batch(
 @router.post("/batch", include_in_schema=False)
 async def read_and_send_batch(request: Request, principal: MessagesSend, services: ServicesDep) -> Response:
     """See :func:`send_batch`."""
-    results = await batch.accept_batch(services, principal, await batch.read_batch(request, principal))
+    results = await batch.send_batch(services, principal, request)
     items = [render_v1(one) if isinstance(one, ApiError) else accepted_body(one) for one in results]
     replayed = all(isinstance(one, ApiError) or one.replayed for one in results)
     headers = (

@@ -50,6 +50,7 @@ from gateway.kit.fields import (
     storable,
 )
 from gateway.kit.provider_reference import ProviderReference
+from gateway.kit.responses import checked_key
 from gateway.kit.strict_json import strict_json, without_nulls
 from gateway.routing.v1_schemas import DecisionResponse
 from sluice.model.address import parse_address
@@ -448,8 +449,14 @@ def parse(body: bytes) -> tuple[SendRequest, dict[str, Any]]:
     """
     document = strict_json(body)
     if len(body) > SMALL or b"null" in body:  # a search of all of a large body takes longer
-        document = without_nulls(document, free=_FREE)
+        document = without_null_fields(document)
     return _validate(document), document
+
+
+def without_null_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """A request, or a part of one, without its null fields: null is the absence of a field."""
+    without: dict[str, Any] = without_nulls(document, free=_FREE)
+    return without
 
 
 def _validate(document: dict[str, Any]) -> SendRequest:
@@ -515,7 +522,7 @@ def command_of(document: dict[str, Any], *, fallback_key: str | None = None, bul
         ValidationFailed: see :func:`parse`.
         PayloadTooLarge: the object is large without its attachments.
     """
-    document = without_nulls(document, free=_FREE)
+    document = without_null_fields(document)
     request = _validate(document)
     _check_size(document)
     return _command(request, document, fallback_key=fallback_key)._replace(bulk_id=bulk_id)
@@ -566,19 +573,6 @@ def _check_size(document: dict[str, Any]) -> None:
     attachments = [{**each, "content": ""} for each in document.get("attachments", ())]
     if len(orjson.dumps({**document, "attachments": attachments})) > MAX_WITHOUT_ATTACHMENTS:
         raise too_large_without_attachments()
-
-
-def checked_key(header_key: str | None) -> str | None:
-    """The ``Idempotency-Key`` header.
-
-    Raises:
-        ValidationFailed: it has no or too many characters, or control characters.
-    """
-    if header_key is not None and (not 0 < len(header_key) <= 255 or not header_key.isprintable()):
-        raise ValidationFailed(
-            "The Idempotency-Key header must have 1 to 255 printable characters.", field="idempotency_key"
-        )
-    return header_key
 
 
 # Sender, recipients, content and attachments of a command.
