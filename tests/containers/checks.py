@@ -21,13 +21,16 @@ from tests.repository.files import ROOT
 
 ROLE_NAMES = tuple(role.name for role in ROLES)
 SCALED = {"email-worker": 3, "router": 2, "gateway": 2}
+SETS = {
+    "host": ("-f", "docker-compose.yml"),
+    "laptop": ("-f", "docker-compose.yml", "-f", "docker-compose.laptop.yml"),
+}
 _PASSWORD = "p@ss/w#rd:%?&"
-_NETWORKS = "172.16.0.0/12"  # of the demo's mailbox, as docker-compose.yml says it
 _UP_TIME = 600.0  # seconds
 
 
 class Compose:
-    """The set of docker-compose.yml with the demo's mailbox."""
+    """The set of docker-compose.yml as it is on a laptop, with the demo's mailbox."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -41,9 +44,9 @@ class Compose:
         Raises:
             subprocess.CalledProcessError: it fails, unless ``check`` is false; its output is printed.
         """
-        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089", "SLUICE_OUTGOING_ALLOW": _NETWORKS}
+        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089"}
         command = ["env", *(f"{name}={value}" for name, value in environment.items()), "docker", "compose"]
-        files = ("--env-file", str(self.passwords), "-f", "docker-compose.yml", "--profile", "demo")
+        files = ("--env-file", str(self.passwords), *SETS["laptop"])
         return run([*command, *files, *words], self.engine.environment, timeout=timeout, check=check)
 
     def up(self, *words: str, image: str = SLUICE, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -77,8 +80,8 @@ def write_passwords(engine: Engine) -> None:
 
 def files_are_valid(compose: Compose) -> dict[str, Any]:
     """Both sets are understood, and nothing starts without passwords."""
-    for overlay in ((), ("-f", "docker-compose.laptop.yml")):
-        compose(*overlay, "config", "--quiet")
+    for files in SETS.values():
+        compose.engine.docker("compose", "--env-file", compose.passwords, *files, "config", "--quiet")
     empty = compose.engine.folder / "empty.env"
     empty.touch()
     without = compose.engine.docker("compose", "--env-file", empty, "config", check=False)
