@@ -75,3 +75,11 @@ def test_a_file_that_a_text_names_by_its_path_exists(path):
     named = {name for name in FILE.findall(path.read_text("utf-8")) if "NNNN" not in name}
 
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
+def test_a_table_ends_with_an_empty_line(path):
+    """Otherwise the paragraph behind it is shown as a row."""
+    text = FENCED.sub("", path.read_text("utf-8"))
+
+    assert re.findall(r"^\|.*\n(?!\||\n)(.+)", text, re.MULTILINE) == []
