@@ -8,7 +8,7 @@ import pytest
 from sluice.runtime.key_file import ensure_key_file
 from sluice.store.logins import HEALTH
 from sluice_cli.main import main
-from tests.store.harness import as_login
+from tests.engine import as_login
 
 LETTER = "dlt_00000000000000000000000000"
 KEY = "key_00000000000000000000000000"
