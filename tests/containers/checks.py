@@ -132,6 +132,29 @@ def demo_is_sent(
     return {"status": "SENT", "mails": captured.stdout.count("mailbox ")}
 
 
+def commands_know_the_installation(compose: Compose) -> dict[str, Any]:
+    """`sluice doctor` logs in at every server; a link of `sluice setup-link` works on the host, or is refused."""
+    cli = ("run", "--rm", "-T", "cli")
+    findings = json.loads(compose(*cli, "doctor", "--no-samples", "--json", check=False).stdout)["findings"]
+    assert [each for each in findings if each["level"] == "fail"] == []
+    refused = compose(*cli, "setup-link", check=False)
+    assert (refused.returncode, "--anywhere" in refused.stderr) == (1, True), refused.stderr
+    address = "http://127.0.0.1:8080"
+    link = compose(*cli[:-1], "--env", f"SLUICE_PUBLIC_URL={address}", "cli", "setup-link", "--anywhere").stdout.strip()
+    page, _, token = link.partition("#")
+    assert page == f"{address}/setup"
+    script = (
+        "import json, sys, urllib.request as r;"
+        f"q = r.Request('{address}/v1/auth/setup', json.dumps({{'token': sys.stdin.read()}}).encode());"
+        "q.add_header('content-type', 'application/json');"
+        "print(r.urlopen(q, timeout=10).status)"
+    )
+    command = [*compose.engine.inside(), sys.executable, "-c", script]
+    answer = subprocess.run(command, input=token, capture_output=True, text=True, check=False)
+    assert answer.stdout.strip() == "200", answer.stderr
+    return {"findings": len(findings)}
+
+
 def verifies(compose: Compose) -> dict[str, Any]:
     """`sluice verify` finds nothing."""
     compose("run", "--rm", "-T", "cli", "verify")
@@ -270,6 +293,7 @@ CHECKS: tuple[Callable[[Compose], dict[str, Any]], ...] = (
     comes_up,
     is_confined,
     demo_fails_over,
+    commands_know_the_installation,
     scales,
     upgrades_and_rolls_back,
     a_failed_migration_ends_up,

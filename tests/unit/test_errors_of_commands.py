@@ -69,3 +69,12 @@ def test_the_error_of_a_bug_keeps_its_traceback(monkeypatch):
 
     with pytest.raises(KeyError):
         main(["generate-key"])
+
+
+def test_without_the_launcher_no_command_of_it_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("SLUICE_POSTGRES_DSN", raising=False)
+    monkeypatch.setattr("sluice_cli.context.launcher", lambda: None)
+
+    code = main(["verify"])
+
+    assert (code, capsys.readouterr().err) == (1, "sluice: SLUICE_POSTGRES_DSN is not set\n")
