@@ -21,13 +21,16 @@ from tests.repository.files import ROOT
 
 ROLE_NAMES = tuple(role.name for role in ROLES)
 SCALED = {"email-worker": 3, "router": 2, "gateway": 2}
+SETS = {
+    "host": ("-f", "docker-compose.yml"),
+    "laptop": ("-f", "docker-compose.yml", "-f", "docker-compose.laptop.yml"),
+}
 _PASSWORD = "p@ss/w#rd:%?&"
-_NETWORKS = "172.16.0.0/12"  # of the demo's mailbox, as docker-compose.yml says it
 _UP_TIME = 600.0  # seconds
 
 
 class Compose:
-    """The set of docker-compose.yml with the demo's mailbox."""
+    """The set of docker-compose.yml as it is on a laptop, with the demo's mailbox."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -41,9 +44,9 @@ class Compose:
         Raises:
             subprocess.CalledProcessError: it fails, unless ``check`` is false; its output is printed.
         """
-        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089", "SLUICE_OUTGOING_ALLOW": _NETWORKS}
+        environment = {"SLUICE_IMAGE": image, "SLUICE_GATEWAY_PORTS": "8080-8089"}
         command = ["env", *(f"{name}={value}" for name, value in environment.items()), "docker", "compose"]
-        files = ("--env-file", str(self.passwords), "-f", "docker-compose.yml", "--profile", "demo")
+        files = ("--env-file", str(self.passwords), *SETS["laptop"])
         return run([*command, *files, *words], self.engine.environment, timeout=timeout, check=check)
 
     def up(self, *words: str, image: str = SLUICE, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -77,8 +80,8 @@ def write_passwords(engine: Engine) -> None:
 
 def files_are_valid(compose: Compose) -> dict[str, Any]:
     """Both sets are understood, and nothing starts without passwords."""
-    for overlay in ((), ("-f", "docker-compose.laptop.yml")):
-        compose(*overlay, "config", "--quiet")
+    for files in SETS.values():
+        compose.engine.docker("compose", "--env-file", compose.passwords, *files, "config", "--quiet")
     empty = compose.engine.folder / "empty.env"
     empty.touch()
     without = compose.engine.docker("compose", "--env-file", empty, "config", check=False)
@@ -127,6 +130,29 @@ def demo_is_sent(
     captured = compose("run", "--rm", "-T", "cli", "captured", image=image)
     assert "you@example.com" in captured.stdout, captured.stdout
     return {"status": "SENT", "mails": captured.stdout.count("mailbox ")}
+
+
+def commands_know_the_installation(compose: Compose) -> dict[str, Any]:
+    """`sluice doctor` logs in at every server; a link of `sluice setup-link` works on the host, or is refused."""
+    cli = ("run", "--rm", "-T", "cli")
+    findings = json.loads(compose(*cli, "doctor", "--no-samples", "--json", check=False).stdout)["findings"]
+    assert [each for each in findings if each["level"] == "fail"] == []
+    refused = compose(*cli, "setup-link", check=False)
+    assert (refused.returncode, "--anywhere" in refused.stderr) == (1, True), refused.stderr
+    address = "http://127.0.0.1:8080"
+    link = compose(*cli[:-1], "--env", f"SLUICE_PUBLIC_URL={address}", "cli", "setup-link", "--anywhere").stdout.strip()
+    page, _, token = link.partition("#")
+    assert page == f"{address}/setup"
+    script = (
+        "import json, sys, urllib.request as r;"
+        f"q = r.Request('{address}/v1/auth/setup', json.dumps({{'token': sys.stdin.read()}}).encode());"
+        "q.add_header('content-type', 'application/json');"
+        "print(r.urlopen(q, timeout=10).status)"
+    )
+    command = [*compose.engine.inside(), sys.executable, "-c", script]
+    answer = subprocess.run(command, input=token, capture_output=True, text=True, check=False)
+    assert answer.stdout.strip() == "200", answer.stderr
+    return {"findings": len(findings)}
 
 
 def verifies(compose: Compose) -> dict[str, Any]:
@@ -267,6 +293,7 @@ CHECKS: tuple[Callable[[Compose], dict[str, Any]], ...] = (
     comes_up,
     is_confined,
     demo_fails_over,
+    commands_know_the_installation,
     scales,
     upgrades_and_rolls_back,
     a_failed_migration_ends_up,

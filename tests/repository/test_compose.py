@@ -23,13 +23,14 @@ SERVICES_OF_COMPOSE = read_yaml("docker-compose.yml")["services"]
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows Compose's own tag for a value that replaces the first file's."""
+    """Knows Compose's own tags for a value that replaces the first file's."""
 
-    def construct_reset(self, node: yaml.SequenceNode) -> list[object]:
-        return self.construct_sequence(node)
+    def construct_list(self, node: yaml.SequenceNode) -> list[object]:
+        return self.construct_sequence(node, deep=True)
 
 
-_Loader.add_constructor("!reset", _Loader.construct_reset)
+for tag in ("!reset", "!override"):
+    _Loader.add_constructor(tag, _Loader.construct_list)
 LAPTOP = yaml.load((ROOT / "docker-compose.laptop.yml").read_text(), _Loader)["services"]
 # The password of a role is no part of its address: it may have any character.
 PASSWORDS = {"PGPASSWORD", "SLUICE_REDIS_PASSWORD"}
@@ -64,8 +65,8 @@ def a_plan(tmp_path) -> Plan:
 
 
 def launcher_environment(tmp_path, login) -> set[str]:
-    # The image sets its own data directory.
-    return set(environment(a_plan(tmp_path), login)) - {"SLUICE_DATA_DIR"}
+    # The image sets its own data directory. The launcher's other two are for the one who works on the machine.
+    return set(environment(a_plan(tmp_path), login)) - {"SLUICE_DATA_DIR", "SLUICE_OUTGOING_ALLOW", "SLUICE_SIGN_UP"}
 
 
 def required(name: str) -> str:
@@ -119,6 +120,33 @@ def test_only_the_migration_has_the_owners_address_and_all_passwords(tmp_path):
 def test_the_commands_run_with_the_operators_login():
     assert SERVICES_OF_COMPOSE["cli"]["environment"]["SLUICE_POSTGRES_DSN"] == dsn_of(OPERATOR.name)
     assert SERVICES_OF_COMPOSE["cli"]["environment"]["PGPASSWORD"] == required(password_setting(OPERATOR.name))
+
+
+SETTINGS_FILE = {"path": "sluice.env", "required": False}
+
+
+@pytest.mark.parametrize("name", [*(role.name for role in ROLES), "setup", "cli"])
+def test_every_setting_can_be_made_in_the_file_of_settings(name):
+    """`environment` has precedence over the file: a variable with a default there would make the file's ineffective."""
+    service = SERVICES_OF_COMPOSE[name]
+    interpolated = {variable for variable, value in service["environment"].items() if "${" in value}
+
+    assert service["env_file"] == [SETTINGS_FILE]
+    assert {one for one in interpolated if one != "PGPASSWORD" and "_PASSWORD" not in one} == set()
+
+
+def test_the_file_of_settings_is_kept_out_of_git_the_image_and_the_mailbox():
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+
+    assert {"sluice.env", ".env"} <= set(ignored)
+    assert (ROOT / ".dockerignore").read_text().splitlines()[0] == "*"
+    assert SERVICES_OF_COMPOSE["mailbox"]["env_file"] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_on_a_laptop_the_roles_reach_the_mailbox_unless_the_operator_says_otherwise(role):
+    assert LAPTOP[role.name]["env_file"] == ["deploy/laptop.env", SETTINGS_FILE]
+    assert "SLUICE_OUTGOING_ALLOW=172.16.0.0/12" in (ROOT / "deploy/laptop.env").read_text().splitlines()
 
 
 def test_no_password_is_a_part_of_an_address():

@@ -13,7 +13,7 @@ from tests.services.test_gateway import error_of
 def sluice(gateway, store_database, monkeypatch, capsys):
     """Runs a command: its exit code, the lines it prints, its error."""
     monkeypatch.setenv("SLUICE_POSTGRES_DSN", store_database)
-    monkeypatch.setenv("SLUICE_API_URL", "http://gateway")
+    monkeypatch.setenv("SLUICE_API_URL", "http://127.0.0.1:8080")
     monkeypatch.delenv("SLUICE_PUBLIC_URL", raising=False)
 
     async def run(*arguments):
@@ -61,7 +61,7 @@ async def test_a_person_is_made_and_sets_the_password_with_the_link(gateway, slu
     headers = {"authorization": f"Bearer {login.json()['token']}"}
     me = (await gateway.client.get("/v1/auth/me", headers=headers)).json()
 
-    assert (page, reset.status_code) == ("http://gateway/reset-password", 200)
+    assert (page, reset.status_code) == ("http://127.0.0.1:8080/reset-password", 200)
     assert [(one["slug"], one["role"]) for one in me["projects"]] == [("shop", "VIEWER")]
     assert await done(sluice("user", "list")) == ["Ada@example.com\t"]
 
@@ -98,6 +98,52 @@ async def test_the_setup_link_logs_the_first_user_in_as_the_owner_of_projects_wi
     me = (await gateway.client.get("/v1/auth/me", headers=headers)).json()
     assert [(one["slug"], one["role"]) for one in me["projects"]] == [("shop", "ADMIN")]
     assert await gateway.pool.fetchval("SELECT count(*) FROM users") == 1
+
+
+async def test_a_setup_link_for_any_machine_leads_to_the_public_address(gateway, sluice, monkeypatch):
+    monkeypatch.setenv("SLUICE_API_URL", "http://gateway:8080")
+    monkeypatch.setenv("SLUICE_PUBLIC_URL", "https://sluice.example.com/")
+
+    [link] = await done(sluice("setup-link", "--anywhere"))
+
+    page, _, token = link.partition("#")
+    gateway.accounts.access._proxies = 1
+    answer = await gateway.client.post(
+        "/v1/auth/setup", json={"token": token}, headers={"x-forwarded-for": "192.0.2.7"}
+    )
+    assert (page, answer.status_code) == ("https://sluice.example.com/setup", 200)
+
+
+@pytest.mark.parametrize("public_url", ["", "https://sluice.example.com"])
+async def test_a_link_for_the_gateways_machine_stays_there_with_a_public_address(sluice, monkeypatch, public_url):
+    monkeypatch.setenv("SLUICE_PUBLIC_URL", public_url)
+
+    [link] = await done(sluice("setup-link"))
+
+    assert link.startswith("http://127.0.0.1:8080/setup#")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "public_url", "error"),
+    [
+        (("setup-link",), "", "use --anywhere, with SLUICE_PUBLIC_URL"),
+        (("setup-link",), "http://127.0.0.1:8080", "use --anywhere, with SLUICE_PUBLIC_URL"),
+        (("setup-link", "--anywhere"), "", "no browser resolves http://gateway:8080: set SLUICE_PUBLIC_URL"),
+        (("user", "create", "ada@example.com"), "", "no browser resolves http://gateway:8080: set SLUICE_PUBLIC_URL"),
+    ],
+)
+async def test_from_a_container_a_link_that_cannot_work_is_refused(
+    gateway, sluice, monkeypatch, arguments, public_url, error
+):
+    """There the gateway is a name of the containers' network, and sees each browser at an address of a bridge."""
+    monkeypatch.setenv("SLUICE_API_URL", "http://gateway:8080")
+    monkeypatch.setenv("SLUICE_PUBLIC_URL", public_url)
+
+    code, lines, printed = await sluice(*arguments)
+
+    assert (code, lines) == (1, [])
+    assert error in printed
+    assert await gateway.pool.fetchval("SELECT count(*) FROM users") == 0
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 import asyncio
 import ssl
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from gateway.app import _open_redis
 from sluice.runtime.errors import SluiceError
 from sluice.runtime.redis_client import open_redis
+from sluice_cli.diagnosis.finding import Level
+from sluice_cli.diagnosis.installation import Installation
+from sluice_cli.diagnosis.services import check_redis
 from sluice_launcher.local_stack import LocalStack
 from sluice_launcher.process_info import free_port
 from tests.certificates import Authority
@@ -111,3 +116,30 @@ async def test_a_wrong_password_is_refused(tmp_path):
 async def test_a_server_that_is_away_is_no_error():
     async with open_redis(f"redis://127.0.0.1:{free_port()}/0") as redis:
         assert redis is not None
+
+
+async def test_doctor_and_the_gateway_log_in_with_the_password_that_is_apart_from_the_url(tmp_path):
+    """As in docker-compose.yml."""
+    with LocalStack(tmp_path, services=["redis"], testing=False) as stack:
+        address = urlsplit(stack.addresses["redis"])
+        url = f"redis://127.0.0.1:{address.port}/0"
+        redis = {"SLUICE_REDIS_URL": url, "SLUICE_REDIS_PASSWORD": address.password}
+
+        [with_password] = await check_redis(installation_with(redis))
+        [without] = await check_redis(installation_with({"SLUICE_REDIS_URL": url}))
+        async with _open_redis(url, address.password) as client:
+            assert await client.ping()
+
+    assert (with_password.level, with_password.text) == (Level.OK, "Redis answers")
+    assert without.level is Level.FAIL
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "rediss://127.0.0.1:1/0?ssl_unknown=1"])
+async def test_doctor_names_a_url_that_cannot_be_used(url):
+    [found] = await check_redis(installation_with({"SLUICE_REDIS_URL": url}))
+
+    assert found.level is Level.FAIL
+
+
+def installation_with(environment):
+    return Installation({}, environment, [], {}, Path(), Path())

@@ -9,8 +9,6 @@ from functools import partial
 from typing import NamedTuple
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from gateway.asgi import Apis, create_asgi
 from gateway.auth.access import Access
@@ -47,6 +45,7 @@ from sluice.delivery.outbox import OutboxPublisher
 from sluice.health.view import HealthView
 from sluice.providers.sms_link import Links, read_links
 from sluice.routing.selection import Health
+from sluice.runtime.redis_client import create_client
 from sluice.runtime.settings import load
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
@@ -208,9 +207,7 @@ def _open_redis(url: str | None, password: str | None = None) -> Redis | nullcon
     """A client that gives up at once: its own retries would make requests wait for seconds while Redis is away."""
     if not url:
         return nullcontext()
-    return Redis.from_url(
-        url, password=password, socket_timeout=0.1, socket_connect_timeout=0.1, retry=Retry(NoBackoff(), 0)
-    )
+    return create_client(url, password=password, timeout=0.1)
 
 
 async def main() -> None:

@@ -11,8 +11,9 @@ import argparse
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sluice.runtime.errors import SluiceError
 from sluice_cli.api_command import Row, call, list_rows, print_answer, print_rows
@@ -42,10 +43,13 @@ def register(subparsers: Any) -> None:
         "setup-link",
         help="print a link that logs a person in once, within ten minutes",
         description="Without --email it is the first user, who is created if there is none. The user becomes the owner "
-        "of the projects that have no members.",
+        "of the projects that have no members. The link works from the machine of the gateway only, unless --anywhere "
+        "is given.",
     )
     link.add_argument("--email", help="the person")
-    link.add_argument("--anywhere", action="store_true", help="let the link work from other machines too")
+    link.add_argument(
+        "--anywhere", action="store_true", help="let the link work from other machines too, at SLUICE_PUBLIC_URL"
+    )
     link.add_argument("--json", action="store_true", help="print JSON")
     link.set_defaults(run=_run(_setup_link, _show("link")))
 
@@ -341,13 +345,42 @@ async def _new_link(db: Any, user: User, purpose: Any, page: str, *, loopback_on
     from sluice.model.ids import encode_id
     from sluice.runtime.clock import utc_now
     from sluice.store.login_links import create_link
-    from sluice_cli.context import api_url, environment
 
+    base = _base_of_links(loopback_only=loopback_only)
     token = await create_link(db, user.id, purpose, now=utc_now(), loopback_only=loopback_only)
     await _note(db, None, f"{purpose.value}_link_created", "user", "usr", user.id)
-    base = environment().get("SLUICE_PUBLIC_URL") if not loopback_only else None
-    link = f"{(base or api_url()).rstrip('/')}/{page}#{token}"
-    return {"id": encode_id("usr", user.id), "email": user.email, "link": link}
+    return {"id": encode_id("usr", user.id), "email": user.email, "link": f"{base}/{page}#{token}"}
+
+
+def _base_of_links(*, loopback_only: bool) -> str:
+    """Where a browser finds the gateway.
+
+    Raises:
+        SluiceError: a link with the address that is known here could not work.
+    """
+    from sluice_cli.context import api_url, environment
+
+    local = api_url()
+    host = urlsplit(local).hostname or ""
+    if loopback_only:
+        # Through a published port of a container, the gateway sees the address of a bridge.
+        if not _is_loopback(host):
+            raise SluiceError(
+                f"the gateway is at {local}, not on this machine's loopback, where alone the link would work: use "
+                "--anywhere, with SLUICE_PUBLIC_URL as the address that browsers reach"
+            )
+        return local
+    public = environment().get("SLUICE_PUBLIC_URL")
+    if public is None and not _is_loopback(host) and "." not in host and ":" not in host:
+        raise SluiceError(f"no browser resolves {local}: set SLUICE_PUBLIC_URL to the address that browsers reach")
+    return (public or local).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def _project(db: Any, slug: str) -> Project:

@@ -46,7 +46,7 @@ def run_rebuild(options: argparse.Namespace) -> int:
 async def _rebuild(since: datetime) -> None:
     from sluice.runtime.clock import utc_now
     from sluice.store import analytics
-    from sluice.store.db import DATABASE_ERRORS, open_pool
+    from sluice.store.db import UNAVAILABLE_ERRORS, open_pool
     from sluice_cli.context import address
 
     last: Rebuilt | None = None
@@ -58,7 +58,7 @@ async def _rebuild(since: datetime) -> None:
                 if time.monotonic() - reported >= _REPORT_INTERVAL:
                     reported = time.monotonic()
                     print(_line(last), flush=True)
-    except DATABASE_ERRORS as error:
+    except UNAVAILABLE_ERRORS as error:
         raise SluiceError(
             f"the rebuild ended before its last day: {error or type(error).__name__}: run it again"
         ) from error

@@ -56,7 +56,8 @@ def address(name: str) -> str:
     """
     found = environment().get(name)
     if not found:
-        raise SluiceError(f"{name} is not set and no installation runs here: start one with `sluice up`")
+        hint = "" if launcher() is None else " and no installation runs here: start one with `sluice up`"
+        raise SluiceError(f"{name} is not set{hint}")
     return found
 
 

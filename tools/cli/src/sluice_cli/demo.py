@@ -70,7 +70,9 @@ def run_demo(options: argparse.Namespace) -> int:
     print(format_timeline(message))
     print(_next_steps(api_url(), demo.key, str(demo_file())))
     if message["status"] != "SENT":
-        raise SluiceError(f"the demo message is {message['status']}, not SENT: see `sluice logs`")
+        raise SluiceError(
+            f"the demo message is {message['status']}, not SENT: see its history, and the log of email-worker"
+        )
     return 0
 
 

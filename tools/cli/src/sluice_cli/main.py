@@ -32,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # `sluice logs | head`: the reader has closed the pipe. Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        from sluice_cli.faults import sentence_of
+
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(f"sluice: {sentence}", file=sys.stderr)
+        return 1
     return code
 
 

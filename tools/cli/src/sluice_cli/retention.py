@@ -6,8 +6,6 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from sluice.runtime.errors import SluiceError
-
 if TYPE_CHECKING:
     from sluice.store.retention import RetentionLimits
 
@@ -37,16 +35,12 @@ def run_retention(options: argparse.Namespace) -> int:
 
 
 async def _run(limits: RetentionLimits, *, delete: bool) -> list[str]:
-    import asyncpg
-
-    from sluice.store.db import DATABASE_ERRORS
+    from sluice.store.db import open_pool
     from sluice_cli.context import address
 
-    try:
-        async with asyncpg.create_pool(address("SLUICE_POSTGRES_DSN"), min_size=1, max_size=2) as pool:
-            return await (_delete(pool, limits) if delete else _describe(pool, limits))
-    except DATABASE_ERRORS as error:
-        raise SluiceError(f"the database cannot be used: {error or type(error).__name__}") from error
+    dsn = address("SLUICE_POSTGRES_DSN")
+    async with open_pool(dsn, size=2, name="cli", command_timeout=60.0, wait=5.0) as pool:
+        return await (_delete(pool, limits) if delete else _describe(pool, limits))
 
 
 async def _describe(pool: Any, limits: RetentionLimits) -> list[str]:

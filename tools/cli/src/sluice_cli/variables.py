@@ -44,6 +44,12 @@ OTHERS: dict[str, dict[str, tuple[str, str]]] = {
         "SLUICE_POSTGRES_PASSWORD_SUPERUSER": ("made by `deploy/passwords.sh`", "password of PostgreSQL's superuser"),
         "SLUICE_POSTGRES_PASSWORD_OWNER": ("made by `deploy/passwords.sh`", "password of the owner of the tables"),
         "SLUICE_REDIS_PASSWORD": ("made by `deploy/passwords.sh`", "password of Redis"),
+        "SLUICE_IMAGE": ("`sluice:local`", "image of the roles"),
+        "SLUICE_PYTHON_IMAGE": ("`python:3.11-slim`", "base of that image"),
+        "SLUICE_POSTGRES_IMAGE": ("`postgres:18`", "image of PostgreSQL"),
+        "SLUICE_REDIS_IMAGE": ("`redis:8`", "image of Redis"),
+        "SLUICE_KAFKA_IMAGE": ("`apache/kafka:4.3.1`", "image of Kafka"),
+        "SLUICE_GATEWAY_PORTS": ("`8080-8089`", "ports on the host; each replica of the gateway takes a free one"),
     },
 }
 

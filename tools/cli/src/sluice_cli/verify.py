@@ -48,7 +48,6 @@ def run_verify(options: argparse.Namespace) -> int:
 async def _verify(dsn: str, options: argparse.Namespace) -> Report:
 
     from sluice.runtime.clock import utc_now
-    from sluice.store.db import DATABASE_ERRORS, connect_error
     from sluice.store.invariants import verification_connection
     from sluice_cli.verification import verify
 
@@ -66,8 +65,6 @@ async def _verify(dsn: str, options: argparse.Namespace) -> Report:
                 call_logs=options.call_log,
                 progress=progress,
             )
-    except DATABASE_ERRORS as error:
-        raise connect_error(error) from None
     finally:
         if sys.stderr.isatty():
             print(file=sys.stderr)

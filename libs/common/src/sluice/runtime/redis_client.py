@@ -22,6 +22,26 @@ _TIMEOUT = 1.0  # seconds
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
+def create_client(url: str, *, password: str | None, timeout: float = _TIMEOUT) -> Redis:
+    """A client that connects when it is used; ``timeout`` is in seconds.
+
+    Raises:
+        SluiceError: the URL cannot be used.
+    """
+    _check(url)
+    try:
+        return Redis.from_url(
+            url,
+            password=password,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            # The client's own retries would make callers wait for seconds while Redis is away.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, TypeError) as error:
+        raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
+
+
 @asynccontextmanager
 async def open_redis(url: str, *, password: str | None = None) -> AsyncIterator[Redis]:
     """A client of Redis. A server that is away is no error: it is used when it is back.
@@ -29,19 +49,7 @@ async def open_redis(url: str, *, password: str | None = None) -> AsyncIterator[
     Raises:
         SluiceError: the URL, the password or a certificate is wrong.
     """
-    _check(url)
-    try:
-        client = Redis.from_url(
-            url,
-            password=password,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            # The client's own retries would make callers wait for seconds while Redis is away.
-            retry=Retry(NoBackoff(), 0),
-        )
-    except (ValueError, TypeError) as error:
-        raise SluiceError(f"SLUICE_REDIS_URL cannot be used: {error}") from None
-    async with client:
+    async with create_client(url, password=password) as client:
         try:
             await client.ping()
         except (AuthenticationError, NoPermissionError) as error:

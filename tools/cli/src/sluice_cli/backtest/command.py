@@ -103,7 +103,6 @@ async def _backtest(options: argparse.Namespace, since: datetime, until: datetim
     from sluice.health.settings import HealthRuleSettings
     from sluice.model.message import Channel
     from sluice.runtime.settings import load_from
-    from sluice.store.db import DATABASE_ERRORS, connect_error
     from sluice_cli.context import database, environment
 
     rules = load_from(HealthRuleSettings, environment())
@@ -111,15 +110,12 @@ async def _backtest(options: argparse.Namespace, since: datetime, until: datetim
     if not channels:
         raise SluiceError(f"--channel: there is no {options.channel!r}: there are {', '.join(Channel)}")
     found = []
-    try:
-        async with database() as connection:
-            project = await _project(connection, options.project)
-            for channel in channels:
-                deliveries = await _read(connection, project, channel, since, until, options.limit)
-                if deliveries:
-                    found.append(await _compare(connection, project, channel, deliveries, rules, options))
-    except DATABASE_ERRORS as error:
-        raise connect_error(error) from None
+    async with database() as connection:
+        project = await _project(connection, options.project)
+        for channel in channels:
+            deliveries = await _read(connection, project, channel, since, until, options.limit)
+            if deliveries:
+                found.append(await _compare(connection, project, channel, deliveries, rules, options))
     if not found:
         raise SluiceError(
             f"{project.slug} has no delivery between {since:%Y-%m-%d %H:%M} and {until:%Y-%m-%d %H:%M} UTC"

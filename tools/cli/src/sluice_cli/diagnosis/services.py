@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka.errors import KafkaError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from sluice.bus.connection import KafkaConnection, explain
@@ -16,6 +15,7 @@ from sluice.bus.topic_admin import TopicSpec, open_admin, read_topic_specs
 from sluice.bus.topics import Group, Topic, delivery_topic
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
+from sluice.runtime.redis_client import create_client
 from sluice.store import migrations
 from sluice_cli import context
 from sluice_cli.diagnosis.finding import Finding, fail, ok, warn
@@ -70,9 +70,10 @@ async def check_redis(installation: Installation) -> list[Finding]:
         text = "SLUICE_REDIS_URL is not set: the health service keeps no snapshot, each gateway counts logins alone"
         return [ok("redis", text)]
     try:
-        async with Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as redis:
+        password = installation.environment.get("SLUICE_REDIS_PASSWORD")
+        async with create_client(url, password=password, timeout=_TIMEOUT) as redis:
             await redis.ping()
-    except (RedisError, OSError, ValueError) as error:
+    except (SluiceError, RedisError, OSError, TypeError) as error:  # TypeError: an unknown option in the URL
         return [fail("redis", f"Redis: {error}", _start(installation, "redis", "SLUICE_REDIS_URL"))]
     return [ok("redis", "Redis answers")]
 

@@ -1,4 +1,4 @@
-"""Commands whose PostgreSQL answers what the driver cannot use: one sentence, not a traceback."""
+"""Commands whose PostgreSQL answers what the driver cannot use, or whose files cannot be written: one sentence."""
 
 import socket
 import threading
@@ -46,3 +46,35 @@ def test_an_error_of_the_driver_is_one_sentence(dsn, monkeypatch, tmp_path, caps
     assert error.startswith("sluice: ")
     assert "unsupported authentication method" in error
     assert error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(monkeypatch, tmp_path, capsys):
+    """Below a file there is no directory, for root neither."""
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("SLUICE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SLUICE_ENCRYPTION_KEY_FILE", str(file / "keys/credentials.key"))
+
+    code = main(["generate-key"])
+
+    assert code == 1
+    assert capsys.readouterr().err == f"sluice: {file / 'keys'}: Not a directory\n"
+
+
+def test_the_error_of_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(_):
+        raise KeyError("x")
+
+    monkeypatch.setattr("sluice_cli.setup.run_generate_key", broken)
+
+    with pytest.raises(KeyError):
+        main(["generate-key"])
+
+
+def test_without_the_launcher_no_command_of_it_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("SLUICE_POSTGRES_DSN", raising=False)
+    monkeypatch.setattr("sluice_cli.context.launcher", lambda: None)
+
+    code = main(["verify"])
+
+    assert (code, capsys.readouterr().err) == (1, "sluice: SLUICE_POSTGRES_DSN is not set\n")
