@@ -25,6 +25,7 @@ from tests.repository.configuration import variables
 from tests.repository.files import ROOT
 
 KUBERNETES = "1.37.0"
+TEMPLATE = ("helm", "template", "sluice", CHART, "--namespace", "sluice", "--kube-version", KUBERNETES)
 # Kinds of operators, whose schemas are not Kubernetes' own.
 FOREIGN = "ScaledObject,TriggerAuthentication,ServiceMonitor,PrometheusRule"
 PRE_STOP = 5  # seconds
@@ -39,7 +40,7 @@ def run(*words, **options):
 
 
 def template(*words):
-    return run("helm", "template", "sluice", CHART, "--namespace", "sluice", "--kube-version", KUBERNETES, *words)
+    return run(*TEMPLATE, *words)
 
 
 @cache
@@ -54,8 +55,17 @@ def rendered(name):
     return [document for document in yaml.safe_load_all(text(name)) if document]
 
 
+def with_values(values):
+    """What is rendered of the default values and these."""
+    done = run(*TEMPLATE, "--values", "-", input=yaml.safe_dump(values))
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
 def of_kind(name, kind):
-    return {each["metadata"]["name"]: each for each in rendered(name) if each["kind"] == kind}
+    """By name, the objects of a kind in a set of values, or in ``name`` if that is a list of documents."""
+    documents = rendered(name) if isinstance(name, str) else name
+    return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
 def deployments(name):
@@ -75,7 +85,10 @@ def containers(pod):
 
 
 def environment(container):
-    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    """By name, the value of each variable or where it comes from; none is set twice."""
+    found = {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    assert len(found) == len(container["env"])
+    return found
 
 
 def selects(selector, labels):
@@ -171,6 +184,49 @@ def test_every_variable_is_a_setting_that_its_role_reads(name):
             readers = known[variable][1] if variable in known else set()
             shared = name == "scaled" and variable in ("SLUICE_PUBLIC_URL", "SLUICE_DISPATCH_QUEUE_LIMIT")
             assert variable in others or role in readers or shared, (role, variable)
+
+
+def test_a_setting_is_text_or_json_and_that_of_a_role_counts():
+    found = with_values(
+        {
+            "settings": {"SLUICE_MAX_REQUEST_BYTES": 26214400, "SLUICE_SIGN_UP": True, "SLUICE_LOG_LEVEL": 'a "b"'},
+            "roles": {"gateway": {"settings": {"SLUICE_SIGN_UP": False, "SLUICE_RETRY_SCHEDULE": [5, 30]}}},
+        }
+    )
+    gateway, health = (environment(deployments(found)[role][1]) for role in ("gateway", "health"))
+
+    assert gateway["SLUICE_MAX_REQUEST_BYTES"] == "26214400"
+    assert gateway["SLUICE_RETRY_SCHEDULE"] == "[5,30]"
+    assert gateway["SLUICE_LOG_LEVEL"] == 'a "b"'
+    assert (gateway["SLUICE_SIGN_UP"], health["SLUICE_SIGN_UP"]) == ("false", "true")
+    assert "SLUICE_RETRY_SCHEDULE" not in health
+
+
+def test_a_setting_may_be_in_a_secret():
+    mail, link = {"secret": "mail", "key": "server"}, {"secret": "link", "key": "password"}
+    found = with_values(
+        {
+            "settings": {"SLUICE_SMS_LINK_PASSWORD": "clear"},
+            "secretSettings": {"SLUICE_MAIL_SERVER": mail},
+            "roles": {
+                "sms-worker": {"secretSettings": {"SLUICE_SMS_LINK_PASSWORD": link}},
+                "health": {"settings": {"SLUICE_MAIL_SERVER": "none"}},
+            },
+        }
+    )
+    worker, health = (environment(deployments(found)[role][1]) for role in ("sms-worker", "health"))
+
+    assert worker["SLUICE_MAIL_SERVER"] == {"secretKeyRef": {"name": "mail", "key": "server"}}
+    assert worker["SLUICE_SMS_LINK_PASSWORD"] == {"secretKeyRef": {"name": "link", "key": "password"}}
+    assert (health["SLUICE_MAIL_SERVER"], health["SLUICE_SMS_LINK_PASSWORD"]) == ("none", "clear")
+
+
+def test_a_large_lag_is_a_whole_number():
+    autoscaling = {"enabled": True, "lag": 2_000_000}
+    found = with_values({"keda": {"enabled": True}, "roles": {"router": {"autoscaling": autoscaling}}})
+    [scaled] = of_kind(found, "ScaledObject").values()
+
+    assert {trigger["metadata"]["lagThreshold"] for trigger in scaled["spec"]["triggers"]} == {"2000000"}
 
 
 @every_set

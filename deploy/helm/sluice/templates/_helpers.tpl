@@ -45,6 +45,32 @@ postgresql://{{ .login }}@{{ .root.Values.postgres.host }}:{{ .root.Values.postg
 valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end -}}
 
+{{/*
+Settings as variables. Those of a role replace the common ones of the same name, also with 0, false or an empty text. What is no text is
+written as JSON: as text, Go writes a large number as 2.6e+07 and a list without commas. Arguments: root, roles
+*/}}
+{{- define "sluice.settings" -}}
+{{- $plain := dict }}
+{{- $secret := dict }}
+{{- range prepend .roles .root.Values }}
+{{- range $name, $value := .settings }}
+{{- $_ := set $plain $name $value }}
+{{- $_ := unset $secret $name }}
+{{- end }}
+{{- range $name, $value := .secretSettings }}
+{{- $_ := set $secret $name $value }}
+{{- $_ := unset $plain $name }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := $plain }}
+- {name: {{ $name }}, value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}}
+{{- end }}
+{{- range $name, $value := $secret }}
+- name: {{ $name }}
+  {{- include "sluice.password" $value | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* The variables of Kafka. */}}
 {{- define "sluice.kafka.env" -}}
 - {name: SLUICE_KAFKA_BOOTSTRAP_SERVERS, value: {{ .Values.kafka.bootstrapServers | quote }}}
