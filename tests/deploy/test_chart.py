@@ -16,6 +16,9 @@ import yaml
 
 from sluice.bus.topic_admin import read_topic_specs
 from sluice.bus.topics import SUBSCRIPTIONS, Group, Topic
+from sluice.providers.adapters.messagepipe import SMPP_LINK
+from sluice.providers.contract import TransportKind
+from sluice.providers.registry import PACKAGES
 from sluice.runtime.settings import Settings
 from sluice.store.logins import LOGINS, password_setting
 from sluice_cli.variables import OTHERS
@@ -357,9 +360,6 @@ def test_policies_select_pods_and_open_only_named_ports(name):
         each["metadata"]["labels"].get("app.kubernetes.io/component"): each["metadata"]["labels"] for each in pods(name)
     }
 
-    assert set(policies) == {
-        f"sluice-{each}" for each in ("default", "gateway", "email-worker", "sms-worker", "push-worker")
-    }
     assert all(selects(policies["sluice-default"]["podSelector"], each) for each in labels.values())
     for each, policy in policies.items():
         role = each.removeprefix("sluice-")
@@ -367,6 +367,50 @@ def test_policies_select_pods_and_open_only_named_ports(name):
             assert [one for one in labels if selects(policy["podSelector"], labels[one])] == [role]
         for rule in (*policy.get("ingress", ()), *policy.get("egress", ())):
             assert rule["ports"]
+
+
+def reached(found, role):
+    """The ports that a role may call at any address, besides those that every role may call."""
+    labels = deployments(found)[role][0]["spec"]["template"]["metadata"]["labels"]
+    rules = [
+        rule
+        for name, each in of_kind(found, "NetworkPolicy").items()
+        if name != "sluice-default" and selects(each["spec"]["podSelector"], labels)
+        for rule in each["spec"].get("egress", ())
+    ]
+    assert all(rule["ports"] for rule in rules)
+    return {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
+
+
+def called():
+    """By role, the ports at which it calls what the code calls, beside PostgreSQL, Kafka and Redis."""
+    ports = {TransportKind.HTTP: {443}, TransportKind.SMTP: {25, 465, 587}, TransportKind.SMPP: {2775}}
+    found = {role.name: set() for role in ROLES}
+    for role, topics in SUBSCRIPTIONS.items():
+        for package in (*PACKAGES.values(), SMPP_LINK):
+            if {f"deliveries.{channel}" for channel in package.channels} & {topic.value for topic in topics}:
+                found[role.value] |= ports.get(package.transport, set())
+    # Test calls; receipts of SES and SNS name certificates and confirmations.
+    found["gateway"] |= ports[TransportKind.HTTP] | ports[TransportKind.SMTP]
+    known = variables()
+    for role in known["SLUICE_MAIL_SERVER"][1]:
+        found[role] |= ports[TransportKind.SMTP]
+    for role in known["SLUICE_WEBHOOK_TIMEOUT"][1]:
+        found[role] |= {80, 443}
+    return found
+
+
+@pytest.mark.parametrize("name", ["default", "managed"])
+def test_a_role_may_reach_what_it_calls_and_nothing_else(name):
+    assert {role.name: reached(name, role.name) for role in ROLES} == called()
+
+
+def test_the_ports_of_what_is_called_are_values_and_without_one_none_is_open():
+    values = {"providerPorts": [443, 8443], "smppPorts": [3550], "webhookPorts": [], "mailPorts": []}
+    found = with_values({"networkPolicy": values})
+
+    assert reached(found, "sms-worker") == {443, 8443, 3550}
+    assert reached(found, "event-worker") == set()
 
 
 def test_without_policies_there_are_none():

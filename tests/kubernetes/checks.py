@@ -16,7 +16,7 @@ from tests.kubernetes.objects import Document, as_stored, counts, differences, i
 from tests.kubernetes.release import NAME, HelmFailed, Release
 
 _EACH = {"Deployment": 7, "PodDisruptionBudget": 7, "Service": 2, "ServiceAccount": 1}
-_POLICIES = {"NetworkPolicy": 5}
+_POLICIES = {"NetworkPolicy": 6}
 _KEDA = {"Secret": 1, "TriggerAuthentication": 1}
 OBJECTS: dict[str, dict[str, int]] = {
     "default": _EACH | _POLICIES,

@@ -37,6 +37,17 @@ event-worker: {module: event_worker, login: event-worker, group: event-worker, t
 health: {module: health, login: health}
 {{- end -}}
 
+{{/* By role, what it calls besides PostgreSQL, Kafka and Redis: names of networkPolicy.NAMEPorts. Roles without an entry call nothing. */}}
+{{- define "sluice.calls" -}}
+# Test calls of providers, and the certificates and confirmations that their receipts name; invitations.
+gateway: [provider, mail]
+email-worker: [provider, mail]
+sms-worker: [provider, smpp]
+push-worker: [provider]
+# Webhooks of customers, and the notice that one was disabled.
+event-worker: [webhook, mail]
+{{- end -}}
+
 {{- define "sluice.dsn" -}}
 postgresql://{{ .login }}@{{ .root.Values.postgres.host }}:{{ .root.Values.postgres.port }}/{{ .root.Values.postgres.database }}{{ with .root.Values.postgres.parameters }}?{{ . }}{{ end }}
 {{- end -}}
