@@ -310,6 +310,52 @@ def test_the_setup_runs_before_every_version_with_all_passwords(name):
     assert set(environment(topics)) & set(values) == set()
 
 
+@every_set
+def test_the_setup_has_a_service_account_before_the_release_has_one(name):
+    [job] = of_kind(name, "Job").values()
+    accounts = of_kind(name, "ServiceAccount")
+    own = accounts.pop(job["spec"]["template"]["spec"]["serviceAccountName"])
+    hooks = own["metadata"]["annotations"]
+
+    assert hooks["helm.sh/hook"] == job["metadata"]["annotations"]["helm.sh/hook"]
+    assert int(hooks["helm.sh/hook-weight"]) < int(job["metadata"]["annotations"]["helm.sh/hook-weight"])
+    assert hooks["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    [account] = accounts.values()
+    roles = {one["spec"]["template"]["spec"]["serviceAccountName"] for one, _ in deployments(name).values()}
+    assert roles == {account["metadata"]["name"]}
+    # Those by which a cloud gives an account its rights.
+    assert (account["metadata"].get("annotations") or {}).items() <= hooks.items()
+
+
+def test_a_service_account_may_exist_already():
+    found = with_values({"serviceAccount": {"name": "own"}})
+
+    assert of_kind(found, "ServiceAccount") == {}
+    assert {pod["spec"]["serviceAccountName"] for pod in pods(found)} == {"own"}
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "settings"),
+    [
+        ("OAUTHBEARER", {"SLUICE_KAFKA_OAUTH_TOKEN_URL": "https://login.example.com/token"}),
+        ("AWS_MSK_IAM", {"SLUICE_KAFKA_AWS_REGION": "eu-west-1"}),
+    ],
+)
+def test_a_login_with_tokens_is_that_of_the_setup_too(mechanism, settings):
+    secret = {"AWS_SECRET_ACCESS_KEY": {"secret": "aws", "key": "key"}}
+    found = with_values({"kafka": {"saslMechanism": mechanism}, "settings": settings, "secretSettings": secret})
+    [job] = of_kind(found, "Job").values()
+    migrate, topics = containers(job["spec"]["template"])
+    router = environment(deployments(found)["router"][1])
+
+    names = {"SLUICE_KAFKA_SASL_MECHANISM", *settings, *secret}
+    assert {name: environment(topics)[name] for name in names} == {name: router[name] for name in names}
+    assert names & set(environment(migrate)) == set()
+    egress = of_kind(found, "NetworkPolicy")["sluice-default"]["spec"]["egress"]
+    assert {"ports": [{"port": 443}]} in egress
+    assert {"ports": [{"port": 443}]} not in of_kind("default", "NetworkPolicy")["sluice-default"]["spec"]["egress"]
+
+
 @pytest.mark.parametrize(("name", "expected"), [("default", (8, 3)), ("minimal", (8, 1)), ("managed", (24, 3))])
 def test_the_topics_are_those_of_the_image_with_the_partitions_and_replication_of_the_values(name, expected, tmp_path):
     file = tmp_path / "topics.yml"

@@ -140,7 +140,6 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "sluice.pod.common" -}}
-serviceAccountName: {{ include "sluice.name" . }}
 automountServiceAccountToken: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
