@@ -3,9 +3,12 @@
 Without helm these tests are skipped; `make chart` installs it with the checkers and runs them.
 """
 
+import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -20,15 +23,17 @@ from sluice.providers.adapters.messagepipe import SMPP_LINK
 from sluice.providers.contract import TransportKind
 from sluice.providers.registry import PACKAGES
 from sluice.runtime.settings import Settings
-from sluice.store.logins import LOGINS, password_setting
+from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_cli.variables import OTHERS
 from sluice_launcher.roles import ROLES
 from tests.deploy.chart import CHART, VALUE_SETS
+from tests.polling import wait_until
 from tests.repository.configuration import variables
 from tests.repository.files import ROOT
 
 KUBERNETES = "1.37.0"
 TEMPLATE = ("helm", "template", "sluice", CHART, "--namespace", "sluice", "--kube-version", KUBERNETES)
+CLI = "sluice-cli"
 # Kinds of operators, whose schemas are not Kubernetes' own.
 FOREIGN = "ScaledObject,TriggerAuthentication,ServiceMonitor,PrometheusRule"
 PRE_STOP = 5  # seconds
@@ -73,7 +78,7 @@ def of_kind(name, kind):
 
 def deployments(name):
     """By role, the Deployment and its only container."""
-    found = {each.removeprefix("sluice-"): one for each, one in of_kind(name, "Deployment").items()}
+    found = {each.removeprefix("sluice-"): one for each, one in of_kind(name, "Deployment").items() if each != CLI}
     return {role: (one, one["spec"]["template"]["spec"]["containers"][0]) for role, one in found.items()}
 
 
@@ -136,6 +141,8 @@ def test_kube_score_has_no_criticism(name):
     )
     if not of_kind(name, "NetworkPolicy"):  # switched off for a test cluster
         ignored += ("pod-networkpolicy",)
+    if CLI in of_kind(name, "Deployment"):  # that pod serves nothing; a test of ours is about the probes of the roles
+        ignored += ("pod-probes",)
     ignore = [word for each in ignored for word in ("--ignore-test", each)]
     done = run("kube-score", "score", "--kubernetes-version", "v1.27", *ignore, "-", input=text(name))
 
@@ -422,7 +429,7 @@ def reached(found, role):
         rule
         for name, each in of_kind(found, "NetworkPolicy").items()
         if name != "sluice-default" and selects(each["spec"]["podSelector"], labels)
-        for rule in each["spec"].get("egress", ())
+        for rule in each["spec"].get("egress") or ()
     ]
     assert all(rule["ports"] for rule in rules)
     return {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
@@ -457,6 +464,67 @@ def test_the_ports_of_what_is_called_are_values_and_without_one_none_is_open():
 
     assert reached(found, "sms-worker") == {443, 8443, 3550}
     assert reached(found, "event-worker") == set()
+
+
+def test_the_pod_for_commands_has_the_login_of_the_operator_and_the_settings_of_the_roles():
+    found = with_values(
+        {
+            "cli": {"enabled": True},
+            "settings": {"SLUICE_PUBLIC_URL": "https://api.example.com"},
+            "roles": {
+                "router": {"settings": {"SLUICE_RETENTION_DAYS": 0}},
+                "gateway": {"secretSettings": {"SLUICE_MAIL_SERVER": {"secret": "mail", "key": "server"}}},
+            },
+        }
+    )
+    [container] = of_kind(found, "Deployment")[CLI]["spec"]["template"]["spec"]["containers"]
+    values = environment(container)
+    gateway = of_kind(found, "Service")["sluice-gateway"]
+
+    address = urlsplit(values["SLUICE_POSTGRES_DSN"])
+    assert (address.username, address.password) == (OPERATOR.name, None)
+    assert values["PGPASSWORD"] == {"secretKeyRef": {"name": "sluice-postgres", "key": "operator"}}
+    assert values["SLUICE_API_URL"] == f"http://{gateway['metadata']['name']}:{gateway['spec']['ports'][0]['port']}"
+    assert (values["SLUICE_PUBLIC_URL"], values["SLUICE_RETENTION_DAYS"]) == ("https://api.example.com", "0")
+    assert "SLUICE_MAIL_SERVER" not in values
+    router = environment(deployments(found)["router"][1])
+    shared = {name for name in router if name.startswith(("SLUICE_KAFKA", "SLUICE_REDIS"))}
+    assert {name: values[name] for name in shared} == {name: router[name] for name in shared}
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert Path(values["SLUICE_ENCRYPTION_KEY_FILE"]).parent.as_posix() in folders
+
+
+def test_without_a_pod_for_commands_there_is_none():
+    assert CLI not in of_kind("default", "Deployment")
+
+
+async def test_the_pod_for_commands_waits_until_it_is_stopped():
+    [container] = of_kind("managed", "Deployment")[CLI]["spec"]["template"]["spec"]["containers"]
+    process = await asyncio.create_subprocess_exec(*container["command"], start_new_session=True)
+    try:
+        await wait_until(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text)
+        process.terminate()
+        # A signal that is not handled gives another code, and a container's first process ignores it.
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_pod_for_commands_may_reach_the_gateway_beside_the_clients():
+    policies = of_kind("managed", "NetworkPolicy")
+    labels = of_kind("managed", "Deployment")[CLI]["spec"]["template"]["metadata"]["labels"]
+    gateway, container = deployments("managed")["gateway"]
+    [ingress] = policies["sluice-gateway"]["spec"]["ingress"]
+    public, to_gateway = policies[CLI]["spec"]["egress"]
+
+    assert selects(policies[CLI]["spec"]["podSelector"], labels)
+    assert public == {"ports": [{"port": 443}]}
+    assert to_gateway["ports"] == [{"port": container["ports"][0]["containerPort"]}]
+    [to] = to_gateway["to"]
+    assert selects(to["podSelector"], gateway["spec"]["template"]["metadata"]["labels"])
+    clients, commands = ingress["from"]
+    assert "namespaceSelector" in clients
+    assert selects(commands["podSelector"], labels)
 
 
 def test_without_policies_there_are_none():

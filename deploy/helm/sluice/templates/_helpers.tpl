@@ -46,6 +46,10 @@ sms-worker: [provider, smpp]
 push-worker: [provider]
 # Webhooks of customers, and the notice that one was disabled.
 event-worker: [webhook, mail]
+{{- if .Values.cli.enabled }}
+# `sluice doctor` calls the public address.
+cli: [provider]
+{{- end }}
 {{- end -}}
 
 {{- define "sluice.dsn" -}}
@@ -54,6 +58,23 @@ postgresql://{{ .login }}@{{ .root.Values.postgres.host }}:{{ .root.Values.postg
 
 {{- define "sluice.password" -}}
 valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end -}}
+
+{{/* A login of PostgreSQL. Arguments: root, login */}}
+{{- define "sluice.postgres.env" -}}
+- {name: SLUICE_POSTGRES_DSN, value: {{ include "sluice.dsn" (dict "root" .root "login" (printf "sluice_%s" (replace "-" "_" .login))) | quote }}}
+- name: PGPASSWORD
+  {{- include "sluice.password" (dict "secret" .root.Values.postgres.passwordSecret "key" .login) | nindent 2 }}
+{{- end -}}
+
+{{- define "sluice.redis.env" -}}
+{{- if .Values.redis.url }}
+- {name: SLUICE_REDIS_URL, value: {{ .Values.redis.url | quote }}}
+{{- with .Values.redis.passwordSecret }}
+- name: SLUICE_REDIS_PASSWORD
+  {{- include "sluice.password" (dict "secret" . "key" "password") | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/*
@@ -123,6 +144,14 @@ written as JSON: as text, Go writes a large number as 2.6e+07 and a list without
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{- define "sluice.encryption.volume" -}}
+- name: encryption
+  secret:
+    secretName: {{ .Values.encryption.secret }}
+    defaultMode: 0440
+    items: [{key: {{ .Values.encryption.key }}, path: credentials.key}]
 {{- end -}}
 
 {{- define "sluice.pod.security" -}}
