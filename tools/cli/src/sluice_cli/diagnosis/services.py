@@ -69,8 +69,11 @@ async def check_redis(installation: Installation) -> list[Finding]:
     if not url:
         text = "SLUICE_REDIS_URL is not set: the health service keeps no snapshot, each gateway counts logins alone"
         return [ok("redis", text)]
+    password = installation.environment.get("SLUICE_REDIS_PASSWORD")
     try:
-        async with Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as redis:
+        async with Redis.from_url(
+            url, password=password, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT
+        ) as redis:
             await redis.ping()
     except (RedisError, OSError, ValueError) as error:
         return [fail("redis", f"Redis: {error}", _start(installation, "redis", "SLUICE_REDIS_URL"))]
