@@ -170,6 +170,8 @@ capabilities: {drop: [ALL]}
 
 {{- define "sluice.pod.common" -}}
 automountServiceAccountToken: false
+# Or a Service sluice-sms-link would be the setting SLUICE_SMS_LINK_PORT: Kubernetes makes variables of the names of Services.
+enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
