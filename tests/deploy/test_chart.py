@@ -3,9 +3,12 @@
 Without helm these tests are skipped; `make chart` installs it with the checkers and runs them.
 """
 
+import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -16,15 +19,21 @@ import yaml
 
 from sluice.bus.topic_admin import read_topic_specs
 from sluice.bus.topics import SUBSCRIPTIONS, Group, Topic
+from sluice.providers.adapters.messagepipe import SMPP_LINK
+from sluice.providers.contract import TransportKind
+from sluice.providers.registry import PACKAGES
 from sluice.runtime.settings import Settings
-from sluice.store.logins import LOGINS, password_setting
+from sluice.store.logins import LOGINS, OPERATOR, password_setting
 from sluice_cli.variables import OTHERS
 from sluice_launcher.roles import ROLES
 from tests.deploy.chart import CHART, VALUE_SETS
+from tests.polling import wait_until
 from tests.repository.configuration import variables
 from tests.repository.files import ROOT
 
 KUBERNETES = "1.37.0"
+TEMPLATE = ("helm", "template", "sluice", CHART, "--namespace", "sluice", "--kube-version", KUBERNETES)
+CLI = "sluice-cli"
 # Kinds of operators, whose schemas are not Kubernetes' own.
 FOREIGN = "ScaledObject,TriggerAuthentication,ServiceMonitor,PrometheusRule"
 PRE_STOP = 5  # seconds
@@ -39,7 +48,7 @@ def run(*words, **options):
 
 
 def template(*words):
-    return run("helm", "template", "sluice", CHART, "--namespace", "sluice", "--kube-version", KUBERNETES, *words)
+    return run(*TEMPLATE, *words)
 
 
 @cache
@@ -54,13 +63,22 @@ def rendered(name):
     return [document for document in yaml.safe_load_all(text(name)) if document]
 
 
+def with_values(values):
+    """What is rendered of the default values and these."""
+    done = run(*TEMPLATE, "--values", "-", input=yaml.safe_dump(values))
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
 def of_kind(name, kind):
-    return {each["metadata"]["name"]: each for each in rendered(name) if each["kind"] == kind}
+    """By name, the objects of a kind in a set of values, or in ``name`` if that is a list of documents."""
+    documents = rendered(name) if isinstance(name, str) else name
+    return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
 def deployments(name):
     """By role, the Deployment and its only container."""
-    found = {each.removeprefix("sluice-"): one for each, one in of_kind(name, "Deployment").items()}
+    found = {each.removeprefix("sluice-"): one for each, one in of_kind(name, "Deployment").items() if each != CLI}
     return {role: (one, one["spec"]["template"]["spec"]["containers"][0]) for role, one in found.items()}
 
 
@@ -75,7 +93,10 @@ def containers(pod):
 
 
 def environment(container):
-    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    """By name, the value of each variable or where it comes from; none is set twice."""
+    found = {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+    assert len(found) == len(container["env"])
+    return found
 
 
 def selects(selector, labels):
@@ -120,6 +141,8 @@ def test_kube_score_has_no_criticism(name):
     )
     if not of_kind(name, "NetworkPolicy"):  # switched off for a test cluster
         ignored += ("pod-networkpolicy",)
+    if CLI in of_kind(name, "Deployment"):  # that pod serves nothing; a test of ours is about the probes of the roles
+        ignored += ("pod-probes",)
     ignore = [word for each in ignored for word in ("--ignore-test", each)]
     done = run("kube-score", "score", "--kubernetes-version", "v1.27", *ignore, "-", input=text(name))
 
@@ -173,6 +196,49 @@ def test_every_variable_is_a_setting_that_its_role_reads(name):
             assert variable in others or role in readers or shared, (role, variable)
 
 
+def test_a_setting_is_text_or_json_and_that_of_a_role_counts():
+    found = with_values(
+        {
+            "settings": {"SLUICE_MAX_REQUEST_BYTES": 26214400, "SLUICE_SIGN_UP": True, "SLUICE_LOG_LEVEL": 'a "b"'},
+            "roles": {"gateway": {"settings": {"SLUICE_SIGN_UP": False, "SLUICE_RETRY_SCHEDULE": [5, 30]}}},
+        }
+    )
+    gateway, health = (environment(deployments(found)[role][1]) for role in ("gateway", "health"))
+
+    assert gateway["SLUICE_MAX_REQUEST_BYTES"] == "26214400"
+    assert gateway["SLUICE_RETRY_SCHEDULE"] == "[5,30]"
+    assert gateway["SLUICE_LOG_LEVEL"] == 'a "b"'
+    assert (gateway["SLUICE_SIGN_UP"], health["SLUICE_SIGN_UP"]) == ("false", "true")
+    assert "SLUICE_RETRY_SCHEDULE" not in health
+
+
+def test_a_setting_may_be_in_a_secret():
+    mail, link = {"secret": "mail", "key": "server"}, {"secret": "link", "key": "password"}
+    found = with_values(
+        {
+            "settings": {"SLUICE_SMS_LINK_PASSWORD": "clear"},
+            "secretSettings": {"SLUICE_MAIL_SERVER": mail},
+            "roles": {
+                "sms-worker": {"secretSettings": {"SLUICE_SMS_LINK_PASSWORD": link}},
+                "health": {"settings": {"SLUICE_MAIL_SERVER": "none"}},
+            },
+        }
+    )
+    worker, health = (environment(deployments(found)[role][1]) for role in ("sms-worker", "health"))
+
+    assert worker["SLUICE_MAIL_SERVER"] == {"secretKeyRef": {"name": "mail", "key": "server"}}
+    assert worker["SLUICE_SMS_LINK_PASSWORD"] == {"secretKeyRef": {"name": "link", "key": "password"}}
+    assert (health["SLUICE_MAIL_SERVER"], health["SLUICE_SMS_LINK_PASSWORD"]) == ("none", "clear")
+
+
+def test_a_large_lag_is_a_whole_number():
+    autoscaling = {"enabled": True, "lag": 2_000_000}
+    found = with_values({"keda": {"enabled": True}, "roles": {"router": {"autoscaling": autoscaling}}})
+    [scaled] = of_kind(found, "ScaledObject").values()
+
+    assert {trigger["metadata"]["lagThreshold"] for trigger in scaled["spec"]["triggers"]} == {"2000000"}
+
+
 @every_set
 def test_only_roles_that_read_credentials_have_their_key(name):
     known = variables()["SLUICE_ENCRYPTION_KEY_FILE"][1]
@@ -194,6 +260,7 @@ def test_a_container_is_confined_and_bounded(name):
         security = pod["spec"]["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"], security["fsGroup"]) == (True, 10001, 10001)
         assert pod["spec"]["automountServiceAccountToken"] is False
+        assert pod["spec"]["enableServiceLinks"] is False
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -251,6 +318,52 @@ def test_the_setup_runs_before_every_version_with_all_passwords(name):
     assert set(environment(topics)) & set(values) == set()
 
 
+@every_set
+def test_the_setup_has_a_service_account_before_the_release_has_one(name):
+    [job] = of_kind(name, "Job").values()
+    accounts = of_kind(name, "ServiceAccount")
+    own = accounts.pop(job["spec"]["template"]["spec"]["serviceAccountName"])
+    hooks = own["metadata"]["annotations"]
+
+    assert hooks["helm.sh/hook"] == job["metadata"]["annotations"]["helm.sh/hook"]
+    assert int(hooks["helm.sh/hook-weight"]) < int(job["metadata"]["annotations"]["helm.sh/hook-weight"])
+    assert hooks["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    [account] = accounts.values()
+    roles = {one["spec"]["template"]["spec"]["serviceAccountName"] for one, _ in deployments(name).values()}
+    assert roles == {account["metadata"]["name"]}
+    # Those by which a cloud gives an account its rights.
+    assert (account["metadata"].get("annotations") or {}).items() <= hooks.items()
+
+
+def test_a_service_account_may_exist_already():
+    found = with_values({"serviceAccount": {"name": "own"}})
+
+    assert of_kind(found, "ServiceAccount") == {}
+    assert {pod["spec"]["serviceAccountName"] for pod in pods(found)} == {"own"}
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "settings"),
+    [
+        ("OAUTHBEARER", {"SLUICE_KAFKA_OAUTH_TOKEN_URL": "https://login.example.com/token"}),
+        ("AWS_MSK_IAM", {"SLUICE_KAFKA_AWS_REGION": "eu-west-1"}),
+    ],
+)
+def test_a_login_with_tokens_is_that_of_the_setup_too(mechanism, settings):
+    secret = {"AWS_SECRET_ACCESS_KEY": {"secret": "aws", "key": "key"}}
+    found = with_values({"kafka": {"saslMechanism": mechanism}, "settings": settings, "secretSettings": secret})
+    [job] = of_kind(found, "Job").values()
+    migrate, topics = containers(job["spec"]["template"])
+    router = environment(deployments(found)["router"][1])
+
+    names = {"SLUICE_KAFKA_SASL_MECHANISM", *settings, *secret}
+    assert {name: environment(topics)[name] for name in names} == {name: router[name] for name in names}
+    assert names & set(environment(migrate)) == set()
+    egress = of_kind(found, "NetworkPolicy")["sluice-default"]["spec"]["egress"]
+    assert {"ports": [{"port": 443}]} in egress
+    assert {"ports": [{"port": 443}]} not in of_kind("default", "NetworkPolicy")["sluice-default"]["spec"]["egress"]
+
+
 @pytest.mark.parametrize(("name", "expected"), [("default", (8, 3)), ("minimal", (8, 1)), ("managed", (24, 3))])
 def test_the_topics_are_those_of_the_image_with_the_partitions_and_replication_of_the_values(name, expected, tmp_path):
     file = tmp_path / "topics.yml"
@@ -301,9 +414,6 @@ def test_policies_select_pods_and_open_only_named_ports(name):
         each["metadata"]["labels"].get("app.kubernetes.io/component"): each["metadata"]["labels"] for each in pods(name)
     }
 
-    assert set(policies) == {
-        f"sluice-{each}" for each in ("default", "gateway", "email-worker", "sms-worker", "push-worker")
-    }
     assert all(selects(policies["sluice-default"]["podSelector"], each) for each in labels.values())
     for each, policy in policies.items():
         role = each.removeprefix("sluice-")
@@ -311,6 +421,111 @@ def test_policies_select_pods_and_open_only_named_ports(name):
             assert [one for one in labels if selects(policy["podSelector"], labels[one])] == [role]
         for rule in (*policy.get("ingress", ()), *policy.get("egress", ())):
             assert rule["ports"]
+
+
+def reached(found, role):
+    """The ports that a role may call at any address, besides those that every role may call."""
+    labels = deployments(found)[role][0]["spec"]["template"]["metadata"]["labels"]
+    rules = [
+        rule
+        for name, each in of_kind(found, "NetworkPolicy").items()
+        if name != "sluice-default" and selects(each["spec"]["podSelector"], labels)
+        for rule in each["spec"].get("egress") or ()
+    ]
+    assert all(rule["ports"] for rule in rules)
+    return {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
+
+
+def called():
+    """By role, the ports at which it calls what the code calls, beside PostgreSQL, Kafka and Redis."""
+    ports = {TransportKind.HTTP: {443}, TransportKind.SMTP: {25, 465, 587}, TransportKind.SMPP: {2775}}
+    found = {role.name: set() for role in ROLES}
+    for role, topics in SUBSCRIPTIONS.items():
+        for package in (*PACKAGES.values(), SMPP_LINK):
+            if {f"deliveries.{channel}" for channel in package.channels} & {topic.value for topic in topics}:
+                found[role.value] |= ports.get(package.transport, set())
+    # Test calls; receipts of SES and SNS name certificates and confirmations.
+    found["gateway"] |= ports[TransportKind.HTTP] | ports[TransportKind.SMTP]
+    known = variables()
+    for role in known["SLUICE_MAIL_SERVER"][1]:
+        found[role] |= ports[TransportKind.SMTP]
+    for role in known["SLUICE_WEBHOOK_TIMEOUT"][1]:
+        found[role] |= {80, 443}
+    return found
+
+
+@pytest.mark.parametrize("name", ["default", "managed"])
+def test_a_role_may_reach_what_it_calls_and_nothing_else(name):
+    assert {role.name: reached(name, role.name) for role in ROLES} == called()
+
+
+def test_the_ports_of_what_is_called_are_values_and_without_one_none_is_open():
+    values = {"providerPorts": [443, 8443], "smppPorts": [3550], "webhookPorts": [], "mailPorts": []}
+    found = with_values({"networkPolicy": values})
+
+    assert reached(found, "sms-worker") == {443, 8443, 3550}
+    assert reached(found, "event-worker") == set()
+
+
+def test_the_pod_for_commands_has_the_login_of_the_operator_and_the_settings_of_the_roles():
+    found = with_values(
+        {
+            "cli": {"enabled": True},
+            "settings": {"SLUICE_PUBLIC_URL": "https://api.example.com"},
+            "roles": {
+                "router": {"settings": {"SLUICE_RETENTION_DAYS": 0}},
+                "gateway": {"secretSettings": {"SLUICE_MAIL_SERVER": {"secret": "mail", "key": "server"}}},
+            },
+        }
+    )
+    [container] = of_kind(found, "Deployment")[CLI]["spec"]["template"]["spec"]["containers"]
+    values = environment(container)
+    gateway = of_kind(found, "Service")["sluice-gateway"]
+
+    address = urlsplit(values["SLUICE_POSTGRES_DSN"])
+    assert (address.username, address.password) == (OPERATOR.name, None)
+    assert values["PGPASSWORD"] == {"secretKeyRef": {"name": "sluice-postgres", "key": "operator"}}
+    assert values["SLUICE_API_URL"] == f"http://{gateway['metadata']['name']}:{gateway['spec']['ports'][0]['port']}"
+    assert (values["SLUICE_PUBLIC_URL"], values["SLUICE_RETENTION_DAYS"]) == ("https://api.example.com", "0")
+    assert "SLUICE_MAIL_SERVER" not in values
+    router = environment(deployments(found)["router"][1])
+    shared = {name for name in router if name.startswith(("SLUICE_KAFKA", "SLUICE_REDIS"))}
+    assert {name: values[name] for name in shared} == {name: router[name] for name in shared}
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert Path(values["SLUICE_ENCRYPTION_KEY_FILE"]).parent.as_posix() in folders
+
+
+def test_without_a_pod_for_commands_there_is_none():
+    assert CLI not in of_kind("default", "Deployment")
+
+
+async def test_the_pod_for_commands_waits_until_it_is_stopped():
+    [container] = of_kind("managed", "Deployment")[CLI]["spec"]["template"]["spec"]["containers"]
+    process = await asyncio.create_subprocess_exec(*container["command"], start_new_session=True)
+    try:
+        await wait_until(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text)
+        process.terminate()
+        # A signal that is not handled gives another code, and a container's first process ignores it.
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_pod_for_commands_may_reach_the_gateway_beside_the_clients():
+    policies = of_kind("managed", "NetworkPolicy")
+    labels = of_kind("managed", "Deployment")[CLI]["spec"]["template"]["metadata"]["labels"]
+    gateway, container = deployments("managed")["gateway"]
+    [ingress] = policies["sluice-gateway"]["spec"]["ingress"]
+    public, to_gateway = policies[CLI]["spec"]["egress"]
+
+    assert selects(policies[CLI]["spec"]["podSelector"], labels)
+    assert public == {"ports": [{"port": 443}]}
+    assert to_gateway["ports"] == [{"port": container["ports"][0]["containerPort"]}]
+    [to] = to_gateway["to"]
+    assert selects(to["podSelector"], gateway["spec"]["template"]["metadata"]["labels"])
+    clients, commands = ingress["from"]
+    assert "namespaceSelector" in clients
+    assert selects(commands["podSelector"], labels)
 
 
 def test_without_policies_there_are_none():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +17,20 @@ from tests.kubernetes.objects import Document, as_stored, counts, differences, i
 from tests.kubernetes.release import NAME, HelmFailed, Release
 
 _EACH = {"Deployment": 7, "PodDisruptionBudget": 7, "Service": 2, "ServiceAccount": 1}
-_POLICIES = {"NetworkPolicy": 5}
+_POLICIES = {"NetworkPolicy": 6}
 _KEDA = {"Secret": 1, "TriggerAuthentication": 1}
 OBJECTS: dict[str, dict[str, int]] = {
     "default": _EACH | _POLICIES,
     "minimal": _EACH,
-    "managed": _EACH | _POLICIES | _KEDA | {"ScaledObject": 1},
+    "managed": _EACH | _KEDA | {"Deployment": 8, "NetworkPolicy": 7, "ScaledObject": 1},  # with the pod for commands
     "scaled": _EACH
     | _POLICIES
     | _KEDA
     | {"ConfigMap": 1, "HorizontalPodAutoscaler": 1, "Ingress": 1, "PrometheusRule": 1, "ScaledObject": 5}
     | {"ServiceMonitor": 1},
 }
-"""By set of values, the number of objects of each kind; the Job `setup` and its ConfigMap are hooks and come and go."""
+"""By set of values, the number of objects of each kind; the Job `setup`, its ConfigMap and its
+ServiceAccount are hooks and come and go."""
 
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("Deployment", "sluice-router"): {
@@ -101,6 +103,16 @@ def is_installed(subject: Subject) -> dict[str, Any]:
     return {"objects": objects, "total": sum(objects.values()), "pods": len(release.deployments()) + 1}
 
 
+def the_notes_name_what_is_there(subject: Subject) -> dict[str, Any]:
+    """And how to get the pod for commands, where there is none."""
+    notes = subject.release.helm("get", "notes", NAME)
+    named = set(re.findall(r" (?:deploy|deployment|service)/(\S+)", notes))
+    missing = named - {name for _, name in _names(subject.release)}
+    assert missing == (set() if subject.name == "managed" else {"sluice-cli"}), missing
+    assert ("--set cli.enabled=true" in notes) == bool(missing), notes
+    return {"named": sorted(named)}
+
+
 def has_the_defaults_of_the_server(subject: Subject) -> dict[str, Any]:
     """Fields that the chart leaves to the server have the values that it counts on."""
     stored = {identity(each): each for each in subject.release.api.everything(subject.release.namespace)}
@@ -158,6 +170,7 @@ def is_uninstalled(subject: Subject) -> dict[str, Any]:
 CHECKS: tuple[Callable[[Subject], dict[str, Any]], ...] = (
     every_document_is_accepted,
     is_installed,
+    the_notes_name_what_is_there,
     has_the_defaults_of_the_server,
     an_upgrade_without_a_change_changes_nothing,
     is_upgraded,
@@ -204,8 +217,9 @@ def what_is_wrong_is_refused(cluster: Cluster) -> dict[str, Any]:
         wrong = with_value(documents[kind], path, value)
         answer = _refusal(partial(release.api.create, wrong, release.namespace, dryRun="All"))
         assert expected in answer, (name, answer)
+    job = with_value(documents["Job"], "spec.template.spec.serviceAccountName", "default")  # its own is a hook
     pods = {
-        "violates PodSecurity": with_value(documents["Job"], "spec.template.spec.hostNetwork", True),
+        "violates PodSecurity": with_value(job, "spec.template.spec.hostNetwork", True),
         'serviceaccount "sluice" not found': documents["Deployment"],  # which the release makes
     }
     for expected, workload in pods.items():

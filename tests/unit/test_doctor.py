@@ -1,5 +1,6 @@
 """`sluice doctor`: what cannot be made on a running system without harm to other tests."""
 
+import asyncio
 from collections import namedtuple
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from sluice.bus.topic_admin import TopicSpec
 from sluice_cli.diagnosis import machine
-from sluice_cli.diagnosis.services import _check_clock, check_topics, check_workers
+from sluice_cli.diagnosis.services import _check_clock, check_redis, check_topics, check_workers
 from tests.examples import NOON
 
 Usage = namedtuple("Usage", "total used free")
@@ -55,6 +56,22 @@ def test_enough_partitions_for_every_consumer_are_in_order():
     (finding,) = check_workers(PARTITIONS, {"email-worker": 8, "sms-worker": 3})
 
     assert finding.level == "ok"
+
+
+async def test_redis_gets_the_password_that_is_not_in_its_address():
+    received = []
+
+    async def refuse(reader, writer):
+        received.append(await reader.read(1024))
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        environment = {"SLUICE_REDIS_URL": url, "SLUICE_REDIS_PASSWORD": "canary"}
+        await check_redis(SimpleNamespace(environment=environment, processes=[]))
+
+    assert b"AUTH" in received[0]
+    assert b"canary" in received[0]
 
 
 def test_topics_that_are_not_as_the_file_has_them_are_named():

@@ -4,6 +4,8 @@ import asyncio
 import datetime
 import json
 import ssl
+import sys
+from types import ModuleType
 
 import pytest
 from cryptography import x509
@@ -183,3 +185,14 @@ async def test_a_refused_token_is_one_error():
 
         with pytest.raises(SluiceError, match=r"no token for Kafka from http://127\.0\.0\.1"):
             await found.options()["sasl_oauth_token_provider"].token()
+
+
+async def test_a_token_for_msk_is_of_the_module_of_the_signer(monkeypatch):
+    # As the package is made: a module of its own, which the package does not import.
+    package, module = ModuleType("aws_msk_iam_sasl_signer"), ModuleType("aws_msk_iam_sasl_signer.MSKAuthTokenProvider")
+    module.generate_auth_token = lambda region: (f"for {region}", 1)
+    for each in (package, module):
+        monkeypatch.setitem(sys.modules, each.__name__, each)
+    found = connection(**SASL_TLS, kafka_sasl_mechanism="AWS_MSK_IAM", kafka_aws_region="eu-west-1")
+
+    assert await found.options()["sasl_oauth_token_provider"].token() == "for eu-west-1"

@@ -37,12 +37,70 @@ event-worker: {module: event_worker, login: event-worker, group: event-worker, t
 health: {module: health, login: health}
 {{- end -}}
 
+{{/* By role, what it calls besides PostgreSQL, Kafka and Redis: names of networkPolicy.NAMEPorts. Roles without an entry call nothing. */}}
+{{- define "sluice.calls" -}}
+# Test calls of providers, and the certificates and confirmations that their receipts name; invitations.
+gateway: [provider, mail]
+email-worker: [provider, mail]
+sms-worker: [provider, smpp]
+push-worker: [provider]
+# Webhooks of customers, and the notice that one was disabled.
+event-worker: [webhook, mail]
+{{- if .Values.cli.enabled }}
+# `sluice doctor` calls the public address.
+cli: [provider]
+{{- end }}
+{{- end -}}
+
 {{- define "sluice.dsn" -}}
 postgresql://{{ .login }}@{{ .root.Values.postgres.host }}:{{ .root.Values.postgres.port }}/{{ .root.Values.postgres.database }}{{ with .root.Values.postgres.parameters }}?{{ . }}{{ end }}
 {{- end -}}
 
 {{- define "sluice.password" -}}
 valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end -}}
+
+{{/* A login of PostgreSQL. Arguments: root, login */}}
+{{- define "sluice.postgres.env" -}}
+- {name: SLUICE_POSTGRES_DSN, value: {{ include "sluice.dsn" (dict "root" .root "login" (printf "sluice_%s" (replace "-" "_" .login))) | quote }}}
+- name: PGPASSWORD
+  {{- include "sluice.password" (dict "secret" .root.Values.postgres.passwordSecret "key" .login) | nindent 2 }}
+{{- end -}}
+
+{{- define "sluice.redis.env" -}}
+{{- if .Values.redis.url }}
+- {name: SLUICE_REDIS_URL, value: {{ .Values.redis.url | quote }}}
+{{- with .Values.redis.passwordSecret }}
+- name: SLUICE_REDIS_PASSWORD
+  {{- include "sluice.password" (dict "secret" . "key" "password") | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Settings as variables. Those of a role replace the common ones of the same name, also with 0, false or an empty text. What is no text is
+written as JSON: as text, Go writes a large number as 2.6e+07 and a list without commas. Arguments: root, roles
+*/}}
+{{- define "sluice.settings" -}}
+{{- $plain := dict }}
+{{- $secret := dict }}
+{{- range prepend .roles .root.Values }}
+{{- range $name, $value := .settings }}
+{{- $_ := set $plain $name $value }}
+{{- $_ := unset $secret $name }}
+{{- end }}
+{{- range $name, $value := .secretSettings }}
+{{- $_ := set $secret $name $value }}
+{{- $_ := unset $plain $name }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := $plain }}
+- {name: {{ $name }}, value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}}
+{{- end }}
+{{- range $name, $value := $secret }}
+- name: {{ $name }}
+  {{- include "sluice.password" $value | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* The variables of Kafka. */}}
@@ -88,6 +146,14 @@ valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end }}
 {{- end -}}
 
+{{- define "sluice.encryption.volume" -}}
+- name: encryption
+  secret:
+    secretName: {{ .Values.encryption.secret }}
+    defaultMode: 0440
+    items: [{key: {{ .Values.encryption.key }}, path: credentials.key}]
+{{- end -}}
+
 {{- define "sluice.pod.security" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -103,8 +169,9 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "sluice.pod.common" -}}
-serviceAccountName: {{ include "sluice.name" . }}
 automountServiceAccountToken: false
+# Or a Service sluice-sms-link would be the setting SLUICE_SMS_LINK_PORT: Kubernetes makes variables of the names of Services.
+enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}

@@ -208,12 +208,11 @@ class MskTokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # untyped
 
     def __init__(self, region: str) -> None:
         try:
-            signer = import_module("aws_msk_iam_sasl_signer")
+            self._signer = import_module("aws_msk_iam_sasl_signer.MSKAuthTokenProvider")
         except ModuleNotFoundError:
             raise SluiceError(
                 "SLUICE_KAFKA_SASL_MECHANISM=AWS_MSK_IAM needs the package aws-msk-iam-sasl-signer-python"
             ) from None
-        self._signer = signer.MSKAuthTokenProvider
         self._region = region
 
     async def token(self) -> str:

@@ -69,8 +69,8 @@ async def check_redis(installation: Installation) -> list[Finding]:
     if not url:
         text = "SLUICE_REDIS_URL is not set: the health service keeps no snapshot, each gateway counts logins alone"
         return [ok("redis", text)]
+    password = installation.environment.get("SLUICE_REDIS_PASSWORD") or None
     try:
-        password = installation.environment.get("SLUICE_REDIS_PASSWORD")
         async with create_client(url, password=password, timeout=_TIMEOUT) as redis:
             await redis.ping()
     except (SluiceError, RedisError, OSError, TypeError) as error:  # TypeError: an unknown option in the URL
