@@ -17,6 +17,7 @@ from sluice.store.bulk_jobs import NewChunk
 from tests.examples import an_id, seconds
 from tests.polling import wait_until
 from tests.services.test_gateway import QUEUE_LIMIT, error_of
+from tests.services.test_suppressions import suppress
 
 BULK = "/v1/messages/bulk"
 SMS = {"channel": "sms", "from": "Shop", "text": "Hello {{name}}"}
@@ -400,6 +401,17 @@ async def test_a_completed_job_can_be_cancelled(gateway):
     await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
 
     assert (await finished(gateway, created, "CANCELLED"))["deliveries"] == {"CANCELLED": 3}
+
+
+async def test_a_row_with_a_suppressed_recipient_is_cancelled_for_the_others(gateway):
+    await suppress(gateway, "+14155550001", channel="sms")
+    created = (await upload(gateway, SMS, [{"to": ["+14155550001", "+14155550002"]}, {"to": "+14155550001"}])).json()
+    await finished(gateway, created)
+
+    await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
+
+    assert (await finished(gateway, created, "CANCELLED"))["deliveries"] == {"FAILED": 2, "CANCELLED": 1}
+    assert [row["status"] for row in await results_of(gateway, created)] == ["CANCELLED", "FAILED"]
 
 
 async def test_results_are_downloaded_as_csv_without_formulas(gateway):

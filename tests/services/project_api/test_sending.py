@@ -4,14 +4,18 @@ import asyncio
 
 import pytest
 
+from gateway.errors import SendCancelled
+from gateway.messages.sending import failure_of
 from sluice.bus.messages import ProviderHealth
 from sluice.model.ids import decode_id, encode_id, uuid7
 from sluice.model.message import Channel
 from sluice.model.outcome import AuthFailed, ProviderFault, RecipientRejected, Unknown
 from sluice.model.reasons import Reason
+from sluice.model.state import State
 from sluice.model.suppression import SuppressionReason
 from sluice.runtime.clock import utc_now
 from sluice.store import suppressions
+from sluice.store.messages import DeliveryResult
 from sluice.store.suppressions import NewSuppression, Recipient
 from tests.examples import seconds
 from tests.polling import wait_until
@@ -267,6 +271,15 @@ async def test_a_message_that_is_cancelled_meanwhile(api, deliverer, mail):
     await api.gateway.ask("DELETE", f"/v1/messages/{encode_id('msg', message_id)}/cancel")
 
     assert "cancelled" in error_of(await sending, 409, "Conflict")
+
+
+def test_a_cancelled_message_is_cancelled_also_where_its_last_recipient_was_suppressed():
+    def result(state, reason):
+        return DeliveryResult(uuid7(), "a device", state, None, reason, "")
+
+    failure = failure_of([result(State.CANCELLED, None), result(State.FAILED, Reason.SUPPRESSED)])
+
+    assert isinstance(failure, SendCancelled)
 
 
 @pytest.mark.parametrize(

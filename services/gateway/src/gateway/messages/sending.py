@@ -209,12 +209,12 @@ def failure_of(results: Results) -> ApiError | None:
     """Why no provider has taken any of these deliveries; None where one has, or where there are none."""
     if not results or any(one.state not in NOT_SENT for one in results):
         return None
+    if any(one.state is State.CANCELLED for one in results):  # beside those that had ended before
+        return SendCancelled("The message was cancelled before it was sent.")
     last = results[-1]
     if last.reason == Reason.SUPPRESSED:
         return ValidationFailed(f"to: {last.error}", field="to")
     match last.state:
-        case State.CANCELLED:
-            return SendCancelled("The message was cancelled before it was sent.")
         case State.UNCONFIRMED:
             return SendFailed(f"It is not known whether the message was sent: {last.error}")
         case _:
