@@ -281,9 +281,6 @@ OPERATIONS = {
     "ingest.claim_key": lambda db, ours: ingest.claim_key(
         db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
-    "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
-        db, ours.scope, "order-7", now=NOON
-    ),
     "ingest.find_owners": lambda db, ours: ingest.find_owners(db, ours.scope, ["order-7"], now=NOON),
     "memberships.add_member": lambda db, ours: memberships.add_member(
         db, ours.id, ours.invitation, Role.VIEWER, now=NOON
@@ -621,9 +618,6 @@ SCOPED = {
     "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
     "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),
     "cancellation.cancel": a_cancellation,
-    "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
-        db, scope, "order-7", now=NOON
-    ),
     "ingest.find_owners": lambda db, scope, ours: ingest.find_owners(db, scope, ["order-7"], now=NOON),
     "webhooks.delete_endpoint": lambda db, scope, ours: webhooks.delete_endpoint(db, scope, ours.webhook.id),
     "webhooks.find_endpoint": lambda db, scope, ours: webhooks.find_endpoint(db, scope, ours.webhook.id),

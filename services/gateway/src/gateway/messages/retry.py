@@ -115,7 +115,7 @@ async def _rehearse(services: Services, principal: Principal, commands: _Command
     async with transaction(services.pool, principal.project_id) as db:
         owners = await ingest.find_owners(db, principal.scope, [_key(one) for one in commands], now=utc_now())
     return {
-        one: _retried(owners[_key(one)])
+        one: _retried(owners[_key(one)][0])
         if _key(one) in owners
         else (command if isinstance(command, ApiError) else None)
         for one, command in commands.items()
