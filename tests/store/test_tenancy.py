@@ -304,6 +304,7 @@ OPERATIONS = {
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
+    "messages.find_content_sizes": lambda db, ours: messages.find_content_sizes(db, ours.scope, [ours.delivery_id]),
     "messages.find_deliveries": lambda db, ours: messages.find_deliveries(db, ours.scope, [ours.waiting.id], [*State]),
     "messages.find_for_retry": lambda db, ours: messages.find_for_retry(db, ours.scope, [ours.delivery_id]),
     "messages.find_results": lambda db, ours: results_of(db, ours.waiting.id),
@@ -607,6 +608,7 @@ SCOPED = {
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
     ),
     "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
+    "messages.find_content_sizes": lambda db, scope, ours: messages.find_content_sizes(db, scope, [ours.delivery_id]),
     "messages.find_deliveries": lambda db, scope, ours: messages.find_deliveries(
         db, scope, [ours.waiting.id], [*State]
     ),
