@@ -225,6 +225,7 @@ OPERATIONS = {
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
     "bulk_jobs.add_chunks": lambda db, ours: bulk_jobs.add_chunks(db, ours.id, ours.job_id, [NewChunk(9, 1, "[]")]),
     "bulk_jobs.cancel_job": lambda db, ours: bulk_jobs.cancel_job(db, ours.scope, ours.job_id),
+    "bulk_jobs.cancel_orphan": lambda db, ours: bulk_jobs.cancel_orphan(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk": lambda db, ours: bulk_jobs.claim_chunk(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk_to_cancel": lambda db, ours: bulk_jobs.claim_chunk_to_cancel(db, ours.id, ours.job_id),
     "bulk_jobs.count_states": lambda db, ours: bulk_jobs.count_states(db, ours.id, ours.job_id),
