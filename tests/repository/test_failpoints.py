@@ -133,6 +133,7 @@ CONFIGURATION = {
     "memberships.revoke_invitation",
     "memberships.set_role",
     "memberships.take_invitation",
+    "bulk_jobs.cancel_orphan",  # the next look at the job does it again
     "messages.keep_attachments",
     "project_usage.add",  # a count that moves no delivery; a crash loses a second of it
     "project_usage.delete_old",

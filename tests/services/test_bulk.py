@@ -15,12 +15,13 @@ from gateway.bulk.rows import MAX_ROW, Csv, JsonLines
 from gateway.errors import ValidationFailed
 from sluice.model.ids import encode_id, uuid7
 from sluice.runtime.clock import utc_now
-from sluice.store import bulk_jobs
+from sluice.store import bulk_jobs, projects
 from sluice.store.bulk_jobs import NewChunk
 from tests.examples import an_id, seconds
 from tests.polling import wait_until
 from tests.services.fakes import SlowBody
 from tests.services.test_gateway import QUEUE_LIMIT, error_of
+from tests.services.test_suppressions import suppress
 
 BULK = "/v1/messages/bulk"
 SMS = {"channel": "sms", "from": "Shop", "text": "Hello {{name}}"}
@@ -490,6 +491,67 @@ async def test_a_completed_job_can_be_cancelled(gateway):
     await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
 
     assert (await finished(gateway, created, "CANCELLED"))["deliveries"] == {"CANCELLED": 3}
+
+
+async def test_a_row_with_a_suppressed_recipient_is_cancelled_for_the_others(gateway):
+    await suppress(gateway, "+14155550001", channel="sms")
+    created = (await upload(gateway, SMS, [{"to": ["+14155550001", "+14155550002"]}, {"to": "+14155550001"}])).json()
+    await finished(gateway, created)
+
+    await gateway.ask("DELETE", f"{BULK}/{created['id']}/cancel")
+
+    assert (await finished(gateway, created, "CANCELLED"))["deliveries"] == {"FAILED": 2, "CANCELLED": 1}
+    assert [row["status"] for row in await results_of(gateway, created)] == ["CANCELLED", "FAILED"]
+
+
+async def project_of(gateway):
+    return await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'shop'")
+
+
+async def is_cancelled(gateway):
+    return await gateway.pool.fetchval("SELECT status FROM bulk_jobs") == "CANCELLED"
+
+
+@pytest.mark.parametrize("deleted", ["meanwhile", "before"])
+async def test_the_job_of_a_deleted_project_is_cancelled(gateway, monkeypatch, deleted):
+    """``before``: as a gateway leaves it that deletes the project without its jobs."""
+    monkeypatch.setattr(service, "CHUNK_ROWS", 2)
+    goes_on, expand = asyncio.Event(), expander.BulkExpander._expand
+
+    async def first_chunk_only(self, db, job):
+        if await gateway.count() >= 2:
+            await goes_on.wait()
+        return await expand(self, db, job)
+
+    monkeypatch.setattr(expander.BulkExpander, "_expand", first_chunk_only)
+    await upload(gateway, SMS, numbers(20))
+    await wait_until(gateway.count)
+    if deleted == "meanwhile":
+        await projects.delete_project(gateway.pool, await project_of(gateway), now=utc_now())
+    else:
+        await gateway.pool.execute("UPDATE projects SET deleted_at = now() WHERE slug = 'shop'")
+    goes_on.set()
+
+    await wait_until(lambda: is_cancelled(gateway))
+    assert await gateway.count() <= 4  # one chunk was under way
+    assert await gateway.pool.fetchval("SELECT count(*) FROM deliveries WHERE state <> 'CANCELLED'") == 0
+    assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_chunks WHERE rows <> ''") == 0
+
+
+async def test_an_upload_during_which_its_project_is_deleted_leaves_nothing(gateway, monkeypatch):
+    complete = service._complete
+
+    async def delete_first(*args, **options):
+        await projects.delete_project(gateway.pool, await project_of(gateway), now=utc_now())
+        return await complete(*args, **options)
+
+    monkeypatch.setattr(service, "_complete", delete_first)
+
+    refused = await upload(gateway, SMS, numbers(3), idempotency_key="news")
+
+    error_of(refused, 404, "NOT_FOUND")
+    for table in ("bulk_jobs", "bulk_chunks", "idempotency_keys", "messages"):
+        assert await gateway.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
 
 
 async def test_results_are_downloaded_as_csv_without_formulas(gateway):

@@ -1,8 +1,12 @@
 """``POST /v1/messages/retry``: failed messages that filters find are sent again."""
 
+import threading
+
 import pytest
 
+from gateway.messages import retry as retrying
 from sluice.model.ids import decode_id
+from sluice.store import messages
 from tests.examples import a_body, as_json
 from tests.services.test_gateway import error_of
 
@@ -111,6 +115,51 @@ async def test_more_deliveries_than_are_read_at_once(gateway, monkeypatch):
 
     assert [row["message_id"] for row in rows] == failed[::-1]
     assert all(row["retried_as"] for row in rows)
+
+
+async def test_a_call_sends_a_bounded_number_of_deliveries_and_its_cursor_leads_to_the_others(gateway, monkeypatch):
+    monkeypatch.setattr("gateway.messages.retry._MAX_DELIVERIES", 3)
+    sms = {"channel": "sms", "from": "Shop", "subject": None, "text": "Hello"}
+
+    async def to(count):
+        return await a_failure(gateway, to=[f"+1415555000{number}" for number in range(count)], **sms)
+
+    failed = [await to(count) for count in (2, 1, 5, 2, 1, 1)]
+    pages, cursor = [], {}
+    while cursor is not None:
+        page = (await retry(gateway, **cursor)).json()
+        pages.append([row["message_id"] for row in page["data"]])
+        assert all(row["retried_as"] for row in page["data"])
+        cursor = page["next_cursor"] and {"cursor": page["next_cursor"]}
+
+    one, two, five, three, four, last = failed
+    assert pages == [[last, four], [three] * 2, [five] * 5, [two, one, one]]
+
+
+async def test_contents_are_read_by_their_bytes_and_decoded_once_beside_the_event_loop(gateway, monkeypatch):
+    monkeypatch.setattr("gateway.messages.retry._CHUNK_BYTES", 10_000)
+    failed = [await a_failure(gateway, text="x" * size) for size in (10, 6_000, 6_000, 20_000, 10, 20)]
+    read, decoded = [], []
+    find_for_retry, decode = messages.find_for_retry, retrying._decoded
+
+    async def finding(db, project, delivery_ids):
+        read.append(len(delivery_ids))
+        return await find_for_retry(db, project, delivery_ids)
+
+    def decoding(found):
+        decoded.append(threading.current_thread())
+        return decode(found)
+
+    monkeypatch.setattr(messages, "find_for_retry", finding)
+    monkeypatch.setattr(retrying, "_decoded", decoding)
+
+    rows = await retried(gateway)
+
+    assert [row["message_id"] for row in rows] == failed[::-1]
+    assert all(row["retried_as"] for row in rows)
+    assert read == [2, 1, 1, 2]
+    assert len(decoded) == 4
+    assert threading.main_thread() not in decoded
 
 
 async def test_one_whose_content_was_erased_has_an_error_and_keeps_no_other_one_back(gateway):

@@ -395,3 +395,34 @@ async def test_a_suppression_counts_in_every_gateway(gateway, role_pools, store_
 
         await wait_until(lambda: config.projects[project_id].has_suppressions)
         await other.client.aclose()
+
+
+# -- cancellation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channel", ["email", "sms"])
+async def test_a_message_with_a_suppressed_recipient_is_cancelled_for_the_others(gateway, channel):
+    if channel == "email":
+        stopped, other = ADA, BOB
+        body = a_body(to=[stopped, other])
+    else:
+        stopped, other = "+14155550001", "+14155550002"
+        body = {"channel": "sms", "from": "Shop", "to": [stopped, other], "text": "Hello"}
+    await suppress(gateway, stopped, channel=channel)
+    message_id = (await gateway.post(as_json(body))).json()["id"]
+
+    answers = [await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel") for _ in range(2)]
+
+    assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(200, "CANCELLED")] * 2
+    found = {one["recipient"]: one["status"] for one in answers[0].json()["deliveries"]}
+    assert found == {stopped: "FAILED", other: "CANCELLED"}
+    assert sorted(event["type"] for event in events(gateway)) == ["cancelled", "failed"]
+    listed = (await gateway.ask("GET", "/v1/messages", params={"status": "CANCELLED"})).json()["data"]
+    assert [one["id"] for one in listed] == [message_id]
+
+
+async def test_a_message_whose_recipients_are_all_suppressed_has_failed_and_is_not_cancelled(gateway):
+    await suppress(gateway, ADA)
+    message_id = await send(gateway, to=[ADA])
+
+    error_of(await gateway.ask("DELETE", f"/v1/messages/{message_id}/cancel"), 409, "MESSAGE_NOT_CANCELLABLE")

@@ -1,9 +1,17 @@
 """Cancellation: all deliveries of a message or none, and never one that a provider may have received."""
 
+import asyncio
+
 import pytest
 
+from sluice.model.ids import uuid7_like
+from sluice.model.reasons import Reason
+from sluice.model.state import EventType
+from sluice.store.splitting import Division, divide
 from tests.examples import OTHER_PROJECT, a_claim, a_message, a_transition, after
-from tests.store.harness import FAILED_ATTEMPT, at_once
+from tests.polling import wait_until
+from tests.store.harness import FAILED_ATTEMPT, SENT, at_once
+from tests.store.test_receipts import a_receipt, apply
 
 
 @pytest.fixture
@@ -75,6 +83,96 @@ async def test_a_delivery_that_was_definitely_not_sent_is_cancelled(store, messa
 
     assert await store.cancel(message.id) is not None
     assert await store.claim(a_claim(delivery_id, 2)) == []
+
+
+async def ends_before_a_provider(store, delivery_id, kind):
+    """The delivery ends as of ``kind`` says, and no provider has it."""
+    match kind:
+        case "suppressed later":
+            end = a_transition(delivery_id, EventType.FAILED, attempt=0, in_flight=False, reason=Reason.SUPPRESSED)
+        case "expired":
+            end = a_transition(delivery_id, EventType.EXPIRED, attempt=0, in_flight=False)
+        case "refused":
+            await store.claim(a_claim(delivery_id))
+            end = a_transition(delivery_id, EventType.FAILED, outcome="recipient_rejected")
+        case "refused and expired":
+            await store.claim(a_claim(delivery_id))
+            await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="throttled", due_at=after(60)))
+            end = a_transition(delivery_id, EventType.EXPIRED, in_flight=False)
+    assert await store.transitioned(end) == {delivery_id}
+
+
+@pytest.mark.parametrize("kind", ["suppressed later", "expired", "refused", "refused and expired"])
+async def test_a_delivery_that_ended_without_a_provider_does_not_keep_the_others(store, message, kind):
+    ended, other = ids(message)
+    await ends_before_a_provider(store, ended, kind)
+    before = await store.history(ended)
+
+    done, again = await store.cancel(message.id), await store.cancel(message.id)
+
+    assert await states(store, message) == ["EXPIRED" if "expired" in kind else "FAILED", "CANCELLED"]
+    assert ([event["delivery_id"] for event in done.events], again.events) == ([other], [])
+    assert await store.history(ended) == before
+    assert (await store.find(message.id)).state == "CANCELLED"
+    assert await store.claim(a_claim(other)) == []
+
+
+async def test_a_recipient_that_is_suppressed_at_once_does_not_keep_the_others(store):
+    message = a_message(to=("a@example.com", "b@example.com"))
+    suppressed, other = message.deliveries
+    message = message._replace(deliveries=(suppressed._replace(suppressed="complaint"), other))
+    await store.accept(message)
+
+    done = await store.cancel(message.id)
+
+    assert await states(store, message) == ["FAILED", "CANCELLED"]
+    assert [event["delivery_id"] for event in done.events] == [other.id]
+
+
+@pytest.mark.parametrize("kind", ["suppressed later", "expired", "refused"])
+async def test_a_message_without_an_open_delivery_is_not_cancelled(store, message, kind):
+    for delivery_id in ids(message):
+        await ends_before_a_provider(store, delivery_id, kind)
+
+    assert await store.cancel(message.id) is None
+
+
+async def test_a_failure_that_a_provider_reports_is_of_a_message_that_it_had(store, message):
+    delivery_id = ids(message)[0]
+    await store.claim(a_claim(delivery_id))
+    await store.transition(a_transition(delivery_id, SENT, outcome="accepted"))
+    await apply(store, a_receipt(delivery_id, EventType.FAILED))
+
+    assert await store.cancel(message.id) is None
+    assert await states(store, message) == ["FAILED", "QUEUED"]
+
+
+async def test_a_delivery_that_failed_after_an_unknown_attempt_may_have_been_sent(store, message):
+    delivery_id = ids(message)[0]
+    await store.claim(a_claim(delivery_id))
+    await store.transition(a_transition(delivery_id, FAILED_ATTEMPT, outcome="unknown", unknown=True, due_at=after(60)))
+    await store.transition(a_transition(delivery_id, EventType.FAILED, in_flight=False))
+
+    assert await store.cancel(message.id) is None
+
+
+async def test_a_mail_that_is_divided_while_its_cancellation_waits_is_not_cancelled_in_part(store):
+    """One recipient gets the mail, the other is tried again: the cancellation has waited for the lock of that one."""
+    message = a_message(to=("a@example.com",))
+    await store.accept(message)
+    [delivery_id], other = ids(message), uuid7_like(message.id)
+    await store.claim(a_claim(delivery_id))
+    division = Division(delivery_id, 1, ("a@example.com",), ((other, ("b@example.com",)),))
+
+    async with store.worker.acquire() as connection, connection.transaction():
+        await divide(connection, [division])
+        cancelling = asyncio.create_task(store.cancel(message.id))
+        await wait_until(lambda: store.pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+        await connection.execute("UPDATE deliveries SET in_flight = false WHERE id = $1", delivery_id)
+        await connection.execute("UPDATE deliveries SET in_flight = false, state = 'SENT' WHERE id = $1", other)
+
+    assert await cancelling is None
+    assert [await store.state(one) for one in (delivery_id, other)] == ["SENDING", "SENT"]
 
 
 async def test_another_projects_message_is_not_cancelled(store, message):

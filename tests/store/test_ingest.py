@@ -16,7 +16,7 @@ from sluice.store.ingest import (
     Created,
     Replayed,
     delete_expired_keys,
-    find_by_idempotency_key,
+    find_owners,
 )
 from sluice.store.projects import ProjectScope
 from tests.examples import NOON, OTHER_PROJECT, PROJECT, a_keyed_message, a_message, after
@@ -269,8 +269,8 @@ async def test_only_expired_keys_are_deleted(store):
 
     assert forgotten == 1
     async with store.rows_of() as db:
-        found = await find_by_idempotency_key(db, ProjectScope(PROJECT, False), "another", now=after(60))
-    assert found == (kept.id, kept.fingerprint)
+        found = await find_owners(db, ProjectScope(PROJECT, False), ["another", "order-7"], now=after(60))
+    assert found == {"another": (kept.id, kept.fingerprint)}
 
 
 async def test_a_conflict_does_not_extend_a_key(store):

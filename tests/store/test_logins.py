@@ -156,7 +156,7 @@ async def test_the_gateways_statements_change_nothing_in_the_transaction_of_anot
 
     async with store.rows_of(OTHER_PROJECT) as db:
         assert await messages.find(db, OURS, waiting.id) is None
-        assert await ingest.find_by_idempotency_key(db, OURS, "order-7", now=NOON) is None
+        assert await ingest.find_owners(db, OURS, ["order-7"], now=NOON) == {}
         done = await cancellation.cancel(db, OURS, [waiting.id], now=NOON, outbox_retry_after=seconds(10))
         assert (done.message_ids, done.events) == (frozenset(), [])
         assert await cancellation.revoke_in_doubt(db, [waiting.id], now=NOON) == 0

@@ -225,6 +225,7 @@ OPERATIONS = {
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
     "bulk_jobs.add_chunks": lambda db, ours: bulk_jobs.add_chunks(db, ours.id, ours.job_id, [NewChunk(9, 1, "[]")]),
     "bulk_jobs.cancel_job": lambda db, ours: bulk_jobs.cancel_job(db, ours.scope, ours.job_id),
+    "bulk_jobs.cancel_orphan": lambda db, ours: bulk_jobs.cancel_orphan(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk": lambda db, ours: bulk_jobs.claim_chunk(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk_to_cancel": lambda db, ours: bulk_jobs.claim_chunk_to_cancel(db, ours.id, ours.job_id),
     "bulk_jobs.count_states": lambda db, ours: bulk_jobs.count_states(db, ours.id, ours.job_id),
@@ -281,9 +282,6 @@ OPERATIONS = {
     "ingest.claim_key": lambda db, ours: ingest.claim_key(
         db, ours.scope, "new", fingerprint=b"", owner=ours.job_id, now=NOON
     ),
-    "ingest.find_by_idempotency_key": lambda db, ours: ingest.find_by_idempotency_key(
-        db, ours.scope, "order-7", now=NOON
-    ),
     "ingest.find_owners": lambda db, ours: ingest.find_owners(db, ours.scope, ["order-7"], now=NOON),
     "memberships.add_member": lambda db, ours: memberships.add_member(
         db, ours.id, ours.invitation, Role.VIEWER, now=NOON
@@ -307,6 +305,7 @@ OPERATIONS = {
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
+    "messages.find_content_sizes": lambda db, ours: messages.find_content_sizes(db, ours.scope, [ours.delivery_id]),
     "messages.find_deliveries": lambda db, ours: messages.find_deliveries(db, ours.scope, [ours.waiting.id], [*State]),
     "messages.find_for_retry": lambda db, ours: messages.find_for_retry(db, ours.scope, [ours.delivery_id]),
     "messages.find_results": lambda db, ours: results_of(db, ours.waiting.id),
@@ -610,6 +609,7 @@ SCOPED = {
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
     ),
     "waiting.count": lambda db, scope, ours: found_or_none(waiting.count(db, scope, now=NOON)),
+    "messages.find_content_sizes": lambda db, scope, ours: messages.find_content_sizes(db, scope, [ours.delivery_id]),
     "messages.find_deliveries": lambda db, scope, ours: messages.find_deliveries(
         db, scope, [ours.waiting.id], [*State]
     ),
@@ -621,9 +621,6 @@ SCOPED = {
     "bulk_jobs.find_job": lambda db, scope, ours: bulk_jobs.find_job(db, scope, ours.job_id),
     "bulk_jobs.list_jobs": lambda db, scope, ours: found_or_none(bulk_jobs.list_jobs(db, scope, limit=9, before=None)),
     "cancellation.cancel": a_cancellation,
-    "ingest.find_by_idempotency_key": lambda db, scope, ours: ingest.find_by_idempotency_key(
-        db, scope, "order-7", now=NOON
-    ),
     "ingest.find_owners": lambda db, scope, ours: ingest.find_owners(db, scope, ["order-7"], now=NOON),
     "webhooks.delete_endpoint": lambda db, scope, ours: webhooks.delete_endpoint(db, scope, ours.webhook.id),
     "webhooks.find_endpoint": lambda db, scope, ours: webhooks.find_endpoint(db, scope, ours.webhook.id),

@@ -97,3 +97,7 @@ def test_a_message_is_sending_while_one_delivery_is():
 
 def test_the_status_of_a_settled_message_is_its_worst_state():
     assert message_state([State.DELIVERED, State.FAILED, State.SENT]) is State.FAILED
+
+
+def test_a_cancelled_message_is_cancelled_beside_what_had_ended_before():
+    assert message_state([State.FAILED, State.CANCELLED, State.EXPIRED]) is State.CANCELLED

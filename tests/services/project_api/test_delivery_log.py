@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from gateway.errors import Unavailable
+from gateway.messages import retry as retrying
 from sluice.model.ids import decode_id, encode_id, uuid7
 from sluice.model.outcome import ProviderFault, RecipientRejected
 from sluice.model.reasons import Reason
@@ -291,6 +293,28 @@ async def test_several_entries(api, deliverer, failed):
     assert [one["success"] for one in fields["results"]] == [True, False, False, True]
     assert fields["results"][0]["messageId"] == fields["results"][3]["messageId"]
     assert fields["results"][2]["error"] == "Delivery log entry not found"
+
+
+async def test_entries_that_could_not_be_stored_have_an_error_beside_those_that_were(
+    api, deliverer, failed, monkeypatch
+):
+    monkeypatch.setattr(retrying, "_CHUNK", 1)
+    entries, send_chunk = [failed["id"], str(uuid7())], retrying._send
+
+    async def once(*args):
+        monkeypatch.setattr(retrying, "_send", unavailable)
+        return await send_chunk(*args)
+
+    async def unavailable(*args):
+        raise Unavailable("Retry later.")
+
+    monkeypatch.setattr(retrying, "_send", once)
+    first = await api.ask_with_key("POST", "/email/retry-multiple", json={"deliveryLogIds": entries})
+    second = await api.ask_with_key("POST", "/email/retry-multiple", json={"deliveryLogIds": entries})
+
+    results = first.json()["results"]
+    assert [(one["success"], one.get("error")) for one in results] == [(True, None), (False, "Retry later.")]
+    error_of(second, 503)
 
 
 @pytest.mark.parametrize("entries", [[], "one", [1], ["x"] * 1001])

@@ -104,6 +104,21 @@ async def test_every_device_of_a_user_is_notified(api, deliverer, push):
     assert {recipient for _, recipient in deliverer.calls} == {"phone", "tablet"}
 
 
+async def test_a_repeat_gets_the_first_answer_although_the_users_device_is_gone(api, deliverer, push):
+    await register(api, "ada", "phone")
+    key = {"idempotency-key": "order-7"}
+
+    first = await notify(api, push, userId="ada", headers=key)
+    await api.ask_with_key("DELETE", "/push/devices/phone")
+    again = await notify(api, push, userId="ada", headers=key)
+    new = await notify(api, push, userId="ada")
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert error_of(new, 404) == "The user has no registered device"
+    assert len(deliverer.calls) == 1
+
+
 async def test_one_device_and_a_topic(api, deliverer, push):
     device = await notify(api, push, deviceToken="phone")
     topic = await notify(api, push, topic="news")

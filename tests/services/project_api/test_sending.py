@@ -4,14 +4,18 @@ import asyncio
 
 import pytest
 
+from gateway.errors import SendCancelled
+from gateway.messages.sending import failure_of
 from sluice.bus.messages import ProviderHealth
 from sluice.model.ids import decode_id, encode_id, uuid7
 from sluice.model.message import Channel
 from sluice.model.outcome import AuthFailed, ProviderFault, RecipientRejected, Unknown
 from sluice.model.reasons import Reason
+from sluice.model.state import State
 from sluice.model.suppression import SuppressionReason
 from sluice.runtime.clock import utc_now
 from sluice.store import suppressions
+from sluice.store.messages import DeliveryResult
 from sluice.store.suppressions import NewSuppression, Recipient
 from tests.examples import seconds
 from tests.polling import wait_until
@@ -270,6 +274,54 @@ async def test_the_same_idempotency_key_sends_once_and_gets_the_first_answer(api
     error_of(other, 409, "Conflict")
 
 
+async def delete_template(api, template):
+    answer = await api.gateway.ask("DELETE", f"/v1/templates/{encode_id('tpl', decode_id('tpl', template))}")
+    assert answer.status_code == 200, answer.text
+
+
+async def delete_provider(api, provider_id):
+    answer = await api.gateway.ask("DELETE", f"/v1/providers/{encode_id('prv', provider_id)}")
+    assert answer.status_code == 200, answer.text
+    await wait_until(lambda: api.gateway.config.providers[provider_id].deleted)
+
+
+@pytest.mark.parametrize("path", ["/email/send", "/email/send-bulk"])
+async def test_a_repeat_gets_the_first_answer_although_its_template_is_gone(api, deliverer, mail, path):
+    body = EMAIL if path == "/email/send" else BULK | {"recipients": ["ada@example.com", "no address"]}
+    key = {"idempotency-key": "order-7"}
+
+    first = await send(api, mail, path, headers=key, **body)
+    await delete_template(api, mail)
+    again = await send(api, mail, path, headers=key, **body)
+    new = await send(api, mail, path, headers={"idempotency-key": "order-8"}, **body)
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    error_of(new, 404, "Template not found")
+    assert len(deliverer.calls) == 1
+
+
+@pytest.mark.parametrize("path", ["/message/send", "/message/send-bulk"])
+@pytest.mark.parametrize("name", ["telegram", "{id}"])
+async def test_a_repeat_gets_the_first_answer_although_its_preferred_provider_is_gone(api, deliverer, path, name):
+    provider_id = await deliverer.add_provider("provider-telegram", "telegram")
+    to = {"to": "123456789"} if path == "/message/send" else {"recipients": ["123456789"] * 2}
+    body = to | {"variables": {"code": "7"}, "preferredProvider": name.format(id=provider_id)}
+    key, template = {"idempotency-key": "order-7"}, await a_text(api)
+
+    first = await send(api, template, path, headers=key, **body)
+    await delete_provider(api, provider_id)
+    again = await send(api, template, path, headers=key, **body)
+    other = await send(api, template, path, headers=key, **body | {"variables": {"code": "8"}})
+    new = await send(api, template, path, **body)
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert other.status_code in (400, 409)
+    assert error_of(new, 400).startswith("preferredProvider: ")
+    assert len(deliverer.calls) == 1
+
+
 async def test_a_message_that_is_cancelled_meanwhile(api, deliverer, mail):
     deliverer.gate.clear()
     sending = asyncio.create_task(send(api, mail))
@@ -278,6 +330,15 @@ async def test_a_message_that_is_cancelled_meanwhile(api, deliverer, mail):
     await api.gateway.ask("DELETE", f"/v1/messages/{encode_id('msg', message_id)}/cancel")
 
     assert "cancelled" in error_of(await sending, 409, "Conflict")
+
+
+def test_a_cancelled_message_is_cancelled_also_where_its_last_recipient_was_suppressed():
+    def result(state, reason):
+        return DeliveryResult(uuid7(), "a device", state, None, reason, "")
+
+    failure = failure_of([result(State.CANCELLED, None), result(State.FAILED, Reason.SUPPRESSED)])
+
+    assert isinstance(failure, SendCancelled)
 
 
 @pytest.mark.parametrize(

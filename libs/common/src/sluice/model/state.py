@@ -101,16 +101,17 @@ def fold(types: Iterable[EventType]) -> State:
 
 
 # The status of a message whose deliveries differ: the least finished state first, then the worst result. Also for SQL.
+# A cancellation is of the whole message: the deliveries beside a cancelled one had ended before, without a provider.
 MESSAGE_ORDER = (
     State.QUEUED,
     State.SENDING,
+    State.CANCELLED,
     State.FAILED,
     State.UNCONFIRMED,
     State.EXPIRED,
     State.BOUNCED,
     State.SOFT_BOUNCE,
     State.COMPLAINED,
-    State.CANCELLED,
     State.SENT,
     State.DELIVERED,
 )

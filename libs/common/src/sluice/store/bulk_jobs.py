@@ -137,15 +137,23 @@ async def add_chunks(db: Db, project_id: UUID, job_id: UUID, chunks: Sequence[Ne
     )
 
 
-async def finish_upload(db: Db, project_id: UUID, job_id: UUID, *, recipients: int) -> None:
-    """The upload is complete: its rows become messages from now on."""
-    await db.execute(
-        "UPDATE bulk_jobs SET status = 'EXPANDING', recipients = $3"
-        " WHERE id = $1 AND project_id = $2 AND status = 'UPLOADING'",
+async def finish_upload(db: Db, project_id: UUID, job_id: UUID, *, recipients: int) -> bool:
+    """The upload is complete: its rows become messages from now on; false if the project was deleted meanwhile.
+
+    The project's row is locked: a deletion at the same time cancels the job, or is seen here.
+    """
+    status = await db.execute(
+        """
+        WITH project AS (SELECT id FROM projects WHERE id = $2 AND deleted_at IS NULL FOR SHARE)
+        UPDATE bulk_jobs j SET status = 'EXPANDING', recipients = $3
+          FROM project p
+         WHERE j.id = $1 AND j.project_id = p.id AND j.status = 'UPLOADING'
+        """,
         job_id,
         project_id,
         recipients,
     )
+    return status == "UPDATE 1"
 
 
 async def delete_upload(db: Db, project_id: UUID, job_id: UUID) -> None:
@@ -341,6 +349,17 @@ async def cancel_job(db: Db, scope: ProjectScope, job_id: UUID) -> bool:
         *scope,
     )
     return found
+
+
+async def cancel_orphan(db: Db, project_id: UUID, job_id: UUID) -> bool:
+    """Begin to cancel a job whose project is deleted; false if it is not."""
+    status = await db.execute(
+        "UPDATE bulk_jobs SET status = 'CANCELLING' WHERE id = $1 AND project_id = $2 AND status = 'EXPANDING'"
+        " AND NOT EXISTS (SELECT FROM projects WHERE id = $2 AND deleted_at IS NULL)",
+        job_id,
+        project_id,
+    )
+    return status == "UPDATE 1"
 
 
 async def count_states(db: Db, project_id: UUID, job_id: UUID) -> dict[State, int]:

@@ -16,7 +16,7 @@ from sluice.store.projects import ProjectScope
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The deliveries of ``message_ids`` are cancelled; ``events`` holds the fields of new DeliveryEvents."""
+    """No delivery of ``message_ids`` is open any more; ``events`` holds the fields of new DeliveryEvents."""
 
     message_ids: frozenset[UUID]
     events: list[dict[str, Any]]
@@ -26,31 +26,45 @@ class Cancelled:
 async def cancel(
     db: Db, project: ProjectScope, message_ids: Sequence[UUID], *, now: datetime, outbox_retry_after: timedelta
 ) -> Cancelled:
-    """Cancel every delivery of each message (at least one), or none: none when a provider received one of them, or may
-    have. A message of another project is none.
+    """Cancel the open deliveries of each message (at least one), or none: none when a provider received a delivery of
+    it, or may have, and none when every delivery has ended. A message of another project is none.
 
-    The rows are locked first, so that a claim and a cancellation of one delivery exclude each other. Cancelling a
-    cancelled message succeeds and adds no event.
+    A delivery that ended without a provider keeps its state: its recipient was suppressed, it expired, or every call
+    was refused. Cancelling a cancelled message succeeds and adds no event. ``db`` is in a transaction.
     """
+    of_messages = "id BETWEEN $4 AND $5 AND message_id = ANY($1::uuid[]) AND project_id = $2 AND sandbox = $3"
+    arguments = (
+        list(message_ids),
+        *project,
+        millisecond_range(min(message_ids))[0],
+        millisecond_range(max(message_ids))[1],
+    )
+    # The rows are locked first, so that a claim and a cancellation of one delivery exclude each other. What decides is
+    # read by the next statement: while this one waits for a lock, attempts end and deliveries are divided. A row that
+    # is not among the locked ones is of such a division, and may be claimed now.
+    locked = await db.fetch(f"SELECT id FROM deliveries WHERE {of_messages} ORDER BY id FOR UPDATE", *arguments)  # noqa: S608
     rows = await db.fetch(
         f"""
-        WITH locked AS (
-            SELECT id, message_id, state, in_flight, unknown_attempts
+        WITH judged AS (
+            SELECT id, message_id, state IN ('QUEUED', 'SENDING') AS is_open, state = 'CANCELLED' AS is_cancelled,
+                   id = ANY($8::uuid[]) AND NOT in_flight AND unknown_attempts = 0
+                   AND (state IN ('QUEUED', 'SENDING', 'CANCELLED')
+                        OR state IN ('FAILED', 'EXPIRED')
+                           AND NOT EXISTS (SELECT FROM attempts a WHERE a.delivery_id = deliveries.id
+                                              AND (a.outcome IS NULL OR a.outcome IN ('accepted', 'unknown'))))
+                   AS without_provider
               FROM deliveries
-             WHERE id BETWEEN $4 AND $5 AND message_id = ANY($1::uuid[]) AND project_id = $2 AND sandbox = $3
-             ORDER BY id
-               FOR UPDATE
+             WHERE {of_messages}
         ), decided AS (  -- all or none of a message
             SELECT message_id
-              FROM locked
+              FROM judged
              GROUP BY message_id
-            HAVING bool_and(state = 'CANCELLED'
-                            OR (state IN ('QUEUED', 'SENDING') AND NOT in_flight AND unknown_attempts = 0))
+            HAVING bool_and(without_provider) AND bool_or(is_open OR is_cancelled)
         ), changed AS (
             UPDATE deliveries d
                SET state = 'CANCELLED', due_at = NULL, last_event_sequence = d.last_event_sequence + 1
-              FROM locked l JOIN decided v ON v.message_id = l.message_id
-             WHERE d.id = l.id AND d.id BETWEEN $4 AND $5 AND l.state <> 'CANCELLED'
+              FROM judged j JOIN decided v ON v.message_id = j.message_id
+             WHERE d.id = j.id AND d.id BETWEEN $4 AND $5 AND j.is_open
             RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence AS sequence
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
@@ -60,12 +74,10 @@ async def cancel(
                o.id AS outbox_id
           FROM decided v LEFT JOIN changed c ON c.message_id = v.message_id LEFT JOIN outbox o ON true
         """,  # noqa: S608  constants
-        list(message_ids),
-        *project,
-        millisecond_range(min(message_ids))[0],
-        millisecond_range(max(message_ids))[1],
+        *arguments,
         now,
         now + outbox_retry_after,
+        [row["id"] for row in locked],
     )
     cancelled = [dict(row) for row in rows if row["delivery_id"] is not None]
     outbox_id = cancelled[0]["outbox_id"] if cancelled else None

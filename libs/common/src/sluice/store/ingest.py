@@ -331,25 +331,13 @@ async def delete_expired_keys(db: Db, *, now: datetime, limit: int) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def find_by_idempotency_key(
-    db: Db, project: ProjectScope, key: str, *, now: datetime
-) -> tuple[UUID, bytes] | None:
-    """The message of an unexpired idempotency key and the fingerprint of its request; None if there is none."""
-    row = await db.fetchrow(
-        "SELECT message_id, fingerprint FROM idempotency_keys"
-        " WHERE project_id = $1 AND sandbox = $2 AND key = $3 AND expires_at > $4",
-        *project,
-        key,
-        now,
-    )
-    return None if row is None else (row["message_id"], row["fingerprint"])
-
-
-async def find_owners(db: Db, project: ProjectScope, keys: Sequence[str], *, now: datetime) -> dict[str, UUID]:
-    """The message of each of these idempotency keys that is unexpired."""
+async def find_owners(
+    db: Db, project: ProjectScope, keys: Sequence[str], *, now: datetime
+) -> dict[str, tuple[UUID, bytes]]:
+    """The message of each of these idempotency keys that is unexpired, and the fingerprint of its request."""
     rows = await db.fetch(
         """
-        SELECT k.key, held.message_id
+        SELECT k.key, held.message_id, held.fingerprint
           FROM (SELECT * FROM unnest($3::text[]) AS k (key)
                  LIMIT cardinality($3)  -- see sluice.store.db
                ) AS k
@@ -360,4 +348,4 @@ async def find_owners(db: Db, project: ProjectScope, keys: Sequence[str], *, now
         list(keys),
         now,
     )
-    return {row["key"]: row["message_id"] for row in rows}
+    return {row["key"]: (row["message_id"], row["fingerprint"]) for row in rows}

@@ -268,11 +268,11 @@ class StoredDelivery:
 
 
 async def find_deliveries(
-    db: Db, project: ProjectScope, message_ids: Sequence[UUID], states: Sequence[str]
+    db: Db, project: ProjectScope, message_ids: Sequence[UUID], states: Sequence[str], *, limit: int | None = None
 ) -> dict[UUID, UUID]:
     """The ids of the deliveries of these messages that have one of the states, each with its message's id.
 
-    The deliveries of the newest message come first.
+    The deliveries of the newest message come first; ``limit``: None for all of them.
     """
     wanted = "project_id = $2 AND sandbox = $3 AND state = ANY($4::text[])"
     rows = await db.fetch(
@@ -283,12 +283,32 @@ async def find_deliveries(
                ) AS k
          CROSS JOIN LATERAL {deliveries_of("k.id", "id, message_id", where=wanted)} AS d
          ORDER BY d.message_id DESC, d.id
+         LIMIT $5
         """,  # noqa: S608  a constant
         list(message_ids),
         *project,
         list(states),
+        limit,
     )
     return {row["id"]: row["message_id"] for row in rows}
+
+
+async def find_content_sizes(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The bytes of the content of each of the project's deliveries with these ids, without reading it."""
+    rows = await db.fetch(
+        """
+        SELECT d.id, octet_length(m.content) AS size
+          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS k
+          JOIN deliveries d ON d.id = k.id
+          JOIN messages m ON m.id = d.message_id
+         WHERE d.project_id = $2 AND d.sandbox = $3
+        """,
+        list(delivery_ids),
+        *project,
+    )
+    return {row["id"]: row["size"] for row in rows}
 
 
 async def find_for_retry(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, StoredDelivery]:

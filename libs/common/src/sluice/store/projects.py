@@ -117,7 +117,8 @@ async def update_project(
 async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
     """Delete a project with all that it is set up with; whether it existed.
 
-    Its messages stay until their retention ends, and its providers for the receipts of what was sent through them.
+    Its bulk jobs are cancelled, and an upload that is under way ends with it: see ``bulk_jobs.finish_upload``. Its
+    messages stay until their retention ends, and its providers for the receipts of what was sent through them.
     """
     found = await db.fetchval(
         "UPDATE projects SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING id", project_id, now
@@ -132,6 +133,9 @@ async def delete_project(db: Db, project_id: UUID, *, now: datetime) -> bool:
         " WHERE project_id = $1 AND deleted_at IS NULL",
         project_id,
         now,
+    )
+    await db.execute(
+        "UPDATE bulk_jobs SET status = 'CANCELLING' WHERE project_id = $1 AND status = 'EXPANDING'", project_id
     )
     await db.execute("DELETE FROM channel_configs WHERE project_id = $1", project_id)
     await db.execute("DELETE FROM devices WHERE project_id = $1", project_id)

@@ -129,6 +129,8 @@ class BulkExpander:
                 job = await bulk_jobs.load_job(db, open_job.project_id, open_job.id)
                 if job is None or job.status not in bulk_jobs.OPEN:
                     return False
+                if await bulk_jobs.cancel_orphan(db, job.project_id, job.id):
+                    return True
                 work = await (self._cancel(db, job) if job.status is JobStatus.CANCELLING else self._expand(db, job))
                 if work is None:
                     return await bulk_jobs.finish_job(db, job.project_id, job.id, now=utc_now()) is not None

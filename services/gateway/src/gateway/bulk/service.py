@@ -83,6 +83,7 @@ async def create_job(services: Services, principal: Principal, upload: Upload, *
         PayloadTooLarge: the upload has too many bytes or rows.
         IdempotencyConflict: the key was used for another upload.
         TooManyRequests: the project, or all together, have too many uploads under way.
+        NotFound: the project was deleted meanwhile; nothing of the upload is sent.
         Unavailable: PostgreSQL does not answer; nothing of the upload is sent.
     """
     now = utc_now()
@@ -144,7 +145,8 @@ async def _complete(
                 raise IdempotencyConflict("The idempotency key was used for another upload.")
             if owner != job_id:
                 return owner
-        await bulk_jobs.finish_upload(db, principal.project_id, job_id, recipients=total)
+        if not await bulk_jobs.finish_upload(db, principal.project_id, job_id, recipients=total):
+            raise NotFound("The project was deleted.")
     assert failpoints.hit("bulk.completed")
     return job_id
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from gateway.errors import ApiError
 from sluice.model.address import parse_address
 from sluice.model.gsm7 import segment_count
 from sluice.model.ids import milliseconds_of, uuid7, uuid7_like
@@ -33,7 +34,11 @@ class TemplateUse(NamedTuple):
 
 
 class SendCommand(NamedTuple):
-    """One message to send. The texts are validated; what depends on the project and on the time is not yet."""
+    """One message to send. The texts are validated; what depends on the project and on the time is not yet.
+
+    ``fault``: why there is no message to send, by what the project has now. It is the answer unless the command repeats
+    a request with its idempotency key, which gets the first answer.
+    """
 
     channel: Channel
     delivery_class: DeliveryClass
@@ -55,6 +60,7 @@ class SendCommand(NamedTuple):
     unsubscribe: bool = False  # an e-mail with a link with which its recipient unsubscribes
     bulk_id: str | None = None  # the public id of the bulk job that it belongs to
     awaited: bool = False  # the caller waits for what becomes of it: there is one retry round
+    fault: ApiError | None = None
 
 
 _LISTS = ("to", "cc", "bcc")

@@ -14,14 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
-from gateway.errors import (
-    ApiError,
-    ChannelDisabled,
-    IdempotencyConflict,
-    QuotaExceeded,
-    Unavailable,
-    ValidationFailed,
-)
+from gateway.errors import ApiError, ChannelDisabled, IdempotencyConflict, Unavailable, ValidationFailed
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
@@ -53,7 +46,6 @@ _DB_TIMEOUT = 0.8  # seconds, see _time_limit
 _DB_RATE = 2 << 20  # bytes per second that PostgreSQL stores at least
 _LARGE = 256 << 10  # bytes of a message that is stored by itself, so that small ones do not wait for it
 _MAX_LARGE = 20  # of them that wait at once; each is in memory
-_NOT_NOW = (ValidationFailed, ChannelDisabled, QuotaExceeded)  # what a repeat of an accepted request may meet
 _NOT_STORED = "The request could not be stored: the database is unavailable. Retry later."
 
 
@@ -145,6 +137,7 @@ class MessageIngest:
             ValidationFailed: the command does not fit the project, or its times have passed.
             ChannelDisabled: the project's configuration has disabled the channel.
             QuotaExceeded: the project has used one of its quotas.
+            ApiError: the command's fault.
             IdempotencyConflict: the idempotency key was used for another request.
             Unavailable: the message could not be stored.
             In each case nothing is accepted.
@@ -161,11 +154,12 @@ class MessageIngest:
         started = time.monotonic()
         try:
             message = await self._prepare(command, principal, _milliseconds(utc_now()))
-        except _NOT_NOW:
-            # What was right at the first request may be wrong by now: a repeat gets the first answer all the same.
-            replay = await self._find_replay(command, principal)
-            if replay is None:
-                raise
+        except Unavailable:
+            raise
+        except ApiError as error:
+            [replay] = await self._find_replays([(command, error)], principal)
+            if isinstance(replay, ApiError):
+                raise replay from None
             return replay
         message, result = await self._store(_traced(message, span))
         if isinstance(result, Created):
@@ -189,30 +183,30 @@ class MessageIngest:
         """
         now = _milliseconds(utc_now())
         items: list[NewMessage | Accepted] = []
+        refused: dict[int, tuple[SendCommand, ApiError]] = {}
         for before, command in zip(range(len(commands) - 1, -1, -1), commands, strict=True):
             # A millisecond each: the deliveries of a message are found by it.
             with tracing.begin("accept", source=source) as span:  # without the time of the common transaction
-                item = await self._prepare_or_refuse(command, principal, now - timedelta(milliseconds=before))
-                items.append(_traced(item, span) if isinstance(item, NewMessage) else item)
+                if isinstance(command, ApiError):
+                    items.append(command)
+                    continue
+                try:
+                    message = await self._prepare(command, principal, now - timedelta(milliseconds=before))
+                    items.append(_traced(message, span))
+                except Unavailable:
+                    raise
+                except ApiError as error:
+                    refused[len(items)] = command, error
+                    items.append(error)
+        replays = await self._find_replays(list(refused.values()), principal)
+        for position, replay in zip(refused, replays, strict=True):
+            items[position] = replay
         messages = [item for item in items if isinstance(item, NewMessage)]
         try:
             marked = iter(await self._mark_suppressed(messages))
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error
         return MessageBatch(self, [next(marked) if isinstance(item, NewMessage) else item for item in items], source)
-
-    async def _prepare_or_refuse(
-        self, command: SendCommand | ApiError, principal: Principal, now: datetime
-    ) -> NewMessage | Accepted:
-        if isinstance(command, ApiError):
-            return command
-        try:
-            return await self._prepare(command, principal, now)
-        except _NOT_NOW as error:
-            try:
-                return await self._find_replay(command, principal) or error
-            except IdempotencyConflict as conflict:
-                return conflict
 
     async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
         """Store prepared messages in the connection's transaction."""
@@ -240,8 +234,11 @@ class MessageIngest:
             ValidationFailed: the command does not fit the project or its template, or its times have passed.
             ChannelDisabled: the project's configuration has disabled the channel.
             QuotaExceeded: the project has used one of its quotas.
+            ApiError: the command's fault.
             Unavailable: PostgreSQL does not answer.
         """
+        if command.fault is not None:
+            raise command.fault.with_traceback(None)  # many commands may share it
         self._require_enabled(command.channel, principal.project_id)
         if command.template is not None:
             command = await self._templates.apply(command, command.template, principal.project_id)
@@ -320,26 +317,30 @@ class MessageIngest:
         ]
         self._outbox.publish_events(created[0][1], events)
 
-    async def _find_replay(self, command: SendCommand, principal: Principal) -> AcceptedMessage | None:
-        """The answer to the first request with this idempotency key, if there was one."""
-        if command.idempotency_key is None:
-            return None
+    async def _find_replays(
+        self, refused: Sequence[tuple[SendCommand, ApiError]], principal: Principal
+    ) -> list[Accepted]:
+        """The answers to commands that cannot be prepared: the first answer where the idempotency key has one.
+
+        What was right at the first request may be wrong by now: a quota is used up, a template or a provider is gone.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer.
+        """
+        keys = [command.idempotency_key for command, _ in refused if command.idempotency_key is not None]
+        if not keys:
+            return [error for _, error in refused]
         try:
-            async with asyncio.timeout(_DB_TIMEOUT):
-                async with rows_of(self._pool, [principal.project_id]) as db:
-                    found = await ingest.find_by_idempotency_key(
-                        db, principal.scope, command.idempotency_key, now=utc_now()
-                    )
+            async with asyncio.timeout(_DB_TIMEOUT), rows_of(self._pool, [principal.project_id]) as db:
+                owners = await ingest.find_owners(db, principal.scope, keys, now=utc_now())
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error
-        if found is None:
-            return None
-        message_id, first = found
-        if first != command.fingerprint:
-            raise _conflict()
-        return AcceptedMessage(
-            message_id, principal.project_id, command.channel, created_at_of(message_id), replayed=True
-        )
+        return [
+            _first_answer(command, principal.project_id, *owners[command.idempotency_key])
+            if command.idempotency_key in owners
+            else error
+            for command, error in refused
+        ]
 
     def _require_enabled(self, channel: Channel, project_id: UUID) -> None:
         found = self._config.channel_config(project_id, channel)
@@ -428,6 +429,12 @@ def _result(message: NewMessage, result: InsertResult) -> Accepted:
             return AcceptedMessage(first, message.project_id, message.channel, created_at_of(first), replayed=True)
         case Created():
             return AcceptedMessage(message.id, message.project_id, message.channel, message.created_at, replayed=False)
+
+
+def _first_answer(command: SendCommand, project_id: UUID, first: UUID, fingerprint: bytes) -> Accepted:
+    if fingerprint != command.fingerprint:
+        return _conflict()
+    return AcceptedMessage(first, project_id, command.channel, created_at_of(first), replayed=True)
 
 
 def _traced(message: NewMessage, span: tracing.Span) -> NewMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -44,7 +45,15 @@ from gateway.messages.project_api_schemas import (
     SendPushRequest,
 )
 from gateway.messages.retry import retry
-from gateway.messages.sending import Idempotency, Sent, TemplatedMessage, failure_of, send, send_to_each
+from gateway.messages.sending import (
+    Idempotency,
+    Recipients,
+    Sent,
+    TemplatedMessage,
+    failure_of,
+    send,
+    send_to_each,
+)
 from gateway.project_dependencies import MessagesRead, MessagesSend
 from gateway.services import Services
 from sluice.model.channel_group import ChannelGroup
@@ -89,6 +98,13 @@ async def _idempotency_of(request: Request, idempotency_key: _Header = None) -> 
 _Idempotency = Annotated[Idempotency, Depends(_idempotency_of)]
 
 
+def _only(recipient: str) -> Recipients:
+    async def recipients() -> list[str]:
+        return [recipient]
+
+    return recipients
+
+
 @router.post("/email/send", tags=["email"], responses=_SEND_ERRORS | _QUEUED, response_model_exclude_none=True)
 async def send_email(
     body: SendEmailRequest,
@@ -101,7 +117,7 @@ async def send_email(
     message = TemplatedMessage(
         ChannelGroup.EMAIL, body.template_id, body.variables, body.preferred_provider, body.subject
     )
-    sent = await send(services, principal, message, [body.to], idempotency)
+    sent = await send(services, principal, message, _only(body.to), idempotency)
     return _answer(response, message.group, sent, services.config)
 
 
@@ -115,7 +131,7 @@ async def send_text_message(
 ) -> SendAnswer:
     """Send a text from a template, and wait until a provider has taken it or all of the channel have failed."""
     message = TemplatedMessage(ChannelGroup.MESSAGE, body.template_id, body.variables, body.preferred_provider)
-    sent = await send(services, principal, message, [body.to], idempotency)
+    sent = await send(services, principal, message, _only(body.to), idempotency)
     return _answer(response, message.group, sent, services.config)
 
 
@@ -129,7 +145,7 @@ async def send_push_notification(
 ) -> SendAnswer:
     """Send a notification to every device of a user, to a device or to a topic. It fails where no device got it."""
     message = TemplatedMessage(ChannelGroup.PUSH, body.template_id, body.variables, body.preferred_provider)
-    recipients, field = await _push_recipients(body, principal, services)
+    recipients, field = _push_recipients(body, principal, services)
     sent = await send(services, principal, message, recipients, idempotency, field=field)
     answer = _answer(response, message.group, sent, services.config)
     if body.user_id is None:
@@ -139,14 +155,14 @@ async def send_push_notification(
     )
 
 
-async def _push_recipients(body: SendPushRequest, principal: MessagesSend, services: Services) -> tuple[list[str], str]:
+def _push_recipients(body: SendPushRequest, principal: MessagesSend, services: Services) -> tuple[Recipients, str]:
     """The recipients, and the field that names them."""
     if body.user_id is not None:
-        return await devices.tokens_of(services, principal, body.user_id), "userId"
+        return partial(devices.tokens_of, services, principal, body.user_id), "userId"
     if body.device_token is not None:
         devices.check_token(body.device_token)
-        return [body.device_token], "deviceToken"
-    return [f"topic:{body.topic}"], "topic"
+        return _only(body.device_token), "deviceToken"
+    return _only(f"topic:{body.topic}"), "topic"
 
 
 @router.post(

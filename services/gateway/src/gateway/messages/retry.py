@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,7 +12,7 @@ import orjson
 
 from gateway.auth.principal import Principal
 from gateway.delivery_log.service import NOT_FOUND
-from gateway.errors import ApiError, NotFound, NotRetryable
+from gateway.errors import ApiError, NotFound, NotRetryable, Unavailable
 from gateway.ingest.command import SendCommand, fingerprint
 from gateway.ingest.ingest import Accepted, AcceptedMessage
 from gateway.kit.transactions import transaction
@@ -28,6 +29,8 @@ from sluice.store.messages import StoredDelivery
 
 _RETRYABLE = (NOT_SENT | {State.BOUNCED, State.SOFT_BOUNCE}) - {State.CANCELLED}
 _CHUNK = 100  # deliveries whose contents are in memory at once
+_CHUNK_BYTES = 4 << 20  # of their contents, or a single one
+_MAX_DELIVERIES = 1_000  # that one call sends again, or those of a single message
 _OWN = frozenset({"channel", "sender", "unsubscribe_url"})  # fields of a content that are made for each message
 _EMPTY: dict[Channel, dict[str, Any]] = {
     Channel.EMAIL: {"to": [], "cc": [], "bcc": [], "attachments": []},
@@ -44,11 +47,18 @@ async def retry(
     cannot be retried is an error: NotFound, NotRetryable, or one of the new message.
 
     Raises:
-        Unavailable: nothing was stored.
+        Unavailable: nothing was stored. Where only some could not be, it is the result of these.
     """
     wanted = [_id(text) for text in entries]
     known = list(dict.fromkeys(one for one in wanted if one is not None))
-    results = await _send(services, principal, await _prepare(services, principal, channels, known))
+    results: dict[UUID, Accepted] = {}
+    for chunk in await _chunks(services, principal, known):
+        try:
+            results |= await _send(services, principal, await _prepare(services, principal, channels, chunk))
+        except Unavailable as error:
+            if not any(isinstance(one, AcceptedMessage) for one in results.values()):
+                raise
+            results |= dict.fromkeys(chunk, error)
     return [NotFound(NOT_FOUND) if one is None else results[one] for one in wanted]
 
 
@@ -72,25 +82,51 @@ async def retry_matching(
 ) -> RetriedPage:
     """Send the failed deliveries of at most ``limit`` messages again, those of the newest message first.
 
+    A message has up to a thousand: the page is read again with fewer messages while they have more than a call sends.
     A dry run sends nothing, and checks neither the quota nor the channel's configuration.
 
     Raises:
         Unavailable: not all were sent again. Repeated with the same position, the call sends the others.
     """
-    page = await list_messages(services, principal.scope, filters, limit=limit, position=position)
-    async with transaction(services.pool, principal.project_id) as db:
-        owners = await messages.find_deliveries(
-            db, principal.scope, [row.id for row in page.messages], sorted(_RETRYABLE)
-        )
-    found = list(owners)
+    while True:
+        page = await list_messages(services, principal.scope, filters, limit=limit, position=position)
+        ids = [row.id for row in page.messages]
+        most = None if limit == 1 else _MAX_DELIVERIES + 1
+        async with transaction(services.pool, principal.project_id) as db:
+            owners = await messages.find_deliveries(db, principal.scope, ids, sorted(_RETRYABLE), limit=most)
+        if limit == 1 or len(owners) <= _MAX_DELIVERIES:
+            break
+        limit = max(1, ids.index(list(owners.values())[-1]))  # without the message whose deliveries are too many
     results: dict[UUID, Accepted | None] = {}
-    for start in range(0, len(found), _CHUNK):
-        commands = await _prepare(services, principal, tuple(Channel), found[start : start + _CHUNK])
+    for chunk in await _chunks(services, principal, list(owners)):
+        commands = await _prepare(services, principal, tuple(Channel), chunk)
         results |= await (_rehearse if dry_run else _send)(services, principal, commands)
     return RetriedPage([Retried(one, owners[one], result) for one, result in results.items()], page.next)
 
 
 _Commands = dict[UUID, SendCommand | ApiError]
+_Content = dict[str, Any]
+
+
+async def _chunks(services: Services, principal: Principal, delivery_ids: Sequence[UUID]) -> list[list[UUID]]:
+    """The deliveries in parts, each with as many contents as may be in memory at once."""
+    async with transaction(services.pool, principal.project_id) as db:
+        sizes = await messages.find_content_sizes(db, principal.scope, delivery_ids)
+    return list(_divided(delivery_ids, sizes))
+
+
+def _divided(delivery_ids: Sequence[UUID], sizes: Mapping[UUID, int]) -> Iterator[list[UUID]]:
+    chunk: list[UUID] = []
+    total = 0
+    for one in delivery_ids:
+        size = sizes.get(one, 0)
+        if chunk and (len(chunk) >= _CHUNK or total + size > _CHUNK_BYTES):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(one)
+        total += size
+    if chunk:
+        yield chunk
 
 
 async def _prepare(
@@ -98,9 +134,15 @@ async def _prepare(
 ) -> _Commands:
     async with transaction(services.pool, principal.project_id) as db:
         found = await messages.find_for_retry(db, principal.scope, delivery_ids)
-        digests = {one["sha256"] for delivery in found.values() for one in _attachments(delivery)}
+    contents = await asyncio.to_thread(_decoded, found)
+    digests = {one["sha256"] for content in contents.values() for one in content.get("attachments", ())}
+    async with transaction(services.pool, principal.project_id) as db:
         kept = await messages.keep_attachments(db, principal.project_id, sorted(digests), now=utc_now())
-    return {delivery_id: _command(found.get(delivery_id), channels, kept) for delivery_id in delivery_ids}
+    return {one: _command(found.get(one), contents.get(one, {}), channels, kept) for one in delivery_ids}
+
+
+def _decoded(found: Mapping[UUID, StoredDelivery]) -> dict[UUID, _Content]:
+    return {delivery_id: orjson.loads(delivery.content) for delivery_id, delivery in found.items()}
 
 
 async def _send(services: Services, principal: Principal, commands: _Commands) -> dict[UUID, Accepted]:
@@ -115,7 +157,7 @@ async def _rehearse(services: Services, principal: Principal, commands: _Command
     async with transaction(services.pool, principal.project_id) as db:
         owners = await ingest.find_owners(db, principal.scope, [_key(one) for one in commands], now=utc_now())
     return {
-        one: _retried(owners[_key(one)])
+        one: _retried(owners[_key(one)][0])
         if _key(one) in owners
         else (command if isinstance(command, ApiError) else None)
         for one, command in commands.items()
@@ -136,17 +178,13 @@ def _id(text: str) -> UUID | None:
     return None
 
 
-def _attachments(delivery: StoredDelivery) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = orjson.loads(delivery.content).get("attachments", [])
-    return found
-
-
-def _command(delivery: StoredDelivery | None, channels: Sequence[Channel], kept: Set[str]) -> SendCommand | ApiError:
+def _command(
+    delivery: StoredDelivery | None, stored: _Content, channels: Sequence[Channel], kept: Set[str]
+) -> SendCommand | ApiError:
     if delivery is None or delivery.channel not in channels:
         return NotFound(NOT_FOUND)
     if delivery.state not in _RETRYABLE:
         return NotRetryable("Only a delivery that has failed can be retried.")
-    stored = orjson.loads(delivery.content)
     if not stored or any(one["sha256"] not in kept for one in stored.get("attachments", ())):
         return NotRetryable("The content of the message is not stored any more.")
     content = {

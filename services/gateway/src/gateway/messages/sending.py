@@ -7,7 +7,7 @@ message has one retry round: its failure is the answer, and the caller decides w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,10 @@ _RECIPIENTS: Mapping[Channel, TypeAdapter[str]] = {
     Channel.SIGNAL: _CHAT,
     Channel.PUSH: TypeAdapter(DeviceToken),
 }
+
+
+Recipients = Callable[[], Awaitable[Sequence[str]]]
+"""How the recipients are found. Where they are not, a repeated request gets the first answer all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ async def send(
     services: Services,
     principal: Principal,
     message: TemplatedMessage,
-    recipients: Sequence[str],
+    recipients: Recipients,
     idempotency: Idempotency,
     *,
     field: str = "to",
@@ -123,15 +127,19 @@ async def send(
     Raises:
         TemplateNotFound: the project has no such template.
         ValidationFailed: the message does not fit the project or its template; or every recipient is suppressed.
+        ApiError: of ``recipients``.
         SendFailed: no provider has taken it.
         SendCancelled: it was cancelled meanwhile.
         QuotaExceeded, IdempotencyConflict, TooManyRequests, Unavailable: nothing was stored.
     """
     services.settled.require_room(1)
     with _errors():
-        command = _command(services, principal, message)
-        addressed = _addressed(command, [_recipient(command.channel, text, field) for text in recipients])
-        accepted = await services.ingest.accept(_with_key(addressed, *idempotency.of()), principal, source="http")
+        command = _with_key(_command(services, principal, message), *idempotency.of())
+        try:
+            command = _addressed(command, [_recipient(command.channel, one, field) for one in await recipients()])
+        except ApiError as error:
+            command = _with_fault(command, error)
+        accepted = await services.ingest.accept(command, principal, source="http")
     sent = (await _wait(services, [accepted]))[0]
     if sent.error is not None:
         raise sent.error
@@ -148,25 +156,31 @@ async def send_to_each(
     """Send a message to each recipient; what became of each, in their order. A repeated recipient gets one message.
 
     Raises:
-        TemplateNotFound, ValidationFailed: see :func:`send`; what one recipient alone gets wrong is its error.
+        TemplateNotFound, ValidationFailed: see :func:`send`; what one recipient alone gets wrong is its error, and so
+            it is where the request is repeated and some have the first answer.
         TooManyRequests, Unavailable: nothing was stored.
     """
     services.settled.require_room(len(recipients))
-    with _errors():
-        command = _command(services, principal, message)
-        assert command.template is not None
-        command = await services.templates.apply(command, command.template, principal.project_id)
+    command = _command(services, principal, message)
+    assert command.template is not None
+    try:
+        with _errors():
+            command = await services.templates.apply(command, command.template, principal.project_id)
+    except ApiError as error:
+        command = _with_fault(command, error)
     commands, positions = await asyncio.to_thread(_commands, command, recipients, idempotency)
     accepted = await accept_batch(services, principal, commands)
+    if command.fault is not None and not any(isinstance(one, AcceptedMessage) for one in accepted):
+        raise command.fault
     sent = await _wait(services, accepted)
     return [sent[position] for position in positions]
 
 
 def _commands(
     command: SendCommand, recipients: Sequence[str], idempotency: Idempotency
-) -> tuple[list[SendCommand | ApiError], list[int]]:
+) -> tuple[list[SendCommand], list[int]]:
     """The command of each distinct recipient, and which of them each recipient has."""
-    commands: list[SendCommand | ApiError] = []
+    commands: list[SendCommand] = []
     positions: list[int] = []
     known: dict[str, int] = {}
     for index, text in enumerate(recipients):
@@ -174,7 +188,7 @@ def _commands(
             recipient = _recipient(command.channel, text, f"recipients.{index}")
         except ValidationFailed as error:
             positions.append(len(commands))
-            commands.append(error)
+            commands.append(_with_key(command, *idempotency.of(index))._replace(fault=error))
             continue
         mailbox = _mailbox(command.channel, recipient)
         if mailbox not in known:
@@ -209,12 +223,12 @@ def failure_of(results: Results) -> ApiError | None:
     """Why no provider has taken any of these deliveries; None where one has, or where there are none."""
     if not results or any(one.state not in NOT_SENT for one in results):
         return None
+    if any(one.state is State.CANCELLED for one in results):  # beside those that had ended before
+        return SendCancelled("The message was cancelled before it was sent.")
     last = results[-1]
     if last.reason == Reason.SUPPRESSED:
         return ValidationFailed(f"to: {last.error}", field="to")
     match last.state:
-        case State.CANCELLED:
-            return SendCancelled("The message was cancelled before it was sent.")
         case State.UNCONFIRMED:
             return SendFailed(f"It is not known whether the message was sent: {last.error}")
         case _:
@@ -225,8 +239,8 @@ def failure_of(results: Results) -> ApiError | None:
 
 
 def _command(services: Services, principal: Principal, message: TemplatedMessage) -> SendCommand:
-    """The command without its recipients."""
-    channel, preferred = _target(services, principal, message.group, message.preferred)
+    """The command without its recipients; with a fault where the project has no such provider."""
+    channel, preferred, fault = _target(services, principal, message.group, message.preferred)
     return SendCommand(
         channel=channel,
         delivery_class=DeliveryClass.STANDARD,
@@ -243,6 +257,7 @@ def _command(services: Services, principal: Principal, message: TemplatedMessage
         fingerprint=b"",
         template=TemplateUse(message.template_id, message.variables),
         awaited=True,
+        fault=fault,
     )
 
 
@@ -268,6 +283,11 @@ def _with_key(command: SendCommand, key: str | None, digest: bytes) -> SendComma
     return command if key is None else command._replace(idempotency_key=key, fingerprint=digest)
 
 
+def _with_fault(command: SendCommand, error: ApiError) -> SendCommand:
+    """The first fault of the command stays: what follows may come from it."""
+    return command._replace(fault=command.fault or error)
+
+
 def _recipient(channel: Channel, text: str, field: str) -> str:
     try:
         return _RECIPIENTS[channel].validate_python(text)
@@ -277,18 +297,17 @@ def _recipient(channel: Channel, text: str, field: str) -> str:
 
 def _target(
     services: Services, principal: Principal, group: ChannelGroup, name: str | None
-) -> tuple[Channel, str | None]:
-    """The channel of the message and the provider to try first, as :class:`SendCommand` names it.
-
-    Raises:
-        ValidationFailed: the project has no such provider for these channels.
+) -> tuple[Channel, str | None, ValidationFailed | None]:
+    """The channel of the message, the provider to try first, as :class:`SendCommand` names it, and what is wrong with
+    it: the project has no such provider for these channels.
     """
     if name is None:
-        return _DEFAULT_CHANNEL[group], None
+        return _DEFAULT_CHANNEL[group], None, None
+    unknown = ValidationFailed("preferredProvider: the project has no such provider", field="preferredProvider")
     with suppress(InvalidIdError):
         row = services.config.providers.get(decode_id("prv", name))
-        if row and row.project_id == principal.project_id and not row.deleted and row.channel in group.channels:
-            return Channel(row.channel), name
+        if row and row.project_id == principal.project_id and row.channel in group.channels:
+            return Channel(row.channel), name, unknown if row.deleted else None
     package = PACKAGES.get(name, name)
     known = packages_of(group)
     channels = [
@@ -300,11 +319,13 @@ def _target(
     ]
     for channel in channels:
         if any(one.package == package for one in services.config.candidates(principal.project_id, channel)):
-            return channel, package
+            return channel, package, None
     if channels and principal.is_test:  # the sandbox is the provider of every channel
-        return channels[0], None
-    fault = "the project has no such provider" if channels else f"must be one of {', '.join(known)}, or a provider's id"
-    raise ValidationFailed(f"preferredProvider: {fault}", field="preferredProvider")
+        return channels[0], None, None
+    if channels:
+        return channels[0], None, unknown
+    text = f"preferredProvider: must be one of {', '.join(known)}, or a provider's id"
+    return _DEFAULT_CHANNEL[group], None, ValidationFailed(text, field="preferredProvider")
 
 
 @contextmanager

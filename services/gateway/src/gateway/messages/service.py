@@ -58,7 +58,7 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
 
     Raises:
         NotFound: the project has no such message.
-        NotCancellable: it was handed to a provider, or may have been.
+        NotCancellable: it was handed to a provider, or may have been; or it has failed.
         Unavailable: PostgreSQL does not answer.
     """
     found = await find(services, scope, message_id)
@@ -70,7 +70,7 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
             )
         assert failpoints.hit("cancel.written")
     if found.id not in cancelled.message_ids:
-        raise NotCancellable("The message was already handed to a provider and can no longer be cancelled.")
+        raise NotCancellable("The message was handed to a provider, or has failed, and can no longer be cancelled.")
     if cancelled.outbox_id is not None:
         services.outbox.publish_events(cancelled.outbox_id, cancelled.events)
     return await find(services, scope, message_id)
