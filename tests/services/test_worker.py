@@ -31,9 +31,10 @@ from sluice.providers.kit.smtp_types import Phase, SmtpReply
 from sluice.providers.sms_link import LinkedAccount
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
-from sluice.store import sandbox
+from sluice.store import receipts, sandbox
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.receipts import ReceiptEntry
 from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError
 from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
@@ -582,6 +583,69 @@ async def test_a_late_acceptance_settles_a_delivery_that_waits_for_a_retry(harne
 
     assert await harness.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
     assert await harness.store.state(task.delivery_id) == "SENT"
+
+
+async def test_a_receipt_by_id_finds_a_delivery_whose_acceptance_was_late(store, bus):
+    sendgrid = a_sendgrid()
+    harness = WorkerHarness(store, bus, StubConfig(sendgrid), None)
+    http = FakeTransport(httpx.Response(202, headers={"x-message-id": "their-1"}))
+    async with a_worker(harness, http=http) as harness.worker:
+        task, record = await a_late_acceptance(harness, sendgrid, http)
+        http.gate.set()
+        await wait_until(lambda: record.acked)
+
+    assert [one["provider_message_id"] for one in await store.attempts(task.delivery_id)] == ["their-1"]
+    assert await receipt_by_id(store, sendgrid, "their-1") == [True]
+    assert await store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent", "delivered"]
+
+
+async def test_a_late_acceptance_waits_for_the_database(store, bus, monkeypatch):
+    sendgrid = a_sendgrid()
+    harness = WorkerHarness(store, bus, StubConfig(sendgrid), None)
+    http = FakeTransport(httpx.Response(202, headers={"x-message-id": "their-1"}))
+    apply, faults = receipts.apply, [ConnectionResetError()]
+
+    async def failing_once(*args, **options):
+        applied = await apply(*args, **options)
+        if faults:
+            raise faults.pop()
+        return applied
+
+    monkeypatch.setattr(receipts, "apply", failing_once)
+    async with a_worker(harness, http=http) as harness.worker:
+        task, record = await a_late_acceptance(harness, sendgrid, http)
+        http.gate.set()
+        await wait_until(lambda: record.acked)
+
+    assert await receipt_by_id(store, sendgrid, "their-1") == [True]
+    assert await store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent", "delivered"]
+
+
+def a_sendgrid():
+    row = a_provider(1, package="provider-sendgrid")
+    encrypted = CIPHER.encrypt(b'{"apiKey": "SG.1"}', project_id=row.project_id, provider_id=row.id)
+    return replace(row, encrypted_credentials=encrypted)
+
+
+async def a_late_acceptance(harness, provider, http):
+    """The task and the record of a call that has no response yet; its attempt is settled as unknown."""
+    http.gate.clear()
+    task = await harness.a_delivery()
+    record = harness.a_record(task, provider)
+    await harness.worker.handle_batch([record])
+    await wait_until(lambda: http.requests)
+    lost = a_transition(
+        task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, provider_id=provider.id
+    )
+    assert await harness.store.transitioned(lost)
+    return task, record
+
+
+async def receipt_by_id(store, provider, message_id):
+    """Whether a receipt that names the provider's id only leads to an attempt."""
+    entry = ReceiptEntry(None, None, provider.id, "one", EventType.DELIVERED, utc_now(), provider_message_id=message_id)
+    async with store.rows_of() as db:
+        return (await receipts.apply(db, [entry], now=utc_now(), outbox_retry_after=seconds(10))).known
 
 
 async def test_a_late_failure_changes_nothing(harness, provider, transport):

@@ -6,7 +6,6 @@ Follow-up tasks need no outbox row: if one is lost, the delivery falls due and i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -29,8 +28,8 @@ from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import deliveries, receipts, splitting
 from sluice.store.db import UNAVAILABLE_ERRORS, Db, Pool
-from sluice.store.deliveries import Transition, TransitionResult
-from sluice.store.receipts import ReceiptEntry
+from sluice.store.deliveries import TransitionResult
+from sluice.store.receipts import LateAcceptance
 from sluice.store.splitting import Division
 
 log = structlog.get_logger()
@@ -205,23 +204,15 @@ def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
     }
 
 
-async def record_late_acceptance(db: Db, transition: Transition) -> None:
-    """Record an acceptance whose attempt was settled as unknown because its lease had expired.
+async def record_late_acceptance(db: Pool, late: LateAcceptance) -> None:
+    """Record an acceptance that came after its attempt was settled as unknown, with the ids that its receipts carry.
 
-    It counts like a receipt: a delivery that waits for its next attempt is settled as sent instead.
+    It counts like a receipt: a delivery that waits for its next attempt is settled as sent instead. Retries while
+    PostgreSQL is unavailable: nothing else has the ids.
     """
-    if transition.type is not EventType.SENT or transition.provider_id is None:
-        return
-    receipt = ReceiptEntry(
-        delivery_id=transition.delivery_id,
-        attempt=transition.attempt,
-        provider_id=transition.provider_id,
-        receipt_id=f"late answer to attempt {transition.attempt}",
-        type=transition.type,
-        occurred_at=transition.occurred_at,
-        detail="the answer came after the lease had expired",
-    )
-    # If PostgreSQL is unavailable, the delivery class decides, as for any unknown outcome. The recovery loop publishes
-    # the event: the outbox row is due at once.
-    with contextlib.suppress(*UNAVAILABLE_ERRORS):
-        await receipts.apply(db, [receipt], now=utc_now(), outbox_retry_after=timedelta(0))
+    while True:
+        try:
+            return await receipts.record_late_acceptance(db, late, now=utc_now())
+        except UNAVAILABLE_ERRORS as error:
+            log.warning("late_acceptance_retrying", error=type(error).__name__)
+            await asyncio.sleep(_RETRY_DELAY)

@@ -41,6 +41,7 @@ from sluice.model.outcome import (
     Unknown,
     outcome_name,
 )
+from sluice.model.state import EventType
 from sluice.providers.account import Account
 from sluice.providers.sms_link import Links
 from sluice.routing.selection import Health
@@ -49,7 +50,8 @@ from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import Db
+from sluice.store.db import Pool
+from sluice.store.receipts import LateAcceptance
 from sluice.transports.provider_call import Transports
 
 log = structlog.get_logger()
@@ -65,7 +67,7 @@ class Worker:
     def __init__(
         self,
         *,
-        db: Db,
+        db: Pool,
         config: ConfigCache,
         cipher: CredentialCipher,
         transports: Transports,
@@ -251,8 +253,9 @@ class Worker:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
                 log.warning("late_outcome_ignored", **settlement.task.ids())
-                if not settlement.divided:  # a receipt is about all recipients
-                    await record_late_acceptance(self._db, settlement.resolution.transition)
+                late = _late_acceptance(settlement)
+                if late is not None:
+                    await record_late_acceptance(self._db, late)
         finally:
             self._in_flight_jobs.discard(job)
             job.record.ack()
@@ -262,6 +265,22 @@ class Worker:
 
     def _dead_letter(self, record: Record, reason: str) -> None:
         self._tasks.spawn(dead_letter(self._publisher, record, reason))
+
+
+def _late_acceptance(settlement: Settlement) -> LateAcceptance | None:
+    """The acceptance in a settlement that was refused; None for a divided one, because it would count for everyone."""
+    transition = settlement.resolution.transition
+    if transition.type is not EventType.SENT or transition.provider_id is None or settlement.divided:
+        return None
+    return LateAcceptance(
+        delivery_id=transition.delivery_id,
+        attempt=transition.attempt,
+        provider_id=transition.provider_id,
+        occurred_at=transition.occurred_at,
+        detail="the answer came after the lease had expired",
+        provider_message_id=transition.provider_message_id or "",
+        receipt_ids=transition.receipt_ids,
+    )
 
 
 def _span(job: Job) -> tracing.Span:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
 from sluice.store import outbox
-from sluice.store.db import Db
+from sluice.store.db import Db, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +157,50 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
     for fields in made:
         del fields["position"], fields["outbox_id"]
     return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, outbox_id, traceparents)
+
+
+class LateAcceptance(NamedTuple):
+    """An acceptance whose attempt was settled as unknown before it came."""
+
+    delivery_id: UUID
+    attempt: int
+    provider_id: UUID
+    occurred_at: datetime
+    detail: str
+    provider_message_id: str  # "" when the provider gives none
+    receipt_ids: tuple[str, ...]  # ids by which receipts of the attempt are found
+
+
+async def record_late_acceptance(pool: Pool, late: LateAcceptance, *, now: datetime) -> None:
+    """Count the acceptance like a receipt, and store its ids with it: all of it or nothing. A repeat changes nothing.
+
+    Not a part of :func:`apply`, because the gateway's login writes neither attempts nor receipt ids. The outbox row is
+    due at once: the recovery loop publishes the event.
+    """
+    receipt = ReceiptEntry(
+        delivery_id=late.delivery_id,
+        attempt=late.attempt,
+        provider_id=late.provider_id,
+        receipt_id=f"late answer to attempt {late.attempt}",
+        type=EventType.SENT,
+        occurred_at=late.occurred_at,
+        detail=late.detail,
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        await apply(connection, [receipt], now=now, outbox_retry_after=timedelta(0))
+        await connection.execute(
+            """
+            WITH accepted AS (
+                UPDATE attempts SET provider_message_id = $4
+                 WHERE delivery_id = $1 AND number = $2 AND provider_id = $3
+                RETURNING delivery_id, number, provider_id
+            )
+            INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
+            SELECT delivery_id, number, provider_id, unnest($5::text[]) FROM accepted ON CONFLICT DO NOTHING
+            """,
+            late.delivery_id,
+            late.attempt,
+            late.provider_id,
+            late.provider_message_id,
+            late.receipt_ids,
+        )
