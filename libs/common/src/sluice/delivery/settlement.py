@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,7 +20,6 @@ from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
 from sluice.delivery.settled_notices import SettledNotices
-from sluice.model.outcome import Scope
 from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher
@@ -38,13 +36,10 @@ _RETRY_DELAY = 0.3  # seconds between tries while PostgreSQL is unavailable
 
 
 class Settlement(NamedTuple):
-    """The resolution of a delivery task, with the fields of its event that the transition lacks."""
+    """The resolution of a delivery task."""
 
     task: DeliveryTask
     resolution: Resolution
-    duration: timedelta | None = None  # of the attempt's call
-    retry_after: timedelta | None = None  # requested by a throttling provider
-    scope: Scope | None = None  # of a declined, throttled or lost attempt
     envelope: tuple[str, ...] = ()  # of a divided delivery: the addresses that this resolution is about
     divided: tuple[Settlement, ...] = ()  # for the other addresses; each task has the id of a new delivery
 
@@ -122,7 +117,7 @@ class SettlementWriter:
                 self._outbox.restore(acknowledged)
                 raise
         if result.outbox_id is not None:
-            self._publish(batch, result.sequences, result.outbox_id)
+            self._publish(batch, result, result.outbox_id)
         return result.sequences
 
     async def _apply(self, batch: Sequence[Settlement], acknowledged: Sequence[int]) -> TransitionResult:
@@ -144,11 +139,12 @@ class SettlementWriter:
             acknowledged=acknowledged,
         )
 
-    def _publish(self, batch: Sequence[Settlement], sequences: Sequence[int | None], outbox_id: int) -> None:
-        written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
-        self._notices.publish([one.task.message_id for one, _ in written if one.task.awaited and _settles(one)])
-        self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
-        for one, _ in written:
+    def _publish(self, batch: Sequence[Settlement], result: TransitionResult, outbox_id: int) -> None:
+        rows = zip(batch, result.sequences, result.recipients, strict=True)
+        written = [row for row in rows if row[1] is not None]
+        self._notices.publish([one.task.message_id for one, *_ in written if one.task.awaited and _settles(one)])
+        self._outbox.publish_events(outbox_id, [_event_fields(*row) for row in written])
+        for one, *_ in written:
             _count(one)
             task = one.resolution.next_task
             if task is not None:
@@ -178,11 +174,8 @@ def _division(settlement: Settlement) -> Division:
     )
 
 
-def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
+def _event_fields(settlement: Settlement, sequence: int | None, recipient: str | None) -> dict[str, Any]:
     transition, task = settlement.resolution.transition, settlement.task
-    duration_ms: int | None = None
-    if settlement.duration is not None:
-        duration_ms = int(settlement.duration.total_seconds() * 1000)
     return {
         "delivery_id": task.delivery_id,
         "sequence": sequence,
@@ -195,10 +188,10 @@ def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
         "attempt": transition.attempt or None,
         "provider_id": transition.provider_id,
         "outcome": transition.outcome,
-        "scope": settlement.scope,
-        "duration_ms": duration_ms,
-        "destination": task.destination,
-        "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
+        "scope": transition.scope,
+        "duration_ms": transition.duration_ms,
+        "recipient": recipient,
+        "retry_after_s": transition.retry_after_s,
         "reason": transition.reason,
         "detail": transition.detail,
     }

@@ -225,8 +225,7 @@ class Worker:
         """Throttle the bulkhead, log and count what the call showed about the account."""
         for outcome in outcomes:
             if isinstance(outcome, Throttled) and outcome.scope is Scope.ACCOUNT:
-                pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
-                bulkhead.throttle(time.monotonic() + pause.total_seconds())
+                bulkhead.throttle(time.monotonic() + _pause(outcome).total_seconds())
             elif isinstance(outcome, AuthFailed):
                 log.error(
                     "provider_auth_failed", provider=str(job.provider_id), **job.task.ids(), reason=outcome.detail
@@ -241,13 +240,16 @@ class Worker:
         task, outcome = job.task, part.outcome
         if not whole:
             task = task.model_copy(update={"delivery_id": ids.uuid7_like(task.message_id), "retry_handle": None})
-        retry_after = (throttle_duration(outcome) or _DEFAULT_THROTTLE) if isinstance(outcome, Throttled) else None
         handle = RetryHandle(provider_id=job.provider_id, reference=job.reference)
         resolution = resolve(
             task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
-        scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(task, resolution, timedelta(seconds=duration), retry_after, scope, part.recipients)
+        transition = resolution.transition._replace(
+            scope=outcome.scope if isinstance(outcome, Declined | Throttled) else None,
+            retry_after_s=_pause(outcome).total_seconds() if isinstance(outcome, Throttled) else None,
+            duration_ms=int(duration * 1000),
+        )
+        return Settlement(task, resolution._replace(transition=transition), part.recipients)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:
@@ -265,6 +267,10 @@ class Worker:
 
     def _dead_letter(self, record: Record, reason: str) -> None:
         self._tasks.spawn(dead_letter(self._publisher, record, reason))
+
+
+def _pause(outcome: Throttled) -> timedelta:
+    return throttle_duration(outcome) or _DEFAULT_THROTTLE
 
 
 def _late_acceptance(settlement: Settlement) -> LateAcceptance | None:

@@ -36,7 +36,7 @@ class ApplyResult:
     """The result of a batch: which receipts belong to an existing attempt, and the new events."""
 
     known: list[bool]  # in the batch's order
-    events: list[dict[str, Any]]  # fields of a DeliveryEvent
+    events: list[dict[str, Any]]  # fields of a DeliveryEvent except the destination, and the delivery's recipient
     outbox_id: int | None
     traceparents: list[str | None]  # of the deliveries of ``events``
 
@@ -118,7 +118,8 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
                                  ELSE d.due_at END
               FROM per_delivery p
              WHERE d.id = p.delivery_id
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.traceparent, d.last_event_sequence - p.n AS before
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.recipient, d.traceparent,
+                      d.last_event_sequence - p.n AS before
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
                                 reason, detail, recipient)
@@ -127,10 +128,11 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
             RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
         ), {outbox.insert_cte("new_events", "$12", delivery_id="delivery_id")}
-        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, c.traceparent, o.id AS outbox_id
+        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, c.recipient, c.traceparent,
+               o.id AS outbox_id
           FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
-        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
           FROM known
         """,  # noqa: S608  constants
         [one.delivery_id for one in batch],
